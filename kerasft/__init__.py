@@ -1,0 +1,38 @@
+"""kerasft: fine-tune pretrained Keras networks on your own data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module that holds it. Imported on first use: most commands need no TensorFlow.
+_PUBLIC = {
+    "UserError": "errors",
+    "check": "checks",
+    "compose": "config",
+    "evaluate": "run",
+    "explain": "explanation",
+    "export": "run",
+    "leaderboard": "sweeps.leaderboard",
+    "models": "model.catalogue",
+    "predict": "run",
+    "sweep": "sweeps.grid",
+    "train": "run",
+}
+
+__all__ = [*sorted(_PUBLIC), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'kerasft' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"kerasft.{_PUBLIC[name]}"), name)
+    globals()[name] = value  # functions win over modules of the same name
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

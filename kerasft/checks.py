@@ -1,0 +1,252 @@
+"""Checks a composed config before anything is read, downloaded or imported."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kerasft.config import BASELINES, NAMED, PRECISIONS, RUNTIME, groups, options
+from kerasft.errors import UserError, nearest
+from kerasft.signatures import Definition, NotFound, Parameter, define
+
+# What a config may call. `keras` as a whole would let a config load files and run code.
+TRUSTED = (
+    "kerasft.data", "kerasft.tasks", "kerasft.model", "kerasft.training", "kerasft.exporters",
+    "keras.callbacks", "keras.constraints", "keras.initializers", "keras.layers", "keras.losses",
+    "keras.metrics", "keras.optimizers", "keras.random", "keras.regularizers",
+    "keras_hub.layers", "keras_hub.metrics", "keras_hub.samplers",
+)
+# These live under a trusted prefix, but run code or read graphs that they are given.
+REFUSED = {
+    "keras.layers.Lambda": "it runs arbitrary Python code",
+    "keras.layers.TFSMLayer": "it runs an arbitrary graph",
+    "keras.layers.TorchModuleWrapper": "it runs arbitrary modules",
+    "keras.layers.JaxLayer": "it runs arbitrary functions",
+    "keras.layers.FlaxLayer": "it runs arbitrary modules",
+    "keras.callbacks.LambdaCallback": "it runs arbitrary Python code",
+    "keras.callbacks.RemoteMonitor": "it sends logs over the network",
+}
+OWN_WORDS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+
+_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None)}
+
+
+def check(
+    cfg: DictConfig,
+    *,
+    trusted: Sequence[str] = (),
+    origin: Callable[[str], str] | None = None,
+) -> None:
+    """Check a composed config and report everything that is wrong with it at once.
+
+    Args:
+        cfg: The composed config.
+        trusted: Further import prefixes that a `_target_` may start with. They never come from a
+            config file: whoever writes the file would be trusting himself.
+        origin: Names the file or override that set a key, for messages.
+
+    Raises:
+        UserError: With one message for each problem.
+
+    Example:
+        >>> check(compose(["head=mlp"]))
+    """
+    places = origin or (lambda key: "")
+    problems = [*_unresolved(cfg)]
+    if not problems:
+        problems += [*_ranges(cfg), *_nodes(cfg, tuple(trusted))]
+    if problems:
+        raise UserError(problems=[_with_origin(key, text, places) for key, text in problems])
+
+
+def _with_origin(key: str, text: str, origin: Callable[[str], str]) -> str:
+    place = origin(key)
+    return f"{text} (set by {place})" if place else text
+
+
+def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield every `???` that nobody filled and every interpolation that leads nowhere."""
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        yield key, f"{key} has no value. Set it: {key}=..."
+    for key, node in _walk(cfg):
+        for name in node if isinstance(node, DictConfig) else range(len(node)):
+            if OmegaConf.is_interpolation(node, name):
+                try:
+                    node[name]
+                except OmegaConfBaseException as error:
+                    text = str(error).splitlines()[0]
+                    if "environment variable" in text.lower():
+                        text = f"{text}. Set it, or set {key}.{name} yourself"
+                    yield f"{key}.{name}".lstrip("."), f"{key}.{name}".lstrip(".") + f": {text}."
+
+
+def _walk(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig | ListConfig]]:
+    yield prefix, node
+    keys = list(node) if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig | ListConfig) and not child._is_none() \
+                and not child._is_missing() and not child._is_interpolation():
+            yield from _walk(child, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    for key in ("epochs", "batch_size", "eval_batch_size", "max_steps"):
+        if cfg[key] is not None and cfg[key] < 1:
+            yield key, f"{key} must be at least 1. Received: {cfg[key]}."
+    if cfg.precision not in PRECISIONS:
+        yield "precision", (
+            f"precision must be one of {', '.join(PRECISIONS)}. Received: {cfg.precision!r}."
+            + nearest(cfg.precision, PRECISIONS)
+        )
+    if cfg.baseline not in BASELINES:
+        yield "baseline", f"baseline must be null or 'scratch'. Received: {cfg.baseline!r}."
+    if cfg.seed < 0:
+        yield "seed", f"seed must not be negative. Received: {cfg.seed}."
+    if not re.fullmatch(r"[\w.-]+", cfg.name):
+        yield "name", (
+            "name becomes a folder's name: letters, digits, '_', '-' and '.' alone. "
+            f"Received: {cfg.name!r}."
+        )
+
+
+def _nodes(cfg: DictConfig, trusted: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for group, injected in RUNTIME.items():
+        node = cfg[group]
+        if group in NAMED:
+            if node is None:
+                continue
+            if not isinstance(node, DictConfig):
+                yield group, f"{group} must be a mapping of named nodes. Received: {node!r}."
+                continue
+            for name, step in node.items():
+                if step is not None:  # null switches a step off
+                    yield from _node(f"{group}.{name}", step, injected, trusted)
+            if group == "finetune" and not any(step is not None for step in node.values()):
+                yield group, f"finetune needs a stage. Choose one of {', '.join(options(group))}."
+        elif node is None or (isinstance(node, DictConfig) and not node):
+            choice = ", ".join(options(group)) if group in groups() else ""
+            yield group, f"{group} must be chosen. Allowed: {choice}. Received: nothing."
+        else:
+            yield from _node(group, node, injected, trusted)
+
+
+def _node(
+    key: str, node: Any, injected: frozenset[str], trusted: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with one node and the nodes inside it."""
+    if not isinstance(node, DictConfig):
+        yield key, f"{key} must be a mapping with a `_target_`. Received: {node!r}."
+        return
+    if "_target_" not in node:
+        group = key.split(".")[0]
+        yield key, (
+            f"{key} has no `_target_`: no part is chosen there. Received: {_short(node)}. "
+            f"Choose {group}=NAME first (one of {', '.join(options(group))}), or give a _target_."
+        )
+        return
+    target = node["_target_"]
+    allowed = (*TRUSTED, *trusted)
+    if refusal := _untrusted(target, allowed):
+        yield f"{key}._target_", f"{key}._target_ is refused: {refusal}. Received: {target!r}."
+        return
+    try:
+        found = define(target)
+    except NotFound as error:
+        yield f"{key}._target_", (
+            f"{key}._target_ leads nowhere: there is no {error.part!r} in "
+            f"{target[: target.rfind(error.part)].rstrip('.') or 'the installed packages'}. "
+            f"Received: {target!r}.{nearest(error.part, error.allowed)}"
+        )
+        return
+    except SyntaxError as error:
+        yield f"{key}._target_", f"{key}._target_: {error.filename} cannot be read: {error}."
+        return
+    if found.module.split(".")[0] not in {p.split(".")[0] for p in allowed}:
+        yield f"{key}._target_", (
+            f"{key}._target_ is refused: it leads to {found.module!r}, outside the trusted "
+            f"packages. Received: {target!r}."
+        )
+        return
+    yield from _keywords(key, node, found, injected)
+    for name, child in node.items():
+        if isinstance(child, DictConfig) and "_target_" in child:
+            yield from _node(f"{key}.{name}", child, frozenset(), trusted)
+        elif isinstance(child, DictConfig | ListConfig):
+            for place, inner in _walk(child, f"{key}.{name}"):
+                if isinstance(inner, DictConfig) and "_target_" in inner:
+                    yield from _node(place, inner, frozenset(), trusted)
+
+
+def _untrusted(target: Any, allowed: tuple[str, ...]) -> str | None:
+    if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
+        return "it must be an import path such as keras.optimizers.AdamW"
+    if target in REFUSED:
+        return REFUSED[target]
+    if any(part.startswith("_") for part in target.split(".")):
+        return "names that start with an underscore are private"
+    if not any(target.startswith(f"{prefix}.") for prefix in allowed):
+        return (
+            f"it must start with one of {', '.join(allowed)}, or with a prefix that you trust "
+            "with --trust PREFIX"
+        )
+    return None
+
+
+def _keywords(
+    key: str, node: DictConfig, found: Definition, injected: frozenset[str]
+) -> Iterator[tuple[str, str]]:
+    given = [name for name in node if name not in OWN_WORDS]
+    public = [n for n, p in found.parameters.items() if p.keyword]
+    for name in given:
+        if name not in found.parameters:
+            if not found.open:
+                yield f"{key}.{name}", (
+                    f"{key}.{name} is unknown to {node['_target_']}. "
+                    f"Allowed: {', '.join(public)}. Received: {name}={_short(node[name])}."
+                    f"{nearest(name, public)}"
+                )
+        elif problem := _mismatch(node[name], found.parameters[name]):
+            yield f"{key}.{name}", f"{key}.{name} {problem}. Received: {_short(node[name])}."
+    if node.get("_partial_") or "_args_" in node:
+        return
+    for name, parameter in found.parameters.items():
+        if parameter.required and name not in given and name not in injected:
+            yield f"{key}.{name}", f"{key}.{name} has no value. Set it: {key}.{name}=..."
+
+
+def _mismatch(value: Any, parameter: Parameter) -> str | None:
+    """Hold a plain value against a plain annotation; anything richer is left to the call."""
+    if parameter.annotation is None or isinstance(value, DictConfig):
+        return None
+    words: list[str] = []
+    for part in parameter.annotation.strip("'\"").split("|"):
+        part = part.strip()
+        if part.startswith("Literal["):
+            literal = ast.literal_eval(f"({part[8:-1]},)")
+            if value in literal:
+                return None
+            words += map(repr, literal)
+        elif part in _TYPES:
+            if isinstance(value, _TYPES[part]) and (part == "bool" or not isinstance(value, bool)):
+                return None
+            words.append({"None": "null"}.get(part, part))
+        elif part.startswith(("Sequence[", "list[", "tuple[")):
+            if isinstance(value, ListConfig):
+                return None
+            words.append("a list")
+        else:
+            return None
+    hint = nearest(str(value), [w.strip("'") for w in words if w.startswith("'")])
+    return f"must be {' or '.join(words)}{hint and ' –' + hint.rstrip('?') + '?'}"
+
+
+def _short(value: Any) -> str:
+    text = str(OmegaConf.to_container(value) if isinstance(value, DictConfig | ListConfig)
+               else repr(value) if isinstance(value, str) else value)
+    return text if len(text) < 80 else text[:77] + "..."

@@ -1,0 +1,372 @@
+"""The typed root config, and all that kerasft asks of Hydra: compose, origins, build."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from kerasft.errors import UserError, nearest
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+BASELINES = (None, "scratch")
+
+# The groups, in the order of the data flow, with what the run hands to their nodes at build time.
+RUNTIME: dict[str, frozenset[str]] = {
+    "data": frozenset({"kind", "seed"}),
+    "augment": frozenset(),
+    "task": frozenset(),
+    "backbone": frozenset({"pretrained"}),
+    "head": frozenset({"features", "units"}),
+    "regularize": frozenset({"model"}),
+    "optimizer": frozenset({"learning_rate"}),
+    "schedule": frozenset({"learning_rate", "total_steps"}),
+    "finetune": frozenset(),
+    "callbacks": frozenset({"monitor", "mode", "output_dir"}),
+    "export": frozenset(
+        {"model", "directory", "preprocess", "task", "labels", "examples", "precision"}
+    ),
+}
+# Groups that hold several named nodes; the others are one node each.
+NAMED = ("augment", "regularize", "finetune", "callbacks", "export")
+
+
+@dataclasses.dataclass
+class Root:
+    """The root config: our own scalars, then one field for each step, in order.
+
+    Args:
+        name: Names the folder of the run below `outputs/`.
+        seed: Decides the split, the order, the augmentation and the initial weights.
+        epochs: Passes over the training examples, for stages that set none of their own.
+        batch_size: Examples in a training step.
+        eval_batch_size: Examples in a prediction step; `None` means twice `batch_size`.
+        precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
+        output_dir: The folder of the run; `None` means `outputs/NAME/STAMP`.
+        baseline: `scratch` also trains the same network from random weights, to compare.
+        max_steps: Ends each stage after so many steps; for trying a recipe out.
+        length_grouping: Whether batches of text hold texts of similar length.
+        progress: Whether to draw a progress bar; `None` means only on a terminal.
+    """
+
+    name: str = "run"
+    seed: int = 0
+    epochs: int = 10
+    batch_size: int = 32
+    eval_batch_size: int | None = None
+    precision: str = "float32"
+    output_dir: str | None = None
+    baseline: str | None = None
+    max_steps: int | None = None
+    length_grouping: bool = True
+    progress: bool | None = None
+    data: Any = None
+    augment: Any = None
+    task: Any = None
+    backbone: Any = None
+    head: Any = None
+    regularize: Any = None
+    optimizer: Any = None
+    schedule: Any = None
+    finetune: Any = None
+    callbacks: Any = None
+    export: Any = None
+
+
+SCALARS = tuple(f.name for f in dataclasses.fields(Root) if f.name not in RUNTIME)
+
+ConfigStore.instance().store(name="kerasft_root", node=Root)
+
+
+def config_dir() -> Path:
+    """Return the folder of the shipped configs, in a checkout and in a wheel alike."""
+    for place in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf"):
+        if (place / "train.yaml").is_file():
+            return place
+    raise UserError(
+        "The shipped configs were not found: neither 'kerasft/conf' nor 'conf' beside the package "
+        "holds train.yaml. Reinstall kerasft."
+    )
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Give Hydra its state for a while and put back what stood there before."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().clear()
+        if before is not None:
+            GlobalHydra.instance().initialize(before)
+
+
+def _searchpath(config_dirs: Sequence[str | Path]) -> list[str]:
+    found = []
+    for place in config_dirs:
+        if not Path(place).is_dir():
+            raise UserError(
+                f"--config-dir must name a folder of configs. Received: {str(place)!r}, which is "
+                "no folder."
+            )
+        found.append(f"file://{Path(place).resolve()}")
+    return [f"hydra.searchpath=[{','.join(found)}]"] if found else []
+
+
+def options(group: str, config_dirs: Sequence[str | Path] = ()) -> list[str]:
+    """Return the names that a config group offers, e.g. `options("head")`."""
+    places = [Path(p) for p in (config_dir(), *config_dirs)]
+    return sorted(
+        {str(f.relative_to(p / group).with_suffix("")) for p in places
+         for f in (p / group).rglob("*.yaml")}
+    )
+
+
+@lru_cache(maxsize=1)
+def groups() -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in config_dir().iterdir() if p.is_dir()))
+
+
+def _open(override: str) -> str:
+    """Let `data.text=x` set a key that the YAML does not name; `check` knows which are real."""
+    match = re.match(r"^([A-Za-z_]\w*)\.[^=]*=", override)
+    return f"++{override}" if match and match[1] in RUNTIME else override
+
+
+def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] = ()) -> DictConfig:
+    """Compose the config of a run.
+
+    Args:
+        overrides: Hydra overrides, as on the command line.
+        config_dirs: Folders with configs of the user's own, searched too.
+
+    Returns:
+        The composed config, not yet checked.
+
+    Raises:
+        UserError: With every override and file that does not fit, not the first alone.
+
+    Example:
+        >>> compose(["head=mlp", "epochs=3"]).epochs
+        3
+    """
+    extra = _searchpath(config_dirs)
+    with _hydra():
+        try:
+            return hydra_compose("train", overrides=[*map(_open, overrides), *extra])
+        except Exception as error:
+            problems = _each_alone(overrides, extra, config_dirs)
+            raise UserError(
+                problems=problems or [_in_words(error, None, config_dirs)]
+            ) from error
+
+
+def _each_alone(overrides, extra, config_dirs) -> list[str]:
+    """Find every override that fails, by composing with each alone beside the group choices."""
+    chosen = [o for o in overrides if re.match(r"^\+?[\w/]+=", o) and _is_group(o)]
+    problems: list[str] = []
+    alone = [[o] for o in chosen] + [[*chosen, o] for o in overrides if o not in chosen]
+    broken: set[str] = set()
+    for attempt in alone:
+        attempt = [o for o in attempt if o not in broken]
+        if not attempt:
+            continue
+        try:
+            hydra_compose("train", overrides=[*map(_open, attempt), *extra])
+        except Exception as error:
+            broken.add(attempt[-1])
+            problems.append(_in_words(error, attempt[-1], config_dirs))
+    return problems
+
+
+def _is_group(override: str) -> bool:
+    return override.lstrip("+").split("=", 1)[0].split("/")[0].split("@")[0] in groups()
+
+
+def _in_words(error: Exception, override: str | None, config_dirs: Sequence[str | Path]) -> str:
+    """Say what Hydra or OmegaConf found wrong, in the user's words."""
+    text = str(error)
+    while error.__cause__ is not None:  # the first cause names the key, the last one wraps it
+        error = error.__cause__
+    text = f"{text}\n{error}"
+    origin = f"command line: {override}" if override else "the composed config"
+    key, _, value = (override or "").lstrip("+~").partition("=")
+    group = key.split("@")[0]
+    if override and group in groups() and "Could not find" in text:
+        names = options(group, config_dirs)
+        return (
+            f"{group} must be one of {', '.join(names)}. Received: {group}={value} ({origin})."
+            + nearest(value, names)
+        )
+    if match := re.search(r"Key '([^']+)' (?:is )?not in (?:'Root'|struct)", text):
+        names = [*SCALARS, *groups()]
+        return (
+            f"There is no key {match[1]!r}. Allowed: {', '.join(names)}. "
+            f"Received: {override or match[1]} ({origin}).{nearest(match[1], names)}"
+        )
+    if match := re.search(r"Value '(.*)' of type '\w+' (?:could not be converted to|is not a valid|"
+                          r"is incompatible with) ?(?:type hint )?'?(?:\w*\[)?(\w+)", text):
+        where = re.search(r"full_key: ([\w.]+)", text)
+        name = where[1] if where else key
+        return f"{name} must be of type {match[2].lower()}. Received: {match[1]!r} ({origin})."
+    if match := re.search(r"(mapping values|while (?:parsing|scanning)|could not find expected)", text):
+        place = re.search(r'in "([^"]+)", line (\d+)', text)
+        at = f"{place[1]}, line {place[2]}" if place else origin
+        return f"The YAML of {at} cannot be read: {error}"
+    if "mismatched input" in text or "no viable alternative" in text or "token recognition" in text \
+            or "extraneous input" in text or "missing EQUAL" in text:
+        return (
+            f"An override must read key=value, with the value in quotes where it holds blanks or "
+            f"one of ,{{}}[]=:. Received: {override}. For instance: 'data.path=\"my file.csv\"'."
+        )
+    if match := re.search(r"Could not (?:find|load) '?([^'\n]+)'?", text):
+        return f"There is no config named {match[1]!r} ({origin}). {_allowed_for(match[1])}"
+    return f"{text.strip().splitlines()[0]} ({origin})"
+
+
+def _allowed_for(path: str) -> str:
+    group, _, name = path.rpartition("/")
+    names = options(group) if group in groups() else []
+    return f"Allowed: {', '.join(names)}.{nearest(name, names)}" if names else ""
+
+
+def origins(
+    overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] = ()
+) -> dict[str, str]:
+    """Return which file or override set each key last, e.g. `{"head.dropout": "head/mlp.yaml"}`."""
+    from hydra._internal.config_repository import CachingConfigRepository
+    from hydra._internal.defaults_list import create_defaults_list
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    found: dict[str, str] = {}
+    with _hydra():
+        loader = GlobalHydra.instance().config_loader()
+        parsed = OverridesParser.create().parse_overrides(
+            [*map(_open, overrides), *_searchpath(config_dirs)]
+        )
+        search = next((o.value() for o in parsed if o.key_or_group == "hydra.searchpath"), [])
+        repo = CachingConfigRepository(loader.repository)
+        repo.initialize_schemas_provider()
+        if search:
+            from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+            from hydra._internal.config_repository import ConfigRepository
+
+            paths = ConfigSearchPathImpl()
+            for entry in loader.config_search_path.get_path():
+                paths.append(entry.provider, entry.path)
+            for entry in search:
+                paths.append("--config-dir", entry)
+            repo = CachingConfigRepository(ConfigRepository(paths))
+        listed = create_defaults_list(
+            repo=repo, config_name="train", overrides_list=parsed, prepend_hydra=False,
+            skip_missing=True,
+        )
+        for default in listed.defaults:
+            result = loader._load_single_config(default, repo)
+            if result.provider == "schema" or not default.config_path:
+                continue
+            if default.config_path == "kerasft_root":
+                label = "built-in default"
+            else:
+                label = f"{default.config_path}.yaml"
+            for key in leaves(result.config):
+                found[key] = label
+        for override in parsed:
+            if override.key_or_group.split(".")[0] != "hydra" and not _is_group(override.input_line):
+                found[override.key_or_group] = f"command line: {override.input_line.lstrip('+')}"
+    return found
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted key of every leaf of a config."""
+    for key in node:
+        path = f"{prefix}.{key}" if prefix else str(key)
+        value = node._get_node(key)
+        if isinstance(value, DictConfig) and not value._is_none() and not value._is_missing() \
+                and len(value):
+            yield from leaves(value, path)
+        else:
+            yield path
+
+
+def to_yaml(cfg: DictConfig) -> str:
+    """Return the config as YAML, with every interpolation resolved."""
+    return OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def load(path: str | Path) -> DictConfig:
+    """Read a config that a run wrote, typed as when it was composed."""
+    return OmegaConf.merge(OmegaConf.structured(Root), OmegaConf.load(path))
+
+
+def plain(node: Any) -> Any:
+    """Return a config node as plain Python values."""
+    if isinstance(node, DictConfig | ListConfig):
+        return OmegaConf.to_container(node, resolve=True)
+    return node
+
+
+def build(node: Any, **runtime: Any) -> Any:
+    """Call what a config node names.
+
+    Args:
+        node: A node with a `_target_`.
+        **runtime: Values that only the run knows. Each goes in where the signature has its name
+            and the config does not set it.
+
+    Returns:
+        What the call returns.
+
+    Raises:
+        UserError: If the call refuses its values.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import get_object, instantiate
+
+    target = get_object(node["_target_"])
+    takes = inspect.signature(target).parameters
+    given = {k: v for k, v in runtime.items() if k in takes and node.get(k) is None}
+    values = OmegaConf.create(
+        {k: v for k, v in plain(node).items() if k not in given}, flags={"allow_objects": True}
+    )
+    where = node._get_full_key(None) if isinstance(node, DictConfig) else node["_target_"]
+    try:
+        # Partial first: Hydra would turn dataclasses among the runtime values into configs.
+        return instantiate(values, _convert_="all", _partial_=True)(**given)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(f"{where}: {cause}") from error
+    except (TypeError, ValueError) as error:
+        if _raised_by_call(error):
+            raise UserError(f"{where}: {error} ({node['_target_']})") from error
+        raise
+
+
+def _raised_by_call(error: Exception) -> bool:
+    """Whether a constructor of Keras refused its values, rather than code of ours failing."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    file = trace.tb_frame.f_code.co_filename if trace else ""
+    return f"{os.sep}kerasft{os.sep}" not in file or "config.py" in file
+
+
+def build_named(group: Mapping[str, Any] | None, **runtime: Any) -> dict[str, Any]:
+    """Build every named node of a group, in order."""
+    return {name: build(node, **runtime) for name, node in (group or {}).items() if node}

@@ -1,0 +1,136 @@
+"""A zip of pictures, unpacked once into the cache, and never outside of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from kerasft.data.labels import listing
+from kerasft.data.place import cache_folder
+from kerasft.errors import UserError
+
+MOST_FILES = 2_000_000
+MOST_BYTES = 200 * 2**30
+# Pictures hardly shrink; a file that grows a thousandfold was made to fill a disk.
+MOST_GROWTH = 1000
+
+_LITTER = ("__MACOSX", ".DS_Store")
+
+
+def unpack(path: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_BYTES) -> Path:
+    """Unpack a zip archive into the cache, or find it there from the last time.
+
+    Args:
+        path: The archive.
+        most_files: Refuse archives of more files.
+        most_bytes: Refuse archives that unpack to more bytes.
+
+    Returns:
+        The folder that holds what the archive holds.
+
+    Raises:
+        UserError: If the archive is broken or encrypted, if a name in it leads outside, if it
+            holds links, or if it is too large.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.infolist() if not _litter(m.filename)]
+            _check(path, members, most_files, most_bytes)
+            target = cache_folder() / "unpacked" / f"{path.stem}-{_key(members)}"
+            if not target.is_dir():
+                _write(archive, members, target)
+    except zipfile.BadZipFile as error:
+        raise UserError(
+            f"data.path: {path} is broken, or no zip archive ({error}). Fetch it again, or unpack "
+            "it yourself and name the folder."
+        ) from error
+    except (OSError, RuntimeError, NotImplementedError) as error:
+        raise UserError(
+            f"data.path: {path} cannot be unpacked into {cache_folder()} ({error}). Free some "
+            "space there, or set the environment variable KERASFT_CACHE to another folder."
+        ) from error
+    return target
+
+
+def _litter(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return bool(parts) and (parts[0] in _LITTER or parts[-1] in _LITTER)
+
+
+def _check(path: Path, members: list, most_files: int, most_bytes: int) -> None:
+    """Refuse what would write elsewhere, or without end, before a byte is written."""
+    problems = []
+    outside = [m.filename for m in members if not _inside(m)]
+    if outside:
+        problems.append(
+            f"data.path: names in {path} lead out of the folder it is unpacked into: "
+            f"{listing(map(repr, outside))}."
+        )
+    links = [m.filename for m in members if stat.S_ISLNK(m.external_attr >> 16)]
+    if links:
+        problems.append(f"data.path: {path} holds links: {listing(map(repr, links))}.")
+    if secret := [m.filename for m in members if m.flag_bits & 1]:
+        problems.append(f"data.path: {path} is encrypted: {listing(map(repr, secret))}.")
+    names = [m.filename for m in members]
+    if len(set(names)) < len(names):
+        problems.append(f"data.path: {path} holds several files of one name.")
+    size = sum(m.file_size for m in members)
+    grown = [m.filename for m in members if m.file_size > 2**20 + MOST_GROWTH * m.compress_size]
+    if len(members) > most_files or size > most_bytes or grown:
+        problems.append(
+            f"data.path: {path} would unpack to {len(members):,} files of {size:,} bytes "
+            f"together, and at most {most_files:,} files of {most_bytes:,} bytes are unpacked, "
+            f"none more than {MOST_GROWTH} times its packed size."
+        )
+    if problems:
+        last = "Unpack it yourself where you trust it, and name the folder."
+        raise UserError(problems=[*problems[:-1], f"{problems[-1]} {last}"])
+
+
+def _inside(member: zipfile.ZipInfo) -> bool:
+    # `orig_filename` is the name before zipfile cut it at a NUL or turned its separators.
+    name = member.orig_filename
+    pure = PurePosixPath(name)
+    return bool(pure.parts) and not (
+        pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in pure.parts[0]
+        or "\0" in name
+    )  # fmt: skip
+
+
+def _key(members: list) -> str:
+    """Return a short word for the content: names, sizes and checksums of all members."""
+    told = hashlib.sha256()
+    for m in sorted(members, key=lambda m: m.filename):
+        told.update(f"{m.filename}\0{m.file_size}\0{m.CRC}\n".encode("utf-8", "surrogatepass"))
+    return told.hexdigest()[:16]
+
+
+def _write(archive: zipfile.ZipFile, members: list, target: Path) -> None:
+    """Unpack beside the target and rename, so that half an archive is never taken for whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(m.file_size for m in members)
+    if shutil.disk_usage(target.parent).free < needed:
+        raise OSError(f"{needed:,} bytes are needed, and less are free")
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        for member in members:
+            place = beside / member.filename
+            if member.is_dir():
+                place.mkdir(parents=True, exist_ok=True)
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, open(place, "xb") as file:
+                shutil.copyfileobj(source, file)
+        beside.chmod(0o755)
+        try:
+            os.replace(beside, target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster, with the same content
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

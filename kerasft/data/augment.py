@@ -1,0 +1,131 @@
+"""Augmentation: Keras layers, each with random numbers that depend on (seed, epoch, example) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from kerasft.errors import UserError
+
+
+def augmenter(steps: Mapping[str, Any], *, seed: int, size: tuple[int, int]) -> Callable | None:
+    """Make one function of the named steps.
+
+    Args:
+        steps: Keras layers by name, in order. `MixUp` and `CutMix` see the whole batch and change
+            the targets too; every other layer sees one picture at a time.
+        seed: The run's seed.
+        size: Height and width of the pictures.
+
+    Returns:
+        A function `(images, targets, epoch, indices) -> (images, targets)` for `tf.data`, with
+        `uint8[batch, height, width, 3]` pictures, or `None` if there are no steps.
+
+    Raises:
+        UserError: If a step cannot be applied to such pictures, with its name.
+    """
+    if not steps:
+        return None
+    import keras
+    import tensorflow as tf
+
+    mixing = (keras.layers.MixUp, keras.layers.CutMix)
+    single = {n: s for n, s in steps.items() if not isinstance(s, mixing)}
+    whole = {n: s for n, s in steps.items() if isinstance(s, mixing)}
+    _try_out(single, size)
+
+    def one(values: tuple[Any, Any, Any]) -> Any:
+        image, epoch, index = values
+        image = tf.cast(image, tf.float32)
+        for place, step in enumerate(single.values()):
+            with stateless(step, _key(seed, epoch, index, place)):
+                image = step(image, training=True)
+        image = tf.ensure_shape(image, [*size, 3])
+        return _to_pixels(image)
+
+    def apply(images: Any, targets: Any, epoch: Any, indices: Any) -> tuple[Any, Any]:
+        if single:
+            images = tf.map_fn(
+                one, (images, tf.fill(tf.shape(indices), epoch), indices),
+                fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8),
+            )
+        for place, step in enumerate(whole.values()):
+            batch = {"images": tf.cast(images, tf.float32), "labels": targets}
+            with stateless(step, _key(seed, epoch, indices[0], 1000 + place)):
+                batch = step(batch, training=True)
+            images, targets = _to_pixels(batch["images"]), batch["labels"]
+        return images, targets
+
+    return apply
+
+
+def _to_pixels(images: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.saturate_cast(tf.round(images), tf.uint8)
+
+
+def _key(seed: int, epoch: Any, index: Any, place: int) -> Any:
+    """Return the stateless seed of one step on one example in one epoch."""
+    import tensorflow as tf
+
+    fold = tf.random.experimental.stateless_fold_in
+    key = tf.constant([seed % 2**31, 0x6B65], tf.int32)
+    for part in (epoch, index, place):
+        key = fold(key, tf.cast(part, tf.int32))
+    return key
+
+
+def _try_out(steps: Mapping[str, Any], size: tuple[int, int]) -> None:
+    """Build each layer outside of any graph, and find out about unfit ones before training."""
+    import tensorflow as tf
+
+    for name, step in steps.items():
+        try:
+            result = step(tf.zeros([1, *size, 3]), training=True)
+        except Exception as error:
+            raise UserError(
+                f"augment.{name} cannot be applied to pictures of {size[0]}x{size[1]} pixels: "
+                f"{str(error).strip().splitlines()[0]}"
+            ) from error
+        shape = tuple(getattr(result, "shape", ()))
+        if shape[1:] != (*size, 3):
+            raise UserError(
+                f"augment.{name} must keep the size of the pictures, {size[0]}x{size[1]}x3. "
+                f"Received pictures of {'x'.join(map(str, shape[1:]))} from it."
+            )
+
+
+@contextmanager
+def stateless(layer: Any, key: Any) -> Iterator[None]:
+    """Let a layer and those inside it draw their seeds from `key` while a graph is traced.
+
+    Keras' own seed generators count calls, so that parallel maps would race for them; here the
+    n-th draw of a trace is `fold_in(key, n)`.
+    """
+    generator = _folding_seed(key)
+    layers = [layer, *layer._flatten_layers(include_self=False)]
+    for one in layers:
+        object.__setattr__(one, "_get_seed_generator", lambda backend=None: generator)
+    try:
+        yield
+    finally:
+        for one in layers:
+            object.__delattr__(one, "_get_seed_generator")
+
+
+def _folding_seed(key: Any) -> Any:
+    import keras
+    import tensorflow as tf
+
+    class FoldingSeed(keras.random.SeedGenerator):
+        # No variable and no tracking: it lives for one trace.
+        def __init__(self) -> None:
+            object.__setattr__(self, "draws", 0)
+
+        def next(self, ordered: bool = True) -> Any:
+            object.__setattr__(self, "draws", self.draws + 1)
+            return tf.random.experimental.stateless_fold_in(key, self.draws)
+
+    return FoldingSeed()

@@ -1,0 +1,228 @@
+"""What a source has found, and the one way from there to `Splits`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.audit import find_copies
+from kerasft.data.fingerprint import fingerprint
+from kerasft.data.labels import encode, listing, some
+from kerasft.data.splits import check_ratios, describe_sizes, divide
+from kerasft.errors import UserError
+from kerasft.spec import SPLIT_NAMES, Examples, Labels, Modality, Splits
+
+
+@dataclass
+class Collection:
+    """The examples of a source, column by column, as they were found.
+
+    Args:
+        modality: `"images"` or `"text"`.
+        inputs: As in `Examples`. A sequence with a method `choose(indices)` stays lazy.
+        values: One raw label an example.
+        ids: One unique, stable name an example.
+        brought: The split each example comes in; `"train"` where the data does not say.
+        groups: One name an example, or `None`: a group never stands in two splits.
+        notices: Sentences for the user, so far.
+    """
+
+    modality: Modality
+    inputs: Sequence[Any]
+    values: list[Any]
+    ids: list[str]
+    brought: list[str]
+    groups: list[str] | None = None
+    notices: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def keep(self, indices: Sequence[int]) -> Collection:
+        """Return the examples at `indices`, in that order."""
+        return Collection(
+            self.modality,
+            choose(self.inputs, indices),
+            [self.values[i] for i in indices],
+            [self.ids[i] for i in indices],
+            [self.brought[i] for i in indices],
+            None if self.groups is None else [self.groups[i] for i in indices],
+            self.notices,
+        )
+
+
+def choose(inputs: Sequence[Any], indices: Sequence[int] | np.ndarray) -> Sequence[Any]:
+    """Return the inputs at `indices`, unread where they are read late."""
+    lazily = getattr(inputs, "choose", None)
+    return lazily(indices) if lazily else [inputs[int(i)] for i in indices]
+
+
+def to_splits(
+    found: Collection,
+    *,
+    kind: str,
+    seed: int,
+    validation: float = 0.15,
+    test: float = 0.15,
+    split: str = "stratified",
+    label_names: Sequence[str] | None = None,
+    label_delimiter: str | None = ",",
+    label_key: str = "data.label",
+    limit: int | None = None,
+    source: Mapping[str, Any] | None = None,
+) -> Splits:
+    """Name the labels, carve out the splits that the data does not bring, and check the result.
+
+    Args:
+        found: The examples.
+        kind: `"single"`, `"multi"` or `"number"`.
+        seed: Another seed, another split.
+        validation: The part of the training examples to validate on, if the data brings none.
+        test: The same for the test; 0 for none.
+        split: `"stratified"` or `"hash"`, see `splits.divide`.
+        label_names: The class names, in order, or `None` for what the labels say.
+        label_delimiter: What parts the labels of one example, for kind `"multi"`.
+        label_key: The config key behind the labels, for messages.
+        limit: Train on the first so many examples of a shuffle only.
+        source: Plain values for the manifest.
+
+    Returns:
+        The `Splits`.
+
+    Raises:
+        UserError: If labels or ratios are wrong, or if a split or a class comes out empty.
+    """
+    if not len(found):
+        nothing = "The data holds no example that can be used."
+        raise UserError(problems=[nothing, *found.notices])
+    brought = sorted(set(found.brought), key=SPLIT_NAMES.index)
+    if "train" not in brought:
+        raise UserError(
+            f"The data brings no split to train on. Received: {', '.join(brought)}. "
+            "Add a train split, or leave the split out so that it is made by ratio."
+        )
+    check_ratios(validation, test, split, brought)
+    labels, array, notices = encode(
+        found.values, found.ids, kind=kind, names=label_names, delimiter=label_delimiter,
+        key=label_key,
+    )  # fmt: skip
+    notices = [*found.notices, *notices]
+    codes = np.array([SPLIT_NAMES.index(name) for name in found.brought])
+    missing = {"validation": validation, "test": test}
+    missing = {name: 0.0 if name in brought else r for name, r in missing.items()}
+    if any(missing.values()):
+        pool = np.flatnonzero(codes == 0)
+        codes[pool] = divide(
+            _keys(found, pool),
+            strata=_strata(labels, array)[pool],
+            method=split,
+            seed=seed,
+            **missing,
+        )
+    wanted = [n for n in SPLIT_NAMES if n in brought or n == "validation" or missing.get(n)]
+    members = {name: np.flatnonzero(codes == SPLIT_NAMES.index(name)) for name in wanted}
+    sizes = {name: len(indices) for name, indices in members.items()}
+    if empty := [name for name, size in sizes.items() if not size]:
+        raise UserError(
+            f"{len(found):,} examples leave none for: {', '.join(empty)} "
+            f"({describe_sizes(sizes)}). Add examples (or smaller groups, where data.group is "
+            "set), or raise the ratio of that split."
+        )
+    notices += _check_cover(labels, array, members, found.ids, brought, label_names is not None)
+    if limit is not None:
+        members["train"] = _limit(members["train"], limit, seed)
+    parts = {
+        name: Examples(
+            found.modality,
+            choose(found.inputs, indices),
+            array[indices],
+            tuple(found.ids[i] for i in indices),
+        )
+        for name, indices in members.items()
+    }
+    notices += find_copies(parts)
+    said: dict[str, Any] = {"brought": list(brought), "seed": seed, "limit": limit}
+    if any(missing.values()):
+        said |= {"split": split, **{name: r for name, r in missing.items() if r}}
+    return Splits(
+        parts["train"],
+        parts["validation"],
+        parts.get("test"),
+        labels,
+        source={**(source or {}), **said},
+        notices=tuple(notices),
+    )
+
+
+def _keys(found: Collection, pool: np.ndarray) -> list[str]:
+    # Where no groups are named, what is exactly the same is one group: a copy of a training
+    # example in the test would flatter the model.
+    if found.groups is not None:
+        return [found.groups[i] for i in pool]
+    return [fingerprint(found.inputs[i], found.modality) for i in pool]
+
+
+def _strata(labels: Labels, array: np.ndarray) -> np.ndarray:
+    if labels.kind == "single":
+        return array
+    if labels.kind == "number":
+        return np.zeros(len(array), dtype="int64")
+    # Of several labels the rarest decides: the frequent ones spread by themselves.
+    counts = array.sum(axis=0)
+    rarity = np.where(array > 0, counts, np.inf)
+    return np.where(array.sum(axis=1) > 0, rarity.argmin(axis=1), array.shape[1])
+
+
+def _check_cover(
+    labels: Labels,
+    array: np.ndarray,
+    members: Mapping[str, np.ndarray],
+    ids: Sequence[str],
+    brought: Sequence[str],
+    named: bool,
+) -> list[str]:
+    """See that what is asked for later was there to be learned."""
+    if labels.kind == "number":
+        return []
+    classes = range(len(labels.names))
+    held = array[:, None] == np.arange(len(labels.names)) if array.ndim == 1 else array > 0
+    learned = held[members["train"]].any(axis=0)
+    problems, notices = [], []
+    for name in [n for n in members if n != "train"]:
+        for unit in [c for c in classes if not learned[c]]:
+            rows = [i for i in members[name] if held[i, unit]]
+            if rows:
+                problems.append(
+                    f"The label {labels.names[unit]!r} stands in {name} only, never in train: "
+                    f"{listing([ids[i] for i in rows])}. "
+                    + (
+                        "Correct it, or add examples of it to train."
+                        if name in brought
+                        else "Add examples of it, or set data.split=stratified."
+                    )
+                )
+    if problems and not named:
+        raise UserError(problems=problems)
+    if problems or not learned.all():
+        bare = [labels.names[c] for c in classes if not learned[c]]
+        notices.append(f"No training example carries the label: {listing(bare, 10)}.")
+    for name in [n for n in members if n != "train"]:
+        there = held[members[name]].any(axis=0)
+        bare = [labels.names[c] for c in classes if learned[c] and not there[c]]
+        if bare:
+            notices.append(
+                f"{name} has no example of {some(len(bare), 'label')}, so nothing is measured "
+                f"there: {listing(bare, 10)}."
+            )
+    return notices
+
+
+def _limit(train: np.ndarray, limit: Any, seed: int) -> np.ndarray:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise UserError(
+            f"data.limit must be a whole number of examples, 1 or more. Received: {limit!r}."
+        )
+    return np.random.default_rng(seed).permutation(train)[:limit]

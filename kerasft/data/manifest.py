@@ -1,0 +1,149 @@
+"""What a run has learned from and was measured on, written down so that it can be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.fingerprint import digest, fingerprint
+from kerasft.data.labels import listing
+from kerasft.errors import UserError
+from kerasft.spec import Examples, Labels, Splits
+
+FORMAT = 1
+
+
+def write_manifest(splits: Splits, path: str | os.PathLike) -> Path:
+    """Write down which examples, with which labels and content, make up each split.
+
+    Args:
+        splits: What a source returned.
+        path: The JSON file to write.
+
+    Returns:
+        The path.
+
+    Example:
+
+    >>> write_manifest(splits, "run/data.json")  # doctest: +SKIP
+    """
+    path = Path(path)
+    head = {
+        "format": FORMAT,
+        "fingerprint": digest(*(_summary(part, splits.labels) for part in splits.parts.values())),
+        "kind": splits.labels.kind,
+        "names": list(splits.labels.names),
+        "source": dict(splits.source),
+        "notices": list(splits.notices),
+        "counts": {name: _counts(part, splits.labels) for name, part in splits.parts.items()},
+    }
+    # One line an example, so that two manifests can be compared by eye and by `diff`.
+    lines = [f" {_json(key)}: {_json(value)}" for key, value in head.items()]
+    parts = [
+        f"  {_json(name)}: [\n"
+        + ",\n".join(f"   {_json(row)}" for row in _rows(part, splits.labels))
+        + "\n  ]"
+        for name, part in splits.parts.items()
+    ]
+    lines.append(' "splits": {\n' + ",\n".join(parts) + "\n }")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    return path
+
+
+def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
+    """Read what `write_manifest` has written.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The manifest, with `splits` a dict of lists of `[id, label, fingerprint]`.
+
+    Raises:
+        UserError: If the file is missing, broken, or no manifest.
+    """
+    path = Path(path)
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"The data manifest {path} is missing.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"The data manifest {path} cannot be read ({error}).") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is no data manifest of format {FORMAT}. It was written by another program, "
+            "or by another version of this one."
+        )
+    return manifest
+
+
+def diff_manifest(old: Mapping[str, Any], splits: Splits) -> list[str]:
+    """Say how the data differs from what a manifest has written down.
+
+    Args:
+        old: What `read_manifest` returned.
+        splits: What a source returns now.
+
+    Returns:
+        One sentence a difference; none where training and test are the same.
+    """
+    said = []
+    if old["kind"] != splits.labels.kind:
+        said.append(f"The labels were of kind {old['kind']!r}; now they are {splits.labels.kind!r}.")
+    elif tuple(old["names"]) != splits.labels.names:
+        said.append(
+            f"The classes were {listing(old['names'], 10)}; now they are "
+            f"{listing(splits.labels.names, 10)}."
+        )
+    before = _by_id(old["splits"])
+    now = _by_id({n: _rows(part, splits.labels) for n, part in splits.parts.items()})
+    both = [i for i in now if i in before]
+    changes = {
+        "are gone": [i for i in before if i not in now],
+        "are new": [i for i in now if i not in before],
+        "stand in another split": [i for i in both if now[i][0] != before[i][0]],
+        "carry another label": [i for i in both if now[i][1] != before[i][1]],
+        "hold something else": [i for i in both if now[i][2] != before[i][2]],
+    }
+    for change, ids in changes.items():
+        if ids:
+            said.append(f"Examples that {change}: {len(ids):,} ({listing(ids)}).")
+    return said
+
+
+def _by_id(parts: Mapping[str, list]) -> dict[str, tuple]:
+    return {row[0]: (name, row[1], row[2]) for name, rows in parts.items() for row in rows}
+
+
+def _rows(part: Examples, labels: Labels) -> list[list[Any]]:
+    return [
+        [name, _label(label, labels), fingerprint(value, part.modality)]
+        for name, label, value in zip(part.ids, part.labels, part.inputs, strict=True)
+    ]
+
+
+def _label(label: Any, labels: Labels) -> Any:
+    if labels.kind == "number":
+        return float(label)
+    if labels.kind == "single":
+        return labels.names[int(label)]
+    return [name for name, on in zip(labels.names, label, strict=True) if on]
+
+
+def _counts(part: Examples, labels: Labels) -> dict[str, int]:
+    counts = {"examples": len(part)}
+    for unit, name in enumerate(labels.names):
+        held = part.labels == unit if labels.kind == "single" else part.labels[:, unit] > 0
+        counts[f"label {name}"] = int(held.sum())
+    return counts
+
+
+def _summary(part: Examples, labels: Labels) -> str:
+    return _json(sorted(_rows(part, labels), key=lambda row: row[0]))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,103 @@
+"""The tf.data order, written once: which example, gathered, augmented, ahead of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.order import Order, once
+from kerasft.data.store import Pictures, Tokens
+
+
+class Batches:
+    """Training batches, each a function of its number.
+
+    Args:
+        store: Preprocessed examples.
+        targets: `float32[N, units]`, what the loss compares with.
+        weights: `float32[N]` or `None`.
+        order: Which example stands where.
+        augment: What `augmenter` returns.
+    """
+
+    def __init__(self, store: Pictures | Tokens, targets: np.ndarray, *, order: Order,
+                 weights: np.ndarray | None = None, augment: Callable | None = None):
+        self.store, self.targets, self.weights = store, targets, weights
+        self.order, self.augment = order, augment
+        self.steps = order.steps
+
+    def from_step(self, first: int = 0) -> Any:
+        """Return an endless `tf.data.Dataset` of `(inputs, targets, weights)` from step `first`."""
+        import tensorflow as tf
+
+        names = list(self.store.gather(np.array([0])))
+        kinds = [tf.uint8 if name == "images" else tf.int32 for name in names]
+        shapes = [
+            [None, *self.store.images.shape[1:]] if name == "images" else [None, None]
+            for name in names
+        ]
+
+        def take(step: np.ndarray) -> list[np.ndarray]:
+            epoch, indices = self.order.batch(int(step))
+            weights = np.ones(len(indices)) if self.weights is None else self.weights[indices]
+            return [
+                *self.store.gather(indices).values(), self.targets[indices],
+                weights.astype("float32"), np.int64(epoch), indices.astype("int64"),
+            ]
+
+        def assemble(step: Any) -> tuple[Any, Any, Any]:
+            *values, targets, weights, epoch, indices = tf.numpy_function(
+                take, [step], [*kinds, tf.float32, tf.float32, tf.int64, tf.int64]
+            )
+            for value, shape in zip(values, shapes, strict=True):
+                value.set_shape(shape)
+            targets.set_shape([None, *self.targets.shape[1:]])
+            weights.set_shape([None])
+            epoch.set_shape([])
+            indices.set_shape([None])
+            if self.augment is not None:
+                values[0], targets = self.augment(values[0], targets, epoch, indices)
+                values[0].set_shape(shapes[0])
+                targets.set_shape([None, *self.targets.shape[1:]])
+            inputs = values[0] if names == ["images"] else dict(zip(names, values, strict=True))
+            return inputs, targets, weights
+
+        return (
+            tf.data.Dataset.range(first, np.iinfo("int64").max)
+            # Several batches are made at once, but handed on in order.
+            .map(assemble, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+
+def in_one_pass(store: Pictures | Tokens, batch_size: int) -> tuple[Any, np.ndarray]:
+    """Return a dataset that holds every example once, and the order in which it holds them.
+
+    Args:
+        store: Preprocessed examples.
+        batch_size: Examples in a batch.
+
+    Returns:
+        A `tf.data.Dataset` of inputs, and the index of each example in turn, `int64[N]`.
+    """
+    import tensorflow as tf
+
+    batches = once(len(store), batch_size, store.lengths)
+    spec = {
+        name: tf.TensorSpec(
+            [None, *([None] if value.dtype == np.int32 else value.shape[1:])], value.dtype
+        )
+        for name, value in store.gather(batches[0][:1]).items()
+    }
+
+    def rows() -> Any:
+        for batch in batches:
+            yield store.gather(batch)
+
+    data = tf.data.Dataset.from_generator(rows, output_signature=spec)
+    data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    if set(spec) == {"images"}:
+        data = data.map(lambda one: one["images"])
+    return data.prefetch(2), np.concatenate(batches)

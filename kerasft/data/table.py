@@ -1,0 +1,348 @@
+"""Tables: one row an example, with columns of text, or of paths of pictures, and of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.audit import MAX_PIXELS, POLICIES, audit, check_policy
+from kerasft.data.collection import Collection, to_splits
+from kerasft.data.labels import listing, some
+from kerasft.data.place import find_path
+from kerasft.data.readers import Layout, Rows, read
+from kerasft.data.splits import check_ratios, split_name, split_words
+from kerasft.errors import UserError, nearest
+from kerasft.spec import Splits
+
+# Beyond this a text is more likely a slip of a quote than a text.
+LONG_TEXT = 100_000
+
+
+def table(
+    path: str,
+    *,
+    kind: str,
+    seed: int,
+    label: str | int,
+    text: str | int | None = None,
+    text_pair: str | int | None = None,
+    image: str | int | None = None,
+    format: str = "auto",
+    header: bool = True,
+    columns: list[str] | None = None,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    quoting: bool = True,
+    label_delimiter: str | None = ",",
+    label_names: list[str] | str | None = None,
+    validation: float | str = 0.15,
+    test: float | str = 0.15,
+    split: str = "stratified",
+    split_column: str | int | None = None,
+    group: str | int | None = None,
+    empty: str = "skip",
+    limit: int | None = None,
+    broken: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Splits:
+    """Read examples from a CSV, TSV, JSONL, JSON or Parquet file.
+
+    Columns are chosen by name, or by number from 0. No text is trimmed or normalized.
+
+    Args:
+        path: The file.
+        kind: `"single"`, `"multi"` or `"number"`.
+        seed: Another seed, another split.
+        label: The column of labels.
+        text: The column of texts; either this or `image`.
+        text_pair: The column of second texts, where an example is a pair.
+        image: The column of paths of pictures, relative to the folder of the file (in Parquet
+            also of encoded pictures); either this or `text`.
+        format: `"csv"`, `"tsv"`, `"jsonl"`, `"json"`, `"parquet"`, or `"auto"` for what the
+            suffix says.
+        header: Whether the first line of a CSV or TSV file names the columns.
+        columns: The names of the columns, where no header says them.
+        encoding: How the characters of the file are written.
+        delimiter: What parts the cells of a row; a comma for CSV, a tab for TSV without.
+        quoting: Whether cells may stand in double quotes. `false` takes each quote as it is.
+        label_delimiter: What parts several labels of one example, for kind `"multi"`.
+        label_names: The class names in order, as a list or as a file with one a line. Labels
+            may then be names, or numbers from 0.
+        validation: The part of the rows to validate on, or the path of another file.
+        test: The part of the rows for the test, 0 for none, or the path of another file.
+        split: `"stratified"` (the same part of each class) or `"hash"` (each row by itself, so
+            that rows added later move nothing).
+        split_column: The column that says train, validation or test.
+        group: The column that names the group of a row (a person, a document); no group stands
+            in two splits.
+        empty: `"skip"` leaves out rows with an empty text and says how many, `"fail"` stops.
+        limit: Train on so many rows only, for a quick try.
+        broken: `"skip"` leaves out pictures that cannot be decoded, `"fail"` stops.
+        max_pixels: The most pixels (width times height) that a picture may have.
+
+    Returns:
+        `Splits` of texts, pairs of texts, or paths of pictures.
+
+    Raises:
+        UserError: If a file, a column or a cell is not what it should be.
+
+    Example:
+
+    >>> table("reviews.csv", text="review", label="stars", kind="single", seed=0)  # doctest: +SKIP
+    """
+    _check_choices(text, text_pair, image, label, header, empty)
+    check_policy(broken, max_pixels)
+    layout = Layout(format, header, columns, encoding, delimiter, quoting)
+    main = find_path(path, "data.path")
+    files = {"train": main}
+    for name, value in (("validation", validation), ("test", test)):
+        if isinstance(value, str):
+            files[name] = find_path(value, f"data.{name}", beside=main.parent)
+    ratios = {"validation": validation, "test": test}
+    ratios = {n: r for n, r in ratios.items() if not isinstance(r, str)}
+    if split_column is None:
+        full = {"validation": 0.0, "test": 0.0} | ratios
+        check_ratios(full["validation"], full["test"], split, list(files))
+    elif len(files) > 1:
+        raise UserError(
+            "data.split_column and another file for validation or test exclude each other: both "
+            f"say which row is in which split. Received: data.split_column={split_column}, "
+            + ", ".join(f"data.{name}={file}" for name, file in files.items() if name != "train")
+            + ". Leave one of them out."
+        )
+    _check_same(files)
+    names = _label_names(label_names, main.parent)
+    found = Collection("text" if image is None else "images", [], [], [], [], notices=[])
+    found.groups = None if group is None else []
+    for name, file in files.items():
+        rows = read(file, layout, "data.path" if name == "train" else f"data.{name}")
+        _collect(rows, name, found, len(files) > 1, label, text, text_pair, image, split_column, group)
+    if image is not None:
+        kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
+        found = found.keep(kept)
+        found.notices += said
+    else:
+        found = _audit_texts(found, empty)
+    source = {
+        "source": "table",
+        "files": {name: str(file) for name, file in files.items()},
+        "columns": {
+            "text": text, "text_pair": text_pair, "image": image, "label": label,
+            "split_column": split_column, "group": group,
+        },
+    }  # fmt: skip
+    return to_splits(
+        found, kind=kind, seed=seed, split=split, label_names=names,
+        label_delimiter=label_delimiter, label_key=f"data.label={label}", limit=limit,
+        source=source, **{"validation": 0.0, "test": 0.0, **ratios},
+    )  # fmt: skip
+
+
+def _check_choices(text: Any, pair: Any, image: Any, label: Any, header: Any, empty: str) -> None:
+    problems = []
+    if (text is None) == (image is None):
+        said = f"data.text={text}, data.image={image}"
+        problems.append(
+            "Exactly one of data.text and data.image must name a column: what the network reads "
+            f"is text or pictures. Received: {said.replace('None', 'null')}."
+        )
+    if pair is not None and text is None:
+        problems.append(
+            f"data.text_pair needs data.text, the first text. Received: data.text_pair={pair}."
+        )
+    chosen = {"label": label, "text": text, "text_pair": pair, "image": image}
+    taken: dict[str, str] = {}
+    for key, column in chosen.items():
+        if column is None:
+            continue
+        if str(column) in taken:
+            problems.append(
+                f"data.{taken[str(column)]} and data.{key} name the same column. Received: "
+                f"{column} for both. Choose another one for one of them."
+            )
+        taken[str(column)] = key
+    if not isinstance(header, bool):
+        problems.append(f"data.header must be true or false. Received: data.header={header!r}.")
+    if empty not in POLICIES:
+        problems.append(
+            f"data.empty must be one of {list(POLICIES)}. Received: data.empty={empty!r}."
+            + nearest(empty, POLICIES)
+        )
+    if problems:
+        raise UserError(problems=problems)
+
+
+def _check_same(files: dict[str, Path]) -> None:
+    seen: dict[Path, str] = {}
+    for name, file in files.items():
+        other = seen.setdefault(file.resolve(), name)
+        if other != name:
+            raise UserError(
+                f"{name} and {other} must not be the same file, or the figures say nothing. "
+                f"Received: {file} for both. Name another file, or a part such as 0.15."
+            )
+
+
+def _label_names(names: Any, beside: Path) -> list[str] | None:
+    if names is None or isinstance(names, (list, tuple)):
+        return None if names is None else [str(name) for name in names]
+    file = find_path(names, "data.label_names", beside=beside)
+    lines = [line.rstrip("\r") for line in file.read_text("utf-8-sig").split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise UserError(f"data.label_names: {file} is empty; it must hold one name a line.")
+    return lines
+
+
+def _column(rows: Rows, choice: str | int, key: str) -> Sequence[Any]:
+    """Return the cells of a column that is chosen by name, or by number from 0."""
+    name = str(choice)
+    if name not in rows.cells:
+        if name.isdigit() and int(name) < len(rows.names):
+            name = rows.names[int(name)]
+        else:
+            raise UserError(
+                f"{key}: {rows.path} has no column {choice!r}.{nearest(name, rows.names)} "
+                f"Its columns: {listing(map(repr, rows.names), 30)}.{_clue(rows)}"
+            )
+    if rows.names.count(name) > 1:
+        raise UserError(
+            f"{key}: {rows.path} has {rows.names.count(name)} columns named {name!r}. Give each "
+            "a name of its own with data.columns."
+        )
+    return rows.cells[name]
+
+
+def _clue(rows: Rows) -> str:
+    if len(rows.names) == 1:
+        for sign in ("\t", ";", "|", ","):
+            if sign in rows.names[0]:
+                return f" The cells seem to be separated by {sign!r}: set data.delimiter={sign!r}."
+    if rows.unit == "line":
+        return (
+            " If the first line of the file is an example already, set data.header=false and "
+            "name the columns with data.columns."
+        )
+    return ""
+
+
+def _collect(
+    rows: Rows, split: str, found: Collection, several: bool, label: Any, text: Any, pair: Any,
+    image: Any, split_column: Any, group: Any,
+) -> None:  # fmt: skip
+    """Add the rows of one file."""
+    # Files of one name in several folders still get names of their own.
+    prefix = f"{split}/{rows.path.name}" if several else rows.path.name
+    ids = [f"{prefix}:{place}" for place in rows.places]
+    values = _column(rows, label, "data.label")
+    if image is not None:
+        inputs = _pictures(rows, _column(rows, image, "data.image"), ids)
+    else:
+        inputs = _texts(_column(rows, text, "data.text"), ids, "data.text")
+        if pair is not None:
+            second = _texts(_column(rows, pair, "data.text_pair"), ids, "data.text_pair")
+            inputs = list(zip(inputs, second, strict=True))
+    found.inputs.extend(inputs)  # type: ignore[attr-defined]
+    found.values.extend(values)
+    found.ids.extend(ids)
+    if split_column is None:
+        found.brought.extend([split] * len(ids))
+    else:
+        found.brought.extend(_brought(_column(rows, split_column, "data.split_column"), ids))
+    if group is not None and found.groups is not None:
+        cells = _column(rows, group, "data.group")
+        bare = [i for i, cell in zip(ids, cells, strict=True) if cell is None or cell == ""]
+        if bare:
+            raise UserError(
+                f"data.group: {some(len(bare), 'row')} without a group: {listing(bare)}. Give "
+                "each row a group, or take those rows out."
+            )
+        found.groups.extend(str(cell) for cell in cells)
+
+
+def _brought(cells: Sequence[Any], ids: Sequence[str]) -> list[str]:
+    named = [split_name(str(cell)) if cell is not None else None for cell in cells]
+    wrong = [
+        f"{i} has {cell!r}" for i, cell, name in zip(ids, cells, named, strict=True) if not name
+    ]
+    if wrong:
+        raise UserError(
+            "data.split_column must say the split of each row, in one of the words "
+            f"{split_words()}. Received: {listing(wrong)}."
+        )
+    return [name for name in named if name]
+
+
+def _texts(cells: Sequence[Any], ids: Sequence[str], key: str) -> list[str]:
+    wrong = [
+        f"{i} has {type(cell).__name__}" for i, cell in zip(ids, cells, strict=True)
+        if cell is not None and not isinstance(cell, str)
+    ]  # fmt: skip
+    if wrong:
+        raise UserError(
+            f"{key} must be a column of texts, and {some(len(wrong), 'cell')} of it hold "
+            f"something else: {listing(wrong)}. Choose another column."
+        )
+    texts = ["" if cell is None else cell for cell in cells]
+    halves = [i for i, text in zip(ids, texts, strict=True) if not _encodable(text)]
+    if halves:
+        raise UserError(
+            f"{key}: {some(len(halves), 'text')} hold half a character (a lone surrogate such as "
+            f"\\ud83d), which UTF-8 cannot write: {listing(halves)}. Correct those rows."
+        )
+    return texts
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _pictures(rows: Rows, cells: Sequence[Any], ids: Sequence[str]) -> list[str | bytes]:
+    """Return paths, or the bytes of pictures that stand in the table themselves."""
+    result: list[str | bytes] = []
+    wrong = []
+    for index, cell in enumerate(cells):
+        if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
+            cell = cell["bytes"]
+        if isinstance(cell, bytes):
+            result.append(cell)
+        elif isinstance(cell, str) and cell.strip():
+            result.append(str(rows.path.parent / Path(cell).expanduser()))
+        else:
+            wrong.append(f"{ids[index]} has {cell!r}")
+    if wrong:
+        raise UserError(
+            f"data.image must hold a path in each row, and {some(len(wrong), 'row')} hold none: "
+            f"{listing(wrong)}. Correct or remove those rows."
+        )
+    return result
+
+
+def _audit_texts(found: Collection, empty: str) -> Collection:
+    """Leave out or refuse empty texts, and point at absurdly long ones."""
+    both = [text if isinstance(text, tuple) else (text,) for text in found.inputs]
+    bare = [i for i, texts in enumerate(both) if not all(text.strip() for text in texts)]
+    if bare:
+        said = f"{some(len(bare), 'text')} {{}}: {listing(found.ids[i] for i in bare)}."
+        if empty == "fail":
+            raise UserError(
+                said.format("empty") + " Correct or remove those rows, or set data.empty=skip to "
+                "leave them out."
+            )
+        found.notices.append(said.format("left out, as empty"))
+    gone = set(bare)
+    long = [i for i, texts in enumerate(both) if max(map(len, texts)) > LONG_TEXT]
+    if long:
+        most = max(len(text) for i in long for text in both[i])
+        found.notices.append(
+            f"{some(len(long), 'text')} of more than {LONG_TEXT:,} characters (the longest has "
+            f"{most:,}): {listing(found.ids[i] for i in long)}. The network reads their beginning "
+            "only; a quote that is never closed makes such texts, too (data.quoting=false)."
+        )
+    return found.keep([i for i in range(len(found)) if i not in gone])

@@ -1,0 +1,273 @@
+"""Pictures of a run: learning curves, confusion matrix, predicted against true, F1 by class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9701e", "#8a8f98", "#2b8a4b"
+DPI = 130
+
+
+def learning_curves(
+    history: Sequence[Mapping[str, Any]], path: str | Path, *, monitor: str, mode: str
+) -> Path:
+    """Draw the loss and the monitored figure over the epochs.
+
+    The best epoch is marked, and where one stage of the training gives way to the next.
+
+    Args:
+        history: One mapping an epoch: `epoch` (from 1), `stage`, `loss`, `val_loss` and figures
+            such as `val_accuracy`. Figures that are absent or `None` leave a gap.
+        path: The PNG file to write.
+        monitor: The key of the figure that the best epoch is chosen by.
+        mode: `"max"` or `"min"`: whether a larger or a smaller figure is better.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> learning_curves([{"epoch": 1, "stage": "full", "loss": 0.7, "val_loss": 0.6,
+        ...     "val_accuracy": 0.8}], "curves.png", monitor="val_accuracy", mode="max")
+        PosixPath('curves.png')
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = np.array([row.get("epoch", i + 1) for i, row in enumerate(history)])
+    panels = [("loss", ("loss", "val_loss"))]
+    if monitor not in ("loss", "val_loss"):
+        panels.append((monitor.removeprefix("val_"), (monitor.removeprefix("val_"), monitor)))
+    figure = _figure(5.2 * len(panels) + 0.4, 3.9)
+    best = _best(_column(history, monitor), mode)
+    for axes, (title, keys) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        for key, colour, label in zip(keys, (GREY, BLUE), ("train", "validation"), strict=True):
+            values = _column(history, key)
+            if np.isfinite(values).any():
+                small = 3 if len(values) <= 60 else 0
+                axes.plot(epochs, values, color=colour, label=label, marker="o", markersize=small)
+        _mark_stages(axes, history, epochs)
+        if best is not None:
+            axes.axvline(epochs[best], color=GREEN, linestyle=":", linewidth=1.2, zorder=0)
+            value = _column(history, keys[1])[best]
+            if np.isfinite(value):
+                label = f"best: epoch {epochs[best]}, {_short(value)}"
+                axes.plot(
+                    epochs[best], value, "*", color=GREEN, markersize=13, zorder=4, label=label
+                )
+        axes.set_title(_readable(title.replace("_", " ")), fontsize=11, pad=16)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+        axes.margins(x=0.06)
+        _tidy(axes)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8.5)
+    return _save(figure, path)
+
+
+def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> Path:
+    """Draw a confusion matrix, coloured by the share of each true class.
+
+    Counts are printed where the cells have room for them.
+
+    Args:
+        matrix: Counts, true classes in rows, `[C, C]`.
+        names: The class names.
+        path: The PNG file to write.
+
+    Returns:
+        The path.
+    """
+    matrix = np.asarray(matrix)
+    size = len(names)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    ticks = [_readable(name, 24) for name in names]
+    side = min(max(3.0, 0.55 * size), 13.0)
+    room = min(max(len(tick) for tick in ticks), 24) * 0.085
+    figure = _figure(side + room + 1.5, side + room + 0.7)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
+    bar.set_label("share of the true class", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    font = min(9.5, 62 * side / size)
+    points = side / size * 72  # the width of a cell
+    axes.set_xticks(range(size), ticks, rotation=90 if size > 3 else 0, fontsize=font)
+    axes.set_yticks(range(size), ticks, fontsize=font)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.tick_params(length=0)
+    digits = len(str(int(matrix.max(initial=0))))
+    count_font = min(11.0, points / max(0.75 * digits, 1.2))
+    if count_font >= 4.5:
+        for row, column in np.argwhere(matrix > 0):
+            axes.text(
+                column, row, str(int(matrix[row, column])), ha="center", va="center",
+                fontsize=count_font, color="white" if shares[row, column] > 0.55 else "#222222",
+            )  # fmt: skip
+    axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(size - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color="#e4e7eb", linewidth=0.5)
+    axes.tick_params(which="minor", length=0)
+    for spine in axes.spines.values():
+        spine.set_color("#c5cad1")
+    found = np.trace(matrix)
+    axes.set_title(f"{int(found)} of {int(matrix.sum())} right", fontsize=11)
+    return _save(figure, path)
+
+
+def predicted_against_true(y: np.ndarray, predicted: np.ndarray, path: str | Path) -> Path:
+    """Draw each example's predicted number over its true one.
+
+    Args:
+        y: The true numbers, `[N]`.
+        predicted: `[N]`.
+        path: The PNG file to write.
+
+    Returns:
+        The path.
+    """
+    y, predicted = np.asarray(y, np.float64).ravel(), np.asarray(predicted, np.float64).ravel()
+    sound = np.isfinite(y) & np.isfinite(predicted)
+    figure = _figure(5.2, 5.0)
+    axes = figure.subplots()
+    ends = np.concatenate([y[sound], predicted[sound]]) if sound.any() else np.zeros(1)
+    low, high = float(ends.min()), float(ends.max())
+    pad = 0.05 * (high - low) or 1.0
+    limits = (low - pad, high + pad)
+    axes.plot(limits, limits, color=GREEN, linewidth=1.2, linestyle="--", label="exact", zorder=1)
+    axes.scatter(
+        y[sound], predicted[sound], color=BLUE, edgecolor="none", zorder=2,
+        s=float(np.clip(6000 / max(len(y), 1), 7, 30)),
+        alpha=float(np.clip(300 / max(len(y), 1), 0.2, 0.8)),
+    )  # fmt: skip
+    axes.set(xlim=limits, ylim=limits, xlabel="true", ylabel="predicted", aspect="equal")
+    axes.set_title(f"{len(y)} examples", fontsize=11)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    _tidy(axes)
+    return _save(figure, path)
+
+
+def f1_by_class(per_class: Mapping[str, Mapping[str, float]], path: str | Path) -> Path:
+    """Draw a bar for the F1 of each class, the best on top, with its support.
+
+    Args:
+        per_class: Class name to `f1` and `support`, as the metrics give it.
+        path: The PNG file to write.
+
+    Returns:
+        The path.
+    """
+    rows = sorted(per_class.items(), key=lambda item: item[1]["f1"])
+    step = 0.27 if len(rows) <= 60 else 0.16
+    figure = _figure(6.6, max(2.0, step * len(rows) + 1.1))
+    axes = figure.subplots()
+    values = [row["f1"] for _, row in rows]
+    axes.barh(range(len(rows)), values, color=BLUE, height=0.72)
+    font = 9 if len(rows) <= 60 else 6.5
+    axes.set_yticks(range(len(rows)), [_readable(name, 28) for name, _ in rows], fontsize=font)
+    for place, (_, row) in enumerate(rows):
+        text = f"{row['f1']:.2f}  ({row['support']})"
+        axes.text(row["f1"] + 0.01, place, text, va="center", fontsize=font - 1, color="#444444")
+    mean = float(np.mean(values)) if values else 0.0
+    axes.axvline(mean, color=ORANGE, linewidth=1.2, linestyle="--", label=f"macro {mean:.3f}")
+    axes.set(xlim=(0, 1.15), ylim=(-0.7, len(rows) - 0.3), xlabel="F1 (support)")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    _tidy(axes)
+    axes.tick_params(axis="y", length=0)
+    return _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    # Drawn without pyplot, which keeps figures in a global state and looks for a screen.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: str | Path) -> Path:
+    figure.savefig(path, dpi=DPI)
+    return Path(path)
+
+
+def _tidy(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e9ecef", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _mark_stages(axes: Any, history: Sequence[Mapping[str, Any]], epochs: np.ndarray) -> None:
+    """Name the stages above the plot, with a line between each two, where there are several."""
+    stages = [row.get("stage") for row in history]
+    starts = [i for i in range(len(stages)) if i == 0 or stages[i] != stages[i - 1]]
+    if len(starts) < 2:
+        return
+    for start in starts:
+        edge = epochs[start] - 0.5
+        if start:
+            axes.axvline(edge, color="#c5cad1", linewidth=1)
+        axes.text(
+            edge, 1.01, f" {_readable(str(stages[start]))}", transform=axes.get_xaxis_transform(),
+            fontsize=8, color="#555b66", ha="left", va="bottom",
+        )  # fmt: skip
+    axes.set_xlim(left=epochs[0] - 0.5)
+
+
+def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    values = [row.get(key) for row in history]
+    return np.array([math.nan if value is None else float(value) for value in values])
+
+
+def _best(values: np.ndarray, mode: str) -> int | None:
+    if not np.isfinite(values).any():
+        return None
+    return int(np.nanargmax(values) if mode == "max" else np.nanargmin(values))
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.5g}"
+
+
+def _readable(name: str, most: int = 40) -> str:
+    """Return a name that can be drawn: short, no markup, and in letters that the font has.
+
+    Matplotlib shapes no Indic or Arabic script, and its font lacks them: letters that would come
+    out as boxes are drawn as `U+0995`, in a run as `U+0995...`, which still tells classes apart.
+    """
+    has = _letters()
+    drawn = ""
+    missing: list[str] = []
+    for character in [*name, ""]:
+        if character and (ord(character) not in has or not character.isprintable()):
+            missing.append(character)
+            continue
+        if missing:
+            drawn += f"U+{ord(missing[0]):04X}" + ("..." if len(missing) > 1 else "")
+            missing = []
+        drawn += character
+    # A dollar sign would start a formula.
+    drawn = drawn if len(drawn) <= most else drawn[: most - 1] + "…"
+    return drawn.replace("$", r"\$")
+
+
+_FOUND: set[int] = set()
+
+
+def _letters() -> set[int]:
+    """Return the code points that the default font can draw."""
+    if not _FOUND:
+        from matplotlib.font_manager import findfont, get_font
+
+        _FOUND.update(get_font(findfont("DejaVu Sans")).get_charmap())
+    return _FOUND

@@ -1,0 +1,94 @@
+"""Where things lie in an exported artifact, and how raw examples become its inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.errors import UserError
+
+EXTRA = "assets.extra"
+
+
+def versions(directory: str | Path) -> list[int]:
+    """Return the version numbers under `directory`, in order."""
+    if not Path(directory).is_dir():
+        return []
+    return sorted(int(p.name) for p in Path(directory).iterdir() if p.name.isdigit() and p.is_dir())
+
+
+def find_export(path: str | Path) -> Path:
+    """Return the version directory that `path` is, or the newest that it holds.
+
+    Args:
+        path: The folder of one version, or its parent.
+
+    Returns:
+        The folder with the `saved_model.pb`.
+
+    Raises:
+        UserError: If there is no artifact of ours.
+    """
+    root = Path(path)
+    found = versions(root)
+    directory = root if (root / "saved_model.pb").is_file() or not found else root / str(found[-1])
+    for name in ("saved_model.pb", f"{EXTRA}/signature.json"):
+        if not (directory / name).is_file():
+            raise UserError(
+                f"There is no export at {str(path)!r}: {name} is missing. It takes the folder that "
+                "`kerasft export` wrote, or one of the numbered folders in it."
+            )
+    return directory
+
+
+def read_signature(directory: str | Path) -> dict[str, Any]:
+    """Return what `signature.json` in an artifact says."""
+    return json.loads((Path(directory) / EXTRA / "signature.json").read_text(encoding="utf-8"))
+
+
+def as_raw(examples: Sequence[Any], modality: str) -> np.ndarray:
+    """Return examples as the object array of bytes that a signature takes.
+
+    Args:
+        examples: Texts, pairs of texts, encoded pictures, or paths of pictures.
+        modality: `"text"` or `"images"`.
+
+    Returns:
+        `[N]`, or `[N, 2]` for pairs.
+    """
+
+    def plain(value: Any) -> bytes:
+        if isinstance(value, bytes):
+            return value
+        return Path(value).read_bytes() if modality == "images" else str(value).encode()
+
+    rows = list(examples)
+    if rows and isinstance(rows[0], (tuple, list, np.ndarray)):
+        flat = [plain(value) for row in rows for value in row]
+        shape: tuple[int, ...] = (len(rows), len(rows[0]))
+    else:
+        flat, shape = [plain(value) for value in rows], (len(rows),)
+    raw = np.empty(len(flat), object)
+    raw[:] = flat
+    return raw.reshape(shape)
+
+
+def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str, list[bytes]]:
+    """Return examples as the named columns of a signature.
+
+    Raises:
+        UserError: If pairs are given to a signature for single examples, or the reverse.
+    """
+    raw = as_raw(examples, signature["modality"])
+    names = list(signature["inputs"])
+    columns = [raw] if raw.ndim == 1 else [raw[:, i] for i in range(raw.shape[1])]
+    if len(columns) != len(names):
+        raise UserError(
+            f"This export takes {' and '.join(names)}: {len(names)} value(s) an example. "
+            f"Received: {len(columns)}."
+        )
+    return {name: column.tolist() for name, column in zip(names, columns, strict=True)}

@@ -1,0 +1,76 @@
+"""Writing files so that nothing half-written is ever seen."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kerasft.errors import UserError
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Write a file beside its place and rename it into place at the end.
+
+    Args:
+        path: Where the file shall be.
+
+    Yields:
+        The path to write to, with the same suffix.
+
+    Raises:
+        UserError: If it cannot be written: full disk, no permission.
+
+    Example:
+        >>> with written_whole("metrics.json") as part:
+        ...     part.write_text("{}")
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"{str(path)!r} could not be written: {error.strerror or error}.") from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON; numbers that JSON has no word for become null."""
+    with written_whole(path) as part:
+        text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON that a run wrote, or say which file is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"The file {str(path)!r} is missing: the folder is no run of kerasft, or not whole."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"The file {str(path)!r} cannot be read: {error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and value - value != 0:
+        return None
+    return value

@@ -1,0 +1,117 @@
+"""A fine-tuned model with all that is needed to use it: preprocessing, task and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasft import record
+from kerasft.data import pipeline, store
+from kerasft.errors import UserError
+from kerasft.evaluation.prediction import predict
+from kerasft.files import read_json, write_json
+from kerasft.spec import Examples, Labels
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A model that answers raw input.
+
+    Args:
+        model: The Keras model, from preprocessed tensors to logits.
+        preprocess: Turns raw input into these tensors.
+        task: Turns logits into answers.
+        labels: What the answers mean.
+        batch_size: Examples in a prediction step.
+    """
+
+    model: Any
+    preprocess: Any
+    task: Any
+    labels: Labels
+    batch_size: int = 64
+
+    def logits(self, ready: Any) -> np.ndarray:
+        """Return the logits of examples that `data.store.prepare` made ready, `float32[N, units]`."""
+        return predict(self.model, *pipeline.in_one_pass(ready, self.batch_size))
+
+    def outputs(self, ready: Any) -> dict[str, np.ndarray]:
+        """Return the task's named outputs for such examples."""
+        return self.answers(self.logits(ready))
+
+    def answers(self, logits: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the task's named outputs for logits."""
+        import tensorflow as tf
+
+        found = self.task.postprocess(tf.constant(logits), self.labels)
+        return {name: value.numpy() for name, value in found.items()}
+
+    def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Answer raw input: texts, pairs of texts, paths or bytes of pictures.
+
+        Args:
+            raw: The inputs.
+
+        Returns:
+            The task's outputs by name, each with one row an input.
+        """
+        if not len(raw):
+            raise UserError("There is nothing to predict: the list of inputs is empty.")
+        examples = Examples(
+            self.preprocess.modality, list(raw), np.zeros(len(raw), "int64"),
+            tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
+                  for i, r in enumerate(raw)),
+        )
+        return self.outputs(store.prepare(examples, self.preprocess))
+
+    def save(self, folder: record.RunFolder) -> None:
+        """Write all but the network, which training has written."""
+        self.preprocess.save(folder.preprocess)
+        write_json(folder.labels, {"kind": self.labels.kind, "names": list(self.labels.names)})
+        write_json(folder.task, self.task.to_dict())
+
+
+def load(path: str) -> FineTuned:
+    """Load the fine-tuned model of a run folder.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        A `FineTuned`.
+
+    Raises:
+        UserError: If the folder is no run, or not whole.
+    """
+    import keras
+
+    import kerasft.model.layers
+    import kerasft.training.schedules  # noqa: F401  (registers what a .keras file may hold)
+    from kerasft.model import preprocess
+    from kerasft.tasks import protocol
+
+    folder = record.open_run(path)
+    cfg = folder.read_config()
+    saved = read_json(folder.labels)
+    made = preprocess.load(folder.preprocess)
+    try:
+        import keras_hub  # noqa: F401  (its layers must be known before the file is read)
+
+        network = keras.saving.load_model(folder.network, compile=False, safe_mode=True)
+    except Exception as error:
+        raise UserError(
+            f"{str(folder.network)!r} cannot be loaded: {str(error).strip().splitlines()[0]}. The "
+            f"file is damaged or from another version; train again: kerasft train --from {path}"
+        ) from error
+    return FineTuned(
+        network, made, protocol.load(read_json(folder.task)),
+        Labels(saved["kind"], tuple(saved["names"])), eval_batch_size(cfg),
+    )
+
+
+def eval_batch_size(cfg: Any) -> int:
+    """Return how many examples a prediction step takes."""
+    return cfg.eval_batch_size or 2 * cfg.batch_size

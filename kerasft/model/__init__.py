@@ -1,0 +1,1 @@
+"""The network: a pretrained backbone with its preprocessing, a head, and what regularizes them."""

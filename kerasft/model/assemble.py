@@ -1,0 +1,79 @@
+"""Puts a head on a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kerasft.spec import Backbone, Features
+
+
+def features_of(backbone: Backbone) -> Features:
+    """Return what the backbone computes in the one form that every head takes.
+
+    Args:
+        backbone: A `Backbone`. Its output may be a feature map `[batch, height, width, channels]`,
+            a sequence `[batch, positions, width]`, a vector `[batch, width]`, or a dict with a
+            `sequence_output`.
+
+    Returns:
+        `Features`, as symbolic tensors of the network.
+    """
+    import keras
+
+    network = backbone.network
+    output = network.output
+    if isinstance(output, dict):
+        output = output.get("sequence_output", next(iter(output.values())))
+    elif isinstance(output, list | tuple):
+        output = output[-1]
+    inputs = network.input if isinstance(network.input, dict) else {}
+    rank = len(output.shape)
+    if rank == 4:
+        sequence = keras.layers.Reshape((-1, output.shape[-1]), name="head_places")(output)
+    elif rank == 2:
+        sequence = keras.layers.Reshape((1, output.shape[-1]), name="head_places")(output)
+    else:
+        sequence = output
+    return Features(
+        sequence,
+        mask=inputs.get("padding_mask"),
+        summary=backbone.summary,
+        causal=backbone.causal,
+    )
+
+
+def assemble(backbone: Backbone, head: Callable[[Features], Any], *, name: str = "model") -> Any:
+    """Put a head on a backbone.
+
+    Args:
+        backbone: A `Backbone`.
+        head: A function from `Features` to outputs.
+        name: The name of the model.
+
+    Returns:
+        A functional `keras.Model` from preprocessed tensors to outputs; the layers of the
+        backbone stand in it directly, so that each can be frozen or found by its name.
+    """
+    import keras
+
+    return keras.Model(backbone.network.input, head(features_of(backbone)), name=name)
+
+
+def backbone_layers(model: Any) -> list[Any]:
+    """Return the leaf layers of the model that do not belong to its head."""
+    return [layer for layer in leaf_layers(model) if not layer_path(model, layer).startswith("head_")]
+
+
+def leaf_layers(model: Any) -> list[Any]:
+    """Return every layer of the model that holds no further layers."""
+    return [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if not list(layer._flatten_layers(include_self=False))
+    ]
+
+
+def layer_path(model: Any, layer: Any) -> str:
+    """Return where a layer stands, e.g. `transformer_layer_0/self_attention_layer/query`."""
+    return layer.path or layer.name

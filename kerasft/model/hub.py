@@ -1,0 +1,134 @@
+"""Where presets come from, and one readable message when they cannot be had."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kerasft.errors import UserError, nearest
+
+T = TypeVar("T")
+
+CARRIED = Path(__file__).parents[1] / "presets"
+_ALTERNATIVES = (
+    "Without a network there are local folders (backbone.preset=DIR, in the KerasHub or the "
+    "Hugging Face layout) and kerasft://glyphs, which the package carries; `kerasft models` lists "
+    "every preset and says which ones are cached here"
+)
+
+
+def preset_folder(preset: str) -> str:
+    """Turn what the user wrote into what KerasHub takes, or say why that cannot be.
+
+    Args:
+        preset: The value of `backbone.preset`.
+
+    Returns:
+        A handle or folder for `from_preset`.
+
+    Raises:
+        UserError: If it names nothing that can be reached.
+    """
+    if preset.startswith("kerasft://"):
+        name = preset.removeprefix("kerasft://")
+        carried = sorted(p.name for p in CARRIED.iterdir() if p.is_dir()) if CARRIED.is_dir() else []
+        if name not in carried:
+            raise UserError(
+                f"The package carries {', '.join(carried)}. Received: {preset!r}."
+                + nearest(name, carried)
+            )
+        return str(CARRIED / name)
+    if preset.startswith(("hf://", "kaggle://")):
+        _require_network(preset)
+        return preset
+    folder = Path(preset).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                f"backbone.preset: the folder {preset!r} has no config.json, so that it is no "
+                "preset in the KerasHub layout and no checkpoint in the Hugging Face layout. "
+                f"It holds: {', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'nothing'}."
+            )
+        return str(folder.resolve())
+    if re.match(r"^[./~]|.*[/\\]", preset):
+        raise UserError(
+            f"backbone.preset: there is no folder {preset!r}. For a model on Hugging Face write "
+            f"hf://owner/name. {_ALTERNATIVES}."
+        )
+    from kerasft.model.catalogue import preset_names
+
+    known = preset_names()
+    if preset not in known:
+        raise UserError(
+            f"backbone.preset: KerasHub has no preset {preset!r}, and there is no such folder."
+            f"{nearest(preset, known)} {_ALTERNATIVES}."
+        )
+    return preset
+
+
+def _require_network(preset: str) -> None:
+    """Fail at once where the Hugging Face client would retry for half a minute."""
+    if not preset.startswith("hf://") or os.environ.get("HF_HUB_OFFLINE"):
+        return
+    import socket
+    from urllib.parse import urlparse
+
+    from kerasft.model.catalogue import hugging_face_cache
+
+    name = preset.removeprefix("hf://").split("@")[0].strip("/")
+    if (hugging_face_cache() / f"models--{name.replace('/', '--')}").is_dir():
+        return
+    url = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        with socket.create_connection((url.hostname or "", url.port or 443), timeout=5):
+            pass
+    except Exception as error:
+        raise UserError(
+            f"backbone.preset: {preset!r} is not cached here, and Hugging Face cannot be reached "
+            f"({error}). {_ALTERNATIVES}."
+        ) from error
+
+
+def fetch(preset: str, load: Callable[[], T]) -> T:
+    """Load a preset; turn the many ways in which that fails into one message.
+
+    Args:
+        preset: The value of `backbone.preset`, for the message.
+        load: A function without arguments that loads it.
+
+    Returns:
+        What `load` returns.
+
+    Raises:
+        UserError: If loading fails.
+    """
+    try:
+        return load()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"backbone.preset: {preset!r} {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}"
+    first: Any = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if re.search(r"gated|consent|401|403|unauthori[sz]ed|forbidden", text, re.IGNORECASE):
+        return (
+            "is gated: its owners want you to accept their terms first. Accept them on the model's "
+            "page, then log in (for Hugging Face: `hf auth login` or HF_TOKEN; for Kaggle: "
+            f"KAGGLE_USERNAME and KAGGLE_KEY). {_ALTERNATIVES}."
+        )
+    if re.search(r"resolve|connect|timed? ?out|network|unreachable|SSL|offline|MaxRetry|"
+                 r"urlopen|socket|proxy", text, re.IGNORECASE):
+        return f"could not be downloaded ({first}). {_ALTERNATIVES}."
+    if re.search(r"does not contain tensor|No such file|not found|has no file", text):
+        return (
+            f"is not whole, or saved in a way that KerasHub's converter does not read ({first}). "
+            "Save the Hugging Face model again with the class that its config.json names "
+            "(base model for BERT, `...ForCausalLM` for language models)."
+        )
+    return f"could not be loaded: {first}"

@@ -1,0 +1,92 @@
+"""Keras layers that kerasft adds; imported only where a network is built or loaded."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class Normalize(keras.layers.Layer):
+    """Maps pixel values 0..255 to what a pretrained network expects: `x * scale + offset`.
+
+    Args:
+        scale: A number, or one for each channel.
+        offset: A number, or one for each channel.
+        bgr: Whether the channels are reversed first.
+
+    Example:
+        >>> Normalize(1 / 127.5, -1.0)(keras.ops.full((1, 2, 2, 3), 255)).numpy().max()
+        1.0
+    """
+
+    def __init__(self, scale=1.0, offset=0.0, bgr=False, **kwargs):
+        super().__init__(**kwargs)
+        self.scale, self.offset, self.bgr = scale, offset, bgr
+        # uint8 pixels must reach `call` as they are.
+        self.autocast = False
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        if self.bgr:
+            x = ops.flip(x, axis=-1)
+        x = x * ops.convert_to_tensor(self.scale, "float32")
+        return ops.cast(x + ops.convert_to_tensor(self.offset, "float32"), self.compute_dtype)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale, "offset": self.offset, "bgr": self.bgr}
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class Pooling(keras.layers.Layer):
+    """Makes one vector of a sequence: `[batch, positions, width]` to `[batch, width]`.
+
+    Masked positions count in none of the ways. `"concat"` joins average and maximum;
+    `"attention"` learns one query and weighs the positions by it.
+
+    Args:
+        mode: `"avg"`, `"max"`, `"cls"`, `"last"`, `"attention"` or `"concat"`.
+    """
+
+    def __init__(self, mode="avg", **kwargs):
+        super().__init__(**kwargs)
+        self.mode = mode
+        self.supports_masking = True
+
+    def build(self, sequence_shape, mask_shape=None):
+        if self.mode == "attention":
+            self.query = self.add_weight(
+                name="query", shape=(sequence_shape[-1], 1), initializer="zeros"
+            )
+        self.built = True
+
+    def call(self, sequence, mask=None):
+        # Sums over positions lose digits in half precision.
+        x = ops.cast(sequence, "float32")
+        keep = ops.ones_like(x[..., :1]) if mask is None else ops.cast(mask, "float32")[..., None]
+        if self.mode == "cls":
+            pooled = x[:, 0]
+        elif self.mode == "last":
+            last = ops.maximum(ops.cast(ops.sum(keep[..., 0], axis=1), "int32") - 1, 0)
+            pooled = ops.squeeze(ops.take_along_axis(x, last[:, None, None], axis=1), axis=1)
+        elif self.mode == "attention":
+            scores = ops.matmul(x, ops.cast(self.query, "float32")) + (keep - 1.0) * 1e9
+            pooled = ops.sum(ops.softmax(scores, axis=1) * x, axis=1)
+        else:
+            average = ops.sum(x * keep, axis=1) / ops.maximum(ops.sum(keep, axis=1), 1.0)
+            highest = ops.max(x + (keep - 1.0) * 1e9, axis=1)
+            pooled = {
+                "avg": lambda: average,
+                "max": lambda: highest,
+                "concat": lambda: ops.concatenate([average, highest], axis=-1),
+            }[self.mode]()
+        return ops.cast(pooled, self.compute_dtype)
+
+    def compute_output_shape(self, sequence_shape, mask_shape=None):
+        return (sequence_shape[0], sequence_shape[-1] * (2 if self.mode == "concat" else 1))
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode}

@@ -1,0 +1,231 @@
+"""From raw bytes and strings to tensors: the same object in training, prediction and export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kerasft.errors import UserError
+
+RESIZE = ("crop", "stretch", "pad")
+
+
+class ImagePreprocess:
+    """Decodes encoded pictures and brings them to the network's size.
+
+    Args:
+        height: Rows of the result.
+        width: Columns of the result.
+        resize: `"crop"` keeps the shape of things and cuts what is too long, `"pad"` keeps it and
+            fills with black, `"stretch"` uses the whole picture and bends it.
+        interpolation: A method of `tf.image.resize`.
+        antialias: Whether shrinking averages over the pixels that fall together.
+
+    Example:
+        >>> ImagePreprocess(32, 32)(tf.constant([png_bytes])).shape
+        TensorShape([1, 32, 32, 3])
+    """
+
+    modality = "images"
+    pair = False
+    trackables: tuple[Any, ...] = ()
+
+    def __init__(self, height: int, width: int, *, resize: str = "crop",
+                 interpolation: str = "bilinear", antialias: bool = True):
+        if resize not in RESIZE:
+            raise UserError(
+                f"backbone.resize must be one of {', '.join(RESIZE)}. Received: {resize!r}."
+            )
+        self.height, self.width = int(height), int(width)
+        self.resize, self.interpolation, self.antialias = resize, interpolation, antialias
+
+    def decode(self, encoded: Any) -> Any:
+        """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""
+        import tensorflow as tf
+
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        image.set_shape([None, None, 3])
+        size = (self.height, self.width)
+        if self.resize != "stretch":
+            shape = tf.cast(tf.shape(image)[:2], tf.float32)
+            ratio = tf.constant(size, tf.float32) / shape
+            scale = tf.reduce_max(ratio) if self.resize == "crop" else tf.reduce_min(ratio)
+            # At least the asked size when cropping, at most when padding, whatever the rounding.
+            near = tf.cast(tf.round(shape * scale), tf.int32)
+            near = (tf.maximum if self.resize == "crop" else tf.minimum)(near, size)
+            near = tf.maximum(near, 1)
+        else:
+            near = tf.constant(size)
+        image = tf.image.resize(image, near, method=self.interpolation, antialias=self.antialias)
+        if self.resize == "crop":
+            top, left = (near[0] - self.height) // 2, (near[1] - self.width) // 2
+            image = tf.slice(image, [top, left, 0], [self.height, self.width, 3])
+        elif self.resize == "pad":
+            top, left = (self.height - near[0]) // 2, (self.width - near[1]) // 2
+            bottom, right = self.height - near[0] - top, self.width - near[1] - left
+            image = tf.pad(image, [[top, bottom], [left, right], [0, 0]])
+        image = tf.ensure_shape(image, [self.height, self.width, 3])
+        # Whole numbers, so that pictures kept between epochs and served ones agree to the last bit.
+        return tf.saturate_cast(tf.round(image), tf.uint8)
+
+    def __call__(self, raw: Any) -> Any:
+        import tensorflow as tf
+
+        spec = tf.TensorSpec([self.height, self.width, 3], tf.uint8)
+        return tf.map_fn(self.decode, raw, fn_output_signature=spec)
+
+    def save(self, directory: str | Path) -> None:
+        """Write what `load` needs."""
+        fields = ("height", "width", "resize", "interpolation", "antialias")
+        _write(directory, {"modality": "images", **{f: getattr(self, f) for f in fields}})
+
+
+class TextPreprocess:
+    """Tokenizes texts or pairs of texts and packs them for a network.
+
+    A single text becomes `start tokens end`, a pair `start a end b end` (with the separator twice
+    where the network was trained so). Each batch is as long as its longest row.
+
+    Args:
+        tokenizer: A KerasHub tokenizer.
+        inputs: The names of the network's inputs, among `token_ids`, `segment_ids`,
+            `padding_mask`.
+        sequence_length: The most tokens in a row; longer texts lose their end, of a pair the
+            longer one first.
+        pair: Whether the raw values are pairs `[batch, 2]`.
+        doubled: Whether a pair has two separators in its middle, as RoBERTa's.
+    """
+
+    modality = "text"
+
+    def __init__(self, tokenizer: Any, *, inputs: tuple[str, ...], sequence_length: int,
+                 pair: bool = False, doubled: bool = False):
+        import tensorflow as tf
+
+        self.tokenizer, self.inputs, self.pair, self.doubled = tokenizer, tuple(inputs), pair, doubled
+        self.sequence_length = int(sequence_length)
+        self.start = _token(tokenizer, "cls_token_id", "start_token_id")
+        self.end = _token(tokenizer, "sep_token_id", "end_token_id")
+        self.pad = _token(tokenizer, "pad_token_id") or 0
+        self.trackables = (tokenizer,)
+        if not tokenizer.built:
+            tokenizer.build(None)
+        # Called on a Python list a tokenizer takes another path than in a graph; there is one path.
+        self._packed = tf.function(self._pack)
+
+    def paired(self, pair: bool) -> TextPreprocess:
+        """Return this preprocessing for pairs of texts, or for single ones."""
+        if pair == self.pair:
+            return self
+        return TextPreprocess(self.tokenizer, inputs=self.inputs, pair=pair, doubled=self.doubled,
+                              sequence_length=self.sequence_length)
+
+    def __call__(self, raw: Any) -> Any:
+        import tensorflow as tf
+
+        return self._packed(tf.convert_to_tensor(raw, tf.string))
+
+    def _pack(self, raw: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        def column(value: int | None, like: Any) -> list[Any]:
+            count = tf.shape(raw)[0]
+            return [] if value is None else [tf.fill([count, 1], tf.constant(value, like.dtype))]
+
+        def cut(tokens: Any, most: Any) -> Any:
+            places = tf.ragged.range(tf.cast(tokens.row_lengths(), tf.int32))
+            most = tf.broadcast_to(most, tf.shape(places.row_lengths()))
+            keep = places < tf.RaggedTensor.from_row_lengths(
+                tf.repeat(most, places.row_lengths()), places.row_lengths()
+            )
+            return tf.ragged.boolean_mask(tokens, keep)
+
+        first = self._tokenize(raw[:, 0] if self.pair else raw)
+        frame = (self.start is not None) + (self.end is not None)
+        room = self.sequence_length - frame
+        if self.pair:
+            second = self._tokenize(raw[:, 1])
+            middle = column(self.end, first)
+            middle = middle * 2 if self.doubled else middle
+            room -= len(middle)
+            lengths = [tf.cast(t.row_lengths(), tf.int32) for t in (first, second)]
+            # The longer text gives way until both have half of the room.
+            most = tf.minimum(lengths[0], tf.maximum(room - lengths[1], room - room // 2))
+            first, second = cut(first, most), cut(second, room - most)
+            left = [*column(self.start, first), first, *middle[:1]]
+            right = [*middle[1:], second, *column(self.end, second)]
+        else:
+            left = [*column(self.start, first), cut(first, room), *column(self.end, first)]
+            right = []
+        tokens = tf.concat(left + right, axis=1)
+        segments = tf.concat(
+            [tf.zeros_like(t) for t in left] + [tf.ones_like(t) for t in right], axis=1
+        )
+        if not isinstance(tokens, tf.RaggedTensor):
+            tokens, segments = map(tf.RaggedTensor.from_tensor, (tokens, segments))
+        lengths = tf.maximum(tokens.row_lengths(), 1)
+        made = {
+            "token_ids": tokens.to_tensor(self.pad),
+            "segment_ids": segments.to_tensor(0),
+            "padding_mask": tf.cast(tf.sequence_mask(lengths), tf.int32),
+        }
+        # An empty text in a vocabulary without frame tokens still needs one position.
+        width = tf.shape(made["padding_mask"])[1]
+        made["token_ids"] = tf.pad(
+            made["token_ids"], [[0, 0], [0, width - tf.shape(made["token_ids"])[1]]],
+            constant_values=self.pad)
+        made["segment_ids"] = tf.pad(
+            made["segment_ids"], [[0, 0], [0, width - tf.shape(made["segment_ids"])[1]]])
+        return {name: tf.cast(made[name], tf.int32) for name in self.inputs}
+
+    def _tokenize(self, text: Any) -> Any:
+        import tensorflow as tf
+
+        tokens = self.tokenizer(text)
+        return tokens if isinstance(tokens, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(tokens)
+
+    def save(self, directory: str | Path) -> None:
+        """Write the tokenizer and what else `load` needs."""
+        self.tokenizer.save_to_preset(str(Path(directory) / "tokenizer"))
+        _write(directory, {
+            "modality": "text", "inputs": list(self.inputs), "pair": self.pair,
+            "doubled": self.doubled, "sequence_length": self.sequence_length,
+        })
+
+
+def _token(tokenizer: Any, *names: str) -> int | None:
+    for name in names:
+        value = getattr(tokenizer, name, None)
+        if value is not None:
+            return int(value)
+    return None
+
+
+def _write(directory: str | Path, values: dict[str, Any]) -> None:
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    (Path(directory) / "preprocess.json").write_text(json.dumps(values, indent=2) + "\n")
+
+
+def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
+    """Load what `save` wrote.
+
+    Args:
+        directory: The folder.
+
+    Returns:
+        The preprocessing.
+
+    Raises:
+        UserError: If a file is missing.
+    """
+    file = Path(directory) / "preprocess.json"
+    if not file.is_file():
+        raise UserError(f"The file {str(file)!r} is missing: the run folder is not whole.")
+    values = json.loads(file.read_text())
+    if values.pop("modality") == "images":
+        return ImagePreprocess(**values)
+    import keras_hub
+
+    tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(Path(directory) / "tokenizer"))
+    return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})

@@ -1,0 +1,232 @@
+"""The run folder: what a run leaves behind, and how it is found again."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kerasft.config import load, to_yaml
+from kerasft.errors import UserError
+from kerasft.files import read_json, write_json, written_whole
+
+PACKAGES = ("kerasft", "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy", "hydra-core")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder.
+
+    Args:
+        path: Where it is.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def network(self) -> Path:
+        return self.path / "checkpoints" / "best.keras"
+
+    @property
+    def preprocess(self) -> Path:
+        return self.path / "preprocess"
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels.json"
+
+    @property
+    def task(self) -> Path:
+        return self.path / "task.json"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def plots(self) -> Path:
+        return self.path / "plots"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    def read_config(self) -> DictConfig:
+        """Return the config of the run."""
+        if not self.config.is_file():
+            raise UserError(
+                f"{str(self.path)!r} is no run folder: it has no config.yaml. A run folder is what "
+                "`kerasft train` wrote, such as outputs/last."
+            )
+        return load(self.config)
+
+    @contextmanager
+    def recording(self, cfg: DictConfig) -> Iterator[None]:
+        """Write down what is run, and at the end how it ended."""
+        facts: dict[str, Any] = {
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "versions": versions(),
+            "git": git_revision(),
+            "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+            "started": _now(),
+            "status": "running",
+        }
+        with written_whole(self.config) as part:
+            part.write_text(to_yaml(cfg), encoding="utf-8")
+        write_json(self.run, facts)
+        try:
+            yield
+        except BaseException as error:
+            reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
+            ended = {"status": "failed", "finished": _now(), "reason": reason}
+            try:
+                write_json(self.run, facts | ended)
+            except UserError:
+                # The disk that failed the run cannot take its epitaph either; say the first cause.
+                print(f"run.json of {self.path} could not be updated.", file=sys.stderr)
+            raise
+        write_json(self.run, facts | {"status": "done", "finished": _now()})
+
+
+def create(cfg: DictConfig) -> RunFolder:
+    """Make the folder of a new run and point `outputs/last` to it.
+
+    Args:
+        cfg: The config; `output_dir` is the folder, by default `outputs/NAME/STAMP`.
+
+    Returns:
+        The folder; `cfg.output_dir` names it from now on.
+
+    Raises:
+        UserError: If it holds another run already or cannot be made.
+    """
+    if cfg.output_dir is not None:
+        path = Path(cfg.output_dir).expanduser()
+        if path.is_dir() and any(path.iterdir()):
+            raise UserError(
+                f"output_dir must be a new or empty folder. Received: {str(path)!r}, which holds "
+                f"{', '.join(sorted(p.name for p in path.iterdir())[:5])}. Choose another, or "
+                "remove it first."
+            )
+    else:
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        path = Path("outputs") / cfg.name / stamp
+        number = 2
+        while path.exists():
+            path, number = path.with_name(f"{stamp}_{number}"), number + 1
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose "
+            "another folder with output_dir=DIR."
+        ) from error
+    cfg.output_dir = str(path)
+    if path.parts[0] == "outputs":
+        _point_last(path)
+    return RunFolder(path)
+
+
+def _point_last(path: Path) -> None:
+    """Make `outputs/last` a link to the newest run, replaced in one step."""
+    link = Path("outputs/last")
+    part = link.with_name(f".last-{os.getpid()}")
+    try:
+        part.symlink_to(os.path.relpath(path, link.parent))
+        os.replace(part, link)
+    except OSError:
+        # File systems without links do without this convenience.
+        part.unlink(missing_ok=True)
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """Return the run folder at `path`, or say why it is none."""
+    folder = RunFolder(Path(path).expanduser())
+    if not folder.path.is_dir():
+        raise UserError(
+            f"There is no run folder {str(path)!r}. `kerasft leaderboard outputs` lists the runs."
+        )
+    folder.read_config()
+    missing = [
+        str(file.relative_to(folder.path))
+        for file in (folder.network, folder.labels, folder.task,
+                     folder.preprocess / "preprocess.json")
+        if not file.exists()
+    ]
+    if missing:
+        status = read_json(folder.run).get("status") if folder.run.is_file() else "unknown"
+        raise UserError(
+            f"The run folder {str(path)!r} is not whole: {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing (the run's status is {status!r}). "
+            f"Train it again: kerasft train --from {path}"
+        )
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide a run's result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Return the git revision of the folder one works in, with `+changes` where there are any."""
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            asked = subprocess.run(
+                ["git", *arguments], capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return asked.stdout.strip()
+
+    revision = ask("rev-parse", "HEAD")
+    return revision and revision + ("+changes" if ask("status", "--porcelain", "-uno") else "")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def overrides_onto(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """Set plain `key=value` overrides on a config that is already composed."""
+    for override in overrides:
+        key, mark, value = override.lstrip("+").partition("=")
+        if not mark:
+            raise UserError(
+                f"With --from, overrides must read key=value. Received: {override!r}. To choose "
+                "other parts, train with the whole command again."
+            )
+        try:
+            OmegaConf.update(cfg, key, OmegaConf.create(f"x: {value}")["x"], force_add="." in key)
+        except Exception as error:
+            raise UserError(f"{key} cannot be set: {str(error).splitlines()[0]}") from error
+    return cfg

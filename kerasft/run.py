@@ -1,0 +1,130 @@
+"""The acts: train, evaluate, predict, export, each in the order of the flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasft import record, steps
+from kerasft.console import say
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training run gave.
+
+    Args:
+        output_dir: The run folder.
+        metrics: Figures by split: `{"validation": {"accuracy": ...}, "test": {...}}`.
+        history: What training went through, epoch by epoch.
+        finetuned: The model, ready to answer raw input.
+        baseline: Figures of the same network from random weights, where `baseline=scratch`.
+        exports: The folders of what was exported, by name.
+    """
+
+    output_dir: Path
+    metrics: dict[str, dict[str, Any]]
+    history: Any
+    finetuned: Any
+    baseline: dict[str, dict[str, Any]] | None = None
+    exports: dict[str, Path] | None = None
+
+
+def train(
+    config: Any = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
+) -> Result:
+    """Fine-tune a pretrained network.
+
+    Args:
+        config: A list of overrides as on the command line, or a composed config.
+        config_dirs: Folders with configs of your own.
+        trusted: Import prefixes, beside the built-in ones, that a `_target_` may start with.
+
+    Returns:
+        A `Result`.
+
+    Raises:
+        UserError: For any mistake in the config or the data.
+
+    Example:
+        >>> result = train(["epochs=2"])
+        >>> result.metrics["test"]["accuracy"]
+    """
+    cfg = steps.settle(config, config_dirs, trusted)
+    folder = record.create(cfg)
+    with folder.recording(cfg), steps.surroundings(cfg):
+        parts = steps.cheap_parts(cfg)
+        splits = steps.read_data(cfg, parts, folder)
+        backbone = steps.load_backbone(cfg, splits)
+        ready = steps.make_ready(cfg, parts, splits, backbone)
+        model, history = steps.fit(cfg, parts, ready, backbone, folder)
+        finetuned = steps.finish(cfg, parts, ready, model, folder)
+        metrics = steps.measure(finetuned, ready, folder)
+        steps.draw(history, finetuned, ready, folder)
+        baseline = steps.train_baseline(cfg, parts, ready, splits, folder)
+        exports = steps.export(cfg.export, finetuned, splits, folder.path / "exports", cfg.name)
+        steps.close(cfg, history, metrics, baseline, folder)
+    return Result(folder.path, metrics, history, finetuned, baseline, exports)
+
+
+def evaluate(run: str, *, split: str | None = None, say: Any = say) -> dict[str, dict[str, Any]]:
+    """Measure a run again on its data.
+
+    Args:
+        run: The run folder.
+        split: `"train"`, `"validation"` or `"test"`; by default validation and test.
+        say: Prints a line.
+
+    Returns:
+        Figures by split.
+
+    Raises:
+        UserError: If the folder is no whole run, or its data has changed.
+    """
+    folder, finetuned, cfg = steps.reopen(run)
+    with steps.surroundings(cfg):
+        splits = steps.read_data_again(cfg, folder, say)
+        return steps.measure_splits(finetuned, splits, split, say)
+
+
+def predict(run_or_export: str, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    """Answer raw input with a run folder or with an exported SavedModel.
+
+    Args:
+        run_or_export: The folder of either.
+        inputs: Texts, pairs of texts, or paths or bytes of pictures.
+
+    Returns:
+        One dict an input: `input`, and the task's answers (`label`, `score`, `probabilities` by
+        class; `labels` for several; `value` for a number).
+
+    Raises:
+        UserError: If the folder is neither, or an input cannot be read.
+
+    Example:
+        >>> predict("outputs/last", ["picture.png"])[0]["label"]
+    """
+    answer, labels = steps.open_predictor(run_or_export)
+    return steps.answers(answer(inputs), inputs, labels)
+
+
+def export(run: str, overrides: Sequence[str] = ()) -> dict[str, Path]:
+    """Export a run for serving, and prove what was written.
+
+    Args:
+        run: The run folder.
+        overrides: Overrides of the `export` group; `["export=saved_model"]` where none is given.
+
+    Returns:
+        The folder of each export, by name.
+
+    Raises:
+        UserError: If the folder is no whole run, or the artifact disagrees with the model.
+    """
+    folder, finetuned, cfg = steps.reopen(run)
+    node = steps.export_node(overrides)
+    with steps.surroundings(cfg):
+        splits = steps.read_data_again(cfg, folder, say)
+        return steps.export(node, finetuned, splits, folder.path / "exports", cfg.name)

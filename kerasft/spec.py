@@ -1,0 +1,155 @@
+"""Small frozen values that every room shares. Nothing here imports TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Kind = Literal["single", "multi", "number"]
+Modality = Literal["images", "text"]
+
+KINDS: tuple[str, ...] = ("single", "multi", "number")
+SPLIT_NAMES: tuple[str, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the labels of a data set mean.
+
+    Args:
+        kind: `"single"` (one class an example), `"multi"` (any number of classes) or
+            `"number"` (regression).
+        names: The class names, in the order of the network's outputs. Empty for numbers.
+    """
+
+    kind: Kind
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Random-access examples, held column by column.
+
+    Args:
+        modality: `"images"` or `"text"`.
+        inputs: For images, the path (`str`) or the encoded bytes (`bytes`) of each picture; for
+            text, each text (`str`) or pair of texts (`tuple[str, str]`).
+        labels: `int64[N]` for kind `"single"`, `float32[N, classes]` of 0 and 1 for `"multi"`,
+            `float32[N]` for `"number"`.
+        ids: One stable name an example, unique in the data set: a relative path, or file and row.
+    """
+
+    modality: Modality
+    inputs: Sequence[Any]
+    labels: np.ndarray
+    ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.inputs) == len(self.labels) == len(self.ids):
+            raise ValueError(
+                "Examples must hold as many inputs as labels and ids. Received: "
+                f"{len(self.inputs)} inputs, {len(self.labels)} labels, {len(self.ids)} ids."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Examples:
+        """Return the examples at `indices`, in that order."""
+        chosen = [int(i) for i in indices]
+        return dataclasses.replace(
+            self,
+            inputs=[self.inputs[i] for i in chosen],
+            labels=self.labels[chosen],
+            ids=tuple(self.ids[i] for i in chosen),
+        )
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three-way split that a data node returns.
+
+    Args:
+        train: Examples to learn from.
+        validation: Examples to choose and stop by.
+        test: Examples that are looked at once, or `None` where there are none.
+        labels: What the labels mean.
+        source: Plain values that say where the examples come from and how they were split; they
+            go into the manifest.
+        notices: Sentences for the user: what was skipped, what looks odd.
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples | None
+    labels: Labels
+    source: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> dict[str, Examples]:
+        """The splits that exist, by name."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: part for name, part in found.items() if part is not None}
+
+
+class Preprocess(Protocol):
+    """What turns raw input into tensors: one object for training, prediction and export.
+
+    `__call__` takes a batch of raw values (`tf.string`, `[batch]`; for pairs of texts
+    `[batch, 2]`) and returns what the network takes. It is made of TensorFlow ops alone, so that
+    it runs in `tf.data` and inside an exported signature.
+    """
+
+    modality: Modality
+
+    def __call__(self, raw: Any) -> Any: ...
+
+    def save(self, directory: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network and its preprocessing.
+
+    Args:
+        network: A functional `keras.Model` from what `preprocess` returns to features.
+        preprocess: A `Preprocess`.
+        name: For reports.
+        learning_rate: The peak rate at which the whole of such a network is usually fine-tuned;
+            used where the user sets none.
+        pretrained: Whether the network carries pretrained weights.
+        summary: Whether the first position of the output is a summary token.
+        causal: Whether the network reads from left to right only.
+    """
+
+    network: Any
+    preprocess: Preprocess
+    name: str
+    learning_rate: float
+    pretrained: bool = True
+    summary: bool = False
+    causal: bool = False
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a head sees of any backbone.
+
+    Args:
+        sequence: Float tensor `[batch, positions, width]`: tokens of a text, or the places of a
+            feature map row by row.
+        mask: Tensor `[batch, positions]`, true where a position holds a token, or `None` where
+            all positions count.
+        summary: Whether position 0 is a summary token ([CLS]) that `pooling="cls"` may take.
+        causal: Whether a position sees only what stands before it, so that the last one knows most.
+    """
+
+    sequence: Any
+    mask: Any = None
+    summary: bool = False
+    causal: bool = False

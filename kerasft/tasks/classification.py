@@ -1,0 +1,143 @@
+"""One class an example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kerasft.errors import UserError, nearest
+from kerasft.evaluation import metrics as figures
+from kerasft.spec import Kind, Labels
+from kerasft.tasks import protocol
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Each example has exactly one of two or more classes.
+
+    Args:
+        label_smoothing: Share of the label that is spread over all classes, 0 to below 1.
+        class_weight: How much each class counts in the loss: `None` (all examples alike),
+            `"balanced"` (inversely to how often the class occurs in the training split), or a
+            mapping of class name to weight (classes left out weigh 1).
+        top_k: `top_{k}_accuracy` is reported where there are more than this many classes.
+        monitor: The figure by which the best epoch is chosen.
+
+    Example:
+        >>> Classification().units(Labels("single", ("cat", "dog")))
+        2
+    """
+
+    label_smoothing: float = 0.0
+    class_weight: str | Mapping[str, float] | None = None
+    top_k: int = 5
+    monitor: str = "val_accuracy"
+
+    kind: ClassVar[Kind] = "single"
+
+    def __post_init__(self) -> None:
+        check_smoothing(self.label_smoothing)
+        weights = self.class_weight
+        if isinstance(weights, str) and weights != "balanced":
+            raise UserError(
+                "task.class_weight must be null, 'balanced' or a mapping of class name to weight. "
+                f"Received: {weights!r}.{nearest(weights, ['balanced'])}"
+            )
+        if isinstance(weights, Mapping) and any(not w >= 0 for w in weights.values()):
+            raise UserError(
+                f"task.class_weight must hold no negative weights. Received: {dict(weights)}."
+            )
+        if self.top_k < 1:
+            raise UserError(f"task.top_k must be at least 1. Received: {self.top_k}.")
+
+    @property
+    def mode(self) -> protocol.Mode:
+        return protocol.direction(self.monitor)
+
+    def units(self, labels: Labels) -> int:
+        return len(labels.names)
+
+    def adapt(self, y: np.ndarray) -> Classification:
+        return self
+
+    def encode(self, y: np.ndarray, labels: Labels) -> np.ndarray:
+        return np.eye(len(labels.names), dtype=np.float32)[np.asarray(y, np.int64)]
+
+    def example_weights(self, y: np.ndarray, labels: Labels) -> np.ndarray | None:
+        if self.class_weight is None:
+            return None
+        y = np.asarray(y, np.int64)
+        if isinstance(self.class_weight, str):
+            counts = np.bincount(y, minlength=len(labels.names))
+            present = max(int((counts > 0).sum()), 1)
+            by_class = len(y) / (present * np.maximum(counts, 1))
+        else:
+            # YAML reads the class names 0, 1, 2 as numbers.
+            given = {str(name): float(weight) for name, weight in self.class_weight.items()}
+            problems = [
+                f"task.class_weight names a class that the data does not have. "
+                f"Received: {name!r}. Allowed: {', '.join(labels.names)}."
+                f"{nearest(name, labels.names)}"
+                for name in given
+                if name not in labels.names
+            ]
+            if problems:
+                raise UserError(problems=problems)
+            by_class = np.array([given.get(name, 1.0) for name in labels.names])
+        return by_class[y].astype(np.float32)
+
+    def loss(self) -> Any:
+        import keras
+
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=self.label_smoothing
+        )
+
+    def metrics(self) -> list[Any]:
+        import keras
+
+        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+
+    def postprocess(self, logits: Any, labels: Labels) -> dict[str, Any]:
+        """Turn logits `[B, classes]` into `probabilities`, `label` and `score`.
+
+        Args:
+            logits: Float tensor `[B, classes]` of any precision.
+            labels: What the labels mean.
+
+        Returns:
+            `probabilities` float32 `[B, classes]`, `label` string `[B]` (the likeliest class) and
+            `score` float32 `[B]` (its probability).
+        """
+        import tensorflow as tf
+
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        best = tf.argmax(probabilities, axis=-1)
+        return {
+            "probabilities": probabilities,
+            "label": tf.gather(tf.constant(labels.names), best),
+            "score": tf.reduce_max(probabilities, axis=-1),
+        }
+
+    def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Classification:
+        return self
+
+    def score(
+        self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
+    ) -> dict[str, Any]:
+        return figures.single(y, outputs["probabilities"], labels.names, top_k=self.top_k)
+
+    def to_dict(self) -> dict[str, Any]:
+        return protocol.to_dict(self)
+
+
+def check_smoothing(value: float) -> None:
+    """Raise `UserError` unless `value` is a share that label smoothing can take."""
+    if not 0 <= value < 1:
+        raise UserError(
+            f"task.label_smoothing must be at least 0 and below 1. Received: {value}. "
+            "0.1 is a usual value; 0 turns it off."
+        )

@@ -1,0 +1,168 @@
+"""Any number of classes an example."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kerasft.errors import UserError
+from kerasft.evaluation import metrics as figures
+from kerasft.spec import Kind, Labels
+from kerasft.tasks import protocol
+from kerasft.tasks.classification import check_smoothing
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Each example has none, one or several of the classes.
+
+    The loss is the binary cross-entropy summed over the classes and averaged over the examples.
+    So a logit's gradient is as large as in single-label classification, however many classes
+    there are, and the same learning rate, clipping and L2 fit both.
+
+    Args:
+        threshold: A class is decided on from this probability on: a number between 0 and 1, or
+            `"auto"`, which takes the number with the best micro F1 on the validation split.
+        label_smoothing: Share by which 0 and 1 are drawn towards one half, 0 to below 1.
+        monitor: The figure by which the best epoch is chosen.
+        tuned: The number that `"auto"` became; set by `tune`.
+
+    Example:
+        >>> MultiLabel(threshold=0.3).cutoff
+        0.3
+    """
+
+    threshold: float | str = "auto"
+    label_smoothing: float = 0.0
+    monitor: str = "val_f1_micro"
+    tuned: float | None = None
+
+    kind: ClassVar[Kind] = "multi"
+
+    def __post_init__(self) -> None:
+        check_smoothing(self.label_smoothing)
+        number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
+        if self.threshold != "auto" and not (number and 0 < float(self.threshold) < 1):
+            raise UserError(
+                "task.threshold must be 'auto' or a number between 0 and 1. "
+                f"Received: {self.threshold!r}."
+            )
+
+    @property
+    def mode(self) -> protocol.Mode:
+        return protocol.direction(self.monitor)
+
+    @property
+    def cutoff(self) -> float:
+        """The probability from which a class is decided on; 0.5 while `"auto"` is not tuned."""
+        if self.threshold != "auto":
+            return float(self.threshold)
+        return 0.5 if self.tuned is None else self.tuned
+
+    def units(self, labels: Labels) -> int:
+        return len(labels.names)
+
+    def adapt(self, y: np.ndarray) -> MultiLabel:
+        return self
+
+    def encode(self, y: np.ndarray, labels: Labels) -> np.ndarray:
+        return np.asarray(y, np.float32)
+
+    def example_weights(self, y: np.ndarray, labels: Labels) -> np.ndarray | None:
+        return None
+
+    def loss(self) -> Any:
+        import keras
+
+        class SummedBinaryCrossentropy(keras.losses.BinaryCrossentropy):
+            def call(self, y_true, y_pred):
+                return super().call(y_true, y_pred) * y_pred.shape[-1]
+
+        return SummedBinaryCrossentropy(from_logits=True, label_smoothing=self.label_smoothing)
+
+    def metrics(self) -> list[Any]:
+        import keras
+
+        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+
+    def postprocess(self, logits: Any, labels: Labels) -> dict[str, Any]:
+        """Turn logits `[B, classes]` into `probabilities`, `labels` and `label`.
+
+        Args:
+            logits: Float tensor `[B, classes]` of any precision.
+            labels: What the labels mean.
+
+        Returns:
+            `probabilities` float32 `[B, classes]`, `labels` bool `[B, classes]` (what is decided
+            on at the threshold) and `label` string `[B]` (the names of these, joined by commas).
+        """
+        import tensorflow as tf
+
+        probabilities = tf.sigmoid(tf.cast(logits, tf.float32))
+        decided = probabilities >= tf.constant(self.cutoff, tf.float32)
+        chosen = tf.RaggedTensor.from_row_lengths(
+            tf.gather(tf.constant(labels.names), tf.where(decided)[:, 1]),
+            tf.reduce_sum(tf.cast(decided, tf.int64), axis=-1),
+        )
+        return {
+            "probabilities": probabilities,
+            "labels": decided,
+            "label": tf.strings.reduce_join(chosen, axis=-1, separator=","),
+        }
+
+    def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> MultiLabel:
+        """Return a copy with the threshold that has the best micro F1 on these examples.
+
+        Args:
+            y: Labels of 0 and 1, `[N, classes]`, of the validation split.
+            outputs: Holds their `probabilities`, `[N, classes]`.
+
+        Returns:
+            The task with `tuned` set, or itself where the user fixed the threshold.
+        """
+        if self.threshold != "auto":
+            return self
+        return dataclasses.replace(self, tuned=best_threshold(y, outputs["probabilities"]))
+
+    def score(
+        self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
+    ) -> dict[str, Any]:
+        # Decided anew, so that outputs made before `tune` are scored at this task's threshold.
+        probabilities = np.asarray(outputs["probabilities"], np.float32)
+        decided = probabilities >= np.float32(self.cutoff)
+        return {**figures.multi(y, probabilities, decided, labels.names), "threshold": self.cutoff}
+
+    def to_dict(self) -> dict[str, Any]:
+        return protocol.to_dict(self)
+
+
+def best_threshold(y: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the one threshold for all classes at which micro F1 is best.
+
+    Args:
+        y: Labels of 0 and 1, `[N, classes]`.
+        probabilities: `[N, classes]`.
+
+    Returns:
+        The middle between the lowest probability that is taken and the highest that is not; 0.5
+        where no threshold finds anything.
+    """
+    values = np.asarray(probabilities, np.float64).ravel()
+    true = np.asarray(y).ravel() > 0
+    if not true.any() or not np.isfinite(values).all():
+        return 0.5
+    order = np.argsort(-values, kind="stable")
+    values, hits = values[order], np.cumsum(true[order])
+    taken = np.arange(1, len(values) + 1)
+    f1 = 2 * hits / (taken + true.sum())
+    # Equal probabilities can only be taken together.
+    ends = np.append(values[1:] < values[:-1], True)
+    best = int(np.argmax(np.where(ends, f1, -1.0)))
+    below = values[best + 1] if best + 1 < len(values) else 0.0
+    middle = float((values[best] + below) / 2)
+    # float32 is what the served graph compares in; the middle must not round up past the lowest.
+    return middle if np.float32(below) < np.float32(middle) else float(values[best])

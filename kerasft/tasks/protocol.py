@@ -1,0 +1,115 @@
+"""What every task offers to the rest of the package, and how a task is kept in a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from kerasft.errors import UserError
+from kerasft.spec import Kind, Labels
+
+Mode = Literal["max", "min"]
+
+# Words in the name of a figure that is better when it is smaller.
+_SMALLER_IS_BETTER = ("loss", "mae", "mse", "rmse", "error")
+
+
+class Task(Protocol):
+    """What the examples' labels are to the network.
+
+    A task is a frozen value that the config builds before any data is read. What it learns from
+    data (`adapt`, `tune`) it returns as a copy, and `to_dict` keeps it.
+    """
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def monitor(self) -> str:
+        """The figure that epochs are chosen by: `val_` and a key of `score`, or `val_loss`."""
+
+    @property
+    def mode(self) -> Mode:
+        """Whether a larger or a smaller `monitor` is better."""
+
+    def units(self, labels: Labels) -> int:
+        """How many numbers the head puts out for an example."""
+
+    def adapt(self, y: np.ndarray) -> Task:
+        """Return a copy that knows the training labels' scale, where the task needs it."""
+
+    def encode(self, y: np.ndarray, labels: Labels) -> np.ndarray:
+        """Turn raw labels into the float32 `[N, units]` that the loss compares with."""
+
+    def example_weights(self, y: np.ndarray, labels: Labels) -> np.ndarray | None:
+        """Return a float32 weight for each training example, or `None` where all count alike."""
+
+    def loss(self) -> Any:
+        """Return the Keras loss from encoded labels and logits."""
+
+    def metrics(self) -> list[Any]:
+        """Return the Keras metrics to show during training."""
+
+    def postprocess(self, logits: Any, labels: Labels) -> dict[str, Any]:
+        """Turn logits into named outputs, in TensorFlow ops alone, each with the batch first."""
+
+    def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Task:
+        """Return a copy whose decisions are tuned on the validation split, where they can be."""
+
+    def score(
+        self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
+    ) -> dict[str, Any]:
+        """Return the metrics of `postprocess`'s outputs against raw labels, as plain floats."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task as plain values that `load` takes."""
+
+
+def direction(monitor: str) -> Mode:
+    """Return whether the figure named `monitor` is better when larger or smaller."""
+    words = monitor.removeprefix("val_").split("_")
+    return "min" if any(word in _SMALLER_IS_BETTER for word in words) else "max"
+
+
+def to_dict(task: Any) -> dict[str, Any]:
+    """Return a task dataclass as plain values: its import path under `class`, and its fields."""
+    path = f"{type(task).__module__}.{type(task).__qualname__}"
+    return {"class": path, **dataclasses.asdict(task)}
+
+
+def load(saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",)) -> Any:
+    """Build a task from what `to_dict` returned.
+
+    Args:
+        saved: The import path under `class`, and the task's fields.
+        trusted: The packages that a task may come from.
+
+    Returns:
+        The task, with what it had learned from data.
+
+    Raises:
+        UserError: The class is not from a trusted package, not there, or takes other fields.
+
+    Example:
+        >>> load({"class": "kerasft.tasks.regression.Regression", "loss_name": "huber"}).kind
+        'number'
+    """
+    fields = dict(saved)
+    path = str(fields.pop("class", ""))
+    module, _, name = path.rpartition(".")
+    if path.split(".")[0] not in trusted:
+        raise UserError(
+            f"A saved task must come from one of {', '.join(trusted)}. Received: class={path!r}. "
+            "Name its package as trusted if the task is yours."
+        )
+    try:
+        return getattr(importlib.import_module(module), name)(**fields)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"The saved task cannot be built: {error}. Received: class={path!r}, "
+            f"fields {sorted(fields)}. It was probably written by another version of kerasft."
+        ) from error

@@ -1,0 +1,116 @@
+"""A number an example."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kerasft.errors import UserError, nearest
+from kerasft.evaluation import metrics as figures
+from kerasft.spec import Kind, Labels
+from kerasft.tasks import protocol
+
+LOSSES = ("mse", "huber")
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Each example has a number.
+
+    Args:
+        loss_name: `"mse"`, or `"huber"`, which outliers pull at less.
+        huber_delta: Where Huber's loss turns from square to straight, in units of the loss (in
+            standard deviations of the training labels, unless `scale` is off).
+        scale: Whether the network learns the labels less their mean and divided by their
+            standard deviation, so that prices train as well as shares. Outputs and metrics are
+            in the labels' own units either way.
+        monitor: The figure by which the best epoch is chosen.
+        mean: Subtracted from the labels; set by `adapt`.
+        std: The labels are divided by it; set by `adapt`.
+
+    Example:
+        >>> Regression().adapt(np.array([10.0, 20.0, 30.0])).mean
+        20.0
+    """
+
+    loss_name: str = "mse"
+    huber_delta: float = 1.0
+    scale: bool = True
+    monitor: str = "val_pearson"
+    mean: float = 0.0
+    std: float = 1.0
+
+    kind: ClassVar[Kind] = "number"
+
+    def __post_init__(self) -> None:
+        if self.loss_name not in LOSSES:
+            raise UserError(
+                f"task.loss_name must be one of {', '.join(LOSSES)}. "
+                f"Received: {self.loss_name!r}.{nearest(self.loss_name, LOSSES)}"
+            )
+        if not self.huber_delta > 0:
+            raise UserError(f"task.huber_delta must be above 0. Received: {self.huber_delta}.")
+        if not self.std > 0:
+            raise UserError(f"task.std must be above 0. Received: {self.std}.")
+
+    @property
+    def mode(self) -> protocol.Mode:
+        return protocol.direction(self.monitor)
+
+    def units(self, labels: Labels) -> int:
+        return 1
+
+    def adapt(self, y: np.ndarray) -> Regression:
+        """Return a copy that standardises by the mean and deviation of the training labels."""
+        if not self.scale:
+            return self
+        y = np.asarray(y, np.float64)
+        std = float(y.std())
+        # Labels that are all alike leave nothing to divide by.
+        return dataclasses.replace(self, mean=float(y.mean()), std=std if std > 0 else 1.0)
+
+    def encode(self, y: np.ndarray, labels: Labels) -> np.ndarray:
+        scaled = (np.asarray(y, np.float64) - self.mean) / self.std
+        return scaled.astype(np.float32).reshape(-1, 1)
+
+    def example_weights(self, y: np.ndarray, labels: Labels) -> np.ndarray | None:
+        return None
+
+    def loss(self) -> Any:
+        import keras
+
+        if self.loss_name == "huber":
+            return keras.losses.Huber(delta=self.huber_delta)
+        return keras.losses.MeanSquaredError()
+
+    def metrics(self) -> list[Any]:
+        import keras
+
+        std = self.std
+
+        class MeanAbsoluteError(keras.metrics.MeanAbsoluteError):
+            def result(self):
+                return super().result() * std  # shown in the labels' own units
+
+        return [MeanAbsoluteError(name="mae")]
+
+    def postprocess(self, logits: Any, labels: Labels) -> dict[str, Any]:
+        """Turn the head's output `[B, 1]` into `value`, float32 `[B]`, in the labels' units."""
+        import tensorflow as tf
+
+        return {"value": tf.cast(logits, tf.float32)[:, 0] * self.std + self.mean}
+
+    def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Regression:
+        return self
+
+    def score(
+        self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
+    ) -> dict[str, Any]:
+        return figures.number(y, outputs["value"])
+
+    def to_dict(self) -> dict[str, Any]:
+        return protocol.to_dict(self)

@@ -1,0 +1,1 @@
+"""Training: stages, schedules, callbacks and the loop around Keras' own step."""

@@ -1,0 +1,206 @@
+"""Callbacks: what every run does at the end of an epoch, and what configs may add."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasft.errors import UserError
+from kerasft.files import written_whole
+
+
+class Validation(keras.callbacks.Callback):
+    """Adds the validation split's figures to the logs of each epoch.
+
+    They come from the same function as the final metrics, computed over all examples at once, so
+    that they are right for any batch size and any last batch.
+
+    Args:
+        score: A function from the model to figures by name.
+    """
+
+    def __init__(self, score: Callable[[Any], dict[str, float]]):
+        super().__init__()
+        self.score = score
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update({f"val_{name}": value for name, value in self.score(self.model).items()})
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the weights of the best epoch of all stages, in memory and as a file.
+
+    Args:
+        monitor: The figure that decides.
+        mode: `"max"` or `"min"`.
+        directory: Where `best.keras` and `last.keras` are written.
+    """
+
+    def __init__(self, monitor: str, mode: str, directory: Path | None):
+        super().__init__()
+        self.monitor, self.mode, self.directory = monitor, mode, directory
+        self.best: float | None = None
+        self.epoch = 0
+        self.stage = ""
+        self.weights: list[np.ndarray] | None = None
+        self.current_stage = ""
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            raise UserError(
+                f"The monitor {self.monitor!r} is no figure of this run. Allowed: "
+                f"{', '.join(sorted(logs or {}))}. Set task.monitor."
+            )
+        if self._improves(value):
+            self.best, self.epoch, self.stage = float(value), epoch + 1, self.current_stage
+            self.weights = [np.array(w) for w in self.model.get_weights()]
+            self._write("best.keras")
+        self._write("last.keras")
+
+    def _improves(self, value: float) -> bool:
+        if math.isnan(value):
+            return False
+        if self.best is None:
+            return True
+        return value > self.best if self.mode == "max" else value < self.best
+
+    def _write(self, name: str) -> None:
+        if self.directory is not None:
+            with written_whole(self.directory / name) as part:
+                self.model.save(part, include_optimizer=False)
+
+    def restore(self, model: Any) -> None:
+        """Give the model the best epoch's weights back."""
+        if self.weights is None:
+            raise UserError(
+                f"Training gave no usable {self.monitor}: the loss is not a number. Lower "
+                "optimizer.learning_rate, or set precision=float32."
+            )
+        model.set_weights(self.weights)
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes each epoch to `epochs.jsonl` and `epochs.csv`, and says it in one line.
+
+    Args:
+        directory: Where the files go; `None` writes none.
+        say: Prints a line; `None` prints none (where a progress bar does).
+    """
+
+    def __init__(self, directory: Path | None, say: Callable[[str], None] | None):
+        super().__init__()
+        self.directory, self.say = directory, say
+        self.rows: list[dict[str, Any]] = []
+        self.stage, self.epochs = "", 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        row = {
+            "epoch": epoch + 1, "stage": self.stage, **figures,
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(time.perf_counter() - self.started, 3),
+        }
+        self.rows.append(row)
+        if self.directory is not None:
+            with open(self.directory / "epochs.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            self._write_csv()
+        if self.say is not None:
+            shown = "  ".join(f"{n} {v:.4f}" for n, v in figures.items() if n in self.shown)
+            self.say(f"epoch {epoch + 1}/{self.epochs} [{self.stage}]  {shown}  "
+                     f"({row['seconds']:.1f} s)")
+
+    shown: tuple[str, ...] = ()
+
+    def _write_csv(self) -> None:
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        with written_whole(self.directory / "epochs.csv") as part, \
+                open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+class FirstStep(keras.callbacks.Callback):
+    """Proves after the first step that frozen variables stayed and trainable ones moved.
+
+    Args:
+        warn: Says a sentence to the user.
+    """
+
+    def __init__(self, warn: Callable[[str], None]):
+        super().__init__()
+        self.warn = warn
+        self.before: dict[int, np.ndarray] | None = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.before is None:
+            self.before = {id(v): np.array(v) for v in self._watched()}
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.before:
+            return
+        trains = {id(v) for v in self.model.trainable_variables}
+        moved = [v for v in self._watched() if not np.array_equal(np.array(v), self.before[id(v)])]
+        wrong = [v.path for v in moved if id(v) not in trains]
+        self.before = {}
+        if wrong:
+            raise RuntimeError(
+                f"Variables that should be frozen changed in the first step: {', '.join(wrong[:5])}"
+            )
+        still = trains - {id(v) for v in moved}
+        if len(still) == len(trains):
+            self.warn("Nothing moved in the first step: are the gradients zero or not numbers?")
+
+    def _watched(self) -> list[Any]:
+        """Weights alone: seeds and statistics of layers that train change by design."""
+        trainable_layers = {
+            id(v)
+            for layer in self.model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+            for v in layer.non_trainable_variables
+        }
+        return [
+            v for v in self.model.variables
+            if "seed" not in v.path.split("/")[-1] and id(v) not in trainable_layers
+        ]
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Ends training with a clear message when the loss is no longer a number."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise UserError(
+                f"The training loss became {loss} at step {batch + 1} of an epoch. Lower "
+                "optimizer.learning_rate (a tenth is a good try), or set precision=float32."
+            )
+
+
+def tensorboard(*, output_dir: str, histogram_freq: int = 0) -> Any:
+    """Write the run's curves for TensorBoard into the run folder.
+
+    Args:
+        output_dir: The run folder.
+        histogram_freq: Every how many epochs histograms of the weights are written; 0 for never.
+
+    Returns:
+        A `keras.callbacks.TensorBoard`.
+    """
+    return keras.callbacks.TensorBoard(
+        str(Path(output_dir) / "logs" / "tensorboard"), histogram_freq=histogram_freq,
+        write_graph=False,
+    )

@@ -1,0 +1,119 @@
+"""The loop around Keras' own step: stage after stage in one run, and the best weights back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, StopAtNaN, Validation
+from kerasft.training.stages import Stage, describe, select
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training run went through.
+
+    Args:
+        rows: One dict an epoch: `epoch`, `stage`, figures, `learning_rate`, `seconds`.
+        best_epoch: The epoch whose weights the model holds now, counted from 1.
+        best_stage: The stage that it belongs to.
+        best_value: The monitor's value there.
+        stopped_early: The stages that ended before their last epoch.
+    """
+
+    rows: list[dict[str, Any]]
+    best_epoch: int
+    best_stage: str
+    best_value: float
+    stopped_early: tuple[str, ...] = field(default_factory=tuple)
+
+
+def fit(
+    model: Any,
+    batches: Any,
+    *,
+    stages: Mapping[str, Stage],
+    task: Any,
+    validate: Callable[[Any], dict[str, float]],
+    optimizer: Callable[[Any], Any],
+    schedule: Callable[[float, int], Any],
+    learning_rate: float | None,
+    usual_rate: float,
+    pretrained: bool,
+    callbacks: Callable[[], Mapping[str, Any]] = dict,
+    output_dir: Path | None = None,
+    max_steps: int | None = None,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None,
+) -> History:
+    """Train a model stage by stage.
+
+    Args:
+        model: The assembled model.
+        batches: Training batches, with `steps` in an epoch and `from_step(first)`.
+        stages: Stages by name, in order.
+        task: Gives loss, metrics, monitor and mode.
+        validate: Figures of the validation split for the model as it is.
+        optimizer: Makes an optimizer for a rate or schedule.
+        schedule: Makes a schedule of a peak and a number of steps.
+        learning_rate: The peak that the user chose, or `None`.
+        usual_rate: The peak for the backbone as a whole where the user chose none.
+        pretrained: Whether the backbone is pretrained.
+        callbacks: Makes the user's callbacks anew for each stage.
+        output_dir: The run folder; `None` writes nothing.
+        max_steps: The most steps of a stage.
+        progress: Whether Keras' progress bar is drawn.
+        say: Prints a line.
+        on_stage: Told of each stage before its first step: its name, the stage, its peak rate, its
+            steps, and what trains.
+
+    Returns:
+        A `History`; the model holds the best epoch's weights.
+    """
+    keep = KeepBest(task.monitor, task.mode, output_dir and output_dir / "checkpoints")
+    log = EpochLog(output_dir and output_dir / "logs", None if progress else say)
+    log.shown = ("loss", "val_loss", "accuracy", "mae", task.monitor)
+    # With fewer steps than an epoch has, an epoch ends there.
+    steps = min(batches.steps, max_steps) if max_steps else batches.steps
+    planned = [1 if max_steps and max_steps < batches.steps else s.epochs for s in stages.values()]
+    log.epochs = sum(planned)
+    first_epoch, stopped = 0, []
+    for (name, stage), epochs in zip(stages.items(), planned, strict=True):
+        select(model, stage, pretrained=pretrained)
+        peak = stage.learning_rate(learning_rate, usual_rate)
+        made = optimizer(schedule(peak, steps * epochs))
+        exclude_from_decay(made, model)
+        if on_stage is not None:
+            on_stage(name, stage, peak, steps * epochs, describe(model))
+        model.compile(optimizer=made, loss=task.loss(), metrics=task.metrics(), jit_compile=False)
+        log.stage = keep.current_stage = name
+        before = len(log.rows)
+        model.fit(
+            batches.from_step(first_epoch * batches.steps),
+            initial_epoch=first_epoch,
+            epochs=first_epoch + epochs,
+            steps_per_epoch=steps,
+            verbose=1 if progress else 0,
+            callbacks=[
+                StopAtNaN(), FirstStep(say), Validation(validate), keep, log,
+                *callbacks().values(),
+            ],
+        )
+        done = len(log.rows) - before
+        if done < epochs:
+            stopped.append(name)
+            log.epochs -= epochs - done
+        first_epoch += done
+    keep.restore(model)
+    return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
+
+
+def exclude_from_decay(optimizer: Any, model: Any) -> None:
+    """Leave norms and biases, which have one dimension or none, out of weight decay."""
+    if getattr(optimizer, "weight_decay", None):
+        optimizer.exclude_from_weight_decay(
+            var_list=[v for v in model.trainable_variables if len(v.shape) < 2]
+        )

@@ -1,0 +1,123 @@
+"""Learning-rate schedules that know how many steps there are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from kerasft.errors import UserError
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises in a line to the peak, then falls in the given shape.
+
+    The first step already has a rate above zero, so that it is no lost step.
+
+    Args:
+        learning_rate: The peak.
+        total_steps: Steps until the end is reached; after that the rate stays.
+        warmup_steps: Steps of the rise.
+        end: The last rate, as a share of the peak.
+        shape: `"constant"`, `"cosine"` or `"linear"`.
+    """
+
+    def __init__(self, learning_rate, total_steps, warmup_steps=0, end=0.0, shape="cosine"):
+        self.learning_rate, self.total_steps = float(learning_rate), int(total_steps)
+        self.warmup_steps, self.end, self.shape = int(warmup_steps), float(end), shape
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rise = (step + 1.0) / max(self.warmup_steps, 1)
+        fall_steps = max(self.total_steps - self.warmup_steps, 1)
+        done = ops.clip((step - self.warmup_steps) / fall_steps, 0.0, 1.0)
+        if self.shape == "cosine":
+            left = 0.5 * (1.0 + ops.cos(math.pi * done))
+        elif self.shape == "linear":
+            left = 1.0 - done
+        else:
+            left = ops.ones_like(done)
+        fall = self.end + (1.0 - self.end) * left
+        return self.learning_rate * ops.where(step < self.warmup_steps, rise, fall)
+
+    def get_config(self):
+        names = ("learning_rate", "total_steps", "warmup_steps", "end", "shape")
+        return {name: getattr(self, name) for name in names}
+
+
+
+def constant(learning_rate: float, total_steps: int, *, warmup: float = 0.0) -> Any:
+    """The same rate throughout, after a rise over the first `warmup` share of the steps.
+
+    Args:
+        learning_rate: The rate.
+        total_steps: Steps of the stage.
+        warmup: Share of the steps, from 0 up to 1, or a number of steps above 1.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+
+    Example:
+        >>> float(constant(0.1, 100)(50))
+        0.1
+    """
+    return _schedule(learning_rate, total_steps, warmup, 1.0, "constant")
+
+
+def warmup_cosine(
+    learning_rate: float, total_steps: int, *, warmup: float = 0.1, end: float = 0.0
+) -> Any:
+    """A rise, then half a cosine down (Loshchilov & Hutter 2016, arXiv:1608.03983).
+
+    Args:
+        learning_rate: The peak.
+        total_steps: Steps of the stage.
+        warmup: Share of the steps, from 0 up to 1, or a number of steps above 1.
+        end: The last rate, as a share of the peak.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+
+    Example:
+        >>> round(float(warmup_cosine(0.1, 100)(99)), 4)
+        0.0
+    """
+    return _schedule(learning_rate, total_steps, warmup, end, "cosine")
+
+
+def warmup_linear(
+    learning_rate: float, total_steps: int, *, warmup: float = 0.1, end: float = 0.0
+) -> Any:
+    """A rise, then a straight line down (Devlin et al. 2018, arXiv:1810.04805).
+
+    Args:
+        learning_rate: The peak.
+        total_steps: Steps of the stage.
+        warmup: Share of the steps, from 0 up to 1, or a number of steps above 1.
+        end: The last rate, as a share of the peak.
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+
+    Example:
+        >>> round(float(warmup_linear(0.1, 100, warmup=0.0)(50)), 4)
+        0.05
+    """
+    return _schedule(learning_rate, total_steps, warmup, end, "linear")
+
+
+def _schedule(learning_rate: float, total_steps: int, warmup: float, end: float, shape: str) -> Any:
+    if warmup < 0:
+        raise UserError(f"schedule.warmup must not be negative. Received: {warmup}.")
+    if not 0 <= end <= 1:
+        raise UserError(f"schedule.end is a share of the peak, 0 to 1. Received: {end}.")
+    rise = round(warmup * total_steps) if warmup <= 1 else int(warmup)
+    if rise >= total_steps > 1 and warmup > 1:
+        raise UserError(
+            f"schedule.warmup must be shorter than the stage, which has {total_steps} steps. "
+            f"Received: {warmup}."
+        )
+    return Schedule(learning_rate, total_steps, rise, end, shape)

@@ -1,0 +1,132 @@
+"""Stages: which variables train, at which rate, for how long."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kerasft.errors import UserError
+
+# A new head on frozen features bears a larger rate than the network below it.
+HEAD_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of fine-tuning.
+
+    Args:
+        train: `"all"`, `"head"`, or a list of regular expressions that are searched in the
+            variables' paths, e.g. `["transformer_layer_[45]/", "^head_"]`.
+        epochs: Passes over the training examples.
+        rate: Factor of `optimizer.learning_rate`.
+        batch_norm: `"frozen"` keeps the statistics and scales of the backbone's batch
+            normalization, `"train"` lets them learn, `"auto"` keeps them where the backbone is
+            pretrained.
+
+    Example:
+        >>> Stage("head", epochs=3).train
+        'head'
+    """
+
+    train: str | list[str] = "all"
+    epochs: int = 1
+    rate: float = 1.0
+    batch_norm: Literal["auto", "frozen", "train"] = "auto"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.train, str) and self.train not in ("all", "head"):
+            raise UserError(
+                "finetune.NAME.train must be 'all', 'head' or a list of regular expressions on "
+                f"variable paths. Received: {self.train!r}."
+            )
+        if self.epochs < 1 or self.rate <= 0:
+            raise UserError(
+                "finetune.NAME.epochs must be at least 1 and rate above 0. Received: "
+                f"epochs={self.epochs}, rate={self.rate}."
+            )
+
+    def learning_rate(self, chosen: float | None, usual: float) -> float:
+        """Return the peak rate of the stage.
+
+        Args:
+            chosen: `optimizer.learning_rate`, or `None` where the user sets none.
+            usual: The rate that the backbone is usually fine-tuned at as a whole.
+
+        Returns:
+            `chosen * rate`; without a chosen rate 1e-3 for a stage that trains the head alone,
+            else `usual`.
+        """
+        if chosen is not None:
+            return chosen * self.rate
+        return HEAD_RATE if self.train == "head" else usual
+
+
+def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
+    """Make exactly the stage's variables trainable.
+
+    Flags are set on each variable: a flag on a layer that is already set reaches nobody below it.
+
+    Args:
+        model: The assembled model.
+        stage: The stage.
+        pretrained: Whether the backbone's weights are worth keeping.
+
+    Returns:
+        The paths of the variables that train.
+
+    Raises:
+        UserError: If none would.
+    """
+    import keras
+
+    layers = list(model._flatten_layers(include_self=True))
+    for layer in layers:
+        layer.trainable = False
+    for layer in layers:
+        layer.trainable = True
+    patterns = stage.train if isinstance(stage.train, list) else {"all": [""], "head": ["^head_"]}[
+        stage.train
+    ]
+    for variable in model.variables:
+        if variable.trainable and not any(re.search(p, variable.path) for p in patterns):
+            variable.trainable = False
+    for layer in layers:
+        if not isinstance(layer, keras.layers.BatchNormalization):
+            continue
+        is_head = (layer.path or layer.name).startswith("head_")
+        trains = any(v.trainable for v in layer.variables)
+        keep = stage.batch_norm == "frozen" or (stage.batch_norm == "auto" and pretrained)
+        # A frozen layer also runs on its fixed statistics, which is the point.
+        if not trains or (keep and not is_head):
+            layer.trainable = False
+    paths = [variable.path for variable in model.trainable_variables]
+    if not paths:
+        found = sorted({v.path.split("/")[0] for v in model.variables})
+        raise UserError(
+            f"finetune.NAME.train={stage.train} matches no variable that can train. The paths "
+            f"begin with: {', '.join(found)}."
+        )
+    return paths
+
+
+def describe(model: Any) -> list[tuple[str, int, int]]:
+    """Return what trains: for each top-level part its name, its weights, and how many train.
+
+    Layers that are numbered alike, one after the other, are put together.
+    """
+    trainable = {id(v) for v in model.trainable_variables}
+    rows: dict[str, list[int]] = {}
+    for variable in model.variables:
+        if "seed" in variable.path.split("/")[-1]:
+            continue
+        count = 1
+        for side in variable.shape:
+            count *= side
+        part = variable.path.split("/")[0]
+        name = part if part.startswith("head_") else re.sub(r"_?\d+.*$", "_*", part)
+        row = rows.setdefault(name, [0, 0])
+        row[0] += count
+        row[1] += count if id(variable) in trainable else 0
+    return [(name, total, trains) for name, (total, trains) in rows.items()]

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from kerasft.errors import UserError
+from kerasft.spec import Labels
+from kerasft.tasks import protocol
+from kerasft.tasks.classification import Classification
+from kerasft.tasks.multi_label import MultiLabel, best_threshold
+from kerasft.tasks.regression import Regression
+
+SINGLE = Labels("single", ("cat", "dog", "পাখি"))
+MULTI = Labels("multi", ("joy", "anger", "fear"))
+NUMBER = Labels("number")
+KINDS = [(Classification(), SINGLE), (MultiLabel(), MULTI), (Regression(), NUMBER)]
+
+
+def labels_for(labels: Labels, n: int = 12) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if labels.kind == "single":
+        return np.arange(n) % 3
+    if labels.kind == "multi":
+        return (rng.random((n, 3)) < 0.4).astype(np.float32)
+    return rng.normal(50_000, 9_000, n).astype(np.float32)
+
+
+def as_numpy(outputs) -> dict[str, np.ndarray]:
+    return {key: np.asarray(value) for key, value in outputs.items()}
+
+
+@pytest.mark.parametrize(("task", "labels"), KINDS)
+def test_encode_loss_metrics_and_score_fit_together(task, labels):
+    import tensorflow as tf
+
+    y = labels_for(labels)
+    task = task.adapt(y)
+    encoded = task.encode(y, labels)
+    assert encoded.dtype == np.float32
+    assert encoded.shape == (12, task.units(labels))
+    assert task.kind == labels.kind
+
+    # Logits that say what the labels say.
+    logits = encoded if task.kind == "number" else (encoded - 0.5) * 20
+    assert float(task.loss()(encoded, logits)) < 0.01
+    (metric,) = task.metrics()
+    metric.update_state(encoded, logits)
+    assert float(metric.result()) == pytest.approx(0.0 if task.kind == "number" else 1.0, abs=1)
+
+    post = tf.function(lambda x: task.postprocess(x, labels))
+    outputs = as_numpy(post(tf.constant(logits)))
+    assert all(len(value) == 12 for value in outputs.values())
+    assert outputs["probabilities" if task.kind != "number" else "value"].dtype == np.float32
+    assert as_numpy(post(tf.constant(logits, tf.bfloat16)))  # mixed precision
+    assert all(len(v) == 0 for v in as_numpy(post(tf.constant(logits[:0]))).values())
+
+    scores = task.tune(y, outputs).score(y, outputs, labels)
+    best = scores[task.monitor.removeprefix("val_")]
+    assert best == pytest.approx(1.0)
+    json.dumps(scores, allow_nan=False)
+
+
+@pytest.mark.parametrize(("task", "labels"), KINDS)
+def test_a_task_comes_back_from_json(task, labels):
+    y = labels_for(labels)
+    outputs = {"probabilities": np.random.default_rng(1).random((12, 3))}
+    learned = task.adapt(y).tune(y, outputs)
+    assert protocol.load(json.loads(json.dumps(learned.to_dict()))) == learned
+
+
+def test_load_refuses_what_it_does_not_know():
+    with pytest.raises(UserError, match="must come from one of kerasft"):
+        protocol.load({"class": "os.system"})
+    with pytest.raises(UserError, match="another version"):
+        protocol.load({"class": "kerasft.tasks.regression.Regression", "colour": 1})
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [
+        ("val_accuracy", "max"),
+        ("val_loss", "min"),
+        ("val_f1_micro", "max"),
+        ("val_rmse", "min"),
+        ("val_log_loss", "min"),
+        ("val_pearson", "max"),
+        ("val_hamming_loss", "min"),
+    ],
+)
+def test_mode_follows_the_monitor(monitor, mode):
+    assert Classification(monitor=monitor).mode == mode
+
+
+def test_single_outputs():
+    outputs = as_numpy(Classification().postprocess([[0.0, 3.0, 0.0], [0.0, 0.0, 9.0]], SINGLE))
+    assert [name.decode() for name in outputs["label"]] == ["dog", "পাখি"]
+    np.testing.assert_allclose(outputs["probabilities"].sum(-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(outputs["score"], outputs["probabilities"].max(-1))
+
+
+def test_class_weights():
+    y = np.array([0, 0, 0, 1])
+    assert Classification().example_weights(y, SINGLE) is None
+    balanced = Classification(class_weight="balanced").example_weights(y, SINGLE)
+    np.testing.assert_allclose(balanced, [4 / 6, 4 / 6, 4 / 6, 2])
+    named = Classification(class_weight={"dog": 5}).example_weights(y, SINGLE)
+    np.testing.assert_array_equal(named, [1, 1, 1, 5])
+    assert named.dtype == np.float32
+    numbered = Classification(class_weight={1: 3}).example_weights(y, Labels("single", ("0", "1")))
+    np.testing.assert_array_equal(numbered, [1, 1, 1, 3])
+    with pytest.raises(UserError, match="Did you mean 'dog'"):
+        Classification(class_weight={"dogg": 5}).example_weights(y, SINGLE)
+
+
+def test_multi_outputs_and_threshold():
+    logits = [[3.0, -3.0, 3.0], [-3.0, -3.0, -3.0], [0.1, -0.1, -9.0]]
+    outputs = as_numpy(MultiLabel(threshold=0.5).postprocess(logits, MULTI))
+    assert [name.decode() for name in outputs["label"]] == ["joy,fear", "", "joy"]
+    assert outputs["labels"].dtype == bool
+    y = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 0]])
+    tuned = MultiLabel().tune(y, outputs)
+    assert tuned.cutoff < 0.475
+    assert tuned.score(y, outputs, MULTI)["f1_micro"] == 1.0
+    assert MultiLabel(threshold=0.5).tune(y, outputs).cutoff == 0.5
+    again = as_numpy(tuned.postprocess(logits, MULTI))
+    np.testing.assert_array_equal(again["labels"], y)
+
+
+def test_best_threshold_is_the_best_of_all():
+    from sklearn.metrics import f1_score
+
+    rng = np.random.default_rng(0)
+    y = (rng.random((60, 4)) < 0.2).astype(np.float32)
+    p = np.clip(np.round(y * 0.2 + rng.random((60, 4)) * 0.6, 2), 0, 1).astype(np.float32)
+    found = f1_score(y, p >= np.float32(best_threshold(y, p)), average="micro")
+    tried = [f1_score(y, p >= t, average="micro", zero_division=0) for t in np.unique(p)]
+    assert found == pytest.approx(max(tried))
+    assert best_threshold(np.zeros((2, 2)), np.ones((2, 2))) == 0.5
+    assert best_threshold(np.ones((2, 2)), np.ones((2, 2))) == 0.5
+    close = np.array([[0.25, np.nextafter(np.float32(0.25), np.float32(0))]], np.float32)
+    taken = close >= np.float32(best_threshold(np.array([[1, 0]]), close))
+    np.testing.assert_array_equal(taken, [[True, False]])
+
+
+def test_multi_loss_sums_over_the_classes_and_weighs_examples():
+    y, logits = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32), np.zeros((2, 3), np.float32)
+    loss = MultiLabel().loss()
+    assert float(loss(y, logits)) == pytest.approx(3 * np.log(2))
+    assert float(loss(y, logits, sample_weight=np.array([2.0, 0.0]))) == pytest.approx(3 * np.log(2))
+
+
+def test_regression_scales_labels_and_gives_back_their_units():
+    y = np.array([10_000.0, 20_000.0, 60_000.0])
+    task = Regression().adapt(y)
+    encoded = task.encode(y, NUMBER)
+    assert encoded.mean() == pytest.approx(0, abs=1e-6) and encoded.std() == pytest.approx(1)
+    back = as_numpy(task.postprocess(encoded, NUMBER))["value"]
+    np.testing.assert_allclose(back, y, rtol=1e-6)
+    (mae,) = task.metrics()
+    mae.update_state(encoded, encoded * 0)
+    assert float(mae.result()) == pytest.approx(np.abs(y - y.mean()).mean(), rel=1e-5)
+    assert Regression(scale=False).adapt(y).encode(y, NUMBER)[2, 0] == 60_000
+    assert Regression().adapt(np.array([7.0, 7.0])).std == 1.0
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Classification(label_smoothing=1.0), "label_smoothing"),
+        (lambda: Classification(class_weight="balance"), "Did you mean 'balanced'"),
+        (lambda: Classification(class_weight={"a": -1}), "negative"),
+        (lambda: Classification(top_k=0), "top_k"),
+        (lambda: MultiLabel(threshold=1.5), "threshold"),
+        (lambda: MultiLabel(threshold="best"), "'auto'"),
+        (lambda: Regression(loss_name="hubert"), "Did you mean 'huber'"),
+        (lambda: Regression(huber_delta=0), "huber_delta"),
+    ],
+)
+def test_wrong_options_are_named(make, words):
+    with pytest.raises(UserError, match=words):
+        make()
