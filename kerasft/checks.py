@@ -10,7 +10,16 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kerasft.config import BASELINES, NAMED, PRECISIONS, RUNTIME, groups, options
+from kerasft.config import (
+    BASELINES,
+    NAMED,
+    PRECISIONS,
+    RUNTIME,
+    compose,
+    groups,
+    options,
+    origins,
+)
 from kerasft.errors import UserError, nearest
 from kerasft.signatures import Definition, NotFound, Parameter, define
 
@@ -57,11 +66,53 @@ def check(
         >>> check(compose(["head=mlp"]))
     """
     places = origin or (lambda key: "")
-    problems = [*_unresolved(cfg)]
-    if not problems:
-        problems += [*_ranges(cfg), *_nodes(cfg, tuple(trusted))]
+    problems = dict(_unresolved(cfg))
+    # What has no value cannot be held against a signature; the rest still can.
+    rest = _without(cfg, problems)
+    for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted))]:
+        problems.setdefault(key, text)
     if problems:
-        raise UserError(problems=[_with_origin(key, text, places) for key, text in problems])
+        raise UserError(
+            problems=[_with_origin(key, text, places) for key, text in problems.items()]
+        )
+
+
+def _without(cfg: DictConfig, keys: Sequence[str]) -> DictConfig:
+    rest = cfg.copy()
+    OmegaConf.set_struct(rest, False)
+    for key in keys:
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(rest, parent) if parent else rest
+        if isinstance(node, DictConfig) and name in list(node.keys()):
+            node.__delitem__(name)
+    return rest
+
+
+def settle(cfg: Any, config_dirs: Sequence[str], trusted: Sequence[str]) -> DictConfig:
+    """Compose overrides, and check the config as a whole."""
+    origin = None
+    if not isinstance(cfg, DictConfig):
+        overrides = list(cfg)
+        cfg = compose(overrides, config_dirs=config_dirs)
+        origin = Origins(overrides, config_dirs)
+    else:
+        cfg = cfg.copy()
+    check(cfg, trusted=trusted, origin=origin)
+    return cfg
+
+
+class Origins:
+    """Names what set a key; looked up only when there is a problem to explain."""
+
+    def __init__(self, overrides: Sequence[str], config_dirs: Sequence[str]):
+        self.overrides, self.config_dirs = overrides, config_dirs
+        self.found: dict[str, str] | None = None
+
+    def __call__(self, key: str) -> str:
+        if self.found is None:
+            self.found = origins(self.overrides, config_dirs=self.config_dirs)
+        below = [place for name, place in self.found.items() if name.startswith(f"{key}.")]
+        return self.found.get(key, below[0] if below else "")
 
 
 def _with_origin(key: str, text: str, origin: Callable[[str], str]) -> str:
@@ -202,17 +253,20 @@ def _keywords(
     key: str, node: DictConfig, found: Definition, injected: frozenset[str]
 ) -> Iterator[tuple[str, str]]:
     given = [name for name in node if name not in OWN_WORDS]
+    values = {name: OmegaConf.select(node, name, throw_on_missing=False) for name in given}
     public = [n for n, p in found.parameters.items() if p.keyword]
     for name in given:
         if name not in found.parameters:
             if not found.open:
                 yield f"{key}.{name}", (
                     f"{key}.{name} is unknown to {node['_target_']}. "
-                    f"Allowed: {', '.join(public)}. Received: {name}={_short(node[name])}."
+                    f"Allowed: {', '.join(public)}. Received: {name}={_short(values[name])}."
                     f"{nearest(name, public)}"
                 )
-        elif problem := _mismatch(node[name], found.parameters[name]):
-            yield f"{key}.{name}", f"{key}.{name} {problem}. Received: {_short(node[name])}."
+        elif values[name] is not None and (
+            problem := _mismatch(values[name], found.parameters[name])
+        ):
+            yield f"{key}.{name}", f"{key}.{name} {problem}. Received: {_short(values[name])}."
     if node.get("_partial_") or "_args_" in node:
         return
     for name, parameter in found.parameters.items():

@@ -36,7 +36,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "finetune": frozenset(),
     "callbacks": frozenset({"monitor", "mode", "output_dir"}),
     "export": frozenset(
-        {"model", "directory", "preprocess", "task", "labels", "examples", "precision"}
+        {"model", "directory", "preprocess", "task", "labels", "examples", "name"}
     ),
 }
 # Groups that hold several named nodes; the others are one node each.
@@ -260,7 +260,6 @@ def origins(
         )
         search = next((o.value() for o in parsed if o.key_or_group == "hydra.searchpath"), [])
         repo = CachingConfigRepository(loader.repository)
-        repo.initialize_schemas_provider()
         if search:
             from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
             from hydra._internal.config_repository import ConfigRepository

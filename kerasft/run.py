@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft import record, steps
+from kerasft.checks import settle
 from kerasft.console import say
 
 
@@ -52,7 +53,7 @@ def train(
         >>> result = train(["epochs=2"])
         >>> result.metrics["test"]["accuracy"]
     """
-    cfg = steps.settle(config, config_dirs, trusted)
+    cfg = settle(config, config_dirs, trusted)
     folder = record.create(cfg)
     with folder.recording(cfg), steps.surroundings(cfg):
         parts = steps.cheap_parts(cfg)
@@ -61,12 +62,12 @@ def train(
         ready = steps.make_ready(cfg, parts, splits, backbone)
         model, history = steps.fit(cfg, parts, ready, backbone, folder)
         finetuned = steps.finish(cfg, parts, ready, model, folder)
-        metrics = steps.measure(finetuned, ready, folder)
-        steps.draw(history, finetuned, ready, folder)
+        measured = steps.measure(finetuned, ready, folder)
+        steps.draw(history, finetuned, ready, measured, folder)
         baseline = steps.train_baseline(cfg, parts, ready, splits, folder)
         exports = steps.export(cfg.export, finetuned, splits, folder.path / "exports", cfg.name)
-        steps.close(cfg, history, metrics, baseline, folder)
-    return Result(folder.path, metrics, history, finetuned, baseline, exports)
+        steps.close(history, measured.metrics, baseline, folder)
+    return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
 
 
 def evaluate(run: str, *, split: str | None = None, say: Any = say) -> dict[str, dict[str, Any]]:

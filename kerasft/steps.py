@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kerasft import config, record
 from kerasft.checks import check
@@ -45,34 +45,15 @@ class Ready:
     batches: Any
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Figures and outputs by split."""
+
+    metrics: dict[str, dict[str, Any]]
+    outputs: dict[str, dict[str, np.ndarray]]
+
+
 # --- before training ---------------------------------------------------------------------------
-
-
-def settle(cfg: Any, config_dirs: Sequence[str], trusted: Sequence[str]) -> DictConfig:
-    """Compose overrides, and check the config as a whole."""
-    origin = None
-    if not isinstance(cfg, DictConfig):
-        overrides = list(cfg)
-        cfg = config.compose(overrides, config_dirs=config_dirs)
-        origin = Origins(overrides, config_dirs)
-    else:
-        cfg = cfg.copy()
-    check(cfg, trusted=trusted, origin=origin)
-    return cfg
-
-
-class Origins:
-    """Names what set a key; looked up only when there is a problem to explain."""
-
-    def __init__(self, overrides: Sequence[str], config_dirs: Sequence[str]):
-        self.overrides, self.config_dirs = overrides, config_dirs
-        self.found: dict[str, str] | None = None
-
-    def __call__(self, key: str) -> str:
-        if self.found is None:
-            self.found = config.origins(self.overrides, config_dirs=self.config_dirs)
-        below = [place for name, place in self.found.items() if name.startswith(f"{key}.")]
-        return self.found.get(key, below[0] if below else "")
 
 
 @contextmanager
@@ -303,22 +284,33 @@ def finish(
     return made
 
 
-def measure(
-    finetuned: FineTuned, ready: Ready, folder: record.RunFolder | None
-) -> dict[str, dict[str, Any]]:
+def measure(finetuned: FineTuned, ready: Ready, folder: record.RunFolder | None) -> Measured:
     """Measure validation and test; the test split is looked at here and only here."""
-    metrics: dict[str, dict[str, Any]] = {}
+    found = Measured({}, {})
     for name in ("validation", "test"):
         part = ready.splits.parts.get(name)
         if part is None:
             continue
-        outputs = finetuned.outputs(ready.stores[name])
-        metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
+        outputs = found.outputs[name] = finetuned.outputs(ready.stores[name])
+        found.metrics[name] = score(finetuned, part, outputs)
         if folder is not None:
             write_predictions(folder.path / "predictions" / f"{name}.csv", part, outputs, finetuned)
     if folder is not None:
-        write_json(folder.metrics, metrics)
-    return metrics
+        write_json(folder.metrics, found.metrics)
+    return found
+
+
+def score(finetuned: FineTuned, part: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the task's metrics, for single classes with the confusion matrix."""
+    from kerasft.evaluation.metrics import confusion
+
+    found = finetuned.task.score(part.labels, outputs, finetuned.labels)
+    if finetuned.labels.kind == "single":
+        predicted = np.argmax(outputs["probabilities"], axis=-1)
+        found["confusion_matrix"] = confusion(
+            part.labels, predicted, finetuned.labels.names
+        ).tolist()
+    return found
 
 
 def write_predictions(path: Path, part: Any, outputs: Mapping[str, Any], made: FineTuned) -> None:
@@ -348,18 +340,20 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def draw(history: Any, finetuned: FineTuned, ready: Ready, folder: record.RunFolder) -> None:
+def draw(
+    history: Any, finetuned: FineTuned, ready: Ready, measured: Measured, folder: record.RunFolder
+) -> None:
     """Draw the learning curves and what was confused with what."""
     from kerasft.evaluation import plots
 
     folder.plots.mkdir(exist_ok=True)
+    task = finetuned.task
     plots.learning_curves(
-        history.rows, folder.plots / "learning_curves.png", monitor=finetuned.task.monitor
+        history.rows, folder.plots / "learning_curves.png", monitor=task.monitor, mode=task.mode
     )
-    name = "test" if ready.splits.test is not None else "validation"
-    part = ready.splits.parts[name]
-    outputs = finetuned.outputs(ready.stores[name])
-    finetuned.task.draw(part.labels, outputs, finetuned.labels, folder.plots, split=name)
+    for split, outputs in measured.outputs.items():
+        y = ready.splits.parts[split].labels
+        task.draw(y, outputs, finetuned.labels, folder.plots, split=split)
 
 
 def train_baseline(
@@ -378,14 +372,14 @@ def train_baseline(
     epochs = sum(stage.epochs for stage in parts.stages.values())
     scratch = Parts(parts.task, {"scratch": Stage("all", epochs=epochs)}, parts.augment)
     model, _ = fit(cfg, scratch, ready, backbone, None, quiet=True)
-    metrics = measure(finish(cfg, scratch, ready, model, None), ready, None)
+    metrics = measure(finish(cfg, scratch, ready, model, None), ready, None).metrics
     write_json(folder.path / "baseline.json", metrics)
     return metrics
 
 
 def close(
-    cfg: DictConfig, history: Any, metrics: Mapping[str, Any],
-    baseline: Mapping[str, Any] | None, folder: record.RunFolder,
+    history: Any, metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None,
+    folder: record.RunFolder,
 ) -> None:
     """Say what came out: the figures, signs of overfitting, and where everything lies."""
     from kerasft.evaluation.overfitting import overfitting
@@ -396,7 +390,7 @@ def close(
     say(f"\nrun folder: {folder.path}")
 
 
-HEADLINES = ("accuracy", "f1_macro", "f1_micro", "roc_auc", "auc", "subset_accuracy",
+HEADLINES = ("accuracy", "f1_macro", "f1_micro", "roc_auc", "subset_accuracy",
              "pearson", "spearman", "mae", "r2")
 
 
@@ -459,7 +453,7 @@ def measure_splits(
     for name in [split] if split else [n for n in allowed if n != "train"]:
         part = splits.parts[name]
         outputs = finetuned.outputs(store.prepare(part, finetuned.preprocess))
-        metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
+        metrics[name] = score(finetuned, part, outputs)
     tell(closing_table(metrics, None))
     return metrics
 
@@ -540,7 +534,3 @@ def answers(
                 row[name] = plain(value)
         rows.append(row)
     return rows
-
-
-def as_yaml(cfg: DictConfig) -> str:
-    return OmegaConf.to_yaml(cfg, resolve=False)

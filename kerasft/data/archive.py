@@ -8,6 +8,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from kerasft.data.labels import listing
@@ -16,8 +17,9 @@ from kerasft.errors import UserError
 
 MOST_FILES = 2_000_000
 MOST_BYTES = 200 * 2**30
-# Pictures hardly shrink; a file that grows a thousandfold was made to fill a disk.
-MOST_GROWTH = 1000
+# Pictures hardly shrink: a large archive that grows so much was made to fill a disk.
+MOST_GROWTH = 200
+SMALL_BYTES = 2**30
 
 _LITTER = ("__MACOSX", ".DS_Store")
 
@@ -44,7 +46,7 @@ def unpack(path: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_B
             target = cache_folder() / "unpacked" / f"{path.stem}-{_key(members)}"
             if not target.is_dir():
                 _write(archive, members, target)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(
             f"data.path: {path} is broken, or no zip archive ({error}). Fetch it again, or unpack "
             "it yourself and name the folder."
@@ -80,12 +82,12 @@ def _check(path: Path, members: list, most_files: int, most_bytes: int) -> None:
     if len(set(names)) < len(names):
         problems.append(f"data.path: {path} holds several files of one name.")
     size = sum(m.file_size for m in members)
-    grown = [m.filename for m in members if m.file_size > 2**20 + MOST_GROWTH * m.compress_size]
+    grown = size > max(SMALL_BYTES, MOST_GROWTH * sum(m.compress_size for m in members))
     if len(members) > most_files or size > most_bytes or grown:
         problems.append(
             f"data.path: {path} would unpack to {len(members):,} files of {size:,} bytes "
             f"together, and at most {most_files:,} files of {most_bytes:,} bytes are unpacked, "
-            f"none more than {MOST_GROWTH} times its packed size."
+            f"no more than {MOST_GROWTH} times their packed size."
         )
     if problems:
         last = "Unpack it yourself where you trust it, and name the folder."

@@ -255,10 +255,10 @@ def find_copies(parts: dict[str, Examples]) -> list[str]:
                 first["differs"] = True
                 differing += 1
         for other, count in leaked.items():
+            copies = "is an exact copy" if count == 1 else "are exact copies"
             notices.append(
-                f"{some(count, noun)} of {name} {'is an exact copy' if count == 1 else 'are exact copies'}"
-                f" of what stands in {other}: the figures of {name} flatter the model. They were "
-                "kept, as the data brings these splits."
+                f"{some(count, noun)} of {name} {copies} of what stands in {other}, which flatters "
+                f"the figures of {name}; kept, as the data says so."
             )
     if differing:
         notices.append(

@@ -128,8 +128,8 @@ def to_splits(
     if empty := [name for name, size in sizes.items() if not size]:
         raise UserError(
             f"{len(found):,} examples leave none for: {', '.join(empty)} "
-            f"({describe_sizes(sizes)}). Add examples (or smaller groups, where data.group is "
-            "set), or raise the ratio of that split."
+            f"({describe_sizes(sizes)}). Add examples (exact copies count as one, and groups "
+            "stay together), or raise the ratio of that split."
         )
     notices += _check_cover(labels, array, members, found.ids, brought, label_names is not None)
     if limit is not None:

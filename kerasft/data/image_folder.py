@@ -40,6 +40,7 @@ def image_folder(
     max_pixels: int = MAX_PIXELS,
     group: str | None = None,
     label_names: list[str] | None = None,
+    val_folder: str = "validation",
 ) -> Splits:
     """Read pictures whose folder names their class.
 
@@ -60,6 +61,9 @@ def image_folder(
             its first group holds names the group of a picture (a patient, a video), and no group
             stands in two splits.
         label_names: The classes in the order that the outputs shall have; sorted by name without.
+        val_folder: What a folder `val` is where the data has no `test`: `"validation"`, or
+            `"test"` for sets whose `val` is what others report on; the validation split then
+            comes out of train.
 
     Returns:
         `Splits` of paths.
@@ -79,12 +83,18 @@ def image_folder(
         if given.suffix.lower() != ".zip":
             raise UserError(
                 "data.path must be a folder of pictures, or a .zip of one. Received: "
-                f"data.path={path}, a file. For a table of texts or picture paths choose data=table."
+                f"data.path={path}, a file. For a table of texts or paths choose data=table."
             )
         root = archive.unpack(given)
     root = _enter(root)
     notices: list[str] = []
     folders = _split_folders(root, notices)
+    if val_folder not in ("validation", "test"):
+        raise UserError(
+            f"data.val_folder must be 'validation' or 'test'. Received: {val_folder!r}."
+        )
+    if val_folder == "test" and "validation" in folders and "test" not in folders:
+        folders["test"] = folders.pop("validation")
     check_ratios(validation, test, split, list(folders))
     found = Collection("images", [], [], [], [], notices=notices)
     for name, folder in (folders or {"train": root}).items():
@@ -155,8 +165,10 @@ def _split_folders(root: Path, notices: list[str]) -> dict[str, Path]:
         name: [folder for folder in folders if _folders(folder)] for name, folders in named.items()
     }
     if not with_classes.get("train"):
-        if len(named.get("train", [])) == len(inner) or set(named) and all(
-            split_name(folder.name) for folder in inner
+        if (
+            len(named.get("train", [])) == len(inner)
+            or set(named)
+            and all(split_name(folder.name) for folder in inner)
         ):
             raise UserError(
                 f"data.path: {root} holds {listing([f.name + '/' for f in inner])}, but no train "

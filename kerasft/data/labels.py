@@ -188,14 +188,14 @@ def _check_alike(found: Sequence[str], key: str) -> None:
 def _check_classes(found: Sequence[str], examples: int, key: str) -> None:
     """Refuse what cannot be class names: measured values, or a text of its own in each row."""
     numbers = [_number(name) for name in found]
-    if None not in numbers and any(not float(n).is_integer() for n in numbers if n is not None):
-        if len(found) > 20 or len(found) > examples / 2:
-            raise UserError(
-                f"The labels of {key} look like measurements, not like classes: {len(found):,} "
-                f"different numbers in {examples:,} examples (such as {listing(found, 3)}). "
-                "To learn the number itself, set task=regression; if they are classes, list them "
-                "in data.label_names."
-            )
+    measured = None not in numbers and any(not float(n).is_integer() for n in numbers if n)
+    if measured and (len(found) > 20 or len(found) > examples / 2):
+        raise UserError(
+            f"The labels of {key} look like measurements, not like classes: {len(found):,} "
+            f"different numbers in {examples:,} examples (such as {listing(found, 3)}). "
+            "To learn the number itself, set task=regression; if they are classes, list them "
+            "in data.label_names."
+        )
     if examples > 20 and len(found) > examples / 2:
         raise UserError(
             f"{key} holds {len(found):,} different values in {examples:,} examples (such as "
@@ -229,13 +229,12 @@ def _named(
     by_name = {name: n for n, name in enumerate(chosen)}
     if all(word in by_name for word in found):
         return chosen, by_name
-    by_number = {
-        word: int(word) for word in found if word.isascii() and word.isdigit()
-    }
+    by_number = {word: int(word) for word in found if word.isascii() and word.isdigit()}
     if len(by_number) == len(found) and max(by_number.values()) < len(chosen):
         return chosen, by_number
     strange = [
-        word for word in found
+        word
+        for word in found
         if word not in by_name and by_number.get(word, len(chosen)) >= len(chosen)
     ] or [word for word in found if word not in by_name]
     first = next(i for i, part in zip(ids, words, strict=True) if strange[0] in part)

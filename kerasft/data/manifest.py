@@ -92,7 +92,7 @@ def diff_manifest(old: Mapping[str, Any], splits: Splits) -> list[str]:
     """
     said = []
     if old["kind"] != splits.labels.kind:
-        said.append(f"The labels were of kind {old['kind']!r}; now they are {splits.labels.kind!r}.")
+        said.append(f"The kind of labels was {old['kind']!r}; now it is {splits.labels.kind!r}.")
     elif tuple(old["names"]) != splits.labels.names:
         said.append(
             f"The classes were {listing(old['names'], 10)}; now they are "

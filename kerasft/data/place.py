@@ -18,7 +18,7 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
         beside: A folder in which a relative path is looked up too, after the current one.
 
     Returns:
-        A path that exists.
+        An absolute path that exists.
 
     Raises:
         UserError: If nothing is there; the message names what stands nearby.
@@ -27,9 +27,9 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
         raise UserError(f"{key} must be the path of a file or folder. Received: {path!r}.")
     given = Path(path).expanduser()
     if given.exists():
-        return given
+        return given.absolute()
     if beside is not None and not given.is_absolute() and (beside / given).exists():
-        return beside / given
+        return (beside / given).absolute()
     parent = given.parent if given.is_absolute() or beside is None else beside / given.parent
     where = f"{parent} does not exist either"
     if parent.is_dir():
@@ -44,3 +44,31 @@ def cache_folder() -> Path:
     """Return the folder for what can be made again: `$KERASFT_CACHE` or `~/.cache/kerasft`."""
     chosen = os.environ.get("KERASFT_CACHE")
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "kerasft"
+
+
+def read_label_names(names: Any, beside: Path) -> list[str] | None:
+    """Return the class names that the user lists, or that stand in a file, one a line.
+
+    Args:
+        names: A list, the path of a file, or `None`.
+        beside: A folder in which a relative path is looked up too.
+
+    Returns:
+        The names in order, or `None` where none are given.
+    """
+    if names is None:
+        return None
+    if isinstance(names, (list, tuple)):
+        return [str(name) for name in names]
+    file = find_path(names, "data.label_names", beside=beside)
+    try:
+        lines = [line.rstrip("\r") for line in file.read_text("utf-8-sig").split("\n")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"data.label_names: {file} must be a UTF-8 file with one name a line ({error})."
+        ) from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise UserError(f"data.label_names: {file} is empty; it must hold one name a line.")
+    return lines

@@ -37,6 +37,8 @@ class Rows:
         places: Where each row stands: its first line, or its number from 1 where the file has
             no lines.
         unit: `"line"` or `"row"`: what a place counts.
+        header: Whether the names were read from the first line.
+        notices: Sentences for the user.
     """
 
     path: Path
@@ -44,6 +46,8 @@ class Rows:
     cells: Mapping[str, Sequence[Any]]
     places: Sequence[int]
     unit: str = "line"
+    header: bool = False
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.places)
@@ -159,6 +163,23 @@ def _guesses(content: bytes) -> str:
     return f"the bytes would fit {' or '.join(fitting)}"
 
 
+def _mojibake(path: Path, encoding: str) -> tuple[str, ...]:
+    """Say so where a one-byte encoding is asked for, and the file can only be UTF-8."""
+    if codecs.lookup(encoding).name not in ("iso8859-1", "cp1252", "iso8859-15"):
+        return ()
+    content = path.read_bytes()
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return ()
+    if content.isascii():
+        return ()
+    return (
+        f"{path} was read as {encoding}, and all of it is valid UTF-8, which hardly happens by "
+        "chance: see whether its texts come out right, or set data.encoding=utf-8.",
+    )
+
+
 def _lines(text: str) -> list[str]:
     """Split at the ends of lines alone: other separators may stand inside a text."""
     if "\n" not in text and "\r" in text:
@@ -198,7 +219,14 @@ def _delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) 
             + ("quotes no cells." if layout.quoting else 'puts cells in "quotes".')
         )
     columns = list(zip(*records, strict=True)) or [() for _ in names]
-    return Rows(path, names, _by_name(names, columns), places)
+    return Rows(
+        path,
+        names,
+        _by_name(names, columns),
+        places,
+        header=layout.header and layout.columns is None,
+        notices=_mojibake(path, layout.encoding),
+    )
 
 
 def _quoted(path: Path, text: str, delimiter: str, key: str) -> tuple[list[list[str]], list[int]]:

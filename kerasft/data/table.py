@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kerasft.data.audit import MAX_PIXELS, POLICIES, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
+from kerasft.data.columns import (
+    find_column,
+    read_labels,
+    read_pictures,
+    read_splits,
+    read_texts,
+)
 from kerasft.data.labels import listing, some
-from kerasft.data.place import find_path
+from kerasft.data.place import find_path, read_label_names
 from kerasft.data.readers import Layout, Rows, read
-from kerasft.data.splits import check_ratios, split_name, split_words
+from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
 
@@ -24,7 +30,7 @@ def table(
     *,
     kind: str,
     seed: int,
-    label: str | int,
+    label: str | int | list[str],
     text: str | int | None = None,
     text_pair: str | int | None = None,
     image: str | int | None = None,
@@ -54,7 +60,8 @@ def table(
         path: The file.
         kind: `"single"`, `"multi"` or `"number"`.
         seed: Another seed, another split.
-        label: The column of labels.
+        label: The column of labels; for kind `"multi"` also a list of columns, one a label,
+            whose cells are 0 or 1.
         text: The column of texts; either this or `image`.
         text_pair: The column of second texts, where an example is a pair.
         image: The column of paths of pictures, relative to the folder of the file (in Parquet
@@ -95,6 +102,7 @@ def table(
     check_policy(broken, max_pixels)
     layout = Layout(format, header, columns, encoding, delimiter, quoting)
     main = find_path(path, "data.path")
+    _check_kind(label, kind)
     files = {"train": main}
     for name, value in (("validation", validation), ("test", test)):
         if isinstance(value, str):
@@ -112,12 +120,18 @@ def table(
             + ". Leave one of them out."
         )
     _check_same(files)
-    names = _label_names(label_names, main.parent)
+    names = read_label_names(label_names, main.parent)
     found = Collection("text" if image is None else "images", [], [], [], [], notices=[])
     found.groups = None if group is None else []
+    chosen = {
+        "text": text, "text_pair": text_pair, "image": image, "label": label,
+        "split_column": split_column, "group": group,
+    }  # fmt: skip
     for name, file in files.items():
         rows = read(file, layout, "data.path" if name == "train" else f"data.{name}")
-        _collect(rows, name, found, len(files) > 1, label, text, text_pair, image, split_column, group)
+        # Files of one name in several folders still give their rows names of their own.
+        prefix = f"{name}/{file.name}" if len(files) > 1 else file.name
+        _collect(rows, name, prefix, found, **chosen)
     if image is not None:
         kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
         found = found.keep(kept)
@@ -127,11 +141,8 @@ def table(
     source = {
         "source": "table",
         "files": {name: str(file) for name, file in files.items()},
-        "columns": {
-            "text": text, "text_pair": text_pair, "image": image, "label": label,
-            "split_column": split_column, "group": group,
-        },
-    }  # fmt: skip
+        "columns": chosen,
+    }
     return to_splits(
         found, kind=kind, seed=seed, split=split, label_names=names,
         label_delimiter=label_delimiter, label_key=f"data.label={label}", limit=limit,
@@ -151,7 +162,9 @@ def _check_choices(text: Any, pair: Any, image: Any, label: Any, header: Any, em
         problems.append(
             f"data.text_pair needs data.text, the first text. Received: data.text_pair={pair}."
         )
-    chosen = {"label": label, "text": text, "text_pair": pair, "image": image}
+    chosen = {"text": text, "text_pair": pair, "image": image}
+    several = label if isinstance(label, (list, tuple)) else [label]
+    chosen |= {f"label={column}": column for column in several}
     taken: dict[str, str] = {}
     for key, column in chosen.items():
         if column is None:
@@ -173,6 +186,14 @@ def _check_choices(text: Any, pair: Any, image: Any, label: Any, header: Any, em
         raise UserError(problems=problems)
 
 
+def _check_kind(label: Any, kind: str) -> None:
+    if isinstance(label, (list, tuple)) and kind != "multi":
+        raise UserError(
+            "data.label may list several columns only where an example may carry several labels: "
+            f"set task=multi_label. Received: data.label={list(label)}."
+        )
+
+
 def _check_same(files: dict[str, Path]) -> None:
     seen: dict[Path, str] = {}
     for name, file in files.items():
@@ -184,65 +205,22 @@ def _check_same(files: dict[str, Path]) -> None:
             )
 
 
-def _label_names(names: Any, beside: Path) -> list[str] | None:
-    if names is None or isinstance(names, (list, tuple)):
-        return None if names is None else [str(name) for name in names]
-    file = find_path(names, "data.label_names", beside=beside)
-    lines = [line.rstrip("\r") for line in file.read_text("utf-8-sig").split("\n")]
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise UserError(f"data.label_names: {file} is empty; it must hold one name a line.")
-    return lines
-
-
-def _column(rows: Rows, choice: str | int, key: str) -> Sequence[Any]:
-    """Return the cells of a column that is chosen by name, or by number from 0."""
-    name = str(choice)
-    if name not in rows.cells:
-        if name.isdigit() and int(name) < len(rows.names):
-            name = rows.names[int(name)]
-        else:
-            raise UserError(
-                f"{key}: {rows.path} has no column {choice!r}.{nearest(name, rows.names)} "
-                f"Its columns: {listing(map(repr, rows.names), 30)}.{_clue(rows)}"
-            )
-    if rows.names.count(name) > 1:
-        raise UserError(
-            f"{key}: {rows.path} has {rows.names.count(name)} columns named {name!r}. Give each "
-            "a name of its own with data.columns."
-        )
-    return rows.cells[name]
-
-
-def _clue(rows: Rows) -> str:
-    if len(rows.names) == 1:
-        for sign in ("\t", ";", "|", ","):
-            if sign in rows.names[0]:
-                return f" The cells seem to be separated by {sign!r}: set data.delimiter={sign!r}."
-    if rows.unit == "line":
-        return (
-            " If the first line of the file is an example already, set data.header=false and "
-            "name the columns with data.columns."
-        )
-    return ""
-
-
 def _collect(
-    rows: Rows, split: str, found: Collection, several: bool, label: Any, text: Any, pair: Any,
-    image: Any, split_column: Any, group: Any,
+    rows: Rows, split: str, prefix: str, found: Collection, *, label: Any, text: Any,
+    text_pair: Any, image: Any, split_column: Any, group: Any,
 ) -> None:  # fmt: skip
     """Add the rows of one file."""
-    # Files of one name in several folders still get names of their own.
-    prefix = f"{split}/{rows.path.name}" if several else rows.path.name
     ids = [f"{prefix}:{place}" for place in rows.places]
-    values = _column(rows, label, "data.label")
+    values = read_labels(rows, label, ids)
+    found.notices.extend(rows.notices)
     if image is not None:
-        inputs = _pictures(rows, _column(rows, image, "data.image"), ids)
+        inputs = read_pictures(rows, find_column(rows, image, "data.image"), ids)
     else:
-        inputs = _texts(_column(rows, text, "data.text"), ids, "data.text")
-        if pair is not None:
-            second = _texts(_column(rows, pair, "data.text_pair"), ids, "data.text_pair")
+        inputs = read_texts(find_column(rows, text, "data.text"), ids, "data.text")
+        if text_pair is not None:
+            second = read_texts(
+                find_column(rows, text_pair, "data.text_pair"), ids, "data.text_pair"
+            )
             inputs = list(zip(inputs, second, strict=True))
     found.inputs.extend(inputs)  # type: ignore[attr-defined]
     found.values.extend(values)
@@ -250,9 +228,9 @@ def _collect(
     if split_column is None:
         found.brought.extend([split] * len(ids))
     else:
-        found.brought.extend(_brought(_column(rows, split_column, "data.split_column"), ids))
+        found.brought.extend(read_splits(find_column(rows, split_column, "data.split_column"), ids))
     if group is not None and found.groups is not None:
-        cells = _column(rows, group, "data.group")
+        cells = find_column(rows, group, "data.group")
         bare = [i for i, cell in zip(ids, cells, strict=True) if cell is None or cell == ""]
         if bare:
             raise UserError(
@@ -260,68 +238,6 @@ def _collect(
                 "each row a group, or take those rows out."
             )
         found.groups.extend(str(cell) for cell in cells)
-
-
-def _brought(cells: Sequence[Any], ids: Sequence[str]) -> list[str]:
-    named = [split_name(str(cell)) if cell is not None else None for cell in cells]
-    wrong = [
-        f"{i} has {cell!r}" for i, cell, name in zip(ids, cells, named, strict=True) if not name
-    ]
-    if wrong:
-        raise UserError(
-            "data.split_column must say the split of each row, in one of the words "
-            f"{split_words()}. Received: {listing(wrong)}."
-        )
-    return [name for name in named if name]
-
-
-def _texts(cells: Sequence[Any], ids: Sequence[str], key: str) -> list[str]:
-    wrong = [
-        f"{i} has {type(cell).__name__}" for i, cell in zip(ids, cells, strict=True)
-        if cell is not None and not isinstance(cell, str)
-    ]  # fmt: skip
-    if wrong:
-        raise UserError(
-            f"{key} must be a column of texts, and {some(len(wrong), 'cell')} of it hold "
-            f"something else: {listing(wrong)}. Choose another column."
-        )
-    texts = ["" if cell is None else cell for cell in cells]
-    halves = [i for i, text in zip(ids, texts, strict=True) if not _encodable(text)]
-    if halves:
-        raise UserError(
-            f"{key}: {some(len(halves), 'text')} hold half a character (a lone surrogate such as "
-            f"\\ud83d), which UTF-8 cannot write: {listing(halves)}. Correct those rows."
-        )
-    return texts
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _pictures(rows: Rows, cells: Sequence[Any], ids: Sequence[str]) -> list[str | bytes]:
-    """Return paths, or the bytes of pictures that stand in the table themselves."""
-    result: list[str | bytes] = []
-    wrong = []
-    for index, cell in enumerate(cells):
-        if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
-            cell = cell["bytes"]
-        if isinstance(cell, bytes):
-            result.append(cell)
-        elif isinstance(cell, str) and cell.strip():
-            result.append(str(rows.path.parent / Path(cell).expanduser()))
-        else:
-            wrong.append(f"{ids[index]} has {cell!r}")
-    if wrong:
-        raise UserError(
-            f"data.image must hold a path in each row, and {some(len(wrong), 'row')} hold none: "
-            f"{listing(wrong)}. Correct or remove those rows."
-        )
-    return result
 
 
 def _audit_texts(found: Collection, empty: str) -> Collection:

@@ -7,9 +7,27 @@ correlation of one example) is left out, rather than reported as 0 or NaN.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Mode = Literal["max", "min"]
+
+# Words in the name of a figure that is better when it is smaller.
+_SMALLER_IS_BETTER = ("loss", "mae", "mse", "rmse", "error")
+
+
+def direction(name: str) -> Mode:
+    """Return whether the figure called `name` is better when larger or smaller.
+
+    Args:
+        name: A key of the metrics, with or without `val_`.
+
+    Example:
+        >>> direction("val_log_loss")
+        'min'
+    """
+    return "min" if any(word in _SMALLER_IS_BETTER for word in name.split("_")) else "max"
 
 
 def single(
@@ -68,7 +86,8 @@ def multi(
         `subset_accuracy`, `hamming_loss`, `roc_auc` and `average_precision` (averaged over the
         classes that occur on some examples and not on others), and `per_class`.
     """
-    y, p, decided = np.asarray(y) > 0, np.asarray(probabilities, np.float64), np.asarray(decided) > 0
+    y, decided = np.asarray(y) > 0, np.asarray(decided) > 0
+    p = np.asarray(probabilities, np.float64)
     _check(y, p)
     found, wrong, missed = (y & decided), (~y & decided), (y & ~decided)
     counts = [part.sum(axis=0) for part in (found, wrong, missed)]

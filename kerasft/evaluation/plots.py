@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.evaluation.metrics import Mode, direction
+
 BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9701e", "#8a8f98", "#2b8a4b"
 DPI = 130
 
 
 def learning_curves(
-    history: Sequence[Mapping[str, Any]], path: str | Path, *, monitor: str, mode: str
+    history: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    *,
+    monitor: str,
+    mode: Mode | None = None,
 ) -> Path:
     """Draw the loss and the monitored figure over the epochs.
 
@@ -25,14 +32,15 @@ def learning_curves(
             such as `val_accuracy`. Figures that are absent or `None` leave a gap.
         path: The PNG file to write.
         monitor: The key of the figure that the best epoch is chosen by.
-        mode: `"max"` or `"min"`: whether a larger or a smaller figure is better.
+        mode: `"max"` or `"min"`: whether a larger or a smaller figure is better; by its name
+            where not given.
 
     Returns:
         The path.
 
     Example:
         >>> learning_curves([{"epoch": 1, "stage": "full", "loss": 0.7, "val_loss": 0.6,
-        ...     "val_accuracy": 0.8}], "curves.png", monitor="val_accuracy", mode="max")
+        ...     "val_accuracy": 0.8}], "curves.png", monitor="val_accuracy")
         PosixPath('curves.png')
     """
     from matplotlib.ticker import MaxNLocator
@@ -42,7 +50,7 @@ def learning_curves(
     if monitor not in ("loss", "val_loss"):
         panels.append((monitor.removeprefix("val_"), (monitor.removeprefix("val_"), monitor)))
     figure = _figure(5.2 * len(panels) + 0.4, 3.9)
-    best = _best(_column(history, monitor), mode)
+    best = _best(_column(history, monitor), mode or direction(monitor))
     for axes, (title, keys) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
@@ -56,7 +64,7 @@ def learning_curves(
             axes.axvline(epochs[best], color=GREEN, linestyle=":", linewidth=1.2, zorder=0)
             value = _column(history, keys[1])[best]
             if np.isfinite(value):
-                label = f"best: epoch {epochs[best]}, {_short(value)}"
+                label = f"best epoch {epochs[best]}: {_short(value)}"
                 axes.plot(
                     epochs[best], value, "*", color=GREEN, markersize=13, zorder=4, label=label
                 )
@@ -87,7 +95,7 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path)
     size = len(names)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    ticks = [_readable(name, 24) for name in names]
+    ticks = _ticks(names, 24)
     side = min(max(3.0, 0.55 * size), 13.0)
     room = min(max(len(tick) for tick in ticks), 24) * 0.085
     figure = _figure(side + room + 1.5, side + room + 0.7)
@@ -165,6 +173,7 @@ def f1_by_class(per_class: Mapping[str, Mapping[str, float]], path: str | Path) 
     Returns:
         The path.
     """
+    ticks = dict(zip(per_class, _ticks(list(per_class), 28), strict=True))
     rows = sorted(per_class.items(), key=lambda item: item[1]["f1"])
     step = 0.27 if len(rows) <= 60 else 0.16
     figure = _figure(6.6, max(2.0, step * len(rows) + 1.1))
@@ -172,7 +181,7 @@ def f1_by_class(per_class: Mapping[str, Mapping[str, float]], path: str | Path) 
     values = [row["f1"] for _, row in rows]
     axes.barh(range(len(rows)), values, color=BLUE, height=0.72)
     font = 9 if len(rows) <= 60 else 6.5
-    axes.set_yticks(range(len(rows)), [_readable(name, 28) for name, _ in rows], fontsize=font)
+    axes.set_yticks(range(len(rows)), [ticks[name] for name, _ in rows], fontsize=font)
     for place, (_, row) in enumerate(rows):
         text = f"{row['f1']:.2f}  ({row['support']})"
         axes.text(row["f1"] + 0.01, place, text, va="center", fontsize=font - 1, color="#444444")
@@ -192,6 +201,7 @@ def _figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)
     FigureCanvasAgg(figure)
     return figure
 
@@ -239,35 +249,41 @@ def _short(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.5g}"
 
 
-def _readable(name: str, most: int = 40) -> str:
-    """Return a name that can be drawn: short, no markup, and in letters that the font has.
+def _ticks(names: Sequence[str], most: int) -> list[str]:
+    """Return the class names as they can be drawn, with their number where letters are missing."""
+    has = _letters()
+    return [
+        _readable(name, most)
+        if all(ord(letter) in has for letter in "".join(name.split()))
+        else f"{place}: {_readable(name, most)}"
+        for place, name in enumerate(names)
+    ]
 
-    Matplotlib shapes no Indic or Arabic script, and its font lacks them: letters that would come
-    out as boxes are drawn as `U+0995`, in a run as `U+0995...`, which still tells classes apart.
+
+def _readable(name: str, most: int = 40) -> str:
+    """Return a name that can be drawn: short, on one line, no markup, in letters that there are.
+
+    A run of letters that the font lacks (it has no Bengali, Thai or Chinese) is drawn as the code
+    of its first one, `U+0995...`, rather than as boxes.
     """
     has = _letters()
     drawn = ""
     missing: list[str] = []
-    for character in [*name, ""]:
-        if character and (ord(character) not in has or not character.isprintable()):
+    for character in [*" ".join(name.split()), ""]:
+        if character and ord(character) not in has:
             missing.append(character)
             continue
         if missing:
             drawn += f"U+{ord(missing[0]):04X}" + ("..." if len(missing) > 1 else "")
             missing = []
         drawn += character
-    # A dollar sign would start a formula.
     drawn = drawn if len(drawn) <= most else drawn[: most - 1] + "…"
-    return drawn.replace("$", r"\$")
+    return drawn.replace("$", r"\$")  # a dollar sign would start a formula
 
 
-_FOUND: set[int] = set()
-
-
-def _letters() -> set[int]:
+@functools.lru_cache(maxsize=1)
+def _letters() -> frozenset[int]:
     """Return the code points that the default font can draw."""
-    if not _FOUND:
-        from matplotlib.font_manager import findfont, get_font
+    from matplotlib.font_manager import FontProperties, findfont, get_font
 
-        _FOUND.update(get_font(findfont("DejaVu Sans")).get_charmap())
-    return _FOUND
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

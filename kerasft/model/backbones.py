@@ -32,8 +32,9 @@ def preset(
 
     Args:
         preset: A KerasHub preset name, `hf://owner/name`, `kaggle://...`, a local folder in the
-            KerasHub layout or in the Hugging Face layout (config.json and model.safetensors), or
-            `kerasft://glyphs`, which the package carries.
+            KerasHub layout or in the Hugging Face layout (config.json and model.safetensors),
+            `package://PACKAGE/FOLDER` (one that an installed Python package carries), or
+            `kerasft://glyphs`, which kerasft carries itself.
         sequence_length: The most tokens of a text.
         image_size: Height and width in pixels; by default what the preset was trained with.
         resize: How pictures come to that size; by default as the preset does it.

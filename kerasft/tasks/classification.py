@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import metrics as figures
+from kerasft.evaluation import plots
 from kerasft.spec import Kind, Labels
 from kerasft.tasks import protocol
 
@@ -54,8 +56,8 @@ class Classification:
             raise UserError(f"task.top_k must be at least 1. Received: {self.top_k}.")
 
     @property
-    def mode(self) -> protocol.Mode:
-        return protocol.direction(self.monitor)
+    def mode(self) -> figures.Mode:
+        return figures.direction(self.monitor)
 
     def units(self, labels: Labels) -> int:
         return len(labels.names)
@@ -129,6 +131,20 @@ class Classification:
         self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
     ) -> dict[str, Any]:
         return figures.single(y, outputs["probabilities"], labels.names, top_k=self.top_k)
+
+    def draw(
+        self,
+        y: np.ndarray,
+        outputs: Mapping[str, np.ndarray],
+        labels: Labels,
+        directory: str | Path,
+        *,
+        split: str,
+    ) -> list[Path]:
+        predicted = np.argmax(outputs["probabilities"], axis=-1)
+        matrix = figures.confusion(y, predicted, labels.names)
+        file = Path(directory) / f"{split}_confusion_matrix.png"
+        return [plots.confusion_matrix(matrix, labels.names, file)]
 
     def to_dict(self) -> dict[str, Any]:
         return protocol.to_dict(self)

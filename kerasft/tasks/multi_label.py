@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.evaluation import metrics as figures
+from kerasft.evaluation import plots
 from kerasft.spec import Kind, Labels
 from kerasft.tasks import protocol
 from kerasft.tasks.classification import check_smoothing
@@ -53,8 +55,8 @@ class MultiLabel:
             )
 
     @property
-    def mode(self) -> protocol.Mode:
-        return protocol.direction(self.monitor)
+    def mode(self) -> figures.Mode:
+        return figures.direction(self.monitor)
 
     @property
     def cutoff(self) -> float:
@@ -135,6 +137,18 @@ class MultiLabel:
         probabilities = np.asarray(outputs["probabilities"], np.float32)
         decided = probabilities >= np.float32(self.cutoff)
         return {**figures.multi(y, probabilities, decided, labels.names), "threshold": self.cutoff}
+
+    def draw(
+        self,
+        y: np.ndarray,
+        outputs: Mapping[str, np.ndarray],
+        labels: Labels,
+        directory: str | Path,
+        *,
+        split: str,
+    ) -> list[Path]:
+        per_class = self.score(y, outputs, labels)["per_class"]
+        return [plots.f1_by_class(per_class, Path(directory) / f"{split}_f1_by_class.png")]
 
     def to_dict(self) -> dict[str, Any]:
         return protocol.to_dict(self)

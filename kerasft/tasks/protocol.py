@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from kerasft.errors import UserError
+from kerasft.evaluation.metrics import Mode
 from kerasft.spec import Kind, Labels
-
-Mode = Literal["max", "min"]
-
-# Words in the name of a figure that is better when it is smaller.
-_SMALLER_IS_BETTER = ("loss", "mae", "mse", "rmse", "error")
 
 
 class Task(Protocol):
@@ -65,14 +62,19 @@ class Task(Protocol):
     ) -> dict[str, Any]:
         """Return the metrics of `postprocess`'s outputs against raw labels, as plain floats."""
 
+    def draw(
+        self,
+        y: np.ndarray,
+        outputs: Mapping[str, np.ndarray],
+        labels: Labels,
+        directory: Path,
+        *,
+        split: str,
+    ) -> list[Path]:
+        """Draw what the outputs of a split look like beside its labels; return the files."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the task as plain values that `load` takes."""
-
-
-def direction(monitor: str) -> Mode:
-    """Return whether the figure named `monitor` is better when larger or smaller."""
-    words = monitor.removeprefix("val_").split("_")
-    return "min" if any(word in _SMALLER_IS_BETTER for word in words) else "max"
 
 
 def to_dict(task: Any) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import metrics as figures
+from kerasft.evaluation import plots
 from kerasft.spec import Kind, Labels
 from kerasft.tasks import protocol
 
@@ -58,8 +60,8 @@ class Regression:
             raise UserError(f"task.std must be above 0. Received: {self.std}.")
 
     @property
-    def mode(self) -> protocol.Mode:
-        return protocol.direction(self.monitor)
+    def mode(self) -> figures.Mode:
+        return figures.direction(self.monitor)
 
     def units(self, labels: Labels) -> int:
         return 1
@@ -111,6 +113,18 @@ class Regression:
         self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
     ) -> dict[str, Any]:
         return figures.number(y, outputs["value"])
+
+    def draw(
+        self,
+        y: np.ndarray,
+        outputs: Mapping[str, np.ndarray],
+        labels: Labels,
+        directory: str | Path,
+        *,
+        split: str,
+    ) -> list[Path]:
+        file = Path(directory) / f"{split}_predicted_against_true.png"
+        return [plots.predicted_against_true(y, outputs["value"], file)]
 
     def to_dict(self) -> dict[str, Any]:
         return protocol.to_dict(self)

@@ -96,6 +96,7 @@ def fit(
             initial_epoch=first_epoch,
             epochs=first_epoch + epochs,
             steps_per_epoch=steps,
+            shuffle=False,
             verbose=1 if progress else 0,
             callbacks=[
                 StopAtNaN(), FirstStep(say), Validation(validate), keep, log,

@@ -40,9 +40,7 @@ def test_single_equals_scikit_learn(classes, dtype):
     assert scores["log_loss"] == pytest.approx(sk.log_loss(y, exact))
     if classes == 2:
         assert scores["roc_auc"] == pytest.approx(sk.roc_auc_score(y, p[:, 1]))
-        assert scores["average_precision"] == pytest.approx(
-            sk.average_precision_score(y, p[:, 1])
-        )
+        assert scores["average_precision"] == pytest.approx(sk.average_precision_score(y, p[:, 1]))
     else:
         assert scores["roc_auc"] == pytest.approx(sk.roc_auc_score(y, exact, multi_class="ovr"))
     assert ("top_5_accuracy" in scores) == (classes > 5)

@@ -32,7 +32,7 @@ def as_numpy(outputs) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("task", "labels"), KINDS)
-def test_encode_loss_metrics_and_score_fit_together(task, labels):
+def test_encode_loss_metrics_and_score_fit_together(task, labels, tmp_path):
     import tensorflow as tf
 
     y = labels_for(labels)
@@ -60,6 +60,9 @@ def test_encode_loss_metrics_and_score_fit_together(task, labels):
     best = scores[task.monitor.removeprefix("val_")]
     assert best == pytest.approx(1.0)
     json.dumps(scores, allow_nan=False)
+
+    (drawn,) = task.draw(y, outputs, labels, tmp_path, split="test")
+    assert drawn.is_file() and drawn.name.startswith("test_")
 
 
 @pytest.mark.parametrize(("task", "labels"), KINDS)
@@ -145,10 +148,15 @@ def test_best_threshold_is_the_best_of_all():
 
 
 def test_multi_loss_sums_over_the_classes_and_weighs_examples():
-    y, logits = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32), np.zeros((2, 3), np.float32)
+    y, logits = (
+        np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32),
+        np.zeros((2, 3), np.float32),
+    )
     loss = MultiLabel().loss()
     assert float(loss(y, logits)) == pytest.approx(3 * np.log(2))
-    assert float(loss(y, logits, sample_weight=np.array([2.0, 0.0]))) == pytest.approx(3 * np.log(2))
+    assert float(loss(y, logits, sample_weight=np.array([2.0, 0.0]))) == pytest.approx(
+        3 * np.log(2)
+    )
 
 
 def test_regression_scales_labels_and_gives_back_their_units():

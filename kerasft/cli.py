@@ -1,0 +1,280 @@
+"""The command line: argv -> Hydra -> run.*. Nothing here imports TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kerasft import __version__
+from kerasft.errors import UserError
+
+# What a shell learns: 0 all went well, 2 the user can mend it, 130 interrupted.
+OK, MISTAKE, INTERRUPTED = 0, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: The arguments; by default those of the process.
+
+    Returns:
+        The exit status: 0, 2 for a user's mistake, 130 when interrupted.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser = make_parser()
+    options, rest = parser.parse_known_args(argv)
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}; see kerasft {options.command} --help")
+    if rest and not hasattr(options, "overrides"):
+        parser.error(f"unknown argument {rest[0]}; see kerasft {options.command} --help")
+    if hasattr(options, "overrides"):
+        options.overrides = [*options.overrides, *rest]
+    try:
+        return options.act(options) or OK
+    except UserError as error:
+        _complain(error)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (head, say) has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _complain(error: UserError) -> None:
+    problems = error.problems
+    if len(problems) > 1:
+        print(f"error: {len(problems)} problems", file=sys.stderr)
+    for problem in problems:
+        print(f"{'  - ' if len(problems) > 1 else 'error: '}{problem}", file=sys.stderr)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="kerasft",
+        description="Fine-tune pretrained Keras networks on your own data.",
+        epilog="Every command has its own --help with an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"kerasft {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, act: Callable, summary: str, example: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, help=summary, description=summary, epilog=f"example:\n{example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(act=act)
+        return made
+
+    made = command(
+        "train", _train, "Fine-tune a network: KEY=VALUE overrides choose the parts.",
+        "  kerasft train\n"
+        "  kerasft train data=image_folder data.path=photos backbone=applications \\\n"
+        "      backbone.name=MobileNetV2 head=mlp finetune=two_phase\n"
+        "  kerasft train -m optimizer.learning_rate=1e-4,3e-4 head=linear,mlp",
+    )
+    _config_options(made)
+    made.add_argument("-m", "--multirun", action="store_true",
+                      help="a run for each combination of the values given")
+    made.add_argument("--from", dest="source", metavar="RUN",
+                      help="repeat a run with its own config; overrides change it")
+
+    made = command(
+        "evaluate", _evaluate, "Measure a run again on its data.",
+        "  kerasft evaluate outputs/last split=test",
+    )
+    made.add_argument("run", metavar="RUN", help="a run folder")
+    _overrides(made, "split=train|validation|test")
+    made.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+    made = command(
+        "predict", _predict, "Answer raw input with a run or an exported SavedModel.",
+        '  kerasft predict outputs/last "a fine film"\n'
+        "  kerasft predict outputs/last/exports/saved_model photo.jpg folder_of_photos",
+    )
+    made.add_argument("model", metavar="RUN_OR_EXPORT", help="a run folder or an export")
+    made.add_argument("inputs", metavar="INPUT", nargs="+",
+                      help="texts (pairs with a tab between), pictures, folders of pictures; "
+                           "@FILE for a file with one text a line; - for lines of standard input")
+    made.add_argument("--output", metavar="FILE",
+                      help="write to a .jsonl or .csv file instead of the console")
+    made.add_argument("--json", action="store_true", help="print one JSON object an input")
+
+    made = command(
+        "export", _export, "Export a run for TF Serving, and prove what was written.",
+        "  kerasft export outputs/last export=saved_model",
+    )
+    made.add_argument("run", metavar="RUN", help="a run folder")
+    _overrides(made, "overrides of the export group")
+
+    made = command(
+        "check", _check, "Check a config without reading data: all problems at once.",
+        "  kerasft check experiment=sst2_minilm optimizer.learning_rate=1e-4",
+    )
+    _config_options(made)
+    made.add_argument("--show", action="store_true", help="print the composed config")
+
+    made = command(
+        "explain", _explain, "Say what is behind a key, and who set its values.",
+        "  kerasft explain head=mlp\n  kerasft explain optimizer.weight_decay",
+    )
+    made.add_argument("key", metavar="KEY", help="a key, or a choice such as head=mlp")
+    _config_options(made, trust=False)
+
+    made = command(
+        "models", _models, "List the pretrained networks there are, offline.",
+        "  kerasft models mobilenet",
+    )
+    made.add_argument("pattern", metavar="PATTERN", nargs="?", default="",
+                      help="a part of a name, family or input (text, pictures)")
+    made.add_argument("--cached", action="store_true", help="only those that are on this machine")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
+        "leaderboard", _leaderboard, "Compare the runs below a folder, the best first.",
+        "  kerasft leaderboard outputs --metric f1_macro --output runs.csv",
+    )
+    made.add_argument("directory", metavar="DIR", help="a folder of runs")
+    made.add_argument("--metric", help="the figure of the validation split to rank by")
+    made.add_argument("--output", metavar="FILE", help="also write a .csv or .json file")
+    return parser
+
+
+def _overrides(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
+
+
+def _config_options(parser: argparse.ArgumentParser, *, trust: bool = True) -> None:
+    _overrides(parser, "overrides: GROUP=CHOICE or KEY=VALUE; `kerasft explain KEY` explains")
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
+                        help="a folder with configs of your own (may be repeated)")
+    if trust:
+        parser.add_argument("--trust", action="append", default=[], metavar="PREFIX",
+                            help="an import prefix that a _target_ may start with too")
+
+
+def _train(options: argparse.Namespace) -> None:
+    _trust_here(options.trust)
+    if options.multirun:
+        if options.source:
+            raise UserError("--from repeats one run; it cannot be joined with -m.")
+        from kerasft.sweeps.grid import sweep
+
+        sweep(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
+        return
+    # Settled before TensorFlow is imported: a mistake is told within half a second.
+    from kerasft.checks import settle
+
+    config: Any = options.overrides
+    if options.source:
+        from kerasft import record
+
+        config = record.RunFolder(record.Path(options.source)).read_config()
+        config.output_dir = None
+        config = record.overrides_onto(config, options.overrides)
+    config = settle(config, options.config_dir, options.trust)
+    from kerasft.run import train
+
+    train(config, trusted=options.trust)
+
+
+def _trust_here(prefixes: Sequence[str]) -> None:
+    """Let what the user trusts be found beside them, as with `python -m`."""
+    if prefixes and "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    split = None
+    for override in options.overrides:
+        key, _, split = override.partition("=")
+        if key != "split" or split not in ("train", "validation", "test"):
+            raise UserError(
+                "kerasft evaluate takes split=train, split=validation or split=test. "
+                f"Received: {override!r}."
+            )
+    from kerasft import record
+
+    record.open_run(options.run)
+    from kerasft.run import evaluate
+
+    quiet: Callable[[str], None] = lambda line: None  # noqa: E731
+    metrics = evaluate(options.run, split=split, **({"say": quiet} if options.json else {}))
+    if options.json:
+        print(json.dumps(metrics, indent=2, ensure_ascii=False))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from kerasft import prediction
+
+    prediction.check_output(options.output)
+    given = prediction.inputs(options.model, options.inputs)
+    from kerasft.run import predict
+
+    rows = predict(options.model, given)
+    prediction.show(rows, output=options.output, as_json=options.json)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from kerasft import record, steps
+
+    record.open_run(options.run)
+    steps.export_node(options.overrides)
+    from kerasft.run import export
+
+    export(options.run, options.overrides)
+
+
+def _check(options: argparse.Namespace) -> None:
+    _trust_here(options.trust)
+    from omegaconf import OmegaConf
+
+    from kerasft.checks import settle
+
+    cfg = settle(options.overrides, options.config_dir, options.trust)
+    print(OmegaConf.to_yaml(cfg) if options.show else "The config is sound.")
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from kerasft.explanation import explain
+
+    print(explain(options.key, options.overrides, config_dirs=options.config_dir))
+
+
+def _models(options: argparse.Namespace) -> None:
+    from kerasft.console import table
+    from kerasft.model.catalogue import models
+
+    rows = [row for row in models(options.pattern) if row["cached"] or not options.cached]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        raise UserError(
+            f"No network matches {options.pattern!r}"
+            f"{' and is cached' if options.cached else ''}. `kerasft models` lists all."
+        )
+    print(table(
+        [[r["name"], r["family"], r["source"], r["input"],
+          f"{r['parameters'] / 1e6:,.1f} M" if r["parameters"] else "?",
+          ", ".join(r["tasks"]), "yes" if r["cached"] else "", r["choose"]] for r in rows],
+        ["name", "family", "source", "input", "parameters", "tasks", "cached", "choose with"],
+    ))
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from kerasft.sweeps.leaderboard import as_text, leaderboard, write
+
+    rows = leaderboard(options.directory, metric=options.metric)
+    print(as_text(rows))
+    if options.output:
+        write(rows, options.output)

@@ -1,0 +1,160 @@
+"""Columns of a table: which one is meant, and whether its cells are what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.labels import listing, some
+from kerasft.data.readers import Rows
+from kerasft.data.splits import split_name, split_words
+from kerasft.errors import UserError, nearest
+
+_ON, _OFF = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "", "none")
+
+
+def find_column(rows: Rows, choice: str | int, key: str) -> Sequence[Any]:
+    """Return the cells of a column that is chosen by name, or by number from 0."""
+    name = str(choice)
+    if name not in rows.cells:
+        if name.isdigit() and int(name) < len(rows.names):
+            name = rows.names[int(name)]
+        else:
+            near = _separated(rows) or nearest(name, rows.names)
+            shown = [own if len(own) <= 40 else own[:40] + "..." for own in rows.names]
+            raise UserError(
+                f"{key}: {rows.path} has no column {choice!r}.{near} "
+                f"Its columns: {listing(map(repr, shown), 30)}.{'' if near else _clue(rows)}"
+            )
+    if rows.names.count(name) > 1:
+        raise UserError(
+            f"{key}: {rows.path} has {rows.names.count(name)} columns named {name!r}. Give each "
+            "a name of its own with data.columns."
+        )
+    return rows.cells[name]
+
+
+def _separated(rows: Rows) -> str:
+    if len(rows.names) == 1:
+        for sign in ("\t", ";", "|", ","):
+            if sign in rows.names[0]:
+                return f" The cells seem to be separated by {sign!r}: set data.delimiter={sign!r}."
+    return ""
+
+
+def _clue(rows: Rows) -> str:
+    if rows.unit == "line":
+        return (
+            " If the first line of the file is an example already, set data.header=false and "
+            "name the columns with data.columns."
+        )
+    return ""
+
+
+def read_splits(cells: Sequence[Any], ids: Sequence[str]) -> list[str]:
+    named = [split_name(str(cell)) if cell is not None else None for cell in cells]
+    wrong = [
+        f"{i} has {cell!r}" for i, cell, name in zip(ids, cells, named, strict=True) if not name
+    ]
+    if wrong:
+        raise UserError(
+            "data.split_column must say the split of each row, in one of the words "
+            f"{split_words()}. Received: {listing(wrong)}."
+        )
+    return [name for name in named if name]
+
+
+def read_texts(cells: Sequence[Any], ids: Sequence[str], key: str) -> list[str]:
+    wrong = [
+        f"{i} has {type(cell).__name__}" for i, cell in zip(ids, cells, strict=True)
+        if cell is not None and not isinstance(cell, str)
+    ]  # fmt: skip
+    if wrong:
+        raise UserError(
+            f"{key} must be a column of texts, and {some(len(wrong), 'cell')} of it hold "
+            f"something else: {listing(wrong)}. Choose another column."
+        )
+    texts = ["" if cell is None else cell for cell in cells]
+    halves = [i for i, text in zip(ids, texts, strict=True) if not _encodable(text)]
+    if halves:
+        raise UserError(
+            f"{key}: {some(len(halves), 'text')} hold half a character (a lone surrogate such as "
+            f"\\ud83d), which UTF-8 cannot write: {listing(halves)}. Correct those rows."
+        )
+    return texts
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_pictures(rows: Rows, cells: Sequence[Any], ids: Sequence[str]) -> list[str | bytes]:
+    """Return paths, or the bytes of pictures that stand in the table themselves."""
+    result: list[str | bytes] = []
+    wrong = []
+    for index, cell in enumerate(cells):
+        if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
+            cell = cell["bytes"]
+        if isinstance(cell, bytes):
+            result.append(cell)
+        elif isinstance(cell, str) and cell.strip():
+            result.append(str(rows.path.parent / Path(cell).expanduser()))
+        else:
+            wrong.append(f"{ids[index]} has {cell!r}")
+    if wrong:
+        raise UserError(
+            f"data.image must hold a path in each row, and {some(len(wrong), 'row')} hold none: "
+            f"{listing(wrong)}. Correct or remove those rows."
+        )
+    return result
+
+
+def read_labels(rows: Rows, choice: Any, ids: Sequence[str]) -> list[Any]:
+    """Return the raw labels of each row.
+
+    Args:
+        rows: The rows.
+        choice: A column; or a list of columns, one a class, whose cells say yes or no.
+        ids: The name of each row, for messages.
+    """
+    if not isinstance(choice, (list, tuple)):
+        cells = list(find_column(rows, choice, "data.label"))
+        _check_header(rows, choice, cells)
+        return cells
+    labels: list[list[str]] = [[] for _ in ids]
+    for column in choice:
+        cells = find_column(rows, column, "data.label")
+        words = [str(cell).strip().casefold() for cell in cells]
+        wrong = [
+            f"{i} has {cell!r}"
+            for i, cell, word in zip(ids, cells, words, strict=True)
+            if word not in _ON + _OFF
+        ]
+        if wrong:
+            raise UserError(
+                f"data.label lists several columns, one a label, so the cells of {column!r} must "
+                f"be 0 or 1. Received: {listing(wrong)}."
+            )
+        for row, word in zip(labels, words, strict=True):
+            if word in _ON:
+                row.append(str(column))
+    return labels
+
+
+def _check_header(rows: Rows, choice: Any, cells: Sequence[Any]) -> None:
+    """Refuse to lose an example as a header, where columns are chosen by number."""
+    name = str(choice)
+    if not rows.header or name in rows.names or not name.isdigit():
+        return
+    first = rows.names[int(name)]
+    if first in cells:
+        raise UserError(
+            f"data.header: the first line of {rows.path} was taken for the names of the columns, "
+            f"but it looks like an example: its label {first!r} stands in other rows, too. Set "
+            "data.header=false."
+        )

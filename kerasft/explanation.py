@@ -1,0 +1,178 @@
+"""`kerasft explain`: what is behind a key, and who set its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from kerasft import config
+from kerasft.errors import UserError, nearest
+from kerasft.signatures import NotFound, define
+
+
+def explain(
+    key: str, overrides: Sequence[str] = (), *, config_dirs: Sequence[str] = ()
+) -> str:
+    """Explain a config key: its values, who set them, and what its node calls.
+
+    Args:
+        key: A key such as `"head"` or `"augment.flip.mode"`, or a choice such as `"head=mlp"`.
+        overrides: Overrides to compose with.
+        config_dirs: Folders with configs of your own.
+
+    Returns:
+        The explanation, as text.
+
+    Raises:
+        UserError: If there is no such key.
+
+    Example:
+        >>> "linear" in explain("head")
+        True
+    """
+    name, chosen, _ = key.partition("=")
+    overrides = [*overrides, key] if chosen else list(overrides)
+    cfg = config.compose(overrides, config_dirs=config_dirs)
+    places = config.origins(overrides, config_dirs=config_dirs)
+    parts = name.split(".")
+    if parts[0] not in cfg:
+        if name in ("experiment", "debug"):
+            return _choices(name, config_dirs)
+        names = [*config.SCALARS, *config.groups()]
+        raise UserError(
+            f"There is no key {name!r}. Allowed: {', '.join(names)}, and the keys below them."
+            + nearest(name, names)
+        )
+    node: Any = cfg
+    for i, part in enumerate(parts):
+        if not isinstance(node, DictConfig) or part not in node:
+            behind = _parameter(cfg, parts[:i], part, config_dirs)
+            if behind:
+                return behind
+            known = list(node) if isinstance(node, DictConfig) else []
+            takes = _takes(node)
+            raise UserError(
+                f"There is no key {'.'.join(parts[: i + 1])!r}. Allowed below "
+                f"{'.'.join(parts[:i])}: {', '.join(dict.fromkeys([*map(str, known), *takes]))}."
+                + nearest(part, [*map(str, known), *takes])
+            )
+        parent, node = node, OmegaConf.select(node, part, throw_on_missing=False)
+    lines = []
+    if isinstance(node, DictConfig):
+        lines += _values(name, node, places)
+        lines += _definition(node)
+        for child, inner in node.items():
+            if isinstance(inner, DictConfig) and "_target_" in inner:
+                lines += ["", f"{name}.{child}", *_indent(_definition(inner, brief=True))]
+    else:
+        lines += [f"{name}: {_show(node)}", f"  set by {places.get(name, 'built-in default')}"]
+        lines += _documented(parent, parts, cfg)
+    if name in config.groups():
+        lines += ["", _choices(name, config_dirs)]
+    return "\n".join(lines)
+
+
+def _takes(node: Any) -> list[str]:
+    """Return the keywords that a node's target takes."""
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return []
+    try:
+        return list(define(node["_target_"]).parameters)
+    except NotFound:
+        return []
+
+
+def _choices(group: str, config_dirs: Sequence[str]) -> str:
+    names = config.options(group, config_dirs)
+    return f"choose with {group}=NAME: {', '.join(names) or 'nothing yet'}"
+
+
+def _values(name: str, node: DictConfig, places: dict[str, str]) -> list[str]:
+    rows = []
+    for leaf in config.leaves(node, name):
+        value = OmegaConf.select(node._get_root(), leaf, throw_on_missing=False)
+        raw = OmegaConf.select(node, leaf.removeprefix(f"{name}."), throw_on_missing=False)
+        rows.append((leaf, _show(raw if value is None else value), places.get(leaf, "")))
+    if not rows:
+        return [f"{name}: empty"]
+    wide = [max(len(row[i]) for row in rows) for i in range(2)]
+    return [f"{a.ljust(wide[0])}  {b.ljust(wide[1])}  {c}".rstrip() for a, b, c in rows]
+
+
+def _definition(node: DictConfig, *, brief: bool = False) -> list[str]:
+    target = node.get("_target_")
+    if not target:
+        return []
+    try:
+        found = define(target)
+    except NotFound:
+        return ["", f"{target}: not found"]
+    if brief:
+        return [f"{target}: {found.docstring.strip().splitlines()[0] if found.docstring else ''}"]
+    lines = ["", f"{target}("]
+    for name, parameter in found.parameters.items():
+        kind = f": {parameter.annotation}" if parameter.annotation else ""
+        default = f" = {parameter.default}" if parameter.default is not None else ""
+        lines.append(f"    {name}{kind}{default},")
+    lines += [")", "", *_indent(found.docstring.strip().splitlines())]
+    return lines
+
+
+def _parameter(
+    cfg: DictConfig, parts: list[str], part: str, config_dirs: Sequence[str]
+) -> str | None:
+    """Explain a keyword that the config leaves to the signature's default."""
+    node = OmegaConf.select(cfg, ".".join(parts)) if parts else None
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return None
+    try:
+        found = define(node["_target_"])
+    except NotFound:
+        return None
+    if part not in found.parameters:
+        return None
+    parameter = found.parameters[part]
+    lines = [
+        f"{'.'.join([*parts, part])}: {parameter.default or 'given by the run'}",
+        f"  set by the signature of {node['_target_']}",
+        *_argument(found.docstring, part),
+    ]
+    return "\n".join(lines)
+
+
+def _documented(parent: Any, parts: list[str], cfg: DictConfig) -> list[str]:
+    if len(parts) == 1:
+        return _argument(define("kerasft.config.Root").docstring, parts[0])
+    if isinstance(parent, DictConfig) and "_target_" in parent:
+        try:
+            return _argument(define(parent["_target_"]).docstring, parts[-1])
+        except NotFound:
+            return []
+    return []
+
+
+def _argument(docstring: str, name: str) -> list[str]:
+    """Return what a docstring's Args section says of one argument."""
+    lines = docstring.splitlines()
+    for i, line in enumerate(lines):
+        if line.strip().startswith(f"{name}:"):
+            depth = len(line) - len(line.lstrip())
+            taken = [line.strip()]
+            for more in lines[i + 1:]:
+                if not more.strip() or len(more) - len(more.lstrip()) <= depth:
+                    break
+                taken.append(more.strip())
+            return ["", *taken]
+    return []
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, DictConfig | ListConfig):
+        value = OmegaConf.to_container(value)
+    return "null" if value is None else str(value)
+
+
+def _indent(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}".rstrip() for line in lines]

@@ -1,0 +1,160 @@
+"""What networks there are, read offline from the installed packages' own tables."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+# Millions of parameters with the ImageNet head, from the table of keras.io/api/applications.
+APPLICATIONS: dict[str, float] = {
+    "ConvNeXtBase": 88.5, "ConvNeXtLarge": 197.7, "ConvNeXtSmall": 50.2, "ConvNeXtTiny": 28.6,
+    "ConvNeXtXLarge": 350.1, "DenseNet121": 8.1, "DenseNet169": 14.3, "DenseNet201": 20.2,
+    "EfficientNetB0": 5.3, "EfficientNetB1": 7.9, "EfficientNetB2": 9.2, "EfficientNetB3": 12.3,
+    "EfficientNetB4": 19.5, "EfficientNetB5": 30.6, "EfficientNetB6": 43.3, "EfficientNetB7": 66.7,
+    "EfficientNetV2B0": 7.2, "EfficientNetV2B1": 8.2, "EfficientNetV2B2": 10.2,
+    "EfficientNetV2B3": 14.5, "EfficientNetV2L": 119.0, "EfficientNetV2M": 54.4,
+    "EfficientNetV2S": 21.6, "InceptionResNetV2": 55.9, "InceptionV3": 23.9, "MobileNet": 4.3,
+    "MobileNetV2": 3.5, "MobileNetV3Large": 5.4, "MobileNetV3Small": 2.9, "NASNetLarge": 88.9,
+    "NASNetMobile": 5.3, "ResNet101": 44.7, "ResNet101V2": 44.7, "ResNet152": 60.4,
+    "ResNet152V2": 60.4, "ResNet50": 25.6, "ResNet50V2": 25.6, "VGG16": 138.4, "VGG19": 143.7,
+    "Xception": 22.9,
+}
+
+_TEXT_TASKS = ("classification", "multi_label", "regression")
+
+
+def models(pattern: str = "") -> list[dict[str, Any]]:
+    """List the pretrained networks that can be fine-tuned, without a network and TensorFlow.
+
+    Args:
+        pattern: A part of the name, family or description to look for.
+
+    Returns:
+        One dict each: `name`, `family`, `source`, `input`, `parameters`, `tasks`, `cached`, and
+        `choose`, the overrides that choose it.
+
+    Example:
+        >>> models("glyphs")[0]["cached"]
+        True
+    """
+    found = [*_carried(), *_applications(), *_keras_hub()]
+    wanted = pattern.lower()
+    return [
+        row for row in found
+        if wanted in f"{row['name']} {row['family']} {row['source']} {row['input']}".lower()
+    ]
+
+
+@lru_cache(maxsize=1)
+def preset_names() -> tuple[str, ...]:
+    """Return the names of all KerasHub presets that can be a backbone here."""
+    return tuple(row["name"] for row in _keras_hub())
+
+
+def hugging_face_cache() -> Path:
+    """Return the folder in which the Hugging Face client keeps what it downloaded."""
+    if "HF_HUB_CACHE" in os.environ:
+        return Path(os.environ["HF_HUB_CACHE"])
+    return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+
+
+def _carried() -> list[dict[str, Any]]:
+    from kerasft.files import read_json
+
+    rows = []
+    for folder in sorted((Path(__file__).parents[1] / "presets").glob("*/config.json")):
+        name = f"kerasft://{folder.parent.name}"
+        metadata = folder.parent / "metadata.json"
+        count = read_json(metadata).get("parameter_count") if metadata.is_file() else None
+        rows.append(_row(name, "ResNet", "kerasft", "pictures", count, True, f"preset={name}"))
+    return rows
+
+
+def _applications() -> list[dict[str, Any]]:
+    kept = _kept_weights()
+    return [
+        _row(name, name, "keras.applications", "pictures", round(size * 1e6), name in kept, name)
+        | {"choose": f"backbone=applications backbone.name={name}"}
+        for name, size in APPLICATIONS.items()
+    ]
+
+
+def _kept_weights() -> set[str]:
+    """Return the applications of which a weights file lies in Keras' cache."""
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+    if not home.is_dir():
+        return set()
+    by_prefix = sorted(APPLICATIONS, key=len, reverse=True)
+    found = set()
+    for file in home.iterdir():
+        plain = re.sub(r"[^a-z0-9]", "", file.stem.lower().removeprefix("weights_"))
+        found |= {n for n in by_prefix if plain.startswith(n.lower())} and {
+            next(n for n in by_prefix if plain.startswith(n.lower()))
+        }
+    return found
+
+
+@lru_cache(maxsize=1)
+def _keras_hub() -> list[dict[str, Any]]:
+    spec = importlib.util.find_spec("keras_hub")
+    if spec is None or spec.origin is None:
+        return []
+    rows = []
+    for file in sorted((Path(spec.origin).parent / "src" / "models").glob("*/*_presets.py")):
+        kind = _input(file.parent)
+        if kind is None:
+            continue
+        for name, preset in _presets(file).items():
+            metadata = preset.get("metadata", {})
+            handle = preset.get("kaggle_handle", "")
+            rows.append(_row(
+                name, file.parent.name, "KerasHub", kind, metadata.get("params"),
+                _is_cached(handle), f"preset={name}",
+            ))
+    return rows
+
+
+def _input(folder: Path) -> str | None:
+    """Return what a family takes, by the parts that it consists of; `None` if of no use here."""
+    name = folder.name
+    parts = {file.name for file in folder.glob("*.py")}
+    if not any(part.endswith("_backbone.py") for part in parts):
+        return None
+    several = any("multimodal" in p or "audio" in p or "vision_encoder" in p for p in parts)
+    if several or any("seq_2_seq" in p or "text_to_image" in p for p in parts):
+        return None
+    if any(part.endswith("_image_converter.py") for part in parts):
+        return "pictures" if not any(p.endswith("_tokenizer.py") for p in parts) else None
+    if f"{name}_tokenizer.py" in parts or any(p.endswith("_tokenizer.py") for p in parts):
+        return "text"
+    return None
+
+
+def _presets(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            try:
+                found |= ast.literal_eval(node.value)
+            except ValueError:  # built from other dicts of the same file
+                continue
+    return {n: v for n, v in found.items() if isinstance(v, dict) and "metadata" in v}
+
+
+def _is_cached(handle: str) -> bool:
+    if not handle.startswith("kaggle://"):
+        return False
+    place = os.environ.get("KAGGLEHUB_CACHE", Path.home() / ".cache" / "kagglehub")
+    return (Path(place) / "models" / handle.removeprefix("kaggle://")).is_dir()
+
+
+def _row(name: str, family: str, source: str, kind: str, size: Any, cached: bool, choice: str):
+    return {
+        "name": name, "family": family, "source": source, "input": kind, "parameters": size,
+        "tasks": list(_TEXT_TASKS), "cached": cached, "choose": f"backbone.{choice}",
+    }

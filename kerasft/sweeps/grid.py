@@ -1,0 +1,133 @@
+"""A plain grid: one run for each combination of the values given."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasft import config
+from kerasft.checks import Origins, check
+from kerasft.console import say, warn
+from kerasft.errors import UserError
+
+MOST = 1000
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of each run of a grid, in Hydra's sweep syntax.
+
+    Args:
+        overrides: Overrides; `a=1,2` and `a=choice(1,2)` and `a=range(1,3)` stand for several.
+
+    Returns:
+        One list of overrides a run.
+
+    Raises:
+        UserError: If an override cannot be read, or the grid is too large.
+
+    Example:
+        >>> expand(["head=linear,mlp", "epochs=3"])
+        [['head=linear', 'epochs=3'], ['head=mlp', 'epochs=3']]
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise UserError(
+            f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
+        ) from error
+    choices: list[list[str]] = []
+    for given, override in zip(overrides, parsed, strict=True):
+        if not override.is_sweep_override():
+            choices.append([given])
+            continue
+        if override.is_interval_sweep() if hasattr(override, "is_interval_sweep") else False:
+            raise UserError(f"A grid cannot try an interval. Received: {given!r}. List the values.")
+        key = given.split("=", 1)[0]
+        try:
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        except Exception as error:
+            raise UserError(
+                f"{given!r} cannot be expanded into a grid: {error}. List the values: {key}=a,b."
+            ) from error
+    runs = [list(one) for one in itertools.product(*choices)]
+    if len(runs) > MOST:
+        raise UserError(f"The grid has {len(runs):,} runs; at most {MOST:,} are allowed.")
+    return runs
+
+
+def sweep(
+    overrides: Sequence[str], *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Run a grid, one run after the other, and compare.
+
+    Every config is composed and checked before the first run begins. A run that fails is noted,
+    and the next one begins.
+
+    Args:
+        overrides: Overrides in Hydra's sweep syntax.
+        config_dirs: Folders with configs of your own.
+        trusted: Import prefixes that a `_target_` may start with.
+
+    Returns:
+        The folder of the sweep, and its leaderboard.
+
+    Raises:
+        UserError: If any of the configs is wrong, before anything runs; or if every run failed.
+    """
+    from kerasft.run import train
+    from kerasft.sweeps.leaderboard import as_text, leaderboard
+
+    runs = expand(overrides)
+    configs = []
+    problems: dict[str, None] = {}
+    for one in runs:
+        try:
+            cfg = config.compose(one, config_dirs=config_dirs)
+            check(cfg, trusted=trusted, origin=Origins(one, config_dirs))
+            configs.append(cfg)
+        except UserError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise UserError(problems=problems)
+    folder = _folder(configs[0])
+    varied = [i for i, values in enumerate(zip(*runs, strict=True)) if len(set(values)) > 1]
+    say(f"sweep: {len(runs)} runs in {folder}")
+    failed: list[str] = []
+    for number, (one, cfg) in enumerate(zip(runs, configs, strict=True)):
+        cfg.output_dir = str(folder / str(number))
+        name = " ".join(one[i] for i in varied) or "(no choice)"
+        say(f"\n--- run {number + 1} of {len(runs)}: {name}")
+        try:
+            train(cfg, trusted=trusted)
+        except UserError as error:
+            failed.append(f"run {number}: {error.problems[0]}")
+            warn(f"run {number} ({name}) failed: {' '.join(error.problems)}")
+    if len(failed) == len(runs):
+        raise UserError(problems=["Every run of the sweep failed.", *failed])
+    rows = leaderboard(str(folder))
+    say("\n" + as_text(rows))
+    say(f"\nsweep folder: {folder}")
+    return folder, rows
+
+
+def _folder(cfg: Any) -> Path:
+    if cfg.output_dir is not None:
+        folder = Path(cfg.output_dir).expanduser()
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UserError(
+                f"output_dir must be a new or empty folder. Received: {str(folder)!r}."
+            )
+    else:
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        folder = Path("outputs") / cfg.name / f"{stamp}_sweep"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output_dir: {str(folder)!r} cannot be made: {error.strerror}.") from error
+    return folder

@@ -1,0 +1,143 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasft.data.audit import FORMATS, audit, inspect, sniff
+from kerasft.errors import UserError
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8))
+TURNED = PICTURE.rotate(90)
+
+
+def encode(image, form, **settings):
+    file = io.BytesIO()
+    image.save(file, form, **settings)
+    return file.getvalue()
+
+
+def grey16():
+    return Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(40, 30) * 50)
+
+
+def animated(form):
+    return encode(PICTURE, form, save_all=True, append_images=[TURNED])
+
+
+GOOD = {
+    "jpeg": encode(PICTURE, "JPEG"),
+    "jpeg cmyk": encode(PICTURE.convert("CMYK"), "JPEG"),
+    "jpeg grey": encode(PICTURE.convert("L"), "JPEG"),
+    "jpeg progressive": encode(PICTURE, "JPEG", progressive=True),
+    "mpo": encode(PICTURE, "MPO"),
+    "png": encode(PICTURE, "PNG"),
+    "png rgba": encode(PICTURE.convert("RGBA"), "PNG"),
+    "png grey": encode(PICTURE.convert("L"), "PNG"),
+    "png grey alpha": encode(PICTURE.convert("LA"), "PNG"),
+    "png palette": encode(PICTURE.convert("P"), "PNG"),
+    "png 1 bit": encode(PICTURE.convert("1"), "PNG"),
+    "png 16 bit": encode(grey16(), "PNG"),
+    "png animated": animated("PNG"),
+    "gif": encode(PICTURE, "GIF"),
+    "gif animated": animated("GIF"),
+    "bmp": encode(PICTURE, "BMP"),
+    "bmp grey": encode(PICTURE.convert("L"), "BMP"),
+    "bmp rgba": encode(PICTURE.convert("RGBA"), "BMP"),
+    "webp": encode(PICTURE, "WEBP"),
+    "webp rgba": encode(PICTURE.convert("RGBA"), "WEBP"),
+    "webp lossless": encode(PICTURE, "WEBP", lossless=True),
+}
+BAD = {
+    "empty": (b"", "empty"),
+    "zeros": (bytes(500), "zero bytes"),
+    "noise": (b"hello, I am a text", "no picture"),
+    "html": (b"<!DOCTYPE html><html>not found</html>", "HTML"),
+    "tiff": (encode(PICTURE, "TIFF"), "TIFF"),
+    "jpeg 2000": (encode(PICTURE, "JPEG2000"), "JPEG 2000"),
+    "ppm": (encode(PICTURE, "PPM"), "no picture"),
+    "bmp palette": (encode(PICTURE.convert("P"), "BMP"), "palette"),
+    "bmp 1 bit": (encode(PICTURE.convert("1"), "BMP"), "palette"),
+    "webp animated": (animated("WEBP"), "animated"),
+    "jpeg cut": (GOOD["jpeg"][:-300], "cut short"),
+    "png cut": (GOOD["png"][:-300], "cut short"),
+    "gif cut": (GOOD["gif"][: len(GOOD["gif"]) // 2], "cut short"),
+    "webp cut": (GOOD["webp"][:-100], "cut short"),
+    "bmp cut": (GOOD["bmp"][:-300], "cut short"),
+    "jpeg head alone": (GOOD["jpeg"][:20], "broken"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_let_in_is_decoded_as_the_network_will(name):
+    import tensorflow as tf
+
+    assert inspect(GOOD[name]).problem is None
+    decoded = tf.io.decode_image(GOOD[name], channels=3, expand_animations=False).numpy()
+    with Image.open(io.BytesIO(GOOD[name])) as image:
+        assert decoded.shape == (image.height, image.width, 3)
+        if "16" not in name:
+            expected = np.asarray(image.convert("RGBA").convert("RGB"), dtype=float)
+            assert np.abs(decoded - expected).mean() < 8
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_kept_out(name):
+    content, said = BAD[name]
+    assert said in inspect(content).problem
+
+
+@pytest.mark.parametrize("name", [n for n in BAD if n not in ("bmp palette",)])
+def test_nothing_good_is_kept_out(name):
+    import tensorflow as tf
+
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.io.decode_image(BAD[name][0], channels=3, expand_animations=False)
+
+
+def test_too_many_pixels():
+    assert "30 x 40" in inspect(GOOD["png"], max_pixels=1199).problem
+    assert inspect(GOOD["png"], max_pixels=1200).problem is None
+
+
+def test_decompression_bomb_without_its_pixels():
+    bomb = encode(Image.new("1", (60_000, 60_000)), "PNG", optimize=True)
+    assert "max_pixels" in inspect(bomb).problem
+
+
+def test_wrong_suffix_is_a_remark_and_turning_too(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(GOOD["png"])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "b.JPG").write_bytes(encode(PICTURE, "JPEG", exif=exif))
+    kept, notices = audit([str(tmp_path / "a.jpg"), str(tmp_path / "b.JPG")], ["a", "b"])
+    assert kept == [0, 1]
+    assert any("PNG by another suffix: a" in n for n in notices)
+    assert any("EXIF" in n for n in notices)
+
+
+def test_skip_names_the_first_and_fail_names_all():
+    pictures = [GOOD["png"], *[b""] * 7]
+    names = [f"{i}.png" for i in range(8)]
+    kept, notices = audit(pictures, names)
+    assert kept == [0]
+    assert notices[0].startswith("7 pictures left out: 1.png: it is empty")
+    assert "and 2 more" in notices[0]
+    with pytest.raises(UserError, match="7.png: it is empty"):
+        audit(pictures, names, broken="fail")
+    with pytest.raises(UserError, match="1 picture cannot be used"):
+        audit([b""], ["x.png"])
+
+
+def test_missing_file():
+    assert inspect("no/such/file.png").problem == "there is no such file"
+
+
+@pytest.mark.parametrize("settings", [{"broken": "ignore"}, {"max_pixels": 0}])
+def test_bad_settings(settings):
+    with pytest.raises(UserError, match=next(iter(settings))):
+        audit([GOOD["png"]], ["a"], **settings)
+
+
+def test_sniff_knows_its_own_formats():
+    assert {sniff(content) for content in GOOD.values()} == set(FORMATS)

@@ -1,0 +1,111 @@
+import math
+
+import numpy as np
+import pytest
+
+from kerasft.data.labels import encode, listing, natural
+from kerasft.errors import UserError
+
+
+def ids(values):
+    return [f"a.csv:{i}" for i in range(2, len(values) + 2)]
+
+
+def ask(values, **settings):
+    return encode(values, ids(values), **{"kind": "single", **settings})
+
+
+def test_names_sort_naturally():
+    assert sorted(["10", "2", "1.5", "b10", "b2", "A", "-1"], key=natural) == [
+        "-1", "1.5", "2", "10", "A", "b2", "b10",
+    ]  # fmt: skip
+
+
+def test_single():
+    labels, array, _ = ask(["10", "9", "10"])
+    assert labels.names == ("9", "10")
+    assert array.dtype == np.int64
+    assert array.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([True, False], ("false", "true")),
+        ([1.0, 2.0], ("1", "2")),
+        ([3, 12], ("3", "12")),
+        ([b"\xe0\xa6\x86", b"x"], ("x", "আ")),
+        ([" a", "b"], (" a", "b")),  # kept as written
+    ],
+)
+def test_values_become_names(values, names):
+    assert ask(values)[0].names == names
+
+
+def test_multi():
+    labels, array, notices = ask(["b, a", "a", ""], kind="multi")
+    assert labels.names == ("a", "b")
+    assert array.dtype == np.float32
+    assert array.tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert "1 example" in notices[0]
+
+
+def test_multi_from_lists_and_named_numbers():
+    labels, array, _ = ask([[0, 2], [1]], kind="multi", names=["x", "y", "z"])
+    assert labels.names == ("x", "y", "z")
+    assert array.tolist() == [[1, 0, 1], [0, 1, 0]]
+
+
+def test_number():
+    labels, array, _ = ask(["1.5", 2, " 3 "], kind="number")
+    assert labels.names == ()
+    assert array.dtype == np.float32
+    assert array.tolist() == [1.5, 2, 3]
+
+
+def test_label_names_by_number_and_by_name():
+    assert ask(["1", "0"], names=["neg", "pos"])[1].tolist() == [1, 0]
+    assert ask(["pos", "neg"], names=["pos", "neg", "other"])[1].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "said"),
+    [
+        (["a", ""], {}, "a.csv:3"),
+        (["a", None, math.nan, "nan"], {}, "3 labels"),
+        (["cat", "Cat", "dog"], {}, "'Cat' and 'cat'"),
+        (["cat", "cat ", "dog"], {}, "'cat' and 'cat '"),
+        (["1", "1.0", "2"], {}, "'1' and '1.0'"),
+        (["a", "a"], {}, "the only one is 'a'"),
+        ([0.5, 0.7, 0.9], {}, "task=regression"),
+        ([f"text {i}" for i in range(30)], {}, "right column"),
+        (["", ""], {"kind": "multi"}, "there is none"),
+        (["1", "x"], {"kind": "number"}, "a.csv:3 has 'x'"),
+        (["score", "1", "2"], {"kind": "number"}, "data.header=true"),
+        (["a", "b"], {"kind": "number"}, "task=classification"),
+        (["1", "nan"], {"kind": "number"}, "a.csv:3"),
+        (["1", None], {"kind": "number"}, "a.csv:3 has None"),
+        (["1", "inf"], {"kind": "number"}, "no finite number"),
+        (["1", "1"], {"kind": "number"}, "nothing to learn"),
+        (["2", "0"], {"names": ["x", "y"]}, "number from 0 to 1. Received: '2' (first at a.csv:2)"),
+        (["plane", "car"], {"names": ["planes", "car"]}, "Did you mean 'planes'?"),
+        (["x", "y"], {"names": ["x", "x"]}, "more than once"),
+        (["x", "y"], {"names": ["x", " "]}, "an empty one"),
+        (["x", "y"], {"names": ["x"], "kind": "multi"}, "'y'"),
+        (["x"], {"kind": "other"}, "'other'"),
+        ([], {}, "no examples"),
+    ],
+)
+def test_bad_labels(values, settings, said):
+    with pytest.raises(UserError) as caught:
+        ask(values, **settings)
+    assert said in str(caught.value)
+
+
+def test_many_measured_values_may_be_named_as_classes():
+    values = [0.5, 0.7, 0.9]
+    assert ask(values, names=["0.5", "0.7", "0.9"])[1].tolist() == [0, 1, 2]
+
+
+def test_listing():
+    assert listing("abcdefg", 5) == "a, b, c, d, e and 2 more"

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from kerasft.data.tfds import tfds
+from kerasft.errors import UserError
+
+tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
+
+# TFDS parses its own files with what Python is about to drop; none of it is ours.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A small data set, prepared as TFDS prepares its own."""
+    module = tensorflow_datasets
+
+    class Insects(module.core.GeneratorBasedBuilder):
+        VERSION = module.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": module.features.Image(shape=(None, None, 3)),
+                "label": module.features.ClassLabel(names=["bee", "ant"]),
+                "note": module.features.Text(),
+                "more": module.features.Text(),
+                "tags": module.features.Sequence(module.features.ClassLabel(names=["x", "y"])),
+                "size": np.float32,
+            }
+            return module.core.DatasetInfo(
+                builder=self, features=module.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(30), "test": self._generate_examples(6)}
+
+        def _generate_examples(self, count):
+            rng = np.random.default_rng(count)
+            for i in range(count):
+                yield (
+                    i,
+                    {
+                        "image": rng.integers(0, 255, (5, 6, 3), dtype=np.uint8),
+                        "label": i % 2,
+                        "note": f"আমি {count} {i}",
+                        "more": "m",
+                        "tags": [0, 1][: i % 3],
+                        "size": i / 2,
+                    },
+                )
+
+    folder = tmp_path_factory.mktemp("tfds")
+    Insects(data_dir=str(folder)).download_and_prepare()
+    return folder
+
+
+def ask(name, **settings):
+    return tfds(str(name), **{"kind": "single", "seed": 0, **settings})
+
+
+def test_pictures_stay_encoded(prepared):
+    splits = ask(prepared)
+    assert {n: len(p) for n, p in splits.parts.items()} == {
+        "train": 26, "validation": 4, "test": 6,
+    }  # fmt: skip
+    assert splits.labels.names == ("bee", "ant")
+    assert splits.train.inputs[0].startswith(b"\x89PNG")
+    assert splits.train.ids == ask(prepared / "insects" / "1.0.0").train.ids
+    assert splits.source["name"] == "insects/1.0.0"
+
+
+def test_texts_slices_and_kinds(prepared):
+    splits = ask(prepared, input="note", train="train[:20]", validation="train[20:]", test=0)
+    assert {n: len(p) for n, p in splits.parts.items()} == {
+        "train": 20, "validation": 10, "test": 6,
+    }  # fmt: skip
+    assert splits.train.inputs[0].startswith("আমি 30")
+    splits = ask(prepared, input="note", text_pair="more", kind="number", label="size")
+    assert splits.train.inputs[0][1] == "m"
+    splits = ask(prepared, input="note", kind="multi", label="tags")
+    assert splits.labels.names == ("x", "y")
+
+
+def test_by_name(prepared):
+    splits = tfds("insects", kind="single", seed=0, data_dir=str(prepared))
+    assert len(splits.test) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"label": "lable"}, "Did you mean 'label'?"),
+        ({"input": "img"}, "data.input"),
+        ({"input": "size"}, "a picture or a text"),
+        ({"input": "note", "text_pair": "mor"}, "Did you mean 'more'?"),
+        ({"validation": "valid"}, "has no split 'valid'"),
+        ({"train": "train[:oops]"}, "data.train"),
+        ({"validation": 0}, "data.validation must be above 0"),
+    ],
+)
+def test_mistakes(prepared, settings, said):
+    with pytest.raises(UserError) as caught:
+        ask(prepared, **settings)
+    assert said in " ".join(caught.value.problems)
+
+
+def test_names_and_folders_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match="Did you mean 'mnist'"):
+        ask("mnistt")
+    with pytest.raises(UserError, match="dataset_info.json"):
+        ask(tmp_path)
