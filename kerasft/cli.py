@@ -36,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(options, "overrides"):
         options.overrides = [*options.overrides, *rest]
     try:
+        if options.command in ("train", "evaluate", "predict", "export"):
+            from kerasft.console import without_chatter
+
+            with without_chatter():
+                return options.act(options) or OK
         return options.act(options) or OK
     except UserError as error:
         _complain(error)
@@ -225,10 +230,11 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from kerasft import record, steps
+    from kerasft import record
+    from kerasft.steps.deliver import export_node
 
     record.open_run(options.run)
-    steps.export_node(options.overrides)
+    export_node(options.overrides)
     from kerasft.run import export
 
     export(options.run, options.overrides)

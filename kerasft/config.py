@@ -261,8 +261,8 @@ def origins(
         search = next((o.value() for o in parsed if o.key_or_group == "hydra.searchpath"), [])
         repo = CachingConfigRepository(loader.repository)
         if search:
-            from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
             from hydra._internal.config_repository import ConfigRepository
+            from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 
             paths = ConfigSearchPathImpl()
             for entry in loader.config_search_path.get_path():

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+# What TensorFlow's C++ side writes to the error stream before its log levels are in force.
+_CHATTER = re.compile(
+    rb"^(WARNING: All log messages before absl::InitializeLog"
+    rb"|[IWE]0000 .*(port\.cc|cudart_stub|cuda_platform|cuda_executor|cuda_diagnostics"
+    rb"|node_def_util|cpu_feature_guard|computation_placer|util\.cc))"
+)
 
 
 def say(line: str = "") -> None:
@@ -49,3 +60,29 @@ def _text(cell: object) -> str:
     if isinstance(cell, int):
         return f"{cell:,}"
     return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Keep the start-up lines of TensorFlow's C++ side off the error stream; all else passes."""
+    sys.stderr.flush()
+    stream = os.dup(2)
+    reader, writer = os.pipe()
+    os.dup2(writer, 2)
+    os.close(writer)
+
+    def pass_on() -> None:
+        with os.fdopen(reader, "rb") as lines:
+            for line in lines:
+                if not _CHATTER.match(line):
+                    os.write(stream, line)
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stream, 2)  # closes the pipe's last writing end, so that the thread ends
+        thread.join(timeout=2)
+        os.close(stream)

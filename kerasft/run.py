@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasft import record, steps
+from kerasft import record
 from kerasft.checks import settle
 from kerasft.console import say
+from kerasft.steps import deliver, fit, measure, prepare
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,18 @@ def train(
     """
     cfg = settle(config, config_dirs, trusted)
     folder = record.create(cfg)
-    with folder.recording(cfg), steps.surroundings(cfg):
-        parts = steps.cheap_parts(cfg)
-        splits = steps.read_data(cfg, parts, folder)
-        backbone = steps.load_backbone(cfg, splits)
-        ready = steps.make_ready(cfg, parts, splits, backbone)
-        model, history = steps.fit(cfg, parts, ready, backbone, folder)
-        finetuned = steps.finish(cfg, parts, ready, model, folder)
-        measured = steps.measure(finetuned, ready, folder)
-        steps.draw(history, finetuned, ready, measured, folder)
-        baseline = steps.train_baseline(cfg, parts, ready, splits, folder)
-        exports = steps.export(cfg.export, finetuned, splits, folder.path / "exports", cfg.name)
-        steps.close(history, measured.metrics, baseline, folder)
+    with folder.recording(cfg), prepare.surroundings(cfg):
+        parts = prepare.cheap_parts(cfg)
+        splits = prepare.read_data(cfg, parts, folder)
+        backbone = prepare.load_backbone(cfg, splits)
+        ready = prepare.make_ready(cfg, parts, splits, backbone)
+        model, history = fit.fit(cfg, parts, ready, backbone, folder)
+        finetuned = measure.finish(cfg, parts, ready, model, folder)
+        measured = measure.measure(finetuned, ready, folder)
+        measure.draw(history, finetuned, ready, measured, folder)
+        baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
+        exports = deliver.export(cfg.export, finetuned, splits, folder.path / "exports", cfg.name)
+        measure.close(history, measured.metrics, baseline, folder)
     return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
 
 
@@ -84,10 +85,10 @@ def evaluate(run: str, *, split: str | None = None, say: Any = say) -> dict[str,
     Raises:
         UserError: If the folder is no whole run, or its data has changed.
     """
-    folder, finetuned, cfg = steps.reopen(run)
-    with steps.surroundings(cfg):
-        splits = steps.read_data_again(cfg, folder, say)
-        return steps.measure_splits(finetuned, splits, split, say)
+    folder, finetuned, cfg = deliver.reopen(run)
+    with prepare.surroundings(cfg):
+        splits = deliver.read_data_again(cfg, folder, say)
+        return deliver.measure_splits(finetuned, splits, split, say)
 
 
 def predict(run_or_export: str, inputs: Sequence[Any]) -> list[dict[str, Any]]:
@@ -107,8 +108,8 @@ def predict(run_or_export: str, inputs: Sequence[Any]) -> list[dict[str, Any]]:
     Example:
         >>> predict("outputs/last", ["picture.png"])[0]["label"]
     """
-    answer, labels = steps.open_predictor(run_or_export)
-    return steps.answers(answer(inputs), inputs, labels)
+    answer, labels = deliver.open_predictor(run_or_export)
+    return deliver.answers(answer(inputs), inputs, labels)
 
 
 def export(run: str, overrides: Sequence[str] = ()) -> dict[str, Path]:
@@ -124,8 +125,8 @@ def export(run: str, overrides: Sequence[str] = ()) -> dict[str, Path]:
     Raises:
         UserError: If the folder is no whole run, or the artifact disagrees with the model.
     """
-    folder, finetuned, cfg = steps.reopen(run)
-    node = steps.export_node(overrides)
-    with steps.surroundings(cfg):
-        splits = steps.read_data_again(cfg, folder, say)
-        return steps.export(node, finetuned, splits, folder.path / "exports", cfg.name)
+    folder, finetuned, cfg = deliver.reopen(run)
+    node = deliver.export_node(overrides)
+    with prepare.surroundings(cfg):
+        splits = deliver.read_data_again(cfg, folder, say)
+        return deliver.export(node, finetuned, splits, folder.path / "exports", cfg.name)

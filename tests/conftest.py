@@ -1,11 +1,36 @@
-"""What all tests share."""
+"""What all tests share: no network, folders of their own, and two small runs made once."""
 
 from __future__ import annotations
 
+import csv
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# 30 texts of each class, told apart by one word.
+GOOD = ("good", "fine", "warm", "great", "bright")
+BAD = ("bad", "dull", "cold", "poor", "grey")
+
+
+def pytest_configure(config):
+    """Set what TensorFlow, Keras and Matplotlib read when they are imported."""
+    place = tempfile.mkdtemp(prefix="kerasft-tests-")
+    config.kerasft_place = place
+    os.environ |= {
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "MPLBACKEND": "agg",
+        "MPLCONFIGDIR": f"{place}/matplotlib",
+        "KERASFT_CACHE": f"{place}/cache",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.kerasft_place, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +41,79 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is not there (set KERASFT_DATA)")
     return folder
+
+
+def texts() -> list[tuple[str, str]]:
+    """Return 60 short texts, each with its label."""
+    return [
+        (f"a {word} film, number {i}", label)
+        for i in range(6)
+        for label, words in (("pos", GOOD), ("neg", BAD))
+        for word in words
+    ]
+
+
+def write_csv(path: Path, rows: list[tuple], header: tuple[str, ...]) -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture(scope="session")
+def texts_csv(tmp_path_factory) -> Path:
+    """A table of 60 texts in two classes, with the columns `text` and `label`."""
+    return write_csv(tmp_path_factory.mktemp("texts") / "texts.csv", texts(), ("text", "label"))
+
+
+# The smallest settings under which every part still does something.
+TINY_PICTURES = (
+    "backbone=tiny_resnet", "backbone.image_size=16", "data.train_per_class=3",
+    "data.validation_per_class=2", "batch_size=16", "eval_batch_size=256", "epochs=2",
+    "max_steps=2", "progress=false",
+)  # fmt: skip
+TINY_TEXTS = (
+    "data=table", "data.text=text", "data.label=label", "backbone=tiny_bert",
+    "backbone.sequence_length=24", "batch_size=8", "epochs=2", "progress=false",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_pictures() -> tuple[str, ...]:
+    """Overrides of a run on a few digits that takes seconds."""
+    return TINY_PICTURES
+
+
+@pytest.fixture(scope="session")
+def tiny_texts(texts_csv) -> tuple[str, ...]:
+    """Overrides of a run on sixty texts that takes seconds."""
+    return (*TINY_TEXTS, f"data.path={texts_csv}")
+
+
+@pytest.fixture(scope="session")
+def tiny_result(tmp_path_factory, tiny_pictures):
+    """What `kerasft.train` returned for a few digits."""
+    import kerasft
+
+    folder = tmp_path_factory.mktemp("runs") / "pictures"
+    return kerasft.train([*tiny_pictures, f"output_dir={folder}"])
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_result) -> Path:
+    """The folder of a finished run on pictures."""
+    return tiny_result.output_dir
+
+
+@pytest.fixture(scope="session")
+def tiny_text_result(tmp_path_factory, tiny_texts):
+    """What `kerasft.train` returned for sixty texts."""
+    import kerasft
+
+    folder = tmp_path_factory.mktemp("runs") / "texts"
+    return kerasft.train([*tiny_texts, f"output_dir={folder}"])
+
+
+@pytest.fixture(scope="session")
+def tiny_text_run(tiny_text_result) -> Path:
+    """The folder of a finished run on texts."""
+    return tiny_text_result.output_dir

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import stat
 import tempfile
@@ -130,7 +129,7 @@ def _write(archive: zipfile.ZipFile, members: list, target: Path) -> None:
                 shutil.copyfileobj(source, file)
         beside.chmod(0o755)
         try:
-            os.replace(beside, target)
+            beside.replace(target)
         except OSError:
             if not target.is_dir():  # else another process was faster, with the same content
                 raise

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kerasft.data.fingerprint import fingerprint
@@ -98,7 +99,7 @@ def inspect(picture: str | bytes, max_pixels: int = MAX_PIXELS) -> Finding:
     if isinstance(picture, bytes):
         content, suffix = picture, None
     else:
-        suffix = os.path.splitext(picture)[1].lower()
+        suffix = Path(picture).suffix.lower()
         try:
             with open(picture, "rb") as file:
                 content = file.read()
@@ -142,14 +143,14 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
             image.load()
             if form == "GIF" and animated:
                 # TensorFlow reads all frames even where it hands out the first.
-                image.seek(image.n_frames - 1)
+                image.seek(getattr(image, "n_frames", 1) - 1)
                 image.load()
                 remark = "an animated GIF, of which the first picture counts"
             elif form in ("JPEG", "PNG", "WEBP") and image.getexif().get(0x0112, 1) not in (0, 1):
                 remark = "turned by its EXIF note, which decoding does not follow"
     except Image.DecompressionBombError:
         return Finding(f"it has far more pixels than data.max_pixels={max_pixels}")
-    except Exception as error:  # noqa: BLE001 - a broken file breaks a decoder in any way it likes
+    except Exception as error:
         return Finding(f"it is broken or cut short ({str(error).strip() or type(error).__name__})")
     return Finding(remark=remark)
 

@@ -17,16 +17,16 @@ _ON, _OFF = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "", "none")
 def find_column(rows: Rows, choice: str | int, key: str) -> Sequence[Any]:
     """Return the cells of a column that is chosen by name, or by number from 0."""
     name = str(choice)
+    number = int(name) if name.isdecimal() and int(name) < len(rows.names) else None
+    if number is not None and (isinstance(choice, int) or name not in rows.cells):
+        name = rows.names[number]
     if name not in rows.cells:
-        if name.isdigit() and int(name) < len(rows.names):
-            name = rows.names[int(name)]
-        else:
-            near = _separated(rows) or nearest(name, rows.names)
-            shown = [own if len(own) <= 40 else own[:40] + "..." for own in rows.names]
-            raise UserError(
-                f"{key}: {rows.path} has no column {choice!r}.{near} "
-                f"Its columns: {listing(map(repr, shown), 30)}.{'' if near else _clue(rows)}"
-            )
+        near = _separated(rows) or nearest(name, rows.names)
+        shown = [own if len(own) <= 40 else own[:40] + "..." for own in rows.names]
+        raise UserError(
+            f"{key}: {rows.path} has no column {choice!r}.{near} "
+            f"Its columns: {listing(map(repr, shown), 30)}.{'' if near else _clue(rows)}"
+        )
     if rows.names.count(name) > 1:
         raise UserError(
             f"{key}: {rows.path} has {rows.names.count(name)} columns named {name!r}. Give each "
@@ -53,6 +53,7 @@ def _clue(rows: Rows) -> str:
 
 
 def read_splits(cells: Sequence[Any], ids: Sequence[str]) -> list[str]:
+    """Return which split each cell names; refuse those that name none."""
     named = [split_name(str(cell)) if cell is not None else None for cell in cells]
     wrong = [
         f"{i} has {cell!r}" for i, cell, name in zip(ids, cells, named, strict=True) if not name
@@ -66,6 +67,7 @@ def read_splits(cells: Sequence[Any], ids: Sequence[str]) -> list[str]:
 
 
 def read_texts(cells: Sequence[Any], ids: Sequence[str], key: str) -> list[str]:
+    """Return cells as texts, unchanged; a missing one is an empty text."""
     wrong = [
         f"{i} has {type(cell).__name__}" for i, cell in zip(ids, cells, strict=True)
         if cell is not None and not isinstance(cell, str)
@@ -123,9 +125,9 @@ def read_labels(rows: Rows, choice: Any, ids: Sequence[str]) -> list[Any]:
         ids: The name of each row, for messages.
     """
     if not isinstance(choice, (list, tuple)):
-        cells = list(find_column(rows, choice, "data.label"))
-        _check_header(rows, choice, cells)
-        return cells
+        values = list(find_column(rows, choice, "data.label"))
+        _check_header(rows, choice, values)
+        return values
     labels: list[list[str]] = [[] for _ in ids]
     for column in choice:
         cells = find_column(rows, column, "data.label")
@@ -148,10 +150,9 @@ def read_labels(rows: Rows, choice: Any, ids: Sequence[str]) -> list[Any]:
 
 def _check_header(rows: Rows, choice: Any, cells: Sequence[Any]) -> None:
     """Refuse to lose an example as a header, where columns are chosen by number."""
-    name = str(choice)
-    if not rows.header or name in rows.names or not name.isdigit():
+    if not rows.header or not isinstance(choice, int) or choice >= len(rows.names):
         return
-    first = rows.names[int(name)]
+    first = rows.names[choice]
     if first in cells:
         raise UserError(
             f"data.header: the first line of {rows.path} was taken for the names of the columns, "

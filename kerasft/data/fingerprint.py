@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from kerasft.spec import Modality
@@ -30,7 +31,7 @@ def fingerprint(value: Any, modality: Modality) -> str:
         return digest(value) if isinstance(value, str) else digest(*value)
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest()
-    status = os.stat(value)
+    status = Path(value).stat()
     return _file(os.fspath(value), status.st_size, status.st_mtime_ns)
 
 

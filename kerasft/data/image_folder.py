@@ -20,7 +20,7 @@ from kerasft.data.audit import (
 )
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.labels import listing, natural, some
-from kerasft.data.place import find_path
+from kerasft.data.place import find_path, read_label_names
 from kerasft.data.splits import check_ratios, split_name, split_words
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -39,7 +39,7 @@ def image_folder(
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
     group: str | None = None,
-    label_names: list[str] | None = None,
+    label_names: list[str] | str | None = None,
     val_folder: str = "validation",
 ) -> Splits:
     """Read pictures whose folder names their class.
@@ -60,7 +60,8 @@ def image_folder(
         group: A regular expression, searched in the path below the class folder's parent; what
             its first group holds names the group of a picture (a patient, a video), and no group
             stands in two splits.
-        label_names: The classes in the order that the outputs shall have; sorted by name without.
+        label_names: The classes in the order that the outputs shall have, as a list or as a file
+            with one a line; sorted by name without.
         val_folder: What a folder `val` is where the data has no `test`: `"validation"`, or
             `"test"` for sets whose `val` is what others report on; the validation split then
             comes out of train.
@@ -120,7 +121,8 @@ def image_folder(
     source = {"source": "image_folder", "path": str(given), "group": group}
     return to_splits(
         found, kind=kind, seed=seed, validation=validation, test=test, split=split,
-        label_names=label_names, label_key="the class folders", source=source,
+        label_names=read_label_names(label_names, given.parent), label_delimiter=None,
+        label_key="the class folders", source=source,
     )  # fmt: skip
 
 
@@ -165,10 +167,8 @@ def _split_folders(root: Path, notices: list[str]) -> dict[str, Path]:
         name: [folder for folder in folders if _folders(folder)] for name, folders in named.items()
     }
     if not with_classes.get("train"):
-        if (
-            len(named.get("train", [])) == len(inner)
-            or set(named)
-            and all(split_name(folder.name) for folder in inner)
+        if len(named.get("train", [])) == len(inner) or (
+            set(named) and all(split_name(folder.name) for folder in inner)
         ):
             raise UserError(
                 f"data.path: {root} holds {listing([f.name + '/' for f in inner])}, but no train "

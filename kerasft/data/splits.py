@@ -124,8 +124,11 @@ def divide(
     strata = np.zeros(len(keys), dtype="int64") if strata is None else np.asarray(strata)
     of_stratum: dict[int, list[str]] = {}
     for key, indices in members.items():
-        values, counts = np.unique(strata[indices], return_counts=True)
-        of_stratum.setdefault(int(values[np.argmax(counts)]), []).append(key)
+        stratum = int(strata[indices[0]])
+        if len(indices) > 1:  # a group counts for the class that it holds most of
+            values, counts = np.unique(strata[indices], return_counts=True)
+            stratum = int(values[np.argmax(counts)])
+        of_stratum.setdefault(stratum, []).append(key)
     result = np.zeros(len(keys), dtype="int64")
     for stratum in sorted(of_stratum):
         ordered = sorted(of_stratum[stratum], key=lambda key: (places[members[key][0]], key))

@@ -107,11 +107,10 @@ def table(
     for name, value in (("validation", validation), ("test", test)):
         if isinstance(value, str):
             files[name] = find_path(value, f"data.{name}", beside=main.parent)
-    ratios = {"validation": validation, "test": test}
-    ratios = {n: r for n, r in ratios.items() if not isinstance(r, str)}
+    asked: dict[str, Any] = {"validation": validation, "test": test}
+    ratios = {name: 0.0 if isinstance(part, str) else part for name, part in asked.items()}
     if split_column is None:
-        full = {"validation": 0.0, "test": 0.0} | ratios
-        check_ratios(full["validation"], full["test"], split, list(files))
+        check_ratios(ratios["validation"], ratios["test"], split, list(files))
     elif len(files) > 1:
         raise UserError(
             "data.split_column and another file for validation or test exclude each other: both "
@@ -146,7 +145,7 @@ def table(
     return to_splits(
         found, kind=kind, seed=seed, split=split, label_names=names,
         label_delimiter=label_delimiter, label_key=f"data.label={label}", limit=limit,
-        source=source, **{"validation": 0.0, "test": 0.0, **ratios},
+        source=source, **ratios,
     )  # fmt: skip
 
 
@@ -213,14 +212,14 @@ def _collect(
     ids = [f"{prefix}:{place}" for place in rows.places]
     values = read_labels(rows, label, ids)
     found.notices.extend(rows.notices)
+    inputs: list[Any]
     if image is not None:
-        inputs = read_pictures(rows, find_column(rows, image, "data.image"), ids)
+        inputs = list(read_pictures(rows, find_column(rows, image, "data.image"), ids))
     else:
-        inputs = read_texts(find_column(rows, text, "data.text"), ids, "data.text")
+        inputs = list(read_texts(find_column(rows, text, "data.text"), ids, "data.text"))
         if text_pair is not None:
-            second = read_texts(
-                find_column(rows, text_pair, "data.text_pair"), ids, "data.text_pair"
-            )
+            cells = find_column(rows, text_pair, "data.text_pair")
+            second = read_texts(cells, ids, "data.text_pair")
             inputs = list(zip(inputs, second, strict=True))
     found.inputs.extend(inputs)  # type: ignore[attr-defined]
     found.values.extend(values)

@@ -70,7 +70,7 @@ def tfds(
         ) from error
     builder = _builder(tensorflow_datasets, name, data_dir)
     wanted = _splits(builder, train, validation, test)
-    ratios = {
+    ratios: dict[str, Any] = {
         n: (0.0 if n in wanted else value)
         for n, value in (("validation", validation), ("test", test))
     }
@@ -93,7 +93,7 @@ def tfds(
         found.notices += said
     return to_splits(
         found, kind=kind, seed=seed, split=split, label_names=_names(features[label]),
-        label_key=f"data.label={label}", **ratios,
+        label_delimiter=None, label_key=f"data.label={label}", **ratios,
         source={
             "source": "tfds", "name": builder.info.full_name, "splits": wanted,
             "input": chosen, "label": label,

@@ -220,7 +220,8 @@ def _masked_crc(data: bytes) -> int:
 
 def _files(path: str, key: str) -> list[Path]:
     if isinstance(path, str) and glob.has_magic(path) and not Path(path).expanduser().exists():
-        found = [Path(name) for name in sorted(glob.glob(str(Path(path).expanduser())))]
+        names = glob.glob(str(Path(path).expanduser()), recursive=True)  # noqa: PTH207
+        found = [Path(name) for name in sorted(names)]
         found = [file for file in found if file.is_file()]
         if not found:
             raise UserError(f"{key}: no file fits the pattern. Received: {key}={path}.")

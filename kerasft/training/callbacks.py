@@ -147,13 +147,13 @@ class FirstStep(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.before is None:
-            self.before = {id(v): np.array(v) for v in self._watched()}
+            self.before = {id(v): _values(v) for v in self._watched()}
 
     def on_train_batch_end(self, batch, logs=None):
         if not self.before:
             return
         trains = {id(v) for v in self.model.trainable_variables}
-        moved = [v for v in self._watched() if not np.array_equal(np.array(v), self.before[id(v)])]
+        moved = [v for v in self._watched() if not np.array_equal(_values(v), self.before[id(v)])]
         wrong = [v.path for v in moved if id(v) not in trains]
         self.before = {}
         if wrong:
@@ -176,6 +176,11 @@ class FirstStep(keras.callbacks.Callback):
             v for v in self.model.variables
             if "seed" not in v.path.split("/")[-1] and id(v) not in trainable_layers
         ]
+
+
+def _values(variable: Any) -> np.ndarray:
+    """Return a copy of a variable's values."""
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 class StopAtNaN(keras.callbacks.Callback):

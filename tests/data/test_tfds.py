@@ -107,5 +107,5 @@ def test_mistakes(prepared, settings, said):
 def test_names_and_folders_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'mnist'"):
         ask("mnistt")
-    with pytest.raises(UserError, match="dataset_info.json"):
+    with pytest.raises(UserError, match=r"dataset_info\.json"):
         ask(tmp_path)

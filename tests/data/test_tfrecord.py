@@ -82,7 +82,8 @@ def test_several_labels_numbers_pairs_and_groups(tmp_path):
     assert splits.train.labels.sum(axis=0)[2] == len(splits.train)
     splits = ask(path, text="a", label="who", kind="number", group="who")
     held = [set(p.labels.tolist()) for p in splits.parts.values()]
-    assert not held[0] & held[1] and not held[0] & held[2]
+    assert not held[0] & held[1]
+    assert not held[0] & held[2]
 
 
 def test_agrees_with_tensorflow_on_where_records_stand(tmp_path):

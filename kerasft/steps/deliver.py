@@ -1,0 +1,138 @@
+"""A finished run: opened again, measured again, answering raw input, exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from kerasft import config, record
+from kerasft.checks import check
+from kerasft.config import build
+from kerasft.console import say, warn
+from kerasft.errors import UserError
+from kerasft.finetuned import FineTuned
+from kerasft.spec import Splits
+from kerasft.steps.measure import closing_table, plain, score
+
+# How many held-out examples an export is proved on.
+PROOF = 16
+
+
+def reopen(run: str) -> tuple[record.RunFolder, FineTuned, DictConfig]:
+    """Load a run folder with its model and config."""
+    from kerasft import finetuned
+
+    folder = record.open_run(run)
+    return folder, finetuned.load(run), folder.read_config()
+
+
+def read_data_again(cfg: DictConfig, folder: record.RunFolder, tell: Callable[[str], None]) -> Splits:
+    """Read a run's data anew and warn where it is no longer what the run saw."""
+    from kerasft.data.manifest import diff_manifest, read_manifest
+
+    splits = build(cfg.data, kind=build(cfg.task).kind, seed=cfg.seed)
+    if folder.manifest.is_file():
+        for difference in diff_manifest(read_manifest(folder.manifest), splits):
+            warn(f"the data has changed since the run: {difference}")
+    return splits
+
+
+def measure_splits(
+    finetuned: FineTuned, splits: Splits, split: str | None, tell: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Measure the splits asked for, and say the figures."""
+    from kerasft.data import store
+
+    allowed = list(splits.parts)
+    if split is not None and split not in allowed:
+        raise UserError(f"split must be one of {', '.join(allowed)}. Received: {split!r}.")
+    metrics = {}
+    for name in [split] if split else [n for n in allowed if n != "train"]:
+        part = splits.parts[name]
+        outputs = finetuned.outputs(store.prepare(part, finetuned.preprocess))
+        metrics[name] = score(finetuned, part, outputs)
+    tell(closing_table(metrics, None))
+    return metrics
+
+
+def export_node(overrides: Sequence[str]) -> DictConfig:
+    """Compose the `export` group alone; a SavedModel where nothing is chosen."""
+    chosen = list(overrides)
+    if not any(o.startswith("export=") for o in chosen):
+        chosen.insert(0, "export=saved_model")
+    foreign = [o for o in chosen if not o.lstrip("+~").startswith("export")]
+    if foreign:
+        raise UserError(
+            f"`kerasft export` takes overrides of the export group alone. Received: {foreign[0]!r}."
+        )
+    cfg = config.compose(chosen)
+    check(cfg)
+    return cfg.export
+
+
+def export(
+    node: DictConfig, finetuned: FineTuned, splits: Splits, directory: Path, name: str
+) -> dict[str, Path]:
+    """Write each export of the config, proved on held-out raw examples."""
+    from kerasft.data.store import read_raw
+
+    made: dict[str, Path] = {}
+    held_out = splits.test if splits.test is not None else splits.validation
+    for key, one in (node or {}).items():
+        if not one:
+            continue
+        say(f"export {key} ...")
+        made[key] = build(
+            one, model=finetuned.model, directory=str(directory / key),
+            preprocess=finetuned.preprocess, task=finetuned.task, labels=finetuned.labels,
+            examples=read_raw(held_out, PROOF), name=name,
+        )
+        say(f"exported {key}: {made[key]}")
+        parity = made[key] / "assets.extra" / "parity.json"
+        if parity.is_file():
+            found = json.loads(parity.read_text())
+            say(f"proved in a fresh process: {summary(found)}")
+    return made
+
+
+def summary(parity: Mapping[str, Any]) -> str:
+    """Return a line on what the parity check found."""
+    keys = ("examples", "largest_difference", "label_flips", "tolerance")
+    return ", ".join(f"{k.replace('_', ' ')} {parity[k]}" for k in keys if k in parity)
+
+
+def open_predictor(path: str) -> tuple[Callable[[Sequence[Any]], dict[str, np.ndarray]], Any]:
+    """Return what answers raw input, and the labels, of a run folder or an export."""
+    place = Path(path).expanduser()
+    if (place / "config.yaml").is_file() and not (place / "saved_model.pb").is_file():
+        _, finetuned, _ = reopen(path)
+        return finetuned, finetuned.labels.names
+    from kerasft.exporters.loading import load_export
+
+    predictor = load_export(path)
+    return predictor, tuple(predictor.signature.get("labels", ()))
+
+
+def answers(
+    outputs: Mapping[str, np.ndarray], inputs: Sequence[Any], labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the outputs as one readable dict an input."""
+    rows = []
+    for i, given in enumerate(inputs):
+        shown = f"<{len(given)} bytes>" if isinstance(given, bytes) else given
+        row: dict[str, Any] = {"input": shown}
+        for name, values in outputs.items():
+            value = values[i]
+            if name == "probabilities":
+                row[name] = dict(zip(labels, (float(v) for v in value), strict=True))
+            elif getattr(value, "ndim", 0):
+                row[name] = [label for label, on in zip(labels, value, strict=True) if on]
+            else:
+                row[name] = plain(value)
+        rows.append(row)
+    return rows

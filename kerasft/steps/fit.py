@@ -1,0 +1,128 @@
+"""Training: the model put together and trained, and its baseline from random weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kerasft import record
+from kerasft.config import build, build_named
+from kerasft.console import say, table
+from kerasft.files import write_json
+from kerasft.finetuned import FineTuned, eval_batch_size
+from kerasft.spec import Backbone, Splits
+from kerasft.steps.measure import finish, measure
+from kerasft.steps.prepare import (
+    Parts,
+    Ready,
+    load_backbone,
+    make_optimizer,
+    make_schedule,
+    set_rate,
+)
+
+
+def fit(
+    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone,
+    folder: record.RunFolder | None, *, quiet: bool = False,
+) -> tuple[Any, Any]:
+    """Put the head on, regularize, and train stage by stage."""
+    from kerasft.model.assemble import assemble
+    from kerasft.training import loop
+
+    units = ready.task.units(ready.splits.labels)
+    model = assemble(backbone, lambda features: build(cfg.head, features=features, units=units))
+    for node in (cfg.regularize or {}).values():
+        if node:
+            model = build(node, model=model)
+    batch_size = eval_batch_size(cfg)
+    tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
+
+    def validate(network: Any) -> dict[str, float]:
+        now = FineTuned(network, ready.preprocess, ready.task, ready.splits.labels, batch_size)
+        return validation_figures(now, ready)
+
+    def callbacks() -> dict[str, Any]:
+        if folder is None:
+            return {}
+        return build_named(
+            cfg.callbacks, monitor=ready.task.monitor, mode=ready.task.mode,
+            output_dir=str(folder.path),
+        )
+
+    history = loop.fit(
+        model, ready.batches,
+        stages=parts.stages, task=ready.task, validate=validate,
+        optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),
+        learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
+        pretrained=backbone.pretrained, callbacks=callbacks,
+        output_dir=folder and folder.path, max_steps=cfg.max_steps,
+        progress=tty and not quiet, say=(lambda line: None) if quiet else say,
+        on_stage=None if quiet else announce,
+    )
+    if not quiet:
+        say(
+            f"best epoch: {history.best_epoch} [{history.best_stage}], {ready.task.monitor} "
+            f"{history.best_value:.4f}; its weights are back"
+            + (f" (stopped early: {', '.join(history.stopped_early)})"
+               if history.stopped_early else "")
+        )
+    return model, history
+
+
+def announce(
+    name: str, stage: Any, peak: float, steps: int, rows: list[tuple[str, int, int]]
+) -> None:
+    """Say before the first step of a stage what trains, and how fast."""
+    total, trains = sum(r[1] for r in rows), sum(r[2] for r in rows)
+    say(f"\nstage {name}: {steps:,} steps, learning rate up to {peak:g}, "
+        f"{trains:,} of {total:,} weights train")
+    shown = [(part, count, training, f"{training / count:.0%}" if count else "-")
+             for part, count, training in rows if count]
+    if len(shown) > 12:
+        rest = shown[6:-5]
+        count, training = sum(r[1] for r in rest), sum(r[2] for r in rest)
+        shown = [*shown[:6], (f"({len(rest)} more parts)", count, training,
+                              f"{training / max(count, 1):.0%}"), *shown[-5:]]
+    say(table(shown, ["part", "weights", "train", "share"]))
+
+
+def validation_figures(finetuned: FineTuned, ready: Ready) -> dict[str, float]:
+    """Return loss and scalar metrics of the validation split."""
+    part = ready.splits.validation
+    logits = finetuned.logits(ready.stores["validation"])
+    targets = finetuned.task.encode(part.labels, finetuned.labels)
+    figures = {"loss": float(finetuned.task.loss()(targets, logits))}
+    outputs = finetuned.answers(logits)
+    task = finetuned.task.tune(part.labels, outputs)
+    if task is not finetuned.task:
+        outputs = FineTuned(None, None, task, finetuned.labels).answers(logits)
+    return figures | scalars(task.score(part.labels, outputs, finetuned.labels))
+
+
+def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
+
+
+def train_baseline(
+    cfg: DictConfig, parts: Parts, ready: Ready, splits: Splits, folder: record.RunFolder
+) -> dict[str, dict[str, Any]] | None:
+    """Train the same network from random weights on the same data, for as many epochs."""
+    if cfg.baseline is None:
+        return None
+    import keras
+
+    from kerasft.training.stages import Stage
+
+    say("\nbaseline: the same network from random weights ...")
+    keras.utils.set_random_seed(cfg.seed % 2**32)
+    backbone = load_backbone(cfg, splits, pretrained=False)
+    epochs = sum(stage.epochs for stage in parts.stages.values())
+    scratch = Parts(parts.task, {"scratch": Stage("all", epochs=epochs)}, parts.augment)
+    model, _ = fit(cfg, scratch, ready, backbone, None, quiet=True)
+    metrics = measure(finish(cfg, scratch, ready, model, None), ready, None).metrics
+    write_json(folder.path / "baseline.json", metrics)
+    return metrics

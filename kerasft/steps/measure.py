@@ -1,0 +1,151 @@
+"""After training: decisions tuned, splits measured, plots drawn, figures told."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from kerasft import record
+from kerasft.console import say, table, warn
+from kerasft.files import write_json, written_whole
+from kerasft.finetuned import FineTuned, eval_batch_size
+from kerasft.steps.prepare import Parts, Ready
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures and outputs by split."""
+
+    metrics: dict[str, dict[str, Any]]
+    outputs: dict[str, dict[str, np.ndarray]]
+
+
+def finish(
+    cfg: DictConfig, parts: Parts, ready: Ready, model: Any, folder: record.RunFolder | None
+) -> FineTuned:
+    """Tune the task's decisions on validation and keep all that using the model needs."""
+    labels = ready.splits.labels
+    made = FineTuned(model, ready.preprocess, ready.task, labels, eval_batch_size(cfg))
+    outputs = made.outputs(ready.stores["validation"])
+    task = ready.task.tune(ready.splits.validation.labels, outputs)
+    made = FineTuned(model, ready.preprocess, task, labels, eval_batch_size(cfg))
+    if folder is not None:
+        made.save(folder)
+    return made
+
+
+def measure(finetuned: FineTuned, ready: Ready, folder: record.RunFolder | None) -> Measured:
+    """Measure validation and test; the test split is looked at here and only here."""
+    found = Measured({}, {})
+    for name in ("validation", "test"):
+        part = ready.splits.parts.get(name)
+        if part is None:
+            continue
+        outputs = found.outputs[name] = finetuned.outputs(ready.stores[name])
+        found.metrics[name] = score(finetuned, part, outputs)
+        if folder is not None:
+            write_predictions(folder.path / "predictions" / f"{name}.csv", part, outputs, finetuned)
+    if folder is not None:
+        write_json(folder.metrics, found.metrics)
+    return found
+
+
+def score(finetuned: FineTuned, part: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the task's metrics, for single classes with the confusion matrix."""
+    from kerasft.evaluation.metrics import confusion
+
+    found = finetuned.task.score(part.labels, outputs, finetuned.labels)
+    if finetuned.labels.kind == "single":
+        predicted = np.argmax(outputs["probabilities"], axis=-1)
+        found["confusion_matrix"] = confusion(
+            part.labels, predicted, finetuned.labels.names
+        ).tolist()
+    return found
+
+
+def write_predictions(path: Path, part: Any, outputs: Mapping[str, Any], made: FineTuned) -> None:
+    """Write what was predicted for each example beside its label."""
+    names = made.labels.names
+    shown = [n for n in ("label", "score", "value") if n in outputs]
+    with written_whole(path) as file, open(file, "w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(["id", "true", *(f"predicted_{n}" for n in shown)])
+        for i, name in enumerate(part.ids):
+            label = part.labels[i]
+            if made.labels.kind == "single":
+                true: Any = names[int(label)]
+            elif made.labels.kind == "multi":
+                true = ",".join(n for n, on in zip(names, label, strict=True) if on)
+            else:
+                true = float(label)
+            writer.writerow([name, true, *(plain(outputs[n][i]) for n in shown)])
+
+
+def plain(value: Any) -> Any:
+    """Return a numpy value as a plain one, bytes as text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value.item() if hasattr(value, "item") else value
+
+
+def draw(
+    history: Any, finetuned: FineTuned, ready: Ready, measured: Measured, folder: record.RunFolder
+) -> None:
+    """Draw the learning curves and what was confused with what."""
+    from kerasft.evaluation import plots
+
+    folder.plots.mkdir(exist_ok=True)
+    task = finetuned.task
+    plots.learning_curves(
+        history.rows, folder.plots / "learning_curves.png", monitor=task.monitor, mode=task.mode
+    )
+    for split, outputs in measured.outputs.items():
+        y = ready.splits.parts[split].labels
+        task.draw(y, outputs, finetuned.labels, folder.plots, split=split)
+
+
+def close(
+    history: Any, metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None,
+    folder: record.RunFolder,
+) -> None:
+    """Say what came out: the figures, signs of overfitting, and where everything lies."""
+    from kerasft.evaluation.overfitting import overfitting
+
+    if notice := overfitting(history.rows, history.best_epoch):
+        warn(notice)
+    say("\n" + closing_table(metrics, baseline))
+    say(f"\nrun folder: {folder.path}")
+
+
+HEADLINES = ("accuracy", "f1_macro", "f1_micro", "roc_auc", "subset_accuracy",
+             "pearson", "spearman", "mae", "r2")
+
+
+def closing_table(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
+    """Return the main figures as a table, with what fine-tuning gained where that was measured."""
+    first = next(iter(metrics.values()))
+    names = [n for n in HEADLINES if n in first]
+    header = ["", *(f"{split} {n}" for split in metrics for n in names)]
+
+    def row(title: str, values: Mapping[str, Any]) -> list[Any]:
+        return [title, *(values[split].get(n) for split in metrics for n in names)]
+
+    rows = [row("fine-tuned", metrics)]
+    if baseline:
+        rows.append(row("from scratch", baseline))
+        rows.append(["gain", *(
+            a - b if a is not None and b is not None else None
+            for a, b in zip(rows[0][1:], rows[1][1:], strict=True)
+        )])
+    if len(rows) == 1:
+        return table(
+            [[n, *(metrics[s].get(n) for s in metrics)] for n in names], ["", *metrics]
+        )
+    flipped = [[header[i], *(r[i] for r in rows)] for i in range(1, len(header))]
+    return table(flipped, ["", *(r[0] for r in rows)])

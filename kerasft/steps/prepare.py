@@ -1,0 +1,158 @@
+"""Before training: surroundings, cheap parts, data, backbone, and everything made ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kerasft import record
+from kerasft.config import build, build_named
+from kerasft.console import say, warn
+from kerasft.errors import UserError
+from kerasft.spec import Backbone, Splits
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What can be built before any data is read or any weight is loaded."""
+
+    task: Any
+    stages: Mapping[str, Any]
+    augment: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Data and targets as training takes them."""
+
+    splits: Splits
+    task: Any
+    preprocess: Any
+    stores: Mapping[str, Any]
+    batches: Any
+
+
+@contextmanager
+def surroundings(cfg: DictConfig) -> Iterator[None]:
+    """Set seeds, precision and determinism for a run, and put precision back afterwards."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(cfg.seed % 2**32)
+    # The same run twice gives the same figures; measured, it costs nothing on a processor.
+    tf.config.experimental.enable_op_determinism()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(cfg.precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def cheap_parts(cfg: DictConfig) -> Parts:
+    """Build what costs nothing: a typo in an optimizer must not cost a download."""
+    parts = Parts(
+        task=build(cfg.task),
+        stages=build_named(cfg.finetune),
+        augment=build_named(cfg.augment),
+    )
+    for stage in parts.stages.values():
+        make_optimizer(cfg)(make_schedule(cfg)(stage.learning_rate(set_rate(cfg), 1e-4), 100))
+    return parts
+
+
+def set_rate(cfg: DictConfig) -> float | None:
+    """Return the rate that the user set, or `None`."""
+    return cfg.optimizer.get("learning_rate")
+
+
+def make_optimizer(cfg: DictConfig) -> Callable[[Any], Any]:
+    """Return a function from a schedule to the config's optimizer."""
+    node = cfg.optimizer.copy()
+    node.learning_rate = None
+    node._set_parent(cfg)
+    return lambda rate: build(node, learning_rate=rate)
+
+
+def make_schedule(cfg: DictConfig) -> Callable[[float, int], Any]:
+    """Return a function from a peak rate and a number of steps to the config's schedule."""
+    return lambda peak, total: build(cfg.schedule, learning_rate=peak, total_steps=total)
+
+
+def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder) -> Splits:
+    """Read the examples, say what they are, and write the manifest."""
+    from kerasft.data.manifest import write_manifest
+
+    splits = build(cfg.data, kind=parts.task.kind, seed=cfg.seed)
+    for notice in splits.notices:
+        warn(notice)
+    say(f"data: {describe(splits)}")
+    if cfg.batch_size > len(splits.train):
+        raise UserError(
+            f"batch_size must not be larger than the training split, which has "
+            f"{len(splits.train)} examples. Received: {cfg.batch_size}."
+        )
+    if cfg.augment and splits.train.modality != "images":
+        names = [name for name, node in cfg.augment.items() if node]
+        raise UserError(
+            f"augment.{names[0]} changes pictures, but the data is text. Set augment=none."
+        )
+    write_manifest(splits, folder.manifest)
+    return splits
+
+
+def describe(splits: Splits) -> str:
+    """Return a line on the sizes of the splits and their labels."""
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts.items())
+    names = splits.labels.names
+    if not names:
+        return f"{sizes}; a number each"
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    return f"{sizes}; {len(names)} classes ({shown})"
+
+
+def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -> Backbone:
+    """Load the backbone and see that it and the data speak of the same thing."""
+    # None where pretrained: the node's own default, or what the user set, holds.
+    backbone = build(cfg.backbone, **({} if pretrained else {"pretrained": False}))
+    has, wants = splits.train.modality, backbone.preprocess.modality
+    if has != wants:
+        word = {"text": "text", "images": "pictures"}
+        raise UserError(
+            f"The data is {word[has]}, but the backbone {backbone.name} takes {word[wants]}. "
+            f"Choose a backbone for {word[has]} (backbone.preset=...; `kerasft models` lists them) "
+            "or other data."
+        )
+    if has == "text":
+        pair = isinstance(splits.train.inputs[0], tuple)
+        backbone = replace(backbone, preprocess=backbone.preprocess.paired(pair))
+    return backbone
+
+
+def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone) -> Ready:
+    """Tokenize or decode everything once, and make the training batches."""
+    from kerasft.data import augment, order, pipeline, store
+
+    task = parts.task.adapt(splits.train.labels)
+    stores = {
+        name: store.prepare(part, backbone.preprocess) for name, part in splits.parts.items()
+    }
+    train = stores["train"]
+    batches = pipeline.Batches(
+        train,
+        task.encode(splits.train.labels, splits.labels),
+        weights=task.example_weights(splits.train.labels, splits.labels),
+        order=order.Order(
+            len(train), cfg.batch_size, seed=cfg.seed,
+            lengths=train.lengths if cfg.length_grouping else None,
+        ),
+        augment=parts.augment and augment.augmenter(
+            parts.augment, seed=cfg.seed,
+            size=(backbone.preprocess.height, backbone.preprocess.width),
+        ) or None,
+    )
+    return Ready(splits, task, backbone.preprocess, stores, batches)
