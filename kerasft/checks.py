@@ -15,6 +15,7 @@ from kerasft.config import (
     NAMED,
     PRECISIONS,
     RUNTIME,
+    SCALARS,
     compose,
     groups,
     options,
@@ -43,6 +44,10 @@ REFUSED = {
 OWN_WORDS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 _TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None)}
+_WORDS = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
+    "None": "null",
+}  # fmt: skip
 
 
 def check(
@@ -66,6 +71,11 @@ def check(
         >>> check(compose(["head=mlp"]))
     """
     places = origin or (lambda key: "")
+    if gone := [key for key in (*SCALARS, *RUNTIME) if key not in cfg]:
+        raise UserError(
+            problems=[f"{key} cannot be taken out of the config: it must have a value, or null "
+                      "where that is allowed." for key in gone]
+        )
     problems = dict(_unresolved(cfg))
     # What has no value cannot be held against a signature; the rest still can.
     rest = _without(cfg, problems)
@@ -122,24 +132,27 @@ def _with_origin(key: str, text: str, origin: Callable[[str], str]) -> str:
 
 def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield every `???` that nobody filled and every interpolation that leads nowhere."""
-    for key in sorted(OmegaConf.missing_keys(cfg)):
-        yield key, f"{key} has no value. Set it: {key}=..."
-    for key, node in _walk(cfg):
-        for name in node if isinstance(node, DictConfig) else range(len(node)):
+    for prefix, node in _walk(cfg):
+        for name in _keys(node):
+            key = f"{prefix}.{name}".lstrip(".")
             if OmegaConf.is_interpolation(node, name):
                 try:
                     node[name]
                 except OmegaConfBaseException as error:
                     text = str(error).splitlines()[0]
-                    if "environment variable" in text.lower():
-                        text = f"{text}. Set it, or set {key}.{name} yourself"
-                    yield f"{key}.{name}".lstrip("."), f"{key}.{name}".lstrip(".") + f": {text}."
+                    text = text.removeprefix("KeyError raised while resolving interpolation: ")
+                    yield key, f"{key}: {text.strip(chr(34))}. Set it, or set {key} yourself."
+            elif OmegaConf.is_missing(node, name):
+                yield key, f"{key} has no value. Set it: {key}=..."
+
+
+def _keys(node: DictConfig | ListConfig) -> list[Any]:
+    return list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
 
 
 def _walk(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig | ListConfig]]:
     yield prefix, node
-    keys = list(node) if isinstance(node, DictConfig) else range(len(node))
-    for key in keys:
+    for key in _keys(node):
         child = node._get_node(key)
         if isinstance(child, DictConfig | ListConfig) and not child._is_none() \
                 and not child._is_missing() and not child._is_interpolation():
@@ -147,6 +160,18 @@ def _walk(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig | ListC
 
 
 def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    known = [*SCALARS, *RUNTIME]
+    for key in cfg:  # `++key=value` adds what a typed root would refuse
+        if key not in known:
+            yield key, (
+                f"There is no key {key!r}. Allowed: {', '.join(known)}.{nearest(key, known)}"
+            )
+    rate = OmegaConf.select(cfg, "optimizer.learning_rate", throw_on_missing=False)
+    if rate is not None and not (_is_number(rate) and rate > 0):
+        yield "optimizer.learning_rate", (
+            "optimizer.learning_rate must be a number above 0, or null for the backbone's usual "
+            f"one; schedule=NAME chooses how it changes. Received: {_short(rate)}."
+        )
     for key in ("epochs", "batch_size", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
             yield key, f"{key} must be at least 1. Received: {cfg[key]}."
@@ -159,9 +184,9 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         yield "baseline", f"baseline must be null or 'scratch'. Received: {cfg.baseline!r}."
     if cfg.seed < 0:
         yield "seed", f"seed must not be negative. Received: {cfg.seed}."
-    if not re.fullmatch(r"[\w.-]+", cfg.name):
+    if not re.fullmatch(r"\w[\w.-]*", cfg.name):
         yield "name", (
-            "name becomes a folder's name: letters, digits, '_', '-' and '.' alone. "
+            "name becomes a folder's name: letters, digits, '_', '-' and '.', a letter first. "
             f"Received: {cfg.name!r}."
         )
 
@@ -218,10 +243,10 @@ def _node(
     except SyntaxError as error:
         yield f"{key}._target_", f"{key}._target_: {error.filename} cannot be read: {error}."
         return
-    if found.module.split(".")[0] not in {p.split(".")[0] for p in allowed}:
+    if not _stays_inside(target, found, allowed):
         yield f"{key}._target_", (
-            f"{key}._target_ is refused: it leads to {found.module!r}, outside the trusted "
-            f"packages. Received: {target!r}."
+            f"{key}._target_ is refused: it leads through an imported name to {found.module!r}, "
+            f"outside of what is trusted. Received: {target!r}."
         )
         return
     yield from _keywords(key, node, found, injected)
@@ -239,6 +264,8 @@ def _untrusted(target: Any, allowed: tuple[str, ...]) -> str | None:
         return "it must be an import path such as keras.optimizers.AdamW"
     if target in REFUSED:
         return REFUSED[target]
+    if target.rpartition(".")[2] in ("deserialize", "get"):
+        return "it builds whatever it is told to"
     if any(part.startswith("_") for part in target.split(".")):
         return "names that start with an underscore are private"
     if not any(target.startswith(f"{prefix}.") for prefix in allowed):
@@ -249,12 +276,29 @@ def _untrusted(target: Any, allowed: tuple[str, ...]) -> str | None:
     return None
 
 
+def _stays_inside(target: str, found: Definition, allowed: tuple[str, ...]) -> bool:
+    """Whether a target is what its prefix promises, and not something that a module imports.
+
+    `kerasft.training.callbacks.keras.saving.load_model` begins well, too.
+    """
+    package = target.split(".")[0]
+    if package in ("keras", "keras_hub"):  # their public names lead to private modules
+        return found.direct and found.module.split(".")[0] == package
+    return found.direct and any(f"{found.module}.".startswith(f"{p}.") for p in allowed)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _keywords(
     key: str, node: DictConfig, found: Definition, injected: frozenset[str]
 ) -> Iterator[tuple[str, str]]:
     given = [name for name in node if name not in OWN_WORDS]
     values = {name: OmegaConf.select(node, name, throw_on_missing=False) for name in given}
-    public = [n for n, p in found.parameters.items() if p.keyword]
+    public = [
+        n for n, p in found.parameters.items() if p.keyword and not (p.required and n in injected)
+    ]
     for name in given:
         if name not in found.parameters:
             if not found.open:
@@ -266,7 +310,10 @@ def _keywords(
         elif values[name] is not None and (
             problem := _mismatch(values[name], found.parameters[name])
         ):
-            yield f"{key}.{name}", f"{key}.{name} {problem}. Received: {_short(values[name])}."
+            yield f"{key}.{name}", (
+                f"{key}.{name} must be {' or '.join(problem)}. Received: {_short(values[name])}."
+                + nearest(str(values[name]), [word.strip("'") for word in problem])
+            )
     if node.get("_partial_") or "_args_" in node:
         return
     for name, parameter in found.parameters.items():
@@ -274,30 +321,37 @@ def _keywords(
             yield f"{key}.{name}", f"{key}.{name} has no value. Set it: {key}.{name}=..."
 
 
-def _mismatch(value: Any, parameter: Parameter) -> str | None:
-    """Hold a plain value against a plain annotation; anything richer is left to the call."""
-    if parameter.annotation is None or isinstance(value, DictConfig):
-        return None
+def _mismatch(value: Any, parameter: Parameter) -> list[str]:
+    """Hold a plain value against a plain annotation; anything richer is left to the call.
+
+    Returns:
+        What is allowed, where the value is not.
+    """
+    if isinstance(value, DictConfig):
+        return []
+    if parameter.annotation is None:
+        # Keras annotates nothing, but its defaults tell.
+        is_float = re.fullmatch(r"-?\d*\.\d*(e-?\d+)?|-?\d+e-?\d+", parameter.default or "")
+        return ["a number"] if is_float and isinstance(value, str | bool) else []
     words: list[str] = []
     for part in parameter.annotation.strip("'\"").split("|"):
         part = part.strip()
         if part.startswith("Literal["):
             literal = ast.literal_eval(f"({part[8:-1]},)")
             if value in literal:
-                return None
+                return []
             words += map(repr, literal)
         elif part in _TYPES:
             if isinstance(value, _TYPES[part]) and (part == "bool" or not isinstance(value, bool)):
-                return None
-            words.append({"None": "null"}.get(part, part))
+                return []
+            words.append(_WORDS[part])
         elif part.startswith(("Sequence[", "list[", "tuple[")):
             if isinstance(value, ListConfig):
-                return None
+                return []
             words.append("a list")
         else:
-            return None
-    hint = nearest(str(value), [w.strip("'") for w in words if w.startswith("'")])
-    return f"must be {' or '.join(words)}{hint and ' –' + hint.rstrip('?') + '?'}"
+            return []
+    return words
 
 
 def _short(value: Any) -> str:

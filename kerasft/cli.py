@@ -99,6 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     made.add_argument("run", metavar="RUN", help="a run folder")
     _overrides(made, "split=train|validation|test")
+    _trust_option(made)
     made.add_argument("--json", action="store_true", help="print the figures as JSON")
 
     made = command(
@@ -110,6 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("inputs", metavar="INPUT", nargs="+",
                       help="texts (pairs with a tab between), pictures, folders of pictures; "
                            "@FILE for a file with one text a line; - for lines of standard input")
+    _trust_option(made)
     made.add_argument("--output", metavar="FILE",
                       help="write to a .jsonl or .csv file instead of the console")
     made.add_argument("--json", action="store_true", help="print one JSON object an input")
@@ -120,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     made.add_argument("run", metavar="RUN", help="a run folder")
     _overrides(made, "overrides of the export group")
+    _trust_option(made)
 
     made = command(
         "check", _check, "Check a config without reading data: all problems at once.",
@@ -163,8 +166,12 @@ def _config_options(parser: argparse.ArgumentParser, *, trust: bool = True) -> N
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
                         help="a folder with configs of your own (may be repeated)")
     if trust:
-        parser.add_argument("--trust", action="append", default=[], metavar="PREFIX",
-                            help="an import prefix that a _target_ may start with too")
+        _trust_option(parser)
+
+
+def _trust_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trust", action="append", default=[], metavar="PREFIX",
+                        help="an import prefix that a _target_ may start with too")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -181,11 +188,9 @@ def _train(options: argparse.Namespace) -> None:
 
     config: Any = options.overrides
     if options.source:
-        from kerasft import record
+        from kerasft.record import recorded_config
 
-        config = record.RunFolder(record.Path(options.source)).read_config()
-        config.output_dir = None
-        config = record.overrides_onto(config, options.overrides)
+        config = recorded_config(options.source, options.overrides)
     config = settle(config, options.config_dir, options.trust)
     from kerasft.run import train
 
@@ -213,7 +218,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     from kerasft.run import evaluate
 
     quiet: Callable[[str], None] = lambda line: None  # noqa: E731
-    metrics = evaluate(options.run, split=split, **({"say": quiet} if options.json else {}))
+    _trust_here(options.trust)
+    metrics = evaluate(
+        options.run, split=split, trusted=options.trust,
+        **({"say": quiet} if options.json else {}),
+    )
     if options.json:
         print(json.dumps(metrics, indent=2, ensure_ascii=False))
 
@@ -225,7 +234,8 @@ def _predict(options: argparse.Namespace) -> None:
     given = prediction.inputs(options.model, options.inputs)
     from kerasft.run import predict
 
-    rows = predict(options.model, given)
+    _trust_here(options.trust)
+    rows = predict(options.model, given, trusted=options.trust)
     prediction.show(rows, output=options.output, as_json=options.json)
 
 
@@ -234,10 +244,11 @@ def _export(options: argparse.Namespace) -> None:
     from kerasft.steps.deliver import export_node
 
     record.open_run(options.run)
-    export_node(options.overrides)
+    _trust_here(options.trust)
+    export_node(options.overrides, options.trust)
     from kerasft.run import export
 
-    export(options.run, options.overrides)
+    export(options.run, options.overrides, trusted=options.trust)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -251,6 +262,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
+    _trust_here(options.config_dir)
     from kerasft.explanation import explain
 
     print(explain(options.key, options.overrides, config_dirs=options.config_dir))

@@ -18,7 +18,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError
+from kerasft.mistakes import in_words
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 BASELINES = (None, "scratch")
@@ -165,6 +166,7 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
         3
     """
     extra = _searchpath(config_dirs)
+    _refuse_hydra(overrides)
     with _hydra():
         try:
             return hydra_compose("train", overrides=[*map(_open, overrides), *extra])
@@ -173,6 +175,17 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
             raise UserError(
                 problems=problems or [_in_words(error, None, config_dirs)]
             ) from error
+
+
+def _refuse_hydra(overrides: Sequence[str]) -> None:
+    """Hydra's own settings would be taken and do nothing, or lead to configs elsewhere."""
+    found = [o for o in overrides if re.match(r"^[+~]*hydra\b", o)]
+    if found:
+        raise UserError(problems=[
+            f"Settings of Hydra itself are not taken. Received: {override}. For configs of your "
+            "own use --config-dir, for the folder of a run output_dir=DIR."
+            for override in found
+        ])
 
 
 def _each_alone(overrides, extra, config_dirs) -> list[str]:
@@ -198,50 +211,10 @@ def _is_group(override: str) -> bool:
 
 
 def _in_words(error: Exception, override: str | None, config_dirs: Sequence[str | Path]) -> str:
-    """Say what Hydra or OmegaConf found wrong, in the user's words."""
-    text = str(error)
-    while error.__cause__ is not None:  # the first cause names the key, the last one wraps it
-        error = error.__cause__
-    text = f"{text}\n{error}"
-    origin = f"command line: {override}" if override else "the composed config"
-    key, _, value = (override or "").lstrip("+~").partition("=")
-    group = key.split("@")[0]
-    if override and group in groups() and "Could not find" in text:
-        names = options(group, config_dirs)
-        return (
-            f"{group} must be one of {', '.join(names)}. Received: {group}={value} ({origin})."
-            + nearest(value, names)
-        )
-    if match := re.search(r"Key '([^']+)' (?:is )?not in (?:'Root'|struct)", text):
-        names = [*SCALARS, *groups()]
-        return (
-            f"There is no key {match[1]!r}. Allowed: {', '.join(names)}. "
-            f"Received: {override or match[1]} ({origin}).{nearest(match[1], names)}"
-        )
-    if match := re.search(r"Value '(.*)' of type '\w+' (?:could not be converted to|is not a valid|"
-                          r"is incompatible with) ?(?:type hint )?'?(?:\w*\[)?(\w+)", text):
-        where = re.search(r"full_key: ([\w.]+)", text)
-        name = where[1] if where else key
-        return f"{name} must be of type {match[2].lower()}. Received: {match[1]!r} ({origin})."
-    if match := re.search(r"(mapping values|while (?:parsing|scanning)|could not find expected)", text):
-        place = re.search(r'in "([^"]+)", line (\d+)', text)
-        at = f"{place[1]}, line {place[2]}" if place else origin
-        return f"The YAML of {at} cannot be read: {error}"
-    if "mismatched input" in text or "no viable alternative" in text or "token recognition" in text \
-            or "extraneous input" in text or "missing EQUAL" in text:
-        return (
-            f"An override must read key=value, with the value in quotes where it holds blanks or "
-            f"one of ,{{}}[]=:. Received: {override}. For instance: 'data.path=\"my file.csv\"'."
-        )
-    if match := re.search(r"Could not (?:find|load) '?([^'\n]+)'?", text):
-        return f"There is no config named {match[1]!r} ({origin}). {_allowed_for(match[1])}"
-    return f"{text.strip().splitlines()[0]} ({origin})"
-
-
-def _allowed_for(path: str) -> str:
-    group, _, name = path.rpartition("/")
-    names = options(group) if group in groups() else []
-    return f"Allowed: {', '.join(names)}.{nearest(name, names)}" if names else ""
+    return in_words(
+        error, override, keys=[*SCALARS, *groups()],
+        choices=lambda group: options(group, config_dirs) if group in groups() else None,
+    )
 
 
 def origins(
@@ -265,10 +238,14 @@ def origins(
             from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 
             paths = ConfigSearchPathImpl()
-            for entry in loader.config_search_path.get_path():
+            known = loader.config_search_path.get_path()
+            # Hydra wants the schema last.
+            for entry in (e for e in known if e.provider != "schema"):
                 paths.append(entry.provider, entry.path)
-            for entry in search:
-                paths.append("--config-dir", entry)
+            for place in search:
+                paths.append("--config-dir", place)
+            for entry in (e for e in known if e.provider == "schema"):
+                paths.append(entry.provider, entry.path)
             repo = CachingConfigRepository(ConfigRepository(paths))
         listed = create_defaults_list(
             repo=repo, config_name="train", overrides_list=parsed, prepend_hydra=False,

@@ -21,5 +21,7 @@ class UserError(Exception):
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the allowed name nearest to `word`, or nothing."""
-    close = difflib.get_close_matches(str(word), [str(a) for a in allowed], n=1, cutoff=0.6)
+    names = [str(name) for name in allowed]
+    close = [name for name in names if name.lower() == str(word).lower()]
+    close = close or difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

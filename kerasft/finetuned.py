@@ -74,11 +74,12 @@ class FineTuned:
         write_json(folder.task, self.task.to_dict())
 
 
-def load(path: str) -> FineTuned:
+def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
     """Load the fine-tuned model of a run folder.
 
     Args:
         path: The folder.
+        trusted: Import prefixes that the task may come from, beside kerasft's own.
 
     Returns:
         A `FineTuned`.
@@ -107,7 +108,7 @@ def load(path: str) -> FineTuned:
             f"file is damaged or from another version; train again: kerasft train --from {path}"
         ) from error
     return FineTuned(
-        network, made, protocol.load(read_json(folder.task)),
+        network, made, protocol.load(read_json(folder.task), trusted=("kerasft", *trusted)),
         Labels(saved["kind"], tuple(saved["names"])), eval_batch_size(cfg),
     )
 

@@ -9,15 +9,17 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from kerasft.config import load, to_yaml
+from kerasft.config import RUNTIME, load, to_yaml
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json, written_whole
 
@@ -216,17 +218,41 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def overrides_onto(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """Set plain `key=value` overrides on a config that is already composed."""
+def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Return the config of a run, to repeat it in a new folder.
+
+    Args:
+        run: The run folder.
+        overrides: Plain `key=value` overrides to change it by.
+
+    Returns:
+        The config.
+
+    Raises:
+        UserError: If the folder is no run, or an override cannot be set.
+    """
+    cfg = RunFolder(Path(run).expanduser()).read_config()
+    cfg.output_dir = None
+    problems = []
     for override in overrides:
         key, mark, value = override.lstrip("+").partition("=")
         if not mark:
-            raise UserError(
+            problems.append(
                 f"With --from, overrides must read key=value. Received: {override!r}. To choose "
                 "other parts, train with the whole command again."
             )
+            continue
+        if "." not in key and key in RUNTIME:
+            problems.append(
+                f"With --from, {key} keeps its part; only its values can be set, such as "
+                f"{key}.NAME=VALUE. Received: {override!r}."
+            )
+            continue
         try:
-            OmegaConf.update(cfg, key, OmegaConf.create(f"x: {value}")["x"], force_add="." in key)
-        except Exception as error:
-            raise UserError(f"{key} cannot be set: {str(error).splitlines()[0]}") from error
+            parsed = OmegaConf.create(f"value: {value}")["value"]
+            OmegaConf.update(cfg, key, parsed, force_add="." in key)
+        except (OmegaConfBaseException, YAMLError) as error:
+            problems.append(f"{key} cannot be set: {str(error).splitlines()[0]}.")
+    if problems:
+        raise UserError(problems=problems)
     return cfg

@@ -71,12 +71,15 @@ def train(
     return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
 
 
-def evaluate(run: str, *, split: str | None = None, say: Any = say) -> dict[str, dict[str, Any]]:
+def evaluate(
+    run: str, *, split: str | None = None, trusted: Sequence[str] = (), say: Any = say
+) -> dict[str, dict[str, Any]]:
     """Measure a run again on its data.
 
     Args:
         run: The run folder.
         split: `"train"`, `"validation"` or `"test"`; by default validation and test.
+        trusted: Import prefixes that the run's own parts may come from.
         say: Prints a line.
 
     Returns:
@@ -85,18 +88,21 @@ def evaluate(run: str, *, split: str | None = None, say: Any = say) -> dict[str,
     Raises:
         UserError: If the folder is no whole run, or its data has changed.
     """
-    folder, finetuned, cfg = deliver.reopen(run)
+    folder, finetuned, cfg = deliver.reopen(run, trusted)
     with prepare.surroundings(cfg):
-        splits = deliver.read_data_again(cfg, folder, say)
+        splits = deliver.read_data_again(cfg, folder)
         return deliver.measure_splits(finetuned, splits, split, say)
 
 
-def predict(run_or_export: str, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+def predict(
+    run_or_export: str, inputs: Sequence[Any], *, trusted: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Answer raw input with a run folder or with an exported SavedModel.
 
     Args:
         run_or_export: The folder of either.
         inputs: Texts, pairs of texts, or paths or bytes of pictures.
+        trusted: Import prefixes that the run's own parts may come from.
 
     Returns:
         One dict an input: `input`, and the task's answers (`label`, `score`, `probabilities` by
@@ -108,16 +114,19 @@ def predict(run_or_export: str, inputs: Sequence[Any]) -> list[dict[str, Any]]:
     Example:
         >>> predict("outputs/last", ["picture.png"])[0]["label"]
     """
-    answer, labels = deliver.open_predictor(run_or_export)
+    answer, labels = deliver.open_predictor(run_or_export, trusted)
     return deliver.answers(answer(inputs), inputs, labels)
 
 
-def export(run: str, overrides: Sequence[str] = ()) -> dict[str, Path]:
+def export(
+    run: str, overrides: Sequence[str] = (), *, trusted: Sequence[str] = ()
+) -> dict[str, Path]:
     """Export a run for serving, and prove what was written.
 
     Args:
         run: The run folder.
         overrides: Overrides of the `export` group; `["export=saved_model"]` where none is given.
+        trusted: Import prefixes that the run's own parts may come from.
 
     Returns:
         The folder of each export, by name.
@@ -125,8 +134,8 @@ def export(run: str, overrides: Sequence[str] = ()) -> dict[str, Path]:
     Raises:
         UserError: If the folder is no whole run, or the artifact disagrees with the model.
     """
-    folder, finetuned, cfg = deliver.reopen(run)
-    node = deliver.export_node(overrides)
+    folder, finetuned, cfg = deliver.reopen(run, trusted)
+    node = deliver.export_node(overrides, trusted)
     with prepare.surroundings(cfg):
-        splits = deliver.read_data_again(cfg, folder, say)
+        splits = deliver.read_data_again(cfg, folder)
         return deliver.export(node, finetuned, splits, folder.path / "exports", cfg.name)

@@ -39,6 +39,7 @@ class Definition:
         parameters: What it takes, in order, without `self`.
         open: Whether it takes further keywords that cannot be read off.
         docstring: Its docstring, for a class with that of `__init__` when it has no own.
+        direct: Whether the path is a module and a name in it, not a way through other names.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Definition:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     open: bool = False
     docstring: str = ""
+    direct: bool = True
 
 
 class NotFound(LookupError):
@@ -231,4 +233,4 @@ def define(path: str) -> Definition:
     else:
         raise NotFound(path, path.rsplit(".", 1)[-1], ())
     return Definition(path, module.name, module.file, node.lineno, parameters, takes_more,
-                      text or "")
+                      text or "", _module(path.rpartition(".")[0]) is not None)

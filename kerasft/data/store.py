@@ -39,10 +39,12 @@ class Tokens:
         flat: For each input of the network its values of all rows.
         lengths: `int64[N]`.
         fill: What pads each input.
+        longest: The most positions that the network takes.
     """
 
-    def __init__(self, flat: dict[str, np.ndarray], lengths: np.ndarray, fill: dict[str, int]):
-        self.flat, self.lengths, self.fill = flat, lengths, fill
+    def __init__(self, flat: dict[str, np.ndarray], lengths: np.ndarray, fill: dict[str, int],
+                 longest: int):
+        self.flat, self.lengths, self.fill, self.longest = flat, lengths, fill, longest
         self.starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype("int64")
 
     def __len__(self) -> int:
@@ -51,7 +53,7 @@ class Tokens:
     def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         lengths = self.lengths[indices]
         # Whole eights: fewer shapes for the compiled step, and rows that the processor likes.
-        width = -(-int(lengths.max()) // 8) * 8
+        width = min(-(-int(lengths.max()) // 8) * 8, self.longest)
         places = np.arange(width)[None]
         real = places < lengths[:, None]
         where = np.where(real, self.starts[indices][:, None] + places, 0)
@@ -138,7 +140,7 @@ def _tokenize(texts: Sequence[Any], preprocess: Any) -> Tokens:
     for start in range(0, len(texts), 512):
         rows = preprocess(as_raw(texts[start : start + 512]))
         rows = {name: value.numpy() for name, value in rows.items()}
-        # Where the network takes no mask, no row may be padded: its length is the width.
+        # Where the network takes no mask, the padding counts: a row's length is the width.
         mask = rows.get("padding_mask", np.ones_like(rows["token_ids"])).astype(bool)
         lengths.append(mask.sum(axis=1))
         for name, value in rows.items():
@@ -147,6 +149,7 @@ def _tokenize(texts: Sequence[Any], preprocess: Any) -> Tokens:
         {name: np.concatenate(parts) for name, parts in kept.items()},
         np.concatenate(lengths).astype("int64"),
         {name: preprocess.pad if name == "token_ids" else 0 for name in kept},
+        preprocess.sequence_length,
     )
 
 

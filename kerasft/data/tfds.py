@@ -11,6 +11,7 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.labels import listing
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.errors import UserError, nearest
+from kerasft.network import unreachable
 from kerasft.spec import Splits
 
 
@@ -132,6 +133,7 @@ def _builder(module: Any, name: str, data_dir: str | None) -> Any:
         raise UserError(f"data.name={name}: TFDS cannot open it ({_first(error)}).") from error
     if not builder.info.splits:
         try:
+            _check_network(builder)
             builder.download_and_prepare()
         except Exception as error:
             raise UserError(
@@ -140,6 +142,13 @@ def _builder(module: Any, name: str, data_dir: str | None) -> Any:
                 f"network (tfds build {name}), copy it over, and name its folder: data.name=DIR."
             ) from error
     return builder
+
+
+def _check_network(builder: Any) -> None:
+    """Fail at once where TFDS would retry for minutes."""
+    for url in list(builder.url_infos)[:1]:
+        if reason := unreachable(url):
+            raise ConnectionError(reason)
 
 
 def _first(error: Exception) -> str:

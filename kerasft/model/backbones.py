@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -382,8 +383,8 @@ def _pixel_scaling(name: str) -> tuple[float | list[float], float | list[float],
     import keras
     import numpy as np
 
-    modules = [getattr(keras.applications, n) for n in dir(keras.applications) if n[0].islower()]
-    module = next(m for m in modules if hasattr(m, name) and hasattr(m, "preprocess_input"))
+    # Where the network is defined: not every public module lists its networks (mobilenet_v3).
+    module = importlib.import_module(getattr(keras.applications, name).__module__)
     pixels = np.zeros((4, 1, 1, 3), "float32")
     for channel in range(3):
         pixels[channel + 1, 0, 0, channel] = 255.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kerasft.errors import UserError, nearest
+from kerasft.network import unreachable
 
 T = TypeVar("T")
 
@@ -92,23 +93,16 @@ def _require_network(preset: str) -> None:
     """Fail at once where the Hugging Face client would retry for half a minute."""
     if not preset.startswith("hf://") or os.environ.get("HF_HUB_OFFLINE"):
         return
-    import socket
-    from urllib.parse import urlparse
-
     from kerasft.model.catalogue import hugging_face_cache
 
     name = preset.removeprefix("hf://").split("@")[0].strip("/")
     if (hugging_face_cache() / f"models--{name.replace('/', '--')}").is_dir():
         return
-    url = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    try:
-        with socket.create_connection((url.hostname or "", url.port or 443), timeout=5):
-            pass
-    except Exception as error:
+    if reason := unreachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
         raise UserError(
             f"backbone.preset: {preset!r} is not cached here, and Hugging Face cannot be reached "
-            f"({error}). {_ALTERNATIVES}."
-        ) from error
+            f"({reason}). {_ALTERNATIVES}."
+        )
 
 
 def fetch(preset: str, load: Callable[[], T]) -> T:

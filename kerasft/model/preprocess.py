@@ -85,7 +85,8 @@ class TextPreprocess:
     """Tokenizes texts or pairs of texts and packs them for a network.
 
     A single text becomes `start tokens end`, a pair `start a end b end` (with the separator twice
-    where the network was trained so). Each batch is as long as its longest row.
+    where the network was trained so). Each batch is as long as its longest row, or as
+    `sequence_length` for a network that takes no mask.
 
     Args:
         tokenizer: A KerasHub tokenizer.
@@ -111,8 +112,10 @@ class TextPreprocess:
         self.trackables = (tokenizer,)
         if not tokenizer.built:
             tokenizer.build(None)
-        # Called on a Python list a tokenizer takes another path than in a graph; there is one path.
-        self._packed = tf.function(self._pack)
+        # Called on a Python list a tokenizer takes another path than in a graph; there is one path,
+        # and one trace for all sizes of a batch.
+        shape = tf.TensorSpec([None, 2] if pair else [None], tf.string)
+        self._packed = tf.function(self._pack, input_signature=[shape])
 
     def paired(self, pair: bool) -> TextPreprocess:
         """Return this preprocessing for pairs of texts, or for single ones."""
@@ -164,19 +167,16 @@ class TextPreprocess:
         )
         if not isinstance(tokens, tf.RaggedTensor):
             tokens, segments = map(tf.RaggedTensor.from_tensor, (tokens, segments))
-        lengths = tf.maximum(tokens.row_lengths(), 1)
-        made = {
-            "token_ids": tokens.to_tensor(self.pad),
-            "segment_ids": segments.to_tensor(0),
-            "padding_mask": tf.cast(tf.sequence_mask(lengths), tf.int32),
-        }
         # An empty text in a vocabulary without frame tokens still needs one position.
-        width = tf.shape(made["padding_mask"])[1]
-        made["token_ids"] = tf.pad(
-            made["token_ids"], [[0, 0], [0, width - tf.shape(made["token_ids"])[1]]],
-            constant_values=self.pad)
-        made["segment_ids"] = tf.pad(
-            made["segment_ids"], [[0, 0], [0, width - tf.shape(made["segment_ids"])[1]]])
+        lengths = tf.maximum(tokens.row_lengths(), 1)
+        # A network that takes no mask reads the padding too: there the width is always the same.
+        width = tf.reduce_max(lengths) if "padding_mask" in self.inputs else self.sequence_length
+        shape = tf.stack([-1, tf.cast(width, tf.int64)])
+        made = {
+            "token_ids": tokens.to_tensor(self.pad, shape=shape),
+            "segment_ids": segments.to_tensor(0, shape=shape),
+            "padding_mask": tf.sequence_mask(lengths, width),
+        }
         return {name: tf.cast(made[name], tf.int32) for name in self.inputs}
 
     def _tokenize(self, text: Any) -> Any:
@@ -225,7 +225,24 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
     values = json.loads(file.read_text())
     if values.pop("modality") == "images":
         return ImagePreprocess(**values)
+    tokenizer = _load_tokenizer(Path(directory) / "tokenizer")
+    return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    """Load a tokenizer that was saved alone: `from_preset` asks for a backbone's config beside it."""
+    import keras
     import keras_hub
 
-    tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(Path(directory) / "tokenizer"))
-    return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})
+    file = folder / "tokenizer.json"
+    try:
+        tokenizer = keras.saving.deserialize_keras_object(json.loads(file.read_text("utf-8")))
+        if not isinstance(tokenizer, keras_hub.tokenizers.Tokenizer):
+            raise TypeError(f"it holds a {type(tokenizer).__name__}")
+        tokenizer.load_preset_assets(str(folder))
+    except Exception as error:
+        raise UserError(
+            f"The tokenizer in {str(folder)!r} cannot be loaded ({str(error).strip()}): the run "
+            "folder is not whole, or from another version."
+        ) from error
+    return tokenizer

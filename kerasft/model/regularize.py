@@ -57,6 +57,11 @@ def dropout(model: Any, *, rate: float = 0.2) -> Any:
     for layer in model._flatten_layers(include_self=False):
         is_head = (layer.path or layer.name).startswith("head_")
         if isinstance(layer, keras.layers.Dropout) and not is_head:
+            if not hasattr(layer, "seed_generator"):
+                # Made with rate 0, a layer has none; and once built it takes none unasked.
+                layer._tracker.unlock()
+                layer.seed_generator = keras.random.SeedGenerator(layer.seed)
+                layer._tracker.lock()
             layer.rate = rate
             found += 1
     if not found:

@@ -23,15 +23,22 @@ from kerasft.steps.measure import closing_table, plain, score
 PROOF = 16
 
 
-def reopen(run: str) -> tuple[record.RunFolder, FineTuned, DictConfig]:
-    """Load a run folder with its model and config."""
+def reopen(
+    run: str, trusted: Sequence[str] = ()
+) -> tuple[record.RunFolder, FineTuned, DictConfig]:
+    """Load a run folder with its model and config.
+
+    The config is checked as when it was composed: a run folder may come from anywhere.
+    """
     from kerasft import finetuned
 
     folder = record.open_run(run)
-    return folder, finetuned.load(run), folder.read_config()
+    cfg = folder.read_config()
+    check(cfg, trusted=trusted)
+    return folder, finetuned.load(run, trusted=trusted), cfg
 
 
-def read_data_again(cfg: DictConfig, folder: record.RunFolder, tell: Callable[[str], None]) -> Splits:
+def read_data_again(cfg: DictConfig, folder: record.RunFolder) -> Splits:
     """Read a run's data anew and warn where it is no longer what the run saw."""
     from kerasft.data.manifest import diff_manifest, read_manifest
 
@@ -60,7 +67,7 @@ def measure_splits(
     return metrics
 
 
-def export_node(overrides: Sequence[str]) -> DictConfig:
+def export_node(overrides: Sequence[str], trusted: Sequence[str] = ()) -> DictConfig:
     """Compose the `export` group alone; a SavedModel where nothing is chosen."""
     chosen = list(overrides)
     if not any(o.startswith("export=") for o in chosen):
@@ -71,7 +78,7 @@ def export_node(overrides: Sequence[str]) -> DictConfig:
             f"`kerasft export` takes overrides of the export group alone. Received: {foreign[0]!r}."
         )
     cfg = config.compose(chosen)
-    check(cfg)
+    check(cfg, trusted=trusted)
     return cfg.export
 
 
@@ -106,11 +113,13 @@ def summary(parity: Mapping[str, Any]) -> str:
     return ", ".join(f"{k.replace('_', ' ')} {parity[k]}" for k in keys if k in parity)
 
 
-def open_predictor(path: str) -> tuple[Callable[[Sequence[Any]], dict[str, np.ndarray]], Any]:
+def open_predictor(
+    path: str, trusted: Sequence[str] = ()
+) -> tuple[Callable[[Sequence[Any]], dict[str, np.ndarray]], Any]:
     """Return what answers raw input, and the labels, of a run folder or an export."""
     place = Path(path).expanduser()
     if (place / "config.yaml").is_file() and not (place / "saved_model.pb").is_file():
-        _, finetuned, _ = reopen(path)
+        _, finetuned, _ = reopen(path, trusted)
         return finetuned, finetuned.labels.names
     from kerasft.exporters.loading import load_export
 

@@ -114,6 +114,7 @@ class EpochLog(keras.callbacks.Callback):
         }
         self.rows.append(row)
         if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
             with open(self.directory / "epochs.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             self._write_csv()
@@ -180,7 +181,7 @@ class FirstStep(keras.callbacks.Callback):
 
 def _values(variable: Any) -> np.ndarray:
     """Return a copy of a variable's values."""
-    return np.array(keras.ops.convert_to_numpy(variable))
+    return variable.value.numpy()
 
 
 class StopAtNaN(keras.callbacks.Callback):

@@ -1,0 +1,350 @@
+"""Composing and checking configs: what is allowed passes, and every mistake is told at once."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+import kerasft
+from kerasft import config
+from kerasft.checks import REFUSED, TRUSTED, settle
+from kerasft.errors import UserError, nearest
+
+CHOICES = [(group, name) for group in config.groups() for name in config.options(group)]
+EXPERIMENTS = config.options("experiment")
+# What a choice needs on top before it is whole.
+NEEDED = {
+    ("data", "image_folder"): ["data.path=photos"],
+    ("data", "table"): ["data.path=a.csv", "data.label=b", "data.text=c"],
+    ("data", "tfds"): ["data.name=beans"],
+    ("data", "tfrecord"): ["data.path=shards", "data.label=b"],
+    ("backbone", "applications"): ["backbone.name=MobileNetV2"],
+    ("backbone", "keras_file"): ["backbone.path=a.keras"],
+}
+
+
+def problems(*overrides, config_dirs=(), trusted=()):
+    with pytest.raises(UserError) as caught:
+        settle(list(overrides), [str(d) for d in config_dirs], trusted)
+    return list(caught.value.problems)
+
+
+def problem(*overrides, **settings):
+    found = problems(*overrides, **settings)
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Return a function that writes a config into a folder of the user's own."""
+
+    def write(name, text):
+        file = tmp_path / "mine" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text if isinstance(text, bytes) else textwrap.dedent(text).encode())
+        return tmp_path / "mine"
+
+    return write
+
+
+# --- what is shipped ---------------------------------------------------------------------------
+
+
+def test_there_are_choices():
+    assert len(CHOICES) > 30
+    assert set(config.RUNTIME) < {group for group, _ in CHOICES}
+    assert len(EXPERIMENTS) >= 9
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{g}={n}" for g, n in CHOICES])
+def test_every_choice_composes_and_checks(group, name, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERASFT_DATA", str(tmp_path))
+    cfg = settle([f"{group}={name}", *NEEDED.get((group, name), [])], (), ())
+    assert config.to_yaml(cfg)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_say_how_they_are_run(name):
+    text = (config.config_dir() / "experiment" / f"{name}.yaml").read_text("utf-8")
+    assert text.startswith("# @package _global_\n# ")
+    assert f"kerasft train experiment={name}" in text
+    cfg = kerasft.compose([f"experiment={name}"])
+    assert cfg.name == name
+    assert "KERASFT_DATA" in text
+
+
+def test_every_config_has_a_comment_or_speaks_for_itself():
+    bare = [
+        f"{group}/{name}" for group, name in CHOICES
+        if "#" not in (config.config_dir() / group / f"{name}.yaml").read_text("utf-8")
+        and group not in ("optimizer", "schedule")
+    ]  # fmt: skip
+    assert bare == []
+
+
+def test_the_default_is_typed_and_in_order():
+    cfg = kerasft.compose()
+    assert list(cfg)[: len(config.SCALARS)] == list(config.SCALARS)
+    assert set(cfg) == {*config.SCALARS, *config.RUNTIME}
+    assert isinstance(cfg.epochs, int)
+
+
+# --- overrides ---------------------------------------------------------------------------------
+
+
+def test_an_override_may_set_what_the_yaml_leaves_out():
+    cfg = settle(["optimizer.clipnorm=2.0", "optimizer.global_clipnorm=null"], (), ())
+    assert cfg.optimizer.clipnorm == 2.0
+
+
+def test_named_steps_merge_and_go():
+    cfg = settle(["augment=light", "augment.flip.mode=vertical", "~augment.shift"], (), ())
+    assert list(cfg.augment) == ["flip", "brightness"]
+    assert cfg.augment.flip.mode == "vertical"
+    off = settle(["augment=light", "augment.flip=null"], (), ())
+    assert list(config.build_named(off.augment)) == ["shift", "brightness"]
+
+
+def test_a_step_of_ones_own():
+    cfg = settle(["augment.grey._target_=keras.layers.RandomGrayscale",
+                  "augment.grey.factor=0.3"], (), ())  # fmt: skip
+    assert cfg.augment.grey.factor == 0.3
+
+
+def test_config_dirs(mine):
+    folder = mine("head/mine", "_target_: kerasft.model.heads.mlp\nwidth: 64\n")
+    assert settle(["head=mine"], [str(folder)], ()).head.width == 64
+    assert "mine" in config.options("head", [folder])
+    said = problem("head=mime", config_dirs=[folder])
+    assert "Did you mean 'mine'?" in said
+    assert config.origins(["head=mine"], config_dirs=[folder])["head.width"] == "head/mine.yaml"
+
+
+def test_origins():
+    found = config.origins(["experiment=sst2_minilm", "head.dropout=0.2"])
+    assert found["head.dropout"] == "command line: head.dropout=0.2"
+    assert found["epochs"] == "experiment/sst2_minilm.yaml"
+    assert found["optimizer.weight_decay"] == "optimizer/adamw.yaml"
+    assert found["max_steps"] == "built-in default"
+
+
+def test_a_config_reads_back_as_it_was(tmp_path):
+    cfg = settle(["experiment=sst2_minilm"], (), ())
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml(cfg), "utf-8")
+    again = config.load(file)
+    assert config.to_yaml(again) == config.to_yaml(cfg)
+    with pytest.raises(Exception, match="three"):
+        again.epochs = "three"
+
+
+# --- mistakes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["epochs=three"], ["epochs must be a whole number", "'three'", "epochs=three"]),
+        (["epochs=2.5"], ["epochs must be a whole number"]),
+        (["epochs=null"], ["epochs must have a value"]),
+        (["~epochs"], ["epochs cannot be taken out"]),
+        (["progress=maybe"], ["progress must be true or false"]),
+        (["epoch=3"], ["There is no key 'epoch'", "Did you mean 'epochs'?", "batch_size"]),
+        (["hed=mlp"], ["There is no key 'hed'", "Did you mean 'head'?"]),
+        (["++epoch=3"], ["There is no key 'epoch'", "Did you mean 'epochs'?"]),
+        (["~data.nope"], ["There is no key 'data.nope'"]),
+        (["head=mpl"], ["head must be one of linear, mlp", "Did you mean 'mlp'?"]),
+        (["experiment=sst2"], ["experiment must be one of", "sst2_minilm"]),
+        (["callbacks=null"], ["callbacks must be one of default, none"]),
+        (["head=mlp", "head.widht=3"], ["head.widht is unknown to kerasft.model.heads.mlp",
+                                        "Did you mean 'width'?", "head.widht=3"]),
+        (["head.pooling=AVG"], ["head.pooling must be", "'concat'", "Did you mean 'avg'?"]),
+        (["head.dropout=high"], ["head.dropout must be a number"]),
+        (["optimizer.learning_rate=fast"], ["optimizer.learning_rate must be a number above 0"]),
+        (["optimizer.learning_rate=0"], ["optimizer.learning_rate must be a number above 0"]),
+        (["optimizer.weight_decay=much"], ["optimizer.weight_decay must be a number"]),
+        (["optimizer.lr=1"], ["optimizer.lr is unknown to keras.optimizers.AdamW",
+                              "learning_rate"]),
+        (["data=image_folder"], ["data.path has no value. Set it: data.path=...",
+                                 "data/image_folder.yaml"]),
+        (["batch_size=0"], ["batch_size must be at least 1"]),
+        (["seed=-1"], ["seed must not be negative"]),
+        (["precision=float16"], ["precision must be one of float32", "Did you mean 'float32'?"]),
+        (["baseline=random"], ["baseline must be null or 'scratch'"]),
+        (["name=../up"], ["name becomes a folder's name"]),
+        (["name=.."], ["name becomes a folder's name"]),
+        (["~head"], ["head must be chosen. Allowed: linear, mlp"]),
+        (["~finetune.full"], ["finetune needs a stage"]),
+        (["callbacks.mine=3"], ["callbacks.mine must be a mapping with a `_target_`"]),
+        (["augment.flip.mode=vertical"], ["augment.flip has no `_target_`", "augment=NAME"]),
+        (["epochs=1,2"], ["epochs takes one value", "kerasft train -m"]),
+        (["epochs"], ["An override must read key=value"]),
+        (["head.dropout='0"], ["An override must read key=value"]),
+        (["=3"], ["An override must read key=value"]),
+        (["hydra.run.dir=x"], ["Settings of Hydra itself are not taken", "output_dir"]),
+        (["data=image_folder", "data.path=${oc.env:NO_SUCH_PLACE}"],
+         ["data.path", "NO_SUCH_PLACE", "not found"]),
+        (["data=image_folder", "data.path=${nowhere}"], ["data.path", "nowhere"]),
+        (["optimizer._target_=keras.optimizers.Adamw"],
+         ["leads nowhere", "Did you mean 'AdamW'?"]),
+    ],
+)  # fmt: skip
+def test_one_mistake(overrides, said):
+    found = problem(*overrides)
+    for part in said:
+        assert part in found
+    assert "\n" not in found
+
+
+def test_all_mistakes_at_once():
+    found = problems("epochs=0", "precision=half", "head=mlp", "head.widht=3", "head.norm=bach",
+                     "optimizer._target_=keras.optimizers.Adamm", "data=table")  # fmt: skip
+    assert len(found) == 7
+    for key in ("epochs", "precision", "head.widht", "head.norm", "optimizer._target_",
+                "data.path", "data.label"):  # fmt: skip
+        assert sum(said.startswith(key) for said in found) == 1, key
+
+
+def test_all_overrides_that_do_not_compose_at_once():
+    found = problems("epochs=three", "seed=x", "optimizer=adm", "learning_rate=3", "head=mlp")
+    assert len(found) == 4
+
+
+def test_a_mistake_in_an_experiment_names_the_file(mine):
+    folder = mine("experiment/typo", """\
+        # @package _global_
+        head:
+          widht: 3
+    """)  # fmt: skip
+    assert "experiment/typo.yaml" in problem("experiment=typo", config_dirs=[folder])
+    mine("experiment/typed", "# @package _global_\nepochs: three\n")
+    found = problem("experiment=typed", config_dirs=[folder])
+    assert "experiment/typed.yaml" in found
+    assert "'three'" in found
+    mine("experiment/unknown", "# @package _global_\nepoch: 3\n")
+    found = problem("experiment=unknown", config_dirs=[folder])
+    assert "experiment/unknown.yaml" in found
+    assert "Did you mean 'epochs'?" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("_target_: kerasft.model.heads.mlp\n width: : 3\n", 2),
+     ("_target_: kerasft.model.heads.mlp\nwidth: [1, 2\ndepth: 3\n", 3),
+     ("_target_: 'kerasft\n", 2)],
+)  # fmt: skip
+def test_broken_yaml_is_one_line(mine, text, line):
+    folder = mine("head/broken", text)
+    found = problem("head=broken", config_dirs=[folder])
+    assert f"{folder / 'head' / 'broken.yaml'}, line {line} cannot be read" in found
+    assert "\n" not in found
+
+
+def test_yaml_that_is_no_text(mine):
+    folder = mine("head/bytes", b"width: \xff\xfe\n")
+    assert "head/bytes.yaml cannot be read" in problem("head=bytes", config_dirs=[folder])
+
+
+def test_yaml_that_is_no_mapping(mine):
+    folder = mine("head/list", "- a\n- b\n")
+    assert problem("head=list", config_dirs=[folder]).startswith("head must be a mapping")
+
+
+def test_a_config_dir_that_is_not_there():
+    assert "--config-dir must name a folder" in problem("head=mlp", config_dirs=["nowhere"])
+
+
+def test_nearest():
+    assert nearest("Adamw", ["Adam", "AdamW"]) == " Did you mean 'AdamW'?"
+    assert nearest("zzz", ["Adam"]) == ""
+
+
+# --- what a config may call --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system", "builtins.eval", "subprocess.run", "keras.utils.get_file",
+        "keras.saving.load_model", "keras.models.load_model",
+        "keras.config.enable_unsafe_deserialization",
+        # By way of what a trusted module imports.
+        "kerasft.data.place.os.system", "kerasft.data.readers.Path",
+        "kerasft.training.callbacks.keras.layers.Lambda",
+        "kerasft.training.callbacks.keras.saving.load_model",
+        "kerasft.training.callbacks.keras.utils.get_file",
+        "kerasft.data.tfds.unreachable", "kerasft.run.train", "kerasft.cli.main",
+        "keras.layers.deserialize", "keras.optimizers.get", "keras.optimizers.AdamW.from_config",
+        "kerasft.model.heads._outputs", "kerasft.model.heads.linear.__globals__",
+        "keras.src.layers.core.lambda_layer.Lambda", "keras", "", "keras.layers.", "a b",
+        *REFUSED,
+    ],
+)  # fmt: skip
+def test_untrusted_targets_are_refused(target):
+    found = problems(f"+head={{_target_: '{target}'}}", "~head")
+    assert any(said.startswith("head._target_") for said in found), found
+    callback = problems(f"+callbacks.mine={{_target_: '{target}'}}")
+    assert any(said.startswith("callbacks.mine._target_") for said in callback), callback
+
+
+def test_a_target_inside_a_value_is_refused_too():
+    found = problem("+backbone.image_size={_target_: os.system, command: ls}")
+    assert found.startswith("backbone.image_size._target_ is refused")
+    nested = problems("+callbacks.mine={_target_: keras.callbacks.CSVLogger, filename: x, "
+                      "append: [{a: {_target_: os.system}}]}")  # fmt: skip
+    assert any("os.system" in said for said in nested)
+    wrapped = problem("+augment.mine={_target_: keras.layers.RandomApply, "
+                      "layer: {_target_: keras.layers.Lambda, function: x}}")  # fmt: skip
+    assert "keras.layers.Lambda" in wrapped
+
+
+def test_trust_comes_by_argument_alone(tmp_path, monkeypatch):
+    (tmp_path / "myparts.py").write_text("def head(features, *, units, width: int = 3): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    target = "head={_target_: myparts.head}"
+    assert "is refused" in problem("~head", f"+{target}")
+    assert "There is no key 'trusted'" in "".join(
+        problems("~head", f"+{target}", "++trusted=[myparts]")
+    )
+    cfg = settle(["~head", f"+{target}"], (), ("myparts",))
+    assert cfg.head._target_ == "myparts.head"
+    assert "head.widht" in problem("~head", f"+{target}", "+head.widht=3", trusted=("myparts",))
+
+
+def test_trusted_prefixes_are_whole_words():
+    assert all("." in prefix for prefix in TRUSTED)
+    assert "is refused" in problem("+callbacks.mine={_target_: keras.callbacksevil.X}")
+
+
+# --- any override ------------------------------------------------------------------------------
+
+KEYS = st.sampled_from(
+    [*config.SCALARS, *config.groups(), "data.path", "head.dropout", "optimizer._target_",
+     "callbacks.early_stopping", "finetune.full.train", "augment.x._target_", "hydra.job", "a.b"]
+)  # fmt: skip
+VALUES = st.one_of(
+    st.sampled_from(["null", "true", "1", "-1", "1e9", ".nan", "[1,2]", "{a: 1}", "${epochs}",
+                     "${nope}", "mlp", "none", "???", "keras.layers.Lambda", "''", "é", "a b"]),
+    st.text(max_size=8),
+)  # fmt: skip
+OVERRIDE = st.one_of(
+    st.builds("{}{}={}".format, st.sampled_from(["", "+", "++", "~"]), KEYS, VALUES),
+    st.text(max_size=12),
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@given(st.lists(OVERRIDE, min_size=1, max_size=3))
+def test_any_override_gives_a_config_or_a_message(overrides):
+    try:
+        cfg = settle(overrides, (), ())
+    except UserError as error:
+        assert all(error.problems)
+    else:
+        assert OmegaConf.is_config(cfg)

@@ -1,0 +1,174 @@
+"""Imports point down only, light modules stay light, and the public names are these."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import kerasft
+
+PACKAGE = Path(kerasft.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Each part of the package may import parts of a lower rank, and itself.
+RANK = {
+    "errors": 0, "spec": 0, "signatures": 0,
+    "files": 1, "console": 1, "network": 1, "mistakes": 1,
+    "config": 2,
+    "checks": 3, "explanation": 3, "record": 3,
+    "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4,
+    "tasks": 5,
+    "finetuned": 6, "prediction": 6,
+    "steps": 7,
+    "run": 8,
+    "sweeps": 9, "testing": 9,
+    "cli": 10,
+    "__main__": 11,
+}  # fmt: skip
+ROOMS = ("data", "model", "training", "evaluation", "exporters")
+# The rooms take plain values: they know nothing of configs and run folders.
+BELOW_ROOMS = ("errors", "spec", "files", "console", "network")
+
+LIGHT = (
+    "__init__", "__main__", "cli", "config", "checks", "signatures", "explanation", "record",
+    "errors", "mistakes", "spec", "files", "console", "network", "prediction", "finetuned", "run", "steps",
+    "sweeps/leaderboard", "sweeps/grid", "model/catalogue", "model/hub",
+)  # fmt: skip
+HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",
+         "pandas", "matplotlib")  # fmt: skip
+
+PUBLIC = [
+    "UserError", "check", "compose", "evaluate", "explain", "export", "leaderboard", "models",
+    "predict", "sweep", "train", "__version__",
+]  # fmt: skip
+
+
+def imports(file: Path, *, top_level: bool = False) -> list[tuple[str, int]]:
+    """Return the modules that a file imports, with the lines."""
+    tree = ast.parse(file.read_text("utf-8"))
+    found = []
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}:{node.lineno} imports relatively"
+            if node.module == "kerasft":
+                found += [(f"kerasft.{alias.name}", node.lineno) for alias in node.names]
+            else:
+                found.append((node.module or "", node.lineno))
+    return found
+
+
+def part_of(file: Path) -> str:
+    first = file.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def ours(file: Path) -> list[tuple[str, int]]:
+    """Return the parts of kerasft that a file imports."""
+    found = []
+    for module, line in imports(file):
+        names = module.split(".")
+        if names[0] == "kerasft" and len(names) > 1 and not names[1].startswith("__version"):
+            found.append((names[1], line))
+    return found
+
+
+def test_every_part_has_its_rank():
+    parts = {part_of(file) for file in FILES} - {"__init__"}
+    assert len(parts) > 10
+    assert parts <= set(RANK), "give the new part its place in RANK"
+
+
+def test_imports_point_down():
+    seen = 0
+    for file in FILES:
+        here = part_of(file)
+        for part, line in ours(file):
+            seen += 1
+            assert part == here or RANK[part] < RANK.get(here, 12), (
+                f"{file.relative_to(PACKAGE)}:{line} imports kerasft.{part}, which is not below it"
+            )
+    assert seen > 50
+
+
+def test_rooms_know_neither_each_other_nor_the_config():
+    seen = 0
+    for file in FILES:
+        here = part_of(file)
+        if here not in ROOMS:
+            continue
+        for part, line in ours(file):
+            seen += 1
+            assert part == here or part in BELOW_ROOMS, (
+                f"{file.relative_to(PACKAGE)}:{line} imports kerasft.{part}"
+            )
+    assert seen > 20
+
+
+def test_the_package_itself_imports_nothing_of_its_own():
+    assert [m for m, _ in imports(PACKAGE / "__init__.py", top_level=True)] == [
+        "__future__", "os", "typing",
+    ]  # fmt: skip
+    empty = [file for file in FILES if file.name == "__init__.py" and file.parent != PACKAGE]
+    assert len(empty) >= 7
+    for file in empty:
+        body = ast.parse(file.read_text("utf-8")).body
+        assert all(isinstance(node, ast.Expr) for node in body), f"{file}: a docstring is enough"
+
+
+def test_light_modules_import_nothing_heavy():
+    files = [
+        file for file in FILES
+        if str(file.relative_to(PACKAGE).with_suffix("")).startswith(LIGHT)
+    ]  # fmt: skip
+    assert len(files) >= len(LIGHT)
+    for file in files:
+        for module, line in imports(file, top_level=True):
+            assert module.split(".")[0] not in HEAVY, (
+                f"{file.relative_to(PACKAGE)}:{line} imports {module} when it is imported"
+            )
+
+
+def test_hydra_is_known_in_few_places():
+    found = {
+        str(file.relative_to(PACKAGE)) for file in FILES
+        for module, _ in imports(file) if module.split(".")[0] == "hydra"
+    }  # fmt: skip
+    assert found == {"config.py", "sweeps/grid.py"}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_resolve(name):
+    assert getattr(kerasft, name) is not None
+
+
+def test_public_names_are_these():
+    assert sorted(kerasft.__all__) == sorted(PUBLIC)
+    assert sorted(dir(kerasft)) == sorted(PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        kerasft.trian  # noqa: B018
+
+
+def test_public_functions_are_documented():
+    functions = [getattr(kerasft, name) for name in PUBLIC if name != "__version__"]
+    assert len(functions) == 11
+    for function in functions:
+        assert function.__doc__, function
+        if function is not kerasft.UserError:
+            assert "Args:" in function.__doc__
+            assert "Returns:" in function.__doc__ or "Raises:" in function.__doc__
+
+
+def test_no_file_is_long():
+    assert len(FILES) > 40
+    lengths = {file: len(file.read_text("utf-8").splitlines()) for file in FILES}
+    assert {str(f.relative_to(PACKAGE)): n for f, n in lengths.items() if n > 400} == {}
+
+
+def test_no_module_is_a_bag():
+    names = {re.sub(r"s$", "", file.stem) for file in FILES}
+    assert not names & {"util", "helper", "manager", "common", "misc"}
