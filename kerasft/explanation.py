@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from kerasft import config
 from kerasft.errors import UserError, nearest
@@ -58,13 +59,14 @@ def explain(
                 f"{'.'.join(parts[:i])}: {', '.join(dict.fromkeys([*map(str, known), *takes]))}."
                 + nearest(part, [*map(str, known), *takes])
             )
-        parent, node = node, OmegaConf.select(node, part, throw_on_missing=False)
+        parent, node = node, _value(node, part)
     lines = []
     if isinstance(node, DictConfig):
         lines += _values(name, node, places)
         lines += _definition(node)
-        for child, inner in node.items():
-            if isinstance(inner, DictConfig) and "_target_" in inner:
+        for child in node:
+            inner = node._get_node(child)  # `node[child]` raises where the value is missing
+            if isinstance(inner, DictConfig) and not inner._is_none() and "_target_" in inner:
                 lines += ["", f"{name}.{child}", *_indent(_definition(inner, brief=True))]
     else:
         lines += [f"{name}: {_show(node)}", f"  set by {places.get(name, 'built-in default')}"]
@@ -92,13 +94,23 @@ def _choices(group: str, config_dirs: Sequence[str]) -> str:
 def _values(name: str, node: DictConfig, places: dict[str, str]) -> list[str]:
     rows = []
     for leaf in config.leaves(node, name):
-        value = OmegaConf.select(node._get_root(), leaf, throw_on_missing=False)
-        raw = OmegaConf.select(node, leaf.removeprefix(f"{name}."), throw_on_missing=False)
-        rows.append((leaf, _show(raw if value is None else value), places.get(leaf, "")))
+        rows.append((leaf, _show(_value(node._get_root(), leaf)), places.get(leaf, "")))
     if not rows:
         return [f"{name}: empty"]
     wide = [max(len(row[i]) for row in rows) for i in range(2)]
     return [f"{a.ljust(wide[0])}  {b.ljust(wide[1])}  {c}".rstrip() for a, b, c in rows]
+
+
+def _value(node: DictConfig, key: str) -> Any:
+    """Return the value of a key, as it is written where it is missing or leads nowhere."""
+    parent, _, name = key.rpartition(".")
+    holder = OmegaConf.select(node, parent) if parent else node
+    if OmegaConf.is_missing(holder, name):
+        return "???"
+    try:
+        return holder[name]
+    except OmegaConfBaseException:
+        return OmegaConf.to_container(holder, resolve=False)[name]
 
 
 def _definition(node: DictConfig, *, brief: bool = False) -> list[str]:

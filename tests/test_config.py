@@ -130,7 +130,7 @@ def test_origins():
     assert found["head.dropout"] == "command line: head.dropout=0.2"
     assert found["epochs"] == "experiment/sst2_minilm.yaml"
     assert found["optimizer.weight_decay"] == "optimizer/adamw.yaml"
-    assert found["max_steps"] == "built-in default"
+    assert "max_steps" not in found  # nobody set it: the root's own default
 
 
 def test_a_config_reads_back_as_it_was(tmp_path):
@@ -298,8 +298,8 @@ def test_a_target_inside_a_value_is_refused_too():
     nested = problems("+callbacks.mine={_target_: keras.callbacks.CSVLogger, filename: x, "
                       "append: [{a: {_target_: os.system}}]}")  # fmt: skip
     assert any("os.system" in said for said in nested)
-    wrapped = problem("+augment.mine={_target_: keras.layers.RandomApply, "
-                      "layer: {_target_: keras.layers.Lambda, function: x}}")  # fmt: skip
+    wrapped = problem("+augment.mine={_target_: keras.layers.Pipeline, "
+                      "layers: [{_target_: keras.layers.Lambda, function: x}]}")  # fmt: skip
     assert "keras.layers.Lambda" in wrapped
 
 
@@ -338,7 +338,7 @@ OVERRIDE = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True,
+@settings(max_examples=40, deadline=None, derandomize=True,
           suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
 @given(st.lists(OVERRIDE, min_size=1, max_size=3))
 def test_any_override_gives_a_config_or_a_message(overrides):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -39,8 +40,9 @@ def augmenter(steps: Mapping[str, Any], *, seed: int, size: tuple[int, int]) -> 
         image, epoch, index = values
         image = tf.cast(image, tf.float32)
         for place, step in enumerate(single.values()):
-            with stateless(step, _key(seed, epoch, index, place)):
-                image = step(image, training=True)
+            with stateless(step, _key(seed, epoch, index, place), (seed, place)):
+                # As a batch of one, which layers of every kind take.
+                image = step(image[None], training=True)[0]
         image = tf.ensure_shape(image, [*size, 3])
         return _to_pixels(image)
 
@@ -52,7 +54,7 @@ def augmenter(steps: Mapping[str, Any], *, seed: int, size: tuple[int, int]) -> 
             )
         for place, step in enumerate(whole.values()):
             batch = {"images": tf.cast(images, tf.float32), "labels": targets}
-            with stateless(step, _key(seed, epoch, indices[0], 1000 + place)):
+            with stateless(step, _key(seed, epoch, indices[0], 1000 + place), (seed, place)):
                 batch = step(batch, training=True)
             images, targets = _to_pixels(batch["images"]), batch["labels"]
         return images, targets
@@ -98,21 +100,31 @@ def _try_out(steps: Mapping[str, Any], size: tuple[int, int]) -> None:
 
 
 @contextmanager
-def stateless(layer: Any, key: Any) -> Iterator[None]:
+def stateless(layer: Any, key: Any, trace: tuple[int, int]) -> Iterator[None]:
     """Let a layer and those inside it draw their seeds from `key` while a graph is traced.
 
     Keras' own seed generators count calls, so that parallel maps would race for them; here the
-    n-th draw of a trace is `fold_in(key, n)`.
+    n-th draw of a trace is `fold_in(key, n)`. AugMix also picks its operations, once a trace, with
+    Python's own random numbers: these are a function of `trace`.
     """
     generator = _folding_seed(key)
     layers = [layer, *layer._flatten_layers(include_self=False)]
+    # Layers such as Dropout and GaussianNoise hold theirs under this name.
+    held = {one: one.seed_generator for one in layers if hasattr(one, "seed_generator")}
+    state = random.getstate()
+    random.seed(repr(trace))
     for one in layers:
         object.__setattr__(one, "_get_seed_generator", lambda backend=None: generator)
+    for one in held:
+        object.__setattr__(one, "seed_generator", generator)
     try:
         yield
     finally:
         for one in layers:
             object.__delattr__(one, "_get_seed_generator")
+        for one, own in held.items():
+            object.__setattr__(one, "seed_generator", own)
+        random.setstate(state)
 
 
 def _folding_seed(key: Any) -> Any:

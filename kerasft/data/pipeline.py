@@ -47,7 +47,7 @@ class Batches:
                 weights.astype("float32"), np.int64(epoch), indices.astype("int64"),
             ]
 
-        def assemble(step: Any) -> tuple[Any, Any, Any]:
+        def gather(step: Any) -> tuple[Any, ...]:
             *values, targets, weights, epoch, indices = tf.numpy_function(
                 take, [step], [*kinds, tf.float32, tf.float32, tf.int64, tf.int64]
             )
@@ -57,17 +57,24 @@ class Batches:
             weights.set_shape([None])
             epoch.set_shape([])
             indices.set_shape([None])
+            return tuple(values), targets, weights, epoch, indices
+
+        def change(values: Any, targets: Any, weights: Any, epoch: Any, indices: Any) -> Any:
             if self.augment is not None:
-                values[0], targets = self.augment(values[0], targets, epoch, indices)
-                values[0].set_shape(shapes[0])
+                images, targets = self.augment(values[0], targets, epoch, indices)
+                images.set_shape(shapes[0])
                 targets.set_shape([None, *self.targets.shape[1:]])
+                values = (images,)
             inputs = values[0] if names == ["images"] else dict(zip(names, values, strict=True))
             return inputs, targets, weights
 
         return (
             tf.data.Dataset.range(first, np.iinfo("int64").max)
-            # Several batches are made at once, but handed on in order.
-            .map(assemble, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            # A map of its own: with Python inside, TensorFlow makes it sequential for determinism,
+            # and it is only a copy.
+            .map(gather)
+            # Several batches are augmented at once, but handed on in order.
+            .map(change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             .prefetch(tf.data.AUTOTUNE)
         )
 

@@ -19,25 +19,12 @@ def features_of(backbone: Backbone) -> Features:
     Returns:
         `Features`, as symbolic tensors of the network.
     """
-    import keras
+    from kerasft.model.layers import places_of
 
-    network = backbone.network
-    output = network.output
-    if isinstance(output, dict):
-        output = output.get("sequence_output", next(iter(output.values())))
-    elif isinstance(output, list | tuple):
-        output = output[-1]
-    inputs = network.input if isinstance(network.input, dict) else {}
-    rank = len(output.shape)
-    if rank == 4:
-        sequence = keras.layers.Reshape((-1, output.shape[-1]), name="head_places")(output)
-    elif rank == 2:
-        sequence = keras.layers.Reshape((1, output.shape[-1]), name="head_places")(output)
-    else:
-        sequence = output
+    sequence, *mask = places_of(backbone.network)
     return Features(
         sequence,
-        mask=inputs.get("padding_mask"),
+        mask=mask[0] if mask else None,
         summary=backbone.summary,
         causal=backbone.causal,
     )
@@ -55,9 +42,11 @@ def assemble(backbone: Backbone, head: Callable[[Features], Any], *, name: str =
         A functional `keras.Model` from preprocessed tensors to outputs; the layers of the
         backbone stand in it directly, so that each can be frozen or found by its name.
     """
-    import keras
+    from kerasft.model.layers import Assembled
 
-    return keras.Model(backbone.network.input, head(features_of(backbone)), name=name)
+    features = features_of(backbone)
+    places = [features.sequence] if features.mask is None else [features.sequence, features.mask]
+    return Assembled(backbone.network, places, head(features), name=name)
 
 
 def backbone_layers(model: Any) -> list[Any]:

@@ -129,23 +129,19 @@ def image_backbone(
     pretrained: bool,
 ) -> Backbone:
     """Make a `Backbone` of a network for pictures: it takes `uint8` pixels and scales them."""
-    import keras
+    from kerasft.model.layers import PictureNetwork
 
-    from kerasft.model.layers import Normalize
-
-    images = keras.Input((preprocess.height, preprocess.width, 3), dtype="uint8", name="images")
-    scaled = Normalize(scale, offset, bgr, name="normalize")(images)
-    # `call`, not the layer call: the backbone's own layers then stand in one flat graph.
     try:
-        taken = {next(iter(network.input)): scaled} if isinstance(network.input, dict) else scaled
-        output = network.call(taken)
+        scaled = PictureNetwork(
+            network, preprocess.height, preprocess.width, scale, offset, bgr, name="backbone"
+        )
     except ValueError as error:
         raise UserError(
             f"{name} does not take pictures of {preprocess.height}x{preprocess.width} pixels; set "
             f"backbone.image_size. It takes {network.input_shape}. ({error})"
         ) from error
     return Backbone(
-        keras.Model(images, output, name="backbone"),
+        scaled,
         preprocess,
         name=name,
         learning_rate=_usual_rate(network, text=False),

@@ -1,4 +1,4 @@
-"""Keras layers that kerasft adds; imported only where a network is built or loaded."""
+"""Keras layers and models that kerasft adds; imported only where a network is built or loaded."""
 
 from __future__ import annotations
 
@@ -93,3 +93,88 @@ class Pooling(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "mode": self.mode}
+
+
+class _Parts:
+    """Models that another one is made of, out of sight of its tracking of layers."""
+
+    def __init__(self, **models):
+        self.models = models
+
+    def get_config(self):
+        return {n: keras.saving.serialize_keras_object(m) for n, m in self.models.items()}
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class PictureNetwork(keras.Model):
+    """A network for pictures that takes `uint8` pixels and scales them itself.
+
+    Its layers stand in one flat graph, but it is saved as what the network says of itself: of
+    some KerasHub networks the single layers do not come back from a file (ViT, Llama, Qwen3).
+
+    Args:
+        network: A functional `keras.Model` on one picture.
+        height: Rows of the pictures.
+        width: Columns of the pictures.
+        scale: See `Normalize`, as `offset` and `bgr`.
+    """
+
+    def __init__(self, network, height, width, scale=1.0, offset=0.0, bgr=False, name=None):
+        images = keras.Input((height, width, 3), dtype="uint8", name="images")
+        scaled = Normalize(scale, offset, bgr, name="normalize")(images)
+        # `call`, not the layer call: the network's own layers then stand in this graph.
+        taken = {next(iter(network.input)): scaled} if isinstance(network.input, dict) else scaled
+        super().__init__(inputs=images, outputs=network.call(taken), name=name)
+        self._parts = _Parts(network=network)
+        self._values = (height, width, scale, offset, bgr)
+
+    def get_config(self):
+        names = ("height", "width", "scale", "offset", "bgr")
+        values = dict(zip(names, self._values, strict=True))
+        return {"name": self.name, **self._parts.get_config(), **values}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        network = keras.saving.deserialize_keras_object(config.pop("network"), custom_objects)
+        return cls(network, **config)
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class Assembled(keras.Model):
+    """A network with its head, in one flat graph; saved as these two, see `PictureNetwork`.
+
+    Args:
+        network: The backbone's network.
+        places: The tensors of the network that the head takes: the sequence, and the mask if any.
+        outputs: What the head made of them.
+    """
+
+    def __init__(self, network, places, outputs, name=None):
+        super().__init__(inputs=network.input, outputs=outputs, name=name)
+        self._parts = _Parts(network=network, head=keras.Model(places, outputs, name="head"))
+
+    def get_config(self):
+        return {"name": self.name, **self._parts.get_config()}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        network, head = (
+            keras.saving.deserialize_keras_object(config[name], custom_objects)
+            for name in ("network", "head")
+        )
+        places = places_of(network)
+        return cls(network, places, head.call(places), name=config["name"])
+
+
+def places_of(network):
+    """Return a network's output as a sequence `[batch, positions, width]`, and its mask if any."""
+    output = network.output
+    if isinstance(output, dict):
+        output = output.get("sequence_output", next(iter(output.values())))
+    elif isinstance(output, list | tuple):
+        output = output[-1]
+    if len(output.shape) != 3:
+        # The places of a feature map row by row; a vector is one place.
+        output = keras.layers.Reshape((-1, output.shape[-1]), name="head_places")(output)
+    inputs = network.input if isinstance(network.input, dict) else {}
+    return [output, inputs["padding_mask"]] if "padding_mask" in inputs else [output]

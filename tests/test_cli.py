@@ -1,0 +1,283 @@
+"""The command line: help, exit statuses, speed, and a message for each of the user's mistakes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+import kerasft
+from kerasft.cli import make_parser
+
+COMMANDS = (
+    "train", "evaluate", "predict", "export", "check", "explain", "models", "leaderboard",
+)  # fmt: skip
+
+
+def fresh(*argv: str, **settings) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "kerasft", *argv],
+        capture_output=True, text=True, timeout=120, **settings,
+    )  # fmt: skip
+
+
+# --- help --------------------------------------------------------------------------------------
+
+
+def test_these_are_the_commands():
+    choices = make_parser()._subparsers._group_actions[0].choices
+    assert tuple(choices) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(kerasft_cli, command):
+    said = kerasft_cli(command, "--help")
+    assert said.code == 0
+    assert "example:" in said.out
+    assert f"  kerasft {command}" in said.out
+
+
+def test_help_lists_the_commands(kerasft_cli):
+    said = kerasft_cli("--help")
+    assert said.code == 0
+    assert all(f"    {command} " in said.out for command in COMMANDS)
+
+
+def test_version(kerasft_cli):
+    assert kerasft_cli("--version").out.strip() == f"kerasft {kerasft.__version__}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_in_help_parse(kerasft_cli, command):
+    import shlex
+
+    text = kerasft_cli(command, "--help").out.split("example:\n")[1].replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert lines
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "kerasft"
+        assert make_parser().parse_known_args(words)[0].command == command
+
+
+# --- speed -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["train", "--help"], ["check", "head=mlp", "experiment=sst2_minilm"],
+     ["explain", "head=mlp"], ["models"], ["leaderboard", "."]],
+    ids=lambda argv: " ".join(argv),
+)  # fmt: skip
+def test_answers_at_once_and_without_tensorflow(argv, tiny_text_run):
+    code = (
+        "import sys\nfrom kerasft.cli import main\n"
+        "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as ended:\n    code = ended.code\n"
+        "heavy = {'tensorflow', 'keras', 'keras_hub', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\nassert code == 0, code\n"
+    )
+    seconds = []
+    for _ in range(3):  # the quickest counts: the machine may be busy
+        begun = time.perf_counter()
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=60,
+            cwd=tiny_text_run,
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - begun)
+        assert ended.returncode == 0, ended.stderr
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 2
+
+
+def test_a_mistake_is_told_before_tensorflow_is_imported():
+    code = (
+        "import sys\nfrom kerasft.cli import main\ncode = main(['train', 'head.widht=3'])\n"
+        "assert code == 2, code\nassert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+
+
+# --- mistakes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["tarin"], "invalid choice: 'tarin'"),
+        (["train", "--epochs", "3"], "unknown option --epochs"),
+        (["predict", "run"], "the following arguments are required: INPUT"),
+        (["models", "a", "b"], "unknown argument b"),
+        (["leaderboard"], "the following arguments are required: DIR"),
+        (["train", "epoch=3"], "Did you mean 'epochs'?"),
+        (["train", "epochs"], "An override must read key=value"),
+        (["train", "--config-dir", "nowhere"], "--config-dir must name a folder"),
+        (["train", "--from", "nowhere"], "no run folder"),
+        (["train", "-m", "--from", "x"], "cannot be joined with -m"),
+        (["train", "-m", "head=linear,mpl"], "Did you mean 'mlp'?"),
+        (["check", "head=mlp", "head.widht=3"], "Did you mean 'width'?"),
+        (["check", "callbacks.x._target_=os.system"], "is refused"),
+        (["explain", "hed"], "Did you mean 'head'?"),
+        (["models", "no such"], "No network matches"),
+        (["leaderboard", "nowhere"], "There is no folder 'nowhere'"),
+        (["leaderboard", "."], "There is no run below '.'"),
+        (["evaluate", "nowhere"], "There is no run folder 'nowhere'"),
+        (["evaluate", "."], "is no run folder"),
+        (["evaluate", ".", "split=all"], "split=train, split=validation or split=test"),
+        (["evaluate", ".", "epochs=3"], "split=train, split=validation or split=test"),
+        (["export", "nowhere"], "There is no run folder 'nowhere'"),
+        (["export", "."], "is no run folder"),
+        (["predict", "nowhere", "a text"], "nowhere"),
+        (["predict", ".", "a text"], "There is no export at '.'"),
+        (["predict", ".", "a", "--output", "x.txt"], "--output must end in .csv or .jsonl"),
+        (["train", "data=image_folder", "data.path=nowhere"], "nowhere"),
+        (["train", "data=table", "data.path=no.csv", "data.text=a", "data.label=b"], "no.csv"),
+        (["train", "backbone.preset=bert_tinny"], "backbone.preset"),
+        (["train", "batch_size=1000"], "batch_size must not be larger than the training split"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_mistake_gets_one_message_and_status_2(kerasft_cli, argv, said):
+    ended = kerasft_cli(*argv)
+    assert ended.code == 2
+    assert said in ended.err
+    assert ended.out == "" or ended.out.startswith(("data:", "sweep:"))
+
+
+def test_several_mistakes_are_counted(kerasft_cli):
+    ended = kerasft_cli("check", "epochs=0", "head.widht=1", "precision=half")
+    assert ended.code == 2
+    assert ended.err.startswith("error: 3 problems\n  - ")
+    assert len(ended.err.splitlines()) == 4
+
+
+def test_without_a_traceback_in_a_process_of_its_own(tmp_path):
+    ended = fresh("train", "epochs=three", "head=mpl", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: 2 problems\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interruption_is_status_130(kerasft_cli, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kerasft.model.catalogue.models", interrupted)
+    ended = kerasft_cli("models")
+    assert ended.code == 130
+    assert ended.err == "interrupted\n"
+
+
+def test_a_closed_pipe_is_no_mistake():
+    ended = subprocess.run(
+        f"{sys.executable} -m kerasft models | head -n 1", shell=True, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert ended.stdout.startswith("name")
+    assert ended.stderr == ""
+
+
+# --- check and show ----------------------------------------------------------------------------
+
+
+def test_check_says_that_all_is_well(kerasft_cli):
+    assert kerasft_cli("check", "head=mlp").out == "The config is sound.\n"
+
+
+def test_check_shows_the_config(kerasft_cli):
+    from omegaconf import OmegaConf
+
+    shown = OmegaConf.create(kerasft_cli("check", "head=mlp", "epochs=3", "--show").out)
+    assert shown.epochs == 3
+    assert shown.head._target_ == "kerasft.model.heads.mlp"
+
+
+def test_a_trusted_prefix_is_found_in_the_current_folder(kerasft_cli, tmp_path, monkeypatch):
+    (tmp_path / "ownparts.py").write_text("def head(features, *, units, width: int = 3): ...\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["~head", "+head={_target_: ownparts.head}"]
+    assert "is refused" in kerasft_cli("check", *words).err
+    assert kerasft_cli("check", "--trust", "ownparts", *words).code == 0
+
+
+def test_options_and_overrides_mix(kerasft_cli):
+    ended = kerasft_cli("check", "head=mlp", "--show", "epochs=3", "head.width=8")
+    assert ended.code == 0
+    assert "width: 8" in ended.out
+
+
+# --- predict -----------------------------------------------------------------------------------
+
+
+def test_predict_reads_words_files_and_standard_input(kerasft_cli, tiny_text_run, tmp_path,
+                                                      monkeypatch):  # fmt: skip
+    import io
+    import json
+
+    (tmp_path / "texts.txt").write_text("a good film\na bad film\n", "utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a dull film\n"))
+    ended = kerasft_cli(
+        "predict", str(tiny_text_run), "a fine film", "@texts.txt", "-", "--json"
+    )
+    assert ended.code == 0, ended.err
+    rows = [json.loads(line) for line in ended.out.splitlines()]
+    assert [r["input"] for r in rows] == [
+        "a fine film", "a good film", "a bad film", "a dull film"
+    ]  # fmt: skip
+    assert all(sum(r["probabilities"].values()) == pytest.approx(1) for r in rows)
+
+
+def test_predict_writes_files(kerasft_cli, tiny_text_run, tmp_path):
+    import csv
+    import json
+
+    run = str(tiny_text_run)
+    assert kerasft_cli("predict", run, "a, b", "c", "--output", "x.csv").code == 0
+    assert kerasft_cli("predict", run, "a, b", "c", "--output", "x.jsonl").code == 0
+    with open(tmp_path / "x.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert [r["input"] for r in rows] == [r["input"] for r in lines] == ["a, b", "c"]
+    assert float(rows[0]["probabilities_pos"]) == pytest.approx(lines[0]["probabilities"]["pos"])
+
+
+def test_predict_says_what_it_cannot_read(kerasft_cli, tiny_run, tiny_text_run, tmp_path):
+    assert "There is no picture 'no.png'" in kerasft_cli("predict", str(tiny_run), "no.png").err
+    (tmp_path / "empty").mkdir()
+    assert "There is no picture in the folder" in kerasft_cli(
+        "predict", str(tiny_run), "empty").err  # fmt: skip
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nonsense")
+    ended = kerasft_cli("predict", str(tiny_run), "broken.png")
+    assert ended.code == 2
+    assert "broken.png" in ended.err
+    ended = kerasft_cli("predict", str(tiny_text_run), "@nowhere.txt")
+    assert ended.code == 2
+    assert "nowhere.txt" in ended.err
+    (tmp_path / "none.txt").touch()
+    assert kerasft_cli("predict", str(tiny_text_run), "@none.txt").code == 2
+
+
+# --- the console -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+def test_a_run_in_a_process_of_its_own(tiny_texts, tmp_path):
+    """Writes into a pipe: no control characters, no chatter, one line an epoch."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP")}
+    ended = fresh("train", *tiny_texts, "epochs=2", "max_steps=2", "name=small", cwd=tmp_path,
+                  env=environment)  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    assert not set(ended.stdout) & {"\r", "\x1b", "\x08"}
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("data: 44 train, 8 validation, 8 test; 2 classes (neg, pos)")
+    assert sum(line.startswith("epoch ") for line in lines) == 1
+    assert (tmp_path / "outputs" / "last" / "metrics.json").is_file()
+    assert lines[-1] == f"run folder: {os.path.relpath((tmp_path / 'outputs/last').resolve(), tmp_path)}"
+    shutil.rmtree(tmp_path / "outputs")
