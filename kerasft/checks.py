@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -43,7 +43,9 @@ REFUSED = {
 }
 OWN_WORDS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
-_TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None)}
+_TYPES: dict[str, Any] = {
+    "int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None),
+}  # fmt: skip
 _WORDS = {
     "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
     "None": "null",
@@ -87,7 +89,7 @@ def check(
         )
 
 
-def _without(cfg: DictConfig, keys: Sequence[str]) -> DictConfig:
+def _without(cfg: DictConfig, keys: Iterable[str]) -> DictConfig:
     rest = cfg.copy()
     OmegaConf.set_struct(rest, False)
     for key in keys:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from kerasft import __version__
@@ -199,8 +200,9 @@ def _train(options: argparse.Namespace) -> None:
 
 def _trust_here(prefixes: Sequence[str]) -> None:
     """Let what the user trusts be found beside them, as with `python -m`."""
-    if prefixes and "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    here = str(Path.cwd())
+    if prefixes and "" not in sys.path and here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -17,6 +17,8 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
@@ -231,7 +233,9 @@ def origins(
         parsed = OverridesParser.create().parse_overrides(
             [*map(_open, overrides), *_searchpath(config_dirs)]
         )
-        search = next((o.value() for o in parsed if o.key_or_group == "hydra.searchpath"), [])
+        search: list[str] = next(
+            (o.value() for o in parsed if o.key_or_group == "hydra.searchpath"), []
+        )
         repo = CachingConfigRepository(loader.repository)
         if search:
             from hydra._internal.config_repository import ConfigRepository
@@ -262,7 +266,8 @@ def origins(
             for key in leaves(result.config):
                 found[key] = label
         for override in parsed:
-            if override.key_or_group.split(".")[0] != "hydra" and not _is_group(override.input_line):
+            is_hydras = override.key_or_group.split(".")[0] == "hydra"
+            if not is_hydras and not _is_group(override.input_line):
                 found[override.key_or_group] = f"command line: {override.input_line.lstrip('+')}"
     return found
 
@@ -286,7 +291,13 @@ def to_yaml(cfg: DictConfig) -> str:
 
 def load(path: str | Path) -> DictConfig:
     """Read a config that a run wrote, typed as when it was composed."""
-    return OmegaConf.merge(OmegaConf.structured(Root), OmegaConf.load(path))
+    try:
+        return OmegaConf.merge(OmegaConf.structured(Root), OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(
+            f"The config {str(path)!r} cannot be read: {str(error).splitlines()[0]}. It is "
+            "damaged, or from another version of kerasft."
+        ) from error
 
 
 def plain(node: Any) -> Any:

@@ -48,7 +48,7 @@ def explain(
         )
     node: Any = cfg
     for i, part in enumerate(parts):
-        if not isinstance(node, DictConfig) or part not in node:
+        if not isinstance(node, DictConfig) or part not in list(node):
             behind = _parameter(cfg, parts[:i], part, config_dirs)
             if behind:
                 return behind

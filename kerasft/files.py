@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +33,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise UserError(f"{str(path)!r} could not be written: {error.strerror or error}.") from error
+        reason = error.strerror or error
+        raise UserError(f"{str(path)!r} could not be written: {reason}.") from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise

@@ -35,7 +35,7 @@ class FineTuned:
     batch_size: int = 64
 
     def logits(self, ready: Any) -> np.ndarray:
-        """Return the logits of examples that `data.store.prepare` made ready, `float32[N, units]`."""
+        """Return the logits, `float32[N, units]`, of examples that `data.store` made ready."""
         return predict(self.model, *pipeline.in_one_pass(ready, self.batch_size))
 
     def outputs(self, ready: Any) -> dict[str, np.ndarray]:

@@ -157,7 +157,7 @@ def _point_last(path: Path) -> None:
     part = link.with_name(f".last-{os.getpid()}")
     try:
         part.symlink_to(os.path.relpath(path, link.parent))
-        os.replace(part, link)
+        part.replace(link)
     except OSError:
         # File systems without links do without this convenience.
         part.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 
@@ -71,7 +71,7 @@ class _Module:
         return self.file.name == "__init__.py"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _package_root(name: str) -> Path | None:
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.origin:
@@ -80,7 +80,7 @@ def _package_root(name: str) -> Path | None:
     return origin.parent if origin.name == "__init__.py" else origin
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module(name: str) -> _Module | None:
     """Return the module `name` with what its top level defines, or `None` if there is none."""
     first, *rest = name.split(".")
@@ -204,7 +204,7 @@ def _class_parameters(module: _Module, node: ast.ClassDef) -> tuple[dict[str, Pa
     return found, still_open
 
 
-@lru_cache(maxsize=None)
+@cache
 def define(path: str) -> Definition:
     """Return what the dotted `path` stands for.
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from pathlib import Path
 
@@ -84,10 +83,9 @@ def distort(glyph, rng: np.random.Generator) -> np.ndarray:
     # The hand: an affine map of the whole and a smooth bend, both given as the places where a
     # 4 x 4 mesh of the result looks into the glyph.
     turn, shear = rng.normal(0, 0.15), rng.normal(0, 0.2)
-    zoom = np.array([rng.uniform(1.0, 1.6), rng.uniform(0.9, 1.25)])  # the larger, the smaller
-    zoom[0] = min(zoom[0], 1.9)
+    zoom = [rng.uniform(0.8, 1.4), rng.uniform(0.75, 1.15)]  # the larger, the smaller the glyph
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    matrix = rotation @ np.array([[1, shear], [0, 1]]) * zoom
+    matrix = rotation @ np.array([[1, shear], [0, 1]]) @ np.diag(zoom)
     steps = np.linspace(0, CANVAS, 5)
     places = np.stack(np.meshgrid(steps, steps), -1)  # [row, column, (x, y)]
     looks = (places - CANVAS / 2) @ matrix.T + CANVAS / 2
@@ -103,12 +101,12 @@ def distort(glyph, rng: np.random.Generator) -> np.ndarray:
     )
 
     # The scanner: few pixels, blur, faint ink, noise.
-    side = int(rng.choice([8, 10, 12, 16, SIZE], p=[0.45, 0.1, 0.1, 0.15, 0.2]))
+    side = int(rng.choice([8, 10, 12, 16, SIZE], p=[0.5, 0.1, 0.1, 0.15, 0.15]))
     page = page.resize((side, side), Image.Resampling.BOX)
     page = page.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     if rng.random() < 0.25:
         page = page.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2)))
-    values = np.asarray(page, np.float32) * rng.uniform(0.7, 1.15)
+    values = np.asarray(page, np.float32) * rng.uniform(0.8, 1.5)
     values += rng.normal(0, rng.uniform(0, 10), values.shape)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 

@@ -44,7 +44,8 @@ def test_help_has_an_example(kerasft_cli, command):
 def test_help_lists_the_commands(kerasft_cli):
     said = kerasft_cli("--help")
     assert said.code == 0
-    assert all(f"    {command} " in said.out for command in COMMANDS)
+    listed = [line.split()[0] for line in said.out.splitlines() if line.startswith("    ")]
+    assert [word for word in listed if word in COMMANDS] == list(COMMANDS)
 
 
 def test_version(kerasft_cli):
@@ -279,5 +280,6 @@ def test_a_run_in_a_process_of_its_own(tiny_texts, tmp_path):
     assert lines[0].startswith("data: 44 train, 8 validation, 8 test; 2 classes (neg, pos)")
     assert sum(line.startswith("epoch ") for line in lines) == 1
     assert (tmp_path / "outputs" / "last" / "metrics.json").is_file()
-    assert lines[-1] == f"run folder: {os.path.relpath((tmp_path / 'outputs/last').resolve(), tmp_path)}"
+    last = (tmp_path / "outputs" / "last").resolve()
+    assert lines[-1] == f"run folder: {os.path.relpath(last, tmp_path)}"
     shutil.rmtree(tmp_path / "outputs")

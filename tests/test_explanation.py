@@ -36,7 +36,9 @@ def test_a_value():
 
 def test_a_keyword_that_the_config_leaves_out():
     said = explain("optimizer.beta_1")
-    assert said.startswith("optimizer.beta_1: 0.9\n  set by the signature of keras.optimizers.AdamW")
+    first, second = said.splitlines()[:2]
+    assert first == "optimizer.beta_1: 0.9"
+    assert second == "  set by the signature of keras.optimizers.AdamW"
 
 
 def test_named_nodes():

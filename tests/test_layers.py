@@ -34,7 +34,8 @@ BELOW_ROOMS = ("errors", "spec", "files", "console", "network")
 
 LIGHT = (
     "__init__", "__main__", "cli", "config", "checks", "signatures", "explanation", "record",
-    "errors", "mistakes", "spec", "files", "console", "network", "prediction", "finetuned", "run", "steps",
+    "errors", "mistakes", "spec", "files", "console", "network", "prediction", "finetuned",
+    "run", "steps",
     "sweeps/leaderboard", "sweeps/grid", "model/catalogue", "model/hub",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",

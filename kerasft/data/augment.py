@@ -1,4 +1,4 @@
-"""Augmentation: Keras layers, each with random numbers that depend on (seed, epoch, example) alone."""
+"""Augmentation: Keras layers whose random numbers depend on (seed, epoch, example) alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of the examples: a pure function of (seed, epoch), so that it can be computed anywhere."""
+"""The order of the examples: a pure function of (seed, epoch), computed where it is needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Order:
         [4, 4, 2]
     """
 
-    def __init__(self, count: int, batch_size: int, *, seed: int, lengths: np.ndarray | None = None):
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int, lengths: np.ndarray | None = None
+    ):
         self.count, self.batch_size, self.seed, self.lengths = count, batch_size, seed, lengths
         self.steps = -(-count // batch_size)
         self.epoch = lru_cache(maxsize=2)(self._epoch)

@@ -32,10 +32,11 @@ class Batches:
         """Return an endless `tf.data.Dataset` of `(inputs, targets, weights)` from step `first`."""
         import tensorflow as tf
 
-        names = list(self.store.gather(np.array([0])))
+        store: Any = self.store
+        names = list(store.gather(np.array([0])))
         kinds = [tf.uint8 if name == "images" else tf.int32 for name in names]
         shapes = [
-            [None, *self.store.images.shape[1:]] if name == "images" else [None, None]
+            [None, *store.images.shape[1:]] if name == "images" else [None, None]
             for name in names
         ]
 

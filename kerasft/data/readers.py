@@ -126,7 +126,7 @@ def _decode(path: Path, encoding: str, key: str) -> str:
     """Return the text of a file, every character of it; only a byte order mark is no text."""
     try:
         codec = codecs.lookup(str(encoding)).name
-        if not codecs.lookup(codec)._is_text_encoding:  # type: ignore[attr-defined]
+        if not codecs.lookup(codec)._is_text_encoding:
             raise LookupError
     except LookupError as error:
         common = ("utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "shift_jis", "euc-kr")

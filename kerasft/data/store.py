@@ -129,7 +129,8 @@ def _room(shape: tuple[int, ...]) -> np.ndarray:
             f"{tempfile.gettempdir()}, which has {free / 1e9:.1f} GB free. Set "
             "backbone.image_size lower, or TMPDIR to a larger disk."
         )
-    file = tempfile.TemporaryFile(prefix="kerasft-")
+    # Open for as long as the array lives, and gone with it.
+    file = tempfile.TemporaryFile(prefix="kerasft-")  # noqa: SIM115
     os.ftruncate(file.fileno(), size)
     return np.memmap(file, "uint8", "r+", shape=shape)
 

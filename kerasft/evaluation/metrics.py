@@ -106,7 +106,7 @@ def multi(
             ("average_precision", average_precision_score),
         ):
             scores[key] = float(np.mean([figure(y[:, c], p[:, c]) for c in columns]))
-    scores["per_class"] = _per_class(*counts, names)
+    scores["per_class"] = _per_class(counts[0], counts[1], counts[2], names)
     return scores
 
 

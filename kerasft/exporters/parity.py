@@ -62,7 +62,7 @@ def certify(
     """
     directory = Path(export_dir)
     signature = read_signature(directory)
-    inputs = as_inputs(raw_examples, signature)
+    inputs = as_inputs(list(raw_examples), signature)
     count = len(next(iter(inputs.values())))
     if count == 0:
         raise ExportError("An export is proved on at least one example. Received: none.")
@@ -125,7 +125,7 @@ def _serve(directory: Path, inputs: Mapping[str, list[bytes]]) -> dict[str, np.n
         # Without the accelerator: its memory is this process's, and the figures are compared with
         # those of the processor.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-I", replay.__file__, str(directory), request, response]
+        command = [sys.executable, "-I", *map(str, (replay.__file__, directory, request, response))]
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, timeout=SECONDS, check=False

@@ -15,11 +15,11 @@ has neither.
 from __future__ import annotations
 
 import base64
-import glob
 import importlib.util
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -46,8 +46,9 @@ def register_text_ops() -> None:
     found = importlib.util.find_spec("tensorflow_text")
     if found is None or not found.submodule_search_locations:
         return
-    for library in sorted(glob.glob(f"{found.submodule_search_locations[0]}/python/ops/_*.so")):
-        tf.load_op_library(library)
+    ops = Path(found.submodule_search_locations[0], "python", "ops")
+    for library in sorted(ops.glob("_*.so")):
+        tf.load_op_library(str(library))
 
 
 def main(export: str, request: str, response: str) -> None:
@@ -86,7 +87,8 @@ def main(export: str, request: str, response: str) -> None:
         for name in outputs:
             value = np.concatenate([part[name] for part in parts])
             arrays[f"{way}/{name}"] = value.astype("S") if value.dtype == object else value
-    np.savez(response, tensorflow=np.array(tf.__version__), **arrays)
+    arrays["tensorflow"] = np.array(tf.__version__)
+    np.savez(response, **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

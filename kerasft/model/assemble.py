@@ -51,7 +51,8 @@ def assemble(backbone: Backbone, head: Callable[[Features], Any], *, name: str =
 
 def backbone_layers(model: Any) -> list[Any]:
     """Return the leaf layers of the model that do not belong to its head."""
-    return [layer for layer in leaf_layers(model) if not layer_path(model, layer).startswith("head_")]
+    layers = leaf_layers(model)
+    return [layer for layer in layers if not layer_path(model, layer).startswith("head_")]
 
 
 def leaf_layers(model: Any) -> list[Any]:

@@ -35,7 +35,7 @@ def preset_folder(preset: str) -> str:
     """
     if preset.startswith("kerasft://"):
         name = preset.removeprefix("kerasft://")
-        carried = sorted(p.name for p in CARRIED.iterdir() if p.is_dir()) if CARRIED.is_dir() else []
+        carried = sorted(file.parent.name for file in CARRIED.glob("*/config.json"))
         if name not in carried:
             raise UserError(
                 f"The package carries {', '.join(carried)}. Received: {preset!r}."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
+from kerasft.spec import Modality
 
 RESIZE = ("crop", "stretch", "pad")
 
@@ -27,7 +28,7 @@ class ImagePreprocess:
         TensorShape([1, 32, 32, 3])
     """
 
-    modality = "images"
+    modality: Modality = "images"
     pair = False
     trackables: tuple[Any, ...] = ()
 
@@ -98,13 +99,14 @@ class TextPreprocess:
         doubled: Whether a pair has two separators in its middle, as RoBERTa's.
     """
 
-    modality = "text"
+    modality: Modality = "text"
 
     def __init__(self, tokenizer: Any, *, inputs: tuple[str, ...], sequence_length: int,
                  pair: bool = False, doubled: bool = False):
         import tensorflow as tf
 
-        self.tokenizer, self.inputs, self.pair, self.doubled = tokenizer, tuple(inputs), pair, doubled
+        self.tokenizer, self.inputs = tokenizer, tuple(inputs)
+        self.pair, self.doubled = pair, doubled
         self.sequence_length = int(sequence_length)
         self.start = _token(tokenizer, "cls_token_id", "start_token_id")
         self.end = _token(tokenizer, "sep_token_id", "end_token_id")
@@ -183,7 +185,9 @@ class TextPreprocess:
         import tensorflow as tf
 
         tokens = self.tokenizer(text)
-        return tokens if isinstance(tokens, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(tokens)
+        if isinstance(tokens, tf.RaggedTensor):
+            return tokens
+        return tf.RaggedTensor.from_tensor(tokens)
 
     def save(self, directory: str | Path) -> None:
         """Write the tokenizer and what else `load` needs."""
@@ -230,7 +234,7 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
 
 
 def _load_tokenizer(folder: Path) -> Any:
-    """Load a tokenizer that was saved alone: `from_preset` asks for a backbone's config beside it."""
+    """Load a tokenizer that was saved alone: `from_preset` wants a backbone beside it."""
     import keras
     import keras_hub
 

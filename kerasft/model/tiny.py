@@ -122,9 +122,9 @@ def _tokenizer(family: str) -> Any:
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if family == "roberta" else []
         tokens = [*special, *_byte_letters(), "th", "the", "in", *([] if special else
                                                                    ["<|endoftext|>"])]
-        vocabulary = {token: i for i, token in enumerate(tokens)}
+        numbers = {token: i for i, token in enumerate(tokens)}
         made = models.RobertaTokenizer if special else models.GPT2Tokenizer
-        return made(vocabulary=vocabulary, merges=["t h", "th e", "i n"])
+        return made(vocabulary=numbers, merges=["t h", "th e", "i n"])
     import io
 
     import sentencepiece

@@ -59,7 +59,7 @@ def fit(
         optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),
         learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
         pretrained=backbone.pretrained, callbacks=callbacks,
-        output_dir=folder and folder.path, max_steps=cfg.max_steps,
+        output_dir=folder.path if folder else None, max_steps=cfg.max_steps,
         progress=tty and not quiet, say=(lambda line: None) if quiet else say,
         on_stage=None if quiet else announce,
     )

@@ -143,6 +143,12 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
         name: store.prepare(part, backbone.preprocess) for name, part in splits.parts.items()
     }
     train = stores["train"]
+    augmented = None
+    if parts.augment:
+        preprocess: Any = backbone.preprocess  # of pictures, which have a size
+        augmented = augment.augmenter(
+            parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width)
+        )
     batches = pipeline.Batches(
         train,
         task.encode(splits.train.labels, splits.labels),
@@ -151,9 +157,6 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
             len(train), cfg.batch_size, seed=cfg.seed,
             lengths=train.lengths if cfg.length_grouping else None,
         ),
-        augment=parts.augment and augment.augmenter(
-            parts.augment, seed=cfg.seed,
-            size=(backbone.preprocess.height, backbone.preprocess.width),
-        ) or None,
+        augment=augmented,
     )
     return Ready(splits, task, backbone.preprocess, stores, batches)

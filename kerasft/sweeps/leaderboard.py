@@ -42,9 +42,9 @@ def leaderboard(directory: str, *, metric: str | None = None) -> list[dict[str, 
         )
     rows, configs = [], []
     for folder in found:
-        config = folder / "config.yaml"
-        configs.append(_flat(OmegaConf.to_container(OmegaConf.load(config))) if config.is_file()
-                       else {})
+        file = folder / "config.yaml"
+        written = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
+        configs.append(_flat(written))
         rows.append(_row(folder, root.resolve()))
     metric = metric or _monitor(found)
     lower = any(word in metric for word in ("loss", "mae", "mse", "error"))

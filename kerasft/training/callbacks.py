@@ -117,7 +117,7 @@ class EpochLog(keras.callbacks.Callback):
             self.directory.mkdir(parents=True, exist_ok=True)
             with open(self.directory / "epochs.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            self._write_csv()
+            self._write_csv(self.directory / "epochs.csv")
         if self.say is not None:
             shown = "  ".join(f"{n} {v:.4f}" for n, v in figures.items() if n in self.shown)
             self.say(f"epoch {epoch + 1}/{self.epochs} [{self.stage}]  {shown}  "
@@ -125,9 +125,9 @@ class EpochLog(keras.callbacks.Callback):
 
     shown: tuple[str, ...] = ()
 
-    def _write_csv(self) -> None:
+    def _write_csv(self, path: Path) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
-        with written_whole(self.directory / "epochs.csv") as part, \
+        with written_whole(path) as part, \
                 open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()

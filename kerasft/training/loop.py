@@ -76,9 +76,9 @@ def fit(
     keep = KeepBest(task.monitor, task.mode, output_dir and output_dir / "checkpoints")
     log = EpochLog(output_dir and output_dir / "logs", None if progress else say)
     log.shown = ("loss", "val_loss", "accuracy", "mae", task.monitor)
-    # With fewer steps than an epoch has, an epoch ends there.
-    steps = min(batches.steps, max_steps) if max_steps else batches.steps
-    planned = [1 if max_steps and max_steps < batches.steps else s.epochs for s in stages.values()]
+    # With fewer steps than an epoch has, an epoch ends there; with more, after whole epochs.
+    steps = min(batches.steps, max_steps or batches.steps)
+    planned = [min(s.epochs, (max_steps or s.epochs * steps) // steps) for s in stages.values()]
     log.epochs = sum(planned)
     first_epoch, stopped = 0, []
     for (name, stage), epochs in zip(stages.items(), planned, strict=True):

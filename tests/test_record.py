@@ -1,0 +1,251 @@
+"""What a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kerasft
+from kerasft import config, record
+from kerasft.errors import UserError
+from kerasft.files import read_json, write_json, written_whole
+
+FILES = (
+    "config.yaml", "run.json", "manifest.json", "metrics.json", "labels.json", "task.json",
+    "checkpoints/best.keras", "checkpoints/last.keras", "logs/epochs.csv", "logs/epochs.jsonl",
+    "preprocess/preprocess.json", "predictions/validation.csv", "predictions/test.csv",
+    "plots/learning_curves.png", "plots/test_confusion_matrix.png",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["tiny_run", "tiny_text_run"])
+def test_the_folder_of_a_run_holds(request, which):
+    run = request.getfixturevalue(which)
+    for name in FILES:
+        assert (run / name).stat().st_size > 0, name
+    assert list((run / "logs" / "tensorboard").rglob("events*"))
+    assert not [p for p in run.rglob("*") if ".part" in p.name]
+
+
+def test_the_config_is_resolved_and_composes_again(tiny_run):
+    text = (tiny_run / "config.yaml").read_text("utf-8")
+    assert "${" not in text
+    cfg = config.load(tiny_run / "config.yaml")
+    kerasft.check(cfg)
+    assert cfg.finetune.full.epochs == cfg.epochs == 2
+
+
+def test_facts_of_a_run(tiny_run):
+    facts = read_json(tiny_run / "run.json")
+    assert facts["status"] == "done"
+    assert facts["started"] <= facts["finished"]
+    assert facts["command"]
+    assert facts["versions"]["kerasft"] == kerasft.__version__
+    assert {"python", "tensorflow", "keras", "keras-hub", "numpy"} <= set(facts["versions"])
+    assert facts["machine"]["cores"] == os.cpu_count()
+
+
+def test_metrics_and_predictions_agree(tiny_run):
+    metrics = read_json(tiny_run / "metrics.json")
+    assert list(metrics) == ["validation", "test"]
+    assert 0 <= metrics["test"]["accuracy"] <= 1
+    with open(tiny_run / "predictions" / "test.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["true"] == row["predicted_label"] for row in rows)
+    assert right / len(rows) == pytest.approx(metrics["test"]["accuracy"])
+    table = metrics["test"]["confusion_matrix"]
+    assert sum(map(sum, table)) == len(rows)
+
+
+def test_the_log_has_a_row_an_epoch(tiny_run):
+    lines = [json.loads(x) for x in (tiny_run / "logs/epochs.jsonl").read_text().splitlines()]
+    with open(tiny_run / "logs" / "epochs.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in lines] == [1, 2]
+    assert [int(row["epoch"]) for row in rows] == [1, 2]
+    assert {"loss", "val_loss", "val_accuracy", "learning_rate", "stage"} <= set(lines[0])
+
+
+def test_pictures_are_pictures(tiny_run):
+    from PIL import Image
+
+    found = sorted((tiny_run / "plots").glob("*.png"))
+    assert len(found) >= 3
+    for file in found:
+        with Image.open(file) as picture:
+            assert min(picture.size) > 100
+
+
+# --- making the folder -------------------------------------------------------------------------
+
+
+def test_folders_have_names_of_their_own_and_last_points_to_the_newest(tmp_path):
+    made = [record.create(kerasft.compose(["name=small"])) for _ in range(3)]
+    assert len({folder.path for folder in made}) == 3
+    assert all(folder.path.parent == Path("outputs/small") for folder in made)
+    assert (tmp_path / "outputs/last").resolve() == made[-1].path.resolve()
+    assert not list((tmp_path / "outputs").glob(".last*"))
+
+
+def test_a_chosen_folder_leaves_last_alone(tmp_path):
+    cfg = kerasft.compose(["output_dir=here/it/is"])
+    assert record.create(cfg).path == Path("here/it/is")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    with pytest.raises(UserError, match=r"new or empty folder.*thesis\.txt"):
+        record.create(kerasft.compose(["output_dir=full"]))
+    assert (tmp_path / "full" / "thesis.txt").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        record.create(kerasft.compose(["output_dir=file/run"]))
+    with pytest.raises(UserError, match="cannot be written"):
+        record.create(kerasft.compose(["output_dir=/proc/run"]))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_told(tmp_path):
+    (tmp_path / ".a.part.json").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"'a\.json' could not be written: No space left"):
+        write_json("a.json", {"a": 1})
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_half_written_is_left(tmp_path):
+    (tmp_path / "a.txt").write_text("before")
+    with pytest.raises(RuntimeError), written_whole("a.txt") as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_numbers_that_json_has_no_word_for(tmp_path):
+    import numpy as np
+
+    write_json("a.json", {"a": float("nan"), "b": np.float32(0.5), "c": np.arange(2), 3: (1,)})
+    assert read_json("a.json") == {"a": None, "b": 0.5, "c": [0, 1], "3": [1]}
+
+
+# --- how a run ended ---------------------------------------------------------------------------
+
+
+def test_a_run_that_failed_says_why(tmp_path):
+    cfg = kerasft.compose(["output_dir=run"])
+    folder = record.create(cfg)
+    with pytest.raises(UserError), folder.recording(cfg):
+        assert read_json("run/run.json")["status"] == "running"
+        raise UserError("the data is gone")
+    facts = read_json("run/run.json")
+    assert facts["status"] == "failed"
+    assert facts["reason"] == "the data is gone"
+    with pytest.raises(UserError, match=r"not whole.*labels\.json.*status is 'failed'"):
+        record.open_run("run")
+
+
+def test_a_run_that_was_interrupted_says_so():
+    cfg = kerasft.compose(["output_dir=run"])
+    folder = record.create(cfg)
+    with pytest.raises(KeyboardInterrupt), folder.recording(cfg):
+        raise KeyboardInterrupt
+    facts = read_json("run/run.json")
+    assert facts["status"] == "failed"
+    assert "KeyboardInterrupt" in facts["reason"]
+
+
+def test_the_revision_of_the_folder_one_works_in(tmp_path):
+    assert record.git_revision() is None
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True, cwd=tmp_path, capture_output=True)
+    clean = record.git_revision()
+    assert clean and len(clean) == 40
+    (tmp_path / "a").write_text("a")
+    subprocess.run([*git, "add", "a"], check=True, cwd=tmp_path)
+    assert record.git_revision() == f"{clean}+changes"
+
+
+def test_the_command_is_kept(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/kerasft", "train", "data.path=a b"])
+    cfg = kerasft.compose(["output_dir=run"])
+    with record.create(cfg).recording(cfg):
+        pass
+    assert read_json("run/run.json")["command"] == "kerasft train 'data.path=a b'"
+
+
+# --- a folder that is not whole ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoints/best.keras", "labels.json", "task.json", "preprocess/preprocess.json"],
+)
+def test_a_missing_file_is_named(tiny_text_run, tmp_path, name):
+    shutil.copytree(tiny_text_run, tmp_path / "copy")
+    (tmp_path / "copy" / name).unlink()
+    with pytest.raises(UserError) as caught:
+        kerasft.predict("copy", ["a text"])
+    assert name in str(caught.value)
+    assert "kerasft train --from copy" in str(caught.value)
+
+
+def test_a_missing_tokenizer_is_named(tiny_text_run, tmp_path):
+    shutil.copytree(tiny_text_run, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy" / "preprocess" / "tokenizer")
+    with pytest.raises(UserError, match="tokenizer"):
+        kerasft.predict("copy", ["a text"])
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints/best.keras", "labels.json", "task.json", "config.yaml"]
+)
+def test_a_broken_file_is_named(tiny_text_run, tmp_path, name):
+    shutil.copytree(tiny_text_run, tmp_path / "copy")
+    (tmp_path / "copy" / name).write_text("{ nonsense [")
+    with pytest.raises(UserError) as caught:
+        kerasft.predict("copy", ["a text"])
+    assert name.split("/")[-1] in str(caught.value)
+
+
+def test_without_its_config_it_is_no_run(tiny_text_run, tmp_path):
+    shutil.copytree(tiny_text_run, tmp_path / "copy")
+    (tmp_path / "copy" / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"no config\.yaml"):
+        kerasft.evaluate("copy")
+
+
+def test_a_run_can_be_moved(tiny_text_run, tmp_path):
+    shutil.copytree(tiny_text_run, tmp_path / "elsewhere" / "run")
+    assert kerasft.predict("elsewhere/run", ["a good film"])[0]["label"] in ("pos", "neg")
+
+
+def test_a_run_folder_may_not_call_what_is_not_trusted(tiny_text_run, tmp_path):
+    shutil.copytree(tiny_text_run, tmp_path / "copy")
+    file = tmp_path / "copy" / "config.yaml"
+    file.write_text(file.read_text("utf-8").replace("kerasft.data.table.table", "os.system"))
+    with pytest.raises(UserError, match="is refused"):
+        kerasft.evaluate("copy")
+
+
+# --- repeating a run ---------------------------------------------------------------------------
+
+
+def test_overrides_onto_a_recorded_config(tiny_run):
+    cfg = record.recorded_config(str(tiny_run), ["epochs=7", "head.dropout=0.4"])
+    assert (cfg.epochs, cfg.head.dropout, cfg.output_dir) == (7, 0.4, None)
+    with pytest.raises(UserError) as caught:
+        record.recorded_config(str(tiny_run), ["epochs=x", "head=mlp", "~augment"])
+    assert len(caught.value.problems) == 3

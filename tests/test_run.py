@@ -1,0 +1,298 @@
+"""The acts, end to end, on networks that train in seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import kerasft
+from kerasft.errors import UserError
+from kerasft.files import read_json
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Three digits as PNG files."""
+    from kerasft.data.digits import digits
+
+    folder = tmp_path_factory.mktemp("digits")
+    test = digits(kind="single", seed=0).test
+    for i in range(3):
+        (folder / f"{i}.png").write_bytes(test.inputs[i])
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Return a function that writes a table and gives the overrides to read it with."""
+    import csv
+
+    def write(rows, header):
+        file = tmp_path / "table.csv"
+        with open(file, "w", newline="", encoding="utf-8") as out:
+            csv.writer(out).writerows([header, *rows])
+        return ["data=table", f"data.path={file}", "data.text=text", "data.label=label",
+                "backbone=tiny_bert", "backbone.sequence_length=16", "batch_size=8",
+                "progress=false"]  # fmt: skip
+
+    return write
+
+
+def close(left, right):
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        if isinstance(value, dict):
+            close(value, right[key])
+        elif isinstance(value, float):
+            assert value == pytest.approx(right[key], abs=1e-4), key
+        else:
+            assert value == right[key], key
+
+
+# --- train -> evaluate -> predict -> export ----------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["tiny_result", "tiny_text_result"])
+def test_evaluate_gives_the_numbers_of_training(request, which, kerasft_cli):
+    result = request.getfixturevalue(which)
+    kept = read_json(result.output_dir / "metrics.json")
+    assert result.metrics == kept
+    ended = kerasft_cli("evaluate", str(result.output_dir), "split=test", "--json")
+    assert ended.code == 0, ended.err
+    assert ended.err == ""
+    close(json.loads(ended.out), {"test": kept["test"]})
+
+
+def test_evaluate_says_which_splits_there_are(tiny_text_run):
+    assert list(kerasft.evaluate(str(tiny_text_run))) == ["validation", "test"]
+    assert list(kerasft.evaluate(str(tiny_text_run), split="train")) == ["train"]
+    with pytest.raises(UserError, match="split must be one of train, validation, test"):
+        kerasft.evaluate(str(tiny_text_run), split="dev")
+
+
+def test_evaluate_warns_when_the_data_has_changed(tiny_texts, tiny_text_run, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(tiny_text_run, tmp_path / "run")
+    source = next(w for w in tiny_texts if w.startswith("data.path=")).partition("=")[2]
+    with open(source, encoding="utf-8") as file:
+        text = file.read()
+    (tmp_path / "texts.csv").write_text(text.replace("dull film, number 1", "new film"), "utf-8")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text("utf-8").replace(source, str(tmp_path / "texts.csv")))
+    kerasft.evaluate("run")
+    assert "the data has changed since the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", ["pictures", "texts"])
+def test_a_run_and_its_export_answer_alike(which, request, digits, kerasft_cli, tmp_path):
+    name = {"pictures": "tiny_run", "texts": "tiny_text_run"}[which]
+    run = request.getfixturevalue(name)
+    ended = kerasft_cli("export", str(run))
+    assert ended.code == 0, ended.err
+    assert "proved in a fresh process" in ended.out
+    export = run / "exports" / "saved_model"
+    parity = read_json(export / "1" / "assets.extra" / "parity.json")
+    assert parity["label_flips"] == 0
+    texts = ["a good film", "", "ein 電影 🙂"]
+    given = [str(digits)] if which == "pictures" else texts
+    answers = {}
+    for model in (run, export):
+        ended = kerasft_cli("predict", str(model), *given, "--output", f"{model.name}.jsonl")
+        assert ended.code == 0, ended.err
+        lines = (tmp_path / f"{model.name}.jsonl").read_text("utf-8").splitlines()
+        answers[model] = [json.loads(line) for line in lines]
+    assert len(answers[run]) == 3
+    for one, other in zip(*answers.values(), strict=True):
+        close(one, other)
+    again = kerasft.predict(str(run), [str(digits / f"{i}.png") for i in range(3)]
+                            if which == "pictures" else texts)  # fmt: skip
+    for one, other in zip(again, answers[run], strict=True):
+        close(one, other)
+
+
+def test_bytes_of_pictures_are_answered_too(tiny_run, digits):
+    [row] = kerasft.predict(str(tiny_run), [(digits / "0.png").read_bytes()])
+    [file] = kerasft.predict(str(tiny_run), [str(digits / "0.png")])
+    assert row["probabilities"] == pytest.approx(file["probabilities"])
+    assert row["input"].endswith("bytes>")
+
+
+def test_the_result_holds_the_model(tiny_text_result, tiny_text_run):
+    texts = ["a good film", "a bad film"]
+    answers = tiny_text_result.finetuned(texts)
+    rows = kerasft.predict(str(tiny_text_run), texts)
+    assert [label.decode() for label in answers["label"]] == [r["label"] for r in rows]
+    with pytest.raises(UserError, match="nothing to predict"):
+        tiny_text_result.finetuned([])
+
+
+@pytest.mark.parametrize("which", ["tiny_result", "tiny_text_result"])
+def test_figures_do_not_depend_on_the_batch_size(request, which):
+    from kerasft.data import store
+    from kerasft.data.digits import digits
+
+    made = request.getfixturevalue(which).finetuned
+    if which == "tiny_result":
+        examples = digits(kind="single", seed=0).validation.take(range(23))
+    else:
+        from kerasft.spec import Examples
+
+        texts = [f"a {'very ' * (i % 7)}long film" for i in range(23)]
+        examples = Examples("text", texts, np.zeros(23, "int64"), tuple(map(str, range(23))))
+    ready = store.prepare(examples, made.preprocess)
+    whole = dataclasses.replace(made, batch_size=23).logits(ready)
+    for size in (1, 5, 64):
+        part = dataclasses.replace(made, batch_size=size).logits(ready)
+        np.testing.assert_allclose(part, whole, atol=1e-4)
+
+
+def test_from_repeats_a_run_exactly(tiny_text_run, kerasft_cli, tmp_path):
+    """The command line repeats what a Python call trained, to the last digit."""
+    ended = kerasft_cli("train", "--from", str(tiny_text_run), "output_dir=again")
+    assert ended.code == 0, ended.err
+    assert read_json("again/metrics.json") == read_json(tiny_text_run / "metrics.json")
+    for name in ("validation", "test"):
+        file = f"predictions/{name}.csv"
+        assert (tmp_path / "again" / file).read_text() == (tiny_text_run / file).read_text()
+    logs = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in
+         (folder / "logs" / "epochs.jsonl").read_text().splitlines()]
+        for folder in (tmp_path / "again", tiny_text_run)
+    ]  # fmt: skip
+    assert logs[0] == logs[1]
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+
+def answers_alike(run, given):
+    """Export a run, and compare what both answer."""
+    kerasft.export(str(run))
+    rows = kerasft.predict(str(run), given)
+    served = kerasft.predict(str(run / "exports" / "saved_model"), given)
+    for one, other in zip(rows, served, strict=True):
+        close(one, other)
+    return rows
+
+
+def test_regression_of_pairs(table, tmp_path):
+    rows = [(f"a {'big ' * (i % 5)}dog", f"one {'big ' * (i % 3)}cat", 10 + (i % 5) - (i % 3))
+            for i in range(40)]  # fmt: skip
+    words = table(rows, ("text", "second", "label"))
+    result = kerasft.train([*words, "data.text_pair=second", "task=regression", "epochs=2",
+                            f"output_dir={tmp_path / 'run'}"])  # fmt: skip
+    assert {"mae", "r2", "pearson", "spearman"} <= set(result.metrics["test"])
+    again = kerasft.evaluate("run", split="test", say=lambda line: None)
+    close(again, {"test": result.metrics["test"]})
+    rows = answers_alike(result.output_dir, [("a dog", "one cat"), ("", "one big cat")])
+    assert 5 < rows[0]["value"] < 20, "values come back in the scale of the data"
+    with pytest.raises(UserError, match="pair"):
+        kerasft.predict("run", ["a single text"])
+
+
+def test_several_labels(table, tmp_path):
+    kinds = {0: "red,big", 1: "red", 2: "big", 3: ""}
+    rows = [(f"a {kinds[i % 4].replace(',', ' ')} thing {i}", kinds[i % 4]) for i in range(48)]
+    words = table(rows, ("text", "label"))
+    result = kerasft.train([*words, "task=multi_label", "task.label_smoothing=0.1", "epochs=2",
+                            f"output_dir={tmp_path / 'run'}"])  # fmt: skip
+    assert {"f1_micro", "f1_macro"} <= set(result.metrics["test"])
+    close(kerasft.evaluate("run", split="test", say=lambda line: None),
+          {"test": result.metrics["test"]})  # fmt: skip
+    [row] = answers_alike(result.output_dir, ["a red thing"])
+    assert set(row["probabilities"]) == {"big", "red"}
+    assert set(row["labels"]) <= {"big", "red"}
+
+
+# --- recipes -----------------------------------------------------------------------------------
+
+
+def test_two_phases_with_everything_that_regularizes(tiny_pictures, tmp_path, capsys):
+    result = kerasft.train([
+        *tiny_pictures, "augment=randaugment", "+augment.mixup={_target_: keras.layers.MixUp}",
+        "task.label_smoothing=0.1", "task.class_weight=balanced", "regularize=l2", "head=mlp",
+        "finetune=two_phase", "finetune.head.epochs=1", "epochs=1", "max_steps=1",
+        "optimizer=sgd", f"output_dir={tmp_path / 'run'}",
+    ])  # fmt: skip
+    assert [row["stage"] for row in result.history.rows] == ["head", "all"]
+    said = capsys.readouterr().out
+    assert "stage head: 1 steps, learning rate up to 0.01," in said
+    assert "stage all: 1 steps, learning rate up to 0.001," in said
+    part = said[said.index("stage head"):said.index("epoch 1/2")]
+    shares = {line.split()[0]: line.split()[-1] for line in part.splitlines()[2:]}
+    assert all(share == ("100%" if name.startswith("head_") else "0%")
+               for name, share in shares.items() if name != "head_norm")  # fmt: skip
+
+
+def test_cutmix_dropout_and_a_baseline_from_scratch(tiny_pictures, tmp_path, capsys):
+    result = kerasft.train([
+        *tiny_pictures, "augment=cutmix", "finetune=linear_probe", "epochs=1", "max_steps=1",
+        "head.dropout=0.5", "baseline=scratch", f"output_dir={tmp_path / 'run'}",
+    ])  # fmt: skip
+    assert result.baseline == read_json("run/baseline.json")
+    table = capsys.readouterr().out
+    assert "fine-tuned  from scratch" in table
+    line = next(x for x in table.splitlines() if x.startswith("test accuracy"))
+    tuned, scratch, gain = map(float, line.split()[-3:])
+    assert gain == pytest.approx(tuned - scratch, abs=1e-3)
+
+
+def test_early_stopping_names_the_epoch_and_gives_the_best_weights_back(tiny_texts, tmp_path,
+                                                                        capsys):  # fmt: skip
+    result = kerasft.train([
+        *tiny_texts, "finetune=linear_probe", "epochs=6", "optimizer.learning_rate=1e-9",
+        "callbacks.early_stopping.patience=2", "regularize=dropout", "schedule=constant",
+        f"output_dir={tmp_path / 'run'}",
+    ])  # fmt: skip
+    history = result.history
+    assert history.stopped_early == ("probe",)
+    assert len(history.rows) == 3
+    assert history.best_epoch == 1
+    said = capsys.readouterr().out
+    assert "best epoch: 1 [probe]" in said
+    assert "stopped early: probe" in said
+    row = history.rows[history.best_epoch - 1]
+    assert result.metrics["validation"]["accuracy"] == pytest.approx(row["val_accuracy"])
+    assert kerasft.evaluate("run", split="validation", say=lambda line: None)["validation"][
+        "accuracy"] == pytest.approx(row["val_accuracy"])  # fmt: skip
+
+
+# --- what does not fit together ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("which", "words", "said"),
+    [
+        ("tiny_pictures", ["batch_size=31"], "batch_size must not be larger than the training"),
+        ("tiny_pictures", ["backbone=tiny_bert", "~backbone.image_size"],
+         "The data is pictures, but the backbone tiny bert takes text"),
+        ("tiny_texts", ["backbone=tiny_resnet", "~backbone.sequence_length"],
+         "The data is text, but the backbone tiny resnet takes pictures"),
+        ("tiny_texts", ["augment=light"], "augment.flip changes pictures, but the data is text"),
+        ("tiny_texts", ["task=regression"], "number"),
+        ("tiny_texts", ["task.class_weight={pos: 2, nought: 1}"],
+         "task.class_weight names a class"),
+        ("tiny_texts", ["head.pooling=cls", "backbone=tiny_gpt2"], "head.pooling=cls needs"),
+        ("tiny_texts", ["backbone.family=birt"], "backbone.family must be one of"),
+        ("tiny_texts", ["regularize=dropout", "regularize.dropout.rate=2"], "regularize.dropout"),
+        ("tiny_texts", ["task.monitor=val_f2", "max_steps=1"], "val_f2"),
+        ("tiny_texts", ["schedule.warmup=-1"], "schedule.warmup"),
+        ("tiny_texts", ["finetune.full.train=most"], "finetune.NAME.train must be"),
+        ("tiny_texts", ["finetune.full.train=[nothing_like_this]"], "matches no variable"),
+        ("tiny_texts", ["optimizer.clipnorm=1"], "optimizer"),
+        ("tiny_texts", ["optimizer.learning_rate=1e30", "max_steps=3", "epochs=3",
+                        "optimizer=sgd", "optimizer.global_clipnorm=null"], "learning_rate"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_one_message(request, which, words, said, kerasft_cli,
+                                                   tmp_path):  # fmt: skip
+    ended = kerasft_cli("train", *request.getfixturevalue(which), *words, "output_dir=run")
+    assert ended.code == 2
+    assert said in ended.err
+    assert ended.err.count("error: ") == 1
+    facts = tmp_path / "run" / "run.json"
+    assert not facts.exists() or read_json(facts)["status"] == "failed"

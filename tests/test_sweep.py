@@ -1,0 +1,137 @@
+"""Grids of runs, and the table that compares them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+import kerasft
+from kerasft.errors import UserError
+from kerasft.files import read_json
+from kerasft.sweeps.grid import MOST, expand
+
+
+@pytest.mark.parametrize(
+    ("overrides", "runs"),
+    [
+        (["head=linear,mlp", "epochs=3"], [["head=linear", "epochs=3"], ["head=mlp", "epochs=3"]]),
+        (["a=1,2", "b=x,y"], [["a=1", "b=x"], ["a=1", "b=y"], ["a=2", "b=x"], ["a=2", "b=y"]]),
+        (["a=range(1,3)"], [["a=1"], ["a=2"]]),
+        (["a=choice(p,q)"], [["a=p"], ["a=q"]]),
+        (["a=[1,2]"], [["a=[1,2]"]]),
+        (["a='1,2'"], [["a='1,2'"]]),
+        (["~a", "+b=1,2"], [["~a", "+b=1"], ["~a", "+b=2"]]),
+        ([], [[]]),
+    ],
+)
+def test_expand(overrides, runs):
+    assert expand(overrides) == runs
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["a=interval(0,1)"], "cannot try an interval"),
+        (["a"], "An override cannot be read"),
+        (["a=glob(x*)"], "cannot be expanded"),
+        ([f"a=range({MOST + 1})"], "at most 1,000"),
+    ],
+)
+def test_what_is_no_grid(overrides, said):
+    with pytest.raises(UserError, match=said):
+        expand(overrides)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, texts_csv):
+    """Two by two runs, of which those with a network for pictures fail."""
+    folder = tmp_path_factory.mktemp("sweep") / "grid"
+    return kerasft.sweep([
+        "data=table", f"data.path={texts_csv}", "data.text=text", "data.label=label",
+        "backbone=tiny_bert,tiny_resnet", "head=linear,mlp", "batch_size=8", "epochs=1",
+        "max_steps=2", "finetune=linear_probe", "progress=false", f"output_dir={folder}",
+    ])  # fmt: skip
+
+
+def test_a_grid_runs_on_where_a_run_fails(swept):
+    folder, rows = swept
+    assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2", "3"]
+    assert [read_json(folder / str(i) / "run.json")["status"] for i in range(4)] == [
+        "done", "done", "failed", "failed",
+    ]  # fmt: skip
+    assert {row["run"]: row["status"] for row in rows} == {
+        "0": "done", "1": "done", "2": "failed", "3": "failed",
+    }  # fmt: skip
+
+
+def test_the_best_comes_first(swept):
+    _, rows = swept
+    assert [row["rank"] for row in rows] == [1, 2, None, None]
+    assert rows[0]["validation"] >= rows[1]["validation"]
+    assert {row["metric"] for row in rows} == {"accuracy"}
+    differing = set(rows[0]["settings"])
+    assert {"head._target_", "backbone._target_", "head.depth"} <= differing
+    assert not differing & {"output_dir", "epochs", "seed"}
+
+
+def test_the_table_on_the_console_and_in_files(swept, kerasft_cli, tmp_path):
+    folder, rows = swept
+    ended = kerasft_cli("leaderboard", str(folder), "--output", "runs.csv")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert lines[0].split()[:2] == ["rank", "run"]
+    assert "validation accuracy" in lines[0]
+    assert len(lines) == 5
+    with open(tmp_path / "runs.csv", encoding="utf-8", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["run"] for row in written] == [row["run"] for row in rows]
+    assert float(written[0]["validation"]) == rows[0]["validation"]
+    assert kerasft_cli("leaderboard", str(folder), "--output", "runs.json").code == 0
+    assert json.loads((tmp_path / "runs.json").read_text()) == rows
+
+
+def test_another_metric(swept, kerasft_cli):
+    folder, _ = swept
+    by_f1 = kerasft.leaderboard(str(folder), metric="f1_macro")
+    assert by_f1[0]["metric"] == "f1_macro"
+    ended = kerasft_cli("leaderboard", str(folder), "--metric", "speed")
+    assert ended.code == 2
+    assert "--metric must be a figure of the runs" in ended.err
+    ended = kerasft_cli("leaderboard", str(folder), "--output", "runs.txt")
+    assert ended.code == 2
+    assert "--output must end in .csv or .json" in ended.err
+
+
+def test_all_configs_are_checked_before_the_first_run(kerasft_cli, tmp_path):
+    ended = kerasft_cli("train", "-m", "head=linear,mpl", "optimizer=adam,sgdd", "epochs=0,1")
+    assert ended.code == 2
+    assert "Did you mean 'mlp'?" in ended.err
+    assert "optimizer must be one of" in ended.err
+    assert "epochs must be at least 1" in ended.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_when_every_run_fails(kerasft_cli):
+    ended = kerasft_cli("train", "-m", "data=image_folder", "data.path=nowhere",
+                        "head=linear,mlp")  # fmt: skip
+    assert ended.code == 2
+    assert "Every run of the sweep failed" in ended.err
+    assert "nowhere" in ended.err
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    with pytest.raises(UserError, match="new or empty"):
+        kerasft.sweep(["head=linear,mlp", "output_dir=full"])
+
+
+def test_runs_without_figures(tmp_path):
+    """Runs that never came to measuring are listed, unranked."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text('{"status": "running"}')
+    rows = kerasft.leaderboard(".")
+    assert [(row["rank"], row["status"]) for row in rows] == [(None, "running")] * 2
