@@ -19,7 +19,7 @@ from kerasft.data import augment, order, pipeline, store
 from kerasft.errors import UserError
 from kerasft.model import heads, preprocess, tiny
 from kerasft.model.assemble import assemble, features_of
-from kerasft.spec import Backbone, Examples, Features, Labels, Modality, Splits
+from kerasft.spec import Backbone, Examples, Features, Kind, Labels, Modality, Splits
 from kerasft.tasks import protocol
 from kerasft.tasks.classification import Classification
 from kerasft.training import stages
@@ -29,7 +29,7 @@ WORDS = ("good", "bad")
 
 
 def tiny_splits(
-    modality: Modality, kind: str = "single", *, count: int = 24, size: int = 20, seed: int = 0
+    modality: Modality, kind: Kind = "single", *, count: int = 24, size: int = 20, seed: int = 0
 ) -> Splits:
     """Draw a small data set with a signal that a tiny network learns.
 
@@ -55,6 +55,8 @@ def tiny_splits(
     draw = _picture if modality == "images" else _text
 
     def part(split: str, length: int) -> Examples:
+        labels: np.ndarray
+        strengths: np.ndarray
         if kind == "single":
             labels = np.arange(length) % len(names)
             strengths = np.eye(len(names))[labels]
@@ -91,7 +93,8 @@ def _text(strengths: np.ndarray, random: np.random.Generator, size: int) -> str:
 def check_data(splits: Splits) -> None:
     """Check what a data node returned."""
     assert isinstance(splits, Splits), f"A data node must return Splits, not {type(splits)}."
-    labels, seen = splits.labels, set()
+    labels = splits.labels
+    seen: set[str] = set()
     if labels.kind in ("single", "multi"):
         assert len(set(labels.names)) == len(labels.names) > 0, "Class names must differ."
     json.dumps(dict(splits.source))  # plain values: they go into the manifest
@@ -198,7 +201,7 @@ def check_head(head: Callable[..., Any]) -> None:
             named = is_input or layer.name.startswith("head_")
             assert named, f"Names of a head's layers must begin with 'head_': {layer.name!r}."
         short = model([x[:, :3], np.ones((4, 3))], training=False).numpy()
-        padded = model([x, [[1, 1, 1, 0, 0]] * 4], training=False).numpy()
+        padded = model([x, np.array([[1, 1, 1, 0, 0]] * 4)], training=False).numpy()
         assert np.allclose(short, padded, atol=1e-5), "Masked positions must not count."
         model.compile("sgd", "mse")
         model.train_on_batch([x, np.ones((4, 5))], np.ones((4, 3)))

@@ -74,7 +74,8 @@ class ImagePreprocess:
         import tensorflow as tf
 
         spec = tf.TensorSpec([self.height, self.width, 3], tf.uint8)
-        return tf.map_fn(self.decode, raw, fn_output_signature=spec)
+        encoded = tf.convert_to_tensor(raw, tf.string)
+        return tf.map_fn(self.decode, encoded, fn_output_signature=spec)
 
     def save(self, directory: str | Path) -> None:
         """Write what `load` needs."""

@@ -52,7 +52,8 @@ def test_dropout_sets_every_rate_of_the_backbone_even_where_there_was_none(famil
     from kerasft.model.assemble import backbone_layers
 
     model = regularize.dropout(model_of(family), rate=0.5)
-    rates = [layer.rate for layer in backbone_layers(model) if isinstance(layer, keras.layers.Dropout)]
+    layers = backbone_layers(model)
+    rates = [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)]
     assert rates
     assert set(rates) == {0.5}
     assert model.get_layer("head_dropout_0").rate == 0.3

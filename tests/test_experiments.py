@@ -1,0 +1,121 @@
+"""Every shipped experiment, run small on data of its layout; real data is read too."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kerasft
+from kerasft import config
+from kerasft.files import read_json
+
+EXPERIMENTS = config.options("experiment")
+# Weights that may not be there give way to random ones: what is tried is the recipe.
+TEXT = ["backbone=tiny_bert", "~backbone.preset", "backbone.sequence_length=16"]
+PICTURES = {
+    "hymenoptera_mobilenet": ["backbone.weights=null", "backbone.image_size=32"],
+    "hymenoptera_mobilenetv2": ["backbone.weights=null", "backbone.image_size=32"],
+    "trashnet_mobilenet": ["backbone=tiny_resnet", "~backbone.name", "~backbone.alpha",
+                           "~backbone.weights", "backbone.image_size=16"],
+}  # fmt: skip
+PICTURES["trashnet_mobilenetv2"] = PICTURES["trashnet_mobilenet"]
+
+
+def rows_of_texts(count):
+    return [(f"a {('good', 'bad')[i % 2]} text, number {i}", i % 2) for i in range(count)]
+
+
+def write(file: Path, rows, delimiter=",", header=None):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w", newline="", encoding="utf-8") as out:
+        quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+        csv.writer(out, delimiter=delimiter, quoting=quoting, quotechar='"').writerows(
+            [header, *rows] if header else rows
+        )
+
+
+def jpeg(number):
+    from PIL import Image
+
+    file = io.BytesIO()
+    pixels = np.random.default_rng(number).integers(0, 255, (40, 36, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory) -> Path:
+    """Small data in the layouts of the real sets."""
+    root = tmp_path_factory.mktemp("data")
+    for split, count in (("train", 48), ("dev", 12), ("test", 12)):
+        texts = rows_of_texts(count)
+        write(root / "sst2" / f"{split}.tsv", texts, "\t")
+        write(root / "goemotions" / f"{split}.tsv",
+              [(t, f"{i % 28},27" if i % 3 else i % 28, f"id{i}") for i, (t, _) in
+               enumerate(texts)], "\t")  # fmt: skip
+        write(root / "stsb" / f"{split}.csv",
+              [(t, f"{t} again", (i % 11) / 2) for i, (t, _) in enumerate(texts)])  # fmt: skip
+        name = {"dev": "val"}.get(split, split)
+        write(root / "bengali_drama_sentiment" / f"{name}.csv",
+              [(f"নাটক {t}", label) for t, label in texts], header=("text", "label"))  # fmt: skip
+    (root / "goemotions" / "labels.txt").write_text("\n".join(f"emotion{i}" for i in range(28)))
+    write(root / "sms_spam" / "SMSSpamCollection",
+          [("spam" if label else "ham", text) for text, label in rows_of_texts(80)], "\t")
+    for split, count in (("train", 24), ("val", 8)):
+        for label in ("ants", "bees"):
+            folder = root / "hymenoptera" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                (folder / f"{i}.jpg").write_bytes(jpeg(f"{split}{label}{i}".encode()[-1] + i))
+    (root / "trashnet").mkdir()
+    with zipfile.ZipFile(root / "trashnet" / "trashnet.zip", "w") as archive:
+        for label in ("cardboard", "glass", "metal", "paper", "plastic", "trash"):
+            for i in range(12):
+                archive.writestr(f"trashnet/{label}/{label}{i}.jpg", jpeg(len(label) * 100 + i))
+    return root
+
+
+def test_there_are_experiments():
+    assert len(EXPERIMENTS) >= 9
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_runs_small(name, stand_in, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERASFT_DATA", str(stand_in))
+    small = PICTURES.get(name, TEXT)
+    result = kerasft.train([
+        f"experiment={name}", *small, "debug=quick", "max_steps=1", "batch_size=16",
+        "finetune.head.epochs=1" if name in PICTURES else "length_grouping=true",
+        "progress=false", f"output_dir={tmp_path / 'run'}",
+    ])  # fmt: skip
+    whole = kerasft.compose([f"experiment={name}"])
+    assert set(result.metrics) == {"validation", "test"}
+    assert result.finetuned.task.monitor == (whole.task.get("monitor") or
+                                             type(result.finetuned.task).monitor)  # fmt: skip
+    assert result.finetuned.task.monitor.removeprefix("val_") in result.metrics["test"]
+    assert read_json("run/run.json")["status"] == "done"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_reads_the_real_data(name, real_data, monkeypatch):
+    monkeypatch.setenv("KERASFT_DATA", str(real_data))
+    cfg = kerasft.compose([f"experiment={name}"])
+    kerasft.check(cfg)
+    source = real_data / Path(cfg.data.path).relative_to(real_data).parts[0]
+    if not source.exists():
+        pytest.skip(f"{source} is not there")
+    task = config.build(cfg.task)
+    splits = config.build(cfg.data, kind=task.kind, seed=cfg.seed)
+    assert min(len(part) for part in splits.parts.values()) >= 30
+    assert set(splits.parts) == {"train", "validation", "test"}
+    ids = [i for part in splits.parts.values() for i in part.ids]
+    assert len(set(ids)) == len(ids)
+    weights = cfg.backbone.get("weights")
+    if weights and os.sep in weights:
+        assert Path(weights).is_file()
