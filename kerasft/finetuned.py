@@ -60,6 +60,12 @@ class FineTuned:
         """
         if not len(raw):
             raise UserError("There is nothing to predict: the list of inputs is empty.")
+        wants = "pairs of texts" if self.preprocess.pair else "single inputs"
+        for one in raw:
+            if isinstance(one, tuple | list) != bool(self.preprocess.pair):
+                raise UserError(
+                    f"This model takes {wants}. Received: {str(one)[:80]!r}."
+                )
         examples = Examples(
             self.preprocess.modality, list(raw), np.zeros(len(raw), "int64"),
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
