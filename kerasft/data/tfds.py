@@ -67,7 +67,7 @@ def tfds(
     except ImportError as error:
         raise UserError(
             f"data=tfds needs TensorFlow Datasets ({error}). Install it: "
-            'pip install "kerasft[tfds]", or pip install tensorflow-datasets importlib_resources.'
+            'pip install tensorflow-datasets importlib_resources.'
         ) from error
     builder = _builder(tensorflow_datasets, name, data_dir)
     wanted = _splits(builder, train, validation, test)
