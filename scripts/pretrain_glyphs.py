@@ -1,5 +1,18 @@
 #!/usr/bin/env python
-"""Pretrain the small network that kerasft carries, on glyphs rendered from free fonts."""
+"""Pretrain the small network that kerasft carries, on glyphs rendered from free fonts.
+
+It learns to tell 271 letters and signs apart (Latin, Greek, Cyrillic, Armenian, Georgian; no
+digits) in the DejaVu and STIX faces that Matplotlib ships, each picture distorted at random.
+The carried preset is the result of the defaults, on two CPU cores in about 3 minutes where they are
+free:
+
+    python scripts/pretrain_glyphs.py --out kerasft/presets/glyphs
+
+It reached an accuracy of 0.851 on 5,000 held-out renderings (other random distortions of the same
+glyphs). Pictures, their order and the starting weights follow from --seed, and TensorFlow runs
+its deterministic kernels: on one machine with the same versions the weights come out bit by bit
+the same; elsewhere, rounding differs. kerasft/presets/glyphs/README.md has the versions.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +38,7 @@ FACES = (
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
 )
+PRESET = Path(__file__).parents[1] / "kerasft" / "presets" / "glyphs"
 SIZE = 32  # what the network sees
 CANVAS = 64  # what we draw on: distortions look right only at a higher resolution
 MARGIN = 8  # of the canvas, around an undistorted glyph
@@ -83,9 +97,9 @@ def distort(glyph, rng: np.random.Generator) -> np.ndarray:
     # The hand: an affine map of the whole and a smooth bend, both given as the places where a
     # 4 x 4 mesh of the result looks into the glyph.
     turn, shear = rng.normal(0, 0.15), rng.normal(0, 0.2)
-    zoom = [rng.uniform(0.8, 1.4), rng.uniform(0.75, 1.15)]  # the larger, the smaller the glyph
+    zoom = np.array([rng.uniform(1.0, 1.6), rng.uniform(0.9, 1.25)])  # the larger, the smaller
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    matrix = rotation @ np.array([[1, shear], [0, 1]]) @ np.diag(zoom)
+    matrix = rotation @ np.array([[1, shear], [0, 1]]) * zoom
     steps = np.linspace(0, CANVAS, 5)
     places = np.stack(np.meshgrid(steps, steps), -1)  # [row, column, (x, y)]
     looks = (places - CANVAS / 2) @ matrix.T + CANVAS / 2
@@ -101,12 +115,12 @@ def distort(glyph, rng: np.random.Generator) -> np.ndarray:
     )
 
     # The scanner: few pixels, blur, faint ink, noise.
-    side = int(rng.choice([8, 10, 12, 16, SIZE], p=[0.5, 0.1, 0.1, 0.15, 0.15]))
+    side = int(rng.choice([8, 10, 12, 16, SIZE], p=[0.45, 0.1, 0.1, 0.15, 0.2]))
     page = page.resize((side, side), Image.Resampling.BOX)
     page = page.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     if rng.random() < 0.25:
         page = page.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.2)))
-    values = np.asarray(page, np.float32) * rng.uniform(0.8, 1.5)
+    values = np.asarray(page, np.float32) * rng.uniform(0.7, 1.15)
     values += rng.normal(0, rng.uniform(0, 10), values.shape)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
@@ -131,7 +145,7 @@ def render(glyphs, labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarra
 
 
 def build_backbone():
-    """Return the network, untrained: 328,000 parameters, the smallest ResNet KerasHub allows."""
+    """Return the network, untrained: a ResNet of 329,000 weights for 32 x 32 pixels."""
     import keras_hub
 
     return keras_hub.models.ResNetBackbone(
@@ -189,9 +203,9 @@ def save(backbone, directory: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("kerasft/presets/glyphs"))
+    parser.add_argument("--out", type=Path, default=PRESET)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a few pictures, to try the script")
     args = parser.parse_args()
 

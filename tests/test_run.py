@@ -191,7 +191,7 @@ def test_regression_of_pairs(table, tmp_path):
     rows = answers_alike(result.output_dir, [("a dog", "one cat"), ("", "one big cat")])
     assert 5 < rows[0]["value"] < 20, "values come back in the scale of the data"
     for model in ("run", "run/exports/saved_model"):
-        with pytest.raises(UserError, match="This (model|export) takes .*Received"):
+        with pytest.raises(UserError, match=r"This (model|export) takes .*Received"):
             kerasft.predict(model, ["a single text"])
 
 

@@ -147,11 +147,12 @@ class TextPreprocess:
             )
             return tf.ragged.boolean_mask(tokens, keep)
 
-        first = self._tokenize(raw[:, 0] if self.pair else raw)
+        # Both texts of a pair in one go: a tokenizer makes the largest part of the graph.
+        first = self._tokenize(tf.reshape(raw, [-1]))
         frame = (self.start is not None) + (self.end is not None)
         room = self.sequence_length - frame
         if self.pair:
-            second = self._tokenize(raw[:, 1])
+            first, second = first[::2], first[1::2]
             middle = column(self.end, first)
             middle = middle * 2 if self.doubled else middle
             room -= len(middle)

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kerasft import testing
+from kerasft.data import order, pipeline, store
+from kerasft.errors import UserError
+from kerasft.model import heads
+from kerasft.model.assemble import assemble
+from kerasft.model.backbones import image_backbone
+from kerasft.model.preprocess import ImagePreprocess
+from kerasft.tasks.classification import Classification
+from kerasft.training import loop, schedules
+from kerasft.training.stages import Stage
+
+SPLITS = testing.tiny_splits("images", size=8)
+READY = ImagePreprocess(8, 8)
+TASK = Classification()
+STAGES = {"head": Stage("head", epochs=2), "all": Stage("all", epochs=2)}
+
+
+def build(seed: int) -> Any:
+    """Make a small network with batch normalization and dropout."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, name="conv")(image)
+    x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(name="norm")(x))
+    network = keras.Model(image, keras.layers.Dropout(0.1)(x))
+    backbone = image_backbone(network, READY, scale=1 / 255, name="small", pretrained=True)
+    return assemble(backbone, lambda f: heads.linear(f, units=3))
+
+
+@dataclasses.dataclass
+class Ran:
+    model: Any
+    history: loop.History
+    at_epochs: list[list[np.ndarray]]
+    lines: list[str]
+    stages: list[tuple]
+
+
+def train(
+    *, seed=0, model=None, stages=STAGES, task=TASK, optimizer=None, accuracies=None, **more
+) -> Ran:
+    import keras
+
+    ready = store.prepare(SPLITS.train, READY)
+    targets = TASK.encode(SPLITS.train.labels, SPLITS.labels)
+    seen = store.prepare(SPLITS.validation, READY).images
+    wanted = TASK.encode(SPLITS.validation.labels, SPLITS.labels)
+    scripted = iter(accuracies or [])
+    ran = Ran(model or build(seed), None, [], [], [])
+
+    def validate(network: Any) -> dict[str, float]:
+        ran.at_epochs.append(network.get_weights())
+        logits = network(seen, training=False).numpy()
+        right = float(np.mean(logits.argmax(1) == wanted.argmax(1)))
+        return {
+            "loss": float(TASK.loss()(wanted, logits)), "accuracy": next(scripted, right),
+        }  # fmt: skip
+
+    arguments = {"learning_rate": 0.05, "usual_rate": 1e-3, "pretrained": True} | more
+    ran.history = loop.fit(
+        ran.model, pipeline.Batches(ready, targets, order=order.Order(24, 8, seed=seed)),
+        stages=stages, task=task, validate=validate, optimizer=optimizer or keras.optimizers.Adam,
+        schedule=schedules.constant, say=ran.lines.append,
+        on_stage=lambda *told: ran.stages.append(told), **arguments,
+    )  # fmt: skip
+    return ran
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("run")
+    for name in ("checkpoints", "logs"):
+        (made / name).mkdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def two_stages(folder) -> Ran:
+    stages = {"head": Stage("head", epochs=2), "all": Stage("all", epochs=6, rate=0.5)}
+    return train(stages=stages, output_dir=folder)
+
+
+def test_stages_run_one_after_the_other_in_one_run(two_stages):
+    rows = two_stages.history.rows
+    assert [row["epoch"] for row in rows] == list(range(1, 9))
+    assert [row["stage"] for row in rows] == ["head"] * 2 + ["all"] * 6
+    np.testing.assert_allclose(
+        [row["learning_rate"] for row in rows], [0.05] * 2 + [0.025] * 6, rtol=1e-6
+    )
+    told = [(name, peak, steps) for name, _, peak, steps, _ in two_stages.stages]
+    assert told == [("head", 0.05, 6), ("all", 0.025, 18)]
+    conv = [sum(t for n, _, t in rows if n == "conv") for *_, rows in two_stages.stages]
+    assert conv == [0, 3 * 3 * 3 * 8 + 8]
+    assert [line.split(" [")[0] for line in two_stages.lines] == [
+        f"epoch {i}/8" for i in range(1, 9)
+    ]
+
+
+def test_it_learns(two_stages):
+    assert two_stages.history.best_value > 0.9
+
+
+def test_the_best_epochs_weights_are_back_and_kept(two_stages, folder):
+    import keras
+
+    history = two_stages.history
+    values = [row["val_accuracy"] for row in history.rows]
+    assert history.best_value == max(values)
+    assert history.best_epoch == 1 + values.index(max(values))
+    assert history.best_stage == history.rows[history.best_epoch - 1]["stage"]
+    for name, weights in (
+        ("best", two_stages.at_epochs[history.best_epoch - 1]), ("last", two_stages.at_epochs[-1])
+    ):  # fmt: skip
+        saved = keras.saving.load_model(folder / "checkpoints" / f"{name}.keras", compile=False)
+        for got, wanted in zip(saved.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+    best = two_stages.at_epochs[history.best_epoch - 1]
+    for got, wanted in zip(two_stages.model.get_weights(), best, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_the_logs_are_whole(two_stages, folder):
+    rows = two_stages.history.rows
+    lines = (folder / "logs" / "epochs.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    with open(folder / "logs" / "epochs.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [{k: str(v) for k, v in row.items()} for row in rows] == table
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(table[0])
+
+
+def test_a_stage_ends_early_and_the_next_one_begins():
+    import keras
+
+    def callbacks():
+        return {"stop": keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=1)}
+
+    stages = {"head": Stage("head", epochs=4), "all": Stage("all", epochs=3)}
+    ran = train(
+        stages=stages, callbacks=callbacks, accuracies=[0.5, 0.4, 0.6, 0.7, 0.65]
+    )  # fmt: skip
+    history = ran.history
+    assert [row["stage"] for row in history.rows] == ["head"] * 2 + ["all"] * 3
+    assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4, 5]
+    assert "head" in history.stopped_early
+    assert (history.best_epoch, history.best_stage, history.best_value) == (4, "all", 0.7)
+    for got, wanted in zip(ran.model.get_weights(), ran.at_epochs[3], strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize(("most", "epochs", "steps"), [(2, 1, 2), (3, 1, 3), (7, 2, 6)])
+def test_max_steps_ends_each_stage(most, epochs, steps):
+    ran = train(stages={"head": Stage("head", epochs=5)}, max_steps=most)
+    assert len(ran.history.rows) == epochs
+    assert int(ran.model.optimizer.iterations) == steps
+    assert ran.stages[0][3] == steps
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others():
+    once, again, other = (train(seed=seed).model.get_weights() for seed in (5, 5, 6))
+    assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(once, other, strict=True))
+
+
+class NoGradients(Classification):
+    def loss(self):
+        return lambda targets, logits: 0.0 * (logits - logits)
+
+
+def test_weight_decay_leaves_norms_and_biases_alone():
+    import keras
+
+    model = build(0)
+    for variable in model.trainable_variables:
+        variable.assign(np.full(variable.shape, 0.5, "float32"))
+    stages = {"all": Stage("all", batch_norm="train")}
+    train(
+        model=model, stages=stages, task=NoGradients(),
+        optimizer=lambda rate: keras.optimizers.AdamW(rate, weight_decay=0.1),
+    )  # fmt: skip
+    assert len(model.trainable_variables) == 6
+    for variable in model.trainable_variables:
+        is_kernel = variable.path.endswith("kernel")
+        wanted = 0.5 * (1 - 0.1 * 0.05) ** 3 if is_kernel else 0.5
+        np.testing.assert_allclose(variable, wanted, rtol=1e-5, err_msg=variable.path)
+
+
+def test_gradients_are_clipped_together():
+    import keras
+
+    model = build(0)
+    before = [v.numpy() for v in model.trainable_variables]
+    train(
+        model=model, stages={"all": Stage(batch_norm="train")}, max_steps=1, learning_rate=1.0,
+        optimizer=lambda rate: keras.optimizers.SGD(rate, global_clipnorm=1e-3),
+    )  # fmt: skip
+    moved = [v.numpy() - old for v, old in zip(model.trainable_variables, before, strict=True)]
+    assert np.sqrt(sum((m**2).sum() for m in moved)) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_a_loss_that_is_no_number_ends_training_with_advice():
+    import keras
+
+    with pytest.raises(UserError, match=r"training loss became (nan|inf) at step .* Lower"):
+        train(optimizer=keras.optimizers.SGD, learning_rate=1e30)
+
+
+def test_nothing_that_moves_is_said():
+    import keras
+
+    ran = train(
+        stages={"head": Stage("head")}, task=NoGradients(), optimizer=keras.optimizers.SGD
+    )  # fmt: skip
+    assert any("Nothing moved in the first step" in line for line in ran.lines)
+
+
+def test_a_frozen_variable_that_moves_ends_training():
+    import keras
+
+    class Meddler(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            kernel = self.model.get_layer("conv").kernel
+            kernel.assign(kernel + 1.0)
+
+    with pytest.raises(RuntimeError, match="should be frozen changed in the first step: conv/ker"):
+        train(stages={"head": Stage("head")}, callbacks=lambda: {"meddler": Meddler()})
+
+
+def test_a_monitor_that_is_no_figure_is_named():
+    with pytest.raises(UserError, match=r"monitor 'val_f1' is no figure of this run\. Allowed: "):
+        train(task=Classification(monitor="val_f1"), max_steps=1)

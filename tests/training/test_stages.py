@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kerasft import testing
+from kerasft.errors import UserError
+from kerasft.model import heads, tiny
+from kerasft.model.assemble import assemble
+from kerasft.training.stages import HEAD_RATE, Stage, describe, select
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """A network with batch normalization below and in the head."""
+    backbone = tiny.image("resnet", image_size=16)
+    return assemble(backbone, lambda f: heads.mlp(f, units=2, width=8, norm="batch"))
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return assemble(tiny.text("bert"), lambda f: heads.linear(f, units=2))
+
+
+def weights(model) -> set[str]:
+    """The paths of all that could train."""
+    return {v.path for v in model.variables if "seed" not in v.path and "moving" not in v.path}
+
+
+def chosen(model, stage, *, pretrained: bool = True) -> set[str]:
+    paths = select(model, stage, pretrained=pretrained)
+    assert paths == [v.path for v in model.trainable_variables]
+    assert len(set(paths)) == len(paths)
+    return set(paths)
+
+
+def test_all_trains_all(texts):
+    assert chosen(texts, Stage("all")) == weights(texts)
+
+
+def test_head_trains_the_head_and_all_undoes_it(texts):
+    assert chosen(texts, Stage("head")) == {"head_outputs/kernel", "head_outputs/bias"}
+    assert chosen(texts, Stage("all")) == weights(texts)
+
+
+def test_patterns_are_searched_in_the_paths(texts):
+    got = chosen(texts, Stage(["transformer_layer_1/", "^head_", "/bias$"]))
+    wanted = {
+        path for path in weights(texts)
+        if "transformer_layer_1/" in path or path.startswith("head_") or path.endswith("/bias")
+    }  # fmt: skip
+    assert got == wanted
+    assert any("transformer_layer_0" in path for path in got)
+    assert got != weights(texts)
+
+
+@pytest.mark.parametrize(("batch_norm", "pretrained", "learns"), [
+    ("auto", True, False), ("auto", False, True), ("frozen", False, False), ("train", True, True),
+])  # fmt: skip
+def test_batch_normalization(pictures, batch_norm, pretrained, learns):
+    import keras
+
+    got = chosen(pictures, Stage("all", batch_norm=batch_norm), pretrained=pretrained)
+    norms = [
+        layer for layer in pictures._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]  # fmt: skip
+    below = [layer for layer in norms if not layer.name.startswith("head_")]
+    assert len(norms) == len(below) + 1 > 3
+    for layer in norms:
+        wanted = learns or layer not in below
+        assert layer.trainable == wanted
+        assert ({v.path for v in layer.weights[:2]} <= got) == wanted
+    # What a frozen layer keeps are its statistics too.
+    before = [layer.moving_mean.numpy() for layer in below]
+    pictures(np.full((2, 16, 16, 3), 200, "uint8"), training=True)
+    moved = [
+        not np.array_equal(layer.moving_mean, old) for layer, old in zip(below, before, strict=True)
+    ]
+    assert set(moved) == {learns}
+
+
+def test_batch_normalization_below_a_trained_head_is_frozen_whatever_was_asked(pictures):
+    got = chosen(pictures, Stage("head", batch_norm="train"))
+    assert all(path.startswith("head_") for path in got)
+    assert {"head_norm_0/gamma", "head_norm_0/beta"} <= got
+    norm = next(layer for layer in pictures.layers if "bn" in layer.name)
+    assert not norm.trainable
+
+
+def test_a_pattern_that_matches_nothing_says_what_there_is(texts):
+    with pytest.raises(UserError, match=r"matches no variable.*begin with: .*transformer_layer_0"):
+        select(texts, Stage(["transformer_layer_7/"]), pretrained=True)
+
+
+def test_stages_are_checked_when_made():
+    with pytest.raises(UserError, match=r"train must be 'all', 'head' or a list"):
+        Stage("tail")
+    with pytest.raises(UserError, match="epochs must be at least 1"):
+        Stage(epochs=0)
+    with pytest.raises(UserError, match="rate above 0"):
+        Stage(rate=0.0)
+
+
+def test_the_rate_is_the_users_else_the_usual_one():
+    assert Stage(rate=0.5).learning_rate(1e-2, 5e-5) == 5e-3
+    assert Stage("head").learning_rate(None, 5e-5) == HEAD_RATE
+    assert Stage("all").learning_rate(None, 5e-5) == 5e-5
+    # The factor is one of the user's rate: without that, there is nothing to multiply.
+    assert Stage("all", rate=0.1).learning_rate(None, 5e-5) == 5e-5
+
+
+def test_describe_counts_every_weight_once(texts):
+    select(texts, Stage("head"), pretrained=True)
+    rows = describe(texts)
+    names = [name for name, _, _ in rows]
+    assert len(set(names)) == len(names)
+    assert "transformer_layer_*" in names
+    assert sum(total for _, total, _ in rows) == texts.count_params()
+    assert {name: trains for name, _, trains in rows if trains} == {"head_outputs": 66}
+
+
+@pytest.mark.parametrize("stage", [Stage(), Stage("head"), Stage(["^head_", "layer_1"], rate=0.1)])
+def test_the_contract(stage):
+    testing.check_stage(stage)
