@@ -203,7 +203,7 @@ def check_head(head: Callable[..., Any]) -> None:
         short = model([x[:, :3], np.ones((4, 3))], training=False).numpy()
         padded = model([x, np.array([[1, 1, 1, 0, 0]] * 4)], training=False).numpy()
         assert np.allclose(short, padded, atol=1e-5), "Masked positions must not count."
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", run_eagerly=True)
         model.train_on_batch([x, np.ones((4, 5))], np.ones((4, 3)))
     places = keras.Input((5, 8))
     assert keras.Model(places, head(Features(places), units=1))(x).shape == (4, 1)

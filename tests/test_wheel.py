@@ -1,4 +1,4 @@
-"""The wheel holds all that a run needs: configs, the carried preset, the script that proves exports."""
+"""The wheel holds all that a run needs: configs, the carried preset, the licence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def wheel(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     # Without isolation nothing is fetched: hatchling stands in the dev group.
     built = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out),
+         str(ROOT)],
         capture_output=True, text=True, check=False,
     )
     assert built.returncode == 0, built.stderr

@@ -47,23 +47,3 @@ def assemble(backbone: Backbone, head: Callable[[Features], Any], *, name: str =
     features = features_of(backbone)
     places = [features.sequence] if features.mask is None else [features.sequence, features.mask]
     return Assembled(backbone.network, places, head(features), name=name)
-
-
-def backbone_layers(model: Any) -> list[Any]:
-    """Return the leaf layers of the model that do not belong to its head."""
-    layers = leaf_layers(model)
-    return [layer for layer in layers if not layer_path(model, layer).startswith("head_")]
-
-
-def leaf_layers(model: Any) -> list[Any]:
-    """Return every layer of the model that holds no further layers."""
-    return [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if not list(layer._flatten_layers(include_self=False))
-    ]
-
-
-def layer_path(model: Any, layer: Any) -> str:
-    """Return where a layer stands, e.g. `transformer_layer_0/self_attention_layer/query`."""
-    return layer.path or layer.name

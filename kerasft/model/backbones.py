@@ -59,7 +59,7 @@ def preset(
     )
     inputs = network.input if isinstance(network.input, dict) else {"images": network.input}
     if "token_ids" in inputs and set(inputs) <= {"token_ids", "segment_ids", "padding_mask"}:
-        tokenizer = fetch(preset, lambda: keras_hub.tokenizers.Tokenizer.from_preset(folder))
+        tokenizer = fetch(preset, lambda: _tokenizer(folder, network))
         return text_backbone(
             network, tokenizer, name=preset, sequence_length=sequence_length, pretrained=pretrained
         )
@@ -300,6 +300,27 @@ def keras_file(
         network, ImagePreprocess(size, size, resize=resize),
         scale=scale, offset=offset, bgr=bgr, name=file.name, pretrained=pretrained,
     )
+
+
+def _tokenizer(folder: str, network: Any) -> Any:
+    """Load the preset's tokenizer.
+
+    Of a family with two kinds (Mistral) KerasHub takes either one for a checkpoint in the Hugging
+    Face layout, whichever its set of classes begins with; the wrong one has no vocabulary.
+    """
+    import keras_hub
+
+    every = [getattr(keras_hub.tokenizers, name) for name in dir(keras_hub.tokenizers)]
+    kinds = [k for k in every if getattr(k, "backbone_cls", None) is type(network)]
+    errors = []
+    for kind in (keras_hub.tokenizers.Tokenizer, *kinds):
+        try:
+            made = kind.from_preset(folder)
+            made.vocabulary_size()  # raises where there is none
+            return made
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _converter(folder: str) -> Any:

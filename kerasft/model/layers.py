@@ -102,7 +102,12 @@ class _Parts:
         self.models = models
 
     def get_config(self):
-        return {n: keras.saving.serialize_keras_object(m) for n, m in self.models.items()}
+        made = {n: keras.saving.serialize_keras_object(m) for n, m in self.models.items()}
+        for name, model in self.models.items():
+            # KerasHub's Llama leaves this out of its config and would not come back without it.
+            if getattr(model, "tie_word_embeddings", False):
+                made[name]["config"].setdefault("tie_word_embeddings", True)
+        return made
 
 
 @keras.saving.register_keras_serializable("kerasft")

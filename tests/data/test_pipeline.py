@@ -93,7 +93,8 @@ TARGETS = np.eye(20, dtype="float32")
 
 
 def batches(step=None, *, seed=0, images=IMAGES) -> Batches:
-    made = augment.augmenter({"step": step}, seed=seed, size=(16, 16)) if step else None
+    size = images.shape[1:3]
+    made = augment.augmenter({"step": step}, seed=seed, size=size) if step else None
     weights = np.arange(20, dtype="float32")
     return Batches(
         store.Pictures(images), TARGETS, weights=weights, order=Order(20, 8, seed=1), augment=made
@@ -168,13 +169,16 @@ def test_mixed_labels_have_the_share_of_the_pixels(name):
 
     # One shade an example, and one class an example: the mean shade tells the shares.
     shades = np.linspace(0, 255, 20).round()
-    images = np.broadcast_to(shades[:, None, None, None], IMAGES.shape).astype("uint8")
+    images = np.broadcast_to(shades[:, None, None, None], (20, 64, 64, 3)).astype("uint8")
+    # CutMix cuts whole pixels, but tells the share of a box between them.
+    near = 0.6 if name == "MixUp" else 255 * 2 / 64
     mixed = 0
-    for x, y, _ in rows(batches(getattr(keras.layers, name)(alpha=1.0), images=images), 0, 6):
+    step = getattr(keras.layers, name)(**({"alpha": 1.0} if name == "MixUp" else {"factor": 1.0}))
+    for x, y, _ in rows(batches(step, images=images), 0, 6):
         np.testing.assert_allclose(y.sum(1), 1, atol=1e-5)
-        np.testing.assert_allclose(x.mean((1, 2, 3)), y @ shades, atol=0.6)
+        np.testing.assert_allclose(x.mean((1, 2, 3)), y @ shades, atol=near)
         mixed += (y.max(1) < 0.95).sum()
-    assert mixed > 10
+    assert mixed > 5
 
 
 def test_steps_run_in_their_order_and_any_layer_will_do():

@@ -32,7 +32,20 @@ def test_every_family_keeps_the_contract(family):
     assert made(family).summary == (family in ("bert", "distilbert", "roberta", "albert", "vit"))
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "resnet", "vit"])
+def test_a_llama_with_tied_embeddings_keeps_the_contract():
+    import keras_hub
+
+    tokenizer = made("llama").preprocess.tokenizer
+    network = keras_hub.models.Llama3Backbone(
+        vocabulary_size=tokenizer.vocabulary_size(), num_layers=1, num_query_heads=2,
+        num_key_value_heads=1, hidden_dim=16, intermediate_dim=32, tie_word_embeddings=True,
+    )  # fmt: skip
+    testing.check_backbone(
+        text_backbone(network, tokenizer, name="x", sequence_length=16, pretrained=False)
+    )
+
+
+@pytest.mark.parametrize("family", ["bert", "resnet", "vit"])
 def test_a_step_moves_exactly_what_trains(family):
     from kerasft.training.stages import Stage, select
 
@@ -42,7 +55,7 @@ def test_a_step_moves_exactly_what_trains(family):
     x = backbone.preprocess(list(splits.train.inputs))
     for train in ("head", "all"):
         select(model, Stage(train), pretrained=True)
-        model.compile("adam", "mse")
+        model.compile("adam", "mse", run_eagerly=True)
         before = {v.path: v.numpy() for v in model.variables}
         model.train_on_batch(x, np.ones((4, 2), "float32"))
         moved = {v.path for v in model.variables if not np.array_equal(v, before[v.path])}
@@ -68,7 +81,9 @@ def test_all_ways_to_save_hold_in_half_precision(tmp_path):
     x = PIXELS[:, :32, :32]
     assert model(x).dtype == "float32"
     np.testing.assert_array_equal(again(x), model(x))
-    assert [v.path for v in again.variables] == [v.path for v in model.variables]
+    # Patterns of stages match the loaded network as they did the first one.
+    paths = [[v.path for v in one.trainable_variables] for one in (model, again)]
+    assert paths[0] == paths[1]
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
@@ -123,10 +138,11 @@ def test_a_real_keras_file_gives_its_features(real_data):
     import keras
 
     file = real_data / "pretrained/squeezenet_v1.1/squeezenet_v1.1_imagenet_no_top.keras"
-    backbone = keras_file(str(file), bgr=True, offset=MEAN, image_size=96)
+    backbone = keras_file(str(file), bgr=True, offset=MEAN)
     own = keras.saving.load_model(file, compile=False)
-    ready = PIXELS[..., ::-1].astype("float32") + np.float32(MEAN)
-    np.testing.assert_allclose(backbone.network(PIXELS), own(ready), rtol=1e-4, atol=1e-3)
+    pixels = np.tile(PIXELS, (1, 3, 3, 1))[:, :224, :224]
+    ready = pixels[..., ::-1].astype("float32") + np.float32(MEAN)
+    np.testing.assert_allclose(backbone.network(pixels), own(ready), rtol=1e-4, atol=1e-3)
 
     layer = own.layers[10]
     cut = keras_file(str(file), layer=layer.name, image_size=96)
@@ -176,7 +192,7 @@ def test_a_preset_folder_loads_with_its_tokenizer(tmp_path):
     x = loaded.preprocess(["a good film", "dull"])
     got, wanted = (one.network(x)["sequence_output"] for one in (loaded, made("bert")))
     np.testing.assert_array_equal(got, wanted)
-    random = preset(folder, pretrained=False)
+    random = preset(folder, sequence_length=32, pretrained=False)
     assert not random.pretrained
     assert np.abs(random.network(x)["sequence_output"] - wanted).max() > 0.01
     with pytest.raises(UserError, match=r"sequence_length must be at most 64, .* Received: 65"):
