@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerasft.errors import UserError, nearest
-from kerasft.model.hub import fetch, preset_folder
+from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.spec import Backbone
 
@@ -59,12 +59,12 @@ def preset(
     )
     inputs = network.input if isinstance(network.input, dict) else {"images": network.input}
     if "token_ids" in inputs and set(inputs) <= {"token_ids", "segment_ids", "padding_mask"}:
-        tokenizer = fetch(preset, lambda: _tokenizer(folder, network))
+        tokenizer = fetch(preset, lambda: load_tokenizer(folder, network))
         return text_backbone(
             network, tokenizer, name=preset, sequence_length=sequence_length, pretrained=pretrained
         )
     if len(inputs) == 1 and len(next(iter(inputs.values())).shape) == 4:
-        converter = _converter(folder)
+        converter = load_converter(folder)
         size = image_size or _size(getattr(converter, "image_size", None)) or _size(
             next(iter(inputs.values())).shape[1:3]
         ) or 224
@@ -300,37 +300,6 @@ def keras_file(
         network, ImagePreprocess(size, size, resize=resize),
         scale=scale, offset=offset, bgr=bgr, name=file.name, pretrained=pretrained,
     )
-
-
-def _tokenizer(folder: str, network: Any) -> Any:
-    """Load the preset's tokenizer.
-
-    Of a family with two kinds (Mistral) KerasHub takes either one for a checkpoint in the Hugging
-    Face layout, whichever its set of classes begins with; the wrong one has no vocabulary.
-    """
-    import keras_hub
-
-    every = [getattr(keras_hub.tokenizers, name) for name in dir(keras_hub.tokenizers)]
-    kinds = [k for k in every if getattr(k, "backbone_cls", None) is type(network)]
-    errors = []
-    for kind in (keras_hub.tokenizers.Tokenizer, *kinds):
-        try:
-            made = kind.from_preset(folder)
-            made.vocabulary_size()  # raises where there is none
-            return made
-        except Exception as error:
-            errors.append(error)
-    raise errors[0]
-
-
-def _converter(folder: str) -> Any:
-    """Return the preset's image converter, or `None` where it has none."""
-    import keras_hub
-
-    try:
-        return keras_hub.layers.ImageConverter.from_preset(folder)
-    except (ValueError, FileNotFoundError, KeyError):
-        return None
 
 
 def _size(shape: Any) -> int | None:

@@ -145,3 +145,34 @@ def _reason(error: Exception) -> str:
             "(base model for BERT, `...ForCausalLM` for language models)."
         )
     return f"could not be loaded: {first}"
+
+
+def load_tokenizer(folder: str, network: Any) -> Any:
+    """Load the preset's tokenizer.
+
+    Of a family with two kinds (Mistral) KerasHub takes either one for a checkpoint in the Hugging
+    Face layout, whichever its set of classes begins with; the wrong one has no vocabulary.
+    """
+    import keras_hub
+
+    every = [getattr(keras_hub.tokenizers, name) for name in dir(keras_hub.tokenizers)]
+    kinds = [k for k in every if getattr(k, "backbone_cls", None) is type(network)]
+    errors = []
+    for kind in (keras_hub.tokenizers.Tokenizer, *kinds):
+        try:
+            made = kind.from_preset(folder)
+            made.vocabulary_size()  # raises where there is none
+            return made
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def load_converter(folder: str) -> Any:
+    """Return the preset's image converter, or `None` where it has none."""
+    import keras_hub
+
+    try:
+        return keras_hub.layers.ImageConverter.from_preset(folder)
+    except (ValueError, FileNotFoundError, KeyError):
+        return None
