@@ -259,6 +259,8 @@ def keras_file(
     import keras
     import keras_hub
 
+    import kerasft.model.layers  # noqa: F401  (the file may be one of ours)
+
     file = Path(path).expanduser()
     if not file.is_file() or file.suffix != ".keras":
         raise UserError(f"backbone.path must be a .keras file. Received: {path!r}.")

@@ -47,8 +47,12 @@ def pool(
 def _outputs(x: Any, units: int) -> Any:
     import keras
 
-    # The logits stay in float32 whatever the precision of the rest: losses need the digits.
-    return keras.layers.Dense(units, dtype="float32", name="head_outputs")(x)
+    # The logits stay in float32 whatever the precision of the rest: losses need the digits. A small
+    # start (as BERT's own heads have) disturbs the backbone less than Keras' default.
+    small = keras.initializers.RandomNormal(stddev=0.02)
+    return keras.layers.Dense(
+        units, kernel_initializer=small, dtype="float32", name="head_outputs"
+    )(x)
 
 
 def linear(
