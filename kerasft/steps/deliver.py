@@ -130,13 +130,16 @@ def open_predictor(
 def answers(
     outputs: Mapping[str, np.ndarray], inputs: Sequence[Any], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the outputs as one readable dict an input."""
+    """Return the outputs as one readable dict an input, the shortest answer first."""
+    # A signature hands its outputs back in an order of its own.
+    first = [name for name in ("label", "labels", "score", "value") if name in outputs]
+    names = list(dict.fromkeys([*first, *outputs]))
     rows = []
     for i, given in enumerate(inputs):
         shown = f"<{len(given)} bytes>" if isinstance(given, bytes) else given
         row: dict[str, Any] = {"input": shown}
-        for name, values in outputs.items():
-            value = values[i]
+        for name in names:
+            value = outputs[name][i]
             if name == "probabilities":
                 row[name] = dict(zip(labels, (float(v) for v in value), strict=True))
             elif getattr(value, "ndim", 0):

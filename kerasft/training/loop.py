@@ -76,8 +76,7 @@ def fit(
     keep = KeepBest(task.monitor, task.mode, output_dir and output_dir / "checkpoints")
     log = EpochLog(output_dir and output_dir / "logs", None if progress else say)
     log.shown = (
-        "loss", "val_loss", "accuracy", "mae", "val_accuracy", "val_f1_micro", "val_pearson",
-        task.monitor,
+        "loss", "val_loss", "accuracy", "mae", "val_accuracy", "val_pearson", task.monitor,
     )
     # With fewer steps than an epoch has, an epoch ends there; with more, after whole epochs.
     steps = min(batches.steps, max_steps or batches.steps)
