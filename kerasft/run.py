@@ -62,7 +62,7 @@ def train(
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
         model, history = fit.fit(cfg, parts, ready, backbone, folder)
-        finetuned = measure.finish(cfg, parts, ready, model, folder)
+        finetuned = measure.finish(cfg, ready, model, folder)
         measured = measure.measure(finetuned, ready, folder)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -67,6 +68,33 @@ class Examples:
             labels=self.labels[chosen],
             ids=tuple(self.ids[i] for i in chosen),
         )
+
+
+def as_raw(values: Sequence[Any], modality: str) -> np.ndarray:
+    """Return raw values as what a preprocessing and a signature take: an object array of bytes.
+
+    Args:
+        values: Texts, pairs of texts, encoded pictures, or paths of pictures, which are read.
+        modality: `"text"` or `"images"`.
+
+    Returns:
+        `[N]`, or `[N, 2]` for pairs.
+    """
+
+    def plain(value: Any) -> bytes:
+        if isinstance(value, bytes):
+            return value
+        return Path(value).read_bytes() if modality == "images" else str(value).encode()
+
+    rows = list(values)
+    if rows and isinstance(rows[0], (tuple, list, np.ndarray)):
+        flat = [plain(value) for row in rows for value in row]
+        shape: tuple[int, ...] = (len(rows), len(rows[0]))
+    else:
+        flat, shape = [plain(value) for value in rows], (len(rows),)
+    raw = np.empty(len(flat), object)
+    raw[:] = flat
+    return raw.reshape(shape)
 
 
 @dataclass(frozen=True)

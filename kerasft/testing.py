@@ -19,7 +19,16 @@ from kerasft.data import augment, order, pipeline, store
 from kerasft.errors import UserError
 from kerasft.model import heads, preprocess, tiny
 from kerasft.model.assemble import assemble, features_of
-from kerasft.spec import Backbone, Examples, Features, Kind, Labels, Modality, Splits
+from kerasft.spec import (
+    Backbone,
+    Examples,
+    Features,
+    Kind,
+    Labels,
+    Modality,
+    Splits,
+    as_raw,
+)
 from kerasft.tasks import protocol
 from kerasft.tasks.classification import Classification
 from kerasft.training import stages
@@ -156,7 +165,8 @@ def check_backbone(backbone: Backbone) -> None:
     assert isinstance(backbone, Backbone), f"A backbone node must return a Backbone: {backbone}."
     assert backbone.learning_rate > 0, "learning_rate must be above 0."
     ready = backbone.preprocess
-    raw = tf.constant(store.as_raw(tiny_splits(ready.modality, count=4).train.inputs).tolist())
+    given = tiny_splits(ready.modality, count=4).train.inputs
+    raw = tf.constant(as_raw(given, ready.modality).tolist())
     inputs = ready(raw)
     alone = keras.tree.map_structure(lambda x: x.numpy(), ready(raw[1:2]))
     (inside,) = tf.data.Dataset.from_tensors(raw).map(ready)
@@ -248,7 +258,7 @@ def check_task(task: Any, labels: Labels) -> None:
 def _tiny_model() -> tuple[Any, np.ndarray, np.ndarray]:
     backbone, texts = tiny.text("bert"), tiny_splits("text", count=8).train
     model = assemble(backbone, lambda features: heads.mlp(features, units=2, width=8))
-    inputs = backbone.preprocess(store.as_raw(texts.inputs).tolist())
+    inputs = backbone.preprocess(as_raw(texts.inputs, "text").tolist())
     return model, inputs, np.eye(2, dtype="float32")[texts.labels]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kerasft.errors import UserError
-from kerasft.spec import Examples, Preprocess
+from kerasft.spec import Examples, Preprocess, as_raw
 
 # Pictures beyond this many bytes are kept in a memory-mapped temporary file.
 MEMORY_LIMIT = 2 * 1024**3
@@ -63,15 +63,12 @@ class Tokens:
         }
 
 
-def prepare(
-    examples: Examples, preprocess: Preprocess, *, on_progress: Callable[[int], None] | None = None
-) -> Pictures | Tokens:
+def prepare(examples: Examples, preprocess: Preprocess) -> Pictures | Tokens:
     """Run the preprocessing once over all examples and keep the result.
 
     Args:
         examples: The examples.
         preprocess: The backbone's preprocessing.
-        on_progress: Called with the number of examples done.
 
     Returns:
         A store with `gather(indices)`.
@@ -80,11 +77,11 @@ def prepare(
         UserError: If a picture cannot be decoded, with its name.
     """
     if preprocess.modality == "images":
-        return _decode(examples, preprocess, on_progress)
+        return _decode(examples, preprocess)
     return _tokenize(examples.inputs, preprocess)
 
 
-def _decode(examples: Examples, preprocess: Any, on_progress: Any) -> Pictures:
+def _decode(examples: Examples, preprocess: Any) -> Pictures:
     import tensorflow as tf
 
     shape = (len(examples), preprocess.height, preprocess.width, 3)
@@ -106,8 +103,6 @@ def _decode(examples: Examples, preprocess: Any, on_progress: Any) -> Pictures:
         for image in data.prefetch(8).as_numpy_iterator():
             images[done] = image
             done += 1
-            if on_progress and done % 64 == 0:
-                on_progress(done)
     except (tf.errors.OpError, OSError) as error:
         # Parallel maps keep the order, so that the first one missing is the one that failed.
         name = examples.ids[done]
@@ -139,7 +134,7 @@ def _tokenize(texts: Sequence[Any], preprocess: Any) -> Tokens:
     kept: dict[str, list[np.ndarray]] = {name: [] for name in preprocess.inputs}
     lengths: list[np.ndarray] = []
     for start in range(0, len(texts), 512):
-        rows = preprocess(as_raw(texts[start : start + 512]))
+        rows = preprocess(as_raw(texts[start : start + 512], "text"))
         rows = {name: value.numpy() for name, value in rows.items()}
         # Where the network takes no mask, the padding counts: a row's length is the width.
         mask = rows.get("padding_mask", np.ones_like(rows["token_ids"])).astype(bool)
@@ -152,25 +147,3 @@ def _tokenize(texts: Sequence[Any], preprocess: Any) -> Tokens:
         {name: preprocess.pad if name == "token_ids" else 0 for name in kept},
         preprocess.sequence_length,
     )
-
-
-def as_raw(values: Sequence[Any]) -> np.ndarray:
-    """Return raw values as what a preprocessing takes: an object array `[N]`, of pairs `[N, 2]`."""
-    pairs = len(values) > 0 and isinstance(values[0], tuple | list)
-    raw = np.empty((len(values), 2) if pairs else (len(values),), dtype=object)
-    for i, value in enumerate(values):
-        if pairs:
-            raw[i, 0], raw[i, 1] = (part.encode() for part in value)
-        elif isinstance(value, str):
-            raw[i] = value.encode()
-        else:
-            raw[i] = value
-    return raw
-
-
-def read_raw(examples: Examples, limit: int | None = None) -> np.ndarray:
-    """Return the raw values of the first examples, pictures read from their files."""
-    values = list(examples.inputs[:limit] if limit else examples.inputs)
-    if examples.modality == "images":
-        values = [v if isinstance(v, bytes) else open(v, "rb").read() for v in values]  # noqa: SIM115
-    return as_raw(values)

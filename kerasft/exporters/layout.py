@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kerasft.errors import UserError
+from kerasft.spec import as_raw
 
 EXTRA = "assets.extra"
 
@@ -48,33 +47,6 @@ def find_export(path: str | Path) -> Path:
 def read_signature(directory: str | Path) -> dict[str, Any]:
     """Return what `signature.json` in an artifact says."""
     return json.loads((Path(directory) / EXTRA / "signature.json").read_text(encoding="utf-8"))
-
-
-def as_raw(examples: Sequence[Any], modality: str) -> np.ndarray:
-    """Return examples as the object array of bytes that a signature takes.
-
-    Args:
-        examples: Texts, pairs of texts, encoded pictures, or paths of pictures.
-        modality: `"text"` or `"images"`.
-
-    Returns:
-        `[N]`, or `[N, 2]` for pairs.
-    """
-
-    def plain(value: Any) -> bytes:
-        if isinstance(value, bytes):
-            return value
-        return Path(value).read_bytes() if modality == "images" else str(value).encode()
-
-    rows = list(examples)
-    if rows and isinstance(rows[0], (tuple, list, np.ndarray)):
-        flat = [plain(value) for row in rows for value in row]
-        shape: tuple[int, ...] = (len(rows), len(rows[0]))
-    else:
-        flat, shape = [plain(value) for value in rows], (len(rows),)
-    raw = np.empty(len(flat), object)
-    raw[:] = flat
-    return raw.reshape(shape)
 
 
 def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str, list[bytes]]:

@@ -14,8 +14,8 @@ import numpy as np
 import kerasft
 from kerasft.errors import UserError
 from kerasft.exporters import parity
-from kerasft.exporters.layout import EXTRA, as_raw, versions
-from kerasft.spec import Labels
+from kerasft.exporters.layout import EXTRA, versions
+from kerasft.spec import Labels, as_raw
 
 # What the largest difference between memory and artifact may be. In half precision, batches of
 # another size round differently.

@@ -16,7 +16,7 @@ from kerasft.config import build
 from kerasft.console import say, warn
 from kerasft.errors import UserError
 from kerasft.finetuned import FineTuned
-from kerasft.spec import Splits
+from kerasft.spec import Splits, as_raw
 from kerasft.steps.measure import closing_table, plain, score
 
 # How many held-out examples an export is proved on.
@@ -86,8 +86,6 @@ def export(
     node: DictConfig, finetuned: FineTuned, splits: Splits, directory: Path, name: str
 ) -> dict[str, Path]:
     """Write each export of the config, proved on held-out raw examples."""
-    from kerasft.data.store import read_raw
-
     made: dict[str, Path] = {}
     held_out = splits.test if splits.test is not None else splits.validation
     for key, one in (node or {}).items():
@@ -97,7 +95,7 @@ def export(
         made[key] = build(
             one, model=finetuned.model, directory=str(directory / key),
             preprocess=finetuned.preprocess, task=finetuned.task, labels=finetuned.labels,
-            examples=read_raw(held_out, PROOF), name=name,
+            examples=as_raw(held_out.inputs[:PROOF], held_out.modality), name=name,
         )
         say(f"exported {key}: {made[key]}")
         parity = made[key] / "assets.extra" / "parity.json"

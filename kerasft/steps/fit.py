@@ -123,6 +123,6 @@ def train_baseline(
     epochs = sum(stage.epochs for stage in parts.stages.values())
     scratch = Parts(parts.task, {"scratch": Stage("all", epochs=epochs)}, parts.augment)
     model, _ = fit(cfg, scratch, ready, backbone, None, quiet=True)
-    metrics = measure(finish(cfg, scratch, ready, model, None), ready, None).metrics
+    metrics = measure(finish(cfg, ready, model, None), ready, None).metrics
     write_json(folder.path / "baseline.json", metrics)
     return metrics

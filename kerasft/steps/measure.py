@@ -15,7 +15,7 @@ from kerasft import record
 from kerasft.console import say, table, warn
 from kerasft.files import write_json, written_whole
 from kerasft.finetuned import FineTuned, eval_batch_size
-from kerasft.steps.prepare import Parts, Ready
+from kerasft.steps.prepare import Ready
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Measured:
 
 
 def finish(
-    cfg: DictConfig, parts: Parts, ready: Ready, model: Any, folder: record.RunFolder | None
+    cfg: DictConfig, ready: Ready, model: Any, folder: record.RunFolder | None
 ) -> FineTuned:
     """Tune the task's decisions on validation and keep all that using the model needs."""
     labels = ready.splits.labels

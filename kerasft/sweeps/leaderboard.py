@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from kerasft.errors import UserError
+from kerasft.evaluation.metrics import direction
 from kerasft.files import read_json
 
 
@@ -47,7 +48,7 @@ def leaderboard(directory: str, *, metric: str | None = None) -> list[dict[str, 
         configs.append(_flat(written))
         rows.append(_row(folder, root.resolve()))
     metric = metric or _monitor(found)
-    lower = any(word in metric for word in ("loss", "mae", "mse", "error"))
+    lower = direction(metric) == "min"
     for row in rows:
         row["metric"] = metric
         for split in ("validation", "test"):
