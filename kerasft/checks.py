@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -105,12 +106,39 @@ def settle(cfg: Any, config_dirs: Sequence[str], trusted: Sequence[str]) -> Dict
     origin = None
     if not isinstance(cfg, DictConfig):
         overrides = list(cfg)
-        cfg = compose(overrides, config_dirs=config_dirs)
+        try:
+            cfg = compose(overrides, config_dirs=config_dirs)
+        except UserError as error:
+            further = _of_the_rest(overrides, error.overrides, config_dirs, trusted)
+            raise UserError(
+                problems=[*error.problems, *further], overrides=error.overrides
+            ) from error
         origin = Origins(overrides, config_dirs)
     else:
         cfg = cfg.copy()
     check(cfg, trusted=trusted, origin=origin)
     return cfg
+
+
+def _of_the_rest(
+    overrides: Sequence[str], broken: Sequence[str], config_dirs: Sequence[str],
+    trusted: Sequence[str],
+) -> Sequence[str]:
+    """Check what is left without the overrides that cannot be composed.
+
+    What hangs on a broken choice (`head.depth` on `head=mpl`) is left out too: held against the
+    default choice, it would be blamed for nothing.
+    """
+    groups_at_fault = {re.split(r"[=.@]", override.lstrip("+~"))[0] for override in broken}
+    if not broken or groups_at_fault & {"experiment", "debug"}:
+        return ()
+    rest = [o for o in overrides
+            if re.split(r"[=.@]", o.lstrip("+~"))[0] not in groups_at_fault]
+    try:
+        settle(rest, config_dirs, trusted)
+    except UserError as error:
+        return error.problems
+    return ()
 
 
 class Origins:
@@ -177,6 +205,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     for key in ("epochs", "batch_size", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
             yield key, f"{key} must be at least 1. Received: {cfg[key]}."
+    yield from _names(cfg)
     if cfg.precision not in PRECISIONS:
         yield "precision", (
             f"precision must be one of {', '.join(PRECISIONS)}. Received: {cfg.precision!r}."
@@ -191,6 +220,35 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             "name becomes a folder's name: letters, digits, '_', '-' and '.', a letter first. "
             f"Received: {cfg.name!r}."
         )
+
+
+def _names(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield names of pretrained networks that nobody has heard of."""
+    backbone = cfg.backbone if isinstance(cfg.backbone, DictConfig) else OmegaConf.create()
+    for key, target, kept in (
+        ("preset", "kerasft.model.backbones.preset", _is_no_bare_name),
+        ("name", "kerasft.model.backbones.applications", lambda name: False),
+    ):
+        name = OmegaConf.select(backbone, key, throw_on_missing=False)
+        if backbone.get("_target_") != target or not isinstance(name, str) or kept(name):
+            continue
+        from kerasft.model import catalogue
+
+        known = catalogue.preset_names() if key == "preset" else tuple(catalogue.APPLICATIONS)
+        if name not in known:
+            where = "KerasHub" if key == "preset" else "keras.applications"
+            pattern = "bert" if key == "preset" else "mobilenet"
+            yield f"backbone.{key}", (
+                f"backbone.{key}: {where} has no {name!r}"
+                f"{', and there is no such folder' if key == 'preset' else ''}. "
+                f"`kerasft models {pattern}` lists what there is. Received: {name!r}."
+                f"{nearest(name, known)}"
+            )
+
+
+def _is_no_bare_name(name: str) -> bool:
+    """Whether a preset is a handle or a folder: what is behind those, only reading them tells."""
+    return not re.fullmatch(r"[\w.-]+", name) or Path(name).is_dir()
 
 
 def _nodes(cfg: DictConfig, trusted: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -175,7 +175,8 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
         except Exception as error:
             problems = _each_alone(overrides, extra, config_dirs)
             raise UserError(
-                problems=problems or [_in_words(error, None, config_dirs)]
+                problems=problems.values() or [_in_words(error, None, config_dirs)],
+                overrides=problems,
             ) from error
 
 
@@ -190,21 +191,23 @@ def _refuse_hydra(overrides: Sequence[str]) -> None:
         ])
 
 
-def _each_alone(overrides, extra, config_dirs) -> list[str]:
-    """Find every override that fails, by composing with each alone beside the group choices."""
+def _each_alone(overrides, extra, config_dirs) -> dict[str, str]:
+    """Find every override that fails, by composing with each alone beside the group choices.
+
+    Returns:
+        What is wrong, by override.
+    """
     chosen = [o for o in overrides if re.match(r"^\+?[\w/]+=", o) and _is_group(o)]
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     alone = [[o] for o in chosen] + [[*chosen, o] for o in overrides if o not in chosen]
-    broken: set[str] = set()
     for attempt in alone:
-        attempt = [o for o in attempt if o not in broken]
+        attempt = [o for o in attempt if o not in problems]
         if not attempt:
             continue
         try:
             hydra_compose("train", overrides=[*map(_open, attempt), *extra])
         except Exception as error:
-            broken.add(attempt[-1])
-            problems.append(_in_words(error, attempt[-1], config_dirs))
+            problems[attempt[-1]] = _in_words(error, attempt[-1], config_dirs)
     return problems
 
 

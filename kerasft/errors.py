@@ -12,10 +12,14 @@ class UserError(Exception):
     Args:
         message: What is wrong, what is allowed, `Received: ...`, and how to fix it.
         problems: Several such messages, where one check found them all at once.
+        overrides: The overrides at fault, where the mistake is known to lie in some of several.
     """
 
-    def __init__(self, message: str = "", *, problems: Iterable[str] = ()):
+    def __init__(
+        self, message: str = "", *, problems: Iterable[str] = (), overrides: Iterable[str] = ()
+    ):
         self.problems = tuple(problems) or (message,)
+        self.overrides = tuple(overrides)
         super().__init__(message or "\n".join(self.problems))
 
 

@@ -98,6 +98,7 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
     import kerasft.model.layers
     import kerasft.training.schedules  # noqa: F401  (registers what a .keras file may hold)
     from kerasft.model import preprocess
+    from kerasft.model.precision import in_float32
     from kerasft.tasks import protocol
 
     folder = record.open_run(path)
@@ -113,10 +114,9 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
             f"{str(folder.network)!r} cannot be loaded: {str(error).strip().splitlines()[0]}. The "
             f"file is damaged or from another version; train again: kerasft train --from {path}"
         ) from error
-    return FineTuned(
-        network, made, protocol.load(read_json(folder.task), trusted=("kerasft", *trusted)),
-        Labels(saved["kind"], tuple(saved["names"])), eval_batch_size(cfg),
-    )
+    task = protocol.load(read_json(folder.task), trusted=("kerasft", *trusted))
+    labels = Labels(saved["kind"], tuple(saved["names"]))
+    return FineTuned(in_float32(network), made, task, labels, eval_batch_size(cfg))
 
 
 def eval_batch_size(cfg: Any) -> int:

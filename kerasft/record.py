@@ -121,6 +121,26 @@ def create(cfg: DictConfig) -> RunFolder:
     Raises:
         UserError: If it holds another run already or cannot be made.
     """
+    path = new_folder(cfg)
+    cfg.output_dir = str(path)
+    if path.parts[0] == "outputs":
+        _point_last(path)
+    return RunFolder(path)
+
+
+def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
+    """Make a new folder where the config wants it: `output_dir`, else `outputs/NAME/STAMP`.
+
+    Args:
+        cfg: The config.
+        suffix: What the stamp ends in.
+
+    Returns:
+        The folder, which is empty and can be written to.
+
+    Raises:
+        UserError: If it holds something already or cannot be made.
+    """
     if cfg.output_dir is not None:
         path = Path(cfg.output_dir).expanduser()
         if path.is_dir() and any(path.iterdir()):
@@ -130,7 +150,7 @@ def create(cfg: DictConfig) -> RunFolder:
                 "remove it first."
             )
     else:
-        stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        stamp = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}{suffix}"
         path = Path("outputs") / cfg.name / stamp
         number = 2
         while path.exists():
@@ -145,10 +165,7 @@ def create(cfg: DictConfig) -> RunFolder:
             f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose "
             "another folder with output_dir=DIR."
         ) from error
-    cfg.output_dir = str(path)
-    if path.parts[0] == "outputs":
-        _point_last(path)
-    return RunFolder(path)
+    return path
 
 
 def _point_last(path: Path) -> None:

@@ -313,7 +313,7 @@ def check_stage(stage: stages.Stage) -> None:
     paths = stages.select(model, stage, pretrained=True)
     assert paths, "A stage must train something."
     assert paths == [v.path for v in model.trainable_variables], "Only these may train."
-    assert stage.learning_rate(None, 5e-5) > 0, "The rate must be above 0."
+    assert stage.peak(None, 5e-5) > 0, "The rate must be above 0."
 
 
 def check_callback(callback: Any) -> None:

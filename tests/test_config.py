@@ -172,6 +172,11 @@ def test_a_config_reads_back_as_it_was(tmp_path):
                               "learning_rate"]),
         (["data=image_folder"], ["data.path has no value. Set it: data.path=...",
                                  "data/image_folder.yaml"]),
+        (["backbone.preset=bert_tiny_en_uncase"],
+         ["KerasHub has no 'bert_tiny_en_uncase'", "Did you mean 'bert_tiny_en_uncased'?",
+          "kerasft models"]),
+        (["backbone=applications", "backbone.name=MobilenetV2"],
+         ["keras.applications has no 'MobilenetV2'", "Did you mean 'MobileNetV2'?"]),
         (["batch_size=0"], ["batch_size must be at least 1"]),
         (["seed=-1"], ["seed must not be negative"]),
         (["precision=float16"], ["precision must be one of float32", "Did you mean 'float32'?"]),
@@ -213,6 +218,21 @@ def test_all_mistakes_at_once():
 def test_all_overrides_that_do_not_compose_at_once():
     found = problems("epochs=three", "seed=x", "optimizer=adm", "learning_rate=3", "head=mlp")
     assert len(found) == 4
+
+
+def test_what_does_not_compose_hides_nothing_else():
+    found = problems("head=mpl", "head.depht=3", "precision=half", "optimizer.lr=1", "epochs=two")
+    assert len(found) == 4  # head.depht hangs on the head that nobody knows
+    for part in ("head must be one of", "epochs must be a whole number", "precision must be",
+                 "optimizer.lr is unknown"):  # fmt: skip
+        assert sum(part in said for said in found) == 1, part
+    assert len(problems("experiment=nope", "precision=half")) == 1
+
+
+def test_a_folder_may_be_called_as_no_preset_is(tmp_path):
+    (tmp_path / "mine").mkdir()
+    kerasft.check(kerasft.compose(["backbone.preset=mine"]))  # the tests run in this folder
+    assert "no such folder" in problem("backbone.preset=yours")
 
 
 def test_a_mistake_in_an_experiment_names_the_file(mine):

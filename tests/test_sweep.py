@@ -135,3 +135,24 @@ def test_runs_without_figures(tmp_path):
         (tmp_path / name / "run.json").write_text('{"status": "running"}')
     rows = kerasft.leaderboard(".")
     assert [(row["rank"], row["status"]) for row in rows] == [(None, "running")] * 2
+
+
+@pytest.mark.parametrize(("file", "content"), [
+    ("config.yaml", b"head: [unclosed"), ("config.yaml", b"\xff\xfe"), ("config.yaml", b"- a\n"),
+    ("metrics.json", b"{"), ("metrics.json", b"3"), ("run.json", b"[]"), ("task.json", b"{"),
+])  # fmt: skip
+def test_a_damaged_run_costs_no_other_its_place(file, content, tiny_run, tmp_path, kerasft_cli):
+    names = ("config.yaml", "run.json", "metrics.json", "task.json")
+    for name in ("damaged", "whole"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        for one in names:
+            (tmp_path / "runs" / name / one).write_bytes((tiny_run / one).read_bytes())
+    (tmp_path / "runs" / "damaged" / file).write_bytes(content)
+    ended = kerasft_cli("leaderboard", "runs")
+    assert ended.code == 0, ended.err
+    rows = {row["run"]: row for row in kerasft.leaderboard("runs")}
+    assert (rows["whole"]["status"], rows["whole"]["metric"]) == ("done", "accuracy")
+    assert rows["whole"]["rank"] is not None
+    if file != "task.json":
+        assert rows["damaged"]["status"] == f"damaged: {file}"
+        assert rows["damaged"]["rank"] is None

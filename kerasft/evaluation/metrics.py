@@ -47,8 +47,9 @@ def single(
     Returns:
         `accuracy`, `precision_`, `recall_` and `f1_` each with `macro`, `micro` and `weighted`,
         `log_loss`, `roc_auc` (for more than two classes one against the rest, averaged, where
-        every class occurs), `average_precision` (of the second of two classes), and `per_class`:
-        class name to `precision`, `recall`, `f1`, `support`.
+        every class occurs), `average_precision` (of the second of two classes), `per_class`:
+        class name to `precision`, `recall`, `f1`, `support`, and `confusion_matrix`: for each
+        true class how often each class was predicted.
 
     Example:
         >>> single(np.array([0, 1]), np.eye(2), ("no", "yes"))["accuracy"]
@@ -67,6 +68,7 @@ def single(
         scores[f"top_{top_k}_accuracy"] = float((ranked == y[:, None]).any(axis=-1).mean())
     scores |= _single_curves(y, p)
     scores["per_class"] = _per_class(found, wrong, missed, names)
+    scores["confusion_matrix"] = matrix.tolist()
     return scores
 
 

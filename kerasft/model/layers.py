@@ -168,7 +168,8 @@ class Assembled(keras.Model):
             for name in ("network", "head")
         )
         places = places_of(network)
-        return cls(network, places, head.call(places), name=config["name"])
+        # `head.call` would write a cast to the precision of training into the graph.
+        return cls(network, places, keras.Function.call(head, places), name=config["name"])
 
 
 def places_of(network):

@@ -104,8 +104,6 @@ class TextPreprocess:
 
     def __init__(self, tokenizer: Any, *, inputs: tuple[str, ...], sequence_length: int,
                  pair: bool = False, doubled: bool = False):
-        import tensorflow as tf
-
         self.tokenizer, self.inputs = tokenizer, tuple(inputs)
         self.pair, self.doubled = pair, doubled
         self.sequence_length = int(sequence_length)
@@ -115,10 +113,15 @@ class TextPreprocess:
         self.trackables = (tokenizer,)
         if not tokenizer.built:
             tokenizer.build(None)
+        self._packed = self._traced()
+
+    def _traced(self) -> Any:
+        import tensorflow as tf
+
         # Called on a Python list a tokenizer takes another path than in a graph; there is one path,
         # and one trace for all sizes of a batch.
-        shape = tf.TensorSpec([None, 2] if pair else [None], tf.string)
-        self._packed = tf.function(self._pack, input_signature=[shape])
+        shape = tf.TensorSpec([None, 2] if self.pair else [None], tf.string)
+        return tf.function(self._pack, input_signature=[shape])
 
     def paired(self, pair: bool) -> TextPreprocess:
         """Return this preprocessing for pairs of texts, or for single ones."""
@@ -130,7 +133,17 @@ class TextPreprocess:
     def __call__(self, raw: Any) -> Any:
         import tensorflow as tf
 
-        return self._packed(tf.convert_to_tensor(raw, tf.string))
+        raw = tf.convert_to_tensor(raw, tf.string)
+        try:
+            return self._packed(raw)
+        except tf.errors.NotFoundError:
+            if not hasattr(self.tokenizer, "set_proto"):
+                raise
+            # Whoever sets TensorFlow's global seed, as each run does, clears its kernels, and a
+            # SentencePiece model lives in one.
+            self.tokenizer.set_proto(self.tokenizer.proto)
+            self._packed = self._traced()
+            return self._packed(raw)
 
     def _pack(self, raw: Any) -> dict[str, Any]:
         import tensorflow as tf

@@ -17,7 +17,7 @@ from kerasft.console import say, warn
 from kerasft.errors import UserError
 from kerasft.finetuned import FineTuned
 from kerasft.spec import Splits, as_raw
-from kerasft.steps.measure import closing_table, plain, score
+from kerasft.steps.measure import closing_table, plain
 
 # How many held-out examples an export is proved on.
 PROOF = 16
@@ -62,7 +62,7 @@ def measure_splits(
     for name in [split] if split else [n for n in allowed if n != "train"]:
         part = splits.parts[name]
         outputs = finetuned.outputs(store.prepare(part, finetuned.preprocess))
-        metrics[name] = score(finetuned, part, outputs)
+        metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
     tell(closing_table(metrics, None))
     return metrics
 

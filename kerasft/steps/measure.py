@@ -30,7 +30,9 @@ def finish(
     cfg: DictConfig, ready: Ready, model: Any, folder: record.RunFolder | None
 ) -> FineTuned:
     """Tune the task's decisions on validation and keep all that using the model needs."""
-    labels = ready.splits.labels
+    from kerasft.model.precision import in_float32
+
+    labels, model = ready.splits.labels, in_float32(model)
     made = FineTuned(model, ready.preprocess, ready.task, labels, eval_batch_size(cfg))
     outputs = made.outputs(ready.stores["validation"])
     task = ready.task.tune(ready.splits.validation.labels, outputs)
@@ -48,24 +50,11 @@ def measure(finetuned: FineTuned, ready: Ready, folder: record.RunFolder | None)
         if part is None:
             continue
         outputs = found.outputs[name] = finetuned.outputs(ready.stores[name])
-        found.metrics[name] = score(finetuned, part, outputs)
+        found.metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
         if folder is not None:
             write_predictions(folder.path / "predictions" / f"{name}.csv", part, outputs, finetuned)
     if folder is not None:
         write_json(folder.metrics, found.metrics)
-    return found
-
-
-def score(finetuned: FineTuned, part: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the task's metrics, for single classes with the confusion matrix."""
-    from kerasft.evaluation.metrics import confusion
-
-    found = finetuned.task.score(part.labels, outputs, finetuned.labels)
-    if finetuned.labels.kind == "single":
-        predicted = np.argmax(outputs["probabilities"], axis=-1)
-        found["confusion_matrix"] = confusion(
-            part.labels, predicted, finetuned.labels.names
-        ).tolist()
     return found
 
 

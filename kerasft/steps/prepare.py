@@ -62,7 +62,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
         augment=build_named(cfg.augment),
     )
     for stage in parts.stages.values():
-        make_optimizer(cfg)(make_schedule(cfg)(stage.learning_rate(set_rate(cfg), 1e-4), 100))
+        make_optimizer(cfg)(make_schedule(cfg)(stage.peak(set_rate(cfg), 1e-4), 100))
     return parts
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasft import config
+from kerasft import config, record
 from kerasft.checks import Origins, check
 from kerasft.console import say, warn
 from kerasft.errors import UserError
@@ -95,7 +94,7 @@ def sweep(
             problems |= dict.fromkeys(error.problems)
     if problems:
         raise UserError(problems=problems)
-    folder = _folder(configs[0])
+    folder = record.new_folder(configs[0], "_sweep")
     varied = [i for i, values in enumerate(zip(*runs, strict=True)) if len(set(values)) > 1]
     say(f"sweep: {len(runs)} runs in {folder}")
     failed: list[str] = []
@@ -114,20 +113,3 @@ def sweep(
     say("\n" + as_text(rows))
     say(f"\nsweep folder: {folder}")
     return folder, rows
-
-
-def _folder(cfg: Any) -> Path:
-    if cfg.output_dir is not None:
-        folder = Path(cfg.output_dir).expanduser()
-        if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(
-                f"output_dir must be a new or empty folder. Received: {str(folder)!r}."
-            )
-    else:
-        stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        folder = Path("outputs") / cfg.name / f"{stamp}_sweep"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"output_dir: {str(folder)!r} cannot be made: {error.strerror}.") from error
-    return folder

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import direction
@@ -43,10 +46,9 @@ def leaderboard(directory: str, *, metric: str | None = None) -> list[dict[str, 
         )
     rows, configs = [], []
     for folder in found:
-        file = folder / "config.yaml"
-        written = OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else {}
-        configs.append(_flat(written))
-        rows.append(_row(folder, root.resolve()))
+        row, config = _read(folder, root.resolve())
+        rows.append(row)
+        configs.append(_flat(config))
     metric = metric or _monitor(found)
     lower = direction(metric) == "min"
     for row in rows:
@@ -104,21 +106,39 @@ def write(rows: list[dict[str, Any]], path: str) -> None:
             writer.writerow([*plain, *(row["settings"][k] for k in keys)])
 
 
-def _row(folder: Path, root: Path) -> dict[str, Any]:
-    facts = read_json(folder / "run.json")
-    metrics = folder / "metrics.json"
+def _read(folder: Path, root: Path) -> tuple[dict[str, Any], Any]:
+    """Return the row and the config of a run; a damaged file costs its run the rank, no more."""
     name = str(folder.relative_to(root)) if folder != root else folder.name
-    return {
-        "rank": None, "run": name, "status": facts.get("status", "unknown"),
-        "metrics": read_json(metrics) if metrics.is_file() else {},
-    }
+    damaged = []
+
+    def mapping(file: str, read: Callable[[Path], Any]) -> dict[str, Any]:
+        if not (folder / file).is_file():
+            return {}
+        try:
+            found = read(folder / file)
+        except (UserError, OSError, ValueError, YAMLError, OmegaConfBaseException):
+            found = None
+        if not isinstance(found, dict):
+            damaged.append(file)
+        return found if isinstance(found, dict) else {}
+
+    facts = mapping("run.json", read_json)
+    config = mapping("config.yaml", lambda file: OmegaConf.to_container(OmegaConf.load(file)))
+    metrics = mapping("metrics.json", read_json)
+    status = facts.get("status", "unknown")
+    if damaged:
+        status = f"damaged: {', '.join(damaged)}"
+    row = {"rank": None, "run": name, "status": status, "metrics": {} if damaged else metrics}
+    return row, config
 
 
 def _monitor(folders: list[Path]) -> str:
     for folder in folders:
-        if (folder / "task.json").is_file():
+        try:
             monitor = read_json(folder / "task.json").get("monitor", "val_accuracy")
-            return str(monitor).removeprefix("val_")
+        except (UserError, AttributeError):  # a run that failed early, or is damaged
+            continue
+        return str(monitor).removeprefix("val_")
     return "accuracy"
 
 

@@ -85,7 +85,7 @@ def fit(
     first_epoch, stopped = 0, []
     for (name, stage), epochs in zip(stages.items(), planned, strict=True):
         select(model, stage, pretrained=pretrained)
-        peak = stage.learning_rate(learning_rate, usual_rate)
+        peak = stage.peak(learning_rate, usual_rate)
         made = optimizer(schedule(peak, steps * epochs))
         exclude_from_decay(made, model)
         if on_stage is not None:

@@ -20,7 +20,8 @@ class Stage:
         train: `"all"`, `"head"`, or a list of regular expressions that are searched in the
             variables' paths, e.g. `["transformer_layer_[45]/", "^head_"]`.
         epochs: Passes over the training examples.
-        rate: Factor of `optimizer.learning_rate`.
+        learning_rate: The stage's own peak rate; by default that of the whole run.
+        rate: Factor of `optimizer.learning_rate`, for stages without a rate of their own.
         batch_norm: `"frozen"` keeps the statistics and scales of the backbone's batch
             normalization, `"train"` lets them learn, `"auto"` keeps them where the backbone is
             pretrained.
@@ -32,6 +33,7 @@ class Stage:
 
     train: str | list[str] = "all"
     epochs: int = 1
+    learning_rate: float | None = None
     rate: float = 1.0
     batch_norm: Literal["auto", "frozen", "train"] = "auto"
 
@@ -41,13 +43,14 @@ class Stage:
                 "finetune.NAME.train must be 'all', 'head' or a list of regular expressions on "
                 f"variable paths. Received: {self.train!r}."
             )
-        if self.epochs < 1 or self.rate <= 0:
+        own = self.learning_rate
+        if self.epochs < 1 or self.rate <= 0 or (own is not None and own <= 0):
             raise UserError(
-                "finetune.NAME.epochs must be at least 1 and rate above 0. Received: "
-                f"epochs={self.epochs}, rate={self.rate}."
+                "finetune.NAME.epochs must be at least 1, rate and learning_rate above 0. "
+                f"Received: epochs={self.epochs}, rate={self.rate}, learning_rate={own}."
             )
 
-    def learning_rate(self, chosen: float | None, usual: float) -> float:
+    def peak(self, chosen: float | None, usual: float) -> float:
         """Return the peak rate of the stage.
 
         Args:
@@ -55,9 +58,11 @@ class Stage:
             usual: The rate that the backbone is usually fine-tuned at as a whole.
 
         Returns:
-            `chosen * rate`; without a chosen rate 1e-3 for a stage that trains the head alone,
-            else `usual`.
+            The stage's own rate; without one `chosen * rate`; without either 1e-3 for a stage
+            that trains the head alone, else `usual`.
         """
+        if self.learning_rate is not None:
+            return self.learning_rate
         if chosen is not None:
             return chosen * self.rate
         return HEAD_RATE if self.train == "head" else usual

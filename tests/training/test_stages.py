@@ -98,16 +98,18 @@ def test_stages_are_checked_when_made():
         Stage("tail")
     with pytest.raises(UserError, match="epochs must be at least 1"):
         Stage(epochs=0)
-    with pytest.raises(UserError, match="rate above 0"):
-        Stage(rate=0.0)
+    for wrong in ({"rate": 0.0}, {"learning_rate": -1e-3}):
+        with pytest.raises(UserError, match="rate and learning_rate above 0"):
+            Stage(**wrong)
 
 
-def test_the_rate_is_the_users_else_the_usual_one():
-    assert Stage(rate=0.5).learning_rate(1e-2, 5e-5) == 5e-3
-    assert Stage("head").learning_rate(None, 5e-5) == HEAD_RATE
-    assert Stage("all").learning_rate(None, 5e-5) == 5e-5
+def test_the_rate_is_the_stages_else_the_users_else_the_usual_one():
+    assert Stage("head", learning_rate=3e-5, rate=0.5).peak(1e-2, 5e-5) == 3e-5
+    assert Stage(rate=0.5).peak(1e-2, 5e-5) == 5e-3
+    assert Stage("head").peak(None, 5e-5) == HEAD_RATE
+    assert Stage("all").peak(None, 5e-5) == 5e-5
     # The factor is one of the user's rate: without that, there is nothing to multiply.
-    assert Stage("all", rate=0.1).learning_rate(None, 5e-5) == 5e-5
+    assert Stage("all", rate=0.1).peak(None, 5e-5) == 5e-5
 
 
 def test_describe_counts_every_weight_once(texts):
