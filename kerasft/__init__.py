@@ -19,7 +19,7 @@ _PUBLIC = {
     "explain": "explanation",
     "export": "run",
     "leaderboard": "sweeps.leaderboard",
-    "models": "model.catalogue",
+    "models": "catalogue",
     "predict": "run",
     "sweep": "sweeps.grid",
     "train": "run",

@@ -271,8 +271,8 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
+    from kerasft.catalogue import models
     from kerasft.console import table
-    from kerasft.model.catalogue import models
 
     rows = [row for row in models(options.pattern) if row["cached"] or not options.cached]
     if options.json:

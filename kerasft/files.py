@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,38 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+# The disk is full, the quota is used up, the file system is read-only or takes no file so large.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+@contextmanager
+def room_in(folder: str | Path) -> Iterator[None]:
+    """Say in one sentence when a disk does not take what is written inside the block.
+
+    What writes through `written_whole` says so itself; this catches what libraries write:
+    tokenizers, event files, pictures.
+
+    Args:
+        folder: The folder that is written to, for the message.
+
+    Raises:
+        UserError: If it takes no more.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        known = isinstance(error, OSError) and error.errno in _NO_ROOM
+        # TensorFlow's errors carry no number.
+        if not known and "No space left on device" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or "No space left on device"
+        raise UserError(
+            f"{str(folder)!r} could not be written: {reason}. Make room, or choose another folder."
+        ) from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from kerasft.config import RUNTIME, load, to_yaml
 from kerasft.errors import UserError
-from kerasft.files import read_json, write_json, written_whole
+from kerasft.files import read_json, room_in, write_json, written_whole
 
 PACKAGES = ("kerasft", "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy", "hydra-core")
 
@@ -96,7 +96,8 @@ class RunFolder:
             part.write_text(to_yaml(cfg), encoding="utf-8")
         write_json(self.run, facts)
         try:
-            yield
+            with room_in(self.path):
+                yield
         except BaseException as error:
             reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
             ended = {"status": "failed", "finished": _now(), "reason": reason}

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 import kerasft
 from kerasft import config
-from kerasft.checks import REFUSED, TRUSTED, settle
+from kerasft.calls import REFUSED, TRUSTED
+from kerasft.checks import settle
 from kerasft.errors import UserError, nearest
 
 CHOICES = [(group, name) for group in config.groups() for name in config.options(group)]

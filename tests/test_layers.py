@@ -17,8 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "errors": 0, "spec": 0, "signatures": 0,
     "files": 1, "console": 1, "network": 1, "mistakes": 1,
-    "config": 2,
-    "checks": 3, "explanation": 3, "record": 3,
+    "config": 2, "catalogue": 2,
+    "calls": 3, "checks": 4, "explanation": 3, "record": 3,
     "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4,
     "tasks": 5,
     "finetuned": 6, "prediction": 6,
@@ -30,13 +30,13 @@ RANK = {
 }  # fmt: skip
 ROOMS = ("data", "model", "training", "evaluation", "exporters")
 # The rooms take plain values: they know nothing of configs and run folders.
-BELOW_ROOMS = ("errors", "spec", "files", "console", "network")
+BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "catalogue")
 
 LIGHT = (
-    "__init__", "__main__", "cli", "config", "checks", "signatures", "explanation", "record",
-    "errors", "mistakes", "spec", "files", "console", "network", "prediction", "finetuned",
-    "run", "steps",
-    "sweeps/leaderboard", "sweeps/grid", "model/catalogue", "model/hub",
+    "__init__", "__main__", "cli", "config", "calls", "checks", "signatures", "explanation",
+    "record", "errors", "mistakes", "spec", "files", "console", "network", "prediction",
+    "finetuned", "run", "steps",
+    "catalogue", "sweeps/leaderboard", "sweeps/grid", "model/hub",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",
          "pandas", "matplotlib")  # fmt: skip

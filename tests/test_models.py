@@ -7,8 +7,8 @@ import time
 import pytest
 
 import kerasft
+from kerasft.catalogue import APPLICATIONS, preset_names
 from kerasft.errors import UserError
-from kerasft.model.catalogue import APPLICATIONS, preset_names
 from kerasft.model.hub import fetch, preset_folder
 
 
@@ -19,7 +19,7 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     preset_names.cache_clear()
-    from kerasft.model import catalogue
+    from kerasft import catalogue
 
     catalogue._keras_hub.cache_clear()
     yield
@@ -97,7 +97,7 @@ def test_cached_weights_are_seen(tmp_path):
         (folder / name).touch()
     handle = tmp_path / "kagglehub" / "models" / "keras" / "bert" / "keras"
     (handle / "bert_tiny_en_uncased" / "3").mkdir(parents=True)
-    from kerasft.model import catalogue
+    from kerasft import catalogue
 
     catalogue._keras_hub.cache_clear()
     cached = {r["name"] for r in kerasft.models() if r["cached"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 import kerasft
 from kerasft import config, record
@@ -122,6 +124,21 @@ def test_a_full_disk_is_told(tmp_path):
     with pytest.raises(UserError, match=r"'a\.json' could not be written: No space left"):
         write_json("a.json", {"a": 1})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EROFS, "Read-only file system"),
+    tf.errors.UnknownError(None, None, "events.out.v2; No space left on device"),
+])  # fmt: skip
+def test_what_a_library_cannot_write_is_told_as_well(error):
+    cfg = kerasft.compose(["output_dir=run"])
+    folder = record.create(cfg)
+    told = pytest.raises(UserError, match=r"'run' could not be written: .*Make room")
+    with told, folder.recording(cfg):
+        raise error
+    assert "could not be written" in read_json("run/run.json")["reason"]
+    with pytest.raises(FileNotFoundError), folder.recording(cfg):
+        raise FileNotFoundError(errno.ENOENT, "no such file")  # no matter of room: a fault of ours
 
 
 def test_nothing_half_written_is_left(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 from kerasft.data.fingerprint import digest, fingerprint
 from kerasft.data.labels import listing
 from kerasft.errors import UserError
+from kerasft.files import written_whole
 from kerasft.spec import Examples, Labels, Splits
 
 FORMAT = 1
@@ -49,7 +50,8 @@ def write_manifest(splits: Splits, path: str | os.PathLike) -> Path:
         for name, part in splits.parts.items()
     ]
     lines.append(' "splits": {\n' + ",\n".join(parts) + "\n }")
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    with written_whole(path) as part:
+        part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return path
 
 

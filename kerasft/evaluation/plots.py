@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.evaluation.metrics import Mode, direction
+from kerasft.files import written_whole
 
 BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9701e", "#8a8f98", "#2b8a4b"
 DPI = 130
@@ -207,7 +208,8 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: str | Path) -> Path:
-    figure.savefig(path, dpi=DPI)
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=DPI)
     return Path(path)
 
 

@@ -138,7 +138,8 @@ def _write(
     try:
         archive.write_out(str(directory), verbose=False)
     except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
-        raise OSError(error.message) from error
+        full = "No space left on device" in error.message
+        raise OSError("No space left on device" if full else error.message) from error
     traced = archive._tf_trackable.serving_default.get_concrete_function()
     return traced.structured_outputs
 

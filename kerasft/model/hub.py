@@ -61,7 +61,7 @@ def preset_folder(preset: str) -> str:
             f"backbone.preset: there is no folder {preset!r}. For a model on Hugging Face write "
             f"hf://owner/name. {_ALTERNATIVES}."
         )
-    from kerasft.model.catalogue import preset_names
+    from kerasft.catalogue import preset_names
 
     known = preset_names()
     if preset not in known:
@@ -93,7 +93,7 @@ def _require_network(preset: str) -> None:
     """Fail at once where the Hugging Face client would retry for half a minute."""
     if not preset.startswith("hf://") or os.environ.get("HF_HUB_OFFLINE"):
         return
-    from kerasft.model.catalogue import hugging_face_cache
+    from kerasft.catalogue import hugging_face_cache
 
     name = preset.removeprefix("hf://").split("@")[0].strip("/")
     if (hugging_face_cache() / f"models--{name.replace('/', '--')}").is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
+from kerasft.files import write_json
 from kerasft.spec import Modality
 
 RESIZE = ("crop", "stretch", "pad")
@@ -222,8 +223,7 @@ def _token(tokenizer: Any, *names: str) -> int | None:
 
 
 def _write(directory: str | Path, values: dict[str, Any]) -> None:
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    (Path(directory) / "preprocess.json").write_text(json.dumps(values, indent=2) + "\n")
+    write_json(Path(directory) / "preprocess.json", values)
 
 
 def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from kerasft import testing
+from kerasft.catalogue import APPLICATIONS
 from kerasft.errors import UserError
 from kerasft.model import backbones, heads, tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.backbones import applications, keras_file, preset, text_backbone
-from kerasft.model.catalogue import APPLICATIONS
 from kerasft.model.preprocess import TextPreprocess
 
 # EfficientNetV2B0 is no tiny network: it has a test of its own.

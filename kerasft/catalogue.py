@@ -67,7 +67,7 @@ def _carried() -> list[dict[str, Any]]:
     from kerasft.files import read_json
 
     rows = []
-    for folder in sorted((Path(__file__).parents[1] / "presets").glob("*/config.json")):
+    for folder in sorted((Path(__file__).parent / "presets").glob("*/config.json")):
         name = f"kerasft://{folder.parent.name}"
         metadata = folder.parent / "metadata.json"
         count = read_json(metadata).get("parameter_count") if metadata.is_file() else None
