@@ -369,3 +369,37 @@ def test_any_override_gives_a_config_or_a_message(overrides):
         assert all(error.problems)
     else:
         assert OmegaConf.is_config(cfg)
+
+
+# --- build -------------------------------------------------------------------------------------
+
+
+def node(**values):
+    return OmegaConf.create({"part": values}).part
+
+
+def test_a_node_is_a_call():
+    made = config.build(node(_target_="keras.layers.Dense", units=3, activation="relu"))
+    assert (type(made).__name__, made.units, made.activation.__name__) == ("Dense", 3, "relu")
+    inner = node(_target_="keras.layers.Dense", units=3,
+                 kernel_regularizer={"_target_": "keras.regularizers.L2", "l2": 0.5})  # fmt: skip
+    assert float(config.build(inner).kernel_regularizer.l2) == 0.5
+    assert config.build(node(_target_="keras.layers.Dense", _args_=[4])).units == 4
+
+
+def test_what_the_run_knows_goes_where_the_config_is_silent():
+    late = {"_target_": "keras.optimizers.AdamW", "learning_rate": None, "weight_decay": 0.5}
+    assert float(config.build(node(**late), learning_rate=0.25).learning_rate) == 0.25
+    set_by_user = node(**{**late, "learning_rate": 0.125})
+    assert float(config.build(set_by_user, learning_rate=0.25).learning_rate) == 0.125
+    # What the signature does not name is not handed in.
+    assert config.build(node(_target_="keras.layers.Dense", units=3), total_steps=7).units == 3
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"_target_": "keras.layers.Dense", "units": -1}, "part: .*units.*keras.layers.Dense"),
+    ({"_target_": "kerasft.training.stages.Stage", "epochs": 0}, "epochs must be at least 1"),
+])  # fmt: skip
+def test_what_a_call_refuses_is_told(values, said):
+    with pytest.raises(UserError, match=said):
+        config.build(node(**values))
