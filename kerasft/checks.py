@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kerasft import catalogue
 from kerasft.calls import is_number, keys, node_problems, short, walk
 from kerasft.config import (
     BASELINES,
@@ -182,32 +183,29 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def _names(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    """Yield names of pretrained networks that nobody has heard of."""
+    """Yield the name of a pretrained network that nobody has heard of."""
     backbone = cfg.backbone if isinstance(cfg.backbone, DictConfig) else OmegaConf.create()
-    for key, target, kept in (
-        ("preset", "kerasft.model.backbones.preset", _is_no_bare_name),
-        ("name", "kerasft.model.backbones.applications", lambda name: False),
-    ):
-        name = OmegaConf.select(backbone, key, throw_on_missing=False)
-        if backbone.get("_target_") != target or not isinstance(name, str) or kept(name):
-            continue
-        from kerasft import catalogue
-
-        known = catalogue.preset_names() if key == "preset" else tuple(catalogue.APPLICATIONS)
-        if name not in known:
-            where = "KerasHub" if key == "preset" else "keras.applications"
-            pattern = "bert" if key == "preset" else "mobilenet"
-            yield f"backbone.{key}", (
-                f"backbone.{key}: {where} has no {name!r}"
-                f"{', and there is no such folder' if key == 'preset' else ''}. "
-                f"`kerasft models {pattern}` lists what there is. Received: {name!r}."
-                f"{nearest(name, known)}"
-            )
-
-
-def _is_no_bare_name(name: str) -> bool:
-    """Whether a preset is a handle or a folder: what is behind those, only reading them tells."""
-    return not re.fullmatch(r"[\w.-]+", name) or Path(name).is_dir()
+    target = OmegaConf.select(backbone, "_target_", throw_on_missing=False)
+    known: Sequence[str]
+    if target == "kerasft.model.backbones.preset":
+        key, place, known = "preset", "KerasHub (nor is there such a folder)", ()
+    elif target == "kerasft.model.backbones.applications":
+        key, place, known = "name", "keras.applications", tuple(catalogue.APPLICATIONS)
+    else:
+        return
+    name = OmegaConf.select(backbone, key, throw_on_missing=False)
+    if not isinstance(name, str):
+        return
+    if key == "preset":
+        # What is behind a handle or in a folder, only reading it tells.
+        if not re.fullmatch(r"[\w.-]+", name) or Path(name).is_dir():
+            return
+        known = catalogue.preset_names()
+    if name not in known:
+        yield f"backbone.{key}", (
+            f"backbone.{key}: there is no such network in {place}; `kerasft models` lists what "
+            f"there is. Received: {name!r}.{nearest(name, known)}"
+        )
 
 
 def _nodes(cfg: DictConfig, trusted: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -174,10 +174,10 @@ def test_a_config_reads_back_as_it_was(tmp_path):
         (["data=image_folder"], ["data.path has no value. Set it: data.path=...",
                                  "data/image_folder.yaml"]),
         (["backbone.preset=bert_tiny_en_uncase"],
-         ["KerasHub has no 'bert_tiny_en_uncase'", "Did you mean 'bert_tiny_en_uncased'?",
+         ["there is no such network in KerasHub", "Did you mean 'bert_tiny_en_uncased'?",
           "kerasft models"]),
         (["backbone=applications", "backbone.name=MobilenetV2"],
-         ["keras.applications has no 'MobilenetV2'", "Did you mean 'MobileNetV2'?"]),
+         ["there is no such network in keras.applications", "Did you mean 'MobileNetV2'?"]),
         (["batch_size=0"], ["batch_size must be at least 1"]),
         (["seed=-1"], ["seed must not be negative"]),
         (["precision=float16"], ["precision must be one of float32", "Did you mean 'float32'?"]),
@@ -233,7 +233,7 @@ def test_what_does_not_compose_hides_nothing_else():
 def test_a_folder_may_be_called_as_no_preset_is(tmp_path):
     (tmp_path / "mine").mkdir()
     kerasft.check(kerasft.compose(["backbone.preset=mine"]))  # the tests run in this folder
-    assert "no such folder" in problem("backbone.preset=yours")
+    assert "nor is there such a folder" in problem("backbone.preset=yours")
 
 
 def test_a_mistake_in_an_experiment_names_the_file(mine):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasft import config, record
-from kerasft.checks import Origins, check
+from kerasft import record
+from kerasft.checks import settle
 from kerasft.console import say, warn
 from kerasft.errors import UserError
 
@@ -87,9 +87,7 @@ def sweep(
     problems: dict[str, None] = {}
     for one in runs:
         try:
-            cfg = config.compose(one, config_dirs=config_dirs)
-            check(cfg, trusted=trusted, origin=Origins(one, config_dirs))
-            configs.append(cfg)
+            configs.append(settle(one, config_dirs, trusted))
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:
