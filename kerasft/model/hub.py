@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -162,10 +163,43 @@ def load_tokenizer(folder: str, network: Any) -> Any:
         try:
             made = kind.from_preset(folder)
             made.vocabulary_size()  # raises where there is none
-            return made
+            return follow_checkpoint(made, folder)
         except Exception as error:
             errors.append(error)
     raise errors[0]
+
+
+def follow_checkpoint(tokenizer: Any, folder: str) -> Any:
+    """Let a WordPiece tokenizer treat accents as its Hugging Face checkpoint says.
+
+    KerasHub's converter reads whether text is lowercased, and leaves accents standing: "café" would
+    be an unknown word for every uncased BERT. In the Hugging Face layout `strip_accents: null`
+    means that accents go where capitals go (`transformers`, `BasicTokenizer`).
+
+    Args:
+        tokenizer: A tokenizer; of another kind it stays as it is.
+        folder: A local folder or handle, as `preset_folder` returns it.
+
+    Returns:
+        The same tokenizer.
+    """
+    if not hasattr(tokenizer, "strip_accents"):
+        return tokenizer
+    name = "tokenizer_config.json"
+    try:
+        if folder.startswith("hf://"):
+            from huggingface_hub import hf_hub_download
+
+            owner, _, revision = folder.removeprefix("hf://").partition("@")
+            file = Path(hf_hub_download(owner, name, revision=revision or None))
+        else:
+            file = Path(folder) / name
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (ImportError, OSError, ValueError):
+        return tokenizer  # the KerasHub layout keeps this in its own file
+    strip = said.get("strip_accents")
+    tokenizer.strip_accents = bool(said.get("do_lower_case") if strip is None else strip)
+    return tokenizer
 
 
 def load_converter(folder: str) -> Any:

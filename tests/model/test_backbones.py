@@ -10,7 +10,7 @@ import pytest
 from kerasft import testing
 from kerasft.catalogue import APPLICATIONS
 from kerasft.errors import UserError
-from kerasft.model import backbones, heads, tiny
+from kerasft.model import backbones, heads, hub, preprocess, tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.backbones import applications, keras_file, preset, text_backbone
 from kerasft.model.preprocess import TextPreprocess
@@ -244,6 +244,31 @@ def test_the_real_minilm_of_its_package_answers_by_meaning():
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
     near = mean @ mean.T
     assert near[0, 1] > near[0, 2] + 0.3
+    # An uncased checkpoint knows words with accents as words without.
+    x = backbone.preprocess(["Café naïve", "cafe naive"])["token_ids"].numpy()
+    np.testing.assert_array_equal(x[0], x[1])
+
+
+@pytest.mark.parametrize(("said", "stripped"), [
+    ('{"do_lower_case": true, "strip_accents": null}', True), ('{"do_lower_case": true}', True),
+    ('{"do_lower_case": false}', False), ('{"do_lower_case": false, "strip_accents": true}', True),
+    ('{"do_lower_case": true, "strip_accents": false}', False), (None, False), ("{", False),
+])  # fmt: skip
+def test_accents_go_where_the_checkpoint_says(said, stripped, tmp_path):
+    import keras_hub
+
+    tokenizer = keras_hub.tokenizers.BertTokenizer(
+        vocabulary=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cafe"], lowercase=True
+    )
+    if said is not None:
+        (tmp_path / "tokenizer_config.json").write_text(said)
+    assert hub.follow_checkpoint(tokenizer, str(tmp_path)) is tokenizer
+    ready = TextPreprocess(tokenizer, inputs=("token_ids", "padding_mask"), sequence_length=8)
+    assert ready(["Café"])["token_ids"][0, 1] == (5 if stripped else 1)
+    # What was set travels with the run.
+    ready.save(tmp_path / "saved")
+    again = preprocess.load(tmp_path / "saved")
+    assert again(["Café"])["token_ids"][0, 1] == (5 if stripped else 1)
 
 
 @pytest.mark.parametrize("layout", ["hf_mistral", "keras_hub_preset"])
