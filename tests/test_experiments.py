@@ -22,7 +22,7 @@ PICTURES = {
     "hymenoptera_mobilenet": ["backbone.weights=null", "backbone.image_size=32"],
     "hymenoptera_mobilenetv2": ["backbone.weights=null", "backbone.image_size=32"],
     "trashnet_mobilenet": ["backbone=tiny_resnet", "~backbone.name", "~backbone.alpha",
-                           "~backbone.weights", "backbone.image_size=16"],
+                           "~backbone.resize", "~backbone.weights", "backbone.image_size=16"],
 }  # fmt: skip
 PICTURES["trashnet_mobilenetv2"] = PICTURES["trashnet_mobilenet"]
 
