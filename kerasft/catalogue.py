@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kerasft.errors import nearest
+
 # Millions of parameters with the ImageNet head, from the table of keras.io/api/applications.
 APPLICATIONS: dict[str, float] = {
     "ConvNeXtBase": 88.5, "ConvNeXtLarge": 197.7, "ConvNeXtSmall": 50.2, "ConvNeXtTiny": 28.6,
@@ -56,6 +58,42 @@ def preset_names() -> tuple[str, ...]:
     return tuple(row["name"] for row in _keras_hub())
 
 
+@lru_cache(maxsize=1)
+def application_names() -> tuple[str, ...]:
+    """Return the networks that the installed keras.applications has."""
+    spec = importlib.util.find_spec("keras")
+    if spec is None or spec.origin is None:
+        return tuple(APPLICATIONS)
+    file = Path(spec.origin).parent / "applications" / "__init__.py"
+    if not file.is_file():
+        return tuple(APPLICATIONS)
+    imports = [n for n in ast.parse(file.read_text("utf-8")).body if isinstance(n, ast.ImportFrom)]
+    return tuple(a.name for node in imports for a in node.names if a.name[0].isupper())
+
+
+def unknown_preset(name: str) -> str | None:
+    """Say what is wrong with a `backbone.preset` that nobody has heard of; `None` if nothing is.
+
+    What is behind a handle or a path, only reading it tells.
+    """
+    if re.search(r"[/\\]", name) or Path(name).expanduser().is_dir() or name in preset_names():
+        return None
+    return (
+        "backbone.preset: there is no such network in KerasHub (nor is there such a folder); "
+        f"`kerasft models` lists what there is. Received: {name!r}.{nearest(name, preset_names())}"
+    )
+
+
+def unknown_application(name: str) -> str | None:
+    """Say what is wrong with a `backbone.name` that keras.applications does not have."""
+    if name in application_names():
+        return None
+    return (
+        "backbone.name: there is no such network in keras.applications; `kerasft models` lists "
+        f"what there is. Received: {name!r}.{nearest(name, application_names())}"
+    )
+
+
 def hugging_face_cache() -> Path:
     """Return the folder in which the Hugging Face client keeps what it downloaded."""
     if "HF_HUB_CACHE" in os.environ:
@@ -93,9 +131,7 @@ def _kept_weights() -> set[str]:
     found = set()
     for file in home.iterdir():
         plain = re.sub(r"[^a-z0-9]", "", file.stem.lower().removeprefix("weights_"))
-        found |= {n for n in by_prefix if plain.startswith(n.lower())} and {
-            next(n for n in by_prefix if plain.startswith(n.lower()))
-        }
+        found.add(next((n for n in by_prefix if plain.startswith(n.lower())), ""))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -185,27 +184,15 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 def _names(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield the name of a pretrained network that nobody has heard of."""
     backbone = cfg.backbone if isinstance(cfg.backbone, DictConfig) else OmegaConf.create()
-    target = OmegaConf.select(backbone, "_target_", throw_on_missing=False)
-    known: Sequence[str]
-    if target == "kerasft.model.backbones.preset":
-        key, place, known = "preset", "KerasHub (nor is there such a folder)", ()
-    elif target == "kerasft.model.backbones.applications":
-        key, place, known = "name", "keras.applications", tuple(catalogue.APPLICATIONS)
-    else:
-        return
-    name = OmegaConf.select(backbone, key, throw_on_missing=False)
-    if not isinstance(name, str):
-        return
-    if key == "preset":
-        # What is behind a handle or in a folder, only reading it tells.
-        if not re.fullmatch(r"[\w.-]+", name) or Path(name).is_dir():
-            return
-        known = catalogue.preset_names()
-    if name not in known:
-        yield f"backbone.{key}", (
-            f"backbone.{key}: there is no such network in {place}; `kerasft models` lists what "
-            f"there is. Received: {name!r}.{nearest(name, known)}"
-        )
+    for target, key, unknown in (
+        ("preset", "preset", catalogue.unknown_preset),
+        ("applications", "name", catalogue.unknown_application),
+    ):
+        if backbone.get("_target_") != f"kerasft.model.backbones.{target}":
+            continue
+        name = OmegaConf.select(backbone, key, throw_on_missing=False)
+        if isinstance(name, str) and (problem := unknown(name)):
+            yield f"backbone.{key}", problem
 
 
 def _nodes(cfg: DictConfig, trusted: tuple[str, ...]) -> Iterator[tuple[str, str]]:

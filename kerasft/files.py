@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +84,7 @@ def write_json(path: str | Path, value: Any) -> None:
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | os.PathLike) -> Any:
     """Read JSON that a run wrote, or say which file is missing or broken."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,10 @@ class FineTuned:
 
         found = self.task.postprocess(tf.constant(logits), self.labels)
         return {name: value.numpy() for name, value in found.items()}
+
+    def tuned(self, y: np.ndarray, logits: np.ndarray) -> FineTuned:
+        """Return the same model with the task's decisions tuned on labels and their logits."""
+        return replace(self, task=self.task.tune(y, self.answers(logits)))
 
     def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
         """Answer raw input: texts, pairs of texts, paths or bytes of pictures.

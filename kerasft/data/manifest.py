@@ -11,7 +11,7 @@ from typing import Any
 from kerasft.data.fingerprint import digest, fingerprint
 from kerasft.data.labels import listing
 from kerasft.errors import UserError
-from kerasft.files import written_whole
+from kerasft.files import read_json, written_whole
 from kerasft.spec import Examples, Labels, Splits
 
 FORMAT = 1
@@ -67,13 +67,7 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         UserError: If the file is missing, broken, or no manifest.
     """
-    path = Path(path)
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"The data manifest {path} is missing.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"The data manifest {path} cannot be read ({error}).") from error
+    manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(
             f"{path} is no data manifest of format {FORMAT}. It was written by another program, "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
+from kerasft.files import read_json
 from kerasft.spec import as_raw
 
 EXTRA = "assets.extra"
@@ -46,7 +46,7 @@ def find_export(path: str | Path) -> Path:
 
 def read_signature(directory: str | Path) -> dict[str, Any]:
     """Return what `signature.json` in an artifact says."""
-    return json.loads((Path(directory) / EXTRA / "signature.json").read_text(encoding="utf-8"))
+    return read_json(Path(directory) / EXTRA / "signature.json")
 
 
 def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str, list[bytes]]:

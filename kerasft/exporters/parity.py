@@ -17,7 +17,7 @@ import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.exporters import replay
-from kerasft.exporters.layout import as_inputs, read_signature
+from kerasft.exporters.layout import EXTRA, as_inputs, read_signature
 
 BATCH = 32
 SINGLY = 8
@@ -104,7 +104,7 @@ def certify(
     report["ties"] = int((flipped & near).sum())
     if report["label_flips"] > report["ties"]:
         problems.append(f"{report['label_flips']} of {count} examples get another label")
-    (directory / "assets.extra" / "parity.json").write_text(json.dumps(report, indent=2) + "\n")
+    (directory / EXTRA / "parity.json").write_text(json.dumps(report, indent=2) + "\n")
     if problems:
         raise ExportError(
             f"The exported artifact disagrees with the network in memory on {count} examples: "

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Literal
 
+from kerasft.catalogue import unknown_application
 from kerasft.errors import UserError, nearest
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
@@ -182,13 +183,9 @@ def applications(
     """
     import keras
 
-    make = getattr(keras.applications, name, None)
-    names = [n for n in dir(keras.applications) if n[0].isupper()]
-    if make is None or name not in names:
-        raise UserError(
-            f"backbone.name must be one of {', '.join(names)}. Received: {name!r}."
-            + nearest(name, names)
-        )
+    if problem := unknown_application(name):
+        raise UserError(problem)
+    make = getattr(keras.applications, name)
     size = image_size or APPLICATION_SIZES.get(name, 224)
     if weights not in (None, "imagenet") and not Path(weights).expanduser().is_file():
         raise UserError(

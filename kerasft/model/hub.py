@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kerasft import catalogue
 from kerasft.errors import UserError, nearest
 from kerasft.network import unreachable
 
@@ -62,14 +63,8 @@ def preset_folder(preset: str) -> str:
             f"backbone.preset: there is no folder {preset!r}. For a model on Hugging Face write "
             f"hf://owner/name. {_ALTERNATIVES}."
         )
-    from kerasft.catalogue import preset_names
-
-    known = preset_names()
-    if preset not in known:
-        raise UserError(
-            f"backbone.preset: KerasHub has no preset {preset!r}, and there is no such folder."
-            f"{nearest(preset, known)} {_ALTERNATIVES}."
-        )
+    if problem := catalogue.unknown_preset(preset):
+        raise UserError(f"{problem} {_ALTERNATIVES}.")
     return preset
 
 
@@ -94,10 +89,8 @@ def _require_network(preset: str) -> None:
     """Fail at once where the Hugging Face client would retry for half a minute."""
     if not preset.startswith("hf://") or os.environ.get("HF_HUB_OFFLINE"):
         return
-    from kerasft.catalogue import hugging_face_cache
-
     name = preset.removeprefix("hf://").split("@")[0].strip("/")
-    if (hugging_face_cache() / f"models--{name.replace('/', '--')}").is_dir():
+    if (catalogue.hugging_face_cache() / f"models--{name.replace('/', '--')}").is_dir():
         return
     if reason := unreachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
         raise UserError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
-from kerasft.files import write_json
+from kerasft.files import read_json, write_json
 from kerasft.spec import Modality
 
 RESIZE = ("crop", "stretch", "pad")
@@ -241,7 +241,7 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
     file = Path(directory) / "preprocess.json"
     if not file.is_file():
         raise UserError(f"The file {str(file)!r} is missing: the run folder is not whole.")
-    values = json.loads(file.read_text())
+    values = read_json(file)
     if values.pop("modality") == "images":
         return ImagePreprocess(**values)
     tokenizer = _load_tokenizer(Path(directory) / "tokenizer")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from kerasft.checks import check
 from kerasft.config import build
 from kerasft.console import say, warn
 from kerasft.errors import UserError
+from kerasft.exporters.layout import EXTRA
+from kerasft.files import read_json
 from kerasft.finetuned import FineTuned
 from kerasft.spec import Splits, as_raw
 from kerasft.steps.measure import closing_table, plain
@@ -98,10 +99,9 @@ def export(
             examples=as_raw(held_out.inputs[:PROOF], held_out.modality), name=name,
         )
         say(f"exported {key}: {made[key]}")
-        parity = made[key] / "assets.extra" / "parity.json"
+        parity = made[key] / EXTRA / "parity.json"
         if parity.is_file():
-            found = json.loads(parity.read_text())
-            say(f"proved in a fresh process: {summary(found)}")
+            say(f"proved in a fresh process: {summary(read_json(parity))}")
     return made
 
 

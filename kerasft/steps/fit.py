@@ -96,11 +96,8 @@ def validation_figures(finetuned: FineTuned, ready: Ready) -> dict[str, float]:
     logits = finetuned.logits(ready.stores["validation"])
     targets = finetuned.task.encode(part.labels, finetuned.labels)
     figures = {"loss": float(finetuned.task.loss()(targets, logits))}
-    outputs = finetuned.answers(logits)
-    task = finetuned.task.tune(part.labels, outputs)
-    if task is not finetuned.task:
-        outputs = FineTuned(None, None, task, finetuned.labels).answers(logits)
-    return figures | scalars(task.score(part.labels, outputs, finetuned.labels))
+    tuned = finetuned.tuned(part.labels, logits)
+    return figures | scalars(tuned.task.score(part.labels, tuned.answers(logits), tuned.labels))
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -123,6 +120,7 @@ def train_baseline(
     epochs = sum(stage.epochs for stage in parts.stages.values())
     scratch = Parts(parts.task, {"scratch": Stage("all", epochs=epochs)}, parts.augment)
     model, _ = fit(cfg, scratch, ready, backbone, None, quiet=True)
-    metrics = measure(finish(cfg, ready, model, None), ready, None).metrics
+    finetuned, logits = finish(cfg, ready, model, None)
+    metrics = measure(finetuned, ready, logits, None).metrics
     write_json(folder.path / "baseline.json", metrics)
     return metrics

@@ -28,28 +28,45 @@ class Measured:
 
 def finish(
     cfg: DictConfig, ready: Ready, model: Any, folder: record.RunFolder | None
-) -> FineTuned:
-    """Tune the task's decisions on validation and keep all that using the model needs."""
+) -> tuple[FineTuned, dict[str, np.ndarray]]:
+    """Tune the task's decisions on validation and keep all that using the model needs.
+
+    Returns:
+        The fine-tuned model, and the logits that it was tuned on, by split.
+    """
     from kerasft.model.precision import in_float32
 
     labels, model = ready.splits.labels, in_float32(model)
     made = FineTuned(model, ready.preprocess, ready.task, labels, eval_batch_size(cfg))
-    outputs = made.outputs(ready.stores["validation"])
-    task = ready.task.tune(ready.splits.validation.labels, outputs)
-    made = FineTuned(model, ready.preprocess, task, labels, eval_batch_size(cfg))
+    logits = made.logits(ready.stores["validation"])
+    made = made.tuned(ready.splits.validation.labels, logits)
     if folder is not None:
         made.save(folder)
-    return made
+    return made, {"validation": logits}
 
 
-def measure(finetuned: FineTuned, ready: Ready, folder: record.RunFolder | None) -> Measured:
-    """Measure validation and test; the test split is looked at here and only here."""
+def measure(
+    finetuned: FineTuned, ready: Ready, known: Mapping[str, np.ndarray],
+    folder: record.RunFolder | None,
+) -> Measured:
+    """Measure validation and test; the test split is looked at here and only here.
+
+    Args:
+        finetuned: The fine-tuned model.
+        ready: The data.
+        known: Logits of splits that the network need not go through again.
+        folder: Where figures and predictions are written, if anywhere.
+
+    Returns:
+        Figures and outputs by split.
+    """
     found = Measured({}, {})
     for name in ("validation", "test"):
         part = ready.splits.parts.get(name)
         if part is None:
             continue
-        outputs = found.outputs[name] = finetuned.outputs(ready.stores[name])
+        logits = known[name] if name in known else finetuned.logits(ready.stores[name])
+        outputs = found.outputs[name] = finetuned.answers(logits)
         found.metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
         if folder is not None:
             write_predictions(folder.path / "predictions" / f"{name}.csv", part, outputs, finetuned)

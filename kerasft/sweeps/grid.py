@@ -45,7 +45,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         if not override.is_sweep_override():
             choices.append([given])
             continue
-        if override.is_interval_sweep() if hasattr(override, "is_interval_sweep") else False:
+        if override.is_interval_sweep():
             raise UserError(f"A grid cannot try an interval. Received: {given!r}. List the values.")
         key = given.split("=", 1)[0]
         try:
