@@ -15,7 +15,8 @@ from kerasft.signatures import Definition, NotFound, Parameter, define
 
 # What a config may call. `keras` as a whole would let a config load files and run code.
 TRUSTED = (
-    "kerasft.data", "kerasft.tasks", "kerasft.model", "kerasft.training", "kerasft.exporters",
+    "kerasft.cache", "kerasft.data", "kerasft.tasks",
+    "kerasft.model", "kerasft.training", "kerasft.exporters",
     "keras.callbacks", "keras.constraints", "keras.initializers", "keras.layers", "keras.losses",
     "keras.metrics", "keras.optimizers", "keras.random", "keras.regularizers",
     "keras_hub.layers", "keras_hub.metrics", "keras_hub.samplers",

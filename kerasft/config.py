@@ -38,6 +38,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "schedule": frozenset({"learning_rate", "total_steps"}),
     "finetune": frozenset(),
     "callbacks": frozenset({"monitor", "mode", "output_dir"}),
+    "cache": frozenset(),
     "export": frozenset(
         {"model", "directory", "preprocess", "task", "labels", "examples", "name"}
     ),
@@ -85,6 +86,7 @@ class Root:
     schedule: Any = None
     finetune: Any = None
     callbacks: Any = None
+    cache: Any = None
     export: Any = None
 
 

@@ -49,6 +49,14 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
+def is_out_of_room(error: BaseException) -> bool:
+    """Whether a disk took no more, or nothing at all."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    # TensorFlow's errors carry no number.
+    return isinstance(error, Exception) and "No space left on device" in str(error)
+
+
 @contextmanager
 def room_in(folder: str | Path) -> Iterator[None]:
     """Say in one sentence when a disk does not take what is written inside the block.
@@ -67,9 +75,7 @@ def room_in(folder: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        known = isinstance(error, OSError) and error.errno in _NO_ROOM
-        # TensorFlow's errors carry no number.
-        if not known and "No space left on device" not in str(error):
+        if not is_out_of_room(error):
             raise
         reason = getattr(error, "strerror", None) or "No space left on device"
         raise UserError(

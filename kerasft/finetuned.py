@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from kerasft import record
-from kerasft.data import pipeline, store
+from kerasft.data import pipeline
+from kerasft.data.prepare import prepare
 from kerasft.errors import UserError
 from kerasft.evaluation.prediction import predict
 from kerasft.files import read_json, write_json
@@ -35,7 +36,7 @@ class FineTuned:
     batch_size: int = 64
 
     def logits(self, ready: Any) -> np.ndarray:
-        """Return the logits, `float32[N, units]`, of examples that `data.store` made ready."""
+        """Return the logits, `float32[N, units]`, of examples that `data.prepare` made ready."""
         return predict(self.model, *pipeline.in_one_pass(ready, self.batch_size))
 
     def outputs(self, ready: Any) -> dict[str, np.ndarray]:
@@ -75,7 +76,7 @@ class FineTuned:
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
                   for i, r in enumerate(raw)),
         )
-        return self.outputs(store.prepare(examples, self.preprocess))
+        return self.outputs(prepare(examples, self.preprocess))
 
     def save(self, folder: record.RunFolder) -> None:
         """Write all but the network, which training has written."""

@@ -136,7 +136,9 @@ def check_data(splits: Splits) -> None:
 def check_augment(layer: Any, size: tuple[int, int] = (32, 32)) -> None:
     """Check a layer for `augment.NAME`: it keeps shapes, and repeats for the same example."""
     random = np.random.default_rng(0)
-    pictures = store.Pictures(random.integers(0, 256, (12, *size, 3)).astype("uint8"))
+    pictures = store.Store.of(
+        {"images": random.integers(0, 256, (12, *size, 3)).astype("uint8")}
+    )
     targets = np.eye(3, dtype="float32")[np.arange(12) % 3]
 
     def batches(first: int, count: int) -> list[Any]:

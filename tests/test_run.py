@@ -132,8 +132,8 @@ def test_the_result_holds_the_model(tiny_text_result, tiny_text_run):
 
 @pytest.mark.parametrize("which", ["tiny_result", "tiny_text_result"])
 def test_figures_do_not_depend_on_the_batch_size(request, which):
-    from kerasft.data import store
     from kerasft.data.digits import digits
+    from kerasft.data.prepare import prepare
 
     made = request.getfixturevalue(which).finetuned
     if which == "tiny_result":
@@ -143,7 +143,7 @@ def test_figures_do_not_depend_on_the_batch_size(request, which):
 
         texts = [f"a {'very ' * (i % 7)}long film" for i in range(23)]
         examples = Examples("text", texts, np.zeros(23, "int64"), tuple(map(str, range(23))))
-    ready = store.prepare(examples, made.preprocess)
+    ready = prepare(examples, made.preprocess)
     whole = dataclasses.replace(made, batch_size=23).logits(ready)
     for size in (1, 5, 64):
         part = dataclasses.replace(made, batch_size=size).logits(ready)

@@ -10,8 +10,8 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from kerasft.cache import cache_folder
 from kerasft.data.labels import listing
-from kerasft.data.place import cache_folder
 from kerasft.errors import UserError
 
 MOST_FILES = 2_000_000

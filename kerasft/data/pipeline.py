@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.order import Order, once
-from kerasft.data.store import Pictures, Tokens
+from kerasft.data.store import Store
 
 
 class Batches:
@@ -22,29 +22,30 @@ class Batches:
         augment: What `augmenter` returns.
     """
 
-    def __init__(self, store: Pictures | Tokens, targets: np.ndarray, *, order: Order,
+    def __init__(self, store: Store, targets: np.ndarray, *, order: Order,
                  weights: np.ndarray | None = None, augment: Callable | None = None):
         self.store, self.targets, self.weights = store, targets, weights
         self.order, self.augment = order, augment
         self.steps = order.steps
 
+    def of(self, store: Store) -> Batches:
+        """Return the same batches of what was made of the examples, as they are there."""
+        return Batches(store, self.targets, order=self.order, weights=self.weights)
+
     def from_step(self, first: int = 0) -> Any:
         """Return an endless `tf.data.Dataset` of `(inputs, targets, weights)` from step `first`."""
         import tensorflow as tf
 
-        store: Any = self.store
-        names = list(store.gather(np.array([0])))
-        kinds = [tf.uint8 if name == "images" else tf.int32 for name in names]
-        shapes = [
-            [None, *store.images.shape[1:]] if name == "images" else [None, None]
-            for name in names
-        ]
+        specs = self.store.specs()
+        names = list(specs)
+        kinds = [tf.as_dtype(dtype) for dtype, _ in specs.values()]
+        shapes = [shape for _, shape in specs.values()]
 
         def take(step: np.ndarray) -> list[np.ndarray]:
             epoch, indices = self.order.batch(int(step))
             weights = np.ones(len(indices)) if self.weights is None else self.weights[indices]
             return [
-                *self.store.gather(indices).values(), self.targets[indices],
+                *self.store.gather(indices, view=epoch).values(), self.targets[indices],
                 weights.astype("float32"), np.int64(epoch), indices.astype("int64"),
             ]
 
@@ -80,12 +81,16 @@ class Batches:
         )
 
 
-def in_one_pass(store: Pictures | Tokens, batch_size: int) -> tuple[Any, np.ndarray]:
+def in_one_pass(
+    store: Store, batch_size: int, *, augment: Callable | None = None, epoch: int = 0
+) -> tuple[Any, np.ndarray]:
     """Return a dataset that holds every example once, and the order in which it holds them.
 
     Args:
         store: Preprocessed examples.
         batch_size: Examples in a batch.
+        augment: What `augmenter` returns, where pictures shall be changed as in training.
+        epoch: The epoch whose changes these are.
 
     Returns:
         A `tf.data.Dataset` of inputs, and the index of each example in turn, `int64[N]`.
@@ -93,19 +98,24 @@ def in_one_pass(store: Pictures | Tokens, batch_size: int) -> tuple[Any, np.ndar
     import tensorflow as tf
 
     batches = once(len(store), batch_size, store.lengths)
-    spec = {
-        name: tf.TensorSpec(
-            [None, *([None] if value.dtype == np.int32 else value.shape[1:])], value.dtype
-        )
-        for name, value in store.gather(batches[0][:1]).items()
-    }
+    specs = store.specs()
+    spec = {name: tf.TensorSpec(shape, dtype) for name, (dtype, shape) in specs.items()}
 
     def rows() -> Any:
         for batch in batches:
-            yield store.gather(batch)
+            yield store.gather(batch), batch.astype("int64")
 
-    data = tf.data.Dataset.from_generator(rows, output_signature=spec)
+    def as_taken(values: Any, indices: Any) -> Any:
+        if set(specs) != {"images"}:
+            return values
+        if augment is None:
+            return values["images"]
+        images, _ = augment(values["images"], tf.zeros([]), tf.constant(epoch, tf.int64), indices)
+        return tf.ensure_shape(images, specs["images"][1])
+
+    data = tf.data.Dataset.from_generator(
+        rows, output_signature=(spec, tf.TensorSpec([None], tf.int64))
+    )
     data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    if set(spec) == {"images"}:
-        data = data.map(lambda one: one["images"])
+    data = data.map(as_taken, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return data.prefetch(2), np.concatenate(batches)

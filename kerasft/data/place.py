@@ -40,12 +40,6 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
     )
 
 
-def cache_folder() -> Path:
-    """Return the folder for what can be made again: `$KERASFT_CACHE` or `~/.cache/kerasft`."""
-    chosen = os.environ.get("KERASFT_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "kerasft"
-
-
 def read_label_names(names: Any, beside: Path) -> list[str] | None:
     """Return the class names that the user lists, or that stand in a file, one a line.
 

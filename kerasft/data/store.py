@@ -1,149 +1,232 @@
-"""Examples after preprocessing, kept so that no epoch decodes or tokenizes again."""
+"""Examples as arrays, in memory or mapped from a file, from which batches are gathered."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from kerasft.errors import UserError
-from kerasft.spec import Examples, Preprocess, as_raw
+from kerasft.files import read_json, write_json
 
-# Pictures beyond this many bytes are kept in a memory-mapped temporary file.
-MEMORY_LIMIT = 2 * 1024**3
-
-
-class Pictures:
-    """Decoded pictures, `uint8[N, height, width, 3]`."""
-
-    lengths = None
-
-    def __init__(self, images: np.ndarray):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        return {"images": self.images[indices]}
+# Texts are padded to whole eights: fewer shapes for the compiled step, and rows that the processor
+# likes.
+MULTIPLE = 8
 
 
-class Tokens:
-    """Tokenized texts, end to end, with where each begins; a batch is as long as its longest row.
+@dataclass(frozen=True)
+class Column:
+    """What one input of a network gets.
 
     Args:
-        flat: For each input of the network its values of all rows.
-        lengths: `int64[N]`.
-        fill: What pads each input.
-        longest: The most positions that the network takes.
+        values: `[M, ...]`; of texts `[sum of lengths, ...]`, all rows end to end.
+        ragged: Whether rows have lengths of their own.
+        fill: What pads a ragged row.
     """
 
-    def __init__(self, flat: dict[str, np.ndarray], lengths: np.ndarray, fill: dict[str, int],
-                 longest: int):
-        self.flat, self.lengths, self.fill, self.longest = flat, lengths, fill, longest
-        self.starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype("int64")
+    values: np.ndarray
+    ragged: bool = False
+    fill: float = 0
+
+
+@dataclass(frozen=True)
+class Store:
+    """Preprocessed examples.
+
+    Args:
+        columns: By the name of the network's input.
+        rows: `int64[N]`, where each example stands; several may share a row.
+        key: What it holds, in one short word, or `""` where it is not kept.
+        lengths_of_rows: `int64[M]`, how many positions each row has; `None` without ragged columns.
+        longest: The most positions that the network takes.
+        views: How many variants of each example there are; variant `v` of an example stands
+            `v * M / views` rows after the first.
+
+    Example:
+        >>> Store.of({"images": np.zeros((3, 8, 8, 3), "uint8")}).gather(np.array([2, 0])).keys()
+        dict_keys(['images'])
+    """
+
+    columns: Mapping[str, Column]
+    rows: np.ndarray
+    key: str = ""
+    lengths_of_rows: np.ndarray | None = None
+    longest: int = 0
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        lengths = self.lengths_of_rows
+        starts = None if lengths is None else np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        object.__setattr__(self, "_starts", starts)
+
+    @classmethod
+    def of(cls, values: Mapping[str, np.ndarray]) -> Store:
+        """Return a store of arrays with one row an example."""
+        count = len(next(iter(values.values())))
+        return cls({name: Column(array) for name, array in values.items()}, np.arange(count))
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.rows)
 
-    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        lengths = self.lengths[indices]
-        # Whole eights: fewer shapes for the compiled step, and rows that the processor likes.
-        width = min(-(-int(lengths.max()) // 8) * 8, self.longest)
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """The length of each example, `int64[N]`, where they have any."""
+        return None if self.lengths_of_rows is None else self.lengths_of_rows[self.rows]
+
+    def take(self, rows: np.ndarray, key: str = "") -> Store:
+        """Return the examples that stand at `rows` of this store."""
+        return replace(self, rows=self.rows[rows], key=key)
+
+    def gather(self, indices: np.ndarray, view: int = 0) -> dict[str, np.ndarray]:
+        """Return examples as one batch.
+
+        Args:
+            indices: `int64[batch]`.
+            view: Which variant of them, counted on for ever.
+
+        Returns:
+            An array by name, padded to a multiple of 8 positions above the longest row.
+        """
+        rows = self.rows[indices]
+        if self.views > 1:
+            rows = rows + view % self.views * self._count_of_one_view()
+        if self.lengths_of_rows is None:
+            return {name: column.values[rows] for name, column in self.columns.items()}
+        lengths, starts = self.lengths_of_rows[rows], self._starts[rows]  # type: ignore[attr-defined]
+        width = padded_width(lengths, self.longest)
         places = np.arange(width)[None]
         real = places < lengths[:, None]
-        where = np.where(real, self.starts[indices][:, None] + places, 0)
+        where = np.where(real, starts[:, None] + places, 0)
         return {
-            name: np.where(real, values[where], self.fill[name]).astype("int32")
-            for name, values in self.flat.items()
+            name: _padded(column, starts, lengths, width, where, real)
+            if column.ragged else column.values[rows]
+            for name, column in self.columns.items()
+        }
+
+    def _count_of_one_view(self) -> int:
+        if self.lengths_of_rows is not None:
+            return len(self.lengths_of_rows) // self.views
+        return len(next(iter(self.columns.values())).values) // self.views
+
+    def specs(self) -> dict[str, tuple[np.dtype, list[int | None]]]:
+        """Return type and shape of each array of a batch."""
+        return {
+            name: (
+                column.values.dtype,
+                [None, *([None] if column.ragged else []), *column.values.shape[1:]],
+            )
+            for name, column in self.columns.items()
         }
 
 
-def prepare(examples: Examples, preprocess: Preprocess) -> Pictures | Tokens:
-    """Run the preprocessing once over all examples and keep the result.
+def padded_width(lengths: np.ndarray, longest: int) -> int:
+    """Return the width of a batch whose rows have these lengths."""
+    return min(-(-int(lengths.max()) // MULTIPLE) * MULTIPLE, longest)
+
+
+def _padded(
+    column: Column, starts: np.ndarray, lengths: np.ndarray, width: int,
+    where: np.ndarray, real: np.ndarray,
+) -> np.ndarray:
+    if column.values.ndim == 1:
+        return np.where(real, column.values[where], column.values.dtype.type(column.fill))
+    # Wide rows are copied piece by piece: to look up each position would read the padding too.
+    made = np.full(
+        (len(starts), width, *column.values.shape[1:]), column.fill, column.values.dtype
+    )
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        made[row, :length] = column.values[start : start + length]
+    return made
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a writer must know of a column before its first row.
 
     Args:
-        examples: The examples.
-        preprocess: The backbone's preprocessing.
-
-    Returns:
-        A store with `gather(indices)`.
-
-    Raises:
-        UserError: If a picture cannot be decoded, with its name.
+        dtype: A NumPy type by name.
+        shape: The shape of a row, of a ragged column that of one position.
+        ragged: See `Column`.
+        fill: See `Column`.
     """
-    if preprocess.modality == "images":
-        return _decode(examples, preprocess)
-    return _tokenize(examples.inputs, preprocess)
+
+    dtype: str
+    shape: tuple[int, ...]
+    ragged: bool = False
+    fill: float = 0
 
 
-def _decode(examples: Examples, preprocess: Any) -> Pictures:
-    import tensorflow as tf
-
-    shape = (len(examples), preprocess.height, preprocess.width, 3)
-    images = _room(shape)
-
-    def raw(index: Any) -> bytes:
-        value = examples.inputs[int(index)]
-        if isinstance(value, bytes):
-            return value
-        with open(value, "rb") as file:
-            return file.read()
-
-    def decoded(index: Any) -> Any:
-        return preprocess.decode(tf.numpy_function(raw, [index], tf.string))
-
-    data = tf.data.Dataset.range(len(examples)).map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
-    done = 0
-    try:
-        for image in data.prefetch(8).as_numpy_iterator():
-            images[done] = image
-            done += 1
-    except (tf.errors.OpError, OSError) as error:
-        # Parallel maps keep the order, so that the first one missing is the one that failed.
-        name = examples.ids[done]
-        reason = str(error).splitlines()[0].split("[Op:")[0].strip()
-        raise UserError(
-            f"The picture {name!r} could not be decoded: {reason} Remove it or save it again."
-        ) from error
-    return Pictures(images)
+# A piece of rows: an array by column, and for ragged columns the length of each row.
+Piece = tuple[Mapping[str, np.ndarray], np.ndarray | None]
 
 
-def _room(shape: tuple[int, ...]) -> np.ndarray:
-    size = int(np.prod(shape))
-    if size <= MEMORY_LIMIT:
-        return np.empty(shape, "uint8")
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if size > 0.9 * free:
-        raise UserError(
-            f"{shape[0]:,} pictures of {shape[1]}x{shape[2]} pixels need {size / 1e9:.1f} GB in "
-            f"{tempfile.gettempdir()}, which has {free / 1e9:.1f} GB free. Set "
-            "backbone.image_size lower, or TMPDIR to a larger disk."
-        )
-    # Open for as long as the array lives, and gone with it.
-    file = tempfile.TemporaryFile(prefix="kerasft-")  # noqa: SIM115
-    os.ftruncate(file.fileno(), size)
-    return np.memmap(file, "uint8", "r+", shape=shape)
-
-
-def _tokenize(texts: Sequence[Any], preprocess: Any) -> Tokens:
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in preprocess.inputs}
+def collect(forms: Mapping[str, Form], pieces: Iterable[Piece], longest: int = 0) -> Store:
+    """Return a store in memory of rows that come in pieces."""
+    arrays: dict[str, list[np.ndarray]] = {name: [] for name in forms}
     lengths: list[np.ndarray] = []
-    for start in range(0, len(texts), 512):
-        rows = preprocess(as_raw(texts[start : start + 512], "text"))
-        rows = {name: value.numpy() for name, value in rows.items()}
-        # Where the network takes no mask, the padding counts: a row's length is the width.
-        mask = rows.get("padding_mask", np.ones_like(rows["token_ids"])).astype(bool)
-        lengths.append(mask.sum(axis=1))
-        for name, value in rows.items():
-            kept[name].append(value[mask])
-    return Tokens(
-        {name: np.concatenate(parts) for name, parts in kept.items()},
-        np.concatenate(lengths).astype("int64"),
-        {name: preprocess.pad if name == "token_ids" else 0 for name in kept},
-        preprocess.sequence_length,
-    )
+    for values, widths in pieces:
+        for name, array in values.items():
+            arrays[name].append(array.astype(forms[name].dtype, copy=False))
+        if widths is not None:
+            lengths.append(widths)
+    columns = {
+        name: Column(np.concatenate(arrays[name]), form.ragged, form.fill)
+        for name, form in forms.items()
+    }
+    return _joined(columns, np.concatenate(lengths) if lengths else None, longest)
+
+
+def write(
+    folder: Path, forms: Mapping[str, Form], pieces: Iterable[Piece], longest: int = 0
+) -> None:
+    """Write rows that come in pieces into a folder, never holding more than one piece.
+
+    They are appended, not mapped: a full disk is an error here, and would end the process there.
+    """
+    files = {name: open(folder / f"{name}.bin", "wb") for name in forms}  # noqa: SIM115
+    lengths: list[np.ndarray] = []
+    try:
+        for values, widths in pieces:
+            for name, array in values.items():
+                form = forms[name]
+                np.ascontiguousarray(array.astype(form.dtype, copy=False)).view("uint8").tofile(
+                    files[name]
+                )
+            if widths is not None:
+                lengths.append(widths)
+    finally:
+        for file in files.values():
+            file.close()
+    if lengths:
+        np.save(folder / "lengths.npy", np.concatenate(lengths).astype("int64"))
+    columns = {n: [f.dtype, list(f.shape), f.ragged, f.fill] for n, f in forms.items()}
+    write_json(folder / "store.json", {"longest": longest, "columns": columns})
+
+
+def read(folder: Path) -> Store:
+    """Open what `write` wrote; its arrays are mapped into memory as they are read."""
+    about = read_json(folder / "store.json")
+    file = folder / "lengths.npy"
+    columns = {}
+    for name, (dtype, shape, ragged, fill) in about["columns"].items():
+        kind = np_dtype(dtype)
+        flat = np.memmap(folder / f"{name}.bin", "uint8", "r")
+        # Without the class of maps, which costs time at each look-up.
+        values = np.asarray(flat).view(kind).reshape([-1, *shape])
+        columns[name] = Column(values, ragged, fill)
+    return _joined(columns, np.load(file) if file.exists() else None, about["longest"])
+
+
+def _joined(columns: Mapping[str, Column], lengths: np.ndarray | None, longest: int) -> Store:
+    fixed = [len(c.values) for c in columns.values() if not c.ragged]
+    count = fixed[0] if fixed else 0 if lengths is None else len(lengths)
+    lengths = None if lengths is None else lengths.astype("int64")
+    return Store(columns, np.arange(count), lengths_of_rows=lengths, longest=longest)
+
+
+def np_dtype(name: str) -> np.dtype:
+    """Return a NumPy type by name, those of half precision too."""
+    import ml_dtypes
+
+    return np.dtype(getattr(ml_dtypes, name, name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import keras
 from keras import ops
 
@@ -157,6 +159,35 @@ class Assembled(keras.Model):
     def __init__(self, network, places, outputs, name=None):
         super().__init__(inputs=network.input, outputs=outputs, name=name)
         self._parts = _Parts(network=network, head=keras.Model(places, outputs, name="head"))
+        self._set_entry(None)
+
+    def __call__(self, *args, **kwargs):
+        if self._entry is not None:
+            return self._entry(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    @contextmanager
+    def entered(self, entry):
+        """Compute through another function than the whole graph while a block runs.
+
+        Training, prediction and callbacks then see this model as ever, with all of its weights,
+        but feed the function: the part of the graph behind a cut, say.
+
+        Args:
+            entry: A function `(inputs, training=None)` to outputs, of this model's own layers;
+                `None` for the graph as it is.
+        """
+        self._set_entry(entry)
+        try:
+            yield
+        finally:
+            self._set_entry(None)
+
+    def _set_entry(self, entry):
+        # Out of sight of Keras' tracking: its layers are the model's own.
+        object.__setattr__(self, "_entry", entry)
+        # What was compiled computes as before.
+        self.train_function = self.test_function = self.predict_function = None
 
     def get_config(self):
         return {"name": self.name, **self._parts.get_config()}

@@ -54,7 +54,7 @@ def measure_splits(
     finetuned: FineTuned, splits: Splits, split: str | None, tell: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
     """Measure the splits asked for, and say the figures."""
-    from kerasft.data import store
+    from kerasft.data.prepare import prepare
 
     allowed = list(splits.parts)
     if split is not None and split not in allowed:
@@ -62,7 +62,7 @@ def measure_splits(
     metrics = {}
     for name in [split] if split else [n for n in allowed if n != "train"]:
         part = splits.parts[name]
-        outputs = finetuned.outputs(store.prepare(part, finetuned.preprocess))
+        outputs = finetuned.outputs(prepare(part, finetuned.preprocess))
         metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
     tell(closing_table(metrics, None))
     return metrics

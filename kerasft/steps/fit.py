@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
@@ -14,6 +15,7 @@ from kerasft.console import say, table
 from kerasft.files import write_json
 from kerasft.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits
+from kerasft.steps.boundary import Boundary
 from kerasft.steps.measure import finish, measure
 from kerasft.steps.prepare import (
     Parts,
@@ -38,12 +40,17 @@ def fit(
     for node in (cfg.regularize or {}).values():
         if node:
             model = build(node, model=model)
-    batch_size = eval_batch_size(cfg)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 
-    def validate(network: Any) -> dict[str, float]:
-        now = FineTuned(network, ready.preprocess, ready.task, ready.splits.labels, batch_size)
-        return validation_figures(now, ready)
+    def validate(network: Any, examples: Any) -> dict[str, float]:
+        now = FineTuned(
+            network, ready.preprocess, ready.task, ready.splits.labels, eval_batch_size(cfg)
+        )
+        return validation_figures(now, ready, examples)
+
+    boundary = Boundary(
+        cfg, parts, ready, model, validate, say=(lambda line: None) if quiet else say
+    )
 
     def callbacks() -> dict[str, Any]:
         if folder is None:
@@ -54,8 +61,7 @@ def fit(
         )
 
     history = loop.fit(
-        model, ready.batches,
-        stages=parts.stages, task=ready.task, validate=validate,
+        model, boundary.feed, steps=ready.batches.steps, stages=parts.stages, task=ready.task,
         optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),
         learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
         pretrained=backbone.pretrained, callbacks=callbacks,
@@ -63,6 +69,7 @@ def fit(
         progress=tty and not quiet, say=(lambda line: None) if quiet else say,
         on_stage=None if quiet else announce,
     )
+    boundary.report()
     if not quiet:
         say(
             f"best epoch: {history.best_epoch} [{history.best_stage}], {ready.task.monitor} "
@@ -90,10 +97,10 @@ def announce(
     say(table(shown, ["part", "weights", "train", "share"]))
 
 
-def validation_figures(finetuned: FineTuned, ready: Ready) -> dict[str, float]:
-    """Return loss and scalar metrics of the validation split."""
+def validation_figures(finetuned: FineTuned, ready: Ready, examples: Any) -> dict[str, float]:
+    """Return loss and scalar metrics of the validation split, made ready as the model takes it."""
     part = ready.splits.validation
-    logits = finetuned.logits(ready.stores["validation"])
+    logits = finetuned.logits(examples)
     targets = finetuned.task.encode(part.labels, finetuned.labels)
     figures = {"loss": float(finetuned.task.loss()(targets, logits))}
     tuned = finetuned.tuned(part.labels, logits)
@@ -118,7 +125,7 @@ def train_baseline(
     keras.utils.set_random_seed(cfg.seed % 2**32)
     backbone = load_backbone(cfg, splits, pretrained=False)
     epochs = sum(stage.epochs for stage in parts.stages.values())
-    scratch = Parts(parts.task, {"scratch": Stage("all", epochs=epochs)}, parts.augment)
+    scratch = replace(parts, stages={"scratch": Stage("all", epochs=epochs)})
     model, _ = fit(cfg, scratch, ready, backbone, None, quiet=True)
     finetuned, logits = finish(cfg, ready, model, None)
     metrics = measure(finetuned, ready, logits, None).metrics

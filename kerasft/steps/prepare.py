@@ -23,6 +23,7 @@ class Parts:
     task: Any
     stages: Mapping[str, Any]
     augment: Mapping[str, Any]
+    cache: Any
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
         task=build(cfg.task),
         stages=build_named(cfg.finetune),
         augment=build_named(cfg.augment),
+        cache=build(cfg.cache),
     )
     for stage in parts.stages.values():
         make_optimizer(cfg)(make_schedule(cfg)(stage.peak(set_rate(cfg), 1e-4), 100))
@@ -136,12 +138,11 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
 
 def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone) -> Ready:
     """Tokenize or decode everything once, and make the training batches."""
-    from kerasft.data import augment, order, pipeline, store
+    from kerasft.data import augment, order, pipeline
+    from kerasft.data.prepare import prepare_splits
 
     task = parts.task.adapt(splits.train.labels)
-    stores = {
-        name: store.prepare(part, backbone.preprocess) for name, part in splits.parts.items()
-    }
+    stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)
     train = stores["train"]
     augmented = None
     if parts.augment:

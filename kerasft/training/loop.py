@@ -7,8 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kerasft.training import frozen
 from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, StopAtNaN, Validation
 from kerasft.training.stages import Stage, describe, select
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a stage is fed with.
+
+    Args:
+        batches: Training batches, with `steps` in an epoch and `from_step(first)`.
+        validate: Figures of the validation split for the model as it is.
+        entry: What the model computes through meanwhile, see `Assembled.entered`; `None` for its
+            whole graph.
+    """
+
+    batches: Any
+    validate: Callable[[Any], dict[str, float]]
+    entry: Callable | None = None
 
 
 @dataclass(frozen=True)
@@ -32,11 +49,11 @@ class History:
 
 def fit(
     model: Any,
-    batches: Any,
+    feed: Callable[[str, frozen.Cut | None, int], Feed],
     *,
+    steps: int,
     stages: Mapping[str, Stage],
     task: Any,
-    validate: Callable[[Any], dict[str, float]],
     optimizer: Callable[[Any], Any],
     schedule: Callable[[float, int], Any],
     learning_rate: float | None,
@@ -53,10 +70,11 @@ def fit(
 
     Args:
         model: The assembled model.
-        batches: Training batches, with `steps` in an epoch and `from_step(first)`.
+        feed: Gives what a stage is fed with: of its name, where its graph can be cut, and its
+            epochs.
+        steps: Steps in an epoch.
         stages: Stages by name, in order.
         task: Gives loss, metrics, monitor and mode.
-        validate: Figures of the validation split for the model as it is.
         optimizer: Makes an optimizer for a rate or schedule.
         schedule: Makes a schedule of a peak and a number of steps.
         learning_rate: The peak that the user chose, or `None`.
@@ -79,7 +97,7 @@ def fit(
         "loss", "val_loss", "accuracy", "mae", "val_accuracy", "val_pearson", task.monitor,
     )
     # With fewer steps than an epoch has, an epoch ends there; with more, after whole epochs.
-    steps = min(batches.steps, max_steps or batches.steps)
+    of_all, steps = steps, min(steps, max_steps or steps)
     planned = [min(s.epochs, (max_steps or s.epochs * steps) // steps) for s in stages.values()]
     log.epochs = sum(planned)
     first_epoch, stopped = 0, []
@@ -90,21 +108,23 @@ def fit(
         exclude_from_decay(made, model)
         if on_stage is not None:
             on_stage(name, stage, peak, steps * epochs, describe(model))
+        fed = feed(name, frozen.cut(model), epochs)
         model.compile(optimizer=made, loss=task.loss(), metrics=task.metrics(), jit_compile=False)
         log.stage = keep.current_stage = name
         before = len(log.rows)
-        model.fit(
-            batches.from_step(first_epoch * batches.steps),
-            initial_epoch=first_epoch,
-            epochs=first_epoch + epochs,
-            steps_per_epoch=steps,
-            shuffle=False,
-            verbose=1 if progress else 0,
-            callbacks=[
-                StopAtNaN(), FirstStep(say), Validation(validate), keep, log,
-                *callbacks().values(),
-            ],
-        )
+        with model.entered(fed.entry):
+            model.fit(
+                fed.batches.from_step(first_epoch * of_all),
+                initial_epoch=first_epoch,
+                epochs=first_epoch + epochs,
+                steps_per_epoch=steps,
+                shuffle=False,
+                verbose=1 if progress else 0,
+                callbacks=[
+                    StopAtNaN(), FirstStep(say), Validation(fed.validate), keep, log,
+                    *callbacks().values(),
+                ],
+            )
         done = len(log.rows) - before
         if done < epochs:
             stopped.append(name)

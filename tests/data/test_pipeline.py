@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from kerasft import testing
-from kerasft.data import augment, pipeline, store
+from kerasft.data import augment, pipeline
 from kerasft.data.order import Order, once
 from kerasft.data.pipeline import Batches
+from kerasft.data.prepare import prepare
+from kerasft.data.store import Store
 from kerasft.errors import UserError
 from kerasft.model import tiny
 from kerasft.model.preprocess import ImagePreprocess
@@ -66,7 +68,7 @@ def bert():
 
 @pytest.mark.parametrize("chosen", [[0, 3], [1], [5, 4, 3, 2, 1, 0], [2, 2]])
 def test_gathered_tokens_are_those_of_preprocessing(bert, chosen):
-    ready = store.prepare(TEXTS, bert)
+    ready = prepare(TEXTS, bert)
     got = ready.gather(np.array(chosen))
     wanted = bert([WORDS[i] for i in chosen])
     assert set(got) == set(wanted)
@@ -79,7 +81,7 @@ def test_gathered_tokens_are_those_of_preprocessing(bert, chosen):
 
 
 def test_one_pass_holds_everything_and_says_in_which_order(bert):
-    ready = store.prepare(TEXTS, bert)
+    ready = prepare(TEXTS, bert)
     data, order = pipeline.in_one_pass(ready, 4)
     assert sorted(order) == list(range(6))
     assert int(data.cardinality()) == 2
@@ -97,7 +99,7 @@ def batches(step=None, *, seed=0, images=IMAGES) -> Batches:
     made = augment.augmenter({"step": step}, seed=seed, size=size) if step else None
     weights = np.arange(20, dtype="float32")
     return Batches(
-        store.Pictures(images), TARGETS, weights=weights, order=Order(20, 8, seed=1), augment=made
+        Store.of({"images": images}), TARGETS, weights=weights, order=Order(20, 8, seed=1), augment=made
     )
 
 
@@ -228,8 +230,8 @@ def test_pictures_are_decoded_once_from_files_and_bytes(tmp_path):
         paths.append(str(tmp_path / f"{i}.png"))
     ready = ImagePreprocess(16, 16)
     from_files = Examples("images", paths, splits.train.labels, splits.train.ids)
-    got = store.prepare(from_files, ready).images
-    np.testing.assert_array_equal(got, store.prepare(splits.train, ready).images)
+    got = prepare(from_files, ready).columns["images"].values
+    np.testing.assert_array_equal(got, prepare(splits.train, ready).columns["images"].values)
     np.testing.assert_array_equal(got, ready(splits.train.inputs))
 
 
@@ -242,10 +244,10 @@ def test_a_broken_picture_is_named(tmp_path, data):
         ("a.png", "b.png", "cats/broken.png", "d.png"),
     )  # fmt: skip
     with pytest.raises(UserError, match=r"The picture 'cats/broken\.png' could not be decoded"):
-        store.prepare(examples, ImagePreprocess(8, 8))
+        prepare(examples, ImagePreprocess(8, 8))
 
 
 def test_a_picture_that_is_gone_is_named(tmp_path):
     gone = Examples("images", [str(tmp_path / "x.png")], np.zeros(1, "int64"), ("cats/x.png",))
     with pytest.raises(UserError, match=r"The picture 'cats/x\.png' could not be decoded"):
-        store.prepare(gone, ImagePreprocess(8, 8))
+        prepare(gone, ImagePreprocess(8, 8))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kerasft import testing
-from kerasft.data import order, pipeline, store
+from kerasft.data import order, pipeline
+from kerasft.data.prepare import prepare
 from kerasft.errors import UserError
 from kerasft.model import heads
 from kerasft.model.assemble import assemble
@@ -52,9 +53,9 @@ def train(
 ) -> Ran:
     import keras
 
-    ready = store.prepare(SPLITS.train, READY)
+    ready = prepare(SPLITS.train, READY)
     targets = TASK.encode(SPLITS.train.labels, SPLITS.labels)
-    seen = store.prepare(SPLITS.validation, READY).images
+    seen = prepare(SPLITS.validation, READY).columns["images"].values
     wanted = TASK.encode(SPLITS.validation.labels, SPLITS.labels)
     scripted = iter(accuracies or [])
     ran = Ran(model or build(seed), None, [], [], [])
@@ -68,9 +69,10 @@ def train(
         }  # fmt: skip
 
     arguments = {"learning_rate": 0.05, "usual_rate": 1e-3, "pretrained": True} | more
+    batches = pipeline.Batches(ready, targets, order=order.Order(24, 8, seed=seed))
     ran.history = loop.fit(
-        ran.model, pipeline.Batches(ready, targets, order=order.Order(24, 8, seed=seed)),
-        stages=stages, task=task, validate=validate, optimizer=optimizer or keras.optimizers.Adam,
+        ran.model, lambda name, cut, epochs: loop.Feed(batches, validate, cut),
+        steps=batches.steps, stages=stages, task=task, optimizer=optimizer or keras.optimizers.Adam,
         schedule=schedules.constant, say=ran.lines.append,
         on_stage=lambda *told: ran.stages.append(told), **arguments,
     )  # fmt: skip

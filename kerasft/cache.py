@@ -1,0 +1,301 @@
+"""Things that can be made again: kept whole, shared between processes, limited in size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from kerasft.errors import UserError
+from kerasft.files import is_out_of_room, read_json, write_json
+
+T = TypeVar("T")
+
+# Part of every key: what older versions wrote in another form is never read.
+FORMAT = 1
+ABOUT = "entry.json"
+GIGABYTE = 10**9
+
+
+class CacheError(Exception):
+    """Something could not be kept. The run can go on without: it costs time, not results."""
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: `$KERASFT_CACHE` or `~/.cache/kerasft`."""
+    chosen = os.environ.get("KERASFT_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "kerasft"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the cache.
+
+    Args:
+        kind: What it is: `"texts"`, `"pictures"`, `"activations"`.
+        key: Its key, 32 hexadecimal digits.
+        size: Bytes.
+        used: When it was last used, in seconds since 1970.
+        about: What it was made from, in words.
+        path: Its folder.
+    """
+
+    kind: str
+    key: str
+    size: int
+    used: float
+    about: str
+    path: Path
+
+
+class Cache:
+    """A folder whose entries are found by what they are made of.
+
+    An entry is a folder of files. It is written beside its place, synced, and renamed: one that
+    was not finished is never read. Processes that want the same entry wait for the first one to
+    make it. When the entries exceed the limit, those that were not used for the longest go.
+
+    Args:
+        directory: The folder; `None` means `$KERASFT_CACHE` or `~/.cache/kerasft`.
+        limit_gb: The most that the entries together may hold, in 10^9 bytes.
+        activations: Whether what frozen layers compute is kept too: `"auto"` where that pays,
+            `"always"` or `"never"`.
+        views: How many augmented views of a picture are kept with `activations`; they are drawn
+            in turn.
+
+    Raises:
+        UserError: If a value is out of its range.
+
+    Example:
+        >>> cache = Cache("cache")
+        >>> cache.get("texts", {"rows": 3}, write=fill, read=open_it, about="3 texts")
+    """
+
+    def __init__(
+        self,
+        directory: str | Path | None = None,
+        *,
+        limit_gb: float = 20.0,
+        activations: Literal["auto", "always", "never"] = "auto",
+        views: int = 4,
+    ):
+        if activations not in ("auto", "always", "never"):
+            raise UserError(
+                "cache.activations must be 'auto', 'always' or 'never'. "
+                f"Received: {activations!r}."
+            )
+        if views < 1 or limit_gb <= 0:
+            raise UserError(
+                "cache.views must be at least 1 and cache.limit_gb above 0. Received: "
+                f"views={views}, limit_gb={limit_gb}."
+            )
+        self.directory = Path(directory).expanduser() if directory else cache_folder() / "prepared"
+        self.limit = int(limit_gb * GIGABYTE)
+        self.activations, self.views = activations, views
+
+    def room(self) -> int:
+        """Return how many bytes an entry may take: what the limit and the disk allow."""
+        place = self.directory
+        while not place.exists():
+            place = place.parent
+        # A disk that is filled to the last byte troubles everyone else on it.
+        return min(self.limit, int(0.9 * shutil.disk_usage(place).free))
+
+    def has(self, kind: str, parts: Mapping[str, Any]) -> bool:
+        """Whether there is a whole entry of that kind, made of these parts."""
+        return _is_whole(self._place(kind, parts))
+
+    def get(
+        self,
+        kind: str,
+        parts: Mapping[str, Any],
+        *,
+        write: Callable[[Path], None],
+        read: Callable[[Path], T],
+        about: str,
+    ) -> T:
+        """Return what an entry holds; where there is none, make it first.
+
+        Args:
+            kind: What it is; names a folder.
+            parts: All that it depends on, as plain values; they make the key.
+            write: Fills the folder that it is given.
+            read: Opens the filled folder. The entry stays for as long as it reads; files that it
+                maps into memory stay for as long as they are mapped.
+            about: What it is made from, in words, for `entries`.
+
+        Returns:
+            What `read` returned.
+
+        Raises:
+            CacheError: If it cannot be kept: a full disk, a folder that cannot be written.
+        """
+        place = self._place(kind, parts)
+        with self._alone(place):
+            if not _is_whole(place):
+                self._make(place, write, about)
+            os.utime(place / ABOUT)
+            return read(place)
+
+    def entries(self) -> list[Entry]:
+        """Return all whole entries, those used last first."""
+        found = []
+        for file in self.directory.glob(f"*/*/{ABOUT}"):
+            place = file.parent
+            if place.name.startswith(".") or not _is_whole(place):
+                continue
+            about = read_json(file)
+            found.append(Entry(
+                place.parent.name, place.name, sum(about["files"].values()),
+                file.stat().st_mtime, about["about"], place,
+            ))
+        return sorted(found, key=lambda entry: -entry.used)
+
+    def clear(self, kind: str | None = None) -> list[Entry]:
+        """Remove all entries, or those of one kind, but for those just being made or opened.
+
+        Returns:
+            What was removed.
+        """
+        removed = [e for e in self.entries() if kind in (None, e.kind) and self._remove(e.path)]
+        self._sweep()
+        return removed
+
+    def _place(self, kind: str, parts: Mapping[str, Any]) -> Path:
+        text = json.dumps({"format": FORMAT, "kind": kind, **parts}, sort_keys=True)
+        return self.directory / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _make(self, place: Path, write: Callable[[Path], None], about: str) -> None:
+        part = place.with_name(f".{place.name}.part")
+        try:
+            shutil.rmtree(part, ignore_errors=True)  # left by a process that was ended
+            part.mkdir()
+            write(part)
+            files = {f.name: f.stat().st_size for f in part.iterdir()}
+            write_json(part / ABOUT, {"about": about, "files": files, "made": time.time()})
+            for file in part.iterdir():
+                _sync(file)
+            shutil.rmtree(place, ignore_errors=True)  # one that lost a file
+            part.rename(place)
+        except BaseException as error:
+            shutil.rmtree(part, ignore_errors=True)
+            if is_out_of_room(error):
+                raise CacheError(f"there is no room in {str(self.directory)!r}") from error
+            raise
+        self._evict(keep=place)
+
+    def _evict(self, keep: Path) -> None:
+        entries = self.entries()
+        excess = sum(entry.size for entry in entries) - self.limit
+        for entry in reversed(entries):
+            if excess <= 0:
+                break
+            if entry.path != keep and self._remove(entry.path):
+                excess -= entry.size
+        self._sweep()
+
+    def _remove(self, place: Path) -> bool:
+        from filelock import Timeout
+
+        gone = place.with_name(f".{place.name}.gone")
+        try:
+            with self._alone(place, wait=False):
+                place.rename(gone)  # at once: nobody sees half of it
+        except (Timeout, OSError):
+            return False  # in use, or gone already
+        shutil.rmtree(gone, ignore_errors=True)
+        return True
+
+    def _sweep(self) -> None:
+        """Remove what ended processes left behind, and locks that guard nothing."""
+        from filelock import Timeout
+
+        for left in [*self.directory.glob("*/.*.part"), *self.directory.glob("*/.*.gone")]:
+            place = left.with_name(left.name.split(".")[1])
+            with suppress(Timeout, CacheError), self._alone(place, wait=False):
+                shutil.rmtree(left, ignore_errors=True)
+
+    @contextmanager
+    def _alone(self, place: Path, *, wait: bool = True) -> Iterator[None]:
+        """Hold an entry's lock, which the system takes back from a process that ends."""
+        from filelock import FileLock, Timeout
+
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(place.with_name(f".{place.name}.lock"), timeout=-1 if wait else 0)
+            lock.acquire()
+        except Timeout:
+            raise
+        except OSError as error:
+            raise CacheError(
+                f"{str(self.directory)!r} cannot be written: {error.strerror or error}"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def temporary(
+    *, activations: Literal["auto", "always", "never"] = "auto", views: int = 4
+) -> Cache:
+    """Return a cache for this process alone; its folder goes when nobody holds it any more.
+
+    Args:
+        activations: See `Cache`.
+        views: See `Cache`.
+
+    Returns:
+        A `Cache` in the folder for temporary files.
+    """
+    folder = tempfile.mkdtemp(prefix="kerasft-")
+    made = Cache(folder, activations=activations, views=views)
+    made.limit = shutil.disk_usage(folder).total
+    weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+    return made
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether all files are there in the size that they were written in."""
+    try:
+        files = json.loads((place / ABOUT).read_text("utf-8"))["files"]
+        return all((place / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _sync(file: Path) -> None:
+    with open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def digest_folder(folder: Path) -> str:
+    """Return the SHA-256 of the files in a folder, but for the names that Keras gave to objects.
+
+    Keras numbers objects of a class as they are made; that changes nothing of what they do.
+    """
+    together = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        content = file.read_bytes()
+        if file.suffix == ".json":
+            with suppress(ValueError):
+                content = json.dumps(nameless(json.loads(content)), sort_keys=True).encode()
+        together.update(str(file.relative_to(folder)).encode() + b"\0")
+        together.update(hashlib.sha256(content).digest())
+    return together.hexdigest()
+
+
+def nameless(value: Any) -> Any:
+    """Return a config of Keras without the names of objects, in which it counts them."""
+    if isinstance(value, dict):
+        return {k: nameless(v) for k, v in value.items() if k != "name"}
+    return [nameless(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,120 @@
+"""What the frozen part of a network computes, kept for every example, read instead of computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kerasft.cache import Cache
+from kerasft.data import store
+from kerasft.data.pipeline import in_one_pass
+from kerasft.data.store import Form, Piece, Store
+
+
+@dataclass(frozen=True)
+class Source:
+    """What activations are computed from.
+
+    Args:
+        store: The preprocessed examples.
+        augment: What `augmenter` returns, or `None`.
+        views: How many augmented variants of each example are kept; view `v` is what epoch `v`
+            of an uncached run would see.
+    """
+
+    store: Store
+    augment: Callable | None = None
+    views: int = 1
+
+
+def forms(outputs: Mapping[str, Any], source: Source) -> dict[str, Form]:
+    """Return the form of each tensor that a prefix gives, as `Store` keeps it.
+
+    Args:
+        outputs: Symbolic tensors by name. One whose second side is open has a row for each
+            position of a text.
+        source: What they are computed from.
+
+    Returns:
+        A `Form` by name.
+    """
+    return {
+        name: Form(str(tensor.dtype), tuple(tensor.shape[2:]), ragged=True)
+        if len(tensor.shape) > 1 and tensor.shape[1] is None
+        else Form(str(tensor.dtype), tuple(tensor.shape[1:]))
+        for name, tensor in outputs.items()
+    }
+
+
+def size_of(forms: Mapping[str, Form], source: Source) -> int:
+    """Return the bytes that the activations will take."""
+    lengths = source.store.lengths
+    positions = 0 if lengths is None else int(lengths.sum())
+    size = sum(
+        int(np.prod(form.shape)) * store.np_dtype(form.dtype).itemsize
+        * (positions if form.ragged else len(source.store))
+        for form in forms.values()
+    )
+    return size * source.views
+
+
+def keep(
+    cache: Cache, key: Mapping[str, Any], prefix: Callable[[Any], Mapping[str, Any]],
+    forms: Mapping[str, Form], source: Source, *, batch_size: int, about: str,
+) -> Store:
+    """Return the activations of all examples, computed where the cache does not hold them.
+
+    Args:
+        cache: Where they are kept.
+        key: All that decides them, as plain values.
+        prefix: The frozen part of the network, a function on a batch.
+        forms: What `forms` returns.
+        source: What they are computed from.
+        batch_size: Examples computed at once.
+        about: What they are, in words.
+
+    Returns:
+        A `Store` with the same examples in the same order, and its views.
+
+    Raises:
+        CacheError: If they cannot be kept.
+    """
+    made = cache.get(
+        "activations", key, about=about, read=store.read,
+        write=lambda folder: store.write(
+            folder, forms, _pieces(prefix, forms, source, batch_size), source.store.longest
+        ),
+    )
+    _, order = in_one_pass(source.store, batch_size)
+    # They stand in the order in which they were computed: those of similar length together.
+    rows = np.empty(len(order), "int64")
+    rows[order] = np.arange(len(order))
+    return replace(made, rows=rows, views=source.views)
+
+
+def _pieces(
+    prefix: Callable[[Any], Mapping[str, Any]], forms: Mapping[str, Form], source: Source,
+    batch_size: int,
+) -> Iterator[Piece]:
+    import tensorflow as tf
+
+    compute = tf.function(prefix, reduce_retracing=True)
+    lengths = source.store.lengths if any(form.ragged for form in forms.values()) else None
+    for view in range(source.views):
+        data, order = in_one_pass(source.store, batch_size, augment=source.augment, epoch=view)
+        done = 0
+        for batch in data:
+            values = {name: value.numpy() for name, value in compute(batch).items()}
+            count = len(next(iter(values.values())))
+            here = order[done : done + count]
+            done += count
+            if lengths is None:
+                yield values, None
+                continue
+            own = lengths[here]
+            width = next(v.shape[1] for n, v in values.items() if forms[n].ragged)
+            real = np.arange(width)[None] < own[:, None]
+            yield {n: v[real] if forms[n].ragged else v for n, v in values.items()}, own

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from kerasft.cache import Cache, CacheError, digest_folder, temporary
+from kerasft.errors import UserError
+
+PARTS = {"examples": "abc", "size": 3}
+
+
+def put(cache: Cache, parts=PARTS, content=b"x" * 1000, kind="texts") -> bytes:
+    """Get an entry whose one file holds `content` where it has to be made."""
+    return cache.get(
+        kind, parts, about="some texts",
+        write=lambda folder: (folder / "data.bin").write_bytes(content),
+        read=lambda folder: (folder / "data.bin").read_bytes(),
+    )  # fmt: skip
+
+
+def names(cache: Cache) -> list[str]:
+    return sorted(p.name for p in cache.directory.rglob("*") if not p.name.endswith(".lock"))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+def test_what_was_made_once_is_read_again(cache):
+    assert not cache.has("texts", PARTS)
+    assert put(cache, content=b"first") == b"first"
+    assert cache.has("texts", PARTS)
+    assert put(cache, content=b"second") == b"first"
+    assert put(Cache(cache.directory), content=b"third") == b"first"
+
+
+@pytest.mark.parametrize("other", [{"examples": "abd", "size": 3}, {"examples": "abc", "size": 4},
+                                   {"examples": "abc"}, {**PARTS, "more": None}])
+def test_other_parts_make_another_entry(cache, other):
+    put(cache, content=b"first")
+    assert put(cache, other, content=b"second") == b"second"
+    assert put(cache, PARTS, content=b"third", kind="pictures") == b"third"
+    assert len(cache.entries()) == 3
+
+
+def test_entries_say_what_they_are(cache):
+    put(cache)
+    (entry,) = cache.entries()
+    assert (entry.kind, entry.about, entry.size) == ("texts", "some texts", 1000)
+    assert time.time() - entry.used < 60
+    assert entry.path == cache.directory / "texts" / entry.key
+
+
+def test_a_failed_writer_leaves_nothing(cache):
+    def write(folder):
+        (folder / "data.bin").write_bytes(b"half")
+        raise RuntimeError("the tokenizer broke")
+
+    with pytest.raises(RuntimeError, match="the tokenizer broke"):
+        cache.get("texts", PARTS, write=write, read=lambda folder: None, about="")
+    assert not cache.has("texts", PARTS)
+    assert "data.bin" not in names(cache)
+    assert put(cache, content=b"whole") == b"whole"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_cache_error_and_leaves_nothing(cache, number):
+    def write(folder):
+        (folder / "data.bin").write_bytes(b"half")
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(CacheError, match="there is no room"):
+        cache.get("texts", PARTS, write=write, read=lambda folder: None, about="")
+    assert "data.bin" not in names(cache)
+
+
+@pytest.mark.parametrize("harm", [
+    lambda file: file.unlink(), lambda file: file.write_bytes(b"cut"),
+])  # fmt: skip
+def test_an_entry_that_lost_something_is_made_anew(cache, harm):
+    put(cache, content=b"first")
+    (entry,) = cache.entries()
+    harm(entry.path / "data.bin")
+    assert not cache.entries()
+    assert put(cache, content=b"second") == b"second"
+
+
+def _never_ends(directory):
+    Cache(directory).get(
+        "texts", PARTS, about="", read=lambda folder: None,
+        write=lambda folder: ((folder / "data.bin").write_bytes(b"half"), time.sleep(600)),
+    )  # fmt: skip
+
+
+def test_what_a_killed_process_left_is_never_read_and_swept_away(cache):
+    process = multiprocessing.get_context("spawn").Process(
+        target=_never_ends, args=(cache.directory,)
+    )
+    process.start()
+    deadline = time.time() + 60
+    while "data.bin" not in names(cache):
+        assert time.time() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    assert not cache.has("texts", PARTS) and not cache.entries()
+    assert put(cache, {"other": 1}, content=b"one") == b"one"
+    assert [n for n in names(cache) if n.endswith(".part")] == []
+    assert put(cache, content=b"whole") == b"whole"
+
+
+def _together(directory, place):
+    def write(folder):
+        with open(place, "a") as file:
+            file.write("made\n")
+        time.sleep(0.5)
+        (folder / "data.bin").write_bytes(b"y" * 5000)
+
+    found = Cache(directory).get(
+        "texts", PARTS, about="", write=write,
+        read=lambda folder: (folder / "data.bin").read_bytes(),
+    )  # fmt: skip
+    assert found == b"y" * 5000
+
+
+def test_processes_that_want_the_same_make_it_once(cache, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    all_of_them = [
+        context.Process(target=_together, args=(cache.directory, tmp_path / "log"))
+        for _ in range(3)
+    ]
+    for one in all_of_them:
+        one.start()
+    for one in all_of_them:
+        one.join(60)
+    assert [one.exitcode for one in all_of_them] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "made\n"
+
+
+def test_the_limit_removes_what_was_not_used_for_the_longest(tmp_path):
+    cache = Cache(tmp_path / "cache", limit_gb=2.5e-6)
+    for i in range(2):
+        put(cache, {"i": i})
+        (entry,) = [e for e in cache.entries() if time.time() - e.used < 60]
+        os.utime(entry.path / "entry.json", (1000 + i, 1000 + i))
+    put(cache, {"i": 0})  # used now
+    put(cache, {"i": 2})
+    assert cache.has("texts", {"i": 0}) and cache.has("texts", {"i": 2})
+    assert not cache.has("texts", {"i": 1})
+
+
+def test_an_entry_in_use_is_not_removed(cache):
+    def read(folder):
+        assert cache.clear() == []
+        assert Cache(cache.directory).clear() == []
+        return (folder / "data.bin").read_bytes()
+
+    found = cache.get(
+        "texts", PARTS, about="", read=read,
+        write=lambda folder: (folder / "data.bin").write_bytes(b"mine"),
+    )  # fmt: skip
+    assert found == b"mine"
+
+
+def test_clear_removes_all_or_one_kind(cache):
+    put(cache)
+    put(cache, kind="pictures")
+    assert [e.kind for e in cache.clear("pictures")] == ["pictures"]
+    assert [e.kind for e in cache.entries()] == ["texts"]
+    assert len(cache.clear()) == 1
+    assert cache.entries() == []
+
+
+def test_a_folder_that_cannot_be_written_is_a_cache_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match="cannot be written"):
+        put(Cache(tmp_path / "file" / "cache"))
+
+
+def test_a_temporary_cache_goes_with_its_holder():
+    made = temporary()
+    folder = made.directory
+    assert put(made, content=b"mine") == b"mine"
+    del made
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"activations": "sometimes"}, "cache.activations must be"),
+    ({"views": 0}, "cache.views must be at least 1"), ({"limit_gb": 0}, "cache.limit_gb above 0"),
+])  # fmt: skip
+def test_mistakes_are_named(wrong, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        Cache(tmp_path, **wrong)
+
+
+def test_the_digest_of_a_folder_leaves_out_the_names_that_keras_counts(tmp_path):
+    def digest(name, size=3):
+        (tmp_path / "config.json").write_text(
+            f'{{"config": [{{"name": "layer_{name}", "size": {size}}}]}}'
+        )
+        return digest_folder(tmp_path)
+
+    assert digest(1) == digest(2)
+    assert digest(1) != digest(1, size=4)
+    before = digest(1)
+    (tmp_path / "vocabulary.txt").write_text("a")
+    assert digest(1) != before
