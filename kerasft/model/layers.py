@@ -128,7 +128,10 @@ class PictureNetwork(keras.Model):
 
     def __init__(self, network, height, width, scale=1.0, offset=0.0, bgr=False, name=None):
         images = keras.Input((height, width, 3), dtype="uint8", name="images")
-        scaled = Normalize(scale, offset, bgr, name="normalize")(images)
+        # A network that came out of a run has a layer of that name already.
+        again = any(layer.name == "normalize" for layer in network.layers)
+        first = Normalize(scale, offset, bgr, name="normalize_before" if again else "normalize")
+        scaled = first(images)
         # `call`, not the layer call: the network's own layers then stand in this graph.
         taken = {next(iter(network.input)): scaled} if isinstance(network.input, dict) else scaled
         super().__init__(inputs=images, outputs=network.call(taken), name=name)

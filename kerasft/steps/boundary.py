@@ -100,7 +100,7 @@ class Boundary:
             self.say(f"activation cache: not used, {difference}")
             return whole
         batches = self.ready.batches.of(kept["train"])
-        return Feed(batches, lambda model: self.validate(model, kept["validation"]), cut.after)
+        return Feed(batches, lambda model: self.validate(model, kept["validation"]), cut.suffix)
 
     def _plan(self, cut: Any, epochs: int) -> Plan:
         from kerasft.data.activations import Source, forms, size_of
@@ -116,12 +116,12 @@ class Boundary:
             return Plan(sources, {}, 0, 0.0, reason)
         if any(type(step).__name__ in ("MixUp", "CutMix") for step in self.parts.augment.values()):
             return Plan(sources, {}, 0, 0.0, "MixUp and CutMix make each batch of several pictures")
-        shapes = forms(cut.prefix.output, sources["train"])
+        shapes = forms(cut.crossing, sources["train"])
         size = sum(size_of(shapes, source) for source in sources.values())
         made = sum(len(source.store) * source.views for source in sources.values())
         saved = epochs * (len(train) + len(validation)) - made
         each = frozen.multiply_adds(
-            cut.prefix, 1.0 if train.lengths is None else float(train.lengths.mean())
+            cut.below, 1.0 if train.lengths is None else float(train.lengths.mean())
         ) / RATE
         reading = epochs * size / sources["train"].views / READING
         won = saved * each - size / WRITING - reading
@@ -151,8 +151,8 @@ class Boundary:
             }
             computed |= not self.cache.has("activations", key)
             kept[name] = activations.keep(
-                self.cache, key, lambda batch: cut.prefix(batch, training=False),
-                plan.forms, source, batch_size=eval_batch_size(self.cfg),
+                self.cache, key, cut.prefix, plan.forms, source,
+                batch_size=eval_batch_size(self.cfg),
                 about=f"{len(source.store):,} examples x {source.views} through "
                       f"{len(cut.layers)} frozen layers, of {self.cfg.name}",
             )
@@ -179,8 +179,8 @@ class Boundary:
         inputs, _, _ = next(iter(batches.from_step(0).take(1)))
         cached, _, _ = next(iter(batches.of(kept).from_step(0).take(1)))
         whole = np.asarray(self.model(inputs, training=False), "float32")
-        found = np.asarray(cut.after(cached, training=False), "float32")
-        kinds = {str(tensor.dtype) for tensor in cut.prefix.outputs}
+        found = np.asarray(cut.suffix(cached, training=False), "float32")
+        kinds = {str(tensor.dtype) for tensor in cut.crossing.values()}
         allowed = max(TOLERANCE.get(kind, 1e-3) for kind in kinds)
         spread = max(float(whole.std()), float(np.abs(whole).mean()), 1e-3)
         worst = float(np.abs(whole - found).max())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from kerasft.cache import nameless
 
 # What decides what a layer computes, beside its config and weights.
 MAKERS = ("tensorflow", "keras", "keras-hub")
@@ -17,39 +19,77 @@ MAKERS = ("tensorflow", "keras", "keras-hub")
 
 @dataclass(frozen=True)
 class Cut:
-    """A model in two parts, which share its layers and weights.
+    """A model in two parts, which compute with its own layers and weights.
 
     Args:
-        prefix: From the model's inputs to a dict of the tensors that cross the cut. None of its
-            variables trains, and it always runs in inference mode: no dropout, fixed statistics.
-        suffix: From these tensors, as a list, to the model's outputs.
-        layers: The names of the layers with weights in the prefix, in order.
+        model: The model.
+        below: The nodes of its graph before the cut, in the order of computing. None of their
+            variables trains, and they always run in inference mode: no dropout, fixed statistics.
+        above: The nodes behind the cut.
+        crossing: The symbolic tensors that cross it, by name.
+        layers: The names of the layers with weights below the cut, in order.
     """
 
-    prefix: Any
-    suffix: Any
+    model: Any
+    below: tuple[Any, ...]
+    above: tuple[Any, ...]
+    crossing: Mapping[str, Any]
     layers: tuple[str, ...]
 
-    def __call__(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """Compute what the model computes, the prefix in inference mode."""
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
+        """Compute what the model computes, what lies below the cut in inference mode."""
         import keras
 
-        crossing = self.prefix(inputs, training=False)
-        crossing = {name: keras.ops.stop_gradient(value) for name, value in crossing.items()}
-        return self.after(crossing, training=training)
+        crossing = self.prefix(inputs)
+        return self.suffix(
+            {name: keras.ops.stop_gradient(value) for name, value in crossing.items()}, training
+        )
 
-    def after(self, crossing: Mapping[str, Any], training: bool | None = None) -> Any:
-        """Compute the outputs of what the prefix returned."""
-        return self.suffix([crossing[name] for name in self.prefix.output], training=training)
+    def prefix(self, inputs: Any) -> dict[str, Any]:
+        """Compute what crosses the cut."""
+        flat = self.model._standardize_inputs(inputs)
+        values = {id(tensor): value for tensor, value in zip(self.model.inputs, flat, strict=True)}
+        _run(self.below, values, training=False)
+        return {name: values[id(tensor)] for name, tensor in self.crossing.items()}
+
+    def suffix(self, crossing: Mapping[str, Any], training: bool | None = None) -> Any:
+        """Compute the model's outputs of what crosses the cut."""
+        import keras
+
+        values = {id(tensor): crossing[name] for name, tensor in self.crossing.items()}
+        _run(self.above, values, training)
+        return keras.tree.map_structure(lambda t: values[id(t)], self.model._outputs_struct)
+
+    @property
+    def frozen_variables(self) -> list[Any]:
+        """The variables below the cut."""
+        found = {id(v): v for node in self.below for v in getattr(node.operation, "variables", ())}
+        return list(found.values())
+
+
+def _run(nodes: Iterable[Any], values: dict[int, Any], training: bool | None) -> None:
+    """Compute nodes of a graph one after the other, as a functional model does.
+
+    New models of the tensors at the cut would do it too, but Keras then writes into the nodes of
+    inputs that cross it, after which the model as a whole can no longer be described.
+    """
+    import keras
+
+    for node in nodes:
+        given, named = node.arguments.fill_in(values)
+        if getattr(node.operation, "_call_has_training_arg", False) and training is not None:
+            named["training"] = training
+        made = keras.tree.flatten(node.operation(*given, **named))
+        values |= {id(t): value for t, value in zip(node.output_tensors, made, strict=True)}
 
 
 def cut(model: Any) -> Cut | None:
     """Cut a functional model where the first trainable or random layer begins.
 
-    What lies on no path from such a layer is the prefix: frozen layers, and layers without weights
-    that compute the same each time, pooling among them. Dropout inside the frozen network counts
-    as part of it and rests, as fixed statistics of batch normalization do; dropout of the head,
-    and layers that change pictures at random, stay in the suffix.
+    What lies on no path from such a layer is below the cut: frozen layers, and layers without
+    weights that compute the same each time, pooling among them. Dropout inside the frozen network
+    counts as part of it and rests, as fixed statistics of batch normalization do; dropout of the
+    head, and layers that change pictures at random, stay above.
 
     Args:
         model: A functional `keras.Model`, with its variables selected for a stage.
@@ -63,36 +103,31 @@ def cut(model: Any) -> Cut | None:
         >>> cut(model).layers
         ('body',)
     """
-    import keras
-
     active: set[int] = set()
     crossing: dict[int, Any] = {}
-    frozen: list[str] = []
-    for node in _nodes(model):
+    below, above = [], []
+    for node in nodes_of(model):
         downstream = any(id(tensor) in active for tensor in node.input_tensors)
         if downstream or _is_active(node.operation):
-            for tensor in node.input_tensors:
-                if id(tensor) not in active:
-                    crossing[id(tensor)] = tensor
+            crossing |= {id(t): t for t in node.input_tensors if id(t) not in active}
             active |= {id(tensor) for tensor in node.output_tensors}
-        elif getattr(node.operation, "variables", None) and node.operation.name not in frozen:
-            frozen.append(node.operation.name)
-    for tensor in model.outputs:
-        if id(tensor) not in active:  # an output that nothing trainable leads to
-            return None
-    if not frozen:
+            above.append(node)
+        else:
+            below.append(node)
+    layers = [n.operation.name for n in below if getattr(n.operation, "variables", None)]
+    if not layers or not all(id(tensor) in active for tensor in model.outputs):
         return None
-    named = {f"cut_{i}": tensor for i, tensor in enumerate(crossing.values())}
-    prefix = keras.Model(model._inputs_struct, named, name="prefix")
-    suffix = keras.Model(list(named.values()), model._outputs_struct, name="suffix")
-    # Frozen layers that only feed the head's side stay in the suffix.
-    inside = {layer.name for layer in prefix.layers}
-    return Cut(prefix, suffix, tuple(name for name in frozen if name in inside))
+    return Cut(
+        model, tuple(below), tuple(above),
+        {f"cut_{i}": tensor for i, tensor in enumerate(crossing.values())},
+        tuple(dict.fromkeys(layers)),
+    )
 
 
-def _nodes(model: Any) -> Iterator[Any]:
+def nodes_of(model: Any) -> Iterator[Any]:
+    """Yield the nodes of a functional model's graph in the order of computing, without inputs."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
-        yield from model._nodes_by_depth[depth]
+        yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
 
 
 def _is_active(operation: Any) -> bool:
@@ -122,7 +157,7 @@ def _augmenting() -> type:
 
 def open_sides(cut: Cut) -> str | None:
     """Say why what crosses a cut cannot be kept row by row, or `None` where it can."""
-    for tensor in cut.prefix.outputs:
+    for tensor in cut.crossing.values():
         if any(side is None for side in tensor.shape[2:]):
             shape = " x ".join("?" if side is None else str(side) for side in tensor.shape[1:])
             return f"a tensor of {shape} crosses the boundary, whose size is not known beforehand"
@@ -130,14 +165,30 @@ def open_sides(cut: Cut) -> str | None:
 
 
 def identity(cut: Cut) -> str:
-    """Return the SHA-256 of all that decides what a prefix computes: graph, weights, versions."""
+    """Return the SHA-256 of all that decides what a prefix computes: graph, weights, versions.
+
+    Layers count by what they are and what they take, not by their names: Keras numbers them as
+    they are made.
+    """
     together = hashlib.sha256()
-    config = cut.prefix.get_config()
-    # Keras numbers layers as they are made; the place in the graph names them as well.
-    places = {layer["name"]: f"#{i}" for i, layer in enumerate(config["layers"])}
-    text = json.dumps(_renamed({**config, "name": ""}, places), sort_keys=True, default=str)
-    together.update(text.encode())
-    for variable in cut.prefix.variables:
+    numbers: dict[int, int] = {}
+
+    def number(value: Any) -> Any:
+        return numbers.setdefault(id(value), len(numbers)) if _is_symbolic(value) else repr(value)
+
+    for tensor in cut.model.inputs:
+        together.update(repr([number(tensor), tensor.shape, tensor.dtype]).encode())
+    for node in cut.below:
+        kind, layer = type(node.operation), node.operation
+        row = [
+            f"{kind.__module__}.{kind.__qualname__}", nameless(layer.get_config()),
+            [part.compute_dtype for part in getattr(layer, "_flatten_layers", list)()],
+            [number(value) for value in node.arguments._flat_arguments],
+            [number(value) for value in node.output_tensors],
+        ]
+        together.update(json.dumps(row, sort_keys=True, default=repr).encode())
+    together.update(repr([number(tensor) for tensor in cut.crossing.values()]).encode())
+    for variable in cut.frozen_variables:
         if "seed" in variable.path.rsplit("/", 1)[-1]:
             continue
         together.update(np.ascontiguousarray(variable.value.numpy()).view("uint8").data)
@@ -146,29 +197,27 @@ def identity(cut: Cut) -> str:
     return together.hexdigest()
 
 
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _renamed(v, names) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_renamed(v, names) for v in value]
-    return names.get(value, value) if isinstance(value, str) else value
+def _is_symbolic(value: Any) -> bool:
+    import keras
+
+    return isinstance(value, keras.KerasTensor)
 
 
-def multiply_adds(network: Any, positions: float) -> float:
-    """Return about how many multiply-adds a network takes for one example.
+def multiply_adds(nodes: Iterable[Any], positions: float) -> float:
+    """Return about how many multiply-adds nodes of a graph take for one example.
 
     Each number of a kernel meets each place of the layer's output once. The products of attention
     are left out: they are few at the lengths of fine-tuning.
 
     Args:
-        network: A functional `keras.Model`.
+        nodes: Nodes, see `nodes_of`.
         positions: The mean length, where the network leaves it open.
 
     Returns:
         Multiply-adds of one forward pass.
     """
     total = 0.0
-    for node in _nodes(network):
+    for node in nodes:
         layer = node.operation
         kernels = [
             v for v in getattr(layer, "weights", ())

@@ -98,9 +98,10 @@ def batches(step=None, *, seed=0, images=IMAGES) -> Batches:
     size = images.shape[1:3]
     made = augment.augmenter({"step": step}, seed=seed, size=size) if step else None
     weights = np.arange(20, dtype="float32")
+    pictures = Store.of({"images": images})
     return Batches(
-        Store.of({"images": images}), TARGETS, weights=weights, order=Order(20, 8, seed=1), augment=made
-    )
+        pictures, TARGETS, weights=weights, order=Order(20, 8, seed=1), augment=made
+    )  # fmt: skip
 
 
 def rows(made: Batches, first: int, count: int) -> list:

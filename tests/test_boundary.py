@@ -1,0 +1,156 @@
+"""Runs with what frozen layers compute kept, beside the same runs without."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import kerasft
+from kerasft.cache import Cache, CacheError
+
+PROBE = ("finetune=linear_probe", "epochs=3", "callbacks=none")
+KEEP = "cache.activations=always"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
+
+
+def losses(run: Path) -> list[float]:
+    rows = [json.loads(line) for line in (run / "logs" / "epochs.jsonl").read_text().splitlines()]
+    return [row[key] for row in rows for key in ("loss", "val_loss")]
+
+
+def run(*overrides: str) -> kerasft.run.Result:
+    return kerasft.train(list(overrides))
+
+
+CASES = {
+    "pictures": ("tiny_pictures", (*PROBE,)),
+    "pictures, augmented": ("tiny_pictures", (*PROBE, "augment=light", "cache.views=3")),
+    "pictures, upper half": ("tiny_pictures", (
+        "finetune=full", "finetune.full.train=['stack1_','^head_']", "epochs=3",
+    )),
+    "pictures, two stages": ("tiny_pictures", ("finetune=two_phase", "epochs=2")),
+    "texts": ("tiny_texts", (*PROBE, "head=mlp", "head.dropout=0.2")),
+    "texts, upper half": ("tiny_texts", (
+        "finetune=full", "finetune.full.train=['transformer_layer_1/','^head_']", "epochs=3",
+    )),
+    "texts, GPT": ("tiny_texts", (*PROBE, "backbone=tiny_gpt2")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kept_activations_change_nothing(name, request, capsys):
+    fixture, overrides = CASES[name]
+    common = (*request.getfixturevalue(fixture), *overrides)
+    without = run(*common, "output_dir=without", "cache.activations=never")
+    assert "activation cache" not in capsys.readouterr().out
+    kept = run(*common, "output_dir=kept", KEEP)
+    said = capsys.readouterr().out
+    assert re.search(r"activation cache: [\d,]+ MB at the output of \w+.*, computed in", said), said
+    assert re.search(r"spent [\d.]+ s on it and saved", said)
+    assert losses(Path("kept")) == pytest.approx(losses(Path("without")), rel=1e-4)
+    for split, figures in without.metrics.items():
+        for figure, value in figures.items():
+            if isinstance(value, float):
+                assert kept.metrics[split][figure] == pytest.approx(value, abs=1e-4)
+    again = run(*common, "output_dir=again", KEEP)
+    assert ", found" in capsys.readouterr().out
+    assert losses(Path("again")) == losses(Path("kept"))
+    assert again.metrics == kept.metrics
+
+
+def test_views_are_drawn_in_turn(tiny_pictures, capsys):
+    """With fewer views than epochs pictures come back; with as many nothing changes."""
+    common = (*tiny_pictures, *PROBE, "augment=light", "epochs=4")
+    run(*common, "output_dir=few", KEEP, "cache.views=2")
+    assert "2 views of each picture" in capsys.readouterr().out
+    run(*common, "output_dir=all", KEEP, "cache.views=9")
+    assert "4 views of each picture" in capsys.readouterr().out
+    run(*common, "output_dir=never", "cache.activations=never")
+    few, whole, never = (losses(Path(name)) for name in ("few", "all", "never"))
+    assert whole == pytest.approx(never, rel=1e-4)
+    assert few[:4] == pytest.approx(never[:4], rel=1e-4)
+    assert few[4:] != pytest.approx(never[4:], rel=1e-4)
+
+
+@pytest.mark.parametrize("change", [
+    "seed=5", "augment.flip.mode=vertical", "cache.views=2", "backbone.image_size=24",
+])  # fmt: skip
+def test_what_was_kept_is_not_served_to_another_setting(tiny_pictures, capsys, change):
+    common = (*tiny_pictures, *PROBE, "augment=light", KEEP)
+    run(*common)
+    run(*common)
+    assert ", found" in capsys.readouterr().out
+    run(*common, change)
+    assert ", computed in" in capsys.readouterr().out.rpartition(", found")[2]
+
+
+def test_changed_weights_are_not_served_what_the_old_ones_computed(tiny_pictures, capsys, tmp_path):
+    import keras
+
+    from kerasft.model import tiny
+
+    keras.utils.set_random_seed(0)
+    network = tiny.image("resnet", image_size=16).network
+    network.save("own.keras")
+    common = (
+        *[o for o in tiny_pictures if "backbone" not in o], *PROBE, "backbone=keras_file",
+        "backbone.path=own.keras", KEEP,
+    )  # fmt: skip
+    run(*common)
+    run(*common)
+    assert ", found" in capsys.readouterr().out
+    kernel = next(v for v in network.variables if v.path.endswith("kernel"))
+    kernel.assign(kernel * 1.001)
+    network.save("own.keras")
+    run(*common)
+    assert ", computed in" in capsys.readouterr().out.rpartition(", found")[2]
+
+
+def test_it_says_why_it_is_not_used(tiny_pictures, capsys):
+    common = (*tiny_pictures, *PROBE)
+    run(*common)
+    assert "activation cache: not used, it would not pay" in capsys.readouterr().out
+    run(*common, "augment=mixup", KEEP)
+    assert "not used, MixUp and CutMix make each batch of several" in capsys.readouterr().out
+    run(*common, KEEP, "cache.limit_gb=1e-9")
+    assert re.search(r"not used, it would take 0.0 GB, and '.*' may take", capsys.readouterr().out)
+    run(*tiny_pictures, KEEP)
+    assert "activation cache" not in capsys.readouterr().out  # all of it trains
+
+
+def test_what_differs_from_the_network_is_not_used(tiny_texts, capsys, monkeypatch):
+    from kerasft.data import activations
+
+    original = activations._pieces
+
+    def spoiled(*arguments):
+        for values, lengths in original(*arguments):
+            yield {name: value * 1.5 for name, value in values.items()}, lengths
+
+    monkeypatch.setattr(activations, "_pieces", spoiled)
+    common = (*tiny_texts, *PROBE, "cache=temporary")
+    run(*common, KEEP, "output_dir=spoiled")
+    assert "not used, its logits differ from the network's own by" in capsys.readouterr().out
+    run(*common, "cache.activations=never", "output_dir=never")
+    assert losses(Path("spoiled")) == losses(Path("never"))
+
+
+def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(tiny_texts, capsys, monkeypatch):
+    original = Cache.get
+
+    def full(self, kind, parts, **more):
+        if kind == "activations":
+            raise CacheError("there is no room in 'cache'")
+        return original(self, kind, parts, **more)
+
+    monkeypatch.setattr(Cache, "get", full)
+    result = run(*tiny_texts, *PROBE, KEEP)
+    assert "activation cache: not used, there is no room in 'cache'" in capsys.readouterr().out
+    assert len(result.history.rows) == 3

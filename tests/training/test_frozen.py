@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kerasft.model import heads, tiny
+from kerasft.model.assemble import assemble
+from kerasft.training import frozen
+from kerasft.training.stages import Stage, select
+
+TEXTS = {
+    "token_ids": np.array([[2, 7, 8, 3, 0, 0], [2, 9, 3, 0, 0, 0], [2, 9, 7, 8, 9, 3]], "int32"),
+    "segment_ids": np.zeros((3, 6), "int32"),
+    "padding_mask": np.array([[1] * 4 + [0] * 2, [1] * 3 + [0] * 3, [1] * 6], "int32"),
+}
+
+
+def made(family: str, head=heads.linear, **settings):
+    """Assemble a tiny network, and inputs for it."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    if family in tiny.IMAGE:
+        backbone = tiny.image(family, image_size=32)
+        inputs = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype("uint8")
+    else:
+        backbone = tiny.text(family)
+        inputs = {name: TEXTS[name] for name in backbone.network.input}
+    return assemble(backbone, lambda f: head(f, units=2, **settings)), inputs
+
+
+def cut_for(model, train="head", pretrained=True):
+    select(model, Stage(train), pretrained=pretrained)
+    return frozen.cut(model)
+
+
+@pytest.mark.parametrize("family", [*tiny.TEXT, *tiny.IMAGE])
+def test_both_parts_together_compute_the_whole(family):
+    model, inputs = made(family)
+    cut = cut_for(model)
+    crossing = cut.prefix(inputs)
+    np.testing.assert_array_equal(
+        cut.suffix(crossing, training=False), model(inputs, training=False)
+    )
+    # A linear probe needs one vector an example.
+    assert [len(tensor.shape) for tensor in cut.crossing.values()] == [2]
+    assert cut.frozen_variables
+    assert not {id(v) for v in cut.frozen_variables} & {id(v) for v in model.trainable_variables}
+    assert frozen.open_sides(cut) is None
+
+
+@pytest.mark.parametrize("pooling", ["cls", "avg", "attention"])
+def test_what_trainable_pooling_needs_crosses_the_cut(pooling):
+    model, inputs = made("bert", pooling=pooling)
+    cut = cut_for(model)
+    # Attention pooling trains, so that what it pools crosses the cut, and the mask.
+    shapes = sorted(len(tensor.shape) for tensor in cut.crossing.values())
+    assert shapes == ([2, 3] if pooling == "attention" else [2])
+    np.testing.assert_array_equal(
+        cut.suffix(cut.prefix(inputs)), model(inputs, training=False)
+    )
+
+
+def test_the_cut_moves_with_what_trains():
+    model, inputs = made("bert")
+    top = cut_for(model, ["transformer_layer_1/", "^head_"])
+    assert "transformer_layer_0" in top.layers and "transformer_layer_1" not in top.layers
+    # The hidden state of the layer below, and the mask that the upper one needs.
+    assert sorted(len(tensor.shape) for tensor in top.crossing.values()) == [2, 3]
+    np.testing.assert_array_equal(
+        top.suffix(top.prefix(inputs)), model(inputs, training=False)
+    )
+    assert len(cut_for(model).layers) > len(top.layers)
+    assert cut_for(model, "all") is None
+
+
+@pytest.mark.parametrize(("family", "upper"), [
+    ("resnet", "stack1_"), ("mobilenet", "block_1[0-9]_|Conv_1"), ("efficientnet", "block6|top_"),
+    ("densenet", "stack2_|bn"), ("vgg", "block2_"),
+])  # fmt: skip
+def test_branches_may_cross_the_cut(family, upper):
+    model, inputs = made(family)
+    cut = cut_for(model, [upper, "^head_"], pretrained=True)
+    assert cut is not None and cut.layers
+    np.testing.assert_allclose(
+        cut.suffix(cut.prefix(inputs), training=False),
+        model(inputs, training=False), rtol=1e-6, atol=1e-7,
+    )  # fmt: skip
+
+
+def test_batch_normalization_that_learns_is_not_frozen():
+    model, _ = made("resnet")
+    select(model, Stage("head"), pretrained=True)
+    norm = next(la for la in model.layers if "BatchNormalization" in type(la).__name__)
+    assert frozen.cut(model) is not None
+    below = len(frozen.cut(model).layers)
+    norm.trainable = True
+    cut = frozen.cut(model)
+    assert cut is None or len(cut.layers) < below
+
+
+def test_dropout_of_the_head_stays_random_and_that_of_the_backbone_rests():
+    from kerasft.model.regularize import dropout
+
+    model, inputs = made("bert", dropout=0.5)
+    dropout(model, rate=0.5)
+    cut = cut_for(model)
+    crossing = cut.prefix(inputs)
+    first, second = (cut(inputs, training=True).numpy() for _ in range(2))
+    assert not np.array_equal(first, second)
+    assert any(node.operation.name == "head_dropout" for node in cut.above)
+    for name, value in cut.prefix(inputs).items():
+        np.testing.assert_array_equal(value, crossing[name])
+    # In inference nothing is random.
+    np.testing.assert_array_equal(cut(inputs, training=False), model(inputs, training=False))
+
+
+def test_layers_that_change_pictures_at_random_are_not_in_the_prefix():
+    import keras
+
+    from kerasft.model.backbones import image_backbone
+    from kerasft.model.preprocess import ImagePreprocess
+
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="below")(image)
+    x = keras.layers.RandomFlip(name="flip")(x)
+    x = keras.layers.Conv2D(4, 3, name="above")(x)
+    backbone = image_backbone(
+        keras.Model(image, x), ImagePreprocess(8, 8), scale=1.0, name="own", pretrained=True
+    )
+    model = assemble(backbone, lambda f: heads.linear(f, units=2))
+    assert cut_for(model).layers == ("below",)
+
+
+def test_no_gradient_and_no_change_below_the_cut():
+    import tensorflow as tf
+
+    model, inputs = made("bert")
+    cut = cut_for(model, ["transformer_layer_1/", "^head_"])
+    with tf.GradientTape() as tape:
+        for variable in cut.frozen_variables:
+            tape.watch(variable.value)
+        loss = tf.reduce_sum(cut(inputs, training=True) ** 2)
+    gradients = tape.gradient(loss, [v.value for v in cut.frozen_variables])
+    assert gradients and all(g is None for g in gradients)
+
+
+def test_the_identity_is_that_of_graph_and_weights():
+    model, _ = made("bert")
+    cut = cut_for(model)
+    first = frozen.identity(cut)
+    assert frozen.identity(cut_for(made("bert")[0])) == first  # another object, the same network
+    assert frozen.identity(cut_for(model, ["transformer_layer_1/", "^head_"])) != first
+    head = next(v for v in model.variables if v.path.startswith("head_"))
+    head.assign(head + 1.0)
+    assert frozen.identity(cut_for(model)) == first
+    kernel = next(v for v in cut.frozen_variables if v.path.endswith("kernel"))
+    values = kernel.numpy()
+    values.flat[7] += 1e-6
+    kernel.assign(values)
+    assert frozen.identity(cut) != first
+
+
+def test_a_dtype_makes_another_identity():
+    import keras
+
+    first = frozen.identity(cut_for(made("bert")[0]))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = cut_for(made("bert")[0])
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert frozen.identity(half) != first
+
+
+def test_multiply_adds_count_each_kernel_once_a_place():
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same")(image)  # 64 places of 108
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    network = keras.Model(image, keras.layers.Dense(5)(x))
+    assert frozen.multiply_adds(frozen.nodes_of(network), 1.0) == 64 * 108 + 20
+    text, _ = made("bert")
+    short, long = (frozen.multiply_adds(frozen.nodes_of(text), n) for n in (10.0, 20.0))
+    assert 1.9 < long / short <= 2.0
+
+
+def test_a_cut_leaves_the_model_as_it_was(tmp_path):
+    import keras
+
+    model, inputs = made("bert")
+    for train in ("head", ["transformer_layer_1/", "^head_"], "head"):
+        cut = cut_for(model, train)
+        cut(inputs, training=True)
+        frozen.identity(cut)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_array_equal(again(inputs, training=False), model(inputs, training=False))
+
+
+def test_sides_that_are_open_are_named():
+    import keras
+
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, name="below")(image)
+    x = keras.layers.Conv2D(4, 3, name="above")(x)
+    model = keras.Model(image, x)
+    model.get_layer("below").trainable = False
+    assert "? x ? x 4" in frozen.open_sides(frozen.cut(model))
