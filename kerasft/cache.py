@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 # Part of every key: what older versions wrote in another form is never read.
 FORMAT = 1
+KINDS = ("texts", "pictures", "activations")
 ABOUT = "entry.json"
 GIGABYTE = 10**9
 
@@ -41,7 +42,7 @@ class Entry:
     """One thing in the cache.
 
     Args:
-        kind: What it is: `"texts"`, `"pictures"`, `"activations"`.
+        kind: What it is, one of `KINDS`.
         key: Its key, 32 hexadecimal digits.
         size: Bytes.
         used: When it was last used, in seconds since 1970.
@@ -146,10 +147,10 @@ class Cache:
             os.utime(place / ABOUT)
             return read(place)
 
-    def entries(self) -> list[Entry]:
-        """Return all whole entries, those used last first."""
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """Return all whole entries, or those of one kind, those used last first."""
         found = []
-        for file in self.directory.glob(f"*/*/{ABOUT}"):
+        for file in self.directory.glob(f"{kind or '*'}/*/{ABOUT}"):
             place = file.parent
             if place.name.startswith(".") or not _is_whole(place):
                 continue
@@ -166,7 +167,7 @@ class Cache:
         Returns:
             What was removed.
         """
-        removed = [e for e in self.entries() if kind in (None, e.kind) and self._remove(e.path)]
+        removed = [entry for entry in self.entries(kind) if self._remove(entry.path)]
         self._sweep()
         return removed
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kerasft import __version__
+from kerasft.cache import KINDS
 from kerasft.errors import UserError
 
 # What a shell learns: 0 all went well, 2 the user can mend it, 130 interrupted.
@@ -146,6 +149,17 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("pattern", metavar="PATTERN", nargs="?", default="",
                       help="a part of a name, family or input (text, pictures)")
     made.add_argument("--cached", action="store_true", help="only those that are on this machine")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
+        "cache", _cache, "List what is kept between runs, or remove it.",
+        "  kerasft cache\n  kerasft cache clear activations",
+    )
+    made.add_argument("what", metavar="list|clear", nargs="?", default="list",
+                      choices=["list", "clear"], help="list (the default) or clear")
+    made.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS,
+                      help=f"only one kind: {', '.join(KINDS)}")
+    made.add_argument("--directory", metavar="DIR", help="the cache.directory of the runs")
     made.add_argument("--json", action="store_true", help="print as JSON")
 
     made = command(
@@ -289,6 +303,29 @@ def _models(options: argparse.Namespace) -> None:
           ", ".join(r["tasks"]), "yes" if r["cached"] else "", r["choose"]] for r in rows],
         ["name", "family", "source", "input", "parameters", "tasks", "cached", "choose with"],
     ))
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from kerasft.cache import Cache
+    from kerasft.console import table
+
+    cache = Cache(options.directory)
+    removes = options.what == "clear"
+    entries = cache.clear(options.kind) if removes else cache.entries(options.kind)
+    if options.json:
+        plain = [{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]
+        print(json.dumps(plain, indent=2))
+        return
+    if entries:
+        print(table(
+            [[e.kind, f"{e.size / 1e6:,.1f} MB", f"{datetime.fromtimestamp(e.used):%Y-%m-%d %H:%M}",
+              e.key[:8], e.about] for e in entries],
+            ["kind", "size", "last used", "key", "made from"],
+        ))
+    total = sum(entry.size for entry in entries)
+    print(f"{'removed ' if removes else ''}{len(entries):,} "
+          f"{'entry' if len(entries) == 1 else 'entries'}, {total / 1e6:,.1f} MB, in "
+          f"{str(cache.directory)!r}")
 
 
 def _leaderboard(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,8 @@ import kerasft
 from kerasft.cli import make_parser
 
 COMMANDS = (
-    "train", "evaluate", "predict", "export", "check", "explain", "models", "leaderboard",
+    "train", "evaluate", "predict", "export", "check", "explain", "models", "cache",
+    "leaderboard",
 )  # fmt: skip
 
 
@@ -71,7 +73,8 @@ def test_examples_in_help_parse(kerasft_cli, command):
 @pytest.mark.parametrize(
     "argv",
     [["--help"], ["train", "--help"], ["check", "head=mlp", "experiment=sst2_minilm"],
-     ["explain", "head=mlp"], ["models"], ["leaderboard", "."]],
+     ["explain", "head=mlp"], ["models"], ["leaderboard", "."],
+     ["cache"]],
     ids=lambda argv: " ".join(argv),
 )  # fmt: skip
 def test_answers_at_once_and_without_tensorflow(argv, tiny_text_run):
@@ -127,6 +130,7 @@ def test_a_mistake_is_told_before_tensorflow_is_imported():
         (["models", "no such"], "No network matches"),
         (["leaderboard", "nowhere"], "There is no folder 'nowhere'"),
         (["leaderboard", "."], "There is no run below '.'"),
+        (["cache", "clear", "nonsense"], "invalid choice: 'nonsense'"),
         (["evaluate", "nowhere"], "There is no run folder 'nowhere'"),
         (["evaluate", "."], "is no run folder"),
         (["evaluate", ".", "split=all"], "split=train, split=validation or split=test"),
@@ -283,3 +287,26 @@ def test_a_run_in_a_process_of_its_own(tiny_texts, tmp_path):
     last = (tmp_path / "outputs" / "last").resolve()
     assert lines[-1] == f"run folder: {os.path.relpath(last, tmp_path)}"
     shutil.rmtree(tmp_path / "outputs")
+
+
+def test_the_cache_is_listed_and_cleared(kerasft_cli, tmp_path):
+    from kerasft.cache import Cache
+
+    def fill(folder):
+        (folder / "data.bin").write_bytes(b"x" * 2_500_000)
+
+    for kind in ("texts", "activations"):
+        Cache(tmp_path).get(
+            kind, {}, write=fill, read=lambda folder: None, about="12 examples of mine"
+        )
+    where = ("--directory", str(tmp_path))
+    listed = kerasft_cli("cache", *where)
+    assert listed.code == 0
+    assert listed.out.count("12 examples of mine") == 2
+    assert f"2 entries, 5.0 MB, in {str(tmp_path)!r}" in listed.out
+    assert [e["kind"] for e in json.loads(kerasft_cli("cache", *where, "--json").out)] == [
+        "activations", "texts",
+    ]  # fmt: skip
+    assert "removed 1 entry, 2.5 MB" in kerasft_cli("cache", "clear", "texts", *where).out
+    assert "removed 1 entry" in kerasft_cli("cache", "clear", *where).out
+    assert kerasft_cli("cache", *where).out.startswith("0 entries, 0.0 MB")

@@ -154,6 +154,14 @@ def test_a_real_keras_file_gives_its_features(real_data):
         keras_file(str(file), layer="nope")
 
 
+def test_the_network_of_a_run_is_a_backbone_again(tmp_path):
+    first = tiny.image("mobilenet", image_size=32).network
+    first.save(tmp_path / "backbone.keras")
+    again = keras_file(str(tmp_path / "backbone.keras"))
+    pictures = PIXELS[:, :32, :32]
+    np.testing.assert_array_equal(again.network(pictures), first(pictures))
+
+
 def test_keras_files_say_what_is_wrong(tmp_path):
     import keras
 
