@@ -62,6 +62,8 @@ class Root:
         baseline: `scratch` also trains the same network from random weights, to compare.
         max_steps: Ends each stage after so many steps; for trying a recipe out.
         length_grouping: Whether batches of text hold texts of similar length.
+        fast: Whether the optimizer and some layers compute in fused operations, which give the
+            same result up to rounding; `false` takes Keras' own.
         progress: Whether to draw a progress bar; `None` means only on a terminal.
     """
 
@@ -75,6 +77,7 @@ class Root:
     baseline: str | None = None
     max_steps: int | None = None
     length_grouping: bool = True
+    fast: bool = True
     progress: bool | None = None
     data: Any = None
     augment: Any = None

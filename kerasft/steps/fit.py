@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,7 @@ def fit(
 ) -> tuple[Any, Any]:
     """Put the head on, regularize, and train stage by stage."""
     from kerasft.model.assemble import assemble
+    from kerasft.model.fast import accelerated
     from kerasft.training import loop
 
     units = ready.task.units(ready.splits.labels)
@@ -60,15 +62,18 @@ def fit(
             output_dir=str(folder.path),
         )
 
-    history = loop.fit(
-        model, boundary.feed, steps=ready.batches.steps, stages=parts.stages, task=ready.task,
-        optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),
-        learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
-        pretrained=backbone.pretrained, callbacks=callbacks,
-        output_dir=folder.path if folder else None, max_steps=cfg.max_steps,
-        progress=tty and not quiet, say=(lambda line: None) if quiet else say,
-        on_stage=None if quiet else announce,
-    )
+    steps = sum(cfg.max_steps or stage.epochs * ready.batches.steps
+                for stage in parts.stages.values())
+    with accelerated(model, steps=steps) if cfg.fast else nullcontext():
+        history = loop.fit(
+            model, boundary.feed, steps=ready.batches.steps, stages=parts.stages, task=ready.task,
+            optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),
+            learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
+            pretrained=backbone.pretrained, callbacks=callbacks,
+            output_dir=folder.path if folder else None, max_steps=cfg.max_steps, fast=cfg.fast,
+            progress=tty and not quiet, say=(lambda line: None) if quiet else say,
+            on_stage=None if quiet else announce,
+        )
     boundary.report()
     if not quiet:
         say(

@@ -9,6 +9,7 @@ from typing import Any
 
 from kerasft.training import frozen
 from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, StopAtNaN, Validation
+from kerasft.training.fused import add_up_rows, fuse
 from kerasft.training.stages import Stage, describe, select
 
 
@@ -62,6 +63,7 @@ def fit(
     callbacks: Callable[[], Mapping[str, Any]] = dict,
     output_dir: Path | None = None,
     max_steps: int | None = None,
+    fast: bool = True,
     progress: bool = False,
     say: Callable[[str], None] = lambda line: None,
     on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None,
@@ -83,6 +85,7 @@ def fit(
         callbacks: Makes the user's callbacks anew for each stage.
         output_dir: The run folder; `None` writes nothing.
         max_steps: The most steps of a stage.
+        fast: Whether the optimizer's update is fused, see `fuse`.
         progress: Whether Keras' progress bar is drawn.
         say: Prints a line.
         on_stage: Told of each stage before its first step: its name, the stage, its peak rate, its
@@ -106,6 +109,9 @@ def fit(
         peak = stage.peak(learning_rate, usual_rate)
         made = optimizer(schedule(peak, steps * epochs))
         exclude_from_decay(made, model)
+        add_up_rows(made)
+        if fast:
+            fuse(made)
         if on_stage is not None:
             on_stage(name, stage, peak, steps * epochs, describe(model))
         fed = feed(name, frozen.cut(model), epochs)
