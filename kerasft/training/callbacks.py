@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,11 +39,16 @@ class Validation(keras.callbacks.Callback):
 class KeepBest(keras.callbacks.Callback):
     """Keeps the weights of the best epoch of all stages, in memory and as a file.
 
+    Files are written at the end of an epoch unless writing the last ones took more than a
+    twentieth of the time since, and in any case by `close`.
+
     Args:
         monitor: The figure that decides.
         mode: `"max"` or `"min"`.
         directory: Where `best.keras` and `last.keras` are written.
     """
+
+    SHARE = 20.0
 
     def __init__(self, monitor: str, mode: str, directory: Path | None):
         super().__init__()
@@ -52,6 +58,9 @@ class KeepBest(keras.callbacks.Callback):
         self.stage = ""
         self.weights: list[np.ndarray] | None = None
         self.current_stage = ""
+        self.not_before = 0.0
+        self.seen = 0  # epochs that the model went through
+        self.stale: set[str] = set()
 
     def on_epoch_end(self, epoch, logs=None):
         value = (logs or {}).get(self.monitor)
@@ -60,11 +69,14 @@ class KeepBest(keras.callbacks.Callback):
                 f"The monitor {self.monitor!r} is no figure of this run. Allowed: "
                 f"{', '.join(sorted(logs or {}))}. Set task.monitor."
             )
+        self.seen = epoch + 1
+        self.stale.add("last.keras")
         if self._improves(value):
             self.best, self.epoch, self.stage = float(value), epoch + 1, self.current_stage
             self.weights = [np.array(w) for w in self.model.get_weights()]
-            self._write("best.keras")
-        self._write("last.keras")
+            self.stale.add("best.keras")
+        if time.monotonic() >= self.not_before:
+            self._write()
 
     def _improves(self, value: float) -> bool:
         if math.isnan(value):
@@ -73,19 +85,40 @@ class KeepBest(keras.callbacks.Callback):
             return True
         return value > self.best if self.mode == "max" else value < self.best
 
-    def _write(self, name: str) -> None:
-        if self.directory is not None:
-            with written_whole(self.directory / name) as part:
-                self.model.save(part, include_optimizer=False)
+    def _write(self) -> None:
+        """Write what is older than what is in memory."""
+        began = time.monotonic()
+        if self.directory is None:
+            return
+        if "last.keras" in self.stale:
+            _save(self.model, self.directory / "last.keras")
+        if "best.keras" in self.stale:
+            if self.epoch == self.seen:
+                with written_whole(self.directory / "best.keras") as part:
+                    shutil.copyfile(self.directory / "last.keras", part)
+            else:
+                now = self.model.get_weights()
+                self.model.set_weights(self.weights)
+                _save(self.model, self.directory / "best.keras")
+                self.model.set_weights(now)
+        self.stale.clear()
+        ended = time.monotonic()
+        self.not_before = ended + self.SHARE * (ended - began)
 
-    def restore(self, model: Any) -> None:
-        """Give the model the best epoch's weights back."""
+    def close(self, model: Any) -> None:
+        """Give the model the best epoch's weights back, and see that the files are there."""
         if self.weights is None:
             raise UserError(
                 f"Training gave no usable {self.monitor}: the loss is not a number. Lower "
                 "optimizer.learning_rate, or set precision=float32."
             )
+        self._write()
         model.set_weights(self.weights)
+
+
+def _save(model: Any, path: Path) -> None:
+    with written_whole(path) as part:
+        model.save(part, include_optimizer=False)
 
 
 class EpochLog(keras.callbacks.Callback):

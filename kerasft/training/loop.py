@@ -112,6 +112,8 @@ def fit(
         add_up_rows(made)
         if fast:
             fuse(made)
+        # Slots made in the first step would have TensorFlow trace it twice.
+        made.build(model.trainable_variables)
         if on_stage is not None:
             on_stage(name, stage, peak, steps * epochs, describe(model))
         fed = feed(name, frozen.cut(model), epochs)
@@ -136,7 +138,7 @@ def fit(
             stopped.append(name)
             log.epochs -= epochs - done
         first_epoch += done
-    keep.restore(model)
+    keep.close(model)
     return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
 
 

@@ -242,3 +242,24 @@ def test_a_frozen_variable_that_moves_ends_training():
 def test_a_monitor_that_is_no_figure_is_named():
     with pytest.raises(UserError, match=r"monitor 'val_f1' is no figure of this run\. Allowed: "):
         train(task=Classification(monitor="val_f1"), max_steps=1)
+
+
+@pytest.mark.parametrize("accuracies", [[0.1, 0.2, 0.9, 0.3], [0.1, 0.2, 0.3, 0.9]])
+def test_slow_files_are_written_once_more_at_the_end(tmp_path, monkeypatch, accuracies):
+    import keras
+
+    from kerasft.training.callbacks import KeepBest
+
+    monkeypatch.setattr(KeepBest, "SHARE", 1e9)
+    stages = {"all": Stage("all", epochs=4)}
+    ran = train(stages=stages, accuracies=accuracies, output_dir=tmp_path)
+    written = {}
+    for name in ("best", "last"):
+        model = keras.saving.load_model(tmp_path / "checkpoints" / f"{name}.keras", compile=False)
+        written[name] = model.get_weights()
+    best = accuracies.index(max(accuracies))
+    for name, epoch in (("best", best), ("last", 3)):
+        for got, wanted in zip(written[name], ran.at_epochs[epoch], strict=True):
+            np.testing.assert_array_equal(got, wanted)
+    for got, wanted in zip(ran.model.get_weights(), ran.at_epochs[best], strict=True):
+        np.testing.assert_array_equal(got, wanted)
