@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +16,15 @@ _CHATTER = re.compile(
     rb"|[IWE]0000 .*(port\.cc|cudart_stub|cuda_platform|cuda_executor|cuda_diagnostics"
     rb"|node_def_util|cpu_feature_guard|computation_placer|util\.cc))"
 )
+
+
+# The command line imports this before TensorFlow: as good as the start of the process.
+_STARTED = time.perf_counter()
+
+
+def seconds_since_start() -> float:
+    """Return how long this process has been at work."""
+    return time.perf_counter() - _STARTED
 
 
 def say(line: str = "") -> None:

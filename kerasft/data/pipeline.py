@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.order import Order, once
-from kerasft.data.store import Store
+from kerasft.data.store import Store, padded_width
 
 
 class Batches:
@@ -27,6 +27,30 @@ class Batches:
         self.store, self.targets, self.weights = store, targets, weights
         self.order, self.augment = order, augment
         self.steps = order.steps
+
+    def padding(self) -> dict[str, float]:
+        """Return the share of positions that hold padding, in the first epoch.
+
+        Returns:
+            `used` for the batches as they are, `ungrouped` for batches at random, `full` for rows
+            of the full length; empty where examples have no length.
+        """
+        lengths = self.store.lengths
+        if lengths is None:
+            return {}
+        plain = Order(len(lengths), self.order.batch_size, seed=self.order.seed)
+
+        def positions(order: Order) -> int:
+            return sum(
+                len(batch) * padded_width(lengths[batch], self.store.longest)
+                for batch in order.epoch(0)
+            )
+
+        taken = {
+            "used": positions(self.order), "ungrouped": positions(plain),
+            "full": len(lengths) * self.store.longest,
+        }
+        return {name: 1.0 - float(lengths.sum()) / count for name, count in taken.items()}
 
     def of(self, store: Store) -> Batches:
         """Return the same batches of what was made of the examples, as they are there."""

@@ -160,4 +160,10 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
         ),
         augment=augmented,
     )
+    if padding := batches.padding():
+        say(
+            f"padding: {padding['used']:.0%} of the positions of a batch "
+            f"({padding['ungrouped']:.0%} without length_grouping, {padding['full']:.0%} if all "
+            f"were {train.longest} long)"
+        )
     return Ready(splits, task, backbone.preprocess, stores, batches)

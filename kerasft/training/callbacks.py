@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasft.console import seconds_since_start
 from kerasft.errors import UserError
 from kerasft.files import written_whole
 
@@ -171,12 +172,13 @@ class FirstStep(keras.callbacks.Callback):
     """Proves after the first step that frozen variables stayed and trainable ones moved.
 
     Args:
-        warn: Says a sentence to the user.
+        say: Says a sentence to the user.
+        reports: Whether it also says how long the process took to come to that step.
     """
 
-    def __init__(self, warn: Callable[[str], None]):
+    def __init__(self, say: Callable[[str], None], *, reports: bool = False):
         super().__init__()
-        self.warn = warn
+        self.say, self.reports = say, reports
         self.before: dict[int, np.ndarray] | None = None
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -190,13 +192,15 @@ class FirstStep(keras.callbacks.Callback):
         moved = [v for v in self._watched() if not np.array_equal(_values(v), self.before[id(v)])]
         wrong = [v.path for v in moved if id(v) not in trains]
         self.before = {}
+        if self.reports:
+            self.say(f"first step after {seconds_since_start():.1f} s")
         if wrong:
             raise RuntimeError(
                 f"Variables that should be frozen changed in the first step: {', '.join(wrong[:5])}"
             )
         still = trains - {id(v) for v in moved}
         if len(still) == len(trains):
-            self.warn("Nothing moved in the first step: are the gradients zero or not numbers?")
+            self.say("Nothing moved in the first step: are the gradients zero or not numbers?")
 
     def _watched(self) -> list[Any]:
         """Weights alone: seeds and statistics of layers that train change by design."""

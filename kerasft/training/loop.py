@@ -129,8 +129,8 @@ def fit(
                 shuffle=False,
                 verbose=1 if progress else 0,
                 callbacks=[
-                    StopAtNaN(), FirstStep(say), Validation(fed.validate), keep, log,
-                    *callbacks().values(),
+                    StopAtNaN(), FirstStep(say, reports=not first_epoch),
+                    Validation(fed.validate), keep, log, *callbacks().values(),
                 ],
             )
         done = len(log.rows) - before
