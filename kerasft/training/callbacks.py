@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -96,7 +97,7 @@ class KeepBest(keras.callbacks.Callback):
         if "best.keras" in self.stale:
             if self.epoch == self.seen:
                 with written_whole(self.directory / "best.keras") as part:
-                    shutil.copyfile(self.directory / "last.keras", part)
+                    _link(self.directory / "last.keras", part)
             else:
                 now = self.model.get_weights()
                 self.model.set_weights(self.weights)
@@ -118,8 +119,26 @@ class KeepBest(keras.callbacks.Callback):
 
 
 def _save(model: Any, path: Path) -> None:
-    with written_whole(path) as part:
-        model.save(part, include_optimizer=False)
+    """Write a model alone: Keras keeps the optimizer in a `.keras` file even when told not to."""
+    optimizer, compiled = model.optimizer, model.compiled
+    model.optimizer, model.compiled = None, False
+    try:
+        with written_whole(path) as part:
+            model.save(part)
+    finally:
+        model.optimizer, model.compiled = optimizer, compiled
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file another name, or copy it where the file system has no second names.
+
+    Files are replaced here, never written into, so that each name keeps what it had.
+    """
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 class EpochLog(keras.callbacks.Callback):

@@ -104,7 +104,8 @@ def test_stages_run_one_after_the_other_in_one_run(two_stages):
     assert told == [("head", 0.05, 6), ("all", 0.025, 18)]
     conv = [sum(t for n, _, t in rows if n == "conv") for *_, rows in two_stages.stages]
     assert conv == [0, 3 * 3 * 3 * 8 + 8]
-    assert [line.split(" [")[0] for line in two_stages.lines] == [
+    assert two_stages.lines[0].startswith("first step after ")
+    assert [line.split(" [")[0] for line in two_stages.lines[1:]] == [
         f"epoch {i}/8" for i in range(1, 9)
     ]
 
@@ -263,3 +264,18 @@ def test_slow_files_are_written_once_more_at_the_end(tmp_path, monkeypatch, accu
             np.testing.assert_array_equal(got, wanted)
     for got, wanted in zip(ran.model.get_weights(), ran.at_epochs[best], strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_files_hold_the_network_and_nothing_of_its_training(two_stages, folder):
+    import zipfile
+
+    import h5py
+
+    for name in ("best", "last"):
+        with zipfile.ZipFile(folder / "checkpoints" / f"{name}.keras") as file:
+            config = json.loads(file.read("config.json"))
+            assert not config.get("compile_config")
+            with h5py.File(file.open("model.weights.h5")) as weights:
+                assert "optimizer" not in weights
+                assert "layers" in weights
+    assert two_stages.model.optimizer is not None and two_stages.model.compiled
