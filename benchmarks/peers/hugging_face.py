@@ -26,7 +26,9 @@ def main() -> None:
         task["checkpoint"], num_labels=2
     )
     if task["train_layers"] is not None:
-        kept = [n.replace("transformer_layer_", "encoder.layer.") for n in task["train_layers"]]
+        # The pooler belongs to the head: MiniLM's checkpoint has none that was trained.
+        kept = ["pooler"]
+        kept += [n.replace("transformer_layer_", "encoder.layer.") for n in task["train_layers"]]
         for name, parameter in model.bert.named_parameters():
             parameter.requires_grad = any(name.startswith(f"{one}.") for one in kept)
 
