@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.cache import Cache, CacheError, digest_folder, temporary
+from kerasft.console import warn
 from kerasft.data import store
 from kerasft.data.fingerprint import fingerprint
 from kerasft.data.store import Form, Piece, Store
@@ -101,20 +102,19 @@ def _kept(
     forms, longest = _forms(preprocess)
     kind = "texts" if preprocess.modality == "text" else "pictures"
     size = len(examples) * _row_size(forms)
-    if size > cache.room() and not cache.has(kind, key):
-        if size <= MEMORY_LIMIT:
-            return store.collect(forms, _pieces(examples, preprocess), longest)
-        raise _too_large(len(examples), forms, size, cache)
     try:
+        if size > cache.room() and not cache.has(kind, key):
+            raise CacheError(f"{size / 1e9:.1f} GB are more than {str(cache.directory)!r} may take")
         return cache.get(
             kind, key, about=about, read=store.read,
             write=lambda folder: store.write(
                 folder, forms, _pieces(examples, preprocess), longest
             ),
         )
-    except CacheError:
+    except CacheError as error:
         if size > MEMORY_LIMIT:
             raise _too_large(len(examples), forms, size, cache) from None
+        warn(f"prepared {kind} are not kept for the next run: {error}.")
         return store.collect(forms, _pieces(examples, preprocess), longest)
 
 

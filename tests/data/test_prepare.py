@@ -142,14 +142,18 @@ def test_a_broken_picture_is_named_and_nothing_kept(cache):
     assert cache.entries() == []
 
 
-def test_without_room_the_run_goes_on_in_memory(tmp_path):
+def test_without_room_the_run_goes_on_in_memory_and_says_so(tmp_path, capsys):
     ready = ImagePreprocess(16, 16)
     small = Cache(tmp_path / "small", limit_gb=1e-9)
     same(prepare_splits(PICTURES.parts, ready, small)["train"], prepare(PICTURES.train, ready))
     assert small.entries() == []
+    assert "prepared pictures are not kept for the next run: 0.0 GB are more than" in (
+        capsys.readouterr().err
+    )
     (tmp_path / "file").write_text("")
     nowhere = Cache(tmp_path / "file" / "cache")
     same(prepare_splits(PICTURES.parts, ready, nowhere)["train"], prepare(PICTURES.train, ready))
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_too_many_pictures_for_memory_and_disk_are_refused(tmp_path, monkeypatch):
