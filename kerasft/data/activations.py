@@ -70,7 +70,7 @@ def keep(
     Args:
         cache: Where they are kept.
         key: All that decides them, as plain values.
-        prefix: The frozen part of the network, a function on a batch.
+        prefix: The frozen part of the network, a function on a batch, best a `tf.function`.
         forms: What `forms` returns.
         source: What they are computed from.
         batch_size: Examples computed at once.
@@ -99,15 +99,14 @@ def _pieces(
     prefix: Callable[[Any], Mapping[str, Any]], forms: Mapping[str, Form], source: Source,
     batch_size: int,
 ) -> Iterator[Piece]:
-    import tensorflow as tf
-
-    compute = tf.function(prefix, reduce_retracing=True)
     lengths = source.store.lengths if any(form.ragged for form in forms.values()) else None
     for view in range(source.views):
         data, order = in_one_pass(source.store, batch_size, augment=source.augment, epoch=view)
+        if hasattr(prefix, "get_concrete_function"):
+            prefix.get_concrete_function(data.element_spec)  # one trace for batches of any width
         done = 0
         for batch in data:
-            values = {name: value.numpy() for name, value in compute(batch).items()}
+            values = {name: value.numpy() for name, value in prefix(batch).items()}
             count = len(next(iter(values.values())))
             here = order[done : done + count]
             done += count

@@ -18,6 +18,10 @@ def predict(model: Any, dataset: Any, order: np.ndarray) -> np.ndarray:
     Returns:
         `float32[N, units]`.
     """
+    if model.predict_function is None:
+        model.make_predict_function()
+        # One trace for batches of any size and width, before Keras makes some for the first few.
+        model.predict_function.get_concrete_function([dataset.element_spec])
     outputs = np.asarray(model.predict(dataset, verbose=0), "float32")
     back = np.empty_like(outputs)
     back[order] = outputs

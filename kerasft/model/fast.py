@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-# Compiling a fused activation takes 0.2 s for each width of a batch; so many steps win it back.
+# Compiling what is fused takes some 0.3 s for each width of a batch; so many steps win it back.
 STEPS_WORTH = 200
 
 
@@ -16,9 +16,10 @@ STEPS_WORTH = 200
 def accelerated(model: Any, *, steps: int) -> Iterator[list[str]]:
     """Let layers of a model compute faster while a block runs.
 
-    Dropout draws 16 random bits a value instead of 32. A dense layer with GELU adds its bias,
-    applies the activation, and computes its gradient, in one compiled pass each, in `float32`
-    inside. All else is Keras' own, and so are weights, configs and files. On a GPU nothing is
+    Dropout draws 16 random bits a value instead of 32. The projections of attention
+    (`EinsumDense`) are one product of two matrices each, where Keras' gradient is one for each
+    example, added up. A dense layer with GELU adds its bias, applies the activation, and computes
+    its gradient, in one compiled pass each, in `float32` inside. All else is Keras' own, and so are weights, configs and files. On a GPU nothing is
     changed: there the operations are fused already.
 
     Args:
@@ -38,8 +39,12 @@ def accelerated(model: Any, *, steps: int) -> Iterator[list[str]]:
             # Classes of their own may mean something else by the same attributes.
             if type(layer) is keras.layers.Dropout:
                 call = _dropout(layer)
+            elif type(layer) is keras.layers.EinsumDense:
+                call = _einsum_dense(layer)
             elif type(layer) is keras.layers.Dense and steps >= STEPS_WORTH:
                 call = _dense(layer)
+            elif type(layer) is keras.layers.LayerNormalization and steps >= STEPS_WORTH:
+                call = _layer_norm(layer)
             if call is not None:
                 object.__setattr__(layer, "call", call)
                 replaced.append(layer)
@@ -88,19 +93,79 @@ def drop(values: Any, rate: float, seed: Any) -> Any:
     return values * (tf.cast(stays, values.dtype) * tf.cast(1.0 / (1.0 - rate), values.dtype))
 
 
+def _einsum_dense(layer: Any) -> Callable | None:
+    """Return a call that multiplies matrices, where the equation says no more than that."""
+    import tensorflow as tf
+
+    contracted = contracted_sides(layer.equation)
+    if not contracted or not layer.built or _is_changed(layer):
+        return None
+    kernel_shape = tuple(layer.kernel.shape)
+    made = kernel_shape[contracted:]
+    if layer.bias is not None and tuple(layer.bias.shape) != made:
+        return None
+    sides = math.prod(kernel_shape[:contracted])
+    plain = type(layer).call.__get__(layer)
+
+    def call(inputs: Any, training: bool | None = None) -> Any:
+        if not isinstance(inputs, tf.Tensor):
+            return plain(inputs, training=training)
+        rows = tf.reshape(inputs, [-1, sides])
+        kernel = tf.reshape(tf.cast(layer.kernel, rows.dtype), [sides, -1])
+        product = tf.matmul(rows, kernel)
+        if layer.bias is not None:
+            product = tf.nn.bias_add(product, tf.reshape(tf.cast(layer.bias, rows.dtype), [-1]))
+        batch = tf.shape(inputs)[: len(inputs.shape) - contracted]
+        outputs = tf.reshape(product, tf.concat([batch, made], 0))
+        outputs.set_shape([*inputs.shape[: len(inputs.shape) - contracted], *made])
+        return outputs if layer.activation is None else layer.activation(outputs)
+
+    return call
+
+
+def contracted_sides(equation: str) -> int:
+    """Return over how many sides an einsum equation is a product of matrices.
+
+    Args:
+        equation: Of an input and a kernel, `"abc,cde->abde"`.
+
+    Returns:
+        How many last sides of the input meet the first ones of the kernel; 0 where the equation
+        means anything else.
+
+    Example:
+        >>> contracted_sides("abcd,cde->abe"), contracted_sides("abc,bcd->abd")
+        (2, 0)
+    """
+    inputs, _, rest = equation.replace(" ", "").partition(",")
+    kernel, _, outputs = rest.partition("->")
+    for count in range(1, len(kernel)):
+        batch, summed, made = inputs[:-count], kernel[:count], kernel[count:]
+        distinct = set(batch) - {"."} | set(kernel)
+        if (
+            batch and inputs == batch + summed and outputs == batch + made
+            and len(distinct) == len(batch.replace(".", "")) + len(kernel)
+        ):
+            return count
+    return 0
+
+
+def _is_changed(layer: Any) -> bool:
+    """Whether a dense layer computes something else than its kernel says."""
+    return bool(getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False))
+
+
 def _dense(layer: Any) -> Callable | None:
     import tensorflow as tf
 
     form = _gelu_of(layer.activation)
-    if not form or not layer.use_bias or getattr(layer, "quantization_mode", None):
-        return None
-    if getattr(layer, "lora_enabled", False):
+    if not form or not layer.use_bias or _is_changed(layer):
         return None
 
     activate, plain = _fused_gelu(form), type(layer).call.__get__(layer)
 
     def call(inputs: Any, training: bool | None = None) -> Any:
-        if not isinstance(inputs, tf.Tensor):
+        if not isinstance(inputs, tf.Tensor) or not _is_recorded():
             return plain(inputs, training=training)
         rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
         product = tf.matmul(rows, tf.cast(layer.kernel, rows.dtype))
@@ -123,6 +188,68 @@ def _gelu_of(activation: Any) -> str:
         if np.allclose(found, keras.activations.gelu(points, approximate=approximate), atol=1e-6):
             return name
     return ""
+
+
+def _is_recorded() -> bool:
+    """Whether a gradient will be asked for: to compile for an answer alone does not pay."""
+    from tensorflow.python.eager import record
+
+    return record.could_possibly_record()
+
+
+def _layer_norm(layer: Any) -> Callable | None:
+    import tensorflow as tf
+
+    if not layer.built or layer.gamma is None or layer.beta is None or layer.rms_scaling:
+        return None
+    normalize, plain = _fused_layer_norm(layer.epsilon), type(layer).call.__get__(layer)
+
+    def call(inputs: Any) -> Any:
+        if not isinstance(inputs, tf.Tensor) or not _is_recorded():
+            return plain(inputs)
+        if layer.axis not in ([-1], [len(inputs.shape) - 1]):
+            return plain(inputs)
+        rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
+        made = normalize(
+            rows, *(tf.cast(tf.convert_to_tensor(v), tf.float32) for v in (layer.gamma, layer.beta))
+        )
+        outputs = tf.reshape(tf.cast(made, layer.compute_dtype), tf.shape(inputs))
+        outputs.set_shape(inputs.shape)
+        return outputs
+
+    return call
+
+
+@lru_cache
+def _fused_layer_norm(epsilon: float) -> Callable:
+    """Return layer normalization of the rows of a matrix (Ba et al. 2016) with its gradient."""
+    import tensorflow as tf
+
+    def standardize(x: Any) -> tuple[Any, Any]:
+        x = tf.cast(x, tf.float32)
+        centred = x - tf.reduce_mean(x, axis=1, keepdims=True)
+        scale = tf.math.rsqrt(tf.reduce_mean(centred * centred, axis=1, keepdims=True) + epsilon)
+        return centred * scale, scale
+
+    @tf.function(jit_compile=True)
+    def forward(x: Any, gamma: Any, beta: Any) -> Any:
+        return tf.cast(standardize(x)[0] * gamma + beta, x.dtype)
+
+    @tf.function(jit_compile=True)
+    def backward(x: Any, gamma: Any, upstream: Any) -> tuple[Any, Any, Any]:
+        made, scale = standardize(x)
+        upstream = tf.cast(upstream, tf.float32)
+        inner = upstream * gamma
+        along = tf.reduce_mean(inner * made, axis=1, keepdims=True)
+        gradient = scale * (inner - tf.reduce_mean(inner, axis=1, keepdims=True) - made * along)
+        of_gamma = tf.reduce_sum(upstream * made, axis=0)
+        return tf.cast(gradient, x.dtype), of_gamma, tf.reduce_sum(upstream, axis=0)
+
+    @tf.custom_gradient
+    def normalize(x: Any, gamma: Any, beta: Any) -> tuple[Any, Callable]:
+        return forward(x, gamma, beta), lambda upstream: backward(x, gamma, upstream)
+
+    return normalize
 
 
 def _with_gradient(value: Callable, slope: Callable) -> Callable:

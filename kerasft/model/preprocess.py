@@ -122,7 +122,7 @@ class TextPreprocess:
         # Called on a Python list a tokenizer takes another path than in a graph; there is one path,
         # and one trace for all sizes of a batch.
         shape = tf.TensorSpec([None, 2] if self.pair else [None], tf.string)
-        return tf.function(self._pack, input_signature=[shape])
+        return tf.function(self._pack, input_signature=[shape], autograph=False)
 
     def paired(self, pair: bool) -> TextPreprocess:
         """Return this preprocessing for pairs of texts, or for single ones."""

@@ -139,10 +139,13 @@ class Boundary:
         return Plan(sources, shapes, size, saved / max(made, 1), against)
 
     def _keep(self, stage: str, cut: Any, plan: Plan) -> dict[str, Any]:
+        import tensorflow as tf
+
         from kerasft.data import activations
         from kerasft.training import frozen
 
         began, prefix = time.perf_counter(), frozen.identity(cut)
+        compute = tf.function(cut.prefix, autograph=False)
         kept, computed = {}, False
         for name, source in plan.sources.items():
             key = {
@@ -151,7 +154,7 @@ class Boundary:
             }
             computed |= not self.cache.has("activations", key)
             kept[name] = activations.keep(
-                self.cache, key, cut.prefix, plan.forms, source,
+                self.cache, key, compute, plan.forms, source,
                 batch_size=eval_batch_size(self.cfg),
                 about=f"{len(source.store):,} examples x {source.views} through "
                       f"{len(cut.layers)} frozen layers, of {self.cfg.name}",
