@@ -18,11 +18,17 @@ def predict(model: Any, dataset: Any, order: np.ndarray) -> np.ndarray:
     Returns:
         `float32[N, units]`.
     """
-    if model.predict_function is None:
-        model.make_predict_function()
-        # One trace for batches of any size and width, before Keras makes some for the first few.
-        model.predict_function.get_concrete_function([dataset.element_spec])
-    outputs = np.asarray(model.predict(dataset, verbose=0), "float32")
+    # Several batches at once, which short training steps may ask for, would be a graph for each
+    # number of them.
+    at_once, model.steps_per_execution = model.steps_per_execution, 1
+    try:
+        if model.predict_function is None:
+            model.make_predict_function()
+            # One trace for batches of any size and width, before Keras makes some for the first.
+            model.predict_function.get_concrete_function([dataset.element_spec])
+        outputs = np.asarray(model.predict(dataset, verbose=0), "float32")
+    finally:
+        model.steps_per_execution = at_once
     back = np.empty_like(outputs)
     back[order] = outputs
     return back

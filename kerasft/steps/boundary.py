@@ -19,6 +19,8 @@ from kerasft.steps.prepare import Parts, Ready
 RATE, READING, WRITING = 3e10, 1e9, 2e8
 # Below so many seconds nothing is won by them.
 WORTH = 2.0
+# Steps of less than so many seconds' work run so many at once: each costs Python a millisecond.
+SHORT, AT_ONCE = 1e-3, 32
 # The most that logits may differ between the ways, as a share of their own spread.
 TOLERANCE = {"float32": 1e-3, "float16": 3e-2, "bfloat16": 1e-1}
 
@@ -100,7 +102,20 @@ class Boundary:
             self.say(f"activation cache: not used, {difference}")
             return whole
         batches = self.ready.batches.of(kept["train"])
-        return Feed(batches, lambda model: self.validate(model, kept["validation"]), cut.suffix)
+        return Feed(
+            batches, lambda model: self.validate(model, kept["validation"]), cut.suffix,
+            at_once=self._at_once(cut),
+        )
+
+    def _at_once(self, cut: Any) -> int:
+        from kerasft.training import frozen
+
+        work = self.cfg.batch_size * frozen.multiply_adds(cut.above, self._positions())
+        return AT_ONCE if work / RATE < SHORT else 1
+
+    def _positions(self) -> float:
+        lengths = self.ready.stores["train"].lengths
+        return 1.0 if lengths is None else float(lengths.mean())
 
     def _plan(self, cut: Any, epochs: int) -> Plan:
         from kerasft.data.activations import Source, forms, size_of
@@ -120,9 +135,7 @@ class Boundary:
         size = sum(size_of(shapes, source) for source in sources.values())
         made = sum(len(source.store) * source.views for source in sources.values())
         saved = epochs * (len(train) + len(validation)) - made
-        each = frozen.multiply_adds(
-            cut.below, 1.0 if train.lengths is None else float(train.lengths.mean())
-        ) / RATE
+        each = frozen.multiply_adds(cut.below, self._positions()) / RATE
         reading = epochs * size / sources["train"].views / READING
         won = saved * each - size / WRITING - reading
         against = ""

@@ -60,6 +60,7 @@ class KeepBest(keras.callbacks.Callback):
         self.stage = ""
         self.weights: list[np.ndarray] | None = None
         self.current_stage = ""
+        self.copied_in = ""  # the stage that the weights were copied in
         self.not_before = 0.0
         self.seen = 0  # epochs that the model went through
         self.stale: set[str] = set()
@@ -75,10 +76,24 @@ class KeepBest(keras.callbacks.Callback):
         self.stale.add("last.keras")
         if self._improves(value):
             self.best, self.epoch, self.stage = float(value), epoch + 1, self.current_stage
-            self.weights = [np.array(w) for w in self.model.get_weights()]
+            self.weights = self._copied()
             self.stale.add("best.keras")
         if time.monotonic() >= self.not_before:
             self._write()
+
+    def _copied(self) -> list[np.ndarray]:
+        """Return the weights; frozen ones, which are as they were, are not copied again."""
+        frozen = {
+            id(v) for layer in self.model._flatten_layers() for v in layer._trainable_variables
+            if not v.trainable
+        }
+        known = dict(zip(map(id, self.model.weights), self.weights or [], strict=False))
+        if self.copied_in != self.current_stage:
+            known, self.copied_in = {}, self.current_stage
+        return [
+            known[id(v)] if id(v) in frozen and id(v) in known else _values(v)
+            for v in self.model.weights
+        ]
 
     def _improves(self, value: float) -> bool:
         if math.isnan(value):

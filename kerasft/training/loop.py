@@ -22,11 +22,14 @@ class Feed:
         validate: Figures of the validation split for the model as it is.
         entry: What the model computes through meanwhile, see `Assembled.entered`; `None` for its
             whole graph.
+        at_once: The most steps that run without a look at what came out, where one is so short that
+            Python's part would be the larger one.
     """
 
     batches: Any
     validate: Callable[[Any], dict[str, float]]
     entry: Callable | None = None
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,11 @@ def fit(
         if on_stage is not None:
             on_stage(name, stage, peak, steps * epochs, describe(model))
         fed = feed(name, frozen.cut(model), epochs)
-        model.compile(optimizer=made, loss=task.loss(), metrics=task.metrics(), jit_compile=False)
+        model.compile(
+            optimizer=made, loss=task.loss(), metrics=task.metrics(), jit_compile=False,
+            # An epoch ends where an execution does.
+            steps_per_execution=max(n for n in range(1, fed.at_once + 1) if steps % n == 0),
+        )
         log.stage = keep.current_stage = name
         before = len(log.rows)
         with model.entered(fed.entry):
