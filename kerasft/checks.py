@@ -161,9 +161,14 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             "optimizer.learning_rate must be a number above 0, or null for the backbone's usual "
             f"one; schedule=NAME chooses how it changes. Received: {short(rate)}."
         )
-    for key in ("epochs", "batch_size", "eval_batch_size", "max_steps"):
+    for key in ("epochs", "batch_size", "batch_tokens", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
             yield key, f"{key} must be at least 1. Received: {cfg[key]}."
+    if cfg.batch_tokens is not None and not cfg.length_grouping:
+        yield "batch_tokens", (
+            "batch_tokens groups texts by their length. Set length_grouping=true, or batch_size "
+            f"alone. Received: batch_tokens={cfg.batch_tokens}, length_grouping=false."
+        )
     yield from _names(cfg)
     if cfg.precision not in PRECISIONS:
         yield "precision", (

@@ -89,13 +89,17 @@ def make_parser() -> argparse.ArgumentParser:
         "  kerasft train\n"
         "  kerasft train data=image_folder data.path=photos backbone=applications \\\n"
         "      backbone.name=MobileNetV2 head=mlp finetune=two_phase\n"
-        "  kerasft train -m optimizer.learning_rate=1e-4,3e-4 head=linear,mlp",
+        "  kerasft train -m optimizer.learning_rate=1e-4,3e-4 head=linear,mlp\n"
+        "  kerasft train --plan experiment=sst2_minilm data.path=train.tsv",
     )
     _config_options(made)
     made.add_argument("-m", "--multirun", action="store_true",
                       help="a run for each combination of the values given")
     made.add_argument("--from", dest="source", metavar="RUN",
                       help="repeat a run with its own config; overrides change it")
+    made.add_argument("--plan", action="store_true",
+                      help="measure a few steps and tell what the run would cost; train nothing")
+    made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
 
     made = command(
         "evaluate", _evaluate, "Measure a run again on its data.",
@@ -191,7 +195,11 @@ def _trust_option(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
+    if options.json and not options.plan:
+        raise UserError("--json prints the plan of a run; add --plan, or leave it out.")
     if options.multirun:
+        if options.plan:
+            raise UserError("--plan plans one run; it cannot be joined with -m.")
         if options.source:
             raise UserError("--from repeats one run; it cannot be joined with -m.")
         from kerasft.sweeps.grid import sweep
@@ -207,9 +215,26 @@ def _train(options: argparse.Namespace) -> None:
 
         config = recorded_config(options.source, options.overrides)
     config = settle(config, options.config_dir, options.trust)
+    if options.plan:
+        _plan(config, options)
+        return
     from kerasft.run import train
 
     train(config, trusted=options.trust)
+
+
+def _plan(config: Any, options: argparse.Namespace) -> None:
+    from contextlib import redirect_stdout
+
+    from kerasft.run import plan
+    from kerasft.steps.plan import tell
+
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):
+        plans = plan(config, trusted=options.trust)
+    if options.json:
+        print(json.dumps([one.to_dict() for one in plans], indent=2))
+    else:
+        tell(plans)
 
 
 def _trust_here(prefixes: Sequence[str]) -> None:

@@ -56,6 +56,8 @@ class Root:
         seed: Decides the split, the order, the augmentation and the initial weights.
         epochs: Passes over the training examples, for stages that set none of their own.
         batch_size: Examples in a training step.
+        batch_tokens: The most tokens in a training step, padding counted, for texts; there are then
+            as many texts in a batch as fit, and `batch_size` is not looked at.
         eval_batch_size: Examples in a prediction step; `None` means twice `batch_size`.
         precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
         output_dir: The folder of the run; `None` means `outputs/NAME/STAMP`.
@@ -71,6 +73,7 @@ class Root:
     seed: int = 0
     epochs: int = 10
     batch_size: int = 32
+    batch_tokens: int | None = None
     eval_batch_size: int | None = None
     precision: str = "float32"
     output_dir: str | None = None

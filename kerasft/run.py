@@ -1,4 +1,4 @@
-"""The acts: train, evaluate, predict, export, each in the order of the flow."""
+"""The acts: train, plan, evaluate, predict, export, each in the order of the flow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kerasft import record
 from kerasft.checks import settle
 from kerasft.console import say
 from kerasft.steps import deliver, fit, measure, prepare
+from kerasft.steps import plan as costs
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,29 @@ def train(
         exports = deliver.export(cfg.export, finetuned, splits, folder.path / "exports", cfg.name)
         measure.close(history, measured.metrics, baseline, folder)
     return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
+
+
+def plan(
+    config: Any = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
+) -> list[Any]:
+    """Measure a few steps of each stage, and tell what `train` would cost. Nothing is trained.
+
+    Args:
+        config: See `train`, as `config_dirs` and `trusted`.
+
+    Returns:
+        A `kerasft.steps.plan.StagePlan` a stage.
+
+    Raises:
+        UserError: For any mistake in the config or the data.
+    """
+    cfg = settle(config, config_dirs, trusted)
+    with prepare.surroundings(cfg):
+        parts = prepare.cheap_parts(cfg)
+        splits = prepare.read_data(cfg, parts, None)
+        backbone = prepare.load_backbone(cfg, splits)
+        ready = prepare.make_ready(cfg, parts, splits, backbone)
+        return costs.measure_stages(cfg, parts, ready, backbone)
 
 
 def evaluate(

@@ -59,6 +59,8 @@ def test_kept_activations_change_nothing(name, request, capsys):
         for figure, value in figures.items():
             if isinstance(value, float):
                 assert kept.metrics[split][figure] == pytest.approx(value, abs=1e-4)
+    if name not in ("pictures, augmented", "texts"):
+        return
     again = run(*common, "output_dir=again", KEEP)
     assert ", found" in capsys.readouterr().out
     assert losses(Path("again")) == losses(Path("kept"))

@@ -297,3 +297,19 @@ def test_what_does_not_fit_together_is_one_message(request, which, words, said, 
     assert ended.err.count("error: ") == 1
     facts = tmp_path / "run" / "run.json"
     assert not facts.exists() or read_json(facts)["status"] == "failed"
+
+
+def test_batches_by_tokens(tiny_texts, capsys):
+    result = kerasft.train([*tiny_texts, "batch_tokens=96", "output_dir=run"])
+    assert len(result.history.rows) == 2
+    assert "compiled step" in capsys.readouterr().out
+    assert result.metrics["test"]["accuracy"] >= 0.0
+
+
+def test_room_for_no_text(tiny_texts, tiny_pictures):
+    with pytest.raises(UserError, match="longest training text, which takes 2?[0-9]"):
+        kerasft.train([*tiny_texts, "batch_tokens=3", "output_dir=run"])
+    with pytest.raises(UserError, match="Set batch_size instead"):
+        kerasft.train([*tiny_pictures, "batch_tokens=300", "output_dir=run2"])
+    with pytest.raises(UserError, match="length_grouping=true"):
+        kerasft.train([*tiny_texts, "batch_tokens=96", "length_grouping=false"])

@@ -88,6 +88,19 @@ def keep(
             folder, forms, _pieces(prefix, forms, source, batch_size), source.store.longest
         ),
     )
+    return _in_order(made, source, batch_size)
+
+
+def compute(
+    prefix: Callable[[Any], Mapping[str, Any]], forms: Mapping[str, Form], source: Source,
+    *, batch_size: int,
+) -> Store:
+    """Return the activations of all examples in memory; see `keep` for the arguments."""
+    pieces = _pieces(prefix, forms, source, batch_size)
+    return _in_order(store.collect(forms, pieces, source.store.longest), source, batch_size)
+
+
+def _in_order(made: Store, source: Source, batch_size: int) -> Store:
     _, order = in_one_pass(source.store, batch_size)
     # They stand in the order in which they were computed: those of similar length together.
     rows = np.empty(len(order), "int64")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,11 +19,11 @@ class Batches:
         store: Preprocessed examples.
         targets: `float32[N, units]`, what the loss compares with.
         weights: `float32[N]` or `None`.
-        order: Which example stands where.
+        order: Which example stands where: an `Order`, or what has its `steps` and `batch`.
         augment: What `augmenter` returns.
     """
 
-    def __init__(self, store: Store, targets: np.ndarray, *, order: Order,
+    def __init__(self, store: Store, targets: np.ndarray, *, order: Any,
                  weights: np.ndarray | None = None, augment: Callable | None = None):
         self.store, self.targets, self.weights = store, targets, weights
         self.order, self.augment = order, augment
@@ -51,6 +52,39 @@ class Batches:
             "full": len(lengths) * self.store.longest,
         }
         return {name: 1.0 - float(lengths.sum()) / count for name, count in taken.items()}
+
+    def widths(self) -> int:
+        """Return how many widths the batches of the first epoch have."""
+        lengths = self.store.lengths
+        if lengths is None:
+            return 1
+        return len({padded_width(lengths[b], self.store.longest) for b in self.order.epoch(0)})
+
+    def pace(self, first: int = 0, count: int = 20, limit: float = 1.0) -> tuple[float, float]:
+        """Measure how fast batches come when nobody else is at work.
+
+        Args:
+            first: The step to begin with.
+            count: The most batches.
+            limit: Seconds after which it ends, after the first few.
+
+        Returns:
+            Seconds a batch for gathering it, and for all that is done with it.
+        """
+        began = time.perf_counter()
+        for step in range(first, first + 3):
+            epoch, indices = self.order.batch(step)
+            self.store.gather(indices, view=epoch)
+        gathering = (time.perf_counter() - began) / 3
+        batches = iter(self.from_step(first))
+        # The first ones wait for threads and graphs, and those made meanwhile cost nothing.
+        for _ in range(3):
+            next(batches)
+        began, made = time.perf_counter(), 0
+        while made < count and time.perf_counter() < began + limit:
+            next(batches)
+            made += 1
+        return gathering, (time.perf_counter() - began) / max(made, 1)
 
     def of(self, store: Store) -> Batches:
         """Return the same batches of what was made of the examples, as they are there."""

@@ -22,7 +22,7 @@ def predict(model: Any, dataset: Any, order: np.ndarray) -> np.ndarray:
     # number of them.
     at_once, model.steps_per_execution = model.steps_per_execution, 1
     try:
-        if model.predict_function is None:
+        if not model.predict_function:
             model.make_predict_function()
             # One trace for batches of any size and width, before Keras makes some for the first.
             model.predict_function.get_concrete_function([dataset.element_spec])

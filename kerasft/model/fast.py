@@ -18,9 +18,10 @@ def accelerated(model: Any, *, steps: int) -> Iterator[list[str]]:
 
     Dropout draws 16 random bits a value instead of 32. The projections of attention
     (`EinsumDense`) are one product of two matrices each, where Keras' gradient is one for each
-    example, added up. A dense layer with GELU adds its bias, applies the activation, and computes
-    its gradient, in one compiled pass each, in `float32` inside. All else is Keras' own, and so are weights, configs and files. On a GPU nothing is
-    changed: there the operations are fused already.
+    example, added up. Layer normalization, and the bias and activation of a dense layer with GELU,
+    take one compiled pass each, and their gradients another, in `float32` inside. All else is
+    Keras' own, and so are weights, configs and files. On a GPU nothing is changed: there the
+    operations are fused already.
 
     Args:
         model: A Keras model.

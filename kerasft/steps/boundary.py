@@ -89,7 +89,7 @@ class Boundary:
         whole = Feed(self.ready.batches, lambda model: self.validate(model, examples), cut)
         if cut is None or self.cache.activations == "never":
             return whole
-        plan = self._plan(cut, epochs)
+        plan = self.plan(cut, epochs)
         if plan.against:
             self.say(f"activation cache: not used, {plan.against}")
             return whole
@@ -104,10 +104,11 @@ class Boundary:
         batches = self.ready.batches.of(kept["train"])
         return Feed(
             batches, lambda model: self.validate(model, kept["validation"]), cut.suffix,
-            at_once=self._at_once(cut),
+            at_once=self.at_once(cut),
         )
 
-    def _at_once(self, cut: Any) -> int:
+    def at_once(self, cut: Any) -> int:
+        """Return how many steps from kept activations run without a look at what came out."""
         from kerasft.training import frozen
 
         work = self.cfg.batch_size * frozen.multiply_adds(cut.above, self._positions())
@@ -117,7 +118,8 @@ class Boundary:
         lengths = self.ready.stores["train"].lengths
         return 1.0 if lengths is None else float(lengths.mean())
 
-    def _plan(self, cut: Any, epochs: int) -> Plan:
+    def plan(self, cut: Any, epochs: int) -> Plan:
+        """Return what keeping the activations of a stage would take, and what speaks against it."""
         from kerasft.data.activations import Source, forms, size_of
         from kerasft.training import frozen
 

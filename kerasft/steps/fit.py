@@ -33,15 +33,10 @@ def fit(
     folder: record.RunFolder | None, *, quiet: bool = False,
 ) -> tuple[Any, Any]:
     """Put the head on, regularize, and train stage by stage."""
-    from kerasft.model.assemble import assemble
     from kerasft.model.fast import accelerated
     from kerasft.training import loop
 
-    units = ready.task.units(ready.splits.labels)
-    model = assemble(backbone, lambda features: build(cfg.head, features=features, units=units))
-    for node in (cfg.regularize or {}).values():
-        if node:
-            model = build(node, model=model)
+    model = with_head(cfg, ready, backbone)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 
     def validate(network: Any, examples: Any) -> dict[str, float]:
@@ -83,6 +78,18 @@ def fit(
                if history.stopped_early else "")
         )
     return model, history
+
+
+def with_head(cfg: DictConfig, ready: Ready, backbone: Backbone) -> Any:
+    """Return the model: the backbone, the head on it, and what regularizes both."""
+    from kerasft.model.assemble import assemble
+
+    units = ready.task.units(ready.splits.labels)
+    model = assemble(backbone, lambda features: build(cfg.head, features=features, units=units))
+    for node in (cfg.regularize or {}).values():
+        if node:
+            model = build(node, model=model)
+    return model
 
 
 def announce(

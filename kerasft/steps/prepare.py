@@ -86,15 +86,15 @@ def make_schedule(cfg: DictConfig) -> Callable[[float, int], Any]:
     return lambda peak, total: build(cfg.schedule, learning_rate=peak, total_steps=total)
 
 
-def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder) -> Splits:
-    """Read the examples, say what they are, and write the manifest."""
+def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder | None) -> Splits:
+    """Read the examples, say what they are, and write the manifest into the run folder, if any."""
     from kerasft.data.manifest import write_manifest
 
     splits = build(cfg.data, kind=parts.task.kind, seed=cfg.seed)
     for notice in splits.notices:
         warn(notice)
     say(f"data: {describe(splits)}")
-    if cfg.batch_size > len(splits.train):
+    if cfg.batch_tokens is None and cfg.batch_size > len(splits.train):
         raise UserError(
             f"batch_size must not be larger than the training split, which has "
             f"{len(splits.train)} examples. Received: {cfg.batch_size}."
@@ -104,7 +104,8 @@ def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder) -> Splits
         raise UserError(
             f"augment.{names[0]} changes pictures, but the data is text. Set augment=none."
         )
-    write_manifest(splits, folder.manifest)
+    if folder is not None:
+        write_manifest(splits, folder.manifest)
     return splits
 
 
@@ -116,6 +117,21 @@ def describe(splits: Splits) -> str:
         return f"{sizes}; a number each"
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     return f"{sizes}; {len(names)} classes ({shown})"
+
+
+def _require_room(tokens: int, train: Any) -> None:
+    from kerasft.data.store import padded_width
+
+    if train.lengths is None:
+        raise UserError(
+            "batch_tokens counts the tokens of texts, and these examples have no length of their "
+            f"own. Set batch_size instead. Received: {tokens}."
+        )
+    if tokens < (longest := padded_width(train.lengths, train.longest)):
+        raise UserError(
+            f"batch_tokens must have room for the longest training text, which takes {longest}. "
+            f"Set that, or a shorter backbone.sequence_length. Received: {tokens}."
+        )
 
 
 def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -> Backbone:
@@ -150,13 +166,15 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
         augmented = augment.augmenter(
             parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width)
         )
+    if cfg.batch_tokens is not None:
+        _require_room(cfg.batch_tokens, train)
     batches = pipeline.Batches(
         train,
         task.encode(splits.train.labels, splits.labels),
         weights=task.example_weights(splits.train.labels, splits.labels),
         order=order.Order(
             len(train), cfg.batch_size, seed=cfg.seed,
-            lengths=train.lengths if cfg.length_grouping else None,
+            lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
         ),
         augment=augmented,
     )
@@ -164,6 +182,6 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
         say(
             f"padding: {padding['used']:.0%} of the positions of a batch "
             f"({padding['ungrouped']:.0%} without length_grouping, {padding['full']:.0%} if all "
-            f"were {train.longest} long)"
+            f"were {train.longest} long); {batches.widths()} widths, one compiled step"
         )
     return Ready(splits, task, backbone.preprocess, stores, batches)

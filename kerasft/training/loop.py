@@ -11,6 +11,7 @@ from kerasft.training import frozen
 from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, StopAtNaN, Validation
 from kerasft.training.fused import add_up_rows, fuse
 from kerasft.training.stages import Stage, describe, select
+from kerasft.training.supply import Supply
 
 
 @dataclass(frozen=True)
@@ -110,21 +111,12 @@ def fit(
     for (name, stage), epochs in zip(stages.items(), planned, strict=True):
         select(model, stage, pretrained=pretrained)
         peak = stage.peak(learning_rate, usual_rate)
-        made = optimizer(schedule(peak, steps * epochs))
-        exclude_from_decay(made, model)
-        add_up_rows(made)
-        if fast:
-            fuse(made)
-        # Slots made in the first step would have TensorFlow trace it twice.
-        made.build(model.trainable_variables)
         if on_stage is not None:
             on_stage(name, stage, peak, steps * epochs, describe(model))
         fed = feed(name, frozen.cut(model), epochs)
-        model.compile(
-            optimizer=made, loss=task.loss(), metrics=task.metrics(), jit_compile=False,
-            # An epoch ends where an execution does.
-            steps_per_execution=max(n for n in range(1, fed.at_once + 1) if steps % n == 0),
-        )
+        # An epoch ends where an execution does.
+        at_once = max(n for n in range(1, fed.at_once + 1) if steps % n == 0)
+        compiled(model, optimizer(schedule(peak, steps * epochs)), task, fast=fast, at_once=at_once)
         log.stage = keep.current_stage = name
         before = len(log.rows)
         with model.entered(fed.entry):
@@ -137,6 +129,7 @@ def fit(
                 verbose=1 if progress else 0,
                 callbacks=[
                     StopAtNaN(), FirstStep(say, reports=not first_epoch),
+                    Supply(fed.batches, first_epoch * of_all, say),
                     Validation(fed.validate), keep, log, *callbacks().values(),
                 ],
             )
@@ -147,6 +140,20 @@ def fit(
         first_epoch += done
     keep.close(model)
     return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
+
+
+def compiled(model: Any, optimizer: Any, task: Any, *, fast: bool, at_once: int = 1) -> None:
+    """Compile a model whose variables are selected, with an optimizer ready for its first step."""
+    exclude_from_decay(optimizer, model)
+    add_up_rows(optimizer)
+    if fast:
+        fuse(optimizer)
+    # Slots made in the first step would have TensorFlow trace it twice.
+    optimizer.build(model.trainable_variables)
+    model.compile(
+        optimizer=optimizer, loss=task.loss(), metrics=task.metrics(), jit_compile=False,
+        steps_per_execution=at_once,
+    )
 
 
 def exclude_from_decay(optimizer: Any, model: Any) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from kerasft.data import augment, pipeline
 from kerasft.data.order import Order, once
 from kerasft.data.pipeline import Batches
 from kerasft.data.prepare import prepare
-from kerasft.data.store import Store
+from kerasft.data.store import Store, padded_width
 from kerasft.errors import UserError
 from kerasft.model import tiny
 from kerasft.model.preprocess import ImagePreprocess
@@ -55,6 +56,44 @@ def test_batches_of_similar_length_pad_less():
         return sum(LENGTHS[i].max() * len(i) for i in order.epoch(0)) - LENGTHS.sum()
 
     assert padded(LENGTHS) < 0.3 * padded(None)
+
+
+@pytest.mark.parametrize("positions", [64, 100, 1000, 10**6])
+def test_a_budget_of_positions_is_kept_and_used(positions):
+    order = Order(230, 8, seed=0, lengths=LENGTHS, positions=positions)
+    shapes = set()
+    for epoch in range(3):
+        batches = order.epoch(epoch)
+        assert len(batches) == order.steps
+        assert sorted(np.concatenate(batches)) == list(range(230))
+        room = [len(batch) * padded_width(LENGTHS[batch], 999) for batch in batches]
+        assert max(room) <= positions
+        # But for the last ones of each width batches are full.
+        assert np.median(room) > 0.6 * min(positions, sum(room))
+        shapes.add(tuple(sorted(room)))
+    assert len(shapes) == 1
+    assert [list(b) for b in order.epoch(0)] != [list(b) for b in order.epoch(1)]
+
+
+def test_a_text_above_the_budget_stands_alone():
+    order = Order(4, 8, seed=0, lengths=np.array([8, 40, 8, 8]), positions=24)
+    assert sorted(map(sorted, order.epoch(0))) == [[0, 2, 3], [1]]
+
+
+def test_the_pace_of_batches_is_that_of_what_makes_them(bert):
+    import tensorflow as tf
+
+    ready = Store.of({"images": np.zeros((40, 8, 8, 3), "uint8")})
+
+    def slow(images, targets, epoch, indices):
+        return tf.numpy_function(lambda x: (time.sleep(0.02), x)[1], [images], tf.uint8), targets
+
+    batches = Batches(ready, np.zeros((40, 2), "float32"), order=Order(40, 8, seed=0))
+    gathering, whole = batches.pace()
+    assert 0 < gathering < 0.02 and 0 < whole < 0.02
+    batches.augment = slow
+    gathering, whole = batches.pace()
+    assert gathering < 0.02 and 0.01 < whole < 0.2
 
 
 WORDS = ["a film", "", "the quick brown fox jumps over the lazy dog", "good", "a " * 30, "fine?"]

@@ -5,7 +5,7 @@ import pytest
 
 from kerasft.model import heads, tiny
 from kerasft.model.assemble import assemble
-from kerasft.model.fast import STEPS_WORTH, accelerated, drop
+from kerasft.model.fast import STEPS_WORTH, accelerated, contracted_sides, drop
 
 INPUTS = {
     "token_ids": np.array([[2, 7, 8, 3, 0, 0], [2, 9, 7, 8, 9, 3]], "int32"),
@@ -36,7 +36,8 @@ def test_outputs_and_gradients_are_those_of_keras():
     model = bert()
     plain, wanted = with_gradients(model, INPUTS, training=False)
     with accelerated(model, steps=STEPS_WORTH) as replaced:
-        assert [p for p in replaced if "dense" in p] and [p for p in replaced if "dropout" in p]
+        for kind in ("dense", "dropout", "query", "attention_output", "layer_norm"):
+            assert [path for path in replaced if kind in path], kind
         quick, got = with_gradients(model, INPUTS, training=False)
     np.testing.assert_allclose(quick, plain, rtol=1e-5, atol=1e-6)
     assert any(np.abs(g).max() > 1e-3 for g in wanted)
@@ -69,6 +70,69 @@ def test_gelu_is_that_of_keras_to_the_precision(approximate, dtype):
     np.testing.assert_allclose(quick, plain, **close)
     for one, other in zip(got, wanted, strict=True):
         np.testing.assert_allclose(one / np.abs(other).max(), other / np.abs(other).max(), **close)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layer_normalization_is_that_of_keras_to_the_precision(dtype):
+    import keras
+
+    policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
+    layer = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy)
+    model = keras.Sequential([keras.Input((5, 16)), layer])
+    random = np.random.default_rng(0)
+    x = (random.normal(size=(4, 5, 16)) * 3 + 7).astype("float32")
+    layer.gamma.assign(random.normal(size=16))
+    layer.beta.assign(random.normal(size=16))
+    plain, wanted = with_gradients(model, x, training=True)
+    with accelerated(model, steps=STEPS_WORTH) as replaced:
+        assert len(replaced) == 1
+        quick, got = with_gradients(model, x, training=True)
+    close = {"rtol": 3e-2, "atol": 3e-2} if dtype == "bfloat16" else {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(quick.astype("float32"), plain.astype("float32"), **close)
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one / np.abs(other).max(), other / np.abs(other).max(), **close)
+
+
+@pytest.mark.parametrize(("equation", "sides"), [
+    ("abc,cde->abde", 1), ("abcd,cde->abe", 2), ("...x,xy->...y", 1), ("ab,bc->ac", 1),
+    ("abc,bcd->abd", 0), ("abc,cde->adbe", 0), ("abc,dce->abde", 0), ("abc,bc->ab", 0),
+    ("abc,cb->abb", 0), ("aab,bc->aac", 0), ("ab,bc->abc", 0),
+])  # fmt: skip
+def test_an_equation_that_is_a_product_of_matrices_is_known(equation, sides):
+    assert contracted_sides(equation) == sides
+
+
+@pytest.mark.parametrize(("equation", "shape", "outputs", "bias"), [
+    ("abc,cde->abde", (6, 8), (None, 2, 3), "de"), ("abcd,cde->abe", (6, 2, 4), (None, 5), "e"),
+    ("abc,cd->abd", (6, 8), (None, 5), None),
+])  # fmt: skip
+def test_an_einsum_dense_is_that_of_keras(equation, shape, outputs, bias):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.EinsumDense(equation, outputs, bias_axes=bias, activation="tanh")
+    model = keras.Sequential([keras.Input(shape), layer])
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
+    plain, wanted = with_gradients(model, x, training=True)
+    with accelerated(model, steps=1) as replaced:
+        assert len(replaced) == 1
+        quick, got = with_gradients(model, x, training=True)
+    np.testing.assert_allclose(quick, plain, rtol=1e-5, atol=1e-5)
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_an_answer_alone_compiles_nothing():
+    """What is compiled for a width pays for many steps, not for a few answers."""
+    import tensorflow as tf
+
+    model = bert()
+    with accelerated(model, steps=STEPS_WORTH):
+        graph = tf.function(lambda x: model(x, training=False)).get_concrete_function(
+            {name: tf.TensorSpec([None, None], tf.int32) for name in INPUTS}
+        ).graph
+    compiled = [f for f in graph.as_graph_def().library.function if "_XlaMustCompile" in f.attr]
+    assert not compiled
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.83])
@@ -120,7 +184,8 @@ def test_what_means_something_else_stays_as_it_is():
         keras.Input((6, 4)), keras.layers.Dropout(0.0),
         keras.layers.Dropout(0.5, noise_shape=(None, 1, 4)), keras.layers.Dense(4, "relu"),
         keras.layers.Dense(4, "gelu", use_bias=False), Own(4, "gelu"),
-        keras.layers.SpatialDropout1D(0.2),
+        keras.layers.SpatialDropout1D(0.2), keras.layers.LayerNormalization(scale=False),
+        keras.layers.EinsumDense("abc,cd->abd", (6, 4), bias_axes="bd"),
     ])  # fmt: skip
     with accelerated(model, steps=STEPS_WORTH) as replaced:
         assert replaced == []
@@ -128,7 +193,8 @@ def test_what_means_something_else_stays_as_it_is():
 
 def test_a_short_run_compiles_nothing():
     with accelerated(bert(), steps=STEPS_WORTH - 1) as replaced:
-        assert replaced and not any("dense" in path for path in replaced)
+        assert replaced
+        assert not any("dense" in path or "norm" in path for path in replaced)
 
 
 def test_a_model_is_saved_as_ever(tmp_path):

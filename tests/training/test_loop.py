@@ -279,3 +279,42 @@ def test_files_hold_the_network_and_nothing_of_its_training(two_stages, folder):
                 assert "optimizer" not in weights
                 assert "layers" in weights
     assert two_stages.model.optimizer is not None and two_stages.model.compiled
+
+
+def test_the_step_is_traced_once_a_stage():
+    traced = []
+
+    class Counting(type(TASK)):
+        def loss(self):
+            plain = super().loss()
+
+            def loss(y, logits):
+                traced.append(logits.shape)
+                return plain(y, logits)
+
+            return loss
+
+    train(
+        stages={"head": Stage("head", epochs=2), "all": Stage("all", epochs=2)},
+        task=Counting(**vars(TASK)),
+    )
+    assert len(traced) == 2, traced
+
+
+def test_steps_that_run_several_at_once_are_the_same_steps(monkeypatch):
+    def fed(at_once):
+        plain = loop.Feed
+
+        def feed(batches, validate, entry):
+            return plain(batches, validate, entry, at_once=at_once)
+
+        monkeypatch.setattr(loop, "Feed", feed)
+        ran = train(stages={"all": Stage("all", epochs=3)})
+        monkeypatch.setattr(loop, "Feed", plain)
+        return ran
+
+    one, several = fed(1), fed(3)
+    assert one.history.rows[-1]["loss"] == several.history.rows[-1]["loss"]
+    for a, b in zip(one.model.get_weights(), several.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert several.model.steps_per_execution == 3 and one.model.steps_per_execution == 1

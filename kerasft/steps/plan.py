@@ -1,0 +1,331 @@
+"""What a run will cost: a few steps of each stage are measured, and multiplied."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from kerasft.console import say, table
+from kerasft.data import activations
+from kerasft.data.order import once
+from kerasft.data.pipeline import Batches, in_one_pass
+from kerasft.data.store import padded_width
+from kerasft.finetuned import eval_batch_size
+from kerasft.spec import Backbone
+from kerasft.steps.boundary import WRITING, Boundary
+from kerasft.steps.fit import with_head
+from kerasft.steps.prepare import Parts, Ready, make_optimizer, make_schedule, set_rate
+
+# Batches of different widths that are measured, and how often each, the first time untimed.
+SAMPLES, REPEATS = 5, 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a way to run a stage takes, in seconds.
+
+    Args:
+        step: A training step, on average.
+        epoch: All steps of an epoch, and its validation.
+        once: Tracing, compiling, and making the activations.
+        total: The stage as a whole.
+    """
+
+    step: float
+    epoch: float
+    once: float
+    total: float
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage will cost.
+
+    Args:
+        name: The stage.
+        steps: Its steps.
+        trains: How many weights train.
+        whole: With the network as a whole.
+        cached: With activations from the cache; `None` where the graph has no frozen part that can
+            be kept.
+        cache_bytes: What they take on disk.
+        against: Why the run will not keep them, or `""`.
+        memory: The most that the process has held so far, in bytes.
+    """
+
+    name: str
+    steps: int
+    trains: int
+    whole: Cost
+    cached: Cost | None
+    cache_bytes: int
+    against: str
+    memory: int
+
+    @property
+    def seconds(self) -> float:
+        """What the run will take, by the way that it will choose."""
+        return (self.cached if self.cached and not self.against else self.whole).total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {
+            "stage": self.name, "steps": self.steps, "trains": self.trains,
+            "whole": vars(self.whole), "cached": vars(self.cached) if self.cached else None,
+            "cache_bytes": self.cache_bytes, "cache_declined": self.against or None,
+            "memory_bytes": self.memory, "seconds": self.seconds,
+        }
+
+
+class Chosen:
+    """An order that goes through a few batches, each several times in a row.
+
+    Args:
+        batches: The indices of each.
+        repeats: How often each comes.
+    """
+
+    def __init__(self, batches: Sequence[np.ndarray], repeats: int = REPEATS):
+        self.batches, self.repeats = batches, repeats
+        self.steps = len(batches) * repeats
+
+    def batch(self, step: int) -> tuple[int, np.ndarray]:
+        """Return epoch 0 and the indices of a batch."""
+        return 0, self.batches[step // self.repeats % len(self.batches)]
+
+
+def measure_stages(
+    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone
+) -> list[StagePlan]:
+    """Train a few steps of each stage, with and without kept activations, and take the time.
+
+    Args:
+        cfg: The config.
+        parts: The cheap parts.
+        ready: The data.
+        backbone: The backbone.
+
+    Returns:
+        A `StagePlan` a stage.
+    """
+    from contextlib import nullcontext
+
+    from kerasft.model.fast import accelerated
+    from kerasft.training import frozen, loop
+    from kerasft.training.stages import select
+
+    model = with_head(cfg, ready, backbone)
+    silent: Callable[[Any], None] = lambda line: None  # noqa: E731
+    boundary = Boundary(cfg, parts, ready, model, lambda network, data: {}, say=silent)
+    steps = min(ready.batches.steps, cfg.max_steps or ready.batches.steps)
+    every = {n: min(s.epochs, (cfg.max_steps or s.epochs * steps) // steps)
+             for n, s in parts.stages.items()}
+    plans = []
+    with accelerated(model, steps=steps * sum(every.values())) if cfg.fast else nullcontext():
+        for name, stage in parts.stages.items():
+            select(model, stage, pretrained=backbone.pretrained)
+            peak = stage.peak(set_rate(cfg), backbone.learning_rate)
+            optimizer = make_optimizer(cfg)(make_schedule(cfg)(peak, steps * every[name]))
+            loop.compiled(model, optimizer, ready.task, fast=cfg.fast)
+            found, cut = Timer(cfg, ready, model, steps), frozen.cut(model)
+            whole, cached, size, against = found.cost(cut, every[name]), None, 0, ""
+            if cut is not None and parts.cache.activations != "never":
+                plan = boundary.plan(cut, every[name])
+                against, size = plan.against, plan.size
+                if plan.forms:
+                    cached = found.cost_of_kept(cut, plan, every[name], boundary.at_once(cut))
+            trains = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+            plans.append(StagePlan(
+                name, steps * every[name], trains, whole, cached, size, against, peak_memory()
+            ))
+    return plans
+
+
+class Timer:
+    """Takes the time of a few batches and reckons it up to all of them.
+
+    Args:
+        cfg: The config.
+        ready: The data.
+        model: The model, compiled for a stage.
+        steps: Steps in an epoch.
+    """
+
+    def __init__(self, cfg: DictConfig, ready: Ready, model: Any, steps: int):
+        self.cfg, self.ready, self.model, self.steps = cfg, ready, model, steps
+        self.train, self.validation = ready.stores["train"], ready.stores["validation"]
+        self.sample = spread(ready.batches.order.epoch(0)[:steps], self.train.lengths)
+
+    def cost(self, cut: Any, epochs: int) -> Cost:
+        """Return what training through the whole graph costs."""
+        every = self.ready.batches
+        batches = Batches(every.store, every.targets, weights=every.weights,
+                          order=Chosen(self.sample), augment=every.augment)
+        with self.model.entered(cut):
+            once, step = self._steps(batches)
+            answering = self._answers()
+        return self._cost(epochs, once, step, answering)
+
+    def cost_of_kept(self, cut: Any, plan: Any, epochs: int, at_once: int) -> Cost:
+        """Return what it costs to make activations and to train from them."""
+        import tensorflow as tf
+
+        prefix = tf.function(cut.prefix, autograph=False)
+        making = plan.size / WRITING + sum(
+            source.views * self._passes(prefix, source.store) for source in plan.sources.values()
+        )
+        rows, every = np.unique(np.concatenate(self.sample)), self.ready.batches
+        kept = activations.compute(
+            prefix, plan.forms, activations.Source(self.train.take(rows)),
+            batch_size=eval_batch_size(self.cfg),
+        )
+        batches = Batches(
+            kept, every.targets[rows],
+            weights=None if every.weights is None else every.weights[rows],
+            order=Chosen([np.searchsorted(rows, batch) for batch in self.sample]),
+        )
+        with self.model.entered(cut.suffix):
+            once, step = self._steps(batches, at_once)
+        # Validation from kept activations costs next to nothing beside making them.
+        return self._cost(epochs, making + once, step, 0.0)
+
+    def _cost(self, epochs: int, once: float, step: float, answering: float) -> Cost:
+        epoch = self.steps * step + answering
+        return Cost(step, epoch, once, once + epochs * epoch)
+
+    def _steps(self, batches: Any, at_once: int = 1) -> tuple[float, float]:
+        """Return the seconds for tracing and compiling, and those of a step on average."""
+        data = iter(batches.from_step())
+        self.model.steps_per_execution = at_once
+        try:
+            self.model.make_train_function()
+            calls = REPEATS if at_once > 1 else batches.order.steps
+            took = [timed(lambda: self.model.train_function(data)) for _ in range(calls)]
+        finally:
+            self.model.steps_per_execution = 1
+        if at_once > 1:  # so short that the width does not matter
+            return took[0], float(np.median(took[1:])) / at_once
+        by_batch = np.reshape(took, [-1, REPEATS])
+        steady = np.median(by_batch[:, 1:], axis=1)
+        extra = np.maximum(by_batch[:, 0] - steady, 0.0)
+        # The first step traces; each new width may be compiled.
+        widths = widths_of(self.ready.batches.order.epoch(0)[: self.steps], self.train)
+        compiling = float(np.median(extra[1:])) * (len(set(widths)) - 1) if len(extra) > 1 else 0.0
+        steps = reckon(widths_of(self.sample, self.train), steady, widths)
+        return float(extra[0]) + compiling, float(steps.mean())
+
+    def _answers(self) -> float:
+        """Return the seconds that validation takes."""
+        import tensorflow as tf
+
+        compute = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
+        return self._passes(compute, self.validation)
+
+    def _passes(self, compute: Any, store: Any) -> float:
+        """Return the seconds of a forward pass over a store."""
+        size = eval_batch_size(self.cfg)
+        every = once(len(store), size, store.lengths)
+        sample = spread(every, store.lengths)
+        took: list[float] = []
+        for indices in sample:
+            data, _ = in_one_pass(store.take(indices), size)
+            batch = next(iter(data))
+            if not took:
+                compute.get_concrete_function(data.element_spec)
+            compute(batch)
+            took.append(min(timed(partial(compute, batch)) for _ in range(2)))
+        everywhere = widths_of(every, store)
+        return float(reckon(widths_of(sample, store), np.array(took), everywhere).sum())
+
+
+def timed(act: Callable[[], Any]) -> float:
+    """Return the seconds that an act takes."""
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def spread(batches: Sequence[np.ndarray], lengths: np.ndarray | None) -> list[np.ndarray]:
+    """Return some of the batches, from the narrowest to the widest."""
+    if lengths is None:
+        return list(batches[:1])
+    ordered = sorted(batches, key=lambda batch: int(lengths[batch].max()))
+    places = np.unique(np.linspace(0, len(ordered) - 1, SAMPLES).round().astype(int))
+    return [ordered[place] for place in places]
+
+
+def widths_of(batches: Sequence[np.ndarray], store: Any) -> list[int]:
+    """Return how many positions each batch takes, with padding."""
+    if store.lengths is None:
+        return [len(batch) for batch in batches]
+    return [len(b) * padded_width(store.lengths[b], store.longest) for b in batches]
+
+
+def reckon(here: Sequence[int], took: np.ndarray, everywhere: Sequence[int]) -> np.ndarray:
+    """Return the seconds of batches of any width, from those that were measured.
+
+    Between two widths the time rises in a line.
+
+    Example:
+        >>> reckon([10, 20], np.array([1.0, 3.0]), [10, 15, 20]).tolist()
+        [1.0, 2.0, 3.0]
+    """
+    places = np.argsort(here, kind="stable")
+    return np.interp(everywhere, np.asarray(here, float)[places], np.asarray(took)[places])
+
+
+def peak_memory() -> int:
+    """Return the most bytes that the process has held, or those on a GPU where there is one."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def tell(plans: Sequence[StagePlan]) -> None:
+    """Print a plan as a table, and what the cache does in words."""
+    rows = []
+    for plan in plans:
+        ways: Mapping[str, Cost | None] = {"whole network": plan.whole, "kept": plan.cached}
+        for way, cost in ways.items():
+            if cost is not None:
+                rows.append([
+                    plan.name, way, plan.steps, f"{cost.step * 1e3:.1f}", f"{cost.epoch:.1f}",
+                    f"{cost.once:.1f}", f"{cost.total:.0f}",
+                    f"{plan.cache_bytes / 1e6:,.0f}" if way == "kept" else "",
+                    f"{plan.memory / 1e9:.1f}",
+                ])
+    say(table(rows, ["stage", "activations", "steps", "ms a step", "s an epoch", "s once",
+                     "s in all", "MB on disk", "GB memory"]))
+    for plan in plans:
+        if plan.against:
+            say(f"stage {plan.name}: activations are not kept, {plan.against}")
+        elif plan.cached:
+            say(f"stage {plan.name}: kept activations save "
+                f"{plan.whole.total - plan.cached.total:,.0f} s, "
+                f"{plan.whole.total / plan.cached.total:.2f} times as fast")
+    say(f"in all about {in_words(sum(plan.seconds for plan in plans))}, beside start-up and the "
+        "last measuring")
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration in words.
+
+    Example:
+        >>> in_words(42.3), in_words(4000)
+        ('42 s', '67 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
