@@ -1,0 +1,110 @@
+"""What the benchmarks share: contenders that run in turn, each in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="contenders, separated by semicolons")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results.jsonl"))
+
+
+def race(
+    name: str, task: dict, contenders: Mapping[str, Callable[[dict], dict]],
+    options: argparse.Namespace,
+) -> None:
+    """Let contenders run one after the other, round after round, and print the medians."""
+    if options.only:
+        contenders = {k: v for k, v in contenders.items() if k in options.only.split(";")}
+    found: dict[str, list[dict]] = {label: [] for label in contenders}
+    for seed in range(options.rounds):
+        for label, run in contenders.items():
+            row = run({**task, "seed": seed})
+            found[label].append(row)
+            print(f"{name} {seed} {label}: {json.dumps(row)}", file=sys.stderr, flush=True)
+            with open(options.output, "a", encoding="utf-8") as file:
+                file.write(json.dumps({
+                    "task": name, "contender": label, "seed": seed,
+                    "rows": getattr(options, "rows", None), "epochs": task["epochs"],
+                    "machine": platform.processor(), **row,
+                }) + "\n")  # fmt: skip
+    print(table(name, task, found), flush=True)
+
+
+def table(name: str, task: dict, found: dict[str, list[dict]]) -> str:
+    first, rows = next(iter(found.items()))
+    ours = statistics.median(row["total"] for row in rows)
+    lines = [
+        f"\n{name}, {task['epochs']} epochs, median of {len(rows)}\n",
+        f"| contender | seconds | times {first} | test accuracy |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for label, rows in found.items():
+        seconds = statistics.median(row["total"] for row in rows)
+        accuracy = [row["accuracy"] for row in rows]
+        spread = f" ± {statistics.stdev(accuracy):.4f}" if len(accuracy) > 1 else ""
+        lines.append(
+            f"| {label} | {seconds:.1f} | {seconds / ours:.2f} | "
+            f"{statistics.mean(accuracy):.4f}{spread} |"
+        )
+    return "\n".join(lines)
+
+
+def kerasft(overrides: Sequence[str], folder: Path) -> dict:
+    """Train with a cache of its own, and take the time to the end of training.
+
+    Args:
+        overrides: Of the config, without folders.
+        folder: Where run and cache are put.
+
+    Returns:
+        `total` and `training` in seconds, `accuracy` on the test split, and by the end of each
+        epoch the seconds and the validation accuracy.
+    """
+    run = tempfile.mkdtemp(dir=folder)
+    command = [
+        sys.executable, "-m", "kerasft", "train", *overrides, "callbacks=none", "progress=false",
+        f"output_dir={run}/run", f"cache.directory={run}/cache",
+    ]  # fmt: skip
+    began, training, total, epochs = time.perf_counter(), None, None, []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            now = time.perf_counter() - began
+            if line.startswith("stage ") and training is None:
+                training = now
+            if line.startswith("epoch "):
+                epochs.append([now, float(line.split("val_accuracy ")[1].split()[0])])
+            if line.startswith("best epoch"):
+                total = now
+    if process.returncode or training is None or total is None:
+        raise SystemExit(f"kerasft failed: {' '.join(command)}")
+    metrics = json.loads((Path(run) / "run" / "metrics.json").read_text("utf-8"))
+    return {
+        "total": total, "training": total - training, "accuracy": metrics["test"]["accuracy"],
+        "epochs_ended": epochs,
+    }  # fmt: skip
+
+
+def peer(python: str, script: str, task: dict) -> dict:
+    """Run a peer's script and return what it printed last."""
+    done = subprocess.run(
+        [python, str(HERE / "peers" / script), json.dumps(task)],
+        capture_output=True, text=True,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{script} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

