@@ -20,6 +20,7 @@ _PUBLIC = {
     "export": "run",
     "leaderboard": "sweeps.leaderboard",
     "models": "catalogue",
+    "plan": "run",
     "predict": "run",
     "sweep": "sweeps.grid",
     "train": "run",

@@ -23,7 +23,7 @@ from yaml import YAMLError
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 BASELINES = (None, "scratch")
 
 # The groups, in the order of the data flow, with what the run hands to their nodes at build time.
@@ -59,7 +59,8 @@ class Root:
         batch_tokens: The most tokens in a training step, padding counted, for texts; there are then
             as many texts in a batch as fit, and `batch_size` is not looked at.
         eval_batch_size: Examples in a prediction step; `None` means twice `batch_size`.
-        precision: `float32`, `mixed_bfloat16` or `mixed_float16`.
+        precision: `float32`, `mixed_bfloat16` or `mixed_float16`; `auto` takes `mixed_bfloat16`
+            where the processor or the GPU multiplies in it, else `float32`.
         output_dir: The folder of the run; `None` means `outputs/NAME/STAMP`.
         baseline: `scratch` also trains the same network from random weights, to compare.
         max_steps: Ends each stage after so many steps; for trying a recipe out.

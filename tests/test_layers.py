@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each part of the package may import parts of a lower rank, and itself.
 RANK = {
     "errors": 0, "spec": 0, "signatures": 0,
-    "files": 1, "console": 1, "network": 1, "mistakes": 1,
+    "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 1,
     "config": 2, "catalogue": 2, "cache": 2,
     "calls": 3, "checks": 4, "explanation": 3, "record": 3,
     "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4,
@@ -30,11 +30,11 @@ RANK = {
 }  # fmt: skip
 ROOMS = ("data", "model", "training", "evaluation", "exporters")
 # The rooms take plain values: they know nothing of configs and run folders.
-BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "catalogue", "cache")
+BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "threads", "catalogue", "cache")
 
 LIGHT = (
     "__init__", "__main__", "cli", "config", "calls", "checks", "signatures", "explanation",
-    "record", "errors", "mistakes", "spec", "files", "console", "network", "prediction",
+    "record", "errors", "mistakes", "spec", "files", "console", "network", "threads", "prediction",
     "finetuned", "run", "steps", "cache",
     "catalogue", "sweeps/leaderboard", "sweeps/grid", "model/hub",
 )  # fmt: skip
@@ -43,7 +43,7 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_data
 
 PUBLIC = [
     "UserError", "check", "compose", "evaluate", "explain", "export", "leaderboard", "models",
-    "predict", "sweep", "train", "__version__",
+    "plan", "predict", "sweep", "train", "__version__",
 ]  # fmt: skip
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import kerasft
-from kerasft.run import plan
 from kerasft.steps.plan import in_words, reckon, spread
 
 
@@ -46,7 +45,7 @@ def test_as_json(tiny_texts, kerasft_cli):
 
 def test_a_plan_counts_the_steps_that_the_run_takes(tiny_texts):
     common = [*tiny_texts, "finetune=two_phase", "max_steps=4", "batch_tokens=100"]
-    planned = plan(common)
+    planned = kerasft.plan(common)
     result = kerasft.train([*common, "output_dir=run"])
     rows = result.history.rows
     assert {one.name for one in planned} == {row["stage"] for row in rows}

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasft.data.order import Order, once
 from kerasft.data.store import Store, padded_width
+from kerasft.threads import AHEAD, cores, untuned
 
 
 class Batches:
@@ -128,14 +129,14 @@ class Batches:
             inputs = values[0] if names == ["images"] else dict(zip(names, values, strict=True))
             return inputs, targets, weights
 
-        return (
+        return untuned(
             tf.data.Dataset.range(first, np.iinfo("int64").max)
             # A map of its own: with Python inside, TensorFlow makes it sequential for determinism,
             # and it is only a copy.
             .map(gather)
             # Several batches are augmented at once, but handed on in order.
-            .map(change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .prefetch(tf.data.AUTOTUNE)
+            .map(change, num_parallel_calls=cores(), deterministic=True)
+            .prefetch(AHEAD)
         )
 
 
@@ -175,5 +176,5 @@ def in_one_pass(
         rows, output_signature=(spec, tf.TensorSpec([None], tf.int64))
     )
     data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    data = data.map(as_taken, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return data.prefetch(2), np.concatenate(batches)
+    data = data.map(as_taken, num_parallel_calls=cores(), deterministic=True)
+    return untuned(data.prefetch(2)), np.concatenate(batches)

@@ -19,6 +19,7 @@ from kerasft.data.fingerprint import fingerprint
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import UserError
 from kerasft.spec import Examples, Preprocess, as_raw
+from kerasft.threads import AHEAD, cores, untuned
 
 # Pictures beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
@@ -175,10 +176,10 @@ def _pictures(examples: Examples, preprocess: Any) -> Iterator[Piece]:
     def decoded(index: Any) -> Any:
         return preprocess.decode(tf.numpy_function(raw, [index], tf.string))
 
-    data = tf.data.Dataset.range(len(examples)).map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
+    data = tf.data.Dataset.range(len(examples)).map(decoded, num_parallel_calls=2 * cores())
     done, held = 0, []
     try:
-        for image in data.prefetch(8).as_numpy_iterator():
+        for image in untuned(data.prefetch(AHEAD)).as_numpy_iterator():
             held.append(image)
             done += 1
             if len(held) == PICTURES_AT_ONCE:

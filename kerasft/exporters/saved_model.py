@@ -16,6 +16,7 @@ from kerasft.errors import UserError
 from kerasft.exporters import parity
 from kerasft.exporters.layout import EXTRA, versions
 from kerasft.spec import Labels, as_raw
+from kerasft.threads import untuned
 
 # What the largest difference between memory and artifact may be. In half precision, batches of
 # another size round differently.
@@ -152,7 +153,8 @@ def _in_memory(
 
     parts = []
     with tf.device("/CPU:0"):
-        for batch in tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(16).map(preprocess):
+        batches = tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(16).map(preprocess)
+        for batch in untuned(batches):
             outputs = task.postprocess(model(batch, training=False), labels)
             parts.append({key: value.numpy() for key, value in outputs.items()})
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

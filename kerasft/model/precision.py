@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+# The words of /proc/cpuinfo for products of matrices in bfloat16.
+FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+def policy_of(precision: str, cpuinfo: str = "/proc/cpuinfo") -> str:
+    """Return the dtype policy that a precision means on this machine.
+
+    Args:
+        precision: The name of a policy, or `"auto"`.
+        cpuinfo: Where Linux says what the processor can do.
+
+    Returns:
+        The policy; for `"auto"` `"mixed_bfloat16"` where all GPUs, or without any the processor,
+        multiply in `bfloat16`, else `"float32"`.
+
+    Example:
+        >>> policy_of("mixed_float16")
+        'mixed_float16'
+    """
+    if precision != "auto":
+        return precision
+    import tensorflow as tf
+
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        fast = all(one.get("compute_capability", (0, 0)) >= (8, 0) for one in details)
+    else:
+        file = Path(cpuinfo)
+        fast = file.is_file() and not FLAGS.isdisjoint(file.read_text("utf-8").split())
+    return "mixed_bfloat16" if fast else "float32"
 
 
 def in_float32(model: Any) -> Any:

@@ -247,9 +247,12 @@ class Timer:
 
 
 def timed(act: Callable[[], Any]) -> float:
-    """Return the seconds that an act takes."""
+    """Return the seconds that an act takes until the tensors that it returns are there."""
+    import keras
+
     began = time.perf_counter()
-    act()
+    for tensor in keras.tree.flatten(act()):
+        np.asarray(tensor)
     return time.perf_counter() - began
 
 

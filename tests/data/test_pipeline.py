@@ -291,3 +291,11 @@ def test_a_picture_that_is_gone_is_named(tmp_path):
     gone = Examples("images", [str(tmp_path / "x.png")], np.zeros(1, "int64"), ("cats/x.png",))
     with pytest.raises(UserError, match=r"The picture 'cats/x\.png' could not be decoded"):
         prepare(gone, ImagePreprocess(8, 8))
+
+
+def test_no_thread_tunes_what_is_waited_for(bert):
+    """TensorFlow's may keep whoever lets go of an iterator waiting as long again as it lived."""
+    ready = prepare(TEXTS, bert)
+    batches = Batches(ready, np.zeros((6, 2), "float32"), order=Order(6, 2, seed=0))
+    for data in (batches.from_step(), pipeline.in_one_pass(ready, 2)[0]):
+        assert data.options().autotune.enabled is False

@@ -6,7 +6,7 @@ import pytest
 from kerasft import testing
 from kerasft.model import heads, tiny
 from kerasft.model.assemble import assemble
-from kerasft.model.precision import in_float32
+from kerasft.model.precision import in_float32, policy_of
 
 FAMILIES = (*tiny.TEXT, *(family for family in tiny.IMAGE if family != "efficientnet"))
 
@@ -67,3 +67,16 @@ def test_a_run_in_mixed_precision_measures_what_it_serves(tiny_texts, tmp_path):
     np.testing.assert_allclose(
         [list(row["probabilities"].values()) for row in served], here, atol=1e-6
     )
+
+
+@pytest.mark.parametrize(("flags", "policy"), [
+    ("fpu avx512f avx512_bf16", "mixed_bfloat16"), ("amx_tile amx_bf16", "mixed_bfloat16"),
+    ("fpu avx2 avx512f", "float32"), (None, "float32"),
+])  # fmt: skip
+def test_auto_takes_what_the_processor_has(tmp_path, flags, policy):
+    file = tmp_path / "cpuinfo"
+    if flags is not None:
+        file.write_text(f"flags\t\t: {flags}\nbugs :\n")
+    assert policy_of("auto", str(file)) == policy
+    assert policy_of("float32", str(file)) == "float32"
+    assert policy_of("mixed_float16", str(file)) == "mixed_float16"
