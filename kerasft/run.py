@@ -85,6 +85,9 @@ def plan(
 
     Raises:
         UserError: For any mistake in the config or the data.
+
+    Example:
+        >>> [(stage.name, stage.seconds) for stage in plan(["finetune=two_phase"])]
     """
     cfg = settle(config, config_dirs, trusted)
     with prepare.surroundings(cfg):

@@ -156,7 +156,7 @@ def test_public_names_are_these():
 
 def test_public_functions_are_documented():
     functions = [getattr(kerasft, name) for name in PUBLIC if name != "__version__"]
-    assert len(functions) == 11
+    assert len(functions) > 10
     for function in functions:
         assert function.__doc__, function
         if function is not kerasft.UserError:
