@@ -72,7 +72,7 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
 
     optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01, global_clipnorm=1.0)
     with accelerated(model, steps=1000) if fast else nullcontext():
-        loop.compiled(model, optimizer, task, fast=fast)
+        loop.compiled(model, optimizer, task, steps=1000, fast=fast)
         ours, bare = [], []
         data = batches.from_step()
         loss, metrics = task.loss(), task.metrics()

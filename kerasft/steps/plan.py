@@ -134,7 +134,9 @@ def measure_stages(
             select(model, stage, pretrained=backbone.pretrained)
             peak = stage.peak(set_rate(cfg), backbone.learning_rate)
             optimizer = make_optimizer(cfg)(make_schedule(cfg)(peak, steps * every[name]))
-            loop.compiled(model, optimizer, ready.task, fast=cfg.fast)
+            loop.compiled(
+                model, optimizer, ready.task, steps=steps * every[name], fast=cfg.fast
+            )
             found, cut = Timer(cfg, ready, model, steps), frozen.cut(model)
             whole, cached, size, against = found.cost(cut, every[name]), None, 0, ""
             if cut is not None and parts.cache.activations != "never":

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+# Compiling the update takes a second or two; so many steps win it back.
+STEPS_WORTH = 300
+# What is smaller costs nothing to update, but would cost its share of compiling.
+LARGE = 2**16
 
 
 def add_up_rows(optimizer: Any) -> None:
@@ -28,18 +34,20 @@ def add_up_rows(optimizer: Any) -> None:
     optimizer.apply = apply_added_up
 
 
-def fuse(optimizer: Any) -> bool:
+def fuse(optimizer: Any, *, steps: int = 0) -> bool:
     """Let an optimizer update each variable with one fused operation, where TensorFlow has it.
 
     A variable, its two moments and its gradient are then read once instead of about twenty times;
     and the gradient of an embedding stays a list of rows until then, so that clipping it costs
-    what its rows cost. The formula is that of Keras, up to the order of rounding:
-    `m += (1 - b1) (g - m)`, `v += (1 - b2) (g^2 - v)`,
-    `w -= rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon)` (Kingma and Ba 2014, the
-    formulation before section 2.1).
+    what its rows cost. Where many steps are to come, clipping and weight decay of large variables
+    are part of the same pass, compiled for the processor. The formula is that of Keras, up to the
+    order of rounding: `m += (1 - b1) (g - m)`, `v += (1 - b2) (g^2 - v)`,
+    `w -= rate decay w + rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon)` (Kingma and Ba
+    2014, the formulation before section 2.1; the decay of Loshchilov and Hutter 2019).
 
     Args:
         optimizer: An optimizer; it is changed in place.
+        steps: How many steps are to come.
 
     Returns:
         Whether it was changed: `Adam` and `AdamW` are, without `amsgrad`.
@@ -49,6 +57,7 @@ def fuse(optimizer: Any) -> bool:
         (True, False)
     """
     import keras
+    import tensorflow as tf
 
     if type(optimizer) not in (keras.optimizers.Adam, keras.optimizers.AdamW):
         return False
@@ -59,7 +68,10 @@ def fuse(optimizer: Any) -> bool:
         _update(optimizer, gradient, variable, learning_rate)
 
     optimizer.update_step = update_step
-    if optimizer.global_clipnorm:
+    alone = not tf.config.list_physical_devices("GPU") and not tf.distribute.has_strategy()
+    if steps >= STEPS_WORTH and alone:
+        _compile_large(optimizer)
+    elif optimizer.global_clipnorm:
         optimizer._clip_gradients = lambda gradients: clip(gradients, optimizer.global_clipnorm)
     return True
 
@@ -69,9 +81,6 @@ def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) ->
 
     step = tf.cast(optimizer.iterations + 1, tf.float32)
     index = optimizer._get_variable_index(variable)
-    if isinstance(gradient, tf.IndexedSlices):
-        # Adam moves all rows, those without a gradient too.
-        gradient = tf.scatter_nd(gradient.indices[:, None], gradient.values, variable.shape)
     tf.raw_ops.ResourceApplyAdam(
         var=_handle(variable),
         m=_handle(optimizer._momentums[index]),
@@ -82,8 +91,77 @@ def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) ->
         beta1=float(optimizer.beta_1),
         beta2=float(optimizer.beta_2),
         epsilon=float(optimizer.epsilon),
-        grad=tf.cast(gradient, tf.float32),
+        grad=_dense(gradient, variable),
     )
+
+
+def _compile_large(optimizer: Any) -> None:
+    """Clip, decay and update large variables in one pass over each; all others as before."""
+    import tensorflow as tf
+
+    plainly, decay = optimizer._backend_update_step, optimizer._apply_weight_decay
+    most = optimizer.global_clipnorm
+
+    def is_large(variable: Any) -> bool:
+        return math.prod(variable.shape) >= LARGE and variable.dtype == "float32"
+
+    def decay_others(variables: Sequence[Any]) -> None:
+        decay([variable for variable in variables if not is_large(variable)])
+
+    def update(gradients: Sequence[Any], variables: Sequence[Any], rate: Any) -> None:
+        factor = shrinkage(gradients, most) if most else tf.constant(1.0)
+        pairs = list(zip(gradients, variables, strict=True))
+        others = [(g, v) for g, v in pairs if not is_large(v)]
+        if others:
+            plainly([scaled(g, factor) for g, _ in others], [v for _, v in others], rate)
+        large = [(_dense(g, v), v) for g, v in pairs if is_large(v)]
+        if large:
+            step = tf.cast(optimizer.iterations + 1, tf.float32)
+            in_one_pass = _compiled(optimizer, [v for _, v in large])
+            in_one_pass([g for g, _ in large], factor, tf.cast(rate, tf.float32), step)
+
+    optimizer._backend_update_step, optimizer._apply_weight_decay = update, decay_others
+    if most:
+        optimizer._clip_gradients = lambda gradients: gradients
+
+
+def _compiled(optimizer: Any, variables: Sequence[Any]) -> Any:
+    """Return the update of some variables as a function that is compiled for them."""
+    import tensorflow as tf
+
+    places = [optimizer._get_variable_index(variable) for variable in variables]
+    decays = [
+        optimizer.weight_decay if optimizer.weight_decay and optimizer._use_weight_decay(v) else 0.0
+        for v in variables
+    ]
+
+    @tf.function(jit_compile=True, autograph=False)
+    def update(gradients: Sequence[Any], factor: Any, rate: Any, step: Any) -> None:
+        unbiased = tf.sqrt(1.0 - tf.pow(float(optimizer.beta_2), step)) / (
+            1.0 - tf.pow(float(optimizer.beta_1), step)
+        )
+        for variable, gradient, place, decay in zip(
+            variables, gradients, places, decays, strict=True
+        ):
+            first, second = optimizer._momentums[place].value, optimizer._velocities[place].value
+            gradient = gradient * factor
+            mean = first + (gradient - first) * (1.0 - optimizer.beta_1)
+            square = second + (gradient * gradient - second) * (1.0 - optimizer.beta_2)
+            moved = rate * unbiased * mean / (tf.sqrt(square) + optimizer.epsilon)
+            variable.value.assign(variable.value - variable.value * (decay * rate) - moved)
+            first.assign(mean)
+            second.assign(square)
+
+    return update
+
+
+def _dense(gradient: Any, variable: Any) -> Any:
+    """Return the gradient of all rows: Adam moves those without a gradient too."""
+    import tensorflow as tf
+
+    if isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.scatter_nd(gradient.indices[:, None], gradient.values, variable.shape)
+    return tf.cast(gradient, tf.float32)
 
 
 def _handle(variable: Any) -> Any:
@@ -101,6 +179,12 @@ def clip(gradients: Sequence[Any], most: float) -> list[Any]:
     Returns:
         The scaled gradients. Where the norm is no number, none of them is.
     """
+    factor = shrinkage(gradients, most)
+    return [scaled(gradient, factor) for gradient in gradients]
+
+
+def shrinkage(gradients: Sequence[Any], most: float) -> Any:
+    """Return what gradients are multiplied with, so that their global norm is within a limit."""
     import tensorflow as tf
 
     squares = [
@@ -108,17 +192,19 @@ def clip(gradients: Sequence[Any], most: float) -> list[Any]:
         for gradient in gradients if gradient is not None
     ]
     norm = tf.sqrt(tf.add_n(squares))
-    scale = most / tf.maximum(norm, most) + (norm - norm)
+    return most / tf.maximum(norm, most) + (norm - norm)
 
-    def scaled(gradient: Any) -> Any:
-        if gradient is None:
-            return None
-        values = _values(gradient) * tf.cast(scale, _values(gradient).dtype)
-        if not isinstance(gradient, tf.IndexedSlices):
-            return values
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
-    return [scaled(gradient) for gradient in gradients]
+def scaled(gradient: Any, factor: Any) -> Any:
+    """Return a gradient times a number."""
+    import tensorflow as tf
+
+    if gradient is None:
+        return None
+    values = _values(gradient) * tf.cast(factor, _values(gradient).dtype)
+    if not isinstance(gradient, tf.IndexedSlices):
+        return values
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
 def _values(gradient: Any) -> Any:

@@ -116,7 +116,10 @@ def fit(
         fed = feed(name, frozen.cut(model), epochs)
         # An epoch ends where an execution does.
         at_once = max(n for n in range(1, fed.at_once + 1) if steps % n == 0)
-        compiled(model, optimizer(schedule(peak, steps * epochs)), task, fast=fast, at_once=at_once)
+        compiled(
+            model, optimizer(schedule(peak, steps * epochs)), task,
+            steps=steps * epochs, fast=fast, at_once=at_once,
+        )
         log.stage = keep.current_stage = name
         before = len(log.rows)
         with model.entered(fed.entry):
@@ -142,12 +145,14 @@ def fit(
     return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
 
 
-def compiled(model: Any, optimizer: Any, task: Any, *, fast: bool, at_once: int = 1) -> None:
+def compiled(
+    model: Any, optimizer: Any, task: Any, *, steps: int, fast: bool, at_once: int = 1
+) -> None:
     """Compile a model whose variables are selected, with an optimizer ready for its first step."""
     exclude_from_decay(optimizer, model)
     add_up_rows(optimizer)
     if fast:
-        fuse(optimizer)
+        fuse(optimizer, steps=steps)
     # Slots made in the first step would have TensorFlow trace it twice.
     optimizer.build(model.trainable_variables)
     model.compile(

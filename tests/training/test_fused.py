@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kerasft.training import fused as update
 from kerasft.training.fused import add_up_rows, clip, fuse
 from kerasft.training.schedules import warmup_cosine
 
@@ -25,7 +26,7 @@ def network(seed=0, *, dense=False):
     return keras.Model(ids, keras.layers.Dense(3)(keras.layers.Dense(8, "gelu")(x)))
 
 
-def trained(optimizer, *, fused: bool, steps=6, dense=False):
+def trained(optimizer, *, fused: bool, steps=6, dense=False, to_come=0):
     import keras
 
     model = network(dense=dense)
@@ -37,7 +38,7 @@ def trained(optimizer, *, fused: bool, steps=6, dense=False):
     if not dense:
         add_up_rows(optimizer)
     if fused:
-        assert fuse(optimizer)
+        assert fuse(optimizer, steps=to_come)
     model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True))
     random = np.random.default_rng(0)
     # A batch reads the same rows several times, and never most of them.
@@ -63,16 +64,34 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_the_fused_update_is_that_of_keras(name):
+def test_the_fused_update_is_that_of_keras(name, compiled, monkeypatch):
     import keras
 
+    # Of 30 weights on, so that the embedding and a matrix are compiled, and another is not.
+    monkeypatch.setattr(update, "LARGE", 30)
     plain = trained(CASES[name](keras), fused=False)
-    quick = trained(CASES[name](keras), fused=True)
+    quick = trained(CASES[name](keras), fused=True, to_come=update.STEPS_WORTH * compiled)
     start = network().get_weights()
     for before, wanted, got in zip(start, plain, quick, strict=True):
         assert not np.array_equal(before, wanted)
         np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-5)
+
+
+def test_a_long_run_compiles_what_is_large(monkeypatch):
+    import keras
+
+    made = []
+    compile_ = update._compiled
+    monkeypatch.setattr(update, "LARGE", 200)
+    monkeypatch.setattr(update, "_compiled", lambda optimizer, variables: (
+        made.append([tuple(v.shape) for v in variables]) or compile_(optimizer, variables)))
+    trained(keras.optimizers.AdamW(0.01), fused=True, to_come=update.STEPS_WORTH)
+    assert made and all(shapes == [(50, 6), (30, 8)] for shapes in made)
+    before = len(made)
+    trained(keras.optimizers.AdamW(0.01), fused=True, to_come=update.STEPS_WORTH - 1)
+    assert len(made) == before
 
 
 @pytest.mark.parametrize("fused", [False, True])
