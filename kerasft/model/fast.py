@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from kerasft.model import folding
+
 # Compiling what is fused takes some 0.3 s for each width of a batch; so many steps win it back.
 STEPS_WORTH = 200
 
@@ -18,7 +20,8 @@ def accelerated(model: Any, *, steps: int) -> Iterator[list[str]]:
 
     Dropout draws 16 random bits a value instead of 32. The projections of attention
     (`EinsumDense`) are one product of two matrices each, where Keras' gradient is one for each
-    example, added up. Layer normalization, and the bias and activation of a dense layer with GELU,
+    example, added up. Batch normalization with fixed statistics becomes a part of the convolution
+    before it. Layer normalization, and the bias and activation of a dense layer with GELU,
     take one compiled pass each, and their gradients another, in `float32` inside. All else is
     Keras' own, and so are weights, configs and files. On a GPU nothing is changed: there the
     operations are fused already.
@@ -30,31 +33,39 @@ def accelerated(model: Any, *, steps: int) -> Iterator[list[str]]:
     Yields:
         The paths of the layers that are replaced.
     """
-    import keras
     import tensorflow as tf
 
     replaced = []
     if not tf.config.list_physical_devices("GPU"):
-        for layer in model._flatten_layers(include_self=False):
-            call = None
-            # Classes of their own may mean something else by the same attributes.
-            if type(layer) is keras.layers.Dropout:
-                call = _dropout(layer)
-            elif type(layer) is keras.layers.EinsumDense:
-                call = _einsum_dense(layer)
-            elif type(layer) is keras.layers.Dense and steps >= STEPS_WORTH:
-                call = _dense(layer)
-            elif type(layer) is keras.layers.LayerNormalization and steps >= STEPS_WORTH:
-                call = _layer_norm(layer)
-            if call is not None:
-                object.__setattr__(layer, "call", call)
-                replaced.append(layer)
+        for layer, call in _calls(model, steps):
+            object.__setattr__(layer, "call", call)
+            replaced.append(layer)
     try:
         yield [layer.path or layer.name for layer in replaced]
     finally:
         for layer in replaced:
             object.__delattr__(layer, "call")
         model.train_function = model.test_function = model.predict_function = None
+
+
+def _calls(model: Any, steps: int) -> Iterator[tuple[Any, Callable]]:
+    """Give layers of a model what their `call` is replaced with."""
+    import keras
+
+    yield from folding.calls(model)
+    for layer in model._flatten_layers(include_self=False):
+        call = None
+        # Classes of their own may mean something else by the same attributes.
+        if type(layer) is keras.layers.Dropout:
+            call = _dropout(layer)
+        elif type(layer) is keras.layers.EinsumDense:
+            call = _einsum_dense(layer)
+        elif type(layer) is keras.layers.Dense and steps >= STEPS_WORTH:
+            call = _dense(layer)
+        elif type(layer) is keras.layers.LayerNormalization and steps >= STEPS_WORTH:
+            call = _layer_norm(layer)
+        if call is not None:
+            yield layer, call
 
 
 def _dropout(layer: Any) -> Callable | None:

@@ -37,11 +37,13 @@ class Supply(keras.callbacks.Callback):
             self.ends.append((batch, time.perf_counter()))
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.done or len(self.ends) < STEPS:
+        steps, seconds = np.diff(np.array(self.ends).reshape(-1, 2), axis=0).T
+        # From one epoch to the next there is more between two ends than steps.
+        within = steps > 0
+        if self.done or within.sum() < STEPS:
             return
         self.done = True
-        steps, moments = np.array([e[0] for e in self.ends]), np.array([e[1] for e in self.ends])
-        step = float(np.median(np.diff(moments) / np.diff(steps)))
+        step = float(np.median(seconds[within] / steps[within]))
         gathering, whole = self.batches.pace(self.first)
         if whole * self.batches.steps < WORTH:
             return

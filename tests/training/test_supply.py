@@ -24,7 +24,7 @@ def test_the_reason_is_what_takes_the_time(whole, gathering, augments, said):
         assert "8.0 ms a batch, of 10.0 ms" in notice
 
 
-def trained(delay: float) -> list[str]:
+def trained(delay: float, *, at_once: int = 1, epochs: int = 2) -> list[str]:
     import keras
     import tensorflow as tf
 
@@ -38,10 +38,10 @@ def trained(delay: float) -> list[str]:
     )
     layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
-    model.compile("sgd", "mse", jit_compile=False)
+    model.compile("sgd", "mse", jit_compile=False, steps_per_execution=at_once)
     said: list[str] = []
     model.fit(
-        batches.from_step(0), steps_per_epoch=30, epochs=2, verbose=0, shuffle=False,
+        batches.from_step(0), steps_per_epoch=30, epochs=epochs, verbose=0, shuffle=False,
         callbacks=[Supply(batches, 0, said.append)],
     )
     return said
@@ -54,3 +54,9 @@ def test_a_step_that_waits_for_its_input_is_told_once():
 
 def test_a_step_that_does_not_wait_is_not():
     assert trained(0.0) == []
+
+
+@pytest.mark.parametrize("at_once", [10, 30])
+def test_epochs_of_few_executions_are_taken_together(at_once):
+    # Three ends an epoch, or one; what lies between two epochs is no step.
+    assert trained(0.0, at_once=at_once, epochs=12) == []
