@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="of the first round")
     parser.add_argument("--only", help="contenders, separated by semicolons")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results.jsonl"))
 
@@ -31,7 +32,7 @@ def race(
     if options.only:
         contenders = {k: v for k, v in contenders.items() if k in options.only.split(";")}
     found: dict[str, list[dict]] = {label: [] for label in contenders}
-    for seed in range(options.rounds):
+    for seed in range(options.seed, options.seed + options.rounds):
         for label, run in contenders.items():
             row = run({**task, "seed": seed})
             found[label].append(row)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from kerasft.console import say
 from kerasft.errors import UserError
-from kerasft.files import is_out_of_room, read_json, write_json
+from kerasft.files import is_out_of_room, write_json
 
 T = TypeVar("T")
 
@@ -25,6 +28,8 @@ FORMAT = 1
 KINDS = ("texts", "pictures", "activations")
 ABOUT = "entry.json"
 GIGABYTE = 10**9
+# Seconds for another process with the same entry before a word is said.
+PATIENCE = 2.0
 
 
 class CacheError(Exception):
@@ -67,7 +72,7 @@ class Cache:
 
     Args:
         directory: The folder; `None` means `$KERASFT_CACHE` or `~/.cache/kerasft`.
-        limit_gb: The most that the entries together may hold, in 10^9 bytes.
+        limit_gb: The most that the entries together may hold, in 10^9 bytes; `.inf` for no limit.
         activations: Whether what frozen layers compute is kept too: `"auto"` where that pays,
             `"always"` or `"never"`.
         views: How many augmented views of a picture are kept with `activations`; they are drawn
@@ -94,26 +99,38 @@ class Cache:
                 "cache.activations must be 'auto', 'always' or 'never'. "
                 f"Received: {activations!r}."
             )
-        if views < 1 or limit_gb <= 0:
+        if views < 1 or not limit_gb > 0:
             raise UserError(
                 "cache.views must be at least 1 and cache.limit_gb above 0. Received: "
                 f"views={views}, limit_gb={limit_gb}."
             )
         self.directory = Path(directory).expanduser() if directory else cache_folder() / "prepared"
-        self.limit = int(limit_gb * GIGABYTE)
+        self.limit = sys.maxsize if math.isinf(limit_gb) else int(limit_gb * GIGABYTE)
         self.activations, self.views = activations, views
 
     def room(self) -> int:
-        """Return how many bytes an entry may take: what the limit and the disk allow."""
+        """Return how many bytes an entry may take: what the limit and the disk allow.
+
+        Raises:
+            CacheError: If nobody can say.
+        """
         place = self.directory
-        while not place.exists():
+        while not os.path.exists(place):  # noqa: PTH110 - Path's raises below a closed folder
             place = place.parent
+        try:
+            free = shutil.disk_usage(place).free
+        except OSError as error:
+            raise self._unwritten(error) from error
         # A disk that is filled to the last byte troubles everyone else on it.
-        return min(self.limit, int(0.9 * shutil.disk_usage(place).free))
+        return min(self.limit, int(0.9 * free))
 
     def has(self, kind: str, parts: Mapping[str, Any]) -> bool:
         """Whether there is a whole entry of that kind, made of these parts."""
-        return _is_whole(self._place(kind, parts))
+        return _entry(self._place(kind, parts)) is not None
+
+    def forget(self, kind: str, parts: Mapping[str, Any]) -> None:
+        """Remove an entry, so that it is made anew when it is wanted next."""
+        self._remove(self._place(kind, parts))
 
     def get(
         self,
@@ -142,23 +159,16 @@ class Cache:
         """
         place = self._place(kind, parts)
         with self._alone(place):
-            if not _is_whole(place):
+            if _entry(place) is None:
                 self._make(place, write, about)
             os.utime(place / ABOUT)
             return read(place)
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return all whole entries, or those of one kind, those used last first."""
-        found = []
-        for file in self.directory.glob(f"{kind or '*'}/*/{ABOUT}"):
-            place = file.parent
-            if place.name.startswith(".") or not _is_whole(place):
-                continue
-            about = read_json(file)
-            found.append(Entry(
-                place.parent.name, place.name, sum(about["files"].values()),
-                file.stat().st_mtime, about["about"], place,
-            ))
+        files = self.directory.glob(f"{kind or '*'}/*/{ABOUT}")
+        places = [file.parent for file in files if not file.parent.name.startswith(".")]
+        found = [entry for entry in map(_entry, places) if entry is not None]
         return sorted(found, key=lambda entry: -entry.used)
 
     def clear(self, kind: str | None = None) -> list[Entry]:
@@ -191,6 +201,10 @@ class Cache:
             shutil.rmtree(part, ignore_errors=True)
             if is_out_of_room(error):
                 raise CacheError(f"there is no room in {str(self.directory)!r}") from error
+            if isinstance(error, OSError):
+                raise self._unwritten(error) from error
+            if isinstance(error, UserError) and str(part) in str(error):
+                raise CacheError(str(error)) from error
             raise
         self._evict(keep=place)
 
@@ -211,13 +225,13 @@ class Cache:
         try:
             with self._alone(place, wait=False):
                 place.rename(gone)  # at once: nobody sees half of it
-        except (Timeout, OSError):
-            return False  # in use, or gone already
+        except (Timeout, OSError, CacheError):
+            return False  # in use, gone already, or another user's
         shutil.rmtree(gone, ignore_errors=True)
         return True
 
     def _sweep(self) -> None:
-        """Remove what ended processes left behind, and locks that guard nothing."""
+        """Remove what ended processes left behind. Locks stay: to remove one would open a race."""
         from filelock import Timeout
 
         for left in [*self.directory.glob("*/.*.part"), *self.directory.glob("*/.*.gone")]:
@@ -232,18 +246,26 @@ class Cache:
 
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(place.with_name(f".{place.name}.lock"), timeout=-1 if wait else 0)
-            lock.acquire()
+            lock = FileLock(place.with_name(f".{place.name}.lock"))
+            try:
+                lock.acquire(timeout=PATIENCE if wait else 0)
+            except Timeout:
+                if not wait:
+                    raise
+                say(f"cache: another process makes what this one needs; waiting for {str(place)!r}")
+                lock.acquire()
         except Timeout:
             raise
         except OSError as error:
-            raise CacheError(
-                f"{str(self.directory)!r} cannot be written: {error.strerror or error}"
-            ) from error
+            raise self._unwritten(error) from error
         try:
             yield
         finally:
             lock.release()
+
+
+    def _unwritten(self, error: OSError) -> CacheError:
+        return CacheError(f"{str(self.directory)!r} cannot be used: {error.strerror or error}")
 
 
 def temporary(
@@ -265,13 +287,20 @@ def temporary(
     return made
 
 
-def _is_whole(place: Path) -> bool:
-    """Whether all files are there in the size that they were written in."""
+def _entry(place: Path) -> Entry | None:
+    """Return what stands in a folder, if all files are there in the size they were written in.
+
+    Another process may remove it at any time.
+    """
     try:
-        files = json.loads((place / ABOUT).read_text("utf-8"))["files"]
-        return all((place / name).stat().st_size == size for name, size in files.items())
+        about = json.loads((place / ABOUT).read_text("utf-8"))
+        files, used = about["files"], (place / ABOUT).stat().st_mtime
+        if any((place / name).stat().st_size != size for name, size in files.items()):
+            return None
+        size = sum(files.values())
+        return Entry(place.parent.name, place.name, size, used, about["about"], place)
     except (OSError, ValueError, KeyError):
-        return False
+        return None
 
 
 def _sync(file: Path) -> None:
@@ -300,3 +329,21 @@ def nameless(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: nameless(v) for k, v in value.items() if k != "name"}
     return [nameless(v) for v in value] if isinstance(value, list) else value
+
+
+def digest_code(kinds: Iterable[Any]) -> str:
+    """Return the SHA-256 of the files that define classes and functions.
+
+    A mended class must not be served what the old one made. The files of Keras, KerasHub and
+    TensorFlow are left out: their versions say as much.
+    """
+    together = hashlib.sha256()
+    names = {kind.__module__ for kind in kinds}
+    for name in sorted(n for n in names if n.split(".")[0] not in _VERSIONED):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        # What was typed in at a prompt has none.
+        together.update(name.encode() + b"\0" + (Path(file).read_bytes() if file else b""))
+    return together.hexdigest()
+
+
+_VERSIONED = ("builtins", "keras", "keras_hub", "tensorflow")

@@ -18,13 +18,26 @@ _CHATTER = re.compile(
 )
 
 
-# The command line imports this before TensorFlow: as good as the start of the process.
-_STARTED = time.perf_counter()
+class Clock:
+    """How long a run has been at work.
+
+    The command line imports this before TensorFlow, which is as good as the start of the process;
+    where one process makes several runs, each starts where the one before it ended.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self.began = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return time.perf_counter() - self.began
 
 
-def seconds_since_start() -> float:
-    """Return how long this process has been at work."""
-    return time.perf_counter() - _STARTED
+clock = Clock()
 
 
 def say(line: str = "") -> None:

@@ -51,6 +51,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 def is_out_of_room(error: BaseException) -> bool:
     """Whether a disk took no more, or nothing at all."""
+    if isinstance(error, UserError) and error.__cause__ is not None:
+        error = error.__cause__
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return True
     # TensorFlow's errors carry no number.

@@ -118,7 +118,7 @@ def evaluate(
     folder, finetuned, cfg = deliver.reopen(run, trusted)
     with prepare.surroundings(cfg):
         splits = deliver.read_data_again(cfg, folder)
-        return deliver.measure_splits(finetuned, splits, split, say)
+        return deliver.measure_splits(cfg, finetuned, splits, split, say)
 
 
 def predict(

@@ -156,3 +156,52 @@ def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(tiny_texts, capsys, monk
     result = run(*tiny_texts, *PROBE, KEEP)
     assert "activation cache: not used, there is no room in 'cache'" in capsys.readouterr().out
     assert len(result.history.rows) == 3
+
+
+def test_the_order_of_augmentation_counts(tiny_pictures, capsys):
+    flip = "+augment.flip._target_=keras.layers.RandomFlip"
+    turn = "+augment.turn._target_=keras.layers.RandomRotation"
+    common = (*tiny_pictures, *PROBE, KEEP)
+    run(*common, flip, turn, "+augment.turn.factor=0.2")
+    run(*common, flip, turn, "+augment.turn.factor=0.2")
+    assert ", found" in capsys.readouterr().out
+    run(*common, turn, "+augment.turn.factor=0.2", flip)
+    assert ", computed in" in capsys.readouterr().out
+
+
+def test_what_is_there_but_wrong_is_made_again(tiny_texts, capsys):
+    common = (*tiny_texts, *PROBE, KEEP)
+    run(*common, "output_dir=first")
+    for entry in Cache().entries("activations"):
+        for file in entry.path.glob("*.bin"):
+            file.write_bytes(bytes(reversed(file.read_bytes())))
+    capsys.readouterr()
+    run(*common, "output_dir=second")
+    said = capsys.readouterr().out
+    assert ", found" in said and ", computed in" in said and "not used" not in said
+    assert losses(Path("second")) == losses(Path("first"))
+    run(*common, "output_dir=third")
+    said = capsys.readouterr().out
+    assert ", found" in said and ", computed in" not in said
+
+
+def test_what_is_there_is_used_though_the_disk_is_full(tiny_texts, capsys, monkeypatch):
+    common = (*tiny_texts, *PROBE, KEEP)
+    run(*common)
+    monkeypatch.setattr(Cache, "room", lambda cache: 0)
+    run(*common)
+    assert ", found" in capsys.readouterr().out
+
+
+def test_epochs_that_never_ran_saved_nothing(tiny_texts, capsys):
+    run(*tiny_texts, *PROBE, KEEP, "epochs=1")
+    assert re.search(r"spent [\d.]+ s on it and saved about 0 s", capsys.readouterr().out)
+
+
+def test_kept_activations_of_half_precision_change_little(tiny_texts, capsys):
+    common = (*tiny_texts, *PROBE, "precision=mixed_bfloat16")
+    run(*common, "output_dir=without", "cache.activations=never")
+    run(*common, "output_dir=kept", KEEP)
+    said = capsys.readouterr().out
+    assert ", computed in" in said and "not used" not in said
+    assert losses(Path("kept")) == pytest.approx(losses(Path("without")), rel=1e-2)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from kerasft.cache import Cache, CacheError, digest_folder, temporary
+from kerasft.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.errors import UserError
 
 PARTS = {"examples": "abc", "size": 3}
@@ -178,7 +178,7 @@ def test_clear_removes_all_or_one_kind(cache):
 
 def test_a_folder_that_cannot_be_written_is_a_cache_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CacheError, match="cannot be written"):
+    with pytest.raises(CacheError, match="cannot be used: Not a directory"):
         put(Cache(tmp_path / "file" / "cache"))
 
 
@@ -193,6 +193,7 @@ def test_a_temporary_cache_goes_with_its_holder():
 @pytest.mark.parametrize(("wrong", "message"), [
     ({"activations": "sometimes"}, "cache.activations must be"),
     ({"views": 0}, "cache.views must be at least 1"), ({"limit_gb": 0}, "cache.limit_gb above 0"),
+    ({"limit_gb": float("nan")}, "cache.limit_gb above 0"),
 ])  # fmt: skip
 def test_mistakes_are_named(wrong, message, tmp_path):
     with pytest.raises(UserError, match=message):
@@ -211,3 +212,127 @@ def test_the_digest_of_a_folder_leaves_out_the_names_that_keras_counts(tmp_path)
     before = digest(1)
     (tmp_path / "vocabulary.txt").write_text("a")
     assert digest(1) != before
+
+
+def test_no_limit_is_a_limit_too(tmp_path):
+    assert Cache(tmp_path, limit_gb=float("inf")).room() > 0
+
+
+@pytest.mark.parametrize("act", ["evict", "clear"])
+def test_another_users_entry_is_let_be(tmp_path, monkeypatch, act):
+    """A lock that may not be opened is no reason to lose what was just made."""
+    import filelock
+
+    cache = Cache(tmp_path / "cache", limit_gb=1.5e-6)
+    put(cache, {"i": 0})
+    (theirs,) = cache.entries()
+    acquire = filelock.FileLock.acquire
+
+    def refused(lock, *arguments, **more):
+        if theirs.key in str(lock.lock_file):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return acquire(lock, *arguments, **more)
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    if act == "clear":
+        assert cache.clear() == []
+    else:
+        assert put(cache, {"i": 1}, content=b"mine") == b"mine"
+    assert theirs.path in [entry.path for entry in cache.entries()]
+
+
+def test_an_entry_that_goes_while_it_is_listed_is_none(cache, monkeypatch):
+    put(cache, {"i": 0})
+    put(cache, {"i": 1})
+    gone = cache.entries()[0].path
+    read = type(gone).read_text
+
+    def vanishing(path, *arguments, **more):
+        text = read(path, *arguments, **more)
+        if path.parent == gone:
+            (gone / "data.bin").unlink()
+        return text
+
+    monkeypatch.setattr(type(gone), "read_text", vanishing)
+    assert [entry.path != gone for entry in cache.entries()] == [True]
+
+
+def test_room_below_a_closed_folder_is_no_traceback(cache, monkeypatch):
+    from pathlib import Path
+
+    def closed(path, **more):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", closed)
+    assert cache.room() > 0
+    monkeypatch.setattr("shutil.disk_usage", closed)
+    with pytest.raises(CacheError, match="cannot be used: Permission denied"):
+        cache.room()
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("place", ["data.bin", "entry.json"])
+def test_a_disk_that_fails_at_any_file_is_a_cache_error(cache, monkeypatch, number, place):
+    from pathlib import Path
+
+    for method in ("write_bytes", "write_text"):
+        original = getattr(Path, method)
+
+        def failing(path, *arguments, original=original, **more):
+            if path.stem.strip(".").startswith(place.split(".")[0]):
+                raise OSError(number, os.strerror(number))
+            return original(path, *arguments, **more)
+
+        monkeypatch.setattr(Path, method, failing)
+    with pytest.raises(CacheError, match=r"no room in|cannot be used: |be written: Input"):
+        put(cache)
+    assert cache.entries() == [] and "data.bin" not in names(cache)
+
+
+def test_what_is_forgotten_is_made_anew(cache):
+    put(cache, content=b"first")
+    cache.forget("texts", PARTS)
+    assert not cache.has("texts", PARTS)
+    cache.forget("texts", PARTS)
+    assert put(cache, content=b"second") == b"second"
+
+
+def test_who_waits_says_so(cache, monkeypatch, capsys):
+    import threading
+
+    monkeypatch.setattr("kerasft.cache.PATIENCE", 0.05)
+    begun = threading.Event()
+
+    def slowly(folder):
+        begun.set()
+        time.sleep(0.5)
+        (folder / "data.bin").write_bytes(b"theirs")
+
+    def make():
+        Cache(cache.directory).get("texts", PARTS, about="", write=slowly, read=lambda folder: None)
+
+    other = threading.Thread(target=make)
+    other.start()
+    begun.wait()
+    assert put(cache) == b"theirs"
+    other.join()
+    assert "another process makes what this one needs; waiting for" in capsys.readouterr().out
+
+
+def test_the_digest_of_code_is_that_of_its_file(tmp_path, monkeypatch):
+    import importlib
+    import sys
+
+    import keras
+
+    def digest(text):
+        (tmp_path / "own_part.py").write_text(text)
+        sys.modules.pop("own_part", None)
+        importlib.invalidate_caches()
+        return digest_code([keras.layers.Dense, importlib.import_module("own_part").Part])
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    first = digest("class Part: size = 1")
+    assert digest("class Part: size = 1") == first != digest("class Part: size = 2")
+    assert digest_code([keras.layers.Dense]) == digest_code([])

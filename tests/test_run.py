@@ -66,6 +66,19 @@ def test_evaluate_gives_the_numbers_of_training(request, which, kerasft_cli):
     close(json.loads(ended.out), {"test": kept["test"]})
 
 
+def test_evaluate_finds_what_training_kept(tiny_texts, monkeypatch):
+    from kerasft.data import prepare
+
+    result = kerasft.train([*tiny_texts, "cache.directory=cache"])
+    made = []
+    original = prepare._pieces
+    monkeypatch.setattr(prepare, "_pieces", lambda *a: made.append(a) or original(*a))
+    kerasft.evaluate(str(result.output_dir))
+    assert not made
+    kerasft.evaluate(str(result.output_dir), split="test")
+    assert not made
+
+
 def test_evaluate_says_which_splits_there_are(tiny_text_run):
     assert list(kerasft.evaluate(str(tiny_text_run))) == ["validation", "test"]
     assert list(kerasft.evaluate(str(tiny_text_run), split="train")) == ["train"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasft.cache import Cache
 from kerasft.data import store
+from kerasft.data.order import once
 from kerasft.data.pipeline import in_one_pass
 from kerasft.data.store import Form, Piece, Store
 
@@ -30,13 +31,12 @@ class Source:
     views: int = 1
 
 
-def forms(outputs: Mapping[str, Any], source: Source) -> dict[str, Form]:
+def forms(outputs: Mapping[str, Any]) -> dict[str, Form]:
     """Return the form of each tensor that a prefix gives, as `Store` keeps it.
 
     Args:
         outputs: Symbolic tensors by name. One whose second side is open has a row for each
             position of a text.
-        source: What they are computed from.
 
     Returns:
         A `Form` by name.
@@ -101,7 +101,7 @@ def compute(
 
 
 def _in_order(made: Store, source: Source, batch_size: int) -> Store:
-    _, order = in_one_pass(source.store, batch_size)
+    order = np.concatenate(once(len(source.store), batch_size, source.store.lengths))
     # They stand in the order in which they were computed: those of similar length together.
     rows = np.empty(len(order), "int64")
     rows[order] = np.arange(len(order))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +26,7 @@ class Order:
         positions: With `lengths`: a batch holds as many examples as it has room for so many
             positions, padding counted, instead of `batch_size`, and at least one. Each epoch has
             batches of the same shapes, with other examples.
+        longest: With `positions`: the most positions that an example is padded to.
 
     Example:
         >>> [len(batch) for batch in Order(10, 4, seed=0).epoch(0)]
@@ -36,12 +38,12 @@ class Order:
 
     def __init__(
         self, count: int, batch_size: int, *, seed: int, lengths: np.ndarray | None = None,
-        positions: int | None = None,
+        positions: int | None = None, longest: int = sys.maxsize,
     ):
         self.count, self.batch_size, self.seed, self.lengths = count, batch_size, seed, lengths
         self.ends: np.ndarray | None = None
         if positions is not None and lengths is not None:
-            self.widths = -(-lengths // MULTIPLE) * MULTIPLE
+            self.widths = padded(lengths, longest)
             self.ends = _ends(np.sort(self.widths), positions)
         self.steps = -(-count // batch_size) if self.ends is None else len(self.ends)
         self.epoch = lru_cache(maxsize=2)(self._epoch)
@@ -66,6 +68,16 @@ class Order:
         """Return the epoch and the indices of the batch at `step`, counted over all epochs."""
         epoch, place = divmod(int(step), self.steps)
         return epoch, self.epoch(epoch)[place]
+
+
+def padded(lengths: np.ndarray, longest: int) -> np.ndarray:
+    """Return how many positions each of some lengths takes with its padding.
+
+    Example:
+        >>> padded(np.array([3, 8, 9, 18]), longest=20)
+        array([ 8,  8, 16, 20])
+    """
+    return np.minimum(-(-lengths // MULTIPLE) * MULTIPLE, longest)
 
 
 def once(count: int, batch_size: int, lengths: np.ndarray | None = None) -> list[np.ndarray]:

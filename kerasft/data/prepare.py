@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.cache import Cache, CacheError, digest_folder, temporary
+from kerasft.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.console import warn
 from kerasft.data import store
 from kerasft.data.fingerprint import fingerprint
@@ -46,11 +45,12 @@ def prepare(examples: Examples, preprocess: Preprocess) -> Store:
     forms, longest = _forms(preprocess)
     if len(examples) * _row_size(forms) <= MEMORY_LIMIT:
         return store.collect(forms, _pieces(examples, preprocess), longest)
-    return _kept(temporary(), examples, preprocess, {"examples": "all"}, "")
+    return _kept(temporary(), examples, preprocess, {"examples": "all"}, "", "TMPDIR")
 
 
 def prepare_splits(
-    parts: Mapping[str, Examples], preprocess: Preprocess, cache: Cache
+    parts: Mapping[str, Examples], preprocess: Preprocess, cache: Cache,
+    wanted: Sequence[str] | None = None,
 ) -> dict[str, Store]:
     """Return the preprocessed examples of each split, from the cache where they are there.
 
@@ -61,9 +61,11 @@ def prepare_splits(
         parts: Examples by split.
         preprocess: The backbone's preprocessing.
         cache: Where they are kept.
+        wanted: The splits that are needed; where the cache does not hold all, no others are made
+            ready.
 
     Returns:
-        A `Store` for each split.
+        A `Store` for each split, or for each that is wanted.
 
     Raises:
         UserError: If a picture cannot be decoded, or they fit nowhere.
@@ -88,24 +90,31 @@ def prepare_splits(
         "examples": hashlib.sha256("".join(order).encode()).hexdigest(),
         "preprocess": identity(preprocess),
     }
+    if wanted is not None and not cache.has(_kind(preprocess), key) and len(wanted) < len(parts):
+        return prepare_splits({name: parts[name] for name in wanted}, preprocess, cache)
     whole = _kept(cache, each, preprocess, key, f"{len(each):,} {each.modality}")
     base = hashlib.sha256(repr(sorted(key.items())).encode()).hexdigest()
     made = {}
-    for name, found in digests.items():
+    for name in digests if wanted is None else wanted:
+        found = digests[name]
         rows = np.array([number[d] for d in found], "int64")
         made[name] = whole.take(rows, hashlib.sha256(base.encode() + rows.tobytes()).hexdigest())
     return made
 
 
 def _kept(
-    cache: Cache, examples: Examples, preprocess: Preprocess, key: Mapping[str, Any], about: str
+    cache: Cache, examples: Examples, preprocess: Preprocess, key: Mapping[str, Any], about: str,
+    place: str = "cache.directory",
 ) -> Store:
     forms, longest = _forms(preprocess)
-    kind = "texts" if preprocess.modality == "text" else "pictures"
+    kind = _kind(preprocess)
     size = len(examples) * _row_size(forms)
     try:
-        if size > cache.room() and not cache.has(kind, key):
-            raise CacheError(f"{size / 1e9:.1f} GB are more than {str(cache.directory)!r} may take")
+        if not cache.has(kind, key) and size > (room := cache.room()):
+            raise CacheError(
+                f"{str(cache.directory)!r} may take {room / 1e9:.1f} GB, and they need "
+                f"{size / 1e9:.1f}"
+            )
         return cache.get(
             kind, key, about=about, read=store.read,
             write=lambda folder: store.write(
@@ -114,17 +123,24 @@ def _kept(
         )
     except CacheError as error:
         if size > MEMORY_LIMIT:
-            raise _too_large(len(examples), forms, size, cache) from None
+            raise _too_large(len(examples), forms, size, error, place) from None
         warn(f"prepared {kind} are not kept for the next run: {error}.")
         return store.collect(forms, _pieces(examples, preprocess), longest)
 
 
-def _too_large(count: int, forms: Mapping[str, Form], size: int, cache: Cache) -> UserError:
+def _kind(preprocess: Preprocess) -> str:
+    return "texts" if preprocess.modality == "text" else "pictures"
+
+
+def _too_large(
+    count: int, forms: Mapping[str, Form], size: int, error: CacheError, place: str
+) -> UserError:
     what = " x ".join(str(n) for n in next(iter(forms.values())).shape[:2])
+    limit = "" if place == "TMPDIR" else " cache.limit_gb higher,"
     return UserError(
-        f"{count:,} pictures of {what} pixels need {size / 1e9:.1f} GB in "
-        f"{str(cache.directory)!r}, which may take {cache.room() / 1e9:.1f} GB. Set "
-        "backbone.image_size lower, cache.limit_gb higher, or cache.directory to a larger disk."
+        f"{count:,} pictures of {what} pixels are more than is held in memory, {size / 1e9:.1f} GB,"
+        f" and cannot be kept on disk: {error}. Set backbone.image_size lower,{limit} or {place} "
+        "to a folder on a larger disk."
     )
 
 
@@ -134,9 +150,7 @@ def identity(preprocess: Preprocess) -> str:
     with tempfile.TemporaryDirectory(prefix="kerasft-") as folder:
         preprocess.save(folder)
         together.update(digest_folder(Path(folder)).encode())
-    # The code too: a mended step must not be served what the old one made.
-    code = Path(str(sys.modules[type(preprocess).__module__].__file__))
-    together.update(code.read_bytes())
+    together.update(digest_code([type(preprocess)]).encode())
     for name in MAKERS:
         together.update(f"{name}={importlib.metadata.version(name)}\n".encode())
     return together.hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.data.order import MULTIPLE
+from kerasft.data.order import padded
 from kerasft.files import read_json, write_json
 
 
@@ -119,7 +119,7 @@ class Store:
 
 def padded_width(lengths: np.ndarray, longest: int) -> int:
     """Return the width of a batch whose rows have these lengths."""
-    return min(-(-int(lengths.max()) // MULTIPLE) * MULTIPLE, longest)
+    return int(padded(lengths.max(), longest))
 
 
 def _padded(

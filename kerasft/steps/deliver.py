@@ -51,18 +51,21 @@ def read_data_again(cfg: DictConfig, folder: record.RunFolder) -> Splits:
 
 
 def measure_splits(
-    finetuned: FineTuned, splits: Splits, split: str | None, tell: Callable[[str], None]
+    cfg: DictConfig, finetuned: FineTuned, splits: Splits, split: str | None,
+    tell: Callable[[str], None],
 ) -> dict[str, dict[str, Any]]:
     """Measure the splits asked for, and say the figures."""
-    from kerasft.data.prepare import prepare
+    from kerasft.data.prepare import prepare_splits
 
     allowed = list(splits.parts)
     if split is not None and split not in allowed:
         raise UserError(f"split must be one of {', '.join(allowed)}. Received: {split!r}.")
     metrics = {}
-    for name in [split] if split else [n for n in allowed if n != "train"]:
+    wanted = [split] if split else [n for n in allowed if n != "train"]
+    stores = prepare_splits(splits.parts, finetuned.preprocess, build(cfg.cache), wanted)
+    for name in wanted:
         part = splits.parts[name]
-        outputs = finetuned.outputs(prepare(part, finetuned.preprocess))
+        outputs = finetuned.outputs(stores[name])
         metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
     tell(closing_table(metrics, None))
     return metrics

@@ -57,19 +57,18 @@ def fit(
             output_dir=str(folder.path),
         )
 
-    steps = sum(cfg.max_steps or stage.epochs * ready.batches.steps
-                for stage in parts.stages.values())
-    with accelerated(model, steps=steps) if cfg.fast else nullcontext():
+    steps, epochs = loop.planned(parts.stages, ready.batches.steps, cfg.max_steps)
+    with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
         history = loop.fit(
             model, boundary.feed, steps=ready.batches.steps, stages=parts.stages, task=ready.task,
             optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),
             learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
             pretrained=backbone.pretrained, callbacks=callbacks,
             output_dir=folder.path if folder else None, max_steps=cfg.max_steps, fast=cfg.fast,
-            progress=tty and not quiet, say=(lambda line: None) if quiet else say,
+            progress=tty and not quiet, say=None if quiet else say,
             on_stage=None if quiet else announce,
         )
-    boundary.report()
+    boundary.report(history)
     if not quiet:
         say(
             f"best epoch: {history.best_epoch} [{history.best_stage}], {ready.task.monitor} "

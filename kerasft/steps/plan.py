@@ -125,9 +125,7 @@ def measure_stages(
     model = with_head(cfg, ready, backbone)
     silent: Callable[[Any], None] = lambda line: None  # noqa: E731
     boundary = Boundary(cfg, parts, ready, model, lambda network, data: {}, say=silent)
-    steps = min(ready.batches.steps, cfg.max_steps or ready.batches.steps)
-    every = {n: min(s.epochs, (cfg.max_steps or s.epochs * steps) // steps)
-             for n, s in parts.stages.items()}
+    steps, every = loop.planned(parts.stages, ready.batches.steps, cfg.max_steps)
     plans = []
     with accelerated(model, steps=steps * sum(every.values())) if cfg.fast else nullcontext():
         for name, stage in parts.stages.items():
@@ -143,7 +141,8 @@ def measure_stages(
                 plan = boundary.plan(cut, every[name])
                 against, size = plan.against, plan.size
                 if plan.forms:
-                    cached = found.cost_of_kept(cut, plan, every[name], boundary.at_once(cut))
+                    at_once = loop.together(boundary.at_once(cut), steps)
+                    cached = found.cost_of_kept(cut, plan, every[name], at_once)
             trains = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
             plans.append(StagePlan(
                 name, steps * every[name], trains, whole, cached, size, against, peak_memory()
@@ -172,16 +171,16 @@ class Timer:
         batches = Batches(every.store, every.targets, weights=every.weights,
                           order=Chosen(self.sample), augment=every.augment)
         with self.model.entered(cut):
-            once, step = self._steps(batches)
+            first, step = self._steps(batches)
             answering = self._answers()
-        return self._cost(epochs, once, step, answering)
+        return self._cost(epochs, first, step, answering)
 
     def cost_of_kept(self, cut: Any, plan: Any, epochs: int, at_once: int) -> Cost:
         """Return what it costs to make activations and to train from them."""
         import tensorflow as tf
 
         prefix = tf.function(cut.prefix, autograph=False)
-        making = plan.size / WRITING + sum(
+        making = 0.0 if plan.there else plan.size / WRITING + sum(
             source.views * self._passes(prefix, source.store) for source in plan.sources.values()
         )
         rows, every = np.unique(np.concatenate(self.sample)), self.ready.batches
@@ -195,13 +194,13 @@ class Timer:
             order=Chosen([np.searchsorted(rows, batch) for batch in self.sample]),
         )
         with self.model.entered(cut.suffix):
-            once, step = self._steps(batches, at_once)
+            first, step = self._steps(batches, at_once)
         # Validation from kept activations costs next to nothing beside making them.
-        return self._cost(epochs, making + once, step, 0.0)
+        return self._cost(epochs, making + first, step, 0.0)
 
-    def _cost(self, epochs: int, once: float, step: float, answering: float) -> Cost:
+    def _cost(self, epochs: int, first: float, step: float, answering: float) -> Cost:
         epoch = self.steps * step + answering
-        return Cost(step, epoch, once, once + epochs * epoch)
+        return Cost(step, epoch, first, first + epochs * epoch)
 
     def _steps(self, batches: Any, at_once: int = 1) -> tuple[float, float]:
         """Return the seconds for tracing and compiling, and those of a step on average."""
@@ -319,8 +318,8 @@ def tell(plans: Sequence[StagePlan]) -> None:
             say(f"stage {plan.name}: kept activations save "
                 f"{plan.whole.total - plan.cached.total:,.0f} s, "
                 f"{plan.whole.total / plan.cached.total:.2f} times as fast")
-    say(f"in all about {in_words(sum(plan.seconds for plan in plans))}, beside start-up and the "
-        "last measuring")
+    say(f"in all about {in_words(sum(plan.seconds for plan in plans))}, beside start-up, the last "
+        "measuring, and a baseline where one is asked for")
 
 
 def in_words(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 
 from kerasft import record
 from kerasft.config import build, build_named
-from kerasft.console import say, warn
+from kerasft.console import clock, say, warn
 from kerasft.errors import UserError
 from kerasft.spec import Backbone, Splits
 
@@ -55,6 +56,7 @@ def surroundings(cfg: DictConfig) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+        clock.restart()
 
 
 def cheap_parts(cfg: DictConfig) -> Parts:
@@ -177,6 +179,7 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
         order=order.Order(
             len(train), cfg.batch_size, seed=cfg.seed,
             lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
+            longest=train.longest or sys.maxsize,
         ),
         augment=augmented,
     )

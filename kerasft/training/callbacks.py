@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft.console import seconds_since_start
+from kerasft.console import clock
 from kerasft.errors import UserError
 from kerasft.files import written_whole
 
@@ -50,7 +50,7 @@ class KeepBest(keras.callbacks.Callback):
         directory: Where `best.keras` and `last.keras` are written.
     """
 
-    SHARE = 20.0
+    TIMES = 20.0
 
     def __init__(self, monitor: str, mode: str, directory: Path | None):
         super().__init__()
@@ -120,7 +120,7 @@ class KeepBest(keras.callbacks.Callback):
                 self.model.set_weights(now)
         self.stale.clear()
         ended = time.monotonic()
-        self.not_before = ended + self.SHARE * (ended - began)
+        self.not_before = ended + self.TIMES * (ended - began)
 
     def close(self, model: Any) -> None:
         """Give the model the best epoch's weights back, and see that the files are there."""
@@ -207,7 +207,7 @@ class FirstStep(keras.callbacks.Callback):
 
     Args:
         say: Says a sentence to the user.
-        reports: Whether it also says how long the process took to come to that step.
+        reports: Whether it also says how long the run took to come to that step.
     """
 
     def __init__(self, say: Callable[[str], None], *, reports: bool = False):
@@ -227,7 +227,7 @@ class FirstStep(keras.callbacks.Callback):
         wrong = [v.path for v in moved if id(v) not in trains]
         self.before = {}
         if self.reports:
-            self.say(f"first step after {seconds_since_start():.1f} s")
+            self.say(f"first step after {clock.seconds():.1f} s")
         if wrong:
             raise RuntimeError(
                 f"Variables that should be frozen changed in the first step: {', '.join(wrong[:5])}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.cache import nameless
+from kerasft.cache import digest_code, nameless
 
 # What decides what a layer computes, beside its config and weights.
 MAKERS = ("tensorflow", "keras", "keras-hub")
@@ -142,14 +142,15 @@ def _is_active(operation: Any) -> bool:
     norms = [p for p in parts if isinstance(p, keras.layers.BatchNormalization)]
     if any(p.trainable and p.non_trainable_variables for p in norms):
         return True
-    if any(isinstance(p, _augmenting()) for p in parts):
+    # Of the layers that change pictures some do it the same way each time: resizing, cropping.
+    if any(isinstance(p, _augmenting()) and p._seed_generators for p in parts):
         return True
     # Dropout of the backbone rests where it is frozen; that of the head is there for the head.
     return operation.name.startswith("head_") and any(hasattr(p, "seed_generator") for p in parts)
 
 
-def _augmenting() -> type:
-    """Return what all layers of Keras that change pictures at random descend from."""
+def _augmenting() -> Any:
+    """Return what all layers of Keras that change pictures descend from."""
     import keras
 
     return keras.layers.RandomFlip.__mro__[1]
@@ -170,19 +171,24 @@ def identity(cut: Cut) -> str:
     Layers count by what they are and what they take, not by their names: Keras numbers them as
     they are made.
     """
+    import keras
+
     together = hashlib.sha256()
     numbers: dict[int, int] = {}
 
     def number(value: Any) -> Any:
-        return numbers.setdefault(id(value), len(numbers)) if _is_symbolic(value) else repr(value)
+        if isinstance(value, keras.KerasTensor):
+            return numbers.setdefault(id(value), len(numbers))
+        return _in_full(value)
 
     for tensor in cut.model.inputs:
         together.update(repr([number(tensor), tensor.shape, tensor.dtype]).encode())
     for node in cut.below:
         kind, layer = type(node.operation), node.operation
+        parts = list(getattr(layer, "_flatten_layers", list)())
         row = [
             f"{kind.__module__}.{kind.__qualname__}", nameless(layer.get_config()),
-            [part.compute_dtype for part in getattr(layer, "_flatten_layers", list)()],
+            [part.compute_dtype for part in parts], digest_code(map(type, [layer, *parts])),
             [number(value) for value in node.arguments._flat_arguments],
             [number(value) for value in node.output_tensors],
         ]
@@ -197,10 +203,12 @@ def identity(cut: Cut) -> str:
     return together.hexdigest()
 
 
-def _is_symbolic(value: Any) -> bool:
-    import keras
-
-    return isinstance(value, keras.KerasTensor)
+def _in_full(value: Any) -> str:
+    """Describe a constant of the graph; libraries abbreviate large arrays."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        array = np.ascontiguousarray(value)
+        return f"{array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    return repr(value)
 
 
 def multiply_adds(nodes: Iterable[Any], positions: float) -> float:

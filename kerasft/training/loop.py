@@ -69,7 +69,7 @@ def fit(
     max_steps: int | None = None,
     fast: bool = True,
     progress: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] | None = None,
     on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None,
 ) -> History:
     """Train a model stage by stage.
@@ -91,7 +91,7 @@ def fit(
         max_steps: The most steps of a stage.
         fast: Whether the optimizer's update is fused, see `fuse`.
         progress: Whether Keras' progress bar is drawn.
-        say: Prints a line.
+        say: Prints a line; `None` for a run that says nothing.
         on_stage: Told of each stage before its first step: its name, the stage, its peak rate, its
             steps, and what trains.
 
@@ -99,23 +99,23 @@ def fit(
         A `History`; the model holds the best epoch's weights.
     """
     keep = KeepBest(task.monitor, task.mode, output_dir and output_dir / "checkpoints")
-    log = EpochLog(output_dir and output_dir / "logs", None if progress else say)
+    heard = say or (lambda line: None)
+    log = EpochLog(output_dir and output_dir / "logs", None if progress else heard)
     log.shown = (
         "loss", "val_loss", "accuracy", "mae", "val_accuracy", "val_pearson", task.monitor,
     )
-    # With fewer steps than an epoch has, an epoch ends there; with more, after whole epochs.
-    of_all, steps = steps, min(steps, max_steps or steps)
-    planned = [min(s.epochs, (max_steps or s.epochs * steps) // steps) for s in stages.values()]
-    log.epochs = sum(planned)
+    of_all = steps
+    steps, to_run = planned(stages, steps, max_steps)
+    log.epochs = sum(to_run.values())
     first_epoch, stopped = 0, []
-    for (name, stage), epochs in zip(stages.items(), planned, strict=True):
+    for name, stage in stages.items():
+        epochs = to_run[name]
         select(model, stage, pretrained=pretrained)
         peak = stage.peak(learning_rate, usual_rate)
         if on_stage is not None:
             on_stage(name, stage, peak, steps * epochs, describe(model))
         fed = feed(name, frozen.cut(model), epochs)
-        # An epoch ends where an execution does.
-        at_once = max(n for n in range(1, fed.at_once + 1) if steps % n == 0)
+        at_once = together(fed.at_once, steps)
         compiled(
             model, optimizer(schedule(peak, steps * epochs)), task,
             steps=steps * epochs, fast=fast, at_once=at_once,
@@ -131,9 +131,10 @@ def fit(
                 shuffle=False,
                 verbose=1 if progress else 0,
                 callbacks=[
-                    StopAtNaN(), FirstStep(say, reports=not first_epoch),
-                    Supply(fed.batches, first_epoch * of_all, say),
+                    StopAtNaN(), FirstStep(heard, reports=not first_epoch),
                     Validation(fed.validate), keep, log, *callbacks().values(),
+                    # Last, since what it measures takes time that is not the epoch's.
+                    *([Supply(fed.batches, first_epoch * of_all, say)] if say else []),
                 ],
             )
         done = len(log.rows) - before
@@ -143,6 +144,40 @@ def fit(
         first_epoch += done
     keep.close(model)
     return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
+
+
+def planned(
+    stages: Mapping[str, Stage], steps: int, max_steps: int | None
+) -> tuple[int, dict[str, int]]:
+    """Return the steps of an epoch and the epochs of each stage.
+
+    With fewer steps allowed than an epoch has, an epoch ends there; with more, a stage ends after
+    whole epochs.
+
+    Args:
+        stages: Stages by name.
+        steps: Steps that all training examples take.
+        max_steps: The most steps of a stage.
+
+    Example:
+        >>> planned({"full": Stage("all", epochs=3)}, 100, 250)
+        (100, {'full': 2})
+    """
+    steps = min(steps, max_steps or steps)
+    return steps, {
+        name: min(stage.epochs, (max_steps or stage.epochs * steps) // steps)
+        for name, stage in stages.items()
+    }
+
+
+def together(most: int, steps: int) -> int:
+    """Return how many steps run in one execution: an epoch ends where an execution does.
+
+    Example:
+        >>> together(32, 217), together(32, 211)
+        (31, 1)
+    """
+    return max(n for n in range(1, most + 1) if steps % n == 0)
 
 
 def compiled(

@@ -299,3 +299,9 @@ def test_no_thread_tunes_what_is_waited_for(bert):
     batches = Batches(ready, np.zeros((6, 2), "float32"), order=Order(6, 2, seed=0))
     for data in (batches.from_step(), pipeline.in_one_pass(ready, 2)[0]):
         assert data.options().autotune.enabled is False
+
+
+def test_a_budget_of_tokens_counts_no_more_padding_than_there_is():
+    lengths = np.array([100, 100, 98, 97])
+    order = Order(4, 8, seed=0, lengths=lengths, positions=200, longest=100)
+    assert sorted(len(batch) for batch in order.epoch(0)) == [2, 2]

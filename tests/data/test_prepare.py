@@ -147,22 +147,43 @@ def test_without_room_the_run_goes_on_in_memory_and_says_so(tmp_path, capsys):
     small = Cache(tmp_path / "small", limit_gb=1e-9)
     same(prepare_splits(PICTURES.parts, ready, small)["train"], prepare(PICTURES.train, ready))
     assert small.entries() == []
-    assert "prepared pictures are not kept for the next run: 0.0 GB are more than" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "prepared pictures are not kept for the next run: " in said
+    assert "small' may take 0.0 GB, and they need 0.0." in said
     (tmp_path / "file").write_text("")
     nowhere = Cache(tmp_path / "file" / "cache")
     same(prepare_splits(PICTURES.parts, ready, nowhere)["train"], prepare(PICTURES.train, ready))
-    assert "cannot be written" in capsys.readouterr().err
+    assert "cache' cannot be used: Not a directory" in capsys.readouterr().err
 
 
 def test_too_many_pictures_for_memory_and_disk_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MEMORY_LIMIT", 1000)
     ready = ImagePreprocess(16, 16)
-    with pytest.raises(UserError, match=r"need 0.0 GB in .*cache\.limit_gb higher"):
+    with pytest.raises(UserError, match=r"may take 0.0 GB, .* cache\.limit_gb higher,"):
         prepare_splits(PICTURES.parts, ready, Cache(tmp_path, limit_gb=1e-9))
     # Alone in this process, in a file of its own.
     whole = prepare(PICTURES.train, ready)
     np.testing.assert_array_equal(
         whole.gather(np.arange(len(whole)))["images"], ready(PICTURES.train.inputs)
     )
+
+
+def test_what_is_too_large_for_the_folder_of_temporary_files_names_it(monkeypatch):
+    monkeypatch.setattr(module, "MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(module.Cache, "room", lambda cache: 10)
+    with pytest.raises(UserError, match="lower, or TMPDIR to a folder on a larger disk") as caught:
+        prepare(PICTURES.train, ImagePreprocess(16, 16))
+    assert "limit_gb" not in str(caught.value)
+
+
+def test_splits_that_are_wanted_come_from_what_is_there_of_all(cache, counted):
+    ready = ImagePreprocess(16, 16)
+    alone = prepare_splits(PICTURES.parts, ready, cache, ["test"])
+    assert set(alone) == {"test"} and sum(counted) == len(set(PICTURES.test.inputs))
+    counted.clear()
+    prepare_splits(PICTURES.parts, ready, cache)
+    assert counted
+    counted.clear()
+    again = prepare_splits(PICTURES.parts, ready, cache, ["validation", "test"])
+    assert not counted and list(again) == ["validation", "test"]
+    same(again["test"], alone["test"])

@@ -209,3 +209,60 @@ def test_sides_that_are_open_are_named():
     model = keras.Model(image, x)
     model.get_layer("below").trainable = False
     assert "? x ? x 4" in frozen.open_sides(frozen.cut(model))
+
+
+def own_pictures(*between):
+    """A model of two convolutions, the first frozen, with layers between them."""
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="below")(image)
+    for layer in between:
+        x = layer(x)
+    outputs = keras.layers.Conv2D(4, 3, name="above")(x)
+    model = keras.Model(image, outputs)
+    model.get_layer("below").trainable = False
+    return model
+
+
+def test_layers_that_change_pictures_the_same_way_each_time_are_in_the_prefix():
+    import keras
+
+    crossing = frozen.cut(own_pictures(keras.layers.Resizing(5, 5), keras.layers.CenterCrop(4, 4)))
+    (tensor,) = crossing.crossing.values()
+    assert tensor.shape[1:] == (4, 4, 4)
+
+
+def test_a_mask_that_keras_makes_crosses_the_cut_as_a_tensor_of_its_own():
+    import keras
+
+    ids = keras.Input((6,), dtype="int32")
+    x = keras.layers.Embedding(20, 5, mask_zero=True, name="below")(ids)
+    model = keras.Model(ids, keras.layers.LSTM(3, name="above")(x))
+    model.get_layer("below").trainable = False
+    cut = frozen.cut(model)
+    tokens = np.array([[4, 5, 6, 0, 0, 0], [7, 0, 0, 0, 0, 0]], "int32")
+    whole = model(tokens).numpy()
+    np.testing.assert_allclose(cut(tokens).numpy(), whole, rtol=1e-6)
+    kept = {name: np.array(value) for name, value in cut.prefix(tokens).items()}
+    np.testing.assert_allclose(cut.suffix(kept).numpy(), whole, rtol=1e-6)
+    (mask,) = [name for name, value in kept.items() if value.dtype == bool]
+    kept[mask][:] = True
+    assert np.abs(cut.suffix(kept).numpy() - whole).max() > 1e-3
+
+
+def test_a_large_constant_makes_another_identity():
+    import keras
+
+    def identity(last):
+        image = keras.Input((40, 40, 1))
+        added = np.zeros((1, 40, 40, 1), "float32")
+        added[0, 20, 20, 0] = last
+        x = keras.layers.Conv2D(2, 3, name="below", kernel_initializer="ones")(
+            keras.ops.add(image, added)
+        )
+        model = keras.Model(image, keras.layers.Conv2D(2, 3, name="above")(x))
+        model.get_layer("below").trainable = False
+        return frozen.identity(frozen.cut(model))
+
+    assert identity(0.5) == identity(0.5) != identity(0.25)

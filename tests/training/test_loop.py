@@ -251,7 +251,7 @@ def test_slow_files_are_written_once_more_at_the_end(tmp_path, monkeypatch, accu
 
     from kerasft.training.callbacks import KeepBest
 
-    monkeypatch.setattr(KeepBest, "SHARE", 1e9)
+    monkeypatch.setattr(KeepBest, "TIMES", 1e9)
     stages = {"all": Stage("all", epochs=4)}
     ran = train(stages=stages, accuracies=accuracies, output_dir=tmp_path)
     written = {}
@@ -318,3 +318,13 @@ def test_steps_that_run_several_at_once_are_the_same_steps(monkeypatch):
     for a, b in zip(one.model.get_weights(), several.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert several.model.steps_per_execution == 3 and one.model.steps_per_execution == 1
+
+
+@pytest.mark.parametrize(("steps", "most", "epochs"), [
+    (100, None, [3, 2]), (100, 40, [1, 1]), (100, 250, [2, 2]), (40, 250, [3, 2]),
+])  # fmt: skip
+def test_epochs_are_planned_as_they_run(steps, most, epochs):
+    stages = {"head": Stage("head", epochs=3), "all": Stage("all", epochs=2)}
+    of_epoch, planned = loop.planned(stages, steps, most)
+    assert of_epoch == min(steps, most or steps)
+    assert list(planned.values()) == epochs
