@@ -83,7 +83,7 @@ class Store:
             view: Which variant of them, counted on for ever.
 
         Returns:
-            An array by name, padded to the next multiple of 8 positions above the longest row.
+            An array by name, padded to the next multiple of 4 positions above the longest row.
         """
         rows = self.rows[indices]
         if self.views > 1:

@@ -112,7 +112,7 @@ def test_gathered_tokens_are_those_of_preprocessing(bert, chosen):
     wanted = bert([WORDS[i] for i in chosen])
     assert set(got) == set(wanted)
     longest = wanted["token_ids"].shape[1]
-    width = min(-(-longest // 8) * 8, 20)  # whole eights, but no more than the network takes
+    width = min(-(-longest // 4) * 4, 20)  # whole fours, but no more than the network takes
     for name, values in got.items():
         assert values.shape == (len(chosen), width)
         np.testing.assert_array_equal(values[:, :longest], wanted[name])
