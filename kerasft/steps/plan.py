@@ -24,8 +24,8 @@ from kerasft.steps.boundary import WRITING, Boundary
 from kerasft.steps.fit import with_head
 from kerasft.steps.prepare import Parts, Ready, make_optimizer, make_schedule, set_rate
 
-# Batches of different widths that are measured, and how often each, the first time untimed.
-SAMPLES, REPEATS = 5, 4
+# Batches of different widths that are measured, and in how many rounds, the first one untimed.
+SAMPLES, ROUNDS = 5, 4
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,20 @@ class StagePlan:
 
 
 class Chosen:
-    """An order that goes through a few batches, each several times in a row.
+    """An order that goes through a few batches, round after round.
+
+    In a run one width follows another too; the same batch again finds its memory laid out.
 
     Args:
         batches: The indices of each.
-        repeats: How often each comes.
     """
 
-    def __init__(self, batches: Sequence[np.ndarray], repeats: int = REPEATS):
-        self.batches, self.repeats = batches, repeats
-        self.steps = len(batches) * repeats
+    def __init__(self, batches: Sequence[np.ndarray]):
+        self.batches, self.steps = batches, len(batches) * ROUNDS
 
     def batch(self, step: int) -> tuple[int, np.ndarray]:
         """Return epoch 0 and the indices of a batch."""
-        return 0, self.batches[step // self.repeats % len(self.batches)]
+        return 0, self.batches[step % len(self.batches)]
 
 
 def measure_stages(
@@ -172,7 +172,7 @@ class Timer:
                           order=Chosen(self.sample), augment=every.augment)
         with self.model.entered(cut):
             first, step = self._steps(batches)
-            answering = self._answers()
+            answering = self._answers(self.validation)
         return self._cost(epochs, first, step, answering)
 
     def cost_of_kept(self, cut: Any, plan: Any, epochs: int, at_once: int) -> Cost:
@@ -195,8 +195,8 @@ class Timer:
         )
         with self.model.entered(cut.suffix):
             first, step = self._steps(batches, at_once)
-        # Validation from kept activations costs next to nothing beside making them.
-        return self._cost(epochs, making + first, step, 0.0)
+            answering = self._answers(kept) * len(self.validation) / len(kept)
+        return self._cost(epochs, making + first, step, answering)
 
     def _cost(self, epochs: int, first: float, step: float, answering: float) -> Cost:
         epoch = self.steps * step + answering
@@ -208,43 +208,39 @@ class Timer:
         self.model.steps_per_execution = at_once
         try:
             self.model.make_train_function()
-            calls = REPEATS if at_once > 1 else batches.order.steps
+            calls = ROUNDS if at_once > 1 else batches.order.steps
             took = [timed(lambda: self.model.train_function(data)) for _ in range(calls)]
         finally:
             self.model.steps_per_execution = 1
         if at_once > 1:  # so short that the width does not matter
             return took[0], float(np.median(took[1:])) / at_once
-        by_batch = np.reshape(took, [-1, REPEATS])
-        steady = np.median(by_batch[:, 1:], axis=1)
-        extra = np.maximum(by_batch[:, 0] - steady, 0.0)
+        by_round = np.reshape(took, [ROUNDS, -1])
+        steady = np.median(by_round[1:], axis=0)
+        extra = np.maximum(by_round[0] - steady, 0.0)
         # The first step traces; each new width may be compiled.
         widths = widths_of(self.ready.batches.order.epoch(0)[: self.steps], self.train)
         compiling = float(np.median(extra[1:])) * (len(set(widths)) - 1) if len(extra) > 1 else 0.0
         steps = reckon(widths_of(self.sample, self.train), steady, widths)
         return float(extra[0]) + compiling, float(steps.mean())
 
-    def _answers(self) -> float:
-        """Return the seconds that validation takes."""
+    def _answers(self, store: Any) -> float:
+        """Return the seconds that answers for a store take."""
         import tensorflow as tf
 
         compute = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
-        return self._passes(compute, self.validation)
+        return self._passes(compute, store)
 
     def _passes(self, compute: Any, store: Any) -> float:
         """Return the seconds of a forward pass over a store."""
         size = eval_batch_size(self.cfg)
         every = once(len(store), size, store.lengths)
         sample = spread(every, store.lengths)
-        took: list[float] = []
-        for indices in sample:
-            data, _ = in_one_pass(store.take(indices), size)
-            batch = next(iter(data))
-            if not took:
-                compute.get_concrete_function(data.element_spec)
-            compute(batch)
-            took.append(min(timed(partial(compute, batch)) for _ in range(2)))
-        everywhere = widths_of(every, store)
-        return float(reckon(widths_of(sample, store), np.array(took), everywhere).sum())
+        found = [in_one_pass(store.take(indices), size)[0] for indices in sample]
+        compute.get_concrete_function(found[0].element_spec)
+        batches = [next(iter(data)) for data in found]
+        took = [[timed(partial(compute, batch)) for batch in batches] for _ in range(ROUNDS)]
+        steady, everywhere = np.median(took[1:], axis=0), widths_of(every, store)
+        return float(reckon(widths_of(sample, store), steady, everywhere).sum())
 
 
 def timed(act: Callable[[], Any]) -> float:
