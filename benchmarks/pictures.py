@@ -47,6 +47,7 @@ def main() -> None:
         for name in options.tasks:
             race(name, {**task, **TASKS[name]}, {
                 "kerasft": lambda t: kerasft(overrides(t), folder),
+                "kerasft, second run": lambda t: kerasft(overrides(t), folder, again=True),
                 "kerasft, nothing kept": lambda t: kerasft(
                     [*overrides(t), "cache.activations=never"], folder),
                 "Keras guide": lambda t: peer(sys.executable, "keras_guide.py", t),

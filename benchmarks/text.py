@@ -8,7 +8,8 @@ from the start of the process to the end of training, loading, compiling and val
 epoch included; kerasft starts with an empty cache. Rounds alternate; medians are printed, and each
 contender's accuracy on the test split.
 
-`--hugging-face` names the Python of an environment with `torch`, `transformers` and `accelerate`.
+`--hugging-face` names the Python of an environment with `peers/requirements.txt`, which
+`scripts/benchmark` makes.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def measure(name: str, options: argparse.Namespace, folder: Path) -> None:
     }  # fmt: skip
     contenders = {
         "kerasft": lambda t: kerasft(overrides(t), folder),
+        "kerasft, second run": lambda t: kerasft(overrides(t), folder, again=True),
         "kerasft, fast=false, nothing kept": lambda t: kerasft(
             [*overrides(t), "fast=false", "cache.activations=never"], folder),
         "kerasft, nothing kept": lambda t: kerasft(

@@ -83,7 +83,12 @@ class Cache:
 
     Example:
         >>> cache = Cache("cache")
-        >>> cache.get("texts", {"rows": 3}, write=fill, read=open_it, about="3 texts")
+        >>> def write(folder):
+        ...     _ = (folder / "rows.txt").write_text("one")
+        >>> def read(folder):
+        ...     return (folder / "rows.txt").read_text()
+        >>> cache.get("texts", {"rows": 1}, write=write, read=read, about="1 text")
+        'one'
     """
 
     def __init__(

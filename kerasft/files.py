@@ -28,7 +28,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
     Example:
         >>> with written_whole("metrics.json") as part:
-        ...     part.write_text("{}")
+        ...     _ = part.write_text("{}")
     """
     path = Path(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")

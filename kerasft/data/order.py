@@ -74,7 +74,7 @@ def padded(lengths: np.ndarray, longest: int) -> np.ndarray:
 
     Example:
         >>> padded(np.array([3, 8, 9, 18]), longest=20)
-        array([ 8,  8, 16, 20])
+        array([ 4,  8, 12, 20])
     """
     return np.minimum(-(-lengths // MULTIPLE) * MULTIPLE, longest)
 

@@ -76,7 +76,7 @@ def load_export(path: str | Path) -> Predictor:
         UserError: If there is no artifact of ours at `path`.
 
     Example:
-        >>> load_export("served/films")(["a fine film"])["label"]
+        >>> load_export("served/films")(["a fine film"])["label"]  # doctest: +SKIP
         array([b'positive'], dtype=object)
     """
     directory = find_export(path)

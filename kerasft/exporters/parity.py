@@ -57,7 +57,8 @@ def certify(
         ExportError: If the artifact does not load, does not run, or disagrees.
 
     Example:
-        >>> certify("export/1", np.array(["a fine film"], object), outputs)["label_flips"]
+        >>> texts = np.array(["a fine film"], object)
+        >>> certify("export/1", texts, outputs)["label_flips"]  # doctest: +SKIP
         0
     """
     directory = Path(export_dir)

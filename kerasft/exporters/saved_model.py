@@ -67,7 +67,7 @@ def saved_model(
 
     Example:
         >>> saved_model(model, "served/films", preprocess=preprocess, task=task, labels=labels,
-        ...             examples=["a fine film"])
+        ...             examples=["a fine film"])  # doctest: +SKIP
         PosixPath('served/films/1')
     """
     root = Path(directory)

@@ -91,7 +91,7 @@ def drop(values: Any, rate: float, seed: Any) -> Any:
 
     Example:
         >>> drop(tf.ones([4]), 0.5, [1, 2]).numpy()
-        array([0., 2., 2., 0.], dtype=float32)
+        array([0., 0., 2., 0.], dtype=float32)
     """
     import tensorflow as tf
 

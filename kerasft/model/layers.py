@@ -18,7 +18,7 @@ class Normalize(keras.layers.Layer):
         bgr: Whether the channels are reversed first.
 
     Example:
-        >>> Normalize(1 / 127.5, -1.0)(keras.ops.full((1, 2, 2, 3), 255)).numpy().max()
+        >>> float(Normalize(1 / 127.5, -1.0)(keras.ops.full((1, 2, 2, 3), 255))[0, 0, 0, 0])
         1.0
     """
 

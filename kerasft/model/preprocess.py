@@ -25,7 +25,8 @@ class ImagePreprocess:
         antialias: Whether shrinking averages over the pixels that fall together.
 
     Example:
-        >>> ImagePreprocess(32, 32)(tf.constant([png_bytes])).shape
+        >>> picture = tf.io.encode_png(tf.zeros([40, 50, 3], tf.uint8))
+        >>> ImagePreprocess(32, 32)(tf.stack([picture])).shape
         TensorShape([1, 32, 32, 3])
     """
 

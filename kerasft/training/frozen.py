@@ -98,8 +98,9 @@ def cut(model: Any) -> Cut | None:
         A `Cut`, or `None` where no layer with weights lies before all that trains.
 
     Example:
-        >>> model.get_layer("head_logits").trainable, model.get_layer("body").trainable
-        (True, False)
+        >>> inputs, body = keras.Input((4,)), keras.layers.Dense(8, name="body")
+        >>> model = keras.Model(inputs, keras.layers.Dense(2, name="head")(body(inputs)))
+        >>> body.trainable = False
         >>> cut(model).layers
         ('body',)
     """

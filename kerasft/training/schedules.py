@@ -61,7 +61,7 @@ def constant(learning_rate: float, total_steps: int, *, warmup: float = 0.0) -> 
         A `keras.optimizers.schedules.LearningRateSchedule`.
 
     Example:
-        >>> float(constant(0.1, 100)(50))
+        >>> round(float(constant(0.1, 100)(50)), 4)
         0.1
     """
     return _schedule(learning_rate, total_steps, warmup, 1.0, "constant")
