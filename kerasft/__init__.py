@@ -22,6 +22,7 @@ _PUBLIC = {
     "models": "catalogue",
     "plan": "run",
     "predict": "run",
+    "resume": "run",
     "sweep": "sweeps.grid",
     "train": "run",
 }

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -14,9 +15,10 @@ from typing import Any
 
 from kerasft import __version__
 from kerasft.cache import KINDS
-from kerasft.errors import UserError
+from kerasft.errors import Stopped, UserError
 
-# What a shell learns: 0 all went well, 2 the user can mend it, 130 interrupted.
+# What a shell learns: 0 all went well, 2 the user can mend it, 130 interrupted. A run that stopped
+# and can go on ends with 128 and the signal's number (130, 143), or with 75 for its time limit.
 OK, MISTAKE, INTERRUPTED = 0, 2, 130
 
 
@@ -27,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake, 130 when interrupted.
+        The exit status: 0, 2 for a user's mistake, 130 when interrupted, 143 after SIGTERM,
+        75 where `max_time` was over.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = make_parser()
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(options, "overrides"):
         options.overrides = [*options.overrides, *rest]
     try:
-        if options.command in ("train", "evaluate", "predict", "export"):
+        if options.command in ("train", "resume", "evaluate", "predict", "export"):
             from kerasft.console import without_chatter
 
             with without_chatter():
@@ -49,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         _complain(error)
         return MISTAKE
+    except Stopped as stopped:
+        print(f"{stopped}. To go on: kerasft resume {shlex.quote(stopped.folder)}", file=sys.stderr)
+        return stopped.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -100,6 +106,13 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--plan", action="store_true",
                       help="measure a few steps and tell what the run would cost; train nothing")
     made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
+
+    made = command(
+        "resume", _resume, "Go on with a run that was stopped or crashed.",
+        "  kerasft resume outputs/last",
+    )
+    made.add_argument("run", metavar="RUN", help="a run folder")
+    _trust_option(made)
 
     made = command(
         "evaluate", _evaluate, "Measure a run again on its data.",
@@ -235,6 +248,16 @@ def _plan(config: Any, options: argparse.Namespace) -> None:
         print(json.dumps([one.to_dict() for one in plans], indent=2))
     else:
         tell(plans)
+
+
+def _resume(options: argparse.Namespace) -> None:
+    from kerasft import record
+
+    record.reopen(options.run)
+    _trust_here(options.trust)
+    from kerasft.run import resume
+
+    resume(options.run, trusted=options.trust)
 
 
 def _trust_here(prefixes: Sequence[str]) -> None:

@@ -38,6 +38,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "schedule": frozenset({"learning_rate", "total_steps"}),
     "finetune": frozenset(),
     "callbacks": frozenset({"monitor", "mode", "output_dir"}),
+    "checkpoint": frozenset({"directory"}),
     "cache": frozenset(),
     "export": frozenset(
         {"model", "directory", "preprocess", "task", "labels", "examples", "name"}
@@ -62,6 +63,10 @@ class Root:
         precision: `float32`, `mixed_bfloat16` or `mixed_float16`; `auto` takes `mixed_bfloat16`
             where the processor or the GPU multiplies in it, else `float32`.
         output_dir: The folder of the run; `None` means `outputs/NAME/STAMP`.
+        resume: `auto` goes on with what stands in `output_dir`, where an earlier call of the same
+            command was stopped; `None` wants a new folder.
+        max_time: Minutes after which training stops, its checkpoint written, so that the process
+            ends in time and the run can go on; `None` for no limit.
         baseline: `scratch` also trains the same network from random weights, to compare.
         max_steps: Ends each stage after so many steps; for trying a recipe out.
         length_grouping: Whether batches of text hold texts of similar length.
@@ -78,6 +83,8 @@ class Root:
     eval_batch_size: int | None = None
     precision: str = "float32"
     output_dir: str | None = None
+    resume: str | None = None
+    max_time: float | None = None
     baseline: str | None = None
     max_steps: int | None = None
     length_grouping: bool = True
@@ -93,6 +100,7 @@ class Root:
     schedule: Any = None
     finetune: Any = None
     callbacks: Any = None
+    checkpoint: Any = None
     cache: Any = None
     export: Any = None
 

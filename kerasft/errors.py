@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, and the words it is said in."""
+"""What ends a run before its end: a user's mistake, in words, or a signal."""
 
 from __future__ import annotations
 
@@ -21,6 +21,22 @@ class UserError(Exception):
         self.problems = tuple(problems) or (message,)
         self.overrides = tuple(overrides)
         super().__init__(message or "\n".join(self.problems))
+
+
+class Stopped(Exception):
+    """A run has stopped because a signal or its time limit asked for it, and can go on.
+
+    Args:
+        reason: Which of them.
+        code: The exit status that says so.
+        epoch: Epochs that are done.
+        step: Steps of the next one that are done.
+    """
+
+    def __init__(self, reason: str, code: int, epoch: int, step: int):
+        super().__init__(f"{reason}: stopped after {epoch} epochs and {step} steps")
+        self.reason, self.code, self.epoch, self.step = reason, code, epoch, step
+        self.folder = ""  # of the run
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

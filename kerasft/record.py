@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.config import RUNTIME, load, to_yaml
-from kerasft.errors import UserError
+from kerasft.errors import Stopped, UserError
 from kerasft.files import read_json, room_in, write_json, written_whole
 
 PACKAGES = ("kerasft", "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy", "hydra-core")
@@ -65,6 +66,10 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def states(self) -> Path:
+        return self.path / "checkpoints" / "states"
+
+    @property
     def plots(self) -> Path:
         return self.path / "plots"
 
@@ -84,6 +89,7 @@ class RunFolder:
     @contextmanager
     def recording(self, cfg: DictConfig) -> Iterator[None]:
         """Write down what is run, and at the end how it ended."""
+        earlier = read_json(self.run) if self.run.is_file() else {}
         facts: dict[str, Any] = {
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "versions": versions(),
@@ -92,29 +98,62 @@ class RunFolder:
             "started": _now(),
             "status": "running",
         }
-        with written_whole(self.config) as part:
-            part.write_text(to_yaml(cfg), encoding="utf-8")
-        write_json(self.run, facts)
-        try:
-            with room_in(self.path):
-                yield
-        except BaseException as error:
-            reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
-            ended = {"status": "failed", "finished": _now(), "reason": reason}
+        if earlier:
+            started = [*earlier.get("resumed", []), facts["started"]]
+            facts |= {"started": earlier.get("started"), "resumed": started}
+        with self._alone():
+            with written_whole(self.config) as part:
+                part.write_text(to_yaml(cfg), encoding="utf-8")
+            write_json(self.run, facts)
             try:
-                write_json(self.run, facts | ended)
-            except UserError:
-                # The disk that failed the run cannot take its epitaph either; say the first cause.
-                print(f"run.json of {self.path} could not be updated.", file=sys.stderr)
-            raise
-        write_json(self.run, facts | {"status": "done", "finished": _now()})
+                with room_in(self.path):
+                    yield
+            except BaseException as error:
+                self._write_end(facts, error)
+                raise
+            write_json(self.run, facts | {"status": "done", "finished": _now()})
+            shutil.rmtree(self.states, ignore_errors=True)
+
+    def _write_end(self, facts: dict[str, Any], error: BaseException) -> None:
+        reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
+        stopped = isinstance(error, Stopped | KeyboardInterrupt)
+        if isinstance(error, Stopped):
+            error.folder = str(self.path)
+        ended = {
+            "status": "stopped" if stopped else "failed", "finished": _now(),
+            "reason": str(error) if isinstance(error, Stopped) else reason,
+        }
+        try:
+            write_json(self.run, facts | ended)
+        except UserError:
+            # The disk that failed the run cannot take its epitaph either; say the first cause.
+            print(f"run.json of {self.path} could not be updated.", file=sys.stderr)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """See that no other process works in this folder; the system drops a dead one's lock."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"Another process works in the run folder {str(self.path)!r}. Wait for it, or end "
+                "it first."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def create(cfg: DictConfig) -> RunFolder:
     """Make the folder of a new run and point `outputs/last` to it.
 
     Args:
-        cfg: The config; `output_dir` is the folder, by default `outputs/NAME/STAMP`.
+        cfg: The config; `output_dir` is the folder, by default `outputs/NAME/STAMP`. With
+            `resume=auto` it may hold this very run, which goes on.
 
     Returns:
         The folder; `cfg.output_dir` names it from now on.
@@ -122,11 +161,45 @@ def create(cfg: DictConfig) -> RunFolder:
     Raises:
         UserError: If it holds another run already or cannot be made.
     """
+    if cfg.resume == "auto" and (Path(cfg.output_dir).expanduser() / "config.yaml").is_file():
+        folder, then = reopen(cfg.output_dir)
+        cfg.output_dir = then.output_dir
+        _require_same(then, cfg)
+        return folder
     path = new_folder(cfg)
     cfg.output_dir = str(path)
     if path.parts[0] == "outputs":
         _point_last(path)
     return RunFolder(path)
+
+
+# What may differ between a run and its continuation: it changes no result.
+_FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "export", "baseline")
+
+
+def _require_same(then: DictConfig, now: DictConfig) -> None:
+    """See that a run goes on with the config that it began with."""
+    one, other = (dict(_leaves(OmegaConf.to_container(cfg, resolve=True))) for cfg in (then, now))
+    missing = "nothing"
+    apart = [
+        f"{key} was {one.get(key, missing)}, now {other.get(key, missing)}"
+        for key in sorted({*one, *other})
+        if key.split(".")[0] not in _FREE
+        and one.get(key, missing) != other.get(key, missing)
+    ]
+    if apart:
+        raise UserError(
+            f"The run in {str(then.output_dir)!r} began with another config: "
+            f"{'; '.join(apart[:5])}. Take these back, or choose another output_dir."
+        )
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(node, dict):
+        yield prefix, node
+        return
+    for key, value in node.items():
+        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
@@ -144,11 +217,12 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
     """
     if cfg.output_dir is not None:
         path = Path(cfg.output_dir).expanduser()
-        if path.is_dir() and any(path.iterdir()):
+        # A run that died at its first moment leaves its lock, or half a file.
+        holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
+        if holds:
             raise UserError(
                 f"output_dir must be a new or empty folder. Received: {str(path)!r}, which holds "
-                f"{', '.join(sorted(p.name for p in path.iterdir())[:5])}. Choose another, or "
-                "remove it first."
+                f"{', '.join(sorted(holds)[:5])}. Choose another, or remove it first."
             )
     else:
         stamp = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}{suffix}"
@@ -203,6 +277,37 @@ def open_run(path: str | Path) -> RunFolder:
             f"Train it again: kerasft train --from {path}"
         )
     return folder
+
+
+def reopen(run: str) -> tuple[RunFolder, DictConfig]:
+    """Return a run that has not ended, to go on with it, and its config.
+
+    Args:
+        run: The run folder.
+
+    Raises:
+        UserError: If there is no such run, or it has ended.
+    """
+    folder = RunFolder(Path(run).expanduser())
+    cfg = folder.read_config()
+    facts = read_json(folder.run) if folder.run.is_file() else {}
+    if facts.get("status") == "done":
+        raise UserError(
+            f"The run {run!r} has ended; there is nothing to go on with. `kerasft train --from "
+            f"{run}` repeats it in a new folder."
+        )
+    cfg.output_dir = str(folder.path)
+    return folder, cfg
+
+
+def changed_versions(folder: RunFolder) -> list[str]:
+    """Return what has another version now than when a run was last at work, in words."""
+    then = read_json(folder.run).get("versions", {}) if folder.run.is_file() else {}
+    now = versions()
+    return [
+        f"{name} {then.get(name, 'missing')} -> {now.get(name, 'missing')}"
+        for name in sorted({*then, *now}) if then and then.get(name) != now.get(name)
+    ]
 
 
 def versions() -> dict[str, str]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from kerasft import record
-from kerasft.checks import settle
+from kerasft.checks import check, settle
 from kerasft.console import say
 from kerasft.steps import deliver, fit, measure, prepare
 from kerasft.steps import plan as costs
@@ -59,7 +61,34 @@ def train(
         True
     """
     cfg = settle(config, config_dirs, trusted)
-    folder = record.create(cfg)
+    return _carry_out(cfg, record.create(cfg))
+
+
+def resume(run: str, *, trusted: Sequence[str] = ()) -> Result:
+    """Go on with a run that was stopped or crashed, from its last checkpoint.
+
+    On the same machine it ends as it would have without the interruption, to the last bit.
+
+    Args:
+        run: The run folder.
+        trusted: Import prefixes that the run's own parts may come from.
+
+    Returns:
+        A `Result`.
+
+    Raises:
+        UserError: If the run has ended, its data has changed, or another process works on it.
+
+    Example:
+        >>> resume("outputs/last")  # doctest: +SKIP
+    """
+    folder, cfg = record.reopen(run)
+    check(cfg, trusted=trusted)
+    return _carry_out(cfg, folder)
+
+
+def _carry_out(cfg: DictConfig, folder: record.RunFolder) -> Result:
+    """Go through all the steps of a run; training goes on from a checkpoint where there is one."""
     with folder.recording(cfg), prepare.surroundings(cfg):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, folder)

@@ -15,7 +15,7 @@ import kerasft
 from kerasft.cli import make_parser
 
 COMMANDS = (
-    "train", "evaluate", "predict", "export", "check", "explain", "models", "cache",
+    "train", "resume", "evaluate", "predict", "export", "check", "explain", "models", "cache",
     "leaderboard",
 )  # fmt: skip
 

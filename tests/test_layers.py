@@ -43,7 +43,7 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_data
 
 PUBLIC = [
     "UserError", "check", "compose", "evaluate", "explain", "export", "leaderboard", "models",
-    "plan", "predict", "sweep", "train", "__version__",
+    "plan", "predict", "resume", "sweep", "train", "__version__",
 ]  # fmt: skip
 
 

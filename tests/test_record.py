@@ -179,7 +179,7 @@ def test_a_run_that_was_interrupted_says_so():
     with pytest.raises(KeyboardInterrupt), folder.recording(cfg):
         raise KeyboardInterrupt
     facts = read_json("run/run.json")
-    assert facts["status"] == "failed"
+    assert facts["status"] == "stopped"
     assert "KeyboardInterrupt" in facts["reason"]
 
 

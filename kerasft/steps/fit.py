@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from kerasft import record
 from kerasft.config import build, build_named
-from kerasft.console import say, table
+from kerasft.console import clock, say, table, warn
 from kerasft.files import write_json
 from kerasft.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits
@@ -35,6 +35,7 @@ def fit(
     """Put the head on, regularize, and train stage by stage."""
     from kerasft.model.fast import accelerated
     from kerasft.training import loop
+    from kerasft.training.checkpoint import Saver
 
     model = with_head(cfg, ready, backbone)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
@@ -57,15 +58,25 @@ def fit(
             output_dir=str(folder.path),
         )
 
+    saver = resumed = None
+    if folder is not None:
+        left = None if cfg.max_time is None else cfg.max_time * 60 - clock.seconds()
+        saver = Saver(build(cfg.checkpoint, directory=str(folder.states)), say, left=left)
+        resumed = saver.newest()
+        if resumed and (changed := record.changed_versions(folder)):
+            warn(f"the run goes on with other versions, not to the last bit: {', '.join(changed)}")
     steps, epochs = loop.planned(parts.stages, ready.batches.steps, cfg.max_steps)
-    with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
+    with (
+        accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext(),
+        saver.signals.heeded() if saver else nullcontext(),
+    ):
         history = loop.fit(
             model, boundary.feed, steps=ready.batches.steps, stages=parts.stages, task=ready.task,
             optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),
             learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
             pretrained=backbone.pretrained, callbacks=callbacks,
             output_dir=folder.path if folder else None, max_steps=cfg.max_steps, fast=cfg.fast,
-            progress=tty and not quiet, say=None if quiet else say,
+            progress=tty and not quiet, saver=saver, resumed=resumed, say=None if quiet else say,
             on_stage=None if quiet else announce,
         )
     boundary.report(history)

@@ -81,6 +81,29 @@ class KeepBest(keras.callbacks.Callback):
         if time.monotonic() >= self.not_before:
             self._write()
 
+    def get_state(self) -> dict[str, Any]:
+        """Return the best so far; weights that the model has now are not repeated."""
+        now = [_values(v) for v in self.model.weights]
+        kept: list[np.ndarray | None] = [
+            None if np.array_equal(best, value) else best
+            for best, value in zip(self.weights or [], now, strict=bool(self.weights))
+        ]
+        return {
+            "best": self.best, "epoch": self.epoch, "stage": self.stage, "seen": self.seen,
+            "weights": kept,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `get_state` gave, on a model that has the weights that it had then."""
+        self.best, self.epoch, self.stage = state["best"], state["epoch"], state["stage"]
+        self.seen, self.copied_in = state["seen"], ""
+        self.weights = [
+            _values(v) if best is None else best
+            for best, v in zip(state["weights"], self.model.weights, strict=True)
+        ] if state["weights"] else None
+        # The files may be of later epochs, or not be there.
+        self.stale = {"last.keras", "best.keras"} if self.weights else set()
+
     def _copied(self) -> list[np.ndarray]:
         """Return the weights; frozen ones, which are as they were, are not copied again."""
         frozen = {
@@ -135,7 +158,8 @@ class KeepBest(keras.callbacks.Callback):
 
 def _save(model: Any, path: Path) -> None:
     """Write a model alone: Keras keeps the optimizer in a `.keras` file even when told not to."""
-    optimizer, compiled = model.optimizer, model.compiled
+    # A run that goes on after its last stage has none.
+    optimizer, compiled = getattr(model, "optimizer", None), model.compiled
     model.optimizer, model.compiled = None, False
     try:
         with written_whole(path) as part:
@@ -169,6 +193,19 @@ class EpochLog(keras.callbacks.Callback):
         self.directory, self.say = directory, say
         self.rows: list[dict[str, Any]] = []
         self.stage, self.epochs = "", 0
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what is in the log."""
+        return {"rows": self.rows, "epochs": self.epochs}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on with the log of an earlier process, whose later epochs are dropped."""
+        self.rows, self.epochs = state["rows"], state["epochs"]
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with written_whole(self.directory / "epochs.jsonl") as part:
+                part.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
+            self._write_csv(self.directory / "epochs.csv")
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()

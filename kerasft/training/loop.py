@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kerasft.training import frozen
+from kerasft.training import epochs, frozen, recorder
 from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, StopAtNaN, Validation
+from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.fused import add_up_rows, fuse
 from kerasft.training.stages import Stage, describe, select
 from kerasft.training.supply import Supply
@@ -69,6 +71,8 @@ def fit(
     max_steps: int | None = None,
     fast: bool = True,
     progress: bool = False,
+    saver: Saver | None = None,
+    resumed: State | None = None,
     say: Callable[[str], None] | None = None,
     on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None,
 ) -> History:
@@ -91,6 +95,8 @@ def fit(
         max_steps: The most steps of a stage.
         fast: Whether the optimizer's update is fused, see `fuse`.
         progress: Whether Keras' progress bar is drawn.
+        saver: Writes checkpoints; `None` writes none.
+        resumed: What to go on from; `None` begins at the beginning.
         say: Prints a line; `None` for a run that says nothing.
         on_stage: Told of each stage before its first step: its name, the stage, its peak rate, its
             steps, and what trains.
@@ -107,41 +113,57 @@ def fit(
     of_all = steps
     steps, to_run = planned(stages, steps, max_steps)
     log.epochs = sum(to_run.values())
-    first_epoch, stopped = 0, []
-    for name, stage in stages.items():
-        epochs = to_run[name]
+    at = resumed.position if resumed else Position(next(iter(stages)), 0, 0, 0)
+    began, stopped = at.began, []
+    if resumed:
+        recorder.restore_variables("model", model.variables, resumed)
+        keep.set_model(model)
+        recorder.restore_callbacks({"best": keep, "log": log}, resumed)
+        stopped = resumed.plain["stopped"]
+        heard(f"going on after {at.epoch} epochs and {at.step} of {steps} steps")
+    names = list(stages)
+    for name in names[names.index(at.stage) :] if at.stage else []:
+        stage, last = stages[name], began + to_run[name]
         select(model, stage, pretrained=pretrained)
         peak = stage.peak(learning_rate, usual_rate)
         if on_stage is not None:
-            on_stage(name, stage, peak, steps * epochs, describe(model))
-        fed = feed(name, frozen.cut(model), epochs)
+            on_stage(name, stage, peak, steps * to_run[name], describe(model))
+        fed = feed(name, frozen.cut(model), to_run[name])
         at_once = together(fed.at_once, steps)
         compiled(
-            model, optimizer(schedule(peak, steps * epochs)), task,
-            steps=steps * epochs, fast=fast, at_once=at_once,
+            model, optimizer(schedule(peak, steps * to_run[name])), task,
+            steps=steps * to_run[name], fast=fast, at_once=at_once,
         )
         log.stage = keep.current_stage = name
-        before = len(log.rows)
+        here = at if name == at.stage else Position(name, began, began, 0)
+        begun = resumed if here.epoch > began or here.step else None
+        own = callbacks()
+        record = recorder.Recorder(
+            model, saver, {"best": keep, "log": log, **own}, stage=name, began=began,
+            stopped=stopped, at_once=at_once,
+        )
+        if begun:
+            epochs.build_metrics(model, fed.batches.targets[:1])
+        ahead = began * of_all + (here.epoch - began) * steps + here.step
         with model.entered(fed.entry):
-            model.fit(
-                fed.batches.from_step(first_epoch * of_all),
-                initial_epoch=first_epoch,
-                epochs=first_epoch + epochs,
-                steps_per_epoch=steps,
-                shuffle=False,
-                verbose=1 if progress else 0,
+            epochs.run(
+                model, fed.batches.from_step(ahead), first=here.epoch, last=last, steps=steps,
+                done=here.step, at_once=at_once, progress=progress,
+                restore=partial(record.restore, begun) if begun else None,
+                between=record.at,
                 callbacks=[
-                    StopAtNaN(), FirstStep(heard, reports=not first_epoch),
-                    Validation(fed.validate), keep, log, *callbacks().values(),
+                    StopAtNaN(), FirstStep(heard, reports=name == at.stage),
+                    Validation(fed.validate), keep, log, *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.
-                    *([Supply(fed.batches, first_epoch * of_all, say)] if say else []),
+                    *([Supply(fed.batches, ahead, say)] if say else []),
                 ],
             )
-        done = len(log.rows) - before
-        if done < epochs:
+        ended = len(log.rows)
+        if ended < last:
             stopped.append(name)
-            log.epochs -= epochs - done
-        first_epoch += done
+            log.epochs -= last - ended
+        began = ended
+        record.close(dict(zip(names, [*names[1:], ""], strict=True))[name], began)
     keep.close(model)
     return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
 
@@ -194,6 +216,8 @@ def compiled(
         optimizer=optimizer, loss=task.loss(), metrics=task.metrics(), jit_compile=False,
         steps_per_execution=at_once,
     )
+    if not model.optimizer.built:  # Keras put another one around it, which scales the loss
+        model.optimizer.build(model.trainable_variables)
 
 
 def exclude_from_decay(optimizer: Any, model: Any) -> None:

@@ -1,0 +1,94 @@
+"""The epochs of a stage: Keras' train function and callbacks, in a loop that can begin anywhere.
+
+`Model.fit` begins an epoch at its first step and resets what callbacks count; a run that goes on
+in the middle of one needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def run(
+    model: Any,
+    data: Any,
+    callbacks: Sequence[Any],
+    *,
+    first: int,
+    last: int,
+    steps: int,
+    done: int = 0,
+    at_once: int = 1,
+    progress: bool = False,
+    restore: Callable[[], None] | None = None,
+    between: Callable[[int, int], None] = lambda epoch, step: None,
+) -> None:
+    """Train a compiled model for some epochs.
+
+    Args:
+        model: The model.
+        data: Endless batches, from the step on that is next.
+        callbacks: Keras callbacks.
+        first: The epoch to begin with.
+        last: The epoch to end before.
+        steps: Steps in an epoch.
+        done: Steps of the first epoch that are done already.
+        at_once: Steps in an execution of the train function.
+        progress: Whether Keras' progress bar is drawn.
+        restore: Called once the callbacks have begun, to give all its state back.
+        between: Told after each execution where the run stands: the epoch and its steps that are
+            done. What it raises ends training there.
+    """
+    listed = keras.callbacks.CallbackList(
+        list(callbacks), add_history=True, add_progbar=progress, verbose=int(progress),
+        epochs=last, steps=steps, model=model,
+    )
+    model.stop_training = False
+    model.make_train_function()
+    batches = iter(data)
+    listed.on_train_begin()
+    logs: Any = {}
+    for epoch in range(first, last):
+        if restore is not None and not done:
+            restore()
+        model.reset_metrics()
+        listed.on_epoch_begin(epoch)
+        if restore is not None and done:
+            # Callbacks and metrics are in the middle of this epoch.
+            restore()
+        restore = None
+        for step in range(done, steps, at_once):
+            listed.on_train_batch_begin(step)
+            logs = model.train_function(batches)
+            listed.on_train_batch_end(step + at_once - 1, logs)
+            if model.stop_training:
+                break
+            if step + at_once < steps:
+                between(epoch, step + at_once)
+        done = 0
+        figures = dict(model.get_metrics_result())
+        logs = {name: float(np.asarray(value)) for name, value in figures.items()}
+        listed.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+        if epoch + 1 < last:
+            between(epoch + 1, 0)
+    if hasattr(model.optimizer, "finalize_variable_values"):
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+    listed.on_train_end(logs)
+
+
+def build_metrics(model: Any, targets: np.ndarray) -> None:
+    """Make the variables of a compiled model's metrics, which otherwise the first step makes.
+
+    Args:
+        model: The model.
+        targets: The targets of one example, as a batch.
+    """
+    answers = keras.ops.zeros((1, *model.output_shape[1:]))
+    model.compute_metrics(None, keras.ops.convert_to_tensor(targets), answers, None)
+    model.reset_metrics()

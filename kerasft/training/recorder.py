@@ -1,0 +1,173 @@
+"""What a run is between two steps: taken down for a checkpoint, and given back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kerasft.errors import UserError
+from kerasft.training.checkpoint import Position, Saver, State
+
+
+class Recorder:
+    """Has the state of a stage written where that is due, and gives it back.
+
+    Args:
+        model: The compiled model.
+        saver: Decides and writes; `None` for a run without checkpoints.
+        callbacks: Those that have a state, by name; `best` and `log` among them.
+        stage: The stage's name.
+        began: The epoch that it began with.
+        stopped: The stages that ended early.
+        at_once: Steps of an execution.
+    """
+
+    def __init__(
+        self, model: Any, saver: Saver | None, callbacks: Mapping[str, Any], *, stage: str,
+        began: int, stopped: list[str], at_once: int,
+    ):
+        self.model, self.saver, self.callbacks = model, saver, callbacks
+        self.stage, self.began, self.stopped, self.at_once = stage, began, stopped, at_once
+        # Looked at after each step, so reckoned once.
+        variables = [*model.variables, *model.optimizer.variables]
+        self.size = sum(int(np.prod(v.shape)) * 4 for v in variables)
+
+    def at(self, epoch: int, step: int) -> None:
+        """Write a checkpoint if one is due, and stop if that was asked for.
+
+        Args:
+            epoch: Epochs that are done, of all stages.
+            step: Steps of the next one that are done.
+        """
+        self._at(Position(self.stage, self.began, epoch, step))
+
+    def close(self, following: str, epoch: int) -> None:
+        """The same at the end of the stage, whose optimizer and callbacks nobody needs any more.
+
+        Args:
+            following: The next stage; `""` after the last one.
+            epoch: Epochs that are done.
+        """
+        self.callbacks = {name: self.callbacks[name] for name in ("best", "log")}
+        self._at(Position(following, epoch, epoch, 0))
+
+    def _at(self, position: Position) -> None:
+        if self.saver is None:
+            return
+        if self.saver.due(self.at_once, self.size):
+            self.saver.save(self._state(position))
+        self.saver.stop_if_asked(position)
+
+    def _state(self, position: Position) -> State:
+        plain, arrays = capture_callbacks(self.callbacks)
+        arrays |= capture_variables("model", self.model.variables)
+        if position.epoch > position.began or position.step:
+            arrays |= capture_variables("optimizer", self.model.optimizer.variables)
+            arrays |= capture_variables("metrics", self.model.metrics_variables)
+        return State(position, {"callbacks": plain, "stopped": self.stopped}, arrays)
+
+    def restore(self, state: State) -> None:
+        """Give model, optimizer, metrics and callbacks back what they were."""
+        restore_variables("model", self.model.variables, state)
+        restore_variables("optimizer", self.model.optimizer.variables, state)
+        restore_variables("metrics", self.model.metrics_variables, state)
+        restore_callbacks(self.callbacks, state)
+
+
+def capture_variables(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Return the values of variables, each under a name that says its place and path."""
+    return dict(zip(
+        _names(kind, variables), (np.array(variable.value) for variable in variables), strict=True
+    ))
+
+
+def _names(kind: str, variables: Sequence[Any]) -> list[str]:
+    # Keras numbers what has no name of its own, and goes on counting in a process.
+    return [
+        f"{kind}/{place}/{re.sub('_[0-9]+(?=/|$)', '', variable.path)}"
+        for place, variable in enumerate(variables)
+    ]
+
+
+def restore_variables(kind: str, variables: Sequence[Any], state: State) -> None:
+    """Give variables the values that `capture_variables` took.
+
+    Raises:
+        UserError: If they are others: the state is of another network or optimizer.
+    """
+    wanted = _names(kind, variables)
+    there = [name for name in state.arrays if name.split("/")[0] == kind]
+    if wanted != there or any(
+        tuple(v.shape) != state.arrays[n].shape for n, v in zip(wanted, variables, strict=True)
+    ):
+        apart = sorted(set(wanted).symmetric_difference(there))[:3]
+        raise UserError(
+            f"The checkpoint does not fit: its {kind} has other variables than that of this run "
+            f"({', '.join(apart) or 'of other shapes'}). The config or a version has changed."
+        )
+    for name, variable in zip(wanted, variables, strict=True):
+        variable.assign(state.arrays[name])
+
+
+def capture_callbacks(callbacks: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the states of callbacks as plain values, and the arrays taken out of them."""
+    arrays: dict[str, np.ndarray] = {}
+    plain = {
+        name: _taken_out(_state_of(callback), f"callbacks/{name}", arrays)
+        for name, callback in callbacks.items()
+    }
+    return plain, arrays
+
+
+def restore_callbacks(callbacks: Mapping[str, Any], state: State) -> None:
+    """Give callbacks the states that `capture_callbacks` took."""
+    for name, callback in callbacks.items():
+        held = _put_back(state.plain["callbacks"].get(name), state.arrays)
+        if held is None:
+            continue
+        if hasattr(callback, "set_state"):
+            callback.set_state(held)
+        else:
+            vars(callback).update(held)
+
+
+def _state_of(callback: Any) -> Any:
+    """Return what `get_state` gives, or all attributes that are plain values or arrays."""
+    if hasattr(callback, "get_state"):
+        return callback.get_state()
+    return {
+        name: value for name, value in vars(callback).items()
+        if not name.startswith("_") and name not in ("params", "model") and _is_plain(value)
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | np.generic | np.ndarray)
+
+
+def _taken_out(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        return {key: _taken_out(one, f"{path}/{key}", arrays) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_taken_out(one, f"{path}/{place}", arrays) for place, one in enumerate(value)]
+    if isinstance(value, np.ndarray | np.generic):
+        arrays[path] = np.asarray(value)
+        return {"array": path}
+    return value
+
+
+def _put_back(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        if list(value) == ["array"]:
+            return arrays[value["array"]]
+        return {key: _put_back(one, arrays) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_put_back(one, arrays) for one in value]
+    return value

@@ -1,0 +1,56 @@
+"""Signals while a run trains: save, and stop where the run can go on later."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# The exit status of a run whose time was over: EX_TEMPFAIL of sysexits.h, to be tried again.
+OVER = 75
+
+
+class Signals:
+    """What was asked of a run.
+
+    SIGTERM and a first SIGINT (Ctrl-C) ask it to finish the step, save and stop; a second one ends
+    it at once. SIGUSR1 asks it to save and go on.
+
+    Args:
+        say: Prints a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say = say
+        self.stop: tuple[str, int] | None = None  # the reason and the exit status
+        self.save = False
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Heed signals inside the block. Python hands them to the main thread alone."""
+        before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGTERM", "SIGINT", "SIGUSR1"):
+                if number := getattr(signal, name, 0):  # Windows has no SIGUSR1
+                    before[number] = signal.signal(number, self._heard)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def over(self) -> None:
+        """The run's time is over."""
+        self.stop = self.stop or ("max_time", OVER)
+
+    def _heard(self, number: int, frame: Any) -> None:
+        if number not in (signal.SIGTERM, signal.SIGINT):
+            self.save = True
+        elif self.stop:
+            raise KeyboardInterrupt
+        else:
+            self.stop = (signal.Signals(number).name, 128 + number)
+            self.say(f"{signal.Signals(number).name}: finishing the step and saving; once more "
+                     "ends the run at once")

@@ -1,0 +1,236 @@
+"""A run that is stopped anywhere and resumed ends as one that is not, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kerasft
+from kerasft.errors import Stopped, UserError
+from kerasft.training.recorder import Recorder
+
+AUGMENT = (
+    "+augment.flip._target_=keras.layers.RandomFlip", "+augment.flip.mode=horizontal",
+    "+augment.mix._target_=keras.layers.MixUp",
+)  # fmt: skip
+# Data, overrides, and after which shares of its steps the run is stopped.
+CASES = {
+    "texts": ("tiny_texts", ("epochs=3",), (0.2, 1.0)),
+    "texts, grouped, bfloat16": (
+        "tiny_texts",
+        ("epochs=3", "precision=mixed_bfloat16", "backbone.sequence_length=32", "head.dropout=0.3"),
+        (0.5,),
+    ),
+    "texts, accumulation and averages": (
+        "tiny_texts",
+        ("epochs=3", "optimizer.gradient_accumulation_steps=3", "+optimizer.use_ema=true",
+         "+optimizer.ema_momentum=0.9"),
+        (0.6,),
+    ),
+    "texts, stops early": (
+        "tiny_texts", ("epochs=12", "callbacks.early_stopping.patience=1", "batch_size=30"),
+        (0.8,),
+    ),
+    "pictures, two stages, kept activations": (
+        "tiny_pictures", ("finetune=two_phase", "cache.activations=always", "augment=light"),
+        (0.2, 0.7),
+    ),
+    "pictures, mixed, float16": (
+        "tiny_pictures", ("epochs=3", "precision=mixed_float16", *AUGMENT), (0.5,),
+    ),
+}  # fmt: skip
+
+
+class Interruption:
+    """Sends a signal to this process when a run has come so many executions far."""
+
+    def __init__(self, monkeypatch, number: int = signal.SIGTERM):
+        self.count, self.at = 0, None
+        plain = Recorder._at
+
+        def at(recorder, position):
+            self.count += 1
+            if self.count == self.at:
+                os.kill(os.getpid(), number)
+            plain(recorder, position)
+
+        monkeypatch.setattr(Recorder, "_at", at)
+
+
+def outcome(result) -> tuple:
+    """Return all that a run comes to: weights, log, metrics."""
+    log = (result.output_dir / "logs" / "epochs.jsonl").read_text("utf-8").splitlines()
+    rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
+    return result.finetuned.model.get_weights(), rows, result.metrics
+
+
+def assert_same(found: tuple, wanted: tuple) -> None:
+    assert found[1] == wanted[1]
+    assert found[2] == wanted[2]
+    for one, other in zip(found[0], wanted[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_stopped_run_ends_as_one_that_was_not(case, request, monkeypatch):
+    fixture, more, shares = CASES[case]
+    overrides = [*request.getfixturevalue(fixture), *more, "cache.directory=cache"]
+    interruption = Interruption(monkeypatch)
+    wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
+    executions = interruption.count
+    for number, share in enumerate(shares):
+        run = f"stopped-{number}"
+        interruption.count, interruption.at = 0, max(round(share * executions), 1)
+        with pytest.raises(Stopped) as stopped:
+            kerasft.train([*overrides, f"output_dir={run}"])
+        assert (stopped.value.reason, stopped.value.code) == ("SIGTERM", 143)
+        interruption.at = None
+        assert_same(outcome(kerasft.resume(run)), wanted)
+        assert not Path(run, "checkpoints", "states").exists()
+
+
+def stopped_run(overrides, monkeypatch, *, at: int = 3, run: str = "run") -> None:
+    with monkeypatch.context() as patch:
+        Interruption(patch).at = at
+        with pytest.raises(Stopped):
+            kerasft.train([*overrides, f"output_dir={run}"])
+
+
+def test_the_command_line_stops_and_goes_on(tiny_texts, kerasft_cli, monkeypatch):
+    with monkeypatch.context() as patch:
+        Interruption(patch, signal.SIGINT).at = 8
+        ended = kerasft_cli("train", *tiny_texts, "output_dir=a run")
+    assert ended.code == 130
+    assert "SIGINT: finishing the step and saving; once more ends the run at once" in ended.out
+    assert ended.err == (
+        "SIGINT: stopped after 1 epochs and 2 steps. To go on: kerasft resume 'a run'\n"
+    )
+    facts = json.loads(Path("a run/run.json").read_text())
+    assert facts["status"] == "stopped"
+    assert facts["reason"] == "SIGINT: stopped after 1 epochs and 2 steps"
+    again = kerasft_cli("resume", "a run")
+    assert again.code == 0
+    assert "going on after 1 epochs and 2 of 6 steps" in again.out
+    facts = json.loads(Path("a run/run.json").read_text())
+    assert facts["status"] == "done"
+    assert len(facts["resumed"]) == 1
+    ended = kerasft_cli("resume", "a run")
+    assert ended.code == 2
+    assert "has ended; there is nothing to go on with" in ended.err
+
+
+def test_a_second_signal_ends_a_run_at_once(tiny_texts, kerasft_cli, monkeypatch):
+    plain = Recorder._at
+
+    def at(recorder, position):
+        plain(recorder, position)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Recorder, "_at", at)
+    assert kerasft_cli("train", *tiny_texts, "output_dir=run").code == 130
+    assert json.loads(Path("run/run.json").read_text())["status"] == "stopped"
+    assert not Path("run/checkpoints/states").exists()
+
+
+def test_sigusr1_saves_and_goes_on(tiny_texts, monkeypatch):
+    saved = []
+    from kerasft.training.checkpoint import Saver
+
+    monkeypatch.setattr(Saver, "save", lambda saver, state: saved.append(state.position))
+    plain = Saver.due
+    asked = iter(range(1000))
+
+    def due(saver, steps, size):
+        if next(asked) == 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            result = plain(saver, steps, size)
+            saver.signals.save = False
+            return result
+        return plain(saver, steps, size)
+
+    monkeypatch.setattr(Saver, "due", due)
+    kerasft.train([*tiny_texts, "output_dir=run"])
+    assert [(position.epoch, position.step) for position in saved] == [(0, 4)]
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tiny_texts):
+    overrides = [*tiny_texts, "epochs=15", "checkpoint.steps=1", "cache.directory=cache"]
+    command = [sys.executable, "-m", "kerasft", "train", *overrides, "output_dir=run"]
+    states = Path("run/checkpoints/states")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        deadline = time.monotonic() + 120
+        while len(list(states.glob("*.npz"))) < 2:
+            assert process.poll() is None, process.stdout.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    assert json.loads(Path("run/run.json").read_text())["status"] == "running"
+    found = outcome(kerasft.resume("run"))
+    assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
+
+
+def test_the_same_command_goes_on(tiny_texts, monkeypatch):
+    overrides = [*tiny_texts, "resume=auto"]
+    stopped_run(overrides, monkeypatch)
+    with pytest.raises(UserError, match="began with another config: batch_size was 8, now 4"):
+        kerasft.train([*overrides, "output_dir=run", "batch_size=4"])
+    result = kerasft.train([*overrides, "output_dir=run", "checkpoint.steps=2"])
+    assert len(result.history.rows) == 2
+    with pytest.raises(UserError, match="must be a new or empty folder"):
+        kerasft.train([*tiny_texts, "output_dir=run"])
+    with pytest.raises(UserError, match=r"resume=auto finds the run .*: set output_dir"):
+        kerasft.train(overrides)
+
+
+def test_changed_data_is_refused(tiny_texts, texts_csv, tmp_path, monkeypatch):
+    lines = texts_csv.read_text().splitlines()
+    own = tmp_path / "own.csv"
+    own.write_text("\n".join(lines))
+    stopped_run([*tiny_texts, f"data.path={own}"], monkeypatch)
+    own.write_text("\n".join([*lines, "a late film,pos"]))
+    with pytest.raises(UserError, match=r"The data has changed since the run began: .* are new: 1"):
+        kerasft.resume("run")
+    own.write_text("\n".join(lines))
+    assert len(kerasft.resume("run").history.rows) == 2
+
+
+def test_two_processes_on_one_run_folder_are_refused(tiny_texts, monkeypatch):
+    from filelock import FileLock
+
+    stopped_run(tiny_texts, monkeypatch)
+    with FileLock("run/.lock"), pytest.raises(UserError, match="Another process works in"):
+        kerasft.resume("run")
+
+
+def test_a_run_ends_in_time(tiny_texts):
+    overrides = [*tiny_texts, "epochs=100000", "callbacks=none", "schedule=constant"]
+    began = time.monotonic()
+    from kerasft.console import clock
+
+    clock.restart()
+    with pytest.raises(Stopped) as stopped:
+        kerasft.train([*overrides, "output_dir=run", "max_time=0.2"])
+    assert (stopped.value.reason, stopped.value.code) == ("max_time", 75)
+    assert time.monotonic() - began < 15
+    assert stopped.value.epoch > 0
+
+
+def test_damaged_checkpoints_are_named_and_passed_over(tiny_texts, monkeypatch, capsys):
+    overrides = [*tiny_texts, "checkpoint.steps=1", "cache.directory=cache"]
+    stopped_run(overrides, monkeypatch, at=5)
+    newest = sorted(Path("run/checkpoints/states").glob("*.npz"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    found = outcome(kerasft.resume("run"))
+    said = capsys.readouterr().out
+    assert f"warning: the checkpoint {newest.name} is damaged" in said
+    assert "going on after 0 epochs and 4 of 6 steps" in said
+    assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))

@@ -1,0 +1,179 @@
+"""Checkpoints are whole or not used, and are written when they are due."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kerasft.errors import UserError
+from kerasft.training import checkpoint
+from kerasft.training.checkpoint import Damaged, Policy, Position, Saver, State
+from kerasft.training.recorder import capture_callbacks, restore_callbacks
+
+
+def a_state(number: int = 1) -> State:
+    return State(
+        Position("full", 0, 1, number), {"note": "one", "nothing": None, "nan": float("nan")},
+        {"model/0/kernel": np.arange(2000, dtype="float32").reshape(40, 50) + number,
+         "model/1/a name with \u0928": np.array(7, "int64")},
+    )  # fmt: skip
+
+
+def assert_equal(one: State, other: State) -> None:
+    assert one.position == other.position
+    assert repr(one.plain) == repr(other.plain)  # not a number equals itself here
+    assert list(one.arrays) == list(other.arrays)
+    for name, value in other.arrays.items():
+        np.testing.assert_array_equal(one.arrays[name], value)
+        assert one.arrays[name].dtype == value.dtype
+
+
+def test_what_is_written_is_read(tmp_path):
+    checkpoint.write(tmp_path / "step-00000001.npz", a_state())
+    assert_equal(checkpoint.read(tmp_path / "step-00000001.npz"), a_state())
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.npz"]
+
+
+def test_a_damaged_file_is_never_read_as_whole(tmp_path):
+    path = tmp_path / "step-00000001.npz"
+    checkpoint.write(path, a_state())
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    damaged = 0
+    for _ in range(300):
+        broken = bytearray(whole)
+        if draw.random() < 0.3:
+            broken = broken[: draw.randrange(len(whole))]
+        else:
+            broken[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(broken)
+        try:
+            found = checkpoint.read(path)
+        except Damaged as error:
+            assert "step-00000001.npz is damaged" in str(error)
+            damaged += 1
+        else:
+            assert_equal(found, a_state())  # a date, or another byte that nobody reads
+    assert damaged > 250
+
+
+def test_another_format_is_told(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 99)
+        checkpoint.write(tmp_path / "a.npz", a_state())
+    with pytest.raises(UserError, match="has the format 99, and this version of kerasft reads 1"):
+        checkpoint.read(tmp_path / "a.npz")
+
+
+def test_so_many_are_kept_and_the_newest_whole_one_is_found(tmp_path):
+    said = []
+    saver = Saver(Policy(str(tmp_path), keep=2), said.append)
+    assert saver.newest() is None
+    for number in (1, 2, 3):
+        saver.save(a_state(number))
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["step-00000002.npz", "step-00000003.npz"]
+    assert saver.newest().position.step == 3
+    (tmp_path / names[1]).write_bytes(b"PK")
+    assert saver.newest().position.step == 2
+    assert said[0].startswith("warning: the checkpoint step-00000003.npz is damaged")
+    # Another process goes on counting.
+    Saver(Policy(str(tmp_path)), said.append).save(a_state(4))
+    assert (tmp_path / "step-00000004.npz").is_file()
+    saver.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, number):
+    said = []
+    saver = Saver(Policy(str(tmp_path), keep=1), said.append)
+    saver.save(a_state(1))
+
+    def full(handle):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        saver.save(a_state(2))
+    assert said == [
+        f"warning: no checkpoint was written, the run goes on without: "
+        f"'{tmp_path}/step-00000002.npz' could not be written: {os.strerror(number)}."
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.npz"]
+    saver.save(a_state(3))
+    assert saver.newest().position.step == 3
+
+
+@pytest.fixture
+def hands(monkeypatch):
+    """A clock that is set by hand."""
+    now = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now.seconds)
+    return now
+
+
+def test_they_are_due_by_time_by_steps_and_by_cost(tmp_path, hands):
+    saver = Saver(Policy(str(tmp_path), minutes=1), print)
+    assert not saver.due(1, 1000)
+    hands.seconds += 59
+    assert not saver.due(1, 1000)
+    hands.seconds += 2
+    assert saver.due(1, 1000)
+    # 2 GB take about 10 s: not before 500 s.
+    assert not saver.due(1, int(2e9))
+    hands.seconds += 450
+    assert saver.due(1, int(2e9))
+    by_steps = Saver(Policy(str(tmp_path), minutes=None, steps=3), print)
+    assert [by_steps.due(1, 10) for _ in range(3)] == [False, False, True]
+    never = Saver(Policy(str(tmp_path), minutes=None), print)
+    hands.seconds += 1e6
+    assert not never.due(1, 10)
+
+
+def test_a_limit_leaves_time_for_the_longest_step_and_for_writing(tmp_path, hands):
+    saver = Saver(Policy(str(tmp_path)), print, left=100)
+    hands.seconds += 10  # the first step takes that long
+    assert not saver.due(1, int(2e8))
+    while not saver.signals.stop:
+        hands.seconds += 1
+        saver.due(1, int(2e8))
+    assert hands.seconds == 1000 + 100 - 10 - 2
+    assert saver.signals.stop == ("max_time", 75)
+
+
+@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"steps": 0}, {"keep": 0}])
+def test_values_out_of_range_are_refused(tmp_path, wrong):
+    with pytest.raises(UserError, match=r"checkpoint\.minutes must be above 0"):
+        Policy(str(tmp_path), **wrong)
+
+
+def test_callbacks_come_back_with_what_they_counted():
+    import keras
+
+    early = keras.callbacks.EarlyStopping("val_loss", restore_best_weights=True)
+    early.on_train_begin()
+    early.best, early.wait, early.best_weights = 0.25, 3, [np.ones(2), np.zeros(3)]
+
+    class Own(keras.callbacks.Callback):
+        seen = ()
+
+        def get_state(self):
+            return {"seen": np.array([1, 2])}
+
+        def set_state(self, state):
+            self.seen = tuple(state["seen"])
+
+    plain, arrays = capture_callbacks({"early": early, "own": Own()})
+    state = State(Position("full", 0, 0, 1), {"callbacks": plain}, arrays)
+    again, own = keras.callbacks.EarlyStopping("val_loss", restore_best_weights=True), Own()
+    again.on_train_begin()
+    restore_callbacks({"early": again, "own": own, "new": keras.callbacks.Callback()}, state)
+    assert (again.best, again.wait) == (0.25, 3)
+    np.testing.assert_array_equal(again.best_weights[0], np.ones(2))
+    assert own.seen == (1, 2)
