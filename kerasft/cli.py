@@ -7,8 +7,11 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command in ("train", "resume", "evaluate", "predict", "export"):
             from kerasft.console import without_chatter
 
-            with without_chatter():
+            with without_chatter(), _cleaned_up():
                 return options.act(options) or OK
         return options.act(options) or OK
     except UserError as error:
@@ -62,6 +65,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, say) has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+
+
+@contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """Let SIGTERM end the process as Ctrl-C does: what is temporary goes, what ended is noted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(error: UserError) -> None:

@@ -116,7 +116,7 @@ class RunFolder:
 
     def _write_end(self, facts: dict[str, Any], error: BaseException) -> None:
         reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
-        stopped = isinstance(error, Stopped | KeyboardInterrupt)
+        stopped = isinstance(error, Stopped | KeyboardInterrupt | SystemExit)
         if isinstance(error, Stopped):
             error.folder = str(self.path)
         ended = {

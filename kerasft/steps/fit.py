@@ -66,10 +66,7 @@ def fit(
         if resumed and (changed := record.changed_versions(folder)):
             warn(f"the run goes on with other versions, not to the last bit: {', '.join(changed)}")
     steps, epochs = loop.planned(parts.stages, ready.batches.steps, cfg.max_steps)
-    with (
-        accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext(),
-        saver.signals.heeded() if saver else nullcontext(),
-    ):
+    with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
         history = loop.fit(
             model, boundary.feed, steps=ready.batches.steps, stages=parts.stages, task=ready.task,
             optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -145,7 +146,7 @@ def fit(
         if begun:
             epochs.build_metrics(model, fed.batches.targets[:1])
         ahead = began * of_all + (here.epoch - began) * steps + here.step
-        with model.entered(fed.entry):
+        with model.entered(fed.entry), saver.signals.heeded() if saver else nullcontext():
             epochs.run(
                 model, fed.batches.from_step(ahead), first=here.epoch, last=last, steps=steps,
                 done=here.step, at_once=at_once, progress=progress,
