@@ -109,7 +109,7 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
 
         def in_ours() -> float:
             clock = Clock()
-            saver = Saver(Policy("never written", minutes=1e6), print)
+            saver = Saver(Policy(minutes=None), Path("never written"), print)
             recorder = Recorder(model, saver, {}, stage="", began=0, stopped=[], at_once=1)
             epochs.run(
                 model, data, [StopAtNaN(), FirstStep(lambda line: None), clock],

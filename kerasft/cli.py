@@ -7,11 +7,8 @@ import dataclasses
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.overrides = [*options.overrides, *rest]
     try:
         if options.command in ("train", "resume", "evaluate", "predict", "export"):
-            from kerasft.console import without_chatter
+            from kerasft.console import cleaned_up, without_chatter
 
-            with without_chatter(), _cleaned_up():
+            with without_chatter(), cleaned_up():
                 return options.act(options) or OK
         return options.act(options) or OK
     except UserError as error:
@@ -65,23 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe (head, say) has had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-
-
-@contextmanager
-def _cleaned_up() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl-C does: what is temporary goes, what ended is noted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(error: UserError) -> None:
@@ -240,16 +220,18 @@ def _train(options: argparse.Namespace) -> None:
         sweep(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
         return
     # Settled before TensorFlow is imported: a mistake is told within half a second.
+    from kerasft import record
     from kerasft.checks import settle
 
     config: Any = options.overrides
     if options.source:
-        from kerasft.record import recorded_config
-
-        config = recorded_config(options.source, options.overrides)
+        config = record.recorded_config(options.source, options.overrides)
     config = settle(config, options.config_dir, options.trust)
     if options.plan:
         _plan(config, options)
+        return
+    if config.resume and record.has_ended(config.output_dir):
+        print(f"The run in {config.output_dir!r} has ended; there is nothing to do.")
         return
     from kerasft.run import train
 

@@ -38,7 +38,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "schedule": frozenset({"learning_rate", "total_steps"}),
     "finetune": frozenset(),
     "callbacks": frozenset({"monitor", "mode", "output_dir"}),
-    "checkpoint": frozenset({"directory"}),
+    "checkpoint": frozenset(),
     "cache": frozenset(),
     "export": frozenset(
         {"model", "directory", "preprocess", "task", "labels", "examples", "name"}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 # What TensorFlow's C++ side writes to the error stream before its log levels are in force.
 _CHATTER = re.compile(
@@ -109,3 +111,20 @@ def without_chatter() -> Iterator[None]:
         os.dup2(stream, 2)  # closes the pipe's last writing end, so that the thread ends
         thread.join(timeout=2)
         os.close(stream)
+
+
+@contextmanager
+def cleaned_up() -> Iterator[None]:
+    """Let SIGTERM end the process as Ctrl-C does: what is temporary goes, what ended is noted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

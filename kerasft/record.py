@@ -10,9 +10,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kerasft.config import RUNTIME, load, to_yaml
+from kerasft.comparison import differences
+from kerasft.config import RUNTIME, compose, load, to_yaml
+from kerasft.console import warn
 from kerasft.errors import Stopped, UserError
 from kerasft.files import read_json, room_in, write_json, written_whole
 
@@ -33,9 +36,11 @@ class RunFolder:
 
     Args:
         path: Where it is.
+        began: When this process took it up.
     """
 
     path: Path
+    began: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def config(self) -> Path:
@@ -84,7 +89,14 @@ class RunFolder:
                 f"{str(self.path)!r} is no run folder: it has no config.yaml. A run folder is what "
                 "`kerasft train` wrote, such as outputs/last."
             )
-        return load(self.config)
+        cfg = load(self.config)
+        # A group that came into being since the run was made has its default.
+        written = OmegaConf.load(self.config)
+        if missing := [key for key in RUNTIME if key not in written]:
+            usual = compose()
+            for key in missing:
+                OmegaConf.update(cfg, key, usual[key], force_add=True)
+        return cfg
 
     @contextmanager
     def recording(self, cfg: DictConfig) -> Iterator[None]:
@@ -99,8 +111,11 @@ class RunFolder:
             "status": "running",
         }
         if earlier:
-            started = [*earlier.get("resumed", []), facts["started"]]
-            facts |= {"started": earlier.get("started"), "resumed": started}
+            if changed := _changed(earlier.get("versions", {}), facts["versions"]):
+                warn(f"the run goes on with other versions, not to the last bit: {changed}")
+            first = ("command", "git", "machine", "started")
+            again = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
+            facts |= {key: earlier[key] for key in first if key in earlier} | {"resumed": again}
         with self._alone():
             with written_whole(self.config) as part:
                 part.write_text(to_yaml(cfg), encoding="utf-8")
@@ -142,6 +157,10 @@ class RunFolder:
                 f"Another process works in the run folder {str(self.path)!r}. Wait for it, or end "
                 "it first."
             ) from error
+        except OSError as error:
+            raise UserError(
+                f"The run folder {str(self.path)!r} cannot be written: {error.strerror or error}."
+            ) from error
         try:
             yield
         finally:
@@ -174,32 +193,17 @@ def create(cfg: DictConfig) -> RunFolder:
 
 
 # What may differ between a run and its continuation: it changes no result.
-_FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "export", "baseline")
+_FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "export", "baseline",
+         "cache.directory", "cache.limit_gb")
 
 
 def _require_same(then: DictConfig, now: DictConfig) -> None:
     """See that a run goes on with the config that it began with."""
-    one, other = (dict(_leaves(OmegaConf.to_container(cfg, resolve=True))) for cfg in (then, now))
-    missing = "nothing"
-    apart = [
-        f"{key} was {one.get(key, missing)}, now {other.get(key, missing)}"
-        for key in sorted({*one, *other})
-        if key.split(".")[0] not in _FREE
-        and one.get(key, missing) != other.get(key, missing)
-    ]
-    if apart:
+    if apart := differences(then, now, free=_FREE):
         raise UserError(
             f"The run in {str(then.output_dir)!r} began with another config: "
             f"{'; '.join(apart[:5])}. Take these back, or choose another output_dir."
         )
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(node, dict):
-        yield prefix, node
-        return
-    for key, value in node.items():
-        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
@@ -288,7 +292,8 @@ def reopen(run: str) -> tuple[RunFolder, DictConfig]:
     Raises:
         UserError: If there is no such run, or it has ended.
     """
-    folder = RunFolder(Path(run).expanduser())
+    # `outputs/last` may lead elsewhere while the run is at work.
+    folder = RunFolder(Path(run).expanduser().resolve())
     cfg = folder.read_config()
     facts = read_json(folder.run) if folder.run.is_file() else {}
     if facts.get("status") == "done":
@@ -300,14 +305,18 @@ def reopen(run: str) -> tuple[RunFolder, DictConfig]:
     return folder, cfg
 
 
-def changed_versions(folder: RunFolder) -> list[str]:
-    """Return what has another version now than when a run was last at work, in words."""
-    then = read_json(folder.run).get("versions", {}) if folder.run.is_file() else {}
-    now = versions()
-    return [
+def has_ended(path: str) -> bool:
+    """Whether a folder holds a run that has come to its end."""
+    folder = RunFolder(Path(path).expanduser())
+    return folder.run.is_file() and read_json(folder.run).get("status") == "done"
+
+
+def _changed(then: dict[str, str], now: dict[str, str]) -> str:
+    """Say what has another version than before."""
+    return ", ".join(
         f"{name} {then.get(name, 'missing')} -> {now.get(name, 'missing')}"
         for name in sorted({*then, *now}) if then and then.get(name) != now.get(name)
-    ]
+    )
 
 
 def versions() -> dict[str, str]:
@@ -356,6 +365,8 @@ def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     cfg = RunFolder(Path(run).expanduser()).read_config()
     cfg.output_dir = None
+    for key in ("resume", "max_time"):  # of that process
+        OmegaConf.update(cfg, key, None, force_add=True)
     problems = []
     for override in overrides:
         key, mark, value = override.lstrip("+").partition("=")

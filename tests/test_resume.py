@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import kerasft
+from kerasft import record
 from kerasft.errors import Stopped, UserError
 from kerasft.training.recorder import Recorder
 
@@ -106,7 +108,6 @@ def test_the_command_line_stops_and_goes_on(tiny_texts, kerasft_cli, monkeypatch
         Interruption(patch, signal.SIGINT).at = 8
         ended = kerasft_cli("train", *tiny_texts, "output_dir=a run")
     assert ended.code == 130
-    assert "SIGINT: finishing the step and saving; once more ends the run at once" in ended.out
     assert ended.err == (
         "SIGINT: stopped after 1 epochs and 2 steps. To go on: kerasft resume 'a run'\n"
     )
@@ -122,6 +123,8 @@ def test_the_command_line_stops_and_goes_on(tiny_texts, kerasft_cli, monkeypatch
     ended = kerasft_cli("resume", "a run")
     assert ended.code == 2
     assert "has ended; there is nothing to go on with" in ended.err
+    again = kerasft_cli("train", *tiny_texts, "resume=auto", "output_dir=a run")
+    assert (again.code, again.out) == (0, "The run in 'a run' has ended; there is nothing to do.\n")
 
 
 def test_sigterm_outside_of_training_ends_at_once_and_leaves_nothing_behind(
@@ -196,13 +199,19 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tiny_texts):
     assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
 
 
-def test_the_same_command_goes_on(tiny_texts, monkeypatch):
+def test_the_same_command_goes_on(tiny_texts, monkeypatch, capsys):
     overrides = [*tiny_texts, "resume=auto"]
     stopped_run(overrides, monkeypatch)
     with pytest.raises(UserError, match="began with another config: batch_size was 8, now 4"):
         kerasft.train([*overrides, "output_dir=run", "batch_size=4"])
+    (Path("run") / "run.json").write_text(
+        (Path("run") / "run.json").read_text().replace(kerasft.__version__, "0.0.1")
+    )
     result = kerasft.train([*overrides, "output_dir=run", "checkpoint.steps=2"])
     assert len(result.history.rows) == 2
+    assert "other versions, not to the last bit: kerasft 0.0.1 -> " in capsys.readouterr().err
+    again = kerasft.train(record.recorded_config("run", ["epochs=1"]))
+    assert again.output_dir != result.output_dir
     with pytest.raises(UserError, match="must be a new or empty folder"):
         kerasft.train([*tiny_texts, "output_dir=run"])
     with pytest.raises(UserError, match=r"resume=auto finds the run .*: set output_dir"):
@@ -232,14 +241,59 @@ def test_two_processes_on_one_run_folder_are_refused(tiny_texts, monkeypatch):
 def test_a_run_ends_in_time(tiny_texts):
     overrides = [*tiny_texts, "epochs=100000", "callbacks=none", "schedule=constant"]
     began = time.monotonic()
-    from kerasft.console import clock
-
-    clock.restart()
     with pytest.raises(Stopped) as stopped:
         kerasft.train([*overrides, "output_dir=run", "max_time=0.2"])
     assert (stopped.value.reason, stopped.value.code) == ("max_time", 75)
     assert time.monotonic() - began < 15
     assert stopped.value.epoch > 0
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_anew(tiny_texts, monkeypatch):
+    plain = Recorder._at
+
+    def at(recorder, position):
+        plain(recorder, position)
+        if position.epoch == 1:
+            raise RuntimeError("died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "_at", at)
+        with pytest.raises(RuntimeError, match="died"):
+            kerasft.train([*tiny_texts, "output_dir=run"])
+    _, rows, _ = outcome(kerasft.resume("run"))
+    assert [row["epoch"] for row in rows] == [1, 2]
+
+
+def test_callbacks_of_any_name_and_with_hidden_state_go_on(tiny_texts, monkeypatch):
+    overrides = [
+        *tiny_texts, "cache.directory=cache", "+optimizer.use_ema=true",
+        "+callbacks.best._target_=keras.callbacks.SwapEMAWeights",
+        "+callbacks.best.swap_on_epoch=true", "epochs=3",
+        "+callbacks.log._target_=keras.callbacks.TerminateOnNaN",
+    ]  # fmt: skip
+    stopped_run(overrides, monkeypatch, at=6)  # at the end of an epoch
+    found = outcome(kerasft.resume("run"))
+    assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
+
+
+def test_an_epoch_goes_on_with_other_executions(tiny_pictures, monkeypatch):
+    from kerasft.training import loop
+
+    overrides = [*tiny_pictures, "batch_size=5", "epochs=3", "cache.directory=cache"]
+    wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
+    stopped_run(overrides, monkeypatch, at=4)
+    monkeypatch.setattr(loop, "together", lambda most, steps: 3)
+    _, rows, _ = outcome(kerasft.resume("run"))
+    assert [row["loss"] for row in rows] == pytest.approx([r["loss"] for r in wanted[1]], rel=1e-4)
+
+
+def test_a_run_from_before_a_group_was_there_can_be_used(tiny_text_run, tmp_path):
+    run = shutil.copytree(tiny_text_run, tmp_path / "old")
+    cfg = run / "config.yaml"
+    text = cfg.read_text()
+    start = text.index("checkpoint:")
+    cfg.write_text(text[:start] + text[text.index("cache:", start):])
+    assert kerasft.evaluate(str(run), split="test", say=lambda line: None)["test"]["accuracy"] >= 0
 
 
 def test_damaged_checkpoints_are_named_and_passed_over(tiny_texts, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 
 from kerasft import record
 from kerasft.config import build, build_named
-from kerasft.console import clock, say, table, warn
+from kerasft.console import say, table
 from kerasft.files import write_json
 from kerasft.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits
@@ -60,11 +61,12 @@ def fit(
 
     saver = resumed = None
     if folder is not None:
-        left = None if cfg.max_time is None else cfg.max_time * 60 - clock.seconds()
-        saver = Saver(build(cfg.checkpoint, directory=str(folder.states)), say, left=left)
+        passed = time.monotonic() - folder.began
+        saver = Saver(
+            parts.checkpoint, folder.states, say,
+            left=None if cfg.max_time is None else cfg.max_time * 60 - passed,
+        )
         resumed = saver.newest()
-        if resumed and (changed := record.changed_versions(folder)):
-            warn(f"the run goes on with other versions, not to the last bit: {', '.join(changed)}")
     steps, epochs = loop.planned(parts.stages, ready.batches.steps, cfg.max_steps)
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
         history = loop.fit(

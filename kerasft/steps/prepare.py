@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ class Parts:
     task: Any
     stages: Mapping[str, Any]
     augment: Mapping[str, Any]
+    checkpoint: Any
     cache: Any
 
 
@@ -78,6 +80,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
         task=build(cfg.task),
         stages=build_named(cfg.finetune),
         augment=augment,
+        checkpoint=build(cfg.checkpoint),
         cache=build(cfg.cache),
     )
     for stage in parts.stages.values():
@@ -134,8 +137,8 @@ def _require_same(splits: Splits, folder: record.RunFolder) -> None:
 
     if differences := diff_manifest(read_manifest(folder.manifest), splits):
         raise UserError(
-            f"The data has changed since the run began: {'; '.join(differences[:3])}. Put it back, "
-            f"or begin anew: kerasft train --from {folder.path}"
+            f"The data has changed since the run began: {' '.join(differences[:3])} Put it back, "
+            f"or begin anew: kerasft train --from {shlex.quote(str(folder.path))}"
         )
 
 

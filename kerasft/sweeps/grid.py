@@ -92,6 +92,8 @@ def sweep(
             problems |= dict.fromkeys(error.problems)
     if problems:
         raise UserError(problems=problems)
+    if any(cfg.resume or cfg.max_time for cfg in configs):
+        raise UserError("resume and max_time are of one run; they cannot be joined with -m.")
     folder = record.new_folder(configs[0], "_sweep")
     varied = [i for i, values in enumerate(zip(*runs, strict=True)) if len(set(values)) > 1]
     say(f"sweep: {len(runs)} runs in {folder}")

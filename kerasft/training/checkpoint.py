@@ -7,16 +7,16 @@ import os
 import re
 import time
 import zipfile
-import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from kerasft.errors import Stopped, UserError
-from kerasft.files import is_out_of_room, written_whole
+from kerasft.files import written_whole
 from kerasft.training.signals import Signals
 
 FORMAT = 1
@@ -73,7 +73,10 @@ def write(path: Path, state: State) -> None:
     Raises:
         UserError: If it cannot be written.
     """
-    head = {"format": FORMAT, "position": asdict(state.position), "plain": state.plain}
+    head = {
+        "format": FORMAT, "position": asdict(state.position), "plain": state.plain,
+        "arrays": list(state.arrays),
+    }
     arrays: dict[str, Any] = {f"/{name}": value for name, value in state.arrays.items()}
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), "uint8")
     with written_whole(path) as part, open(part, "wb") as file:
@@ -93,37 +96,59 @@ def read(path: Path) -> State:
         Damaged: If it is cut off, or a checksum does not fit.
     """
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            head = json.loads(file["head"].tobytes())
-            arrays = {name[1:]: file[name] for name in file.files if name.startswith("/")}
+        raw = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"The checkpoint {str(path)!r} cannot be read: {error.strerror or error}."
+        ) from error
+    try:
+        with raw:
+            _require_plain(raw)
+            with np.load(raw, allow_pickle=False) as file:
+                head = json.loads(file["head"].tobytes())
+                arrays = {name[1:]: file[name] for name in file.files if name.startswith("/")}
         if head["format"] != FORMAT:
             raise UserError(
                 f"The checkpoint {str(path)!r} has the format {head['format']}, and this version "
                 f"of kerasft reads {FORMAT}. Go on with the version that wrote it (run.json)."
             )
-        return State(Position(**head["position"]), head["plain"], arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError,
-            zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise Damaged(f"{path.name} is damaged ({str(error).splitlines()[0][:100]})") from error
+        if list(arrays) != head["arrays"]:
+            raise ValueError("arrays are missing")
+        return State(Position(**head["position"]), dict(head["plain"]), arrays)
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, NumPy and JSON have a dozen kinds for broken bytes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Damaged(f"{path.name} is damaged ({reason[:100]})") from error
+
+
+def _require_plain(file: BinaryIO) -> None:
+    """See that what a file unpacks to is no larger than the file: nothing in it is compressed."""
+    with zipfile.ZipFile(file) as pack:
+        members = pack.infolist()
+    size = file.seek(0, os.SEEK_END)
+    if any(m.compress_type != zipfile.ZIP_STORED for m in members) or (
+        sum(m.file_size for m in members) > size
+    ):
+        raise ValueError("it unpacks to more than it holds")
+    file.seek(0)
 
 
 def _sync(folder: Path) -> None:
     """See that a rename in a folder is on the disk."""
-    try:
+    # Windows opens no folders, and some file systems sync none.
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return  # Windows opens no folders
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 class Policy:
     """When checkpoints are written, and how many are kept.
 
     Args:
-        directory: Where they are put.
         minutes: The most minutes of training that a crash may cost; `null` for no limit.
         steps: Also every so many steps; `null` for none.
         keep: How many stay.
@@ -132,19 +157,19 @@ class Policy:
         UserError: If a value is out of its range.
 
     Example:
-        >>> Policy("checkpoints", minutes=10, keep=1).keep
+        >>> Policy(minutes=10, keep=1).keep
         1
     """
 
     def __init__(
-        self, directory: str, *, minutes: float | None = 2, steps: int | None = None, keep: int = 2
+        self, *, minutes: float | None = 2, steps: int | None = None, keep: int = 2
     ):
         if (minutes is not None and minutes <= 0) or (steps is not None and steps < 1) or keep < 1:
             raise UserError(
                 "checkpoint.minutes must be above 0, checkpoint.steps and checkpoint.keep at least "
                 f"1. Received: minutes={minutes}, steps={steps}, keep={keep}."
             )
-        self.directory, self.minutes, self.steps, self.keep = Path(directory), minutes, steps, keep
+        self.minutes, self.steps, self.keep = minutes, steps, keep
 
 
 class Saver:
@@ -152,16 +177,19 @@ class Saver:
 
     Args:
         policy: The policy.
+        directory: Where they are put.
         say: Prints a line.
         left: Seconds until the run shall have stopped; `None` for no limit.
     """
 
     def __init__(
-        self, policy: Policy, say: Callable[[str], None], *, left: float | None = None
+        self, policy: Policy, directory: Path, say: Callable[[str], None], *,
+        left: float | None = None,
     ):
-        self.policy, self.say, self.signals = policy, say, Signals(say)
+        self.policy, self.directory, self.say, self.signals = policy, directory, say, Signals()
         self.cost = 0.0
-        self.written = self.asked = time.monotonic()
+        self.written = time.monotonic()
+        self.asked: float | None = None
         self.longest = 0.0  # between two questions
         self.deadline = None if left is None else time.monotonic() + left
         self.since = 0
@@ -176,7 +204,9 @@ class Saver:
         """
         self.since += steps
         now, cost = time.monotonic(), self.cost or size / PACE
-        self.longest, self.asked = max(self.longest, now - self.asked), now
+        if self.asked is not None:
+            self.longest = max(self.longest, now - self.asked)
+        self.asked = now
         if self.deadline is not None and now + self.longest + 2 * cost >= self.deadline:
             self.signals.over()
         if self.signals.stop or self.signals.save:
@@ -188,18 +218,17 @@ class Saver:
         return now - self.written >= max(self.policy.minutes * 60, cost / SHARE)
 
     def save(self, state: State) -> None:
-        """Write one, and remove those that are too many. A full disk ends no run."""
+        """Write one, and remove those that are too many. A failed write ends no run."""
         began = time.monotonic()
         self.number += 1
         try:
-            write(self.policy.directory / f"step-{self.number:08d}.npz", state)
+            write(self.directory / f"step-{self.number:08d}.npz", state)
         except UserError as error:
-            if not is_out_of_room(error):
-                raise
-            self.say(f"warning: no checkpoint was written, the run goes on without: {error}")
+            self.say(f"warning: no checkpoint was written: {error}")
         else:
             for _, path in self._files()[self.policy.keep :]:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
         self.written, self.since = time.monotonic(), 0
         self.cost = self.written - began
         self.signals.save = False
@@ -210,21 +239,27 @@ class Saver:
             raise Stopped(*self.signals.stop, position.epoch, position.step)
 
     def newest(self) -> State | None:
-        """Return the newest state that is whole, and name those that are not."""
+        """Return the newest state that is whole, and name those that are not.
+
+        Raises:
+            UserError: If there are some, and none is whole.
+        """
+        damaged = []
         for _, path in self._files():
             try:
                 return read(path)
             except Damaged as error:
+                damaged.append(str(error))
                 self.say(f"warning: the checkpoint {error}; the one before it is used")
+        if damaged:
+            raise UserError(
+                f"No checkpoint in {str(self.directory)!r} is whole: {'; '.join(damaged)}. Remove "
+                "them to begin at the first step."
+            )
         return None
-
-    def clear(self) -> None:
-        """Remove all of them: the run has ended."""
-        for _, path in self._files():
-            path.unlink(missing_ok=True)
 
     def _files(self) -> list[tuple[int, Path]]:
         """Return number and path of each checkpoint, the newest first."""
-        found = self.policy.directory.glob("step-*.npz")
+        found = self.directory.glob("step-*.npz")
         numbered = [(m, path) for path in found if (m := _NAME.match(path.name))]
         return sorted(((int(m[1]), path) for m, path in numbered), reverse=True)

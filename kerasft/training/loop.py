@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,10 @@ def fit(
     log.epochs = sum(to_run.values())
     at = resumed.position if resumed else Position(next(iter(stages)), 0, 0, 0)
     began, stopped = at.began, []
-    if resumed:
+    if resumed is None:
+        # An earlier process may have died before its first checkpoint.
+        log.set_state({"rows": [], "epochs": log.epochs})
+    else:
         recorder.restore_variables("model", model.variables, resumed)
         keep.set_model(model)
         recorder.restore_callbacks({"best": keep, "log": log}, resumed)
@@ -130,41 +134,44 @@ def fit(
         if on_stage is not None:
             on_stage(name, stage, peak, steps * to_run[name], describe(model))
         fed = feed(name, frozen.cut(model), to_run[name])
-        at_once = together(fed.at_once, steps)
+        here = at if name == at.stage else Position(name, began, began, 0)
+        # An epoch goes on where it was, though an execution may have held other steps then.
+        at_once = gcd(together(fed.at_once, steps), here.step)
         compiled(
             model, optimizer(schedule(peak, steps * to_run[name])), task,
             steps=steps * to_run[name], fast=fast, at_once=at_once,
         )
         log.stage = keep.current_stage = name
-        here = at if name == at.stage else Position(name, began, began, 0)
         begun = resumed if here.epoch > began or here.step else None
         own = callbacks()
         record = recorder.Recorder(
-            model, saver, {"best": keep, "log": log, **own}, stage=name, began=began,
-            stopped=stopped, at_once=at_once,
+            model, saver,
+            {"best": keep, "log": log} | {f"own/{key}": one for key, one in own.items()},
+            stage=name, began=began, stopped=stopped, at_once=at_once,
         )
         if begun:
             epochs.build_metrics(model, fed.batches.targets[:1])
         ahead = began * of_all + (here.epoch - began) * steps + here.step
-        with model.entered(fed.entry), saver.signals.heeded() if saver else nullcontext():
-            epochs.run(
-                model, fed.batches.from_step(ahead), first=here.epoch, last=last, steps=steps,
-                done=here.step, at_once=at_once, progress=progress,
-                restore=partial(record.restore, begun) if begun else None,
-                between=record.at,
-                callbacks=[
-                    StopAtNaN(), FirstStep(heard, reports=name == at.stage),
-                    Validation(fed.validate), keep, log, *own.values(),
-                    # Last, since what it measures takes time that is not the epoch's.
-                    *([Supply(fed.batches, ahead, say)] if say else []),
-                ],
-            )
-        ended = len(log.rows)
-        if ended < last:
-            stopped.append(name)
-            log.epochs -= last - ended
-        began = ended
-        record.close(dict(zip(names, [*names[1:], ""], strict=True))[name], began)
+        with saver.signals.heeded() if saver else nullcontext():
+            with model.entered(fed.entry):
+                epochs.run(
+                    model, fed.batches.from_step(ahead), first=here.epoch, last=last, steps=steps,
+                    done=here.step, at_once=at_once, progress=progress,
+                    restore=partial(record.restore, begun) if begun else None,
+                    between=record.at,
+                    callbacks=[
+                        StopAtNaN(), FirstStep(heard, reports=name == at.stage),
+                        Validation(fed.validate), keep, log, *own.values(),
+                        # Last, since what it measures takes time that is not the epoch's.
+                        *([Supply(fed.batches, ahead, say)] if say else []),
+                    ],
+                )
+            ended = len(log.rows)
+            if ended < last:
+                stopped.append(name)
+                log.epochs -= last - ended
+            began = ended
+            record.close(dict(zip(names, [*names[1:], ""], strict=True))[name], began)
     keep.close(model)
     return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
 

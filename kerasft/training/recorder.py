@@ -34,6 +34,8 @@ class Recorder:
         # Looked at after each step, so reckoned once.
         variables = [*model.variables, *model.optimizer.variables]
         self.size = sum(int(np.prod(v.shape)) * 4 for v in variables)
+        if saver is not None:
+            saver.asked = None  # what lay before the stage was no step
 
     def at(self, epoch: int, step: int) -> None:
         """Write a checkpoint if one is due, and stop if that was asked for.
@@ -87,7 +89,7 @@ def capture_variables(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarr
 def _names(kind: str, variables: Sequence[Any]) -> list[str]:
     # Keras numbers what has no name of its own, and goes on counting in a process.
     return [
-        f"{kind}/{place}/{re.sub('_[0-9]+(?=/|$)', '', variable.path)}"
+        f"{kind}/{place}/{re.sub('_[0-9]+(?=[/_]|$)', '', variable.path)}"
         for place, variable in enumerate(variables)
     ]
 
@@ -115,10 +117,16 @@ def restore_variables(kind: str, variables: Sequence[Any], state: State) -> None
 def capture_callbacks(callbacks: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the states of callbacks as plain values, and the arrays taken out of them."""
     arrays: dict[str, np.ndarray] = {}
-    plain = {
-        name: _taken_out(_state_of(callback), f"callbacks/{name}", arrays)
-        for name, callback in callbacks.items()
-    }
+    plain = {}
+    for name, callback in callbacks.items():
+        state = _state_of(callback)
+        if not _is_plain(state):
+            raise UserError(
+                f"callbacks.{name.removeprefix('own/')}: get_state must give numbers, words, "
+                "arrays, and lists and dicts (with words as keys) of them. Received: "
+                f"{str(state)[:100]}."
+            )
+        plain[name] = _taken_out(state, f"callbacks/{name}", arrays)
     return plain, arrays
 
 
@@ -135,12 +143,15 @@ def restore_callbacks(callbacks: Mapping[str, Any], state: State) -> None:
 
 
 def _state_of(callback: Any) -> Any:
-    """Return what `get_state` gives, or all attributes that are plain values or arrays."""
+    """Return what `get_state` gives, or all attributes that are plain values or arrays.
+
+    Not words: they are what the callback was made with, paths among them, and may have changed.
+    """
     if hasattr(callback, "get_state"):
         return callback.get_state()
     return {
         name: value for name, value in vars(callback).items()
-        if not name.startswith("_") and name not in ("params", "model") and _is_plain(value)
+        if name != "params" and not isinstance(value, str) and _is_plain(value)
     }
 
 

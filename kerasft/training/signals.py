@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 # The exit status of a run whose time was over: EX_TEMPFAIL of sysexits.h, to be tried again.
@@ -15,15 +16,12 @@ OVER = 75
 class Signals:
     """What was asked of a run.
 
-    SIGTERM and a first SIGINT (Ctrl-C) ask it to finish the step, save and stop; a second one ends
-    it at once. SIGUSR1 asks it to save and go on.
-
-    Args:
-        say: Prints a line.
+    SIGTERM and a first SIGINT (Ctrl-C) ask it to finish the step, save and stop; a second SIGINT
+    ends it at once. SIGUSR1 asks it to save and go on.
     """
 
-    def __init__(self, say: Callable[[str], None]):
-        self.say = say
+    def __init__(self) -> None:
+        self.interrupted = False
         self.stop: tuple[str, int] | None = None  # the reason and the exit status
         self.save = False
 
@@ -39,7 +37,7 @@ class Signals:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def over(self) -> None:
         """The run's time is over."""
@@ -48,9 +46,14 @@ class Signals:
     def _heard(self, number: int, frame: Any) -> None:
         if number not in (signal.SIGTERM, signal.SIGINT):
             self.save = True
-        elif self.stop:
+            return
+        if number == signal.SIGINT and self.interrupted:
             raise KeyboardInterrupt
-        else:
+        self.interrupted = self.interrupted or number == signal.SIGINT
+        if self.stop is None:
             self.stop = (signal.Signals(number).name, 128 + number)
-            self.say(f"{signal.Signals(number).name}: finishing the step and saving; once more "
-                     "ends the run at once")
+            line = f"{self.stop[0]}: finishing the step and saving"
+            line += "; Ctrl-C once more ends the run at once" * (number == signal.SIGINT)
+            # Not by print, which may be at work itself; and who reads it may be gone.
+            with suppress(OSError):
+                os.write(2, f"{line}\n".encode())

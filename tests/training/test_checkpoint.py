@@ -44,13 +44,15 @@ def test_a_damaged_file_is_never_read_as_whole(tmp_path):
     checkpoint.write(path, a_state())
     whole = path.read_bytes()
     draw = random.Random(0)
+    frame = [*range(400), *range(len(whole) - 700, len(whole))]
+    places = [*frame, *(draw.randrange(len(whole)) for _ in range(300))]
     damaged = 0
-    for _ in range(300):
+    for number, place in enumerate(places):
         broken = bytearray(whole)
-        if draw.random() < 0.3:
-            broken = broken[: draw.randrange(len(whole))]
+        if number % 4:
+            broken[place] ^= 1 << draw.randrange(8)
         else:
-            broken[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+            broken = broken[:place]
         path.write_bytes(broken)
         try:
             found = checkpoint.read(path)
@@ -59,7 +61,7 @@ def test_a_damaged_file_is_never_read_as_whole(tmp_path):
             damaged += 1
         else:
             assert_equal(found, a_state())  # a date, or another byte that nobody reads
-    assert damaged > 250
+    assert damaged > 1000
 
 
 def test_another_format_is_told(tmp_path, monkeypatch):
@@ -72,7 +74,7 @@ def test_another_format_is_told(tmp_path, monkeypatch):
 
 def test_so_many_are_kept_and_the_newest_whole_one_is_found(tmp_path):
     said = []
-    saver = Saver(Policy(str(tmp_path), keep=2), said.append)
+    saver = Saver(Policy(keep=2), tmp_path, said.append)
     assert saver.newest() is None
     for number in (1, 2, 3):
         saver.save(a_state(number))
@@ -83,16 +85,38 @@ def test_so_many_are_kept_and_the_newest_whole_one_is_found(tmp_path):
     assert saver.newest().position.step == 2
     assert said[0].startswith("warning: the checkpoint step-00000003.npz is damaged")
     # Another process goes on counting.
-    Saver(Policy(str(tmp_path)), said.append).save(a_state(4))
+    Saver(Policy(), tmp_path, said.append).save(a_state(4))
     assert (tmp_path / "step-00000004.npz").is_file()
-    saver.clear()
-    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_none_is_whole_the_run_does_not_begin_anew(tmp_path):
+    said = []
+    saver = Saver(Policy(), tmp_path, said.append)
+    saver.save(a_state())
+    (tmp_path / "step-00000001.npz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"No checkpoint in .* is whole: step-00000001.npz is dama"):
+        saver.newest()
+
+
+def test_one_that_cannot_be_opened_is_not_damaged(tmp_path):
+    (tmp_path / "step-00000001.npz").mkdir()
+    with pytest.raises(UserError, match=r"step-00000001.npz' cannot be read"):
+        Saver(Policy(), tmp_path, print).newest()
+
+
+def test_what_unpacks_to_more_than_it_holds_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", head=np.zeros(10**6, "uint8"))
+    with pytest.raises(Damaged, match="it unpacks to more than it holds"):
+        checkpoint.read(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "objects.npz", head=np.array([print], object), allow_pickle=True)
+    with pytest.raises(Damaged, match="Object arrays cannot be loaded"):
+        checkpoint.read(tmp_path / "objects.npz")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, number):
     said = []
-    saver = Saver(Policy(str(tmp_path), keep=1), said.append)
+    saver = Saver(Policy(keep=1), tmp_path, said.append)
     saver.save(a_state(1))
 
     def full(handle):
@@ -102,8 +126,8 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, n
         patch.setattr(os, "fsync", full)
         saver.save(a_state(2))
     assert said == [
-        f"warning: no checkpoint was written, the run goes on without: "
-        f"'{tmp_path}/step-00000002.npz' could not be written: {os.strerror(number)}."
+        f"warning: no checkpoint was written: '{tmp_path}/step-00000002.npz' could not be written: "
+        f"{os.strerror(number)}."
     ]
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.npz"]
     saver.save(a_state(3))
@@ -119,7 +143,7 @@ def hands(monkeypatch):
 
 
 def test_they_are_due_by_time_by_steps_and_by_cost(tmp_path, hands):
-    saver = Saver(Policy(str(tmp_path), minutes=1), print)
+    saver = Saver(Policy(minutes=1), tmp_path, print)
     assert not saver.due(1, 1000)
     hands.seconds += 59
     assert not saver.due(1, 1000)
@@ -129,16 +153,18 @@ def test_they_are_due_by_time_by_steps_and_by_cost(tmp_path, hands):
     assert not saver.due(1, int(2e9))
     hands.seconds += 450
     assert saver.due(1, int(2e9))
-    by_steps = Saver(Policy(str(tmp_path), minutes=None, steps=3), print)
+    by_steps = Saver(Policy(minutes=None, steps=3), tmp_path, print)
     assert [by_steps.due(1, 10) for _ in range(3)] == [False, False, True]
-    never = Saver(Policy(str(tmp_path), minutes=None), print)
+    never = Saver(Policy(minutes=None), tmp_path, print)
     hands.seconds += 1e6
     assert not never.due(1, 10)
 
 
 def test_a_limit_leaves_time_for_the_longest_step_and_for_writing(tmp_path, hands):
-    saver = Saver(Policy(str(tmp_path)), print, left=100)
-    hands.seconds += 10  # the first step takes that long
+    saver = Saver(Policy(), tmp_path, print, left=100)
+    hands.seconds += 20  # before the first question there was no step
+    assert not saver.due(1, int(2e8))
+    hands.seconds += 10
     assert not saver.due(1, int(2e8))
     while not saver.signals.stop:
         hands.seconds += 1
@@ -148,9 +174,9 @@ def test_a_limit_leaves_time_for_the_longest_step_and_for_writing(tmp_path, hand
 
 
 @pytest.mark.parametrize("wrong", [{"minutes": 0}, {"steps": 0}, {"keep": 0}])
-def test_values_out_of_range_are_refused(tmp_path, wrong):
+def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match=r"checkpoint\.minutes must be above 0"):
-        Policy(str(tmp_path), **wrong)
+        Policy(**wrong)
 
 
 def test_callbacks_come_back_with_what_they_counted():
@@ -170,6 +196,7 @@ def test_callbacks_come_back_with_what_they_counted():
             self.seen = tuple(state["seen"])
 
     plain, arrays = capture_callbacks({"early": early, "own": Own()})
+    assert "monitor" not in plain["early"], "what it was made with is no state"
     state = State(Position("full", 0, 0, 1), {"callbacks": plain}, arrays)
     again, own = keras.callbacks.EarlyStopping("val_loss", restore_best_weights=True), Own()
     again.on_train_begin()
@@ -177,3 +204,14 @@ def test_callbacks_come_back_with_what_they_counted():
     assert (again.best, again.wait) == (0.25, 3)
     np.testing.assert_array_equal(again.best_weights[0], np.ones(2))
     assert own.seen == (1, 2)
+
+
+def test_a_state_that_cannot_be_kept_is_told():
+    import keras
+
+    class Own(keras.callbacks.Callback):
+        def get_state(self):
+            return {"seen": {1, 2}}
+
+    with pytest.raises(UserError, match=r"callbacks\.mine: get_state must give .*Received: "):
+        capture_callbacks({"own/mine": Own()})

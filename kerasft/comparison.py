@@ -1,0 +1,40 @@
+"""What differs between two configs, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def differences(then: DictConfig, now: DictConfig, *, free: Collection[str] = ()) -> list[str]:
+    """Say which values differ.
+
+    Args:
+        then: A config.
+        now: Another.
+        free: Keys that may differ, with all below them.
+
+    Returns:
+        A phrase for each key.
+
+    Example:
+        >>> differences(OmegaConf.create({"a": {"b": 1}}), OmegaConf.create({"a": {"b": 2}}))
+        ['a.b was 1, now 2']
+    """
+    one, other = (dict(_leaves(OmegaConf.to_container(cfg, resolve=True))) for cfg in (then, now))
+    return [
+        f"{key} was {one.get(key, 'nothing')}, now {other.get(key, 'nothing')}"
+        for key in sorted({*one, *other})
+        if not any(key == name or key.startswith(f"{name}.") for name in free)
+        and one.get(key, "nothing") != other.get(key, "nothing")
+    ]
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(node, dict):
+        yield prefix, node
+        return
+    for key, value in node.items():
+        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
