@@ -48,6 +48,9 @@ CASES = {
 }  # fmt: skip
 
 
+SLOW = ("texts, stops early", "pictures, mixed, float16")
+
+
 class Interruption:
     """Sends a signal to this process when a run has come so many executions far."""
 
@@ -78,7 +81,9 @@ def assert_same(found: tuple, wanted: tuple) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [
+    pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES
+])  # fmt: skip
 def test_a_stopped_run_ends_as_one_that_was_not(case, request, monkeypatch):
     fixture, more, shares = CASES[case]
     overrides = [*request.getfixturevalue(fixture), *more, "cache.directory=cache"]
@@ -238,6 +243,7 @@ def test_two_processes_on_one_run_folder_are_refused(tiny_texts, monkeypatch):
         kerasft.resume("run")
 
 
+@pytest.mark.slow
 def test_a_run_ends_in_time(tiny_texts):
     overrides = [*tiny_texts, "epochs=100000", "callbacks=none", "schedule=constant"]
     began = time.monotonic()
@@ -264,6 +270,7 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_anew(tiny_texts, mon
     assert [row["epoch"] for row in rows] == [1, 2]
 
 
+@pytest.mark.slow
 def test_callbacks_of_any_name_and_with_hidden_state_go_on(tiny_texts, monkeypatch):
     overrides = [
         *tiny_texts, "cache.directory=cache", "+optimizer.use_ema=true",
@@ -276,6 +283,7 @@ def test_callbacks_of_any_name_and_with_hidden_state_go_on(tiny_texts, monkeypat
     assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
 
 
+@pytest.mark.slow
 def test_an_epoch_goes_on_with_other_executions(tiny_pictures, monkeypatch):
     from kerasft.training import loop
 

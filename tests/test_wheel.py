@@ -39,6 +39,7 @@ def test_wheel_holds_configs_and_preset(wheel):
     assert not any(n.startswith(("tests/", "scripts/")) for n in names)
 
 
+@pytest.mark.slow
 def test_wheel_runs_from_elsewhere(wheel, tmp_path):
     place = tmp_path / "installed"
     zipfile.ZipFile(wheel).extractall(place)
