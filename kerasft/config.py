@@ -310,14 +310,23 @@ def to_yaml(cfg: DictConfig) -> str:
 
 
 def load(path: str | Path) -> DictConfig:
-    """Read a config that a run wrote, typed as when it was composed."""
+    """Read a config that a run wrote, typed as when it was composed.
+
+    A group that came into being since the run was made has its default.
+    """
     try:
-        return OmegaConf.merge(OmegaConf.structured(Root), OmegaConf.load(path))
+        written = OmegaConf.load(path)
+        cfg = OmegaConf.merge(OmegaConf.structured(Root), written)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(
             f"The config {str(path)!r} cannot be read: {str(error).splitlines()[0]}. It is "
             "damaged, or from another version of kerasft."
         ) from error
+    if missing := [key for key in RUNTIME if key not in written]:
+        usual = compose()
+        for key in missing:
+            OmegaConf.update(cfg, key, usual[key], force_add=True)
+    return cfg
 
 
 def plain(node: Any) -> Any:

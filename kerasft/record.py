@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.comparison import differences
-from kerasft.config import RUNTIME, compose, load, to_yaml
+from kerasft.config import RUNTIME, load, to_yaml
 from kerasft.console import warn
 from kerasft.errors import Stopped, UserError
 from kerasft.files import read_json, room_in, write_json, written_whole
@@ -89,14 +89,7 @@ class RunFolder:
                 f"{str(self.path)!r} is no run folder: it has no config.yaml. A run folder is what "
                 "`kerasft train` wrote, such as outputs/last."
             )
-        cfg = load(self.config)
-        # A group that came into being since the run was made has its default.
-        written = OmegaConf.load(self.config)
-        if missing := [key for key in RUNTIME if key not in written]:
-            usual = compose()
-            for key in missing:
-                OmegaConf.update(cfg, key, usual[key], force_add=True)
-        return cfg
+        return load(self.config)
 
     @contextmanager
     def recording(self, cfg: DictConfig) -> Iterator[None]:
