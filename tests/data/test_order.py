@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -12,7 +12,6 @@ from kerasft.data.order import Order, keys, padded, shuffle
 seeds = st.integers(0, 2**70)
 epochs = st.integers(0, 2**40)
 sizes = st.integers(1, 40)
-some = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @st.composite
@@ -37,7 +36,6 @@ def listed(batches) -> list[list[int]]:
     return [list(map(int, batch)) for batch in batches]
 
 
-@some
 @given(orders(), epochs)
 def test_an_epoch_holds_every_example_once(made, epoch):
     order = Order(**made)
@@ -47,7 +45,6 @@ def test_an_epoch_holds_every_example_once(made, epoch):
     assert sorted(np.concatenate(batches)) == list(range(order.count))
 
 
-@some
 @given(orders(), epochs)
 def test_no_batch_is_larger_than_it_may_be(made, epoch):
     for batch in Order(**made).epoch(epoch):
@@ -58,7 +55,6 @@ def test_no_batch_is_larger_than_it_may_be(made, epoch):
             assert len(batch) <= made["batch_size"]
 
 
-@some
 @given(orders(), st.data())
 def test_a_step_is_the_same_wherever_one_begins(made, data):
     whole = Order(**made)
@@ -71,7 +67,6 @@ def test_a_step_is_the_same_wherever_one_begins(made, data):
         assert (epoch, list(batch)) == wanted[step]
 
 
-@some
 @given(orders(), st.integers(1, 50), st.integers(0, 10**6))
 def test_the_shards_of_a_step_are_a_partition_of_it(made, of, step):
     epoch, batch = Order(**made).batch(step)
@@ -101,7 +96,6 @@ def in_turn(texts: list[str], seed: int, epoch: int) -> list[str]:
     return [texts[i] for i in np.concatenate(order.epoch(epoch))]
 
 
-@some
 @given(names, st.data(), seeds, epochs)
 def test_rows_added_taken_out_or_listed_elsewhere_leave_the_others_in_order(
     texts, data, seed, epoch
@@ -113,7 +107,6 @@ def test_rows_added_taken_out_or_listed_elsewhere_leave_the_others_in_order(
     assert in_turn(data.draw(st.permutations(fewer)), seed, epoch) == wanted
 
 
-@some
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.data(), seeds)
 def test_copies_too_keep_their_places_among_the_others(texts, data, seed):
     added = [*texts, "d", *data.draw(st.lists(st.sampled_from("abc")))]
