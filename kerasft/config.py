@@ -20,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from kerasft.aliases import require_small
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
 
@@ -143,6 +144,9 @@ def _searchpath(config_dirs: Sequence[str | Path]) -> list[str]:
                 f"--config-dir must name a folder of configs. Received: {str(place)!r}, which is "
                 "no folder."
             )
+        for folder in groups():
+            for file in (Path(place) / folder).rglob("*.yaml"):
+                require_small(file)
         found.append(f"file://{Path(place).resolve()}")
     return [f"hydra.searchpath=[{','.join(found)}]"] if found else []
 
@@ -314,10 +318,11 @@ def load(path: str | Path) -> DictConfig:
 
     A group that came into being since the run was made has its default.
     """
+    require_small(path)
     try:
         written = OmegaConf.load(path)
         cfg = OmegaConf.merge(OmegaConf.structured(Root), written)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(
             f"The config {str(path)!r} cannot be read: {str(error).splitlines()[0]}. It is "
             "damaged, or from another version of kerasft."

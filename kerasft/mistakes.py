@@ -61,7 +61,9 @@ def in_words(
             f"use `kerasft train -m`; where the value itself holds a comma, quote it: "
             f"""'{key}="{value}"'."""
         )
-    if override and names is not None and (
+    if isinstance(error, RecursionError):
+        return f"The defaults of {origin} lead back to itself. Take that line out."
+    if override and names is not None and value not in names and (
         "Could not find" in text or "Config group override must be" in text
     ):
         return (

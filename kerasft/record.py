@@ -215,7 +215,10 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
     if cfg.output_dir is not None:
         path = Path(cfg.output_dir).expanduser()
         # A run that died at its first moment leaves its lock, or half a file.
-        holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
+        try:
+            holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
+        except OSError as error:
+            raise _unwritable(path, error) from error
         if holds:
             raise UserError(
                 f"output_dir must be a new or empty folder. Received: {str(path)!r}, which holds "
@@ -233,11 +236,15 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(
-            f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose "
-            "another folder with output_dir=DIR."
-        ) from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose another "
+        "folder with output_dir=DIR."
+    )
 
 
 def _point_last(path: Path) -> None:

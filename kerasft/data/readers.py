@@ -102,8 +102,16 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
 
 
 def _header_only(rows: Rows) -> str:
-    return f" Its first line, {listing(map(repr, rows.names))}, was taken for the names of the " \
-        "columns; if it is an example, set data.header=false." if rows.names else ""  # fmt: skip
+    if not rows.names:
+        return ""
+    return (
+        f" Its first line, {_listed(rows.names)}, was taken for the names of the columns; if it is "
+        "an example, set data.header=false."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return listing(repr(name if len(name) <= 40 else f"{name[:40]}...") for name in names)
 
 
 def _format(path: Path, form: str, key: str) -> str:
@@ -137,6 +145,13 @@ def _decode(path: Path, encoding: str, key: str) -> str:
     content = path.read_bytes()
     if not content:
         raise UserError(f"{key}: {path} is empty (0 bytes).")
+    if not content.strip(b"\0"):
+        raise UserError(f"{key}: {path} holds nothing but zero bytes. Fetch or write it again.")
+    if codec in ("utf-8", "ascii", "iso8859-1", "cp1252") and (wide := _wide(content)):
+        raise UserError(
+            f"{key}: {path} is not written in {encoding}: every other byte is zero, as in UTF-16. "
+            f"Set data.encoding={wide}."
+        )
     try:
         return content.decode("utf-8-sig" if codec == "utf-8" else codec)
     except UnicodeDecodeError as error:
@@ -148,9 +163,21 @@ def _decode(path: Path, encoding: str, key: str) -> str:
         ) from error
 
 
+def _wide(content: bytes) -> str | None:
+    """Return which UTF-16 it is, without a byte order mark, that ASCII text was written in."""
+    head = content[:1000]
+    low, high = head[::2].count(0), head[1::2].count(0)
+    most = len(head) // 2
+    if high > 0.8 * most and low < 0.2 * most:
+        return "utf-16-le"
+    return "utf-16-be" if low > 0.8 * most and high < 0.2 * most else None
+
+
 def _guesses(content: bytes) -> str:
     if content[:4] == b"PAR1" or content[:2] in (b"PK", b"\x1f\x8b"):
         return "but it looks like a binary file (Parquet, Excel or compressed), not like text"
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "its first bytes say data.encoding=utf-32"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "its first bytes say data.encoding=utf-16"
     fitting = []
@@ -213,7 +240,7 @@ def _delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) 
     if ragged:
         raise UserError(
             f"{key}: {path} should have {some(len(names), 'cell')} in each row "
-            f"({listing(map(repr, names))}), and {some(len(ragged), 'row')} do not: "
+            f"({_listed(names)}), and {some(len(ragged), 'row')} do not: "
             f"{listing(ragged)}. Check data.delimiter (it is {delimiter!r}), and set "
             f"data.quoting={str(not layout.quoting).lower()} if the file "
             + ("quotes no cells." if layout.quoting else 'puts cells in "quotes".')

@@ -16,7 +16,7 @@ import pytest
 # What a user should never read: it speaks of our code or of Python, not of what he did.
 _INTERNALS = re.compile(
     r"Traceback|<class |<[\w.]+ object at |\bsite-packages\b|\[Errno|\b[A-Z]\w+(?:Error|Exception)\b"
-    r"|/kerasft/\w+/\w+\.py|\bNoneType\b|self\."
+    r"|/kerasft/\w+/\w+\.py|\bNoneType\b|\bself\."
 )
 # What a run that failed may have left in its folder by then.
 _RECORD = {".lock", "config.yaml", "run.json", "manifest.json"}
@@ -39,11 +39,10 @@ def _snapshot(root: Path) -> dict[str, tuple]:
 
 @pytest.fixture(autouse=True)
 def everything_here(tmp_path, monkeypatch):
-    """Have the cache, the home folder and what is temporary where the snapshot sees them."""
-    for name in ("cache", "home", "temporary"):
+    """Have the cache and what is temporary where the snapshot sees them."""
+    for name in ("cache", "temporary"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
 
