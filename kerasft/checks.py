@@ -165,6 +165,10 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             "optimizer.learning_rate must be a number above 0, or null for the backbone's usual "
             f"one; schedule=NAME chooses how it changes. Received: {short(rate)}."
         )
+    for key in ("backbone.image_size", "backbone.sequence_length"):
+        size = OmegaConf.select(cfg, key, throw_on_missing=False)
+        if is_number(size) and size < 1:
+            yield key, f"{key} must be at least 1. Received: {size}."
     for key in ("epochs", "batch_size", "batch_tokens", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
             yield key, f"{key} must be at least 1. Received: {cfg[key]}."

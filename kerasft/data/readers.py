@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,16 @@ SUFFIXES: dict[str, str] = {
     ".json": "json",
     ".parquet": "parquet",
     ".pq": "parquet",
+}
+_PACKED = {
+    ".gz": "Unpack it first (gunzip -k).",
+    ".bz2": "Unpack it first (bunzip2 -k).",
+    ".xz": "Unpack it first (unxz -k).",
+    ".zst": "Unpack it first (unzstd).",
+    ".zip": "Unpack it first.",
+    ".xls": "Save the sheet as CSV (UTF-8) or Parquet.",
+    ".xlsx": "Save the sheet as CSV (UTF-8) or Parquet.",
+    ".ods": "Save the sheet as CSV (UTF-8) or Parquet.",
 }
 FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet")
 
@@ -118,6 +129,11 @@ def _format(path: Path, form: str, key: str) -> str:
     if form == "auto":
         if found := SUFFIXES.get(path.suffix.lower()):
             return found
+        if path.suffix.lower() in _PACKED:
+            raise UserError(
+                f"{key}: {path.name} is packed, and packed tables are not read. "
+                f"{_PACKED[path.suffix.lower()]} If only its name is wrong, set data.format."
+            )
         raise UserError(
             f"{key}: the suffix of {path.name} does not say how the file is written; known are "
             f"{', '.join(SUFFIXES)}. Say it with data.format, one of {list(FORMATS)}."
@@ -316,10 +332,9 @@ def _jsonl(path: Path, text: str, key: str) -> Rows:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{key}: {path}, line {number:,} is no JSON: {error.msg} at character "
-                f"{error.pos + 1:,}. Each line must hold one object such as "
+                f"{key}: {path}, line {number:,} is no JSON: {_fault(error)}. Each line must hold one object such as "
                 '{"text": "...", "label": "..."}; for one list of objects set data.format=json.'
             ) from error
         records.append(record)
@@ -330,9 +345,10 @@ def _jsonl(path: Path, text: str, key: str) -> Rows:
 def _json(path: Path, text: str, key: str) -> Rows:
     try:
         records = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        where = f" in line {error.lineno:,}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(
-            f"{key}: {path} is no JSON: {error.msg} in line {error.lineno:,}. For one object a "
+            f"{key}: {path} is no JSON: {_fault(error)}{where}. For one object a "
             "line set data.format=jsonl."
         ) from error
     if not isinstance(records, list):
@@ -342,6 +358,15 @@ def _json(path: Path, text: str, key: str) -> Rows:
             f"Received: {type(records).__name__}."
         )
     return _objects(path, records, list(range(1, len(records) + 1)), "row", key)
+
+
+def _fault(error: Exception) -> str:
+    """Say in words what the JSON reader met."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.colno:,}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "a number in it has too many digits"
 
 
 def _objects(path: Path, records: list, places: list[int], unit: str, key: str) -> Rows:
@@ -363,7 +388,10 @@ def _parquet(path: Path, key: str) -> Rows:
     try:
         data = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{key}: {path} is no Parquet file, or broken ({error}).") from error
+        reason = re.sub(r"\b\w+Exception: ", "", str(error).splitlines()[0]).rstrip(". ")
+        raise UserError(
+            f"{key}: {path} is no Parquet file, or broken ({reason}). Fetch or write it again."
+        ) from error
     names = tuple(data.column_names)
     columns = [column.to_pylist() for column in data.columns]
     return Rows(path, names, _by_name(names, columns), list(range(1, data.num_rows + 1)), "row")

@@ -71,10 +71,12 @@ def refuses(kerasft_cli, tmp_path):
     The command ends with status 2 and one message, in which each of `said` stands, and nothing
     that was on the disk is touched. What is new is nothing (`started=False`), or one run folder
     that says of itself, with the same message, that it failed. `problems` is how many there are
-    in the message.
+    in the message; files below `kept` in the cache may be new.
     """
 
-    def check(command, *said: str, started: bool = False, problems: int = 1) -> SimpleNamespace:
+    def check(
+        command, *said: str, started: bool = False, problems: int = 1, kept: str = "/"
+    ) -> SimpleNamespace:
         argv = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
         before = _snapshot(tmp_path)
         ended = kerasft_cli(*argv)
@@ -86,6 +88,8 @@ def refuses(kerasft_cli, tmp_path):
         heads = re.findall(r"^(?:kerasft(?: \w+)?: )?error: .*", ended.err, re.MULTILINE)
         assert len(heads) == 1, ended.err
         message = ended.err[ended.err.index(heads[0]) :].partition("error: ")[2].rstrip("\n")
+        told = re.match(r"(\d+) problems\n", message)
+        assert (int(told[1]) if told else 1) == problems
         if problems > 1:
             assert message.startswith(f"{problems} problems\n")
             assert len(re.findall("^  - ", message, re.MULTILINE)) == problems, message
@@ -98,6 +102,8 @@ def refuses(kerasft_cli, tmp_path):
         harmed = {name for name in before if before[name] != after.get(name)}
         assert not harmed, f"changed or gone: {sorted(harmed)}"
         new = {name for name in after if name not in before}
+        new -= {name for name in new if f"{name}/".startswith(f"cache/{kept}")}
+        new -= {"cache/prepared"} if kept != "/" else set()
         assert not {name for name in new if ".part" in name or ".writable" in name}
         if not started:
             assert not new, f"left behind: {sorted(new)}"
