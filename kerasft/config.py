@@ -45,6 +45,8 @@ RUNTIME: dict[str, frozenset[str]] = {
         {"model", "directory", "preprocess", "task", "labels", "examples", "name"}
     ),
 }
+# What every config of a run has held.
+_ALWAYS = ("data", "task", "backbone", "head", "optimizer", "finetune")
 # Groups that hold several named nodes; the others are one node each.
 NAMED = ("augment", "regularize", "finetune", "callbacks", "export")
 
@@ -327,6 +329,12 @@ def load(path: str | Path) -> DictConfig:
             f"The config {str(path)!r} cannot be read: {str(error).splitlines()[0]}. It is "
             "damaged, or from another version of kerasft."
         ) from error
+    lacks = [key for key in _ALWAYS if not isinstance(written, DictConfig) or key not in written]
+    if lacks:
+        raise UserError(
+            f"The config {str(path)!r} lacks {', '.join(lacks)}. It is damaged, or from another "
+            "version of kerasft."
+        )
     if missing := [key for key in RUNTIME if key not in written]:
         usual = compose()
         for key in missing:

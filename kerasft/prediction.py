@@ -58,7 +58,7 @@ def _wants(model: str) -> tuple[str, bool]:
     place = Path(model).expanduser()
     if (place / "config.yaml").is_file():
         folder = record.open_run(model)
-        saved = read_json(folder.preprocess / "preprocess.json")
+        saved = read_json(folder.preprocess / "preprocess.json", "modality")
         return saved["modality"], bool(saved.get("pair"))
     from kerasft.exporters.layout import find_export, read_signature
 
@@ -69,8 +69,15 @@ def _wants(model: str) -> tuple[str, bool]:
 def _lines(file: Path) -> list[str]:
     try:
         return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The file {str(file)!r} cannot be read: {error}.") from error
+    except OSError as error:
+        raise UserError(
+            f"The file {str(file)!r} cannot be read: {error.strerror or error}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"The file {str(file)!r} must be UTF-8 text, one text a line: {error.reason} at byte "
+            f"{error.start:,}."
+        ) from error
 
 
 def _pictures(path: Path) -> list[Path]:

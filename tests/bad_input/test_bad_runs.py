@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "export run",
     "resume": "resume run",
     "again": "train --from run",
+    "other": "train output_dir=run resume=auto name=other",
 }
 
 
@@ -140,8 +141,11 @@ RUNS = {
     "a task that is no JSON": (damage("task.json", "\0\0\0"), "predict", "task.json"),
     "a task that is a list": (damage("task.json", "[]"), "predict", "task.json"),
     "a task of nothing": (damage("task.json", "{}"), "predict", "task.json"),
-    "a task that calls others": (set_json("task.json", _target_="os.system"), "predict",
+    "a task that calls others": (set_json("task.json", **{"class": "os.system"}), "predict",
                                  "os.system"),
+    "a task that writes files": (
+        damage("task.json", '{"class": "kerasft.files.write_json", "path": "x.json", "value": 1}'),
+        "predict", "task.json", "is no task"),
     "no preprocessing": (damage("preprocess", None), "predict", "preprocess"),
     "preprocessing that is no JSON": (damage("preprocess/preprocess.json", "x"), "predict",
                                       "preprocess.json"),
@@ -151,6 +155,8 @@ RUNS = {
                                      "preprocess.json"),
     "a run that has ended": (lambda run: None, "resume", "has ended", "--from run"),
     "a run that did not end": (not_done, "predict evaluate export", BEST, "'failed'"),
+    "a run of another config": (set_json("run.json", status="stopped"), "other",
+                                "began with another config", "Take these back"),
     "damaged checkpoints": (damaged_states, "resume", "No checkpoint", "step-00000002.npz"),
     "run.json that is no JSON": (damage("run.json", "x"), "resume", "run.json"),
     "run.json that is a list": (damage("run.json", "[]"), "resume", "run.json"),
@@ -169,7 +175,12 @@ RUNS = {
 def test_a_broken_run_gets_one_message(name, command, text_run, refuses):
     act, _, *said = RUNS[name]
     act(text_run)
-    refuses(COMMANDS[command], *said)
+    # A run that is taken up writes down that it was, and how that ended.
+    record = {"run/run.json", "run/config.yaml", "run/manifest.json"}
+    kept = "prepared" if name == "damaged checkpoints" else "/"
+    refuses(COMMANDS[command], *said, kept=kept, rewritten=record if kept != "/" else set())
+    if kept != "/":
+        assert json.loads((text_run / "run.json").read_text("utf-8"))["status"] == "failed"
 
 
 # Commands on a sound run; of pictures where the name says so: (command, said)
@@ -191,8 +202,6 @@ WRONG = {
     "a run repeated with a word for a number": ("train --from run epochs=three", "epochs"),
     "a run repeated into itself": ("train --from run output_dir=run", "new or empty folder"),
     "a new run into its folder": ("train output_dir=run", "new or empty folder", "config.yaml"),
-    "another run that goes on in it": ("train resume=auto output_dir=run name=other max_time=1",
-                                       "began with another config"),
     "a metric that is none": ("leaderboard . --metric f2", "--metric must be a figure", "'f2'"),
     "a leaderboard of another format": ("leaderboard . --output a.txt", ".csv or .json"),
     "a leaderboard of nothing": ("leaderboard cache", "There is no run below"),
