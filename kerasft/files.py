@@ -13,6 +13,28 @@ from typing import Any
 from kerasft.errors import UserError
 
 
+def at_home(path: str | os.PathLike) -> Path:
+    """Return a path with `~` and `~name` replaced by the home folder that they stand for.
+
+    Args:
+        path: The path.
+
+    Raises:
+        UserError: If there is no such user, or no home folder.
+
+    Example:
+        >>> at_home("data/films.csv")
+        PosixPath('data/films.csv')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{str(path)!r}: nobody knows the home folder that '~' stands for here. Write the "
+            "path out."
+        ) from error
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Write a file beside its place and rename it into place at the end.

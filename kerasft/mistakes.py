@@ -52,7 +52,7 @@ def in_words(
     if override and (any(sign in text for sign in _NOT_READ) or not key):
         return (
             "An override must read key=value, with the value in quotes where it holds one of "
-            f""",{{}}[]=:'" or a blank at its ends. Received: {override}. For instance: """
+            f""",{{}}[]()=:~'" or a blank at its ends. Received: {override}. For instance: """
             """'data.path="a,b.csv"'."""
         )
     if "Ambiguous value" in text or "requires --multirun" in text:

@@ -12,7 +12,7 @@ from typing import Any
 from kerasft import record
 from kerasft.console import table
 from kerasft.errors import UserError
-from kerasft.files import read_json, written_whole
+from kerasft.files import at_home, read_json, written_whole
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
@@ -55,7 +55,7 @@ def inputs(model: str, given: Sequence[str]) -> list[Any]:
 
 def _wants(model: str) -> tuple[str, bool]:
     """Return what a model takes: `images` or `text`, and whether in pairs."""
-    place = Path(model).expanduser()
+    place = at_home(model)
     if (place / "config.yaml").is_file():
         folder = record.open_run(model)
         saved = read_json(folder.preprocess / "preprocess.json", "modality")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError, nearest
+from kerasft.files import at_home
 
 
 def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
@@ -25,7 +26,7 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
         raise UserError(f"{key} must be the path of a file or folder. Received: {path!r}.")
-    given = Path(path).expanduser()
+    given = at_home(path)
     try:
         if given.exists():
             return given.absolute()

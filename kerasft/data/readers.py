@@ -158,7 +158,10 @@ def _decode(path: Path, encoding: str, key: str) -> str:
             f"data.encoding must be an encoding that Python knows, such as {', '.join(common)}. "
             f"Received: data.encoding={encoding!r}." + nearest(encoding, common)
         ) from error
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read: {error.strerror or error}.") from error
     if not content:
         raise UserError(f"{key}: {path} is empty (0 bytes).")
     if not content.strip(b"\0"):
@@ -382,9 +385,14 @@ def _objects(path: Path, records: list, places: list[int], unit: str, key: str) 
 
 
 def _parquet(path: Path, key: str) -> Rows:
-    import pyarrow
-    import pyarrow.parquet
-
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(
+            f"{key}: Parquet files are read with pyarrow, which is not installed: pip install "
+            "pyarrow"
+        ) from error
     try:
         data = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:

@@ -15,7 +15,7 @@ from yaml import YAMLError
 from kerasft.aliases import require_small
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import direction
-from kerasft.files import read_json
+from kerasft.files import at_home, read_json
 
 
 def leaderboard(directory: str, *, metric: str | None = None) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def leaderboard(directory: str, *, metric: str | None = None) -> list[dict[str, 
     Raises:
         UserError: If there is no run below the folder.
     """
-    root = Path(directory).expanduser()
+    root = at_home(directory)
     if not root.is_dir():
         raise UserError(f"There is no folder {directory!r}.")
     found = sorted(

@@ -29,8 +29,9 @@ def _facts(path: Path) -> tuple:
         return ("folder", path.stat().st_mode)
     found = path.stat()
     # The time too: what is written again with the same content could have been lost.
-    return ("file", found.st_mode, found.st_size, found.st_mtime_ns,
-            hashlib.sha256(path.read_bytes()).hexdigest())  # fmt: skip
+    with open(path, "rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return ("file", found.st_mode, found.st_size, found.st_mtime_ns, content)
 
 
 def _snapshot(root: Path) -> dict[str, tuple]:
