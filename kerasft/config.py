@@ -146,9 +146,8 @@ def _searchpath(config_dirs: Sequence[str | Path]) -> list[str]:
                 f"--config-dir must name a folder of configs. Received: {str(place)!r}, which is "
                 "no folder."
             )
-        for folder in groups():
-            for file in (Path(place) / folder).rglob("*.yaml"):
-                require_small(file)
+        for file in (f for group in groups() for f in (Path(place) / group).rglob("*.yaml")):
+            require_small(file)
         found.append(f"file://{Path(place).resolve()}")
     return [f"hydra.searchpath=[{','.join(found)}]"] if found else []
 

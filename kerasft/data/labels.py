@@ -98,8 +98,10 @@ def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str)
             f"Each label of {key} must be one word or number, and {some(len(wrong), 'example')} "
             f"hold several in one: {listing(wrong)}.{advice}"
         )
-    halves = [i for i, v in zip(ids, values, strict=True)
-              if isinstance(v, str) and any("\ud800" <= sign <= "\udfff" for sign in v)]  # fmt: skip
+    halves = [
+        i for i, v in zip(ids, values, strict=True)
+        if isinstance(v, str) and any("\ud800" <= sign <= "\udfff" for sign in v)
+    ]  # fmt: skip
     if halves:
         raise UserError(
             f"{some(len(halves), 'label')} of {key} hold half a character (a lone surrogate such "
@@ -183,8 +185,8 @@ def _numbers(values: Sequence[Any], ids: Sequence[str], key: str) -> np.ndarray:
         elif wrong[0].startswith(f"{ids[0]} has"):
             advice += "; if the first row holds the names of the columns, set data.header=true"
         raise UserError(
-            f"{some(len(wrong), 'label')} of {key} {_is(len(wrong))} no finite number, or too large: "
-            f"{listing(wrong)}. {advice}."
+            f"{some(len(wrong), 'label')} of {key} {_is(len(wrong))} no finite number, or too "
+            f"large: {listing(wrong)}. {advice}."
         )
     if len(values) > 1 and (numbers == numbers[0]).all():
         raise UserError(

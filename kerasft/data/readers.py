@@ -24,16 +24,9 @@ SUFFIXES: dict[str, str] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-_PACKED = {
-    ".gz": "Unpack it first (gunzip -k).",
-    ".bz2": "Unpack it first (bunzip2 -k).",
-    ".xz": "Unpack it first (unxz -k).",
-    ".zst": "Unpack it first (unzstd).",
-    ".zip": "Unpack it first.",
-    ".xls": "Save the sheet as CSV (UTF-8) or Parquet.",
-    ".xlsx": "Save the sheet as CSV (UTF-8) or Parquet.",
-    ".ods": "Save the sheet as CSV (UTF-8) or Parquet.",
-}
+_PACKED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "Unpack it first.") | (
+    dict.fromkeys((".xls", ".xlsx", ".ods"), "Save the sheet as CSV (UTF-8) or Parquet.")
+)
 FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet")
 
 
@@ -337,8 +330,9 @@ def _jsonl(path: Path, text: str, key: str) -> Rows:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{key}: {path}, line {number:,} is no JSON: {_fault(error)}. Each line must hold one object such as "
-                '{"text": "...", "label": "..."}; for one list of objects set data.format=json.'
+                f"{key}: {path}, line {number:,} is no JSON: {_fault(error)}. Each line must "
+                'hold one object such as {"text": "...", "label": "..."}; for one list of objects '
+                "set data.format=json."
             ) from error
         records.append(record)
         places.append(number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any, Literal
 
 from kerasft.catalogue import unknown_application

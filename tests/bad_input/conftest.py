@@ -15,8 +15,8 @@ import pytest
 
 # What a user should never read: it speaks of our code or of Python, not of what he did.
 _INTERNALS = re.compile(
-    r"Traceback|<class |<[\w.]+ object at |\bsite-packages\b|\[Errno|\b[A-Z]\w+(?:Error|Exception)\b"
-    r"|/kerasft/\w+/\w+\.py|\bNoneType\b|\bself\."
+    r"Traceback|<class |<[\w.]+ object at |\bsite-packages\b|\[Errno"
+    r"|\b[A-Z]\w+(?:Error|Exception)\b|/kerasft/\w+/\w+\.py|\bNoneType\b|\bself\."
 )
 # What a run that failed may have left in its folder by then.
 _RECORD = {".lock", "config.yaml", "run.json", "manifest.json"}

@@ -114,7 +114,8 @@ MINE = {
     "a list for a mapping": ("head/a.yaml", "- 1\n- 2\n", "head=a", "head/a.yaml"),
     "a word for a mapping": ("head/a.yaml", "hello\n", "head=a", "head/a.yaml"),
     "an empty file": ("head/a.yaml", "", "head=a", "head must be chosen"),
-    "a key twice": ("head/a.yaml", "_target_: x\ndepth: 1\ndepth: 2\n", "head=a", "a.yaml", "depth"),
+    "a key twice": ("head/a.yaml", "_target_: x\ndepth: 1\ndepth: 2\n", "head=a",
+                    "a.yaml, line 3", "depth"),
     "UTF-16": ("head/a.yaml", "_target_: x\n".encode("utf-16"), "head=a", "a.yaml"),
     "Latin-1": ("head/a.yaml", b"# caf\xe9\n_target_: x\n", "head=a", "UTF-8"),
     "a NUL in YAML": ("head/a.yaml", b"_target_: x\0y\n", "head=a", "a.yaml"),
@@ -126,7 +127,8 @@ MINE = {
         "experiment/a.yaml", "# @package _global_\ndefaults:\n  - override /head: mpl\n",
         "experiment=a", "no config named 'head/mpl'", "Did you mean 'mlp'?", "experiment/a.yaml"),
     "an experiment that calls itself": (
-        "experiment/a.yaml", "# @package _global_\ndefaults:\n  - a\n", "experiment=a", "experiment/a.yaml lead back"),
+        "experiment/a.yaml", "# @package _global_\ndefaults:\n  - a\n", "experiment=a",
+        "experiment/a.yaml lead back"),
     "an untrusted call": ("head/a.yaml", "_target_: subprocess.run\n", "head=a", "subprocess.run"),
     "a billion laughs": (
         "head/a.yaml",

@@ -186,7 +186,7 @@ def test_a_disk_that_is_full_when_an_archive_is_unpacked(put, refuses, monkeypat
 
 @pytest.mark.parametrize(
     "command",
-    ["train data=table data.path='\"~nobody-here/t.csv\"' data.text=a data.label=b backbone=tiny_bert",
+    [TEXTS.replace("t.csv", "'\"~nobody-here/t.csv\"'"),
      "train data=image_folder data.path='\"~nobody-here\"' backbone=tiny_resnet"],
 )  # fmt: skip
 def test_data_in_the_home_of_nobody(command, refuses):
@@ -216,7 +216,7 @@ def test_no_folder_for_what_is_temporary(put, refuses, monkeypatch):
     refuses(f"{TEXTS} cache=temporary", "/not/here", "TMPDIR", started=True)
 
 
-# --- packages that are not installed ---------------------------------------------------------------
+# --- packages that are not installed -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -250,12 +250,12 @@ EXPORTS = {
     "an empty folder": ({}, "saved_model.pb is missing"),
     "no signature": ({"1/saved_model.pb": b"x"}, "signature.json is missing"),
     "no model": ({"1/assets.extra/signature.json": SIGNATURE}, "saved_model.pb is missing"),
-    "a signature that is no JSON": ({"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "{"},
-                                    "signature.json"),
-    "a signature of nothing": ({"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "{}"},
-                               "signature.json"),
-    "a signature that is a list": ({"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "[]"},
-                                   "signature.json"),
+    "a signature that is no JSON": (
+        {"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "{"}, "signature.json"),
+    "a signature of nothing": (
+        {"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "{}"}, "it lacks modality"),
+    "a signature that is a list": (
+        {"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "[]"}, "one JSON object"),
     "a model that is none": ({"1/saved_model.pb": b"not a graph",
                               "1/assets.extra/signature.json": SIGNATURE}, "export/1"),
     "an empty model": ({"1/saved_model.pb": b"", "1/assets.extra/signature.json": SIGNATURE},
