@@ -25,7 +25,7 @@ from kerasft.comparison import differences
 from kerasft.config import RUNTIME, load, to_yaml
 from kerasft.console import warn
 from kerasft.errors import Stopped, UserError
-from kerasft.files import read_json, room_in, write_json, written_whole
+from kerasft.files import at_home, read_json, room_in, write_json, written_whole
 
 PACKAGES = ("kerasft", "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy", "hydra-core")
 
@@ -173,7 +173,7 @@ def create(cfg: DictConfig) -> RunFolder:
     Raises:
         UserError: If it holds another run already or cannot be made.
     """
-    if cfg.resume == "auto" and (Path(cfg.output_dir).expanduser() / "config.yaml").is_file():
+    if cfg.resume == "auto" and (at_home(cfg.output_dir) / "config.yaml").is_file():
         folder, then = reopen(cfg.output_dir)
         cfg.output_dir = then.output_dir
         _require_same(then, cfg)
@@ -213,9 +213,12 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
         UserError: If it holds something already or cannot be made.
     """
     if cfg.output_dir is not None:
-        path = Path(cfg.output_dir).expanduser()
+        path = at_home(cfg.output_dir)
         # A run that died at its first moment leaves its lock, or half a file.
-        holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
+        try:
+            holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
+        except OSError as error:
+            raise _unwritable(path, error) from error
         if holds:
             raise UserError(
                 f"output_dir must be a new or empty folder. Received: {str(path)!r}, which holds "
@@ -233,11 +236,15 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(
-            f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose "
-            "another folder with output_dir=DIR."
-        ) from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose another "
+        "folder with output_dir=DIR."
+    )
 
 
 def _point_last(path: Path) -> None:
@@ -254,7 +261,7 @@ def _point_last(path: Path) -> None:
 
 def open_run(path: str | Path) -> RunFolder:
     """Return the run folder at `path`, or say why it is none."""
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder(at_home(path))
     if not folder.path.is_dir():
         raise UserError(
             f"There is no run folder {str(path)!r}. `kerasft leaderboard outputs` lists the runs."
@@ -286,7 +293,7 @@ def reopen(run: str) -> tuple[RunFolder, DictConfig]:
         UserError: If there is no such run, or it has ended.
     """
     # `outputs/last` may lead elsewhere while the run is at work.
-    folder = RunFolder(Path(run).expanduser().resolve())
+    folder = RunFolder(at_home(run).resolve())
     cfg = folder.read_config()
     facts = read_json(folder.run) if folder.run.is_file() else {}
     if facts.get("status") == "done":
@@ -300,7 +307,7 @@ def reopen(run: str) -> tuple[RunFolder, DictConfig]:
 
 def has_ended(path: str) -> bool:
     """Whether a folder holds a run that has come to its end."""
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder(at_home(path))
     return folder.run.is_file() and read_json(folder.run).get("status") == "done"
 
 
@@ -356,7 +363,7 @@ def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         UserError: If the folder is no run, or an override cannot be set.
     """
-    cfg = RunFolder(Path(run).expanduser()).read_config()
+    cfg = RunFolder(at_home(run)).read_config()
     cfg.output_dir = None
     for key in ("resume", "max_time"):  # of that process
         OmegaConf.update(cfg, key, None, force_add=True)
