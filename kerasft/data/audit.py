@@ -107,6 +107,8 @@ def inspect(picture: str | bytes, max_pixels: int = MAX_PIXELS) -> Finding:
             return Finding("there is no such file")
         except OSError as error:
             return Finding(f"it cannot be read ({error.strerror})")
+        except ValueError:
+            return Finding("it holds a character that stands in no path")
     if not content:
         return Finding("it is empty (0 bytes)")
     if not content.strip(b"\0"):

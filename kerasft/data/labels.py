@@ -107,6 +107,20 @@ def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str)
             f"{some(len(halves), 'label')} of {key} hold half a character (a lone surrogate such "
             f"as \\ud83d), which UTF-8 cannot write: {listing(halves)}. Correct those rows."
         )
+    raw = [i for i, v in zip(ids, values, strict=True) if isinstance(v, bytes) and not _is_text(v)]
+    if raw:
+        raise UserError(
+            f"{some(len(raw), 'label')} of {key} {_is(len(raw))} no UTF-8 text but other bytes: "
+            f"{listing(raw)}. Check that the right column was chosen."
+        )
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def natural(name: str) -> tuple:

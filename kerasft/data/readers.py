@@ -28,6 +28,8 @@ _PACKED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "Unpack it first
     dict.fromkeys((".xls", ".xlsx", ".ods"), "Save the sheet as CSV (UTF-8) or Parquet.")
 )
 FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet")
+# Encodings of names and of source text, not of files.
+NO_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,9 @@ def _decode(path: Path, encoding: str, key: str) -> str:
     """Return the text of a file, every character of it; only a byte order mark is no text."""
     try:
         codec = codecs.lookup(str(encoding)).name
-        if not codecs.lookup(codec)._is_text_encoding:
+        if not codecs.lookup(codec)._is_text_encoding or codec in NO_FILES:
             raise LookupError
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         common = ("utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "shift_jis", "euc-kr")
         raise UserError(
             f"data.encoding must be an encoding that Python knows, such as {', '.join(common)}. "
