@@ -39,6 +39,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "finetune": frozenset(),
     "callbacks": frozenset({"monitor", "mode", "output_dir"}),
     "checkpoint": frozenset(),
+    "faults": frozenset(),
     "cache": frozenset(),
     "export": frozenset(
         {"model", "directory", "preprocess", "task", "labels", "examples", "name"}
@@ -101,6 +102,7 @@ class Root:
     finetune: Any = None
     callbacks: Any = None
     checkpoint: Any = None
+    faults: Any = None
     cache: Any = None
     export: Any = None
 

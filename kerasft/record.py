@@ -186,8 +186,8 @@ def create(cfg: DictConfig) -> RunFolder:
 
 
 # What may differ between a run and its continuation: it changes no result.
-_FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "export", "baseline",
-         "cache.directory", "cache.limit_gb")
+_FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "faults", "export",
+         "baseline", "cache.directory", "cache.limit_gb")
 
 
 def _require_same(then: DictConfig, now: DictConfig) -> None:

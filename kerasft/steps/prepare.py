@@ -26,6 +26,7 @@ class Parts:
     stages: Mapping[str, Any]
     augment: Mapping[str, Any]
     checkpoint: Any
+    faults: Any
     cache: Any
 
 
@@ -81,6 +82,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
         stages=build_named(cfg.finetune),
         augment=augment,
         checkpoint=build(cfg.checkpoint),
+        faults=build(cfg.faults),
         cache=build(cfg.cache),
     )
     for stage in parts.stages.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.training import epochs, frozen, recorder
-from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, StopAtNaN, Validation
+from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, Validation
 from kerasft.training.checkpoint import Position, Saver, State
+from kerasft.training.faults import Fault, Policy, Watch
 from kerasft.training.fused import add_up_rows, fuse
+from kerasft.training.replay import Replay
 from kerasft.training.stages import Stage, describe, select
 from kerasft.training.supply import Supply
+from kerasft.training.watchdog import Watchdog, standing
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def fit(
     model: Any,
     feed: Callable[[str, frozen.Cut | None, int], Feed],
     *,
+    ids: Sequence[str],
     steps: int,
     stages: Mapping[str, Stage],
     task: Any,
@@ -68,6 +72,7 @@ def fit(
     learning_rate: float | None,
     usual_rate: float,
     pretrained: bool,
+    policy: Policy | None = None,
     callbacks: Callable[[], Mapping[str, Any]] = dict,
     output_dir: Path | None = None,
     max_steps: int | None = None,
@@ -75,6 +80,7 @@ def fit(
     progress: bool = False,
     saver: Saver | None = None,
     resumed: State | None = None,
+    replay: Replay | None = None,
     say: Callable[[str], None] | None = None,
     on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None,
 ) -> History:
@@ -84,6 +90,7 @@ def fit(
         model: The assembled model.
         feed: Gives what a stage is fed with: of its name, where its graph can be cut, and its
             epochs.
+        ids: The names of the training examples, in order.
         steps: Steps in an epoch.
         stages: Stages by name, in order.
         task: Gives loss, metrics, monitor and mode.
@@ -92,6 +99,7 @@ def fit(
         learning_rate: The peak that the user chose, or `None`.
         usual_rate: The peak for the backbone as a whole where the user chose none.
         pretrained: Whether the backbone is pretrained.
+        policy: What is done about faults; `None` for its defaults.
         callbacks: Makes the user's callbacks anew for each stage.
         output_dir: The run folder; `None` writes nothing.
         max_steps: The most steps of a stage.
@@ -99,6 +107,7 @@ def fit(
         progress: Whether Keras' progress bar is drawn.
         saver: Writes checkpoints; `None` writes none.
         resumed: What to go on from; `None` begins at the beginning.
+        replay: What an earlier process wrote further on, to be compared with; `None` for nothing.
         say: Prints a line; `None` for a run that says nothing.
         on_stage: Told of each stage before its first step: its name, the stage, its peak rate, its
             steps, and what trains.
@@ -106,74 +115,180 @@ def fit(
     Returns:
         A `History`; the model holds the best epoch's weights.
     """
-    keep = KeepBest(task.monitor, task.mode, output_dir and output_dir / "checkpoints")
     heard = say or (lambda line: None)
-    log = EpochLog(output_dir and output_dir / "logs", None if progress else heard)
+    logs = output_dir and output_dir / "logs"
+    keep = KeepBest(
+        task.monitor, task.mode, output_dir and output_dir / "checkpoints",
+        top=saver.policy.top if saver else 0,
+    )
+    keep.set_model(model)
+    log = EpochLog(logs, None if progress else heard)
     log.shown = (
         "loss", "val_loss", "accuracy", "mae", "val_accuracy", "val_pearson", task.monitor,
     )
+    watch = Watch(policy or Policy(), ids, logs, heard)
     of_all = steps
     steps, to_run = planned(stages, steps, max_steps)
     log.epochs = sum(to_run.values())
-    at = resumed.position if resumed else Position(next(iter(stages)), 0, 0, 0)
-    began, stopped = at.began, []
+    run = _Run(
+        model, task, optimizer, schedule, callbacks, fast, progress, saver, replay, say, logs,
+        keep, log, watch,
+    )
+    at = Position(next(iter(stages)), 0, 0, 0)
     if resumed is None:
         # An earlier process may have died before its first checkpoint.
         log.set_state({"rows": [], "epochs": log.epochs})
     else:
-        recorder.restore_variables("model", model.variables, resumed)
-        keep.set_model(model)
-        recorder.restore_callbacks({"best": keep, "log": log}, resumed)
-        stopped = resumed.plain["stopped"]
+        at = run.take_up(resumed)
         heard(f"going on after {at.epoch} epochs and {at.step} of {steps} steps")
-    names = list(stages)
+    began, names = at.began, list(stages)
     for name in names[names.index(at.stage) :] if at.stage else []:
-        stage, last = stages[name], began + to_run[name]
+        stage = stages[name]
         select(model, stage, pretrained=pretrained)
         peak = stage.peak(learning_rate, usual_rate)
         if on_stage is not None:
             on_stage(name, stage, peak, steps * to_run[name], describe(model))
-        fed = feed(name, frozen.cut(model), to_run[name])
-        here = at if name == at.stage else Position(name, began, began, 0)
-        # An epoch goes on where it was, though an execution may have held other steps then.
-        at_once = gcd(together(fed.at_once, steps), here.step)
-        compiled(
-            model, optimizer(schedule(peak, steps * to_run[name])), task,
-            steps=steps * to_run[name], fast=fast, at_once=at_once,
+        course = _Course(
+            name, dict(zip(names, [*names[1:], ""], strict=True))[name], peak,
+            feed(name, frozen.cut(model), to_run[name]), began, began + to_run[name], steps, of_all,
         )
         log.stage = keep.current_stage = name
-        begun = resumed if here.epoch > began or here.step else None
-        own = callbacks()
-        record = recorder.Recorder(
-            model, saver,
-            {"best": keep, "log": log} | {f"own/{key}": one for key, one in own.items()},
-            stage=name, began=began, stopped=stopped, at_once=at_once,
-        )
-        if begun:
-            epochs.build_metrics(model, fed.batches.targets[:1])
-        ahead = began * of_all + (here.epoch - began) * steps + here.step
-        with saver.signals.heeded() if saver else nullcontext():
-            with model.entered(fed.entry):
-                epochs.run(
-                    model, fed.batches.from_step(ahead), first=here.epoch, last=last, steps=steps,
-                    done=here.step, at_once=at_once, progress=progress,
-                    restore=partial(record.restore, begun) if begun else None,
-                    between=record.at,
-                    callbacks=[
-                        StopAtNaN(), FirstStep(heard, reports=name == at.stage),
-                        Validation(fed.validate), keep, log, *own.values(),
-                        # Last, since what it measures takes time that is not the epoch's.
-                        *([Supply(fed.batches, ahead, say)] if say else []),
-                    ],
-                )
-            ended = len(log.rows)
-            if ended < last:
-                stopped.append(name)
-                log.epochs -= last - ended
-            began = ended
-            record.close(dict(zip(names, [*names[1:], ""], strict=True))[name], began)
+        here = at if name == at.stage else Position(name, began, began, 0)
+        state = resumed if name == at.stage else None
+        while True:
+            try:
+                began = run.go(course, here, state, first=name == at.stage and state is resumed)
+                break
+            except Fault as fault:
+                state = watch.answer(fault)
+                here = run.take_up(state)
+    if replay is not None:
+        replay.require_done()
     keep.close(model)
-    return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
+    return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(run.stopped))
+
+
+@dataclass(frozen=True)
+class _Course:
+    """A stage: what it is fed with, and from where to where it goes.
+
+    Args:
+        name: Its name.
+        following: The next one's; `""` after the last one.
+        peak: Its peak learning rate.
+        fed: What it is fed with.
+        began: The epoch that it begins with.
+        last: The epoch that it ends before.
+        steps: Steps of an epoch.
+        of_all: Steps that all training examples take.
+    """
+
+    name: str
+    following: str
+    peak: float
+    fed: Feed
+    began: int
+    last: int
+    steps: int
+    of_all: int
+
+    def place(self, epoch: int, step: int) -> int:
+        """Return the number of the batch at a step, counted over all epochs of all stages."""
+        return self.began * self.of_all + (epoch - self.began) * self.steps + step
+
+
+@dataclass
+class _Run:
+    """What all stages of a run share."""
+
+    model: Any
+    task: Any
+    optimizer: Callable[[Any], Any]
+    schedule: Callable[[float, int], Any]
+    callbacks: Callable[[], Mapping[str, Any]]
+    fast: bool
+    progress: bool
+    saver: Saver | None
+    replay: Replay | None
+    say: Callable[[str], None] | None
+    logs: Path | None
+    keep: KeepBest
+    log: EpochLog
+    watch: Watch
+    stopped: list[str] = field(default_factory=list)
+
+    @property
+    def ours(self) -> dict[str, Any]:
+        return {"best": self.keep, "log": self.log, "watch": self.watch}
+
+    def take_up(self, state: State) -> Position:
+        """Give model, log and the rest what they were, and return where that was."""
+        recorder.restore_variables("model", self.model.variables, state)
+        recorder.restore_callbacks(self.ours, state)
+        self.stopped[:] = state.plain["stopped"]
+        return state.position
+
+    def go(self, course: _Course, here: Position, state: State | None, *, first: bool) -> int:
+        """Train from a position to the end of its stage.
+
+        Args:
+            course: The stage.
+            here: The position.
+            state: What the run was there; `None` where it comes from the stage before.
+            first: Whether it is the first stage of this process.
+
+        Returns:
+            The epochs that are done then.
+        """
+        model, watch, fed = self.model, self.watch, course.fed
+        heard = self.say or (lambda line: None)
+        amid = state if here.epoch > course.began or here.step else None
+        # An epoch goes on where it was, though an execution may have held other steps then.
+        to = self.replay.wanted.position.step if self.replay else 0
+        at_once = gcd(together(fed.at_once, course.steps), here.step, to)
+        at_once = 1 if watch.carefully else at_once
+        steps = course.steps * (course.last - course.began)
+        compiled(
+            model, self.optimizer(self.schedule(course.peak * watch.rate, steps)), self.task,
+            steps=steps, fast=self.fast, at_once=at_once,
+        )
+        own = self.callbacks()
+        record = recorder.Recorder(
+            model, self.saver, self.ours | {f"own/{key}": one for key, one in own.items()},
+            watch=watch, replay=self.replay, stage=course.name, began=course.began,
+            stopped=self.stopped, at_once=at_once,
+        )
+        if amid:
+            epochs.build_metrics(model, fed.batches.targets[:1])
+        watch.begin(fed.batches, course.place, at_once)
+        record.begin(here, state)
+        ahead = course.place(here.epoch, here.step)
+        watchdog = Watchdog(
+            watch.policy.stall_minutes, partial(standing, fed.batches, watch.ids), self.logs, heard
+        )
+        with (
+            self.saver.attending() if self.saver else nullcontext(),
+            model.entered(fed.entry), watchdog.watching(),
+        ):
+            epochs.run(
+                model, fed.batches.from_step(ahead, without=watch.skipped), first=here.epoch,
+                last=course.last, steps=course.steps, done=here.step, at_once=at_once,
+                progress=self.progress, restore=partial(record.restore, amid) if amid else None,
+                between=record.at,
+                is_left_out=lambda epoch, step: course.place(epoch, step) in watch.skipped,
+                callbacks=[
+                    watchdog, watch, FirstStep(heard, reports=first), Validation(fed.validate),
+                    self.keep, self.log, *own.values(),
+                    # Last, since what it measures takes time that is not the epoch's.
+                    *([Supply(fed.batches, ahead, self.say)] if self.say else []),
+                ],
+            )
+            ended = len(self.log.rows)
+            if ended < course.last:
+                self.stopped.append(course.name)
+                self.log.epochs -= course.last - ended
+            record.close(course.following, ended)
+        return ended
 
 
 def planned(

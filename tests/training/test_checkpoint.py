@@ -78,6 +78,7 @@ def test_so_many_are_kept_and_the_newest_whole_one_is_found(tmp_path):
     assert saver.newest() is None
     for number in (1, 2, 3):
         saver.save(a_state(number))
+    saver.finish()
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["step-00000002.npz", "step-00000003.npz"]
     assert saver.newest().position.step == 3
@@ -85,7 +86,9 @@ def test_so_many_are_kept_and_the_newest_whole_one_is_found(tmp_path):
     assert saver.newest().position.step == 2
     assert said[0].startswith("warning: the checkpoint step-00000003.npz is damaged")
     # Another process goes on counting.
-    Saver(Policy(), tmp_path, said.append).save(a_state(4))
+    other = Saver(Policy(), tmp_path, said.append)
+    other.save(a_state(4))
+    other.finish()
     assert (tmp_path / "step-00000004.npz").is_file()
 
 
@@ -93,6 +96,7 @@ def test_where_none_is_whole_the_run_does_not_begin_anew(tmp_path):
     said = []
     saver = Saver(Policy(), tmp_path, said.append)
     saver.save(a_state())
+    saver.finish()
     (tmp_path / "step-00000001.npz").write_bytes(b"")
     with pytest.raises(UserError, match=r"No checkpoint in .* is whole: step-00000001.npz is dama"):
         saver.newest()
@@ -118,6 +122,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, n
     said = []
     saver = Saver(Policy(keep=1), tmp_path, said.append)
     saver.save(a_state(1))
+    saver.finish()
 
     def full(handle):
         raise OSError(number, os.strerror(number))
@@ -125,12 +130,14 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, n
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         saver.save(a_state(2))
+        saver.finish()
     assert said == [
         f"warning: no checkpoint was written: '{tmp_path}/step-00000002.npz' could not be written: "
         f"{os.strerror(number)}."
     ]
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.npz"]
     saver.save(a_state(3))
+    saver.finish()
     assert saver.newest().position.step == 3
 
 
