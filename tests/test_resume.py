@@ -19,6 +19,7 @@ import pytest
 import kerasft
 from kerasft import record
 from kerasft.errors import Stopped, UserError
+from kerasft.training import checkpoint
 from kerasft.training.recorder import Recorder
 
 AUGMENT = (
@@ -47,6 +48,15 @@ CASES = {
     ),
 }  # fmt: skip
 
+
+# A policy for losses that blow up, on pictures at a rate at which they soon do.
+CASES["pictures, rolled back"] = (
+    "tiny_pictures",
+    ("optimizer._target_=keras.optimizers.SGD", "~optimizer.weight_decay",
+     "~optimizer.global_clipnorm", "optimizer.learning_rate=1e4", "schedule=constant",
+     "batch_size=5", "epochs=3", "faults=rollback", "faults.lower=1e-2", "faults.every=4"),
+    (0.3, 0.6),
+)  # fmt: skip
 
 SLOW = ("texts, stops early", "pictures, mixed, float16")
 
@@ -314,3 +324,81 @@ def test_damaged_checkpoints_are_named_and_passed_over(tiny_texts, monkeypatch, 
     assert f"warning: the checkpoint {newest.name} is damaged" in said
     assert "going on after 0 epochs and 4 of 6 steps" in said
     assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
+
+
+def test_the_last_steps_are_done_again_and_compared(tiny_texts, monkeypatch, kerasft_cli):
+    overrides = [*tiny_texts, "epochs=3", "checkpoint.steps=2", "cache.directory=cache"]
+    wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
+    stopped_run(overrides, monkeypatch, at=9)
+    again = kerasft_cli("resume", "run", "--verify")
+    assert again.code == 0, again.err
+    assert "going on after 1 epochs and 2 of 6 steps" in again.out
+    assert "verified: the steps before the last checkpoint, done again, gave the same" in again.out
+    log = Path("run/logs/epochs.jsonl").read_text().splitlines()
+    rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
+    assert rows == wanted[1]
+    assert json.loads(Path("run/metrics.json").read_text()) == json.loads(
+        Path("whole/metrics.json").read_text()
+    )
+
+
+def test_a_replay_that_comes_out_otherwise_is_refused_and_nothing_is_lost(
+    tiny_texts, monkeypatch, kerasft_cli
+):
+    overrides = [*tiny_texts, "epochs=3", "checkpoint.steps=2", "cache.directory=cache"]
+    stopped_run(overrides, monkeypatch, at=9)
+    older, newest = sorted(Path("run/checkpoints/states").glob("*.npz"))
+    state = checkpoint.read(older)
+    kernel = next(name for name in state.arrays if name.startswith("model/") and "kernel" in name)
+    state.arrays[kernel][0, 0] += 1e-3
+    checkpoint.write(older, state)
+    before = newest.read_bytes()
+    refused = kerasft_cli("resume", "run", "--verify")
+    assert refused.code == 2
+    assert "The steps before the last checkpoint, done again, gave another state: " in refused.err
+    assert "numbers, by up to" in refused.err
+    assert newest.read_bytes() == before
+    assert kerasft_cli("resume", "run").code == 0
+    nothing = kerasft_cli("train", *overrides, "output_dir=other", "max_time=1e-9")
+    assert nothing.code == 75
+
+
+def test_without_an_older_checkpoint_the_replay_begins_at_the_beginning(
+    tiny_texts, monkeypatch, capsys
+):
+    stopped_run([*tiny_texts, "cache.directory=cache"], monkeypatch, at=8)
+    assert len(list(Path("run/checkpoints/states").glob("*.npz"))) == 1
+    kerasft.resume("run", verify=True)
+    said = capsys.readouterr().out
+    assert "going on after" not in said
+    assert "verified: " in said
+
+
+def test_what_has_no_checkpoint_cannot_be_verified(tiny_texts, monkeypatch, kerasft_cli):
+    stopped_run(tiny_texts, monkeypatch)
+    shutil.rmtree("run/checkpoints/states")
+    ended = kerasft_cli("resume", "run", "--verify")
+    assert ended.code == 2
+    assert "run/checkpoints/states' to be verified. Go on without --verify." in ended.err
+
+
+def test_the_models_of_the_best_epochs_stay(tiny_texts, monkeypatch):
+    overrides = [*tiny_texts, "epochs=5", "checkpoint.top=2", "cache.directory=cache"]
+    result = kerasft.train([*overrides, "output_dir=whole"])
+    values = {row["epoch"]: row["val_accuracy"] for row in result.history.rows}
+    best = sorted(values, key=lambda epoch: (-values[epoch], epoch))[:2]
+    folder = Path("whole/checkpoints")
+    names = {f"epoch-{epoch:04d}.keras" for epoch in best}
+    assert {p.name for p in folder.glob("epoch-*.keras")} == names
+    whole = {p.name: weights_in(p) for p in folder.glob("*.keras")}
+    assert whole["best.keras"] == whole[f"epoch-{best[0]:04d}.keras"]
+    stopped_run(overrides, monkeypatch, at=15)
+    kerasft.resume("run")
+    assert {p.name: weights_in(p) for p in Path("run/checkpoints").glob("*.keras")} == whole
+
+
+def weights_in(model: Path) -> bytes:
+    import keras
+
+    weights = keras.saving.load_model(model, compile=False).get_weights()
+    return b"".join(value.tobytes() for value in weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class Replay:
 
 
 def differences(found: State, wanted: State) -> list[str]:
-    """Say what differs between two states, but for the seconds that epochs took.
+    """Say what differs between two states, but for times.
 
     Args:
         found: A state.
@@ -84,16 +84,22 @@ def differences(found: State, wanted: State) -> list[str]:
             count = int(np.sum(one != other))
             far = float(np.max(np.abs(one.astype("float64") - other.astype("float64"))))
             said.append(f"{name} differs in {count:,} of {one.size:,} numbers, by up to {far:.3g}")
-    for name in sorted({*found.plain} | {*wanted.plain}):
-        if _timeless(found.plain.get(name)) != _timeless(wanted.plain.get(name)):
-            said.append(f"what is written of {name}")
-    return said
+    one, other = dict(_leaves(found.plain)), dict(_leaves(wanted.plain))
+    return said + [
+        f"{name} is {one.get(name, 'nothing')}, and was {other.get(name, 'nothing')}"
+        for name in sorted({*one, *other}) if one.get(name) != other.get(name)
+    ]
 
 
-def _timeless(value: Any) -> Any:
-    """Return a value without the seconds in it; `repr` makes numbers that are none comparable."""
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield what a plain value holds, without times; `repr` makes numbers that are none equal."""
     if isinstance(value, dict):
-        return {key: _timeless(one) for key, one in value.items() if key != "seconds"}
-    if isinstance(value, list | tuple):
-        return [_timeless(one) for one in value]
-    return repr(value)
+        for key, one in value.items():
+            # Keras' callbacks hold times under such names.
+            if key != "seconds" and "time" not in key:
+                yield from _leaves(one, f"{path}/{key}" if path else key)
+    elif isinstance(value, list | tuple):
+        for place, one in enumerate(value):
+            yield from _leaves(one, f"{path}/{place}")
+    else:
+        yield path, repr(value)
