@@ -84,10 +84,10 @@ def differences(found: State, wanted: State) -> list[str]:
             count = int(np.sum(one != other))
             far = float(np.max(np.abs(one.astype("float64") - other.astype("float64"))))
             said.append(f"{name} differs in {count:,} of {one.size:,} numbers, by up to {far:.3g}")
-    one, other = dict(_leaves(found.plain)), dict(_leaves(wanted.plain))
+    now, then = dict(_leaves(found.plain)), dict(_leaves(wanted.plain))
     return said + [
-        f"{name} is {one.get(name, 'nothing')}, and was {other.get(name, 'nothing')}"
-        for name in sorted({*one, *other}) if one.get(name) != other.get(name)
+        f"{name} is {now.get(name, 'nothing')}, and was {then.get(name, 'nothing')}"
+        for name in sorted({*now, *then}) if now.get(name) != then.get(name)
     ]
 
 
@@ -101,5 +101,5 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for place, one in enumerate(value):
             yield from _leaves(one, f"{path}/{place}")
-    else:
+    elif value is not None:  # what Keras' callbacks set when they first need it
         yield path, repr(value)
