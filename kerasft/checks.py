@@ -177,11 +177,11 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     if cfg.baseline not in BASELINES:
         yield "baseline", f"baseline must be null or 'scratch'. Received: {cfg.baseline!r}."
-    if cfg.resume not in (None, "auto"):
-        yield "resume", f"resume must be null or 'auto'. Received: {cfg.resume!r}."
+    if cfg.resume not in (None, "auto", "accept"):
+        yield "resume", f"resume must be null, 'auto' or 'accept'. Received: {cfg.resume!r}."
     if cfg.resume and cfg.output_dir is None:
         yield "resume", (
-            "resume=auto finds the run that it goes on with by its folder: set output_dir."
+            f"resume={cfg.resume} finds the run that it goes on with by its folder: set output_dir."
         )
     if cfg.max_time is not None and not cfg.max_time > 0:
         yield "max_time", f"max_time is in minutes and must be above 0. Received: {cfg.max_time}."

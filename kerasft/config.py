@@ -65,7 +65,8 @@ class Root:
             where the processor or the GPU multiplies in it, else `float32`.
         output_dir: The folder of the run; `None` means `outputs/NAME/STAMP`.
         resume: `auto` goes on with what stands in `output_dir`, where an earlier call of the same
-            command was stopped; `None` wants a new folder.
+            command was stopped; `accept` too, and even where config or data have changed; `None`
+            wants a new folder.
         max_time: Minutes after which training stops, its checkpoint written, so that the process
             ends in time and the run can go on; `None` for no limit.
         baseline: `scratch` also trains the same network from random weights, to compare.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,13 +99,15 @@ class RunFolder:
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "versions": versions(),
             "git": git_revision(),
-            "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+            "machine": machine(),
             "started": _now(),
             "status": "running",
         }
         if earlier:
             if changed := _changed(earlier.get("versions", {}), facts["versions"]):
                 warn(f"the run goes on with other versions, not to the last bit: {changed}")
+            if changed := _changed(earlier.get("machine", {}), facts["machine"]):
+                warn(f"the run goes on another machine, maybe not to the last bit: {changed}")
             first = ("command", "git", "machine", "started")
             again = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
             facts |= {key: earlier[key] for key in first if key in earlier} | {"resumed": again}
@@ -165,7 +167,8 @@ def create(cfg: DictConfig) -> RunFolder:
 
     Args:
         cfg: The config; `output_dir` is the folder, by default `outputs/NAME/STAMP`. With
-            `resume=auto` it may hold this very run, which goes on.
+            `resume=auto` it may hold this very run, which goes on, with `resume=accept` one of
+            another config.
 
     Returns:
         The folder; `cfg.output_dir` names it from now on.
@@ -173,7 +176,7 @@ def create(cfg: DictConfig) -> RunFolder:
     Raises:
         UserError: If it holds another run already or cannot be made.
     """
-    if cfg.resume == "auto" and (Path(cfg.output_dir).expanduser() / "config.yaml").is_file():
+    if cfg.resume and (Path(cfg.output_dir).expanduser() / "config.yaml").is_file():
         folder, then = reopen(cfg.output_dir)
         cfg.output_dir = then.output_dir
         _require_same(then, cfg)
@@ -193,9 +196,14 @@ _FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "faults",
 def _require_same(then: DictConfig, now: DictConfig) -> None:
     """See that a run goes on with the config that it began with."""
     if apart := differences(then, now, free=_FREE):
+        said = f"The run in {str(then.output_dir)!r} began with another config: "
+        said += f"{'; '.join(apart[:5])}."
+        if now.resume == "accept":
+            warn(f"{said} It goes on with the new one.")
+            return
         raise UserError(
-            f"The run in {str(then.output_dir)!r} began with another config: "
-            f"{'; '.join(apart[:5])}. Take these back, or choose another output_dir."
+            f"{said} Take these back, choose another output_dir, or go on all the same with "
+            "resume=accept."
         )
 
 
@@ -276,11 +284,12 @@ def open_run(path: str | Path) -> RunFolder:
     return folder
 
 
-def reopen(run: str) -> tuple[RunFolder, DictConfig]:
+def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
     """Return a run that has not ended, to go on with it, and its config.
 
     Args:
         run: The run folder.
+        accept: Whether its data may have changed.
 
     Raises:
         UserError: If there is no such run, or it has ended.
@@ -294,7 +303,7 @@ def reopen(run: str) -> tuple[RunFolder, DictConfig]:
             f"The run {run!r} has ended; there is nothing to go on with. `kerasft train --from "
             f"{run}` repeats it in a new folder."
         )
-    cfg.output_dir = str(folder.path)
+    cfg.output_dir, cfg.resume = str(folder.path), "accept" if accept else "auto"
     return folder, cfg
 
 
@@ -304,8 +313,8 @@ def has_ended(path: str) -> bool:
     return folder.run.is_file() and read_json(folder.run).get("status") == "done"
 
 
-def _changed(then: dict[str, str], now: dict[str, str]) -> str:
-    """Say what has another version than before."""
+def _changed(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say what is otherwise than before."""
     return ", ".join(
         f"{name} {then.get(name, 'missing')} -> {now.get(name, 'missing')}"
         for name in sorted({*then, *now}) if then and then.get(name) != now.get(name)
@@ -321,6 +330,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> dict[str, Any]:
+    """Return what of the machine may decide a result's last bits."""
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = next(iter(names), processor)
+    return {"platform": platform.platform(), "cores": os.cpu_count(), "processor": processor}
 
 
 def git_revision() -> str | None:

@@ -65,7 +65,9 @@ def train(
     return memory.until_it_fits(_carry_out, cfg, record.create(cfg))
 
 
-def resume(run: str, *, verify: bool = False, trusted: Sequence[str] = ()) -> Result:
+def resume(
+    run: str, *, verify: bool = False, accept: bool = False, trusted: Sequence[str] = ()
+) -> Result:
     """Go on with a run that was stopped or crashed, from its last checkpoint.
 
     On the same machine it ends as it would have without the interruption, to the last bit.
@@ -74,6 +76,7 @@ def resume(run: str, *, verify: bool = False, trusted: Sequence[str] = ()) -> Re
         run: The run folder.
         verify: Whether the steps between the last two checkpoints are done again first, and must
             give the same state.
+        accept: Whether to go on though the data has changed.
         trusted: Import prefixes that the run's own parts may come from.
 
     Returns:
@@ -86,7 +89,7 @@ def resume(run: str, *, verify: bool = False, trusted: Sequence[str] = ()) -> Re
     Example:
         >>> resume("outputs/last")  # doctest: +SKIP
     """
-    folder, cfg = record.reopen(run)
+    folder, cfg = record.reopen(run, accept=accept)
     check(cfg, trusted=trusted)
     return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 import kerasft
 from kerasft import record
@@ -245,6 +246,52 @@ def test_changed_data_is_refused(tiny_texts, texts_csv, tmp_path, monkeypatch):
     assert len(kerasft.resume("run").history.rows) == 2
 
 
+def test_changed_data_and_a_changed_config_are_accepted_on_request(
+    tiny_texts, texts_csv, tmp_path, monkeypatch, kerasft_cli
+):
+    lines = texts_csv.read_text().splitlines()
+    own = tmp_path / "own.csv"
+    own.write_text("\n".join(lines))
+    overrides = [*tiny_texts, f"data.path={own}"]
+    stopped_run(overrides, monkeypatch, at=8)
+    own.write_text("\n".join([*lines, *(f"a late film {i},pos" for i in range(8))]))
+    more = kerasft_cli("resume", "run", "--accept", "--verify")
+    assert more.code == 2, "other data give another state"
+    more = kerasft_cli(
+        "train", *overrides, "output_dir=run", "resume=accept", "epochs=4", "batch_size=4"
+    )
+    assert more.code == 0, more.err
+    assert "began with another config: batch_size was 8, now 4; epochs was 2, now 4" in more.err
+    assert "The data has changed since the run began: Examples that are new: 8" in more.err
+    assert "an epoch has other steps than before; the last one begins anew" in more.out
+    assert "going on after 1 epochs and 0 of 13 steps" in more.out
+    log = Path("run/logs/epochs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 4]
+    assert OmegaConf.load("run/config.yaml").batch_size == 4
+    refused = kerasft_cli("train", *overrides, "output_dir=other", "resume=always")
+    assert "resume must be null, 'auto' or 'accept'. Received: 'always'." in refused.err
+
+
+def test_what_goes_on_otherwise_than_before_is_said(tiny_pictures, monkeypatch, capsys):
+    overrides = [*tiny_pictures, "finetune=linear_probe", "cache.directory=cache"]
+    stopped_run([*overrides, "cache.activations=always"], monkeypatch, at=2)
+    facts = json.loads(Path("run/run.json").read_text())
+    facts["machine"]["processor"] = "abacus"
+    Path("run/run.json").write_text(json.dumps(facts))
+    config = OmegaConf.load("run/config.yaml")
+    config.cache.activations = "never"
+    OmegaConf.save(config, "run/config.yaml")
+    kerasft.resume("run")
+    said = capsys.readouterr()
+    assert "the run goes on another machine, maybe not to the last bit: processor abacus ->" in (
+        said.err
+    )
+    assert (
+        "warning: the stage goes on otherwise than before, up to rounding: activations was kept, "
+        "now computed" in said.out
+    )
+
+
 def test_two_processes_on_one_run_folder_are_refused(tiny_texts, monkeypatch):
     from filelock import FileLock
 
@@ -295,12 +342,12 @@ def test_callbacks_of_any_name_and_with_hidden_state_go_on(tiny_texts, monkeypat
 
 @pytest.mark.slow
 def test_an_epoch_goes_on_with_other_executions(tiny_pictures, monkeypatch):
-    from kerasft.training import loop
+    from kerasft.training import course
 
     overrides = [*tiny_pictures, "batch_size=5", "epochs=3", "cache.directory=cache"]
     wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
     stopped_run(overrides, monkeypatch, at=4)
-    monkeypatch.setattr(loop, "together", lambda most, steps: 3)
+    monkeypatch.setattr(course, "together", lambda most, steps: 3)
     _, rows, _ = outcome(kerasft.resume("run"))
     assert [row["loss"] for row in rows] == pytest.approx([r["loss"] for r in wanted[1]], rel=1e-4)
 

@@ -31,15 +31,18 @@ class Recorder:
         began: The epoch that it began with.
         stopped: The stages that ended early.
         at_once: Steps of an execution.
+        facts: What else is written, to be compared by who goes on.
     """
 
     def __init__(
         self, model: Any, saver: Saver | None, callbacks: Mapping[str, Any], *, watch: Watch,
         replay: Replay | None, stage: str, began: int, stopped: list[str], at_once: int,
+        facts: Mapping[str, Any],
     ):
         self.model, self.saver, self.callbacks = model, saver, callbacks
         self.watch, self.replay = watch, replay
         self.stage, self.began, self.stopped, self.at_once = stage, began, stopped, at_once
+        self.facts = facts
         # Looked at after each step, so reckoned once.
         variables = [*model.variables, *model.optimizer.variables]
         self.size = sum(int(np.prod(v.shape)) * 4 for v in variables)
@@ -90,7 +93,8 @@ class Recorder:
         if position.epoch > position.began or position.step:
             arrays |= capture_variables("optimizer", self.model.optimizer.variables)
             arrays |= capture_variables("metrics", self.model.metrics_variables)
-        return State(position, {"callbacks": plain, "stopped": list(self.stopped)}, arrays)
+        held = {"callbacks": plain, "stopped": list(self.stopped), **self.facts}
+        return State(position, held, arrays)
 
     def restore(self, state: State) -> None:
         """Give model, optimizer, metrics and callbacks back what they were."""
