@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from kerasft.console import say
 from kerasft.errors import UserError
-from kerasft.files import is_out_of_room, write_json
+from kerasft.files import at_home, is_out_of_room, write_json
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class CacheError(Exception):
 def cache_folder() -> Path:
     """Return the folder for what can be made again: `$KERASFT_CACHE` or `~/.cache/kerasft`."""
     chosen = os.environ.get("KERASFT_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "kerasft"
+    return at_home(chosen) if chosen else Path.home() / ".cache" / "kerasft"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Cache:
                 "cache.views must be at least 1 and cache.limit_gb above 0. Received: "
                 f"views={views}, limit_gb={limit_gb}."
             )
-        self.directory = Path(directory).expanduser() if directory else cache_folder() / "prepared"
+        self.directory = at_home(directory) if directory else cache_folder() / "prepared"
         self.limit = sys.maxsize if math.isinf(limit_gb) else int(limit_gb * GIGABYTE)
         self.activations, self.views = activations, views
 
@@ -285,7 +285,14 @@ def temporary(
     Returns:
         A `Cache` in the folder for temporary files.
     """
-    folder = tempfile.mkdtemp(prefix="kerasft-")
+    try:
+        folder = tempfile.mkdtemp(prefix="kerasft-")
+    except OSError as error:
+        raise UserError(
+            f"cache=temporary needs a folder for temporary files: {error.filename or ''} "
+            f"{error.strerror or error}. Set the environment variable TMPDIR to one that there "
+            "is, or choose cache=disk."
+        ) from error
     made = Cache(folder, activations=activations, views=views)
     made.limit = shutil.disk_usage(folder).total
     weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)

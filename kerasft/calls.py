@@ -173,7 +173,12 @@ def _mismatch(value: Any, parameter: Parameter) -> list[str]:
     if parameter.annotation is None:
         # Keras annotates nothing, but its defaults tell.
         is_float = re.fullmatch(r"-?\d*\.\d*(e-?\d+)?|-?\d+e-?\d+", parameter.default or "")
-        return ["a number"] if is_float and isinstance(value, str | bool) else []
+        if is_float and isinstance(value, str | bool):
+            return ["a number"]
+        # TensorBoard takes "10,20" where its default is 0.
+        is_int = re.fullmatch(r"-?\d+", parameter.default or "")
+        odd = is_int and isinstance(value, str) and not re.search(r"\d", value)
+        return ["a number"] if odd else []
     words: list[str] = []
     for part in parameter.annotation.strip("'\"").split("|"):
         part = part.strip()

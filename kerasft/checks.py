@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -52,6 +53,9 @@ def check(
                       "where that is allowed." for key in gone]
         )
     problems = dict(_unresolved(cfg))
+    if without := [key for key in problems if key in SCALARS]:
+        # Nothing else can be said of a config whose own scalars have no value.
+        raise UserError(problems=[_with_origin(key, problems[key], places) for key in without])
     # What has no value cannot be held against a signature; the rest still can.
     rest = _without(cfg, problems)
     for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted))]:
@@ -156,11 +160,15 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
                 f"There is no key {key!r}. Allowed: {', '.join(known)}.{nearest(key, known)}"
             )
     rate = OmegaConf.select(cfg, "optimizer.learning_rate", throw_on_missing=False)
-    if rate is not None and not (is_number(rate) and rate > 0):
+    if rate is not None and not (is_number(rate) and 0 < rate < math.inf):
         yield "optimizer.learning_rate", (
             "optimizer.learning_rate must be a number above 0, or null for the backbone's usual "
             f"one; schedule=NAME chooses how it changes. Received: {short(rate)}."
         )
+    for key in ("backbone.image_size", "backbone.sequence_length"):
+        size = OmegaConf.select(cfg, key, throw_on_missing=False)
+        if is_number(size) and size < 1:
+            yield key, f"{key} must be at least 1. Received: {size}."
     for key in ("epochs", "batch_size", "batch_tokens", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
             yield key, f"{key} must be at least 1. Received: {cfg[key]}."
@@ -170,6 +178,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             f"alone. Received: batch_tokens={cfg.batch_tokens}, length_grouping=false."
         )
     yield from _names(cfg)
+    yield from _head(cfg)
     if cfg.precision not in PRECISIONS:
         yield "precision", (
             f"precision must be one of {', '.join(PRECISIONS)}. Received: {cfg.precision!r}."
@@ -187,11 +196,32 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         yield "max_time", f"max_time is in minutes and must be above 0. Received: {cfg.max_time}."
     if cfg.seed < 0:
         yield "seed", f"seed must not be negative. Received: {cfg.seed}."
-    if not re.fullmatch(r"\w[\w.-]*", cfg.name):
+    if not re.fullmatch(r"\w[\w.-]{0,99}", cfg.name):
         yield "name", (
-            "name becomes a folder's name: letters, digits, '_', '-' and '.', a letter first. "
-            f"Received: {cfg.name!r}."
+            "name becomes a folder's name: at most 100 letters, digits, '_', '-' and '.', a letter "
+            f"first. Received: {short(cfg.name)}."
         )
+
+
+def _head(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield what a head of ours would refuse, but only when the data is read."""
+    head = cfg.head if isinstance(cfg.head, DictConfig) else OmegaConf.create()
+    if not str(head.get("_target_")).startswith("kerasft.model.heads."):
+        return
+    for key in ("dropout", "depth", "width"):
+        value = OmegaConf.select(head, key, throw_on_missing=False)
+        if not is_number(value):
+            continue
+        if key == "dropout" and not 0 <= value < 1:
+            yield "head.dropout", (
+                "head.dropout is a share: from 0 to below 1, where 0.1 drops one value in ten. "
+                f"Received: {value}."
+            )
+        elif key != "dropout" and value < 1:
+            yield f"head.{key}", (
+                f"head.{key} must be at least 1. Received: {value}. For no hidden layer choose "
+                "head=linear."
+            )
 
 
 def _names(cfg: DictConfig) -> Iterator[tuple[str, str]]:

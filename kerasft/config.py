@@ -20,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from kerasft.aliases import require_small
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
 
@@ -45,6 +46,8 @@ RUNTIME: dict[str, frozenset[str]] = {
         {"model", "directory", "preprocess", "task", "labels", "examples", "name"}
     ),
 }
+# What every config of a run has held.
+_ALWAYS = ("data", "task", "backbone", "head", "optimizer", "finetune")
 # Groups that hold several named nodes; the others are one node each.
 NAMED = ("augment", "regularize", "finetune", "callbacks", "export")
 
@@ -146,6 +149,8 @@ def _searchpath(config_dirs: Sequence[str | Path]) -> list[str]:
                 f"--config-dir must name a folder of configs. Received: {str(place)!r}, which is "
                 "no folder."
             )
+        for file in (f for group in groups() for f in (Path(place) / group).rglob("*.yaml")):
+            require_small(file)
         found.append(f"file://{Path(place).resolve()}")
     return [f"hydra.searchpath=[{','.join(found)}]"] if found else []
 
@@ -317,14 +322,21 @@ def load(path: str | Path) -> DictConfig:
 
     A group that came into being since the run was made has its default.
     """
+    require_small(path)
     try:
         written = OmegaConf.load(path)
         cfg = OmegaConf.merge(OmegaConf.structured(Root), written)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(
             f"The config {str(path)!r} cannot be read: {str(error).splitlines()[0]}. It is "
             "damaged, or from another version of kerasft."
         ) from error
+    lacks = [key for key in _ALWAYS if not isinstance(written, DictConfig) or key not in written]
+    if lacks:
+        raise UserError(
+            f"The config {str(path)!r} lacks {', '.join(lacks)}. It is damaged, or from another "
+            "version of kerasft."
+        )
     if missing := [key for key in RUNTIME if key not in written]:
         usual = compose()
         for key in missing:

@@ -6,11 +6,33 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
+
+
+def at_home(path: str | os.PathLike) -> Path:
+    """Return a path with `~` and `~name` replaced by the home folder that they stand for.
+
+    Args:
+        path: The path.
+
+    Raises:
+        UserError: If there is no such user, or no home folder.
+
+    Example:
+        >>> at_home("data/films.csv")
+        PosixPath('data/films.csv')
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{str(path)!r}: nobody knows the home folder that '~' stands for here. Write the "
+            "path out."
+        ) from error
 
 
 @contextmanager
@@ -37,7 +59,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # below a file, say
+            part.unlink(missing_ok=True)
         reason = error.strerror or error
         raise UserError(f"{str(path)!r} could not be written: {reason}.") from error
     except BaseException:
@@ -92,16 +115,36 @@ def write_json(path: str | Path, value: Any) -> None:
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Read JSON that a run wrote, or say which file is missing or broken."""
+def read_json(path: str | os.PathLike, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that a run wrote, or say which file is missing or broken.
+
+    Args:
+        path: The file.
+        *keys: What must stand in it.
+
+    Returns:
+        The object.
+
+    Raises:
+        UserError: If the file is missing, broken, or holds something else.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(
             f"The file {str(path)!r} is missing: the folder is no run of kerasft, or not whole."
         ) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(
+            f"The file {str(path)!r} cannot be read: {error.strerror or error}."
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"The file {str(path)!r} cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"The file {str(path)!r} is damaged: it must hold one JSON object.")
+    if missing := [key for key in keys if key not in found]:
+        raise UserError(f"The file {str(path)!r} is damaged: it lacks {', '.join(missing)}.")
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasft import record
 from kerasft.data import pipeline
+from kerasft.data.labels import some
 from kerasft.data.prepare import prepare
 from kerasft.errors import UserError
 from kerasft.evaluation.prediction import predict
@@ -108,7 +109,7 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
 
     folder = record.open_run(path)
     cfg = folder.read_config()
-    saved = read_json(folder.labels)
+    saved = read_json(folder.labels, "kind", "names")
     made = preprocess.load(folder.preprocess)
     try:
         import keras_hub  # noqa: F401  (its layers must be known before the file is read)
@@ -119,8 +120,16 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
             f"{str(folder.network)!r} cannot be loaded: {str(error).strip().splitlines()[0]}. The "
             f"file is damaged or from another version; train again: kerasft train --from {path}"
         ) from error
-    task = protocol.load(read_json(folder.task), trusted=("kerasft", *trusted))
+    try:
+        task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
+    except UserError as error:
+        raise UserError(f"The task of the run ({folder.task.name}): {error}") from error
     labels = Labels(saved["kind"], tuple(saved["names"]))
+    if (units := network.output_shape[-1]) != task.units(labels):
+        raise UserError(
+            f"{str(folder.labels)!r} is of another run: the network has {some(units, 'output')}, "
+            f"and it lists {some(len(labels.names), 'label')}."
+        )
     return FineTuned(in_float32(network), made, task, labels, eval_batch_size(cfg))
 
 

@@ -52,7 +52,7 @@ def in_words(
     if override and (any(sign in text for sign in _NOT_READ) or not key):
         return (
             "An override must read key=value, with the value in quotes where it holds one of "
-            f""",{{}}[]=:'" or a blank at its ends. Received: {override}. For instance: """
+            f""",{{}}[]()=:~'" or a blank at its ends. Received: {override}. For instance: """
             """'data.path="a,b.csv"'."""
         )
     if "Ambiguous value" in text or "requires --multirun" in text:
@@ -61,7 +61,9 @@ def in_words(
             f"use `kerasft train -m`; where the value itself holds a comma, quote it: "
             f"""'{key}="{value}"'."""
         )
-    if override and names is not None and (
+    if isinstance(error, RecursionError):
+        return f"The defaults of {origin} lead back to itself. Take that line out."
+    if override and names is not None and value not in names and (
         "Could not find" in text or "Config group override must be" in text
     ):
         return (

@@ -12,7 +12,7 @@ from typing import Any
 from kerasft import record
 from kerasft.console import table
 from kerasft.errors import UserError
-from kerasft.files import read_json, written_whole
+from kerasft.files import at_home, read_json, written_whole
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
@@ -55,10 +55,10 @@ def inputs(model: str, given: Sequence[str]) -> list[Any]:
 
 def _wants(model: str) -> tuple[str, bool]:
     """Return what a model takes: `images` or `text`, and whether in pairs."""
-    place = Path(model).expanduser()
+    place = at_home(model)
     if (place / "config.yaml").is_file():
         folder = record.open_run(model)
-        saved = read_json(folder.preprocess / "preprocess.json")
+        saved = read_json(folder.preprocess / "preprocess.json", "modality")
         return saved["modality"], bool(saved.get("pair"))
     from kerasft.exporters.layout import find_export, read_signature
 
@@ -69,8 +69,15 @@ def _wants(model: str) -> tuple[str, bool]:
 def _lines(file: Path) -> list[str]:
     try:
         return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The file {str(file)!r} cannot be read: {error}.") from error
+    except OSError as error:
+        raise UserError(
+            f"The file {str(file)!r} cannot be read: {error.strerror or error}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"The file {str(file)!r} must be UTF-8 text, one text a line: {error.reason} at byte "
+            f"{error.start:,}."
+        ) from error
 
 
 def _pictures(path: Path) -> list[Path]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
-import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +22,8 @@ from kerasft.comparison import differences
 from kerasft.config import RUNTIME, load, to_yaml
 from kerasft.console import warn
 from kerasft.errors import Stopped, UserError
-from kerasft.files import read_json, room_in, write_json, written_whole
-
-PACKAGES = ("kerasft", "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy", "hydra-core")
+from kerasft.files import at_home, read_json, room_in, write_json, written_whole
+from kerasft.provenance import changed, git_revision, machine, versions
 
 
 @dataclass(frozen=True)
@@ -104,10 +100,10 @@ class RunFolder:
             "status": "running",
         }
         if earlier:
-            if changed := _changed(earlier.get("versions", {}), facts["versions"]):
-                warn(f"the run goes on with other versions, not to the last bit: {changed}")
-            if changed := _changed(earlier.get("machine", {}), facts["machine"]):
-                warn(f"the run goes on another machine, maybe not to the last bit: {changed}")
+            if apart := changed(earlier.get("versions", {}), facts["versions"]):
+                warn(f"the run goes on with other versions, not to the last bit: {apart}")
+            if apart := changed(earlier.get("machine", {}), facts["machine"]):
+                warn(f"the run goes on another machine, maybe not to the last bit: {apart}")
             first = ("command", "git", "machine", "started")
             again = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
             facts |= {key: earlier[key] for key in first if key in earlier} | {"resumed": again}
@@ -176,7 +172,7 @@ def create(cfg: DictConfig) -> RunFolder:
     Raises:
         UserError: If it holds another run already or cannot be made.
     """
-    if cfg.resume and (Path(cfg.output_dir).expanduser() / "config.yaml").is_file():
+    if cfg.resume and (at_home(cfg.output_dir) / "config.yaml").is_file():
         folder, then = reopen(cfg.output_dir)
         cfg.output_dir = then.output_dir
         _require_same(then, cfg)
@@ -221,9 +217,12 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
         UserError: If it holds something already or cannot be made.
     """
     if cfg.output_dir is not None:
-        path = Path(cfg.output_dir).expanduser()
+        path = at_home(cfg.output_dir)
         # A run that died at its first moment leaves its lock, or half a file.
-        holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
+        try:
+            holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
+        except OSError as error:
+            raise _unwritable(path, error) from error
         if holds:
             raise UserError(
                 f"output_dir must be a new or empty folder. Received: {str(path)!r}, which holds "
@@ -241,11 +240,15 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(
-            f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose "
-            "another folder with output_dir=DIR."
-        ) from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose another "
+        "folder with output_dir=DIR."
+    )
 
 
 def _point_last(path: Path) -> None:
@@ -262,7 +265,7 @@ def _point_last(path: Path) -> None:
 
 def open_run(path: str | Path) -> RunFolder:
     """Return the run folder at `path`, or say why it is none."""
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder(at_home(path))
     if not folder.path.is_dir():
         raise UserError(
             f"There is no run folder {str(path)!r}. `kerasft leaderboard outputs` lists the runs."
@@ -295,7 +298,7 @@ def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
         UserError: If there is no such run, or it has ended.
     """
     # `outputs/last` may lead elsewhere while the run is at work.
-    folder = RunFolder(Path(run).expanduser().resolve())
+    folder = RunFolder(at_home(run).resolve())
     cfg = folder.read_config()
     facts = read_json(folder.run) if folder.run.is_file() else {}
     if facts.get("status") == "done":
@@ -309,53 +312,8 @@ def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
 
 def has_ended(path: str) -> bool:
     """Whether a folder holds a run that has come to its end."""
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder(at_home(path))
     return folder.run.is_file() and read_json(folder.run).get("status") == "done"
-
-
-def _changed(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """Say what is otherwise than before."""
-    return ", ".join(
-        f"{name} {then.get(name, 'missing')} -> {now.get(name, 'missing')}"
-        for name in sorted({*then, *now}) if then and then.get(name) != now.get(name)
-    )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide a run's result."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> dict[str, Any]:
-    """Return what of the machine may decide a result's last bits."""
-    processor = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        processor = next(iter(names), processor)
-    return {"platform": platform.platform(), "cores": os.cpu_count(), "processor": processor}
-
-
-def git_revision() -> str | None:
-    """Return the git revision of the folder one works in, with `+changes` where there are any."""
-
-    def ask(*arguments: str) -> str | None:
-        try:
-            asked = subprocess.run(
-                ["git", *arguments], capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return asked.stdout.strip()
-
-    revision = ask("rev-parse", "HEAD")
-    return revision and revision + ("+changes" if ask("status", "--porcelain", "-uno") else "")
 
 
 def _now() -> str:
@@ -375,7 +333,7 @@ def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         UserError: If the folder is no run, or an override cannot be set.
     """
-    cfg = RunFolder(Path(run).expanduser()).read_config()
+    cfg = RunFolder(at_home(run)).read_config()
     cfg.output_dir = None
     for key in ("resume", "max_time"):  # of that process
         OmegaConf.update(cfg, key, None, force_add=True)

@@ -16,8 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Each part of the package may import parts of a lower rank, and itself.
 RANK = {
     "errors": 0, "spec": 0, "signatures": 0,
-    "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 1,
-    "comparison": 1, "config": 2, "catalogue": 2, "cache": 2,
+    "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 1,
+    "comparison": 1, "provenance": 1, "config": 2, "catalogue": 2, "cache": 2,
     "calls": 3, "checks": 4, "explanation": 3, "record": 3,
     "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4,
     "tasks": 5,
@@ -34,9 +34,10 @@ BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "threads", "cata
 
 LIGHT = (
     "__init__", "__main__", "cli", "config", "calls", "checks", "signatures", "explanation",
-    "record", "comparison", "errors", "mistakes", "spec", "files", "console", "network", "threads",
+    "record", "comparison", "provenance", "errors", "mistakes", "spec", "files", "console",
+    "network", "threads",
     "prediction", "finetuned", "run", "steps", "cache",
-    "catalogue", "sweeps/leaderboard", "sweeps/grid", "model/hub",
+    "aliases", "catalogue", "sweeps/leaderboard", "sweeps/grid", "model/hub",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",
          "pandas", "matplotlib")  # fmt: skip

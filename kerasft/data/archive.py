@@ -51,8 +51,9 @@ def unpack(path: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_B
             "it yourself and name the folder."
         ) from error
     except (OSError, RuntimeError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"data.path: {path} cannot be unpacked into {cache_folder()} ({error}). Free some "
+            f"data.path: {path} cannot be unpacked into {cache_folder()} ({reason}). Free some "
             "space there, or set the environment variable KERASFT_CACHE to another folder."
         ) from error
     return target

@@ -150,6 +150,8 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
                 remark = "turned by its EXIF note, which decoding does not follow"
     except Image.DecompressionBombError:
         return Finding(f"it has far more pixels than data.max_pixels={max_pixels}")
+    except Image.UnidentifiedImageError:
+        return Finding(f"it is broken or cut short (it begins as {form}, and goes on as none)")
     except Exception as error:
         return Finding(f"it is broken or cut short ({str(error).strip() or type(error).__name__})")
     return Finding(remark=remark)

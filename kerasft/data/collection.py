@@ -96,8 +96,7 @@ def to_splits(
         UserError: If labels or ratios are wrong, or if a split or a class comes out empty.
     """
     if not len(found):
-        nothing = "The data holds no example that can be used."
-        raise UserError(problems=[nothing, *found.notices])
+        raise UserError(" ".join(["The data holds no example that can be used.", *found.notices]))
     brought = sorted(set(found.brought), key=SPLIT_NAMES.index)
     if "train" not in brought:
         raise UserError(
@@ -105,10 +104,16 @@ def to_splits(
             "Add a train split, or leave the split out so that it is made by ratio."
         )
     check_ratios(validation, test, split, brought)
-    labels, array, notices = encode(
-        found.values, found.ids, kind=kind, names=label_names, delimiter=label_delimiter,
-        key=label_key,
-    )  # fmt: skip
+    try:
+        labels, array, notices = encode(
+            found.values, found.ids, kind=kind, names=label_names, delimiter=label_delimiter,
+            key=label_key,
+        )  # fmt: skip
+    except UserError as error:
+        if len(set(map(str, found.values))) > 1:
+            raise
+        # What was left out may be all of the other classes.
+        raise UserError(" ".join([str(error), *found.notices])) from error
     notices = [*found.notices, *notices]
     codes = np.array([SPLIT_NAMES.index(name) for name in found.brought])
     missing = {"validation": validation, "test": test}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from kerasft.data.labels import listing, some
 from kerasft.data.readers import Rows
 from kerasft.data.splits import split_name, split_words
 from kerasft.errors import UserError, nearest
+from kerasft.files import at_home
 
 _ON, _OFF = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "", "none")
 
@@ -105,7 +105,7 @@ def read_pictures(rows: Rows, cells: Sequence[Any], ids: Sequence[str]) -> list[
         if isinstance(cell, bytes):
             result.append(cell)
         elif isinstance(cell, str) and cell.strip():
-            result.append(str(rows.path.parent / Path(cell).expanduser()))
+            result.append(str(rows.path.parent / at_home(cell)))
         else:
             wrong.append(f"{ids[index]} has {cell!r}")
     if wrong:

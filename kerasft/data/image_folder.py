@@ -111,10 +111,8 @@ def image_folder(
     if lost:
         names = listing(sorted(map(repr, lost), key=natural))
         raise UserError(
-            problems=[
-                f"No picture of the class {names} can be used. Repair them, or remove the folder.",
-                *said,
-            ]
+            f"No picture of the class {names} can be used. Repair them, or remove the folder. "
+            + " ".join(said)
         )
     if group is not None:
         found.groups = [_group(group, name) for name in found.ids]

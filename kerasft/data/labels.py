@@ -13,6 +13,8 @@ import numpy as np
 from kerasft.errors import UserError, nearest
 from kerasft.spec import KINDS, Labels
 
+LARGEST = float(np.finfo("float32").max)
+
 
 def encode(
     values: Sequence[Any],
@@ -52,6 +54,7 @@ def encode(
         raise UserError("There are no examples, and so no labels.")
     if kind == "number":
         return Labels("number"), _numbers(values, ids, key), []
+    _check_plain(values, ids, kind, key)
     if kind == "single":
         words = [[_word(value)] for value in values]
         empty = [i for i, word in zip(ids, words, strict=True) if not word[0].strip()]
@@ -82,6 +85,30 @@ def encode(
     return Labels("multi", chosen), array, notices
 
 
+def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str) -> None:
+    """Refuse objects and lists where a label is one word, and words that cannot be written."""
+    nested = (dict, list, tuple, set, frozenset, np.ndarray) if kind == "single" else dict
+    wrong = [f"{i} has {str(v)[:40]}" for i, v in zip(ids, values, strict=True)
+             if isinstance(v, nested)]  # fmt: skip
+    if wrong:
+        advice = "" if any(isinstance(v, dict) for v in values) else (
+            " For several labels an example set task=multi_label."
+        )
+        raise UserError(
+            f"Each label of {key} must be one word or number, and {some(len(wrong), 'example')} "
+            f"hold several in one: {listing(wrong)}.{advice}"
+        )
+    halves = [
+        i for i, v in zip(ids, values, strict=True)
+        if isinstance(v, str) and any("\ud800" <= sign <= "\udfff" for sign in v)
+    ]  # fmt: skip
+    if halves:
+        raise UserError(
+            f"{some(len(halves), 'label')} of {key} hold half a character (a lone surrogate such "
+            f"as \\ud83d), which UTF-8 cannot write: {listing(halves)}. Correct those rows."
+        )
+
+
 def natural(name: str) -> tuple:
     """Return a sort key by which numbers stand by value and words by their letters and digits."""
     number = _number(name)
@@ -89,7 +116,7 @@ def natural(name: str) -> tuple:
         return (0, number, (), name)
     pieces = re.split(r"(\d+)", name)
     # Text and numbers alternate, so two keys never compare a number with a text.
-    mixed = tuple(int(p) if i % 2 else p.casefold() for i, p in enumerate(pieces))
+    mixed = tuple(int(p[:400]) if i % 2 else p.casefold() for i, p in enumerate(pieces))
     return (1, 0.0, mixed, name)
 
 
@@ -147,8 +174,8 @@ def _numbers(values: Sequence[Any], ids: Sequence[str], key: str) -> np.ndarray:
     wrong = []
     for index, value in enumerate(values):
         number = None if value is None else _number(str(value).strip())
-        if number is None or not math.isfinite(number):
-            wrong.append(f"{ids[index]} has {value!r}")
+        if number is None or not abs(number) <= LARGEST:
+            wrong.append(f"{ids[index]} has {repr(value)[:40]}")
         else:
             numbers[index] = number
     if wrong:
@@ -158,8 +185,8 @@ def _numbers(values: Sequence[Any], ids: Sequence[str], key: str) -> np.ndarray:
         elif wrong[0].startswith(f"{ids[0]} has"):
             advice += "; if the first row holds the names of the columns, set data.header=true"
         raise UserError(
-            f"{some(len(wrong), 'label')} of {key} {_is(len(wrong))} no finite number: "
-            f"{listing(wrong)}. {advice}."
+            f"{some(len(wrong), 'label')} of {key} {_is(len(wrong))} no finite number, or too "
+            f"large: {listing(wrong)}. {advice}."
         )
     if len(values) > 1 and (numbers == numbers[0]).all():
         raise UserError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError, nearest
+from kerasft.files import at_home
 
 
 def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
@@ -25,18 +26,25 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
         raise UserError(f"{key} must be the path of a file or folder. Received: {path!r}.")
-    given = Path(path).expanduser()
-    if given.exists():
-        return given.absolute()
-    if beside is not None and not given.is_absolute() and (beside / given).exists():
-        return (beside / given).absolute()
+    given = at_home(path)
+    try:
+        if given.exists():
+            return given.absolute()
+        if beside is not None and not given.is_absolute() and (beside / given).exists():
+            return (beside / given).absolute()
+    except (OSError, ValueError) as error:  # too long, a NUL, a folder that may not be searched
+        reason = getattr(error, "strerror", None) or error
+        shown = str(path) if len(str(path)) <= 80 else f"{str(path)[:80]}..."
+        raise UserError(
+            f"{key} cannot be looked up: {reason}. Received: {key}={shown!r}."
+        ) from error
     parent = given.parent if given.is_absolute() or beside is None else beside / given.parent
-    where = f"{parent} does not exist either"
+    where = f"{parent} {'is no folder' if parent.exists() else 'does not exist either'})."
     if parent.is_dir():
         names = sorted(entry.name for entry in parent.iterdir())
-        where = f"{parent.resolve()} is there, but not that name" + nearest(given.name, names)
+        where = f"{parent.resolve()} is there, but not that name)." + nearest(given.name, names)
     raise UserError(
-        f"{key}: there is no file or folder of that name. Received: {key}={path} ({where})."
+        f"{key}: there is no file or folder of that name. Received: {key}={path} ({where}"
     )
 
 

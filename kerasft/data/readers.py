@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ SUFFIXES: dict[str, str] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_PACKED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "Unpack it first.") | (
+    dict.fromkeys((".xls", ".xlsx", ".ods"), "Save the sheet as CSV (UTF-8) or Parquet.")
+)
 FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet")
 
 
@@ -102,14 +106,27 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
 
 
 def _header_only(rows: Rows) -> str:
-    return f" Its first line, {listing(map(repr, rows.names))}, was taken for the names of the " \
-        "columns; if it is an example, set data.header=false." if rows.names else ""  # fmt: skip
+    if not rows.names:
+        return ""
+    return (
+        f" Its first line, {_listed(rows.names)}, was taken for the names of the columns; if it is "
+        "an example, set data.header=false."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return listing(repr(name if len(name) <= 40 else f"{name[:40]}...") for name in names)
 
 
 def _format(path: Path, form: str, key: str) -> str:
     if form == "auto":
         if found := SUFFIXES.get(path.suffix.lower()):
             return found
+        if path.suffix.lower() in _PACKED:
+            raise UserError(
+                f"{key}: {path.name} is packed, and packed tables are not read. "
+                f"{_PACKED[path.suffix.lower()]} If only its name is wrong, set data.format."
+            )
         raise UserError(
             f"{key}: the suffix of {path.name} does not say how the file is written; known are "
             f"{', '.join(SUFFIXES)}. Say it with data.format, one of {list(FORMATS)}."
@@ -134,9 +151,19 @@ def _decode(path: Path, encoding: str, key: str) -> str:
             f"data.encoding must be an encoding that Python knows, such as {', '.join(common)}. "
             f"Received: data.encoding={encoding!r}." + nearest(encoding, common)
         ) from error
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read: {error.strerror or error}.") from error
     if not content:
         raise UserError(f"{key}: {path} is empty (0 bytes).")
+    if not content.strip(b"\0"):
+        raise UserError(f"{key}: {path} holds nothing but zero bytes. Fetch or write it again.")
+    if codec in ("utf-8", "ascii", "iso8859-1", "cp1252") and (wide := _wide(content)):
+        raise UserError(
+            f"{key}: {path} is not written in {encoding}: every other byte is zero, as in UTF-16. "
+            f"Set data.encoding={wide}."
+        )
     try:
         return content.decode("utf-8-sig" if codec == "utf-8" else codec)
     except UnicodeDecodeError as error:
@@ -148,9 +175,21 @@ def _decode(path: Path, encoding: str, key: str) -> str:
         ) from error
 
 
+def _wide(content: bytes) -> str | None:
+    """Return which UTF-16 it is, without a byte order mark, that ASCII text was written in."""
+    head = content[:1000]
+    low, high = head[::2].count(0), head[1::2].count(0)
+    most = len(head) // 2
+    if high > 0.8 * most and low < 0.2 * most:
+        return "utf-16-le"
+    return "utf-16-be" if low > 0.8 * most and high < 0.2 * most else None
+
+
 def _guesses(content: bytes) -> str:
     if content[:4] == b"PAR1" or content[:2] in (b"PK", b"\x1f\x8b"):
         return "but it looks like a binary file (Parquet, Excel or compressed), not like text"
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "its first bytes say data.encoding=utf-32"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "its first bytes say data.encoding=utf-16"
     fitting = []
@@ -213,7 +252,7 @@ def _delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) 
     if ragged:
         raise UserError(
             f"{key}: {path} should have {some(len(names), 'cell')} in each row "
-            f"({listing(map(repr, names))}), and {some(len(ragged), 'row')} do not: "
+            f"({_listed(names)}), and {some(len(ragged), 'row')} do not: "
             f"{listing(ragged)}. Check data.delimiter (it is {delimiter!r}), and set "
             f"data.quoting={str(not layout.quoting).lower()} if the file "
             + ("quotes no cells." if layout.quoting else 'puts cells in "quotes".')
@@ -289,11 +328,11 @@ def _jsonl(path: Path, text: str, key: str) -> Rows:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{key}: {path}, line {number:,} is no JSON: {error.msg} at character "
-                f"{error.pos + 1:,}. Each line must hold one object such as "
-                '{"text": "...", "label": "..."}; for one list of objects set data.format=json.'
+                f"{key}: {path}, line {number:,} is no JSON: {_fault(error)}. Each line must "
+                'hold one object such as {"text": "...", "label": "..."}; for one list of objects '
+                "set data.format=json."
             ) from error
         records.append(record)
         places.append(number)
@@ -303,9 +342,10 @@ def _jsonl(path: Path, text: str, key: str) -> Rows:
 def _json(path: Path, text: str, key: str) -> Rows:
     try:
         records = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        where = f" in line {error.lineno:,}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(
-            f"{key}: {path} is no JSON: {error.msg} in line {error.lineno:,}. For one object a "
+            f"{key}: {path} is no JSON: {_fault(error)}{where}. For one object a "
             "line set data.format=jsonl."
         ) from error
     if not isinstance(records, list):
@@ -315,6 +355,15 @@ def _json(path: Path, text: str, key: str) -> Rows:
             f"Received: {type(records).__name__}."
         )
     return _objects(path, records, list(range(1, len(records) + 1)), "row", key)
+
+
+def _fault(error: Exception) -> str:
+    """Say in words what the JSON reader met."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.colno:,}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "a number in it has too many digits"
 
 
 def _objects(path: Path, records: list, places: list[int], unit: str, key: str) -> Rows:
@@ -330,13 +379,21 @@ def _objects(path: Path, records: list, places: list[int], unit: str, key: str) 
 
 
 def _parquet(path: Path, key: str) -> Rows:
-    import pyarrow
-    import pyarrow.parquet
-
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(
+            f"{key}: Parquet files are read with pyarrow, which is not installed: pip install "
+            "pyarrow"
+        ) from error
     try:
         data = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{key}: {path} is no Parquet file, or broken ({error}).") from error
+        reason = re.sub(r"\b\w+Exception: ", "", str(error).splitlines()[0]).rstrip(". ")
+        raise UserError(
+            f"{key}: {path} is no Parquet file, or broken ({reason}). Fetch or write it again."
+        ) from error
     names = tuple(data.column_names)
     columns = [column.to_pylist() for column in data.columns]
     return Rows(path, names, _by_name(names, columns), list(range(1, data.num_rows + 1)), "row")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kerasft.data.audit import MAX_PIXELS, audit, check_policy
@@ -11,6 +10,7 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.labels import listing
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.errors import UserError, nearest
+from kerasft.files import at_home
 from kerasft.network import unreachable
 from kerasft.spec import Splits
 
@@ -103,7 +103,7 @@ def tfds(
 
 
 def _builder(module: Any, name: str, data_dir: str | None) -> Any:
-    folder = Path(name).expanduser()
+    folder = at_home(name)
     if folder.is_dir():
         found = sorted(
             info.parent

@@ -17,6 +17,7 @@ from kerasft.data.labels import listing, some
 from kerasft.data.place import find_path, read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError, nearest
+from kerasft.files import at_home
 from kerasft.spec import Splits
 
 _SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
@@ -219,8 +220,8 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _files(path: str, key: str) -> list[Path]:
-    if isinstance(path, str) and glob.has_magic(path) and not Path(path).expanduser().exists():
-        names = glob.glob(str(Path(path).expanduser()), recursive=True)  # noqa: PTH207
+    if isinstance(path, str) and glob.has_magic(path) and not at_home(path).exists():
+        names = glob.glob(str(at_home(path)), recursive=True)  # noqa: PTH207
         found = [Path(name) for name in sorted(names)]
         found = [file for file in found if file.is_file()]
         if not found:

@@ -39,14 +39,15 @@ def find_export(path: str | Path) -> Path:
         if not (directory / name).is_file():
             raise UserError(
                 f"There is no export at {str(path)!r}: {name} is missing. It takes the folder that "
-                "`kerasft export` wrote, or one of the numbered folders in it."
+                "`kerasft export` wrote, or one of the numbered folders in it. (A run "
+                "folder has a config.yaml.)"
             )
     return directory
 
 
 def read_signature(directory: str | Path) -> dict[str, Any]:
     """Return what `signature.json` in an artifact says."""
-    return read_json(Path(directory) / EXTRA / "signature.json")
+    return read_json(Path(directory) / EXTRA / "signature.json", "modality", "inputs")
 
 
 def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str, list[bytes]]:

@@ -85,7 +85,15 @@ def load_export(path: str | Path) -> Predictor:
 
     if signature["modality"] == "text":
         register_text_ops()
-    return Predictor(directory, signature, tf.saved_model.load(str(directory)))
+    try:
+        artifact = tf.saved_model.load(str(directory))
+        artifact.signatures["serving_default"]
+    except Exception as error:
+        raise UserError(
+            f"The export at {str(directory)!r} cannot be loaded ({_first_line(error)}). It is "
+            "damaged, or from elsewhere; export the run again: kerasft export RUN"
+        ) from error
+    return Predictor(directory, signature, artifact)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any, Literal
 
 from kerasft.catalogue import unknown_application
 from kerasft.errors import UserError, nearest
+from kerasft.files import at_home
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.spec import Backbone
@@ -187,14 +187,14 @@ def applications(
         raise UserError(problem)
     make = getattr(keras.applications, name)
     size = image_size or APPLICATION_SIZES.get(name, 224)
-    if weights not in (None, "imagenet") and not Path(weights).expanduser().is_file():
+    if weights not in (None, "imagenet") and not at_home(weights).is_file():
         raise UserError(
             "backbone.weights must be 'imagenet', null or the path of a weights file. "
             f"Received: {weights!r}, which is no file."
         )
     source = weights if pretrained else None
     if source not in (None, "imagenet"):
-        source = str(Path(source).expanduser())
+        source = str(at_home(source))
     arguments: dict[str, Any] = {"include_top": False, "input_shape": (size, size, 3)}
     if alpha is not None:
         arguments["alpha"] = alpha
@@ -206,6 +206,11 @@ def applications(
         hint = " Do the weights belong to this network (alpha, image_size)?" if source else ""
         raise UserError(f"backbone=applications, name={name}: {error}{hint}") from error
     except Exception as error:  # the download: URL errors come as plain exceptions
+        if source not in (None, "imagenet"):
+            raise UserError(
+                f"backbone.weights: {source!r} cannot be loaded into {name}: "
+                f"{str(error).splitlines()[0]}. It must be a file of weights that Keras wrote."
+            ) from error
         raise UserError(
             f"The weights of {name} could not be downloaded: {str(error).splitlines()[0]} "
             "Set backbone.weights to a file, put the file into ~/.keras/models, or start from "
@@ -258,7 +263,7 @@ def keras_file(
 
     import kerasft.model.layers  # noqa: F401  (the file may be one of ours)
 
-    file = Path(path).expanduser()
+    file = at_home(path)
     if not file.is_file() or file.suffix != ".keras":
         raise UserError(f"backbone.path must be a .keras file. Received: {path!r}.")
     try:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from kerasft import catalogue
 from kerasft.errors import UserError, nearest
+from kerasft.files import at_home
 from kerasft.network import unreachable
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ def preset_folder(preset: str) -> str:
     if preset.startswith(("hf://", "kaggle://")):
         _require_network(preset)
         return preset
-    folder = Path(preset).expanduser()
+    folder = at_home(preset)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(

@@ -242,11 +242,16 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
     file = Path(directory) / "preprocess.json"
     if not file.is_file():
         raise UserError(f"The file {str(file)!r} is missing: the run folder is not whole.")
-    values = read_json(file)
-    if values.pop("modality") == "images":
-        return ImagePreprocess(**values)
-    tokenizer = _load_tokenizer(Path(directory) / "tokenizer")
-    return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})
+    values = read_json(file, "modality")
+    try:
+        if values.pop("modality") == "images":
+            return ImagePreprocess(**values)
+        tokenizer = _load_tokenizer(Path(directory) / "tokenizer")
+        return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The file {str(file)!r} is damaged, or from another version ({error})."
+        ) from error
 
 
 def _load_tokenizer(folder: Path) -> Any:

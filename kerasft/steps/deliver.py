@@ -15,7 +15,7 @@ from kerasft.config import build
 from kerasft.console import say, warn
 from kerasft.errors import UserError
 from kerasft.exporters.layout import EXTRA
-from kerasft.files import read_json
+from kerasft.files import at_home, read_json
 from kerasft.finetuned import FineTuned
 from kerasft.spec import Splits, as_raw
 from kerasft.steps.measure import closing_table, plain
@@ -118,7 +118,7 @@ def open_predictor(
     path: str, trusted: Sequence[str] = ()
 ) -> tuple[Callable[[Sequence[Any]], dict[str, np.ndarray]], Any]:
     """Return what answers raw input, and the labels, of a run folder or an export."""
-    place = Path(path).expanduser()
+    place = at_home(path)
     if (place / "config.yaml").is_file() and not (place / "saved_model.pb").is_file():
         _, finetuned, _ = reopen(path, trusted)
         return finetuned, finetuned.labels.names

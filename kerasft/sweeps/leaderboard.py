@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from kerasft.aliases import require_small
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import direction
-from kerasft.files import read_json
+from kerasft.files import at_home, read_json
 
 
 def leaderboard(directory: str, *, metric: str | None = None) -> list[dict[str, Any]]:
@@ -34,7 +35,7 @@ def leaderboard(directory: str, *, metric: str | None = None) -> list[dict[str, 
     Raises:
         UserError: If there is no run below the folder.
     """
-    root = Path(directory).expanduser()
+    root = at_home(directory)
     if not root.is_dir():
         raise UserError(f"There is no folder {directory!r}.")
     found = sorted(
@@ -123,13 +124,18 @@ def _read(folder: Path, root: Path) -> tuple[dict[str, Any], Any]:
         return found if isinstance(found, dict) else {}
 
     facts = mapping("run.json", read_json)
-    config = mapping("config.yaml", lambda file: OmegaConf.to_container(OmegaConf.load(file)))
+    config = mapping("config.yaml", _settings)
     metrics = mapping("metrics.json", read_json)
     status = facts.get("status", "unknown")
     if damaged:
         status = f"damaged: {', '.join(damaged)}"
     row = {"rank": None, "run": name, "status": status, "metrics": {} if damaged else metrics}
     return row, config
+
+
+def _settings(file: Path) -> Any:
+    require_small(file)
+    return OmegaConf.to_container(OmegaConf.load(file))
 
 
 def _monitor(folders: list[Path]) -> str:

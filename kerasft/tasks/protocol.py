@@ -109,7 +109,12 @@ def load(saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",)) -> 
             "Name its package as trusted if the task is yours."
         )
     try:
-        return getattr(importlib.import_module(module), name)(**fields)
+        made = getattr(importlib.import_module(module), name)
+        # Any other function would be called with what the file says.
+        if not (isinstance(made, type) and dataclasses.is_dataclass(made)
+                and callable(getattr(made, "postprocess", None))):
+            raise TypeError(f"{path} is no task")
+        return made(**fields)
     except (ImportError, AttributeError, TypeError) as error:
         raise UserError(
             f"The saved task cannot be built: {error}. Received: class={path!r}, "
