@@ -10,6 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
+
+# The same examples in each run. `pytest --hypothesis-profile=thorough` draws other ones, and many.
+settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.register_profile("thorough", deadline=None, max_examples=3000, print_blob=True)
+settings.load_profile("same")
 
 # 30 texts of each class, told apart by one word.
 GOOD = ("good", "fine", "warm", "great", "bright")

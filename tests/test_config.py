@@ -5,8 +5,6 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import kerasft
@@ -340,35 +338,6 @@ def test_trust_comes_by_argument_alone(tmp_path, monkeypatch):
 def test_trusted_prefixes_are_whole_words():
     assert all("." in prefix for prefix in TRUSTED)
     assert "is refused" in problem("+callbacks.mine={_target_: keras.callbacksevil.X}")
-
-
-# --- any override ------------------------------------------------------------------------------
-
-KEYS = st.sampled_from(
-    [*config.SCALARS, *config.groups(), "data.path", "head.dropout", "optimizer._target_",
-     "callbacks.early_stopping", "finetune.full.train", "augment.x._target_", "hydra.job", "a.b"]
-)  # fmt: skip
-VALUES = st.one_of(
-    st.sampled_from(["null", "true", "1", "-1", "1e9", ".nan", "[1,2]", "{a: 1}", "${epochs}",
-                     "${nope}", "mlp", "none", "???", "keras.layers.Lambda", "''", "é", "a b"]),
-    st.text(max_size=8),
-)  # fmt: skip
-OVERRIDE = st.one_of(
-    st.builds("{}{}={}".format, st.sampled_from(["", "+", "++", "~"]), KEYS, VALUES),
-    st.text(max_size=12),
-)
-
-
-@settings(max_examples=40, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
-@given(st.lists(OVERRIDE, min_size=1, max_size=3))
-def test_any_override_gives_a_config_or_a_message(overrides):
-    try:
-        cfg = settle(overrides, (), ())
-    except UserError as error:
-        assert all(error.problems)
-    else:
-        assert OmegaConf.is_config(cfg)
 
 
 # --- build -------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +20,13 @@ POOL = 50
 class Order:
     """Which examples stand in which batch.
 
+    Each epoch holds every example once. An example's place follows from the seed, the epoch and
+    its own key, and from nothing else: there is no state, each step can be computed at once and by
+    anybody, and two examples stand in the same order whatever is added, taken out or listed
+    elsewhere. What one more example must change: all behind it move on by one place, so that
+    batches are cut elsewhere, and so are the pools in which `lengths` sorts. With `positions` the
+    shapes of the batches follow from all lengths together.
+
     Args:
         count: Number of examples.
         batch_size: Examples in a batch; the last one of an epoch may be shorter.
@@ -26,6 +36,11 @@ class Order:
             positions, padding counted, instead of `batch_size`, and at least one. Each epoch has
             batches of the same shapes, with other examples.
         longest: With `positions`: the most positions that an example is padded to.
+        keys: `uint64[count]`, what `keys` makes of the examples; without, their numbers serve, and
+            an example that comes in between gives others its key.
+
+    Raises:
+        ValueError: If there are not as many keys or lengths as examples.
 
     Example:
         >>> [len(batch) for batch in Order(10, 4, seed=0).epoch(0)]
@@ -37,9 +52,15 @@ class Order:
 
     def __init__(
         self, count: int, batch_size: int, *, seed: int, lengths: np.ndarray | None = None,
-        positions: int | None = None, longest: int = sys.maxsize,
+        positions: int | None = None, longest: int = sys.maxsize, keys: np.ndarray | None = None,
     ):
+        for name, values in (("lengths", lengths), ("keys", keys)):
+            if values is not None and len(values) != count:
+                raise ValueError(
+                    f"`{name}` must hold one value an example. Received: {len(values)} for {count}."
+                )
         self.count, self.batch_size, self.seed, self.lengths = count, batch_size, seed, lengths
+        self.keys = keys
         self.ends: np.ndarray | None = None
         if positions is not None and lengths is not None:
             self.widths = padded(lengths, longest)
@@ -49,24 +70,116 @@ class Order:
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         """Return the indices of each batch of an epoch, counted from 0."""
-        random = np.random.default_rng((self.seed, epoch))
-        shuffled = random.permutation(self.count)
+        shuffled = shuffle(self.count if self.keys is None else self.keys, self.seed, epoch)
         if self.lengths is None:
             return _cut(shuffled, self.batch_size)
         if self.ends is not None:
             # Examples that take the same room are in any order, so that batches mix them anew.
             arranged = shuffled[np.argsort(self.widths[shuffled], kind="stable")]
             batches = np.split(arranged, self.ends[:-1])
-            return [batches[i] for i in random.permutation(len(batches))]
-        batches = []
-        for pool in _cut(shuffled, self.batch_size * POOL):
-            batches += _cut(pool[np.argsort(self.lengths[pool], kind="stable")], self.batch_size)
-        return [batches[i] for i in random.permutation(len(batches))]
+        else:
+            batches = []
+            for pool in _cut(shuffled, self.batch_size * POOL):
+                rising = pool[np.argsort(self.lengths[pool], kind="stable")]
+                batches += _cut(rising, self.batch_size)
+        return [batches[i] for i in shuffle(len(batches), self.seed, epoch, "batches")]
 
     def batch(self, step: int) -> tuple[int, np.ndarray]:
         """Return the epoch and the indices of the batch at `step`, counted over all epochs."""
         epoch, place = divmod(int(step), self.steps)
         return epoch, self.epoch(epoch)[place]
+
+    def shard(self, step: int, number: int, of: int) -> tuple[int, np.ndarray]:
+        """Return the epoch and what worker `number` of `of` takes of the batch at `step`.
+
+        The shards of a batch hold each of its examples once, for any `of`, and differ in size by
+        one at most, the first ones being larger. A batch smaller than `of` leaves the last workers
+        without an example: they get an empty shard, and are there for the step all the same. No
+        worker needs to know what another one does.
+
+        Args:
+            step: The step, counted over all epochs.
+            number: The worker, from 0.
+            of: How many there are.
+
+        Returns:
+            The epoch, and the indices, `int64[batch / of]` up to one.
+
+        Raises:
+            ValueError: If there is no such worker.
+
+        Example:
+            >>> order = Order(10, 4, seed=0)
+            >>> [len(order.shard(0, number, 3)[1]) for number in range(3)]
+            [2, 1, 1]
+        """
+        if not 0 <= number < of:
+            raise ValueError(
+                f"A worker's number must be from 0 to below their count. Received: {number} of "
+                f"{of}."
+            )
+        epoch, indices = self.batch(step)
+        # In turn, not in pieces: where a batch is sorted by length, shards are of equal length.
+        return epoch, indices[number::of]
+
+
+def keys(names: Iterable[str]) -> np.ndarray:
+    """Return a key for each example, from what tells it from others.
+
+    Args:
+        names: One text an example: the fingerprint of its content, or its id. Where several are
+            the same, the second one gets another key than the first, so that copies do not stand
+            side by side.
+
+    Returns:
+        `uint64[N]`, the same for the same names on any machine.
+
+    Example:
+        >>> keys(["a", "b", "a"])[:2] == keys(["a", "b"])
+        array([ True,  True])
+    """
+    seen: Counter[str] = Counter()
+    made = bytearray()
+    for name in names:
+        text = name.encode("utf-8", "surrogatepass")
+        made += hashlib.blake2b(text, digest_size=8, salt=seen[name].to_bytes(8, "big")).digest()
+        seen[name] += 1
+    return np.frombuffer(bytes(made), ">u8").astype("uint64")
+
+
+def shuffle(keys: np.ndarray | int, seed: int, epoch: int, purpose: str = "") -> np.ndarray:
+    """Return the indices of keys in an order that (seed, epoch) decides.
+
+    Whether one key comes before another depends on the two, not on what else there is. Equal keys
+    keep their order.
+
+    Args:
+        keys: `uint64[N]`; or a count, for the numbers below it.
+        seed: Any whole number.
+        epoch: Any whole number.
+        purpose: Another one, another order.
+
+    Returns:
+        `int64[N]`.
+
+    Example:
+        >>> both, one = shuffle(5, 0, 1), shuffle(4, 0, 1)
+        >>> [i for i in both if i != 4] == list(one)
+        True
+    """
+    each = keys if isinstance(keys, np.ndarray) else np.arange(keys, dtype="uint64")
+    salts = hashlib.blake2b(f"{seed}:{epoch}:{purpose}".encode(), digest_size=16).digest()
+    first, second = np.frombuffer(salts, ">u8").astype("uint64")
+    # The mixing maps no two keys to one place.
+    return np.argsort(_mix(_mix(each ^ first) ^ second), kind="stable")
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """Return 64 bits in which each bit of the values has its part: a round of SplitMix64."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)  # wraps around, as do the products
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
 
 
 def padded(lengths: np.ndarray, longest: int) -> np.ndarray:

@@ -195,9 +195,12 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
 def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone) -> Ready:
     """Tokenize or decode everything once, and make the training batches."""
     from kerasft.data import augment, order, pipeline
+    from kerasft.data.fingerprint import fingerprint
     from kerasft.data.prepare import prepare_splits
 
     task = parts.task.adapt(splits.train.labels)
+    # By content, not by id: a row that comes into a table changes the ids of those below it.
+    keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
     stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)
     train = stores["train"]
     augmented = None
@@ -215,7 +218,7 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
         order=order.Order(
             len(train), cfg.batch_size, seed=cfg.seed,
             lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
-            longest=train.longest or sys.maxsize,
+            longest=train.longest or sys.maxsize, keys=keys,
         ),
         augment=augmented,
     )

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasft.data.splits import TEST, TRAIN, VALIDATION, check_ratios, divide, position, split_name
@@ -10,7 +10,6 @@ ratios = st.sampled_from([0.0, 0.1, 0.15, 0.3])
 groups = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), min_size=1, max_size=120)
 
 
-@settings(deadline=None)
 @given(groups, ratios, ratios, st.sampled_from(["stratified", "hash"]), st.integers(0, 5))
 def test_no_group_stands_in_two_splits(rows, validation, test, method, seed):
     keys = [str(key) for key, _ in rows]
@@ -26,7 +25,6 @@ def test_no_group_stands_in_two_splits(rows, validation, test, method, seed):
         assert TEST not in codes
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(0, 3))
 def test_each_class_gives_its_part_and_keeps_some_to_train_on(sizes, seed):
     strata = np.repeat(np.arange(len(sizes)), sizes)
@@ -44,7 +42,6 @@ def test_each_class_gives_its_part_and_keeps_some_to_train_on(sizes, seed):
             assert found[TEST] == max(1, round(0.1 * size))
 
 
-@settings(deadline=None)
 @given(st.sets(st.text(), min_size=1), st.sets(st.text()), st.integers(0, 3))
 def test_hash_moves_nothing_when_examples_are_added(old, new, seed):
     def codes(keys):
