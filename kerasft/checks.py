@@ -12,18 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kerasft import catalogue
 from kerasft.calls import is_number, keys, node_problems, short, walk
-from kerasft.config import (
-    BASELINES,
-    NAMED,
-    PRECISIONS,
-    RUNTIME,
-    SCALARS,
-    compose,
-    groups,
-    options,
-    origins,
-)
+from kerasft.config import compose, groups, options, origins
 from kerasft.errors import UserError, nearest
+from kerasft.root import BASELINES, NAMED, PRECISIONS, RUNTIME, SCALARS
 
 
 def check(

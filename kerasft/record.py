@@ -19,11 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.comparison import differences
-from kerasft.config import RUNTIME, load, to_yaml
+from kerasft.config import load, to_yaml
 from kerasft.console import warn
 from kerasft.errors import Stopped, UserError
 from kerasft.files import at_home, read_json, room_in, write_json, written_whole
 from kerasft.provenance import changed, git_revision, machine, versions
+from kerasft.root import RUNTIME
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@
 
 The arguments are overrides of the run. `kill` ends the process at a random moment; `torn` ends it
 in the middle of a write to the run folder, after a random part of the bytes; `ENOSPC` and `EIO` let
-a write fail, the first as a full disk does, from there on, the second once. Weights, log and
-metrics must be the same to the last bit in the end, and whatever fails must be told in one line.
-The last three need Linux and a C compiler.
+a write fail, the first as a full disk does, from there on, the second once; `write` is one of these
+three each time. Weights, log and metrics must be the same to the last bit in the end, and whatever
+fails must be told in one line. All but the first need Linux and a C compiler.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-FAULTS = ("kill", "torn", "ENOSPC", "EIO")
+OF_WRITES = ("torn", "ENOSPC", "EIO")
 
 
 class Ended(NamedTuple):
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--fault", choices=FAULTS, default="kill")
+    parser.add_argument("--fault", choices=("kill", *OF_WRITES, "write"), default="kill")
     parser.add_argument("--rounds", type=int, help="how many faults (50, or all writes)")
     parser.add_argument("--every", type=int, help="instead: each n-th write")
     parser.add_argument("--seed", type=int, default=0)
@@ -115,15 +115,16 @@ class Trials:
             elif rounds:
                 numbers = sorted(self.draw.sample(numbers, min(rounds, len(numbers))))
             for number in numbers:
+                kind = self.draw.choice(OF_WRITES) if fault == "write" else fault
                 target = self.folder / f"run-{number}"
-                with_ = -1 if fault == "torn" else getattr(errno, fault)
+                with_ = -1 if kind == "torn" else getattr(errno, kind)
                 tried = nursery.train(
-                    self.command(target), target, number, with_, fault == "ENOSPC",
+                    self.command(target), target, number, with_, kind == "ENOSPC",
                     self.draw.random(),
                 )
-                self.faults += bool(tried.struck)
-                where = f"write {number} ({tried.struck.replace(str(target), '')})"
-                if problem := wrong_end(tried, fault):
+                self.faults += tried.code == -9 or bool(tried.struck)
+                where = f"{kind} at write {number} {tried.struck.replace(str(target), '')}".strip()
+                if problem := wrong_end(tried, kind):
                     self.lost.append(f"{where}: {problem}")
                 while not has_ended(target):
                     again = nursery.train(self.command(target), target, 0, 0, False, 0.0)
@@ -163,7 +164,7 @@ class Trials:
 def wrong_end(tried: Tried, fault: str) -> str:
     """Say what is wrong with how a run with a failed write ended, if anything."""
     if fault == "torn":
-        return "" if tried.code == -9 or not tried.struck else f"it ended with {tried.code}"
+        return "" if tried.code == -9 else f"it ended with {tried.code}"
     if "Traceback" in tried.said:
         return f"a traceback: {tried.said.strip().splitlines()[-1][:200]}"
     errors = [line for line in tried.said.splitlines() if line.startswith("error: ")]
@@ -238,7 +239,7 @@ def nursery() -> None:
             if not child:
                 os._exit(forked(*json.loads(line), said, counted))
             _, status = os.waitpid(child, 0)
-            writes, struck = json.loads(counted.read_text()) if counted.is_file() else (0, "-")
+            writes, struck = json.loads(counted.read_text()) if counted.is_file() else (0, "")
             code = os.waitstatus_to_exitcode(status)
             answers.write(json.dumps([code, said.read_text("utf-8", "replace"), writes, struck]))
             answers.write("\n")

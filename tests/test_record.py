@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import kerasft
-from kerasft import config, record
+from kerasft import config, provenance, record
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json, written_whole
 
