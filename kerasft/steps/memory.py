@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +49,15 @@ def until_it_fits(
             # They count steps of the old size.
             shutil.rmtree(folder.states, ignore_errors=True)
             warn(f"{str(error).partition(' What takes')[0]} The run begins anew with {settings}")
+        _let_go()
+
+
+def _let_go() -> None:
+    """Give back what the attempt before held: its model, its graphs and what they point to."""
+    import keras
+
+    keras.utils.clear_session()
+    gc.collect()
 
 
 @contextmanager
@@ -62,6 +74,16 @@ def noticed(cfg: DictConfig) -> Iterator[None]:
 
     try:
         yield
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        # Smaller batches are no remedy: TensorFlow gives nothing back to the system.
+        raise UserError(
+            f"The system has no memory left ({error.strerror}). End other processes, or set "
+            "batch_size lower. Where a run was begun anew with smaller batches just now, "
+            f"`kerasft resume {shlex.quote(str(cfg.output_dir))}` does so in a process that holds "
+            "nothing yet."
+        ) from error
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         # TensorFlow wraps the line that counts in a dozen others.
         found = re.search(r"(OOM when allocating|MemoryError|Failed to allocate)[^\n]*", str(error))
