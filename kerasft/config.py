@@ -238,12 +238,13 @@ def load(path: str | Path) -> DictConfig:
         written = OmegaConf.load(path)
         cfg = OmegaConf.merge(OmegaConf.structured(Root), written)
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+        deep = isinstance(error, RecursionError)
+        reason = "it is nested too deeply" if deep else str(error).splitlines()[0]
         raise UserError(
-            f"The config {str(path)!r} cannot be read: {str(error).splitlines()[0]}. It is "
-            "damaged, or from another version of kerasft."
+            f"The config {str(path)!r} cannot be read: {reason}. It is damaged, or from another "
+            "version of kerasft."
         ) from error
-    lacks = [key for key in ALWAYS if not isinstance(written, DictConfig) or key not in written]
-    if lacks:
+    if lacks := [key for key in ALWAYS if key not in written]:
         raise UserError(
             f"The config {str(path)!r} lacks {', '.join(lacks)}. It is damaged, or from another "
             "version of kerasft."
