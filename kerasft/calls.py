@@ -59,6 +59,9 @@ def node_problems(
     if not isinstance(node, DictConfig):
         yield key, f"{key} must be a mapping with a `_target_`. Received: {node!r}."
         return
+    if odd := [name for name in node if not isinstance(name, str)]:
+        yield key, f"{key} may hold words as keys alone. Received: {odd[0]!r}."
+        return
     if "_target_" not in node:
         group = key.split(".")[0]
         yield key, (
@@ -136,7 +139,7 @@ def _keywords(
     key: str, node: DictConfig, found: Definition, injected: frozenset[str]
 ) -> Iterator[tuple[str, str]]:
     given = [name for name in node if name not in OWN_WORDS]
-    values = {name: OmegaConf.select(node, name, throw_on_missing=False) for name in given}
+    values = {name: node[name] for name in given}
     public = [
         n for n, p in found.parameters.items() if p.keyword and not (p.required and n in injected)
     ]
@@ -212,6 +215,11 @@ def keys(node: DictConfig | ListConfig) -> list[Any]:
     return list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
 
 
+def below(prefix: str, name: Any) -> str:
+    """Return the key of what stands below another key."""
+    return f"{prefix}.{name}" if prefix else str(name)
+
+
 def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig | ListConfig]]:
     """Yield a node and all below it that hold values, each with its key."""
     yield prefix, node
@@ -219,4 +227,4 @@ def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig | ListCo
         child = node._get_node(key)
         if isinstance(child, DictConfig | ListConfig) and not child._is_none() \
                 and not child._is_missing() and not child._is_interpolation():
-            yield from walk(child, f"{prefix}.{key}" if prefix else str(key))
+            yield from walk(child, below(prefix, key))

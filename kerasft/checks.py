@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft import catalogue
-from kerasft.calls import is_number, keys, node_problems, short, walk
+from kerasft.calls import below, is_number, keys, node_problems, short, walk
 from kerasft.config import compose, groups, options, origins
 from kerasft.errors import UserError, nearest
 from kerasft.root import BASELINES, NAMED, PRECISIONS, RUNTIME, SCALARS
@@ -38,7 +38,8 @@ def check(
         >>> check(compose(["head=mlp"]))
     """
     places = origin or (lambda key: "")
-    if gone := [key for key in (*SCALARS, *RUNTIME) if key not in cfg]:
+    # Not `in`, which follows interpolations.
+    if gone := [key for key in (*SCALARS, *RUNTIME) if key not in keys(cfg)]:
         raise UserError(
             problems=[f"{key} cannot be taken out of the config: it must have a value, or null "
                       "where that is allowed." for key in gone]
@@ -57,14 +58,14 @@ def check(
         )
 
 
-def _without(cfg: DictConfig, keys: Iterable[str]) -> DictConfig:
+def _without(cfg: DictConfig, without: Iterable[str]) -> DictConfig:
     rest = cfg.copy()
     OmegaConf.set_struct(rest, False)
-    for key in keys:
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(rest, parent) if parent else rest
-        if isinstance(node, DictConfig) and name in list(node.keys()):
-            node.__delitem__(name)
+    unwanted = set(without)
+    for prefix, node in list(walk(rest)):
+        if isinstance(node, DictConfig):
+            for name in [n for n in keys(node) if below(prefix, n) in unwanted]:
+                node.__delitem__(name)
     return rest
 
 
@@ -131,7 +132,7 @@ def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield every `???` that nobody filled and every interpolation that leads nowhere."""
     for prefix, node in walk(cfg):
         for name in keys(node):
-            key = f"{prefix}.{name}".lstrip(".")
+            key = below(prefix, name)
             if OmegaConf.is_interpolation(node, name):
                 try:
                     node[name]
@@ -150,14 +151,14 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             yield key, (
                 f"There is no key {key!r}. Allowed: {', '.join(known)}.{nearest(key, known)}"
             )
-    rate = OmegaConf.select(cfg, "optimizer.learning_rate", throw_on_missing=False)
+    rate = _value(cfg, "optimizer", "learning_rate")
     if rate is not None and not (is_number(rate) and 0 < rate < math.inf):
         yield "optimizer.learning_rate", (
             "optimizer.learning_rate must be a number above 0, or null for the backbone's usual "
             f"one; schedule=NAME chooses how it changes. Received: {short(rate)}."
         )
-    for key in ("backbone.image_size", "backbone.sequence_length"):
-        size = OmegaConf.select(cfg, key, throw_on_missing=False)
+    for name in ("image_size", "sequence_length"):
+        size, key = _value(cfg, "backbone", name), f"backbone.{name}"
         if is_number(size) and size < 1:
             yield key, f"{key} must be at least 1. Received: {size}."
     for key in ("epochs", "batch_size", "batch_tokens", "eval_batch_size", "max_steps"):
@@ -194,13 +195,18 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
 
 
+def _value(cfg: DictConfig, group: str, key: str) -> Any:
+    """Return a value of a group's node, `None` where there is no such node or value."""
+    node = cfg.get(group)
+    return node.get(key) if isinstance(node, DictConfig) else None
+
+
 def _head(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield what a head of ours would refuse, but only when the data is read."""
-    head = cfg.head if isinstance(cfg.head, DictConfig) else OmegaConf.create()
-    if not str(head.get("_target_")).startswith("kerasft.model.heads."):
+    if not str(_value(cfg, "head", "_target_")).startswith("kerasft.model.heads."):
         return
     for key in ("dropout", "depth", "width"):
-        value = OmegaConf.select(head, key, throw_on_missing=False)
+        value = _value(cfg, "head", key)
         if not is_number(value):
             continue
         if key == "dropout" and not 0 <= value < 1:
@@ -217,20 +223,21 @@ def _head(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 
 def _names(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield the name of a pretrained network that nobody has heard of."""
-    backbone = cfg.backbone if isinstance(cfg.backbone, DictConfig) else OmegaConf.create()
     for target, key, unknown in (
         ("preset", "preset", catalogue.unknown_preset),
         ("applications", "name", catalogue.unknown_application),
     ):
-        if backbone.get("_target_") != f"kerasft.model.backbones.{target}":
+        if _value(cfg, "backbone", "_target_") != f"kerasft.model.backbones.{target}":
             continue
-        name = OmegaConf.select(backbone, key, throw_on_missing=False)
+        name = _value(cfg, "backbone", key)
         if isinstance(name, str) and (problem := unknown(name)):
             yield f"backbone.{key}", problem
 
 
 def _nodes(cfg: DictConfig, trusted: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for group, injected in RUNTIME.items():
+        if group not in cfg:  # it has no value, which was told already
+            continue
         node = cfg[group]
         if group in NAMED:
             if node is None:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 import kerasft
 from kerasft import config, root
 from kerasft.calls import REFUSED, TRUSTED
-from kerasft.checks import settle
+from kerasft.checks import check, settle
 from kerasft.errors import UserError, nearest
 
 CHOICES = [(group, name) for group in config.groups() for name in config.options(group)]
@@ -338,6 +338,30 @@ def test_trust_comes_by_argument_alone(tmp_path, monkeypatch):
 def test_trusted_prefixes_are_whole_words():
     assert all("." in prefix for prefix in TRUSTED)
     assert "is refused" in problem("+callbacks.mine={_target_: keras.callbacksevil.X}")
+
+
+# --- trees that are no config, found by property tests and scripts/fuzz.py ---------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"augment": "${nope}"}, "augment: Interpolation key 'nope' not found"),
+        ({"backbone": "???"}, "lacks backbone"),
+        ({"backbone": [1, 2]}, "backbone must be a mapping"),
+        ({"name": "${:x}"}, "name: no viable alternative"),
+        ({"seed": "${nope}"}, "seed: Interpolation key 'nope' not found"),
+        ({"head": {1: 2}}, "head may hold words as keys alone. Received: 1"),
+        ({"head": {"_target_": "kerasft.model.heads.mlp", 1.5: 2}}, "Received: 1.5"),
+        ({"head": {"_target_": "kerasft.model.heads.mlp", "a.b": 1}}, "head.a.b is unknown"),
+    ],
+)
+def test_odd_trees_are_refused_in_words(tmp_path, change, said):
+    tree = OmegaConf.to_container(config.compose(), resolve=True)
+    OmegaConf.save(OmegaConf.create(tree | change), tmp_path / "config.yaml")
+    with pytest.raises(UserError) as caught:
+        check(config.load(tmp_path / "config.yaml"))
+    assert any(said in problem for problem in caught.value.problems), caught.value.problems
 
 
 # --- build -------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kerasft.console import listing
 from kerasft.data.fingerprint import fingerprint
-from kerasft.data.labels import listing, some
+from kerasft.data.labels import some
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Examples
 
@@ -107,6 +108,8 @@ def inspect(picture: str | bytes, max_pixels: int = MAX_PIXELS) -> Finding:
             return Finding("there is no such file")
         except OSError as error:
             return Finding(f"it cannot be read ({error.strerror})")
+        except ValueError:
+            return Finding("it holds a character that stands in no path")
     if not content:
         return Finding("it is empty (0 bytes)")
     if not content.strip(b"\0"):

@@ -69,6 +69,45 @@ def test_order_of_examples_does_not_matter_and_seed_does():
     assert (forward != divide(keys, validation=0.2, test=0.2, seed=2)).any()
 
 
+@given(groups, ratios, ratios, st.sampled_from(["stratified", "hash"]), st.data())
+def test_the_order_of_rows_does_not_matter_whatever_the_groups(
+    rows, validation, test, method, data
+):
+    def codes(rows):
+        return divide([f"{key}" for key, _ in rows], strata=[c for _, c in rows],
+                      validation=validation, test=test, method=method)
+
+    order = data.draw(st.permutations(range(len(rows))))
+    assert (codes([rows[i] for i in order]) == codes(rows)[list(order)]).all()
+
+
+@given(groups, ratios, ratios, st.integers(0, 5))
+def test_groups_bring_each_class_as_near_to_its_part_as_they_can(rows, validation, test, seed):
+    # A class a group, so that no group counts for another class.
+    rows = [(f"{key} of {c}", c) for key, c in rows]
+    strata = np.array([c for _, c in rows])
+    codes = divide([key for key, _ in rows], strata=strata, validation=validation, test=test,
+                   seed=seed)
+    assert set(codes) <= {TRAIN, VALIDATION, TEST}
+    for stratum in set(strata):
+        of_class = [key for key, c in rows if c == stratum]
+        largest = max(map(of_class.count, of_class))
+        found = np.bincount(codes[strata == stratum], minlength=3)
+        assert found[TRAIN] >= 1
+        for part, ratio in ((VALIDATION, validation), (TEST, test)):
+            quota = max(1, round(ratio * len(of_class)))
+            assert found[part] <= (quota + largest / 2 if ratio else 0)
+
+
+@given(st.integers(1, 80), st.integers(1, 20), ratios, ratios, st.integers(0, 5))
+def test_an_added_row_moves_three_of_its_class_at_most(count, more, validation, test, seed):
+    def codes(count):
+        return divide([f"file{i}" for i in range(count)], validation=validation, test=test,
+                      seed=seed)
+
+    assert (codes(count) != codes(count + more)[:count]).sum() <= 3 * more
+
+
 def test_large_groups_fill_the_quota_as_nearly_as_they_can():
     keys = [f"patient{i % 5}" for i in range(100)]
     codes = divide(keys, validation=0.15, test=0.15)

@@ -401,3 +401,23 @@ def test_bengali(real_data):
     for name, part in zip(("train", "val", "test"), splits.parts.values(), strict=True):
         with open(folder / f"{name}.csv", encoding="utf-8", newline="") as file:
             assert list(part.inputs) == [row["text"] for row in csv.DictReader(file)]
+
+
+def test_labels_of_bytes_that_are_no_text_are_refused(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    records = [{"text": f"t{i}", "label": b"ab\xff"[i % 3 : i % 3 + 1]} for i in range(30)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "a.parquet")
+    said = fails(tmp_path / "a.parquet")
+    assert "10 labels of data.label=label are no UTF-8 text but other bytes: a.parquet:3" in said
+
+
+@pytest.mark.parametrize("odd", ["a\0b.png", "\ud800.png"])
+def test_paths_that_cannot_be_are_named(tmp_path, odd):
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
+    rows = [{"image": "good.png", "label": "ab"[i % 2]} for i in range(8)]
+    rows.append({"image": odd, "label": "a"})
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    said = fails(tmp_path / "a.jsonl", text=None, image="image", broken="fail")
+    assert "a.jsonl:9" in said and "it holds a character that stands in no path" in said

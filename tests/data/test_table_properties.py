@@ -127,7 +127,7 @@ def test_any_objects_are_read_or_refused(tmp_path, records, suffix, kind):
 def test_lists_within_lists_without_end_are_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     path.write_text("[" * 100_000 + "]" * 100_000, "utf-8")
-    with pytest.raises(UserError, match="stand in each other too deeply"):
+    with pytest.raises(UserError, match="is nested too deeply"):
         read(path, Layout())
 
 
@@ -136,7 +136,7 @@ def test_numbers_too_long_to_be_read_are_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     line = f'{{"text": "a", "label": {"9" * 5000}}}'
     path.write_text(line if suffix == "jsonl" else f"[{line}]", "utf-8")
-    with pytest.raises(UserError, match="a number has too many digits"):
+    with pytest.raises(UserError, match="a number in it has too many digits"):
         read(path, Layout())
 
 
