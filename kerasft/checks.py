@@ -171,6 +171,14 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     yield from _names(cfg)
     yield from _head(cfg)
+    for name, node in (cfg.callbacks or {}).items():
+        if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):
+            yield f"callbacks.{name}", (
+                f"callbacks.{name}: every run can go on where it was (`kerasft resume`), and "
+                "BackupAndRestore would set its weights and epochs back. Take it out: "
+                f"~callbacks.{name}. How often checkpoints are written: checkpoint.minutes, "
+                "checkpoint.steps."
+            )
     if cfg.precision not in PRECISIONS:
         yield "precision", (
             f"precision must be one of {', '.join(PRECISIONS)}. Received: {cfg.precision!r}."

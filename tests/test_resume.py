@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 import kerasft
 from kerasft import record
 from kerasft.errors import Stopped, UserError
+from kerasft.finetuned import FineTuned
 from kerasft.training import checkpoint
 from kerasft.training.recorder import Recorder
 
@@ -162,6 +163,26 @@ def test_sigterm_outside_of_training_ends_at_once_and_leaves_nothing_behind(
     assert json.loads(Path("run/run.json").read_text())["status"] == "stopped"
     gc.collect()  # the traceback held it
     assert not list(Path(tempfile.gettempdir()).glob("kerasft-*"))
+
+
+def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypatch):
+    overrides = [*tiny_texts, "epochs=3", "cache.directory=cache"]
+    wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
+    plain, calls = FineTuned.logits, []
+
+    def logits(self, examples):
+        calls.append(len(examples))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        return plain(self, examples)
+
+    began = time.monotonic()
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="after 1 epochs and 6 steps"):
+        patch.setattr(FineTuned, "logits", logits)
+        kerasft.train([*overrides, "output_dir=run"])
+    assert time.monotonic() - began < 30
+    assert_same(outcome(kerasft.resume("run")), wanted)
 
 
 def test_a_second_signal_ends_a_run_at_once(tiny_texts, kerasft_cli, monkeypatch):

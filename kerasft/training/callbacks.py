@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from kerasft.console import clock
 from kerasft.errors import UserError
 from kerasft.files import written_whole
+from kerasft.training.signals import Interrupted, Signals
 
 
 class Validation(keras.callbacks.Callback):
@@ -28,14 +30,27 @@ class Validation(keras.callbacks.Callback):
 
     Args:
         score: A function from the model to figures by name.
+        signals: What was asked of the run; `None` where nobody listens.
+        stop: Told of the epoch when a signal to stop comes meanwhile; writes a checkpoint and
+            raises `Stopped`. The grace that a queue gives may be shorter than a validation, which
+            is then done anew.
     """
 
-    def __init__(self, score: Callable[[Any], dict[str, float]]):
+    def __init__(
+        self, score: Callable[[Any], dict[str, float]], signals: Signals | None = None,
+        stop: Callable[[int], None] = lambda epoch: None,
+    ):
         super().__init__()
-        self.score = score
+        self.score, self.signals, self.stop = score, signals, stop
 
     def on_epoch_end(self, epoch, logs=None):
-        logs.update({f"val_{name}": value for name, value in self.score(self.model).items()})
+        try:
+            with self.signals.interrupting() if self.signals else nullcontext():
+                figures = self.score(self.model)
+        except Interrupted:
+            self.stop(epoch)
+            raise
+        logs.update({f"val_{name}": value for name, value in figures.items()})
 
 
 class KeepBest(keras.callbacks.Callback):

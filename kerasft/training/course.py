@@ -147,6 +147,10 @@ class Run:
         watchdog = Watchdog(
             watch.policy.stall_minutes, partial(standing, fed.batches, watch.ids), self.logs, heard
         )
+        validation = Validation(
+            fed.validate, self.saver.signals if self.saver else None,
+            lambda epoch: record.at(epoch, course.steps),
+        )
         with (
             self.saver.attending() if self.saver else nullcontext(),
             model.entered(fed.entry), watchdog.watching(),
@@ -158,7 +162,7 @@ class Run:
                 between=record.at,
                 is_left_out=lambda epoch, step: course.place(epoch, step) in watch.skipped,
                 callbacks=[
-                    watchdog, watch, FirstStep(heard, reports=first), Validation(fed.validate),
+                    watchdog, watch, FirstStep(heard, reports=first), validation,
                     self.keep, self.log, *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.
                     *([Supply(fed.batches, ahead, self.say)] if self.say else []),
