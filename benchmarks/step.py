@@ -29,9 +29,10 @@ from kerasft.model.assemble import assemble
 from kerasft.model.backbones import preset
 from kerasft.model.fast import accelerated
 from kerasft.tasks.classification import Classification
-from kerasft.training import epochs, frozen, loop
-from kerasft.training.callbacks import FirstStep, StopAtNaN
+from kerasft.training import course, epochs, faults, frozen
+from kerasft.training.callbacks import FirstStep
 from kerasft.training.checkpoint import Policy, Saver
+from kerasft.training.faults import Watch
 from kerasft.training.recorder import Recorder
 from kerasft.training.stages import Stage, select
 
@@ -74,7 +75,7 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
 
     optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01, global_clipnorm=1.0)
     with accelerated(model, steps=1000) if fast else nullcontext():
-        loop.compiled(model, optimizer, task, steps=1000, fast=fast)
+        course.compiled(model, optimizer, task, steps=1000, fast=fast)
         ours, bare = [], []
         data = batches.from_step()
         loss, metrics = task.loss(), task.metrics()
@@ -110,9 +111,13 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
         def in_ours() -> float:
             clock = Clock()
             saver = Saver(Policy(minutes=None), Path("never written"), print)
-            recorder = Recorder(model, saver, {}, stage="", began=0, stopped=[], at_once=1)
+            watch = Watch(faults.Policy(), (), None, print)
+            recorder = Recorder(
+                model, saver, {}, watch=watch, replay=None, stage="", began=0, stopped=[],
+                at_once=1, facts={},
+            )
             epochs.run(
-                model, data, [StopAtNaN(), FirstStep(lambda line: None), clock],
+                model, data, [watch, FirstStep(lambda line: None), clock],
                 first=0, last=1, steps=STEPS + 2, between=recorder.at,
             )
             return clock.took

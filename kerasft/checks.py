@@ -12,18 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kerasft import catalogue
 from kerasft.calls import below, is_number, keys, node_problems, short, walk
-from kerasft.config import (
-    BASELINES,
-    NAMED,
-    PRECISIONS,
-    RUNTIME,
-    SCALARS,
-    compose,
-    groups,
-    options,
-    origins,
-)
+from kerasft.config import compose, groups, options, origins
 from kerasft.errors import UserError, nearest
+from kerasft.root import BASELINES, NAMED, PRECISIONS, RUNTIME, SCALARS
 
 
 def check(
@@ -180,6 +171,14 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     yield from _names(cfg)
     yield from _head(cfg)
+    for name, node in (cfg.callbacks or {}).items():
+        if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):
+            yield f"callbacks.{name}", (
+                f"callbacks.{name}: every run can go on where it was (`kerasft resume`), and "
+                "BackupAndRestore would set its weights and epochs back. Take it out: "
+                f"~callbacks.{name}. How often checkpoints are written: checkpoint.minutes, "
+                "checkpoint.steps."
+            )
     if cfg.precision not in PRECISIONS:
         yield "precision", (
             f"precision must be one of {', '.join(PRECISIONS)}. Received: {cfg.precision!r}."
@@ -187,11 +186,11 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     if cfg.baseline not in BASELINES:
         yield "baseline", f"baseline must be null or 'scratch'. Received: {cfg.baseline!r}."
-    if cfg.resume not in (None, "auto"):
-        yield "resume", f"resume must be null or 'auto'. Received: {cfg.resume!r}."
+    if cfg.resume not in (None, "auto", "accept"):
+        yield "resume", f"resume must be null, 'auto' or 'accept'. Received: {cfg.resume!r}."
     if cfg.resume and cfg.output_dir is None:
         yield "resume", (
-            "resume=auto finds the run that it goes on with by its folder: set output_dir."
+            f"resume={cfg.resume} finds the run that it goes on with by its folder: set output_dir."
         )
     if cfg.max_time is not None and not cfg.max_time > 0:
         yield "max_time", f"max_time is in minutes and must be above 0. Received: {cfg.max_time}."

@@ -109,9 +109,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     made = command(
         "resume", _resume, "Go on with a run that was stopped or crashed.",
-        "  kerasft resume outputs/last",
+        "  kerasft resume outputs/last\n  kerasft resume outputs/last --verify",
     )
     made.add_argument("run", metavar="RUN", help="a run folder")
+    made.add_argument("--verify", action="store_true",
+                      help="first do the steps before the last checkpoint again, and compare")
+    made.add_argument("--accept", action="store_true",
+                      help="go on even though the data has changed since")
     _trust_option(made)
 
     made = command(
@@ -259,7 +263,7 @@ def _resume(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     from kerasft.run import resume
 
-    resume(options.run, trusted=options.trust)
+    resume(options.run, verify=options.verify, accept=options.accept, trusted=options.trust)
 
 
 def _trust_here(prefixes: Sequence[str]) -> None:

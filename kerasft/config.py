@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import re
@@ -23,92 +22,7 @@ from yaml import YAMLError
 from kerasft.aliases import require_small
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
-BASELINES = (None, "scratch")
-
-# The groups, in the order of the data flow, with what the run hands to their nodes at build time.
-RUNTIME: dict[str, frozenset[str]] = {
-    "data": frozenset({"kind", "seed"}),
-    "augment": frozenset(),
-    "task": frozenset(),
-    "backbone": frozenset({"pretrained"}),
-    "head": frozenset({"features", "units"}),
-    "regularize": frozenset({"model"}),
-    "optimizer": frozenset({"learning_rate"}),
-    "schedule": frozenset({"learning_rate", "total_steps"}),
-    "finetune": frozenset(),
-    "callbacks": frozenset({"monitor", "mode", "output_dir"}),
-    "checkpoint": frozenset(),
-    "cache": frozenset(),
-    "export": frozenset(
-        {"model", "directory", "preprocess", "task", "labels", "examples", "name"}
-    ),
-}
-# What every config of a run has held.
-_ALWAYS = ("data", "task", "backbone", "head", "optimizer", "finetune")
-# Groups that hold several named nodes; the others are one node each.
-NAMED = ("augment", "regularize", "finetune", "callbacks", "export")
-
-
-@dataclasses.dataclass
-class Root:
-    """The root config: our own scalars, then one field for each step, in order.
-
-    Args:
-        name: Names the folder of the run below `outputs/`.
-        seed: Decides the split, the order, the augmentation and the initial weights.
-        epochs: Passes over the training examples, for stages that set none of their own.
-        batch_size: Examples in a training step.
-        batch_tokens: The most tokens in a training step, padding counted, for texts; there are then
-            as many texts in a batch as fit, and `batch_size` is not looked at.
-        eval_batch_size: Examples in a prediction step; `None` means twice `batch_size`.
-        precision: `float32`, `mixed_bfloat16` or `mixed_float16`; `auto` takes `mixed_bfloat16`
-            where the processor or the GPU multiplies in it, else `float32`.
-        output_dir: The folder of the run; `None` means `outputs/NAME/STAMP`.
-        resume: `auto` goes on with what stands in `output_dir`, where an earlier call of the same
-            command was stopped; `None` wants a new folder.
-        max_time: Minutes after which training stops, its checkpoint written, so that the process
-            ends in time and the run can go on; `None` for no limit.
-        baseline: `scratch` also trains the same network from random weights, to compare.
-        max_steps: Ends each stage after so many steps; for trying a recipe out.
-        length_grouping: Whether batches of text hold texts of similar length.
-        fast: Whether the optimizer and some layers compute in fused operations, which give the
-            same result up to rounding; `false` takes Keras' own.
-        progress: Whether to draw a progress bar; `None` means only on a terminal.
-    """
-
-    name: str = "run"
-    seed: int = 0
-    epochs: int = 10
-    batch_size: int = 32
-    batch_tokens: int | None = None
-    eval_batch_size: int | None = None
-    precision: str = "float32"
-    output_dir: str | None = None
-    resume: str | None = None
-    max_time: float | None = None
-    baseline: str | None = None
-    max_steps: int | None = None
-    length_grouping: bool = True
-    fast: bool = True
-    progress: bool | None = None
-    data: Any = None
-    augment: Any = None
-    task: Any = None
-    backbone: Any = None
-    head: Any = None
-    regularize: Any = None
-    optimizer: Any = None
-    schedule: Any = None
-    finetune: Any = None
-    callbacks: Any = None
-    checkpoint: Any = None
-    cache: Any = None
-    export: Any = None
-
-
-SCALARS = tuple(f.name for f in dataclasses.fields(Root) if f.name not in RUNTIME)
+from kerasft.root import ALWAYS, RUNTIME, SCALARS, Root
 
 ConfigStore.instance().store(name="kerasft_root", node=Root)
 
@@ -324,12 +238,13 @@ def load(path: str | Path) -> DictConfig:
         written = OmegaConf.load(path)
         cfg = OmegaConf.merge(OmegaConf.structured(Root), written)
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+        deep = isinstance(error, RecursionError)
+        reason = "it is nested too deeply" if deep else str(error).splitlines()[0]
         raise UserError(
-            f"The config {str(path)!r} cannot be read: {str(error).splitlines()[0]}. It is "
-            "damaged, or from another version of kerasft."
+            f"The config {str(path)!r} cannot be read: {reason}. It is damaged, or from another "
+            "version of kerasft."
         ) from error
-    lacks = [key for key in _ALWAYS if not isinstance(written, DictConfig) or key not in written]
-    if lacks:
+    if lacks := [key for key in ALWAYS if key not in written]:
         raise UserError(
             f"The config {str(path)!r} lacks {', '.join(lacks)}. It is damaged, or from another "
             "version of kerasft."

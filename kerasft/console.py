@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,6 +75,18 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(header), *map(line, cells)])
+
+
+def listing(items: Iterable[Any], most: int = 5) -> str:
+    """Return the first few items, joined, and how many more there are.
+
+    Example:
+        >>> listing(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    items = list(items)
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(str(item) for item in items[:most]) + more
 
 
 def _text(cell: object) -> str:

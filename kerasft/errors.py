@@ -39,6 +39,13 @@ class Stopped(Exception):
         self.folder = ""  # of the run
 
 
+def in_short(error: BaseException) -> str:
+    """Return what a library said, without what it advises its callers to do."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # Keras names its switch for loading unsafe files, which is none of a user's here.
+    return lines[0].partition(" If you trust")[0].rstrip(". ")
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the allowed name nearest to `word`, or nothing."""
     names = [str(name) for name in allowed]

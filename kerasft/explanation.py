@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kerasft import config
 from kerasft.errors import UserError, nearest
+from kerasft.root import SCALARS
 from kerasft.signatures import NotFound, define
 
 
@@ -41,7 +42,7 @@ def explain(
     if parts[0] not in cfg:
         if name in ("experiment", "debug"):
             return _choices(name, config_dirs)
-        names = [*config.SCALARS, *config.groups()]
+        names = [*SCALARS, *config.groups()]
         raise UserError(
             f"There is no key {name!r}. Allowed: {', '.join(names)}, and the keys below them."
             + nearest(name, names)
@@ -156,7 +157,7 @@ def _parameter(
 
 def _documented(parent: Any, parts: list[str], cfg: DictConfig) -> list[str]:
     if len(parts) == 1:
-        return _argument(define("kerasft.config.Root").docstring, parts[0])
+        return _argument(define("kerasft.root.Root").docstring, parts[0])
     if isinstance(parent, DictConfig) and "_target_" in parent:
         try:
             return _argument(define(parent["_target_"]).docstring, parts[-1])

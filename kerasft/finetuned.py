@@ -12,7 +12,7 @@ from kerasft import record
 from kerasft.data import pipeline
 from kerasft.data.labels import some
 from kerasft.data.prepare import prepare
-from kerasft.errors import UserError
+from kerasft.errors import UserError, in_short
 from kerasft.evaluation.prediction import predict
 from kerasft.files import read_json, write_json
 from kerasft.spec import Examples, Labels
@@ -117,7 +117,7 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
         network = keras.saving.load_model(folder.network, compile=False, safe_mode=True)
     except Exception as error:
         raise UserError(
-            f"{str(folder.network)!r} cannot be loaded: {str(error).strip().splitlines()[0]}. The "
+            f"{str(folder.network)!r} cannot be loaded: {in_short(error)}. The "
             f"file is damaged or from another version; train again: kerasft train --from {path}"
         ) from error
     try:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
-import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,12 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.comparison import differences
-from kerasft.config import RUNTIME, load, to_yaml
+from kerasft.config import load, to_yaml
 from kerasft.console import warn
 from kerasft.errors import Stopped, UserError
 from kerasft.files import at_home, read_json, room_in, write_json, written_whole
-
-PACKAGES = ("kerasft", "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy", "hydra-core")
+from kerasft.provenance import changed, git_revision, machine, versions
+from kerasft.root import RUNTIME
 
 
 @dataclass(frozen=True)
@@ -99,13 +96,15 @@ class RunFolder:
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "versions": versions(),
             "git": git_revision(),
-            "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+            "machine": machine(),
             "started": _now(),
             "status": "running",
         }
         if earlier:
-            if changed := _changed(earlier.get("versions", {}), facts["versions"]):
-                warn(f"the run goes on with other versions, not to the last bit: {changed}")
+            if apart := changed(earlier.get("versions", {}), facts["versions"]):
+                warn(f"the run goes on with other versions, not to the last bit: {apart}")
+            if apart := changed(earlier.get("machine", {}), facts["machine"]):
+                warn(f"the run goes on another machine, maybe not to the last bit: {apart}")
             first = ("command", "git", "machine", "started")
             again = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
             facts |= {key: earlier[key] for key in first if key in earlier} | {"resumed": again}
@@ -165,7 +164,8 @@ def create(cfg: DictConfig) -> RunFolder:
 
     Args:
         cfg: The config; `output_dir` is the folder, by default `outputs/NAME/STAMP`. With
-            `resume=auto` it may hold this very run, which goes on.
+            `resume=auto` it may hold this very run, which goes on, with `resume=accept` one of
+            another config.
 
     Returns:
         The folder; `cfg.output_dir` names it from now on.
@@ -173,7 +173,7 @@ def create(cfg: DictConfig) -> RunFolder:
     Raises:
         UserError: If it holds another run already or cannot be made.
     """
-    if cfg.resume == "auto" and (at_home(cfg.output_dir) / "config.yaml").is_file():
+    if cfg.resume and (at_home(cfg.output_dir) / "config.yaml").is_file():
         folder, then = reopen(cfg.output_dir)
         cfg.output_dir = then.output_dir
         _require_same(then, cfg)
@@ -186,16 +186,21 @@ def create(cfg: DictConfig) -> RunFolder:
 
 
 # What may differ between a run and its continuation: it changes no result.
-_FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "export", "baseline",
-         "cache.directory", "cache.limit_gb")
+_FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "faults", "export",
+         "baseline", "cache.directory", "cache.limit_gb")
 
 
 def _require_same(then: DictConfig, now: DictConfig) -> None:
     """See that a run goes on with the config that it began with."""
     if apart := differences(then, now, free=_FREE):
+        said = f"The run in {str(then.output_dir)!r} began with another config: "
+        said += f"{'; '.join(apart[:5])}."
+        if now.resume == "accept":
+            warn(f"{said} It goes on with the new one.")
+            return
         raise UserError(
-            f"The run in {str(then.output_dir)!r} began with another config: "
-            f"{'; '.join(apart[:5])}. Take these back, or choose another output_dir."
+            f"{said} Take these back, choose another output_dir, or go on all the same with "
+            "resume=accept."
         )
 
 
@@ -283,11 +288,12 @@ def open_run(path: str | Path) -> RunFolder:
     return folder
 
 
-def reopen(run: str) -> tuple[RunFolder, DictConfig]:
+def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
     """Return a run that has not ended, to go on with it, and its config.
 
     Args:
         run: The run folder.
+        accept: Whether its data may have changed.
 
     Raises:
         UserError: If there is no such run, or it has ended.
@@ -301,7 +307,7 @@ def reopen(run: str) -> tuple[RunFolder, DictConfig]:
             f"The run {run!r} has ended; there is nothing to go on with. `kerasft train --from "
             f"{run}` repeats it in a new folder."
         )
-    cfg.output_dir = str(folder.path)
+    cfg.output_dir, cfg.resume = str(folder.path), "accept" if accept else "auto"
     return folder, cfg
 
 
@@ -309,41 +315,6 @@ def has_ended(path: str) -> bool:
     """Whether a folder holds a run that has come to its end."""
     folder = RunFolder(at_home(path))
     return folder.run.is_file() and read_json(folder.run).get("status") == "done"
-
-
-def _changed(then: dict[str, str], now: dict[str, str]) -> str:
-    """Say what has another version than before."""
-    return ", ".join(
-        f"{name} {then.get(name, 'missing')} -> {now.get(name, 'missing')}"
-        for name in sorted({*then, *now}) if then and then.get(name) != now.get(name)
-    )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide a run's result."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def git_revision() -> str | None:
-    """Return the git revision of the folder one works in, with `+changes` where there are any."""
-
-    def ask(*arguments: str) -> str | None:
-        try:
-            asked = subprocess.run(
-                ["git", *arguments], capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return asked.stdout.strip()
-
-    revision = ask("rev-parse", "HEAD")
-    return revision and revision + ("+changes" if ask("status", "--porcelain", "-uno") else "")
 
 
 def _now() -> str:

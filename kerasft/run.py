@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 from kerasft import record
 from kerasft.checks import check, settle
 from kerasft.console import say
-from kerasft.steps import deliver, fit, measure, prepare
+from kerasft.steps import deliver, fit, measure, memory, prepare
 from kerasft.steps import plan as costs
 
 
@@ -61,40 +62,46 @@ def train(
         True
     """
     cfg = settle(config, config_dirs, trusted)
-    return _carry_out(cfg, record.create(cfg))
+    return memory.until_it_fits(_carry_out, cfg, record.create(cfg))
 
 
-def resume(run: str, *, trusted: Sequence[str] = ()) -> Result:
+def resume(
+    run: str, *, verify: bool = False, accept: bool = False, trusted: Sequence[str] = ()
+) -> Result:
     """Go on with a run that was stopped or crashed, from its last checkpoint.
 
     On the same machine it ends as it would have without the interruption, to the last bit.
 
     Args:
         run: The run folder.
+        verify: Whether the steps between the last two checkpoints are done again first, and must
+            give the same state.
+        accept: Whether to go on though the data has changed.
         trusted: Import prefixes that the run's own parts may come from.
 
     Returns:
         A `Result`.
 
     Raises:
-        UserError: If the run has ended, its data has changed, or another process works on it.
+        UserError: If the run has ended, its data has changed, another process works on it, or the
+            steps that were done again gave another state.
 
     Example:
         >>> resume("outputs/last")  # doctest: +SKIP
     """
-    folder, cfg = record.reopen(run)
+    folder, cfg = record.reopen(run, accept=accept)
     check(cfg, trusted=trusted)
-    return _carry_out(cfg, folder)
+    return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
 
 
-def _carry_out(cfg: DictConfig, folder: record.RunFolder) -> Result:
+def _carry_out(cfg: DictConfig, folder: record.RunFolder, *, verify: bool = False) -> Result:
     """Go through all the steps of a run; training goes on from a checkpoint where there is one."""
-    with folder.recording(cfg), prepare.surroundings(cfg):
+    with folder.recording(cfg), prepare.surroundings(cfg), memory.noticed(cfg):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, folder)
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
-        model, history = fit.fit(cfg, parts, ready, backbone, folder)
+        model, history = fit.fit(cfg, parts, ready, backbone, folder, verify=verify)
         finetuned, logits = measure.finish(cfg, ready, model, folder)
         measured = measure.measure(finetuned, ready, logits, folder)
         measure.draw(history, finetuned, ready, measured, folder)

@@ -1,82 +1,294 @@
-"""Kills a real run at random moments, resumes it until it ends, and compares it with one left be.
+"""Lets a real run fail in many ways, resumes it until it ends, and compares it with one left be.
 
-    python scripts/faults.py --rounds 50 --seed 0 data=table data.path=reviews.csv ...
+    python scripts/faults.py --rounds 50 data=table data.path=reviews.csv data.text=text ...
+    python scripts/faults.py --fault ENOSPC --every 3 ...
 
-The arguments are overrides of the run. A round is a kill -9; where the run ends before that many
-rounds are over, another one begins. Weights, log and metrics must be the same to the last bit.
+The arguments are overrides of the run. `kill` ends the process at a random moment; `torn` ends it
+in the middle of a write to the run folder, after a random part of the bytes; `ENOSPC` and `EIO` let
+a write fail, the first as a full disk does, from there on, the second once; `write` is one of these
+three each time. Weights, log and metrics must be the same to the last bit in the end, and whatever
+fails must be told in one line. All but the first need Linux and a C compiler.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import errno
 import hashlib
 import json
+import os
 import random
+import re
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
+
+OF_WRITES = ("torn", "ENOSPC", "EIO")
+
+
+class Ended(NamedTuple):
+    """How a process ended: its exit status (negative for a signal), and what it said."""
+
+    code: int
+    said: str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=50)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fault", choices=("kill", *OF_WRITES, "write"), default="kill")
+    parser.add_argument("--rounds", type=int, help="how many faults (50, or all writes)")
+    parser.add_argument("--every", type=int, help="instead: each n-th write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*")
     options, rest = parser.parse_known_args()
-    draw = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
-        common = [*options.overrides, *rest, f"cache.directory={folder}/cache", "progress=false"]
+        common = [
+            *options.overrides, *rest, f"cache.directory={folder}/cache", "progress=false",
+        ]  # fmt: skip
         began = time.monotonic()
-        run([*common, f"output_dir={folder}/whole"])
+        whole = in_a_process([*common, f"output_dir={folder}/whole"])
         alone = time.monotonic() - began
-        wanted = outcome(folder / "whole")
+        if whole.code:
+            raise SystemExit(f"the run failed:\n{whole.said[-3000:]}")
         print(f"left alone: {alone:.1f} s", flush=True)
-        kills = ended = lost = resumed = 0
-        while kills < options.rounds:
-            target = folder / f"run-{ended}"
-            command = [*common, f"output_dir={target}", "resume=auto"]
+        tried = Trials(folder, common, outcome(folder / "whole"), random.Random(options.seed))
+        if options.fault == "kill":
+            tried.kill(options.rounds or 50, alone)
+        else:
+            tried.fail_writes(options.fault, options.rounds, options.every)
+        tried.tell()
+        sys.exit(bool(tried.lost))
+
+
+class Trials:
+    """Runs that are disturbed, and what became of them.
+
+    Args:
+        folder: A folder for all of it.
+        common: The overrides.
+        wanted: What the run left alone came to.
+        draw: Random numbers.
+    """
+
+    def __init__(self, folder: Path, common: list[str], wanted: tuple, draw: random.Random):
+        self.folder, self.common, self.wanted, self.draw = folder, common, wanted, draw
+        self.faults = self.resumed = self.ended = 0
+        self.lost: list[str] = []
+        self.recovery: list[float] = []
+
+    def kill(self, rounds: int, alone: float) -> None:
+        """End processes at random moments; where a run ends before, another one begins."""
+        while self.faults < rounds:
+            target = self.folder / f"run-{self.ended}"
+            command = [*self.common, f"output_dir={target}", "resume=auto"]
             while not has_ended(target):
-                if kills == options.rounds:
-                    run(command)
-                    break
                 # Most kills hit the training; some the start, the measuring or the writing.
-                killed, said = run_for(command, draw.uniform(0.3, 1.2) * alone)
-                kills += killed
-                resumed += "going on after" in said
-            ended += 1
-            differs = outcome(target) != wanted
-            lost += differs
-            print(f"run {ended}: {kills} kills so far, {'DIFFERS' if differs else 'the same'}",
-                  flush=True)  # fmt: skip
-        print(f"{kills} kills, {resumed} times gone on in the middle, {ended} runs ended, "
-              f"{lost} of them other than the one left alone")  # fmt: skip
-        sys.exit(bool(lost))
+                limit = None if self.faults == rounds else self.draw.uniform(0.3, 1.2) * alone
+                ended = in_a_process(command, limit)
+                if ended.code == -9:
+                    self.faults += 1
+                elif ended.code:
+                    raise SystemExit(f"the run failed:\n{ended.said[-3000:]}")
+                self.look(ended)
+            self.compare(target, f"after {self.faults} kills")
+
+    def fail_writes(self, fault: str, rounds: int | None, every: int | None) -> None:
+        """Let writes below the run folder fail, each in a run of its own that is then resumed."""
+        with Nursery(self.folder) as nursery:
+            target = self.folder / "counted"
+            counted = nursery.train(self.command(target), target, 0, 0, False, 0.0)
+            shutil.rmtree(target)
+            print(f"{counted.writes} writes in a run", flush=True)
+            numbers = list(range(1, counted.writes + 1))
+            if every:
+                numbers = numbers[self.draw.randrange(every) :: every]
+            elif rounds:
+                numbers = sorted(self.draw.sample(numbers, min(rounds, len(numbers))))
+            for number in numbers:
+                kind = self.draw.choice(OF_WRITES) if fault == "write" else fault
+                target = self.folder / f"run-{number}"
+                with_ = -1 if kind == "torn" else getattr(errno, kind)
+                tried = nursery.train(
+                    self.command(target), target, number, with_, kind == "ENOSPC",
+                    self.draw.random(),
+                )
+                self.faults += tried.code == -9 or bool(tried.struck)
+                where = f"{kind} at write {number} {tried.struck.replace(str(target), '')}".strip()
+                if problem := wrong_end(tried, kind):
+                    self.lost.append(f"{where}: {problem}")
+                while not has_ended(target):
+                    again = nursery.train(self.command(target), target, 0, 0, False, 0.0)
+                    self.look(again)
+                    if again.code:
+                        break
+                self.compare(target, where)
+                shutil.rmtree(target, ignore_errors=True)
+
+    def command(self, target: Path) -> list[str]:
+        return [*self.common, f"output_dir={target}", "resume=auto"]
+
+    def look(self, ended: Ended) -> None:
+        """Note whether a process went on in the middle, and when it came to its first step."""
+        if "going on after" in ended.said:
+            self.resumed += 1
+            if found := re.search(r"first step after ([\d.]+) s", ended.said):
+                self.recovery.append(float(found[1]))
+
+    def compare(self, target: Path, where: str) -> None:
+        self.ended += 1
+        differs = not has_ended(target) or outcome(target) != self.wanted
+        if differs:
+            self.lost.append(f"{where}: it ended otherwise than the run left alone")
+        print(f"{where}: {'DIFFERS' if differs else 'the same'}", flush=True)
+
+    def tell(self) -> None:
+        first = f"{statistics.median(self.recovery):.1f} s" if self.recovery else "-"
+        print(
+            f"{self.faults} faults, {self.resumed} times gone on in the middle (first step after "
+            f"{first}, the median), {self.ended} runs ended, {len(self.lost)} lost"
+        )
+        for line in self.lost:
+            print(f"  {line}")
 
 
-def run(overrides: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "kerasft", "train", *overrides],
-                          capture_output=True, text=True)  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"the run failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+def wrong_end(tried: Tried, fault: str) -> str:
+    """Say what is wrong with how a run with a failed write ended, if anything."""
+    if fault == "torn":
+        return "" if tried.code == -9 else f"it ended with {tried.code}"
+    if "Traceback" in tried.said:
+        return f"a traceback: {tried.said.strip().splitlines()[-1][:200]}"
+    errors = [line for line in tried.said.splitlines() if line.startswith("error: ")]
+    if (tried.code, len(errors)) not in ((0, 0), (2, 1)):
+        return f"it ended with {tried.code} and {len(errors)} errors: {tried.said[-300:]}"
+    return ""
 
 
-def run_for(overrides: list[str], seconds: float) -> tuple[bool, str]:
-    """Run, and kill it after some seconds; return whether it came to that, and what it said."""
+class Tried(NamedTuple):
+    """How a run in the nursery ended, how many writes it made, and which one was struck."""
+
+    code: int
+    said: str
+    writes: int
+    struck: str
+
+
+class Nursery:
+    """A process that has imported TensorFlow, and gives each run a fork of itself.
+
+    Args:
+        folder: Where the library is put that lets writes fail.
+    """
+
+    def __init__(self, folder: Path):
+        library = folder / "failing_writes.so"
+        source = Path(__file__).with_name("failing_writes.c")
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None or not sys.platform.startswith("linux"):
+            raise SystemExit("this needs Linux and a C compiler (cc)")
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"],
+            check=True,
+        )  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--nursery"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=os.environ | {"LD_PRELOAD": str(library)},
+        )  # fmt: skip
+
+    def __enter__(self) -> Nursery:
+        return self
+
+    def __exit__(self, *given: object) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+    def train(
+        self, overrides: list[str], target: Path, number: int, failure: int, lasting: bool,
+        share: float,
+    ) -> Tried:
+        """Run, and let the write of that number below a folder fail; 0 for none."""
+        asked = [overrides, str(target), number, failure, lasting, share]
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return Tried(*json.loads(self.process.stdout.readline()))
+
+
+def nursery() -> None:
+    """Fork for each line of standard input, and answer with how that ended."""
+    answers = os.fdopen(os.dup(1), "w")
+    import keras_hub  # noqa: F401
+    import sklearn.metrics  # noqa: F401
+    import tensorflow  # noqa: F401
+
+    import kerasft.run  # noqa: F401
+
+    for line in sys.stdin:
+        with tempfile.TemporaryDirectory() as name:
+            said, counted = Path(name, "said"), Path(name, "counted")
+            child = os.fork()
+            if not child:
+                os._exit(forked(*json.loads(line), said, counted))
+            _, status = os.waitpid(child, 0)
+            writes, struck = json.loads(counted.read_text()) if counted.is_file() else (0, "")
+            code = os.waitstatus_to_exitcode(status)
+            answers.write(json.dumps([code, said.read_text("utf-8", "replace"), writes, struck]))
+            answers.write("\n")
+            answers.flush()
+
+
+def forked(
+    overrides: list[str], target: str, number: int, failure: int, lasting: bool, share: float,
+    said: Path, counted: Path,
+) -> int:
+    """Be the run."""
+    from kerasft.cli import main as command_line
+    from kerasft.console import clock
+
+    clock.restart()
+    stream = os.open(said, os.O_WRONLY | os.O_CREAT)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    shim = ctypes.CDLL(None)
+    shim.write_struck.restype = ctypes.c_char_p
+    shim.fail_write.argtypes = [
+        ctypes.c_char_p, ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_double,
+    ]  # fmt: skip
+    shim.fail_write(target.encode(), number, failure, lasting, share)
+    try:
+        code = command_line(["train", *overrides])
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    counted.write_text(json.dumps([shim.writes_seen(), shim.write_struck().decode()]))
+    return code
+
+
+def in_a_process(overrides: list[str], limit: float | None = None) -> Ended:
+    """Run, and end it with SIGKILL after some seconds."""
     command = [sys.executable, "-u", "-m", "kerasft", "train", *overrides]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True) as process:  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         try:
-            said, _ = process.communicate(timeout=seconds)
+            said, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             process.kill()
-            return True, process.communicate()[0]
-    if process.returncode:
-        raise SystemExit(f"the run failed:\n{said[-3000:]}")
-    return False, said
+            said, _ = process.communicate()
+    return Ended(process.returncode, said)
 
 
 def has_ended(run: Path) -> bool:
@@ -94,4 +306,7 @@ def outcome(run: Path) -> tuple:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--nursery"]:
+        nursery()
+    else:
+        main()

@@ -25,6 +25,9 @@ BAD = ("bad", "dull", "cold", "poor", "grey")
 def pytest_configure(config):
     """Set what TensorFlow, Keras and Matplotlib read when they are imported."""
     place = tempfile.mkdtemp(prefix="kerasft-tests-")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Several processes share the cores; their threads would only wait for one another.
+        os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     config.kerasft_place = place
     os.environ |= {
         "KERAS_BACKEND": "tensorflow",

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import kerasft
-from kerasft import config
+from kerasft import config, root
 from kerasft.calls import REFUSED, TRUSTED
 from kerasft.checks import check, settle
 from kerasft.comparison import differences
@@ -57,7 +57,7 @@ def mine(tmp_path):
 
 def test_there_are_choices():
     assert len(CHOICES) > 30
-    assert set(config.RUNTIME) < {group for group, _ in CHOICES}
+    assert set(root.RUNTIME) < {group for group, _ in CHOICES}
     assert len(EXPERIMENTS) >= 9
 
 
@@ -89,8 +89,8 @@ def test_every_config_has_a_comment_or_speaks_for_itself():
 
 def test_the_default_is_typed_and_in_order():
     cfg = kerasft.compose()
-    assert list(cfg)[: len(config.SCALARS)] == list(config.SCALARS)
-    assert set(cfg) == {*config.SCALARS, *config.RUNTIME}
+    assert list(cfg)[: len(root.SCALARS)] == list(root.SCALARS)
+    assert set(cfg) == {*root.SCALARS, *root.RUNTIME}
     assert isinstance(cfg.epochs, int)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kerasft
-from kerasft import config
+from kerasft import root
 from kerasft.errors import UserError
 from kerasft.explanation import explain
 
@@ -20,11 +20,11 @@ def test_a_choice_shows_values_origins_and_signature():
     assert "choose with head=NAME: linear, mlp" in said
 
 
-@pytest.mark.parametrize("key", [*config.SCALARS, *config.RUNTIME])
+@pytest.mark.parametrize("key", [*root.SCALARS, *root.RUNTIME])
 def test_every_key_of_the_root_is_explained(key):
     said = explain(key)
     assert said.startswith(key)
-    if key in config.SCALARS:
+    if key in root.SCALARS:
         assert len(said.splitlines()) > 2, "the docstring of the root says what it is"
 
 

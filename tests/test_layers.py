@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "errors": 0, "spec": 0, "signatures": 0,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 1,
-    "comparison": 1, "config": 2, "catalogue": 2, "cache": 2,
+    "root": 0, "comparison": 1, "provenance": 1, "config": 2, "catalogue": 2, "cache": 2,
     "calls": 3, "checks": 4, "explanation": 3, "record": 3,
     "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4,
     "tasks": 5,
@@ -34,7 +34,8 @@ BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "threads", "cata
 
 LIGHT = (
     "__init__", "__main__", "cli", "config", "calls", "checks", "signatures", "explanation",
-    "record", "comparison", "errors", "mistakes", "spec", "files", "console", "network", "threads",
+    "root", "record", "comparison", "provenance", "errors", "mistakes", "spec", "files",
+    "console", "network", "threads",
     "prediction", "finetuned", "run", "steps", "cache",
     "aliases", "catalogue", "sweeps/leaderboard", "sweeps/grid", "model/hub",
 )  # fmt: skip

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from kerasft import config
+from kerasft import config, root
 from kerasft.calls import walk
 from kerasft.checks import check, settle
 from kerasft.comparison import differences
@@ -114,7 +114,7 @@ def test_any_file_is_a_config_or_refused(tmp_path, content):
 
 
 KEYS = st.sampled_from(
-    [*config.SCALARS, *config.groups(), "data.path", "head.dropout", "optimizer._target_",
+    [*root.SCALARS, *config.groups(), "data.path", "head.dropout", "optimizer._target_",
      "callbacks.early_stopping", "augment.x._target_", "a.b", "data@x", "head@", "/head", "", ".",
      "seed.x", "finetune.full.train.0"]
 )

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import kerasft
-from kerasft import config, record
+from kerasft import config, provenance, record
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json, written_whole
 
@@ -184,15 +184,15 @@ def test_a_run_that_was_interrupted_says_so():
 
 
 def test_the_revision_of_the_folder_one_works_in(tmp_path):
-    assert record.git_revision() is None
+    assert provenance.git_revision() is None
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
         subprocess.run([*git, *words], check=True, cwd=tmp_path, capture_output=True)
-    clean = record.git_revision()
+    clean = provenance.git_revision()
     assert clean and len(clean) == 40
     (tmp_path / "a").write_text("a")
     subprocess.run([*git, "add", "a"], check=True, cwd=tmp_path)
-    assert record.git_revision() == f"{clean}+changes"
+    assert provenance.git_revision() == f"{clean}+changes"
 
 
 def test_the_command_is_kept(monkeypatch):

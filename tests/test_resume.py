@@ -15,10 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 import kerasft
 from kerasft import record
 from kerasft.errors import Stopped, UserError
+from kerasft.finetuned import FineTuned
+from kerasft.training import checkpoint
 from kerasft.training.recorder import Recorder
 
 AUGMENT = (
@@ -47,6 +50,15 @@ CASES = {
     ),
 }  # fmt: skip
 
+
+# A policy for losses that blow up, on pictures at a rate at which they soon do.
+CASES["pictures, rolled back"] = (
+    "tiny_pictures",
+    ("optimizer._target_=keras.optimizers.SGD", "~optimizer.weight_decay",
+     "~optimizer.global_clipnorm", "optimizer.learning_rate=1e4", "schedule=constant",
+     "batch_size=5", "epochs=3", "faults=rollback", "faults.lower=1e-2", "faults.every=4"),
+    (0.3, 0.6),
+)  # fmt: skip
 
 SLOW = ("texts, stops early", "pictures, mixed, float16")
 
@@ -153,6 +165,26 @@ def test_sigterm_outside_of_training_ends_at_once_and_leaves_nothing_behind(
     assert not list(Path(tempfile.gettempdir()).glob("kerasft-*"))
 
 
+def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypatch):
+    overrides = [*tiny_texts, "epochs=3", "cache.directory=cache"]
+    wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
+    plain, calls = FineTuned.logits, []
+
+    def logits(self, examples):
+        calls.append(len(examples))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        return plain(self, examples)
+
+    began = time.monotonic()
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="after 1 epochs and 6 steps"):
+        patch.setattr(FineTuned, "logits", logits)
+        kerasft.train([*overrides, "output_dir=run"])
+    assert time.monotonic() - began < 30
+    assert_same(outcome(kerasft.resume("run")), wanted)
+
+
 def test_a_second_signal_ends_a_run_at_once(tiny_texts, kerasft_cli, monkeypatch):
     plain = Recorder._at
 
@@ -235,6 +267,52 @@ def test_changed_data_is_refused(tiny_texts, texts_csv, tmp_path, monkeypatch):
     assert len(kerasft.resume("run").history.rows) == 2
 
 
+def test_changed_data_and_a_changed_config_are_accepted_on_request(
+    tiny_texts, texts_csv, tmp_path, monkeypatch, kerasft_cli
+):
+    lines = texts_csv.read_text().splitlines()
+    own = tmp_path / "own.csv"
+    own.write_text("\n".join(lines))
+    overrides = [*tiny_texts, f"data.path={own}"]
+    stopped_run(overrides, monkeypatch, at=8)
+    own.write_text("\n".join([*lines, *(f"a late film {i},pos" for i in range(8))]))
+    more = kerasft_cli("resume", "run", "--accept", "--verify")
+    assert more.code == 2, "other data give another state"
+    more = kerasft_cli(
+        "train", *overrides, "output_dir=run", "resume=accept", "epochs=4", "batch_size=4"
+    )
+    assert more.code == 0, more.err
+    assert "began with another config: batch_size was 8, now 4; epochs was 2, now 4" in more.err
+    assert "The data has changed since the run began: Examples that are new: 8" in more.err
+    assert "an epoch has other steps than before; the last one begins anew" in more.out
+    assert "going on after 1 epochs and 0 of 13 steps" in more.out
+    log = Path("run/logs/epochs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 4]
+    assert OmegaConf.load("run/config.yaml").batch_size == 4
+    refused = kerasft_cli("train", *overrides, "output_dir=other", "resume=always")
+    assert "resume must be null, 'auto' or 'accept'. Received: 'always'." in refused.err
+
+
+def test_what_goes_on_otherwise_than_before_is_said(tiny_pictures, monkeypatch, capsys):
+    overrides = [*tiny_pictures, "finetune=linear_probe", "cache.directory=cache"]
+    stopped_run([*overrides, "cache.activations=always"], monkeypatch, at=2)
+    facts = json.loads(Path("run/run.json").read_text())
+    facts["machine"]["processor"] = "abacus"
+    Path("run/run.json").write_text(json.dumps(facts))
+    config = OmegaConf.load("run/config.yaml")
+    config.cache.activations = "never"
+    OmegaConf.save(config, "run/config.yaml")
+    kerasft.resume("run")
+    said = capsys.readouterr()
+    assert "the run goes on another machine, maybe not to the last bit: processor abacus ->" in (
+        said.err
+    )
+    assert (
+        "warning: the stage goes on otherwise than before, up to rounding: activations was kept, "
+        "now computed" in said.out
+    )
+
+
 def test_two_processes_on_one_run_folder_are_refused(tiny_texts, monkeypatch):
     from filelock import FileLock
 
@@ -285,12 +363,12 @@ def test_callbacks_of_any_name_and_with_hidden_state_go_on(tiny_texts, monkeypat
 
 @pytest.mark.slow
 def test_an_epoch_goes_on_with_other_executions(tiny_pictures, monkeypatch):
-    from kerasft.training import loop
+    from kerasft.training import course
 
     overrides = [*tiny_pictures, "batch_size=5", "epochs=3", "cache.directory=cache"]
     wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
     stopped_run(overrides, monkeypatch, at=4)
-    monkeypatch.setattr(loop, "together", lambda most, steps: 3)
+    monkeypatch.setattr(course, "together", lambda most, steps: 3)
     _, rows, _ = outcome(kerasft.resume("run"))
     assert [row["loss"] for row in rows] == pytest.approx([r["loss"] for r in wanted[1]], rel=1e-4)
 
@@ -314,3 +392,81 @@ def test_damaged_checkpoints_are_named_and_passed_over(tiny_texts, monkeypatch, 
     assert f"warning: the checkpoint {newest.name} is damaged" in said
     assert "going on after 0 epochs and 4 of 6 steps" in said
     assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
+
+
+def test_the_last_steps_are_done_again_and_compared(tiny_texts, monkeypatch, kerasft_cli):
+    overrides = [*tiny_texts, "epochs=3", "checkpoint.steps=2", "cache.directory=cache"]
+    wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
+    stopped_run(overrides, monkeypatch, at=9)
+    again = kerasft_cli("resume", "run", "--verify")
+    assert again.code == 0, again.err
+    assert "going on after 1 epochs and 2 of 6 steps" in again.out
+    assert "verified: the steps before the last checkpoint, done again, gave the same" in again.out
+    log = Path("run/logs/epochs.jsonl").read_text().splitlines()
+    rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
+    assert rows == wanted[1]
+    assert json.loads(Path("run/metrics.json").read_text()) == json.loads(
+        Path("whole/metrics.json").read_text()
+    )
+
+
+def test_a_replay_that_comes_out_otherwise_is_refused_and_nothing_is_lost(
+    tiny_texts, monkeypatch, kerasft_cli
+):
+    overrides = [*tiny_texts, "epochs=3", "checkpoint.steps=2", "cache.directory=cache"]
+    stopped_run(overrides, monkeypatch, at=9)
+    older, newest = sorted(Path("run/checkpoints/states").glob("*.npz"))
+    state = checkpoint.read(older)
+    kernel = next(name for name in state.arrays if name.startswith("model/") and "kernel" in name)
+    state.arrays[kernel][0, 0] += 1e-3
+    checkpoint.write(older, state)
+    before = newest.read_bytes()
+    refused = kerasft_cli("resume", "run", "--verify")
+    assert refused.code == 2
+    assert "The steps before the last checkpoint, done again, gave another state: " in refused.err
+    assert "numbers, by up to" in refused.err
+    assert newest.read_bytes() == before
+    assert kerasft_cli("resume", "run").code == 0
+    nothing = kerasft_cli("train", *overrides, "output_dir=other", "max_time=1e-9")
+    assert nothing.code == 75
+
+
+def test_without_an_older_checkpoint_the_replay_begins_at_the_beginning(
+    tiny_texts, monkeypatch, capsys
+):
+    stopped_run([*tiny_texts, "cache.directory=cache"], monkeypatch, at=8)
+    assert len(list(Path("run/checkpoints/states").glob("*.npz"))) == 1
+    kerasft.resume("run", verify=True)
+    said = capsys.readouterr().out
+    assert "going on after" not in said
+    assert "verified: " in said
+
+
+def test_what_has_no_checkpoint_cannot_be_verified(tiny_texts, monkeypatch, kerasft_cli):
+    stopped_run(tiny_texts, monkeypatch)
+    shutil.rmtree("run/checkpoints/states")
+    ended = kerasft_cli("resume", "run", "--verify")
+    assert ended.code == 2
+    assert "run/checkpoints/states' to be verified. Go on without --verify." in ended.err
+
+
+def test_the_models_of_the_best_epochs_stay(tiny_texts, monkeypatch):
+    overrides = [*tiny_texts, "epochs=5", "checkpoint.top=2", "cache.directory=cache"]
+    result = kerasft.train([*overrides, "output_dir=whole"])
+    values = {row["epoch"]: row["val_accuracy"] for row in result.history.rows}
+    best = sorted(values, key=lambda epoch: (-values[epoch], epoch))[:2]
+    folder = Path("whole/checkpoints")
+    names = {f"epoch-{epoch:04d}.keras" for epoch in best}
+    assert {p.name for p in folder.glob("epoch-*.keras")} == names
+    whole = {p.name: weights_in(p) for p in folder.glob("*.keras")}
+    assert whole["best.keras"] == whole[f"epoch-{best[0]:04d}.keras"]
+    stopped_run(overrides, monkeypatch, at=15)
+    kerasft.resume("run")
+    assert {p.name: weights_in(p) for p in Path("run/checkpoints").glob("*.keras")} == whole
+
+
+def weights_in(model: Path) -> bytes:
+    import keras
+
+    weights = keras.saving.load_model(model, compile=False).get_weights()
+    return b"".join(value.tobytes() for value in weights)

@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from kerasft.cache import cache_folder
-from kerasft.data.labels import listing
+from kerasft.console import listing
 from kerasft.errors import UserError
 
 MOST_FILES = 2_000_000

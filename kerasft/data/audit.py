@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kerasft.console import listing
 from kerasft.data.fingerprint import fingerprint
-from kerasft.data.labels import listing, some
+from kerasft.data.labels import some
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Examples
 

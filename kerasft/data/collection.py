@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.console import listing
 from kerasft.data.audit import find_copies
 from kerasft.data.fingerprint import fingerprint
-from kerasft.data.labels import encode, listing, some
+from kerasft.data.labels import encode, some
 from kerasft.data.splits import check_ratios, describe_sizes, divide
 from kerasft.errors import UserError
 from kerasft.spec import SPLIT_NAMES, Examples, Labels, Modality, Splits

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kerasft.data.labels import listing, some
+from kerasft.console import listing
+from kerasft.data.labels import some
 from kerasft.data.readers import Rows
 from kerasft.data.splits import split_name, split_words
 from kerasft.errors import UserError, nearest

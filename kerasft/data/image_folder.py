@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from kerasft.console import listing
 from kerasft.data import archive
 from kerasft.data.audit import (
     FORMATS,
@@ -19,7 +20,7 @@ from kerasft.data.audit import (
     sniff,
 )
 from kerasft.data.collection import Collection, to_splits
-from kerasft.data.labels import listing, natural, some
+from kerasft.data.labels import natural, some
 from kerasft.data.place import find_path, read_label_names
 from kerasft.data.splits import check_ratios, split_name, split_words
 from kerasft.errors import UserError

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from kerasft.console import listing
 from kerasft.errors import UserError, nearest
 from kerasft.spec import KINDS, Labels
 
@@ -137,13 +138,6 @@ def natural(name: str) -> tuple:
 def some(count: int, noun: str) -> str:
     """Return `1 label` or `1,200 labels`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def listing(items: Iterable[Any], most: int = 5) -> str:
-    """Return the first few items, joined, and how many more there are."""
-    items = list(items)
-    more = f" and {len(items) - most:,} more" if len(items) > most else ""
-    return ", ".join(str(item) for item in items[:most]) + more
 
 
 def _is(count: int) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kerasft.console import listing
 from kerasft.data.fingerprint import digest, fingerprint
-from kerasft.data.labels import listing
 from kerasft.errors import UserError
 from kerasft.files import read_json, written_whole
 from kerasft.spec import Examples, Labels, Splits

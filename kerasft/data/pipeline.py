@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Batches:
         self.store, self.targets, self.weights = store, targets, weights
         self.order, self.augment = order, augment
         self.steps = order.steps
+        self.reading: int | None = None  # the batch that is being read right now
 
     def padding(self) -> dict[str, float]:
         """Return the share of positions that hold padding, in the first epoch.
@@ -91,8 +92,13 @@ class Batches:
         """Return the same batches of what was made of the examples, as they are there."""
         return Batches(store, self.targets, order=self.order, weights=self.weights)
 
-    def from_step(self, first: int = 0) -> Any:
-        """Return an endless `tf.data.Dataset` of `(inputs, targets, weights)` from step `first`."""
+    def from_step(self, first: int = 0, without: Collection[int] = ()) -> Any:
+        """Return an endless `tf.data.Dataset` of `(inputs, targets, weights)`.
+
+        Args:
+            first: The batch to begin with, counted over all epochs.
+            without: Batches that are left out.
+        """
         import tensorflow as tf
 
         specs = self.store.specs()
@@ -101,12 +107,15 @@ class Batches:
         shapes = [shape for _, shape in specs.values()]
 
         def take(step: np.ndarray) -> list[np.ndarray]:
+            self.reading = int(step)
             epoch, indices = self.order.batch(int(step))
             weights = np.ones(len(indices)) if self.weights is None else self.weights[indices]
-            return [
+            taken = [
                 *self.store.gather(indices, view=epoch).values(), self.targets[indices],
                 weights.astype("float32"), np.int64(epoch), indices.astype("int64"),
             ]
+            self.reading = None
+            return taken
 
         def gather(step: Any) -> tuple[Any, ...]:
             *values, targets, weights, epoch, indices = tf.numpy_function(
@@ -129,11 +138,14 @@ class Batches:
             inputs = values[0] if names == ["images"] else dict(zip(names, values, strict=True))
             return inputs, targets, weights
 
+        numbers = tf.data.Dataset.range(first, np.iinfo("int64").max)
+        if without:
+            left_out = tf.constant(sorted(without), tf.int64)
+            numbers = numbers.filter(lambda number: tf.reduce_all(number != left_out))
         return untuned(
-            tf.data.Dataset.range(first, np.iinfo("int64").max)
             # A map of its own: with Python inside, TensorFlow makes it sequential for determinism,
             # and it is only a copy.
-            .map(gather)
+            numbers.map(gather)
             # Several batches are augmented at once, but handed on in order.
             .map(change, num_parallel_calls=cores(), deterministic=True)
             .prefetch(AHEAD)

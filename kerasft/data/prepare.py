@@ -92,7 +92,7 @@ def prepare_splits(
     }
     if wanted is not None and not cache.has(_kind(preprocess), key) and len(wanted) < len(parts):
         return prepare_splits({name: parts[name] for name in wanted}, preprocess, cache)
-    whole = _kept(cache, each, preprocess, key, f"{len(each):,} {each.modality}")
+    whole = _kept(cache, each, preprocess, key, f"{len(each):,} {each.modality}", digests=order)
     base = hashlib.sha256(repr(sorted(key.items())).encode()).hexdigest()
     made = {}
     for name in digests if wanted is None else wanted:
@@ -104,7 +104,7 @@ def prepare_splits(
 
 def _kept(
     cache: Cache, examples: Examples, preprocess: Preprocess, key: Mapping[str, Any], about: str,
-    place: str = "cache.directory",
+    place: str = "cache.directory", digests: Sequence[str] | None = None,
 ) -> Store:
     forms, longest = _forms(preprocess)
     kind = _kind(preprocess)
@@ -118,14 +118,14 @@ def _kept(
         return cache.get(
             kind, key, about=about, read=store.read,
             write=lambda folder: store.write(
-                folder, forms, _pieces(examples, preprocess), longest
+                folder, forms, _pieces(examples, preprocess, digests), longest
             ),
         )
     except CacheError as error:
         if size > MEMORY_LIMIT:
             raise _too_large(len(examples), forms, size, error, place) from None
         warn(f"prepared {kind} are not kept for the next run: {error}.")
-        return store.collect(forms, _pieces(examples, preprocess), longest)
+        return store.collect(forms, _pieces(examples, preprocess, digests), longest)
 
 
 def _kind(preprocess: Preprocess) -> str:
@@ -171,21 +171,30 @@ def _row_size(forms: Mapping[str, Form]) -> int:
     return sum(int(np.prod(f.shape)) * store.np_dtype(f.dtype).itemsize for f in forms.values())
 
 
-def _pieces(examples: Examples, preprocess: Preprocess) -> Iterator[Piece]:
+def _pieces(
+    examples: Examples, preprocess: Preprocess, digests: Sequence[str] | None = None
+) -> Iterator[Piece]:
     if preprocess.modality == "images":
-        return _pictures(examples, preprocess)
+        return _pictures(examples, preprocess, digests)
     return _texts(examples.inputs, preprocess)
 
 
-def _pictures(examples: Examples, preprocess: Any) -> Iterator[Piece]:
+def _pictures(
+    examples: Examples, preprocess: Any, digests: Sequence[str] | None
+) -> Iterator[Piece]:
     import tensorflow as tf
+
+    changed: list[str] = []
 
     def raw(index: Any) -> bytes:
         value = examples.inputs[int(index)]
         if isinstance(value, bytes):
             return value
         with open(value, "rb") as file:
-            return file.read()
+            content = file.read()
+        if digests is not None and fingerprint(content, "images") != digests[int(index)]:
+            changed.append(examples.ids[int(index)])
+        return content
 
     def decoded(index: Any) -> Any:
         return preprocess.decode(tf.numpy_function(raw, [index], tf.string))
@@ -194,6 +203,8 @@ def _pictures(examples: Examples, preprocess: Any) -> Iterator[Piece]:
     done, held = 0, []
     try:
         for image in untuned(data.prefetch(AHEAD)).as_numpy_iterator():
+            if changed:
+                break
             held.append(image)
             done += 1
             if len(held) == PICTURES_AT_ONCE:
@@ -206,6 +217,12 @@ def _pictures(examples: Examples, preprocess: Any) -> Iterator[Piece]:
             f"The picture {examples.ids[done]!r} could not be decoded: {reason} Remove it or save "
             "it again."
         ) from error
+    if changed:
+        # Kept under what it held before, it would be taken for that by every later run.
+        raise UserError(
+            f"The picture {changed[0]!r} was changed while the run read it. Begin again when "
+            "nobody writes to these files any more."
+        )
     if held:
         yield {"images": np.stack(held)}, None
 

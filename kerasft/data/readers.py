@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import json
 import re
@@ -11,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasft.data.labels import listing, some
+from kerasft.console import listing
+from kerasft.data.encodings import decode, mojibake
+from kerasft.data.labels import some
 from kerasft.errors import UserError, nearest
 
 SUFFIXES: dict[str, str] = {
@@ -28,8 +29,6 @@ _PACKED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "Unpack it first
     dict.fromkeys((".xls", ".xlsx", ".ods"), "Save the sheet as CSV (UTF-8) or Parquet.")
 )
 FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet")
-# Encodings of names and of source text, not of files.
-NO_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
     if form == "parquet":
         rows = _parquet(path, key)
     else:
-        text = _decode(path, layout.encoding, key)
+        text = decode(path, layout.encoding, key)
         if form == "jsonl":
             rows = _jsonl(path, text, key)
         elif form == "json":
@@ -139,86 +138,6 @@ def _format(path: Path, form: str, key: str) -> str:
             + nearest(form, FORMATS)
         )
     return form
-
-
-def _decode(path: Path, encoding: str, key: str) -> str:
-    """Return the text of a file, every character of it; only a byte order mark is no text."""
-    try:
-        codec = codecs.lookup(str(encoding)).name
-        if not codecs.lookup(codec)._is_text_encoding or codec in NO_FILES:
-            raise LookupError
-    except (LookupError, ValueError) as error:
-        common = ("utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "shift_jis", "euc-kr")
-        raise UserError(
-            f"data.encoding must be an encoding that Python knows, such as {', '.join(common)}. "
-            f"Received: data.encoding={encoding!r}." + nearest(encoding, common)
-        ) from error
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read: {error.strerror or error}.") from error
-    if not content:
-        raise UserError(f"{key}: {path} is empty (0 bytes).")
-    if not content.strip(b"\0"):
-        raise UserError(f"{key}: {path} holds nothing but zero bytes. Fetch or write it again.")
-    if codec in ("utf-8", "ascii", "iso8859-1", "cp1252") and (wide := _wide(content)):
-        raise UserError(
-            f"{key}: {path} is not written in {encoding}: every other byte is zero, as in UTF-16. "
-            f"Set data.encoding={wide}."
-        )
-    try:
-        return content.decode("utf-8-sig" if codec == "utf-8" else codec)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        odd = content[error.start : error.start + 1].hex()
-        raise UserError(
-            f"{key}: {path} is not written in {encoding}: byte {error.start:,} (0x{odd}, in line "
-            f"{line:,}) is none of it. Set data.encoding; {_guesses(content)}."
-        ) from error
-
-
-def _wide(content: bytes) -> str | None:
-    """Return which UTF-16 it is, without a byte order mark, that ASCII text was written in."""
-    head = content[:1000]
-    low, high = head[::2].count(0), head[1::2].count(0)
-    most = len(head) // 2
-    if high > 0.8 * most and low < 0.2 * most:
-        return "utf-16-le"
-    return "utf-16-be" if low > 0.8 * most and high < 0.2 * most else None
-
-
-def _guesses(content: bytes) -> str:
-    if content[:4] == b"PAR1" or content[:2] in (b"PK", b"\x1f\x8b"):
-        return "but it looks like a binary file (Parquet, Excel or compressed), not like text"
-    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "its first bytes say data.encoding=utf-32"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "its first bytes say data.encoding=utf-16"
-    fitting = []
-    for encoding in ("utf-8", "cp1252", "latin-1"):
-        try:
-            content.decode(encoding)
-            fitting.append(encoding)
-        except UnicodeDecodeError:
-            continue
-    return f"the bytes would fit {' or '.join(fitting)}"
-
-
-def _mojibake(path: Path, encoding: str) -> tuple[str, ...]:
-    """Say so where a one-byte encoding is asked for, and the file can only be UTF-8."""
-    if codecs.lookup(encoding).name not in ("iso8859-1", "cp1252", "iso8859-15"):
-        return ()
-    content = path.read_bytes()
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return ()
-    if content.isascii():
-        return ()
-    return (
-        f"{path} was read as {encoding}, and all of it is valid UTF-8, which hardly happens by "
-        "chance: see whether its texts come out right, or set data.encoding=utf-8.",
-    )
 
 
 def _lines(text: str) -> list[str]:
@@ -266,7 +185,7 @@ def _delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) 
         _by_name(names, columns),
         places,
         header=layout.header and layout.columns is None,
-        notices=_mojibake(path, layout.encoding),
+        notices=mojibake(path, layout.encoding),
     )
 
 

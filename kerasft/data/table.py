@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kerasft.console import listing
 from kerasft.data.audit import MAX_PIXELS, POLICIES, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.columns import (
@@ -14,7 +15,7 @@ from kerasft.data.columns import (
     read_splits,
     read_texts,
 )
-from kerasft.data.labels import listing, some
+from kerasft.data.labels import some
 from kerasft.data.place import find_path, read_label_names
 from kerasft.data.readers import Layout, Rows, read
 from kerasft.data.splits import check_ratios

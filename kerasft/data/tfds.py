@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kerasft.console import listing
 from kerasft.data.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
-from kerasft.data.labels import listing
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.errors import UserError, nearest
 from kerasft.files import at_home

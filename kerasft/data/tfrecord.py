@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.console import listing
 from kerasft.data.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
-from kerasft.data.labels import listing, some
+from kerasft.data.labels import some
 from kerasft.data.place import find_path, read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError, nearest

@@ -6,7 +6,7 @@ import importlib
 from typing import Any, Literal
 
 from kerasft.catalogue import unknown_application
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, in_short, nearest
 from kerasft.files import at_home
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
@@ -270,7 +270,7 @@ def keras_file(
         network = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as error:
         raise UserError(
-            f"backbone.path: {path!r} could not be loaded: {str(error).splitlines()[0]}"
+            f"backbone.path: {path!r} could not be loaded: {in_short(error)}"
         ) from error
     if not isinstance(network, keras.Model) or not getattr(network, "inputs", None):
         raise UserError(

@@ -118,20 +118,30 @@ def fetch(preset: str, load: Callable[[], T]) -> T:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"backbone.preset: {preset!r} {_reason(error)}") from error
+        local = "://" not in preset and at_home(preset).is_dir()
+        raise UserError(f"backbone.preset: {preset!r} {_reason(error, local)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, local: bool = False) -> str:
     text = f"{type(error).__name__}: {error}"
     first: Any = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if re.search(r"gated|consent|401|403|unauthori[sz]ed|forbidden", text, re.IGNORECASE):
+    if isinstance(error, KeyError):
+        return f"could not be loaded: its config.json lacks {first}"
+    if local and "Unrecognized format" in text:
+        return (
+            "could not be loaded: its config.json is neither KerasHub's (`save_to_preset`) nor "
+            "Hugging Face's (with a model_type)."
+        )
+    closed = r"gated|consent|401|403|unauthori[sz]ed|forbidden"
+    if not local and re.search(closed, text, re.IGNORECASE):
         return (
             "is gated: its owners want you to accept their terms first. Accept them on the model's "
             "page, then log in (for Hugging Face: `hf auth login` or HF_TOKEN; for Kaggle: "
             f"KAGGLE_USERNAME and KAGGLE_KEY). {_ALTERNATIVES}."
         )
-    if re.search(r"resolve|connect|timed? ?out|network|unreachable|SSL|offline|MaxRetry|"
-                 r"urlopen|socket|proxy", text, re.IGNORECASE):
+    apart = (r"resolve|connect|timed? ?out|network|unreachable|SSL|offline|MaxRetry|urlopen|socket|"
+             r"proxy")
+    if not local and re.search(apart, text, re.IGNORECASE):
         return f"could not be downloaded ({first}). {_ALTERNATIVES}."
     if re.search(r"does not contain tensor|No such file|not found|has no file", text):
         return (

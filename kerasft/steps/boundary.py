@@ -93,7 +93,7 @@ class Boundary:
             cut: Where its graph can be cut, or `None`.
             epochs: Its epochs.
         """
-        from kerasft.training.loop import Feed
+        from kerasft.training.course import Feed
 
         examples = self.ready.stores["validation"]
         whole = Feed(self.ready.batches, lambda model: self.validate(model, examples), cut)
@@ -120,7 +120,7 @@ class Boundary:
         batches = self.ready.batches.of(kept["train"])
         return Feed(
             batches, lambda model: self.validate(model, kept["validation"]), cut.suffix,
-            at_once=self.at_once(cut),
+            at_once=self.at_once(cut), kept=True,
         )
 
     def at_once(self, cut: Any) -> int:

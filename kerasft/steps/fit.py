@@ -31,12 +31,13 @@ from kerasft.steps.prepare import (
 
 def fit(
     cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone,
-    folder: record.RunFolder | None, *, quiet: bool = False,
+    folder: record.RunFolder | None, *, quiet: bool = False, verify: bool = False,
 ) -> tuple[Any, Any]:
     """Put the head on, regularize, and train stage by stage."""
     from kerasft.model.fast import accelerated
     from kerasft.training import loop
     from kerasft.training.checkpoint import Saver
+    from kerasft.training.replay import Replay
 
     model = with_head(cfg, ready, backbone)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
@@ -59,14 +60,18 @@ def fit(
             output_dir=str(folder.path),
         )
 
-    saver = resumed = None
+    saver = resumed = replay = None
     if folder is not None:
         passed = time.monotonic() - folder.began
         saver = Saver(
             parts.checkpoint, folder.states, say,
             left=None if cfg.max_time is None else cfg.max_time * 60 - passed,
         )
-        resumed = saver.newest()
+        if verify:
+            resumed, last = saver.last_two()
+            replay = Replay(last, say)
+        else:
+            resumed = saver.newest()
     steps, epochs = loop.planned(parts.stages, ready.batches.steps, cfg.max_steps)
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
         history = loop.fit(
@@ -75,7 +80,8 @@ def fit(
             learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
             pretrained=backbone.pretrained, callbacks=callbacks,
             output_dir=folder.path if folder else None, max_steps=cfg.max_steps, fast=cfg.fast,
-            progress=tty and not quiet, saver=saver, resumed=resumed, say=None if quiet else say,
+            progress=tty and not quiet, policy=parts.faults, ids=ready.splits.train.ids,
+            saver=saver, resumed=resumed, replay=replay, say=None if quiet else say,
             on_stage=None if quiet else announce,
         )
     boundary.report(history)

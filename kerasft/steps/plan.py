@@ -119,7 +119,7 @@ def measure_stages(
     from contextlib import nullcontext
 
     from kerasft.model.fast import accelerated
-    from kerasft.training import frozen, loop
+    from kerasft.training import course, frozen, loop
     from kerasft.training.stages import select
 
     model = with_head(cfg, ready, backbone)
@@ -132,7 +132,7 @@ def measure_stages(
             select(model, stage, pretrained=backbone.pretrained)
             peak = stage.peak(set_rate(cfg), backbone.learning_rate)
             optimizer = make_optimizer(cfg)(make_schedule(cfg)(peak, steps * every[name]))
-            loop.compiled(
+            course.compiled(
                 model, optimizer, ready.task, steps=steps * every[name], fast=cfg.fast
             )
             found, cut = Timer(cfg, ready, model, steps), frozen.cut(model)
@@ -141,7 +141,7 @@ def measure_stages(
                 plan = boundary.plan(cut, every[name])
                 against, size = plan.against, plan.size
                 if plan.forms:
-                    at_once = loop.together(boundary.at_once(cut), steps)
+                    at_once = course.together(boundary.at_once(cut), steps)
                     cached = found.cost_of_kept(cut, plan, every[name], at_once)
             trains = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
             plans.append(StagePlan(

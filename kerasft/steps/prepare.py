@@ -26,6 +26,7 @@ class Parts:
     stages: Mapping[str, Any]
     augment: Mapping[str, Any]
     checkpoint: Any
+    faults: Any
     cache: Any
 
 
@@ -81,6 +82,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
         stages=build_named(cfg.finetune),
         augment=augment,
         checkpoint=build(cfg.checkpoint),
+        faults=build(cfg.faults),
         cache=build(cfg.cache),
     )
     for stage in parts.stages.values():
@@ -126,19 +128,24 @@ def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder | None) ->
         )
     if folder is not None:
         if folder.manifest.is_file():
-            _require_same(splits, folder)
+            _require_same(splits, folder, accept=cfg.resume == "accept")
         write_manifest(splits, folder.manifest)
     return splits
 
 
-def _require_same(splits: Splits, folder: record.RunFolder) -> None:
+def _require_same(splits: Splits, folder: record.RunFolder, *, accept: bool) -> None:
     """See that a run goes on with the data that it began with."""
     from kerasft.data.manifest import diff_manifest, read_manifest
 
     if differences := diff_manifest(read_manifest(folder.manifest), splits):
+        said = f"The data has changed since the run began: {' '.join(differences[:3])}"
+        if accept:
+            warn(f"{said} It goes on with what is there now.")
+            return
+        run = shlex.quote(str(folder.path))
         raise UserError(
-            f"The data has changed since the run began: {' '.join(differences[:3])} Put it back, "
-            f"or begin anew: kerasft train --from {shlex.quote(str(folder.path))}"
+            f"{said} Put it back, begin anew (kerasft train --from {run}), or go on all the same "
+            f"(kerasft resume {run} --accept)."
         )
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from kerasft.console import clock
 from kerasft.errors import UserError
 from kerasft.files import written_whole
+from kerasft.training.signals import Interrupted, Signals
 
 
 class Validation(keras.callbacks.Callback):
@@ -28,33 +30,48 @@ class Validation(keras.callbacks.Callback):
 
     Args:
         score: A function from the model to figures by name.
+        signals: What was asked of the run; `None` where nobody listens.
+        stop: Told of the epoch when a signal to stop comes meanwhile; writes a checkpoint and
+            raises `Stopped`. The grace that a queue gives may be shorter than a validation, which
+            is then done anew.
     """
 
-    def __init__(self, score: Callable[[Any], dict[str, float]]):
+    def __init__(
+        self, score: Callable[[Any], dict[str, float]], signals: Signals | None = None,
+        stop: Callable[[int], None] = lambda epoch: None,
+    ):
         super().__init__()
-        self.score = score
+        self.score, self.signals, self.stop = score, signals, stop
 
     def on_epoch_end(self, epoch, logs=None):
-        logs.update({f"val_{name}": value for name, value in self.score(self.model).items()})
+        try:
+            with self.signals.interrupting() if self.signals else nullcontext():
+                figures = self.score(self.model)
+        except Interrupted:
+            self.stop(epoch)
+            raise
+        logs.update({f"val_{name}": value for name, value in figures.items()})
 
 
 class KeepBest(keras.callbacks.Callback):
     """Keeps the weights of the best epoch of all stages, in memory and as a file.
 
     Files are written at the end of an epoch unless writing the last ones took more than a
-    twentieth of the time since, and in any case by `close`.
+    hundredth of the time since, and in any case by `close`.
 
     Args:
         monitor: The figure that decides.
         mode: `"max"` or `"min"`.
         directory: Where `best.keras` and `last.keras` are written.
+        top: Of how many of the best epochs the model is written too, as `epoch-NNNN.keras`.
     """
 
-    TIMES = 20.0
+    TIMES = 100.0
 
-    def __init__(self, monitor: str, mode: str, directory: Path | None):
+    def __init__(self, monitor: str, mode: str, directory: Path | None, top: int = 0):
         super().__init__()
-        self.monitor, self.mode, self.directory = monitor, mode, directory
+        self.monitor, self.mode, self.directory, self.top = monitor, mode, directory, top
+        self.tops: list[tuple[float, int]] = []  # value and epoch, the best first
         self.best: float | None = None
         self.epoch = 0
         self.stage = ""
@@ -80,6 +97,34 @@ class KeepBest(keras.callbacks.Callback):
             self.stale.add("best.keras")
         if time.monotonic() >= self.not_before:
             self._write()
+        if self.top and self.directory is not None and not math.isnan(value):
+            self._keep_top(float(value), epoch + 1)
+
+    def _keep_top(self, value: float, epoch: int) -> None:
+        """Write this epoch's model if it is among the best, and remove the one that it displaces.
+
+        Of equal ones the earlier stays.
+        """
+        sign = -1.0 if self.mode == "max" else 1.0
+        ranked = sorted([*self.tops, (value, epoch)], key=lambda one: (sign * one[0], one[1]))
+        self.tops = ranked[: self.top]
+        if any(epoch == kept for _, kept in self.tops):
+            if "last.keras" in self.stale:
+                self._write()
+            path = self._of_epoch(epoch)
+            with written_whole(path) as part:
+                _link(path.with_name("last.keras"), part)
+        self._remove_others()
+
+    def _of_epoch(self, epoch: int) -> Path:
+        assert self.directory is not None
+        return self.directory / f"epoch-{epoch:04d}.keras"
+
+    def _remove_others(self) -> None:
+        if self.directory is not None:
+            kept = {self._of_epoch(epoch) for _, epoch in self.tops}
+            for path in set(self.directory.glob("epoch-*.keras")) - kept:
+                path.unlink(missing_ok=True)
 
     def get_state(self) -> dict[str, Any]:
         """Return the best so far; weights that the model has now are not repeated."""
@@ -90,7 +135,7 @@ class KeepBest(keras.callbacks.Callback):
         ]
         return {
             "best": self.best, "epoch": self.epoch, "stage": self.stage, "seen": self.seen,
-            "weights": kept,
+            "weights": kept, "tops": [list(one) for one in self.tops],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -101,7 +146,9 @@ class KeepBest(keras.callbacks.Callback):
             _values(v) if best is None else best
             for best, v in zip(state["weights"], self.model.weights, strict=True)
         ] if state["weights"] else None
+        self.tops = [(value, epoch) for value, epoch in state["tops"]]
         # The files may be of later epochs, or not be there.
+        self._remove_others()
         self.stale = {"last.keras", "best.keras"} if self.weights else set()
 
     def _copied(self) -> list[np.ndarray]:
@@ -292,16 +339,13 @@ def _values(variable: Any) -> np.ndarray:
     return variable.value.numpy()
 
 
-class StopAtNaN(keras.callbacks.Callback):
-    """Ends training with a clear message when the loss is no longer a number."""
+class _Curves(keras.callbacks.TensorBoard):
+    """Takes figures that are beyond the range of its files, too."""
 
-    def on_train_batch_end(self, batch, logs=None):
-        loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss):
-            raise UserError(
-                f"The training loss became {loss} at step {batch + 1} of an epoch. Lower "
-                "optimizer.learning_rate (a tenth is a good try), or set precision=float32."
-            )
+    def on_epoch_end(self, epoch, logs=None):
+        most = float(np.finfo("float32").max)
+        clipped = {n: v if v != v else min(max(v, -most), most) for n, v in (logs or {}).items()}
+        super().on_epoch_end(epoch, clipped)
 
 
 def tensorboard(*, output_dir: str, histogram_freq: int = 0) -> Any:
@@ -314,7 +358,7 @@ def tensorboard(*, output_dir: str, histogram_freq: int = 0) -> Any:
     Returns:
         A `keras.callbacks.TensorBoard`.
     """
-    return keras.callbacks.TensorBoard(
+    return _Curves(
         str(Path(output_dir) / "logs" / "tensorboard"), histogram_freq=histogram_freq,
         write_graph=False,
     )

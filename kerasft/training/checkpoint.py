@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import time
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -152,6 +153,8 @@ class Policy:
         minutes: The most minutes of training that a crash may cost; `null` for no limit.
         steps: Also every so many steps; `null` for none.
         keep: How many stay.
+        top: Of how many of the best epochs the model stays, as `checkpoints/epoch-NNNN.keras`.
+        limit_gb: The most that `checkpoints` may hold, in 10^9 bytes; `null` for no limit.
 
     Raises:
         UserError: If a value is out of its range.
@@ -162,18 +165,25 @@ class Policy:
     """
 
     def __init__(
-        self, *, minutes: float | None = 2, steps: int | None = None, keep: int = 2
+        self, *, minutes: float | None = 2, steps: int | None = None, keep: int = 2, top: int = 0,
+        limit_gb: float | None = None,
     ):
         if (minutes is not None and minutes <= 0) or (steps is not None and steps < 1) or keep < 1:
             raise UserError(
                 "checkpoint.minutes must be above 0, checkpoint.steps and checkpoint.keep at least "
                 f"1. Received: minutes={minutes}, steps={steps}, keep={keep}."
             )
-        self.minutes, self.steps, self.keep = minutes, steps, keep
+        if top < 0 or (limit_gb is not None and limit_gb <= 0):
+            raise UserError(
+                "checkpoint.top must be at least 0 and checkpoint.limit_gb above 0. Received: "
+                f"top={top}, limit_gb={limit_gb}."
+            )
+        self.minutes, self.steps, self.keep, self.top = minutes, steps, keep, top
+        self.limit = None if limit_gb is None else int(limit_gb * 1e9)
 
 
 class Saver:
-    """Writes checkpoints of a run as a policy has it.
+    """Writes checkpoints of a run as a policy has it, in a thread beside the training.
 
     Args:
         policy: The policy.
@@ -187,13 +197,15 @@ class Saver:
         left: float | None = None,
     ):
         self.policy, self.directory, self.say, self.signals = policy, directory, say, Signals()
-        self.cost = 0.0
+        self.cost = 0.0  # seconds that it took to write the last one
         self.written = time.monotonic()
         self.asked: float | None = None
         self.longest = 0.0  # between two questions
         self.deadline = None if left is None else time.monotonic() + left
         self.since = 0
         self.number = max([n for n, _ in self._files()], default=0)
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
 
     def due(self, steps: int, size: int) -> bool:
         """Whether one shall be written now.
@@ -218,24 +230,70 @@ class Saver:
         return now - self.written >= max(self.policy.minutes * 60, cost / SHARE)
 
     def save(self, state: State) -> None:
-        """Write one, and remove those that are too many. A failed write ends no run."""
-        began = time.monotonic()
+        """Begin to write one. A failed write ends no run: it is told when the next one is due."""
+        self.finish()
         self.number += 1
+        self.written, self.since = time.monotonic(), 0
+        self.signals.save = False
+        self._thread = threading.Thread(
+            target=self._save, args=(state, self.number), name="kerasft-checkpoint"
+        )
+        self._thread.start()
+
+    @contextmanager
+    def attending(self) -> Iterator[None]:
+        """Heed signals inside the block, and have written at its end what shall be."""
         try:
-            write(self.directory / f"step-{self.number:08d}.npz", state)
-        except UserError as error:
-            self.say(f"warning: no checkpoint was written: {error}")
-        else:
+            with self.signals.heeded():
+                yield
+        finally:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until the last one is written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        failure, self._failure = self._failure, None
+        if isinstance(failure, UserError):
+            self.say(f"warning: no checkpoint was written: {failure}")
+        elif failure is not None:
+            raise failure
+
+    def _save(self, state: State, number: int) -> None:
+        """Write one, and remove those that are too many."""
+        began = time.monotonic()
+        try:
+            self._make_room(sum(array.nbytes for array in state.arrays.values()))
+            write(self.directory / f"step-{number:08d}.npz", state)
             for _, path in self._files()[self.policy.keep :]:
                 with suppress(OSError):
                     path.unlink()
-        self.written, self.since = time.monotonic(), 0
-        self.cost = self.written - began
-        self.signals.save = False
+        except BaseException as error:
+            self._failure = error
+        self.cost = time.monotonic() - began
+
+    def _make_room(self, size: int) -> None:
+        """Remove old ones where the limit needs it, but never the last whole one."""
+        if self.policy.limit is None:
+            return
+        for _, path in reversed(self._files()[1:]):
+            if size_of(self.directory.parent) + size > self.policy.limit:
+                with suppress(OSError):
+                    path.unlink()
+        held = size_of(self.directory.parent)
+        if held + size > self.policy.limit:
+            raise UserError(
+                f"{str(self.directory.parent)!r} holds {held / 1e6:,.0f} MB, and one more of "
+                f"{size / 1e6:,.0f} MB would be beyond checkpoint.limit_gb="
+                f"{self.policy.limit / 1e9:g}. Set it higher, or checkpoint.keep or "
+                "checkpoint.top lower."
+            )
 
     def stop_if_asked(self, position: Position) -> None:
         """Raise `Stopped` where a signal or the time limit asked for it."""
         if self.signals.stop:
+            self.finish()
             raise Stopped(*self.signals.stop, position.epoch, position.step)
 
     def newest(self) -> State | None:
@@ -244,22 +302,54 @@ class Saver:
         Raises:
             UserError: If there are some, and none is whole.
         """
-        damaged = []
+        return next(self._whole(), None)
+
+    def last_two(self) -> tuple[State | None, State]:
+        """Return the state to replay from, `None` for the run's beginning, and that to come to.
+
+        Raises:
+            UserError: If there is none to come to.
+        """
+        states = self._whole()
+        last = next(states, None)
+        if last is None:
+            raise UserError(
+                f"There is no checkpoint in {str(self.directory)!r} to be verified. Go on without "
+                "--verify."
+            )
+        return next((one for one in states if one.position != last.position), None), last
+
+    def _whole(self) -> Iterator[State]:
+        """Yield the states that are whole, the newest first."""
+        damaged, found = [], False
         for _, path in self._files():
             try:
-                return read(path)
+                state = read(path)
             except Damaged as error:
                 damaged.append(str(error))
                 self.say(f"warning: the checkpoint {error}; the one before it is used")
-        if damaged:
+                continue
+            found = True
+            yield state
+        if damaged and not found:
             raise UserError(
                 f"No checkpoint in {str(self.directory)!r} is whole: {'; '.join(damaged)}. Remove "
                 "them to begin at the first step."
             )
-        return None
 
     def _files(self) -> list[tuple[int, Path]]:
         """Return number and path of each checkpoint, the newest first."""
         found = self.directory.glob("step-*.npz")
         numbered = [(m, path) for path in found if (m := _NAME.match(path.name))]
         return sorted(((int(m[1]), path) for m, path in numbered), reverse=True)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files in a folder and those in it; one with two names counts once."""
+    sizes = {}
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # gone meanwhile
+            about = path.stat()
+            if path.is_file():
+                sizes[about.st_dev, about.st_ino] = about.st_size
+    return sum(sizes.values())

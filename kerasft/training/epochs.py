@@ -12,6 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasft.errors import Stopped
+from kerasft.training.faults import Fault
+
 
 def run(
     model: Any,
@@ -26,6 +29,7 @@ def run(
     progress: bool = False,
     restore: Callable[[], None] | None = None,
     between: Callable[[int, int], None] = lambda epoch, step: None,
+    is_left_out: Callable[[int, int], bool] = lambda epoch, step: False,
 ) -> None:
     """Train a compiled model for some epochs.
 
@@ -42,6 +46,11 @@ def run(
         restore: Called once the callbacks have begun, to give all its state back.
         between: Told after each execution where the run stands: the epoch and its steps that are
             done. What it raises ends training there.
+        is_left_out: Whether a step of an epoch is not to be done; `data` has no batch for it.
+
+    Raises:
+        Fault: If a callback found one.
+        Stopped: If `between` did.
     """
     listed = keras.callbacks.CallbackList(
         list(callbacks), add_history=True, add_progbar=progress, verbose=int(progress),
@@ -52,31 +61,39 @@ def run(
     batches = iter(data)
     listed.on_train_begin()
     logs: Any = {}
-    for epoch in range(first, last):
-        if restore is not None and not done:
-            restore()
-        model.reset_metrics()
-        listed.on_epoch_begin(epoch)
-        if restore is not None and done:
-            # Callbacks and metrics are in the middle of this epoch.
-            restore()
-        restore = None
-        for step in range(done, steps, at_once):
-            listed.on_train_batch_begin(step)
-            logs = model.train_function(batches)
-            listed.on_train_batch_end(step + at_once - 1, logs)
+    try:
+        for epoch in range(first, last):
+            if restore is not None and not done:
+                restore()
+            model.reset_metrics()
+            listed.on_epoch_begin(epoch)
+            if restore is not None and done:
+                # Callbacks and metrics are in the middle of this epoch.
+                restore()
+            restore = None
+            for step in range(done, steps, at_once):
+                if is_left_out(epoch, step):
+                    continue
+                listed.on_train_batch_begin(step)
+                logs = model.train_function(batches)
+                listed.on_train_batch_end(step + at_once - 1, logs)
+                if model.stop_training:
+                    break
+                if step + at_once < steps:
+                    between(epoch, step + at_once)
+            done = 0
+            figures = dict(model.get_metrics_result())
+            logs = {name: float(np.asarray(value)) for name, value in figures.items()}
+            listed.on_epoch_end(epoch, logs)
             if model.stop_training:
                 break
-            if step + at_once < steps:
-                between(epoch, step + at_once)
-        done = 0
-        figures = dict(model.get_metrics_result())
-        logs = {name: float(np.asarray(value)) for name, value in figures.items()}
-        listed.on_epoch_end(epoch, logs)
-        if model.stop_training:
-            break
-        if epoch + 1 < last:
-            between(epoch + 1, 0)
+            if epoch + 1 < last:
+                between(epoch + 1, 0)
+    except (Stopped, Fault):
+        # They let go of what they hold: files, threads. What they do to the model meanwhile comes
+        # too late to matter: its state is written, or taken from an earlier one.
+        listed.on_train_end(logs)
+        raise
     if hasattr(model.optimizer, "finalize_variable_values"):
         model.optimizer.finalize_variable_values(model.trainable_weights)
     listed.on_train_end(logs)

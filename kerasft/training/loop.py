@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import partial
-from math import gcd
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kerasft.training import epochs, frozen, recorder
-from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, StopAtNaN, Validation
+from kerasft.errors import UserError
+from kerasft.training import frozen
+from kerasft.training.callbacks import EpochLog, KeepBest
 from kerasft.training.checkpoint import Position, Saver, State
-from kerasft.training.fused import add_up_rows, fuse
+from kerasft.training.course import Course, Feed, Run
+from kerasft.training.faults import Fault, Policy, Watch
+from kerasft.training.replay import Replay
 from kerasft.training.stages import Stage, describe, select
-from kerasft.training.supply import Supply
-
-
-@dataclass(frozen=True)
-class Feed:
-    """What a stage is fed with.
-
-    Args:
-        batches: Training batches, with `steps` in an epoch and `from_step(first)`.
-        validate: Figures of the validation split for the model as it is.
-        entry: What the model computes through meanwhile, see `Assembled.entered`; `None` for its
-            whole graph.
-        at_once: The most steps that run without a look at what came out, where one is so short that
-            Python's part would be the larger one.
-    """
-
-    batches: Any
-    validate: Callable[[Any], dict[str, float]]
-    entry: Callable | None = None
-    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +40,7 @@ def fit(
     model: Any,
     feed: Callable[[str, frozen.Cut | None, int], Feed],
     *,
+    ids: Sequence[str],
     steps: int,
     stages: Mapping[str, Stage],
     task: Any,
@@ -68,6 +49,7 @@ def fit(
     learning_rate: float | None,
     usual_rate: float,
     pretrained: bool,
+    policy: Policy | None = None,
     callbacks: Callable[[], Mapping[str, Any]] = dict,
     output_dir: Path | None = None,
     max_steps: int | None = None,
@@ -75,6 +57,7 @@ def fit(
     progress: bool = False,
     saver: Saver | None = None,
     resumed: State | None = None,
+    replay: Replay | None = None,
     say: Callable[[str], None] | None = None,
     on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None,
 ) -> History:
@@ -84,6 +67,7 @@ def fit(
         model: The assembled model.
         feed: Gives what a stage is fed with: of its name, where its graph can be cut, and its
             epochs.
+        ids: The names of the training examples, in order.
         steps: Steps in an epoch.
         stages: Stages by name, in order.
         task: Gives loss, metrics, monitor and mode.
@@ -92,6 +76,7 @@ def fit(
         learning_rate: The peak that the user chose, or `None`.
         usual_rate: The peak for the backbone as a whole where the user chose none.
         pretrained: Whether the backbone is pretrained.
+        policy: What is done about faults; `None` for its defaults.
         callbacks: Makes the user's callbacks anew for each stage.
         output_dir: The run folder; `None` writes nothing.
         max_steps: The most steps of a stage.
@@ -99,6 +84,7 @@ def fit(
         progress: Whether Keras' progress bar is drawn.
         saver: Writes checkpoints; `None` writes none.
         resumed: What to go on from; `None` begins at the beginning.
+        replay: What an earlier process wrote further on, to be compared with; `None` for nothing.
         say: Prints a line; `None` for a run that says nothing.
         on_stage: Told of each stage before its first step: its name, the stage, its peak rate, its
             steps, and what trains.
@@ -106,74 +92,65 @@ def fit(
     Returns:
         A `History`; the model holds the best epoch's weights.
     """
-    keep = KeepBest(task.monitor, task.mode, output_dir and output_dir / "checkpoints")
     heard = say or (lambda line: None)
-    log = EpochLog(output_dir and output_dir / "logs", None if progress else heard)
+    logs = output_dir and output_dir / "logs"
+    keep = KeepBest(
+        task.monitor, task.mode, output_dir and output_dir / "checkpoints",
+        top=saver.policy.top if saver else 0,
+    )
+    keep.set_model(model)
+    log = EpochLog(logs, None if progress else heard)
     log.shown = (
         "loss", "val_loss", "accuracy", "mae", "val_accuracy", "val_pearson", task.monitor,
     )
+    watch = Watch(policy or Policy(), ids, logs, heard)
     of_all = steps
     steps, to_run = planned(stages, steps, max_steps)
     log.epochs = sum(to_run.values())
-    at = resumed.position if resumed else Position(next(iter(stages)), 0, 0, 0)
-    began, stopped = at.began, []
+    run = Run(
+        model, task, optimizer, schedule, callbacks, fast, progress, saver, replay, say, logs,
+        keep, log, watch,
+    )
+    at = Position(next(iter(stages)), 0, 0, 0)
     if resumed is None:
         # An earlier process may have died before its first checkpoint.
         log.set_state({"rows": [], "epochs": log.epochs})
     else:
-        recorder.restore_variables("model", model.variables, resumed)
-        keep.set_model(model)
-        recorder.restore_callbacks({"best": keep, "log": log}, resumed)
-        stopped = resumed.plain["stopped"]
+        at = run.take_up(resumed)
+        if at.stage not in (*stages, ""):
+            raise UserError(
+                f"The checkpoint is of the stage {at.stage!r}, and the run has only "
+                f"{', '.join(stages)}. Begin anew in another folder."
+            )
+        if resumed.plain.get("steps", steps) != steps:
+            heard("warning: an epoch has other steps than before; the last one begins anew")
+            at = replace(at, step=0)
         heard(f"going on after {at.epoch} epochs and {at.step} of {steps} steps")
-    names = list(stages)
+    began, names = at.began, list(stages)
     for name in names[names.index(at.stage) :] if at.stage else []:
-        stage, last = stages[name], began + to_run[name]
+        stage = stages[name]
         select(model, stage, pretrained=pretrained)
         peak = stage.peak(learning_rate, usual_rate)
         if on_stage is not None:
             on_stage(name, stage, peak, steps * to_run[name], describe(model))
-        fed = feed(name, frozen.cut(model), to_run[name])
-        here = at if name == at.stage else Position(name, began, began, 0)
-        # An epoch goes on where it was, though an execution may have held other steps then.
-        at_once = gcd(together(fed.at_once, steps), here.step)
-        compiled(
-            model, optimizer(schedule(peak, steps * to_run[name])), task,
-            steps=steps * to_run[name], fast=fast, at_once=at_once,
+        course = Course(
+            name, dict(zip(names, [*names[1:], ""], strict=True))[name], peak,
+            feed(name, frozen.cut(model), to_run[name]), began, began + to_run[name], steps, of_all,
         )
         log.stage = keep.current_stage = name
-        begun = resumed if here.epoch > began or here.step else None
-        own = callbacks()
-        record = recorder.Recorder(
-            model, saver,
-            {"best": keep, "log": log} | {f"own/{key}": one for key, one in own.items()},
-            stage=name, began=began, stopped=stopped, at_once=at_once,
-        )
-        if begun:
-            epochs.build_metrics(model, fed.batches.targets[:1])
-        ahead = began * of_all + (here.epoch - began) * steps + here.step
-        with saver.signals.heeded() if saver else nullcontext():
-            with model.entered(fed.entry):
-                epochs.run(
-                    model, fed.batches.from_step(ahead), first=here.epoch, last=last, steps=steps,
-                    done=here.step, at_once=at_once, progress=progress,
-                    restore=partial(record.restore, begun) if begun else None,
-                    between=record.at,
-                    callbacks=[
-                        StopAtNaN(), FirstStep(heard, reports=name == at.stage),
-                        Validation(fed.validate), keep, log, *own.values(),
-                        # Last, since what it measures takes time that is not the epoch's.
-                        *([Supply(fed.batches, ahead, say)] if say else []),
-                    ],
-                )
-            ended = len(log.rows)
-            if ended < last:
-                stopped.append(name)
-                log.epochs -= last - ended
-            began = ended
-            record.close(dict(zip(names, [*names[1:], ""], strict=True))[name], began)
+        here = at if name == at.stage else Position(name, began, began, 0)
+        state = resumed if name == at.stage else None
+        while True:
+            try:
+                began = run.go(course, here, state, first=name == at.stage and state is resumed)
+                break
+            except Fault as fault:
+                state = watch.answer(fault)
+                here = run.take_up(state)
+    if replay is not None:
+        replay.require_done()
     keep.close(model)
-    return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(stopped))
+    return History(log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(run.stopped))
 
 
 def planned(
@@ -198,39 +175,3 @@ def planned(
         name: min(stage.epochs, (max_steps or stage.epochs * steps) // steps)
         for name, stage in stages.items()
     }
-
-
-def together(most: int, steps: int) -> int:
-    """Return how many steps run in one execution: an epoch ends where an execution does.
-
-    Example:
-        >>> together(32, 217), together(32, 211)
-        (31, 1)
-    """
-    return max(n for n in range(1, most + 1) if steps % n == 0)
-
-
-def compiled(
-    model: Any, optimizer: Any, task: Any, *, steps: int, fast: bool, at_once: int = 1
-) -> None:
-    """Compile a model whose variables are selected, with an optimizer ready for its first step."""
-    exclude_from_decay(optimizer, model)
-    add_up_rows(optimizer)
-    if fast:
-        fuse(optimizer, steps=steps)
-    # Slots made in the first step would have TensorFlow trace it twice.
-    optimizer.build(model.trainable_variables)
-    model.compile(
-        optimizer=optimizer, loss=task.loss(), metrics=task.metrics(), jit_compile=False,
-        steps_per_execution=at_once,
-    )
-    if not model.optimizer.built:  # Keras put another one around it, which scales the loss
-        model.optimizer.build(model.trainable_variables)
-
-
-def exclude_from_decay(optimizer: Any, model: Any) -> None:
-    """Leave norms and biases, which have one dimension or none, out of weight decay."""
-    if getattr(optimizer, "weight_decay", None):
-        optimizer.exclude_from_weight_decay(
-            var_list=[v for v in model.trainable_variables if len(v.shape) < 2]
-        )

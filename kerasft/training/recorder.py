@@ -10,32 +10,49 @@ import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.training.checkpoint import Position, Saver, State
+from kerasft.training.faults import Watch
+from kerasft.training.replay import Replay
+
+# The callbacks that go through all stages.
+OURS = ("best", "log", "watch")
 
 
 class Recorder:
-    """Has the state of a stage written where that is due, and gives it back.
+    """Has the state of a stage noted and written where that is due, and gives it back.
 
     Args:
         model: The compiled model.
         saver: Decides and writes; `None` for a run without checkpoints.
-        callbacks: Those that have a state, by name; `best` and `log` among them.
+        callbacks: Those that have a state, by name; `best`, `log` and `watch` among them.
+        watch: Knows which states a fault would go back to.
+        replay: Compares with what an earlier process had, and nothing is written before; `None`
+            where nothing is to be compared.
         stage: The stage's name.
         began: The epoch that it began with.
         stopped: The stages that ended early.
         at_once: Steps of an execution.
+        facts: What else is written, to be compared by who goes on.
     """
 
     def __init__(
-        self, model: Any, saver: Saver | None, callbacks: Mapping[str, Any], *, stage: str,
-        began: int, stopped: list[str], at_once: int,
+        self, model: Any, saver: Saver | None, callbacks: Mapping[str, Any], *, watch: Watch,
+        replay: Replay | None, stage: str, began: int, stopped: list[str], at_once: int,
+        facts: Mapping[str, Any],
     ):
         self.model, self.saver, self.callbacks = model, saver, callbacks
+        self.watch, self.replay = watch, replay
         self.stage, self.began, self.stopped, self.at_once = stage, began, stopped, at_once
+        self.facts = facts
         # Looked at after each step, so reckoned once.
         variables = [*model.variables, *model.optimizer.variables]
         self.size = sum(int(np.prod(v.shape)) * 4 for v in variables)
         if saver is not None:
             saver.asked = None  # what lay before the stage was no step
+
+    def begin(self, position: Position, resumed: State | None) -> None:
+        """Note the state that the stage is taken up with."""
+        if self.watch.wants(0):
+            self.watch.note(resumed or self._state(position))
 
     def at(self, epoch: int, step: int) -> None:
         """Write a checkpoint if one is due, and stop if that was asked for.
@@ -44,7 +61,10 @@ class Recorder:
             epoch: Epochs that are done, of all stages.
             step: Steps of the next one that are done.
         """
-        self._at(Position(self.stage, self.began, epoch, step))
+        position = Position(self.stage, self.began, epoch, step)
+        if self.watch.wants(step):
+            self.watch.note(self._state(position))
+        self._at(position)
 
     def close(self, following: str, epoch: int) -> None:
         """The same at the end of the stage, whose optimizer and callbacks nobody needs any more.
@@ -53,14 +73,18 @@ class Recorder:
             following: The next stage; `""` after the last one.
             epoch: Epochs that are done.
         """
-        self.callbacks = {name: self.callbacks[name] for name in ("best", "log")}
+        self.callbacks = {name: self.callbacks[name] for name in OURS}
+        self.watch.notes.clear()
         self._at(Position(following, epoch, epoch, 0))
 
     def _at(self, position: Position) -> None:
         if self.saver is None:
             return
-        if self.saver.due(self.at_once, self.size):
-            self.saver.save(self._state(position))
+        if self.replay is not None and not self.replay.done:
+            if self.replay.ends_at(position):
+                self.replay.compare(self._state(position))
+        elif self.saver.due(self.at_once, self.size):
+            self.saver.save(self.watch.lasting() or self._state(position))
         self.saver.stop_if_asked(position)
 
     def _state(self, position: Position) -> State:
@@ -69,7 +93,8 @@ class Recorder:
         if position.epoch > position.began or position.step:
             arrays |= capture_variables("optimizer", self.model.optimizer.variables)
             arrays |= capture_variables("metrics", self.model.metrics_variables)
-        return State(position, {"callbacks": plain, "stopped": self.stopped}, arrays)
+        held = {"callbacks": plain, "stopped": list(self.stopped), **self.facts}
+        return State(position, held, arrays)
 
     def restore(self, state: State) -> None:
         """Give model, optimizer, metrics and callbacks back what they were."""

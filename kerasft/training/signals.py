@@ -13,6 +13,10 @@ from typing import Any
 OVER = 75
 
 
+class Interrupted(Exception):
+    """A signal to stop came where nothing changes that a checkpoint holds."""
+
+
 class Signals:
     """What was asked of a run.
 
@@ -24,6 +28,7 @@ class Signals:
         self.interrupted = False
         self.stop: tuple[str, int] | None = None  # the reason and the exit status
         self.save = False
+        self._interrupts = False
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
@@ -38,6 +43,17 @@ class Signals:
         finally:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Let a signal to stop raise `Interrupted` inside the block, or at its start."""
+        if self.stop is not None:
+            raise Interrupted
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
 
     def over(self) -> None:
         """The run's time is over."""
@@ -57,3 +73,6 @@ class Signals:
             # Not by print, which may be at work itself; and who reads it may be gone.
             with suppress(OSError):
                 os.write(2, f"{line}\n".encode())
+            if self._interrupts:
+                self._interrupts = False
+                raise Interrupted

@@ -40,7 +40,13 @@ ONE_MISTAKE = {
     "a baseline that is none": ("train baseline=random", "baseline must be null or 'scratch'"),
     "a name that leads out": ("train name=../up", "name becomes a folder's name"),
     "resume without a folder": ("train resume=auto", "set output_dir"),
-    "resume that is none": ("train resume=yes output_dir=o", "resume must be null or 'auto'"),
+    "resume that is none": (
+        "train resume=yes output_dir=o", "resume must be null, 'auto' or 'accept'",
+    ),
+    "another way to go on": (
+        "train +callbacks.backup._target_=keras.callbacks.BackupAndRestore "
+        "+callbacks.backup.backup_dir=backup", "~callbacks.backup", "kerasft resume",
+    ),
     "grouping without tokens": ("train batch_tokens=64 length_grouping=false", "batch_tokens"),
     "what must be given": ("train data=image_folder", "data.path has no value", "data.path=..."),
     "a preset with a typo": ("train backbone.preset=bert_tiny_en_uncase",

@@ -33,12 +33,11 @@ def zipped(**members) -> bytes:
 
 
 CODE = {
-    "module": "keras", "class_name": "Functional", "registered_name": "Functional",
+    "module": "keras", "class_name": "Sequential", "registered_name": "Sequential",
     "config": {"name": "x", "layers": [
         {"module": "keras.layers", "class_name": "Lambda", "registered_name": None,
          "config": {"name": "l", "function": {"class_name": "__lambda__", "config": {
-             "code": "4wAAAA==", "defaults": None, "closure": None}}}}],
-        "input_layers": [], "output_layers": []},
+             "code": "4wAAAA==", "defaults": None, "closure": None}}}}]},
 }  # fmt: skip
 OWN = f"{DIGITS} backbone=keras_file backbone.path=net.keras"
 PRESET = f"{TEXTS.replace('backbone=tiny_bert', '')} backbone.preset=./net"
@@ -53,12 +52,13 @@ NETWORKS = {
     "a config that is no JSON": ({"net.keras": zipped(config_json="{", metadata_json="{}")}, OWN,
                                  "net.keras"),
     "a network that runs code": (
-        {"net.keras": zipped(config_json=json.dumps(CODE), metadata_json="{}")}, OWN, "net.keras"),
+        {"net.keras": zipped(config_json=json.dumps(CODE), metadata_json="{}")}, OWN, "net.keras",
+        "arbitrary code"),
     "a folder for a file": ({"net.keras/": ""}, OWN, "net.keras"),
     "no folder": ({}, PRESET, "no folder './net'", "hf://owner/name"),
     "an empty folder": ({"net/": ""}, PRESET, "'./net' has no config.json", "nothing"),
     "a preset whose config is no JSON": ({"net/config.json": "{"}, PRESET, "'./net'"),
-    "a preset of nothing": ({"net/config.json": "{}"}, PRESET, "'./net'"),
+    "a preset of nothing": ({"net/config.json": "{}"}, PRESET, "'./net'", "model_type"),
     "a preset that is a list": ({"net/config.json": "[]"}, PRESET, "'./net'"),
     "a preset of an unknown kind": ({"net/config.json": '{"model_type": "zeppelin"}'}, PRESET,
                                     "'./net'"),

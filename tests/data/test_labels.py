@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from kerasft.data.labels import encode, listing, natural
+from kerasft.console import listing
+from kerasft.data.labels import encode, natural
 from kerasft.errors import UserError
 
 

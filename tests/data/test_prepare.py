@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,9 +34,9 @@ def counted(monkeypatch):
     made = []
     original = module._pieces
 
-    def pieces(examples, preprocess):
+    def pieces(examples, *given):
         made.append(len(examples))
-        return original(examples, preprocess)
+        return original(examples, *given)
 
     monkeypatch.setattr(module, "_pieces", pieces)
     return made
@@ -187,3 +188,24 @@ def test_splits_that_are_wanted_come_from_what_is_there_of_all(cache, counted):
     again = prepare_splits(PICTURES.parts, ready, cache, ["validation", "test"])
     assert not counted and list(again) == ["validation", "test"]
     same(again["test"], alone["test"])
+
+
+def test_a_picture_that_changes_while_it_is_read_is_told_and_nothing_is_kept(
+    tmp_path, cache, monkeypatch
+):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    paths = [str(folder / f"{i}.png") for i in range(len(PICTURES.train))]
+    for path, picture in zip(paths, PICTURES.train.inputs, strict=True):
+        Path(path).write_bytes(picture)
+    part = dataclasses.replace(PICTURES.train, inputs=paths)
+    plain = module._kept
+
+    def meanwhile(*given, **named):
+        Path(paths[3]).write_bytes(PICTURES.train.inputs[4])
+        return plain(*given, **named)
+
+    monkeypatch.setattr(module, "_kept", meanwhile)
+    with pytest.raises(UserError, match="'train 3' was changed while the run read it"):
+        prepare_splits({"train": part}, ImagePreprocess(16, 16), cache)
+    assert cache.entries() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,6 +79,7 @@ def test_so_many_are_kept_and_the_newest_whole_one_is_found(tmp_path):
     assert saver.newest() is None
     for number in (1, 2, 3):
         saver.save(a_state(number))
+    saver.finish()
     names = sorted(p.name for p in tmp_path.iterdir())
     assert names == ["step-00000002.npz", "step-00000003.npz"]
     assert saver.newest().position.step == 3
@@ -85,7 +87,9 @@ def test_so_many_are_kept_and_the_newest_whole_one_is_found(tmp_path):
     assert saver.newest().position.step == 2
     assert said[0].startswith("warning: the checkpoint step-00000003.npz is damaged")
     # Another process goes on counting.
-    Saver(Policy(), tmp_path, said.append).save(a_state(4))
+    other = Saver(Policy(), tmp_path, said.append)
+    other.save(a_state(4))
+    other.finish()
     assert (tmp_path / "step-00000004.npz").is_file()
 
 
@@ -93,6 +97,7 @@ def test_where_none_is_whole_the_run_does_not_begin_anew(tmp_path):
     said = []
     saver = Saver(Policy(), tmp_path, said.append)
     saver.save(a_state())
+    saver.finish()
     (tmp_path / "step-00000001.npz").write_bytes(b"")
     with pytest.raises(UserError, match=r"No checkpoint in .* is whole: step-00000001.npz is dama"):
         saver.newest()
@@ -118,6 +123,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, n
     said = []
     saver = Saver(Policy(keep=1), tmp_path, said.append)
     saver.save(a_state(1))
+    saver.finish()
 
     def full(handle):
         raise OSError(number, os.strerror(number))
@@ -125,12 +131,14 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, n
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         saver.save(a_state(2))
+        saver.finish()
     assert said == [
         f"warning: no checkpoint was written: '{tmp_path}/step-00000002.npz' could not be written: "
         f"{os.strerror(number)}."
     ]
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.npz"]
     saver.save(a_state(3))
+    saver.finish()
     assert saver.newest().position.step == 3
 
 
@@ -215,3 +223,74 @@ def test_a_state_that_cannot_be_kept_is_told():
 
     with pytest.raises(UserError, match=r"callbacks\.mine: get_state must give .*Received: "):
         capture_callbacks({"own/mine": Own()})
+
+
+def test_a_limit_removes_old_ones_and_never_the_last_whole_one(tmp_path):
+    said = []
+    states = tmp_path / "states"
+    (tmp_path / "best.keras").write_bytes(b"x" * 20_000)
+    saver = Saver(Policy(keep=3, limit_gb=40e-6), states, said.append)  # 8 KB each
+    for number in (1, 2, 3):
+        saver.save(a_state(number))
+    saver.finish()
+    assert sorted(p.name for p in states.iterdir()) == ["step-00000002.npz", "step-00000003.npz"]
+    (tmp_path / "best.keras").write_bytes(b"x" * 30_000)
+    saver.save(a_state(4))
+    saver.finish()
+    assert [p.name for p in states.iterdir()] == ["step-00000003.npz"]
+    assert said == [
+        f"warning: no checkpoint was written: '{tmp_path}' holds 0 MB, and one more of 0 MB would "
+        "be beyond checkpoint.limit_gb=4e-05. Set it higher, or checkpoint.keep or checkpoint.top "
+        "lower."
+    ]
+
+
+def test_a_file_with_two_names_counts_once(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    (tmp_path / "folder").mkdir()
+    os.link(tmp_path / "a", tmp_path / "folder" / "b")
+    (tmp_path / "c").write_bytes(b"x" * 10)
+    assert checkpoint.size_of(tmp_path) == 110
+
+
+def test_writing_does_not_hold_training_up(tmp_path, monkeypatch):
+    saver = Saver(Policy(), tmp_path, print)
+    going_on = threading.Event()
+    plain = os.fsync
+
+    def slow(handle):
+        assert going_on.wait(10), "save waited for the disk"
+        plain(handle)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    saver.save(a_state())
+    going_on.set()
+    saver.finish()
+    assert saver.newest().position.step == 1
+
+
+def test_what_fails_otherwise_is_not_swallowed(tmp_path, monkeypatch):
+    saver = Saver(Policy(), tmp_path, print)
+    monkeypatch.setattr(np, "savez", lambda *given, **named: 1 / 0)
+    saver.save(a_state())
+    with pytest.raises(ZeroDivisionError):
+        saver.finish()
+
+
+def test_differences_between_states_are_named():
+    from kerasft.training.replay import differences
+
+    one, other = a_state(), a_state()
+    assert differences(one, other) == []
+    other.arrays["model/0/kernel"][3, 7] += 0.5
+    other.arrays["new"] = np.zeros(1)
+    other.plain["note"] = "two"
+    assert differences(one, other) == [
+        "new is missing", "model/0/kernel differs in 1 of 2,000 numbers, by up to 0.5",
+        "note is 'one', and was 'two'",
+    ]  # fmt: skip
+    minus, plus = a_state(), a_state()
+    minus.arrays["model/0/kernel"][0, 0], plus.arrays["model/0/kernel"][0, 0] = -0.0, 0.0
+    assert len(differences(minus, plus)) == 1, "bits count"
+    timed = [State(one.position, {"log": [{"loss": 1.0, "seconds": s}]}) for s in (1.0, 2.0)]
+    assert differences(*timed) == []

@@ -72,7 +72,8 @@ def train(
     batches = pipeline.Batches(ready, targets, order=order.Order(24, 8, seed=seed))
     ran.history = loop.fit(
         ran.model, lambda name, cut, epochs: loop.Feed(batches, validate, cut),
-        steps=batches.steps, stages=stages, task=task, optimizer=optimizer or keras.optimizers.Adam,
+        ids=SPLITS.train.ids, steps=batches.steps, stages=stages, task=task,
+        optimizer=optimizer or keras.optimizers.Adam,
         schedule=schedules.constant, say=ran.lines.append,
         on_stage=lambda *told: ran.stages.append(told), **arguments,
     )  # fmt: skip

@@ -1,0 +1,144 @@
+"""Too little memory: said with what would fit, or answered with smaller batches."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from kerasft.console import warn
+from kerasft.errors import UserError
+from kerasft.record import RunFolder
+
+T = TypeVar("T")
+
+
+class OutOfMemory(UserError):
+    """A step or a validation took more memory than there is."""
+
+
+def until_it_fits(
+    carry_out: Callable[[DictConfig, RunFolder], T], cfg: DictConfig, folder: RunFolder
+) -> T:
+    """Carry a run out; where memory does not suffice and `faults.memory=halve`, begin it anew.
+
+    The run becomes the one whose config says half of the batch, so that it can be repeated.
+
+    Args:
+        carry_out: Carries it out.
+        cfg: Its config, which is changed.
+        folder: Its folder.
+
+    Returns:
+        What `carry_out` returned.
+    """
+    while True:
+        try:
+            return carry_out(cfg, folder)
+        except OutOfMemory as error:
+            if cfg.faults.get("memory") != "halve":
+                raise
+            settings = halve(cfg)
+            # They count steps of the old size.
+            shutil.rmtree(folder.states, ignore_errors=True)
+            warn(f"{str(error).partition(' What takes')[0]} The run begins anew with {settings}")
+        _let_go()
+
+
+def _let_go() -> None:
+    """Give back what the attempt before held: its model, its graphs and what they point to."""
+    import keras
+
+    keras.utils.clear_session()
+    gc.collect()
+
+
+@contextmanager
+def noticed(cfg: DictConfig) -> Iterator[None]:
+    """Say in words where memory does not suffice inside the block.
+
+    Args:
+        cfg: The config, for the message.
+
+    Raises:
+        OutOfMemory: If it does not.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        # Smaller batches are no remedy: TensorFlow gives nothing back to the system.
+        raise UserError(
+            f"The system has no memory left ({error.strerror}). End other processes, or set "
+            "batch_size lower. Where a run was begun anew with smaller batches just now, "
+            f"`kerasft resume {shlex.quote(str(cfg.output_dir))}` does so in a process that holds "
+            "nothing yet."
+        ) from error
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        # TensorFlow wraps the line that counts in a dozen others.
+        found = re.search(r"(OOM when allocating|MemoryError|Failed to allocate)[^\n]*", str(error))
+        reason = f" ({found[0][:160]})" if found else ""
+        raise OutOfMemory(
+            f"The memory does not suffice for batches of {_size(cfg)}{reason}. What takes "
+            f"less: {_advice(cfg)}; eval_batch_size, where it happens in the validation; a shorter "
+            "backbone.sequence_length or smaller backbone.image_size; precision=mixed_bfloat16. "
+            "faults.memory=halve does the first of these by itself."
+        ) from error
+
+
+def _size(cfg: DictConfig) -> str:
+    if cfg.batch_tokens is not None:
+        return f"{cfg.batch_tokens:,} tokens"
+    return f"{cfg.batch_size:,}"
+
+
+def _advice(cfg: DictConfig) -> str:
+    return " ".join(f"{key}={value}" for key, value in halved(cfg).items()) or "a smaller network"
+
+
+def halved(cfg: DictConfig) -> dict[str, int]:
+    """Return the settings that take half of the memory and learn from as many examples a step.
+
+    Args:
+        cfg: The config.
+
+    Returns:
+        Values by key; empty where a batch cannot be halved.
+
+    Example:
+        >>> from kerasft import compose
+        >>> halved(compose(["batch_size=32"]))
+        {'batch_size': 16, 'optimizer.gradient_accumulation_steps': 2}
+    """
+    key = "batch_size" if cfg.batch_tokens is None else "batch_tokens"
+    if cfg[key] < 2:
+        return {}
+    more = 2 * (cfg.optimizer.get("gradient_accumulation_steps") or 1)
+    smaller = {key: cfg[key] // 2, "optimizer.gradient_accumulation_steps": more}
+    if cfg.eval_batch_size is not None:
+        smaller["eval_batch_size"] = max(cfg.eval_batch_size // 2, 1)
+    return smaller
+
+
+def halve(cfg: DictConfig) -> str:
+    """Set the config to what `halved` says, and return that as overrides.
+
+    Raises:
+        UserError: If a batch cannot be halved.
+    """
+    smaller = halved(cfg)
+    if not smaller:
+        raise UserError("The memory does not suffice for a single example: take a smaller network.")
+    for key, value in smaller.items():
+        OmegaConf.update(cfg, key, value, force_add=True)
+    return " ".join(f"{key}={value}" for key, value in smaller.items())
