@@ -43,6 +43,15 @@ WATCHED = {
     "config": ("kerasft.config", "kerasft.checks", "kerasft.calls", "kerasft.mistakes",
                "kerasft.comparison", "kerasft.signatures"),
 }  # fmt: skip
+# What no search comes upon by chance.
+WORDS = {
+    "table": ('"text"', '"label"', '""', "\r\n", "NaN", "null", "true", "1e400", "\\ud800"),
+    "config": ("_target_", "_partial_", "_args_", "keras.optimizers.SGD", "keras.layers.RandomFlip",
+               "kerasft.training.stages.Stage", "kerasft.model.heads.mlp", "${seed}", "${head}",
+               "${oc.env:HOME}", "???", "null", ".nan", "optimizer:", "finetune:", "callbacks:",
+               "backbone:", "augment:", "defaults:", "override /", "!!python/name:os.system ",
+               "&a ", "*a", "<<: "),
+}
 LONGEST = 4096
 
 Target = Callable[[bytes], None]
@@ -81,11 +90,17 @@ def search(options: argparse.Namespace, folder: Path) -> None:
     for number, data in enumerate(seeds(options.target)):
         (folder / "seeds").mkdir(exist_ok=True)
         (folder / "seeds" / str(number)).write_bytes(data)
+    words = folder / "words"
+    # libFuzzer's way to write them: bytes in hexadecimal digits.
+    words.write_text("".join(
+        '"' + "".join(f"\\x{byte:02x}" for byte in word.encode()) + '"\n'
+        for word in WORDS[options.target]
+    ))
     options.findings.mkdir(parents=True, exist_ok=True)
     watch = Watch(TARGETS[options.target](folder), options, folder)
     atheris.Setup(
         [sys.argv[0], str(corpus), str(folder / "seeds"), f"-max_len={LONGEST}",
-         f"-seed={options.seed}", "-timeout=60",
+         f"-dict={words}", f"-seed={options.seed}", "-timeout=60",
          f"-artifact_prefix={options.findings}/fuzz-{options.target}-"],
         watch,
     )  # fmt: skip
