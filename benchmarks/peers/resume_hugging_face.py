@@ -11,7 +11,6 @@ state is restored, which is off by default.
 from __future__ import annotations
 
 # ruff: noqa: E402 - the clock starts before the imports
-
 import hashlib
 import json
 import sys

@@ -10,7 +10,6 @@ random shifts, early stopping; everything that can be seeded is.
 from __future__ import annotations
 
 # ruff: noqa: E402 - the clock starts before the imports
-
 import hashlib
 import json
 import os
