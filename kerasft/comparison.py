@@ -28,8 +28,13 @@ def differences(then: DictConfig, now: DictConfig, *, free: Collection[str] = ()
         f"{key} was {one.get(key, 'nothing')}, now {other.get(key, 'nothing')}"
         for key in sorted({*one, *other})
         if not any(key == name or key.startswith(f"{name}.") for name in free)
-        and one.get(key, "nothing") != other.get(key, "nothing")
+        and not _same(one.get(key, "nothing"), other.get(key, "nothing"))
     ]
+
+
+def _same(one: Any, other: Any) -> bool:
+    # Not a number is not equal to itself.
+    return one == other or repr(one) == repr(other)
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ import kerasft
 from kerasft import config, root
 from kerasft.calls import REFUSED, TRUSTED
 from kerasft.checks import check, settle
+from kerasft.comparison import differences
 from kerasft.errors import UserError, nearest
 
 CHOICES = [(group, name) for group in config.groups() for name in config.options(group)]
@@ -338,6 +339,13 @@ def test_trust_comes_by_argument_alone(tmp_path, monkeypatch):
 def test_trusted_prefixes_are_whole_words():
     assert all("." in prefix for prefix in TRUSTED)
     assert "is refused" in problem("+callbacks.mine={_target_: keras.callbacksevil.X}")
+
+
+def test_what_is_no_number_is_no_difference():
+    one, other = (OmegaConf.create("{a: .nan, b: [.nan, 1], c: 1}") for _ in range(2))
+    assert differences(one, other) == []
+    other.c = 2
+    assert differences(one, other) == ["c was 1, now 2"]
 
 
 # --- trees that are no config, found by property tests and scripts/fuzz.py ---------------------
