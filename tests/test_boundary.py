@@ -45,7 +45,7 @@ CASES = {
 
 
 # The others take the same ways, and longer.
-SLOW = ("pictures",)
+SLOW = ("pictures", "pictures, two stages", "pictures, upper half")
 
 
 @pytest.mark.parametrize("name", [
@@ -172,6 +172,7 @@ def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(tiny_texts, capsys, monk
     assert len(result.history.rows) == 3
 
 
+@pytest.mark.slow
 def test_what_is_there_but_wrong_is_made_again(tiny_texts, capsys):
     common = (*tiny_texts, *PROBE, KEEP)
     run(*common, "output_dir=first")

@@ -60,7 +60,7 @@ CASES["pictures, rolled back"] = (
     (0.3, 0.6),
 )  # fmt: skip
 
-SLOW = ("texts, stops early", "pictures, mixed, float16", "pictures, rolled back")
+SLOW = ("texts", "texts, stops early", "pictures, mixed, float16", "pictures, rolled back")
 
 
 class Interruption:

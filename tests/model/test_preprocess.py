@@ -120,7 +120,9 @@ def pairs(family: str, length: int = 17) -> TextPreprocess:
 
 
 @pytest.mark.parametrize(
-    ("family", "length"), [("bert", 16), ("bert", 17), ("albert", 16), ("roberta", 17)]
+    ("family", "length"),
+    [("bert", 16), ("bert", 17), pytest.param("albert", 16, marks=pytest.mark.slow),
+     ("roberta", 17)],
 )
 def test_texts_and_pairs_are_packed_as_kerashub_packs_them(family, length):
     import keras_hub
