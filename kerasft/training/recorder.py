@@ -74,7 +74,7 @@ class Recorder:
             epoch: Epochs that are done.
         """
         self.callbacks = {name: self.callbacks[name] for name in OURS}
-        self.watch.notes.clear()
+        self.watch.end()
         self._at(Position(following, epoch, epoch, 0))
 
     def _at(self, position: Position) -> None:

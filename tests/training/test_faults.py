@@ -166,6 +166,15 @@ def test_what_is_usual_needs_some_steps_and_the_first_ones_count():
     assert watch._usual() == 3.0
 
 
+def test_a_stage_does_not_know_what_was_usual_in_the_one_before():
+    watch = a_watch("rollback", blow_up=10)
+    watch.note(noted(0, watch))
+    watch.losses, watch.carefully, watch.rate = [1.0] * 60, True, 0.5
+    watch.end()
+    assert (watch.notes, watch.losses, watch.carefully, watch.rate) == ([], [], False, 0.5)
+    assert watch.lasting() is None
+
+
 @pytest.mark.parametrize("wrong", [
     {"action": "jump"}, {"memory": "none"}, {"limit": 0}, {"every": 0}, {"lower": 1.0},
     {"blow_up": 1}, {"blow_up": math.nan}, {"stall_minutes": 0},
