@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -46,12 +47,15 @@ def main() -> None:
               f"{'the same' if repeatable else 'NOT THE SAME'}; last {wanted['last']}",
               flush=True)  # fmt: skip
         kills = ended = weights = logs = broken = 0
+        recovery = []
         while kills < options.rounds:
             target = folder / f"run-{ended + broken}"
             mine = 0
             while not (target / "outcome.json").is_file():
                 limit = None if kills == options.rounds else draw.uniform(0.3, 1.2) * alone[1]
                 code, said = run_for([*command, str(target)], limit)
+                if mine and (found := re.search(r"first step after ([\d.]+) s", said)):
+                    recovery.append(float(found[1]))
                 if code == -9:
                     kills, mine = kills + 1, mine + 1
                 elif code:
@@ -65,8 +69,9 @@ def main() -> None:
                 logs += found["log"] != wanted["log"]
                 same = "the same" if found == wanted else f"DIFFERS, last {found['last']}"
                 print(f"after {mine} kills: {same}", flush=True)
+        first = f"{statistics.median(recovery):.1f} s" if recovery else "-"
         print(f"{kills} kills; {ended} runs ended, {weights} with other weights and {logs} with "
-              f"another log; {broken} could not go on")  # fmt: skip
+              f"another log; {broken} could not go on; first step after {first}, the median")
 
 
 def run(command: list[str]) -> None:

@@ -164,10 +164,16 @@ class Cache:
         """
         place = self._place(kind, parts)
         with self._alone(place):
-            if _entry(place) is None:
-                self._make(place, write, about)
-            os.utime(place / ABOUT)
-            return read(place)
+            if _entry(place) is not None:
+                with suppress(OSError, ValueError, LookupError, UserError):
+                    return self._opened(place, read)
+                # Not what was written there: damaged, or planted by whoever shares the folder.
+            self._make(place, write, about)
+            return self._opened(place, read)
+
+    def _opened(self, place: Path, read: Callable[[Path], T]) -> T:
+        os.utime(place / ABOUT)
+        return read(place)
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return all whole entries, or those of one kind, those used last first."""

@@ -171,7 +171,8 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     yield from _names(cfg)
     yield from _head(cfg)
-    for name, node in (cfg.callbacks or {}).items():
+    callbacks = cfg.callbacks if isinstance(cfg.callbacks, DictConfig) else {}
+    for name, node in (callbacks or {}).items():
         if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):
             yield f"callbacks.{name}", (
                 f"callbacks.{name}: every run can go on where it was (`kerasft resume`), and "

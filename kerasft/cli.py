@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: UserError) -> None:
-    problems = error.problems
+    from kerasft.console import printable
+
+    problems = [printable(problem) for problem in error.problems]
     if len(problems) > 1:
         print(f"error: {len(problems)} problems", file=sys.stderr)
     for problem in problems:

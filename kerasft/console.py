@@ -44,12 +44,27 @@ clock = Clock()
 
 def say(line: str = "") -> None:
     """Print a line at once, also into a file."""
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 def warn(line: str) -> None:
     """Print a warning to the error stream."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)
+    print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
+
+
+# Names of classes, files and columns may hold what a terminal takes for orders.
+_CONTROL = {n: f"\\x{n:02x}" for n in [*range(32), *range(127, 160)] if chr(n) not in "\n\t"}
+_CONTROL[ord("\r")] = "\\r"
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters spelled out, but for line ends and tabs.
+
+    Example:
+        >>> printable("a label\\x1b[2J")
+        'a label\\\\x1b[2J'
+    """
+    return text.translate(_CONTROL)
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
@@ -96,7 +111,7 @@ def _text(cell: object) -> str:
         return str(cell)
     if isinstance(cell, int):
         return f"{cell:,}"
-    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.4f}" if isinstance(cell, float) else printable(str(cell))
 
 
 @contextmanager

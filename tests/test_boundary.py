@@ -44,7 +44,13 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+# The others take the same ways, and longer.
+SLOW = ("pictures", "pictures, two stages", "pictures, upper half")
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES
+])  # fmt: skip
 def test_kept_activations_change_nothing(name, request, capsys):
     fixture, overrides = CASES[name]
     common = (*request.getfixturevalue(fixture), *overrides)
@@ -85,6 +91,7 @@ FLIP = ("+augment.flip._target_=keras.layers.RandomFlip", "+augment.flip.mode=ho
 TURN = ("+augment.turn._target_=keras.layers.RandomRotation", "+augment.turn.factor=0.2")
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_not_served_to_another_setting(tiny_pictures, capsys):
     common = (*tiny_pictures, *PROBE, KEEP)
     run(*common, *FLIP, *TURN)
@@ -165,6 +172,7 @@ def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(tiny_texts, capsys, monk
     assert len(result.history.rows) == 3
 
 
+@pytest.mark.slow
 def test_what_is_there_but_wrong_is_made_again(tiny_texts, capsys):
     common = (*tiny_texts, *PROBE, KEEP)
     run(*common, "output_dir=first")

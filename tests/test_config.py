@@ -294,7 +294,7 @@ def test_nearest():
         "keras.saving.load_model", "keras.models.load_model",
         "keras.config.enable_unsafe_deserialization",
         # By way of what a trusted module imports.
-        "kerasft.data.place.os.system", "kerasft.data.readers.Path",
+        "kerasft.cache.os.system", "kerasft.data.readers.Path",
         "kerasft.training.callbacks.keras.layers.Lambda",
         "kerasft.training.callbacks.keras.saving.load_model",
         "kerasft.training.callbacks.keras.utils.get_file",

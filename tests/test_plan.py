@@ -42,6 +42,7 @@ def test_as_json(tiny_texts, kerasft_cli):
     assert stage["whole"]["total"] == pytest.approx(once + 2 * epoch)
 
 
+@pytest.mark.slow
 def test_a_plan_counts_the_steps_that_the_run_takes(tiny_texts, capsys):
     common = [*tiny_texts, "finetune=two_phase", "max_steps=4", "batch_tokens=100"]
     planned = kerasft.plan(common)

@@ -125,7 +125,7 @@ def fetch(preset: str, load: Callable[[], T]) -> T:
 def _reason(error: Exception, local: bool = False) -> str:
     text = f"{type(error).__name__}: {error}"
     first: Any = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, KeyError):
+    if isinstance(error, KeyError) and error.args:
         return f"could not be loaded: its config.json lacks {first}"
     if local and "Unrecognized format" in text:
         return (

@@ -119,6 +119,7 @@ class Run:
         form = {
             "activations": "kept" if fed.kept else "computed",
             "precision": keras.config.dtype_policy().name,
+            "devices": ", ".join(keras.distribution.list_devices()),
         }
         heard = self.say or (lambda line: None)
         amid = state if here.epoch > course.began or here.step else None

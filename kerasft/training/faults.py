@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -49,9 +49,9 @@ class Policy:
     """
 
     def __init__(
-        self, *, action: str = "stop", limit: int = 3, lower: float = 0.5,
-        blow_up: float | None = None, every: int = 100, stall_minutes: float | None = 10,
-        memory: str = "stop",
+        self, *, action: Literal["stop", "skip", "rollback"] = "stop", limit: int = 3,
+        lower: float = 0.5, blow_up: float | None = None, every: int = 100,
+        stall_minutes: float | None = 10, memory: Literal["stop", "halve"] = "stop",
     ):
         if action not in ACTIONS or memory not in MEMORY:
             raise UserError(
@@ -124,6 +124,12 @@ class Watch(keras.callbacks.Callback):
             at_once: Steps of an execution.
         """
         self.batches, self.place, self.at_once = batches, place, at_once
+
+    def end(self) -> None:
+        """Forget what is of the stage alone."""
+        self.notes.clear()
+        self.losses.clear()
+        self.carefully = False
 
     def get_state(self) -> dict[str, Any]:
         """Return what decides how the run goes on."""

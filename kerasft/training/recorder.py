@@ -74,7 +74,7 @@ class Recorder:
             epoch: Epochs that are done.
         """
         self.callbacks = {name: self.callbacks[name] for name in OURS}
-        self.watch.notes.clear()
+        self.watch.end()
         self._at(Position(following, epoch, epoch, 0))
 
     def _at(self, position: Position) -> None:
@@ -194,7 +194,9 @@ def _taken_out(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, list | tuple):
         return [_taken_out(one, f"{path}/{place}", arrays) for place, one in enumerate(value)]
     if isinstance(value, np.ndarray | np.generic):
-        arrays[path] = np.asarray(value)
+        # It is written while the run goes on. Ours are replaced, never written into; a copy of the
+        # best weights would take as much memory again.
+        arrays[path] = np.array(value) if path.startswith("callbacks/own/") else np.asarray(value)
         return {"array": path}
     return value
 

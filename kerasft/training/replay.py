@@ -62,7 +62,7 @@ class Replay:
 
 
 def differences(found: State, wanted: State) -> list[str]:
-    """Say what differs between two states, but for times.
+    """Say what differs between two states, but for times and faults.
 
     Args:
         found: A state.
@@ -95,8 +95,9 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield what a plain value holds, without times; `repr` makes numbers that are none equal."""
     if isinstance(value, dict):
         for key, one in value.items():
-            # Keras' callbacks hold times under such names.
-            if key != "seconds" and "time" not in key:
+            # Keras' callbacks hold times under such names. And what faults came later, a state
+            # that they went back to knows.
+            if key not in ("seconds", "watch") and "time" not in key:
                 yield from _leaves(one, f"{path}/{key}" if path else key)
     elif isinstance(value, list | tuple):
         for place, one in enumerate(value):

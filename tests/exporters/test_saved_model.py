@@ -225,7 +225,9 @@ def test_half_precision_exports_float32_outputs(tmp_path, pictures):
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= 0.3)
 
 
-@pytest.mark.parametrize(("family", "pair"), [("bert", True), ("gpt2", False)])
+@pytest.mark.parametrize(("family", "pair"), [
+    ("bert", True), pytest.param("gpt2", False, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_text_goes_in_as_it_is(family, pair, tmp_path):
     from kerasft.model import tiny
     from kerasft.model.assemble import assemble

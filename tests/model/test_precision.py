@@ -27,7 +27,14 @@ def made(family, policy):
     return model, backbone
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# The others are made of the same layers.
+OFTEN = ("bert", "resnet", "mobilenet")
+
+
+@pytest.mark.parametrize("family", [
+    family if family in OFTEN else pytest.param(family, marks=pytest.mark.slow)
+    for family in FAMILIES
+])  # fmt: skip
 def test_a_network_of_mixed_precision_computes_as_one_of_float32(family, tmp_path):
     import keras
 

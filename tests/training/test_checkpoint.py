@@ -294,3 +294,17 @@ def test_differences_between_states_are_named():
     assert len(differences(minus, plus)) == 1, "bits count"
     timed = [State(one.position, {"log": [{"loss": 1.0, "seconds": s}]}) for s in (1.0, 2.0)]
     assert differences(*timed) == []
+
+
+def test_an_array_that_a_callback_goes_on_writing_into_is_copied():
+    import keras
+
+    class Own(keras.callbacks.Callback):
+        counts = np.zeros(3)
+
+        def get_state(self):
+            return {"counts": self.counts}
+
+    _, arrays = capture_callbacks({"own/mine": Own()})
+    Own.counts += 1
+    assert arrays["callbacks/own/mine/counts"].tolist() == [0, 0, 0]

@@ -109,7 +109,7 @@ def test_of_steps_that_run_together_the_one_at_fault_is_found(tiny_pictures):
         kerasft.train([*overrides, "output_dir=plain"])
     (together,) = faults_of("plain")
     assert len(together["examples"]) == 30, "ten steps ran at once"
-    assert "30" not in str(plain.value)
+    assert "and 27 more" in str(plain.value)
     with pytest.raises(UserError, match=r"one fault more than faults\.limit=1 allows"):
         kerasft.train([*overrides, "faults=skip", "output_dir=run"])
     found = faults_of("run")
@@ -164,6 +164,15 @@ def test_what_is_usual_needs_some_steps_and_the_first_ones_count():
     assert watch._usual() == 1.0, "one hard example in an easy run is no fault"
     watch.losses = [1.0] * faults.FEW + [3.0] * faults.RECENT
     assert watch._usual() == 3.0
+
+
+def test_a_stage_does_not_know_what_was_usual_in_the_one_before():
+    watch = a_watch("rollback", blow_up=10)
+    watch.note(noted(0, watch))
+    watch.losses, watch.carefully, watch.rate = [1.0] * 60, True, 0.5
+    watch.end()
+    assert (watch.notes, watch.losses, watch.carefully, watch.rate) == ([], [], False, 0.5)
+    assert watch.lasting() is None
 
 
 @pytest.mark.parametrize("wrong", [
