@@ -38,8 +38,9 @@ KINDS = ("single", "multi", "number")
 DELIMITERS = (None, ";", "|", "\t")
 # Modules whose branches lead the search.
 WATCHED = {
-    "table": ("kerasft.data.table", "kerasft.data.readers", "kerasft.data.columns",
-              "kerasft.data.labels", "kerasft.data.collection", "kerasft.data.splits"),
+    "table": ("kerasft.data.table", "kerasft.data.readers", "kerasft.data.encodings",
+              "kerasft.data.columns", "kerasft.data.labels", "kerasft.data.collection",
+              "kerasft.data.splits"),
     "config": ("kerasft.config", "kerasft.checks", "kerasft.calls", "kerasft.mistakes",
                "kerasft.comparison", "kerasft.signatures"),
 }  # fmt: skip
