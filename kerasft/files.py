@@ -82,6 +82,16 @@ def is_out_of_room(error: BaseException) -> bool:
     return isinstance(error, Exception) and "No space left on device" in str(error)
 
 
+_BROKEN = "Input/output error"
+
+
+def _is_of_the_device(error: BaseException) -> bool:
+    """Whether a device failed to take or to give what it should."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EIO
+    return isinstance(error, Exception) and _BROKEN in str(error)
+
+
 @contextmanager
 def room_in(folder: str | Path) -> Iterator[None]:
     """Say in one sentence when a disk does not take what is written inside the block.
@@ -100,6 +110,12 @@ def room_in(folder: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        if _is_of_the_device(error):
+            where = getattr(error, "filename", None) or folder
+            raise UserError(
+                f"{str(where)!r} could not be read or written: {_BROKEN}. The disk or its "
+                "connection fails: the system's log says more. Choose another folder meanwhile."
+            ) from error
         if not is_out_of_room(error):
             raise
         reason = getattr(error, "strerror", None) or "No space left on device"

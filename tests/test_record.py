@@ -17,7 +17,7 @@ import tensorflow as tf
 import kerasft
 from kerasft import config, provenance, record
 from kerasft.errors import UserError
-from kerasft.files import read_json, write_json, written_whole
+from kerasft.files import read_json, room_in, write_json, written_whole
 
 FILES = (
     "config.yaml", "run.json", "manifest.json", "metrics.json", "labels.json", "task.json",
@@ -266,3 +266,19 @@ def test_overrides_onto_a_recorded_config(tiny_run):
     with pytest.raises(UserError) as caught:
         record.recorded_config(str(tiny_run), ["epochs=x", "head=mlp", "~augment"])
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(("error", "where"), [
+    (OSError(errno.EIO, "Input/output error", "/data/a.jpg"), "/data/a.jpg"),
+    (tf.errors.UnknownError(None, None, "/run/logs/x; Input/output error"), "run"),
+])  # fmt: skip
+def test_a_disk_that_fails_is_told(error, where):
+    with pytest.raises(UserError, match=rf"'{where}' could not be read or written: Input/output"), (
+        room_in("run")
+    ):
+        raise error
+
+
+def test_what_is_no_fault_of_a_disk_passes():
+    with pytest.raises(ZeroDivisionError), room_in("run"):
+        raise ZeroDivisionError
