@@ -49,7 +49,10 @@ def check(
         # Nothing else can be said of a config whose own scalars have no value.
         raise UserError(problems=[_with_origin(key, problems[key], places) for key in without])
     # What has no value cannot be held against a signature; the rest still can.
-    rest = _without(cfg, problems)
+    values = OmegaConf.to_container(_without(cfg, problems), resolve=True)
+    problems |= dict(_alive(values))
+    # Checked as it will be called: an interpolation could make a node that none has looked at.
+    rest = OmegaConf.create(values)
     for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted))]:
         problems.setdefault(key, text)
     if problems:
@@ -142,6 +145,18 @@ def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
                     yield key, f"{key}: {text.strip(chr(34))}. Set it, or set {key} yourself."
             elif OmegaConf.is_missing(node, name):
                 yield key, f"{key} has no value. Set it: {key}=..."
+
+
+def _alive(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text that would be an interpolation the next time it is looked at."""
+    if isinstance(value, str) and "${" in value:
+        yield key, (
+            f"{key} may not hold '${{' once its interpolations are resolved. Received: "
+            f"{short(value)}."
+        )
+    elif isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _alive(inner, below(key, name))
 
 
 def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:

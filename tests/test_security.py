@@ -32,6 +32,7 @@ def mark(tmp_path, monkeypatch):
     (folder / "evil.py").write_text(EVIL.format(str(path)))
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("EVIL", "os.system")
+    monkeypatch.setenv("EVIL_NODE", "{_target_: evil.call}")
     yield path
     assert not path.exists(), "code that came with the input has run"
 
@@ -54,6 +55,28 @@ HIDDEN = {
         "_target_": "${name}", "command": f"touch {mark}",
     }},
     "the environment": lambda mark: {"head": call(mark) | {"_target_": "${oc.env:EVIL}"}},
+    "made by a resolver": lambda mark: {"head": "${oc.create:{_target_:os.system,command:ls}}"},
+    "made in a list": lambda mark: {"augment": {"all": {
+        "_target_": "keras.layers.Pipeline",
+        "layers": ["${oc.create:{_target_:evil.call}}"],
+    }}},
+    "made in a dict": lambda mark: {"head": {"extra": {"a": {
+        "b": "${oc.decode:'{_target_:evil.call}'}",
+    }}}},
+    "made of a dict's values": lambda mark: {"augment": {"all": {
+        "_target_": "keras.layers.Pipeline", "layers": "${oc.dict.values:augment.more}",
+    }, "more": {"x": call(mark)}}},
+    "made of the environment": lambda mark: {"augment": {"all": {
+        "_target_": "keras.layers.Pipeline", "layers": ["${oc.create:${oc.env:EVIL_NODE}}"],
+    }}},
+    "escaped once": lambda mark: {"augment": {"all": {
+        "_target_": "keras.layers.Pipeline",
+        "layers": [r"\${oc.create:{_target_:evil.call}}"],
+    }}},
+    "escaped in a node's name": lambda mark: {"head": {
+        "_target_": r"\${oc.env:EVIL}", "command": f"touch {mark}",
+    }},
+    "in itself": lambda mark: {"head": {"_target_": "evil.call", "x": "${head}"}},
     "hydra itself": lambda mark: {"head": {
         "_target_": "hydra.utils.instantiate", "config": call(mark),
     }},
@@ -95,7 +118,7 @@ def test_a_config_calls_only_what_is_trusted(where, mark, tmp_path, kerasft_cli)
         )
         assert ended.code == 2, ended.out
         assert "error: " in ended.err
-        words = ("refused", "unknown", "must", "leads nowhere")
+        words = ("refused", "unknown", "must", "leads nowhere", "may not hold", "interpolation")
         assert any(word in ended.err for word in words), ended.err
     assert not Path("run").exists()
 
