@@ -18,8 +18,8 @@ RANK = {
     "errors": 0, "spec": 0, "signatures": 0,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 1,
     "root": 0, "comparison": 1, "provenance": 1, "config": 2, "catalogue": 2, "cache": 2,
-    "calls": 3, "checks": 4, "explanation": 3, "record": 3,
-    "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4,
+    "calls": 3, "checks": 4, "explanation": 3, "record": 3, "artifact": 3,
+    "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4, "serving": 4,
     "tasks": 5,
     "finetuned": 6, "prediction": 6,
     "steps": 7,
@@ -28,9 +28,10 @@ RANK = {
     "cli": 10,
     "__main__": 11,
 }  # fmt: skip
-ROOMS = ("data", "model", "training", "evaluation", "exporters")
+ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
-BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "threads", "catalogue", "cache")
+BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "threads", "catalogue", "cache",
+               "artifact")
 
 LIGHT = (
     "__init__", "__main__", "cli", "config", "calls", "checks", "signatures", "explanation",

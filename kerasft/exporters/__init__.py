@@ -1,1 +1,1 @@
-"""TODO exporters"""
+"""Writes a fine-tuned model in the formats that others run."""

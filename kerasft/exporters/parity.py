@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from kerasft.errors import UserError
-from kerasft.exporters import replay
-from kerasft.exporters.layout import EXTRA, as_inputs, read_signature
+from kerasft.artifact import replay
+from kerasft.artifact.layout import EXTRA, as_inputs, read_signature
 
 BATCH = 32
 SINGLY = 8

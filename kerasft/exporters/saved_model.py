@@ -14,7 +14,7 @@ import numpy as np
 import kerasft
 from kerasft.errors import UserError
 from kerasft.exporters import parity
-from kerasft.exporters.layout import EXTRA, versions
+from kerasft.artifact.layout import EXTRA, versions
 from kerasft.spec import Labels, as_raw
 from kerasft.threads import untuned
 

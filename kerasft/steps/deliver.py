@@ -14,7 +14,7 @@ from kerasft.checks import check
 from kerasft.config import build
 from kerasft.console import say, warn
 from kerasft.errors import UserError
-from kerasft.exporters.layout import EXTRA
+from kerasft.artifact.layout import EXTRA
 from kerasft.files import at_home, read_json
 from kerasft.finetuned import FineTuned
 from kerasft.spec import Splits, as_raw
@@ -122,7 +122,7 @@ def open_predictor(
     if (place / "config.yaml").is_file() and not (place / "saved_model.pb").is_file():
         _, finetuned, _ = reopen(path, trusted)
         return finetuned, finetuned.labels.names
-    from kerasft.exporters.loading import load_export
+    from kerasft.artifact.loading import load_export
 
     predictor = load_export(path)
     return predictor, tuple(predictor.signature.get("labels", ()))

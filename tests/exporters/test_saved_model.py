@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kerasft.errors import UserError
-from kerasft.exporters import replay
-from kerasft.exporters.layout import as_inputs, versions
-from kerasft.exporters.loading import load_export
+from kerasft.artifact import replay
+from kerasft.artifact.layout import as_inputs, versions
+from kerasft.artifact.loading import load_export
 from kerasft.exporters.parity import ExportError, _near_ties, certify
 from kerasft.exporters.saved_model import saved_model
 from kerasft.spec import Labels

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.artifact.layout import as_inputs, find_export, read_signature
+from kerasft.artifact.replay import register_text_ops
 from kerasft.errors import UserError
-from kerasft.exporters.layout import as_inputs, find_export, read_signature
-from kerasft.exporters.replay import register_text_ops
 
 BATCH = 32
 

@@ -11,6 +11,10 @@ from kerasft.files import read_json
 from kerasft.spec import as_raw
 
 EXTRA = "assets.extra"
+DEFAULT = "serving_default"
+SIGNATURE, LABELS, PARITY, GOLDEN = "signature.json", "labels.txt", "parity.json", "golden.json"
+# Where TensorFlow Serving looks for it, below `assets.extra`.
+WARMUP = "tf_serving_warmup_requests"
 
 
 def versions(directory: str | Path) -> list[int]:
@@ -35,7 +39,7 @@ def find_export(path: str | Path) -> Path:
     root = Path(path)
     found = versions(root)
     directory = root if (root / "saved_model.pb").is_file() or not found else root / str(found[-1])
-    for name in ("saved_model.pb", f"{EXTRA}/signature.json"):
+    for name in ("saved_model.pb", f"{EXTRA}/{SIGNATURE}"):
         if not (directory / name).is_file():
             raise UserError(
                 f"There is no export at {str(path)!r}: {name} is missing. It takes the folder that "
@@ -46,18 +50,37 @@ def find_export(path: str | Path) -> Path:
 
 
 def read_signature(directory: str | Path) -> dict[str, Any]:
-    """Return what `signature.json` in an artifact says."""
-    return read_json(Path(directory) / EXTRA / "signature.json", "modality", "inputs")
+    """Return what `signature.json` in an artifact says.
+
+    Args:
+        directory: The folder of a version.
+
+    Returns:
+        `name`, `kind`, `modality`, `labels`, `decision`, `versions`, and under `signatures` for
+        each its `method` (`predict`, `classify` or `regress`), what it `takes` (`raw`, `tensors`
+        or `examples`) and its `inputs` and `outputs`: name to `dtype` and `shape`.
+
+    Raises:
+        UserError: If it is not there or not whole.
+    """
+    file = Path(directory) / EXTRA / SIGNATURE
+    found = read_json(file, "modality", "labels", "signatures")
+    if DEFAULT not in found["signatures"]:
+        raise UserError(
+            f"{str(file)!r} lists no signature {DEFAULT!r}. It is damaged, or from another "
+            "version; export the run again: kerasft export RUN"
+        )
+    return found
 
 
 def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str, list[bytes]]:
-    """Return examples as the named columns of a signature.
+    """Return raw examples as the named columns that `serving_default` takes.
 
     Raises:
         UserError: If pairs are given to a signature for single examples, or the reverse.
     """
     raw = as_raw(examples, signature["modality"])
-    names = list(signature["inputs"])
+    names = list(signature["signatures"][DEFAULT]["inputs"])
     columns = [raw] if raw.ndim == 1 else [raw[:, i] for i in range(raw.shape[1])]
     if len(columns) != len(names):
         raise UserError(

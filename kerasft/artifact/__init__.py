@@ -1,0 +1,1 @@
+"""What lies in an exported artifact, and how it answers without Keras."""

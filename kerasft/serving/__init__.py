@@ -1,0 +1,1 @@
+"""Exports at work: served, verified, measured."""
