@@ -102,9 +102,9 @@ def export(
             examples=as_raw(held_out.inputs[:PROOF], held_out.modality), name=name,
         )
         say(f"exported {key}: {made[key]}")
-        parity = made[key] / EXTRA / "parity.json"
-        if parity.is_file():
-            say(f"proved in a fresh process: {summary(read_json(parity))}")
+        for parity in (made[key] / EXTRA / "parity.json", made[key] / "parity.json"):
+            if parity.is_file():
+                say(f"proved: {summary(read_json(parity))}")
     return made
 
 
