@@ -102,9 +102,9 @@ def export(
             examples=as_raw(held_out.inputs[:PROOF], held_out.modality), name=name,
         )
         say(f"exported {key}: {made[key]}")
-        for parity in (made[key] / EXTRA / "parity.json", made[key] / "parity.json"):
-            if parity.is_file():
-                say(f"proved: {summary(read_json(parity))}")
+        for place, how in ((made[key] / EXTRA, " in a fresh process"), (made[key], "")):
+            if (parity := place / "parity.json").is_file():
+                say(f"proved{how}: {summary(read_json(parity))}")
     return made
 
 
