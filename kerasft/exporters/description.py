@@ -22,6 +22,7 @@ ALGORITHMS = {
 def write_preprocessing(
     folder: Path, *, preprocess: Any, task: Any, labels: Labels, feed: Feed,
     outputs: Mapping[str, Any], name: str, length: int | None = None,
+    tokenizer_in: str | None = None, scaling: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `preprocessing.json`, `labels.txt` and, for texts, the tokenizer's files.
 
@@ -34,6 +35,8 @@ def write_preprocessing(
         outputs: What the network answers for it.
         name: What the model is called.
         length: How many positions every text must have, or `None` for any number.
+        tokenizer_in: The part of the folder that has the tokenizer already.
+        scaling: `scale`, `offset` and `bgr`, where pixels are scaled before the network.
     """
     facts: dict[str, Any] = {
         "name": name,
@@ -54,10 +57,12 @@ def write_preprocessing(
         facts |= _text(preprocess, length)
         tokenizer = getattr(preprocess, "tokenizer", None)
         if tokenizer is not None:
-            tokenizer.save_to_preset(str(folder / TOKENIZER))
-            facts["tokenizer"] |= {"files": _files(folder / TOKENIZER)}
+            if tokenizer_in is None:
+                tokenizer.save_to_preset(str(folder / TOKENIZER))
+            place = folder / (tokenizer_in or TOKENIZER)
+            facts["tokenizer"] |= {"files": _files(place, folder)}
     else:
-        facts |= _pictures(preprocess)
+        facts |= _pictures(preprocess, scaling)
     write_json(folder / PREPROCESSING, facts)
     if labels.names:
         (folder / LABELS).write_text("".join(f"{n}\n" for n in labels.names), "utf-8")
@@ -129,11 +134,17 @@ def _truncation(preprocess: Any) -> str:
     return "the text loses its end so that it fits into sequence_length with its frame"
 
 
-def _pictures(preprocess: Any) -> dict[str, Any]:
+def _pictures(preprocess: Any, scaling: Mapping[str, Any] | None) -> dict[str, Any]:
     names = ("resize", "interpolation", "antialias")
     if not all(hasattr(preprocess, n) for n in names):
         return {"class": f"{type(preprocess).__module__}.{type(preprocess).__qualname__}"}
     height, width = preprocess.height, preprocess.width
+    normalization: Any = "inside the network: it takes the pixels 0..255 as they are"
+    if scaling is not None:
+        normalization = {
+            "rule": "before the network: pixels * scale + offset, each a number or one a channel",
+            **{key: scaling[key] for key in ("scale", "offset")},
+        }
     fit = {
         "crop": "scale by the larger of height/rows and width/columns, round the size to whole "
                 "pixels (half to even), then cut the middle out (odd pixels: more is cut below "
@@ -144,7 +155,7 @@ def _pictures(preprocess: Any) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "size": [height, width],
-        "channels": "RGB",
+        "channels": "BGR" if scaling is not None and scaling["bgr"] else "RGB",
         "value_range": [0, 255],
         **{key: getattr(preprocess, key) for key in names},
         "steps": [
@@ -154,9 +165,10 @@ def _pictures(preprocess: Any) -> dict[str, Any]:
             + ("with" if preprocess.antialias else "without") + " antialiasing when it shrinks",
             "round half to even, clip to 0..255, uint8",
         ],
-        "normalization": "inside the network: it takes the pixels 0..255 as they are",
+        "normalization": normalization,
     }
 
 
-def _files(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder.parent)) for p in folder.rglob("*") if p.is_file())
+def _files(place: Path, folder: Path) -> list[str]:
+    files = [p for p in place.rglob("*") if p.is_file()] if place.is_dir() else [place]
+    return sorted(str(p.relative_to(folder)) for p in files)

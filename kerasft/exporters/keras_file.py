@@ -86,6 +86,7 @@ def keras_file(
         write_preprocessing(
             folder, preprocess=preprocess, task=task, labels=labels, feed=batches[0],
             outputs={"logits": expected["logits"]}, name=name,
+            tokenizer_in="preprocess/tokenizer",
         )
         (folder / tensors.README).write_text(_readme(name, modules), "utf-8")
         sizes = {"weights_in_memory": tensors.bytes_of_weights(model),
@@ -159,7 +160,7 @@ def reloaded(
         np.savez(f"{request}.npz", **arrays)  # type: ignore[arg-type]
         facts = {
             "form": form, "modules": list(modules), "task": task, "path": _own_path(),
-            "raw": [_encoded(one) for one in raw],
+            "raw": [encoded(one) for one in raw],
         }  # fmt: skip
         request.write_text(json.dumps(facts))
         # Without the accelerator: its memory is this process's.
@@ -186,9 +187,10 @@ def _own_path() -> list[str]:
     return [str(Path(entry or ".").resolve()) for entry in sys.path]
 
 
-def _encoded(raw: Any) -> Any:
+def encoded(raw: Any) -> Any:
+    """Return raw examples as JSON holds them: bytes in base64."""
     if isinstance(raw, list | tuple | np.ndarray):
-        return [_encoded(one) for one in raw]
+        return [encoded(one) for one in raw]
     return base64.b64encode(raw.encode() if isinstance(raw, str) else raw).decode()
 
 

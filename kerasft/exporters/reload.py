@@ -4,7 +4,7 @@
 
 FOLDER holds a `.keras` file or a KerasHub preset. REQUEST is JSON: `form` (`keras` or `preset`),
 `modules` (to import before, some of them files in FOLDER), `path` (where others lie), `task` (the
-class to load a preset with, or nothing), `raw` (examples in base64 for the preset's own
+class to load a preset with), `raw` (examples in base64 for the preset's own
 preprocessing, pairs as lists). Beside it lies REQUEST.npz with batches of inputs, `0/token_ids` and
 so on. ANSWERS is the `.npz` to write: `logits`, and `raw` for the examples in `raw`.
 """
@@ -55,10 +55,10 @@ def load(folder, facts):
         return keras.saving.load_model(path, compile=False, safe_mode=True), None
     import keras_hub
 
-    # The two ways in that every preset has; each raises where its part is not whole.
-    backbone = keras_hub.models.Backbone.from_preset(folder)
-    if facts["task"] is None:
-        return backbone, None
+    # Each raises where its part of the preset is not whole.
+    keras_hub.models.Backbone.from_preset(folder)
+    if Path(folder, "tokenizer.json").is_file():
+        keras_hub.tokenizers.Tokenizer.from_preset(folder).vocabulary_size()
     module, _, name = facts["task"].rpartition(".")
     task = getattr(importlib.import_module(module), name).from_preset(folder)
     return task, task.preprocessor
@@ -96,12 +96,10 @@ def main(folder: str, request: str, answers: str) -> None:
         importlib.import_module(module)
     model, preprocessor = load(folder, facts)
     made = {}
-    if facts["form"] == "keras" or facts["task"]:
-        feeds = batches(f"{request}.npz")
-        named = isinstance(model.input, dict)
-        called = [feed if named else next(iter(feed.values())) for feed in feeds]
-        logits = [np.asarray(model(one, training=False), np.float32) for one in called]
-        made["logits"] = np.concatenate(logits)
+    named = isinstance(model.input, dict)
+    called = [one if named else next(iter(one.values())) for one in batches(f"{request}.npz")]
+    logits = [np.asarray(model(one, training=False), np.float32) for one in called]
+    made["logits"] = np.concatenate(logits)
     if facts["raw"] and preprocessor is not None:
         inputs = prepared(preprocessor, facts["raw"])
         made["raw"] = np.asarray(model(inputs, training=False), np.float32)
