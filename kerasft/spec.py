@@ -125,6 +125,55 @@ class Splits:
         return {name: part for name, part in found.items() if part is not None}
 
 
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become decisions, tuned on validation after training.
+
+    Args:
+        temperature: The logits are divided by it.
+        goal: What the thresholds were tuned for, such as `"precision>=0.95"`; empty for none.
+        thresholds: For kind `"multi"` the probability of each class from which it is decided on.
+            For `"single"` with `positive`, one number: from it on the label is the positive class.
+            For `"single"` without, the probability of each class from which a label of it counts
+            as decided.
+        positive: The index of the class that the goal is about, or `None`.
+        validation: What was found on validation, as plain values.
+    """
+
+    temperature: float = 1.0
+    goal: str = ""
+    thresholds: tuple[float, ...] = ()
+    positive: int | None = None
+    validation: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def to_dict(self, labels: Labels) -> dict[str, Any]:
+        """Return it as plain values, with the names of the classes."""
+        made: dict[str, Any] = {"temperature": self.temperature}
+        if self.goal:
+            names = labels.names if self.positive is None else (labels.names[self.positive],)
+            made |= {
+                "goal": self.goal,
+                "positive": None if self.positive is None else labels.names[self.positive],
+                "thresholds": dict(zip(names, self.thresholds, strict=True)),
+            }
+        return made | {"validation": dict(self.validation)}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run keeps so that decisions can be tuned and exports proved without its data.
+
+    Args:
+        examples: A few held-out examples, pictures as encoded bytes.
+        logits: What the network gave for them when the run measured it, `float32[K, units]`.
+        measured: For each split that was measured its labels and the network's logits.
+    """
+
+    examples: Examples
+    logits: np.ndarray
+    measured: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
 class Preprocess(Protocol):
     """What turns raw input into tensors: one object for training, prediction and export.
 
