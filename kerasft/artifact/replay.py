@@ -118,6 +118,8 @@ def main(export: str, requests: str, answers: str) -> None:
         load_seconds = time.perf_counter() - began
         memory.append(_memory())
         for name, inputs in zip(facts["signatures"], tables, strict=True):
+            if name not in loaded.signature_def:  # asking a message's map for a key would make it
+                raise SystemExit(f"It has no signature {name!r}.")
             signature = loaded.signature_def[name]
             fetch = {key: tensor.name for key, tensor in signature.outputs.items()}
             feed = {signature.inputs[key].name: value for key, value in inputs.items()}
