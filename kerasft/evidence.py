@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -17,7 +19,10 @@ from kerasft.spec import Evidence, Examples, Splits, as_raw
 EXAMPLES = 32
 MOST_BYTES = 32 * 2**20
 # What a damaged `.npz`, or one from another version, can raise.
-_DAMAGED = (EOFError, IndexError, KeyError, OSError, TypeError, ValueError)
+_DAMAGED = (
+    AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 def keep(folder: RunFolder, splits: Splits, logits: Mapping[str, np.ndarray]) -> None:

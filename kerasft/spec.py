@@ -131,7 +131,9 @@ class Decision:
 
     Args:
         temperature: The logits are divided by it.
-        goal: What the thresholds were tuned for, such as `"precision>=0.95"`; empty for none.
+        goal: What the thresholds were tuned for, `"f1"`, `"recall"` or `"precision"`; empty for
+            none.
+        at_least: The share that recall or precision reached on validation.
         thresholds: For kind `"multi"` the probability of each class from which it is decided on.
             For `"single"` with `positive`, one number: from it on the label is the positive class.
             For `"single"` without, the probability of each class from which a label of it counts
@@ -142,6 +144,7 @@ class Decision:
 
     temperature: float = 1.0
     goal: str = ""
+    at_least: float | None = None
     thresholds: tuple[float, ...] = ()
     positive: int | None = None
     validation: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -153,6 +156,7 @@ class Decision:
             names = labels.names if self.positive is None else (labels.names[self.positive],)
             made |= {
                 "goal": self.goal,
+                "at_least": self.at_least,
                 "positive": None if self.positive is None else labels.names[self.positive],
                 "thresholds": dict(zip(names, self.thresholds, strict=True)),
             }

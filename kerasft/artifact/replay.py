@@ -82,7 +82,8 @@ def pack(path: str | Path, facts: dict, tables: list[dict[str, np.ndarray]]) -> 
 
 def unpack(path: str | Path) -> tuple[dict, list[dict[str, np.ndarray]]]:
     """Return what `pack` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    # NumPy leaves a file open that it cannot read.
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         told = json.loads(bytes(file["told"]))
         tables: list[dict[str, np.ndarray]] = []
         for i, shapes in enumerate(told["tables"]):

@@ -7,7 +7,6 @@ loss on validation as low as it can be (Guo et al., "On Calibration of Modern Ne
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Decision, Labels
 
-GOALS = ("f1", "recall>=R", "precision>=P")
+GOALS = ("f1", "recall", "precision")
 BINS = 15
 _COLDEST, _HOTTEST = 0.05, 20.0
 # A threshold that no probability reaches.
@@ -25,7 +24,7 @@ NEVER = 2.0
 
 def decide_single(
     y: np.ndarray, logits: np.ndarray, labels: Labels, *, temperature: float | str,
-    goal: str | None, positive: str | None,
+    goal: str | None, at_least: float | None, positive: str | None,
 ) -> Decision:
     """Tune the decision of a classifier with one class an example; see `Classification.decide`."""
     y = np.asarray(y, np.int64)
@@ -40,12 +39,9 @@ def decide_single(
                               "after": calibration_error(y, p)},
     }  # fmt: skip
     if not goal:
-        if positive:
-            raise UserError(
-                f"export: positive={positive!r} needs a goal: one of {', '.join(GOALS)}."
-            )
+        _no_goal(at_least=at_least, positive=positive)
         return Decision(degree, validation=found)
-    kind, least = parse_goal(goal)
+    least = _least(goal, at_least)
     names = labels.names
     if positive is not None and positive not in names:
         raise UserError(
@@ -53,21 +49,21 @@ def decide_single(
             f"Received: {positive!r}.{nearest(positive, names)}"
         )
     if positive is None and len(names) > 2:
-        if kind != "precision":
+        if goal != "precision":
             raise UserError(
-                f"export: goal={goal!r} is about one class, and there are {len(names)}. Say which "
-                f"with positive=NAME (one of {', '.join(names[:8])}), or choose "
-                "goal='precision>=P', which tells of each label whether it is as certain as that."
+                f"export: goal={goal} is about one class, and there are {len(names)}. Say which "
+                f"with positive=NAME (one of {', '.join(names[:8])}), or choose goal=precision, "
+                "which tells of each label whether it is as certain as at_least says."
             )
-        return _certain(y, p, names, goal, least, degree, found)
+        return _certain(y, p, names, least, degree, found)
     index = names.index(positive) if positive is not None else len(names) - 1
-    cut = _reached(y == index, p[:, index], kind, least, names[index])
+    cut = _reached(y == index, p[:, index], goal, least, names[index])
     found["classes"] = {names[index]: _figures(y == index, p[:, index] >= np.float32(cut))}
-    return Decision(degree, goal, (cut,), index, found)
+    return Decision(degree, goal, at_least, (cut,), index, found)
 
 
 def _certain(
-    y: np.ndarray, p: np.ndarray, names: Sequence[str], goal: str, least: float, degree: float,
+    y: np.ndarray, p: np.ndarray, names: Sequence[str], least: float, degree: float,
     found: dict[str, Any],
 ) -> Decision:
     """Decide from which probability on a label of each class is as certain as the goal says."""
@@ -80,18 +76,18 @@ def _certain(
         found["classes"][name] = _figures(right, sure.astype(np.float32) >= np.float32(cuts[c]))
     if all(cut == NEVER for cut in cuts):
         raise UserError(
-            f"export: no label of any class is as certain as goal={goal!r} on validation. Choose a "
-            "lower goal."
+            f"export: no label of any class has a precision of {least:g} on validation, however "
+            "certain. Choose a lower at_least."
         )
     found["never"] = [n for n, cut in zip(names, cuts, strict=True) if cut == NEVER]
     decided = p.max(axis=-1).astype(np.float32) >= np.array(cuts, np.float32)[best]
     found["decided"] = float(decided.mean())
-    return Decision(degree, goal, tuple(cuts), None, found)
+    return Decision(degree, "precision", least, tuple(cuts), None, found)
 
 
 def decide_multi(
     y: np.ndarray, logits: np.ndarray, labels: Labels, *, temperature: float | str,
-    goal: str | None, positive: str | None, cutoff: float,
+    goal: str | None, at_least: float | None, positive: str | None, cutoff: float,
 ) -> Decision:
     """Tune the decisions on any number of classes; see `MultiLabel.decide`."""
     y = np.asarray(y) > 0
@@ -108,8 +104,9 @@ def decide_multi(
             f"positive. Received: {positive!r}."
         )
     if not goal:
+        _no_goal(at_least=at_least)
         return Decision(degree, validation=found)
-    kind, least = parse_goal(goal)
+    least = _least(goal, at_least)
     problems: list[str] = []
     cuts: list[float] = []
     for c, name in enumerate(labels.names):
@@ -117,7 +114,7 @@ def decide_multi(
             cuts.append(rescaled(cutoff, degree))
             continue
         try:
-            cuts.append(_reached(y[:, c], p[:, c], kind, least, name))
+            cuts.append(_reached(y[:, c], p[:, c], goal, least, name))
         except UserError as error:
             problems += error.problems
     if problems:
@@ -127,24 +124,37 @@ def decide_multi(
         for c, name in enumerate(labels.names)
     }
     found["untuned"] = [n for c, n in enumerate(labels.names) if not y[:, c].any()]
-    return Decision(degree, goal, tuple(cuts), None, found)
+    return Decision(degree, goal, at_least, tuple(cuts), None, found)
 
 
-def parse_goal(goal: str) -> tuple[str, float]:
-    """Return what a goal asks for, and at least how much of it.
-
-    Example:
-        >>> parse_goal("recall>=0.9")
-        ('recall', 0.9)
-    """
-    match = re.fullmatch(r"\s*(?:(f1)|(recall|precision)\s*>=\s*(\d*\.?\d+))\s*", str(goal))
-    least = float(match[3]) if match and match[3] else 0.0
-    if not match or (match[2] and not 0 < least <= 1):
+def _no_goal(**given: Any) -> None:
+    if said := [f"{name}={value!r}" for name, value in given.items() if value is not None]:
         raise UserError(
-            "export: goal must be 'f1', 'recall>=R' or 'precision>=P' with a share above 0 and at "
-            f"most 1, such as 'recall>=0.9'. Received: {goal!r}."
+            f"export: {' and '.join(said)} says nothing without a goal: one of {', '.join(GOALS)}."
         )
-    return match[1] or match[2], least
+
+
+def _least(goal: str, at_least: float | None) -> float:
+    """Return the share that a goal must reach, or say why it is no goal."""
+    if goal not in GOALS:
+        raise UserError(
+            f"export: goal must be one of {', '.join(GOALS)}. Received: {goal!r}."
+            f"{nearest(str(goal), GOALS)}"
+        )
+    if goal == "f1":
+        if at_least is not None:
+            raise UserError(
+                "export: goal=f1 takes the best F1 that there is; leave out at_least. Received: "
+                f"at_least={at_least!r}."
+            )
+        return 0.0
+    is_number = isinstance(at_least, int | float) and not isinstance(at_least, bool)
+    if not (is_number and 0 < float(at_least or 0) <= 1):
+        raise UserError(
+            f"export: goal={goal} needs a share to reach, above 0 and at most 1, such as "
+            f"at_least=0.9. Received: at_least={at_least!r}."
+        )
+    return float(at_least or 0)
 
 
 def rescaled(cutoff: float, temperature: float) -> float:
@@ -211,7 +221,7 @@ def _reached(true: np.ndarray, p: np.ndarray, kind: str, least: float, name: str
     if cut is None:
         raise UserError(
             f"export: no threshold of the class {name!r} reaches {kind} {least:g} on validation. "
-            "Choose a lower goal."
+            "Choose a lower at_least."
         )
     return cut
 

@@ -106,7 +106,9 @@ def _decisions(signature: Mapping[str, Any]) -> str:
     decision = signature["decision"]
     lines = [f"- temperature: {decision['temperature']:.4g}"]
     if "goal" in decision:
-        lines.append(f"- goal: {_code(decision['goal'])}, tuned on validation")
+        least = decision["at_least"]
+        more = "" if least is None else f" of at least {least:g}"
+        lines.append(f"- goal: {decision['goal']}{more}, tuned on validation")
         if decision["positive"]:
             lines.append(f"- positive class: {_code(decision['positive'])}")
         lines += [f"- threshold of {_code(name)}: {value:.4f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE
@@ -29,7 +29,8 @@ def saved_model(
     version: int | None = None,
     signatures: Sequence[str] | None = None,
     temperature: float | str = 1.0,
-    goal: str | None = None,
+    goal: Literal["f1", "recall", "precision"] | None = None,
+    at_least: float | None = None,
     positive: str | None = None,
     top_k: int = 5,
     buckets: Sequence[int] | None = None,
@@ -62,8 +63,9 @@ def saved_model(
         version: The number of the version; the next free one by default.
         signatures: Their names; by default all that the model can have.
         temperature: The logits are divided by it; `"auto"` tunes it on validation.
-        goal: What decisions are tuned for on validation: `"f1"`, `"recall>=R"` or
-            `"precision>=P"`; nothing by default. See `Classification.decide`, `MultiLabel.decide`.
+        goal: What decisions are tuned for on validation: `"f1"`, `"recall"` or `"precision"`;
+            nothing by default. See `Classification.decide` and `MultiLabel.decide`.
+        at_least: The share that recall or precision must reach.
         positive: The class that the goal is about, where it is about one.
         top_k: How many of the likeliest labels are named.
         buckets: Lengths in tokens that batches of texts are padded to, so that a server sees few
@@ -93,7 +95,10 @@ def saved_model(
     """
     _require_whole(model, task, labels)
     _require_sizes(golden=golden, top_k=top_k, warm_up=warm_up)
-    decision = _decide(task, labels, evidence, temperature, goal, positive)
+    decision = _decide(
+        task, labels, evidence, temperature=temperature, goal=goal, at_least=at_least,
+        positive=positive,
+    )
     served = Served(
         model, preprocess, task, labels, decision, top_k, _buckets(buckets, preprocess)
     )
@@ -148,11 +153,9 @@ def _require_sizes(*, golden: int, top_k: int, warm_up: Sequence[int]) -> None:
         raise UserError(problems=problems)
 
 
-def _decide(
-    task: Any, labels: Labels, evidence: Evidence | None, temperature: float | str,
-    goal: str | None, positive: str | None,
-) -> Decision:
-    if temperature == 1.0 and goal is None and positive is None:
+def _decide(task: Any, labels: Labels, evidence: Evidence | None, **wanted: Any) -> Decision:
+    """Tune what is wanted of temperature, goal, at_least and positive."""
+    if wanted["temperature"] == 1.0 and not any(v for k, v in wanted.items() if k != "temperature"):
         return NONE
     if evidence is None or "validation" not in evidence.measured:
         raise UserError(
@@ -165,9 +168,7 @@ def _decide(
             "and positive."
         )
     y, logits = evidence.measured["validation"]
-    return task.decide(
-        y, logits, labels, temperature=temperature, goal=goal, positive=positive
-    )
+    return task.decide(y, logits, labels, **wanted)
 
 
 def _buckets(buckets: Sequence[int] | None, preprocess: Any) -> tuple[int, ...]:

@@ -142,7 +142,8 @@ class Classification:
 
     def decide(
         self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
-        temperature: float | str = 1.0, goal: str | None = None, positive: str | None = None,
+        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+        positive: str | None = None,
     ) -> Decision:
         """Tune temperature and threshold on the validation split.
 
@@ -151,9 +152,10 @@ class Classification:
             logits: What the network gave for them, `[N, classes]`.
             labels: What the labels mean.
             temperature: A number above 0, or `"auto"`: the one with the lowest log loss.
-            goal: `"f1"`, `"recall>=R"` or `"precision>=P"` of the positive class. Without a
-                positive class among more than two, `"precision>=P"` tells for each label whether
-                it is as certain as that.
+            goal: `"f1"`, the best F1 of the positive class; `"recall"`, its best precision with at
+                least this recall; or `"precision"`, the other way about. Without a positive class
+                among more than two, `"precision"` tells of each label whether it is as certain.
+            at_least: The share that recall or precision must reach, above 0 and at most 1.
             positive: The class that the goal is about; the second of two by default.
 
         Returns:
@@ -163,7 +165,8 @@ class Classification:
             UserError: If the goal is none, cannot be reached, or needs a positive class.
         """
         return calibration.decide_single(
-            y, logits, labels, temperature=temperature, goal=goal, positive=positive
+            y, logits, labels, temperature=temperature, goal=goal, at_least=at_least,
+            positive=positive
         )
 
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Classification:

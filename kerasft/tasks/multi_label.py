@@ -128,7 +128,8 @@ class MultiLabel:
 
     def decide(
         self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
-        temperature: float | str = 1.0, goal: str | None = None, positive: str | None = None,
+        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+        positive: str | None = None,
     ) -> Decision:
         """Tune a temperature, and a threshold for each class, on the validation split.
 
@@ -137,7 +138,8 @@ class MultiLabel:
             logits: What the network gave for them, `[N, classes]`.
             labels: What the labels mean.
             temperature: A number above 0, or `"auto"`: the one with the lowest log loss.
-            goal: `"f1"`, `"recall>=R"` or `"precision>=P"`, of each class by itself.
+            goal: `"f1"`, `"recall"` or `"precision"`, of each class by itself.
+            at_least: The share that recall or precision must reach, above 0 and at most 1.
             positive: Must be left out: the goal is for all classes.
 
         Returns:
@@ -147,7 +149,8 @@ class MultiLabel:
             UserError: If the goal is none, or some class cannot reach it.
         """
         return calibration.decide_multi(
-            y, logits, labels, temperature=temperature, goal=goal, positive=positive,
+            y, logits, labels, temperature=temperature, goal=goal, at_least=at_least,
+            positive=positive,
             cutoff=self.cutoff,
         )
 

@@ -58,7 +58,8 @@ class Task(Protocol):
 
     def decide(
         self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
-        temperature: float | str = 1.0, goal: str | None = None, positive: str | None = None,
+        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+        positive: str | None = None,
     ) -> Decision:
         """Return the decision that an export makes, tuned on validation labels and logits."""
 

@@ -110,14 +110,16 @@ class Regression:
 
     def decide(
         self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
-        temperature: float | str = 1.0, goal: str | None = None, positive: str | None = None,
+        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+        positive: str | None = None,
     ) -> Decision:
         """Return no decision: there is none to be tuned about a number.
 
         Raises:
             UserError: If one is asked for.
         """
-        asked = {"temperature": temperature != 1.0, "goal": goal, "positive": positive}
+        asked = {"temperature": temperature != 1.0, "goal": goal, "at_least": at_least,
+                 "positive": positive}
         if given := [name for name, value in asked.items() if value]:
             raise UserError(
                 "A number has no classes to decide on: leave out "

@@ -164,13 +164,13 @@ def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pict
     evidence = make.evidence(network, preprocess, pictures, labels)
     path = saved_model(
         network, tmp_path, preprocess=preprocess, task=MultiLabel(tuned=0.3), labels=labels,
-        evidence=evidence, temperature="auto", goal="recall>=0.9",
+        evidence=evidence, temperature="auto", goal="recall", at_least=0.9,
         signatures=["serving_default"],
     )  # fmt: skip
     signature = read_signature(path)
     assert set(signature["signatures"]) == {"serving_default"}
     decision = signature["decision"]
-    assert decision["goal"] == "recall>=0.9"
+    assert (decision["goal"], decision["at_least"]) == ("recall", 0.9)
     assert decision["temperature"] != 1.0
     assert all(one["recall"] >= 0.9 for one in decision["validation"]["classes"].values())
     outputs = load_export(path)(pictures)
@@ -228,7 +228,7 @@ def test_pairs_and_buckets(make, texts, tmp_path):
     pairs = [("", ""), ("the film", ""), *zip(texts, texts[::-1], strict=True)]
     path = saved_model(
         network, tmp_path, preprocess=preprocess, task=Classification(), labels=SINGLE,
-        examples=pairs, buckets=[24, 12, 16],
+        examples=pairs, buckets=[24, 12, 16], golden=8,
     )  # fmt: skip
     signature = read_signature(path)
     default = signature["signatures"]["serving_default"]
