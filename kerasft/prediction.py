@@ -60,9 +60,9 @@ def _wants(model: str) -> tuple[str, bool]:
         folder = record.open_run(model)
         saved = read_json(folder.preprocess / "preprocess.json", "modality")
         return saved["modality"], bool(saved.get("pair"))
-    from kerasft.artifact.layout import find_export, read_signature
+    from kerasft.artifact.layout import DEFAULT, find_export, read_signature
 
-    names = list(read_signature(find_export(model))["inputs"])
+    names = list(read_signature(find_export(model))["signatures"][DEFAULT]["inputs"])
     return ("images" if "image_bytes" in names else "text"), "text_pair" in names
 
 

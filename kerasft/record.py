@@ -68,6 +68,10 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def evidence(self) -> Path:
+        return self.path / "evidence.npz"
+
+    @property
     def states(self) -> Path:
         return self.path / "checkpoints" / "states"
 

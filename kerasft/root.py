@@ -24,7 +24,8 @@ RUNTIME: dict[str, frozenset[str]] = {
     "faults": frozenset(),
     "cache": frozenset(),
     "export": frozenset(
-        {"model", "directory", "preprocess", "task", "labels", "examples", "name"}
+        {"model", "directory", "preprocess", "task", "labels", "evidence", "examples", "about",
+         "name"}
     ),
 }
 # What every config of a run has held.

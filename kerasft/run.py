@@ -106,7 +106,7 @@ def _carry_out(cfg: DictConfig, folder: record.RunFolder, *, verify: bool = Fals
         measured = measure.measure(finetuned, ready, logits, folder)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
-        exports = deliver.export(cfg.export, finetuned, splits, folder.path / "exports", cfg.name)
+        exports = deliver.export(cfg.export, finetuned, folder, cfg.name)
         measure.close(history, measured.metrics, baseline, folder)
     return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
 
@@ -205,5 +205,4 @@ def export(
     folder, finetuned, cfg = deliver.reopen(run, trusted)
     node = deliver.export_node(overrides, trusted)
     with prepare.surroundings(cfg):
-        splits = deliver.read_data_again(cfg, folder)
-        return deliver.export(node, finetuned, splits, folder.path / "exports", cfg.name)
+        return deliver.export(node, finetuned, folder, cfg.name)

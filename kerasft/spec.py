@@ -125,6 +125,59 @@ class Splits:
         return {name: part for name, part in found.items() if part is not None}
 
 
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become decisions, tuned on validation after training.
+
+    Args:
+        temperature: The logits are divided by it.
+        goal: What the thresholds were tuned for, `"f1"`, `"recall"` or `"precision"`; empty for
+            none.
+        at_least: The share that recall or precision reached on validation.
+        thresholds: For kind `"multi"` the probability of each class from which it is decided on.
+            For `"single"` with `positive`, one number: from it on the label is the positive class.
+            For `"single"` without, the probability of each class from which a label of it counts
+            as decided.
+        positive: The index of the class that the goal is about, or `None`.
+        validation: What was found on validation, as plain values.
+    """
+
+    temperature: float = 1.0
+    goal: str = ""
+    at_least: float | None = None
+    thresholds: tuple[float, ...] = ()
+    positive: int | None = None
+    validation: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def to_dict(self, labels: Labels) -> dict[str, Any]:
+        """Return it as plain values, with the names of the classes."""
+        made: dict[str, Any] = {"temperature": self.temperature}
+        if self.goal:
+            names = labels.names if self.positive is None else (labels.names[self.positive],)
+            made |= {
+                "goal": self.goal,
+                "at_least": self.at_least,
+                "positive": None if self.positive is None else labels.names[self.positive],
+                "thresholds": dict(zip(names, self.thresholds, strict=True)),
+            }
+        return made | {"validation": dict(self.validation)}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run keeps so that decisions can be tuned and exports proved without its data.
+
+    Args:
+        examples: A few held-out examples, pictures as encoded bytes.
+        logits: What the network gave for them when the run measured it, `float32[K, units]`.
+        measured: For each split that was measured its labels and the network's logits.
+    """
+
+    examples: Examples
+    logits: np.ndarray
+    measured: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
 class Preprocess(Protocol):
     """What turns raw input into tensors: one object for training, prediction and export.
 

@@ -15,6 +15,9 @@ DEFAULT = "serving_default"
 SIGNATURE, LABELS, PARITY, GOLDEN = "signature.json", "labels.txt", "parity.json", "golden.json"
 # Where TensorFlow Serving looks for it, below `assets.extra`.
 WARMUP = "tf_serving_warmup_requests"
+CARD = "README.md"
+# Beside the versions: what a server is set up with.
+DEPLOYMENT = "serving"
 
 
 def versions(directory: str | Path) -> list[int]:

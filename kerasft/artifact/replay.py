@@ -82,7 +82,8 @@ def pack(path: str | Path, facts: dict, tables: list[dict[str, np.ndarray]]) -> 
 
 def unpack(path: str | Path) -> tuple[dict, list[dict[str, np.ndarray]]]:
     """Return what `pack` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    # NumPy leaves a file open that it cannot read.
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         told = json.loads(bytes(file["told"]))
         tables: list[dict[str, np.ndarray]] = []
         for i, shapes in enumerate(told["tables"]):
@@ -118,6 +119,8 @@ def main(export: str, requests: str, answers: str) -> None:
         load_seconds = time.perf_counter() - began
         memory.append(_memory())
         for name, inputs in zip(facts["signatures"], tables, strict=True):
+            if name not in loaded.signature_def:  # asking a message's map for a key would make it
+                raise SystemExit(f"It has no signature {name!r}.")
             signature = loaded.signature_def[name]
             fetch = {key: tensor.name for key, tensor in signature.outputs.items()}
             feed = {signature.inputs[key].name: value for key, value in inputs.items()}

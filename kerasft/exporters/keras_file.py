@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
-from kerasft.exporters.parity import ExportError
 from kerasft.exporters.tensors import Feed
 from kerasft.files import write_json
 from kerasft.spec import Labels

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
-from kerasft.exporters.parity import ExportError
 from kerasft.exporters.tensors import Feed
 from kerasft.spec import Labels
 

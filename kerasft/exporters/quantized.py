@@ -52,7 +52,7 @@ def quantized(model: Any, weights: str) -> Any:
             + nearest(weights, WEIGHTS)
         )
     copy = _copy(model)
-    return _in_int8(copy) if weights == "int8" else InBfloat16(copy)
+    return _in_int8(copy) if weights == "int8" else _in_bfloat16(copy)
 
 
 def measured(
@@ -121,43 +121,44 @@ def _bytes(variable: Any) -> int:
     return int(np.prod(variable.shape)) * (1 if variable.dtype == "int8" else 4)
 
 
-class InBfloat16(keras.Model):
+def _in_bfloat16(network: Any) -> Any:
+    inputs = keras.tree.map_structure(
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), network.input
+    )
+    return keras.Model(inputs, KeptInBfloat16(network, name="network")(inputs), name=network.name)
+
+
+class KeptInBfloat16(keras.layers.Layer):
     """A network whose matrices are kept in bfloat16, and computed with in float32.
 
     Args:
         network: A functional model; it is taken over.
     """
 
-    def __init__(self, network):
-        super().__init__(name=network.name)
+    def __init__(self, network, **kwargs):
+        super().__init__(**kwargs)
+        # Pixels must reach the network as they are.
+        self.autocast = False
         # Out of sight of Keras' tracking, which would keep its float32 weights too.
         object.__setattr__(self, "_network", network)
-        self._pairs = []
+        self.whole, pairs = [], []
         for variable in network.variables:
-            if len(variable.shape) < 2 or not str(variable.dtype).startswith("float"):
-                kept = variable
-            else:
-                kept = self.add_weight(
-                    shape=variable.shape, dtype="bfloat16", name=variable.name, trainable=False,
-                    initializer="zeros", autocast=False,
-                )
-                kept.assign(keras.ops.cast(variable.value, "bfloat16"))
-                variable.assign(keras.ops.zeros_like(variable.value))
-            self._pairs.append((variable, kept))
+            if len(variable.shape) < 2 or variable.dtype != "float32":
+                self.whole.append(variable)
+                continue
+            half = self.add_weight(
+                shape=variable.shape, dtype="bfloat16", trainable=False, initializer="zeros",
+                autocast=False, name=variable.path.replace("/", "_"),
+            )
+            half.assign(keras.ops.cast(variable.value, "bfloat16"))
+            pairs.append((variable, half))
+        object.__setattr__(self, "_pairs", pairs)
         self.built = True
 
-    @property
-    def input(self):
-        return self._network.input
-
-    @property
-    def variables(self):
-        return [kept for _, kept in self._pairs]
-
-    def call(self, inputs, training=False):
-        if training:
-            raise ValueError("A network with weights in bfloat16 is for answers alone.")
-        read = [(v, keras.ops.cast(k.value, v.dtype)) for v, k in self._pairs if k is not v]
+    def call(self, inputs):
+        read = [(v, keras.ops.cast(half.value, "float32")) for v, half in self._pairs]
         with keras.StatelessScope(state_mapping=read):
             return self._network(inputs, training=False)
 
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self._network.output.shape, dtype=self._network.output.dtype)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Literal
 
 import kerasft
+from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE
 from kerasft.errors import UserError
-from kerasft.exporters import parity
-from kerasft.artifact.layout import EXTRA, versions
-from kerasft.spec import Labels, as_raw
-from kerasft.threads import untuned
-
-# What the largest difference between memory and artifact may be. In half precision, batches of
-# another size round differently.
-TOLERANCE = 1e-4
-HALF_TOLERANCE = 2e-2
+from kerasft.exporters import card, deployment, parity, warmup
+from kerasft.exporters.graph import write_graph
+from kerasft.exporters.signatures import NONE, Served, Signature, raw_examples
+from kerasft.exporters.versions import new_version
+from kerasft.files import write_json
+from kerasft.spec import Decision, Evidence, Labels
 
 
 def saved_model(
@@ -31,18 +24,31 @@ def saved_model(
     preprocess: Any,
     task: Any,
     labels: Labels,
-    version: int | None = None,
+    evidence: Evidence | None = None,
     examples: Sequence[Any] | None = None,
+    version: int | None = None,
+    signatures: Sequence[str] | None = None,
+    temperature: float | str = 1.0,
+    goal: Literal["f1", "recall", "precision"] | None = None,
+    at_least: float | None = None,
+    positive: str | None = None,
+    top_k: int = 5,
+    buckets: Sequence[int] | None = None,
+    golden: int = 4,
+    warm_up: Sequence[int] = (1, 8),
     tolerance: float | None = None,
+    licence: str | None = None,
+    limits: str | None = None,
+    about: Mapping[str, Any] | None = None,
     name: str = "model",
 ) -> Path:
     """Write a SavedModel to `directory/VERSION/` and prove it on examples.
 
-    The default signature takes `text` (with `text_pair` for pairs) or `image_bytes`, each a
-    string tensor `[batch]`, and returns the task's outputs by name. The signature `labels` takes
-    nothing and returns the class names. `assets.extra` holds `labels.txt`, `signature.json` and
-    `parity.json`. The folder appears under its number only when all is written and proved, so
-    that a server that watches `directory` never sees half of it.
+    `serving_default` takes `text` (with `text_pair` for pairs) or `image_bytes`, each a string
+    tensor `[batch]`, and returns the task's outputs by name; `tensors` takes what the
+    preprocessing makes of them; `classify` or `regress` serialized `tf.train.Example`s; `embed`
+    gives the pooled features. The folder appears under its number only when all is written and
+    proved, so that a server that watches `directory` never sees half of it.
 
     Args:
         model: The Keras model, from what `preprocess` gives to logits.
@@ -51,18 +57,35 @@ def saved_model(
             `trackables` (tables that the artifact must keep) are read from it.
         task: Its `postprocess` makes the outputs.
         labels: What the labels mean.
-        version: The number of the version; the next free one where not given.
-        examples: Raw examples to prove the artifact on, or paths of pictures. Without any, it is
-            not proved.
-        tolerance: The largest difference that passes. 1e-4 where not given; 0.02 for a model
-            that computes in half precision.
-        name: What the model is called in `signature.json`.
+        evidence: What the run kept to tune decisions and to prove the artifact.
+        examples: Raw examples to prove the artifact on, or paths of pictures, where there is no
+            evidence. Without either, it is not proved.
+        version: The number of the version; the next free one by default.
+        signatures: Their names; by default all that the model can have.
+        temperature: The logits are divided by it; `"auto"` tunes it on validation.
+        goal: What decisions are tuned for on validation: `"f1"`, `"recall"` or `"precision"`;
+            nothing by default. See `Classification.decide` and `MultiLabel.decide`.
+        at_least: The share that recall or precision must reach.
+        positive: The class that the goal is about, where it is about one.
+        top_k: How many of the likeliest labels are named.
+        buckets: Lengths in tokens that batches of texts are padded to, so that a server sees few
+            shapes; by default each batch is as long as its longest text.
+        golden: How many of the examples are kept in the artifact as golden requests, with which
+            `kerasft verify` asks it again. They can be read by whoever has the artifact.
+        warm_up: The batch sizes of the requests that a server warms up with; none where empty.
+        tolerance: The largest difference that passes. 1e-4 by default; 0.02 for a model that
+            computes in half precision.
+        licence: The licence of the model, for its card.
+        limits: What the model is not for, for its card.
+        about: Facts of the run for the card: `metrics`, `data`, `command`, ...
+        name: What the model is called.
 
     Returns:
         The folder of the version.
 
     Raises:
-        UserError: If the version is there already or the folder cannot be written.
+        UserError: If the version is there already, the folder cannot be written or holds something
+            else, or an argument does not fit the model.
         ExportError: If the artifact disagrees with the model; then nothing is left behind.
 
     Example:
@@ -70,117 +93,134 @@ def saved_model(
         ...             examples=["a fine film"])  # doctest: +SKIP
         PosixPath('served/films/1')
     """
-    root = Path(directory)
-    number = (max(versions(root), default=0) + 1) if version is None else int(version)
-    final = root / str(number)
-    if number < 0 or final.exists():
-        raise UserError(
-            f"export.version must be a free number from 0 on. Received: {number}"
-            f"{' , which is there already' if final.exists() else ''} in {str(root)!r}. "
-            "Leave it out to take the next one."
-        )
-    # A server ignores names that are not numbers; the same folder makes the rename atomic.
-    beside = root / f".{number}-{os.getpid()}"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        outputs = _write(model, beside, preprocess=preprocess, task=task, labels=labels)
-        signature = _describe(name, preprocess, task, labels, outputs)
-        extra = beside / EXTRA
-        extra.mkdir(exist_ok=True)
-        (extra / "labels.txt").write_text("".join(f"{n}\n" for n in labels.names), "utf-8")
-        text = json.dumps(signature, indent=2, ensure_ascii=False)
-        (extra / "signature.json").write_text(text + "\n", "utf-8")
-        if examples is not None:
-            raw = as_raw(examples, preprocess.modality)
-            expected = _in_memory(model, raw, preprocess, task, labels)
-            limit = tolerance or (HALF_TOLERANCE if _is_half(model) else TOLERANCE)
-            parity.certify(beside, raw, expected, tolerance=limit)
-        beside.rename(final)
-    except OSError as error:
-        raise UserError(
-            f"The export cannot be written to {str(root)!r}: {error.strerror or error}. "
-            "Choose another folder or make room."
-        ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return final
-
-
-def _write(
-    model: Any, directory: Path, *, preprocess: Any, task: Any, labels: Labels
-) -> Mapping[str, Any]:
-    """Write the artifact, and return the specs of its outputs."""
-    import keras
-    import tensorflow as tf
-
-    def answer(raw: Any) -> dict[str, Any]:
-        return task.postprocess(model(preprocess(raw), training=False), labels)
-
-    def serve(text: Any) -> dict[str, Any]:
-        return answer(text)
-
-    def serve_pair(text: Any, text_pair: Any) -> dict[str, Any]:
-        return answer(tf.stack([text, text_pair], axis=-1))
-
-    names = _input_names(preprocess)
-    signature = [tf.TensorSpec([None], tf.string, name=n) for n in names]
-    # The model is not tracked: its variables are kept through the graph that uses them, and a
-    # tracked model would be written twice. Tables are kept only when tracked.
-    archive = keras.export.ExportArchive()
-    for item in getattr(preprocess, "trackables", ()):
-        archive.track(item)
-    archive.add_endpoint(
-        "serving_default", serve_pair if len(names) == 2 else serve, input_signature=signature
+    _require_whole(model, task, labels)
+    _require_sizes(golden=golden, top_k=top_k, warm_up=warm_up)
+    decision = _decide(
+        task, labels, evidence, temperature=temperature, goal=goal, at_least=at_least,
+        positive=positive,
     )
-    if labels.names:
-        archive.add_endpoint(
-            "labels", lambda: {"labels": tf.constant(labels.names)}, input_signature=[]
+    served = Served(
+        model, preprocess, task, labels, decision, top_k, _buckets(buckets, preprocess)
+    )
+    served.awaken()
+    chosen = served.signatures(signatures)
+    given = evidence.examples.inputs if evidence is not None else examples
+    raw = None if given is None else raw_examples(given, preprocess.modality)
+    with new_version(directory, version) as place:
+        outputs = write_graph(place.part, chosen, tuple(getattr(preprocess, "trackables", ())))
+        signature = _describe(name, served, chosen, outputs)
+        extra = place.part / EXTRA
+        extra.mkdir(exist_ok=True)
+        (extra / LABELS).write_text("".join(f"{n}\n" for n in labels.names), "utf-8")
+        write_json(extra / SIGNATURE, signature)
+        proof = None
+        if raw is not None:
+            proof = parity.certify(
+                place.part, served, list(chosen), raw, golden=golden, evidence=evidence,
+                tolerance=tolerance or _tolerance(model),
+            )
+            if golden:
+                warmup.write(place.part, served, list(chosen), raw, warm_up or (), name)
+        card.write(place.part, signature, proof, about or {}, licence=licence, limits=limits)
+        deployment.write(place.root, signature)
+    return place.final
+
+
+def _require_whole(model: Any, task: Any, labels: Labels) -> None:
+    """See that network, task and labels belong together."""
+    if not hasattr(task, "postprocess"):
+        raise UserError(
+            "An export needs the task of its network, which turns outputs into answers (such as "
+            f"kerasft.tasks.classification.Classification). Received: {task!r}."
         )
-    try:
-        archive.write_out(str(directory), verbose=False)
-    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
-        full = "No space left on device" in error.message
-        raise OSError("No space left on device" if full else error.message) from error
-    traced = archive._tf_trackable.serving_default.get_concrete_function()
-    return traced.structured_outputs
+    if (units := model.output_shape[-1]) != task.units(labels):
+        raise UserError(
+            f"The network has {units} outputs, and there are {len(labels.names)} labels "
+            f"({', '.join(labels.names[:8])}). The run folder's files do not belong together."
+        )
 
 
-def _in_memory(
-    model: Any, raw: np.ndarray, preprocess: Any, task: Any, labels: Labels
-) -> dict[str, np.ndarray]:
-    """Return the outputs as evaluation makes them: preprocessed in tf.data, then the model."""
-    import tensorflow as tf
+def _require_sizes(*, golden: int, top_k: int, warm_up: Sequence[int]) -> None:
+    """See that what counts something can be counted."""
+    problems = []
+    if golden < 0:
+        problems.append(f"export: golden must be at least 0. Received: {golden}.")
+    if top_k < 1:
+        problems.append(f"export: top_k must be at least 1. Received: {top_k}.")
+    if bad := [size for size in warm_up or () if not int(size) > 0]:
+        problems.append(f"export: warm_up holds batch sizes above 0. Received: {bad[0]}.")
+    if problems:
+        raise UserError(problems=problems)
 
-    parts = []
-    with tf.device("/CPU:0"):
-        batches = tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(16).map(preprocess)
-        for batch in untuned(batches):
-            outputs = task.postprocess(model(batch, training=False), labels)
-            parts.append({key: value.numpy() for key, value in outputs.items()})
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+def _decide(task: Any, labels: Labels, evidence: Evidence | None, **wanted: Any) -> Decision:
+    """Tune what is wanted of temperature, goal, at_least and positive."""
+    if wanted["temperature"] == 1.0 and not any(v for k, v in wanted.items() if k != "temperature"):
+        return NONE
+    if evidence is None or "validation" not in evidence.measured:
+        raise UserError(
+            "export: temperature, goal and positive are tuned on what a run kept of its validation "
+            "split, and there is nothing."
+        )
+    if not hasattr(task, "decide"):
+        raise UserError(
+            f"export: the task {type(task).__name__} has no `decide`: leave out temperature, goal "
+            "and positive."
+        )
+    y, logits = evidence.measured["validation"]
+    return task.decide(y, logits, labels, **wanted)
+
+
+def _buckets(buckets: Sequence[int] | None, preprocess: Any) -> tuple[int, ...]:
+    found = tuple(sorted({int(b) for b in buckets or ()}))
+    most = getattr(preprocess, "sequence_length", 0)
+    if found and not (most and "padding_mask" in preprocess.inputs):
+        raise UserError(
+            "export: buckets are lengths of texts, for networks that are told what is padding. "
+            f"Leave them out here. Received: {list(found)}."
+        )
+    if found and not 0 < found[0] <= found[-1] <= most:
+        raise UserError(
+            f"export: buckets must be from 1 to {most}, the most tokens that this model takes. "
+            f"Received: {list(found)}."
+        )
+    return found
 
 
 def _describe(
-    name: str, preprocess: Any, task: Any, labels: Labels, outputs: Mapping[str, Any]
+    name: str, served: Served, signatures: Mapping[str, Signature],
+    outputs: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
+    """Return what `signature.json` says."""
     import keras
     import tensorflow as tf
 
+    def specs(by_name: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            key: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+            for key, spec in by_name.items()
+        }
+
+    labels, preprocess = served.labels, served.preprocess
     facts: dict[str, Any] = {
         "name": name,
         "kind": labels.kind,
         "modality": preprocess.modality,
-        "inputs": {n: {"dtype": "string", "shape": [None]} for n in _input_names(preprocess)},
-        "outputs": {
-            key: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
-            for key, spec in sorted(outputs.items())
-        },
         "labels": list(labels.names),
+        "decision": served.decision.to_dict(labels),
+        "signatures": {
+            key: {
+                "method": made.method, "takes": made.takes, "inputs": specs(made.inputs),
+                "outputs": dict(sorted(specs(outputs[key]).items())),
+            }
+            for key, made in signatures.items()
+        },
     }
     if labels.kind == "multi":
-        facts["threshold"] = task.cutoff
+        facts["threshold"] = served.task.cutoff
     if preprocess.modality == "text":
         facts["sequence_length"] = getattr(preprocess, "sequence_length", None)
+        facts["buckets"] = list(served.buckets)
     else:
         facts["image_size"] = [getattr(preprocess, side, None) for side in ("height", "width")]
     facts["versions"] = {
@@ -191,12 +231,7 @@ def _describe(
     return facts
 
 
-def _input_names(preprocess: Any) -> tuple[str, ...]:
-    if preprocess.modality == "images":
-        return ("image_bytes",)
-    return ("text", "text_pair") if getattr(preprocess, "pair", False) else ("text",)
-
-
-def _is_half(model: Any) -> bool:
-    """Tell whether any layer computes in 16 bits."""
-    return any("16" in str(layer.compute_dtype) for layer in model._flatten_layers())
+def _tolerance(model: Any) -> float:
+    """Return what may differ, by whether any layer computes in 16 bits."""
+    half = any("16" in str(layer.compute_dtype) for layer in model._flatten_layers())
+    return parity.HALF_TOLERANCE if half else parity.TOLERANCE

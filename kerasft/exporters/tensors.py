@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 import kerasft
+from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError
-from kerasft.exporters.parity import ExportError
 from kerasft.files import read_json, room_in, write_json
 from kerasft.spec import Labels, as_raw
 

@@ -10,7 +10,7 @@ from kerasft.model.backbones import image_backbone, text_backbone
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.spec import Backbone
 
-TEXT = ("bert", "distilbert", "roberta", "albert", "gpt2", "llama", "mistral")
+TEXT = ("bert", "distilbert", "roberta", "albert", "xlm_roberta", "gpt2", "llama", "mistral")
 IMAGE = ("resnet", "mobilenet", "vit", "efficientnet", "densenet", "vgg")
 
 _SENTENCES = (
@@ -25,8 +25,8 @@ def text(family: str = "bert", *, sequence_length: int = 64, pretrained: bool = 
     """A tiny random network for text.
 
     Args:
-        family: One of `"bert"`, `"distilbert"`, `"roberta"`, `"albert"`, `"gpt2"`, `"llama"`,
-            `"mistral"`.
+        family: One of `"bert"`, `"distilbert"`, `"roberta"`, `"albert"`, `"xlm_roberta"`,
+            `"gpt2"`, `"llama"`, `"mistral"`.
         sequence_length: The most tokens of a text.
         pretrained: Accepted as with every backbone; the weights are random either way.
 
@@ -53,6 +53,7 @@ def text(family: str = "bert", *, sequence_length: int = 64, pretrained: bool = 
         "roberta": lambda: models.RobertaBackbone(**vocabulary, **heads, **size, **places),
         "albert": lambda: models.AlbertBackbone(
             **vocabulary, **heads, **size, **places, embedding_dim=16),
+        "xlm_roberta": lambda: models.XLMRobertaBackbone(**vocabulary, **heads, **size, **places),
         "gpt2": lambda: models.GPT2Backbone(**vocabulary, **heads, **size, **places),
         "llama": lambda: models.LlamaBackbone(**vocabulary, **query, **size),
         "mistral": lambda: models.MistralBackbone(**vocabulary, **query, **size),
@@ -139,8 +140,8 @@ def _tokenizer(family: str) -> Any:
         pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece=pad, unk_piece=unknown, bos_piece=start,
         eos_piece=end, user_defined_symbols=[mask] if mask else [],
     )
-    made = {"albert": models.AlbertTokenizer, "llama": models.LlamaTokenizer,
-            "mistral": models.MistralTokenizer}[family]
+    made = {"albert": models.AlbertTokenizer, "xlm_roberta": models.XLMRobertaTokenizer,
+            "llama": models.LlamaTokenizer, "mistral": models.MistralTokenizer}[family]
     return made(proto=out.getvalue())
 
 

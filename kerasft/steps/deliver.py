@@ -9,19 +9,16 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from kerasft import config, record
+from kerasft import config, evidence, record
+from kerasft.artifact.layout import EXTRA, PARITY
 from kerasft.checks import check
 from kerasft.config import build
 from kerasft.console import say, warn
 from kerasft.errors import UserError
-from kerasft.artifact.layout import EXTRA
 from kerasft.files import at_home, read_json
 from kerasft.finetuned import FineTuned
 from kerasft.spec import Splits, as_raw
 from kerasft.steps.measure import closing_table, plain
-
-# How many held-out examples an export is proved on.
-PROOF = 16
 
 
 def reopen(
@@ -87,31 +84,59 @@ def export_node(overrides: Sequence[str], trusted: Sequence[str] = ()) -> DictCo
 
 
 def export(
-    node: DictConfig, finetuned: FineTuned, splits: Splits, directory: Path, name: str
+    node: DictConfig, finetuned: FineTuned, folder: record.RunFolder, name: str
 ) -> dict[str, Path]:
-    """Write each export of the config, proved on held-out raw examples."""
+    """Write each export of the config, proved on what the run kept of its held-out examples."""
     made: dict[str, Path] = {}
-    held_out = splits.test if splits.test is not None else splits.validation
-    for key, one in (node or {}).items():
-        if not one:
-            continue
+    wanted = {key: one for key, one in (node or {}).items() if one}
+    if not wanted:
+        return made
+    kept, facts = evidence.read(folder), about(folder)
+    for key, one in wanted.items():
         say(f"export {key} ...")
         made[key] = build(
-            one, model=finetuned.model, directory=str(directory / key),
+            one, model=finetuned.model, directory=str(folder.path / "exports" / key),
             preprocess=finetuned.preprocess, task=finetuned.task, labels=finetuned.labels,
-            examples=as_raw(held_out.inputs[:PROOF], held_out.modality), name=name,
+            evidence=kept, examples=as_raw(kept.examples.inputs, kept.examples.modality),
+            about=facts, name=name,
         )
         say(f"exported {key}: {made[key]}")
         for place, how in ((made[key] / EXTRA, " in a fresh process"), (made[key], "")):
-            if (parity := place / "parity.json").is_file():
+            if (parity := place / PARITY).is_file():
                 say(f"proved{how}: {summary(read_json(parity))}")
     return made
 
 
+def about(folder: record.RunFolder) -> dict[str, Any]:
+    """Return the facts of a run that the card of its model tells."""
+    facts = read_json(folder.run) if folder.run.is_file() else {}
+    found: dict[str, Any] = {key: facts[key] for key in ("command", "started") if key in facts}
+    found["metrics"] = read_json(folder.metrics) if folder.metrics.is_file() else {}
+    backbone = folder.read_config().backbone
+    names = [str(backbone.get(key)) for key in ("name", "preset", "path") if backbone.get(key)]
+    found["backbone"] = names[0] if names else str(backbone.get("_target_"))
+    if folder.manifest.is_file():
+        manifest = read_json(folder.manifest)
+        found["data"] = {
+            "source": manifest.get("source", {}),
+            "examples": {split: len(rows) for split, rows in manifest.get("splits", {}).items()},
+        }
+    return found
+
+
 def summary(parity: Mapping[str, Any]) -> str:
     """Return a line on what the parity check found."""
-    keys = ("examples", "largest_difference", "label_flips", "tolerance")
-    return ", ".join(f"{k.replace('_', ' ')} {parity[k]}" for k in keys if k in parity)
+    signatures = parity.get("signatures")
+    found = [parity] if signatures is None else signatures.values()
+    worst = max((d for one in found for d in one["largest_difference"].values()), default=0.0)
+    said = (
+        f"{parity['examples']} examples"
+        f"{'' if signatures is None else ' through ' + ', '.join(signatures)}; largest "
+        f"difference {worst:.2g}, {sum(one['label_flips'] for one in found)} other labels"
+    )
+    if metric := parity.get("metric"):
+        said += f"; {metric['name']} {metric['run']:.4f} in the run, {metric['export']:.4f} served"
+    return said
 
 
 def open_predictor(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from kerasft import record
+from kerasft import evidence, record
 from kerasft.console import say, table, warn
 from kerasft.files import write_json, written_whole
 from kerasft.finetuned import FineTuned, eval_batch_size
@@ -60,17 +60,19 @@ def measure(
     Returns:
         Figures and outputs by split.
     """
-    found = Measured({}, {})
+    found, all_logits = Measured({}, {}), {}
     for name in ("validation", "test"):
         part = ready.splits.parts.get(name)
         if part is None:
             continue
         logits = known[name] if name in known else finetuned.logits(ready.stores[name])
+        all_logits[name] = logits
         outputs = found.outputs[name] = finetuned.answers(logits)
         found.metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
         if folder is not None:
             write_predictions(folder.path / "predictions" / f"{name}.csv", part, outputs, finetuned)
     if folder is not None:
+        evidence.keep(folder, ready.splits, all_logits)
         write_json(folder.metrics, found.metrics)
     return found
 

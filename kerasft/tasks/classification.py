@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerasft.errors import UserError, nearest
+from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
-from kerasft.evaluation import plots
-from kerasft.spec import Kind, Labels
+from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 
 
@@ -103,26 +103,71 @@ class Classification:
 
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
 
-    def postprocess(self, logits: Any, labels: Labels) -> dict[str, Any]:
+    def postprocess(
+        self, logits: Any, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, Any]:
         """Turn logits `[B, classes]` into `probabilities`, `label` and `score`.
 
         Args:
             logits: Float tensor `[B, classes]` of any precision.
             labels: What the labels mean.
+            decision: A temperature and thresholds, see `decide`; none by default.
 
         Returns:
-            `probabilities` float32 `[B, classes]`, `label` string `[B]` (the likeliest class) and
-            `score` float32 `[B]` (its probability).
+            `probabilities` float32 `[B, classes]`, `label` string `[B]` (the likeliest class, or
+            the positive one from its threshold on) and `score` float32 `[B]` (its probability).
+            With a threshold for each class also `decided` bool `[B]`: whether it is reached.
         """
         import tensorflow as tf
 
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        decision = decision or Decision()
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / decision.temperature)
         best = tf.argmax(probabilities, axis=-1)
-        return {
+        if decision.goal and decision.positive is not None:
+            chance = probabilities[:, decision.positive]
+            without = probabilities - tf.one_hot(decision.positive, len(labels.names)) * 2.0
+            best = tf.where(
+                chance >= tf.constant(decision.thresholds[0], tf.float32),
+                tf.constant(decision.positive, tf.int64), tf.argmax(without, axis=-1),
+            )
+        outputs = {
             "probabilities": probabilities,
             "label": tf.gather(tf.constant(labels.names), best),
-            "score": tf.reduce_max(probabilities, axis=-1),
+            "score": tf.gather(probabilities, best, batch_dims=1),
         }
+        if decision.goal and decision.positive is None:
+            enough = tf.constant(decision.thresholds, tf.float32)
+            outputs["decided"] = outputs["score"] >= tf.gather(enough, best)
+        return outputs
+
+    def decide(
+        self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
+        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+        positive: str | None = None,
+    ) -> Decision:
+        """Tune temperature and threshold on the validation split.
+
+        Args:
+            y: Its labels, `int64[N]`.
+            logits: What the network gave for them, `[N, classes]`.
+            labels: What the labels mean.
+            temperature: A number above 0, or `"auto"`: the one with the lowest log loss.
+            goal: `"f1"`, the best F1 of the positive class; `"recall"`, its best precision with at
+                least this recall; or `"precision"`, the other way about. Without a positive class
+                among more than two, `"precision"` tells of each label whether it is as certain.
+            at_least: The share that recall or precision must reach, above 0 and at most 1.
+            positive: The class that the goal is about; the second of two by default.
+
+        Returns:
+            A `Decision`.
+
+        Raises:
+            UserError: If the goal is none, cannot be reached, or needs a positive class.
+        """
+        return calibration.decide_single(
+            y, logits, labels, temperature=temperature, goal=goal, at_least=at_least,
+            positive=positive
+        )
 
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Classification:
         return self

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerasft.errors import UserError
+from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
-from kerasft.evaluation import plots
-from kerasft.spec import Kind, Labels
+from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 from kerasft.tasks.classification import check_smoothing
 
@@ -91,12 +91,15 @@ class MultiLabel:
 
         return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
 
-    def postprocess(self, logits: Any, labels: Labels) -> dict[str, Any]:
+    def postprocess(
+        self, logits: Any, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, Any]:
         """Turn logits `[B, classes]` into `probabilities`, `labels` and `label`.
 
         Args:
             logits: Float tensor `[B, classes]` of any precision.
             labels: What the labels mean.
+            decision: A temperature, and a threshold for each class; the task's own by default.
 
         Returns:
             `probabilities` float32 `[B, classes]`, `labels` bool `[B, classes]` (what is decided
@@ -104,8 +107,9 @@ class MultiLabel:
         """
         import tensorflow as tf
 
-        probabilities = tf.sigmoid(tf.cast(logits, tf.float32))
-        decided = probabilities >= tf.constant(self.cutoff, tf.float32)
+        decision = decision or Decision()
+        probabilities = tf.sigmoid(tf.cast(logits, tf.float32) / decision.temperature)
+        decided = probabilities >= tf.constant(self.cutoffs(decision), tf.float32)
         chosen = tf.RaggedTensor.from_row_lengths(
             tf.gather(tf.constant(labels.names), tf.where(decided)[:, 1]),
             tf.reduce_sum(tf.cast(decided, tf.int64), axis=-1),
@@ -115,6 +119,40 @@ class MultiLabel:
             "labels": decided,
             "label": tf.strings.reduce_join(chosen, axis=-1, separator=","),
         }
+
+    def cutoffs(self, decision: Decision) -> Any:
+        """Return the thresholds of a decision: one for each class, or the same for all."""
+        if decision.goal:
+            return list(decision.thresholds)
+        return calibration.rescaled(self.cutoff, decision.temperature)
+
+    def decide(
+        self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
+        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+        positive: str | None = None,
+    ) -> Decision:
+        """Tune a temperature, and a threshold for each class, on the validation split.
+
+        Args:
+            y: Its labels of 0 and 1, `[N, classes]`.
+            logits: What the network gave for them, `[N, classes]`.
+            labels: What the labels mean.
+            temperature: A number above 0, or `"auto"`: the one with the lowest log loss.
+            goal: `"f1"`, `"recall"` or `"precision"`, of each class by itself.
+            at_least: The share that recall or precision must reach, above 0 and at most 1.
+            positive: Must be left out: the goal is for all classes.
+
+        Returns:
+            A `Decision`.
+
+        Raises:
+            UserError: If the goal is none, or some class cannot reach it.
+        """
+        return calibration.decide_multi(
+            y, logits, labels, temperature=temperature, goal=goal, at_least=at_least,
+            positive=positive,
+            cutoff=self.cutoff,
+        )
 
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> MultiLabel:
         """Return a copy with the threshold that has the best micro F1 on these examples.
@@ -165,18 +203,6 @@ def best_threshold(y: np.ndarray, probabilities: np.ndarray) -> float:
         The middle between the lowest probability that is taken and the highest that is not; 0.5
         where no threshold finds anything.
     """
-    values = np.asarray(probabilities, np.float64).ravel()
     true = np.asarray(y).ravel() > 0
-    if not true.any() or not np.isfinite(values).all():
-        return 0.5
-    order = np.argsort(-values, kind="stable")
-    values, hits = values[order], np.cumsum(true[order])
-    taken = np.arange(1, len(values) + 1)
-    f1 = 2 * hits / (taken + true.sum())
-    # Equal probabilities can only be taken together.
-    ends = np.append(values[1:] < values[:-1], True)
-    best = int(np.argmax(np.where(ends, f1, -1.0)))
-    below = values[best + 1] if best + 1 < len(values) else 0.0
-    middle = float((values[best] + below) / 2)
-    # float32 is what the served graph compares in; the middle must not round up past the lowest.
-    return middle if np.float32(below) < np.float32(middle) else float(values[best])
+    found = calibration.threshold(true, np.asarray(probabilities).ravel(), "f1")
+    return 0.5 if found is None else found

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import Mode
-from kerasft.spec import Kind, Labels
+from kerasft.spec import Decision, Kind, Labels
 
 
 class Task(Protocol):
@@ -51,8 +51,17 @@ class Task(Protocol):
     def metrics(self) -> list[Any]:
         """Return the Keras metrics to show during training."""
 
-    def postprocess(self, logits: Any, labels: Labels) -> dict[str, Any]:
+    def postprocess(
+        self, logits: Any, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, Any]:
         """Turn logits into named outputs, in TensorFlow ops alone, each with the batch first."""
+
+    def decide(
+        self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
+        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+        positive: str | None = None,
+    ) -> Decision:
+        """Return the decision that an export makes, tuned on validation labels and logits."""
 
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Task:
         """Return a copy whose decisions are tuned on the validation split, where they can be."""

@@ -13,7 +13,7 @@ import numpy as np
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import metrics as figures
 from kerasft.evaluation import plots
-from kerasft.spec import Kind, Labels
+from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 
 LOSSES = ("mse", "huber")
@@ -100,11 +100,32 @@ class Regression:
 
         return [MeanAbsoluteError(name="mae")]
 
-    def postprocess(self, logits: Any, labels: Labels) -> dict[str, Any]:
+    def postprocess(
+        self, logits: Any, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, Any]:
         """Turn the head's output `[B, 1]` into `value`, float32 `[B]`, in the labels' units."""
         import tensorflow as tf
 
         return {"value": tf.cast(logits, tf.float32)[:, 0] * self.std + self.mean}
+
+    def decide(
+        self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
+        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+        positive: str | None = None,
+    ) -> Decision:
+        """Return no decision: there is none to be tuned about a number.
+
+        Raises:
+            UserError: If one is asked for.
+        """
+        asked = {"temperature": temperature != 1.0, "goal": goal, "at_least": at_least,
+                 "positive": positive}
+        if given := [name for name, value in asked.items() if value]:
+            raise UserError(
+                "A number has no classes to decide on: leave out "
+                f"{', '.join(given)}. Received: task=regression."
+            )
+        return Decision()
 
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Regression:
         return self

@@ -243,7 +243,8 @@ def test_a_wrong_picture_for_a_sound_run(name, picture_run, put, refuses):
 
 
 SIGNATURE = json.dumps(
-    {"modality": "text", "inputs": {"text": {}}, "outputs": {}, "labels": ["a", "b"]}
+    {"modality": "text", "labels": ["a", "b"],
+     "signatures": {"serving_default": {"inputs": {"text": {}}, "outputs": {}}}}
 )
 # name: (files below export/, what `predict` says)
 EXPORTS = {
@@ -254,6 +255,9 @@ EXPORTS = {
         {"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "{"}, "signature.json"),
     "a signature of nothing": (
         {"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "{}"}, "it lacks modality"),
+    "a signature of no function": (
+        {"1/saved_model.pb": b"x", "1/assets.extra/signature.json": SIGNATURE.replace(
+            "serving_default", "other")}, "lists no signature 'serving_default'"),
     "a signature that is a list": (
         {"1/saved_model.pb": b"x", "1/assets.extra/signature.json": "[]"}, "one JSON object"),
     "a model that is none": ({"1/saved_model.pb": b"not a graph",

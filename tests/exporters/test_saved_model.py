@@ -1,86 +1,40 @@
+"""What a SavedModel of ours takes, answers and refuses."""
+
 from __future__ import annotations
 
-import io
 import json
-import shutil
-import sys
 
 import numpy as np
 import pytest
 
-from kerasft.errors import UserError
-from kerasft.artifact import replay
-from kerasft.artifact.layout import as_inputs, versions
+from kerasft.artifact.fresh import ask
+from kerasft.artifact.golden import apart, read_golden
+from kerasft.artifact.layout import as_inputs, read_signature
 from kerasft.artifact.loading import load_export
-from kerasft.exporters.parity import ExportError, _near_ties, certify
+from kerasft.errors import UserError
 from kerasft.exporters.saved_model import saved_model
+from kerasft.exporters.signatures import Served, raw_examples
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
 from kerasft.tasks.regression import Regression
 
-TEXTS = ["a good film", "", "naïve café 日本語 🙂", "চমৎকার নাটক", "word " * 200, "A GOOD FILM!", "?"]
 NAMES = ("good", "খারাপ", "so, so")
-
-
-def picture(mode: str, size: tuple[int, int], kind: str) -> bytes:
-    from PIL import Image
-
-    pixels = np.random.default_rng(sum(size)).integers(0, 255, (size[1], size[0], 4), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels, "RGBA").convert(mode).save(file, kind)
-    return file.getvalue()
+SINGLE = Labels("single", NAMES)
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[bytes]:
-    return [
-        picture("RGB", (40, 30), "JPEG"),
-        picture("L", (17, 50), "JPEG"),
-        picture("RGBA", (64, 64), "PNG"),
-        picture("L", (9, 9), "PNG"),
-        picture("RGB", (33, 20), "BMP"),
-    ]
-
-
-class Decode:
-    """The smallest preprocessing of pictures."""
-
-    modality = "images"
-    pair = False
-    height = width = 16
-
-    def __call__(self, raw):
-        import tensorflow as tf
-
-        def one(encoded):
-            image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-            image.set_shape([None, None, 3])
-            return tf.image.resize(image, (16, 16)) / 255
-
-        return tf.map_fn(one, raw, fn_output_signature=tf.TensorSpec([16, 16, 3]))
-
-    def save(self, directory):
-        raise NotImplementedError
-
-
-def network(units: int, dtype: str = "float32"):
-    import keras
-
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((16, 16, 3))
-    x = keras.layers.Conv2D(8, 3, dtype=dtype)(inputs)
-    x = keras.layers.BatchNormalization(dtype=dtype)(x)
-    x = keras.layers.GlobalAveragePooling2D(dtype=dtype)(x)
-    return keras.Model(inputs, keras.layers.Dense(units, dtype=dtype)(x))
+def model(make):
+    return make.pictures()
 
 
 @pytest.fixture(scope="module")
-def image_export(tmp_path_factory, pictures):
-    labels = Labels("single", NAMES)
+def image_export(tmp_path_factory, make, model, pictures):
+    network, preprocess = model
     return saved_model(
-        network(3), tmp_path_factory.mktemp("pictures"), preprocess=Decode(),
-        task=Classification(), labels=labels, examples=pictures,
+        network, tmp_path_factory.mktemp("pictures"), preprocess=preprocess,
+        task=Classification(), labels=SINGLE, name="shapes", licence="CC0-1.0",
+        evidence=make.evidence(network, preprocess, pictures, SINGLE),
     )  # fmt: skip
 
 
@@ -88,73 +42,114 @@ def test_what_lies_in_the_artifact(image_export):
     assert image_export.name == "1"
     extra = image_export / "assets.extra"
     assert (extra / "labels.txt").read_text("utf-8").split("\n")[:3] == list(NAMES)
-    signature = json.loads((extra / "signature.json").read_text("utf-8"))
+    signature = read_signature(image_export)
     assert signature["labels"] == list(NAMES)
-    assert signature["inputs"] == {"image_bytes": {"dtype": "string", "shape": [None]}}
-    assert signature["outputs"]["probabilities"] == {"dtype": "float32", "shape": [None, 3]}
-    assert set(signature["outputs"]) == {"probabilities", "label", "score"}
     assert signature["image_size"] == [16, 16]
+    assert set(signature["signatures"]) == {"serving_default", "tensors", "classify", "embed"}
+    default = signature["signatures"]["serving_default"]
+    assert default["inputs"] == {"image_bytes": {"dtype": "string", "shape": [None]}}
+    assert default["outputs"] == {
+        "label": {"dtype": "string", "shape": [None]},
+        "probabilities": {"dtype": "float32", "shape": [None, 3]},
+        "score": {"dtype": "float32", "shape": [None]},
+        "top_labels": {"dtype": "string", "shape": [None, 3]},
+        "top_scores": {"dtype": "float32", "shape": [None, 3]},
+    }
+    tensors = signature["signatures"]["tensors"]
+    assert tensors["inputs"] == {"images": {"dtype": "uint8", "shape": [None, 16, 16, 3]}}
     report = json.loads((extra / "parity.json").read_text("utf-8"))
-    assert report["examples"] == report["singly"] == 5
-    assert report["largest_difference"]["probabilities"] < 1e-5
-    assert report["label_flips"] == 0
+    assert report["passed"] is True
+    assert (report["examples"], report["singly"]) == (12, 8)
+    assert report["metric"] == {"name": "accuracy", "examples": 12, "run": 1.0, "export": 1.0}
+    for found in report["signatures"].values():
+        assert max(found["largest_difference"].values()) < 1e-5
+        assert found["label_flips"] == 0
+    assert "CC0-1.0" in (image_export / "README.md").read_text("utf-8")
     # Nothing of the writing is left, and others may read the folder.
-    assert [p.name for p in image_export.parent.iterdir()] == ["1"]
+    assert sorted(p.name for p in image_export.parent.iterdir()) == ["1", "serving"]
     assert image_export.stat().st_mode & 0o400
 
 
-def test_each_variable_is_kept_once(image_export):
+def test_each_variable_is_kept_once(image_export, model):
     import tensorflow as tf
 
     kept = [name for name, _ in tf.train.list_variables(str(image_export / "variables/variables"))]
-    assert len([name for name in kept if "VARIABLE_VALUE" in name]) == len(network(3).variables)
+    assert len([name for name in kept if "VARIABLE_VALUE" in name]) == len(model[0].weights)
 
 
-def test_an_artifact_that_only_python_can_load_is_refused(image_export, pictures, tmp_path):
-    import tensorflow as tf
+def test_each_signature_is_called_as_a_server_calls_it(image_export):
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.python.saved_model.fingerprinting import read_fingerprint
 
-    module = tf.Module()
-    module.model, decode = network(3), Decode()
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def serve(image_bytes):
-        return {"probabilities": tf.nn.softmax(module.model(decode(image_bytes)))}
-
-    module.serve = serve
-    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": serve})
-    shutil.copytree(image_export / "assets.extra", tmp_path / "1" / "assets.extra")
-    outputs = load_export(tmp_path)(pictures)
-    with pytest.raises(ExportError, match="does not run in a fresh process without Keras"):
-        certify(tmp_path / "1", np.array(pictures, object), outputs)
-
-
-def test_the_fresh_process_finds_no_keras():
-    bar = replay.Bar(sys.meta_path)
-    assert bar.find_spec("keras") is None
-    assert bar.find_spec("kerasft.spec") is None
-    assert bar.find_spec("numpy") is not None
+    saved = saved_model_pb2.SavedModel.FromString((image_export / "saved_model.pb").read_bytes())
+    found = saved.meta_graphs[0].signature_def
+    methods = {name: one.method_name for name, one in found.items() if not name.startswith("__")}
+    assert methods == {
+        "serving_default": "tensorflow/serving/predict", "tensors": "tensorflow/serving/predict",
+        "embed": "tensorflow/serving/predict", "classify": "tensorflow/serving/classify",
+    }  # fmt: skip
+    for name in methods:
+        both = [*found[name].inputs.values(), *found[name].outputs.values()]
+        assert all(tensor.tensor_shape.dim[0].size == -1 for tensor in both), name
+    assert read_fingerprint(str(image_export)).signature_def_hash
 
 
-def test_a_label_within_the_tolerance_of_another_is_a_tie():
-    p = {"probabilities": np.array([[0.5, 0.49, 0.01], [0.9, 0.1, 0.0]])}
-    assert _near_ties(p, {"kind": "single"}, 0.01).tolist() == [True, False]
-    assert _near_ties(p, {"kind": "multi", "threshold": 0.11}, 0.02).tolist() == [False, True]
-    assert not _near_ties({"value": np.zeros(2)}, {"kind": "number"}, 0.01)
+def test_every_signature_answers_alike(image_export, model, pictures):
+    network, preprocess = model
+    served = Served(network, preprocess, Classification(), SINGLE)
+    raw = raw_examples(pictures, "images")
+    names = ["serving_default", "tensors", "classify", "embed"]
+    answers = ask(image_export, [(name, served.inputs_of(name, raw)) for name in names])
+    default, tensors, classify, embed = answers.outputs
+    assert apart(tensors["probabilities"], default["probabilities"]) < 1e-6
+    assert apart(classify["scores"], default["probabilities"]) < 1e-6
+    assert classify["classes"].tolist() == [[n.encode() for n in NAMES]] * len(pictures)
+    assert default["top_labels"][:, 0].tolist() == default["label"].tolist()
+    assert (np.diff(default["top_scores"], axis=-1) <= 0).all()
+    # The head's last layer on the features gives what the whole network gives.
+    kernel, bias = network.get_layer("head_outputs").get_weights()
+    logits = network(preprocess(np.array(pictures, object).tolist()), training=False)
+    assert apart(embed["embedding"] @ kernel + bias, logits.numpy()) < 1e-5
+
+
+def test_what_is_no_picture_fails_its_request_alone(image_export, pictures):
+    def request(*given):
+        return "serving_default", {"image_bytes": np.array(given, object)}
+
+    answers = ask(image_export, [
+        request(pictures[0], b"<html>", pictures[1], b""), request(pictures[0][:200]),
+        request(b"\x89PNG and no more"), request(pictures[0]),
+    ])  # fmt: skip
+    assert "no JPEG, PNG, GIF, BMP, WebP file" in answers.errors[0]
+    assert "[1 3]" in answers.errors[0]
+    assert answers.errors[1]
+    assert answers.errors[2]
+    assert answers.errors[3] is None
+    assert answers.outputs[3]["label"][0].decode() in NAMES
+
+
+def test_golden_requests_hold_what_was_answered(image_export):
+    golden, tolerance = read_golden(image_export)
+    assert tolerance == 1e-4
+    counts = {len(next(iter(one.inputs.values()))) for one in golden}
+    assert counts == {1, 4}
+    answers = ask(image_export, [(one.signature, one.inputs) for one in golden])
+    for one, outputs in zip(golden, answers.outputs, strict=True):
+        assert outputs.keys() == one.outputs.keys()
+        assert all(apart(outputs[key], value) <= 1e-6 for key, value in one.outputs.items())
 
 
 def test_an_export_predicts(image_export, pictures, tmp_path):
     predictor = load_export(image_export.parent)
     assert predictor.path == image_export
     outputs = predictor(pictures)
-    assert outputs["probabilities"].shape == (5, 3)
+    assert outputs["probabilities"].shape == (12, 3)
     assert outputs["label"][0].decode() in NAMES
     file = tmp_path / "a.jpg"
     file.write_bytes(pictures[0])
     np.testing.assert_allclose(
         predictor([str(file)])["probabilities"], outputs["probabilities"][:1], atol=1e-6
     )
-    names = predictor.artifact.signatures["labels"]()["labels"].numpy()
-    assert [name.decode() for name in names] == list(NAMES)
     with pytest.raises(UserError, match="cannot read one of the examples 0 to 0"):
         predictor([b"no picture"])
     with pytest.raises(UserError, match="nothing to predict"):
@@ -163,94 +158,132 @@ def test_an_export_predicts(image_export, pictures, tmp_path):
         predictor([(b"a", b"b")])
 
 
-def test_an_artifact_that_disagrees_is_refused(image_export, pictures, tmp_path):
-    outputs = load_export(image_export)(pictures)
-    wrong = outputs | {"label": outputs["label"][::-1].copy()}
-    wrong["label"][0] = b"other"
-    wrong["probabilities"] = outputs["probabilities"] + np.float32(0.01)
-    copy = shutil.copytree(image_export, tmp_path / "1")
-    with pytest.raises(ExportError, match=r"probabilities differs by 0\.01.*another label"):
-        certify(copy, np.array(pictures, object), wrong)
-    report = json.loads((copy / "assets.extra" / "parity.json").read_text())
-    assert report["label_flips"] >= 1
-    assert report["largest_difference"]["probabilities"] == pytest.approx(0.01, rel=1e-3)
-
-
-def test_preprocessing_that_differs_in_the_server_leaves_nothing(tmp_path, pictures):
-    class Unlike(Decode):
-        calls = 0
-
-        def __call__(self, raw):
-            # Another factor each time it is traced: for the artifact, and for the comparison.
-            type(self).calls += 1
-            return super().__call__(raw) * float(self.calls)
-
-    with pytest.raises(ExportError, match="disagrees"):
-        saved_model(
-            network(1), tmp_path, preprocess=Unlike(), labels=Labels("number"),
-            task=Regression(mean=1000.0, std=500.0), examples=pictures,
-        )  # fmt: skip
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_versions_and_places(tmp_path):
-    given = {
-        "preprocess": Decode(), "task": Classification(), "labels": Labels("single", NAMES),
-    }  # fmt: skip
-    (tmp_path / "7").mkdir()
-    (tmp_path / "notes").mkdir()
-    assert saved_model(network(3), tmp_path, **given).name == "8"
-    assert versions(tmp_path) == [7, 8]
-    with pytest.raises(UserError, match="there already"):
-        saved_model(network(3), tmp_path, version=7, **given)
-    file = tmp_path / "file"
-    file.write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        saved_model(network(3), file / "deeper", **given)
-    with pytest.raises(UserError, match=r"no export at .*saved_model\.pb is missing"):
-        load_export(tmp_path / "notes")
+def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pictures):
+    network, preprocess = make.pictures()
+    labels = Labels("multi", NAMES)
+    evidence = make.evidence(network, preprocess, pictures, labels)
+    path = saved_model(
+        network, tmp_path, preprocess=preprocess, task=MultiLabel(tuned=0.3), labels=labels,
+        evidence=evidence, temperature="auto", goal="recall", at_least=0.9,
+        signatures=["serving_default"],
+    )  # fmt: skip
+    signature = read_signature(path)
+    assert set(signature["signatures"]) == {"serving_default"}
+    decision = signature["decision"]
+    assert (decision["goal"], decision["at_least"]) == ("recall", 0.9)
+    assert decision["temperature"] != 1.0
+    assert all(one["recall"] >= 0.9 for one in decision["validation"]["classes"].values())
+    outputs = load_export(path)(pictures)
+    cuts = np.array([decision["thresholds"][name] for name in NAMES], np.float32)
+    np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= cuts)
+    logits = evidence.logits / decision["temperature"]
+    np.testing.assert_allclose(outputs["probabilities"], 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 
 def test_half_precision_exports_float32_outputs(tmp_path, pictures):
-    path = saved_model(
-        network(3, "mixed_bfloat16"), tmp_path, preprocess=Decode(), task=MultiLabel(tuned=0.3),
-        labels=Labels("multi", NAMES), examples=pictures,
-    )  # fmt: skip
-    signature = json.loads((path / "assets.extra" / "signature.json").read_text("utf-8"))
-    assert signature["threshold"] == 0.3
-    assert signature["outputs"]["probabilities"]["dtype"] == "float32"
-    report = json.loads((path / "assets.extra" / "parity.json").read_text())
-    assert report["tolerance"] == 2e-2
-    outputs = load_export(path)(pictures)
-    np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= 0.3)
+    import keras
 
-
-@pytest.mark.parametrize(("family", "pair"), [
-    ("bert", True), pytest.param("gpt2", False, marks=pytest.mark.slow),
-])  # fmt: skip
-def test_text_goes_in_as_it_is(family, pair, tmp_path):
     from kerasft.model import tiny
     from kerasft.model.assemble import assemble
     from kerasft.model.heads import linear
 
-    backbone = tiny.text(family, sequence_length=24)
-    preprocess = backbone.preprocess.paired(pair)
-    model = assemble(backbone, lambda features: linear(features, units=3))
-    examples = [(a, b) for a, b in zip(TEXTS, TEXTS[::-1], strict=True)] if pair else TEXTS
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        backbone = tiny.image(image_size=16)
+        network = assemble(backbone, lambda features: linear(features, units=3))
+    finally:
+        keras.config.set_dtype_policy(before)
     path = saved_model(
-        model, tmp_path, preprocess=preprocess, task=Classification(),
-        labels=Labels("single", NAMES), examples=examples,
+        network, tmp_path, preprocess=backbone.preprocess, task=MultiLabel(tuned=0.3),
+        labels=Labels("multi", NAMES), examples=pictures,
     )  # fmt: skip
-    report = json.loads((path / "assets.extra" / "parity.json").read_text())
-    assert report["examples"] == len(TEXTS)
-    assert report["label_flips"] == 0
-    predictor = load_export(path)
-    assert list(predictor.signature["inputs"]) == (["text", "text_pair"] if pair else ["text"])
-    assert predictor.signature["sequence_length"] == 24
-    assert predictor(examples)["probabilities"].shape == (len(TEXTS), 3)
+    signature = read_signature(path)
+    assert signature["threshold"] == 0.3
+    for one in signature["signatures"].values():
+        assert {spec["dtype"] for spec in one["outputs"].values()} <= {"float32", "string", "bool"}
+    assert json.loads((path / "assets.extra" / "parity.json").read_text())["tolerance"] == 2e-2
+    outputs = load_export(path)(pictures)
+    np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= 0.3)
+
+
+def test_a_number_is_regressed(make, texts, tmp_path):
+    network, preprocess = make.texts(units=1)
+    labels = Labels("number")
+    path = saved_model(
+        network, tmp_path, preprocess=preprocess, task=Regression(mean=1000.0, std=500.0),
+        labels=labels, examples=texts, signatures=["regress"],
+    )  # fmt: skip
+    signature = read_signature(path)
+    assert signature["signatures"]["regress"]["method"] == "regress"
+    assert signature["signatures"]["regress"]["outputs"] == {
+        "outputs": {"dtype": "float32", "shape": [None]}
+    }
+    assert (path / "assets.extra" / "labels.txt").read_text() == ""
+    assert abs(load_export(path)(["a film"])["value"][0] - 1000) < 5000
+
+
+def test_pairs_and_buckets(make, texts, tmp_path):
+    network, preprocess = make.texts(pair=True)
+    pairs = [("", ""), ("the film", ""), *zip(texts, texts[::-1], strict=True)]
+    path = saved_model(
+        network, tmp_path, preprocess=preprocess, task=Classification(), labels=SINGLE,
+        examples=pairs, buckets=[24, 12, 16], golden=8,
+    )  # fmt: skip
+    signature = read_signature(path)
+    default = signature["signatures"]["serving_default"]
+    assert list(default["inputs"]) == ["text", "text_pair"]
+    assert (signature["sequence_length"], signature["buckets"]) == (24, [12, 16, 24])
+    golden, _ = read_golden(path)
+    widths = {one.inputs["token_ids"].shape[1] for one in golden if one.signature == "tensors"}
+    assert widths <= {12, 16, 24}
+    assert len(widths) > 1
+    assert load_export(path)(pairs)["probabilities"].shape == (len(pairs), 3)
+
+
+REFUSED = {
+    "signatures=[serving_defualt]": (
+        {"signatures": ["serving_defualt"]}, "no signature 'serving_defualt'.*Did you mean"),
+    "a regression of classes": (
+        {"signatures": ["regress"]}, "'regress' does not fit a task with one class"),
+    "too few labels": (
+        {"labels": Labels("single", NAMES[:2])}, "3 outputs, and there are 2 labels"),
+    "no task": ({"task": None}, "needs the task of its network"),
+    "buckets of pictures": ({"buckets": [16]}, "buckets are lengths of texts"),
+    "a goal without evidence": ({"goal": "f1"}, "kept of its validation split"),
+    "negative golden": ({"golden": -1}, "golden must be at least 0"),
+    "no top": ({"top_k": 0}, "top_k must be at least 1"),
+    "warm-up of nobody": ({"warm_up": [0]}, "batch sizes above 0. Received: 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_before_anything_is_written(case, model, tmp_path):
+    network, preprocess = model
+    given, words = REFUSED[case]
+    options = {"task": Classification(), "labels": SINGLE, **given}
+    with pytest.raises(UserError, match=words):
+        saved_model(network, tmp_path / "export", preprocess=preprocess, **options)
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_head_without_pooled_features_has_no_embedding(tmp_path):
+    import keras
+
+    from kerasft.model import tiny
+    from kerasft.model.assemble import assemble
+
+    backbone = tiny.image(image_size=16)
+    network = assemble(backbone, lambda features: keras.layers.Dense(3, name="head_outputs")(
+        keras.layers.GlobalAveragePooling1D(name="head_average")(features.sequence)))
+    served = Served(network, backbone.preprocess, Classification(), SINGLE)
+    assert "embed" not in served.signatures(None)
+    with pytest.raises(UserError, match="'embed' gives the output of a layer 'head_pooling'"):
+        served.signatures(["embed"])
 
 
 def test_inputs_keep_every_byte():
-    signature = {"modality": "text", "inputs": {"text": {}, "text_pair": {}}}
+    inputs = {"text": {}, "text_pair": {}}
+    signature = {"modality": "text", "signatures": {"serving_default": {"inputs": inputs}}}
     columns = as_inputs([("ক্ষ", "b\0"), ("", "d")], signature)
     assert columns == {"text": ["ক্ষ".encode(), b""], "text_pair": [b"b\0", b"d"]}

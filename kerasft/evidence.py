@@ -1,0 +1,100 @@
+"""What a run keeps so that decisions can be tuned and exports proved without its data."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from kerasft.artifact.replay import pack, unpack
+from kerasft.errors import UserError
+from kerasft.files import written_whole
+from kerasft.record import RunFolder
+from kerasft.spec import Evidence, Examples, Splits, as_raw
+
+# How many held-out examples are kept, and at most how many bytes of them and of logits.
+EXAMPLES = 32
+MOST_BYTES = 32 * 2**20
+# What a damaged `.npz`, or one from another version, can raise.
+_DAMAGED = (
+    AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, BadZipFile,
+    zlib.error,
+)  # fmt: skip
+
+
+def keep(folder: RunFolder, splits: Splits, logits: Mapping[str, np.ndarray]) -> None:
+    """Write the evidence of a run.
+
+    Args:
+        folder: The run folder.
+        splits: Its data; examples of the test split are kept, of validation where there is none.
+        logits: What the network gave for all examples of each split that was measured.
+    """
+    name = "test" if splits.test is not None else "validation"
+    part = splits.parts[name]
+    chosen = spread(len(part), EXAMPLES)
+    raw, kept, size = as_raw([part.inputs[i] for i in chosen], part.modality), 0, 0
+    for value in raw:
+        size += len(value) if isinstance(value, bytes) else sum(map(len, value))
+        if size > MOST_BYTES and kept:
+            break
+        kept += 1
+    held_out = part.take(chosen[:kept])
+    tables = [{
+        "inputs": raw[:kept], "labels": held_out.labels, "logits": logits[name][chosen[:kept]],
+    }]  # fmt: skip
+    for split, values in logits.items():
+        rows = spread(len(values), max(MOST_BYTES // max(values[:1].nbytes, 1), 1))
+        tables.append({"labels": splits.parts[split].labels[rows], "logits": values[rows]})
+    facts = {"modality": part.modality, "ids": held_out.ids, "splits": list(logits)}
+    with written_whole(folder.evidence) as file:
+        pack(file, facts, tables)
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Return at most so many of `count` indices, spread evenly.
+
+    Example:
+        >>> spread(10, 3).tolist()
+        [0, 4, 9]
+    """
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+
+
+def read(folder: RunFolder) -> Evidence:
+    """Return the evidence of a run.
+
+    Raises:
+        UserError: If there is none, or it is damaged.
+    """
+    file = folder.evidence
+    if not file.is_file():
+        raise UserError(
+            f"The run folder {str(folder.path)!r} has no {file.name}: it is from a version that "
+            f"kept no examples to prove an export on. Train again: kerasft train --from "
+            f"{folder.path}"
+        )
+    try:
+        facts, (held_out, *measured) = unpack(file)
+        inputs = _plain(held_out["inputs"], facts["modality"])
+        examples = Examples(facts["modality"], inputs, held_out["labels"], tuple(facts["ids"]))
+        return Evidence(examples, held_out["logits"], {
+            split: (table["labels"], table["logits"])
+            for split, table in zip(facts["splits"], measured, strict=True)
+        })  # fmt: skip
+    except _DAMAGED as error:
+        raise UserError(
+            f"{str(file)!r} is damaged, or from another version ({error}). Train again: kerasft "
+            f"train --from {folder.path}"
+        ) from error
+
+
+def _plain(raw: np.ndarray, modality: str) -> list[Any]:
+    if modality != "text":
+        return raw.tolist()
+    if raw.ndim == 1:
+        return [value.decode("utf-8") for value in raw]
+    return [tuple(value.decode("utf-8") for value in row) for row in raw]

@@ -1,0 +1,164 @@
+"""The card of a model: what it is, what it was measured at, and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kerasft.artifact.layout import CARD, DEFAULT
+from kerasft.files import written_whole
+
+_TASKS = {
+    "single": "one class an example", "multi": "any number of classes an example",
+    "number": "a number an example",
+}
+_MODALITIES = {"images": "pictures", "text": "texts"}
+
+
+def write(
+    directory: Path, signature: Mapping[str, Any], proof: Mapping[str, Any] | None,
+    about: Mapping[str, Any], *, licence: str | None, limits: str | None,
+) -> Path:
+    """Write the card of a version as Markdown.
+
+    Args:
+        directory: The folder of the version.
+        signature: What `signature.json` says.
+        proof: What `parity.json` says, or `None` where nothing was proved.
+        about: Facts of the run: `command`, `backbone`, `data` (`source` and the number of examples
+            a split), `metrics` by split, `started`.
+        licence: The licence of the model.
+        limits: What it is not for.
+
+    Returns:
+        The file.
+    """
+    parts = [
+        f"# {signature['name']}", _what(signature, about), "## Data", _data(about),
+        "## Figures", _figures(about, signature["kind"]), "## Decisions", _decisions(signature),
+        "## Proof", _proof(proof), "## Limits", limits or _NO_LIMITS, "## Licence",
+        licence or _NO_LICENCE, "## Use", _use(signature),
+    ]  # fmt: skip
+    with written_whole(directory / CARD) as part:
+        part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return directory / CARD
+
+
+_NO_LIMITS = (
+    "None were stated (`export.saved_model.limits`). What holds for every model of this kind: the "
+    "figures above are for data like that of the test split; it knows no classes but its own, and "
+    "answers whatever it is asked."
+)
+_NO_LICENCE = (
+    "None was stated (`export.saved_model.licence`). The licences of the pretrained network and of "
+    "the data bind whoever uses or passes on this model."
+)
+
+
+def _what(signature: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    kind, modality = _TASKS[signature["kind"]], _MODALITIES[signature["modality"]]
+    lines = [f"A model for {modality}: {kind}."]
+    if backbone := about.get("backbone"):
+        lines.append(f"Fine-tuned from {_code(backbone)}.")
+    if labels := signature["labels"]:
+        shown = ", ".join(map(_code, labels[:20]))
+        more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
+        lines.append(f"Classes: {shown}{more}.")
+    if about.get("started"):
+        lines.append(f"The run began at {about['started']}.")
+    if about.get("command"):
+        lines.append(f"It was made by:\n\n```\n{_line(about['command'])}\n```")
+    made = ", ".join(f"{key} {value}" for key, value in signature["versions"].items())
+    return "\n".join([*lines, "", f"Versions: {made}."])
+
+
+def _data(about: Mapping[str, Any]) -> str:
+    data = about.get("data") or {}
+    lines = [f"- {_line(key)}: {_code(value)}" for key, value in data.get("source", {}).items()
+             if isinstance(value, str | int | float) and value is not None]
+    counts = data.get("examples", {})
+    if counts:
+        lines.append("- examples: " + ", ".join(f"{n:,} {split}" for split, n in counts.items()))
+    return "\n".join(lines) or "Nothing is known of it."
+
+
+def _figures(about: Mapping[str, Any], kind: str) -> str:
+    metrics = about.get("metrics") or {}
+    names = list(dict.fromkeys(
+        name for split in metrics.values() for name, value in split.items()
+        if isinstance(value, int | float) and name != "threshold"
+    ))  # fmt: skip
+    if not names:
+        return "None are known."
+    rows = ["| | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
+    for name in names:
+        values = [split.get(name) for split in metrics.values()]
+        shown = ["" if value is None else f"{value:.4f}" for value in values]
+        rows.append(f"| {name} | " + " | ".join(shown) + " |")
+    return "\n".join([
+        "As measured by the run. The best epoch and all thresholds were chosen on validation, so "
+        "that its figures are too good; test was looked at once.", "", *rows,
+    ])  # fmt: skip
+
+
+def _decisions(signature: Mapping[str, Any]) -> str:
+    decision = signature["decision"]
+    lines = [f"- temperature: {decision['temperature']:.4g}"]
+    if "goal" in decision:
+        least = decision["at_least"]
+        more = "" if least is None else f" of at least {least:g}"
+        lines.append(f"- goal: {decision['goal']}{more}, tuned on validation")
+        if decision["positive"]:
+            lines.append(f"- positive class: {_code(decision['positive'])}")
+        lines += [f"- threshold of {_code(name)}: {value:.4f}"
+                  for name, value in decision["thresholds"].items()]
+    elif "threshold" in signature:
+        lines.append(f"- threshold of all classes: {signature['threshold']:.4f}")
+    return "\n".join(lines)
+
+
+def _proof(proof: Mapping[str, Any] | None) -> str:
+    if proof is None:
+        return "This version was not compared with the network that it was made from."
+    lines = [
+        f"Loaded in a fresh process without Keras, it answered {proof['examples']} held-out "
+        f"examples in batches and {proof['singly']} one by one through each signature:", "",
+        "| signature | largest difference | other labels |", "|---|---|---|",
+    ]  # fmt: skip
+    for name, found in proof["signatures"].items():
+        worst = max(found["largest_difference"].values(), default=0.0)
+        lines.append(f"| `{name}` | {worst:.2g} | {found['label_flips']} |")
+    lines += ["", f"A difference of up to {proof['tolerance']:g} passes."]
+    if metric := proof.get("metric"):
+        lines.append(
+            f"On these examples {metric['name']} is {_number(metric['run'])} in the run and "
+            f"{_number(metric['export'])} here."
+        )
+    return "\n".join(lines)
+
+
+def _use(signature: Mapping[str, Any]) -> str:
+    inputs = ", ".join(f"`{name}`" for name in signature["signatures"][DEFAULT]["inputs"])
+    outputs = ", ".join(f"`{name}`" for name in signature["signatures"][DEFAULT]["outputs"])
+    others = ", ".join(f"`{name}`" for name in signature["signatures"] if name != DEFAULT)
+    return (
+        f"`{DEFAULT}` takes {inputs} as they are, and gives {outputs}. Other signatures: "
+        f"{others or 'none'}. `assets.extra/signature.json` tells all of them; the folder "
+        "`serving` beside the versions holds configs and clients for TensorFlow Serving."
+    )
+
+
+def _number(value: Any) -> str:
+    return "not defined" if value is None else f"{value:.4f}"
+
+
+def _line(value: Any) -> str:
+    """Return a value in one line."""
+    return " ".join(str(value).split())
+
+
+def _code(value: Any) -> str:
+    """Return a value as code in Markdown, whatever stands in it."""
+    text = _line(value)
+    return f"`{text}`" if text and "`" not in text else f"`` {text} ``"

@@ -1,0 +1,253 @@
+"""What a server is set up with: configs, manifests and clients beside the versions of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kerasft.artifact.layout import DEFAULT, DEPLOYMENT
+from kerasft.files import written_whole
+
+# Models on texts need ops that the TensorFlow Text inside older servers lacks
+# (https://github.com/tensorflow/serving/issues/2267).
+IMAGE = "tensorflow/serving:2.20.0"
+
+
+def write(root: Path, signature: Mapping[str, Any]) -> Path:
+    """Write the folder `serving` beside the versions.
+
+    Args:
+        root: The folder of all versions.
+        signature: What `signature.json` says.
+
+    Returns:
+        The folder.
+    """
+    folder = root / DEPLOYMENT
+    name = signature["name"]
+    # The names of Kubernetes' objects know lower case, digits and dashes alone.
+    object_name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-") or "model"
+    words = {"NAME": name, "OBJECT": object_name, "IMAGE": IMAGE}
+    if signature["modality"] == "images":
+        words |= _PICTURES
+    elif len(signature["signatures"][DEFAULT]["inputs"]) == 2:
+        words |= _PAIRS
+    else:
+        words |= _TEXTS
+    for file, text in _FILES.items():
+        with written_whole(folder / file) as part:
+            part.write_text(_filled(text, words), encoding="utf-8")
+    return folder
+
+
+def _filled(text: str, words: Mapping[str, str]) -> str:
+    return re.sub(r"@([A-Z]+)@", lambda match: words[match[1]], text)
+
+
+_TEXTS = {
+    "KIND": "texts", "USAGE": "TEXT...",
+    "ROWS": '[{"text": word} for word in sys.argv[1:]]',
+    "COLUMNS": '{"text": [word.encode() for word in sys.argv[1:]]}',
+}
+_PAIRS = {
+    "KIND": "pairs", "USAGE": "TEXT OTHER_TEXT",
+    "ROWS": '[{"text": sys.argv[1], "text_pair": sys.argv[2]}]',
+    "COLUMNS": '{"text": [sys.argv[1].encode()], "text_pair": [sys.argv[2].encode()]}',
+}
+_PICTURES = {
+    "KIND": "pictures", "USAGE": "PICTURE...",
+    "ROWS": '[{"image_bytes": {"b64": base64.b64encode(Path(p).read_bytes()).decode()}}\n'
+            "        for p in sys.argv[1:]]",
+    "COLUMNS": '{"image_bytes": [Path(p).read_bytes() for p in sys.argv[1:]]}',
+}
+
+_MODELS = """\
+# tensorflow_model_server --model_config_file=/models/@NAME@/serving/models.config
+model_config_list {
+  config {
+    name: "@NAME@"
+    base_path: "/models/@NAME@"
+    model_platform: "tensorflow"
+    # The newest version alone; `specific { versions: 1 versions: 2 }` serves several, to which
+    # labels may be given: version_labels { key: "stable" value: 1 }
+    model_version_policy { latest { num_versions: 1 } }
+  }
+}
+"""
+
+_BATCHING = """\
+# tensorflow_model_server --enable_batching --batching_parameters_file=.../batching.config
+# Requests that come within batch_timeout_micros are answered together.
+max_batch_size { value: 32 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 100 }
+num_batch_threads { value: 4 }
+allowed_batch_sizes: 1
+allowed_batch_sizes: 2
+allowed_batch_sizes: 4
+allowed_batch_sizes: 8
+allowed_batch_sizes: 16
+allowed_batch_sizes: 32
+"""
+
+_MONITORING = """\
+# tensorflow_model_server --monitoring_config_file=.../monitoring.config
+prometheus_config {
+  enable: true
+  path: "/monitoring/prometheus/metrics"
+}
+"""
+
+_COMPOSE = """\
+# docker compose -f serving/compose.yaml up
+# TensorFlow Serving 2.20 or later for models on texts.
+services:
+  @OBJECT@:
+    image: @IMAGE@
+    ports:
+      - "127.0.0.1:8500:8500"  # gRPC
+      - "127.0.0.1:8501:8501"  # REST
+    volumes:
+      - ..:/models/@NAME@:ro
+    command:
+      - --model_config_file=/models/@NAME@/serving/models.config
+      - --model_config_file_poll_wait_seconds=60
+      - --monitoring_config_file=/models/@NAME@/serving/monitoring.config
+      - --enable_batching=true
+      - --batching_parameters_file=/models/@NAME@/serving/batching.config
+    healthcheck:
+      test: ["CMD-SHELL", "exec 3<>/dev/tcp/127.0.0.1/8501"]
+      interval: 10s
+      retries: 12
+    restart: unless-stopped
+"""
+
+_KUBERNETES = """\
+# kubectl apply -f serving/kubernetes.yaml
+# The claim must hold this folder (the numbered versions and serving/) at its top.
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: @OBJECT@
+  labels: {app: @OBJECT@}
+spec:
+  replicas: 1
+  selector:
+    matchLabels: {app: @OBJECT@}
+  template:
+    metadata:
+      labels: {app: @OBJECT@}
+    spec:
+      containers:
+        - name: server
+          image: @IMAGE@
+          args:
+            - --model_config_file=/models/@NAME@/serving/models.config
+            - --model_config_file_poll_wait_seconds=60
+            - --monitoring_config_file=/models/@NAME@/serving/monitoring.config
+            - --enable_batching=true
+            - --batching_parameters_file=/models/@NAME@/serving/batching.config
+          ports:
+            - {name: grpc, containerPort: 8500}
+            - {name: rest, containerPort: 8501}
+          readinessProbe:
+            httpGet: {path: /v1/models/@NAME@, port: rest}
+            periodSeconds: 5
+          livenessProbe:
+            tcpSocket: {port: grpc}
+            initialDelaySeconds: 60
+          resources:
+            requests: {cpu: "1", memory: 1Gi}
+            limits: {memory: 2Gi}
+          volumeMounts:
+            - {name: models, mountPath: /models/@NAME@, readOnly: true}
+      volumes:
+        - name: models
+          persistentVolumeClaim: {claimName: @OBJECT@-models, readOnly: true}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: @OBJECT@
+spec:
+  selector: {app: @OBJECT@}
+  ports:
+    - {name: grpc, port: 8500, targetPort: grpc}
+    - {name: rest, port: 8501, targetPort: rest}
+"""
+
+_REST = '''\
+"""Asks @NAME@ over REST: python client_rest.py @USAGE@
+
+Needs the standard library alone. SERVER sets the address.
+"""
+
+import base64
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+URL = os.environ.get("SERVER", "http://localhost:8501") + "/v1/models/@NAME@:predict"
+
+
+def main() -> None:
+    rows = @ROWS@
+    body = json.dumps({"instances": rows}).encode()
+    request = urllib.request.Request(URL, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            print(json.dumps(json.load(answer)["predictions"], indent=2, ensure_ascii=False))
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{error.code}: {error.read().decode()}") from error
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+_GRPC = '''\
+"""Asks @NAME@ over gRPC: python client_grpc.py @USAGE@
+
+Needs `pip install tensorflow-serving-api`. SERVER sets the address.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+
+def main() -> None:
+    columns = @COLUMNS@
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "@NAME@"
+    request.model_spec.signature_name = "serving_default"
+    for name, values in columns.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
+    with grpc.insecure_channel(os.environ.get("SERVER", "localhost:8500")) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        answer = stub.Predict(request, timeout=30.0)
+    for name in sorted(answer.outputs):
+        print(name, tf.make_ndarray(answer.outputs[name]).tolist())
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+_FILES = {
+    "models.config": _MODELS,
+    "batching.config": _BATCHING,
+    "monitoring.config": _MONITORING,
+    "compose.yaml": _COMPOSE,
+    "kubernetes.yaml": _KUBERNETES,
+    "client_rest.py": _REST,
+    "client_grpc.py": _GRPC,
+}
