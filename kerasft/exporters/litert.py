@@ -68,9 +68,9 @@ def litert(
         ...        examples=["a fine film"], quantize="dynamic")  # doctest: +SKIP
         PosixPath('films')
     """
-    _check(quantize, examples)
+    given = _checked(quantize, examples)
     interpreter = tensors.require("ai_edge_litert.interpreter", FORM)
-    batches = tensors.feeds(preprocess, examples or ())
+    batches = tensors.feeds(preprocess, given)
     with tensors.placed(directory, FORM) as folder:
         expected = tensors.in_memory(model, task, labels, batches)
         limit = TOLERANCES[quantize] if tolerance is None else tolerance
@@ -81,7 +81,7 @@ def litert(
             expected, answers, task=task, labels=labels, tolerance=limit,
             judge_logits=quantize is None,
         )
-        tensors.refuse(FORM, problems, len(examples or ()), _advice(quantize))
+        tensors.refuse(FORM, problems, len(given), _advice(quantize))
         (folder / FILE).write_bytes(blob)
         write_preprocessing(
             folder, preprocess=preprocess, task=task, labels=labels, feed=batches[0],
@@ -90,11 +90,11 @@ def litert(
         (folder / tensors.README).write_text(_readme(name, preprocess, quantize), "utf-8")
         sizes = {"weights_in_memory": tensors.bytes_of_weights(model), FILE: len(blob)}
         checked = {"quantize": quantize, "checked_with": "ai_edge_litert", "sizes": sizes}
-        tensors.write_parity(folder, FORM, {**checked, **report}, len(examples or ()))
+        tensors.write_parity(folder, FORM, {**checked, **report}, len(given))
     return Path(directory)
 
 
-def _check(quantize: str | None, examples: Sequence[Any] | None) -> None:
+def _checked(quantize: str | None, examples: Sequence[Any] | None) -> Sequence[Any]:
     if quantize not in TOLERANCES:
         raise UserError(
             "export.litert.quantize must be null, float16, dynamic or int8. "
@@ -102,6 +102,7 @@ def _check(quantize: str | None, examples: Sequence[Any] | None) -> None:
         )
     if examples is None or not len(examples):
         raise UserError("export=litert is proved on at least one example. Received: none.")
+    return examples
 
 
 def _advice(quantize: str | None) -> str:

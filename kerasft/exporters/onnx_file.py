@@ -179,9 +179,9 @@ def _readme(name: str, preprocess: Any, opset: int) -> str:
     given = "token tensors" if preprocess.modality == "text" else "uint8 pixels"
     return f"""# {name}, as ONNX
 
-`{FILE}` (opset {opset}) takes {given}, not raw {preprocess.modality}. `{tensors.PREPROCESSING}` says
-how they are made, in which order the labels stand, and what decides. What was compared with the
-network in memory, and how far it differed, is in `{tensors.PARITY}`.
+`{FILE}` (opset {opset}) takes {given}, not raw {preprocess.modality}.
+`{tensors.PREPROCESSING}` says how they are made, in which order the labels stand, and what decides.
+What was compared with the network in memory, and how far it differed, is in `{tensors.PARITY}`.
 
 ```python
 import onnxruntime

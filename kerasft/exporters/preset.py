@@ -73,8 +73,8 @@ def preset(
     expected = tensors.in_memory(model, task, labels, batches)
     fed = [_scaled(feed, scaling, network) for feed in batches]
 
-    def compared(logits: np.ndarray, count: int, **limits: Any) -> tuple[dict, list[str]]:
-        wanted = {key: value[:count] for key, value in expected.items()}
+    def compared(logits: np.ndarray, **limits: Any) -> tuple[dict[str, Any], list[str]]:
+        wanted = {key: value[: len(logits)] for key, value in expected.items()}
         found = answers_of(logits, task, labels, wanted)
         return tensors.compare(wanted, found, task=task, labels=labels, **limits)
 
@@ -83,23 +83,18 @@ def preset(
         preprocessor, without = _preprocessor(network, preprocess, scaling, raw)
         if preprocessor is not None:
             inputs = reload.prepared(preprocessor, [encoded(one) for one in raw])
-            _, wrong = compared(np.asarray(made(inputs)), len(raw), **FROM_RAW)
-            if wrong:
+            if wrong := compared(np.asarray(made(inputs)), **FROM_RAW)[1]:
                 preprocessor, without = None, f"none: with KerasHub's own, {'; '.join(wrong)}"
         made.preprocessor = preprocessor
-        made.save_to_preset(str(folder))
-        if preprocess.modality == "text" and preprocessor is None:
-            preprocess.tokenizer.save_to_preset(str(folder))
-        _mend(network, folder)
-        modules = _carry(model, folder) if loads == OWN else []
+        modules = _save(made, model, network, preprocess, folder, own=loads == OWN)
         got = reloaded(
             folder, FORM, fed, modules=modules, task=loads, raw=raw if preprocessor else []
         )
-        report, problems = compared(got["logits"], len(expected["logits"]), tolerance=tolerance)
-        tensors.refuse(FORM, problems, len(raw), "A layer of it does not come back alike.")
+        report, problems = compared(got["logits"], tolerance=tolerance)
         if preprocessor is not None:
-            report["from_raw"], wrong = compared(got["raw"], len(raw), **FROM_RAW)
-            tensors.refuse(FORM, wrong, len(raw), "KerasHub's preprocessing differs.")
+            report["from_raw"], wrong = compared(got["raw"], **FROM_RAW)
+            problems += [f"from raw examples, {one}" for one in wrong]
+        tensors.refuse(FORM, problems, len(raw), "A layer of it does not come back alike.")
         write_preprocessing(
             folder, preprocess=preprocess, task=task, labels=labels, feed=fed[0], name=name,
             outputs={"logits": expected["logits"]}, tokenizer_in="assets/tokenizer",
@@ -115,6 +110,20 @@ def preset(
     return Path(directory)
 
 
+def _save(
+    made: Any, model: Any, network: Any, preprocess: Any, folder: Path, *, own: bool
+) -> list[str]:
+    """Write the preset; return the modules that must be imported before it is loaded."""
+    made.save_to_preset(str(folder))
+    if preprocess.modality == "text" and made.preprocessor is None:
+        preprocess.tokenizer.save_to_preset(str(folder))
+    _mend(network, folder)
+    if not own:
+        return []
+    shutil.copyfile(str(Path(__file__).with_name("hub_task.py")), folder / "kerasft_task.py")
+    return [*carry_layers(model, folder), "kerasft_task"]
+
+
 def _inside(model: Any) -> tuple[Any, dict[str, Any] | None]:
     """Return the KerasHub backbone of an assembled model, and how its pixels are scaled.
 
@@ -123,10 +132,11 @@ def _inside(model: Any) -> tuple[Any, dict[str, Any] | None]:
     """
     import keras_hub
 
-    network = getattr(getattr(model, "_parts", None), "models", {}).get("network")
-    scaling = None
-    inner = getattr(getattr(network, "_parts", None), "models", {}).get("network")
-    if inner is not None:
+    def part(of: Any) -> Any:
+        return getattr(getattr(of, "_parts", None), "models", {}).get("network")
+
+    network, scaling = part(model), None
+    if (inner := part(network)) is not None:
         config = network.get_config()
         scaling = {key: config[key] for key in ("height", "width", "scale", "offset", "bgr")}
         network = inner
@@ -162,11 +172,11 @@ def _mend(network: Any, folder: Path) -> None:
     """Write into the config what KerasHub's Llama leaves out of it."""
     if not getattr(network, "tie_word_embeddings", False):
         return
-    for name in ("config.json", "task.json"):
-        config = json.loads((folder / name).read_text("utf-8"))
-        inner = config["config"] if name == "config.json" else config["config"]["backbone"]["config"]
-        inner.setdefault("tie_word_embeddings", True)
-        (folder / name).write_text(json.dumps(config, indent=4), "utf-8")
+    for file in (folder / "config.json", folder / "task.json"):
+        said = json.loads(file.read_text("utf-8"))
+        of_backbone = said["config"].get("backbone", said)["config"]
+        of_backbone.setdefault("tie_word_embeddings", True)
+        file.write_text(json.dumps(said, indent=4), "utf-8")
 
 
 def _scaled(feed: Feed, scaling: dict[str, Any] | None, network: Any) -> Feed:
@@ -277,12 +287,6 @@ def _standard(head: Any, backbone: Any) -> Any:
     except (AttributeError, TypeError, ValueError):
         return None  # one with another head: a hidden layer, other ways of pooling
     return made
-
-
-def _carry(model: Any, folder: Path) -> list[str]:
-    """Copy the classes that the task is loaded with into the folder; return their modules."""
-    shutil.copyfile(str(Path(__file__).with_name("hub_task.py")), folder / "kerasft_task.py")
-    return [*carry_layers(model, folder), "kerasft_task"]
 
 
 def _readme(name: str, loads: str, modules: Sequence[str], without: str, modality: str) -> str:

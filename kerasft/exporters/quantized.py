@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
+from kerasft.artifact.layout import EXTRA
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
+from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import Feed
+from kerasft.files import write_json
 from kerasft.spec import Labels
 
 WEIGHTS = ("int8", "bfloat16")
@@ -55,6 +59,56 @@ def quantized(model: Any, weights: str) -> Any:
     return _in_int8(copy) if weights == "int8" else _in_bfloat16(copy)
 
 
+def small_saved_model(
+    model: Any,
+    directory: str | Path,
+    *,
+    preprocess: Any,
+    task: Any,
+    labels: Labels,
+    examples: Sequence[Any],
+    weights: Literal["int8", "bfloat16"] = "int8",
+    tolerance: float = 5e-2,
+    about: Mapping[str, Any] | None = None,
+    name: str = "model",
+) -> Path:
+    """Write a SavedModel whose weights take a quarter or half of the room.
+
+    The copy with small weights is held against the network on the examples; then it is exported
+    and proved as `export=saved_model` does it. What the small weights changed is written to
+    `assets.extra/weights.json`.
+
+    Args:
+        model: The Keras model, from what `preprocess` gives to logits.
+        directory: Where the versions lie.
+        preprocess: Turns raw examples into the network's input.
+        task: Its `postprocess` makes the outputs.
+        labels: What the labels mean.
+        examples: Raw examples, or paths of pictures.
+        weights: `"int8"` or `"bfloat16"`, see `quantized`.
+        tolerance: How far probabilities or values may move.
+        about: Facts of the run for the model's card.
+        name: What the model is called.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        UserError: If the network's layers have no such form in Keras.
+        ExportError: If it answers too differently; then nothing is left behind.
+    """
+    smaller = quantized(model, weights)
+    batches = tensors.feeds(preprocess, examples)
+    report = measured(model, smaller, batches, task=task, labels=labels, tolerance=tolerance)
+    made = saved_model(
+        smaller, directory, preprocess=preprocess, task=task, labels=labels, examples=examples,
+        about=about, name=name,
+    )
+    report["sizes"]["variables"] = tensors.bytes_of(made / "variables")
+    write_json(made / EXTRA / "weights.json", {"weights": weights, **report})
+    return made
+
+
 def measured(
     model: Any, smaller: Any, batches: Sequence[Feed], *, task: Any, labels: Labels,
     tolerance: float,
@@ -81,7 +135,7 @@ def measured(
         before, after, task=task, labels=labels, tolerance=tolerance, judge_logits=False
     )
     count = len(before["logits"])
-    tensors.refuse("saved_model", problems, count, "That is what the smaller weights cost here.")
+    tensors.refuse("saved_model_small", problems, count, "The small weights cost that.")
     sizes = {"before": tensors.bytes_of_weights(model), "after": tensors.bytes_of_weights(smaller)}
     return {"examples": count, **report, "sizes": sizes}
 

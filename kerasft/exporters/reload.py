@@ -38,7 +38,7 @@ class Bar:
 
 def batches(file):
     """Return the batches of inputs in an `.npz` file."""
-    made = {}
+    made: dict[int, dict[str, np.ndarray]] = {}
     with np.load(file, allow_pickle=False) as arrays:
         for key in arrays.files:
             number, _, name = key.partition("/")
@@ -104,7 +104,7 @@ def main(folder: str, request: str, answers: str) -> None:
         inputs = prepared(preprocessor, facts["raw"])
         made["raw"] = np.asarray(model(inputs, training=False), np.float32)
     with open(answers, "wb") as file:
-        np.savez(file, **made)
+        np.savez(file, **made)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
