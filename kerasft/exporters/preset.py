@@ -249,7 +249,14 @@ def _task(
     if isinstance(outer.output, dict):
         names = list(outer.output)
         feature = "sequence_output" if "sequence_output" in names else names[0]
-    head = keras.Model(features(outer, feature), model.output, name="head")
+    taken = features(outer, feature)
+    part = keras.Model(taken, model.output)
+    # A network that was trained in half precision has inputs of it here, which would round.
+    inputs = [
+        keras.Input(batch_shape=t.shape, dtype="float32" if "float" in t.dtype else t.dtype)
+        for t in taken
+    ]
+    head = keras.Model(inputs, keras.Function.call(part, inputs), name="head")
     copy = keras.Model.from_config(head.get_config())
     copy.set_weights(head.get_weights())
     own = FineTunedTask(backbone, copy, None, feature, name="fine_tuned")
