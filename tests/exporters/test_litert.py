@@ -153,7 +153,7 @@ def test_places(given, export, tmp_path):
 
 
 def test_mistakes(given, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="must be null, float16, dynamic or int8.*'int8'"):
+    with pytest.raises(UserError, match=r"must be null, float16, dynamic or int8.*'int8'"):
         litert(directory=tmp_path / "a", **given, quantize="int")
     with pytest.raises(UserError, match="at least one example"):
         litert(directory=tmp_path / "a", **{**given, "examples": []})

@@ -50,7 +50,7 @@ def test_what_lies_in_the_folder(export, texts):
     made = onnx.load(export / "model.onnx")
     assert max(one.version for one in made.opset_import if one.domain in ("", "ai.onnx")) == 18
     sides = {i.name: [d.dim_param for d in i.type.tensor_type.shape.dim] for i in made.graph.input}
-    assert sides == dict.fromkeys(("token_ids", "padding_mask"), ["batch", "positions"])
+    assert sides == {key: ["batch", "positions"] for key in ("token_ids", "padding_mask")}
 
 
 def test_the_readme_runs_on_any_batch(export, given, monkeypatch):
@@ -117,7 +117,7 @@ def test_an_op_that_onnx_lacks(make, pictures, tmp_path):
 
 
 def test_mistakes(given, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="opset must be from 13 to 18. Received: 5"):
+    with pytest.raises(UserError, match=r"opset must be from 13 to 18. Received: 5"):
         onnx_file(directory=tmp_path / "a", **given, opset=5)
     with pytest.raises(UserError, match="at least one example"):
         onnx_file(directory=tmp_path / "a", **{**given, "examples": None})
