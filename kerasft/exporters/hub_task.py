@@ -63,11 +63,14 @@ class FineTunedTask(keras_hub.models.Task):
 
 
 def features(backbone, feature=None):
-    """Return the tensors of a backbone that a head takes."""
+    """Return the tensors of a backbone that a head takes: `[batch, places, width]`, and a mask."""
     output = backbone.output
     if feature is not None:
         output = output[feature]
     elif isinstance(output, list | tuple):
         output = output[-1]
+    if len(output.shape) != 3:
+        # The places of a feature map row by row; a vector is one place.
+        output = keras.layers.Reshape((-1, output.shape[-1]), name="head_places")(output)
     inputs = backbone.input if isinstance(backbone.input, dict) else {}
     return [output, inputs["padding_mask"]] if "padding_mask" in inputs else [output]

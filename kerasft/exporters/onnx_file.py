@@ -134,6 +134,7 @@ def _convert(model: Any, task: Any, labels: Labels, feed: Feed, opset: int) -> b
     for one in [i for i in made.graph.input if i.name in outside]:
         made.graph.initializer.append(onnx.numpy_helper.from_array(outside[one.name], one.name))
         made.graph.input.remove(one)
+    _drop_unused(made)
     _name_sides(made, text)
     onnx.checker.check_model(made)
     return made.SerializeToString()
@@ -150,6 +151,27 @@ def _erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:
         "Sub", [one.output[0], erf.output[0]], name=name, outputs=[output], shapes=[shape],
         dtypes=[kind],
     )
+
+
+def _drop_unused(made: Any) -> None:
+    """Leave out weights that nothing reads.
+
+    Of those that tf2onnx wrote in another shape it keeps the first, to ask what shape it has.
+    """
+    import onnx
+
+    nodes = made.graph.node
+    if any(a.HasField("g") or a.graphs for node in nodes for a in node.attribute):
+        return  # a branch inside may read them
+    sides = {one.name: list(one.dims) for one in made.graph.initializer}
+    for node in [n for n in nodes if n.op_type == "Shape" and n.input[0] in sides]:
+        shape = np.array(sides[node.input[0]], np.int64)
+        made.graph.initializer.append(onnx.numpy_helper.from_array(shape, node.output[0]))
+        nodes.remove(node)
+    read = {name for node in nodes for name in node.input}
+    read |= {output.name for output in made.graph.output}
+    for one in [i for i in made.graph.initializer if i.name not in read]:
+        made.graph.initializer.remove(one)
 
 
 def _name_sides(made: Any, text: bool) -> None:

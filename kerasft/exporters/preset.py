@@ -245,25 +245,25 @@ def _task(
     """Return the whole task with the model's weights, and the class that loads it."""
     import keras
 
-    from kerasft.exporters.hub_task import FineTunedTask, features
+    from kerasft.exporters.hub_task import FineTunedTask
 
     outer = model._parts.models["network"]
     feature = None
     if isinstance(outer.output, dict):
         names = list(outer.output)
         feature = "sequence_output" if "sequence_output" in names else names[0]
-    taken = features(outer, feature)
-    part = keras.Model(taken, model.output)
-    # A network that was trained in half precision has inputs of it here, which would round.
+    # A copy: another model on the same tensors would renumber the nodes of this one.
+    part = model._parts.models["head"]
+    copy = keras.Model.from_config(part.get_config())
+    copy.set_weights(part.get_weights())
+    # The inputs of one that was trained in half precision would round.
     inputs = [
         keras.Input(batch_shape=t.shape, dtype="float32" if "float" in t.dtype else t.dtype)
-        for t in taken
+        for t in copy.inputs
     ]
-    head = keras.Model(inputs, keras.Function.call(part, inputs), name="head")
-    copy = keras.Model.from_config(head.get_config())
-    copy.set_weights(head.get_weights())
-    own = FineTunedTask(backbone, copy, None, feature, name="fine_tuned")
-    if scaling is not None and (standard := _standard(head, backbone)) is not None:
+    head = keras.Model(inputs, keras.Function.call(copy, inputs), name="head")
+    own = FineTunedTask(backbone, head, None, feature, name="fine_tuned")
+    if scaling is not None and (standard := _standard(copy, backbone)) is not None:
         called = feed if isinstance(own.input, dict) else next(iter(feed.values()))
         theirs, ours = np.asarray(standard(called)), np.asarray(own(called))
         if theirs.shape == ours.shape and np.allclose(theirs, ours, atol=1e-4):
@@ -279,8 +279,7 @@ def _standard(head: Any, backbone: Any) -> Any:
     import keras
     import keras_hub
 
-    kinds = (keras.layers.InputLayer, keras.layers.Reshape, keras.layers.Dropout,
-             keras.layers.Dense)  # fmt: skip
+    kinds = (keras.layers.InputLayer, keras.layers.Dropout, keras.layers.Dense)
     (pooling,) = [one for one in head.layers if hasattr(one, "mode")] or [None]
     dense = [one for one in head.layers if isinstance(one, keras.layers.Dense)]
     dropout = [one.rate for one in head.layers if isinstance(one, keras.layers.Dropout)]

@@ -65,6 +65,11 @@ def test_the_backbone_and_the_tokenizer_are_a_preset(export, given):
     assert backbone(str(export), sequence_length=24).network.count_params() > 1000
 
 
+def test_the_model_is_left_as_it_is(export, given):
+    model = given["model"]
+    assert type(model).from_config(model.get_config()).count_params() == model.count_params()
+
+
 def test_figures(export, texts):
     found = parity(export)
     assert (found["format"], found["examples"]) == ("preset", len(texts))

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from kerasft.artifact.fresh import ExportError
 from kerasft.exporters.keras_file import keras_file
 from kerasft.exporters.litert import litert
 from kerasft.exporters.onnx_file import onnx_file
@@ -60,7 +61,7 @@ def mobilenet(real_data):
 @pytest.mark.parametrize(
     ("export", "further", "share"),
     [(keras_file, {}, 1.1), (preset, {}, 1.1), (onnx_file, {}, 1.1), (litert, {}, 1.1),
-     (litert, {"quantize": "float16"}, 0.55), (litert, {"quantize": "dynamic"}, 0.3)],
+     (litert, {"quantize": "float16"}, 0.55), (litert, {"quantize": "dynamic", "tolerance": 0.3}, 0.3)],
     ids=["keras", "preset", "onnx", "litert", "float16", "dynamic"],
 )  # fmt: skip
 def test_minilm(export, further, share, minilm, tmp_path):
@@ -75,19 +76,24 @@ def test_minilm_with_small_weights(weights, minilm):
     model, examples = minilm["model"], feeds(minilm["preprocess"], minilm["examples"])
     found = measured(
         model, quantized(model, weights), examples, task=minilm["task"], labels=LABELS,
-        tolerance=0.1,
+        tolerance=0.3,
     )  # fmt: skip
     assert found["sizes"]["after"] < 0.52 * found["sizes"]["before"]
 
 
 @pytest.mark.parametrize(
     ("export", "further", "share"),
-    [(onnx_file, {}, 1.1), (litert, {}, 1.1), (litert, {"quantize": "float16"}, 0.55),
-     (litert, {"quantize": "dynamic"}, 0.4)],
-    ids=["onnx", "litert", "float16", "dynamic"],
+    [(onnx_file, {}, 1.1), (litert, {}, 1.1), (litert, {"quantize": "float16"}, 0.55)],
+    ids=["onnx", "litert", "float16"],
 )  # fmt: skip
 def test_mobilenet(export, further, share, mobilenet, tmp_path):
     found = parity(export(directory=tmp_path / "made", **mobilenet, **further))
     assert found["label_flips"] <= found["ties"]
     (size,) = [v for k, v in found["sizes"].items() if k != "weights_in_memory"]
     assert size < share * found["sizes"]["weights_in_memory"]
+
+
+def test_mobilenet_is_refused_where_rounding_changes_it(mobilenet, tmp_path):
+    with pytest.raises(ExportError, match=r"try export\.litert\.quantize=float16"):
+        litert(directory=tmp_path / "made", **mobilenet, quantize="dynamic")
+    assert list(tmp_path.iterdir()) == []
