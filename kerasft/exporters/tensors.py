@@ -218,7 +218,7 @@ def compare(
         flipped, near = _flips(expected, answers, task, labels, tolerance)
         flips, ties = int(flipped.sum()), int((flipped & near).sum())
         if flips > ties:
-            problems.append(f"{flips} of {len(flipped)} examples get another label")
+            problems.append(f"{flips} of {len(flipped)} answers get another label")
     report = {
         "tolerance": tolerance, "largest_difference": differences, "label_flips": flips,
         "ties": ties,
