@@ -185,6 +185,7 @@ Needs the standard library alone. SERVER sets the address.
 """
 
 import base64
+import json
 import os
 import sys
 import urllib.error
