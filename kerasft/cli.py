@@ -16,11 +16,12 @@ from typing import Any
 from kerasft.commands import make_parser
 from kerasft.errors import Stopped, UserError
 
-# What a shell learns: 0 all went well, 2 the user can mend it, 130 interrupted. A run that stopped
-# and can go on ends with 128 and the signal's number (130, 143), or with 75 for its time limit.
-OK, MISTAKE, INTERRUPTED = 0, 2, 130
+# What a shell learns: 0 all went well, 1 an export failed a check, 2 the user can mend it, 130
+# interrupted. A run that stopped and can go on ends with 128 and the signal's number (130, 143), or
+# with 75 for its time limit.
+OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # These import TensorFlow, which has much to say.
-HEAVY = ("train", "resume", "evaluate", "predict", "export", "serve")
+HEAVY = ("train", "resume", "evaluate", "predict", "export", "verify", "serve")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake, 130 when interrupted, 143 after SIGTERM,
-        75 where `max_time` was over.
+        The exit status: 0, 1 for an export that `verify` finds wanting, 2 for a user's mistake,
+        130 when interrupted, 143 after SIGTERM, 75 where `max_time` was over.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = make_parser()
@@ -256,6 +257,22 @@ def _leaderboard(options: argparse.Namespace) -> None:
         write(rows, options.output)
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from kerasft.artifact.layout import find_export
+    from kerasft.console import printable
+
+    find_export(options.export)
+    from kerasft.serving.verify import verify
+
+    found = verify(options.export)
+    if options.json:
+        print(json.dumps([one.to_dict() for one in found], indent=2))
+    else:
+        for one in found:
+            print(printable(f"{one.result:8} {one.check:11} {one.words}"))
+    return FAILED if any(one.result == "FAILED" for one in found) else OK
+
+
 def _serve(options: argparse.Namespace) -> None:
     from kerasft.serving.server import Settings, serve
 
@@ -287,5 +304,6 @@ ACTS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "models": _models,
     "cache": _cache,
     "leaderboard": _leaderboard,
+    "verify": _verify,
     "serve": _serve,
 }

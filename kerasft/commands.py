@@ -127,6 +127,13 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--output", metavar="FILE", help="also write a .csv or .json file")
 
     made = command(
+        "verify", "Check all that an export promises, offline.",
+        "  kerasft verify outputs/last/exports/saved_model",
+    )
+    made.add_argument("export", metavar="EXPORT", help="an export: all its versions, or one")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
         "serve", "Serve an export over REST and gRPC, to try a client without a container.",
         "  kerasft serve outputs/last/exports/saved_model --rest-port 8501 --grpc-port 8500",
     )
