@@ -21,7 +21,7 @@ from kerasft.errors import Stopped, UserError
 # with 75 for its time limit.
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # These import TensorFlow, which has much to say.
-HEAVY = ("train", "resume", "evaluate", "predict", "export", "verify", "serve")
+HEAVY = ("train", "resume", "evaluate", "predict", "export", "verify", "bench", "serve")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -273,6 +273,25 @@ def _verify(options: argparse.Namespace) -> int:
     return FAILED if any(one.result == "FAILED" for one in found) else OK
 
 
+def _bench(options: argparse.Namespace) -> None:
+    sizes = options.batch.split(",")
+    if not all(size.strip().isdigit() for size in sizes):
+        raise UserError(
+            f"--batch takes batch sizes with commas between, such as 1,8,32. Received: "
+            f"{options.batch!r}."
+        )
+    from kerasft.serving.bench import as_text, bench
+
+    timings, notes = bench(
+        options.export, batches=[int(size) for size in sizes], seconds=options.seconds,
+        threads=options.threads, onnx=options.onnx,
+    )
+    if options.json:
+        print(json.dumps({"timings": [t.to_dict() for t in timings], "notes": notes}, indent=2))
+    else:
+        print(as_text(timings, notes))
+
+
 def _serve(options: argparse.Namespace) -> None:
     from kerasft.serving.server import Settings, serve
 
@@ -305,5 +324,6 @@ ACTS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "cache": _cache,
     "leaderboard": _leaderboard,
     "verify": _verify,
+    "bench": _bench,
     "serve": _serve,
 }

@@ -134,6 +134,20 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print as JSON")
 
     made = command(
+        "bench", "Time an export by batch size, and beside onnxruntime.",
+        "  kerasft bench outputs/last/exports/saved_model --batch 1,8,32",
+    )
+    made.add_argument("export", metavar="EXPORT", help="an export: all its versions, or one")
+    made.add_argument("--batch", default="1,8,32", metavar="N,N,...", help="batch sizes")
+    made.add_argument("--seconds", type=float, default=10.0, metavar="N",
+                      help="how long each is timed (default 10)")
+    made.add_argument("--threads", type=int, metavar="N",
+                      help="threads of an operation (default: all cores)")
+    made.add_argument("--onnx", action=argparse.BooleanOptionalAction,
+                      help="time the network under onnxruntime, too (default: where it is there)")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
         "serve", "Serve an export over REST and gRPC, to try a client without a container.",
         "  kerasft serve outputs/last/exports/saved_model --rest-port 8501 --grpc-port 8500",
     )
