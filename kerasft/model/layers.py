@@ -68,12 +68,16 @@ class Pooling(keras.layers.Layer):
     def call(self, sequence, mask=None):
         # Sums over positions lose digits in half precision.
         x = ops.cast(sequence, "float32")
-        keep = ops.ones_like(x[..., :1]) if mask is None else ops.cast(mask, "float32")[..., None]
+        # `expand_dims`, not `[..., None]`: LiteRT has no op for the latter where lengths vary.
+        keep = ops.ones_like(x[..., :1])
+        if mask is not None:
+            keep = ops.expand_dims(ops.cast(mask, "float32"), -1)
         if self.mode == "cls":
             pooled = x[:, 0]
         elif self.mode == "last":
             last = ops.maximum(ops.cast(ops.sum(keep[..., 0], axis=1), "int32") - 1, 0)
-            pooled = ops.squeeze(ops.take_along_axis(x, last[:, None, None], axis=1), axis=1)
+            last = ops.expand_dims(ops.expand_dims(last, -1), -1)
+            pooled = ops.squeeze(ops.take_along_axis(x, last, axis=1), axis=1)
         elif self.mode == "attention":
             scores = ops.matmul(x, ops.cast(self.query, "float32")) + (keep - 1.0) * 1e9
             pooled = ops.sum(ops.softmax(scores, axis=1) * x, axis=1)

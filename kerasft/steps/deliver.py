@@ -101,9 +101,9 @@ def export(
             about=facts, name=name,
         )
         say(f"exported {key}: {made[key]}")
-        parity = made[key] / EXTRA / PARITY
-        if parity.is_file():
-            say(f"proved in a fresh process: {summary(read_json(parity))}")
+        for place, how in ((made[key] / EXTRA, " in a fresh process"), (made[key], "")):
+            if (parity := place / PARITY).is_file():
+                say(f"proved{how}: {summary(read_json(parity))}")
     return made
 
 
@@ -126,10 +126,12 @@ def about(folder: record.RunFolder) -> dict[str, Any]:
 
 def summary(parity: Mapping[str, Any]) -> str:
     """Return a line on what the parity check found."""
-    found = parity["signatures"].values()
+    signatures = parity.get("signatures")
+    found = [parity] if signatures is None else signatures.values()
     worst = max((d for one in found for d in one["largest_difference"].values()), default=0.0)
     said = (
-        f"{parity['examples']} examples through {', '.join(parity['signatures'])}; largest "
+        f"{parity['examples']} examples"
+        f"{'' if signatures is None else ' through ' + ', '.join(signatures)}; largest "
         f"difference {worst:.2g}, {sum(one['label_flips'] for one in found)} other labels"
     )
     if metric := parity.get("metric"):

@@ -1,0 +1,174 @@
+"""Preprocessing in words that a program reads, for formats that cannot carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kerasft.exporters.tensors import PREPROCESSING, Feed
+from kerasft.files import write_json
+from kerasft.spec import Labels
+
+TOKENIZER, LABELS = "tokenizer", "labels.txt"
+# The kinds of tokenizers that KerasHub has, by the class that each of them is a subclass of.
+ALGORITHMS = {
+    "WordPieceTokenizer": "wordpiece",
+    "BytePairTokenizer": "byte-level byte-pair encoding",
+    "SentencePieceTokenizer": "sentencepiece",
+}
+
+
+def write_preprocessing(
+    folder: Path, *, preprocess: Any, task: Any, labels: Labels, feed: Feed,
+    outputs: Mapping[str, Any], name: str, length: int | None = None,
+    tokenizer_in: str | None = None, scaling: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `preprocessing.json`, `labels.txt` and, for texts, the tokenizer's files.
+
+    Args:
+        folder: Where the export lies.
+        preprocess: What turns raw examples into `feed`.
+        task: Its `cutoff` decides for several labels.
+        labels: What the labels mean.
+        feed: A batch of the network's inputs.
+        outputs: What the network answers for it.
+        name: What the model is called.
+        length: How many positions every text must have, or `None` for any number.
+        tokenizer_in: The part of the folder that has the tokenizer already.
+        scaling: `scale`, `offset` and `bgr`, where pixels are scaled before the network.
+    """
+    facts: dict[str, Any] = {
+        "name": name,
+        "modality": preprocess.modality,
+        "inputs": {
+            key: {"dtype": value.dtype.name, "shape": _shape(value, preprocess.modality, length)}
+            for key, value in feed.items()
+        },
+        "outputs": {
+            key: {"dtype": value.dtype.name, "shape": [None, *value.shape[1:]]}
+            for key, value in outputs.items()
+        },
+        "kind": labels.kind,
+        "labels": list(labels.names),
+        "decision": _decision(task, labels),
+    }
+    if preprocess.modality == "text":
+        facts |= _text(preprocess, length)
+        tokenizer = getattr(preprocess, "tokenizer", None)
+        if tokenizer is not None:
+            if tokenizer_in is None:
+                tokenizer.save_to_preset(str(folder / TOKENIZER))
+            place = folder / (tokenizer_in or TOKENIZER)
+            facts["tokenizer"] |= {"files": _files(place, folder)}
+    else:
+        facts |= _pictures(preprocess, scaling)
+    write_json(folder / PREPROCESSING, facts)
+    if labels.names:
+        (folder / LABELS).write_text("".join(f"{n}\n" for n in labels.names), "utf-8")
+
+
+def _shape(value: Any, modality: str, length: int | None) -> list[int | None]:
+    if modality == "text" and value.ndim == 2:
+        return [None, length]
+    return [None, *value.shape[1:]]
+
+
+def _decision(task: Any, labels: Labels) -> dict[str, Any]:
+    if labels.kind == "number":
+        return {"rule": "the output is the value, in the units of the labels"}
+    if labels.kind == "multi":
+        return {"rule": "each label with probabilities >= threshold", "threshold": task.cutoff}
+    return {"rule": "the label with the largest of probabilities"}
+
+
+def _text(preprocess: Any, length: int | None) -> dict[str, Any]:
+    tokenizer = getattr(preprocess, "tokenizer", None)
+    if tokenizer is None:
+        return {"class": f"{type(preprocess).__module__}.{type(preprocess).__qualname__}"}
+    config = tokenizer.get_config()
+    bases = {base.__name__ for base in type(tokenizer).__mro__}
+    names = ("lowercase", "strip_accents", "split", "split_on_cjk", "suffix_indicator",
+             "oov_token", "add_prefix_space")  # fmt: skip
+    masked = "padding_mask" in preprocess.inputs
+    return {
+        "tokenizer": {
+            "class": f"keras_hub.tokenizers.{type(tokenizer).__name__}",
+            "algorithm": next((v for k, v in ALGORITHMS.items() if k in bases), "another one"),
+            "vocabulary_size": tokenizer.vocabulary_size(),
+            **{key: config[key] for key in names if config.get(key) is not None},
+            **{key: getattr(tokenizer, key) for key in ("strip_accents",)
+               if hasattr(tokenizer, key)},
+        },
+        "special_ids": {"start": preprocess.start, "end": preprocess.end, "pad": preprocess.pad},
+        "sequence_length": preprocess.sequence_length,
+        "pair": preprocess.pair,
+        "layout": _layout(preprocess),
+        "truncation": _truncation(preprocess),
+        "padding": {
+            "side": "right",
+            "to": "the longest row of the batch" if masked and length is None
+            else f"{length or preprocess.sequence_length} positions",
+            "values": {"token_ids": preprocess.pad, "segment_ids": 0, "padding_mask": 0},
+        },
+        "meaning": {
+            "token_ids": "numbers of the tokens",
+            "segment_ids": "0 for the first text with its frame, 1 for the second text and its end",
+            "padding_mask": "1 for a token, 0 for padding; at least one position is 1",
+        },
+    }
+
+
+def _layout(preprocess: Any) -> list[str]:
+    start = [] if preprocess.start is None else ["start"]
+    end = [] if preprocess.end is None else ["end"]
+    if not preprocess.pair:
+        return [*start, "text", *end]
+    return [*start, "text", *end * (2 if preprocess.doubled else 1), "text_pair", *end]
+
+
+def _truncation(preprocess: Any) -> str:
+    if preprocess.pair:
+        return ("the longer of the two texts loses its end until both, with their frame, fit into "
+                "sequence_length or have half of the room each")
+    return "the text loses its end so that it fits into sequence_length with its frame"
+
+
+def _pictures(preprocess: Any, scaling: Mapping[str, Any] | None) -> dict[str, Any]:
+    names = ("resize", "interpolation", "antialias")
+    if not all(hasattr(preprocess, n) for n in names):
+        return {"class": f"{type(preprocess).__module__}.{type(preprocess).__qualname__}"}
+    height, width = preprocess.height, preprocess.width
+    normalization: Any = "inside the network: it takes the pixels 0..255 as they are"
+    if scaling is not None:
+        normalization = {
+            "rule": "before the network: pixels * scale + offset, each a number or one a channel",
+            **{key: scaling[key] for key in ("scale", "offset")},
+        }
+    fit = {
+        "crop": "scale by the larger of height/rows and width/columns, round the size to whole "
+                "pixels (half to even), then cut the middle out (odd pixels: more is cut below "
+                "and on the right)",
+        "pad": "scale by the smaller of height/rows and width/columns, round the size to whole "
+               "pixels (half to even), then put it into the middle of black",
+        "stretch": "scale rows and columns each to the size",
+    }  # fmt: skip
+    return {
+        "size": [height, width],
+        "channels": "BGR" if scaling is not None and scaling["bgr"] else "RGB",
+        "value_range": [0, 255],
+        **{key: getattr(preprocess, key) for key in names},
+        "steps": [
+            "decode to RGB, 8 bits a channel; grey is repeated, transparency is dropped",
+            f"{fit[preprocess.resize]}: {height} rows, {width} columns",
+            f"interpolation {preprocess.interpolation}, pixel centres at one half, "
+            + ("with" if preprocess.antialias else "without") + " antialiasing when it shrinks",
+            "round half to even, clip to 0..255, uint8",
+        ],
+        "normalization": normalization,
+    }
+
+
+def _files(place: Path, folder: Path) -> list[str]:
+    files = [p for p in place.rglob("*") if p.is_file()] if place.is_dir() else [place]
+    return sorted(str(p.relative_to(folder)) for p in files)

@@ -1,0 +1,111 @@
+"""Loads an exported network as its receiver does: a script by itself, without kerasft.
+
+    python reload.py FOLDER REQUEST ANSWERS
+
+FOLDER holds a `.keras` file or a KerasHub preset. REQUEST is JSON: `form` (`keras` or `preset`),
+`modules` (to import before, some of them files in FOLDER), `path` (where others lie), `task` (the
+class to load a preset with), `raw` (examples in base64 for the preset's own
+preprocessing, pairs as lists). Beside it lies REQUEST.npz with batches of inputs, `0/token_ids` and
+so on. ANSWERS is the `.npz` to write: `logits`, and `raw` for the examples in `raw`.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+BARRED = "kerasft"
+
+
+class Bar:
+    """Finds every package but kerasft, as if it weren't installed."""
+
+    def __init__(self, finders):
+        self.finders = list(finders)
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == BARRED:
+            return None
+        found = (finder.find_spec(name, path, target) for finder in self.finders)
+        return next((spec for spec in found if spec is not None), None)
+
+
+def batches(file):
+    """Return the batches of inputs in an `.npz` file."""
+    made: dict[int, dict[str, np.ndarray]] = {}
+    with np.load(file, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            number, _, name = key.partition("/")
+            made.setdefault(int(number), {})[name] = arrays[key]
+    return [made[i] for i in sorted(made)]
+
+
+def load(folder, facts):
+    """Return the network, and what makes its inputs of raw examples if anything does."""
+    import keras
+
+    if facts["form"] == "keras":
+        path = Path(folder, "model.keras")
+        return keras.saving.load_model(path, compile=False, safe_mode=True), None
+    import keras_hub
+
+    # Each raises where its part of the preset is not whole.
+    keras_hub.models.Backbone.from_preset(folder)
+    if Path(folder, "tokenizer.json").is_file():
+        keras_hub.tokenizers.Tokenizer.from_preset(folder).vocabulary_size()
+    module, _, name = facts["task"].rpartition(".")
+    task = getattr(importlib.import_module(module), name).from_preset(folder)
+    return task, task.preprocessor
+
+
+def prepared(preprocessor, raw):
+    """Return what the preset's own preprocessing makes of raw examples."""
+    import tensorflow as tf
+
+    def plain(value):
+        return [plain(v) for v in value] if isinstance(value, list) else base64.b64decode(value)
+
+    raw = plain(raw)
+    if hasattr(preprocessor, "image_converter") and preprocessor.image_converter is not None:
+        rows = []
+        for one in raw:
+            image = tf.io.decode_image(one, channels=3, expand_animations=False)
+            rows.append(preprocessor(tf.cast(image, tf.float32)[None]))
+        return tf.concat(rows, 0)
+    if isinstance(raw[0], list):
+        return preprocessor(tuple(tf.constant(side) for side in zip(*raw, strict=True)))
+    return preprocessor(tf.constant(raw))
+
+
+def main(folder: str, request: str, answers: str) -> None:
+    facts = json.loads(Path(request).read_text("utf-8"))
+    sys.meta_path[:] = [Bar(sys.meta_path)]
+    # Not this script's own folder, whose modules are called like packages.
+    sys.path[:] = [folder, *facts["path"], *sys.path[1:]]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras_hub  # noqa: F401  (its layers must be known before a file is read)
+
+    for module in facts["modules"]:
+        importlib.import_module(module)
+    model, preprocessor = load(folder, facts)
+    made = {}
+    named = isinstance(model.input, dict)
+    called = [one if named else next(iter(one.values())) for one in batches(f"{request}.npz")]
+    logits = [np.asarray(model(one, training=False), np.float32) for one in called]
+    made["logits"] = np.concatenate(logits)
+    if facts["raw"] and preprocessor is not None:
+        inputs = prepared(preprocessor, facts["raw"])
+        made["raw"] = np.asarray(model(inputs, training=False), np.float32)
+    with open(answers, "wb") as file:
+        np.savez(file, **made)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

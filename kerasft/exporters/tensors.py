@@ -1,0 +1,303 @@
+"""What the formats share that take tensors instead of raw input."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kerasft
+from kerasft.artifact.fresh import ExportError
+from kerasft.errors import UserError
+from kerasft.files import read_json, room_in, write_json
+from kerasft.spec import Labels, as_raw
+
+PARITY, PREPROCESSING, README = "parity.json", "preprocessing.json", "README.md"
+# Examples that are answered together, and how many are answered once more by themselves.
+BATCH, SINGLY = 8, 2
+
+Feed = dict[str, np.ndarray]
+
+
+@contextmanager
+def placed(directory: str | Path, form: str) -> Iterator[Path]:
+    """Write an export beside its place, and put it there when it is whole.
+
+    Args:
+        directory: Where it shall lie. An earlier export of the same format is replaced.
+        form: The name of the format.
+
+    Yields:
+        The folder to write to.
+
+    Raises:
+        UserError: If something else lies there, or nothing can be written.
+    """
+    final = Path(directory)
+    if final.exists() and not _is_ours(final, form):
+        raise UserError(
+            f"The export {form} goes to {str(final)!r}, and something else lies there. It replaces "
+            f"only what it wrote itself (a folder whose {PARITY} says format {form}). "
+            f"Received: {_what(final)}. Move it away, or choose another folder."
+        )
+    beside = final.with_name(f".{final.name}-{os.getpid()}")
+    try:
+        with room_in(final.parent):
+            beside.mkdir(parents=True)
+            yield beside
+            if final.exists():
+                before = beside.with_name(beside.name + "-before")
+                final.rename(before)
+                beside.rename(final)
+                shutil.rmtree(before)
+            else:
+                beside.rename(final)
+    except OSError as error:
+        raise UserError(
+            f"The export cannot be written to {str(final)!r}: {error.strerror or error}. Choose "
+            "another folder."
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _is_ours(folder: Path, form: str) -> bool:
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        return read_json(folder / PARITY, "format")["format"] == form
+    except UserError:
+        return False
+
+
+def _what(place: Path) -> str:
+    if not place.is_dir():
+        return "a file"
+    return f"a folder with {', '.join(sorted(p.name for p in place.iterdir())[:5])}"
+
+
+def require(module: str, extra: str) -> Any:
+    """Import a package that only this format needs.
+
+    Raises:
+        UserError: If it is not installed; with the command that installs it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"export={extra} needs the package {module.partition('.')[0]}, which cannot be "
+            f"imported ({error}). Install it: pip install 'kerasft[{extra}]'"
+        ) from error
+
+
+def feeds(preprocess: Any, examples: Sequence[Any]) -> list[Feed]:
+    """Return raw examples as the network's inputs: in batches, and the first few one by one.
+
+    So that other sizes of a batch, and for texts other lengths, are tried as well.
+
+    Args:
+        preprocess: From raw examples to tensors.
+        examples: Raw examples, or paths of pictures.
+
+    Returns:
+        Name of an input to array `[batch, ...]`, for each batch.
+    """
+    import tensorflow as tf
+
+    raw = as_raw(examples, preprocess.modality).tolist()
+    parts = [raw[i : i + BATCH] for i in range(0, len(raw), BATCH)]
+    parts += [[one] for one in raw[:SINGLY]]
+    with tf.device("/CPU:0"):
+        return [as_feed(preprocess(part)) for part in parts]
+
+
+def as_feed(inputs: Any) -> Feed:
+    """Return what a preprocessing gave as named arrays."""
+    if not isinstance(inputs, Mapping):
+        inputs = {"images": inputs}
+    return {name: np.asarray(value) for name, value in inputs.items()}
+
+
+def padded(feed: Feed, length: int, pad: int) -> Feed:
+    """Return texts with as many positions as `length`."""
+    made = {}
+    for name, value in feed.items():
+        room = ((0, 0), (0, length - value.shape[1]))
+        made[name] = np.pad(value, room, constant_values=pad if name == "token_ids" else 0)
+    return made
+
+
+def answerer(model: Any, task: Any, labels: Labels, names: Sequence[str]) -> Callable[..., Any]:
+    """Return a function of the network's inputs, in order, to its numeric outputs by name.
+
+    Of the task's outputs `probabilities`, or what it has of floats without any; and `logits`.
+    Names of labels are left to `preprocessing.json`: these formats have no strings.
+    """
+    import tensorflow as tf
+
+    named = isinstance(model.input, Mapping)
+
+    def answer(*tensors: Any) -> dict[str, Any]:
+        given = dict(zip(names, tensors, strict=True)) if named else tensors[0]
+        logits = tf.cast(model(given, training=False), tf.float32)
+        outputs = task.postprocess(logits, labels)
+        floats = {n: v for n, v in outputs.items() if v.dtype.is_floating}
+        kept = {n: floats[n] for n in ("probabilities",) if n in floats} or floats
+        return {**kept, "logits": logits}
+
+    return answer
+
+
+def concatenate(parts: Sequence[Mapping[str, Any]]) -> Feed:
+    """Join the outputs of several batches."""
+    return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}
+
+
+def in_memory(model: Any, task: Any, labels: Labels, batches: Sequence[Feed]) -> Feed:
+    """Return what the network in memory answers, on the processor."""
+    import tensorflow as tf
+
+    answer = answerer(model, task, labels, list(batches[0]))
+    with tf.device("/CPU:0"):
+        return concatenate(
+            [answer(*(tf.constant(v) for v in feed.values())) for feed in batches]
+        )
+
+
+def compare(
+    expected: Mapping[str, np.ndarray],
+    answers: Mapping[str, np.ndarray],
+    *,
+    task: Any,
+    labels: Labels,
+    tolerance: float,
+    judge_logits: bool = True,
+) -> tuple[dict[str, Any], list[str]]:
+    """Compare what an export answers with what the network in memory does.
+
+    Args:
+        expected: Outputs of the network by name, each `[N, ...]`.
+        answers: Outputs of the export.
+        task: Its `cutoff` decides for several labels.
+        labels: What the labels mean.
+        tolerance: The largest difference that passes; for outputs beyond 1 in size, relative to
+            the largest expected value.
+        judge_logits: Whether logits count too, or are only told.
+
+    Returns:
+        `tolerance`, `largest_difference` by output, `label_flips` (examples with another label)
+        and `ties` (those of them that lay within the tolerance of another label); and what is
+        wrong, in words.
+    """
+    differences, problems = {}, []
+    for name, wanted in expected.items():
+        got = np.asarray(answers.get(name, np.zeros(0)))
+        if got.shape != wanted.shape:
+            problems.append(f"{name} has the shape {got.shape} instead of {wanted.shape}")
+            continue
+        scale = max(1.0, float(np.abs(wanted).max()))
+        worst = float(np.abs(got.astype(np.float64) - wanted).max()) / scale
+        differences[name] = worst
+        if not worst <= tolerance and (judge_logits or name != "logits"):
+            problems.append(f"{name} differs by {worst:.3g}, more than {tolerance:g}")
+    flips = ties = 0
+    if labels.kind != "number" and "probabilities" in differences:
+        flipped, near = _flips(expected, answers, task, labels, tolerance)
+        flips, ties = int(flipped.sum()), int((flipped & near).sum())
+        if flips > ties:
+            problems.append(f"{flips} of {len(flipped)} examples get another label")
+    report = {
+        "tolerance": tolerance, "largest_difference": differences, "label_flips": flips,
+        "ties": ties,
+    }  # fmt: skip
+    return report, problems
+
+
+def _flips(
+    expected: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray], task: Any,
+    labels: Labels, tolerance: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    wanted, got = expected["probabilities"], np.asarray(answers["probabilities"])
+    if labels.kind == "multi":
+        flipped = ((wanted >= task.cutoff) != (got >= task.cutoff)).any(axis=-1)
+        return flipped, (np.abs(wanted - task.cutoff) <= tolerance).any(axis=-1)
+    if wanted.shape[-1] < 2:
+        return np.zeros(len(wanted), bool), np.zeros(len(wanted), bool)
+    second, first = np.sort(wanted, axis=-1)[:, -2:].T
+    return wanted.argmax(-1) != got.argmax(-1), first - second <= 2 * tolerance
+
+
+def refuse(form: str, problems: Sequence[str], count: int, advice: str = "") -> None:
+    """Raise an error that says what is wrong, if anything is."""
+    if problems:
+        raise ExportError(
+            f"export={form}: what was written disagrees with the network in memory on {count} "
+            f"examples: {'; '.join(problems)}. It is not kept. {advice}".strip()
+        )
+
+
+def write_parity(folder: Path, form: str, report: Mapping[str, Any], count: int) -> None:
+    """Write the figures; by them a folder is known as ours."""
+    versions = {"kerasft": kerasft.__version__}
+    for name in ("tensorflow", "keras"):
+        versions[name] = importlib.import_module(name).__version__
+    write_json(folder / PARITY, {"format": form, "examples": count, **report,
+                                 "versions": versions})
+
+
+def bytes_of(place: str | Path) -> int:
+    """Return how many bytes a file, or all files of a folder, hold."""
+    place = Path(place)
+    files = [place] if place.is_file() else [p for p in place.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def bytes_of_weights(model: Any) -> int:
+    """Return how many bytes the weights of a network take as they are kept."""
+    import tensorflow as tf
+
+    return sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in model.variables)
+
+
+@contextmanager
+def quietly() -> Iterator[Callable[[], str]]:
+    """Keep what converters print from the terminal.
+
+    Yields:
+        A function that returns what was printed so far.
+    """
+    import sys
+
+    with tempfile.TemporaryFile() as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = [(number, os.dup(number)) for number in (1, 2)]
+        try:
+            for number, _ in kept:
+                os.dup2(file.fileno(), number)
+
+            def said() -> str:
+                file.seek(0)
+                return file.read().decode(errors="replace")
+
+            yield said
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in kept:
+                os.dup2(copy, number)
+                os.close(copy)

