@@ -13,13 +13,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kerasft import __version__
-from kerasft.cache import KINDS
+from kerasft.commands import make_parser
 from kerasft.errors import Stopped, UserError
 
-# What a shell learns: 0 all went well, 2 the user can mend it, 130 interrupted. A run that stopped
-# and can go on ends with 128 and the signal's number (130, 143), or with 75 for its time limit.
-OK, MISTAKE, INTERRUPTED = 0, 2, 130
+# What a shell learns: 0 all went well, 1 an export failed a check, 2 the user can mend it, 130
+# interrupted. A run that stopped and can go on ends with 128 and the signal's number (130, 143), or
+# with 75 for its time limit.
+OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+# These import TensorFlow, which has much to say.
+HEAVY = ("train", "resume", "evaluate", "predict", "export", "verify", "bench", "serve")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake, 130 when interrupted, 143 after SIGTERM,
-        75 where `max_time` was over.
+        The exit status: 0, 1 for an export that `verify` finds wanting, 2 for a user's mistake,
+        130 when interrupted, 143 after SIGTERM, 75 where `max_time` was over.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     parser = make_parser()
@@ -43,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(options, "overrides"):
         options.overrides = [*options.overrides, *rest]
     try:
-        if options.command in ("train", "resume", "evaluate", "predict", "export"):
+        if options.command in HEAVY:
             from kerasft.console import cleaned_up, without_chatter
 
             with without_chatter(), cleaned_up():
-                return options.act(options) or OK
-        return options.act(options) or OK
+                return ACTS[options.command](options) or OK
+        return ACTS[options.command](options) or OK
     except UserError as error:
         _complain(error)
         return MISTAKE
@@ -72,144 +74,6 @@ def _complain(error: UserError) -> None:
         print(f"error: {len(problems)} problems", file=sys.stderr)
     for problem in problems:
         print(f"{'  - ' if len(problems) > 1 else 'error: '}{problem}", file=sys.stderr)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="kerasft",
-        description="Fine-tune pretrained Keras networks on your own data.",
-        epilog="Every command has its own --help with an example.",
-    )
-    parser.add_argument("--version", action="version", version=f"kerasft {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, act: Callable, summary: str, example: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(
-            name, help=summary, description=summary, epilog=f"example:\n{example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        made.set_defaults(act=act)
-        return made
-
-    made = command(
-        "train", _train, "Fine-tune a network: KEY=VALUE overrides choose the parts.",
-        "  kerasft train\n"
-        "  kerasft train data=image_folder data.path=photos backbone=applications \\\n"
-        "      backbone.name=MobileNetV2 head=mlp finetune=two_phase\n"
-        "  kerasft train -m optimizer.learning_rate=1e-4,3e-4 head=linear,mlp\n"
-        "  kerasft train --plan experiment=sst2_minilm data.path=train.tsv",
-    )
-    _config_options(made)
-    made.add_argument("-m", "--multirun", action="store_true",
-                      help="a run for each combination of the values given")
-    made.add_argument("--from", dest="source", metavar="RUN",
-                      help="repeat a run with its own config; overrides change it")
-    made.add_argument("--plan", action="store_true",
-                      help="measure a few steps and tell what the run would cost; train nothing")
-    made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
-
-    made = command(
-        "resume", _resume, "Go on with a run that was stopped or crashed.",
-        "  kerasft resume outputs/last\n  kerasft resume outputs/last --verify",
-    )
-    made.add_argument("run", metavar="RUN", help="a run folder")
-    made.add_argument("--verify", action="store_true",
-                      help="first do the steps before the last checkpoint again, and compare")
-    made.add_argument("--accept", action="store_true",
-                      help="go on even though the data has changed since")
-    _trust_option(made)
-
-    made = command(
-        "evaluate", _evaluate, "Measure a run again on its data.",
-        "  kerasft evaluate outputs/last split=test",
-    )
-    made.add_argument("run", metavar="RUN", help="a run folder")
-    _overrides(made, "split=train|validation|test")
-    _trust_option(made)
-    made.add_argument("--json", action="store_true", help="print the figures as JSON")
-
-    made = command(
-        "predict", _predict, "Answer raw input with a run or an exported SavedModel.",
-        '  kerasft predict outputs/last "a fine film"\n'
-        "  kerasft predict outputs/last/exports/saved_model photo.jpg folder_of_photos",
-    )
-    made.add_argument("model", metavar="RUN_OR_EXPORT", help="a run folder or an export")
-    made.add_argument("inputs", metavar="INPUT", nargs="+",
-                      help="texts (pairs with a tab between), pictures, folders of pictures; "
-                           "@FILE for a file with one text a line; - for lines of standard input")
-    _trust_option(made)
-    made.add_argument("--output", metavar="FILE",
-                      help="write to a .jsonl or .csv file instead of the console")
-    made.add_argument("--json", action="store_true", help="print one JSON object an input")
-
-    made = command(
-        "export", _export, "Export a run for TF Serving, and prove what was written.",
-        "  kerasft export outputs/last export=saved_model",
-    )
-    made.add_argument("run", metavar="RUN", help="a run folder")
-    _overrides(made, "overrides of the export group")
-    _trust_option(made)
-
-    made = command(
-        "check", _check, "Check a config without reading data: all problems at once.",
-        "  kerasft check experiment=sst2_minilm optimizer.learning_rate=1e-4",
-    )
-    _config_options(made)
-    made.add_argument("--show", action="store_true", help="print the composed config")
-
-    made = command(
-        "explain", _explain, "Say what is behind a key, and who set its values.",
-        "  kerasft explain head=mlp\n  kerasft explain optimizer.weight_decay",
-    )
-    made.add_argument("key", metavar="KEY", help="a key, or a choice such as head=mlp")
-    _config_options(made, trust=False)
-
-    made = command(
-        "models", _models, "List the pretrained networks there are, offline.",
-        "  kerasft models mobilenet",
-    )
-    made.add_argument("pattern", metavar="PATTERN", nargs="?", default="",
-                      help="a part of a name, family or input (text, pictures)")
-    made.add_argument("--cached", action="store_true", help="only those that are on this machine")
-    made.add_argument("--json", action="store_true", help="print as JSON")
-
-    made = command(
-        "cache", _cache, "List what is kept between runs, or remove it.",
-        "  kerasft cache\n  kerasft cache clear activations",
-    )
-    made.add_argument("what", metavar="list|clear", nargs="?", default="list",
-                      choices=["list", "clear"], help="list (the default) or clear")
-    made.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS,
-                      help=f"only one kind: {', '.join(KINDS)}")
-    made.add_argument("--directory", metavar="DIR", help="the cache.directory of the runs")
-    made.add_argument("--json", action="store_true", help="print as JSON")
-
-    made = command(
-        "leaderboard", _leaderboard, "Compare the runs below a folder, the best first.",
-        "  kerasft leaderboard outputs --metric f1_macro --output runs.csv",
-    )
-    made.add_argument("directory", metavar="DIR", help="a folder of runs")
-    made.add_argument("--metric", help="the figure of the validation split to rank by")
-    made.add_argument("--output", metavar="FILE", help="also write a .csv or .json file")
-    return parser
-
-
-def _overrides(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
-
-
-def _config_options(parser: argparse.ArgumentParser, *, trust: bool = True) -> None:
-    _overrides(parser, "overrides: GROUP=CHOICE or KEY=VALUE; `kerasft explain KEY` explains")
-    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
-                        help="a folder with configs of your own (may be repeated)")
-    if trust:
-        _trust_option(parser)
-
-
-def _trust_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trust", action="append", default=[], metavar="PREFIX",
-                        help="an import prefix that a _target_ may start with too")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -391,3 +255,75 @@ def _leaderboard(options: argparse.Namespace) -> None:
     print(as_text(rows))
     if options.output:
         write(rows, options.output)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from kerasft.artifact.layout import find_export
+    from kerasft.console import printable
+
+    find_export(options.export)
+    from kerasft.serving.verify import verify
+
+    found = verify(options.export)
+    if options.json:
+        print(json.dumps([one.to_dict() for one in found], indent=2))
+    else:
+        for one in found:
+            print(printable(f"{one.result:8} {one.check:11} {one.words}"))
+    return FAILED if any(one.result == "FAILED" for one in found) else OK
+
+
+def _bench(options: argparse.Namespace) -> None:
+    sizes = options.batch.split(",")
+    if not all(size.strip().isdigit() for size in sizes):
+        raise UserError(
+            f"--batch takes batch sizes with commas between, such as 1,8,32. Received: "
+            f"{options.batch!r}."
+        )
+    from kerasft.serving.bench import as_text, bench
+
+    timings, notes = bench(
+        options.export, batches=[int(size) for size in sizes], seconds=options.seconds,
+        threads=options.threads, onnx=options.onnx,
+    )
+    if options.json:
+        print(json.dumps({"timings": [t.to_dict() for t in timings], "notes": notes}, indent=2))
+    else:
+        print(as_text(timings, notes))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from kerasft.serving.server import Settings, serve
+
+    given = {k: v for k, v in vars(options).items() if k in Settings.__dataclass_fields__}
+    serve(Settings(options.export, labels=_labels(options.label), **given))
+
+
+def _labels(given: Sequence[str]) -> dict[str, int]:
+    """Return the version of each label, from LABEL=VERSION."""
+    labels = {}
+    for one in given:
+        label, _, version = one.partition("=")
+        if not label or not version.isdigit():
+            raise UserError(
+                f"--label must read LABEL=VERSION, such as stable=3. Received: {one!r}."
+            )
+        labels[label] = int(version)
+    return labels
+
+
+ACTS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "train": _train,
+    "resume": _resume,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "export": _export,
+    "check": _check,
+    "explain": _explain,
+    "models": _models,
+    "cache": _cache,
+    "leaderboard": _leaderboard,
+    "verify": _verify,
+    "bench": _bench,
+    "serve": _serve,
+}

@@ -287,7 +287,8 @@ def open_run(path: str | Path) -> RunFolder:
         raise UserError(
             f"The run folder {str(path)!r} is not whole: {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing (the run's status is {status!r}). "
-            f"Train it again: kerasft train --from {path}"
+            + (f"Go on with it: kerasft resume {path}" if status in ("stopped", "running")
+               else f"Train it again: kerasft train --from {path}")
         )
     return folder
 

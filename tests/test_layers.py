@@ -25,6 +25,7 @@ RANK = {
     "steps": 7,
     "run": 8,
     "sweeps": 9, "testing": 9,
+    "commands": 9,
     "cli": 10,
     "__main__": 11,
 }  # fmt: skip
@@ -34,8 +35,9 @@ BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "threads", "cata
                "artifact")
 
 LIGHT = (
-    "__init__", "__main__", "cli", "config", "calls", "checks", "signatures", "explanation",
-    "root", "record", "comparison", "provenance", "errors", "mistakes", "spec", "files",
+    "__init__", "__main__", "cli", "commands", "config", "calls", "checks", "signatures",
+    "explanation", "root", "record", "comparison", "provenance", "errors", "mistakes", "spec",
+    "files",
     "console", "network", "threads",
     "prediction", "finetuned", "evidence", "run", "steps", "cache",
     "aliases", "catalogue", "sweeps/leaderboard", "sweeps/grid", "model/hub",

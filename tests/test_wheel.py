@@ -35,6 +35,7 @@ def test_wheel_holds_configs_and_preset(wheel):
         n.removeprefix("kerasft/conf/") for n in names if n.startswith("kerasft/conf/")
     }
     assert "kerasft/presets/glyphs/model.weights.h5" in names
+    assert "kerasft/serving/loader.c" in names
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert not any(n.startswith(("tests/", "scripts/")) for n in names)
 

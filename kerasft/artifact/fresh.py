@@ -31,7 +31,7 @@ class Answers:
         errors: For each call the words that it failed with, or `None`.
         seconds: For each call how long each of its repeats took.
         load_seconds: How long loading took.
-        memory: The most bytes that the process had held before loading, after it, and at the end.
+        memory: The bytes that the process held before loading, after it, and at the end.
         tensorflow: The version that answered.
     """
 

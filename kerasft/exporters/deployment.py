@@ -10,7 +10,8 @@ from typing import Any
 from kerasft.artifact.layout import DEFAULT, DEPLOYMENT
 from kerasft.files import written_whole
 
-# Models on texts need ops that the TensorFlow Text inside older servers lacks
+# The least that is recommended: a graph is promised to be read by the TensorFlow that wrote it and
+# later ones. The TensorFlow Text inside older servers is 2.12
 # (https://github.com/tensorflow/serving/issues/2267).
 IMAGE = "tensorflow/serving:2.20.0"
 
@@ -102,7 +103,7 @@ prometheus_config {
 
 _COMPOSE = """\
 # docker compose -f serving/compose.yaml up
-# TensorFlow Serving 2.20 or later for models on texts.
+# TensorFlow Serving 2.20 or later.
 services:
   @OBJECT@:
     image: @IMAGE@
@@ -185,6 +186,7 @@ Needs the standard library alone. SERVER sets the address.
 """
 
 import base64
+import json
 import os
 import sys
 import urllib.error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask
 from kerasft.artifact.golden import Golden, apart, write_golden
 from kerasft.artifact.layout import DEFAULT, EXTRA, PARITY
@@ -241,18 +241,3 @@ def _bytes(values: Any) -> np.ndarray:
     made = np.empty(array.size, object)
     made[:] = [v.encode() if isinstance(v, str) else v for v in array.ravel().tolist()]
     return made.reshape(array.shape)
-
-
-def digests(directory: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that the answers hang on, by its place in the artifact."""
-    root = Path(directory)
-    files = [root / "saved_model.pb", *sorted((root / "variables").glob("*")),
-             *sorted(p for p in (root / "assets").rglob("*") if p.is_file()),
-             *(f for f in [root / EXTRA / "signature.json"] if f.is_file())]  # fmt: skip
-    found = {}
-    for file in files:
-        with open(file, "rb") as opened:
-            found[file.relative_to(root).as_posix()] = hashlib.file_digest(
-                opened, "sha256"
-            ).hexdigest()
-    return found

@@ -30,8 +30,8 @@ def quantized(model: Any, weights: str) -> Any:
     `"int8"` is Keras' own quantization of the weights of dense layers and embeddings, one scale
     for each output or row; activations are left as they are (rounding them too costs accuracy
     and, on processors, time). `"bfloat16"` keeps every array of two or more sides in 16 bits,
-    whatever the layer, but depthwise kernels. Both go through `export=saved_model` as any other
-    network does.
+    whatever the layer, but depthwise kernels. Both go through `export=saved_model` like any other
+    network.
 
     Args:
         model: A functional Keras model; it stays as it is.

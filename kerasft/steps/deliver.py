@@ -159,7 +159,8 @@ def answers(
     """Return the outputs as one readable dict an input, the shortest answer first."""
     # A signature hands its outputs back in an order of its own.
     first = [name for name in ("label", "labels", "score", "value") if name in outputs]
-    names = list(dict.fromkeys([*first, *outputs]))
+    # The likeliest labels of a served answer are in its probabilities, too.
+    names = [n for n in dict.fromkeys([*first, *outputs]) if not n.startswith("top_")]
     rows = []
     for i, given in enumerate(inputs):
         shown = f"<{len(given)} bytes>" if isinstance(given, bytes) else given

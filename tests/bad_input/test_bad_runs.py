@@ -155,6 +155,9 @@ RUNS = {
                                      "preprocess.json"),
     "a run that has ended": (lambda run: None, "resume", "has ended", "--from run"),
     "a run that did not end": (not_done, "predict evaluate export", BEST, "'failed'"),
+    "a run that never finished": (
+        lambda run: (not_done(run), set_json("run.json", status="stopped")(run)), "export predict",
+        "'stopped'", "kerasft resume run"),
     "a run of another config": (set_json("run.json", status="stopped"), "other",
                                 "began with another config", "Take these back"),
     "damaged checkpoints": (damaged_states, "resume", "No checkpoint", "step-00000002.npz"),
@@ -162,8 +165,10 @@ RUNS = {
     "run.json that is a list": (damage("run.json", "[]"), "resume", "run.json"),
     "a broken manifest": (damage("manifest.json", "{"), "evaluate", "manifest.json"),
     "a manifest that is a list": (damage("manifest.json", "[]"), "evaluate", "manifest.json"),
-    "data that has gone": (change("config.yaml", "texts.csv", "gone.csv"), "evaluate export",
+    "data that has gone": (change("config.yaml", "texts.csv", "gone.csv"), "evaluate",
                            "gone.csv"),
+    "broken evidence": (damage("evidence.npz", "PK"), "export", "evidence.npz' is damaged"),
+    "no evidence": (damage("evidence.npz", None), "export", "has no evidence.npz"),
 }  # fmt: skip
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from kerasft.artifact import replay
+from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask
 from kerasft.artifact.layout import EXTRA
-from kerasft.exporters import graph, parity
+from kerasft.exporters import graph
 from kerasft.exporters.parity import certify, near_ties
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.signatures import Served, raw_examples
@@ -205,7 +206,7 @@ def test_what_cannot_be_asked_is_said(one, tmp_path):
 def test_digests_tell_what_the_answers_hang_on(one, tmp_path):
     _, path = one
     report = json.loads((path / EXTRA / "parity.json").read_text())
-    assert report["digests"] == parity.digests(path)
+    assert report["digests"] == digests(path)
     assert {"saved_model.pb", "variables/variables.index", f"{EXTRA}/signature.json"} <= set(
         report["digests"]
     )
@@ -213,7 +214,7 @@ def test_digests_tell_what_the_answers_hang_on(one, tmp_path):
     with open(copy / "variables" / "variables.data-00000-of-00001", "r+b") as file:
         file.seek(100)
         file.write(b"\xff")
-    changed = parity.digests(copy)
+    changed = digests(copy)
     assert [k for k, v in changed.items() if report["digests"][k] != v] == [
         "variables/variables.data-00000-of-00001"
     ]

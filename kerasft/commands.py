@@ -1,0 +1,195 @@
+"""The commands and their options, as `kerasft --help` tells them."""
+
+from __future__ import annotations
+
+import argparse
+
+from kerasft import __version__
+from kerasft.cache import KINDS
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="kerasft",
+        description="Fine-tune pretrained Keras networks on your own data.",
+        epilog="Every command has its own --help with an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"kerasft {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, example: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, help=summary, description=summary, epilog=f"example:\n{example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        return made
+
+    made = command(
+        "train", "Fine-tune a network: KEY=VALUE overrides choose the parts.",
+        "  kerasft train\n"
+        "  kerasft train data=image_folder data.path=photos backbone=applications \\\n"
+        "      backbone.name=MobileNetV2 head=mlp finetune=two_phase\n"
+        "  kerasft train -m optimizer.learning_rate=1e-4,3e-4 head=linear,mlp\n"
+        "  kerasft train --plan experiment=sst2_minilm data.path=train.tsv",
+    )
+    _config_options(made)
+    made.add_argument("-m", "--multirun", action="store_true",
+                      help="a run for each combination of the values given")
+    made.add_argument("--from", dest="source", metavar="RUN",
+                      help="repeat a run with its own config; overrides change it")
+    made.add_argument("--plan", action="store_true",
+                      help="measure a few steps and tell what the run would cost; train nothing")
+    made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
+
+    made = command(
+        "resume", "Go on with a run that was stopped or crashed.",
+        "  kerasft resume outputs/last\n  kerasft resume outputs/last --verify",
+    )
+    made.add_argument("run", metavar="RUN", help="a run folder")
+    made.add_argument("--verify", action="store_true",
+                      help="first do the steps before the last checkpoint again, and compare")
+    made.add_argument("--accept", action="store_true",
+                      help="go on even though the data has changed since")
+    _trust_option(made)
+
+    made = command(
+        "evaluate", "Measure a run again on its data.",
+        "  kerasft evaluate outputs/last split=test",
+    )
+    made.add_argument("run", metavar="RUN", help="a run folder")
+    _overrides(made, "split=train|validation|test")
+    _trust_option(made)
+    made.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+    made = command(
+        "predict", "Answer raw input with a run or an exported SavedModel.",
+        '  kerasft predict outputs/last "a fine film"\n'
+        "  kerasft predict outputs/last/exports/saved_model photo.jpg folder_of_photos",
+    )
+    made.add_argument("model", metavar="RUN_OR_EXPORT", help="a run folder or an export")
+    made.add_argument("inputs", metavar="INPUT", nargs="+",
+                      help="texts (pairs with a tab between), pictures, folders of pictures; "
+                           "@FILE for a file with one text a line; - for lines of standard input")
+    _trust_option(made)
+    made.add_argument("--output", metavar="FILE",
+                      help="write to a .jsonl or .csv file instead of the console")
+    made.add_argument("--json", action="store_true", help="print one JSON object an input")
+
+    made = command(
+        "export", "Export a run for TF Serving, and prove what was written.",
+        "  kerasft export outputs/last export=saved_model",
+    )
+    made.add_argument("run", metavar="RUN", help="a run folder")
+    _overrides(made, "overrides of the export group")
+    _trust_option(made)
+
+    made = command(
+        "check", "Check a config without reading data: all problems at once.",
+        "  kerasft check experiment=sst2_minilm optimizer.learning_rate=1e-4",
+    )
+    _config_options(made)
+    made.add_argument("--show", action="store_true", help="print the composed config")
+
+    made = command(
+        "explain", "Say what is behind a key, and who set its values.",
+        "  kerasft explain head=mlp\n  kerasft explain optimizer.weight_decay",
+    )
+    made.add_argument("key", metavar="KEY", help="a key, or a choice such as head=mlp")
+    _config_options(made, trust=False)
+
+    made = command(
+        "models", "List the pretrained networks there are, offline.",
+        "  kerasft models mobilenet",
+    )
+    made.add_argument("pattern", metavar="PATTERN", nargs="?", default="",
+                      help="a part of a name, family or input (text, pictures)")
+    made.add_argument("--cached", action="store_true", help="only those that are on this machine")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
+        "cache", "List what is kept between runs, or remove it.",
+        "  kerasft cache\n  kerasft cache clear activations",
+    )
+    made.add_argument("what", metavar="list|clear", nargs="?", default="list",
+                      choices=["list", "clear"], help="list (the default) or clear")
+    made.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS,
+                      help=f"only one kind: {', '.join(KINDS)}")
+    made.add_argument("--directory", metavar="DIR", help="the cache.directory of the runs")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
+        "leaderboard", "Compare the runs below a folder, the best first.",
+        "  kerasft leaderboard outputs --metric f1_macro --output runs.csv",
+    )
+    made.add_argument("directory", metavar="DIR", help="a folder of runs")
+    made.add_argument("--metric", help="the figure of the validation split to rank by")
+    made.add_argument("--output", metavar="FILE", help="also write a .csv or .json file")
+
+    made = command(
+        "verify", "Check all that an export promises, offline.",
+        "  kerasft verify outputs/last/exports/saved_model",
+    )
+    made.add_argument("export", metavar="EXPORT", help="an export: all its versions, or one")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
+        "bench", "Time an export by batch size, and beside onnxruntime.",
+        "  kerasft bench outputs/last/exports/saved_model --batch 1,8,32",
+    )
+    made.add_argument("export", metavar="EXPORT", help="an export: all its versions, or one")
+    made.add_argument("--batch", default="1,8,32", metavar="N,N,...", help="batch sizes")
+    made.add_argument("--seconds", type=float, default=10.0, metavar="N",
+                      help="how long each is timed (default 10)")
+    made.add_argument("--threads", type=int, metavar="N",
+                      help="threads of an operation (default: all cores)")
+    made.add_argument("--onnx", action=argparse.BooleanOptionalAction,
+                      help="time the network under onnxruntime, too (default: where it is there)")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
+        "serve", "Serve an export over REST and gRPC, to try a client without a container.",
+        "  kerasft serve outputs/last/exports/saved_model --rest-port 8501 --grpc-port 8500",
+    )
+    made.add_argument("export", metavar="EXPORT", help="an export: all its versions, or one")
+    made.add_argument("--name", help="the model's name (default: the one in its signature.json)")
+    made.add_argument("--host", default="127.0.0.1", help="the address (default 127.0.0.1)")
+    for api, port in (("rest", 8501), ("grpc", 8500)):
+        made.add_argument(f"--{api}-port", type=int, default=port, metavar="PORT",
+                          help=f"default {port}; 0 takes any that is free")
+        made.add_argument(f"--no-{api}", dest=f"{api}_port", action="store_const", const=None,
+                          help=f"do without {'REST' if api == 'rest' else 'gRPC'}")
+    made.add_argument("--label", action="append", default=[], metavar="LABEL=VERSION",
+                      help="a label for a version, which is then served beside the newest")
+    for option, kind, default, text in (
+        ("poll", float, 2.0, "seconds between two looks for new versions"),
+        ("batch", int, 32, "the most examples that are answered together"),
+        ("wait-ms", float, 2.0, "how long the first request of a batch waits for others"),
+        ("waiting", int, 1000, "how many examples may wait before requests are turned away"),
+        ("most-mb", float, 64.0, "the largest request, in millions of bytes"),
+        ("timeout", float, 60.0, "the most seconds that a request may take"),
+        ("threads", int, None, "threads of an operation (default: all cores)"),
+    ):
+        more = "" if default is None else f" (default {default:g})"
+        made.add_argument(f"--{option}", type=kind, default=default, metavar="N",
+                          help=f"{text}{more}")
+    made.add_argument("--verbose", action="store_true", help="tell each request")
+    return parser
+
+
+
+def _overrides(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help=text)
+
+
+def _config_options(parser: argparse.ArgumentParser, *, trust: bool = True) -> None:
+    _overrides(parser, "overrides: GROUP=CHOICE or KEY=VALUE; `kerasft explain KEY` explains")
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
+                        help="a folder with configs of your own (may be repeated)")
+    if trust:
+        _trust_option(parser)
+
+
+def _trust_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trust", action="append", default=[], metavar="PREFIX",
+                        help="an import prefix that a _target_ may start with too")

@@ -1,0 +1,93 @@
+"""The calls that both REST and gRPC make of a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kerasft.serving.batching import Batcher
+from kerasft.serving.bundle import Bundle
+from kerasft.serving.models import Model
+from kerasft.serving.status import Failure, invalid
+
+
+class Answering:
+    """Finds the version that a request is for, and answers it in time.
+
+    Args:
+        model: The model that is served.
+        batcher: Answers requests together.
+        seconds: The most that a request may take.
+    """
+
+    def __init__(self, model: Model, batcher: Batcher, *, seconds: float = 60.0):
+        self.model, self.batcher, self.seconds = model, batcher, seconds
+
+    def of(self, name: str) -> Model:
+        """Return the model of a name."""
+        if name != self.model.name:
+            raise Failure("NOT_FOUND", f"Servable not found for request: Latest({name})")
+        return self.model
+
+    async def run(
+        self, bundle: Bundle, signature: str, inputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Answer a request by a version.
+
+        Raises:
+            Failure: If it cannot be answered, or not in time.
+        """
+        name, definition = bundle.signature(signature)
+        if set(inputs) != set(definition.inputs):
+            return bundle.run(name, inputs)  # which says what is wrong
+        try:
+            return await asyncio.wait_for(
+                self.batcher.run(bundle, name, inputs), timeout=self.seconds
+            )
+        except TimeoutError:
+            raise Failure(
+                "DEADLINE_EXCEEDED", f"No answer within {self.seconds:g} s."
+            ) from None
+
+    async def score(
+        self, bundle: Bundle, signature: str, method: str, serialized: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Answer a classify or regress request.
+
+        Args:
+            bundle: A version.
+            signature: The name of a signature; where empty, `serving_default` if it is of this
+                method, else the only one that is.
+            method: `"classify"` or `"regress"`.
+            serialized: The examples, `[batch]`.
+        """
+        name = signature or _only(bundle, method)
+        name, definition = bundle.signature(name)
+        wanted = f"tensorflow/serving/{method}"
+        if definition.method_name != wanted:
+            kind = {"classify": "classification", "regress": "regression"}[method]
+            raise invalid(
+                f"Expected {kind} signature method_name to be {wanted}. Was: "
+                f"{definition.method_name}"
+            )
+        if list(definition.inputs) != ["inputs"]:
+            raise invalid(f"Expected one input Tensor named inputs in the signature {name}")
+        return await self.run(bundle, name, {"inputs": serialized})
+
+
+def _only(bundle: Bundle, method: str) -> str:
+    """Return the signature that a request without a name means.
+
+    TensorFlow Serving takes `serving_default` alone. Ours answers `predict` there, so that the
+    request would always fail; where one signature has the method, it can only be meant.
+    """
+    named = [n for n, s in bundle.signatures.items() if s.method_name.endswith(f"/{method}")]
+    return named[0] if len(named) == 1 else ""
+
+
+def infos_of(bundle: Bundle, signature: str) -> Mapping[str, Any]:
+    """Return the `TensorInfo` of each input of a signature."""
+    return bundle.signature(signature)[1].inputs

@@ -1,0 +1,147 @@
+"""One loaded version of a model, which answers by signature."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.artifact.layout import DEFAULT, EXTRA, WARMUP
+from kerasft.artifact.replay import register_text_ops
+from kerasft.serving.status import Failure, invalid
+
+# What TensorFlow Serving replays at most.
+MOST_WARM_UP = 1000
+_registering = threading.Lock()
+METHODS = {"predict", "classify", "regress"}
+
+
+class Bundle:
+    """A SavedModel in a session, as TensorFlow Serving loads it.
+
+    Args:
+        path: The folder of the version.
+        number: The version.
+        threads: How many threads an operation may take; all cores where `None`.
+    """
+
+    def __init__(self, path: Path, number: int, threads: int | None = None):
+        import tensorflow as tf
+
+        with _registering:
+            register_text_ops()
+        v1 = tf.compat.v1
+        # It advises another way to load, which is not the one of a server.
+        tf.get_logger().setLevel("ERROR")
+        self.path, self.number = path, number
+        self.config = v1.ConfigProto(intra_op_parallelism_threads=threads or 0)
+        self._session = v1.Session(graph=tf.Graph(), config=self.config)
+        try:
+            loaded = v1.saved_model.load(
+                self._session, [v1.saved_model.tag_constants.SERVING], str(path)
+            )
+        except Exception:
+            self._session.close()
+            raise
+        self.signatures = {
+            name: signature for name, signature in loaded.signature_def.items()
+            if not name.startswith("__")
+        }  # fmt: skip
+        self.using = 0
+
+    def signature(self, name: str) -> tuple[str, Any]:
+        """Return the name and the definition of a signature; the default one for no name."""
+        name = name or DEFAULT
+        if name not in self.signatures:
+            raise invalid(f'Serving signature name: "{name}" not found in signature def')
+        return name, self.signatures[name]
+
+    def run(
+        self, name: str, inputs: Mapping[str, np.ndarray], wanted: tuple[str, ...] = ()
+    ) -> dict[str, np.ndarray]:
+        """Answer one batch.
+
+        Args:
+            name: The name of a signature.
+            inputs: Input name to array.
+            wanted: The outputs to compute; all where empty.
+
+        Raises:
+            Failure: If the inputs are not those of the signature, or the graph refuses them.
+        """
+        import tensorflow as tf
+
+        name, definition = self.signature(name)
+        if set(inputs) != set(definition.inputs):
+            raise invalid(
+                "input size does not match signature: "
+                f"{len(inputs)}!={len(definition.inputs)} len({{{','.join(sorted(inputs))}}}) != "
+                f"len({{{','.join(sorted(definition.inputs))}}})."
+            )
+        if unknown := sorted(set(wanted) - set(definition.outputs)):
+            raise invalid(f"output tensor alias not found in signature: {unknown[0]}")
+        keys = wanted or tuple(definition.outputs)
+        feed = {definition.inputs[key].name: value for key, value in inputs.items()}
+        try:
+            return self._session.run({k: definition.outputs[k].name for k in keys}, feed)
+        except tf.errors.InvalidArgumentError as error:
+            raise invalid(error.message) from error
+        except (TypeError, ValueError) as error:  # a shape that the input does not take
+            raise invalid(str(error)) from error
+        except tf.errors.OpError as error:
+            code = "RESOURCE_EXHAUSTED" if error.error_code == 8 else "INTERNAL"
+            raise Failure(code, error.message) from error
+        except RuntimeError as error:  # the session is closed
+            raise Failure("UNAVAILABLE", str(error)) from error
+
+    def warm_up(self) -> int:
+        """Replay the warm-up requests that lie in the artifact; return how many there were."""
+        import tensorflow as tf
+        from tensorflow_serving.apis import prediction_log_pb2
+
+        file = self.path / EXTRA / WARMUP
+        if not file.is_file():
+            return 0
+        count = 0
+        for record in tf.data.TFRecordDataset(str(file)).take(MOST_WARM_UP):
+            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            kind = log.WhichOneof("log_type")
+            if kind == "predict_log":
+                request = log.predict_log.request
+                self.run(
+                    request.model_spec.signature_name,
+                    {key: tf.make_ndarray(value) for key, value in request.inputs.items()},
+                )
+            elif kind in ("classify_log", "regress_log"):
+                request = getattr(log, kind).request
+                self.run(request.model_spec.signature_name, {"inputs": examples_of(request.input)})
+            count += 1
+        return count
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._session.close()
+
+
+def examples_of(given: Any) -> np.ndarray:
+    """Return the examples of a `tensorflow.serving.Input`, serialized, with their context."""
+    kind = given.WhichOneof("kind")
+    if kind == "example_list_with_context":
+        context, found = given.example_list_with_context.context, []
+        for example in given.example_list_with_context.examples:
+            whole = type(example)()
+            whole.CopyFrom(context)
+            whole.MergeFrom(example)
+            found.append(whole)
+    elif kind == "example_list":
+        found = list(given.example_list.examples)
+    else:
+        found = []
+    if not found:
+        raise invalid("Input is empty.")
+    made = np.empty(len(found), object)
+    made[:] = [example.SerializeToString() for example in found]
+    return made

@@ -1,0 +1,271 @@
+"""`kerasft serve`: a local stand-in for TensorFlow Serving, to try a client without a container."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import signal
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kerasft.artifact.layout import EXTRA, SIGNATURE, versions
+from kerasft.errors import UserError
+from kerasft.files import at_home, read_json
+from kerasft.serving.models import Model, require_versions
+
+EXTRAS = {"aiohttp": "aiohttp", "grpc": "grpcio", "tensorflow_serving": "tensorflow-serving-api"}
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is served.
+
+    Args:
+        path: The folder of an export: of all its versions, or of one.
+        name: The name of the model; by default the one in its `signature.json`.
+        host: The address that is listened on.
+        rest_port: The port of REST; 0 for any that is free, `None` for no REST.
+        grpc_port: The same of gRPC.
+        labels: Label to version.
+        poll: Seconds between two looks for new versions.
+        batch: The most examples that are answered together.
+        wait_ms: How long the first request of a batch waits for others, in milliseconds.
+        waiting: How many examples may wait before requests are turned away.
+        most_mb: The largest request, in millions of bytes.
+        timeout: The most seconds that a request may take.
+        threads: How many threads an operation may take; all cores by default.
+        verbose: Whether each request is told.
+    """
+
+    path: str
+    name: str | None = None
+    host: str = "127.0.0.1"
+    rest_port: int | None = 8501
+    grpc_port: int | None = 8500
+    labels: Mapping[str, int] = field(default_factory=dict)
+    poll: float = 2.0
+    batch: int = 32
+    wait_ms: float = 2.0
+    waiting: int = 1000
+    most_mb: float = 64.0
+    timeout: float = 60.0
+    threads: int | None = None
+    verbose: bool = False
+
+
+def serve(settings: Settings) -> None:
+    """Serve a model until SIGTERM or SIGINT.
+
+    Raises:
+        UserError: If there is nothing to serve, or it cannot be.
+    """
+    path = at_home(settings.path)
+    require_extras()
+    require_versions(path)
+    _require_sane(settings)
+    try:
+        asyncio.run(Server(settings, path).run())
+    except KeyboardInterrupt:  # before the handler of signals stood
+        return
+
+
+def require_extras() -> None:
+    """See that what serving needs is installed."""
+    missing = [pip for name, pip in EXTRAS.items() if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"kerasft serve needs {', '.join(missing)}. Install: pip install 'kerasft[serve]'"
+        )
+
+
+def _require_sane(settings: Settings) -> None:
+    problems = []
+    if settings.rest_port is None and settings.grpc_port is None:
+        problems.append("Neither REST nor gRPC is wanted: leave out --no-rest or --no-grpc.")
+    for key in ("rest_port", "grpc_port"):
+        port = getattr(settings, key)
+        if port is not None and not 0 <= port < 65536:
+            problems.append(
+                f"--{key.replace('_', '-')} must be from 0 (any free one) to 65535. "
+                f"Received: {port}."
+            )
+    for key in ("poll", "batch", "waiting", "most_mb", "timeout"):
+        if not getattr(settings, key) > 0:
+            problems.append(
+                f"--{key.replace('_', '-')} must be above 0. Received: {getattr(settings, key)}."
+            )
+    if problems:
+        raise UserError(problems=problems)
+
+
+class Server:
+    """A model behind REST and gRPC.
+
+    Args:
+        settings: How it is served.
+        path: The folder.
+    """
+
+    def __init__(self, settings: Settings, path: Path):
+        from kerasft.serving.answering import Answering
+        from kerasft.serving.batching import Batcher
+
+        self.settings = settings
+        self.ports: dict[str, int] = {}
+        self.ready, self.stopping = asyncio.Event(), asyncio.Event()
+        # Two more than cores would do: loading a version must not wait for requests.
+        self._executor = ThreadPoolExecutor(4, "kerasft-serve")
+        self._loader = ThreadPoolExecutor(1, "kerasft-load")
+        self.model = Model(
+            settings.name or _name_of(path), path, self._loader, labels=settings.labels,
+            threads=settings.threads, say=_say,
+        )
+        batcher = Batcher(
+            self._executor, most=settings.batch, wait=settings.wait_ms / 1000,
+            limit=settings.waiting,
+        )
+        self.answering = Answering(self.model, batcher, seconds=settings.timeout)
+
+    async def run(self) -> None:
+        """Serve until `stopping` is set, or a signal comes."""
+        self._heed_signals()
+        stops: list[Any] = []
+        watching = None
+        try:
+            await self.model.refresh()
+            self._require_loaded()
+            stops = [await start for start in self._starts()]
+            watching = asyncio.create_task(self.model.watch(self.settings.poll))
+            self._tell()
+            self.ready.set()
+            await self.stopping.wait()
+            _say("stopping: what was asked is answered first")
+        finally:
+            if watching is not None:
+                watching.cancel()
+            for stop in stops:
+                await stop()
+            await self.answering.batcher.drained()
+            self._executor.shutdown()
+            self._loader.shutdown()
+            self.model.close()
+
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                loop.add_signal_handler(number, self.stopping.set)
+            except (NotImplementedError, RuntimeError, ValueError):
+                return  # not in the main thread, or not on this system
+
+    def _require_loaded(self) -> None:
+        try:
+            self.model.find()
+        except Exception as failure:
+            reasons = [f"version {n}: {s.problem}" for n, s in self.model.states.items()]
+            raise UserError(
+                f"No version in {str(self.model.path)!r} can be served: {'; '.join(reasons)}."
+            ) from failure
+        for label, number in self.settings.labels.items():
+            if self.model.states.get(number) is None or not self.model.states[number].bundle:
+                there = ", ".join(map(str, sorted(self.model.folders())))
+                raise UserError(
+                    f"--label {label}={number}: there is no such version that can be served. "
+                    f"There are: {there}."
+                )
+
+    def _starts(self) -> list[Any]:
+        settings, starts = self.settings, []
+        if settings.rest_port is not None:
+            starts.append(self._start_rest(settings.rest_port))
+        if settings.grpc_port is not None:
+            starts.append(self._start_grpc(settings.grpc_port))
+        return starts
+
+    async def _start_rest(self, port: int) -> Any:
+        from aiohttp import web
+
+        from kerasft.serving.rest import application
+
+        app = application(
+            self.answering, most_bytes=int(self.settings.most_mb * 1e6), log=self._log
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.settings.timeout)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self.settings.host, port).start()
+        except (OSError, OverflowError) as error:
+            await runner.cleanup()
+            raise _taken("REST", self.settings.host, port, error) from error
+        self.ports["rest"] = runner.addresses[0][1]
+        return runner.cleanup
+
+    async def _start_grpc(self, port: int) -> Any:
+        import grpc
+
+        from kerasft.serving.grpc_api import add_to
+
+        most = int(self.settings.most_mb * 1e6)
+        # Without reuse: two servers on one port would each get a part of the requests.
+        server = grpc.aio.server(options=[
+            ("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        ])  # fmt: skip
+        add_to(server, self.answering, self._log)
+        try:
+            address = f"{_bracketed(self.settings.host)}:{port}"
+            self.ports["grpc"] = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise _taken("gRPC", self.settings.host, port, error) from error
+        await server.start()
+        return lambda: server.stop(self.settings.timeout)
+
+    @property
+    def _log(self) -> Any:
+        return _say if self.settings.verbose else None
+
+    def _tell(self) -> None:
+        name, host = self.model.name, _bracketed(self.settings.host)
+        if self.settings.host not in LOCAL:
+            print(
+                f"warning: {self.settings.host} may be reached from other machines, and this "
+                "server asks nobody who they are.", file=sys.stderr,
+            )
+        if "rest" in self.ports:
+            _say(f"REST: http://{host}:{self.ports['rest']}/v1/models/{name}:predict")
+        if "grpc" in self.ports:
+            _say(f"gRPC: {host}:{self.ports['grpc']}")
+        _say("ready; a stand-in for TensorFlow Serving, to try clients with. Ctrl-C stops it.")
+
+
+def _name_of(path: Path) -> str:
+    """Return the name that the newest version says the model has."""
+    folders = [path, *(path / str(n) for n in reversed(versions(path)))]
+    for folder in folders:
+        if (folder / EXTRA / SIGNATURE).is_file():
+            return str(read_json(folder / EXTRA / SIGNATURE).get("name", "model"))
+    return path.resolve().name if not path.name.isdigit() else path.resolve().parent.name
+
+
+def _taken(what: str, host: str, port: int, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or "the port is taken, or not to be had"
+    option = f"--{what.lower()}-port"
+    return UserError(
+        f"{what} cannot listen on {host}:{port}: {reason}. Choose another port with {option} "
+        "(0 takes any that is free), or end what listens there."
+    )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _say(line: str) -> None:
+    from kerasft.console import printable
+
+    print(printable(line), flush=True)

@@ -1,0 +1,317 @@
+"""`kerasft verify`: all that an export promises, checked on the export itself, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.artifact.digests import digests
+from kerasft.artifact.fresh import Answers, ask
+from kerasft.artifact.golden import Golden, apart, read_golden
+from kerasft.artifact.layout import (
+    DEFAULT,
+    EXTRA,
+    GOLDEN,
+    LABELS,
+    PARITY,
+    SIGNATURE,
+    find_export,
+    read_signature,
+)
+from kerasft.errors import UserError, in_short
+from kerasft.files import read_json
+from kerasft.serving import c_loader, ops
+
+OK, FAILED, SKIPPED, WARNING = "ok", "FAILED", "skipped", "warning"
+REPEATS = 20
+_HALF = {"float16", "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        check: What was looked at.
+        result: `"ok"`, `"FAILED"`, `"warning"` or `"skipped"`.
+        words: What was found.
+    """
+
+    check: str
+    result: str
+    words: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+class Export:
+    """An export as the checks look at it; each part is read once, when it is first needed.
+
+    Args:
+        directory: The folder of a version.
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    @cached_property
+    def signature(self) -> dict[str, Any]:
+        return read_signature(self.directory)
+
+    @cached_property
+    def graph(self) -> Any:
+        from google.protobuf.message import DecodeError
+        from tensorflow.core.protobuf import saved_model_pb2
+
+        file = self.directory / "saved_model.pb"
+        try:
+            saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+            return next(g for g in saved.meta_graphs if "serve" in g.meta_info_def.tags)
+        except (DecodeError, OSError, StopIteration) as error:
+            raise UserError(f"{file.name} cannot be read: {in_short(error)}") from error
+
+    @cached_property
+    def definitions(self) -> dict[str, Any]:
+        found = self.graph.signature_def
+        return {name: one for name, one in found.items() if not name.startswith("__")}
+
+    @cached_property
+    def golden(self) -> tuple[list[Golden], float]:
+        return read_golden(self.directory)
+
+    @cached_property
+    def calls(self) -> list[tuple[str, Mapping[str, np.ndarray]]]:
+        return [(one.signature, one.inputs) for one in self.golden[0]]
+
+    @cached_property
+    def answers(self) -> Answers:
+        return ask(self.directory, self.calls, repeats=REPEATS)
+
+
+def verify(path: str | Path) -> list[Finding]:
+    """Check an export.
+
+    Args:
+        path: The folder of a version, or its parent, of which the highest version is taken.
+
+    Returns:
+        What each check found, in order. A check that cannot be made for what an earlier one
+        found has failed, too.
+
+    Raises:
+        UserError: If there is no export at `path`.
+
+    Example:
+        >>> [f.check for f in verify("served/films") if f.result == "FAILED"]  # doctest: +SKIP
+        []
+    """
+    export = Export(find_export(path))
+    found: list[Finding] = []
+    for name, check in CHECKS.items():
+        try:
+            found += [Finding(name, *one) for one in check(export)]
+        except UserError as error:
+            found.append(Finding(name, FAILED, "; ".join(error.problems)))
+    return found
+
+
+Found = Iterator[tuple[str, str]]
+
+
+def _files(export: Export) -> Found:
+    """The files are there, belong together, and are those that were proved."""
+    root, extra = export.directory, export.directory / EXTRA
+    problems = []
+    if not root.resolve().name.isdigit():
+        problems.append(f"its folder {root.name!r} is no number, so that no server looks at it")
+    for file in ("variables/variables.index", f"{EXTRA}/{SIGNATURE}", f"{EXTRA}/{LABELS}",
+                 f"{EXTRA}/{PARITY}", f"{EXTRA}/{GOLDEN}"):  # fmt: skip
+        if not (root / file).is_file():
+            problems.append(f"{file} is missing")
+    labels = export.signature["labels"]
+    if (extra / LABELS).is_file():
+        listed = (extra / LABELS).read_text("utf-8", errors="replace").split("\n")[:-1]
+        if listed != labels:
+            problems.append(f"{LABELS} and {SIGNATURE} list other labels")
+    columns = {
+        name: one["outputs"][output]["shape"][-1]
+        for name, one in export.signature["signatures"].items()
+        for output in ("probabilities", "scores") if output in one["outputs"]
+    }  # fmt: skip
+    for name, width in columns.items():
+        if width is not None and width != len(labels):
+            problems.append(f"{name} gives {width} probabilities for {len(labels)} labels")
+    if problems:
+        yield FAILED, "; ".join(problems)
+    else:
+        yield OK, f"version {root.resolve().name}, {len(labels)} labels"
+
+
+def _proof(export: Export) -> Found:
+    """It was proved, and nothing has changed since."""
+    report = read_json(export.directory / EXTRA / PARITY, "passed", "digests")
+    if report["passed"] is not True:
+        yield FAILED, f"{PARITY} says that it did not pass"
+        return
+    now = digests(export.directory)
+    before = report["digests"]
+    changed = sorted(k for k in {*now, *before} if now.get(k) != before.get(k))
+    if changed:
+        yield FAILED, f"changed since it was proved: {', '.join(changed)}"
+    else:
+        yield OK, f"{len(now)} files are as they were when {report['examples']} examples passed"
+
+
+def _signatures(export: Export) -> Found:
+    """The graph has the signatures that are told, in the form that a server takes."""
+    import tensorflow as tf
+
+    problems = []
+    told, there = export.signature["signatures"], export.definitions
+    for name in sorted(set(told) ^ set(there)):
+        problems.append(f"{name} is {'told' if name in told else 'there'} and not "
+                        f"{'there' if name in told else 'told'}")
+    for name in sorted(set(told) & set(there)):
+        method = there[name].method_name.removeprefix("tensorflow/serving/")
+        if method != told[name]["method"]:
+            problems.append(f"{name} answers {method}, not {told[name]['method']}")
+        for way in ("inputs", "outputs"):
+            tensors = getattr(there[name], way)
+            specs = {
+                key: {"dtype": tf.as_dtype(t.dtype).name, "shape": _shape(t.tensor_shape)}
+                for key, t in tensors.items()
+            }
+            if specs != told[name][way]:
+                problems.append(f"the {way} of {name} are not those that {SIGNATURE} tells")
+            for key, spec in specs.items():
+                problems += [f"{name}: {problem}" for problem in _unfit(key, spec)]
+    if problems:
+        yield FAILED, "; ".join(problems)
+    else:
+        yield OK, ", ".join(f"{name} ({one['method']})" for name, one in told.items())
+
+
+def _shape(shape: Any) -> list[int | None] | None:
+    if shape.unknown_rank:
+        return None
+    return [None if dim.size < 0 else dim.size for dim in shape.dim]
+
+
+def _unfit(key: str, spec: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a server could not do with an input or an output."""
+    shape = spec["shape"]
+    if not shape or shape[0] is not None:
+        yield f"{key} has no batch of any size as its first dimension"
+    if spec["dtype"] in _HALF:
+        yield f"{key} is {spec['dtype']}, which JSON has no words for"
+
+
+def _operations(export: Export) -> Found:
+    """A server has every operation of the graph."""
+    core, text = ops.linked()
+    nodes = list(ops.nodes_of(export.graph))
+    used = {node.op for node in nodes} - ops.functions_of(export.graph)
+    strange = sorted((used - core - text) | (used & ops.PYTHON))
+    if strange:
+        yield FAILED, f"a server does not have {', '.join(strange)}"
+    else:
+        late = {ops.LATE[name] for name in used if name in ops.LATE}
+        which = f", {len(used & text)} of them TensorFlow Text's" if used & text else ""
+        least = f"; TensorFlow Serving {max(late)} or later" if late else ""
+        written = export.graph.meta_info_def.tensorflow_version
+        yield OK, f"{len(used)} kinds{which}{least}; written by TensorFlow {written}"
+    if reach := sorted(used & ops.FILES):
+        yield WARNING, f"reaches beyond the artifact: {', '.join(reach)}"
+    if any("_XlaMustCompile" in node.attr for node in nodes):
+        yield WARNING, (
+            "parts must be compiled by XLA while they run, which a server must have been built for"
+        )
+
+
+def _replay(export: Export) -> Found:
+    """Golden requests get their answers in a fresh process without Keras."""
+    golden, tolerance = export.golden
+    if not golden:
+        yield SKIPPED, "it holds no golden requests"
+        return
+    if errors := [error for error in export.answers.errors if error]:
+        yield FAILED, f"a golden request fails: {errors[0].splitlines()[0]}"
+        return
+    yield _compared(golden, export.answers.outputs, tolerance)
+
+
+def _compared(
+    golden: list[Golden], answers: list[dict[str, np.ndarray]], tolerance: float
+) -> tuple[str, str]:
+    worst: dict[str, float] = {}
+    problems = []
+    for one, outputs in zip(golden, answers, strict=True):
+        if outputs.keys() != one.outputs.keys():
+            problems.append(f"{one.signature} gives other outputs than when it was proved")
+            continue
+        for name, wanted in one.outputs.items():
+            difference = apart(outputs[name], wanted)
+            worst[one.signature] = max(worst.get(one.signature, 0.0), difference)
+            if not difference <= (tolerance if wanted.dtype.kind == "f" else 0.0):
+                problems.append(f"{one.signature}: {name} differs by {difference:.3g}")
+    if problems:
+        return FAILED, "; ".join(dict.fromkeys(problems))
+    told = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
+    return OK, f"{len(golden)} golden requests; largest difference: {told}"
+
+
+def _speed(export: Export) -> Found:
+    """How long it takes, and how much memory."""
+    golden, _ = export.golden
+    times: dict[int, list[float]] = {}
+    for one, seconds in zip(golden, export.answers.seconds, strict=True):
+        if one.signature == DEFAULT:
+            size = len(next(iter(one.inputs.values())))
+            times.setdefault(size, []).extend(seconds[1:])  # the first one warms up
+    if not times:
+        yield SKIPPED, f"it holds no golden requests of {DEFAULT}"
+        return
+    said = ", ".join(
+        f"batch {size}: {np.median(t) * 1e3:.1f} ms (p95 {np.quantile(t, 0.95) * 1e3:.1f})"
+        for size, t in sorted(times.items())
+    )
+    before, loaded, end = (size / 1e6 for size in export.answers.memory)
+    yield OK, (
+        f"{said}; loads in {export.answers.load_seconds:.1f} s; {loaded - before:.0f} MB when "
+        f"loaded, {end - before:.0f} MB when asked"
+    )
+
+
+def _c_api(export: Export) -> Found:
+    """Golden requests get their answers through the C API, the loader of a server."""
+    golden, tolerance = export.golden
+    if not golden:
+        yield SKIPPED, "it holds no golden requests"
+        return
+    try:
+        answers = c_loader.ask_by_c(
+            export.directory.resolve(), export.definitions, export.calls,
+            text=export.signature["modality"] == "text",
+        )
+    except c_loader.NotHere as reason:
+        yield SKIPPED, str(reason)
+        return
+    yield _compared(golden, answers, tolerance)
+
+
+CHECKS: dict[str, Callable[[Export], Found]] = {
+    "files": _files,
+    "proof": _proof,
+    "signatures": _signatures,
+    "operations": _operations,
+    "replay": _replay,
+    "speed": _speed,
+    "C API": _c_api,
+}

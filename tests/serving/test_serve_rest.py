@@ -1,0 +1,224 @@
+"""The REST API answers as TensorFlow Serving's does."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.enable_socket
+
+
+def b64(data: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(data).decode()}
+
+
+# request: answer
+PREDICTS = {
+    "rows of objects": (
+        {"instances": [{"x": 1.0, "s": "a"}, {"x": 2, "s": "খ"}]},
+        {"predictions": [{"echo": "a", "y": 1.0}, {"echo": "খ", "y": 2.0}]}),
+    "columns": (
+        {"inputs": {"x": [0.1, 2.5], "s": ["a", b64(b"b")]}},
+        {"outputs": {"echo": ["a", "b"], "y": [0.1, 2.5]}}),
+    "bare rows of one input": (
+        {"signature_name": "one", "instances": [[1, 2], [3, 4]]}, {"predictions": [3, 7]}),
+    "named rows of one input": (
+        {"signature_name": "one", "instances": [{"ids": [1, 2]}]}, {"predictions": [3]}),
+    "a bare column": ({"signature_name": "one", "inputs": [[1, 2]]}, {"outputs": [3]}),
+    "bytes both ways": (
+        {"signature_name": "bytes", "instances": [b64(b"\xff\x00x"), b64(b"")]},
+        {"predictions": [{"back_bytes": b64(b"\xff\x00x"), "length": 3},
+                         {"back_bytes": b64(b""), "length": 0}]}),
+    "bytes in columns": (
+        {"signature_name": "bytes", "inputs": [b64(b"\xff")]},
+        {"outputs": {"back_bytes": [b64(b"\xff")], "length": [1]}}),
+    "an output without a batch, in columns": (
+        {"signature_name": "whole", "inputs": [1.0, 2.0]}, {"outputs": 3.0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PREDICTS)
+def test_predict(case, toy_server):
+    request, answer = PREDICTS[case]
+    assert toy_server.ask(":predict", request) == (200, answer)
+    assert toy_server.ask("/versions/1:predict", request) == (200, answer)
+    assert toy_server.ask("/labels/stable:predict", request) == (200, answer)
+
+
+def test_numbers_that_json_does_not_know(toy_server):
+    code, found = toy_server.ask(
+        ":predict", {"signature_name": "odd", "instances": [0.0, 1.0, -1.0]}
+    )
+    assert code == 200
+    values = found["predictions"]
+    assert math.isnan(values[0])
+    assert values[1:] == [math.inf, -math.inf]
+
+
+def test_classify_and_regress(toy_server):
+    body = {"examples": [{"x": 0.25}, {"x": [1.0]}]}
+    assert toy_server.ask(":classify", {**body, "signature_name": "classify"}) == (
+        200, {"results": [[["hoch", 0.25], ["tief", 0.75]], [["hoch", 1.0], ["tief", 0.0]]]}
+    )
+    # Without a name the one signature of that method is meant.
+    assert toy_server.ask(":regress", body) == (200, {"results": [0.5, 2.0]})
+    shared = {"context": {"x": 3.0}, "examples": [{}, {"x": 1.0}]}
+    code, found = toy_server.ask(":regress", shared)
+    assert (code, found["results"][0]) == (200, 6.0)
+
+
+def test_status_and_metadata(toy_server):
+    available = [{"version": "1", "state": "AVAILABLE",
+                  "status": {"error_code": "OK", "error_message": ""}}]  # fmt: skip
+    for path in ("", "/versions/1", "/labels/stable"):
+        assert toy_server.ask(path) == (200, {"model_version_status": available})
+    code, found = toy_server.ask("/metadata")
+    assert code == 200
+    assert found["model_spec"] == {"name": "toy", "signature_name": "", "version": "1"}
+    signatures = found["metadata"]["signature_def"]["signature_def"]
+    assert signatures["classify"]["method_name"] == "tensorflow/serving/classify"
+    assert signatures["one"]["inputs"]["ids"]["dtype"] == "DT_INT32"
+    sizes = [d["size"] for d in signatures["one"]["inputs"]["ids"]["tensor_shape"]["dim"]]
+    assert sizes == ["-1", "-1"]
+
+
+# (method, path, body): (code, words)
+REFUSED = {
+    "nothing": ("POST", ":predict", b"", 400, "The document is empty"),
+    "no JSON": ("POST", ":predict", b"{", 400, "JSON Parse error: .* at offset: 1"),
+    "no UTF-8": ("POST", ":predict", b'{"a": "\xff"}', 400, "JSON Parse error"),
+    "too deep": ("POST", ":predict", b"[" * 100_000, 400, "JSON Parse error"),
+    "a list": ("POST", ":predict", b"[1]", 400, "Is not object"),
+    "neither": ("POST", ":predict", {"x": 1}, 400, "Missing 'inputs' or 'instances' key"),
+    "both": ("POST", ":predict", {"inputs": 1, "instances": 1}, 400, "expecting only one of"),
+    "no rows": ("POST", ":predict", {"instances": []}, 400, "No values in 'instances'"),
+    "no list of rows": ("POST", ":predict", {"instances": 3}, 400, "to be an list/array"),
+    "a bare row for two inputs": (
+        "POST", ":predict", {"instances": [1]}, 400, "expecting list of objects"),
+    "a bare column for two inputs": (
+        "POST", ":predict", {"inputs": [1]}, 400, "expecting an object as multiple"),
+    "mixed rows": (
+        "POST", ":predict", {"instances": [{"x": 1, "s": ""}, 3]}, 400,
+        "Expecting object but got list at item 1"),
+    "an unknown input": (
+        "POST", ":predict", {"instances": [{"x": 1, "s": "", "z": 1}]}, 400,
+        "element: 0 key: z .*does not have named input: z"),
+    "a missing input": (
+        "POST", ":predict", {"instances": [{"x": 1}]}, 400, "keys must be equal to: s,x"),
+    "a missing column": (
+        "POST", ":predict", {"inputs": {"x": [1]}}, 400, "Missing named input: s"),
+    "text for a number": (
+        "POST", ":predict", {"instances": [{"x": "1", "s": ""}]}, 400,
+        'Value: "1" Type: String is not of expected type: float32'),
+    "a fraction for a whole number": (
+        "POST", ":predict", {"signature_name": "one", "instances": [[1.5]]}, 400,
+        "not of expected type: int32"),
+    "a number too large": (
+        "POST", ":predict", {"signature_name": "one", "instances": [[2**40]]}, 400,
+        "out of the range of int32"),
+    "true for a number": (
+        "POST", ":predict", {"signature_name": "one", "instances": [[True]]}, 400, "Type: Bool"),
+    "null": ("POST", ":predict", {"signature_name": "one", "instances": [None]}, 400, "Type: Null"),
+    "ragged rows": (
+        "POST", ":predict", {"signature_name": "one", "instances": [[1], [1, 2]]}, 400,
+        r"Expecting shape \[1\] but got: \[2\]"),
+    "ragged within": (
+        "POST", ":predict", {"signature_name": "one", "inputs": [[1], [1, 2]]}, 400,
+        "unexpected size"),
+    "too many dimensions": (
+        "POST", ":predict", {"signature_name": "one", "inputs": [[[1]]]}, 400, "shape"),
+    "bytes that are no base64": (
+        "POST", ":predict", {"signature_name": "bytes", "instances": [{"b64": "!"}]}, 400,
+        "Unable to base64 decode"),
+    "an unknown signature": (
+        "POST", ":predict", {"signature_name": "zzz", "instances": [1]}, 400,
+        'signature name: "zzz" not found in signature def'),
+    "a signature that is no text": (
+        "POST", ":predict", {"signature_name": 3, "instances": [1]}, 400, "must be a string"),
+    "what the graph refuses": (
+        "POST", ":predict", {"instances": [{"x": -1, "s": ""}]}, 400, "x must not be negative"),
+    "bytes in an output for texts": (
+        "POST", ":predict", {"signature_name": "broken", "instances": ["a"]}, 400,
+        "name that ends in _bytes"),
+    "an output without a batch, in rows": (
+        "POST", ":predict", {"signature_name": "whole", "instances": [1.0]}, 400,
+        "total has no shape information"),
+    "an unknown version": (
+        "POST", "/versions/9:predict", {"instances": [1]}, 404,
+        r"Servable not found for request: Specific\(toy, 9\)"),
+    "a version beyond numbers": (
+        "POST", f"/versions/{10**30}:predict", {"instances": [1]}, 400, "to numeric"),
+    "an unknown label": (
+        "POST", "/labels/zzz:predict", {"instances": [1]}, 400, "version label: zzz"),
+    "the status of an unknown version": (
+        "GET", "/versions/9", None, 404, "Could not find version 9 of model toy"),
+    "another call": ("POST", ":generate", {}, 400, "Malformed request: POST"),
+    "a GET for predict": ("GET", ":predict", None, 400, "Malformed request: GET"),
+    "another model": ("GET", "x", None, 404, r"not found for request: Latest\(toyx\)"),
+    "no examples": ("POST", ":classify", {}, 400, "key 'examples' is expected"),
+    "an empty list of examples": ("POST", ":classify", {"examples": []}, 400, "empty array"),
+    "examples that are none": ("POST", ":classify", {"examples": [1]}, 400, "must be JSON object"),
+    "mixed features": (
+        "POST", ":classify", {"examples": [{"x": [1.0, "a"]}]}, 400,
+        "feature: x expecting type: float"),
+    "nested features": ("POST", ":classify", {"examples": [{"x": [[1]]}]}, 400, "Type|type"),
+    "a missing feature": (
+        "POST", ":classify", {"examples": [{"y": 1.0}], "signature_name": "classify"}, 400,
+        "Feature: x"),
+    "classify by predict": (
+        "POST", ":classify", {"examples": [{"x": 1.0}], "signature_name": "serving_default"}, 400,
+        "Expected classification signature method_name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(case, toy_server):
+    import re
+
+    method, path, body, code, words = REFUSED[case]
+    answered, found = toy_server.ask(path, body, method=method)
+    assert answered == code, found
+    assert list(found) == ["error"]
+    assert re.search(words, found["error"]), found
+    assert toy_server.ask("")[0] == 200
+
+
+def test_a_request_that_is_too_large(serve, toy):
+    with serve(toy, most_mb=0.01, grpc_port=None) as server:
+        code, found = server.ask(":predict", b" " * 20_000)
+        assert (code, list(found)) == (413, ["error"])
+        assert "larger than 10,000 bytes" in found["error"]
+        assert server.ask("")[0] == 200
+
+
+def test_a_request_that_takes_too_long(serve, toy):
+    with serve(toy, timeout=0.2) as server:
+        code, found = server.ask(":predict", {"signature_name": "slow", "instances": [5.0]})
+        assert (code, found["error"]) == (504, "No answer within 0.2 s.")
+        body = {"instances": [{"x": 1.0, "s": "a"}]}
+        assert server.ask(":predict", body)[0] == 200
+
+
+def test_curl(toy_server):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    said = subprocess.run(
+        ["curl", "-s", f"{toy_server.url}:predict", "-d", '{"instances": [{"x": 2, "s": "a"}]}'],
+        capture_output=True, check=True, timeout=60,
+    )
+    assert json.loads(said.stdout) == {"predictions": [{"echo": "a", "y": 2.0}]}
+
+
+def test_a_client_that_goes_away_harms_nobody(toy_server):
+    port = toy_server.server.ports["rest"]
+    for sent in (b"", b"POST /v1/models/toy:predict HTTP/1.1\r\nContent-Length: 100\r\n\r\n{",
+                 b"\xff\x00\r\n\r\n"):  # fmt: skip
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(sent)
+    assert toy_server.ask("")[0] == 200

@@ -1,0 +1,258 @@
+"""A server under load, with versions that come and go, until it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import kerasft
+from kerasft.artifact.golden import apart, from_json, read_golden
+from kerasft.errors import UserError
+
+pytestmark = pytest.mark.enable_socket
+ROOT = Path(kerasft.__file__).parents[1]
+
+
+def one(server, x: float, text: str = "a"):
+    return server.ask(":predict", {"instances": [{"x": x, "s": text}]})
+
+
+def memory() -> int:
+    """Return the bytes that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_under_load_each_gets_its_own_answer(serve, toy, monkeypatch):
+    from kerasft.serving import bundle
+
+    sizes = []
+    run = bundle.Bundle.run
+
+    def counted(self, name, inputs, wanted=()):
+        sizes.append(len(next(iter(inputs.values()))))
+        return run(self, name, inputs, wanted)
+
+    monkeypatch.setattr(bundle.Bundle, "run", counted)
+    with serve(toy, batch=16, wait_ms=3.0) as server:
+
+        def ask(i: int):
+            if i % 50 == 7:  # one that fails, in the midst of others
+                return i, one(server, -1.0, str(i))
+            return i, one(server, float(i), str(i))
+
+        with ThreadPoolExecutor(16) as clients:
+            list(clients.map(ask, range(200)))
+            before = memory()
+            answers = list(clients.map(ask, range(1200)))
+            after = memory()
+    for i, (code, found) in answers:
+        if i % 50 == 7:
+            assert code == 400, found
+        else:
+            assert (code, found) == (200, {"predictions": [{"y": float(i), "echo": str(i)}]})
+    assert max(sizes) > 1, "nothing was batched"
+    assert len(sizes) < 1400
+    assert after - before < 50e6, f"{(after - before) / 1e6:.0f} MB more after 1,200 requests"
+
+
+def test_what_comes_when_too_many_wait_is_turned_away(serve, toy):
+    with serve(toy, waiting=4, wait_ms=1.0) as server, ThreadPoolExecutor(12) as clients:
+        slow = {"signature_name": "slow", "instances": [1.0]}
+        codes = [code for code, _ in clients.map(lambda _: server.ask(":predict", slow), range(12))]
+        assert set(codes) == {200, 503}
+        assert one(server, 1.0)[0] == 200
+
+
+def test_versions_change_without_a_request_lost(serve, write_toy, tmp_path):
+    root = tmp_path / "models"
+    write_toy(root / "1", plus=100.0)
+    write_toy(tmp_path / "2", plus=200.0)
+    with serve(root) as server:
+        found, stop = [], threading.Event()
+
+        def keep_asking():
+            while not stop.is_set():
+                code, answer = one(server, 1.0)
+                found.append((code, answer["predictions"][0]["y"] if code == 200 else answer))
+
+        clients = [threading.Thread(target=keep_asking) for _ in range(4)]
+        for client in clients:
+            client.start()
+        (tmp_path / "2").rename(root / "2")
+        server.until(lambda: (200, 201.0) in found)
+        server.until(lambda: server.ask("/versions/1")[1]["model_version_status"][0]["state"]
+                     == "END")  # fmt: skip
+        stop.set()
+        for client in clients:
+            client.join()
+        assert set(found) == {(200, 101.0), (200, 201.0)}
+        assert server.ask("/versions/1:predict", {"instances": [1]})[0] == 404
+        # A version that does not load is told, and the older one goes on.
+        (root / "3").mkdir()
+        (root / "3" / "saved_model.pb").write_bytes(b"broken")
+        server.until(lambda: 3 in server.server.model.states
+                     and server.server.model.states[3].problem)  # fmt: skip
+        assert one(server, 1.0)[1]["predictions"][0]["y"] == 201.0
+        _, told = server.ask("/versions/3")
+        (three,) = told["model_version_status"]
+        assert three["state"] == "END"
+        assert three["status"]["error_message"]
+        # A newest version that is taken away gives its place back.
+        write_toy(tmp_path / "4", plus=400.0)
+        (tmp_path / "4").rename(root / "4")
+        server.until(lambda: one(server, 1.0)[1]["predictions"][0]["y"] == 401.0)
+        shutil.rmtree(root / "4")
+        server.until(lambda: one(server, 1.0)[1]["predictions"][0]["y"] == 201.0)
+
+
+def test_a_labelled_version_stays(serve, write_toy, tmp_path):
+    for number in (1, 2):
+        write_toy(tmp_path / str(number), plus=number * 100.0)
+    with serve(tmp_path, labels={"stable": 1}) as server:
+        body = {"instances": [{"x": 0.0, "s": ""}]}
+        for path, y in (("", 200.0), ("/labels/stable", 100.0), ("/versions/1", 100.0)):
+            assert server.ask(f"{path}:predict", body)[1]["predictions"][0]["y"] == y
+    with pytest.raises(UserError, match=r"--label best=7: there is no such version.*1, 2"), \
+            serve(tmp_path, labels={"best": 7}):
+        pass
+
+
+def test_a_version_by_itself(serve, toy):
+    with serve(toy / "1", name="only") as server:
+        assert server.ask("")[1]["model_version_status"][0]["version"] == "1"
+        assert one(server, 1.0)[0] == 200
+
+
+def test_a_port_that_is_taken(serve, toy):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for kind in ("rest", "grpc"):
+            words = rf"cannot listen on 127\.0\.0\.1:{port}.*--{kind}-port"
+            with pytest.raises(UserError, match=words), serve(toy, **{f"{kind}_port": port}):
+                pass
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["nowhere"], "There is no export 'nowhere'"),
+    (["empty"], "holds no version of a model"),
+    (["run"], "is a run folder.*kerasft export run"),
+    (["broken"], "No version in 'broken' can be served: version 1: "),
+    (["toy", "--batch", "0"], "--batch must be above 0"),
+    (["toy", "--rest-port", "70000"], "--rest-port must be from 0 .* to 65535"),
+    (["toy", "--no-rest", "--no-grpc"], "Neither REST nor gRPC"),
+    (["toy", "--label", "stable"], "LABEL=VERSION"),
+])  # fmt: skip
+def test_mistakes_get_one_message(arguments, words, toy, kerasft_cli):
+    for folder in ("empty", "run", "broken/1"):
+        Path(folder).mkdir(parents=True)
+    Path("run/config.yaml").write_text("")
+    Path("broken/1/saved_model.pb").write_bytes(b"x")
+    Path("toy").symlink_to(toy)
+    ended = kerasft_cli("serve", *arguments)
+    assert ended.code == 2
+    assert re.search(words, ended.err), ended.err
+
+
+def test_a_missing_extra_is_named(toy, kerasft_cli, monkeypatch):
+    from kerasft.serving import server
+
+    monkeypatch.setattr(server, "EXTRAS", {"no_such_package": "aiohttp"})
+    ended = kerasft_cli("serve", str(toy))
+    assert ended.code == 2
+    assert "needs aiohttp. Install: pip install 'kerasft[serve]'" in ended.err
+
+
+@pytest.fixture(scope="module")
+def command(tiny_text_run, tmp_path_factory):
+    """`kerasft serve` in a process of its own, over a real export."""
+    target = tmp_path_factory.mktemp("films")
+    kerasft.export(str(tiny_text_run), [f"export.saved_model.directory={target}"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kerasft", "serve", str(target), "--rest-port", "0",
+         "--grpc-port", "0", "--verbose"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("ready"):
+            break
+    yield process, target, lines
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_command_serves_an_export_and_stops_cleanly(command):
+    process, target, lines = command
+    told = "".join(lines)
+    assert "is served (12 requests of warm-up)" in told, told
+    url = re.search(r"http://\S+:predict", told)[0]
+    address = re.search(r"gRPC: (\S+)", told)[1]
+    # The golden requests get the golden answers.
+    raw = json.loads((target / "1" / "assets.extra" / "golden.json").read_text())["requests"]
+    golden, tolerance = read_golden(target / "1")
+    assert len(golden) == len(raw) == 20
+    for request, case in zip(raw, golden, strict=True):
+        if case.signature == "classify":
+            continue
+        asked = urllib.request.Request(url, json.dumps(request).encode())
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            found = json.load(answer)["outputs"]
+        found = found if isinstance(found, dict) else {"embedding": found}
+        assert found.keys() == case.outputs.keys()
+        for name, value in case.outputs.items():
+            kind = "string" if value.dtype == object else value.dtype.name
+            assert apart(from_json(found[name], kind), value) <= tolerance
+    # The clients that were written beside it work.
+    for client, server in (("client_rest.py", url.split("/v1")[0]), ("client_grpc.py", address)):
+        said = subprocess.run(
+            [sys.executable, str(target / "serving" / client), "a fine film", "খারাপ"],
+            env={**os.environ, "SERVER": server}, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+        assert said.returncode == 0, said.stderr
+        assert "probabilities" in said.stdout
+        assert "pos" in said.stdout
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "REST POST" in rest
+    assert "gRPC Predict OK" in rest
+    assert "stopping: what was asked is answered first" in rest
+    assert "Traceback" not in rest
+
+
+def test_stopping_under_load_answers_what_was_taken(serve, toy):
+    results = []
+    with serve(toy) as server:
+
+        def ask():
+            slow = {"signature_name": "slow", "instances": [2.0]}
+            results.append(server.ask(":predict", slow)[0])
+
+        clients = [threading.Thread(target=ask) for _ in range(4)]
+        for client in clients:
+            client.start()
+        server.until(lambda: server.server.answering.batcher.held == 4)
+        began = time.monotonic()
+    for client in clients:
+        client.join()
+    assert results == [200] * 4
+    assert time.monotonic() - began < 60
