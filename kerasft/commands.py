@@ -85,48 +85,6 @@ def make_parser() -> argparse.ArgumentParser:
     _trust_option(made)
 
     made = command(
-        "check", "Check a config without reading data: all problems at once.",
-        "  kerasft check experiment=sst2_minilm optimizer.learning_rate=1e-4",
-    )
-    _config_options(made)
-    made.add_argument("--show", action="store_true", help="print the composed config")
-
-    made = command(
-        "explain", "Say what is behind a key, and who set its values.",
-        "  kerasft explain head=mlp\n  kerasft explain optimizer.weight_decay",
-    )
-    made.add_argument("key", metavar="KEY", help="a key, or a choice such as head=mlp")
-    _config_options(made, trust=False)
-
-    made = command(
-        "models", "List the pretrained networks there are, offline.",
-        "  kerasft models mobilenet",
-    )
-    made.add_argument("pattern", metavar="PATTERN", nargs="?", default="",
-                      help="a part of a name, family or input (text, pictures)")
-    made.add_argument("--cached", action="store_true", help="only those that are on this machine")
-    made.add_argument("--json", action="store_true", help="print as JSON")
-
-    made = command(
-        "cache", "List what is kept between runs, or remove it.",
-        "  kerasft cache\n  kerasft cache clear activations",
-    )
-    made.add_argument("what", metavar="list|clear", nargs="?", default="list",
-                      choices=["list", "clear"], help="list (the default) or clear")
-    made.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS,
-                      help=f"only one kind: {', '.join(KINDS)}")
-    made.add_argument("--directory", metavar="DIR", help="the cache.directory of the runs")
-    made.add_argument("--json", action="store_true", help="print as JSON")
-
-    made = command(
-        "leaderboard", "Compare the runs below a folder, the best first.",
-        "  kerasft leaderboard outputs --metric f1_macro --output runs.csv",
-    )
-    made.add_argument("directory", metavar="DIR", help="a folder of runs")
-    made.add_argument("--metric", help="the figure of the validation split to rank by")
-    made.add_argument("--output", metavar="FILE", help="also write a .csv or .json file")
-
-    made = command(
         "verify", "Check all that an export promises, offline.",
         "  kerasft verify outputs/last/exports/saved_model",
     )
@@ -174,6 +132,48 @@ def make_parser() -> argparse.ArgumentParser:
         made.add_argument(f"--{option}", type=kind, default=default, metavar="N",
                           help=f"{text}{more}")
     made.add_argument("--verbose", action="store_true", help="tell each request")
+
+    made = command(
+        "check", "Check a config without reading data: all problems at once.",
+        "  kerasft check experiment=sst2_minilm optimizer.learning_rate=1e-4",
+    )
+    _config_options(made)
+    made.add_argument("--show", action="store_true", help="print the composed config")
+
+    made = command(
+        "explain", "Say what is behind a key, and who set its values.",
+        "  kerasft explain head=mlp\n  kerasft explain optimizer.weight_decay",
+    )
+    made.add_argument("key", metavar="KEY", help="a key, or a choice such as head=mlp")
+    _config_options(made, trust=False)
+
+    made = command(
+        "models", "List the pretrained networks there are, offline.",
+        "  kerasft models mobilenet",
+    )
+    made.add_argument("pattern", metavar="PATTERN", nargs="?", default="",
+                      help="a part of a name, family or input (text, pictures)")
+    made.add_argument("--cached", action="store_true", help="only those that are on this machine")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
+        "cache", "List what is kept between runs, or remove it.",
+        "  kerasft cache\n  kerasft cache clear activations",
+    )
+    made.add_argument("what", metavar="list|clear", nargs="?", default="list",
+                      choices=["list", "clear"], help="list (the default) or clear")
+    made.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS,
+                      help=f"only one kind: {', '.join(KINDS)}")
+    made.add_argument("--directory", metavar="DIR", help="the cache.directory of the runs")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
+        "leaderboard", "Compare the runs below a folder, the best first.",
+        "  kerasft leaderboard outputs --metric f1_macro --output runs.csv",
+    )
+    made.add_argument("directory", metavar="DIR", help="a folder of runs")
+    made.add_argument("--metric", help="the figure of the validation split to rank by")
+    made.add_argument("--output", metavar="FILE", help="also write a .csv or .json file")
     return parser
 
 

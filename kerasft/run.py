@@ -55,8 +55,8 @@ def train(
         UserError: For any mistake in the config or the data.
 
     Example:
-        >>> result = train(["epochs=2", "baseline=null"])  # doctest: +ELLIPSIS
-        data: 100 train, 200 validation, 1,497 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
+        >>> result = train(["epochs=6", "baseline=null"])  # doctest: +ELLIPSIS
+        data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
         ...
         >>> result.metrics["test"]["accuracy"] > 0.5
         True
@@ -127,8 +127,8 @@ def plan(
 
     Example:
         >>> [(stage.name, stage.steps) for stage in plan(["finetune=two_phase"])]
-        data: 100 train, 200 validation, 1,497 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
-        [('head', 21), ('all', 105)]
+        data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
+        [('head', 12), ('all', 60)]
     """
     cfg = settle(config, config_dirs, trusted)
     with prepare.surroundings(cfg):

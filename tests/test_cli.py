@@ -15,8 +15,8 @@ import kerasft
 from kerasft.cli import make_parser
 
 COMMANDS = (
-    "train", "resume", "evaluate", "predict", "export", "check", "explain", "models", "cache",
-    "leaderboard",
+    "train", "resume", "evaluate", "predict", "export", "verify", "bench", "serve", "check",
+    "explain", "models", "cache", "leaderboard",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ MOST_PER_CLASS = 173
 
 
 def digits(
-    *, kind: str, seed: int, train_per_class: int = 10, validation_per_class: int = 20
+    *, kind: str, seed: int, train_per_class: int = 5, validation_per_class: int = 20
 ) -> Splits:
     """Load 1,797 real handwritten digits of 8 x 8 pixels, with labels as few as a task has them.
 
@@ -36,7 +36,7 @@ def digits(
     Example:
 
     >>> len(digits(kind="single", seed=0).train)
-    100
+    50
     """
     from sklearn.datasets import load_digits
 

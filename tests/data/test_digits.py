@@ -11,7 +11,7 @@ from kerasft.errors import UserError
 def test_default():
     splits = digits(kind="single", seed=0)
     assert {n: len(p) for n, p in splits.parts.items()} == {
-        "train": 100, "validation": 200, "test": 1497,
+        "train": 50, "validation": 200, "test": 1547,
     }  # fmt: skip
     assert np.bincount(splits.train.labels).tolist() == [10] * 10
     assert splits.labels.names == tuple("0123456789")
