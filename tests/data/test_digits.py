@@ -13,7 +13,7 @@ def test_default():
     assert {n: len(p) for n, p in splits.parts.items()} == {
         "train": 50, "validation": 200, "test": 1547,
     }  # fmt: skip
-    assert np.bincount(splits.train.labels).tolist() == [10] * 10
+    assert np.bincount(splits.train.labels).tolist() == [5] * 10
     assert splits.labels.names == tuple("0123456789")
     assert all(name.startswith("digits/0") for name in splits.train.ids)
     assert not splits.notices
