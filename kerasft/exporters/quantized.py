@@ -10,13 +10,11 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from kerasft.artifact.layout import EXTRA
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import Feed
-from kerasft.files import write_json
-from kerasft.spec import Labels
+from kerasft.spec import Evidence, Labels
 
 WEIGHTS = ("int8", "bfloat16")
 # Below this share of its bytes in layers that Keras quantizes, a network would stay nearly as
@@ -68,6 +66,7 @@ def small_saved_model(
     task: Any,
     labels: Labels,
     examples: Sequence[Any],
+    evidence: Evidence | None = None,
     weights: Literal["int8", "bfloat16"] = "int8",
     tolerance: float = 1e-1,
     about: Mapping[str, Any] | None = None,
@@ -86,6 +85,8 @@ def small_saved_model(
         task: Its `postprocess` makes the outputs.
         labels: What the labels mean.
         examples: Raw examples, or paths of pictures.
+        evidence: What the run kept: the labels of these examples, to tell the figures before and
+            after.
         weights: `"int8"` or `"bfloat16"`, see `quantized`.
         tolerance: How far probabilities or values may move.
         about: Facts of the run for the model's card.
@@ -100,19 +101,19 @@ def small_saved_model(
     """
     smaller = quantized(model, weights)
     batches = tensors.feeds(preprocess, examples)
-    report = measured(model, smaller, batches, task=task, labels=labels, tolerance=tolerance)
-    made = saved_model(
-        smaller, directory, preprocess=preprocess, task=task, labels=labels, examples=examples,
-        about=about, name=name,
+    report = measured(
+        model, smaller, batches, task=task, labels=labels, tolerance=tolerance,
+        y=None if evidence is None else evidence.examples.labels,
     )
-    report["sizes"]["variables"] = tensors.bytes_of(made / "variables")
-    write_json(made / EXTRA / "weights.json", {"weights": weights, **report})
-    return made
+    return saved_model(
+        smaller, directory, preprocess=preprocess, task=task, labels=labels, examples=examples,
+        about=about, reports={"weights.json": {"weights": weights, **report}}, name=name,
+    )
 
 
 def measured(
     model: Any, smaller: Any, batches: Sequence[Feed], *, task: Any, labels: Labels,
-    tolerance: float,
+    tolerance: float, y: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Compare a network with its smaller copy on examples.
 
@@ -123,9 +124,11 @@ def measured(
         task: Its `postprocess` makes the outputs.
         labels: What the labels mean.
         tolerance: The largest difference of probabilities or values that passes.
+        y: The labels of the examples, where they are known.
 
     Returns:
-        `examples` answered, `tolerance`, `largest_difference`, `label_flips`, `ties`, and `sizes`
+        `metrics`, where labels are known: the task's figures `before` and `after`; `examples`
+        answered, `tolerance`, `largest_difference`, `label_flips`, `ties`, and `sizes`
         with the `before` and `after` of the weights in bytes.
 
     Raises:
@@ -138,7 +141,17 @@ def measured(
     count = len(before["logits"])
     tensors.refuse("saved_model_small", problems, count, "The small weights cost that.")
     sizes = {"before": tensors.bytes_of_weights(model), "after": tensors.bytes_of_weights(smaller)}
-    return {"examples": count, **report, "sizes": sizes}
+    figures = {}
+    if y is not None:  # what is answered singly, too, comes last
+        figures["metrics"] = {
+            way: _scalars(task.score(y, {k: v[: len(y)] for k, v in outputs.items()}, labels))
+            for way, outputs in (("before", before), ("after", after))
+        }
+    return {"examples": count, **report, **figures, "sizes": sizes}
+
+
+def _scalars(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if isinstance(value, float)}
 
 
 def _copy(model: Any) -> Any:

@@ -40,6 +40,7 @@ def saved_model(
     licence: str | None = None,
     limits: str | None = None,
     about: Mapping[str, Any] | None = None,
+    reports: Mapping[str, Any] | None = None,
     name: str = "model",
 ) -> Path:
     """Write a SavedModel to `directory/VERSION/` and prove it on examples.
@@ -78,6 +79,7 @@ def saved_model(
         licence: The licence of the model, for its card.
         limits: What the model is not for, for its card.
         about: Facts of the run for the card: `metrics`, `data`, `command`, ...
+        reports: Further JSON files for `assets.extra`: name to content.
         name: What the model is called.
 
     Returns:
@@ -113,6 +115,8 @@ def saved_model(
         extra.mkdir(exist_ok=True)
         (extra / LABELS).write_text("".join(f"{n}\n" for n in labels.names), "utf-8")
         write_json(extra / SIGNATURE, signature)
+        for file, content in (reports or {}).items():
+            write_json(extra / file, content)
         proof = None
         if raw is not None:
             proof = parity.certify(

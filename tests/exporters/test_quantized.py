@@ -85,7 +85,7 @@ def test_a_small_saved_model(bert, texts, tmp_path):
     )  # fmt: skip
     found = json.loads((made / "assets.extra" / "weights.json").read_text("utf-8"))
     assert found["weights"] == "int8"
-    assert found["sizes"]["variables"] < 0.6 * found["sizes"]["before"]
+    assert found["sizes"]["after"] < 0.6 * found["sizes"]["before"]
     proof = json.loads((made / "assets.extra" / "parity.json").read_text("utf-8"))
     assert proof["passed"] is True
 
