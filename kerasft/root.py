@@ -25,6 +25,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "cache": frozenset(),
     "export": frozenset(
         {"model", "directory", "preprocess", "task", "labels", "evidence", "examples", "about",
+         "at_rest",
          "name"}
     ),
 }

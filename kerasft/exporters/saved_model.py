@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,7 @@ def saved_model(
     licence: str | None = None,
     limits: str | None = None,
     about: Mapping[str, Any] | None = None,
+    at_rest: Callable[[Any], AbstractContextManager] = nullcontext,
     reports: Mapping[str, Any] | None = None,
     name: str = "model",
 ) -> Path:
@@ -79,6 +81,7 @@ def saved_model(
         licence: The licence of the model, for its card.
         limits: What the model is not for, for its card.
         about: Facts of the run for the card: `metrics`, `data`, `command`, ...
+        at_rest: Lets the model compute faster while it is written and compared.
         reports: Further JSON files for `assets.extra`: name to content.
         name: What the model is called.
 
@@ -108,7 +111,7 @@ def saved_model(
     chosen = served.signatures(signatures)
     given = evidence.examples.inputs if evidence is not None else examples
     raw = None if given is None else raw_examples(given, preprocess.modality)
-    with new_version(directory, version) as place:
+    with new_version(directory, version) as place, at_rest(model):
         outputs = write_graph(place.part, chosen, tuple(getattr(preprocess, "trackables", ())))
         signature = _describe(name, served, chosen, outputs)
         extra = place.part / EXTRA

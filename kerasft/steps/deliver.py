@@ -91,14 +91,17 @@ def export(
     wanted = {key: one for key, one in (node or {}).items() if one}
     if not wanted:
         return made
+    from kerasft.model.fast import at_rest
+
     kept, facts = evidence.read(folder), about(folder)
+    further = {"at_rest": at_rest} if folder.read_config().fast else {}
     for key, one in wanted.items():
         say(f"export {key} ...")
         made[key] = build(
             one, model=finetuned.model, directory=str(folder.path / "exports" / key),
             preprocess=finetuned.preprocess, task=finetuned.task, labels=finetuned.labels,
             evidence=kept, examples=as_raw(kept.examples.inputs, kept.examples.modality),
-            about=facts, name=name,
+            about=facts, name=name, **further,
         )
         say(f"exported {key}: {made[key]}")
         for place, how in ((made[key] / EXTRA, " in a fresh process"), (made[key], "")):

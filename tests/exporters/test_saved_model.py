@@ -14,6 +14,8 @@ from kerasft.artifact.loading import load_export
 from kerasft.errors import UserError
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.signatures import Served, raw_examples
+from kerasft.serving import ops
+from kerasft.serving.verify import Export
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
@@ -287,3 +289,30 @@ def test_inputs_keep_every_byte():
     signature = {"modality": "text", "signatures": {"serving_default": {"inputs": inputs}}}
     columns = as_inputs([("ক্ষ", "b\0"), ("", "d")], signature)
     assert columns == {"text": ["ক্ষ".encode(), b""], "text_pair": [b"b\0", b"d"]}
+
+
+def test_a_network_at_rest_computes_less_and_is_left_as_it_was(make, pictures, tmp_path):
+    import keras
+
+    from kerasft.model.fast import at_rest
+
+    network, preprocess = make.pictures()
+    kinds = {}
+    for name, how in (("plain", {}), ("rest", {"at_rest": at_rest})):
+        path = saved_model(
+            network, tmp_path / name, preprocess=preprocess, task=Classification(), labels=SINGLE,
+            examples=pictures, signatures=["tensors"], **how,
+        )  # fmt: skip
+        graph = Export(path).graph
+        kinds[name] = [node.op for node in ops.nodes_of(graph)]
+        outputs = load_export(path)(pictures)
+        np.testing.assert_allclose(
+            outputs["probabilities"], load_export(tmp_path / "plain")(pictures)["probabilities"],
+            atol=1e-5,
+        )  # fmt: skip
+    # Normalization is a bias of the convolution before it: fewer passes over the pictures.
+    assert kinds["rest"].count("BiasAdd") > kinds["plain"].count("BiasAdd")
+    norms = [n for n in network.layers if isinstance(n, keras.layers.BatchNormalization)]
+    assert norms
+    assert all(layer.trainable for layer in norms)
+    assert not any("call" in vars(layer) for layer in network.layers)
