@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from zipfile import BadZipFile
 
@@ -25,31 +26,55 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-def keep(folder: RunFolder, splits: Splits, logits: Mapping[str, np.ndarray]) -> None:
-    """Write the evidence of a run.
+@dataclass(frozen=True)
+class HeldOut:
+    """Raw held-out examples, read before training: pictures may be gone when it ends.
 
     Args:
-        folder: The run folder.
-        splits: Its data; examples of the test split are kept, of validation where there is none.
-        logits: What the network gave for all examples of each split that was measured.
+        split: Where they are from.
+        rows: `[N]`, their places in it.
+        inputs: `[N]` or `[N, 2]`, what they are, in bytes.
     """
-    name = "test" if splits.test is not None else "validation"
-    part = splits.parts[name]
-    chosen = spread(len(part), EXAMPLES)
-    raw, kept, size = as_raw([part.inputs[i] for i in chosen], part.modality), 0, 0
+
+    split: str
+    rows: np.ndarray
+    inputs: np.ndarray
+
+
+def choose(splits: Splits) -> HeldOut:
+    """Return examples of the test split, or of validation where there is none."""
+    split = "test" if splits.test is not None else "validation"
+    part = splits.parts[split]
+    rows = spread(len(part), EXAMPLES)
+    raw, kept, size = as_raw([part.inputs[i] for i in rows], part.modality), 0, 0
     for value in raw:
         size += len(value) if isinstance(value, bytes) else sum(map(len, value))
         if size > MOST_BYTES and kept:
             break
         kept += 1
-    held_out = part.take(chosen[:kept])
+    return HeldOut(split, rows[:kept], raw[:kept])
+
+
+def keep(
+    folder: RunFolder, splits: Splits, chosen: HeldOut, logits: Mapping[str, np.ndarray]
+) -> None:
+    """Write the evidence of a run.
+
+    Args:
+        folder: The run folder.
+        splits: Its data.
+        chosen: The examples that are kept.
+        logits: What the network gave for all examples of each split that was measured.
+    """
+    held_out = splits.parts[chosen.split].take(chosen.rows)
     tables = [{
-        "inputs": raw[:kept], "labels": held_out.labels, "logits": logits[name][chosen[:kept]],
+        "inputs": chosen.inputs, "labels": held_out.labels,
+        "logits": logits[chosen.split][chosen.rows],
     }]  # fmt: skip
     for split, values in logits.items():
         rows = spread(len(values), max(MOST_BYTES // max(values[:1].nbytes, 1), 1))
         tables.append({"labels": splits.parts[split].labels[rows], "logits": values[rows]})
-    facts = {"modality": part.modality, "ids": held_out.ids, "splits": list(logits)}
+    facts = {"modality": held_out.modality, "ids": held_out.ids, "splits": list(logits)}
     with written_whole(folder.evidence) as file:
         pack(file, facts, tables)
 

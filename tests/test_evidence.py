@@ -46,7 +46,7 @@ def test_examples_come_back(modality, inputs, tmp_path):
     folder = record.RunFolder(tmp_path)
     given = splits(modality, inputs, 70)
     logits = np.random.default_rng(0).normal(size=(70, 2)).astype("float32")
-    evidence.keep(folder, given, {"validation": logits})
+    evidence.keep(folder, given, evidence.choose(given), {"validation": logits})
     kept = evidence.read(folder)
     rows = evidence.spread(70, evidence.EXAMPLES)
     assert len(kept.examples) == evidence.EXAMPLES
@@ -60,7 +60,8 @@ def test_large_pictures_and_many_logits_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "MOST_BYTES", 1000)
     folder = record.RunFolder(tmp_path)
     given = splits("images", [b"x" * 400] * 500, 500)
-    evidence.keep(folder, given, {"validation": np.zeros((500, 2), "float32")})
+    logits = {"validation": np.zeros((500, 2), "float32")}
+    evidence.keep(folder, given, evidence.choose(given), logits)
     kept = evidence.read(folder)
     assert len(kept.examples) == 2
     assert len(kept.measured["validation"][1]) == 125

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ class Server:
         try:
             await self.model.refresh()
             self._require_loaded()
-            stops = [await start for start in self._starts()]
+            for start in self._starts():
+                stops.append(await start())
             watching = asyncio.create_task(self.model.watch(self.settings.poll))
             self._tell()
             self.ready.set()
@@ -182,9 +184,9 @@ class Server:
     def _starts(self) -> list[Any]:
         settings, starts = self.settings, []
         if settings.rest_port is not None:
-            starts.append(self._start_rest(settings.rest_port))
+            starts.append(partial(self._start_rest, settings.rest_port))
         if settings.grpc_port is not None:
-            starts.append(self._start_grpc(settings.grpc_port))
+            starts.append(partial(self._start_grpc, settings.grpc_port))
         return starts
 
     async def _start_rest(self, port: int) -> Any:

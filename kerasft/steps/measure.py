@@ -72,7 +72,7 @@ def measure(
         if folder is not None:
             write_predictions(folder.path / "predictions" / f"{name}.csv", part, outputs, finetuned)
     if folder is not None:
-        evidence.keep(folder, ready.splits, all_logits)
+        evidence.keep(folder, ready.splits, ready.held_out, all_logits)
         write_json(folder.metrics, found.metrics)
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kerasft import record
+from kerasft import evidence, record
 from kerasft.config import build, build_named
 from kerasft.console import clock, say, warn
 from kerasft.errors import UserError
@@ -39,6 +39,7 @@ class Ready:
     preprocess: Any
     stores: Mapping[str, Any]
     batches: Any
+    held_out: evidence.HeldOut
 
 
 @contextmanager
@@ -228,4 +229,5 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
             f"({padding['ungrouped']:.0%} without length_grouping, {padding['full']:.0%} if all "
             f"were {train.longest} long); {batches.widths()} widths, one compiled step"
         )
-    return Ready(splits, task, backbone.preprocess, stores, batches)
+    chosen = evidence.choose(splits)
+    return Ready(splits, task, backbone.preprocess, stores, batches, chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -145,6 +146,7 @@ def test_a_port_that_is_taken(serve, toy):
             words = rf"cannot listen on 127\.0\.0\.1:{port}.*--{kind}-port"
             with pytest.raises(UserError, match=words), serve(toy, **{f"{kind}_port": port}):
                 pass
+    gc.collect()  # what was left open would be told here
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
