@@ -45,7 +45,7 @@ CASES = {
 
 
 # The others take the same ways, and longer.
-SLOW = ("pictures", "pictures, two stages", "pictures, upper half")
+SLOW = ("pictures", "pictures, two stages", "pictures, upper half", "texts, GPT")
 
 
 @pytest.mark.parametrize("name", [
@@ -202,6 +202,7 @@ def test_epochs_that_never_ran_saved_nothing(tiny_texts, capsys):
     assert re.search(r"spent [\d.]+ s on it and saved about 0 s", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_kept_activations_of_half_precision_change_little(tiny_texts, capsys):
     common = (*tiny_texts, *PROBE, "precision=mixed_bfloat16")
     run(*common, "output_dir=without", "cache.activations=never")

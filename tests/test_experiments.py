@@ -85,7 +85,13 @@ def test_there_are_experiments():
     assert len(EXPERIMENTS) >= 9
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# One of each kind of task and of data; the others differ in their data alone.
+OFTEN = ("sst2_minilm", "stsb_minilm", "goemotions_minilm", "hymenoptera_mobilenet")
+
+
+@pytest.mark.parametrize("name", [
+    name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in EXPERIMENTS
+])  # fmt: skip
 def test_an_experiment_runs_small(name, stand_in, monkeypatch, tmp_path):
     monkeypatch.setenv("KERASFT_DATA", str(stand_in))
     small = PICTURES.get(name, TEXT)

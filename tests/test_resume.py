@@ -60,7 +60,8 @@ CASES["pictures, rolled back"] = (
     (0.3, 0.6),
 )  # fmt: skip
 
-SLOW = ("texts", "texts, stops early", "pictures, mixed, float16", "pictures, rolled back")
+SLOW = ("texts", "texts, stops early", "texts, bfloat16, accumulation and averages",
+        "pictures, mixed, float16", "pictures, rolled back")
 
 
 class Interruption:

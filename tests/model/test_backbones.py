@@ -25,7 +25,10 @@ def made(family: str):
     return tiny.text(family) if family in tiny.TEXT else tiny.image(family)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [
+    pytest.param(family, marks=pytest.mark.slow) if family in ("roberta", "mistral") else family
+    for family in FAMILIES
+])  # fmt: skip
 def test_every_family_keeps_the_contract(family):
     testing.check_backbone(made(family))
     assert made(family).causal == (family in ("gpt2", "llama", "mistral"))

@@ -56,6 +56,7 @@ def test_a_network_of_mixed_precision_computes_as_one_of_float32(family, tmp_pat
     np.testing.assert_array_equal(again.predict(x, verbose=0), wanted)
 
 
+@pytest.mark.slow
 def test_a_run_in_mixed_precision_measures_what_it_serves(tiny_texts, tmp_path):
     import keras
 

@@ -85,6 +85,7 @@ def test_mistakes(arguments, words, export, kerasft_cli):
 
 
 @pytest.mark.skipif(not HAS_ONNX, reason="onnxruntime or tf2onnx is not installed")
+@pytest.mark.slow
 def test_a_network_that_answers_otherwise_is_not_timed(export, monkeypatch):
     golden = bench_module.read_golden(export / "1")[0]
     wrong = [type(one)(one.signature, one.inputs, {k: np.zeros_like(v) for k, v in

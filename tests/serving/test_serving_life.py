@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import re
@@ -146,7 +145,20 @@ def test_a_port_that_is_taken(serve, toy):
             words = rf"cannot listen on 127\.0\.0\.1:{port}.*--{kind}-port"
             with pytest.raises(UserError, match=words), serve(toy, **{f"{kind}_port": port}):
                 pass
-    gc.collect()  # what was left open would be told here
+
+
+def test_what_listened_listens_no_longer_when_another_port_is_taken(serve, toy):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        rest = free.getsockname()[1]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UserError, match="gRPC cannot listen"), \
+                serve(toy, rest_port=rest, grpc_port=taken.getsockname()[1]):
+            pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", rest), timeout=10)
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
