@@ -115,6 +115,11 @@ def _decisions(signature: Mapping[str, Any]) -> str:
                   for name, value in decision["thresholds"].items()]
     elif "threshold" in signature:
         lines.append(f"- threshold of all classes: {signature['threshold']:.4f}")
+    if figures := decision["validation"].get("figures"):
+        lines += ["", "What they change on validation, where they were tuned:", "",
+                  "| | as the run decided | with these |", "|---|---|---|"]  # fmt: skip
+        lines += [f"| {name} | {one['before']:.4f} | {one['after']:.4f} |"
+                  for name, one in figures.items()]
     return "\n".join(lines)
 
 

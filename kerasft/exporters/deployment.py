@@ -60,7 +60,7 @@ _PAIRS = {
 _PICTURES = {
     "KIND": "pictures", "USAGE": "PICTURE...",
     "ROWS": '[{"image_bytes": {"b64": base64.b64encode(Path(p).read_bytes()).decode()}}\n'
-            "        for p in sys.argv[1:]]",
+            "            for p in sys.argv[1:]]",
     "COLUMNS": '{"image_bytes": [Path(p).read_bytes() for p in sys.argv[1:]]}',
 }
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE
@@ -175,7 +178,21 @@ def _decide(task: Any, labels: Labels, evidence: Evidence | None, **wanted: Any)
             "and positive."
         )
     y, logits = evidence.measured["validation"]
-    return task.decide(y, logits, labels, **wanted)
+    found = task.decide(y, logits, labels, **wanted)
+    before, after = (_figures(task, labels, y, logits, one) for one in (NONE, found))
+    changed = {
+        name: {"before": before[name], "after": after[name]}
+        for name in before if name in after and before[name] != after[name]
+    }
+    return replace(found, validation={**found.validation, "figures": changed})
+
+
+def _figures(
+    task: Any, labels: Labels, y: np.ndarray, logits: np.ndarray, decision: Decision
+) -> dict[str, float]:
+    outputs = task.postprocess(logits, labels, decision)
+    figures = task.score(y, {name: value.numpy() for name, value in outputs.items()}, labels)
+    return {name: value for name, value in figures.items() if isinstance(value, float)}
 
 
 def _buckets(buckets: Sequence[int] | None, preprocess: Any) -> tuple[int, ...]:

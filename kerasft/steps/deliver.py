@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from kerasft import config, evidence, record
-from kerasft.artifact.layout import EXTRA, PARITY
+from kerasft.artifact.layout import EXTRA, PARITY, SIGNATURE
 from kerasft.checks import check
 from kerasft.config import build
 from kerasft.console import say, warn
@@ -107,7 +107,19 @@ def export(
         for place, how in ((made[key] / EXTRA, " in a fresh process"), (made[key], "")):
             if (parity := place / PARITY).is_file():
                 say(f"proved{how}: {summary(read_json(parity))}")
+        if (described := made[key] / EXTRA / SIGNATURE).is_file():
+            _say_decided(read_json(described), finetuned.task)
     return made
+
+
+def _say_decided(signature: Mapping[str, Any], task: Any) -> None:
+    """Say what tuned decisions did to the figure that the run was steered by."""
+    name = task.monitor.removeprefix("val_")
+    one = signature["decision"]["validation"].get("figures", {}).get(name)
+    if one:
+        goal = signature["decision"].get("goal", "the temperature")
+        say(f"decisions for {goal}: {name} {one['before']:.4f} as the run decided, "
+            f"{one['after']:.4f} with them, on validation, where they were tuned")
 
 
 def about(folder: record.RunFolder) -> dict[str, Any]:

@@ -171,9 +171,8 @@ class MultiLabel:
     def score(
         self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
     ) -> dict[str, Any]:
-        # Decided anew, so that outputs made before `tune` are scored at this task's threshold.
         probabilities = np.asarray(outputs["probabilities"], np.float32)
-        decided = probabilities >= np.float32(self.cutoff)
+        decided = np.asarray(outputs["labels"], bool)
         return {**figures.multi(y, probabilities, decided, labels.names), "threshold": self.cutoff}
 
     def draw(

@@ -175,6 +175,15 @@ def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pict
     assert (decision["goal"], decision["at_least"]) == ("recall", 0.9)
     assert decision["temperature"] != 1.0
     assert all(one["recall"] >= 0.9 for one in decision["validation"]["classes"].values())
+    y, logits = evidence.measured["validation"]
+    task = MultiLabel(tuned=0.3)
+    figures = task.score(y, {k: v.numpy() for k, v in task.postprocess(logits, labels).items()},
+                         labels)  # fmt: skip
+    changed = decision["validation"]["figures"]["f1_micro"]
+    assert changed["before"] == pytest.approx(figures["f1_micro"])
+    assert changed["after"] != pytest.approx(figures["f1_micro"])
+    assert f"| f1_micro | {changed['before']:.4f} | {changed['after']:.4f} |" in (
+        path / "README.md").read_text("utf-8")  # fmt: skip
     outputs = load_export(path)(pictures)
     cuts = np.array([decision["thresholds"][name] for name in NAMES], np.float32)
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= cuts)
