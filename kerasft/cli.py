@@ -21,7 +21,7 @@ from kerasft.errors import Stopped, UserError
 # with 75 for its time limit.
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # These import TensorFlow, which has much to say.
-HEAVY = ("train", "resume", "evaluate", "predict", "export", "verify", "bench", "serve")
+HEAVY = ("train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,9 +122,24 @@ def _plan(config: Any, options: argparse.Namespace) -> None:
         tell(plans)
 
 
+def _sweep(options: argparse.Namespace) -> None:
+    _trust_here(options.trust)
+    from kerasft.sweeps.search import search
+
+    search(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
+
+
 def _resume(options: argparse.Namespace) -> None:
     from kerasft import record
+    from kerasft.sweeps import ledger
 
+    if ledger.is_sweep(options.run):
+        if options.verify or options.accept:
+            raise UserError("--verify and --accept are of one run; a sweep goes on without them.")
+        from kerasft.sweeps.search import go_on
+
+        go_on(ledger.reopen(options.run))
+        return
     record.reopen(options.run)
     _trust_here(options.trust)
     from kerasft.run import resume
@@ -314,6 +329,7 @@ def _labels(given: Sequence[str]) -> dict[str, int]:
 
 ACTS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": _train,
+    "sweep": _sweep,
     "resume": _resume,
     "evaluate": _evaluate,
     "predict": _predict,

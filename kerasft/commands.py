@@ -43,10 +43,18 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
 
     made = command(
-        "resume", "Go on with a run that was stopped or crashed.",
+        "sweep", "Search for settings: many runs, of which lagging ones are given up.",
+        "  kerasft sweep 'optimizer.learning_rate=tag(log,interval(1e-5,1e-3))' head=linear,mlp\n"
+        "  kerasft sweep sweep=text experiment=sst2_minilm sweep.n_trials=30 sweep.workers=2\n"
+        "  kerasft sweep sweep=grid optimizer.learning_rate=1e-4,3e-4 seed=0,1,2",
+    )
+    _config_options(made)
+
+    made = command(
+        "resume", "Go on with a run or a sweep that was stopped or crashed.",
         "  kerasft resume outputs/last\n  kerasft resume outputs/last --verify",
     )
-    made.add_argument("run", metavar="RUN", help="a run folder")
+    made.add_argument("run", metavar="RUN", help="a run folder, or a sweep's")
     made.add_argument("--verify", action="store_true",
                       help="first do the steps before the last checkpoint again, and compare")
     made.add_argument("--accept", action="store_true",

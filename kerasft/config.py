@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,18 @@ from kerasft.mistakes import in_words
 from kerasft.root import ALWAYS, RUNTIME, SCALARS, Root
 
 ConfigStore.instance().store(name="kerasft_root", node=Root)
+# The group of searches, and the name of the config that a search is composed from.
+SWEEP = "sweep"
+
+
+# The copy of the shipped configs that a sweep goes by, while it does.
+_COPY: ContextVar[Path | None] = ContextVar("copy", default=None)
 
 
 def config_dir() -> Path:
     """Return the folder of the shipped configs, in a checkout and in a wheel alike."""
+    if copied := _COPY.get():
+        return copied
     for place in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf"):
         if (place / "train.yaml").is_file():
             return place
@@ -36,6 +45,16 @@ def config_dir() -> Path:
         "The shipped configs were not found: neither 'kerasft/conf' nor 'conf' beside the package "
         "holds train.yaml. Reinstall kerasft."
     )
+
+
+@contextmanager
+def copied_to(folder: Path) -> Iterator[None]:
+    """Compose from a copy of the shipped configs, so that a change of theirs changes nothing."""
+    token = _COPY.set(folder.resolve())
+    try:
+        yield
+    finally:
+        _COPY.reset(token)
 
 
 @contextmanager
@@ -77,7 +96,8 @@ def options(group: str, config_dirs: Sequence[str | Path] = ()) -> list[str]:
 
 @lru_cache(maxsize=1)
 def groups() -> tuple[str, ...]:
-    return tuple(sorted(p.name for p in config_dir().iterdir() if p.is_dir()))
+    """Return the groups that a run is composed of."""
+    return tuple(sorted(p.name for p in config_dir().iterdir() if p.is_dir() and p.name != SWEEP))
 
 
 def _open(override: str) -> str:
@@ -114,6 +134,45 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
                 problems=problems.values() or [_in_words(error, None, config_dirs)],
                 overrides=problems,
             ) from error
+
+
+def compose_search(
+    overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] = ()
+) -> dict[str, Any]:
+    """Compose what a sweep searches with, from overrides of `sweep` and of keys below it.
+
+    Args:
+        overrides: Hydra overrides.
+        config_dirs: Folders with configs of the user's own, searched too.
+
+    Returns:
+        Plain values, not yet checked.
+
+    Raises:
+        UserError: With every override that does not fit.
+
+    Example:
+        >>> compose_search(["sweep=random", "sweep.n_trials=3"])["n_trials"]
+        3
+    """
+    extra = _searchpath(config_dirs)
+    with _hydra():
+        try:
+            cfg = hydra_compose(SWEEP, overrides=[*overrides, *extra])
+            return plain(cfg[SWEEP])
+        except Exception as error:
+            problems = {}
+            for override in overrides:
+                try:
+                    hydra_compose(SWEEP, overrides=[override, *extra])
+                except Exception as alone:
+                    problems[override] = in_words(
+                        alone, override, keys=[SWEEP],
+                        choices=lambda group: (
+                            options(group, config_dirs) if group == SWEEP else None
+                        ),
+                    )
+            raise UserError(problems=problems.values() or [str(error)]) from error
 
 
 def _refuse_hydra(overrides: Sequence[str]) -> None:
@@ -254,6 +313,11 @@ def load(path: str | Path) -> DictConfig:
         for key in missing:
             OmegaConf.update(cfg, key, usual[key], force_add=True)
     return cfg
+
+
+def as_config(values: Any) -> Any:
+    """Return plain values as a config node."""
+    return OmegaConf.create(values)
 
 
 def plain(node: Any) -> Any:

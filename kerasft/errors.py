@@ -31,12 +31,17 @@ class Stopped(Exception):
         code: The exit status that says so.
         epoch: Epochs that are done.
         step: Steps of the next one that are done.
+        where: Where it stands, for what is no run.
     """
 
-    def __init__(self, reason: str, code: int, epoch: int, step: int):
-        super().__init__(f"{reason}: stopped after {epoch} epochs and {step} steps")
+    def __init__(self, reason: str, code: int, epoch: int = 0, step: int = 0, where: str = ""):
+        super().__init__(f"{reason}: stopped {where or f'after {epoch} epochs and {step} steps'}")
         self.reason, self.code, self.epoch, self.step = reason, code, epoch, step
         self.folder = ""  # of the run
+
+
+class GivenUp(Exception):
+    """A run has been ended between two epochs, by whoever watches it, and will not go on."""
 
 
 def in_short(error: BaseException) -> str:

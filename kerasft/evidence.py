@@ -41,9 +41,9 @@ class HeldOut:
     inputs: np.ndarray
 
 
-def choose(splits: Splits) -> HeldOut:
-    """Return examples of the test split, or of validation where there is none."""
-    split = "test" if splits.test is not None else "validation"
+def choose(splits: Splits, *, spare_test: bool = False) -> HeldOut:
+    """Return examples of the test split, or of validation where there is none or it is spared."""
+    split = "test" if splits.test is not None and not spare_test else "validation"
     part = splits.parts[split]
     rows = spread(len(part), EXAMPLES)
     raw, kept, size = as_raw([part.inputs[i] for i in rows], part.modality), 0, 0

@@ -21,7 +21,7 @@ from yaml import YAMLError
 from kerasft.comparison import differences
 from kerasft.config import load, to_yaml
 from kerasft.console import warn
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import GivenUp, Stopped, UserError
 from kerasft.files import at_home, read_json, room_in, write_json, written_whole
 from kerasft.provenance import changed, git_revision, machine, versions
 from kerasft.root import RUNTIME
@@ -130,9 +130,11 @@ class RunFolder:
         stopped = isinstance(error, Stopped | KeyboardInterrupt | SystemExit)
         if isinstance(error, Stopped):
             error.folder = str(self.path)
+        given_up = isinstance(error, GivenUp)
         ended = {
-            "status": "stopped" if stopped else "failed", "finished": _now(),
-            "reason": str(error) if isinstance(error, Stopped) else reason,
+            "status": "given up" if given_up else "stopped" if stopped else "failed",
+            "finished": _now(),
+            "reason": str(error) if isinstance(error, Stopped | GivenUp) else reason,
         }
         try:
             write_json(self.run, facts | ended)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,8 @@ class Result:
 
 
 def train(
-    config: Any = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
+    config: Any = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = (),
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None, spare_test: bool = False,
 ) -> Result:
     """Fine-tune a pretrained network.
 
@@ -47,6 +48,10 @@ def train(
         config: A list of overrides as on the command line, or a composed config.
         config_dirs: Folders with configs of your own.
         trusted: Import prefixes, beside the built-in ones, that a `_target_` may start with.
+        on_epoch: Told of each epoch, counted from 1, and of its figures; what raises
+            `kerasft.errors.GivenUp` ends the run there.
+        spare_test: Whether the test split is not looked at: of many runs, the chosen one alone
+            should be measured on it.
 
     Returns:
         A `Result`.
@@ -62,7 +67,8 @@ def train(
         True
     """
     cfg = settle(config, config_dirs, trusted)
-    return memory.until_it_fits(_carry_out, cfg, record.create(cfg))
+    carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
+    return memory.until_it_fits(carry_out, cfg, record.create(cfg))
 
 
 def resume(
@@ -94,16 +100,21 @@ def resume(
     return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
 
 
-def _carry_out(cfg: DictConfig, folder: record.RunFolder, *, verify: bool = False) -> Result:
+def _carry_out(
+    cfg: DictConfig, folder: record.RunFolder, *, verify: bool = False, on_epoch: Any = None,
+    spare_test: bool = False,
+) -> Result:
     """Go through all the steps of a run; training goes on from a checkpoint where there is one."""
     with folder.recording(cfg), prepare.surroundings(cfg), memory.noticed(cfg):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, folder)
         backbone = prepare.load_backbone(cfg, splits)
-        ready = prepare.make_ready(cfg, parts, splits, backbone)
-        model, history = fit.fit(cfg, parts, ready, backbone, folder, verify=verify)
+        ready = prepare.make_ready(cfg, parts, splits, backbone, spare_test=spare_test)
+        model, history = fit.fit(
+            cfg, parts, ready, backbone, folder, verify=verify, on_epoch=on_epoch
+        )
         finetuned, logits = measure.finish(cfg, ready, model, folder)
-        measured = measure.measure(finetuned, ready, logits, folder)
+        measured = measure.measure(finetuned, ready, logits, folder, spare_test=spare_test)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
         exports = deliver.export(cfg.export, finetuned, folder, cfg.name)

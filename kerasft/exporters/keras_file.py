@@ -165,7 +165,8 @@ def reloaded(
         request.write_text(json.dumps(facts))
         # Without the accelerator: its memory is this process's.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, *map(str, (reload.__file__, folder, request, answers))]
+        # Without -B it would leave compiled code in the export.
+        command = [sys.executable, "-B", *map(str, (reload.__file__, folder, request, answers))]
         done = subprocess.run(
             command, env=environment, capture_output=True, timeout=SECONDS, check=False
         )

@@ -32,10 +32,12 @@ from kerasft.steps.prepare import (
 def fit(
     cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone,
     folder: record.RunFolder | None, *, quiet: bool = False, verify: bool = False,
+    on_epoch: Any = None,
 ) -> tuple[Any, Any]:
     """Put the head on, regularize, and train stage by stage."""
     from kerasft.model.fast import accelerated
     from kerasft.training import loop
+    from kerasft.training.callbacks import Told
     from kerasft.training.checkpoint import Saver
     from kerasft.training.replay import Replay
 
@@ -55,10 +57,12 @@ def fit(
     def callbacks() -> dict[str, Any]:
         if folder is None:
             return {}
-        return build_named(
+        made = build_named(
             cfg.callbacks, monitor=ready.task.monitor, mode=ready.task.mode,
             output_dir=str(folder.path),
         )
+        # Under a name that no config can give.
+        return made | ({"(told)": Told(on_epoch)} if on_epoch else {})
 
     saver = resumed = replay = None
     if folder is not None:

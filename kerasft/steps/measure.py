@@ -47,7 +47,7 @@ def finish(
 
 def measure(
     finetuned: FineTuned, ready: Ready, known: Mapping[str, np.ndarray],
-    folder: record.RunFolder | None,
+    folder: record.RunFolder | None, *, spare_test: bool = False,
 ) -> Measured:
     """Measure validation and test; the test split is looked at here and only here.
 
@@ -56,6 +56,7 @@ def measure(
         ready: The data.
         known: Logits of splits that the network need not go through again.
         folder: Where figures and predictions are written, if anywhere.
+        spare_test: Whether the test split is not looked at.
 
     Returns:
         Figures and outputs by split.
@@ -63,7 +64,7 @@ def measure(
     found, all_logits = Measured({}, {}), {}
     for name in ("validation", "test"):
         part = ready.splits.parts.get(name)
-        if part is None:
+        if part is None or (spare_test and name == "test"):
             continue
         logits = known[name] if name in known else finetuned.logits(ready.stores[name])
         all_logits[name] = logits

@@ -193,7 +193,9 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
     return backbone
 
 
-def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone) -> Ready:
+def make_ready(
+    cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone, *, spare_test: bool = False
+) -> Ready:
     """Tokenize or decode everything once, and make the training batches."""
     from kerasft.data import augment, order, pipeline
     from kerasft.data.fingerprint import fingerprint
@@ -229,5 +231,5 @@ def make_ready(cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
             f"({padding['ungrouped']:.0%} without length_grouping, {padding['full']:.0%} if all "
             f"were {train.longest} long); {batches.widths()} widths, one compiled step"
         )
-    chosen = evidence.choose(splits)
+    chosen = evidence.choose(splits, spare_test=spare_test)
     return Ready(splits, task, backbone.preprocess, stores, batches, chosen)

@@ -53,6 +53,21 @@ class Validation(keras.callbacks.Callback):
         logs.update({f"val_{name}": value for name, value in figures.items()})
 
 
+class Told(keras.callbacks.Callback):
+    """Tells a function of each epoch, counted from 1, and of its figures.
+
+    Args:
+        tell: The function; training ends there if it raises `GivenUp`.
+    """
+
+    def __init__(self, tell: Callable[[int, dict[str, float]], None]):
+        super().__init__()
+        self.tell = tell
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.tell(epoch + 1, {name: float(value) for name, value in (logs or {}).items()})
+
+
 class KeepBest(keras.callbacks.Callback):
     """Keeps the weights of the best epoch of all stages, in memory and as a file.
 

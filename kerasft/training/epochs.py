@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft.errors import Stopped
+from kerasft.errors import GivenUp, Stopped
 from kerasft.training.faults import Fault
 
 
@@ -51,6 +51,7 @@ def run(
     Raises:
         Fault: If a callback found one.
         Stopped: If `between` did.
+        GivenUp: If a callback did.
     """
     listed = keras.callbacks.CallbackList(
         list(callbacks), add_history=True, add_progbar=progress, verbose=int(progress),
@@ -89,7 +90,7 @@ def run(
                 break
             if epoch + 1 < last:
                 between(epoch + 1, 0)
-    except (Stopped, Fault):
+    except (Stopped, GivenUp, Fault):
         # They let go of what they hold: files, threads. What they do to the model meanwhile comes
         # too late to matter: its state is written, or taken from an earlier one.
         listed.on_train_end(logs)

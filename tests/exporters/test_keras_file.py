@@ -29,7 +29,10 @@ def given(make, texts):
 
 @pytest.fixture(scope="module")
 def export(given, tmp_path_factory):
-    return keras_file(directory=tmp_path_factory.mktemp("keras") / "films", **given)
+    with pytest.MonkeyPatch.context() as patch:
+        # With it, Python leaves no compiled code in the folder, whatever we do.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        return keras_file(directory=tmp_path_factory.mktemp("keras") / "films", **given)
 
 
 def test_what_lies_in_the_folder(export, texts):

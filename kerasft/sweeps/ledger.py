@@ -1,0 +1,315 @@
+"""The folder of a sweep: what was asked for, frozen, and who works on which trial."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kerasft import config
+from kerasft.checks import settle
+from kerasft.errors import UserError
+from kerasft.files import at_home, read_json, write_json
+from kerasft.provenance import versions
+from kerasft.sweeps import journal, study
+from kerasft.sweeps.space import Point, Space, read
+
+FILE = "sweep.json"
+# What a sweep may be given anew when it goes on.
+FREE = ("n_trials", "workers", "max_time", "max_cost", "max_failures", "retries", "keep")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process works on, and nobody else.
+
+    Args:
+        number: The number of the trial, which names its folder too.
+        trial: Optuna's trial.
+        lock: What is let go of when the work is over; the system does so for the dead.
+        began: When this process took it up.
+    """
+
+    number: int
+    trial: Any
+    lock: Any
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def point(self) -> Point:
+        return dict(self.trial.user_attrs["values"])
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A sweep's folder.
+
+    Args:
+        path: Where it is.
+        facts: What `sweep.json` says: `overrides`, `search`, `objectives`, `directions`, `trusted`,
+            `config_dirs`.
+    """
+
+    path: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def search(self) -> Mapping[str, Any]:
+        return self.facts["search"]
+
+    @cached_property
+    def space(self) -> Space:
+        return read(self.facts["overrides"], self.search["space"])
+
+    @cached_property
+    def study(self) -> Any:
+        """Optuna's study, made where there is none."""
+        import optuna
+
+        storage = journal.open_storage(self.path, self.search["storage"])
+        try:
+            return optuna.create_study(
+                study_name=self.facts["study"], storage=storage, load_if_exists=True,
+                directions=self.facts["directions"],
+                pruner=study.made(self.pruner, "pruner") or optuna.pruners.NopPruner(),
+            )
+        except optuna.exceptions.OptunaError as error:
+            raise UserError(f"sweep.storage: the study cannot be read: {error}") from error
+
+    @property
+    def pruner(self) -> Mapping[str, Any] | None:
+        """What gives trials up; with several objectives none can."""
+        return self.search["pruner"] if len(self.facts["objectives"]) == 1 else None
+
+    def run_folder(self, number: int) -> Path:
+        return self.path / str(number)
+
+    def log(self, number: int) -> Path:
+        return self.path / "logs" / f"{number}.log"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep all others from planning meanwhile."""
+        from filelock import FileLock
+
+        with FileLock(self.path / ".planning.lock"):
+            yield
+
+    def compose(self, point: Mapping[str, Any]) -> DictConfig:
+        """Return the checked config of a point, from what was frozen when the sweep began."""
+        copies = [str(self.path / place) for place in self.facts["config_dirs"]]
+        with config.copied_to(self.path / "conf"):
+            return settle(self.space.overrides(point), copies, self.facts["trusted"])
+
+    def trials(self) -> list[Any]:
+        """Return all of Optuna's trials."""
+        return self.study.get_trials(deepcopy=False)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many trials there are of each state: running, done, pruned, failed."""
+        from optuna.trial import TrialState
+
+        names = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned",
+                 TrialState.FAIL: "failed"}  # fmt: skip
+        found = {"running": 0, "done": 0, "pruned": 0, "failed": 0}
+        for trial in self.trials():
+            found[names.get(trial.state, "running")] += 1
+        return found
+
+    def hours(self) -> float:
+        """Return how long all trials were worked on together, as far as they got."""
+        return sum(seconds(trial) for trial in self.trials()) / 3600
+
+    def claim(self) -> Claim | None:
+        """Take up a trial whose process died, or plan a new one.
+
+        Returns:
+            The trial; `None` where there is nothing to do now.
+        """
+        with self.alone():
+            if self._is_over():
+                return None
+            return self._orphan() or self._new()
+
+    def wanted(self) -> bool:
+        """Whether more trials are to come, from here or from another process."""
+        counts = self.counts()
+        if self._is_over():
+            return False
+        total = self.search["n_trials"]
+        return bool(counts["running"]) or total is None or counts["done"] + counts["pruned"] < total
+
+    def _is_over(self) -> bool:
+        if self.counts()["failed"] >= self.search["max_failures"]:
+            return True
+        most = self.search["max_cost"]
+        return most is not None and self.hours() >= most
+
+    def _orphan(self) -> Claim | None:
+        from optuna.trial import TrialState
+
+        for frozen in self.trials():
+            if frozen.state not in (TrialState.RUNNING, TrialState.WAITING):
+                continue
+            if (lock := self._locked(frozen.number)) is None:
+                continue
+            attempts = int(frozen.user_attrs.get("attempts", 0)) + 1
+            if frozen.state == TrialState.WAITING:
+                # Its planner died between two lines: no other trial waits, so it is the next.
+                trial = self.study.ask()
+            else:
+                import optuna
+
+                trial = optuna.trial.Trial(self.study, frozen._trial_id)
+            if attempts > 1 + self.search["retries"]:
+                self.fail(Claim(frozen.number, trial, lock),
+                          f"its process died {attempts - 1} times")  # fmt: skip
+                continue
+            trial.set_user_attr("attempts", attempts)
+            return Claim(frozen.number, trial, lock)
+        return None
+
+    def _new(self) -> Claim | None:
+        counts, total = self.counts(), self.search["n_trials"]
+        if total is not None and counts["running"] + counts["done"] + counts["pruned"] >= total:
+            return None
+        found = study.next_point(
+            self.space, self.search["sampler"], self.study, self.search["known"],
+            self.search["seed"],
+        )
+        if found is None:
+            return None
+        trial = study.begin(self.study, self.space, *found)
+        trial.set_user_attr("attempts", 1)
+        trial.set_user_attr("host", socket.gethostname())
+        lock = self._locked(trial.number)
+        assert lock is not None, "nobody else knows of this trial yet"
+        return Claim(trial.number, trial, lock)
+
+    def _locked(self, number: int) -> Any:
+        """Return the lock of a trial, or `None` where a living process has it."""
+        from filelock import FileLock, Timeout
+
+        (self.path / "claims").mkdir(exist_ok=True)
+        lock = FileLock(self.path / "claims" / str(number))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def _count_time(self, claim: Claim) -> None:
+        passed = time.monotonic() - claim.began
+        claim.trial.set_user_attr("seconds", seconds(claim.trial) + passed)
+
+    def finish(self, claim: Claim, values: Sequence[float]) -> None:
+        """Write down what a trial came to."""
+        self._count_time(claim)
+        self.study.tell(claim.number, list(values))
+        claim.lock.release()
+
+    def give_up(self, claim: Claim, reason: str) -> None:
+        """Write down that a trial was given up, and remove what it needed to go on."""
+        from optuna.trial import TrialState
+
+        claim.trial.set_user_attr("reason", reason)
+        self._count_time(claim)
+        self.study.tell(claim.number, state=TrialState.PRUNED)
+        if self.search["keep"] != "all":
+            shutil.rmtree(self.run_folder(claim.number) / "checkpoints", ignore_errors=True)
+        claim.lock.release()
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        """Write down that a trial failed, and why."""
+        from optuna.trial import TrialState
+
+        claim.trial.set_user_attr("reason", reason)
+        self._count_time(claim)
+        self.study.tell(claim.number, state=TrialState.FAIL)
+        claim.lock.release()
+
+    def put_back(self, claim: Claim) -> None:
+        """Let a trial go that was stopped: it goes on with whoever takes it up."""
+        attempts = int(claim.trial.user_attrs.get("attempts", 1))
+        claim.trial.set_user_attr("attempts", attempts - 1)
+        self._count_time(claim)
+        claim.lock.release()
+
+
+def seconds(trial: Any) -> float:
+    """Return how long a trial was worked on; the time of a process that was killed is not known."""
+    return float(trial.user_attrs.get("seconds", 0.0))
+
+
+def create(
+    folder: Path, overrides: Sequence[str], search: Mapping[str, Any], *,
+    objectives: Sequence[str], directions: Sequence[str], config_dirs: Sequence[str],
+    trusted: Sequence[str],
+) -> Ledger:
+    """Begin a sweep: freeze all that its trials are composed of.
+
+    Args:
+        folder: An empty folder.
+        overrides: What every run is given, and what is varied.
+        search: The checked values of `sweep`.
+        objectives: Names of the objectives.
+        directions: Whether each is to be large or small.
+        config_dirs: Folders with configs of the user's own.
+        trusted: Import prefixes that a `_target_` may start with.
+
+    Returns:
+        The sweep.
+    """
+    shutil.copytree(config.config_dir(), folder / "conf")
+    copies = []
+    for number, place in enumerate(config_dirs):
+        copies.append(f"conf_{number}")
+        shutil.copytree(place, folder / copies[-1])
+    (folder / "logs").mkdir()
+    facts = {
+        "study": folder.resolve().name, "overrides": list(overrides), "search": dict(search),
+        "objectives": list(objectives), "directions": list(directions), "config_dirs": copies,
+        "trusted": list(trusted), "versions": versions(),
+    }
+    # Last: a folder without it is no sweep.
+    write_json(folder / FILE, facts)
+    return Ledger(folder, facts)
+
+
+def is_sweep(path: str | Path) -> bool:
+    """Whether a folder is a sweep's."""
+    return (at_home(path) / FILE).is_file()
+
+
+def reopen(path: str | Path, **anew: Any) -> Ledger:
+    """Open a sweep's folder.
+
+    Args:
+        path: The folder.
+        **anew: Values of `FREE` that it goes on with.
+
+    Raises:
+        UserError: If it is none, or damaged.
+    """
+    folder = at_home(path)
+    if not is_sweep(folder):
+        raise UserError(
+            f"{str(path)!r} is no sweep: it has no {FILE}. A sweep is a folder that `kerasft "
+            "sweep` wrote."
+        )
+    facts = read_json(
+        folder / FILE, "study", "overrides", "search", "objectives", "directions", "trusted",
+        "config_dirs",
+    )
+    if anew:
+        facts["search"] = {**facts["search"], **anew}
+        write_json(folder / FILE, facts)
+    return Ledger(folder, facts)

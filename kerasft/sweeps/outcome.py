@@ -1,0 +1,88 @@
+"""What a sweep came to: lines on its trials, the best of them, and its figure on test."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from typing import Any
+
+from kerasft.console import say, table, warn
+from kerasft.files import read_json, write_json
+from kerasft.sweeps.ledger import Ledger, seconds
+
+# What the chosen trials were measured at on test, in the order in which that was done.
+TESTED = "test.json"
+
+
+def line_of(ledger: Ledger, trial: Any) -> str:
+    """Return one line on a trial that has ended."""
+    word = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}[trial.state.name]
+    names, parts = ledger.facts["objectives"], [f"trial {trial.number}", word]
+    if trial.values:
+        parts += [f"{name} {value:.4f}" for name, value in zip(names, trial.values, strict=True)]
+    elif reason := trial.user_attrs.get("reason"):
+        parts.append(reason)
+    parts.append(f"({seconds(trial):.0f} s)")
+    return "  ".join([*parts, trial.user_attrs.get("point", "")])
+
+
+def let_networks_go(ledger: Ledger) -> None:
+    """Remove the networks of trials that `sweep.keep` does not keep."""
+    if ledger.search["keep"] != "best":
+        return
+    kept = {trial.number for trial in best(ledger)}
+    for trial in ledger.trials():
+        if trial.state.name == "COMPLETE" and trial.number not in kept:
+            shutil.rmtree(ledger.run_folder(trial.number) / "checkpoints", ignore_errors=True)
+
+
+def best(ledger: Ledger) -> list[Any]:
+    """Return the best trial; with several objectives, all that none is better than in each."""
+    if not ledger.counts()["done"]:
+        return []
+    if len(ledger.facts["objectives"]) == 1:
+        return [ledger.study.best_trial]
+    return list(ledger.study.best_trials)
+
+
+def tell(ledger: Ledger) -> None:
+    """Say what came out: the best trials, how the best is repeated, and what to beware of."""
+    names, found = ledger.facts["objectives"], best(ledger)
+    if not found:
+        say("no trial has come to its end")
+        return
+    done = [t for t in ledger.trials() if t.state.name == "COMPLETE"]
+    if len(names) == 1:
+        sign = -1 if ledger.facts["directions"][0] == "maximize" else 1
+        done.sort(key=lambda t: sign * t.values[0])
+    shown = (done if len(names) == 1 else found)[:5]
+    rows = [[t.number, *t.values, t.user_attrs["point"]] for t in shown]
+    say("\n" + table(rows, ["trial", *names, "setting"]))
+    counts = ledger.counts()
+    say(f"\n{counts['done']} done, {counts['pruned']} pruned, {counts['failed']} failed; "
+        f"{ledger.hours():.2f} hours of trials")
+    words = ["kerasft", "train", *ledger.space.overrides(found[0].user_attrs["values"])]
+    say(f"the best again: {shlex.join(words)}")
+    say(f"its folder: {ledger.run_folder(found[0].number)}")
+    say(f"chosen among {counts['done']} on validation, whose figure is therefore too good")
+    if len(names) == 1:
+        _test(ledger, found[0].number)
+
+
+def _test(ledger: Ledger, number: int) -> None:
+    """Measure the chosen trial on test, once, and no other."""
+    folder, file = ledger.run_folder(number), ledger.path / TESTED
+    if "test" not in read_json(folder / "manifest.json").get("splits", {}):
+        return
+    tested = read_json(file).get("trials", []) if file.is_file() else []
+    if tested and tested[-1]["trial"] == number:
+        return
+    from kerasft.run import evaluate
+
+    metrics = evaluate(str(folder), split="test", trusted=ledger.facts["trusted"], say=say)
+    if tested:
+        warn(
+            f"the test split was looked at before, for trial {tested[-1]['trial']}: the more "
+            "often, the less its figure says of new data"
+        )
+    write_json(file, {"trials": [*tested, {"trial": number, "metrics": metrics["test"]}]})

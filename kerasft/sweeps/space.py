@@ -1,0 +1,253 @@
+"""What a sweep varies: axes in Hydra's override syntax, and the overrides of a point in them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kerasft.errors import UserError
+
+# A point: the value of each axis that counts there, as text or as a number.
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One key that a sweep varies.
+
+    Args:
+        key: The key, as in an override.
+        values: The values that it may have, each as an override says it; empty for an interval.
+        low: The lowest value of an interval.
+        high: The highest, which belongs to it.
+        whole: Whether an interval is one of whole numbers.
+        log: Whether an interval is searched by orders of magnitude.
+        when: The values that other axes must have for this one to count.
+    """
+
+    key: str
+    values: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+    log: bool = False
+    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def counts(self, point: Mapping[str, Any]) -> bool:
+        """Whether the axis counts at a point that has the axes before it."""
+        return all(str(point.get(key)) in values for key, values in self.when.items())
+
+    def override(self, value: Any) -> str:
+        """Return what sets the key."""
+        return f"{self.key}={f'{value:.6g}' if isinstance(value, float) else value}"
+
+    def ends(self) -> tuple[Any, ...]:
+        """Return the values that stand for all of them: each choice, or both ends."""
+        if self.values:
+            return self.values
+        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
+    def listed(self) -> Sequence[Any]:
+        """Return all its values; none for an interval of numbers that are not whole."""
+        if self.whole:
+            return range(int(self.low), int(self.high) + 1)
+        return self.values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        made: dict[str, Any] = {"key": self.key}
+        if self.values:
+            made["values"] = list(self.values)
+        else:
+            made |= {"low": self.low, "high": self.high, "whole": self.whole, "log": self.log}
+        return made | ({"when": {k: list(v) for k, v in self.when.items()}} if self.when else {})
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep varies, and what it does not.
+
+    Args:
+        fixed: Overrides that every trial has.
+        axes: What is varied, in order: an axis comes after those that it hangs on.
+    """
+
+    fixed: tuple[str, ...]
+    axes: tuple[Axis, ...]
+
+    def overrides(self, point: Mapping[str, Any]) -> list[str]:
+        """Return the overrides of a point, the fixed ones first."""
+        return [*self.fixed, *(axis.override(point[axis.key]) for axis in self.axes
+                               if axis.key in point)]  # fmt: skip
+
+    def grid(self) -> Iterator[Point]:
+        """Yield every point of a space without intervals, the last axis fastest."""
+        seen = set()
+        for chosen in itertools.product(*(axis.listed() for axis in self.axes)):
+            point: Point = {}
+            for axis, value in zip(self.axes, chosen, strict=True):
+                if axis.counts(point):
+                    point[axis.key] = value
+            name = name_of(point)
+            if name not in seen:
+                seen.add(name)
+                yield point
+
+    def corners(self) -> Iterator[Point]:
+        """Yield points in which each value, and each end of an interval, comes up once."""
+        yield self._completed({})
+        for axis in self.axes:
+            for value in axis.ends():
+                needed = {key: values[0] for key, values in axis.when.items()}
+                yield self._completed(needed | {axis.key: value})
+
+    def _completed(self, given: Mapping[str, Any]) -> Point:
+        point: Point = {}
+        for axis in self.axes:
+            if axis.key in given:
+                point[axis.key] = given[axis.key]
+            elif axis.counts(point):
+                point[axis.key] = axis.ends()[0]
+        return point
+
+    @property
+    def endless(self) -> list[str]:
+        """The keys of intervals of numbers that are not whole."""
+        return [axis.key for axis in self.axes if not axis.listed()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, to be compared with another."""
+        return {"fixed": list(self.fixed), "axes": [axis.to_dict() for axis in self.axes]}
+
+
+def name_of(point: Mapping[str, Any]) -> str:
+    """Return what tells a point from others, whatever the order of its keys.
+
+    Example:
+        >>> name_of({"epochs": 3, "head": "mlp"})
+        'epochs=3 head=mlp'
+    """
+    return " ".join(Axis(key).override(point[key]) for key in sorted(point))
+
+
+def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
+    """Read what is varied from a config's `space` and from a command line, which has the last word.
+
+    Args:
+        overrides: Overrides; those with several values are axes, all others are fixed.
+        space: By key what an override could say, or `values` (the same) with `when`, by key the
+            value or values that other axes must have for this one to count.
+
+    Returns:
+        The space.
+
+    Raises:
+        UserError: With every part of it that cannot be read.
+
+    Example:
+        >>> made = read(["epochs=3", "head=linear,mlp"], {"head": "mlp"})
+        >>> made.fixed, [axis.values for axis in made.axes]
+        (('epochs=3',), [('linear', 'mlp')])
+    """
+    axes: dict[str, Axis] = {}
+    fixed: dict[str, str] = {}
+    problems: list[str] = []
+    lines = [(f"{key}={_values(value)}", _when(value)) for key, value in space.items()]
+    for number, (line, when) in enumerate([*lines, *((line, {}) for line in overrides)]):
+        try:
+            found = _parse(line, when)
+        except UserError as error:
+            problems += error.problems
+            continue
+        key = line.partition("=")[0].lstrip("+~")
+        earlier = axes.pop(key, None)
+        fixed.pop(key, None)
+        if isinstance(found, str):
+            # Two overrides of one key are Hydra's to refuse.
+            fixed[key if number < len(lines) or key not in fixed else line] = found
+        else:
+            hangs_on = found.when or (earlier.when if earlier else {})
+            axes[key] = replace(found, when=hangs_on)
+    for axis in axes.values():
+        for key in axis.when:
+            if key not in axes:
+                problems.append(
+                    f"sweep.space: {axis.key} hangs on {key}, which is not varied. Varied: "
+                    f"{', '.join(axes)}."
+                )
+    if not problems:
+        axes, problems = _ordered(axes)
+    if problems:
+        raise UserError(problems=problems)
+    return Space(tuple(fixed.values()), tuple(axes.values()))
+
+
+def _values(given: Any) -> Any:
+    if isinstance(given, Mapping):
+        return given.get("values", "")
+    # Hydra's own words for what YAML reads as something else.
+    return {None: "null", True: "true", False: "false"}.get(given, given) \
+        if given is None or isinstance(given, bool) else given
+
+
+def _when(given: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(given, Mapping):
+        return {}
+    return {
+        key: tuple(map(str, value)) if isinstance(value, list) else (str(value),)
+        for key, value in (given.get("when") or {}).items()
+    }
+
+
+def _parse(line: str, when: Mapping[str, tuple[str, ...]]) -> Axis | str:
+    """Return an axis, or the override itself where it has one value."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import IntervalSweep
+    from hydra.errors import OverrideParseException
+
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([line])
+    except OverrideParseException as error:
+        raise UserError(
+            f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
+        ) from error
+    if not parsed.is_sweep_override():
+        return line
+    key = line.partition("=")[0]
+    if parsed.is_interval_sweep():
+        value = parsed.value()
+        assert isinstance(value, IntervalSweep)
+        low, high = float(value.start), float(value.end)
+        log = "log" in value.tags
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UserError(f"An interval goes from a number to a larger one. Received: {line!r}.")
+        if log and low <= 0:
+            raise UserError(
+                f"An interval with tag(log, ...) must begin above 0. Received: {line!r}."
+            )
+        whole = isinstance(value.start, int) and isinstance(value.end, int)
+        return Axis(key, low=low, high=high, whole=whole, log=log, when=when)
+    try:
+        values = tuple(dict.fromkeys(parsed.sweep_string_iterator()))
+    except Exception as error:
+        raise UserError(
+            f"{line!r} cannot be expanded: {error}. List the values: {key}=a,b."
+        ) from error
+    if not values:
+        raise UserError(f"{key} has no values to try. Received: {line!r}.")
+    return Axis(key, values=values, when=when)
+
+
+def _ordered(axes: Mapping[str, Axis]) -> tuple[dict[str, Axis], list[str]]:
+    """Put each axis behind those that it hangs on."""
+    made: dict[str, Axis] = {}
+    left = dict(axes)
+    while left:
+        ready = [key for key, axis in left.items() if all(k in made for k in axis.when)]
+        if not ready:
+            return made, [f"sweep.space: {', '.join(left)} hang on each other."]
+        made[ready[0]] = left.pop(ready[0])
+    return made, []

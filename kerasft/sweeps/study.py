@@ -1,0 +1,157 @@
+"""What is tried next: Optuna's samplers and pruners, asked for points that are new."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+from kerasft.errors import UserError
+from kerasft.sweeps.space import Axis, Point, Space, name_of
+
+# How often a sampler is asked again that gives a point which was tried before.
+ATTEMPTS = 50
+
+
+def distribution(axis: Axis) -> Any:
+    """Return Optuna's distribution of an axis."""
+    from optuna import distributions
+
+    if axis.values:
+        return distributions.CategoricalDistribution(axis.values)
+    if axis.whole:
+        return distributions.IntDistribution(int(axis.low), int(axis.high), log=axis.log)
+    return distributions.FloatDistribution(axis.low, axis.high, log=axis.log)
+
+
+def made(node: Mapping[str, Any] | None, what: str, **given: Any) -> Any:
+    """Call what a node of the search names.
+
+    Args:
+        node: A mapping with a `_target_`, or `None`.
+        what: Its key, for messages.
+        **given: Values that go in where the signature has their names and the node does not.
+
+    Returns:
+        What the call returned; `None` for no node.
+
+    Raises:
+        UserError: If the call refuses its values.
+    """
+    import inspect
+
+    from hydra.utils import get_object, instantiate
+    from optuna.exceptions import ExperimentalWarning
+
+    if not node:
+        return None
+    target = get_object(node["_target_"])
+    takes = inspect.signature(target).parameters
+    values = {k: v for k, v in given.items() if k in takes and node.get(k) is None}
+    try:
+        with warnings.catch_warnings():
+            # Some of a sampler's settings may change with Optuna's next version.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return instantiate(dict(node), _convert_="all", **values)
+    except Exception as error:
+        raise UserError(f"sweep.{what}: {error.__cause__ or error}") from error
+
+
+def next_point(
+    space: Space, sampler: Mapping[str, Any] | None, study: Any, known: Sequence[Point], seed: int
+) -> tuple[Point, Mapping[str, Any]] | None:
+    """Return a point that no trial of a study has, or had.
+
+    It is a function of the seed and of what the study holds, so that a sweep which is taken up
+    again goes on as it would have. The sampler is asked in a copy of the study: what it gives
+    twice leaves no trace.
+
+    Args:
+        space: What is varied.
+        sampler: A node with Optuna's sampler, or `None` for every combination in turn.
+        study: Optuna's study.
+        known: Points that come first.
+        seed: Of the sweep.
+
+    Returns:
+        The point and what the sampler wants to remember of it; `None` where there is no new one.
+    """
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    tried = {trial.user_attrs.get("point") for trial in trials}
+    for one in known:
+        if name_of(one) not in tried:
+            return dict(one), {}
+    if sampler is None:
+        return _left_over(space, tried)
+    left = trials if any(t.state != TrialState.FAIL for t in trials) else []
+    for attempt in range(ATTEMPTS):
+        number = zlib.crc32(f"{seed} {len(trials)} {attempt}".encode())
+        copied = _copy(study, left, made(sampler, "sampler", seed=number))
+        asked = copied.ask()
+        point: Point = {}
+        for axis in space.axes:
+            if axis.counts(point):
+                point[axis.key] = _suggested(asked, axis)
+        if name_of(point) not in tried:
+            return point, dict(copied.get_trials(deepcopy=False)[-1].system_attrs)
+    # The sampler knows no more than what it likes: nearly all was tried.
+    return None if space.endless else _left_over(space, tried)
+
+
+def _left_over(space: Space, tried: Container[Any]) -> tuple[Point, Mapping[str, Any]] | None:
+    """Return the first combination that was not tried."""
+    return next(((point, {}) for point in space.grid() if name_of(point) not in tried), None)
+
+
+def _suggested(trial: Any, axis: Axis) -> Any:
+    if axis.values:
+        return trial.suggest_categorical(axis.key, axis.values)
+    if axis.whole:
+        return trial.suggest_int(axis.key, int(axis.low), int(axis.high), log=axis.log)
+    return trial.suggest_float(axis.key, axis.low, axis.high, log=axis.log)
+
+
+def _copy(study: Any, trials: Sequence[Any], sampler: Any) -> Any:
+    """Return a study in memory with the same trials."""
+    import optuna
+
+    copied = optuna.create_study(directions=study.directions, sampler=sampler)
+    copied.add_trials([t for t in trials if t.state != optuna.trial.TrialState.WAITING])
+    return copied
+
+
+def begin(study: Any, space: Space, point: Point, remembered: Mapping[str, Any]) -> Any:
+    """Write a trial down as one that runs.
+
+    Nobody else may do so at the same time.
+
+    Args:
+        study: Optuna's study.
+        space: What is varied.
+        point: The point.
+        remembered: What the sampler wants to remember of it.
+
+    Returns:
+        Optuna's trial.
+    """
+    import optuna
+
+    axes = {axis.key: axis for axis in space.axes}
+    # A known point may lie outside of the space: then no sampler learns from that key.
+    of_space = {k: v for k, v in point.items() if k in axes and _within(axes[k], v)}
+    study.add_trial(optuna.trial.create_trial(
+        state=optuna.trial.TrialState.WAITING, params=of_space,
+        distributions={key: distribution(axes[key]) for key in of_space},
+        user_attrs={"point": name_of(point), "values": dict(point)},
+        system_attrs=dict(remembered),
+    ))  # fmt: skip
+    return study.ask()
+
+
+def _within(axis: Axis, value: Any) -> bool:
+    if axis.values:
+        return value in axis.values
+    return isinstance(value, int | float) and axis.low <= value <= axis.high

@@ -1,0 +1,161 @@
+"""The process that starts the workers of a sweep, tells what they do, and ends them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from kerasft.console import say, warn
+from kerasft.errors import Stopped, UserError
+from kerasft.sweeps.ledger import Ledger
+from kerasft.sweeps.outcome import line_of
+from kerasft.sweeps.worker import HALT
+from kerasft.threads import cores
+
+
+class Supervisor:
+    """Starts workers, tells what they do, and ends them.
+
+    Args:
+        ledger: The sweep.
+    """
+
+    def __init__(self, ledger: Ledger):
+        self.ledger = ledger
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.interrupts: list[int] = []
+        self.told = {t.number for t in ledger.trials() if t.state.is_finished()}
+        self.died = 0
+        self.halted = ""
+        minutes = ledger.search["max_time"]
+        self.until = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def run(self) -> None:
+        """Work until no trial is left, or somebody wants it to end."""
+        stopped = 0
+        with self._heeding():
+            for slot in range(self.ledger.search["workers"]):
+                self.workers.append(self._start(slot))
+            while any(worker.poll() is None for worker in self.workers):
+                self._tell_ended()
+                self._heed()
+                self._replace_dead()
+                time.sleep(0.2)
+            stopped = next((w.returncode for w in self.workers if w.returncode in (130, 143)), 0)
+        self._tell_ended()
+        if broken := [w.returncode for w in self.workers if w.returncode not in (0, 130, 143)]:
+            raise UserError(
+                f"A worker ended with status {broken[0]}: see "
+                f"{str(self.ledger.path / 'logs' / 'worker-0.log')!r}. To go on: kerasft resume "
+                f"{shlex.quote(str(self.ledger.path))}"
+            )
+        failed = self.ledger.counts()["failed"]
+        if failed >= self.ledger.search["max_failures"]:
+            raise UserError(problems=[
+                f"{failed} trials failed (sweep.max_failures={failed}).",
+                *(f"trial {t.number}: {t.user_attrs.get('reason')}"
+                  for t in self.ledger.trials() if t.state.name == "FAIL"),
+            ])
+        if stopped or self.interrupts:
+            raise self._stopped(stopped or 130)
+
+    def _stopped(self, code: int) -> Stopped:
+        reason = "max_time" if not self.interrupts else signal.Signals(self.interrupts[0]).name
+        counts = self.ledger.counts()
+        made = Stopped(
+            reason, code if self.interrupts else 75,
+            where=f"with {counts['done']} trials done, {counts['pruned']} pruned and "
+                  f"{counts['running']} to be taken up again",
+        )  # fmt: skip
+        made.folder = str(self.ledger.path)
+        return made
+
+    def _start(self, slot: int) -> subprocess.Popen[bytes]:
+        share = max(cores() // self.ledger.search["workers"], 1)
+        # Threads of their own, so that workers do not fight for cores.
+        settings = {**os.environ, "TF_NUM_INTRAOP_THREADS": str(share),
+                    "TF_NUM_INTEROP_THREADS": str(share), "OMP_NUM_THREADS": str(share)} \
+            if self.ledger.search["workers"] > 1 else dict(os.environ)  # fmt: skip
+        settings |= _accelerator(slot)
+        with open(self.ledger.path / "logs" / f"worker-{slot}.log", "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "kerasft.sweeps.worker", str(self.ledger.path),
+                 "--supervised"],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, env=settings,
+                start_new_session=True,  # Ctrl-C on a terminal is this process's to answer
+            )  # fmt: skip
+
+    @contextmanager
+    def _heeding(self) -> Iterator[None]:
+        """Note signals meanwhile, and leave no worker behind."""
+        before = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(ValueError):  # not in the main thread
+                before[number] = signal.signal(number, lambda n, _: self.interrupts.append(n))
+        try:
+            yield
+        finally:
+            for worker in self.workers:
+                if worker.stdin:
+                    worker.stdin.close()  # which a worker takes for SIGTERM
+                with suppress(subprocess.TimeoutExpired):
+                    worker.wait(timeout=60)
+                if worker.poll() is None:
+                    worker.kill()
+                    worker.wait()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _heed(self) -> None:
+        """Answer signals and the time limit."""
+        over = self.until is not None and time.monotonic() >= self.until
+        now = over or len(self.interrupts) > 1 or signal.SIGTERM in self.interrupts
+        how = "now" if now else "soon" if self.interrupts else ""
+        if how == self.halted:
+            return
+        self.halted = how
+        (self.ledger.path / HALT).touch()
+        if not now:
+            say("stopping after the trials that run; Ctrl-C once more stops them where they are")
+            return
+        say("stopping the trials that run; they can go on where they are")
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.terminate()
+
+    def _replace_dead(self) -> None:
+        """Start a worker anew that something killed; its trial goes on."""
+        if self.interrupts or (self.ledger.path / HALT).exists():
+            return
+        for slot, worker in enumerate(self.workers):
+            if worker.poll() is not None and worker.returncode < 0:
+                self.died += 1
+                name = signal.Signals(-worker.returncode).name
+                why = " (was there too little memory?)" if name == "SIGKILL" else ""
+                warn(f"worker {slot} was ended by {name}{why}")
+                if self.died <= 3 * (1 + self.ledger.search["retries"]):
+                    if worker.stdin:
+                        worker.stdin.close()
+                    self.workers[slot] = self._start(slot)
+
+    def _tell_ended(self) -> None:
+        for trial in self.ledger.trials():
+            if trial.state.is_finished() and trial.number not in self.told:
+                self.told.add(trial.number)
+                say(line_of(self.ledger, trial))
+
+
+def _accelerator(slot: int) -> dict[str, str]:
+    """Return what gives a worker an accelerator of its own, where there are several."""
+    if (tool := shutil.which("nvidia-smi")) is None or os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return {}
+    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
+    count = len([line for line in listed.stdout.splitlines() if line.startswith("GPU")])
+    return {"CUDA_VISIBLE_DEVICES": str(slot % count)} if count > 1 else {}
