@@ -217,6 +217,23 @@ def _in_words(error: Exception, override: str | None, config_dirs: Sequence[str 
     )
 
 
+def parsed(overrides: Sequence[str]) -> list[Any]:
+    """Return overrides as Hydra reads them.
+
+    Raises:
+        UserError: If one of them cannot be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise UserError(
+            f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
+        ) from error
+
+
 def origins(
     overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] = ()
 ) -> dict[str, str]:

@@ -15,7 +15,7 @@ import kerasft
 from kerasft.cli import make_parser
 
 COMMANDS = (
-    "train", "resume", "evaluate", "predict", "export", "verify", "bench", "serve", "check",
+    "train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve", "check",
     "explain", "models", "cache", "leaderboard",
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from kerasft import record
 from kerasft.checks import settle
+from kerasft.config import parsed
 from kerasft.console import say, warn
 from kerasft.errors import UserError
 
@@ -31,22 +32,16 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         >>> expand(["head=linear,mlp", "epochs=3"])
         [['head=linear', 'epochs=3'], ['head=mlp', 'epochs=3']]
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise UserError(
-            f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
-        ) from error
     choices: list[list[str]] = []
-    for given, override in zip(overrides, parsed, strict=True):
+    for given, override in zip(overrides, parsed(overrides), strict=True):
         if not override.is_sweep_override():
             choices.append([given])
             continue
         if override.is_interval_sweep():
-            raise UserError(f"A grid cannot try an interval. Received: {given!r}. List the values.")
+            raise UserError(
+                f"A grid cannot try an interval. Received: {given!r}. List the values, or search: "
+                "kerasft sweep."
+            )
         key = given.split("=", 1)[0]
         try:
             choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])

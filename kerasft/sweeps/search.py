@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kerasft import config, record
+from kerasft import record
 from kerasft.calls import node_problems
 from kerasft.checks import settle
-from kerasft.config import SWEEP, build, compose_search
+from kerasft.config import SWEEP, as_config, build, compose_search
 from kerasft.console import say
 from kerasft.errors import UserError
 from kerasft.sweeps import ledger as ledgers
@@ -94,7 +94,7 @@ def _require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
         problems.append(
             f"sweep.objectives must be a list of names, or null. Received: {wanted!r}."
         )
-    given = config.as_config(asked)
+    given = as_config(asked)
     for part in ("sampler", "pruner"):
         if asked[part] is not None:
             problems += [

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kerasft.config import parsed
 from kerasft.errors import UserError
 
 # A point: the value of each axis that counts there, as text or as a number.
@@ -204,22 +205,12 @@ def _when(given: Any) -> dict[str, tuple[str, ...]]:
 
 def _parse(line: str, when: Mapping[str, tuple[str, ...]]) -> Axis | str:
     """Return an axis, or the override itself where it has one value."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import IntervalSweep
-    from hydra.errors import OverrideParseException
-
-    try:
-        (parsed,) = OverridesParser.create().parse_overrides([line])
-    except OverrideParseException as error:
-        raise UserError(
-            f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
-        ) from error
-    if not parsed.is_sweep_override():
+    (override,) = parsed([line])
+    if not override.is_sweep_override():
         return line
     key = line.partition("=")[0]
-    if parsed.is_interval_sweep():
-        value = parsed.value()
-        assert isinstance(value, IntervalSweep)
+    if override.is_interval_sweep():
+        value = override.value()
         low, high = float(value.start), float(value.end)
         log = "log" in value.tags
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -231,7 +222,7 @@ def _parse(line: str, when: Mapping[str, tuple[str, ...]]) -> Axis | str:
         whole = isinstance(value.start, int) and isinstance(value.end, int)
         return Axis(key, low=low, high=high, whole=whole, log=log, when=when)
     try:
-        values = tuple(dict.fromkeys(parsed.sweep_string_iterator()))
+        values = tuple(dict.fromkeys(override.sweep_string_iterator()))
     except Exception as error:
         raise UserError(
             f"{line!r} cannot be expanded: {error}. List the values: {key}=a,b."

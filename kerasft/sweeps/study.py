@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from kerasft.errors import UserError
+from kerasft.config import SWEEP, as_config, build
 from kerasft.sweeps.space import Axis, Point, Space, name_of
 
 # How often a sampler is asked again that gives a point which was tried before.
@@ -39,23 +39,14 @@ def made(node: Mapping[str, Any] | None, what: str, **given: Any) -> Any:
     Raises:
         UserError: If the call refuses its values.
     """
-    import inspect
-
-    from hydra.utils import get_object, instantiate
     from optuna.exceptions import ExperimentalWarning
 
     if not node:
         return None
-    target = get_object(node["_target_"])
-    takes = inspect.signature(target).parameters
-    values = {k: v for k, v in given.items() if k in takes and node.get(k) is None}
-    try:
-        with warnings.catch_warnings():
-            # Some of a sampler's settings may change with Optuna's next version.
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return instantiate(dict(node), _convert_="all", **values)
-    except Exception as error:
-        raise UserError(f"sweep.{what}: {error.__cause__ or error}") from error
+    with warnings.catch_warnings():
+        # Some of a sampler's settings may change with Optuna's next version.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return build(as_config({SWEEP: {what: node}})[SWEEP][what], **given)
 
 
 def next_point(

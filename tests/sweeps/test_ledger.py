@@ -1,0 +1,141 @@
+"""Who works on which trial: nothing twice, nothing lost, also where processes are killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from kerasft.errors import UserError
+from kerasft.sweeps import ledger as ledgers
+
+
+def finish_all(path, pause=0.0):
+    """Carry out all trials of a sweep without training: what a worker process does."""
+    ledger = ledgers.reopen(path)
+    while claim := ledger.claim():
+        time.sleep(pause)
+        ledger.finish(claim, [0.5])
+
+
+def test_a_sweep_is_carried_out_to_its_total_and_then_on(begin, tmp_path):
+    ledger = begin(tmp_path / "s", n_trials=2)
+    finish_all(ledger.path)
+    assert ledger.counts() == {"running": 0, "done": 2, "pruned": 0, "failed": 0}
+    assert ledger.claim() is None and not ledger.wanted()
+    more = ledgers.reopen(ledger.path, n_trials=9)
+    assert more.wanted()
+    finish_all(ledger.path)
+    # There are four points, none of which comes twice.
+    assert more.counts()["done"] == 4
+    assert len({trial.user_attrs["point"] for trial in more.trials()}) == 4
+    assert [trial.number for trial in more.trials()] == [0, 1, 2, 3]
+
+
+def test_processes_share_the_work(begin, tmp_path):
+    ledger = begin(tmp_path / "s", ["epochs=range(1,60)"], n_trials=40)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=finish_all, args=(ledger.path,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    trials = ledger.trials()
+    assert ledger.counts()["done"] == len(trials) == 40
+    assert len({trial.user_attrs["point"] for trial in trials}) == 40
+
+
+def test_processes_killed_at_any_moment_lose_and_double_nothing(begin, tmp_path):
+    import random
+
+    ledger = begin(tmp_path / "s", ["epochs=range(1,60)"], n_trials=25, retries=100)
+    context, dice = multiprocessing.get_context("spawn"), random.Random(7)
+    killed = 0
+    while ledger.counts()["done"] < 25:
+        worker = context.Process(target=finish_all, args=(ledger.path, 0.02))
+        worker.start()
+        if killed < 6:
+            before = len(ledger.trials())
+            while worker.is_alive() and len(ledger.trials()) == before:
+                time.sleep(0.01)  # until it has begun
+            time.sleep(dice.uniform(0, 0.15))
+            os.kill(worker.pid, signal.SIGKILL)
+            killed += 1
+        worker.join(120)
+    trials = ledger.trials()
+    assert killed == 6
+    assert len(trials) == 25
+    assert len({trial.user_attrs["point"] for trial in trials}) == 25
+    assert ledger.counts() == {"running": 0, "done": 25, "pruned": 0, "failed": 0}
+
+
+def test_a_trial_whose_process_dies_again_and_again_is_let_fail(begin, tmp_path):
+    ledger = begin(tmp_path / "s", retries=1)
+    for attempt in (1, 2):
+        claim = ledger.claim()
+        assert claim.number == 0
+        assert ledger.trials()[0].user_attrs["attempts"] == attempt
+        claim.lock.release()  # as the system does for the dead
+    after = ledger.claim()
+    assert after.number == 1
+    assert ledger.trials()[0].user_attrs["reason"] == "its process died 2 times"
+    assert ledger.counts() == {"running": 1, "done": 0, "pruned": 0, "failed": 1}
+
+
+def test_a_trial_that_was_stopped_may_go_on_as_often_as_it_likes(begin, tmp_path):
+    ledger = begin(tmp_path / "s", retries=0)
+    for _ in range(4):
+        claim = ledger.claim()
+        assert claim.number == 0
+        ledger.put_back(claim)
+
+
+def test_too_many_failures_or_too_much_time_end_it(begin, tmp_path):
+    ledger = begin(tmp_path / "s", max_failures=2)
+    for number in range(2):
+        ledger.fail(ledger.claim(), f"reason {number}")
+    assert ledger.claim() is None and not ledger.wanted()
+    costly = begin(tmp_path / "t", max_cost=1e-9)
+    claim = costly.claim()
+    time.sleep(0.01)
+    costly.finish(claim, [0.1])
+    assert costly.claim() is None and not costly.wanted()
+
+
+def test_a_change_of_the_configs_changes_nothing_under_a_sweep(begin, tmp_path):
+    own = tmp_path / "own"
+    (own / "head").mkdir(parents=True)
+    (own / "head" / "mine.yaml").write_text(
+        "_target_: kerasft.model.heads.linear\ndropout: 0.25\n"
+    )
+    from kerasft.config import compose_search
+
+    (tmp_path / "s").mkdir()
+    ledger = ledgers.create(
+        tmp_path / "s", ["head=mine,linear"], compose_search(["sweep=grid"]),
+        objectives=["accuracy"], directions=["maximize"], config_dirs=[str(own)], trusted=[],
+    )  # fmt: skip
+    (own / "head" / "mine.yaml").write_text("nonsense: [")
+    cfg = ledgers.reopen(ledger.path).compose({"head": "mine"})
+    assert cfg.head.dropout == 0.25
+    # Nor does one of those that come with kerasft.
+    frozen = ledger.path / "conf" / "head" / "linear.yaml"
+    frozen.write_text(frozen.read_text().replace("dropout: 0.1", "dropout: 0.375"))
+    assert ledger.compose({"head": "linear"}).head.dropout == 0.375
+
+
+def test_what_is_no_sweep_is_named(begin, tmp_path):
+    with pytest.raises(UserError, match=r"is no sweep: it has no sweep\.json"):
+        ledgers.reopen(tmp_path)
+    ledger = begin(tmp_path / "s")
+    (ledger.path / "sweep.json").write_text("{")
+    with pytest.raises(UserError, match=r"sweep\.json"):
+        ledgers.reopen(ledger.path)
+    broken = begin(tmp_path / "t")
+    (broken.path / "study.journal").write_text("no journal\n" * 3)
+    with pytest.raises(UserError, match=r"sweep\.storage"):
+        broken.trials()

@@ -1,0 +1,174 @@
+"""Sweeps of real runs: checked first, pruned, killed, taken up again, and summed up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kerasft.errors import UserError
+from kerasft.files import read_json
+from kerasft.sweeps import ledger as ledgers
+from kerasft.sweeps import objectives, outcome, worker
+from kerasft.sweeps.search import search
+
+# Gives every trial up after its second epoch: no accuracy is above 2.
+SECOND = {"_target_": "optuna.pruners.ThresholdPruner", "lower": 2.0, "n_warmup_steps": 2}
+
+
+@pytest.fixture
+def small(tiny_texts, tmp_path, monkeypatch):
+    """Overrides of a sweep in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return [*tiny_texts, "callbacks=none", "output_dir=s"]
+
+
+def test_a_sweep_from_the_command_line(small, kerasft_cli):
+    done = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1")
+    assert done.code == 0, done.err
+    ledger = ledgers.reopen("s")
+    assert ledger.counts()["done"] == 2
+    for line in ("trial 0  done  accuracy", "trial 1  done", "2 done, 0 pruned, 0 failed",
+                 "the best again: kerasft train", "is therefore too good"):  # fmt: skip
+        assert line in done.out
+    (best,) = outcome.best(ledger)
+    # The test split was looked at for the chosen one alone.
+    assert [set(read_json(ledger.run_folder(n).joinpath("metrics.json"))) for n in (0, 1)] == [
+        {"validation"}, {"validation"}
+    ]  # fmt: skip
+    (tested,) = read_json("s/test.json")["trials"]
+    assert tested["trial"] == best.number and "accuracy" in tested["metrics"]
+    # Networks of the others are gone, their figures are not.
+    assert [ledger.run_folder(n).joinpath("checkpoints").exists() for n in (0, 1)] == [
+        n == best.number for n in (0, 1)
+    ]
+    # The same command finds nothing left to do; a larger total goes on.
+    again = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1")
+    assert again.code == 0 and "trial 0  done" not in again.out
+    other = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=2")
+    assert other.code == 2
+    assert "epochs=1 is gone; epochs=2 is new" in other.err
+    assert read_json("s/test.json")["trials"] == [tested]
+
+
+def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    from kerasft.config import compose_search
+
+    asked = compose_search(["sweep=grid"]) | {"pruner": SECOND}
+    rest = [o for o in small if not o.startswith("output_dir")]
+    ledger = ledgers.create(
+        folder, [*rest, "optimizer.learning_rate=1e-3,1e-8", "epochs=4"], asked,
+        objectives=["accuracy"], directions=["maximize"], config_dirs=[], trusted=[],
+    )  # fmt: skip
+    assert worker.work(ledger) == 0
+    assert ledger.counts() == {"running": 0, "done": 0, "pruned": 2, "failed": 0}
+    for trial in ledger.trials():
+        assert list(trial.intermediate_values) == [1, 2]
+        run = folder / str(trial.number)
+        assert len((run / "logs" / "epochs.jsonl").read_text("utf-8").splitlines()) == 2
+        facts = read_json(run / "run.json")
+        assert facts["status"] == "given up"
+        assert facts["reason"].startswith("given up after epoch 2: val_accuracy")
+        assert not (run / "checkpoints").exists()
+    outcome.tell(ledger)
+    assert "no trial has come to its end" in capsys.readouterr().out
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(small, kerasft_cli):
+    rest = [o for o in small if not o.startswith("backbone")]
+    done = kerasft_cli("sweep", *rest, "sweep=grid", "backbone=tiny_resnet,tiny_bert", "epochs=1")
+    assert done.code == 0, done.err
+    assert "trial 0  failed  The data is text, but the backbone" in done.out
+    assert "1 done, 0 pruned, 1 failed" in done.out
+
+
+@pytest.mark.timeout(300)
+def test_a_sweep_that_is_killed_goes_on_where_it_was(small, kerasft_cli):
+    command = [sys.executable, "-m", "kerasft", "sweep", *small, "sweep=random", "epochs=12",
+               "optimizer.learning_rate=tag(log,interval(1e-4,1e-2))", "sweep.n_trials=2",
+               "checkpoint.steps=2"]  # fmt: skip
+    sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    rows = Path("s/0/logs/epochs.jsonl")
+    end = time.monotonic() + 120
+    while not (rows.is_file() and len(rows.read_text("utf-8").splitlines()) >= 2):
+        assert sweep.poll() is None, sweep.stdout.read()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.communicate()
+    # Its worker ends by itself, and leaves a trial that can go on.
+    while ledgers.reopen("s")._locked(0) is None:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert ledgers.reopen("s").counts()["running"] == 1
+    done = kerasft_cli("resume", "s")
+    assert done.code == 0, done.err
+    assert "0 done, 0 pruned, 0 failed, 1 to be taken up again" in done.out
+    assert ledgers.reopen("s").counts()["done"] == 2
+    log = Path("s/logs/0.log").read_text("utf-8")
+    assert "epoch 1/12" in log and "going on after" in log
+    epochs = [json.loads(row)["epoch"] for row in rows.read_text("utf-8").splitlines()]
+    assert epochs == list(range(1, 13))
+
+
+def test_a_time_limit_stops_it_so_that_it_can_go_on(small, kerasft_cli):
+    limited = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1000",
+                          "max_steps=100000", "sweep.max_time=0.2")  # fmt: skip
+    assert limited.code == 75
+    assert "max_time: the sweep" in limited.err or "max_time: stopped with" in limited.err
+    assert limited.err.rstrip().endswith("To go on: kerasft resume s")
+
+
+SPOILT = {
+    "nothing varied": (["head=mlp"], "A sweep varies something"),
+    "an unknown key": (["head.dropuot=0.1,0.2"], "dropuot"),
+    "an impossible value": (["head.dropout=0.1,1.5"], "head.dropout is a share"),
+    "the end of an interval": (["head.dropout=interval(0.5,1.0)"], "head.dropout is a share"),
+    "an unknown choice": (["head=linear,mpl"], "Did you mean 'mlp'"),
+    "an endless grid": (["sweep=grid", "head.dropout=interval(0.0,0.5)"], "is endless"),
+    "no total": (["head=linear,mlp", "sweep.n_trials=null"], "n_trials must be a number"),
+    "no workers": (["head=linear,mlp", "sweep.workers=0"], "sweep.workers must be a whole"),
+    "an unknown setting": (["head=linear,mlp", "sweep.n_trial=3"], "no key 'n_trial'"),
+    "a foreign sampler": (["head=linear,mlp", "sweep.sampler._target_=os.system"], "os.system"),
+    "a sampler's typo": (["head=linear,mlp", "sweep.sampler.n_startup=3"], "n_startup"),
+    "a sampler that forgets": (
+        ["head=linear,mlp", "sweep=random", "sweep.sampler._target_=optuna.samplers.QMCSampler"],
+        "cannot be QMCSampler"),
+    "what is of a run": (["head=linear,mlp", "max_time=3"], "are of one run"),
+    "a known point elsewhere": (["head=linear,mlp", "sweep.known=[{epochs: 3}]"],
+                                "epochs is not varied"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_is_wrong_is_told_before_any_trial(case, small, kerasft_cli):
+    overrides, said = SPOILT[case]
+    done = kerasft_cli("sweep", *small, "epochs=1", *overrides)
+    assert done.code == 2
+    assert said in done.err
+    assert not Path("s").exists()
+
+
+def test_all_mistakes_are_told_at_once(small):
+    with pytest.raises(UserError) as caught:
+        search([*small, "head.dropout=0.1,1.5", "batch_size=0,8", "optimizer.learning_rate=-1,1"])
+    assert len(caught.value.problems) == 3
+
+
+def test_objectives_of_every_run(tiny_run):
+    names = ["accuracy", "weights", "size_mb", "latency_ms", "seconds"]
+    found = dict(zip(names, objectives.values(names, tiny_run), strict=True))
+    assert found["accuracy"] == read_json(tiny_run / "metrics.json")["validation"]["accuracy"]
+    assert found["weights"] > 1000 and found["size_mb"] > 0.01
+    assert 0 < found["latency_ms"] < 10_000 and found["seconds"] > 0
+    assert objectives.directions(names) == ["maximize", *["minimize"] * 4]
+    with pytest.raises(UserError, match="Did you mean 'accuracy'"):
+        objectives.values(["acuracy"], tiny_run)
