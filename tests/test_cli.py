@@ -15,8 +15,8 @@ import kerasft
 from kerasft.cli import make_parser
 
 COMMANDS = (
-    "train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve", "check",
-    "explain", "models", "cache", "leaderboard",
+    "train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve",
+    "check", "explain", "models", "cache", "leaderboard",
 )  # fmt: skip
 
 
