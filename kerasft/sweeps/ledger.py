@@ -156,10 +156,13 @@ class Ledger:
     def _orphan(self) -> Claim | None:
         from optuna.trial import TrialState
 
-        for frozen in self.trials():
-            if frozen.state not in (TrialState.RUNNING, TrialState.WAITING):
+        for seen in self.trials():
+            if seen.state.is_finished() or (lock := self._locked(seen.number)) is None:
                 continue
-            if (lock := self._locked(frozen.number)) is None:
+            # Its owner may have finished it since we looked, and only then let it go.
+            frozen = self.trials()[seen.number]
+            if frozen.state.is_finished():
+                lock.release()
                 continue
             attempts = int(frozen.user_attrs.get("attempts", 0)) + 1
             if frozen.state == TrialState.WAITING:

@@ -35,8 +35,10 @@ def test_a_sweep_is_carried_out_to_its_total_and_then_on(begin, tmp_path):
     assert [trial.number for trial in more.trials()] == [0, 1, 2, 3]
 
 
-def test_processes_share_the_work(begin, tmp_path):
-    ledger = begin(tmp_path / "s", ["epochs=range(1,60)"], n_trials=40)
+@pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
+def test_processes_share_the_work(storage, begin, tmp_path):
+    url = storage and storage.format(tmp_path)
+    ledger = begin(tmp_path / "s", ["epochs=range(1,60)"], n_trials=40, storage=url)
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=finish_all, args=(ledger.path,)) for _ in range(3)]
     for worker in workers:
