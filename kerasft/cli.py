@@ -20,6 +20,8 @@ from kerasft.errors import Stopped, UserError
 # interrupted. A run that stopped and can go on ends with 128 and the signal's number (130, 143), or
 # with 75 for its time limit.
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+# `kerasft export best-of SWEEP` exports the best of its runs.
+BEST = "best-of"
 # These import TensorFlow, which has much to say.
 HEAVY = ("train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve")
 
@@ -194,6 +196,11 @@ def _export(options: argparse.Namespace) -> None:
     from kerasft import record
     from kerasft.steps.deliver import export_node
 
+    if options.run == BEST and options.overrides:
+        from kerasft.sweeps.outcome import best_folder
+
+        options.run, *options.overrides = options.overrides
+        options.run = str(best_folder(options.run))
     record.open_run(options.run)
     _trust_here(options.trust)
     export_node(options.overrides, options.trust)

@@ -86,9 +86,10 @@ def make_parser() -> argparse.ArgumentParser:
 
     made = command(
         "export", "Export a run for TF Serving, and prove what was written.",
-        "  kerasft export outputs/last export=saved_model",
+        "  kerasft export outputs/last export=saved_model\n"
+        "  kerasft export best-of outputs/digits/2026-11-23_20-48-53_sweep",
     )
-    made.add_argument("run", metavar="RUN", help="a run folder")
+    made.add_argument("run", metavar="RUN", help="a run folder, or best-of and a sweep's folder")
     _overrides(made, "overrides of the export group")
     _trust_option(made)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from pathlib import Path
 from typing import Any
 
-from kerasft.console import say, table, warn
+from kerasft.console import listing, say, table, warn
+from kerasft.errors import UserError
 from kerasft.files import read_json, write_json
-from kerasft.sweeps.ledger import Ledger, seconds
+from kerasft.sweeps.ledger import Ledger, reopen, seconds
 
 # What the chosen trials were measured at on test, in the order in which that was done.
 TESTED = "test.json"
@@ -43,6 +45,25 @@ def best(ledger: Ledger) -> list[Any]:
     if len(ledger.facts["objectives"]) == 1:
         return [ledger.study.best_trial]
     return list(ledger.study.best_trials)
+
+
+def best_folder(path: str) -> Path:
+    """Return the run folder of a sweep's best trial.
+
+    Raises:
+        UserError: If there is no such sweep, no trial of it has ended, or none is the best.
+    """
+    ledger = reopen(path)
+    found = best(ledger)
+    if not found:
+        raise UserError(f"No trial of the sweep {path!r} has come to its end yet.")
+    if len(found) > 1:
+        raise UserError(
+            f"The sweep {path!r} has several objectives, and {len(found)} trials that none is "
+            "better than in each. Export one of them: "
+            f"{listing(ledger.run_folder(trial.number) for trial in found)}."
+        )
+    return ledger.run_folder(found[0].number)
 
 
 def tell(ledger: Ledger) -> None:

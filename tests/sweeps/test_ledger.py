@@ -10,7 +10,9 @@ import time
 import pytest
 
 from kerasft.errors import UserError
+from kerasft.files import write_json
 from kerasft.sweeps import ledger as ledgers
+from kerasft.sweeps import outcome
 
 
 def finish_all(path, pause=0.0):
@@ -141,3 +143,21 @@ def test_what_is_no_sweep_is_named(begin, tmp_path):
     (broken.path / "study.journal").write_text("no journal\n" * 3)
     with pytest.raises(UserError, match=r"sweep\.storage"):
         broken.trials()
+
+
+def test_the_best_of_a_sweep_is_found_where_there_is_one(begin, tmp_path):
+    ledger = begin(tmp_path / "s")
+    with pytest.raises(UserError, match="No trial of the sweep"):
+        outcome.best_folder(str(ledger.path))
+    for value in (0.25, 0.75, 0.5):
+        ledger.finish(ledger.claim(), [value])
+    assert outcome.best_folder(str(ledger.path)) == ledger.path / "1"
+    facts = {**ledger.facts, "objectives": ["accuracy", "seconds"],
+             "directions": ["maximize", "minimize"], "study": "front"}  # fmt: skip
+    write_json(ledger.path / "sweep.json", facts)
+    front = ledgers.reopen(ledger.path)
+    for values in ([0.5, 1.0], [0.9, 9.0], [0.4, 8.0]):
+        front.finish(front.claim(), values)
+    assert [trial.number for trial in outcome.best(front)] == [0, 1]
+    with pytest.raises(UserError, match="2 trials that none is better than in each"):
+        outcome.best_folder(str(ledger.path))

@@ -48,7 +48,10 @@ def test_a_sweep_from_the_command_line(small, kerasft_cli):
     assert [ledger.run_folder(n).joinpath("checkpoints").exists() for n in (0, 1)] == [
         n == best.number for n in (0, 1)
     ]
-    # The same command finds nothing left to do; a larger total goes on.
+    exported = kerasft_cli("export", "best-of", "s", "export.saved_model.warm_up=[1]")
+    assert exported.code == 0, exported.err
+    assert (ledger.run_folder(best.number) / "exports/saved_model/1/saved_model.pb").is_file()
+    # The same command finds nothing left to do.
     again = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1")
     assert again.code == 0 and "trial 0  done" not in again.out
     other = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=2")
