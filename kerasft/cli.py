@@ -126,8 +126,21 @@ def _plan(config: Any, options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
-    from kerasft.sweeps.search import search
+    from kerasft.sweeps import costs
+    from kerasft.sweeps.search import plan, search
 
+    if options.plan:
+        from contextlib import redirect_stdout
+
+        with redirect_stdout(sys.stderr if options.json else sys.stdout):
+            outlook = plan(
+                options.overrides, config_dirs=options.config_dir, trusted=options.trust
+            )
+        if options.json:
+            print(json.dumps(outlook.to_dict(), indent=2))
+        else:
+            costs.tell(outlook)
+        return
     search(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
 
 

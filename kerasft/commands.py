@@ -49,6 +49,9 @@ def make_parser() -> argparse.ArgumentParser:
         "  kerasft sweep sweep=grid optimizer.learning_rate=1e-4,3e-4 seed=0,1,2",
     )
     _config_options(made)
+    made.add_argument("--plan", action="store_true",
+                      help="measure a few settings and tell what the sweep would cost")
+    made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
 
     made = command(
         "resume", "Go on with a run or a sweep that was stopped or crashed.",

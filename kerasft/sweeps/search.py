@@ -11,8 +11,8 @@ from kerasft.checks import settle
 from kerasft.config import SWEEP, as_config, build, compose_search
 from kerasft.console import say
 from kerasft.errors import UserError
+from kerasft.sweeps import costs, objectives, outcome, study
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import objectives, outcome, study
 from kerasft.sweeps.ledger import FREE, Ledger
 from kerasft.sweeps.space import Space, name_of, read
 from kerasft.sweeps.supervisor import Supervisor
@@ -47,11 +47,7 @@ def search(
         UserError: For any mistake in the config or the space, before anything runs.
         Stopped: If a signal or `sweep.max_time` ended it before its end.
     """
-    of_search = [o for o in overrides if _key(o).partition(".")[0] == SWEEP]
-    of_runs = [o for o in overrides if o not in of_search]
-    asked = compose_search(of_search, config_dirs=config_dirs)
-    _require_sound(asked, trusted)
-    space = read(of_runs, asked["space"])
+    asked, space, of_runs = _asked(overrides, config_dirs, trusted)
     folder = next((o.partition("=")[2] for o in space.fixed if _key(o) == "output_dir"), None)
     if folder and ledgers.is_sweep(folder):
         return go_on(_same(ledgers.reopen(folder), space, asked))
@@ -63,6 +59,38 @@ def search(
         directions=objectives.directions(names), config_dirs=config_dirs, trusted=trusted,
     )
     return go_on(made)
+
+
+def plan(
+    overrides: Sequence[str] = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
+) -> costs.Outlook:
+    """Measure a few steps of some settings, and tell what a sweep would cost. Nothing is trained.
+
+    Args:
+        overrides: See `search`, as `config_dirs` and `trusted`.
+
+    Returns:
+        The outlook.
+
+    Raises:
+        UserError: For any mistake in the config or the space.
+    """
+    asked, space, _ = _asked(overrides, config_dirs, trusted)
+    _checked(space, asked, config_dirs, trusted)
+    configs = [(point, settle(space.overrides(point), config_dirs, trusted))
+               for point in costs.spread(space)]  # fmt: skip
+    return costs.measure(space, configs, asked["n_trials"], asked["workers"], trusted)
+
+
+def _asked(
+    overrides: Sequence[str], config_dirs: Sequence[str], trusted: Sequence[str]
+) -> tuple[dict[str, Any], Space, list[str]]:
+    """Part what is asked of the search from what is asked of its runs."""
+    of_search = [o for o in overrides if _key(o).partition(".")[0] == SWEEP]
+    of_runs = [o for o in overrides if o not in of_search]
+    asked = compose_search(of_search, config_dirs=config_dirs)
+    _require_sound(asked, trusted)
+    return asked, read(of_runs, asked["space"]), of_runs
 
 
 def _key(override: str) -> str:

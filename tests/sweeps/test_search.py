@@ -130,6 +130,20 @@ def test_a_time_limit_stops_it_so_that_it_can_go_on(small, kerasft_cli):
     assert limited.err.rstrip().endswith("To go on: kerasft resume s")
 
 
+def test_a_plan_tells_what_it_would_cost_and_trains_nothing(small, kerasft_cli):
+    command = ["sweep", "--plan", *small, "sweep=tpe", "head=linear,mlp", "epochs=2",
+               "optimizer.learning_rate=interval(1e-4,1e-2)", "sweep.n_trials=30"]  # fmt: skip
+    said = kerasft_cli(*command)
+    assert said.code == 0, said.err
+    assert "30 trials: about" in said.out and "if none is given up" in said.out
+    outlook = json.loads(kerasft_cli(*command, "--json").out)
+    assert set(outlook["measured"]) == {
+        f"head={head} optimizer.learning_rate=0.0001" for head in ("linear", "mlp")
+    }
+    assert outlook["seconds"] == pytest.approx(15 * sum(outlook["measured"].values()))
+    assert not Path("s").exists()
+
+
 SPOILT = {
     "nothing varied": (["head=mlp"], "A sweep varies something"),
     "an unknown key": (["head.dropuot=0.1,0.2"], "dropuot"),
