@@ -19,6 +19,9 @@ from kerasft.sweeps.outcome import line_of
 from kerasft.sweeps.worker import HALT
 from kerasft.threads import cores
 
+# How a worker ends that was told to: in a trial, and outside of one.
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM)
+
 
 class Supervisor:
     """Starts workers, tells what they do, and ends them.
@@ -39,7 +42,6 @@ class Supervisor:
 
     def run(self) -> None:
         """Work until no trial is left, or somebody wants it to end."""
-        stopped = 0
         with self._heeding():
             for slot in range(self.ledger.search["workers"]):
                 self.workers.append(self._start(slot))
@@ -48,9 +50,9 @@ class Supervisor:
                 self._heed()
                 self._replace_dead()
                 time.sleep(0.2)
-            stopped = next((w.returncode for w in self.workers if w.returncode in (130, 143)), 0)
+            stopped = any(w.returncode in STOPPED for w in self.workers)
         self._tell_ended()
-        if broken := [w.returncode for w in self.workers if w.returncode not in (0, 130, 143)]:
+        if broken := [w.returncode for w in self.workers if w.returncode not in (0, *STOPPED)]:
             raise UserError(
                 f"A worker ended with status {broken[0]}: see "
                 f"{str(self.ledger.path / 'logs' / 'worker-0.log')!r}. To go on: kerasft resume "
@@ -64,13 +66,13 @@ class Supervisor:
                   for t in self.ledger.trials() if t.state.name == "FAIL"),
             ])
         if stopped or self.interrupts:
-            raise self._stopped(stopped or 130)
+            raise self._stopped()
 
-    def _stopped(self, code: int) -> Stopped:
+    def _stopped(self) -> Stopped:
         reason = "max_time" if not self.interrupts else signal.Signals(self.interrupts[0]).name
         counts = self.ledger.counts()
         made = Stopped(
-            reason, code if self.interrupts else 75,
+            reason, 128 + self.interrupts[0] if self.interrupts else 75,
             where=f"with {counts['done']} trials done, {counts['pruned']} pruned and "
                   f"{counts['running']} to be taken up again",
         )  # fmt: skip

@@ -122,6 +122,22 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(small, kerasft_cli):
     assert epochs == list(range(1, 13))
 
 
+@pytest.mark.timeout(300)
+def test_a_signal_to_a_worker_that_has_hardly_begun_is_no_failure(small):
+    command = [sys.executable, "-m", "kerasft", "sweep", *small, "sweep=grid", "head=linear,mlp"]
+    sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not Path("s/logs/worker-0.log").exists():
+        assert sweep.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)
+    sweep.send_signal(signal.SIGTERM)
+    _, said = sweep.communicate(timeout=120)
+    assert sweep.returncode == 143, said
+    assert "SIGTERM: stopped with 0 trials done" in said
+    assert said.rstrip().endswith("To go on: kerasft resume s")
+
+
 def test_a_time_limit_stops_it_so_that_it_can_go_on(small, kerasft_cli):
     limited = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1000",
                           "max_steps=100000", "sweep.max_time=0.2")  # fmt: skip
