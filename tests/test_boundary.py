@@ -45,7 +45,8 @@ CASES = {
 
 
 # The others take the same ways, and longer.
-SLOW = ("pictures", "pictures, two stages", "pictures, upper half", "texts, GPT")
+SLOW = ("pictures", "pictures, two stages", "pictures, upper half", "texts, GPT",
+        "texts, upper half")
 
 
 @pytest.mark.parametrize("name", [

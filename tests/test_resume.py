@@ -412,6 +412,7 @@ def test_the_last_steps_are_done_again_and_compared(tiny_texts, monkeypatch, ker
     )
 
 
+@pytest.mark.slow
 def test_a_replay_that_comes_out_otherwise_is_refused_and_nothing_is_lost(
     tiny_texts, monkeypatch, kerasft_cli
 ):
@@ -433,6 +434,7 @@ def test_a_replay_that_comes_out_otherwise_is_refused_and_nothing_is_lost(
     assert nothing.code == 75
 
 
+@pytest.mark.slow
 def test_without_an_older_checkpoint_the_replay_begins_at_the_beginning(
     tiny_texts, monkeypatch, capsys
 ):

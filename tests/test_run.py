@@ -209,6 +209,7 @@ def test_regression_of_pairs(table, tmp_path):
             kerasft.predict(model, ["a single text"])
 
 
+@pytest.mark.slow
 def test_several_labels(table, tmp_path):
     kinds = {0: "red,big", 1: "red", 2: "big", 3: ""}
     rows = [(f"a {kinds[i % 4].replace(',', ' ')} thing {i}", kinds[i % 4]) for i in range(48)]

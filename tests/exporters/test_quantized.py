@@ -77,6 +77,7 @@ def test_a_network_that_does_not_come_back(bert, monkeypatch):
         quantized(model, "bfloat16")
 
 
+@pytest.mark.slow
 def test_a_small_saved_model(bert, texts, tmp_path):
     model, preprocess, _ = bert
     made = small_saved_model(
