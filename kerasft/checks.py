@@ -50,7 +50,7 @@ def check(
         raise UserError(problems=[_with_origin(key, problems[key], places) for key in without])
     # What has no value cannot be held against a signature; the rest still can.
     values = OmegaConf.to_container(_without(cfg, problems), resolve=True)
-    problems |= dict(_alive(values))
+    problems |= dict(alive(values))
     # Checked as it will be called: an interpolation could make a node that none has looked at.
     rest = OmegaConf.create(values)
     for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted))]:
@@ -147,8 +147,8 @@ def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
                 yield key, f"{key} has no value. Set it: {key}=..."
 
 
-def _alive(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every text that would be an interpolation the next time it is looked at."""
+def alive(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key of every text that would be an interpolation the next time, and why not."""
     if isinstance(value, str) and "${" in value:
         yield key, (
             f"{key} may not hold '${{' once its interpolations are resolved. Received: "
@@ -156,7 +156,7 @@ def _alive(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         )
     elif isinstance(value, dict | list):
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _alive(inner, below(key, name))
+            yield from alive(inner, below(key, name))
 
 
 def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:

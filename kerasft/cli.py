@@ -153,7 +153,8 @@ def _resume(options: argparse.Namespace) -> None:
             raise UserError("--verify and --accept are of one run; a sweep goes on without them.")
         from kerasft.sweeps.search import go_on
 
-        go_on(ledger.reopen(options.run))
+        _trust_here(options.trust)
+        go_on(ledger.reopen(options.run, options.trust))
         return
     record.reopen(options.run)
     _trust_here(options.trust)
@@ -213,7 +214,7 @@ def _export(options: argparse.Namespace) -> None:
         from kerasft.sweeps.outcome import best_folder
 
         options.run, *options.overrides = options.overrides
-        options.run = str(best_folder(options.run))
+        options.run = str(best_folder(options.run, options.trust))
     record.open_run(options.run)
     _trust_here(options.trust)
     export_node(options.overrides, options.trust)

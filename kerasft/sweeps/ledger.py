@@ -15,11 +15,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kerasft import config
+from kerasft.aliases import require_small
 from kerasft.checks import settle
 from kerasft.errors import UserError
 from kerasft.files import at_home, read_json, write_json
 from kerasft.provenance import versions
 from kerasft.sweeps import journal, study
+from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Point, Space, read
 
 FILE = "sweep.json"
@@ -54,12 +56,15 @@ class Ledger:
 
     Args:
         path: Where it is.
-        facts: What `sweep.json` says: `overrides`, `search`, `objectives`, `directions`, `trusted`,
+        facts: What `sweep.json` says: `overrides`, `search`, `objectives`, `directions`,
             `config_dirs`.
+        trusted: Import prefixes that a `_target_` may start with. They never come from the folder:
+            whoever wrote it would be trusting himself.
     """
 
     path: Path
     facts: Mapping[str, Any]
+    trusted: tuple[str, ...] = ()
 
     @property
     def search(self) -> Mapping[str, Any]:
@@ -107,7 +112,7 @@ class Ledger:
         """Return the checked config of a point, from what was frozen when the sweep began."""
         copies = [str(self.path / place) for place in self.facts["config_dirs"]]
         with config.copied_to(self.path / "conf"):
-            return settle(self.space.overrides(point), copies, self.facts["trusted"])
+            return settle(self.space.overrides(point), copies, self.trusted)
 
     def trials(self) -> list[Any]:
         """Return all of Optuna's trials."""
@@ -280,11 +285,11 @@ def create(
     facts = {
         "study": folder.resolve().name, "overrides": list(overrides), "search": dict(search),
         "objectives": list(objectives), "directions": list(directions), "config_dirs": copies,
-        "trusted": list(trusted), "versions": versions(),
+        "versions": versions(),
     }
     # Last: a folder without it is no sweep.
     write_json(folder / FILE, facts)
-    return Ledger(folder, facts)
+    return Ledger(folder, facts, tuple(trusted))
 
 
 def is_sweep(path: str | Path) -> bool:
@@ -292,11 +297,12 @@ def is_sweep(path: str | Path) -> bool:
     return (at_home(path) / FILE).is_file()
 
 
-def reopen(path: str | Path, **anew: Any) -> Ledger:
-    """Open a sweep's folder.
+def reopen(path: str | Path, trusted: Sequence[str] = (), **anew: Any) -> Ledger:
+    """Open a sweep's folder, which may come from anywhere.
 
     Args:
         path: The folder.
+        trusted: Import prefixes that a `_target_` may start with.
         **anew: Values of `FREE` that it goes on with.
 
     Raises:
@@ -309,10 +315,12 @@ def reopen(path: str | Path, **anew: Any) -> Ledger:
             "sweep` wrote."
         )
     facts = read_json(
-        folder / FILE, "study", "overrides", "search", "objectives", "directions", "trusted",
-        "config_dirs",
+        folder / FILE, "study", "overrides", "search", "objectives", "directions", "config_dirs",
     )
+    require_sound(facts["search"], trusted)
+    for file in folder.glob("conf*/**/*.yaml"):
+        require_small(file)
     if anew:
         facts["search"] = {**facts["search"], **anew}
         write_json(folder / FILE, facts)
-    return Ledger(folder, facts)
+    return Ledger(folder, facts, tuple(trusted))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,13 @@ def best(ledger: Ledger) -> list[Any]:
     return list(ledger.study.best_trials)
 
 
-def best_folder(path: str) -> Path:
+def best_folder(path: str, trusted: Sequence[str] = ()) -> Path:
     """Return the run folder of a sweep's best trial.
 
     Raises:
         UserError: If there is no such sweep, no trial of it has ended, or none is the best.
     """
-    ledger = reopen(path)
+    ledger = reopen(path, trusted)
     found = best(ledger)
     if not found:
         raise UserError(f"No trial of the sweep {path!r} has come to its end yet.")
@@ -100,7 +101,7 @@ def _test(ledger: Ledger, number: int) -> None:
         return
     from kerasft.run import evaluate
 
-    metrics = evaluate(str(folder), split="test", trusted=ledger.facts["trusted"], say=say)
+    metrics = evaluate(str(folder), split="test", trusted=ledger.trusted, say=say)
     if tested:
         warn(
             f"the test split was looked at before, for trial {tested[-1]['trial']}: the more "

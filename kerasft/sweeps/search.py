@@ -6,25 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerasft import record
-from kerasft.calls import node_problems
 from kerasft.checks import settle
-from kerasft.config import SWEEP, as_config, build, compose_search
+from kerasft.config import SWEEP, build, compose_search
 from kerasft.console import say
 from kerasft.errors import UserError
-from kerasft.sweeps import costs, objectives, outcome, study
+from kerasft.sweeps import costs, objectives, outcome
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import FREE, Ledger
+from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, name_of, read
 from kerasft.sweeps.supervisor import Supervisor
 from kerasft.sweeps.worker import HALT
-
-# Where a sampler or a pruner may come from.
-PARTS = ("optuna.samplers", "optuna.pruners")
-# Samplers that cannot be asked anew for each trial, and what does their work.
-UNFIT = {
-    "GridSampler": "it wants the space a second time. sweep=grid tries every combination.",
-    "QMCSampler": "what it remembers is of one process. sweep=random draws points, too.",
-}
 
 
 def search(
@@ -50,7 +42,7 @@ def search(
     asked, space, of_runs = _asked(overrides, config_dirs, trusted)
     folder = next((o.partition("=")[2] for o in space.fixed if _key(o) == "output_dir"), None)
     if folder and ledgers.is_sweep(folder):
-        return go_on(_same(ledgers.reopen(folder), space, asked))
+        return go_on(_same(ledgers.reopen(folder, trusted), space, asked))
     first = _checked(space, asked, config_dirs, trusted)
     names = asked["objectives"] or [build(first.task).monitor.removeprefix("val_")]
     of_runs = [o for o in of_runs if _key(o) != "output_dir"]
@@ -89,55 +81,12 @@ def _asked(
     of_search = [o for o in overrides if _key(o).partition(".")[0] == SWEEP]
     of_runs = [o for o in overrides if o not in of_search]
     asked = compose_search(of_search, config_dirs=config_dirs)
-    _require_sound(asked, trusted)
+    require_sound(asked, trusted)
     return asked, read(of_runs, asked["space"]), of_runs
 
 
 def _key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
-
-
-def _require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
-    """See that the values of `sweep` are what they must be."""
-    problems = []
-    for key, least in (("workers", 1), ("max_failures", 1), ("retries", 0), ("n_trials", 1)):
-        value = asked[key]
-        if value is None and key == "n_trials":
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            problems.append(
-                f"sweep.{key} must be a whole number of at least {least}. Received: {value!r}."
-            )
-    for key in ("max_time", "max_cost"):
-        value = asked[key]
-        if value is not None and not (isinstance(value, int | float) and value > 0):
-            problems.append(f"sweep.{key} must be above 0, or null. Received: {value!r}.")
-    if asked["keep"] not in ("best", "done", "all"):
-        problems.append(f"sweep.keep must be best, done or all. Received: {asked['keep']!r}.")
-    if not isinstance(asked["space"], Mapping):
-        problems.append(f"sweep.space must be a mapping. Received: {asked['space']!r}.")
-    wanted = asked["objectives"]
-    if wanted is not None and not (isinstance(wanted, list) and wanted
-                                   and all(isinstance(one, str) for one in wanted)):
-        problems.append(
-            f"sweep.objectives must be a list of names, or null. Received: {wanted!r}."
-        )
-    given = as_config(asked)
-    for part in ("sampler", "pruner"):
-        if asked[part] is not None:
-            problems += [
-                text for _, text in
-                node_problems(f"{SWEEP}.{part}", given[part], frozenset({"seed"}),
-                              (*trusted, *PARTS))
-            ]  # fmt: skip
-    if isinstance(asked["sampler"], Mapping):
-        name = str(asked["sampler"].get("_target_")).rpartition(".")[2]
-        if instead := UNFIT.get(name):
-            problems.append(f"sweep.sampler cannot be {name}: {instead}")
-    if problems:
-        raise UserError(problems=problems)
-    for part in ("sampler", "pruner"):
-        study.made(asked[part], part)
 
 
 def _checked(
@@ -196,7 +145,7 @@ def _same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
             f"The sweep in {str(there.path)!r} began with another space: {'; '.join(apart)}. Take "
             "these back, or choose another output_dir."
         )
-    return ledgers.reopen(there.path, **{key: asked[key] for key in FREE})
+    return ledgers.reopen(there.path, there.trusted, **{key: asked[key] for key in FREE})
 
 
 def _range(axis: Mapping[str, Any]) -> str:

@@ -68,8 +68,6 @@ def next_point(
     Returns:
         The point and what the sampler wants to remember of it; `None` where there is no new one.
     """
-    from optuna.trial import TrialState
-
     trials = study.get_trials(deepcopy=False)
     tried = {trial.user_attrs.get("point") for trial in trials}
     for one in known:
@@ -77,10 +75,9 @@ def next_point(
             return dict(one), {}
     if sampler is None:
         return _left_over(space, tried)
-    left = trials if any(t.state != TrialState.FAIL for t in trials) else []
     for attempt in range(ATTEMPTS):
         number = zlib.crc32(f"{seed} {len(trials)} {attempt}".encode())
-        copied = _copy(study, left, made(sampler, "sampler", seed=number))
+        copied = _copy(study, trials, made(sampler, "sampler", seed=number))
         asked = copied.ask()
         point: Point = {}
         for axis in space.axes:

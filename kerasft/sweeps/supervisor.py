@@ -89,7 +89,7 @@ class Supervisor:
         with open(self.ledger.path / "logs" / f"worker-{slot}.log", "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "kerasft.sweeps.worker", str(self.ledger.path),
-                 "--supervised"],
+                 "--supervised", *(f"--trust={prefix}" for prefix in self.ledger.trusted)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=settings,
                 start_new_session=True,  # Ctrl-C on a terminal is this process's to answer
             )  # fmt: skip

@@ -31,11 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("sweep")
     parser.add_argument("--supervised", action="store_true",
                         help="stop when standard input ends")  # fmt: skip
+    parser.add_argument("--trust", action="append", default=[])
     options = parser.parse_args(argv)
     if options.supervised:
         threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
     try:
-        return work(ledgers.reopen(options.sweep))
+        return work(ledgers.reopen(options.sweep, options.trust))
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
@@ -96,7 +97,7 @@ def carry_out(ledger: Ledger, claim: Claim) -> None:
             cfg.output_dir, cfg.resume, cfg.baseline = str(folder), "auto", None
             watched = Watched(ledger, claim) if len(names) == 1 else None
             train(
-                cfg, trusted=ledger.facts["trusted"], on_epoch=watched, spare_test=True,
+                cfg, trusted=ledger.trusted, on_epoch=watched, spare_test=True,
             )
         ledger.finish(claim, objectives.values(names, folder))
     except GivenUp as given_up:

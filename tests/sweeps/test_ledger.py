@@ -161,3 +161,41 @@ def test_the_best_of_a_sweep_is_found_where_there_is_one(begin, tmp_path):
     assert [trial.number for trial in outcome.best(front)] == [0, 1]
     with pytest.raises(UserError, match="2 trials that none is better than in each"):
         outcome.best_folder(str(ledger.path))
+
+
+EVIL = {"_target_": "evil.call", "path": "x"}
+HOSTILE = {
+    "a sampler": {"search": {"sampler": EVIL}},
+    "a pruner": {"search": {"pruner": EVIL}},
+    "a sampler inside a sampler": {"search": {"sampler": {
+        "_target_": "optuna.samplers.PartialFixedSampler", "fixed_params": {},
+        "base_sampler": EVIL}}},
+    "a sampler by interpolation": {"search": {"sampler": "${oc.create:'{_target_: evil.call}'}"}},
+    "trust in itself": {"search": {"sampler": EVIL}, "trusted": ["evil"]},
+    "an override": {"overrides": ["head._target_=evil.call", "batch_size=4,8"],
+                    "trusted": ["evil"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_sweep_from_anywhere_runs_no_code_of_its_own(case, begin, tmp_path, monkeypatch):
+    mark = tmp_path / "mark"
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "evil.py").write_text(
+        f"open({str(mark)!r}, 'w')\n\n\ndef call(*given, **named):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path / "python"))
+    ledger = begin(tmp_path / "s")
+    facts = dict(ledger.facts)
+    for key, value in HOSTILE[case].items():
+        facts[key] = {**facts[key], **value} if key == "search" else value
+    write_json(ledger.path / "sweep.json", facts)
+    with pytest.raises(UserError, match=r"evil|must be a mapping"):
+        ledgers.reopen(ledger.path).compose({"batch_size": "4"})
+    assert not mark.exists()
+    # Nor do the configs beside it.
+    own = begin(tmp_path / "t")
+    (own.path / "conf" / "head" / "linear.yaml").write_text("_target_: evil.call\n")
+    with pytest.raises(UserError, match="evil"):
+        ledgers.reopen(own.path).compose({"head": "linear"})
+    assert not mark.exists()
