@@ -151,7 +151,7 @@ def _keywords(
                     f"Allowed: {', '.join(public)}. Received: {name}={short(values[name])}."
                     f"{nearest(name, public)}"
                 )
-        elif values[name] is not None and (
+        elif name not in injected and (
             problem := _mismatch(values[name], found.parameters[name])
         ):
             yield f"{key}.{name}", (
@@ -174,6 +174,8 @@ def _mismatch(value: Any, parameter: Parameter) -> list[str]:
     if isinstance(value, DictConfig):
         return []
     if parameter.annotation is None:
+        if value is None:
+            return []
         # Keras annotates nothing, but its defaults tell.
         is_float = re.fullmatch(r"-?\d*\.\d*(e-?\d+)?|-?\d+e-?\d+", parameter.default or "")
         if is_float and isinstance(value, str | bool):
@@ -191,16 +193,25 @@ def _mismatch(value: Any, parameter: Parameter) -> list[str]:
                 return []
             words += map(repr, literal)
         elif part in _TYPES:
-            if isinstance(value, _TYPES[part]) and (part == "bool" or not isinstance(value, bool)):
+            if _fits(value, part):
                 return []
             words.append(_WORDS[part])
         elif part.startswith(("Sequence[", "list[", "tuple[")):
-            if isinstance(value, ListConfig):
+            of = part.partition("[")[2].removesuffix("]")
+            if isinstance(value, ListConfig) and all(_fits(one, of) for one in value):
                 return []
-            words.append("a list")
+            words.append(f"a list, each of it {_WORDS[of]}" if of in _WORDS else "a list")
         else:
             return []
     return words
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value is of a plain type; anything richer is left to the call."""
+    if annotation not in _TYPES:
+        return True
+    boolean = isinstance(value, bool) and annotation != "bool"
+    return isinstance(value, _TYPES[annotation]) and not boolean
 
 
 def short(value: Any) -> str:

@@ -36,11 +36,12 @@ def at_home(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
+def written_whole(path: str | Path, *, own: bool = False) -> Iterator[Path]:
     """Write a file beside its place and rename it into place at the end.
 
     Args:
         path: Where the file shall be.
+        own: Whether other processes may write the same file at the same time.
 
     Yields:
         The path to write to, with the same suffix.
@@ -53,7 +54,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         ...     _ = part.write_text("{}")
     """
     path = Path(path)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    mine = f"-{os.getpid()}" if own else ""
+    part = path.with_name(f".{path.stem}{mine}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part

@@ -38,7 +38,10 @@ class FineTuned:
 
     def logits(self, ready: Any) -> np.ndarray:
         """Return the logits, `float32[N, units]`, of examples that `data.prepare` made ready."""
-        return predict(self.model, *pipeline.in_one_pass(ready, self.batch_size))
+        from kerasft.model.precision import whole_float32
+
+        with whole_float32():
+            return predict(self.model, *pipeline.in_one_pass(ready, self.batch_size))
 
     def outputs(self, ready: Any) -> dict[str, np.ndarray]:
         """Return the task's named outputs for such examples."""

@@ -67,6 +67,7 @@ def train(
         True
     """
     cfg = settle(config, config_dirs, trusted)
+    prepare.foresee(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
     return memory.until_it_fits(carry_out, cfg, record.create(cfg))
 
@@ -117,8 +118,8 @@ def _carry_out(
         measured = measure.measure(finetuned, ready, logits, folder, spare_test=spare_test)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
-        exports = deliver.export(cfg.export, finetuned, folder, cfg.name)
         measure.close(history, measured.metrics, baseline, folder)
+        exports = deliver.export(cfg.export, finetuned, folder, cfg.name)
     return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
 
 

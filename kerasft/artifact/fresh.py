@@ -66,13 +66,12 @@ def ask(
         requests, answers = Path(folder, "requests.npz"), Path(folder, "answers.npz")
         facts = {"signatures": [name for name, _ in calls], "repeats": repeats}
         replay.pack(requests, facts, [dict(inputs) for _, inputs in calls])
-        # Without the accelerator: its memory is this process's, and the figures are compared with
-        # those of the processor.
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = fresh_environment()
         paths = (replay.__file__, Path(directory).resolve(), requests, answers)
         try:
             done = subprocess.run(
-                [sys.executable, "-I", *map(str, paths)], env=environment, cwd=folder,
+                # Without -P the modules beside the script would hide others of their names.
+                [sys.executable, "-P", *map(str, paths)], env=environment, cwd=folder,
                 capture_output=True, timeout=timeout, check=False,
             )
         except subprocess.TimeoutExpired:
@@ -87,3 +86,17 @@ def ask(
             )
         told, outputs = replay.unpack(answers)
         return Answers(outputs, **told)
+
+
+def fresh_environment() -> dict[str, str]:
+    """Return the environment of a process that checks what this one wrote.
+
+    It finds packages where this process does, whatever made them importable here. It is without
+    the accelerator, whose memory is this process's; and the figures are compared with those of the
+    processor.
+    """
+    places = [str(Path(entry or ".").resolve()) for entry in sys.path]
+    return {
+        **os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
+        "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3",
+    }  # fmt: skip

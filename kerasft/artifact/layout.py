@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kerasft.errors import UserError
-from kerasft.files import read_json
+from kerasft.files import at_home, read_json
 from kerasft.spec import as_raw
 
 EXTRA = "assets.extra"
@@ -39,7 +41,7 @@ def find_export(path: str | Path) -> Path:
     Raises:
         UserError: If there is no artifact of ours.
     """
-    root = Path(path)
+    root = at_home(path)
     found = versions(root)
     directory = root if (root / "saved_model.pb").is_file() or not found else root / str(found[-1])
     for name in ("saved_model.pb", f"{EXTRA}/{SIGNATURE}"):
@@ -80,14 +82,22 @@ def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str
     """Return raw examples as the named columns that `serving_default` takes.
 
     Raises:
-        UserError: If pairs are given to a signature for single examples, or the reverse.
+        UserError: If pairs are given to a signature for single examples, or the reverse; or if a
+            picture cannot be read.
     """
-    raw = as_raw(examples, signature["modality"])
-    names = list(signature["signatures"][DEFAULT]["inputs"])
-    columns = [raw] if raw.ndim == 1 else [raw[:, i] for i in range(raw.shape[1])]
-    if len(columns) != len(names):
+    rows, names = list(examples), list(signature["signatures"][DEFAULT]["inputs"])
+    for i, row in enumerate(rows):
+        count = len(row) if isinstance(row, tuple | list | np.ndarray) else 1
+        if count != len(names):
+            raise UserError(
+                f"This export takes {' and '.join(names)}: {len(names)} value(s) an example. "
+                f"Received: {count} in example {i}."
+            )
+    try:
+        raw = as_raw(rows, signature["modality"])
+    except OSError as error:
         raise UserError(
-            f"This export takes {' and '.join(names)}: {len(names)} value(s) an example. "
-            f"Received: {len(columns)}."
-        )
+            f"The picture {str(error.filename)!r} cannot be read: {error.strerror}."
+        ) from error
+    columns = [raw] if raw.ndim < 2 else [raw[:, i] for i in range(raw.shape[1])]
     return {name: column.tolist() for name, column in zip(names, columns, strict=True)}

@@ -1,6 +1,6 @@
 """Runs a SavedModel as a server does: a script by itself, with TensorFlow and NumPy alone.
 
-    python -I replay.py EXPORT REQUESTS ANSWERS
+    python -P replay.py EXPORT REQUESTS ANSWERS
 
 EXPORT is the folder of a SavedModel. REQUESTS is an `.npz` file that `pack` wrote: calls of its
 signatures, in order. ANSWERS is the one to write: for each call its outputs, or the error that it

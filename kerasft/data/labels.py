@@ -75,6 +75,7 @@ def encode(
     else:
         chosen, number_of = _named(names, found, words, ids)
     _check_count(chosen, kind, key)
+    _check_lines(chosen, words, ids, key)
     if kind == "single":
         array = np.array([number_of[word[0]] for word in words], dtype="int64")
         return Labels("single", chosen), array, []
@@ -113,6 +114,20 @@ def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str)
         raise UserError(
             f"{some(len(raw), 'label')} of {key} {_is(len(raw))} no UTF-8 text but other bytes: "
             f"{listing(raw)}. Check that the right column was chosen."
+        )
+
+
+def _check_lines(
+    names: Sequence[str], words: Sequence[Sequence[str]], ids: Sequence[str], key: str
+) -> None:
+    """Refuse names with line breaks: they are kept one a line."""
+    broken = {name for name in names if len(f"{name}.".splitlines()) > 1}
+    if broken:
+        where = [i for i, part in zip(ids, words, strict=True) if broken.intersection(part)]
+        raise UserError(
+            f"{some(len(broken), 'class name')} of {key} with a line break "
+            f"({listing(map(repr, sorted(broken)))}): {listing(where)}. Correct those labels; an "
+            "unclosed quote in the file may be the cause."
         )
 
 

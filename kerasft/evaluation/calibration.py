@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from kerasft.errors import UserError, nearest
-from kerasft.spec import Decision, Labels
+from kerasft.spec import Decision, Kind, Labels
 
 GOALS = ("f1", "recall", "precision")
 BINS = 15
 _COLDEST, _HOTTEST = 0.05, 20.0
+# Log losses closer than this are the same.
+_FLAT = 1e-9
 # A threshold that no probability reaches.
 NEVER = 2.0
 
@@ -27,19 +29,19 @@ def decide_single(
     goal: str | None, at_least: float | None, positive: str | None,
 ) -> Decision:
     """Tune the decision of a classifier with one class an example; see `Classification.decide`."""
+    check_wanted("single", temperature=temperature, goal=goal, at_least=at_least, positive=positive)
     y = np.asarray(y, np.int64)
     targets = np.eye(len(labels.names))[y]
-    degree = _temperature(temperature, lambda t: _log_loss(targets, _softmax(logits, t)))
+    degree, notice = _temperature(temperature, lambda t: _log_loss(targets, _softmax(logits, t)))
     p = _softmax(logits, degree)
     found: dict[str, Any] = {
-        "examples": len(y),
+        "examples": len(y), **notice,
         "log_loss": {"before": _log_loss(targets, _softmax(logits, 1.0)),
                      "after": _log_loss(targets, p)},
         "calibration_error": {"before": calibration_error(y, _softmax(logits, 1.0)),
                               "after": calibration_error(y, p)},
     }  # fmt: skip
     if not goal:
-        _no_goal(at_least=at_least, positive=positive)
         return Decision(degree, validation=found)
     least = _least(goal, at_least)
     names = labels.names
@@ -57,8 +59,9 @@ def decide_single(
             )
         return _certain(y, p, names, least, degree, found)
     index = names.index(positive) if positive is not None else len(names) - 1
-    cut = _reached(y == index, p[:, index], goal, least, names[index])
-    found["classes"] = {names[index]: _figures(y == index, p[:, index] >= np.float32(cut))}
+    sure = p[:, index].astype(np.float32)  # as it is served
+    cut = _reached(y == index, sure, goal, least, names[index])
+    found["classes"] = {names[index]: _figures(y == index, sure >= np.float32(cut))}
     return Decision(degree, goal, at_least, (cut,), index, found)
 
 
@@ -90,21 +93,16 @@ def decide_multi(
     goal: str | None, at_least: float | None, positive: str | None, cutoff: float,
 ) -> Decision:
     """Tune the decisions on any number of classes; see `MultiLabel.decide`."""
+    check_wanted("multi", temperature=temperature, goal=goal, at_least=at_least, positive=positive)
     y = np.asarray(y) > 0
-    degree = _temperature(temperature, lambda t: _log_loss_multi(y, _sigmoid(logits, t)))
+    degree, notice = _temperature(temperature, lambda t: _log_loss_multi(y, _sigmoid(logits, t)))
     p = _sigmoid(logits, degree)
     found: dict[str, Any] = {
-        "examples": len(y),
+        "examples": len(y), **notice,
         "log_loss": {"before": _log_loss_multi(y, _sigmoid(logits, 1.0)),
                      "after": _log_loss_multi(y, p)},
     }  # fmt: skip
-    if positive is not None:
-        raise UserError(
-            "export: with several labels an example the goal is for each class; leave out "
-            f"positive. Received: {positive!r}."
-        )
     if not goal:
-        _no_goal(at_least=at_least)
         return Decision(degree, validation=found)
     least = _least(goal, at_least)
     problems: list[str] = []
@@ -119,12 +117,46 @@ def decide_multi(
             problems += error.problems
     if problems:
         raise UserError(problems=problems)
+    decided = p.astype(np.float32) >= np.array(cuts, np.float32)  # as it is served
     found["classes"] = {
-        name: _figures(y[:, c], p[:, c] >= np.float32(cuts[c]))
+        name: _figures(y[:, c], decided[:, c])
         for c, name in enumerate(labels.names)
     }
     found["untuned"] = [n for c, n in enumerate(labels.names) if not y[:, c].any()]
     return Decision(degree, goal, at_least, tuple(cuts), None, found)
+
+
+def check_wanted(
+    kind: Kind, *, temperature: float | str = 1.0, goal: str | None = None,
+    at_least: float | None = None, positive: str | None = None,
+) -> None:
+    """See that what is wanted of a decision can be tuned, as far as that is known without data.
+
+    Args:
+        kind: What the labels are; see `Classification.decide` for the others.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    if kind == "number":
+        given = {"temperature": temperature != 1.0, "goal": goal, "at_least": at_least,
+                 "positive": positive}
+        if said := [name for name, value in given.items() if value]:
+            raise UserError(
+                f"A number has no classes to decide on: leave out {', '.join(said)}. Received: "
+                "task=regression."
+            )
+        return
+    _temperature(temperature, lambda degree: degree)
+    if kind == "multi" and positive is not None:
+        raise UserError(
+            "export: with several labels an example the goal is for each class; leave out "
+            f"positive. Received: {positive!r}."
+        )
+    if goal:
+        _least(goal, at_least)
+    else:
+        _no_goal(at_least=at_least, positive=positive)
 
 
 def _no_goal(**given: Any) -> None:
@@ -193,7 +225,8 @@ def calibration_error(y: np.ndarray, probabilities: np.ndarray, bins: int = BINS
     return float(np.abs(gaps[counts > 0]).sum() / max(len(sure), 1))
 
 
-def _temperature(wanted: float | str, loss: Any) -> float:
+def _temperature(wanted: float | str, loss: Any) -> tuple[float, dict[str, str]]:
+    """Return the temperature, and under `notice` what is odd about it."""
     if wanted == "auto":
         from scipy.optimize import minimize_scalar
 
@@ -201,13 +234,23 @@ def _temperature(wanted: float | str, loss: Any) -> float:
             lambda log: loss(np.exp(log)), method="bounded",
             bounds=(np.log(_COLDEST), np.log(_HOTTEST)),
         )
-        return float(np.float32(np.exp(found.x)))
+        degree = float(np.float32(np.exp(found.x)))
+        if loss(_COLDEST) <= loss(degree) + _FLAT:
+            return 1.0, {"notice": (
+                "the temperature stays 1: validation holds no mistakes that could tell another"
+            )}
+        if loss(_HOTTEST) <= loss(degree) + _FLAT:
+            return degree, {"notice": (
+                f"the temperature is at its limit of {_HOTTEST:g}: on validation the network is "
+                "no better than guessing"
+            )}
+        return degree, {}
     is_number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
     if not (is_number and 0 < float(wanted) < np.inf):
         raise UserError(
             f"export: temperature must be a number above 0, or 'auto'. Received: {wanted!r}."
         )
-    return float(wanted)
+    return float(wanted), {}
 
 
 def _reached(true: np.ndarray, p: np.ndarray, kind: str, least: float, name: str) -> float:

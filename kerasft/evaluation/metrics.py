@@ -31,7 +31,8 @@ def direction(name: str) -> Mode:
 
 
 def single(
-    y: np.ndarray, probabilities: np.ndarray, names: Sequence[str], *, top_k: int = 5
+    y: np.ndarray, probabilities: np.ndarray, names: Sequence[str], *, top_k: int = 5,
+    predicted: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Score one class an example.
 
@@ -43,6 +44,7 @@ def single(
         probabilities: `[N, classes]`.
         names: The class names, in the order of the columns.
         top_k: `top_{k}_accuracy` is reported where there are more than this many classes.
+        predicted: The index of the class that was decided on, `[N]`; the likeliest by default.
 
     Returns:
         `accuracy`, `precision_`, `recall_` and `f1_` each with `macro`, `micro` and `weighted`,
@@ -57,7 +59,7 @@ def single(
     """
     y, p = _indices(y), np.asarray(probabilities, np.float64)
     _check(y, p)
-    matrix = confusion(y, p.argmax(axis=-1), names)
+    matrix = confusion(y, p.argmax(axis=-1) if predicted is None else predicted, names)
     found = np.diag(matrix)
     missed, wrong = matrix.sum(axis=1) - found, matrix.sum(axis=0) - found
     counted = (found + missed + wrong) > 0

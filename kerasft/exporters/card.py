@@ -46,12 +46,12 @@ def write(
 
 
 _NO_LIMITS = (
-    "None were stated (`export.saved_model.limits`). What holds for every model of this kind: the "
+    "None were stated (`limits` of the export). What holds for every model of this kind: the "
     "figures above are for data like that of the test split; it knows no classes but its own, and "
     "answers whatever it is asked."
 )
 _NO_LICENCE = (
-    "None was stated (`export.saved_model.licence`). The licences of the pretrained network and of "
+    "None was stated (`licence` of the export). The licences of the pretrained network and of "
     "the data bind whoever uses or passes on this model."
 )
 
@@ -115,6 +115,8 @@ def _decisions(signature: Mapping[str, Any]) -> str:
                   for name, value in decision["thresholds"].items()]
     elif "threshold" in signature:
         lines.append(f"- threshold of all classes: {signature['threshold']:.4f}")
+    if notice := decision["validation"].get("notice"):
+        lines.append(f"- {notice}")
     if figures := decision["validation"].get("figures"):
         lines += ["", "What they change on validation, where they were tuned:", "",
                   "| | as the run decided | with these |", "|---|---|---|"]  # fmt: skip

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from kerasft.artifact.layout import DEFAULT, DEPLOYMENT
 from kerasft.files import written_whole
@@ -28,9 +29,7 @@ def write(root: Path, signature: Mapping[str, Any]) -> Path:
     """
     folder = root / DEPLOYMENT
     name = signature["name"]
-    # The names of Kubernetes' objects know lower case, digits and dashes alone.
-    object_name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-") or "model"
-    words = {"NAME": name, "OBJECT": object_name, "IMAGE": IMAGE}
+    words = {"NAME": name, "PATH": quote(name), "OBJECT": _object_name(name), "IMAGE": IMAGE}
     if signature["modality"] == "images":
         words |= _PICTURES
     elif len(signature["signatures"][DEFAULT]["inputs"]) == 2:
@@ -38,9 +37,18 @@ def write(root: Path, signature: Mapping[str, Any]) -> Path:
     else:
         words |= _TEXTS
     for file, text in _FILES.items():
-        with written_whole(folder / file) as part:
+        with written_whole(folder / file, own=True) as part:
             part.write_text(_filled(text, words), encoding="utf-8")
     return folder
+
+
+def _object_name(name: str) -> str:
+    """Return a name for objects of Kubernetes: a letter, and then letters, digits and dashes."""
+    made = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-")
+    # YAML takes some words for true, false or nothing.
+    plain = made[:1].isalpha() and made not in ("y", "n", "yes", "no", "on", "off", "true", "false",
+                                                "null")  # fmt: skip
+    return made if plain else f"model-{made}".strip("-")
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
@@ -154,7 +162,7 @@ spec:
             - {name: grpc, containerPort: 8500}
             - {name: rest, containerPort: 8501}
           readinessProbe:
-            httpGet: {path: /v1/models/@NAME@, port: rest}
+            httpGet: {path: "/v1/models/@PATH@", port: rest}
             periodSeconds: 5
           livenessProbe:
             tcpSocket: {port: grpc}
@@ -193,7 +201,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-URL = os.environ.get("SERVER", "http://localhost:8501") + "/v1/models/@NAME@:predict"
+URL = os.environ.get("SERVER", "http://localhost:8501") + "/v1/models/@PATH@:predict"
 
 
 def main() -> None:

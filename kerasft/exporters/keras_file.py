@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.artifact.fresh import ExportError
+from kerasft.artifact.fresh import ExportError, fresh_environment
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
-from kerasft.files import write_json
+from kerasft.files import at_home, write_json
 from kerasft.spec import Labels
 
 FORM, FILE = "keras", "model.keras"
@@ -93,7 +92,7 @@ def keras_file(
                  FILE: tensors.bytes_of(folder / FILE)}  # fmt: skip
         checked = {"checked_with": "Keras in a fresh process, without kerasft", "sizes": sizes}
         tensors.write_parity(folder, FORM, {**checked, **report}, len(examples))
-    return Path(directory)
+    return at_home(directory)
 
 
 def is_half(model: Any) -> bool:
@@ -159,17 +158,22 @@ def reloaded(
         arrays = {f"{i}/{k}": v for i, feed in enumerate(batches) for k, v in feed.items()}
         np.savez(f"{request}.npz", **arrays)  # type: ignore[arg-type]
         facts = {
-            "form": form, "modules": list(modules), "task": task, "path": _own_path(),
+            "form": form, "modules": list(modules), "task": task,
             "raw": [encoded(one) for one in raw],
         }  # fmt: skip
         request.write_text(json.dumps(facts))
-        # Without the accelerator: its memory is this process's.
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         # Without -B it would leave compiled code in the export.
-        command = [sys.executable, "-B", *map(str, (reload.__file__, folder, request, answers))]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, timeout=SECONDS, check=False
-        )
+        paths = map(str, (reload.__file__, folder, request, answers))
+        command = [sys.executable, "-B", "-P", *paths]
+        try:
+            done = subprocess.run(
+                command, env=fresh_environment(), capture_output=True, timeout=SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise ExportError(
+                f"export={form}: what was written did not load and answer within {SECONDS} s in a "
+                "fresh process; it is not kept. The machine is busy or short of memory."
+            ) from None
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise ExportError(
@@ -181,11 +185,6 @@ def reloaded(
             )
         with np.load(answers, allow_pickle=False) as found:
             return dict(found)
-
-
-def _own_path() -> list[str]:
-    """Return where this process finds modules, so that a user's own layers are found there too."""
-    return [str(Path(entry or ".").resolve()) for entry in sys.path]
 
 
 def encoded(raw: Any) -> Any:

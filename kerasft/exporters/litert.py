@@ -15,6 +15,7 @@ from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
+from kerasft.files import at_home
 from kerasft.spec import Labels
 
 FORM, FILE, SIGNATURE = "litert", "model.tflite", "serving_default"
@@ -68,7 +69,8 @@ def litert(
         ...        examples=["a fine film"], quantize="dynamic")  # doctest: +SKIP
         PosixPath('films')
     """
-    given = _checked(quantize, examples)
+    check_early(quantize=quantize)
+    given = _checked(examples)
     interpreter = tensors.require("ai_edge_litert.interpreter", FORM)
     batches = tensors.feeds(preprocess, given)
     with tensors.placed(directory, FORM) as folder:
@@ -91,15 +93,20 @@ def litert(
         sizes = {"weights_in_memory": tensors.bytes_of_weights(model), FILE: len(blob)}
         checked = {"quantize": quantize, "checked_with": "ai_edge_litert", "sizes": sizes}
         tensors.write_parity(folder, FORM, {**checked, **report}, len(given))
-    return Path(directory)
+    return at_home(directory)
 
 
-def _checked(quantize: str | None, examples: Sequence[Any] | None) -> Sequence[Any]:
+def check_early(*, quantize: str | None = None, **_: Any) -> None:
+    """See before a training that the export can be made."""
     if quantize not in TOLERANCES:
         raise UserError(
             "export.litert.quantize must be null, float16, dynamic or int8. "
             f"Received: {quantize!r}." + nearest(str(quantize), ["float16", "dynamic", "int8"])
         )
+    tensors.require("ai_edge_litert.interpreter", FORM)
+
+
+def _checked(examples: Sequence[Any] | None) -> Sequence[Any]:
     if examples is None or not len(examples):
         raise UserError("export=litert is proved on at least one example. Received: none.")
     return examples

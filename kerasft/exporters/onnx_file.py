@@ -12,6 +12,7 @@ from kerasft.errors import UserError
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
+from kerasft.files import at_home
 from kerasft.spec import Labels
 
 FORM, FILE = "onnx", "model.onnx"
@@ -61,10 +62,7 @@ def onnx_file(
         ...           examples=["a fine film"])  # doctest: +SKIP
         PosixPath('films')
     """
-    if opset not in OPSETS:
-        raise UserError(
-            f"export.onnx.opset must be from {OPSETS[0]} to {OPSETS[-1]}. Received: {opset!r}."
-        )
+    check_early(opset=opset)
     if examples is None or not len(examples):
         raise UserError("export=onnx is proved on at least one example. Received: none.")
     size = tensors.bytes_of_weights(model)
@@ -74,8 +72,6 @@ def onnx_file(
             "than 2. Choose export=saved_model."
         )
     runtime = tensors.require("onnxruntime", FORM)
-    for package in ("onnx", "tf2onnx"):
-        tensors.require(package, FORM)
     batches = tensors.feeds(preprocess, examples)
     with tensors.placed(directory, FORM) as folder:
         expected = tensors.in_memory(model, task, labels, batches)
@@ -84,10 +80,10 @@ def onnx_file(
                 blob = _convert(model, task, labels, batches[0], opset)
                 answers = _run(runtime, blob, batches)
         except Exception as error:
+            higher = "" if opset == OPSETS[-1] else "Try a higher export.onnx.opset, or choose "
             raise UserError(
                 f"export=onnx: ONNX with opset {opset} cannot carry this network "
-                f"({_first_line(error)}). Try a higher export.onnx.opset, or choose "
-                "export=saved_model."
+                f"({_first_line(error)}). {higher or 'Choose '}export=saved_model."
             ) from error
         report, problems = tensors.compare(
             expected, answers, task=task, labels=labels, tolerance=tolerance
@@ -99,11 +95,23 @@ def onnx_file(
             folder, preprocess=preprocess, task=task, labels=labels, feed=batches[0],
             outputs=expected, name=name,
         )
-        (folder / tensors.README).write_text(_readme(name, preprocess, opset), "utf-8")
+        (folder / tensors.README).write_text(
+            _readme(name, preprocess, opset, next(iter(expected))), "utf-8"
+        )
         checked = {"opset": opset, "checked_with": f"onnxruntime {runtime.__version__}",
                    "sizes": {"weights_in_memory": size, FILE: len(blob)}}
         tensors.write_parity(folder, FORM, {**checked, **report}, len(examples))
-    return Path(directory)
+    return at_home(directory)
+
+
+def check_early(*, opset: int = OPSETS[-1], **_: Any) -> None:
+    """See before a training that the export can be made."""
+    if opset not in OPSETS:
+        raise UserError(
+            f"export.onnx.opset must be from {OPSETS[0]} to {OPSETS[-1]}. Received: {opset!r}."
+        )
+    for package in ("onnxruntime", "onnx", "tf2onnx"):
+        tensors.require(package, FORM)
 
 
 def _convert(model: Any, task: Any, labels: Labels, feed: Feed, opset: int) -> bytes:
@@ -197,7 +205,7 @@ def _first_line(error: Exception) -> str:
     return (lines or [type(error).__name__])[0][:300]
 
 
-def _readme(name: str, preprocess: Any, opset: int) -> str:
+def _readme(name: str, preprocess: Any, opset: int, output: str) -> str:
     given = "token tensors" if preprocess.modality == "text" else "uint8 pixels"
     return f"""# {name}, as ONNX
 
@@ -209,6 +217,6 @@ What was compared with the network in memory, and how far it differed, is in `{t
 import onnxruntime
 
 session = onnxruntime.InferenceSession("{FILE}")
-outputs = session.run(["probabilities"], inputs)  # {tensors.PREPROCESSING} names both
+outputs = session.run(["{output}"], inputs)  # {tensors.PREPROCESSING} names both
 ```
 """

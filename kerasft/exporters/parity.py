@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask
-from kerasft.artifact.golden import Golden, apart, write_golden
+from kerasft.artifact.golden import Golden, apart, spread_of, write_golden
 from kerasft.artifact.layout import DEFAULT, EXTRA, PARITY
 from kerasft.exporters.signatures import Served
 from kerasft.files import write_json
@@ -25,8 +25,9 @@ HALF_TOLERANCE = 2e-2
 RUN_TOLERANCE = 1e-3
 BATCH = 32
 SINGLY = 8
-# A golden request larger than this is left out: the pixels of a batch of pictures, say.
-MOST_VALUES = 500_000
+# A golden request that would take more than this in its file is left out: the pixels of a batch
+# of pictures, say.
+MOST_CHARACTERS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def certify(
         signatures: The names of the artifact's signatures.
         raw: Object array of texts or encoded pictures, `[N]`; pairs of texts `[N, 2]`.
         tolerance: The largest difference that passes; for outputs beyond 1 in size, relative to
-            the largest expected value.
+            the largest expected value; for predicted numbers, in parts of the labels' spread.
         golden: How many examples become golden requests.
         evidence: What the run kept: its labels and logits for the same examples.
 
@@ -86,7 +87,9 @@ def certify(
     }  # fmt: skip
     problems = []
     ties = near_ties(served.answers_of(found), served.labels.kind, served.cutoffs, tolerance)
-    ranked = near_ties(served.answers_of(found), "ranked", None, tolerance)
+    ranked = near_ties(
+        served.answers_of(found), "ranked", None, tolerance, top=served.top_k
+    )
     for name in signatures:
         mine = [(call, answers.outputs[i], answers.errors[i])
                 for i, call in enumerate(calls) if call.signature == name]
@@ -94,7 +97,9 @@ def certify(
             problems.append(f"{name} fails: {errors[0].splitlines()[0]}")
             continue
         wanted = served.expected(name, found)
-        report["signatures"][name], worse = _compare(wanted, mine, ties, ranked, tolerance)
+        report["signatures"][name], worse = _compare(
+            wanted, mine, ties, ranked, tolerance, served.spread
+        )
         problems += [f"{name}: {problem}" for problem in worse]
     if evidence is not None:
         report["run"], worse = _against_run(served, found["logits"], evidence)
@@ -125,14 +130,21 @@ def _calls(served: Served, name: str, raw: np.ndarray, golden: int) -> Iterator[
     for kind, slices in (("all", batches), ("one", singles), ("golden", together)):
         for rows in slices:
             inputs = served.inputs_of(name, raw[rows])
-            small = sum(value.size for value in inputs.values()) <= MOST_VALUES
+            small = sum(map(_characters, inputs.values())) <= MOST_CHARACTERS
             kept = kind == "golden" or (kind == "one" and rows.stop <= golden)
             yield Call(name, inputs, rows, kept and small)
 
 
+def _characters(values: np.ndarray) -> int:
+    """Return about how many characters an array takes as JSON."""
+    if values.dtype == object:
+        return sum(len(value) for value in values.ravel().tolist()) * 4 // 3  # base64
+    return values.size * 12
+
+
 def _compare(
     wanted: Mapping[str, np.ndarray], mine: Sequence[tuple[Call, Mapping[str, np.ndarray], Any]],
-    ties: np.ndarray, ranked: np.ndarray, tolerance: float,
+    ties: np.ndarray, ranked: np.ndarray, tolerance: float, spread: float | None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Hold the answers of one signature against what is wanted."""
     worst, problems = dict.fromkeys(wanted, 0.0), []
@@ -146,7 +158,8 @@ def _compare(
             if served.shape != part.shape:
                 problems.append(f"{name} has the shape {served.shape} instead of {part.shape}")
             elif part.dtype.kind == "f":
-                worst[name] = max(worst[name], apart(served, part))
+                of_labels = spread_of({"spread": spread}, name)
+                worst[name] = max(worst[name], apart(served, part, of_labels))
             else:
                 apart_rows = (served != part).reshape(len(part), -1).any(axis=-1)
                 near = (ranked if name == "top_labels" else ties)[call.rows]
@@ -211,15 +224,17 @@ def _metric(
 
 
 def near_ties(
-    outputs: Mapping[str, np.ndarray], kind: str, cutoffs: Any, tolerance: float
+    outputs: Mapping[str, np.ndarray], kind: str, cutoffs: Any, tolerance: float,
+    top: int | None = None,
 ) -> np.ndarray:
     """Tell the examples whose label hangs on less than the tolerance.
 
     Args:
         outputs: What is expected of them.
-        kind: What the labels are; `"ranked"` where the order of all of them counts.
+        kind: What the labels are; `"ranked"` where the order of the first ones counts.
         cutoffs: The probabilities that decide, for each class or for all, or `None`.
         tolerance: What outputs may differ by.
+        top: How many are the first ones; all by default.
     """
     if "probabilities" not in outputs:
         return np.zeros(len(next(iter(outputs.values()))), bool)
@@ -229,7 +244,7 @@ def near_ties(
         near |= (np.abs(p - np.asarray(cutoffs)) <= tolerance).any(axis=-1)
     if kind in ("single", "ranked") and p.shape[-1] > 1:
         gaps = np.diff(np.sort(p, axis=-1), axis=-1) <= 2 * tolerance
-        near |= gaps[:, -1] if kind == "single" else gaps.any(axis=-1)
+        near |= gaps[:, -1] if kind == "single" else gaps[:, -(top or p.shape[-1]):].any(axis=-1)
     return near
 
 

@@ -15,6 +15,7 @@ from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.keras_file import answers_of, carry_layers, encoded, reloaded
 from kerasft.exporters.tensors import Feed
+from kerasft.files import at_home
 from kerasft.spec import Labels, as_raw
 
 FORM = "preset"
@@ -107,7 +108,7 @@ def preset(
         checked = {"task": loads, "preprocessor": without or "carried", "sizes": sizes,
                    "checked_with": "KerasHub in a fresh process, without kerasft"}
         tensors.write_parity(folder, FORM, {**checked, **report}, len(raw))
-    return Path(directory)
+    return at_home(directory)
 
 
 def _save(

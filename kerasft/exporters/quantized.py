@@ -49,13 +49,18 @@ def quantized(model: Any, weights: str) -> Any:
         >>> tensors.bytes_of_weights(quantized(model, "int8"))
         2304
     """
+    check_early(weights=weights)
+    copy = _copy(model)
+    return _in_int8(copy) if weights == "int8" else _in_bfloat16(copy)
+
+
+def check_early(*, weights: str = "int8", **_: Any) -> None:
+    """See before a training that there is such a form of weights."""
     if weights not in WEIGHTS:
         raise UserError(
             f"weights must be one of {', '.join(WEIGHTS)}. Received: {weights!r}."
             + nearest(weights, WEIGHTS)
         )
-    copy = _copy(model)
-    return _in_int8(copy) if weights == "int8" else _in_bfloat16(copy)
 
 
 def small_saved_model(
@@ -69,6 +74,8 @@ def small_saved_model(
     evidence: Evidence | None = None,
     weights: Literal["int8", "bfloat16"] = "int8",
     tolerance: float = 1e-1,
+    licence: str | None = None,
+    limits: str | None = None,
     about: Mapping[str, Any] | None = None,
     name: str = "model",
 ) -> Path:
@@ -89,6 +96,8 @@ def small_saved_model(
             after.
         weights: `"int8"` or `"bfloat16"`, see `quantized`.
         tolerance: How far probabilities or values may move.
+        licence: The licence of the model, for its card.
+        limits: What the model is not for, for its card.
         about: Facts of the run for the model's card.
         name: What the model is called.
 
@@ -107,7 +116,8 @@ def small_saved_model(
     )
     return saved_model(
         smaller, directory, preprocess=preprocess, task=task, labels=labels, examples=examples,
-        about=about, reports={"weights.json": {"weights": weights, **report}}, name=name,
+        licence=licence, limits=limits, about=about, name=name,
+        reports={"weights.json": {"weights": weights, **report}},
     )
 
 

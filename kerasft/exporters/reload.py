@@ -1,12 +1,12 @@
 """Loads an exported network as its receiver does: a script by itself, without kerasft.
 
-    python reload.py FOLDER REQUEST ANSWERS
+    python -P reload.py FOLDER REQUEST ANSWERS
 
 FOLDER holds a `.keras` file or a KerasHub preset. REQUEST is JSON: `form` (`keras` or `preset`),
-`modules` (to import before, some of them files in FOLDER), `path` (where others lie), `task` (the
-class to load a preset with), `raw` (examples in base64 for the preset's own
-preprocessing, pairs as lists). Beside it lies REQUEST.npz with batches of inputs, `0/token_ids` and
-so on. ANSWERS is the `.npz` to write: `logits`, and `raw` for the examples in `raw`.
+`modules` (to import before, some of them files in FOLDER), `task` (the class to load a preset
+with), `raw` (examples in base64 for the preset's own preprocessing, pairs as lists). Beside it lies
+REQUEST.npz with batches of inputs, `0/token_ids` and so on. ANSWERS is the `.npz` to write:
+`logits`, and `raw` for the examples in `raw`.
 """
 
 from __future__ import annotations
@@ -86,8 +86,7 @@ def prepared(preprocessor, raw):
 def main(folder: str, request: str, answers: str) -> None:
     facts = json.loads(Path(request).read_text("utf-8"))
     sys.meta_path[:] = [Bar(sys.meta_path)]
-    # Not this script's own folder, whose modules are called like packages.
-    sys.path[:] = [folder, *facts["path"], *sys.path[1:]]
+    sys.path.insert(0, folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras_hub  # noqa: F401  (its layers must be known before a file is read)

@@ -12,10 +12,10 @@ import numpy as np
 
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE
-from kerasft.errors import UserError
+from kerasft.errors import UserError, nearest
 from kerasft.exporters import card, deployment, parity, warmup
 from kerasft.exporters.graph import write_graph
-from kerasft.exporters.signatures import NONE, Served, Signature, raw_examples
+from kerasft.exporters.signatures import NONE, SIGNATURES, Served, Signature, raw_examples
 from kerasft.exporters.versions import new_version
 from kerasft.files import write_json
 from kerasft.spec import Decision, Evidence, Labels
@@ -35,11 +35,11 @@ def saved_model(
     temperature: float | str = 1.0,
     goal: Literal["f1", "recall", "precision"] | None = None,
     at_least: float | None = None,
-    positive: str | None = None,
+    positive: str | int | None = None,
     top_k: int = 5,
     buckets: Sequence[int] | None = None,
     golden: int = 4,
-    warm_up: Sequence[int] = (1, 8),
+    warm_up: Sequence[int] | None = (1, 8),
     tolerance: float | None = None,
     licence: str | None = None,
     limits: str | None = None,
@@ -105,7 +105,7 @@ def saved_model(
     _require_sizes(golden=golden, top_k=top_k, warm_up=warm_up)
     decision = _decide(
         task, labels, evidence, temperature=temperature, goal=goal, at_least=at_least,
-        positive=positive,
+        positive=None if positive is None else str(positive),  # YAML reads the class 1 as a number
     )
     served = Served(
         model, preprocess, task, labels, decision, top_k, _buckets(buckets, preprocess)
@@ -136,6 +136,24 @@ def saved_model(
     return place.final
 
 
+def check_early(
+    *, task: Any, golden: int = 4, top_k: int = 5, warm_up: Sequence[int] | None = None,
+    signatures: Sequence[str] | None = None, temperature: float | str = 1.0,
+    goal: str | None = None, at_least: float | None = None, positive: Any = None, **_: Any,
+) -> None:
+    """See before a training that what an export is told can be done, as far as that is known."""
+    _require_sizes(golden=golden, top_k=top_k, warm_up=warm_up)
+    if strange := [name for name in signatures or () if name not in SIGNATURES]:
+        raise UserError(
+            f"export: there is no signature {strange[0]!r}. Allowed: {', '.join(SIGNATURES)}."
+            f"{nearest(str(strange[0]), SIGNATURES)}"
+        )
+    if hasattr(task, "check_decision"):  # a task of the user's own may have no decisions
+        task.check_decision(
+            temperature=temperature, goal=goal, at_least=at_least, positive=positive
+        )
+
+
 def _require_whole(model: Any, task: Any, labels: Labels) -> None:
     """See that network, task and labels belong together."""
     if not hasattr(task, "postprocess"):
@@ -150,7 +168,7 @@ def _require_whole(model: Any, task: Any, labels: Labels) -> None:
         )
 
 
-def _require_sizes(*, golden: int, top_k: int, warm_up: Sequence[int]) -> None:
+def _require_sizes(*, golden: int, top_k: int, warm_up: Sequence[int] | None) -> None:
     """See that what counts something can be counted."""
     problems = []
     if golden < 0:
@@ -168,9 +186,12 @@ def _decide(task: Any, labels: Labels, evidence: Evidence | None, **wanted: Any)
     if wanted["temperature"] == 1.0 and not any(v for k, v in wanted.items() if k != "temperature"):
         return NONE
     if evidence is None or "validation" not in evidence.measured:
+        if wanted["temperature"] != "auto" and not wanted["goal"]:
+            check_early(task=task, **wanted)
+            return Decision(float(wanted["temperature"]))
         raise UserError(
-            "export: temperature, goal and positive are tuned on what a run kept of its validation "
-            "split, and there is nothing."
+            "export: temperature=auto, goal and positive are tuned on what a run kept of its "
+            "validation split, and there is nothing."
         )
     if not hasattr(task, "decide"):
         raise UserError(
@@ -240,8 +261,10 @@ def _describe(
             for key, made in signatures.items()
         },
     }
-    if labels.kind == "multi":
-        facts["threshold"] = served.task.cutoff
+    if labels.kind == "multi" and not served.decision.goal and served.cutoffs is not None:
+        facts["threshold"] = served.cutoffs  # as it is after a temperature
+    if served.spread is not None:
+        facts["spread"] = served.spread
     if preprocess.modality == "text":
         facts["sequence_length"] = getattr(preprocess, "sequence_length", None)
         facts["buckets"] = list(served.buckets)

@@ -94,7 +94,19 @@ class Served:
         """The probabilities that decide, for each class or for all, or `None`."""
         if self.labels.kind == "multi" and hasattr(self.task, "cutoffs"):
             return self.task.cutoffs(self.decision)
-        return self.decision.thresholds if self.decision.goal else None
+        if not self.decision.goal:
+            return None
+        if self.decision.positive is None:
+            return self.decision.thresholds
+        # Only the probability of the class that the goal is about is held against it.
+        cutoffs = np.full(len(self.labels.names), np.inf)
+        cutoffs[self.decision.positive] = self.decision.thresholds[0]
+        return cutoffs
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation of the labels, where they are numbers."""
+        return getattr(self.task, "std", None) if self.labels.kind == "number" else None
 
     def scored(self, logits: Any) -> dict[str, Any]:
         """Turn logits into what the calls `classify` and `regress` give back."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import importlib
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,18 @@ import numpy as np
 
 import kerasft
 from kerasft.artifact.fresh import ExportError
+from kerasft.artifact.golden import apart
 from kerasft.errors import UserError
-from kerasft.files import read_json, room_in, write_json
+from kerasft.exporters.versions import STALE
+from kerasft.files import at_home, read_json, room_in, write_json
 from kerasft.spec import Labels, as_raw
 
 PARITY, PREPROCESSING, README = "parity.json", "preprocessing.json", "README.md"
 # Examples that are answered together, and how many are answered once more by themselves.
 BATCH, SINGLY = 8, 2
+
+# What follows the name of an export where it is written.
+_PART = "-part-"
 
 Feed = dict[str, np.ndarray]
 
@@ -41,32 +48,55 @@ def placed(directory: str | Path, form: str) -> Iterator[Path]:
     Raises:
         UserError: If something else lies there, or nothing can be written.
     """
-    final = Path(directory)
+    final = at_home(directory)
     if final.exists() and not _is_ours(final, form):
         raise UserError(
             f"The export {form} goes to {str(final)!r}, and something else lies there. It replaces "
             f"only what it wrote itself (a folder whose {PARITY} says format {form}). "
             f"Received: {_what(final)}. Move it away, or choose another folder."
         )
-    beside = final.with_name(f".{final.name}-{os.getpid()}")
+    beside = None
     try:
         with room_in(final.parent):
-            beside.mkdir(parents=True)
-            yield beside
-            if final.exists():
-                before = beside.with_name(beside.name + "-before")
-                final.rename(before)
-                beside.rename(final)
-                shutil.rmtree(before)
-            else:
-                beside.rename(final)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _clear_stale(final)
+            beside = Path(tempfile.mkdtemp(prefix=f".{final.name}{_PART}", dir=final.parent))
+            part = beside / "new"
+            part.mkdir()
+            yield part
+            _swap(part, final, beside / "before")
     except OSError as error:
         raise UserError(
             f"The export cannot be written to {str(final)!r}: {error.strerror or error}. Choose "
             "another folder."
         ) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if beside is not None:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _swap(part: Path, final: Path, before: Path) -> None:
+    """Put a folder into its place; what was there stays if that fails."""
+    if not final.exists():
+        part.rename(final)
+        return
+    final.rename(before)
+    try:
+        part.rename(final)
+    except OSError:
+        before.rename(final)
+        raise
+
+
+def _clear_stale(final: Path) -> None:
+    """Clear what killed exports left; the export that one had moved aside goes back."""
+    for left in final.parent.glob(f".{glob.escape(final.name)}{_PART}*"):
+        with suppress(FileNotFoundError):  # another export has ended meanwhile
+            if time.time() - left.stat().st_mtime <= STALE:
+                continue
+            if (left / "before").is_dir() and not final.exists():
+                (left / "before").rename(final)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_ours(folder: Path, form: str) -> bool:
@@ -208,9 +238,8 @@ def compare(
         if got.shape != wanted.shape:
             problems.append(f"{name} has the shape {got.shape} instead of {wanted.shape}")
             continue
-        scale = max(1.0, float(np.abs(wanted).max()))
-        worst = float(np.abs(got.astype(np.float64) - wanted).max()) / scale
-        differences[name] = worst
+        spread = getattr(task, "std", None) if name == "value" else None
+        worst = differences[name] = apart(got, wanted, spread)
         if not worst <= tolerance and (judge_logits or name != "logits"):
             problems.append(f"{name} differs by {worst:.3g}, more than {tolerance:g}")
     flips = ties = 0

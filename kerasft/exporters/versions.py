@@ -12,12 +12,12 @@ from pathlib import Path
 
 from kerasft.artifact.layout import DEPLOYMENT, versions
 from kerasft.errors import UserError
-from kerasft.files import is_out_of_room
+from kerasft.files import at_home, is_out_of_room
 
 # A server ignores names that are no numbers; the same folder makes the rename atomic.
 PART = ".part-"
 # What a killed export left is cleared after so many seconds.
-_STALE = 24 * 3600
+STALE = 24 * 3600
 _TRIES = 1000
 
 
@@ -53,7 +53,7 @@ def new_version(directory: str | Path, number: int | None = None) -> Iterator[Pl
     Raises:
         UserError: If the number is taken, or the folder holds something else or cannot be written.
     """
-    root = Path(directory)
+    root = at_home(directory)
     if number is not None and (number < 0 or (root / str(number)).exists()):
         taken = " which is there already," if (root / str(number)).exists() else ""
         raise UserError(
@@ -61,8 +61,10 @@ def new_version(directory: str | Path, number: int | None = None) -> Iterator[Pl
             f"{str(root)!r}. Leave it out to take the next one."
         )
     _require_versions(root)
+    new = False
     place = Place(root, root / f"{PART}{os.getpid()}-{time.monotonic_ns()}", root)
     try:
+        new = not root.exists()
         root.mkdir(parents=True, exist_ok=True)
         _clear_stale(root)
         yield place
@@ -79,6 +81,9 @@ def new_version(directory: str | Path, number: int | None = None) -> Iterator[Pl
         ) from error
     finally:
         shutil.rmtree(place.part, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # it holds the version
+                root.rmdir()
 
 
 def _require_versions(root: Path) -> None:
@@ -98,8 +103,8 @@ def _require_versions(root: Path) -> None:
     if strange:
         raise UserError(
             f"The folder of an export must be new, empty or hold versions of a model. Received: "
-            f"{str(root)!r}, which holds {', '.join(sorted(strange)[:5])}. Choose another with "
-            "export.saved_model.directory=DIR."
+            f"{str(root)!r}, which holds {', '.join(sorted(strange)[:5])}. Choose another with the "
+            "export's `directory`."
         )
 
 
@@ -120,5 +125,5 @@ def _take(part: Path, root: Path, number: int | None) -> Path:
 def _clear_stale(root: Path) -> None:
     for left in root.glob(f"{PART}*"):
         with suppress(FileNotFoundError):  # another export has ended meanwhile
-            if time.time() - left.stat().st_mtime > _STALE:
+            if time.time() - left.stat().st_mtime > STALE:
                 shutil.rmtree(left, ignore_errors=True)

@@ -19,6 +19,8 @@ from kerasft.exporters.signatures import Served
 
 # What TensorFlow Serving reads at most.
 MOST = 1000
+# And no more than so many bytes of them: pixels of large pictures in large batches take many.
+MOST_BYTES = 256 * 2**20
 
 
 def write(
@@ -43,7 +45,7 @@ def write(
     """
     import tensorflow as tf
 
-    file, written = directory / EXTRA / WARMUP, 0
+    file, written, size = directory / EXTRA / WARMUP, 0, 0
     if not sizes:
         return 0
     with tf.io.TFRecordWriter(str(file)) as writer:
@@ -51,10 +53,12 @@ def write(
             if signature in ("classify", "regress"):  # they share the graph of serving_default
                 continue
             for rows in _batches(raw, sizes):
-                if written < MOST:
-                    inputs = served.inputs_of(signature, raw[rows])
-                    writer.write(predict_log(name, signature, inputs))
-                    written += 1
+                if written == MOST:
+                    return written
+                log = predict_log(name, signature, served.inputs_of(signature, raw[rows]))
+                if size + len(log) <= MOST_BYTES:
+                    writer.write(log)
+                    written, size = written + 1, size + len(log)
     return written
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,24 @@ def policy_of(precision: str, cpuinfo: str = "/proc/cpuinfo") -> str:
         file = Path(cpuinfo)
         fast = file.is_file() and not FLAGS.isdisjoint(file.read_text("utf-8").split())
     return "mixed_bfloat16" if fast else "float32"
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Let GPUs multiply with all bits of float32 inside the block.
+
+    By default those of NVIDIA's Ampere and later cut them to 10 bits of mantissa (TensorFloat-32);
+    what is measured would then differ from what is served by about a thousandth.
+    """
+    import tensorflow as tf
+
+    config = tf.config.experimental
+    before = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        config.enable_tensor_float_32_execution(before)
 
 
 def in_float32(model: Any) -> Any:

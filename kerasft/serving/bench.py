@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.artifact.fresh import fresh_environment
 from kerasft.artifact.golden import Golden, apart, read_golden
 from kerasft.artifact.layout import DEFAULT, find_export
 from kerasft.errors import UserError
@@ -178,7 +178,7 @@ def _convert(
     command = [sys.executable, onnx_twin.__file__, str(export.directory.resolve()), str(file),
                output]
     done = subprocess.run(
-        command, capture_output=True, timeout=SECONDS, check=False, env=_environment()
+        command, capture_output=True, timeout=SECONDS, check=False, env=fresh_environment()
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
@@ -192,10 +192,6 @@ def _convert(
         notes.append(f"onnxruntime was not timed: its answers differ by {worst:.3g}.")
         return False
     return True
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 class Engine:
@@ -225,7 +221,7 @@ class Engine:
 @contextmanager
 def _engine(name: str, arguments: list[str]) -> Iterator[Engine]:
     process = subprocess.Popen(
-        [sys.executable, "-I", stopwatch.__file__, *arguments], text=True, env=_environment(),
+        [sys.executable, "-P", stopwatch.__file__, *arguments], text=True, env=fresh_environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     try:

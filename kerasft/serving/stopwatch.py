@@ -1,6 +1,6 @@
 """Times one engine: a script by itself, which takes orders line by line.
 
-    python -I stopwatch.py ENGINE MODEL INPUTS OUTPUTS THREADS
+    python -P stopwatch.py ENGINE MODEL INPUTS OUTPUTS THREADS
 
 ENGINE is `session`, for the folder of a SavedModel, or `onnx`, for a file of that kind. INPUTS is
 an `.npz` file with arrays named `BATCH/NAME`, where NAME is what the engine calls an input;

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import Answers, ask
-from kerasft.artifact.golden import Golden, apart, read_golden
+from kerasft.artifact.golden import Golden, apart, read_golden, spread_of
 from kerasft.artifact.layout import (
     DEFAULT,
     EXTRA,
@@ -244,11 +244,12 @@ def _replay(export: Export) -> Found:
     if errors := [error for error in export.answers.errors if error]:
         yield FAILED, f"a golden request fails: {errors[0].splitlines()[0]}"
         return
-    yield _compared(golden, export.answers.outputs, tolerance)
+    yield _compared(golden, export.answers.outputs, tolerance, export.signature)
 
 
 def _compared(
-    golden: list[Golden], answers: list[dict[str, np.ndarray]], tolerance: float
+    golden: list[Golden], answers: list[dict[str, np.ndarray]], tolerance: float,
+    signature: Mapping[str, Any],
 ) -> tuple[str, str]:
     worst: dict[str, float] = {}
     problems = []
@@ -257,7 +258,7 @@ def _compared(
             problems.append(f"{one.signature} gives other outputs than when it was proved")
             continue
         for name, wanted in one.outputs.items():
-            difference = apart(outputs[name], wanted)
+            difference = apart(outputs[name], wanted, spread_of(signature, name))
             worst[one.signature] = max(worst.get(one.signature, 0.0), difference)
             if not difference <= (tolerance if wanted.dtype.kind == "f" else 0.0):
                 problems.append(f"{one.signature}: {name} differs by {difference:.3g}")
@@ -303,7 +304,7 @@ def _c_api(export: Export) -> Found:
     except c_loader.NotHere as reason:
         yield SKIPPED, str(reason)
         return
-    yield _compared(golden, answers, tolerance)
+    yield _compared(golden, answers, tolerance, export.signature)
 
 
 CHECKS: dict[str, Callable[[Export], Found]] = {

@@ -114,6 +114,8 @@ def export(
 
 def _say_decided(signature: Mapping[str, Any], task: Any) -> None:
     """Say what tuned decisions did to the figure that the run was steered by."""
+    if notice := signature["decision"]["validation"].get("notice"):
+        warn(f"export: {notice}.")
     name = task.monitor.removeprefix("val_")
     one = signature["decision"]["validation"].get("figures", {}).get(name)
     if one:

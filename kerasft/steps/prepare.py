@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from kerasft import evidence, record
 from kerasft.config import build, build_named
@@ -89,6 +90,23 @@ def cheap_parts(cfg: DictConfig) -> Parts:
     for stage in parts.stages.values():
         make_optimizer(cfg)(make_schedule(cfg)(stage.peak(set_rate(cfg), 1e-4), 100))
     return parts
+
+
+def foresee(cfg: DictConfig) -> None:
+    """See before a run has a folder that its task is one, and that its exports can be made.
+
+    What an export is told is looked at by `check_early` of its module, if there is one.
+    """
+    task = build(cfg.task)
+    for one in (cfg.export or {}).values():
+        if not one:
+            continue
+        home, _, _ = str(one["_target_"]).rpartition(".")
+        with suppress(ModuleNotFoundError):  # what is built need not stand in a module directly
+            check_early = getattr(importlib.import_module(home), "check_early", None)
+            if check_early is not None:
+                settings = OmegaConf.to_container(one, resolve=True)
+                check_early(task=task, **{k: v for k, v in settings.items() if k != "_target_"})
 
 
 def set_rate(cfg: DictConfig) -> float | None:

@@ -48,9 +48,10 @@ class Classification:
                 "task.class_weight must be null, 'balanced' or a mapping of class name to weight. "
                 f"Received: {weights!r}.{nearest(weights, ['balanced'])}"
             )
-        if isinstance(weights, Mapping) and any(not w >= 0 for w in weights.values()):
+        if isinstance(weights, Mapping) and not all(map(_is_weight, weights.values())):
             raise UserError(
-                f"task.class_weight must hold no negative weights. Received: {dict(weights)}."
+                "task.class_weight must hold a number from 0 on for each class. "
+                f"Received: {dict(weights)}."
             )
         if self.top_k < 1:
             raise UserError(f"task.top_k must be at least 1. Received: {self.top_k}.")
@@ -169,13 +170,19 @@ class Classification:
             positive=positive
         )
 
+    def check_decision(self, **wanted: Any) -> None:
+        calibration.check_wanted(self.kind, **wanted)
+
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Classification:
         return self
 
     def score(
         self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
     ) -> dict[str, Any]:
-        return figures.single(y, outputs["probabilities"], labels.names, top_k=self.top_k)
+        return figures.single(
+            y, outputs["probabilities"], labels.names, top_k=self.top_k,
+            predicted=_predicted(outputs, labels),
+        )
 
     def draw(
         self,
@@ -186,13 +193,26 @@ class Classification:
         *,
         split: str,
     ) -> list[Path]:
-        predicted = np.argmax(outputs["probabilities"], axis=-1)
-        matrix = figures.confusion(y, predicted, labels.names)
+        matrix = figures.confusion(y, _predicted(outputs, labels), labels.names)
         file = Path(directory) / f"{split}_confusion_matrix.png"
         return [plots.confusion_matrix(matrix, labels.names, file)]
 
     def to_dict(self) -> dict[str, Any]:
         return protocol.to_dict(self)
+
+
+def _is_weight(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 <= value < float("inf")
+
+
+def _predicted(outputs: Mapping[str, np.ndarray], labels: Labels) -> np.ndarray:
+    """Return the index of the class that was decided on: a tuned threshold may move it."""
+    if "label" not in outputs:
+        return np.argmax(outputs["probabilities"], axis=-1)
+    places = {name: i for i, name in enumerate(labels.names)}
+    said = (v.decode() if isinstance(v, bytes) else str(v) for v in outputs["label"])
+    return np.array([places[name] for name in said], np.int64)
 
 
 def check_smoothing(value: float) -> None:

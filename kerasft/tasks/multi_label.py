@@ -154,6 +154,9 @@ class MultiLabel:
             cutoff=self.cutoff,
         )
 
+    def check_decision(self, **wanted: Any) -> None:
+        calibration.check_wanted(self.kind, **wanted)
+
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> MultiLabel:
         """Return a copy with the threshold that has the best micro F1 on these examples.
 

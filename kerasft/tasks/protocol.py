@@ -63,6 +63,12 @@ class Task(Protocol):
     ) -> Decision:
         """Return the decision that an export makes, tuned on validation labels and logits."""
 
+    def check_decision(
+        self, *, temperature: float | str = 1.0, goal: str | None = None,
+        at_least: float | None = None, positive: str | None = None,
+    ) -> None:
+        """Raise `UserError` where `decide` would, as far as that is known without data."""
+
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Task:
         """Return a copy whose decisions are tuned on the validation split, where they can be."""
 
@@ -97,7 +103,7 @@ def load(saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",)) -> 
 
     Args:
         saved: The import path under `class`, and the task's fields.
-        trusted: The packages that a task may come from.
+        trusted: The packages or modules that a task may come from.
 
     Returns:
         The task, with what it had learned from data.
@@ -112,7 +118,7 @@ def load(saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",)) -> 
     fields = dict(saved)
     path = str(fields.pop("class", ""))
     module, _, name = path.rpartition(".")
-    if path.split(".")[0] not in trusted:
+    if not path.startswith(tuple(f"{prefix}." for prefix in trusted)):
         raise UserError(
             f"A saved task must come from one of {', '.join(trusted)}. Received: class={path!r}. "
             "Name its package as trusted if the task is yours."

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerasft.errors import UserError, nearest
+from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
-from kerasft.evaluation import plots
 from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 
@@ -118,14 +118,13 @@ class Regression:
         Raises:
             UserError: If one is asked for.
         """
-        asked = {"temperature": temperature != 1.0, "goal": goal, "at_least": at_least,
-                 "positive": positive}
-        if given := [name for name, value in asked.items() if value]:
-            raise UserError(
-                "A number has no classes to decide on: leave out "
-                f"{', '.join(given)}. Received: task=regression."
-            )
+        self.check_decision(
+            temperature=temperature, goal=goal, at_least=at_least, positive=positive
+        )
         return Decision()
+
+    def check_decision(self, **wanted: Any) -> None:
+        calibration.check_wanted(self.kind, **wanted)
 
     def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Regression:
         return self

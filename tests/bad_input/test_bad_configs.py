@@ -48,6 +48,20 @@ ONE_MISTAKE = {
         "+callbacks.backup.backup_dir=backup", "~callbacks.backup", "kerasft resume",
     ),
     "grouping without tokens": ("train batch_tokens=64 length_grouping=false", "batch_tokens"),
+    "a goal of an export without its share": (
+        "train export=saved_model export.saved_model.goal=recall", "needs a share", "at_least=0.9"),
+    "fewer golden requests than none": (
+        "train export=saved_model export.saved_model.golden=-1", "golden must be at least 0"),
+    "null for a count of an export": (
+        "train export=saved_model export.saved_model.golden=null", "golden must be a whole number"),
+    "a word in a list of counts": (
+        "train export=saved_model export.saved_model.warm_up=[x]", "warm_up", "whole number"),
+    "an opset that is none": (
+        "train export=onnx export.onnx.opset=99", "opset must be from 13 to 18", "99"),
+    "a signature with a typo": (
+        "train export=saved_model export.saved_model.signatures=[embd]", "Did you mean 'embed'?"),
+    "a class that weighs a word": (
+        "train task.class_weight={1:heavy}", "class_weight must hold a number", "heavy"),
     "what must be given": ("train data=image_folder", "data.path has no value", "data.path=..."),
     "a preset with a typo": ("train backbone.preset=bert_tiny_en_uncase",
                              "Did you mean 'bert_tiny_en_uncased'?"),

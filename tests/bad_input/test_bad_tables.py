@@ -66,6 +66,8 @@ FILES = {
     "ragged rows": ("t.csv", TABLE + "short\none,too,many\n", "", "line 26 has 1", "line 27 has 3"),
     "an unclosed quote": ("t.csv", TABLE + '"never closed,pos\n', "", "line 26", "data.quoting"),
     "a quote inside a cell": ("t.csv", TABLE + '"so "called" film",pos\n', "", "line 26"),
+    "a label over two lines": ("t.csv", TABLE.replace(",neg", ',"neg\nligible"'), "",
+                               "1 class name of data.label", "line break", r"'neg\nligible'"),
     "UTF-16": ("t.csv", TABLE.encode("utf-16"), "", "data.encoding=utf-16"),
     "UTF-16 without a mark": ("t.csv", TABLE.encode("utf-16-le"), "", "UTF-16", "utf-16-le"),
     "UTF-16 the other way": ("t.csv", TABLE.encode("utf-16-be"), "", "UTF-16", "utf-16-be"),

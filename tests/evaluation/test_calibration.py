@@ -188,3 +188,27 @@ def test_goals_out_of_reach_are_told():
     with pytest.raises(UserError, match="leave out goal"):
         Regression().decide(y[:, 0], y[:, :1], Labels("number"), goal="f1")
     assert Regression().decide(y[:, 0], y[:, :1], Labels("number")) == Decision()
+
+
+def test_a_temperature_that_nothing_tells_stays_one():
+    """Without a mistake on validation the log loss falls for ever as the network gets surer."""
+    y = np.arange(40) % 2
+    sure = np.eye(2, dtype="float32")[y] * 4
+    decision = Classification().decide(y, sure, TWO, temperature="auto")
+    assert decision.temperature == 1.0
+    assert "no mistakes" in decision.validation["notice"]
+    decision = Classification().decide(1 - y, sure, TWO, temperature="auto")
+    assert "no better than guessing" in decision.validation["notice"]
+    y, logits = drawn(2)
+    decision = Classification().decide(y, logits, TWO, temperature="auto")
+    assert "notice" not in decision.validation
+
+
+def test_what_is_known_without_data_is_refused_before_training():
+    for task, words in ((Classification(), "needs a share"), (MultiLabel(), "needs a share"),
+                        (Regression(), "no classes to decide on: leave out goal")):
+        with pytest.raises(UserError, match=words):
+            task.check_decision(goal="recall")
+        task.check_decision()
+    with pytest.raises(UserError, match="leave out positive"):
+        MultiLabel().check_decision(goal="f1", positive="a")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError
 from kerasft.exporters import litert as module
+from kerasft.exporters import tensors
 from kerasft.exporters.litert import litert
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
@@ -150,6 +153,39 @@ def test_places(given, export, tmp_path):
     assert litert(directory=export, **given) == export
     assert (export / "model.tflite").stat().st_ino != before
     assert [p.name for p in export.parent.iterdir()] == ["films"]
+
+
+def test_what_killed_exports_left(tmp_path):
+    """The export that one had moved aside goes back; what is young may still be written."""
+    final = tmp_path / "films"
+    old, young = tmp_path / ".films-part-a", tmp_path / ".films-part-b"
+    (old / "before").mkdir(parents=True)
+    (old / "before" / "parity.json").write_text('{"format": "litert"}')
+    (young / "new").mkdir(parents=True)
+    os.utime(old, (1e9, 1e9))
+    with pytest.raises(ZeroDivisionError), tensors.placed(final, "litert") as folder:
+        (folder / "model.tflite").write_text("half")
+        _ = 1 / 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".films-part-b", "films"]
+    assert [p.name for p in final.iterdir()] == ["parity.json"]
+
+
+def test_an_export_that_cannot_be_put_into_place_leaves_the_earlier_one(tmp_path, monkeypatch):
+    final = tmp_path / "films"
+    final.mkdir()
+    (final / "parity.json").write_text('{"format": "litert"}')
+    rename = Path.rename
+
+    def fails(self, target):
+        if self.name == "new":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(UserError, match="Input/output error"), tensors.placed(final, "litert"):
+        pass
+    assert [p.name for p in final.iterdir()] == ["parity.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["films"]
 
 
 def test_mistakes(given, tmp_path, monkeypatch):

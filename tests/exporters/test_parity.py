@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -12,10 +13,17 @@ import pytest
 
 from kerasft.artifact import replay
 from kerasft.artifact.digests import digests
-from kerasft.artifact.fresh import ExportError, ask
+from kerasft.artifact.fresh import ExportError, ask, fresh_environment
+from kerasft.artifact.golden import apart, spread_of
 from kerasft.artifact.layout import EXTRA
 from kerasft.exporters import graph
-from kerasft.exporters.parity import certify, near_ties
+from kerasft.exporters.parity import (
+    MOST_CHARACTERS,
+    TOLERANCE,
+    _characters,
+    certify,
+    near_ties,
+)
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.signatures import Served, raw_examples
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
@@ -50,6 +58,11 @@ def test_a_label_within_the_tolerance_of_another_is_a_tie():
     p = {"probabilities": np.array([[0.5, 0.49, 0.01], [0.9, 0.1, 0.0], [0.9, 0.05, 0.05]])}
     assert near_ties(p, "single", None, 0.01).tolist() == [True, False, False]
     assert near_ties(p, "ranked", None, 0.01).tolist() == [True, False, True]
+    # Where one label is named, the order of the others says nothing.
+    assert near_ties(p, "ranked", None, 0.01, top=1).tolist() == [True, False, False]
+    # The class that a goal is about has a threshold, and no other.
+    cutoffs = np.array([np.inf, 0.11, np.inf])
+    assert near_ties(p, "number", cutoffs, 0.02).tolist() == [False, True, False]
     assert near_ties(p, "multi", 0.11, 0.02).tolist() == [False, True, False]
     assert not near_ties({"value": np.zeros(2)}, "number", None, 0.01).any()
 
@@ -72,7 +85,7 @@ def export_of(make, kind, tmp_path, raw, served_as, **options):
                 network, tmp_path / kind, preprocess=preprocess, task=Classification(),
                 labels=LABELS, examples=raw, signatures=["serving_default"], **options,
             )  # fmt: skip
-    assert list((tmp_path / kind).iterdir()) == []
+    assert not (tmp_path / kind).exists()
     return str(refused.value)
 
 
@@ -160,7 +173,7 @@ def test_a_network_other_than_the_one_that_was_measured_is_found(make, photos, t
             network, tmp_path / "x", preprocess=preprocess, task=Classification(), labels=LABELS,
             evidence=evidence, signatures=["serving_default"],
         )  # fmt: skip
-    assert list((tmp_path / "x").iterdir()) == []
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +231,34 @@ def test_digests_tell_what_the_answers_hang_on(one, tmp_path):
     assert [k for k, v in changed.items() if report["digests"][k] != v] == [
         "variables/variables.data-00000-of-00001"
     ]
+
+
+def test_the_fresh_process_finds_packages_where_this_one_does(one, monkeypatch, tmp_path):
+    """Packages of a user's own folder, or on PYTHONPATH, are no reason to refuse an export."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    (tmp_path / "sitecustomize_probe.py").write_text("")
+    environment = fresh_environment()
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", "import sitecustomize_probe, sys; print(sys.path[0])"],
+        env=environment, capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert found.stdout.strip() not in ("", str(tmp_path))
+    assert environment["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+@pytest.mark.parametrize(("spread", "difference", "passes"), [
+    (1e-6, 1e-6, False), (1e-6, 1e-12, True), (1.0, 0.05, True), (1.0, 1.0, False),
+])  # fmt: skip
+def test_numbers_are_held_against_how_far_labels_spread(spread, difference, passes):
+    """Labels of a millionth are proved as well as labels around a million."""
+    at = 1e6 if spread == 1.0 else 0.0
+    wanted = np.array([at, at + spread], np.float64)
+    found = apart(wanted + difference, wanted, spread_of({"spread": spread}, "value"))
+    assert (found <= TOLERANCE) == passes
+    assert spread_of({"spread": spread}, "embedding") is None
+
+
+def test_golden_requests_are_bounded_by_what_they_take():
+    pictures = np.array([b"x" * 7_000_000], object)
+    assert _characters(pictures) > MOST_CHARACTERS > _characters(pictures[:0])
+    assert _characters(np.zeros((4, 224, 224, 3), "uint8")) < MOST_CHARACTERS

@@ -158,6 +158,10 @@ def test_an_export_predicts(image_export, pictures, tmp_path):
         predictor([])
     with pytest.raises(UserError, match="takes image_bytes"):
         predictor([(b"a", b"b")])
+    with pytest.raises(UserError, match=r"Received: 2 in example 1"):
+        predictor([pictures[0], (b"a", b"b")])
+    with pytest.raises(UserError, match=r"picture '.*none.png' cannot be read: No such file"):
+        predictor([str(tmp_path / "none.png")])
 
 
 def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pictures):
@@ -189,6 +193,47 @@ def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pict
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= cuts)
     logits = evidence.logits / decision["temperature"]
     np.testing.assert_allclose(outputs["probabilities"], 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
+def test_a_threshold_of_one_class_changes_the_figures(make, tmp_path, pictures):
+    """The figures are those of the labels that are served, not of the likeliest classes."""
+    network, preprocess = make.pictures()
+    evidence = make.evidence(network, preprocess, pictures, SINGLE)
+    path = saved_model(
+        network, tmp_path, preprocess=preprocess, task=Classification(), labels=SINGLE,
+        evidence=evidence, goal="recall", at_least=1.0, positive=NAMES[1],
+        signatures=["serving_default"],
+    )  # fmt: skip
+    decision = read_signature(path)["decision"]
+    figures, found = decision["validation"]["figures"], decision["validation"]["classes"][NAMES[1]]
+    assert found["recall"] == 1.0
+    assert figures["accuracy"]["after"] != figures["accuracy"]["before"]
+    y, logits = evidence.measured["validation"]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    positive = probabilities[:, 1] >= decision["thresholds"][NAMES[1]]
+    others = np.where(logits[:, 0] >= logits[:, 2], 0, 2)
+    decided = np.where(positive, 1, others)
+    assert figures["accuracy"]["after"] == pytest.approx((decided == y).mean())
+    labels = [one.decode() for one in load_export(path)(pictures)["label"]]
+    right = np.mean([NAMES.index(one) == true
+                     for one, true in zip(labels, evidence.examples.labels, strict=True)])
+    metric = json.loads((path / "assets.extra" / "parity.json").read_text())["metric"]
+    assert metric["export"] == metric["run"] == pytest.approx(right)
+
+
+def test_a_fixed_temperature_needs_no_evidence_and_moves_the_threshold(make, tmp_path, pictures):
+    network, preprocess = make.pictures()
+    path = saved_model(
+        network, tmp_path, preprocess=preprocess, task=MultiLabel(threshold=0.2),
+        labels=Labels("multi", NAMES), examples=pictures, temperature=3.0,
+        signatures=["serving_default"],
+    )  # fmt: skip
+    signature = read_signature(path)
+    assert signature["decision"]["temperature"] == 3.0
+    assert signature["threshold"] == pytest.approx(1 / (1 + 4 ** (1 / 3)))  # its logit is -ln 4
+    outputs = load_export(path)(pictures)
+    told = np.float32(signature["threshold"])
+    np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= told)
 
 
 def test_half_precision_exports_float32_outputs(tmp_path, pictures):
@@ -227,6 +272,7 @@ def test_a_number_is_regressed(make, texts, tmp_path):
     )  # fmt: skip
     signature = read_signature(path)
     assert signature["signatures"]["regress"]["method"] == "regress"
+    assert signature["spread"] == 500.0
     assert signature["signatures"]["regress"]["outputs"] == {
         "outputs": {"dtype": "float32", "shape": [None]}
     }
@@ -262,6 +308,8 @@ REFUSED = {
     "no task": ({"task": None}, "needs the task of its network"),
     "buckets of pictures": ({"buckets": [16]}, "buckets are lengths of texts"),
     "a goal without evidence": ({"goal": "f1"}, "kept of its validation split"),
+    "heat without evidence": ({"temperature": "auto"}, "kept of its validation split"),
+    "no heat": ({"temperature": -1}, "number above 0, or 'auto'. Received: -1"),
     "negative golden": ({"golden": -1}, "golden must be at least 0"),
     "no top": ({"top_k": 0}, "top_k must be at least 1"),
     "warm-up of nobody": ({"warm_up": [0]}, "batch sizes above 0. Received: 0"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -123,3 +124,28 @@ def test_no_warm_up_and_no_golden_where_none_is_wanted(make, texts, tmp_path):
     assert not (path / EXTRA / WARMUP).exists()
     kept = json.loads((path / EXTRA / "golden.json").read_text())
     assert kept["requests"] == []  # whoever has the artifact can read no example
+
+
+@pytest.mark.parametrize(("name", "wanted"), [
+    ("Films 2", "films-2"), ("123", "model-123"), ("2nd try", "model-2nd-try"), ("no", "model-no"),
+    ("__", "model"), ("TRUE", "model-true"), ("বাংলা", "model"),
+])  # fmt: skip
+def test_any_name_becomes_one_that_manifests_take(name, wanted, export, tmp_path):
+    folder = deployment.write(tmp_path, {**read_signature(export), "name": name})
+    compose = yaml.safe_load((folder / "compose.yaml").read_text("utf-8"))
+    assert list(compose["services"]) == [wanted]
+    deploy, _ = yaml.safe_load_all((folder / "kubernetes.yaml").read_text("utf-8"))
+    assert deploy["metadata"]["name"] == deploy["metadata"]["labels"]["app"] == wanted
+    probe = deploy["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]
+    assert probe["path"] == f"/v1/models/{quote(name)}"
+    assert f'/v1/models/{quote(name)}:predict"' in (folder / "client_rest.py").read_text("utf-8")
+
+
+def test_warm_up_requests_are_bounded(make, texts, tmp_path, monkeypatch):
+    network, preprocess = make.texts()
+    monkeypatch.setattr(warmup, "MOST_BYTES", 1000)
+    path = saved_model(
+        network, tmp_path, preprocess=preprocess, task=Classification(), labels=LABELS,
+        examples=texts, signatures=["serving_default"],
+    )  # fmt: skip
+    assert 0 < (path / EXTRA / WARMUP).stat().st_size < 1200

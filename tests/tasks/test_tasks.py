@@ -180,7 +180,8 @@ def test_regression_scales_labels_and_gives_back_their_units():
     [
         (lambda: Classification(label_smoothing=1.0), "label_smoothing"),
         (lambda: Classification(class_weight="balance"), "Did you mean 'balanced'"),
-        (lambda: Classification(class_weight={"a": -1}), "negative"),
+        (lambda: Classification(class_weight={"a": -1}), "from 0 on"),
+        (lambda: Classification(class_weight={"a": "heavy"}), "a number from 0 on"),
         (lambda: Classification(top_k=0), "top_k"),
         (lambda: MultiLabel(threshold=1.5), "threshold"),
         (lambda: MultiLabel(threshold="best"), "'auto'"),
@@ -191,3 +192,14 @@ def test_regression_scales_labels_and_gives_back_their_units():
 def test_wrong_options_are_named(make, words):
     with pytest.raises(UserError, match=words):
         make()
+
+
+def test_a_trusted_module_may_lie_deep():
+    path = f"{__name__}.Mine"
+    saved = {"class": "kerasft.tasks.regression.Regression"}
+    assert protocol.load(saved, trusted=("kerasft.tasks",)) == Regression()
+    for trusted in (("kerasft.task",), ("kerasft.tasks.regression.Regression",), ()):
+        with pytest.raises(UserError, match="must come from one of"):
+            protocol.load(saved, trusted=trusted)
+    with pytest.raises(UserError, match="must come from one of"):
+        protocol.load({"class": path})
