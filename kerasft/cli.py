@@ -23,7 +23,8 @@ OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # `kerasft export best-of SWEEP` exports the best of its runs.
 BEST = "best-of"
 # These import TensorFlow, which has much to say.
-HEAVY = ("train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve")
+HEAVY = ("train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve",
+         "leaderboard")  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -285,12 +286,18 @@ def _cache(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from kerasft.sweeps.leaderboard import as_text, leaderboard, write
+    from kerasft.console import printable
+    from kerasft.sweeps import leaderboard as boards
 
-    rows = leaderboard(options.directory, metric=options.metric)
-    print(as_text(rows))
+    boards.check_output(options.output)
+    _trust_here(options.trust)
+    rows = boards.leaderboard(options.directory, metric=options.metric, trusted=options.trust)
+    print(printable(boards.as_text(rows)))
+    print()
+    for line in (*boards.remarks(rows), *boards.again(options.directory, rows)):
+        print(printable(line))
     if options.output:
-        write(rows, options.output)
+        boards.write(rows, options.output, directory=options.directory)
 
 
 def _verify(options: argparse.Namespace) -> int:

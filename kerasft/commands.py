@@ -181,11 +181,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     made = command(
         "leaderboard", "Compare the runs below a folder, the best first.",
-        "  kerasft leaderboard outputs --metric f1_macro --output runs.csv",
+        "  kerasft leaderboard outputs --metric f1_macro --output runs.csv\n"
+        "  kerasft leaderboard outputs/films_sweep --output films.html",
     )
-    made.add_argument("directory", metavar="DIR", help="a folder of runs")
+    made.add_argument("directory", metavar="DIR", help="a sweep, or a folder of runs")
     made.add_argument("--metric", help="the figure of the validation split to rank by")
-    made.add_argument("--output", metavar="FILE", help="also write a .csv or .json file")
+    made.add_argument("--output", metavar="FILE",
+                      help="also write a .csv or .json file, or a page with plots (.html)")
+    _trust_option(made)
     return parser
 
 

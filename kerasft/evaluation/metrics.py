@@ -64,7 +64,7 @@ def single(
     missed, wrong = matrix.sum(axis=1) - found, matrix.sum(axis=0) - found
     counted = (found + missed + wrong) > 0
     scores: dict[str, Any] = {"accuracy": float(found.sum() / len(y))}
-    scores |= _averages(found[counted], wrong[counted], missed[counted])
+    scores |= averages(found[counted], wrong[counted], missed[counted])
     if p.shape[1] > top_k > 1:
         ranked = np.argsort(-p, axis=-1, kind="stable")[:, :top_k]
         scores[f"top_{top_k}_accuracy"] = float((ranked == y[:, None]).any(axis=-1).mean())
@@ -95,7 +95,7 @@ def multi(
     _check(y, p)
     found, wrong, missed = (y & decided), (~y & decided), (y & ~decided)
     counts = [part.sum(axis=0) for part in (found, wrong, missed)]
-    scores: dict[str, Any] = _averages(*counts)
+    scores: dict[str, Any] = averages(*counts)
     by_example = _rates(*(part.sum(axis=1) for part in (found, wrong, missed)))
     scores |= {f"{key}_samples": float(value.mean()) for key, value in by_example.items()}
     scores["subset_accuracy"] = float((y == decided).all(axis=-1).mean())
@@ -188,7 +188,17 @@ def _rates(found: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> dict[str
     }
 
 
-def _averages(found: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> dict[str, float]:
+def averages(found: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> dict[str, float]:
+    """Return precision, recall and F1, averaged over classes in three ways, from counts.
+
+    Args:
+        found: How often each class was found where it was, `[C]`.
+        wrong: How often it was found where it was not.
+        missed: How often it was there and not found.
+
+    Returns:
+        `precision_`, `recall_` and `f1_` each with `macro`, `micro` and `weighted`.
+    """
     by_class = _rates(found, wrong, missed)
     overall = _rates(*(np.atleast_1d(part.sum()) for part in (found, wrong, missed)))
     support = (found + missed).astype(np.float64)

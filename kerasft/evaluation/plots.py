@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.evaluation.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    new_figure,
+    readable,
+    save,
+    short,
+    ticks_of,
+    tidy,
+)
 from kerasft.evaluation.metrics import Mode, direction
-from kerasft.files import written_whole
-
-BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9701e", "#8a8f98", "#2b8a4b"
-DPI = 130
 
 
 def learning_curves(
@@ -50,7 +57,7 @@ def learning_curves(
     panels = [("loss", ("loss", "val_loss"))]
     if monitor not in ("loss", "val_loss"):
         panels.append((monitor.removeprefix("val_"), (monitor.removeprefix("val_"), monitor)))
-    figure = _figure(5.2 * len(panels) + 0.4, 3.9)
+    figure = new_figure(5.2 * len(panels) + 0.4, 3.9)
     best = _best(_column(history, monitor), mode or direction(monitor))
     for axes, (title, keys) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
@@ -65,18 +72,18 @@ def learning_curves(
             axes.axvline(epochs[best], color=GREEN, linestyle=":", linewidth=1.2, zorder=0)
             value = _column(history, keys[1])[best]
             if np.isfinite(value):
-                label = f"best epoch {epochs[best]}: {_short(value)}"
+                label = f"best epoch {epochs[best]}: {short(value)}"
                 axes.plot(
                     epochs[best], value, "*", color=GREEN, markersize=13, zorder=4, label=label
                 )
-        axes.set_title(_readable(title.replace("_", " ")), fontsize=11, pad=16)
+        axes.set_title(readable(title.replace("_", " ")), fontsize=11, pad=16)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         axes.margins(x=0.06)
-        _tidy(axes)
+        tidy(axes)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8.5)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> Path:
@@ -96,10 +103,10 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path)
     size = len(names)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    ticks = _ticks(names, 24)
+    ticks = ticks_of(names, 24)
     side = min(max(3.0, 0.55 * size), 13.0)
     room = min(max(len(tick) for tick in ticks), 24) * 0.085
-    figure = _figure(side + room + 1.5, side + room + 0.7)
+    figure = new_figure(side + room + 1.5, side + room + 0.7)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
@@ -129,7 +136,7 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path)
         spine.set_color("#c5cad1")
     found = np.trace(matrix)
     axes.set_title(f"{int(found)} of {int(matrix.sum())} right", fontsize=11)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def predicted_against_true(y: np.ndarray, predicted: np.ndarray, path: str | Path) -> Path:
@@ -145,7 +152,7 @@ def predicted_against_true(y: np.ndarray, predicted: np.ndarray, path: str | Pat
     """
     y, predicted = np.asarray(y, np.float64).ravel(), np.asarray(predicted, np.float64).ravel()
     sound = np.isfinite(y) & np.isfinite(predicted)
-    figure = _figure(5.2, 5.0)
+    figure = new_figure(5.2, 5.0)
     axes = figure.subplots()
     ends = np.concatenate([y[sound], predicted[sound]]) if sound.any() else np.zeros(1)
     low, high = float(ends.min()), float(ends.max())
@@ -160,8 +167,8 @@ def predicted_against_true(y: np.ndarray, predicted: np.ndarray, path: str | Pat
     axes.set(xlim=limits, ylim=limits, xlabel="true", ylabel="predicted", aspect="equal")
     axes.set_title(f"{len(y)} examples", fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="upper left")
-    _tidy(axes)
-    return _save(figure, path)
+    tidy(axes)
+    return save(figure, path)
 
 
 def f1_by_class(per_class: Mapping[str, Mapping[str, float]], path: str | Path) -> Path:
@@ -174,10 +181,10 @@ def f1_by_class(per_class: Mapping[str, Mapping[str, float]], path: str | Path) 
     Returns:
         The path.
     """
-    ticks = dict(zip(per_class, _ticks(list(per_class), 28), strict=True))
+    ticks = dict(zip(per_class, ticks_of(list(per_class), 28), strict=True))
     rows = sorted(per_class.items(), key=lambda item: item[1]["f1"])
     step = 0.27 if len(rows) <= 60 else 0.16
-    figure = _figure(6.6, max(2.0, step * len(rows) + 1.1))
+    figure = new_figure(6.6, max(2.0, step * len(rows) + 1.1))
     axes = figure.subplots()
     values = [row["f1"] for _, row in rows]
     axes.barh(range(len(rows)), values, color=BLUE, height=0.72)
@@ -191,32 +198,9 @@ def f1_by_class(per_class: Mapping[str, Mapping[str, float]], path: str | Path) 
     axes.set(xlim=(0, 1.15), ylim=(-0.7, len(rows) - 0.3), xlabel="F1 (support)")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-    _tidy(axes)
+    tidy(axes)
     axes.tick_params(axis="y", length=0)
-    return _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    # Drawn without pyplot, which keeps figures in a global state and looks for a screen.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: str | Path) -> Path:
-    with written_whole(path) as part:
-        figure.savefig(part, dpi=DPI)
-    return Path(path)
-
-
-def _tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e9ecef", linewidth=0.8)
-    axes.set_axisbelow(True)
+    return save(figure, path)
 
 
 def _mark_stages(axes: Any, history: Sequence[Mapping[str, Any]], epochs: np.ndarray) -> None:
@@ -230,7 +214,7 @@ def _mark_stages(axes: Any, history: Sequence[Mapping[str, Any]], epochs: np.nda
         if start:
             axes.axvline(edge, color="#c5cad1", linewidth=1)
         axes.text(
-            edge, 1.01, f" {_readable(str(stages[start]))}", transform=axes.get_xaxis_transform(),
+            edge, 1.01, f" {readable(str(stages[start]))}", transform=axes.get_xaxis_transform(),
             fontsize=8, color="#555b66", ha="left", va="bottom",
         )  # fmt: skip
     axes.set_xlim(left=epochs[0] - 0.5)
@@ -245,47 +229,3 @@ def _best(values: np.ndarray, mode: str) -> int | None:
     if not np.isfinite(values).any():
         return None
     return int(np.nanargmax(values) if mode == "max" else np.nanargmin(values))
-
-
-def _short(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.5g}"
-
-
-def _ticks(names: Sequence[str], most: int) -> list[str]:
-    """Return the class names as they can be drawn, with their number where letters are missing."""
-    has = _letters()
-    return [
-        _readable(name, most)
-        if all(ord(letter) in has for letter in "".join(name.split()))
-        else f"{place}: {_readable(name, most)}"
-        for place, name in enumerate(names)
-    ]
-
-
-def _readable(name: str, most: int = 40) -> str:
-    """Return a name that can be drawn: short, on one line, no markup, in letters that there are.
-
-    A run of letters that the font lacks (it has no Bengali, Thai or Chinese) is drawn as the code
-    of its first one, `U+0995...`, rather than as boxes.
-    """
-    has = _letters()
-    drawn = ""
-    missing: list[str] = []
-    for character in [*" ".join(name.split()), ""]:
-        if character and ord(character) not in has:
-            missing.append(character)
-            continue
-        if missing:
-            drawn += f"U+{ord(missing[0]):04X}" + ("..." if len(missing) > 1 else "")
-            missing = []
-        drawn += character
-    drawn = drawn if len(drawn) <= most else drawn[: most - 1] + "…"
-    return drawn.replace("$", r"\$")  # a dollar sign would start a formula
-
-
-@functools.lru_cache(maxsize=1)
-def _letters() -> frozenset[int]:
-    """Return the code points that the default font can draw."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())

@@ -6,12 +6,14 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from kerasft.console import listing, say, table, warn
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json
 from kerasft.sweeps.ledger import Ledger, reopen, seconds
+from kerasft.sweeps.space import SEED, name_of
 
 # What the chosen trials were measured at on test, in the order in which that was done.
 TESTED = "test.json"
@@ -40,12 +42,23 @@ def let_networks_go(ledger: Ledger) -> None:
 
 
 def best(ledger: Ledger) -> list[Any]:
-    """Return the best trial; with several objectives, all that none is better than in each."""
+    """Return the best trial; with several objectives, all that none is better than in each.
+
+    Where seeds are varied it is of the setting that is best in the mean over them.
+    """
     if not ledger.counts()["done"]:
         return []
-    if len(ledger.facts["objectives"]) == 1:
-        return [ledger.study.best_trial]
-    return list(ledger.study.best_trials)
+    if len(ledger.facts["objectives"]) > 1:
+        return list(ledger.study.best_trials)
+    sign = -1 if ledger.facts["directions"][0] == "maximize" else 1
+    # Settings are compared by the mean over their seeds: the best seed is best by luck.
+    settings: dict[str, list[Any]] = {}
+    for trial in ledger.trials():
+        if trial.state.name == "COMPLETE":
+            point = {k: v for k, v in trial.user_attrs["values"].items() if k != SEED}
+            settings.setdefault(name_of(point), []).append(trial)
+    found = min(settings.values(), key=lambda them: sign * fmean(t.values[0] for t in them))
+    return [min(found, key=lambda trial: sign * trial.values[0])]
 
 
 def best_folder(path: str, trusted: Sequence[str] = ()) -> Path:

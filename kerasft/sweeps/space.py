@@ -11,6 +11,8 @@ from typing import Any
 from kerasft.config import parsed
 from kerasft.errors import UserError
 
+# The key by which runs of one setting differ.
+SEED = "seed"
 # A point: the value of each axis that counts there, as text or as a number.
 Point = dict[str, Any]
 

@@ -208,7 +208,7 @@ WRONG = {
     "a run repeated into itself": ("train --from run output_dir=run", "new or empty folder"),
     "a new run into its folder": ("train output_dir=run", "new or empty folder", "config.yaml"),
     "a metric that is none": ("leaderboard . --metric f2", "--metric must be a figure", "'f2'"),
-    "a leaderboard of another format": ("leaderboard . --output a.txt", ".csv or .json"),
+    "a leaderboard of another format": ("leaderboard . --output a.txt", ".csv, .json or .html"),
     "a leaderboard of nothing": ("leaderboard cache", "There is no run below"),
     "a leaderboard of no folder": ("leaderboard no", "There is no folder 'no'"),
 }  # fmt: skip

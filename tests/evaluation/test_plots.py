@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from kerasft.evaluation import metrics, plots
+from kerasft.evaluation import drawing, metrics, plots
 
 NAMES = ("good", "চমৎকার", "খারাপ", "$x$", "日本語", "🙂", "two\nlines", "a" * 60)
 HISTORY = [
@@ -69,7 +69,7 @@ def test_confusion_matrix(size, tmp_path):
 
 
 def test_names_that_the_font_lacks_stay_apart():
-    ticks = plots._ticks(["খারাপ", "খুশি", "good", "a$b", "two\nlines"], 24)
+    ticks = drawing.ticks_of(["খারাপ", "খুশি", "good", "a$b", "two\nlines"], 24)
     assert ticks == ["0: U+0996...", "1: U+0996...", "good", r"a\$b", "two lines"]
 
 

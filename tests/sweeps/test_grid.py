@@ -83,7 +83,8 @@ def test_the_table_on_the_console_and_in_files(swept, kerasft_cli, tmp_path):
     lines = ended.out.splitlines()
     assert lines[0].split()[:2] == ["rank", "run"]
     assert "validation accuracy" in lines[0]
-    assert len(lines) == 5
+    assert lines[5] == ""  # four settings, and then what is to be known of them
+    assert "kerasft train --from" in ended.out
     with open(tmp_path / "runs.csv", encoding="utf-8", newline="") as file:
         written = list(csv.DictReader(file))
     assert [row["run"] for row in written] == [row["run"] for row in rows]
@@ -101,7 +102,7 @@ def test_another_metric(swept, kerasft_cli):
     assert "--metric must be a figure of the runs" in ended.err
     ended = kerasft_cli("leaderboard", str(folder), "--output", "runs.txt")
     assert ended.code == 2
-    assert "--output must end in .csv or .json" in ended.err
+    assert "--output must end in .csv, .json or .html" in ended.err
 
 
 def test_all_configs_are_checked_before_the_first_run(kerasft_cli, tmp_path):

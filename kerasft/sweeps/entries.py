@@ -1,0 +1,203 @@
+"""The runs that a leaderboard compares: of a sweep, or of any folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from kerasft.aliases import require_small
+from kerasft.errors import UserError
+from kerasft.files import read_json
+from kerasft.record import RunFolder
+from kerasft.sweeps.ledger import Ledger
+from kerasft.sweeps.outcome import TESTED, best
+from kerasft.sweeps.space import SEED
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run.
+
+    Args:
+        run: Its name: its folder below the one that is looked at, or the number of the trial.
+        folder: Its folder, which need not be there.
+        status: How it ended, or that it has not.
+        settings: What sets it apart from the others, but for its seed.
+        seed: Its seed, where seeds differ.
+        figures: By split, as `metrics.json` has them; for a trial its objectives, too.
+        monitor: The figure that its epochs were chosen by.
+        reason: Why it failed or was given up, where that is known.
+        objectives: What a sweep wants more or less of, by name.
+        front: Whether none is better in each objective, where there are several.
+    """
+
+    run: str
+    folder: Path
+    status: str
+    settings: dict[str, Any]
+    seed: Any = None
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    monitor: str | None = None
+    reason: str | None = None
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    front: bool | None = None
+
+    def value(self, metric: str) -> float | None:
+        """Return a figure of its validation split."""
+        found = (self.figures.get("validation") or {}).get(metric)
+        number = isinstance(found, int | float) and not isinstance(found, bool)
+        return float(found) if number and found == found else None  # type: ignore[arg-type]
+
+
+def of_sweep(ledger: Ledger) -> list[Entry]:
+    """Return the trials of a sweep, in order."""
+    words = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "WAITING": "planned"}
+    names = ledger.facts["objectives"]
+    file = ledger.path / TESTED
+    tested = read_json(file).get("trials", []) if file.is_file() else []
+    front = {trial.number for trial in best(ledger)}
+    found = []
+    for trial in ledger.trials():
+        point = dict(trial.user_attrs.get("values", {}))
+        folder = ledger.run_folder(trial.number)
+        figures: dict[str, Any] = {}
+        if trial.state.name == "COMPLETE":
+            if (metrics := RunFolder(folder).metrics).is_file():
+                figures = {"validation": read_json(metrics).get("validation") or {}}
+            figures["validation"] = {
+                **figures.get("validation", {}), **dict(zip(names, trial.values, strict=True)),
+            }  # fmt: skip
+        if of_test := [one["metrics"] for one in tested if one["trial"] == trial.number]:
+            figures["test"] = of_test[-1]
+        status = words.get(trial.state.name, "running")
+        if status == "pruned" and trial.last_step is not None:
+            status = f"pruned after {trial.last_step}"
+        found.append(Entry(
+            str(trial.number), folder, status, point, point.pop(SEED, None), figures, names[0],
+            reason=trial.user_attrs.get("reason"),
+            objectives=dict(zip(names, trial.values, strict=True)) if trial.values else {},
+            front=trial.number in front if len(names) > 1 else None,
+        ))  # fmt: skip
+    return found
+
+
+def of_folder(root: Path) -> list[Entry]:
+    """Return the runs below a folder, by name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    found = sorted({file.parent.resolve() for file in root.rglob("run.json")})
+    if not found:
+        raise UserError(
+            f"There is no run below {str(root)!r}. A run is a folder that `kerasft train` wrote."
+        )
+    read = [_read(folder, root.resolve()) for folder in found]
+    flat = [_flat(config) for _, config in read]
+    differing = _differing(flat)
+    entries = []
+    for (entry, _), config in zip(read, flat, strict=True):
+        settings = {key: config.get(key) for key in differing if key != SEED}
+        seed = config.get(SEED) if SEED in differing else None
+        entries.append(Entry(entry.run, entry.folder, entry.status, settings, seed, entry.figures,
+                             entry.monitor))  # fmt: skip
+    return entries
+
+
+def _read(folder: Path, root: Path) -> tuple[Entry, Any]:
+    """Return a run and its config; a damaged file costs its run the rank, no more."""
+    damaged = []
+
+    def mapping(file: str, read: Callable[[Path], Any]) -> dict[str, Any]:
+        if not (folder / file).is_file():
+            return {}
+        try:
+            found = read(folder / file)
+        except (UserError, OSError, ValueError, YAMLError, OmegaConfBaseException):
+            found = None
+        if not isinstance(found, dict):
+            damaged.append(file)
+        return found if isinstance(found, dict) else {}
+
+    facts = mapping("run.json", read_json)
+    config = mapping("config.yaml", _settings)
+    metrics = mapping("metrics.json", read_json)
+    status = f"damaged: {', '.join(damaged)}" if damaged else facts.get("status", "unknown")
+    task = mapping("task.json", read_json)  # without one it failed early, or has its figures still
+    monitor = task.get("monitor")
+    name = str(folder.relative_to(root)) if folder != root else folder.name
+    entry = Entry(
+        name, folder, str(status), {}, figures={} if damaged[:1] not in ([], ["task.json"])
+        else metrics, monitor=None if monitor is None else str(monitor).removeprefix("val_"),
+    )  # fmt: skip
+    return entry, config
+
+
+def _settings(file: Path) -> Any:
+    require_small(file)
+    return OmegaConf.to_container(OmegaConf.load(file))
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(node, dict):
+        found: dict[str, Any] = {}
+        for key, value in node.items():
+            found |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {prefix: node}
+
+
+def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys whose values are not the same in all runs."""
+    keys = sorted({key for config in configs for key in config})
+    return [
+        key for key in keys
+        if key != "output_dir" and len({json.dumps(c.get(key), default=str) for c in configs}) > 1
+    ]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a run answered for each example of its validation split.
+
+    Args:
+        task: The run's task.
+        labels: What its labels mean.
+        y: The raw labels, `[N]` or `[N, classes]`.
+        outputs: The task's outputs, each `[N, ...]`.
+        examples: A digest of which examples they are.
+    """
+
+    task: Any
+    labels: Any
+    y: Any
+    outputs: Mapping[str, Any]
+    examples: str
+
+
+def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
+    """Return what a run answered, from what it kept; `None` where it kept nothing that is whole."""
+    from kerasft import evidence
+    from kerasft.spec import Labels
+    from kerasft.tasks import protocol
+
+    folder = RunFolder(entry.folder)
+    try:
+        y, logits = evidence.read(folder).measured["validation"]
+        task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
+        names = read_json(folder.labels, "kind", "names")
+        splits = read_json(folder.manifest, "splits")["splits"]
+    except (UserError, KeyError):
+        return None
+    labels = Labels(names["kind"], tuple(names["names"]))
+    outputs = {k: v.numpy() for k, v in task.postprocess(logits, labels).items()}
+    told = json.dumps(splits.get("validation")).encode()
+    return Sample(task, labels, y, outputs, hashlib.sha256(told).hexdigest())
