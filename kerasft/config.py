@@ -28,6 +28,8 @@ from kerasft.root import ALWAYS, RUNTIME, SCALARS, Root
 ConfigStore.instance().store(name="kerasft_root", node=Root)
 # The group of searches, and the name of the config that a search is composed from.
 SWEEP = "sweep"
+# What of a command line is the search's.
+SEARCH = (SWEEP, "launcher")
 
 
 # The copy of the shipped configs that a sweep goes by, while it does.
@@ -97,7 +99,8 @@ def options(group: str, config_dirs: Sequence[str | Path] = ()) -> list[str]:
 @lru_cache(maxsize=1)
 def groups() -> tuple[str, ...]:
     """Return the groups that a run is composed of."""
-    return tuple(sorted(p.name for p in config_dir().iterdir() if p.is_dir() and p.name != SWEEP))
+    folders = (p.name for p in config_dir().iterdir() if p.is_dir())
+    return tuple(sorted(name for name in folders if name not in SEARCH))
 
 
 def _open(override: str) -> str:
@@ -159,7 +162,7 @@ def compose_search(
     with _hydra():
         try:
             cfg = hydra_compose(SWEEP, overrides=[*overrides, *extra])
-            return plain(cfg[SWEEP])
+            return plain(cfg[SWEEP]) | {"launcher": plain(cfg["launcher"])}
         except Exception as error:
             problems = {}
             for override in overrides:
@@ -167,9 +170,9 @@ def compose_search(
                     hydra_compose(SWEEP, overrides=[override, *extra])
                 except Exception as alone:
                     problems[override] = in_words(
-                        alone, override, keys=[SWEEP],
+                        alone, override, keys=SEARCH,
                         choices=lambda group: (
-                            options(group, config_dirs) if group == SWEEP else None
+                            options(group, config_dirs) if group in SEARCH else None
                         ),
                     )
             raise UserError(problems=problems.values() or [str(error)]) from error

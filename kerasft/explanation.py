@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -36,13 +37,15 @@ def explain(
     """
     name, chosen, _ = key.partition("=")
     overrides = [*overrides, key] if chosen else list(overrides)
+    if name.partition(".")[0] in config.SEARCH:
+        return _of_search(name, overrides, config_dirs)
     cfg = config.compose(overrides, config_dirs=config_dirs)
     places = config.origins(overrides, config_dirs=config_dirs)
     parts = name.split(".")
     if parts[0] not in cfg:
         if name in ("experiment", "debug"):
             return _choices(name, config_dirs)
-        names = [*SCALARS, *config.groups()]
+        names = [*SCALARS, *config.groups(), *config.SEARCH]
         raise UserError(
             f"There is no key {name!r}. Allowed: {', '.join(names)}, and the keys below them."
             + nearest(name, names)
@@ -77,6 +80,50 @@ def explain(
     return "\n".join(lines)
 
 
+def _of_search(name: str, overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
+    """Explain what `kerasft sweep` searches with: the values, and what each of them means."""
+    group, *rest = name.split(".")
+    own = [o for o in overrides if o.lstrip("+~").partition("=")[0].split(".")[0] in config.SEARCH]
+    search = config.compose_search(own, config_dirs=config_dirs)
+    launcher = search.pop("launcher")
+    node: Any = config.as_config({config.SWEEP: search, "launcher": launcher})
+    for i, part in enumerate([group, *rest]):
+        if not isinstance(node, DictConfig) or part not in node:
+            known = list(node) if isinstance(node, DictConfig) else []
+            raise UserError(
+                f"There is no key {'.'.join([group, *rest][: i + 1])!r}. Allowed below "
+                f"{'.'.join([group, *rest][:i])}: {', '.join(map(str, known))}."
+                + nearest(part, [str(one) for one in known])
+            )
+        node = node[part]
+    if not isinstance(node, DictConfig):
+        means = _comments().get(name.partition(".")[2], "")
+        return f"{name}: {_show(node)}" + (f"\n  {means}" if means else "")
+    told = {f"{config.SWEEP}.{key}": text for key, text in _comments().items()}
+    values = _flat(name, config.plain(node))
+    rows = [(key, _show(value), told.get(key, "")) for key, value in values]
+    lines = _aligned(rows) + _definition(node)
+    if not rest:
+        lines += ["", _choices(group, config_dirs)]
+    return "\n".join(lines)
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what stands at the ends of a mapping, whose keys may hold dots."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}", inner)
+    else:
+        yield prefix, value
+
+
+def _comments() -> dict[str, str]:
+    """Return what stands behind each key of a search in the file that all of them begin with."""
+    file = config.config_dir() / config.SWEEP / "base.yaml"
+    found = re.findall(r"^(\w+):.*?  # (.*)$", file.read_text("utf-8"), re.MULTILINE)
+    return dict(found)
+
+
 def _takes(node: Any) -> list[str]:
     """Return the keywords that a node's target takes."""
     if not isinstance(node, DictConfig) or "_target_" not in node:
@@ -96,8 +143,10 @@ def _values(name: str, node: DictConfig, places: dict[str, str]) -> list[str]:
     rows = []
     for leaf in config.leaves(node, name):
         rows.append((leaf, _show(_value(node._get_root(), leaf)), places.get(leaf, "")))
-    if not rows:
-        return [f"{name}: empty"]
+    return _aligned(rows) if rows else [f"{name}: empty"]
+
+
+def _aligned(rows: Sequence[tuple[str, str, str]]) -> list[str]:
     wide = [max(len(row[i]) for row in rows) for i in range(2)]
     return [f"{a.ljust(wide[0])}  {b.ljust(wide[1])}  {c}".rstrip() for a, b, c in rows]
 

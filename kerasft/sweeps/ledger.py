@@ -25,8 +25,10 @@ from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Point, Space, read
 
 FILE = "sweep.json"
+DONE, PRUNED, FAILED = "done", "pruned", "failed"
 # What a sweep may be given anew when it goes on.
-FREE = ("n_trials", "workers", "max_time", "max_cost", "max_failures", "retries", "keep")
+FREE = ("n_trials", "workers", "max_time", "max_cost", "max_failures", "retries", "keep",
+        "launcher")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,23 @@ class Claim:
     @property
     def point(self) -> Point:
         return dict(self.trial.user_attrs["values"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to.
+
+    Args:
+        state: `DONE`, `PRUNED` or `FAILED`.
+        reason: Why it was given up or failed.
+        values: The objectives of one that is done.
+        seconds: How long it was worked on; since it was taken up where not given.
+    """
+
+    state: str
+    reason: str = ""
+    values: Sequence[float] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +177,16 @@ class Ledger:
         most = self.search["max_cost"]
         return most is not None and self.hours() >= most
 
+    def require_few_failures(self) -> None:
+        """Raise `UserError` where so many trials failed that the sweep has ended."""
+        failed = self.counts()["failed"]
+        if failed >= self.search["max_failures"]:
+            raise UserError(problems=[
+                f"{failed} trials failed (sweep.max_failures={self.search['max_failures']}).",
+                *(f"trial {t.number}: {t.user_attrs.get('reason')}"
+                  for t in self.trials() if t.state.name == "FAIL"),
+            ])
+
     def _orphan(self) -> Claim | None:
         from optuna.trial import TrialState
 
@@ -178,8 +207,8 @@ class Ledger:
 
                 trial = optuna.trial.Trial(self.study, frozen._trial_id)
             if attempts > 1 + self.search["retries"]:
-                self.fail(Claim(frozen.number, trial, lock),
-                          f"its process died {attempts - 1} times")  # fmt: skip
+                died = Outcome(FAILED, f"its process died {attempts - 1} times")
+                self.settle(Claim(frozen.number, trial, lock), died)
                 continue
             trial.set_user_attr("attempts", attempts)
             return Claim(frozen.number, trial, lock)
@@ -214,34 +243,33 @@ class Ledger:
             return None
         return lock
 
-    def _count_time(self, claim: Claim) -> None:
-        passed = time.monotonic() - claim.began
+    def _count_time(self, claim: Claim, passed: float | None = None) -> None:
+        passed = time.monotonic() - claim.began if passed is None else passed
         claim.trial.set_user_attr("seconds", seconds(claim.trial) + passed)
 
-    def finish(self, claim: Claim, values: Sequence[float]) -> None:
-        """Write down what a trial came to."""
-        self._count_time(claim)
-        self.study.tell(claim.number, list(values))
-        claim.lock.release()
+    def trial(self, number: int) -> Any:
+        """Return Optuna's trial of a number, to report to."""
+        import optuna
 
-    def give_up(self, claim: Claim, reason: str) -> None:
-        """Write down that a trial was given up, and remove what it needed to go on."""
+        return optuna.trial.Trial(self.study, self.trials()[number]._trial_id)
+
+    def settle(self, claim: Claim, outcome: Outcome) -> None:
+        """Write down what a trial came to, and let it go.
+
+        One that was given up loses what it needed to go on, unless `keep` says otherwise.
+        """
         from optuna.trial import TrialState
 
-        claim.trial.set_user_attr("reason", reason)
-        self._count_time(claim)
-        self.study.tell(claim.number, state=TrialState.PRUNED)
-        if self.search["keep"] != "all":
+        if outcome.reason:
+            claim.trial.set_user_attr("reason", outcome.reason)
+        self._count_time(claim, outcome.seconds)
+        if outcome.state == DONE:
+            self.study.tell(claim.number, list(outcome.values))
+        else:
+            state = TrialState.PRUNED if outcome.state == PRUNED else TrialState.FAIL
+            self.study.tell(claim.number, state=state)
+        if outcome.state == PRUNED and self.search["keep"] != "all":
             shutil.rmtree(self.run_folder(claim.number) / "checkpoints", ignore_errors=True)
-        claim.lock.release()
-
-    def fail(self, claim: Claim, reason: str) -> None:
-        """Write down that a trial failed, and why."""
-        from optuna.trial import TrialState
-
-        claim.trial.set_user_attr("reason", reason)
-        self._count_time(claim)
-        self.study.tell(claim.number, state=TrialState.FAIL)
         claim.lock.release()
 
     def put_back(self, claim: Claim) -> None:
@@ -277,10 +305,32 @@ def create(
         The sweep.
     """
     shutil.copytree(config.config_dir(), folder / "conf")
+    return begin(
+        folder, overrides, search, objectives=objectives, directions=directions,
+        configs=config_dirs, trusted=trusted,
+    )
+
+
+def begin(
+    folder: Path, overrides: Sequence[str], search: Mapping[str, Any], *,
+    objectives: Sequence[str], directions: Sequence[str], configs: Sequence[str | Path],
+    trusted: Sequence[str],
+) -> Ledger:
+    """Begin a sweep of any application; see `create`.
+
+    Args:
+        folder: A folder.
+        overrides: What every run is given, and what is varied.
+        search: The checked values of `sweep`.
+        objectives: Names of the objectives.
+        directions: Whether each is to be large or small.
+        configs: Folders of configs that are copied.
+        trusted: Import prefixes that a `_target_` may start with.
+    """
     copies = []
-    for number, place in enumerate(config_dirs):
+    for number, place in enumerate(configs):
         copies.append(f"conf_{number}")
-        shutil.copytree(place, folder / copies[-1])
+        _copy_configs(Path(place), folder / copies[-1], beside=folder)
     (folder / "logs").mkdir()
     facts = {
         "study": folder.resolve().name, "overrides": list(overrides), "search": dict(search),
@@ -290,6 +340,17 @@ def create(
     # Last: a folder without it is no sweep.
     write_json(folder / FILE, facts)
     return Ledger(folder, facts, tuple(trusted))
+
+
+def _copy_configs(source: Path, copy: Path, *, beside: Path) -> None:
+    """Copy the YAML files below a folder, which may hold much else, and the sweep itself."""
+    copy.mkdir()
+    for file in sorted(source.rglob("*.y*ml")):
+        if beside.resolve() in file.resolve().parents or not file.is_file():
+            continue
+        target = copy / file.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
 
 
 def is_sweep(path: str | Path) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 
 from kerasft import record
 from kerasft.checks import settle
-from kerasft.config import SWEEP, build, compose_search
+from kerasft.config import SEARCH, build, compose_search
 from kerasft.console import say
 from kerasft.errors import UserError
-from kerasft.sweeps import costs, objectives, outcome
+from kerasft.sweeps import batches, costs, objectives, outcome
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import FREE, Ledger
 from kerasft.sweeps.settings import require_sound
@@ -42,7 +42,7 @@ def search(
     asked, space, of_runs = _asked(overrides, config_dirs, trusted)
     folder = next((o.partition("=")[2] for o in space.fixed if _key(o) == "output_dir"), None)
     if folder and ledgers.is_sweep(folder):
-        return go_on(_same(ledgers.reopen(folder, trusted), space, asked))
+        return go_on(same(ledgers.reopen(folder, trusted), space, asked))
     first = _checked(space, asked, config_dirs, trusted)
     names = asked["objectives"] or [build(first.task).monitor.removeprefix("val_")]
     of_runs = [o for o in of_runs if _key(o) != "output_dir"]
@@ -78,7 +78,7 @@ def _asked(
     overrides: Sequence[str], config_dirs: Sequence[str], trusted: Sequence[str]
 ) -> tuple[dict[str, Any], Space, list[str]]:
     """Part what is asked of the search from what is asked of its runs."""
-    of_search = [o for o in overrides if _key(o).partition(".")[0] == SWEEP]
+    of_search = [o for o in overrides if _key(o).partition(".")[0] in SEARCH]
     of_runs = [o for o in overrides if o not in of_search]
     asked = compose_search(of_search, config_dirs=config_dirs)
     require_sound(asked, trusted)
@@ -126,8 +126,20 @@ def _checked(
     return first
 
 
-def _same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
-    """See that a sweep goes on as it began; what may change, changes."""
+def same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
+    """See that a sweep goes on as it began; what may change, changes.
+
+    Args:
+        there: The sweep.
+        space: What is varied now.
+        asked: The values of `sweep` now.
+
+    Returns:
+        The sweep with the values that may change.
+
+    Raises:
+        UserError: With the differences.
+    """
     fixed = tuple(o for o in space.fixed if _key(o) != "output_dir")
     before, now = there.space.to_dict(), Space(fixed, space.axes).to_dict()
     apart = [
@@ -143,7 +155,7 @@ def _same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
     if apart:
         raise UserError(
             f"The sweep in {str(there.path)!r} began with another space: {'; '.join(apart)}. Take "
-            "these back, or choose another output_dir."
+            "these back, or choose another folder."
         )
     return ledgers.reopen(there.path, there.trusted, **{key: asked[key] for key in FREE})
 
@@ -170,7 +182,10 @@ def go_on(ledger: Ledger) -> Ledger:
         say(f"so far: {counts['done']} done, {counts['pruned']} pruned, {counts['failed']} failed, "
             f"{counts['running']} to be taken up again")
     if ledger.wanted():
-        Supervisor(ledger).run()
+        if ledger.search["launcher"]["name"]:
+            batches.through_hydra(ledger)
+        else:
+            Supervisor(ledger).run()
     outcome.let_networks_go(ledger)
     outcome.tell(ledger)
     return ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from kerasft.errors import UserError
 from kerasft.sweeps import study
 
 KEYS = ("n_trials", "workers", "objectives", "space", "known", "sampler", "pruner", "seed",
-        "max_time", "max_cost", "max_failures", "retries", "keep", "storage")  # fmt: skip
+        "max_time", "max_cost", "max_failures", "retries", "keep", "storage",
+        "launcher")  # fmt: skip
 # Where a sampler or a pruner may come from.
 PARTS = ("optuna.samplers", "optuna.pruners")
 # Samplers that cannot be asked anew for each trial, and what does their work.
@@ -55,6 +57,13 @@ def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
         problems.append(f"sweep.keep must be best, done or all. Received: {asked['keep']!r}.")
     if not isinstance(asked["space"], Mapping):
         problems.append(f"sweep.space must be a mapping. Received: {asked['space']!r}.")
+    launcher = asked["launcher"]
+    if not (isinstance(launcher, Mapping) and isinstance(launcher.get("settings", {}), Mapping)
+            and re.fullmatch(r"\w*", str(launcher.get("name") or ""))):
+        problems.append(
+            "launcher must hold the name of a launcher and its settings. Received: "
+            f"{launcher!r}."
+        )
     wanted = asked["objectives"]
     if wanted is not None and not (isinstance(wanted, list) and wanted
                                    and all(isinstance(one, str) for one in wanted)):

@@ -14,10 +14,12 @@ from contextlib import contextmanager, suppress
 
 from kerasft.console import say, warn
 from kerasft.errors import Stopped, UserError
+from kerasft.sweeps import room
+from kerasft.sweeps.batches import shared_threads
 from kerasft.sweeps.ledger import Ledger
-from kerasft.sweeps.outcome import line_of
+from kerasft.sweeps.progress import Progress
+from kerasft.sweeps.room import Gauge
 from kerasft.sweeps.worker import HALT
-from kerasft.threads import cores
 
 # How a worker ends that was told to: in a trial, and outside of one.
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM)
@@ -34,7 +36,9 @@ class Supervisor:
         self.ledger = ledger
         self.workers: list[subprocess.Popen[bytes]] = []
         self.interrupts: list[int] = []
-        self.told = {t.number for t in ledger.trials() if t.state.is_finished()}
+        self.progress = Progress(ledger)
+        self.gauges: list[Gauge] = []
+        self.waiting = False
         self.died = 0
         self.halted = ""
         minutes = ledger.search["max_time"]
@@ -43,30 +47,49 @@ class Supervisor:
     def run(self) -> None:
         """Work until no trial is left, or somebody wants it to end."""
         with self._heeding():
-            for slot in range(self.ledger.search["workers"]):
-                self.workers.append(self._start(slot))
+            self._add_workers()
             while any(worker.poll() is None for worker in self.workers):
-                self._tell_ended()
+                self.progress.update()
                 self._heed()
                 self._replace_dead()
+                self._add_workers()
                 time.sleep(0.2)
             stopped = any(w.returncode in STOPPED for w in self.workers)
-        self._tell_ended()
+        self.progress.update()
+        self.progress.clear()
         if broken := [w.returncode for w in self.workers if w.returncode not in (0, *STOPPED)]:
             raise UserError(
                 f"A worker ended with status {broken[0]}: see "
                 f"{str(self.ledger.path / 'logs' / 'worker-0.log')!r}. To go on: kerasft resume "
                 f"{shlex.quote(str(self.ledger.path))}"
             )
-        failed = self.ledger.counts()["failed"]
-        if failed >= self.ledger.search["max_failures"]:
-            raise UserError(problems=[
-                f"{failed} trials failed (sweep.max_failures={failed}).",
-                *(f"trial {t.number}: {t.user_attrs.get('reason')}"
-                  for t in self.ledger.trials() if t.state.name == "FAIL"),
-            ])
+        self.ledger.require_few_failures()
         if stopped or self.interrupts:
             raise self._stopped()
+
+    def _add_workers(self) -> None:
+        """Start a worker where there is memory for it.
+
+        What one needs is seen on those that run, once they no longer grow; where there is ample
+        memory nobody waits for that.
+        """
+        wanted = self.ledger.search["workers"]
+        for gauge in self.gauges:
+            gauge.look()
+        while len(self.workers) < wanted and not self.halted:
+            if self.workers and room.available() < room.AMPLE:
+                if not all(gauge.steady for gauge in self.gauges):
+                    return
+                need = room.MARGIN * max(gauge.most for gauge in self.gauges)
+                if (free := room.available()) < need:
+                    if not self.waiting:
+                        self.waiting = True
+                        warn(f"{len(self.workers)} of {wanted} workers run: another would take "
+                             f"about {need / room.GIB:.1f} GB, and {free / room.GIB:.1f} GB are "
+                             "free")  # fmt: skip
+                    return
+            self.workers.append(self._start(len(self.workers)))
+            self.gauges.append(Gauge(self.workers[-1].pid))
 
     def _stopped(self) -> Stopped:
         reason = "max_time" if not self.interrupts else signal.Signals(self.interrupts[0]).name
@@ -80,12 +103,10 @@ class Supervisor:
         return made
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
-        share = max(cores() // self.ledger.search["workers"], 1)
         # Threads of their own, so that workers do not fight for cores.
-        settings = {**os.environ, "TF_NUM_INTRAOP_THREADS": str(share),
-                    "TF_NUM_INTEROP_THREADS": str(share), "OMP_NUM_THREADS": str(share)} \
-            if self.ledger.search["workers"] > 1 else dict(os.environ)  # fmt: skip
-        settings |= _accelerator(slot)
+        settings = {
+            **os.environ, **shared_threads(self.ledger.search["workers"]), **_accelerator(slot),
+        }  # fmt: skip
         with open(self.ledger.path / "logs" / f"worker-{slot}.log", "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "kerasft.sweeps.worker", str(self.ledger.path),
@@ -123,6 +144,7 @@ class Supervisor:
         if how == self.halted:
             return
         self.halted = how
+        self.progress.clear()
         (self.ledger.path / HALT).touch()
         if not now:
             say("stopping after the trials that run; Ctrl-C once more stops them where they are")
@@ -146,12 +168,7 @@ class Supervisor:
                     if worker.stdin:
                         worker.stdin.close()
                     self.workers[slot] = self._start(slot)
-
-    def _tell_ended(self) -> None:
-        for trial in self.ledger.trials():
-            if trial.state.is_finished() and trial.number not in self.told:
-                self.told.add(trial.number)
-                say(line_of(self.ledger, trial))
+                    self.gauges[slot] = Gauge(self.workers[slot].pid)
 
 
 def _accelerator(slot: int) -> dict[str, str]:

@@ -12,10 +12,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kerasft.errors import GivenUp, Stopped, UserError
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps.ledger import Claim, Ledger
+from kerasft.sweeps.ledger import DONE, FAILED, PRUNED, Claim, Ledger, Outcome
 
 # While it exists, no trial begins.
 HALT = ".halt"
@@ -77,7 +78,7 @@ def work(ledger: Ledger, *, pause: float = 1.0) -> int:
 
 
 def carry_out(ledger: Ledger, claim: Claim) -> None:
-    """Train a trial, from its checkpoint where it has one, and write down what it came to.
+    """Train a trial and write down what it came to.
 
     Args:
         ledger: The sweep.
@@ -86,30 +87,49 @@ def carry_out(ledger: Ledger, claim: Claim) -> None:
     Raises:
         Stopped: If a signal came; the trial goes on with whoever takes it up.
     """
+    try:
+        outcome = attempt(ledger, claim.number)
+    except Stopped:
+        ledger.put_back(claim)
+        raise
+    ledger.settle(claim, outcome)
+
+
+def attempt(ledger: Ledger, number: int) -> Outcome:
+    """Train a trial, from its checkpoint where it has one.
+
+    Args:
+        ledger: The sweep.
+        number: The number of a trial that nobody else works on.
+
+    Returns:
+        What it came to; nothing is written down.
+
+    Raises:
+        Stopped: If a signal came.
+    """
     from kerasft import record
     from kerasft.run import train
     from kerasft.sweeps import objectives
 
-    folder, names = ledger.run_folder(claim.number), ledger.facts["objectives"]
+    trial = ledger.trial(number)
+    folder, names = ledger.run_folder(number), ledger.facts["objectives"]
     try:
         if not record.has_ended(str(folder)):
-            cfg = ledger.compose(claim.point)
+            cfg = ledger.compose(dict(trial.user_attrs["values"]))
             cfg.output_dir, cfg.resume, cfg.baseline = str(folder), "auto", None
-            watched = Watched(ledger, claim) if len(names) == 1 else None
-            train(
-                cfg, trusted=ledger.trusted, on_epoch=watched, spare_test=True,
-            )
-        ledger.finish(claim, objectives.values(names, folder))
+            watched = Watched(trial, names[0]) if len(names) == 1 else None
+            train(cfg, trusted=ledger.trusted, on_epoch=watched, spare_test=True)
+        return Outcome(DONE, values=objectives.values(names, folder))
     except GivenUp as given_up:
-        ledger.give_up(claim, str(given_up))
-    except Stopped:
-        ledger.put_back(claim)
-        raise
+        return Outcome(PRUNED, str(given_up))
     except UserError as error:
-        ledger.fail(claim, " ".join(error.problems))
+        return Outcome(FAILED, " ".join(error.problems))
+    except Stopped:
+        raise
     except Exception as error:
         traceback.print_exc()
-        ledger.fail(claim, f"{type(error).__name__}: {error}")
+        return Outcome(FAILED, f"{type(error).__name__}: {error}")
     finally:
         _let_go()
 
@@ -128,14 +148,15 @@ class Watched:
     """Reports each epoch of a trial, and ends it where the pruner gives it up.
 
     Args:
-        ledger: The sweep.
-        claim: The trial.
+        trial: Optuna's trial.
+        name: The figure that it is given up by.
     """
 
-    def __init__(self, ledger: Ledger, claim: Claim):
-        self.trial, self.name = claim.trial, ledger.facts["objectives"][0]
+    def __init__(self, trial: Any, name: str):
+        self.trial, self.name = trial, name
         # A trial that goes on may come to an epoch which it had reported before.
-        self.reported = set(ledger.trials()[claim.number].intermediate_values)
+        study = trial.study
+        self.reported = set(study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def __call__(self, epoch: int, figures: dict[str, float]) -> None:
         value = figures.get(f"val_{self.name}")

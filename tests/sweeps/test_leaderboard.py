@@ -16,6 +16,7 @@ from kerasft.artifact.replay import pack
 from kerasft.files import read_json, write_json
 from kerasft.sweeps import leaderboard as boards
 from kerasft.sweeps import outcome, plots
+from kerasft.sweeps.ledger import DONE, Outcome
 
 COUNT = 400
 
@@ -167,7 +168,7 @@ def test_a_sweep_is_compared_by_its_trials(begin, tmp_path):
                    sampler=None)  # fmt: skip
     for value in (0.7, 0.9, 0.82, 0.83):
         claim = ledger.claim()
-        ledger.finish(claim, [value])
+        ledger.settle(claim, Outcome(DONE, values=[value]))
     rows = kerasft.leaderboard(str(tmp_path / "s"))
     by_head = {row["settings"]["head"]: row["setting"] for row in rows}
     assert by_head["linear"]["mean"] == pytest.approx(0.8)
@@ -192,7 +193,7 @@ def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
         trusted=[],
     )  # fmt: skip
     for values in ([0.9, 5.0], [0.8, 1.0], [0.7, 2.0]):
-        ledger.finish(ledger.claim(), values)
+        ledger.settle(ledger.claim(), Outcome(DONE, values=values))
     running = ledger.claim()
     rows = {row["run"]: row for row in kerasft.leaderboard(str(tmp_path / "s"))}
     assert [rows[n]["front"] for n in "012"] == [True, True, False]

@@ -13,6 +13,7 @@ from kerasft.errors import UserError
 from kerasft.files import write_json
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import outcome
+from kerasft.sweeps.ledger import DONE, FAILED, Outcome
 
 
 def finish_all(path, pause=0.0):
@@ -20,7 +21,7 @@ def finish_all(path, pause=0.0):
     ledger = ledgers.reopen(path)
     while claim := ledger.claim():
         time.sleep(pause)
-        ledger.finish(claim, [0.5])
+        ledger.settle(claim, Outcome(DONE, values=[0.5]))
 
 
 def test_a_sweep_is_carried_out_to_its_total_and_then_on(begin, tmp_path):
@@ -101,12 +102,12 @@ def test_a_trial_that_was_stopped_may_go_on_as_often_as_it_likes(begin, tmp_path
 def test_too_many_failures_or_too_much_time_end_it(begin, tmp_path):
     ledger = begin(tmp_path / "s", max_failures=2)
     for number in range(2):
-        ledger.fail(ledger.claim(), f"reason {number}")
+        ledger.settle(ledger.claim(), Outcome(FAILED, f"reason {number}"))
     assert ledger.claim() is None and not ledger.wanted()
     costly = begin(tmp_path / "t", max_cost=1e-9)
     claim = costly.claim()
     time.sleep(0.01)
-    costly.finish(claim, [0.1])
+    costly.settle(claim, Outcome(DONE, values=[0.1]))
     assert costly.claim() is None and not costly.wanted()
 
 
@@ -150,14 +151,14 @@ def test_the_best_of_a_sweep_is_found_where_there_is_one(begin, tmp_path):
     with pytest.raises(UserError, match="No trial of the sweep"):
         outcome.best_folder(str(ledger.path))
     for value in (0.25, 0.75, 0.5):
-        ledger.finish(ledger.claim(), [value])
+        ledger.settle(ledger.claim(), Outcome(DONE, values=[value]))
     assert outcome.best_folder(str(ledger.path)) == ledger.path / "1"
     facts = {**ledger.facts, "objectives": ["accuracy", "seconds"],
              "directions": ["maximize", "minimize"], "study": "front"}  # fmt: skip
     write_json(ledger.path / "sweep.json", facts)
     front = ledgers.reopen(ledger.path)
     for values in ([0.5, 1.0], [0.9, 9.0], [0.4, 8.0]):
-        front.finish(front.claim(), values)
+        front.settle(front.claim(), Outcome(DONE, values=values))
     assert [trial.number for trial in outcome.best(front)] == [0, 1]
     with pytest.raises(UserError, match="2 trials that none is better than in each"):
         outcome.best_folder(str(ledger.path))
