@@ -46,10 +46,10 @@ def run(
         while len(claims) < size and (claim := ledger.claim()) is not None:
             claims.append(claim)
         if not claims:
-            if ledger.wanted():
-                time.sleep(pause)  # others work on the rest, and may leave it behind
-                continue
-            break
+            if not ledger.counts()["running"]:
+                break
+            time.sleep(pause)  # others work on the rest, and may leave it behind
+            continue
         for group in _in_rows(claims):
             try:
                 returned = launch([overrides(claim) for claim in group], group[0].number)

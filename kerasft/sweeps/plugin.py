@@ -16,9 +16,6 @@ from kerasft.sweeps.search import same
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
 
-# Where an application's configs may lie, for them to be copied.
-_FILES = "file://"
-
 
 def sweep(
     arguments: Sequence[str], search: Mapping[str, Any], *, context: Any, task: Any, config: Any
@@ -116,11 +113,25 @@ def _require_searchable(space: Space, asked: Mapping[str, Any]) -> None:
 
 def _own_configs(context: Any) -> list[Path]:
     """Return the folders that the application's configs come from, in the order of the search."""
-    found = []
-    for entry in context.config_loader.get_search_path().get_path():
-        if entry.provider != "hydra" and str(entry.path).startswith(_FILES):
-            found.append(Path(entry.path.removeprefix(_FILES)))
-    return [place for place in found if place.is_dir()]
+    entries = context.config_loader.get_search_path().get_path()
+    return [place for entry in entries if (place := _place(entry)) is not None]
+
+
+def _place(entry: Any) -> Path | None:
+    """Return the folder of an entry of Hydra's search path, where it is one of the user's."""
+    scheme, _, rest = str(entry.path).rpartition("://")
+    if entry.provider == "hydra" or scheme not in ("", "file", "pkg"):
+        return None
+    if scheme == "pkg":
+        from importlib.resources import files
+
+        try:
+            found = Path(str(files(rest)))
+        except (ModuleNotFoundError, TypeError):
+            return None
+    else:
+        found = Path(rest)
+    return found if found.is_dir() else None
 
 
 def _frozen_launcher(ledger: ledgers.Ledger, context: Any, task: Any, config: Any) -> Any:
@@ -131,11 +142,10 @@ def _frozen_launcher(ledger: ledgers.Ledger, context: Any, task: Any, config: An
     from hydra.types import HydraContext
 
     paths, copies = ConfigSearchPathImpl(), iter(ledger.facts["config_dirs"])
-    there = {str(place) for place in _own_configs(context)}
     for entry in context.config_loader.get_search_path().get_path():
         path = str(entry.path)
-        if path.startswith(_FILES) and path.removeprefix(_FILES) in there:
-            path = f"{_FILES}{(ledger.path / next(copies)).resolve()}"
+        if _place(entry) is not None:
+            path = f"file://{(ledger.path / next(copies)).resolve()}"
         paths.append(entry.provider, path)
     frozen = HydraContext(
         config_loader=ConfigLoaderImpl(config_search_path=paths), callbacks=context.callbacks

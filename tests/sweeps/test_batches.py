@@ -43,7 +43,7 @@ def app(tmp_path):
     def run(*overrides: str) -> SimpleNamespace:
         done = subprocess.run(
             [sys.executable, "app.py", "-m", "hydra/sweeper=kerasft", "hydra.sweep.dir=out",
-             "hydra.sweeper.directions=[minimize]", *overrides],
+             "hydra.sweeper.directions=[minimize]", "hydra.sweeper.max_failures=20", *overrides],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert "Traceback" not in done.stdout
@@ -61,7 +61,7 @@ def test_any_application_is_swept_to_a_total(app, tmp_path):
     assert first.code == 0, first.err
     ledger = ledgers.reopen(tmp_path / "out")
     counts = ledger.counts()
-    assert counts["done"] == 8 and 1 <= counts["failed"] < 5
+    assert counts["done"] == 8 and 1 <= counts["failed"] < 9
     assert "RuntimeError: too far" in first.out
     known = next(t for t in ledger.trials() if t.user_attrs["values"] == {"x": 2.0, "db": "a"})
     assert known.values == [1.0]
@@ -151,14 +151,15 @@ def test_rows_of_numbers():
 
 
 def test_too_many_failures_end_it(begin, tmp_path):
-    ledger = begin(tmp_path / "s", n_trials=9, max_failures=2, space={"epochs": "1,2,3,4"})
+    ledger = begin(tmp_path / "s", n_trials=9, max_failures=2)
     with pytest.raises(UserError) as caught:
         batches.run(
             ledger, lambda jobs, first: [None] * len(jobs), size=1, overrides=lambda claim: [],
             read=lambda returned: Outcome("failed", "broken"),
         )  # fmt: skip
-    assert caught.value.problems == ["2 trials failed (sweep.max_failures=2).", "trial 0: broken",
-                                     "trial 1: broken"]  # fmt: skip
+    assert list(caught.value.problems) == [
+        "2 trials failed (sweep.max_failures=2).", "trial 0: broken", "trial 1: broken",
+    ]  # fmt: skip
 
 
 def test_runs_of_ours_go_through_a_launcher(tiny_texts, tmp_path, monkeypatch, kerasft_cli):
@@ -171,7 +172,7 @@ def test_runs_of_ours_go_through_a_launcher(tiny_texts, tmp_path, monkeypatch, k
     assert ledgers.reopen("s").counts()["done"] == 2
     assert "2 done, 0 pruned, 0 failed" in done.out
     assert len(read_json("s/test.json")["trials"]) == 1
-    assert "epoch 1/1" in Path("s/logs/0.log").read_text("utf-8")
+    assert not Path("s/launched/0").exists()
 
 
 def test_a_launcher_that_is_not_installed(tiny_texts, tmp_path, monkeypatch, kerasft_cli):
