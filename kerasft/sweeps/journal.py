@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,18 @@ def open_storage(folder: Path, url: str | None) -> Any:
     except UserError:
         raise
     except Exception as error:
-        where = url or str(folder / "study.journal")
+        where = without_password(url) if url else str(folder / "study.journal")
         raise UserError(
             f"sweep.storage: {where!r} cannot be opened: {in_short(error)}. It is locked, damaged, "
             "of another version of Optuna, or cannot be reached."
         ) from error
+
+
+def without_password(url: str) -> str:
+    """Return an URL as it may be shown.
+
+    Example:
+        >>> without_password("postgresql://me:secret@host/db")
+        'postgresql://me:***@host/db'
+    """
+    return re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", url)

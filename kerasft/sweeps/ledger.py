@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -333,7 +334,9 @@ def begin(
         _copy_configs(Path(place), folder / copies[-1], beside=folder)
     (folder / "logs").mkdir()
     facts = {
-        "study": folder.resolve().name, "overrides": list(overrides), "search": dict(search),
+        # A database may hold sweeps of other folders with the same name.
+        "study": f"{folder.resolve().name}-{uuid.uuid4().hex[:8]}",
+        "overrides": list(overrides), "search": dict(search),
         "objectives": list(objectives), "directions": list(directions), "config_dirs": copies,
         "versions": versions(),
     }
