@@ -23,8 +23,7 @@ OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # `kerasft export best-of SWEEP` exports the best of its runs.
 BEST = "best-of"
 # These import TensorFlow, which has much to say.
-HEAVY = ("train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve",
-         "leaderboard")  # fmt: skip
+HEAVY = ("train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -286,12 +285,14 @@ def _cache(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from kerasft.console import printable
+    from kerasft.console import printable, without_chatter
     from kerasft.sweeps import leaderboard as boards
 
     boards.check_output(options.output)
     _trust_here(options.trust)
-    rows = boards.leaderboard(options.directory, metric=options.metric, trusted=options.trust)
+    boards.require_runs(options.directory)
+    with without_chatter():  # what TensorFlow has to say
+        rows = boards.leaderboard(options.directory, metric=options.metric, trusted=options.trust)
     print(printable(boards.as_text(rows)))
     print()
     for line in (*boards.remarks(rows), *boards.again(options.directory, rows)):

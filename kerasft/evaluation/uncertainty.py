@@ -53,7 +53,7 @@ def resampled(
         >>> y, p = np.array([0, 1, 1, 0]), np.eye(2)[[0, 1, 1, 1]]
         >>> found = resampled(Classification(), Labels("single", ("a", "b")), "accuracy", y,
         ...                   {"probabilities": p}, draws(4, 500))
-        >>> 0.7 < found.mean() < 0.8
+        >>> bool(0.7 < found.mean() < 0.8)
         True
     """
     per_example = _mean_of(labels.kind, metric, y, outputs)

@@ -90,16 +90,8 @@ def of_sweep(ledger: Ledger) -> list[Entry]:
 
 
 def of_folder(root: Path) -> list[Entry]:
-    """Return the runs below a folder, by name.
-
-    Raises:
-        UserError: If there is none.
-    """
+    """Return the runs below a folder, by name."""
     found = sorted({file.parent.resolve() for file in root.rglob("run.json")})
-    if not found:
-        raise UserError(
-            f"There is no run below {str(root)!r}. A run is a folder that `kerasft train` wrote."
-        )
     read = [_read(folder, root.resolve()) for folder in found]
     flat = [_flat(config) for _, config in read]
     differing = _differing(flat)

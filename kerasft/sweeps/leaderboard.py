@@ -84,13 +84,27 @@ def leaderboard(
     return _ranked(*_found(directory, metric, trusted), trusted=trusted)
 
 
+def require_runs(directory: str) -> None:
+    """See that there is something to compare, before much is loaded.
+
+    Raises:
+        UserError: If there is no run below the folder.
+    """
+    root = at_home(directory)
+    if not root.is_dir():
+        raise UserError(f"There is no folder {directory!r}.")
+    if not ledger.is_sweep(root) and not any(root.rglob("run.json")):
+        raise UserError(
+            f"There is no run below {directory!r}. A run is a folder that `kerasft train` wrote."
+        )
+
+
 def _found(
     directory: str, metric: str | None, trusted: Sequence[str]
 ) -> tuple[list[Entry], str, str]:
     """Return the runs, the figure to rank by, and whether it is to be large or small."""
+    require_runs(directory)
     root = at_home(directory)
-    if not root.is_dir():
-        raise UserError(f"There is no folder {directory!r}.")
     if ledger.is_sweep(root):
         swept = ledger.reopen(root, trusted)
         found = entries.of_sweep(swept)
