@@ -134,7 +134,8 @@ def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any]) -> Launch:
     loader = ConfigLoaderImpl(config_search_path=create_config_search_path(None))
     try:
         cfg = loader.load_configuration(JOB, [
-            f"hydra/launcher={name}", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled",
+            # `disabled` would close the handlers, and mute the loggers, of whoever calls us.
+            f"hydra/launcher={name}", "hydra/job_logging=none", "hydra/hydra_logging=none",
             f"hydra.sweep.dir={ledger.path.resolve()}/launched", "hydra.sweep.subdir=.",
             "hydra.output_subdir=null", f"hydra.job.name={JOB}",
         ], RunMode.MULTIRUN)  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -163,12 +165,18 @@ def test_too_many_failures_end_it(begin, tmp_path):
 
 
 def test_runs_of_ours_go_through_a_launcher(tiny_texts, tmp_path, monkeypatch, kerasft_cli):
+    from absl.logging import PythonHandler
+
     monkeypatch.chdir(tmp_path)
+    logger, stream = logging.getLogger("callers"), io.StringIO()
+    # absl closes the stream of a handler that is closed; TensorFlow made one when it was imported.
+    handler = PythonHandler(stream)
     done = kerasft_cli(
         "sweep", *tiny_texts, "callbacks=none", "output_dir=s", "epochs=1", "head=linear,mlp",
         "sweep=grid", "launcher.name=basic", "sweep.workers=2",
     )  # fmt: skip
     assert done.code == 0, done.err
+    assert not handler.stream.closed and not logger.disabled
     assert ledgers.reopen("s").counts()["done"] == 2
     assert "2 done, 0 pruned, 0 failed" in done.out
     assert len(read_json("s/test.json")["trials"]) == 1
