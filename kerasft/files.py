@@ -126,9 +126,15 @@ def room_in(folder: str | Path) -> Iterator[None]:
         ) from error
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON; numbers that JSON has no word for become null."""
-    with written_whole(path) as part:
+def write_json(path: str | Path, value: Any, *, own: bool = False) -> None:
+    """Write a value as JSON; numbers that JSON has no word for become null.
+
+    Args:
+        path: Where the file shall be.
+        value: The value.
+        own: See `written_whole`.
+    """
+    with written_whole(path, own=own) as part:
         text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8")
 

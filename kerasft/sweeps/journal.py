@@ -5,10 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError, in_short
+
+JOURNAL = "study.journal"
+
+
+class StorageFailed(UserError):
+    """A storage cannot be read or written now. What a trial came to is not at fault."""
 
 
 class MendingLock:
@@ -67,26 +75,66 @@ def open_storage(folder: Path, url: str | None) -> Any:
         An Optuna storage.
 
     Raises:
-        UserError: If it cannot be opened.
+        StorageFailed: If it cannot be opened.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.pool import NullPool
 
     optuna.logging.set_verbosity(logging.ERROR)
     try:
-        if url is None:
-            file = folder / "study.journal"
-            lock: Any = MendingLock(file)
-            return optuna.storages.JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
-        return optuna.storages.get_storage(url)
-    except UserError:
-        raise
-    except Exception as error:
-        where = without_password(url) if url else str(folder / "study.journal")
-        raise UserError(
-            f"sweep.storage: {where!r} cannot be opened: {in_short(error)}. It is locked, damaged, "
-            "of another version of Optuna, or cannot be reached."
-        ) from error
+        if url is not None:
+            # Connections are closed after use: a server bears few, and many workers may ask it.
+            return optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+        file = folder / JOURNAL
+        lock: Any = MendingLock(file)
+        return optuna.storages.JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+    except Exception as error:  # drivers and what lies in the file may raise anything
+        raise _failed(folder, url, error) from error
+
+
+@contextmanager
+def named(folder: Path, url: str | None) -> Iterator[None]:
+    """Say which storage it was when one fails inside the block.
+
+    Args:
+        folder: The folder of the sweep.
+        url: The URL of its storage, or `None` for the journal.
+
+    Raises:
+        StorageFailed: If it is locked, full, damaged, of another version, or out of reach.
+    """
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OSError, OptunaError, SQLAlchemyError) as error:
+        raise _failed(folder, url, error) from error
+
+
+def _failed(folder: Path, url: str | None, error: Exception) -> StorageFailed:
+    where = without_password(url) if url else str(folder / JOURNAL)
+    # SQLAlchemy tells in the error below what the database said.
+    below = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    return StorageFailed(
+        f"sweep.storage: {where!r} cannot be read or written: {without_password(in_short(below))}. "
+        "It is locked, full, damaged, of another version of Optuna, or out of reach. What was "
+        f"written down stays: kerasft resume {folder}"
+    )
+
+
+def settled(url: str | None) -> str | None:
+    """Return an URL that means the same from any folder: SQLite's files get their whole path.
+
+    Example:
+        >>> settled("sqlite:////data/study.db")
+        'sqlite:////data/study.db'
+    """
+    match = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^/:?][^?]*)(.*)", url or "")
+    if match is None:
+        return url
+    return f"{match[1]}{Path(match[2]).resolve()}{match[3]}"
 
 
 def without_password(url: str) -> str:
@@ -96,4 +144,4 @@ def without_password(url: str) -> str:
         >>> without_password("postgresql://me:secret@host/db")
         'postgresql://me:***@host/db'
     """
-    return re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", url)
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", url)

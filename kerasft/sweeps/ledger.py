@@ -7,7 +7,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -96,18 +96,35 @@ class Ledger:
 
     @cached_property
     def study(self) -> Any:
-        """Optuna's study, made where there is none."""
+        """Optuna's study, which was made when the sweep began.
+
+        Raises:
+            UserError: If it is not there: an empty one would give numbers a second time.
+        """
         import optuna
 
-        storage = journal.open_storage(self.path, self.search["storage"])
-        try:
-            return optuna.create_study(
-                study_name=self.facts["study"], storage=storage, load_if_exists=True,
-                directions=self.facts["directions"],
-                pruner=study.made(self.pruner, "pruner") or optuna.pruners.NopPruner(),
-            )
-        except optuna.exceptions.OptunaError as error:
-            raise UserError(f"sweep.storage: the study cannot be read: {error}") from error
+        url = self.search["storage"]
+        place = journal.without_password(url) if url else str(self.path / journal.JOURNAL)
+        lost = UserError(
+            f"The sweep {str(self.path)!r} has lost what was written down of its trials: there is "
+            f"no study {self.facts['study']!r} in {place!r}. Bring that back, or begin another "
+            "sweep in another folder."
+        )
+        if url is None and not (self.path / journal.JOURNAL).is_file():
+            raise lost
+        storage = journal.open_storage(self.path, url)
+        with self.storage():
+            try:
+                return optuna.load_study(
+                    study_name=self.facts["study"], storage=storage,
+                    pruner=study.made(self.pruner, "pruner") or optuna.pruners.NopPruner(),
+                )
+            except KeyError as error:
+                raise lost from error
+
+    def storage(self) -> AbstractContextManager[None]:
+        """Say which storage it was when one fails."""
+        return journal.named(self.path, self.search["storage"])
 
     @property
     def pruner(self) -> Mapping[str, Any] | None:
@@ -136,7 +153,9 @@ class Ledger:
 
     def trials(self) -> list[Any]:
         """Return all of Optuna's trials."""
-        return self.study.get_trials(deepcopy=False)
+        made = self.study
+        with self.storage():
+            return made.get_trials(deepcopy=False)
 
     def counts(self) -> dict[str, int]:
         """Return how many trials there are of each state: running, done, pruned, failed."""
@@ -159,7 +178,7 @@ class Ledger:
         Returns:
             The trial; `None` where there is nothing to do now.
         """
-        with self.alone():
+        with self.storage(), self.alone():
             if self._is_over():
                 return None
             return self._orphan() or self._new()
@@ -171,6 +190,22 @@ class Ledger:
             return False
         total = self.search["n_trials"]
         return bool(counts["running"]) or total is None or counts["done"] + counts["pruned"] < total
+
+    def may_leave_some(self) -> bool:
+        """Whether a trial that runs elsewhere may yet have to be taken up from here."""
+        return not self._is_over() and bool(self.counts()["running"])
+
+    def at_work(self) -> list[int]:
+        """Return the numbers of the trials that a living process works on."""
+        found = []
+        for trial in self.trials():
+            if trial.state.is_finished():
+                continue
+            if (lock := self._locked(trial.number)) is None:
+                found.append(trial.number)
+            else:
+                lock.release()
+        return found
 
     def _is_over(self) -> bool:
         if self.counts()["failed"] >= self.search["max_failures"]:
@@ -261,23 +296,25 @@ class Ledger:
         """
         from optuna.trial import TrialState
 
-        if outcome.reason:
-            claim.trial.set_user_attr("reason", outcome.reason)
-        self._count_time(claim, outcome.seconds)
-        if outcome.state == DONE:
-            self.study.tell(claim.number, list(outcome.values))
-        else:
-            state = TrialState.PRUNED if outcome.state == PRUNED else TrialState.FAIL
-            self.study.tell(claim.number, state=state)
+        with self.storage():
+            if outcome.reason:
+                claim.trial.set_user_attr("reason", outcome.reason)
+            self._count_time(claim, outcome.seconds)
+            if outcome.state == DONE:
+                self.study.tell(claim.number, list(outcome.values))
+            else:
+                state = TrialState.PRUNED if outcome.state == PRUNED else TrialState.FAIL
+                self.study.tell(claim.number, state=state)
         if outcome.state == PRUNED and self.search["keep"] != "all":
             shutil.rmtree(self.run_folder(claim.number) / "checkpoints", ignore_errors=True)
         claim.lock.release()
 
     def put_back(self, claim: Claim) -> None:
         """Let a trial go that was stopped: it goes on with whoever takes it up."""
-        attempts = int(claim.trial.user_attrs.get("attempts", 1))
-        claim.trial.set_user_attr("attempts", attempts - 1)
-        self._count_time(claim)
+        with self.storage():
+            attempts = int(claim.trial.user_attrs.get("attempts", 1))
+            claim.trial.set_user_attr("attempts", attempts - 1)
+            self._count_time(claim)
         claim.lock.release()
 
 
@@ -340,9 +377,45 @@ def begin(
         "objectives": list(objectives), "directions": list(directions), "config_dirs": copies,
         "versions": versions(),
     }
+    _new_study(folder, facts)
     # Last: a folder without it is no sweep.
     write_json(folder / FILE, facts)
     return Ledger(folder, facts, tuple(trusted))
+
+
+def _new_study(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Make the study of a sweep: from now on it is read, and never made anew."""
+    import optuna
+
+    url = facts["search"]["storage"]
+    storage = journal.open_storage(folder, url)
+    with journal.named(folder, url):
+        optuna.create_study(
+            study_name=facts["study"], storage=storage, directions=facts["directions"]
+        )
+
+
+@contextmanager
+def beginning(folder: Path) -> Iterator[None]:
+    """Keep others from beginning a sweep in the same folder meanwhile; it is made.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(folder / ".beginning.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"{str(folder)!r} cannot be written: {error.strerror or error}. Choose another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _copy_configs(source: Path, copy: Path, *, beside: Path) -> None:
@@ -384,7 +457,7 @@ def reopen(path: str | Path, trusted: Sequence[str] = (), **anew: Any) -> Ledger
     require_sound(facts["search"], trusted)
     for file in folder.glob("conf*/**/*.yaml"):
         require_small(file)
-    if anew:
+    if anew and any(facts["search"].get(key) != value for key, value in anew.items()):
         facts["search"] = {**facts["search"], **anew}
-        write_json(folder / FILE, facts)
+        write_json(folder / FILE, facts, own=True)
     return Ledger(folder, facts, tuple(trusted))

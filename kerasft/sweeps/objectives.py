@@ -32,12 +32,15 @@ def directions(names: Sequence[str]) -> list[str]:
     ]
 
 
-def values(names: Sequence[str], folder: Path) -> list[float]:
+def values(
+    names: Sequence[str], folder: Path, trusted: Sequence[str] = ()
+) -> list[float]:
     """Return the objectives of a run that has ended.
 
     Args:
         names: Their names: figures of the validation split, or some of `COSTS`.
         folder: The run folder.
+        trusted: Import prefixes that the run's own parts may come from.
 
     Raises:
         UserError: If a name is none of these, or a figure is not a number.
@@ -45,7 +48,10 @@ def values(names: Sequence[str], folder: Path) -> list[float]:
     figures = read_json(RunFolder(folder).metrics, "validation")["validation"]
     found = []
     for name in names:
-        value = _cost(name, folder) if name in COSTS else figures.get(name)
+        if name in COSTS:
+            value = _cost(name, folder, trusted)
+        else:
+            value = _loss(folder) if name == "loss" else figures.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
             known = sorted(k for k, v in figures.items() if isinstance(v, float))
             raise UserError(
@@ -58,14 +64,14 @@ def values(names: Sequence[str], folder: Path) -> list[float]:
     return found
 
 
-def _cost(name: str, folder: Path) -> float:
+def _cost(name: str, folder: Path, trusted: Sequence[str]) -> float:
     if name == "size_mb":
         return RunFolder(folder).network.stat().st_size / 1e6
     if name == "seconds":
         return sum(row["seconds"] for row in _epochs(folder))
     from kerasft import evidence, finetuned
 
-    made = finetuned.load(str(folder))
+    made = finetuned.load(str(folder), trusted=trusted)
     if name == "weights":
         return float(made.model.count_params())
     example = evidence.read(RunFolder(folder)).examples.inputs[:1]
@@ -76,6 +82,16 @@ def _cost(name: str, folder: Path) -> float:
         made(example)
         taken.append(time.perf_counter() - began)
     return 1000 * statistics.median(taken)
+
+
+def _loss(folder: Path) -> float | None:
+    """Return the validation loss of the epoch whose weights the run kept."""
+    from kerasft.evaluation.metrics import direction
+
+    monitor = read_json(RunFolder(folder).task, "monitor")["monitor"]
+    choose = min if direction(monitor) == "min" else max
+    rows = [row for row in _epochs(folder) if row.get(monitor) is not None]
+    return choose(rows, key=lambda row: row[monitor]).get("val_loss") if rows else None
 
 
 def _epochs(folder: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 from kerasft.console import listing, say, table, warn
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json
+from kerasft.record import RunFolder
 from kerasft.sweeps.ledger import Ledger, reopen, seconds
 from kerasft.sweeps.space import SEED, name_of
 
@@ -65,7 +66,8 @@ def best_folder(path: str, trusted: Sequence[str] = ()) -> Path:
     """Return the run folder of a sweep's best trial.
 
     Raises:
-        UserError: If there is no such sweep, no trial of it has ended, or none is the best.
+        UserError: If there is no such sweep, no trial of it has ended, none is the best, or its
+            network was let go.
     """
     ledger = reopen(path, trusted)
     found = best(ledger)
@@ -77,7 +79,10 @@ def best_folder(path: str, trusted: Sequence[str] = ()) -> Path:
             "better than in each. Export one of them: "
             f"{listing(ledger.run_folder(trial.number) for trial in found)}."
         )
-    return ledger.run_folder(found[0].number)
+    folder = ledger.run_folder(found[0].number)
+    if not RunFolder(folder).network.is_file():
+        raise UserError(without_network(folder))
+    return folder
 
 
 def tell(ledger: Ledger) -> None:
@@ -109,15 +114,27 @@ def _test(ledger: Ledger, number: int) -> None:
     folder, file = ledger.run_folder(number), ledger.path / TESTED
     if "test" not in read_json(folder / "manifest.json").get("splits", {}):
         return
-    tested = read_json(file).get("trials", []) if file.is_file() else []
-    if tested and tested[-1]["trial"] == number:
-        return
-    from kerasft.run import evaluate
+    with ledger.alone():  # two that end together look once
+        tested = read_json(file).get("trials", []) if file.is_file() else []
+        if tested and tested[-1]["trial"] == number:
+            return
+        if not RunFolder(folder).network.is_file():
+            warn(without_network(folder))
+            return
+        from kerasft.run import evaluate
 
-    metrics = evaluate(str(folder), split="test", trusted=ledger.trusted, say=say)
-    if tested:
-        warn(
-            f"the test split was looked at before, for trial {tested[-1]['trial']}: the more "
-            "often, the less its figure says of new data"
-        )
-    write_json(file, {"trials": [*tested, {"trial": number, "metrics": metrics["test"]}]})
+        metrics = evaluate(str(folder), split="test", trusted=ledger.trusted, say=say)
+        if tested:
+            warn(
+                f"the test split was looked at before, for trial {tested[-1]['trial']}: the more "
+                "often, the less its figure says of new data"
+            )
+        write_json(file, {"trials": [*tested, {"trial": number, "metrics": metrics["test"]}]})
+
+
+def without_network(folder: Path) -> str:
+    """Return what can be done with a trial whose network was let go."""
+    return (
+        f"the network of {str(folder)!r} was let go when another was the best (sweep.keep=best). "
+        f"Train it anew: kerasft train --from {shlex.quote(str(folder))}"
+    )

@@ -11,7 +11,7 @@ from kerasft.console import printable
 from kerasft.sweeps.ledger import Ledger
 from kerasft.sweeps.outcome import line_of
 
-# How often the lines of running trials are drawn anew, in seconds.
+# How often the trials are looked at, in seconds.
 EVERY = 0.5
 _UP, _CLEAR = "\x1b[{}A", "\x1b[J"
 
@@ -28,23 +28,29 @@ class Progress:
         self.ledger, self.stream = ledger, stream or sys.stdout
         self.told = {t.number for t in ledger.trials() if t.state.is_finished()}
         self.live = self.stream.isatty()
-        self.drawn, self.last = 0, 0.0
+        self.drawn, self.last = 0, -EVERY
         self.since: dict[int, float] = {}
 
-    def update(self) -> None:
-        """Tell what has changed since the last time."""
+    def update(self, *, now: bool = False) -> None:
+        """Tell what has changed since the last time.
+
+        Args:
+            now: Whether to look though little time has passed since then.
+        """
+        moment = time.monotonic()
+        if not now and moment - self.last < EVERY:
+            return
+        self.last = moment
         trials = self.ledger.trials()
         ended = [t for t in trials if t.state.is_finished() and t.number not in self.told]
-        now = time.monotonic()
-        if not ended and (not self.live or now - self.last < EVERY):
+        if not ended and not self.live:
             return
-        self.last = now
         self.clear()
         for trial in ended:
             self.told.add(trial.number)
             print(printable(line_of(self.ledger, trial)), file=self.stream)
         if self.live:
-            self._draw([t for t in trials if t.state.name == "RUNNING"], len(trials), now)
+            self._draw([t for t in trials if t.state.name == "RUNNING"], moment)
         self.stream.flush()
 
     def clear(self) -> None:
@@ -54,13 +60,13 @@ class Progress:
             self.stream.flush()
             self.drawn = 0
 
-    def _draw(self, running: list[Any], begun: int, now: float) -> None:
+    def _draw(self, running: list[Any], moment: float) -> None:
         width = shutil.get_terminal_size().columns - 1
         total = self.ledger.search["n_trials"]
         lines = [f"{len(self.told)} of {'?' if total is None else total} trials have ended, "
                  f"{len(running)} run"]  # fmt: skip
         for trial in running:
-            seconds = now - self.since.setdefault(trial.number, now)
+            seconds = moment - self.since.setdefault(trial.number, moment)
             so_far = "begins"
             if trial.intermediate_values:
                 epoch = max(trial.intermediate_values)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from kerasft import record
 from kerasft.checks import settle
-from kerasft.config import SEARCH, build, compose_search
-from kerasft.console import say
+from kerasft.config import SEARCH, compose_search, parsed
+from kerasft.console import listing, say
 from kerasft.errors import UserError
-from kerasft.sweeps import batches, costs, objectives, outcome
+from kerasft.files import at_home
+from kerasft.sweeps import batches, costs, journal, objectives, outcome
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import FREE, Ledger
+from kerasft.sweeps.preflight import checked
 from kerasft.sweeps.settings import require_sound
-from kerasft.sweeps.space import Space, name_of, read
+from kerasft.sweeps.space import Space, read
 from kerasft.sweeps.supervisor import Supervisor
-from kerasft.sweeps.worker import HALT
 
 
 def search(
@@ -40,17 +43,36 @@ def search(
         Stopped: If a signal or `sweep.max_time` ended it before its end.
     """
     asked, space, of_runs = _asked(overrides, config_dirs, trusted)
-    folder = next((o.partition("=")[2] for o in space.fixed if _key(o) == "output_dir"), None)
-    if folder and ledgers.is_sweep(folder):
-        return go_on(same(ledgers.reopen(folder, trusted), space, asked))
-    first = _checked(space, asked, config_dirs, trusted)
-    names = asked["objectives"] or [build(first.task).monitor.removeprefix("val_")]
-    of_runs = [o for o in of_runs if _key(o) != "output_dir"]
-    made = ledgers.create(
-        record.new_folder(first, "_sweep"), of_runs, asked, objectives=names,
-        directions=objectives.directions(names), config_dirs=config_dirs, trusted=trusted,
-    )
-    return go_on(made)
+    folder = _folder(space)
+    found = _there(folder, space, asked, trusted)
+    if found is None:
+        first, names = checked(space, asked, config_dirs, trusted)
+        # Several that begin at the same time, as an array of jobs does, begin one sweep.
+        with nullcontext() if folder is None else ledgers.beginning(folder):
+            found = _there(folder, space, asked, trusted) or ledgers.create(
+                record.new_folder(first, "_sweep"),
+                [o for o in of_runs if _key(o) != "output_dir"], asked, objectives=names,
+                directions=objectives.directions(names), config_dirs=config_dirs, trusted=trusted,
+            )
+    return go_on(found)
+
+
+def _folder(space: Space) -> Path | None:
+    """Return where the sweep is to lie, if that is said."""
+    for override in space.fixed:
+        if _key(override) == "output_dir":
+            (read_,) = parsed([override])
+            return None if read_.value() is None else at_home(str(read_.value()))
+    return None
+
+
+def _there(
+    folder: Path | None, space: Space, asked: Mapping[str, Any], trusted: Sequence[str]
+) -> Ledger | None:
+    """Return the sweep that is in a folder already, if it is the same."""
+    if folder is None or not ledgers.is_sweep(folder):
+        return None
+    return same(ledgers.reopen(folder, trusted), space, asked)
 
 
 def plan(
@@ -68,7 +90,7 @@ def plan(
         UserError: For any mistake in the config or the space.
     """
     asked, space, _ = _asked(overrides, config_dirs, trusted)
-    _checked(space, asked, config_dirs, trusted)
+    checked(space, asked, config_dirs, trusted)
     configs = [(point, settle(space.overrides(point), config_dirs, trusted))
                for point in costs.spread(space)]  # fmt: skip
     return costs.measure(space, configs, asked["n_trials"], asked["workers"], trusted)
@@ -82,48 +104,12 @@ def _asked(
     of_runs = [o for o in overrides if o not in of_search]
     asked = compose_search(of_search, config_dirs=config_dirs)
     require_sound(asked, trusted)
+    asked["storage"] = journal.settled(asked["storage"])
     return asked, read(of_runs, asked["space"]), of_runs
 
 
 def _key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
-
-
-def _checked(
-    space: Space, asked: Mapping[str, Any], config_dirs: Sequence[str], trusted: Sequence[str]
-) -> Any:
-    """Compose each value of each key, and every known point; return the first config."""
-    problems: dict[str, None] = {}
-    if not space.axes:
-        problems["A sweep varies something: head=linear,mlp, or an interval such as "
-                 "'optimizer.learning_rate=tag(log,interval(1e-5,1e-3))', or sweep=text."] = None
-    if asked["sampler"] is None and space.endless:
-        problems[f"Every combination of an interval is endless: list the values of "
-                 f"{', '.join(space.endless)}, or search: sweep=tpe, sweep=random."] = None
-    if asked["sampler"] is not None and asked["n_trials"] is None:
-        problems["sweep.n_trials must be a number: only a grid knows its own."] = None
-    keys = {axis.key for axis in space.axes}
-    for point in asked["known"]:
-        if unknown := sorted(set(point) - keys):
-            problems[f"sweep.known: {', '.join(unknown)} is not varied. Varied: "
-                     f"{', '.join(sorted(keys))}."] = None  # fmt: skip
-    first, seen = None, set()
-    for point in (*space.corners(), *asked["known"]):
-        if (name := name_of(point)) in seen:
-            continue
-        seen.add(name)
-        try:
-            cfg = settle(space.overrides(point), config_dirs, trusted)
-        except UserError as error:
-            problems |= dict.fromkeys(error.problems)
-            continue
-        if cfg.resume or cfg.max_time:
-            problems["resume and max_time are of one run. For a sweep: the same command goes on "
-                     "with it, and sweep.max_time limits it."] = None  # fmt: skip
-        first = cfg if first is None else first
-    if problems:
-        raise UserError(problems=problems)
-    return first
 
 
 def same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
@@ -149,8 +135,8 @@ def same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
     apart += [f"{o} is gone" for o in before["fixed"] if o not in now["fixed"]]
     apart += [f"{o} is new" for o in now["fixed"] if o not in before["fixed"]]
     apart += [
-        f"sweep.{key} was {there.search[key]}, now {asked[key]}" for key in asked
-        if key not in (*FREE, "space") and asked[key] != there.search.get(key)
+        journal.without_password(f"sweep.{key} was {there.search[key]}, now {asked[key]}")
+        for key in asked if key not in (*FREE, "space") and asked[key] != there.search.get(key)
     ]
     if apart:
         raise UserError(
@@ -173,19 +159,23 @@ def go_on(ledger: Ledger) -> Ledger:
         UserError: If too many trials failed.
         Stopped: If a signal or the time limit ended it before its end.
     """
-    (ledger.path / HALT).unlink(missing_ok=True)
     total = ledger.search["n_trials"]
     counts = ledger.counts()
     say(f"sweep: {ledger.path}; {', '.join(ledger.facts['objectives'])} of "
         f"{'all' if total is None else total} trials")
     if any(counts.values()):
+        elsewhere = len(ledger.at_work())
         say(f"so far: {counts['done']} done, {counts['pruned']} pruned, {counts['failed']} failed, "
-            f"{counts['running']} to be taken up again")
+            f"{counts['running'] - elsewhere} to be taken up again"
+            + (f", {elsewhere} at work elsewhere" if elsewhere else ""))
     if ledger.wanted():
         if ledger.search["launcher"]["name"]:
             batches.through_hydra(ledger)
         else:
             Supervisor(ledger).run()
+    if others := ledger.at_work():
+        say(f"others work on trials {listing(others)} yet; who ends last chooses the best")
+        return ledger
     outcome.let_networks_go(ledger)
     outcome.tell(ledger)
     return ledger

@@ -49,12 +49,17 @@ def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
             problems.append(
                 f"sweep.{key} must be a whole number of at least {least}. Received: {value!r}."
             )
+    if asked["sampler"] is not None and asked["n_trials"] is None:
+        problems.append("sweep.n_trials must be a number: only a grid knows its own.")
     for key in ("max_time", "max_cost"):
         value = asked[key]
         if value is not None and not (isinstance(value, int | float) and value > 0):
             problems.append(f"sweep.{key} must be above 0, or null. Received: {value!r}.")
     if asked["keep"] not in ("best", "done", "all"):
         problems.append(f"sweep.keep must be best, done or all. Received: {asked['keep']!r}.")
+    if not (isinstance(asked["known"], list) and all(isinstance(p, Mapping)
+                                                    for p in asked["known"])):
+        problems.append(f"sweep.known must be a list of points. Received: {asked['known']!r}.")
     if not isinstance(asked["space"], Mapping):
         problems.append(f"sweep.space must be a mapping. Received: {asked['space']!r}.")
     launcher = asked["launcher"]

@@ -47,6 +47,12 @@ class Axis:
         """Return what sets the key."""
         return f"{self.key}={f'{value:.6g}' if isinstance(value, float) else value}"
 
+    def settled(self, value: Any) -> Any:
+        """Return a value that is given in YAML as this axis has it: text for one of a choice."""
+        if self.values:
+            return str(_values(value))
+        return int(value) if self.whole and value == int(value) else float(value)
+
     def ends(self) -> tuple[Any, ...]:
         """Return the values that stand for all of them: each choice, or both ends."""
         if self.values:
@@ -104,8 +110,21 @@ class Space:
         yield self._completed({})
         for axis in self.axes:
             for value in axis.ends():
-                needed = {key: values[0] for key, values in axis.when.items()}
-                yield self._completed(needed | {axis.key: value})
+                yield self._completed(self._needed(axis) | {axis.key: value})
+
+    def _needed(self, axis: Axis) -> Point:
+        """Return values with which an axis counts: of those that it hangs on, and they on."""
+        by_key = {one.key: one for one in self.axes}
+        above: Point = {}
+        for key in axis.when:
+            above |= self._needed(by_key[key])
+        return above | {key: values[0] for key, values in axis.when.items()}
+
+    def settled(self, point: Mapping[str, Any]) -> Point:
+        """Return a point that was given in YAML as the sweep has it."""
+        by_key = {axis.key: axis for axis in self.axes}
+        return {key: by_key[key].settled(value) if key in by_key else value
+                for key, value in point.items()}  # fmt: skip
 
     def _completed(self, given: Mapping[str, Any]) -> Point:
         point: Point = {}
@@ -175,11 +194,16 @@ def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
             hangs_on = found.when or (earlier.when if earlier else {})
             axes[key] = replace(found, when=hangs_on)
     for axis in axes.values():
-        for key in axis.when:
+        for key, wanted in axis.when.items():
             if key not in axes:
                 problems.append(
                     f"sweep.space: {axis.key} hangs on {key}, which is not varied. Varied: "
                     f"{', '.join(axes)}."
+                )
+            elif (there := axes[key].values) and not set(wanted) & set(there):
+                problems.append(
+                    f"sweep.space: {axis.key} hangs on {key}={','.join(wanted)}, which {key} never "
+                    f"is. Its values: {', '.join(there)}."
                 )
     if not problems:
         axes, problems = _ordered(axes)

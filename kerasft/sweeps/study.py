@@ -70,9 +70,9 @@ def next_point(
     """
     trials = study.get_trials(deepcopy=False)
     tried = {trial.user_attrs.get("point") for trial in trials}
-    for one in known:
+    for one in map(space.settled, known):
         if name_of(one) not in tried:
-            return dict(one), {}
+            return one, {}
     if sampler is None:
         return _left_over(space, tried)
     for attempt in range(ATTEMPTS):

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from kerasft.console import say, warn
 from kerasft.errors import Stopped, UserError
@@ -21,8 +22,8 @@ from kerasft.sweeps.progress import Progress
 from kerasft.sweeps.room import Gauge
 from kerasft.sweeps.worker import HALT
 
-# How a worker ends that was told to: in a trial, and outside of one.
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM)
+# How a worker ends that a signal stopped in a trial.
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 class Supervisor:
@@ -39,33 +40,48 @@ class Supervisor:
         self.progress = Progress(ledger)
         self.gauges: list[Gauge] = []
         self.waiting = False
-        self.died = 0
+        self.buried: set[int] = set()
         self.halted = ""
         minutes = ledger.search["max_time"]
         self.until = None if minutes is None else time.monotonic() + 60 * minutes
 
     def run(self) -> None:
-        """Work until no trial is left, or somebody wants it to end."""
+        """Work until no trial is left, or somebody wants it to end.
+
+        Raises:
+            Stopped: If a signal or the time limit ended it.
+            UserError: If workers broke down, or too many trials failed.
+        """
         with self._heeding():
-            self._add_workers()
-            while any(worker.poll() is None for worker in self.workers):
+            while True:
                 self.progress.update()
                 self._heed()
                 self._replace_dead()
                 self._add_workers()
+                if all(worker.poll() is not None for worker in self.workers):
+                    break
                 time.sleep(0.2)
-            stopped = any(w.returncode in STOPPED for w in self.workers)
-        self.progress.update()
+        self.progress.update(now=True)
         self.progress.clear()
-        if broken := [w.returncode for w in self.workers if w.returncode not in (0, *STOPPED)]:
-            raise UserError(
-                f"A worker ended with status {broken[0]}: see "
-                f"{str(self.ledger.path / 'logs' / 'worker-0.log')!r}. To go on: kerasft resume "
-                f"{shlex.quote(str(self.ledger.path))}"
-            )
         self.ledger.require_few_failures()
-        if stopped or self.interrupts:
+        if not self.ledger.wanted():
+            return
+        if self.halted:
             raise self._stopped()
+        if broken := [slot for slot, worker in enumerate(self.workers) if worker.returncode]:
+            raise UserError(problems=[*map(self._why, broken), (
+                f"To go on: kerasft resume {shlex.quote(str(self.ledger.path))}"
+            )])
+
+    def _why(self, slot: int) -> str:
+        """Return why a worker is no more: its last word, as far as it had one."""
+        log = self._log(slot)
+        said = [line.removeprefix("error: ") for line in
+                log.read_text("utf-8", "replace").splitlines() if line.startswith("error: ")]
+        status = self.workers[slot].returncode
+        return f"Worker {slot} ended with status {status}: " + (
+            said[-1] if said and status > 0 else f"see {str(log)!r}."
+        )
 
     def _add_workers(self) -> None:
         """Start a worker where there is memory for it.
@@ -84,9 +100,10 @@ class Supervisor:
                 if (free := room.available()) < need:
                     if not self.waiting:
                         self.waiting = True
-                        warn(f"{len(self.workers)} of {wanted} workers run: another would take "
-                             f"about {need / room.GIB:.1f} GB, and {free / room.GIB:.1f} GB are "
-                             "free")  # fmt: skip
+                        self._warn(
+                            f"{len(self.workers)} of {wanted} workers run: another would take "
+                            f"about {need / room.GIB:.1f} GB, and {free / room.GIB:.1f} GB are free"
+                        )
                     return
             self.workers.append(self._start(len(self.workers)))
             self.gauges.append(Gauge(self.workers[-1].pid))
@@ -104,10 +121,9 @@ class Supervisor:
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
         # Threads of their own, so that workers do not fight for cores.
-        settings = {
-            **os.environ, **shared_threads(self.ledger.search["workers"]), **_accelerator(slot),
-        }  # fmt: skip
-        with open(self.ledger.path / "logs" / f"worker-{slot}.log", "ab") as log:
+        count = self.ledger.search["workers"]
+        settings = {**os.environ, **shared_threads(count), **accelerator(slot, count)}
+        with open(self._log(slot), "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "kerasft.sweeps.worker", str(self.ledger.path),
                  "--supervised", *(f"--trust={prefix}" for prefix in self.ledger.trusted)],
@@ -145,36 +161,66 @@ class Supervisor:
             return
         self.halted = how
         self.progress.clear()
-        (self.ledger.path / HALT).touch()
-        if not now:
-            say("stopping after the trials that run; Ctrl-C once more stops them where they are")
-            return
-        say("stopping the trials that run; they can go on where they are")
+        say("stopping the trials that run; they can go on where they are" if now else
+            "stopping after the trials that run; Ctrl-C once more stops them where they are")
         for worker in self.workers:
             if worker.poll() is None:
-                worker.terminate()
+                if now:
+                    worker.terminate()
+                elif worker.stdin:
+                    with suppress(BrokenPipeError):  # it has just ended
+                        worker.stdin.write(HALT)
+                        worker.stdin.flush()
 
     def _replace_dead(self) -> None:
-        """Start a worker anew that something killed; its trial goes on."""
-        if self.interrupts or (self.ledger.path / HALT).exists():
+        """Start a worker anew that something ended from outside; its trial goes on."""
+        if self.halted:
             return
         for slot, worker in enumerate(self.workers):
-            if worker.poll() is not None and worker.returncode < 0:
-                self.died += 1
-                name = signal.Signals(-worker.returncode).name
-                why = " (was there too little memory?)" if name == "SIGKILL" else ""
-                warn(f"worker {slot} was ended by {name}{why}")
-                if self.died <= 3 * (1 + self.ledger.search["retries"]):
-                    if worker.stdin:
-                        worker.stdin.close()
-                    self.workers[slot] = self._start(slot)
-                    self.gauges[slot] = Gauge(self.workers[slot].pid)
+            if worker.poll() is None or worker.pid in self.buried:
+                continue
+            if worker.returncode >= 0 and worker.returncode not in STOPPED:
+                continue  # it found nothing left to do, or said what is wrong
+            self.buried.add(worker.pid)
+            number = -worker.returncode if worker.returncode < 0 else worker.returncode - 128
+            name = signal.Signals(number).name
+            self._warn(f"worker {slot} was ended by {name}"
+                       f"{' (was there too little memory?)' if name == 'SIGKILL' else ''}")
+            if len(self.buried) <= 3 * (1 + self.ledger.search["retries"]):
+                if worker.stdin:
+                    worker.stdin.close()
+                self.workers[slot] = self._start(slot)
+                self.gauges[slot] = Gauge(self.workers[slot].pid)
+
+    def _warn(self, line: str) -> None:
+        self.progress.clear()
+        warn(line)
+
+    def _log(self, slot: int) -> Path:
+        return self.ledger.path / "logs" / f"worker-{slot}.log"
 
 
-def _accelerator(slot: int) -> dict[str, str]:
-    """Return what gives a worker an accelerator of its own, where there are several."""
-    if (tool := shutil.which("nvidia-smi")) is None or os.environ.get("CUDA_VISIBLE_DEVICES"):
-        return {}
-    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
-    count = len([line for line in listed.stdout.splitlines() if line.startswith("GPU")])
-    return {"CUDA_VISIBLE_DEVICES": str(slot % count)} if count > 1 else {}
+def accelerator(slot: int, workers: int) -> dict[str, str]:
+    """Return what gives a worker an accelerator of its own, where there are several.
+
+    Args:
+        slot: The number of the worker.
+        workers: How many there are. Those that share an accelerator take of its memory what they
+            need, and not all of it.
+
+    Returns:
+        Environment variables.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:  # as queues set it; empty where none is to be seen
+        devices = [one.strip() for one in visible.split(",") if one.strip()]
+    elif (tool := shutil.which("nvidia-smi")) is not None:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
+        count = len([line for line in listed.stdout.splitlines() if line.startswith("GPU")])
+        devices = [str(number) for number in range(count)]
+    else:
+        devices = []
+    chosen = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if len(devices) > 1 else {}
+    if 0 < len(devices) < workers:
+        chosen["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+    return chosen

@@ -16,10 +16,11 @@ from typing import Any
 
 from kerasft.errors import GivenUp, Stopped, UserError
 from kerasft.sweeps import ledger as ledgers
+from kerasft.sweeps.journal import StorageFailed
 from kerasft.sweeps.ledger import DONE, FAILED, PRUNED, Claim, Ledger, Outcome
 
-# While it exists, no trial begins.
-HALT = ".halt"
+# What a worker hears on its standard input when no more trials are to begin.
+HALT = b"halt\n"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,42 +32,48 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kerasft.sweeps.worker")
     parser.add_argument("sweep")
     parser.add_argument("--supervised", action="store_true",
-                        help="stop when standard input ends")  # fmt: skip
+                        help="begin no more trials when standard input says so, and stop when it "
+                             "ends")  # fmt: skip
     parser.add_argument("--trust", action="append", default=[])
     options = parser.parse_args(argv)
+    halted = threading.Event()
     if options.supervised:
-        threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
+        given = (sys.stdin.fileno(), halted)
+        threading.Thread(target=_listen, args=given, daemon=True).start()
     try:
-        return work(ledgers.reopen(options.sweep, options.trust))
+        return work(ledgers.reopen(options.sweep, options.trust), halted)
     except UserError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
 
 
-def _end_with(descriptor: int) -> None:
-    """Stop, as for SIGTERM, when the process that holds the other end is no more."""
+def _listen(descriptor: int, halted: threading.Event) -> None:
+    """Hear that no more trials are to begin.
+
+    When the process that holds the other end is no more, stop as for SIGTERM.
+    """
     while os.read(descriptor, 1024):
-        pass
+        halted.set()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def work(ledger: Ledger, *, pause: float = 1.0) -> int:
+def work(ledger: Ledger, halted: threading.Event | None = None, *, pause: float = 1.0) -> int:
     """Take up trials until there are none.
 
     Args:
         ledger: The sweep.
+        halted: Once it is set, no more trials begin.
         pause: Seconds between two looks while others are at work.
 
     Returns:
         0, or the status of the signal that stopped a trial.
     """
-    while not (ledger.path / HALT).exists():
+    while halted is None or not halted.is_set():
         claim = ledger.claim()
         if claim is None:
-            if not ledger.counts()["running"]:
+            if not ledger.may_leave_some():
                 return 0
-            # One that runs elsewhere may yet be left behind.
             time.sleep(pause)
             continue
         try:
@@ -118,9 +125,11 @@ def attempt(ledger: Ledger, number: int) -> Outcome:
         if not record.has_ended(str(folder)):
             cfg = ledger.compose(dict(trial.user_attrs["values"]))
             cfg.output_dir, cfg.resume, cfg.baseline = str(folder), "auto", None
-            watched = Watched(trial, names[0]) if len(names) == 1 else None
+            watched = Watched(ledger, trial, names[0]) if len(names) == 1 else None
             train(cfg, trusted=ledger.trusted, on_epoch=watched, spare_test=True)
-        return Outcome(DONE, values=objectives.values(names, folder))
+        return Outcome(DONE, values=objectives.values(names, folder, ledger.trusted))
+    except StorageFailed:
+        raise  # the trial is not at fault, and goes on with whoever takes it up
     except GivenUp as given_up:
         return Outcome(PRUNED, str(given_up))
     except UserError as error:
@@ -148,23 +157,25 @@ class Watched:
     """Reports each epoch of a trial, and ends it where the pruner gives it up.
 
     Args:
+        ledger: The sweep.
         trial: Optuna's trial.
         name: The figure that it is given up by.
     """
 
-    def __init__(self, trial: Any, name: str):
-        self.trial, self.name = trial, name
+    def __init__(self, ledger: Ledger, trial: Any, name: str):
+        self.ledger, self.trial, self.name = ledger, trial, name
         # A trial that goes on may come to an epoch which it had reported before.
-        study = trial.study
-        self.reported = set(study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        self.reported = set(ledger.trials()[trial.number].intermediate_values)
 
     def __call__(self, epoch: int, figures: dict[str, float]) -> None:
         value = figures.get(f"val_{self.name}")
         if value is None or value != value:
             return
-        if epoch not in self.reported:
-            self.trial.report(value, epoch)
-        if self.trial.should_prune():
+        with self.ledger.storage():
+            if epoch not in self.reported:
+                self.trial.report(value, epoch)
+            lags = self.trial.should_prune()
+        if lags:
             raise GivenUp(f"given up after epoch {epoch}: val_{self.name} {value:.4f}")
 
 

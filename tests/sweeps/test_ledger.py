@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
 
 import pytest
@@ -13,13 +15,16 @@ from kerasft.errors import UserError
 from kerasft.files import write_json
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import outcome
+from kerasft.sweeps.journal import StorageFailed, settled
 from kerasft.sweeps.ledger import DONE, FAILED, Outcome
+from kerasft.sweeps.worker import work
 
 
 def finish_all(path, pause=0.0):
     """Carry out all trials of a sweep without training: what a worker process does."""
     ledger = ledgers.reopen(path)
     while claim := ledger.claim():
+        claim.trial.set_user_attr("pid", os.getpid())
         time.sleep(pause)
         ledger.settle(claim, Outcome(DONE, values=[0.5]))
 
@@ -38,20 +43,22 @@ def test_a_sweep_is_carried_out_to_its_total_and_then_on(begin, tmp_path):
     assert [trial.number for trial in more.trials()] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
-def test_processes_share_the_work(storage, begin, tmp_path):
-    url = storage and storage.format(tmp_path)
-    ledger = begin(tmp_path / "s", ["epochs=range(1,60)"], n_trials=40, storage=url)
+@pytest.mark.parametrize("storage", ["journal", "sqlite", "postgresql"])
+def test_processes_share_the_work(storage, begin, tmp_path, request):
+    url = {"journal": None, "sqlite": f"sqlite:///{tmp_path}/study.db"}.get(storage, "")
+    url = request.getfixturevalue("postgresql") if url == "" else url
+    ledger = begin(tmp_path / "s", ["epochs=range(1,60)"], n_trials=16, storage=url)
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=finish_all, args=(ledger.path,)) for _ in range(3)]
+    workers = [context.Process(target=finish_all, args=(ledger.path, 0.3)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
     trials = ledger.trials()
-    assert ledger.counts()["done"] == len(trials) == 40
-    assert len({trial.user_attrs["point"] for trial in trials}) == 40
+    assert ledger.counts()["done"] == len(trials) == 16
+    assert len({trial.user_attrs["point"] for trial in trials}) == 16
+    assert len({trial.user_attrs["pid"] for trial in trials}) > 1
 
 
 def test_processes_killed_at_any_moment_lose_and_double_nothing(begin, tmp_path):
@@ -111,6 +118,92 @@ def test_too_many_failures_or_too_much_time_end_it(begin, tmp_path):
     assert costly.claim() is None and not costly.wanted()
 
 
+@pytest.mark.timeout(60)
+def test_nobody_waits_for_what_nobody_takes_up(begin, tmp_path):
+    """A sweep that is over leaves a trial of the dead as it is."""
+    ledger = begin(tmp_path / "s", max_cost=1e-9)
+    left, claim = ledger.claim(), ledger.claim()
+    assert ledger.at_work() == [0, 1]
+    left.lock.release()
+    time.sleep(0.01)
+    ledger.settle(claim, Outcome(DONE, values=[0.1]))
+    assert ledger.counts()["running"] == 1 and ledger.at_work() == []
+    assert work(ledger) == 0
+
+
+def test_a_storage_that_is_gone_gives_no_number_twice(begin, tmp_path):
+    ledger = begin(tmp_path / "s")
+    ledger.settle(ledger.claim(), Outcome(DONE, values=[0.5]))
+    journal = ledger.path / "study.journal"
+    kept = journal.read_bytes()
+    journal.unlink()
+    with pytest.raises(UserError, match=r"has lost what was written down of its trials.*journal"):
+        ledgers.reopen(ledger.path).claim()
+    assert not journal.exists()
+    journal.write_bytes(kept)
+    assert ledgers.reopen(ledger.path).claim().number == 1
+    url = f"sqlite:///{tmp_path}/a.db"
+    other = begin(tmp_path / "t", storage=url)
+    (tmp_path / "a.db").unlink()
+    with pytest.raises(UserError, match="there is no study"):
+        ledgers.reopen(other.path).counts()
+
+
+def test_looking_at_a_sweep_writes_nothing(begin, tmp_path):
+    ledger = begin(tmp_path / "s")
+    before = (ledger.path / "study.journal").read_bytes()
+    assert ledgers.reopen(ledger.path).counts()["done"] == 0
+    assert (ledger.path / "study.journal").read_bytes() == before
+
+
+def test_a_file_of_sqlite_is_found_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert settled("sqlite:///a.db?timeout=3") == f"sqlite:///{tmp_path}/a.db?timeout=3"
+    for same in ("sqlite:////b/a.db", "sqlite://", "sqlite:///:memory:", "postgresql://h/d", None):
+        assert settled(same) == same
+
+
+def test_a_storage_that_is_full_or_locked_is_named(begin, tmp_path, monkeypatch):
+    """What a trial came to is not lost with it: the trial is taken up again."""
+    ledger = begin(tmp_path / "s")
+    claim = ledger.claim()
+    backend = ledger.study._storage._backend
+
+    def full(logs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "append_logs", full)
+        with pytest.raises(StorageFailed, match=r"study.journal' cannot .*No space left.*resume"):
+            ledger.settle(claim, Outcome(DONE, values=[0.5]))
+    claim.lock.release()
+    assert ledgers.reopen(ledger.path).claim().number == 0
+    file = tmp_path / "a.db"
+    other = begin(tmp_path / "t", storage=f"sqlite:///{file}?timeout=0.1")
+    with sqlite3.connect(file) as locker:
+        locker.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageFailed, match=r"a.db.*database is locked"):
+            other.claim()
+    locker.close()
+    assert other.claim().number == 0
+    with sqlite3.connect(file) as spoiler:
+        spoiler.execute("UPDATE version_info SET schema_version = 3")
+        spoiler.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    spoiler.close()
+    with pytest.raises(StorageFailed, match=r"a.db.*version"):
+        ledgers.reopen(other.path).counts()
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(begin, tmp_path):
+    pytest.importorskip("psycopg")
+    url = "postgresql+psycopg://me:secret@/db?host=/nowhere"
+    with pytest.raises(StorageFailed, match=r"me:\*\*\*@.*nowhere") as caught:
+        begin(tmp_path / "s", storage=url)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(StorageFailed, match=r"load plugin"):
+        begin(tmp_path / "t", storage="postgresql+nodriver://me@/db")
+
+
 def test_a_change_of_the_configs_changes_nothing_under_a_sweep(begin, tmp_path):
     own = tmp_path / "own"
     (own / "head").mkdir(parents=True)
@@ -152,16 +245,17 @@ def test_the_best_of_a_sweep_is_found_where_there_is_one(begin, tmp_path):
         outcome.best_folder(str(ledger.path))
     for value in (0.25, 0.75, 0.5):
         ledger.settle(ledger.claim(), Outcome(DONE, values=[value]))
+    with pytest.raises(UserError, match=r"network of .*1' was let go.*kerasft train --from"):
+        outcome.best_folder(str(ledger.path))
+    (ledger.path / "1" / "checkpoints").mkdir(parents=True)
+    (ledger.path / "1" / "checkpoints" / "best.keras").touch()
     assert outcome.best_folder(str(ledger.path)) == ledger.path / "1"
-    facts = {**ledger.facts, "objectives": ["accuracy", "seconds"],
-             "directions": ["maximize", "minimize"], "study": "front"}  # fmt: skip
-    write_json(ledger.path / "sweep.json", facts)
-    front = ledgers.reopen(ledger.path)
+    front = begin(tmp_path / "f", objectives=["accuracy", "seconds"])
     for values in ([0.5, 1.0], [0.9, 9.0], [0.4, 8.0]):
         front.settle(front.claim(), Outcome(DONE, values=values))
     assert [trial.number for trial in outcome.best(front)] == [0, 1]
     with pytest.raises(UserError, match="2 trials that none is better than in each"):
-        outcome.best_folder(str(ledger.path))
+        outcome.best_folder(str(front.path))
 
 
 EVIL = {"_target_": "evil.call", "path": "x"}

@@ -21,7 +21,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_file_gets_a_line_a_trial(begin, tmp_path):
+def test_a_file_gets_a_line_a_trial(begin, tmp_path, monkeypatch):
+    monkeypatch.setattr("kerasft.sweeps.progress.EVERY", 0.0)
     ledger, stream = begin(tmp_path / "s"), io.StringIO()
     ledger.settle(ledger.claim(), Outcome(DONE, values=[0.5]))
     progress = Progress(ledger, stream)

@@ -74,6 +74,14 @@ def test_known_points_come_first(tmp_path):
     assert points[2] not in known
 
 
+def test_known_points_are_what_the_space_has(tmp_path):
+    """YAML's numbers and nothing are the texts of a choice, so that samplers learn from them."""
+    space = read(["batch_size=4,8", "c=null,x", "rate=interval(0,1)"], {})
+    (point,) = run(make(tmp_path), TPE, 1, space, [{"batch_size": 8, "c": None, "rate": 1}])
+    assert point == {"batch_size": "8", "c": "null", "rate": 1.0}
+    assert make(tmp_path).trials[0].params == point
+
+
 def test_what_a_sampler_refuses_is_said():
     with pytest.raises(UserError, match=r"sweep.sampler: .*n_startup"):
         study.made(TPE | {"n_startup": 3}, "sampler")
@@ -111,5 +119,5 @@ def test_a_lock_dies_with_its_holder(tmp_path):
 
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "nonsense"])
 def test_a_storage_that_cannot_be_opened_is_named(url, tmp_path):
-    with pytest.raises(UserError, match=f"sweep.storage: '{url}' cannot be opened"):
+    with pytest.raises(UserError, match=f"sweep.storage: '{url}' cannot be read"):
         journal.open_storage(tmp_path, url)
