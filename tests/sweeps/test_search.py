@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kerasft.errors import UserError
@@ -17,6 +20,7 @@ from kerasft.files import read_json
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import objectives, outcome, worker
 from kerasft.sweeps.search import search
+from kerasft.sweeps.supervisor import accelerator
 
 # Gives every trial up after its second epoch: no accuracy is above 2.
 SECOND = {"_target_": "optuna.pruners.ThresholdPruner", "lower": 2.0, "n_warmup_steps": 2}
@@ -122,20 +126,165 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(small, kerasft_cli):
     assert epochs == list(range(1, 13))
 
 
+class Running:
+    """A sweep in a process of its own."""
+
+    def __init__(self, *command: str):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "kerasft", *command], stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def until(self, condition, seconds: float = 240.0):
+        """Wait until something holds, and return it."""
+        end = time.monotonic() + seconds
+        while not (found := condition()):
+            assert self.process.poll() is None, self.process.stdout.read()
+            assert time.monotonic() < end, "it did not come about in time"
+            time.sleep(0.05)
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for its end; return its status and what it said."""
+        said, _ = self.process.communicate(timeout=300)
+        assert "Traceback" not in said
+        return self.process.returncode, said
+
+
+def epochs(number: int) -> int:
+    """Return how many epochs a trial has behind it."""
+    rows = Path(f"s/{number}/logs/epochs.jsonl")
+    return len(rows.read_text("utf-8").splitlines()) if rows.is_file() else 0
+
+
+def figures() -> dict[str, dict]:
+    """Return what each trial of a sweep came to, by its point."""
+    ledger = ledgers.reopen("s")
+    return {
+        trial.user_attrs["point"]: read_json(ledger.run_folder(trial.number) / "metrics.json")
+        for trial in ledger.trials()
+    }  # fmt: skip
+
+
+SHARED = ("sweep=random", "optimizer.learning_rate=tag(log,interval(1e-4,1e-2))", "epochs=8",
+          "head.dropout=0.2", "checkpoint.steps=2", "sweep.n_trials=4")  # fmt: skip
+
+
+@pytest.mark.timeout(400)
+def test_workers_share_the_trials_and_one_that_is_killed_is_replaced(small, tmp_path):
+    sweep = Running("sweep", *small, *SHARED, "sweep.workers=2")
+    sweep.until(lambda: len(sweep.workers()) == 2 and epochs(0) >= 2)
+    sweep.workers()[0].kill()
+    status, said = sweep.ended()
+    assert status == 0, said
+    assert "worker 0 was ended by SIGKILL" in said and "4 done, 0 pruned, 0 failed" in said
+    trials = ledgers.reopen("s").trials()
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert [trial.user_attrs["attempts"] for trial in trials].count(2) == 1
+    assert all(Path(f"s/logs/worker-{slot}.log").exists() for slot in (0, 1))
+    assert len(figures()) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_kills_at_any_moment_of_two_sweepers_and_their_workers(seed, small):
+    dice = random.Random(seed)
+    command = ("sweep", *small, *SHARED, "sweep.n_trials=8", "sweep.retries=50")
+    running = [Running(*command), Running(*command)]  # the one begins it, the other joins
+    for _ in range(8):
+        time.sleep(dice.uniform(3, 12))
+        one = running.pop(dice.randrange(2))
+        targets = one.workers() if one.process.poll() is None else []
+        if one.process.poll() is None and (not targets or dice.random() < 0.5):
+            targets = [psutil.Process(one.process.pid), *targets][:dice.randint(1, 2)]
+        for target in targets:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                target.kill()
+        if one.process.poll() is not None or targets[:1] == [psutil.Process(one.process.pid)]:
+            one.process.communicate()
+            one = Running(*command)
+        running.append(one)
+    for one in running:
+        one.ended()
+    last = Running("resume", "s")
+    assert last.ended()[0] == 0
+    ledger = ledgers.reopen("s")
+    assert [trial.number for trial in ledger.trials()] == list(range(8))
+    assert ledger.counts() == {"running": 0, "done": 8, "pruned": 0, "failed": 0}
+    assert len(read_json("s/test.json")["trials"]) == 1
+    found = figures()
+    assert len(found) == 8
+    # One process alone comes to the same points, and to the same figures of each.
+    Path("s").rename("shared")
+    assert Running("sweep", *small, *SHARED, "sweep.n_trials=8").ended()[0] == 0
+    assert figures() == found
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_lets_the_running_trial_end(small):
+    sweep = Running("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=30",
+                    "max_steps=100000")  # fmt: skip
+    sweep.until(lambda: epochs(0) >= 1)
+    sweep.process.send_signal(signal.SIGINT)
+    status, said = sweep.ended()
+    assert status == 130, said
+    assert "stopping after the trials that run; Ctrl-C once more stops them" in said
+    assert "trial 0  done" in said and "SIGINT: stopped with 1 trials done" in said
+    assert said.rstrip().endswith("To go on: kerasft resume s")
+    assert ledgers.reopen("s").counts() == {"running": 0, "done": 1, "pruned": 0, "failed": 0}
+    assert not Path("s/test.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_second_ctrl_c_stops_it_where_it_is(small):
+    sweep = Running("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=2000",
+                    "max_steps=1000000")  # fmt: skip
+    sweep.until(lambda: epochs(0) >= 1)
+    for _ in range(2):
+        sweep.process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    status, said = sweep.ended()
+    assert status == 130 and "they can go on where they are" in said
+    assert ledgers.reopen("s").counts()["running"] == 1
+
+
 @pytest.mark.timeout(300)
 def test_a_signal_to_a_worker_that_has_hardly_begun_is_no_failure(small):
-    command = [sys.executable, "-m", "kerasft", "sweep", *small, "sweep=grid", "head=linear,mlp"]
-    sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 120
-    while not Path("s/logs/worker-0.log").exists():
-        assert sweep.poll() is None and time.monotonic() < end
-        time.sleep(0.05)
+    sweep = Running("sweep", *small, "sweep=grid", "head=linear,mlp")
+    sweep.until(lambda: Path("s/logs/worker-0.log").exists())
     time.sleep(0.5)
-    sweep.send_signal(signal.SIGTERM)
-    _, said = sweep.communicate(timeout=120)
-    assert sweep.returncode == 143, said
+    sweep.process.send_signal(signal.SIGTERM)
+    status, said = sweep.ended()
+    assert status == 143, said
     assert "SIGTERM: stopped with 0 trials done" in said
     assert said.rstrip().endswith("To go on: kerasft resume s")
+
+
+@pytest.mark.parametrize(("visible", "listed", "workers", "expected"), [
+    (None, 0, 2, [{}, {}]),
+    (None, 1, 1, [{}]),
+    (None, 1, 2, [{"TF_FORCE_GPU_ALLOW_GROWTH": "true"}] * 2),
+    (None, 2, 2, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
+    ("4,7", 8, 2, [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "7"}]),
+    ("", 8, 2, [{}, {}]),
+])  # fmt: skip
+def test_each_worker_gets_an_accelerator(
+    visible, listed, workers, expected, tmp_path, monkeypatch
+):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nfor i in $(seq {listed}); do echo \"GPU $i: a card\"; done\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [accelerator(slot, workers) for slot in range(workers)] == expected
 
 
 def test_a_time_limit_stops_it_so_that_it_can_go_on(small, kerasft_cli):
@@ -175,6 +324,14 @@ SPOILT = {
     "a sampler that forgets": (
         ["head=linear,mlp", "sweep=random", "sweep.sampler._target_=optuna.samplers.QMCSampler"],
         "cannot be QMCSampler"),
+    "a sampler that cannot take the space": (
+        ["sweep=random", "sweep.sampler._target_=optuna.samplers.BruteForceSampler",
+         "head.dropout=interval(0,0.5)"], "BruteForceSampler cannot search this space"),
+    "an objective that is none": (["head=linear,mlp", "sweep.objectives=[acuracy]"],
+                                  "'acuracy' is no figure of this task"),
+    "known points that are none": (["head=linear,mlp", "sweep.known=[3]"], "a list of points"),
+    "what never counts": (["head=linear,mlp", "+sweep.space={head.width: {values: '8,9', "
+                           "when: {head: mpl}}}"], "which head never is"),
     "what is of a run": (["head=linear,mlp", "max_time=3"], "are of one run"),
     "a known point elsewhere": (["head=linear,mlp", "sweep.known=[{epochs: 3}]"],
                                 "epochs is not varied"),
