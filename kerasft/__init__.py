@@ -23,6 +23,7 @@ _PUBLIC = {
     "plan": "run",
     "predict": "run",
     "resume": "run",
+    "search": "sweeps.search",
     "sweep": "sweeps.grid",
     "train": "run",
 }

@@ -186,6 +186,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     yield from _names(cfg)
     yield from _head(cfg)
+    yield from _stages(cfg)
     callbacks = cfg.callbacks if isinstance(cfg.callbacks, DictConfig) else {}
     for name, node in (callbacks or {}).items():
         if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):
@@ -242,6 +243,23 @@ def _head(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             yield f"head.{key}", (
                 f"head.{key} must be at least 1. Received: {value}. For no hidden layer choose "
                 "head=linear."
+            )
+
+
+def _stages(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield what a stage of ours would refuse, but only when the data is read."""
+    stages = cfg.get("finetune")
+    for name, stage in (stages.items() if isinstance(stages, DictConfig) else ()):
+        if not isinstance(stage, DictConfig) or \
+                stage.get("_target_") != "kerasft.training.stages.Stage":
+            continue
+        train = stage.get("train", "all")
+        if (isinstance(train, str) and train not in ("all", "head")) or \
+                (is_number(train) and not 0 <= train <= 1):
+            yield f"finetune.{name}.train", (
+                f"finetune.{name}.train must be all, head, a share of the network's layers from 0 "
+                "to 1, or a list of regular expressions on the paths of variables. Received: "
+                f"{short(train)}."
             )
 
 

@@ -48,6 +48,7 @@ def values(
     figures = read_json(RunFolder(folder).metrics, "validation")["validation"]
     found = []
     for name in names:
+        value: Any
         if name in COSTS:
             value = _cost(name, folder, trusted)
         else:

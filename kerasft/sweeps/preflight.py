@@ -124,7 +124,8 @@ def _of_sampler(space: Space, asked: Mapping[str, Any], names: Sequence[str]) ->
     if asked["sampler"] is None:
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    made = optuna.create_study(directions=directions(names))
+    wanted: list[Any] = directions(names)
+    made = optuna.create_study(directions=wanted)
     drawn = {"_target_": "optuna.samplers.RandomSampler"}
     for number in range(REHEARSED):
         if (found := study.next_point(space, drawn, made, [], number)) is None:

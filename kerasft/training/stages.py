@@ -17,8 +17,9 @@ class Stage:
     """One stage of fine-tuning.
 
     Args:
-        train: `"all"`, `"head"`, or a list of regular expressions that are searched in the
-            variables' paths, e.g. `["transformer_layer_[45]/", "^head_"]`.
+        train: `"all"`, `"head"`, a number from 0 to 1 (the head and that share of the backbone's
+            layers, counted from the head down), or a list of regular expressions that are searched
+            in the variables' paths, e.g. `["transformer_layer_[45]/", "^head_"]`.
         epochs: Passes over the training examples.
         learning_rate: The stage's own peak rate; by default that of the whole run.
         rate: Factor of `optimizer.learning_rate`, for stages without a rate of their own.
@@ -31,7 +32,7 @@ class Stage:
         'head'
     """
 
-    train: str | list[str] = "all"
+    train: str | float | list[str] = "all"
     epochs: int = 1
     learning_rate: float | None = None
     rate: float = 1.0
@@ -40,8 +41,14 @@ class Stage:
     def __post_init__(self) -> None:
         if isinstance(self.train, str) and self.train not in ("all", "head"):
             raise UserError(
-                "finetune.NAME.train must be 'all', 'head' or a list of regular expressions on "
-                f"variable paths. Received: {self.train!r}."
+                "finetune.NAME.train must be 'all', 'head', a share of the backbone's layers from "
+                "0 to 1, or a list of regular expressions on variable paths. Received: "
+                f"{self.train!r}."
+            )
+        if isinstance(self.train, int | float) and not 0 <= self.train <= 1:
+            raise UserError(
+                "finetune.NAME.train as a number is the share of the backbone's layers that train, "
+                f"from 0 to 1. Received: {self.train!r}."
             )
         own = self.learning_rate
         if self.epochs < 1 or self.rate <= 0 or (own is not None and own <= 0):
@@ -65,7 +72,7 @@ class Stage:
             return self.learning_rate
         if chosen is not None:
             return chosen * self.rate
-        return HEAD_RATE if self.train == "head" else usual
+        return HEAD_RATE if self.train in ("head", 0) else usual
 
 
 def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
@@ -91,9 +98,7 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
         layer.trainable = False
     for layer in layers:
         layer.trainable = True
-    patterns = stage.train if isinstance(stage.train, list) else {"all": [""], "head": ["^head_"]}[
-        stage.train
-    ]
+    patterns = _patterns(model, stage.train)
     for variable in model.variables:
         if variable.trainable and not any(re.search(p, variable.path) for p in patterns):
             variable.trainable = False
@@ -114,6 +119,21 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
             f"begin with: {', '.join(found)}."
         )
     return paths
+
+
+def _patterns(model: Any, train: str | float | list[str]) -> list[str]:
+    """Return regular expressions on the paths of what trains."""
+    if isinstance(train, list):
+        return train
+    if isinstance(train, str):
+        return {"all": [""], "head": ["^head_"]}[train]
+    # A model's variables come in the order of its layers, from the input on.
+    parts = dict.fromkeys(
+        part for variable in model.trainable_variables
+        if not (part := variable.path.split("/")[0]).startswith("head_")
+    )
+    kept = list(parts)[len(parts) - round(train * len(parts)):]
+    return ["^head_", *(f"^{re.escape(part)}/" for part in kept)]
 
 
 def describe(model: Any) -> list[tuple[str, int, int]]:

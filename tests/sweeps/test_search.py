@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kerasft.cache import Cache
 from kerasft.errors import UserError
 from kerasft.files import read_json
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import objectives, outcome, worker
-from kerasft.sweeps.search import search
+from kerasft.sweeps import objectives, outcome, preflight, worker
+from kerasft.sweeps.search import _asked, search
 from kerasft.sweeps.supervisor import accelerator
 
 # Gives every trial up after its second epoch: no accuracy is above 2.
@@ -87,6 +89,18 @@ def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
         assert not (run / "checkpoints").exists()
     outcome.tell(ledger)
     assert "no trial has come to its end" in capsys.readouterr().out
+
+
+def test_trials_share_what_the_frozen_network_computes(small, tmp_path, monkeypatch, kerasft_cli):
+    monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
+    done = kerasft_cli(
+        "sweep", *small, "sweep=grid", "head.dropout=0.0,0.1,0.2", "finetune=linear_probe",
+        "epochs=2", "cache.activations=always", "launcher.name=basic",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    said = re.findall(r"activation cache: .*, (computed in|found)", done.out)
+    assert said == ["computed in", "found", "found"]
+    assert len(Cache().entries("activations")) == 2  # of training and of validation
 
 
 def test_a_trial_that_fails_is_told_and_the_others_go_on(small, kerasft_cli):
@@ -330,6 +344,7 @@ SPOILT = {
     "an objective that is none": (["head=linear,mlp", "sweep.objectives=[acuracy]"],
                                   "'acuracy' is no figure of this task"),
     "known points that are none": (["head=linear,mlp", "sweep.known=[3]"], "a list of points"),
+    "a share that is none": (["finetune.full.train=0.5,1.5"], "share of the network's layers"),
     "what never counts": (["head=linear,mlp", "+sweep.space={head.width: {values: '8,9', "
                            "when: {head: mpl}}}"], "which head never is"),
     "what is of a run": (["head=linear,mlp", "max_time=3"], "are of one run"),
@@ -345,6 +360,42 @@ def test_what_is_wrong_is_told_before_any_trial(case, small, kerasft_cli):
     assert done.code == 2
     assert said in done.err
     assert not Path("s").exists()
+
+
+@pytest.mark.parametrize(("starter", "of"), [("text", "tiny_texts"), ("images", "tiny_pictures")])
+def test_each_value_of_a_starter_can_be_composed(starter, of, request):
+    asked, space, _ = _asked([*request.getfixturevalue(of), f"sweep={starter}"], [], [])
+    assert {"head", "finetune.full.train", "optimizer.learning_rate"} < {a.key for a in space.axes}
+    _, names = preflight.checked(space, asked, [], [])
+    assert names == ["accuracy"]
+
+
+def test_several_objectives(small, kerasft_cli):
+    done = kerasft_cli(
+        "sweep", *small, "sweep=nsga2", "sweep.n_trials=3", "sweep.objectives=[accuracy,weights]",
+        "head=linear,mlp", "head.dropout=interval(0,0.5)", "epochs=1", "launcher.name=basic",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    ledger = ledgers.reopen("s")
+    assert ledger.facts["directions"] == ["maximize", "minimize"]
+    trials = ledger.trials()
+    front = {trial.number for trial in outcome.best(ledger)}
+    fewest = min(trial.values[1] for trial in trials)
+    assert front and any(trials[number].values[1] == fewest for number in front)
+    # None of the front is measured on test: there is no best one.
+    assert not Path("s/test.json").exists()
+
+
+def test_the_validation_loss_can_be_the_objective(small, kerasft_cli):
+    done = kerasft_cli(
+        "sweep", *small, "sweep=grid", "task.monitor=val_loss", "head=linear,mlp", "epochs=2",
+        "launcher.name=basic",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    for trial in ledgers.reopen("s").trials():
+        rows = [json.loads(row) for row in
+                Path(f"s/{trial.number}/logs/epochs.jsonl").read_text("utf-8").splitlines()]
+        assert trial.values == [min(row["val_loss"] for row in rows)]
 
 
 def test_all_mistakes_are_told_at_once(small):

@@ -43,6 +43,21 @@ def test_head_trains_the_head_and_all_undoes_it(texts):
     assert chosen(texts, Stage("all")) == weights(texts)
 
 
+def test_a_share_trains_from_the_head_down(texts, pictures):
+    head = {"head_outputs/kernel", "head_outputs/bias"}
+    assert chosen(texts, Stage(0.0)) == head
+    assert chosen(texts, Stage(1.0)) == weights(texts)
+    upper = chosen(texts, Stage(0.2))
+    assert head < upper < weights(texts)
+    assert any("transformer_layer_1/" in path for path in upper)
+    assert not any("embedding" in path or "transformer_layer_0" in path for path in upper)
+    sizes = [len(chosen(pictures, Stage(share))) for share in (0.0, 0.3, 0.6, 1.0)]
+    assert sizes == sorted(sizes) and len(set(sizes)) == 4
+    assert Stage(0).peak(None, 1e-5) == HEAD_RATE and Stage(0.5).peak(None, 1e-5) == 1e-5
+    with pytest.raises(UserError, match=r"from 0 to 1\. Received: 1\.5"):
+        Stage(1.5)
+
+
 def test_patterns_are_searched_in_the_paths(texts):
     got = chosen(texts, Stage(["transformer_layer_1/", "^head_", "/bias$"]))
     wanted = {
@@ -94,7 +109,7 @@ def test_a_pattern_that_matches_nothing_says_what_there_is(texts):
 
 
 def test_stages_are_checked_when_made():
-    with pytest.raises(UserError, match=r"train must be 'all', 'head' or a list"):
+    with pytest.raises(UserError, match="train must be 'all', 'head', a share"):
         Stage("tail")
     with pytest.raises(UserError, match="epochs must be at least 1"):
         Stage(epochs=0)
