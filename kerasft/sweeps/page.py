@@ -16,8 +16,8 @@ from kerasft.sweeps.objectives import COSTS
 
 # What stands below the title of a plot.
 CAPTIONS = {
-    "Intervals": "The figure of each setting, with the interval that the validation examples leave "
-                 "open.",
+    "Intervals": "The figure of each setting with its interval: of the validation examples, and of "
+                 "the seeds where settings have several.",
     "History": "Each trial in the order in which it was begun; those without a figure stand at the "
                "worst.",
     "Importance": "How much of the figure's variance each key explains: functional ANOVA over a "
