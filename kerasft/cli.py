@@ -295,10 +295,11 @@ def _leaderboard(options: argparse.Namespace) -> None:
         rows = boards.leaderboard(options.directory, metric=options.metric, trusted=options.trust)
     print(printable(boards.as_text(rows)))
     print()
-    for line in (*boards.remarks(rows), *boards.again(options.directory, rows)):
+    again = boards.again(options.directory, rows, options.trust)
+    for line in (*boards.remarks(rows), *again):
         print(printable(line))
     if options.output:
-        boards.write(rows, options.output, directory=options.directory)
+        boards.write(rows, options.output, directory=options.directory, trusted=options.trust)
 
 
 def _verify(options: argparse.Namespace) -> int:

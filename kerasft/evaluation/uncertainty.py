@@ -6,7 +6,9 @@ The examples of a split are drawn anew, with replacement, and the figure is comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,20 +21,24 @@ LEVEL = 0.95
 REPEATS, FEW_REPEATS = 2000, 200
 
 
-def draws(count: int, repeats: int = REPEATS, seed: int = 0) -> np.ndarray:
-    """Return which examples are drawn, `int64[repeats, count]`: the same for the same seed.
+def draws(count: int, repeats: int = REPEATS, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yield which examples are drawn, each time `int64[count]`: the same for the same seed.
+
+    All of them at once would be 800 MB for 50,000 examples.
 
     Args:
         count: How many examples there are.
         repeats: How often they are drawn.
         seed: Of the random numbers.
     """
-    return np.random.default_rng(seed).integers(0, count, (repeats, count))
+    random = np.random.default_rng(seed)
+    for _ in range(repeats):
+        yield random.integers(0, count, count)
 
 
 def resampled(
     task: Any, labels: Labels, metric: str, y: np.ndarray, outputs: Mapping[str, np.ndarray],
-    rows: np.ndarray,
+    rows: Iterable[np.ndarray],
 ) -> np.ndarray | None:
     """Return a figure for each drawing of the examples.
 
@@ -42,7 +48,7 @@ def resampled(
         metric: The name of the figure, a key of `score`.
         y: Raw labels, `[N]` or `[N, classes]`.
         outputs: What the task made of the logits, each `[N, ...]`.
-        rows: What `draws` returned.
+        rows: What `draws` yields.
 
     Returns:
         `float64[repeats]`, fewer for figures that take long; `None` where the task does not have
@@ -58,7 +64,7 @@ def resampled(
     """
     per_example = _mean_of(labels.kind, metric, y, outputs)
     if per_example is not None:
-        means = per_example[rows].mean(axis=1)
+        means = np.array([per_example[one].mean() for one in rows])
         return np.sqrt(means) if metric == "rmse" else means
     if metric.startswith(("precision_", "recall_", "f1_")) and not metric.endswith("_samples"):
         found, wrong, missed = _counts(labels, y, outputs)
@@ -66,7 +72,7 @@ def resampled(
                                                       for part in (found, wrong, missed)))
                          for one in rows])  # fmt: skip
     values = []
-    for one in rows[:FEW_REPEATS]:
+    for one in itertools.islice(rows, FEW_REPEATS):
         scores = task.score(y[one], {key: value[one] for key, value in outputs.items()}, labels)
         if not isinstance(scores.get(metric), float):
             return None
@@ -117,22 +123,55 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def p_value(difference: float, variance: float) -> float:
+def p_value(difference: float, variance: float, degrees: float = math.inf) -> float:
     """Return how likely a difference of at least this size is by chance alone.
 
     Args:
         difference: The difference of two figures.
-        variance: Its variance, for a normal distribution.
+        variance: Its variance.
+        degrees: How many degrees of freedom that was estimated from: the difference is held
+            against Student's t, which with endless ones is the normal distribution.
 
     Example:
         >>> round(p_value(1.96, 1.0), 3)
         0.05
+        >>> round(p_value(1.96, 1.0, 2), 3)
+        0.189
     """
     if variance <= 0:
         return 1.0 if difference == 0 else 0.0
-    from scipy.stats import norm
+    from scipy.stats import t
 
-    return float(2 * norm.sf(abs(difference) / np.sqrt(variance)))
+    return float(2 * t.sf(abs(difference) / np.sqrt(variance), degrees))
+
+
+def reach(variance: float, degrees: float = math.inf, level: float = LEVEL) -> float:
+    """Return how far to both sides of a figure the interval goes.
+
+    Example:
+        >>> round(reach(1.0), 2), round(reach(1.0, 2), 2)
+        (1.96, 4.3)
+    """
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, degrees) * np.sqrt(variance))
+
+
+def degrees(known: float, estimated: float, of: float) -> float:
+    """Return the degrees of freedom of the sum of two variances.
+
+    After Satterthwaite, "An approximate distribution of estimates of variance components", 1946.
+
+    Args:
+        known: One from so many examples that it counts as known.
+        estimated: One that was estimated from few runs.
+        of: The degrees of freedom of that.
+
+    Example:
+        >>> degrees(0.0, 1.0, 3), degrees(1.0, 1.0, 3)
+        (3.0, 12.0)
+    """
+    return float(of * ((known + estimated) / estimated) ** 2) if estimated > 0 else math.inf
 
 
 def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
@@ -157,20 +196,30 @@ def mcnemar(one: np.ndarray, other: np.ndarray) -> float:
     return float(binomtest(mine, mine + theirs).pvalue) if mine + theirs else 1.0
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], of: int | None = None) -> list[float]:
     """Return p-values corrected for how many there are.
 
     Holm, "A simple sequentially rejective multiple test procedure", 1979: the chance that any of
     them falls below a bound though nothing differs stays at that bound.
 
+    Args:
+        p_values: The p-values.
+        of: How many could have been asked for, where these were chosen after a look at the
+            figures. Whoever compares all with the best of k has chosen among all k (k - 1) / 2
+            pairs: to count only k - 1 finds differences that are none, in many more tables than
+            the bound says.
+
     Example:
         >>> holm([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
+        >>> holm([0.01, 0.04], of=3)
+        [0.03, 0.08]
     """
+    count = len(p_values) if of is None else of
     order = np.argsort(p_values, kind="stable")
     corrected = np.zeros(len(p_values))
     largest = 0.0
     for place, index in enumerate(order):
-        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - place)))
+        largest = max(largest, min(1.0, p_values[index] * (count - place)))
         corrected[index] = largest
     return [float(round(value, 12)) for value in corrected]

@@ -100,7 +100,7 @@ def of_folder(root: Path) -> list[Entry]:
         settings = {key: config.get(key) for key in differing if key != SEED}
         seed = config.get(SEED) if SEED in differing else None
         entries.append(Entry(entry.run, entry.folder, entry.status, settings, seed, entry.figures,
-                             entry.monitor))  # fmt: skip
+                             entry.monitor, entry.reason))  # fmt: skip
     return entries
 
 
@@ -124,11 +124,12 @@ def _read(folder: Path, root: Path) -> tuple[Entry, Any]:
     metrics = mapping("metrics.json", read_json)
     status = f"damaged: {', '.join(damaged)}" if damaged else facts.get("status", "unknown")
     task = mapping("task.json", read_json)  # without one it failed early, or has its figures still
-    monitor = task.get("monitor")
+    monitor, reason = task.get("monitor"), facts.get("reason")
     name = str(folder.relative_to(root)) if folder != root else folder.name
     entry = Entry(
         name, folder, str(status), {}, figures={} if damaged[:1] not in ([], ["task.json"])
         else metrics, monitor=None if monitor is None else str(monitor).removeprefix("val_"),
+        reason=None if reason is None else str(reason),
     )  # fmt: skip
     return entry, config
 

@@ -4,54 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kerasft.console import listing
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation.metrics import direction
 from kerasft.files import at_home
-from kerasft.sweeps import entries, ledger
-from kerasft.sweeps.entries import Entry, Sample
+from kerasft.record import RunFolder
+from kerasft.sweeps import entries, ledger, outcome, repeat
+from kerasft.sweeps.entries import Entry
 from kerasft.sweeps.objectives import COSTS
-from kerasft.sweeps.space import SEED
+from kerasft.sweeps.standing import Setting, compare
 
 # From which corrected p-value on two settings cannot be told apart.
 BOUND = 0.05
-
-
-@dataclass
-class Setting:
-    """Runs that differ by their seed alone.
-
-    Args:
-        runs: The runs.
-        values: The figures of those that have one.
-        samples: What these answered for each example, or `None`.
-        drawn: The mean of their figures for each drawing of the examples, or `None`.
-        interval: Between which values the mean lies, with a chance of 95 %.
-        p: How likely its distance to the best setting is by chance alone, corrected for how many
-            settings there are.
-    """
-
-    runs: list[Entry]
-    values: list[float] = field(default_factory=list)
-    samples: list[Sample | None] = field(default_factory=list)
-    drawn: Any = None
-    interval: tuple[float, float] | None = None
-    p: float | None = None
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def examples(self) -> set[str | None]:
-        """Digests of the examples that its runs were measured on."""
-        return {None if one is None else one.examples for one in self.samples}
+# Reasons of failed runs that are said below the table, and letters of each.
+REASONS, LETTERS = 3, 200
 
 
 def leaderboard(
@@ -61,9 +32,10 @@ def leaderboard(
 
     Runs are ranked by a figure of the validation split: choosing by the test split would make its
     figure too good. Those that differ by their seed alone are put together. Each is held against
-    the best on the same examples: McNemar's exact test for the accuracy of single runs, else the
-    bootstrapped difference with the variance between seeds; the p-values are corrected for their
-    number after Holm.
+    the best on the same examples: where no setting has several seeds, by McNemar's exact test for
+    accuracies; else by the bootstrapped difference, to whose variance that between seeds is added,
+    estimated from all settings that have several, with Student's t. As the best was chosen by its
+    figure, the p-values are corrected after Holm for the number of all pairs of settings.
 
     Args:
         directory: The folder.
@@ -138,7 +110,7 @@ def _ranked(
     sign = 1 if mode == "min" else -1
     settings.sort(key=lambda one: (not one.values, sign * one.mean if one.values else 0.0))
     with_value = [one for one in settings if one.values]
-    own = _compare(with_value, metric, trusted) if with_value and metric not in COSTS else {}
+    own = compare(with_value, metric, trusted) if with_value and metric not in COSTS else {}
     rows = []
     for rank, one in enumerate(settings, 1):
         told = {
@@ -158,73 +130,6 @@ def _ranked(
     return rows
 
 
-def _compare(
-    settings: Sequence[Setting], metric: str, trusted: Sequence[str]
-) -> dict[str, list[float]]:
-    """Draw examples anew, and hold each setting against the first; return intervals by run."""
-    from kerasft.evaluation import uncertainty
-
-    intervals: dict[str, list[float]] = {}
-    for one in settings:
-        one.samples = [entries.sample(run, trusted) for run in one.runs]
-        drawn = []
-        for run, sample in zip(one.runs, one.samples, strict=True):
-            if sample is None:
-                continue
-            rows = uncertainty.draws(len(sample.y))
-            values = uncertainty.resampled(
-                sample.task, sample.labels, metric, sample.y, sample.outputs, rows
-            )
-            if values is not None:
-                drawn.append(values)
-                intervals[run.run] = list(uncertainty.interval(values))
-        if len(drawn) == len(one.runs):
-            # Their draws are of the same examples where these are the same.
-            one.drawn = sum(drawn) / len(drawn)
-    between = _between_seeds(settings)
-    for one in settings:
-        if one.drawn is None:
-            continue
-        if len(one.values) == 1:
-            one.interval = uncertainty.interval(one.drawn)
-        else:
-            reach = 1.96 * float(one.drawn.var() + between / len(one.values)) ** 0.5
-            one.interval = (one.mean - reach, one.mean + reach)
-    best, *others = settings
-    tested = [one for one in others if one.drawn is not None and best.drawn is not None]
-    found = [_p_value(best, one, metric, between) for one in tested]
-    for one, p in zip(tested, uncertainty.holm(found), strict=True):
-        one.p = p
-    if best.drawn is not None:
-        best.p = 1.0
-    return intervals
-
-
-def _between_seeds(settings: Sequence[Setting]) -> float:
-    """Return the variance between seeds, pooled over all settings with several."""
-    several = [one.values for one in settings if len(one.values) > 1]
-    free = sum(len(values) - 1 for values in several)
-    if not free:
-        return 0.0
-    return sum((len(v) - 1) * statistics.variance(v) for v in several) / free
-
-
-def _p_value(best: Setting, other: Setting, metric: str, between: float) -> float:
-    from kerasft.evaluation import uncertainty
-
-    same = len(best.examples | other.examples) == 1
-    (mine, *more), (theirs, *further) = best.samples, other.samples
-    assert mine is not None and theirs is not None  # both were drawn from
-    if same and not more and not further and metric == "accuracy" and mine.labels.kind == "single":
-        return uncertainty.mcnemar(
-            uncertainty.right(mine.y, mine.outputs), uncertainty.right(theirs.y, theirs.outputs)
-        )
-    # On the same examples much of what the drawing changes is common to both.
-    variance = (best.drawn - other.drawn).var() if same else best.drawn.var() + other.drawn.var()
-    variance += between / len(best.values) + between / len(other.values)
-    return uncertainty.p_value(best.mean - other.mean, float(variance))
-
-
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the leaderboard as a table: a line for each setting."""
     from kerasft.console import table
@@ -233,8 +138,15 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(body, header)
 
 
-def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """Return the table's head, and a line for each setting."""
+def cells(
+    rows: Sequence[Mapping[str, Any]], *, reasons: bool = False
+) -> tuple[list[str], list[list[Any]]]:
+    """Return the table's head, and a line for each setting.
+
+    Args:
+        rows: What `leaderboard` returned.
+        reasons: Whether to say last why a run failed or was given up.
+    """
     keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
     metric = rows[0]["metric"]
     short = {key: _shortest(key, keys) for key in keys}
@@ -242,10 +154,11 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]
     # A sweep with several objectives has no best trial, but some that none is better than in each.
     further = [n for row in rows for n in row["objectives"] if n != metric]
     further = list(dict.fromkeys(further))
+    reasons = reasons and any(row["reason"] for row in rows)
     header = [
         "rank", "runs" if several else "run", *(short[k] for k in keys), f"validation {metric}",
         *further, *(["front"] if further else []), *(["sd"] if several else []), "95 %", "p",
-        f"test {metric}", "status",
+        f"test {metric}", "status", *(["reason"] if reasons else []),
     ]  # fmt: skip
     body = []
     for row in heads(rows):
@@ -257,6 +170,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]
             *(["yes" if row["front"] else ""] if further else []),
             *([one["sd"]] if several else []), _range(one["interval"]),
             _p(row, one["p"]), statistics.fmean(tests) if tests else None, row["status"],
+            *([row["reason"] or ""] if reasons else []),
         ])  # fmt: skip
     return header, body
 
@@ -284,45 +198,89 @@ def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     first = heads(rows)
     ranked = [row for row in first if row["rank"] is not None]
     if not ranked:
-        return ["No run has come to its figures yet."]
-    said = []
-    tested = [row for row in ranked if row["setting"]["p"] is not None]
-    if len(tested) > 1:
-        alike = [row for row in tested[1:] if row["setting"]["as_good_as_best"]]
-        of = f"of the {len(tested) - 1} other settings"
-        said.append(
-            f"{len(alike)} {of} cannot be told apart from the best (p of at least {BOUND:g}, "
-            "paired on the same examples, corrected for their number)."
-            if alike else f"None {of} is as good as the best (all p below {BOUND:g})."
-        )
-    if tested and all(len(row["setting"]["runs"]) == 1 for row in ranked):
+        return ["No run has come to its figures yet.", *_failures(rows)]
+    said = _alike(ranked)
+    sizes = [len(row["setting"]["runs"]) for row in ranked]
+    if any(row["setting"]["interval"] for row in ranked) and min(sizes) == 1:
         said.append(
             "The intervals are those of the validation examples. What another seed would change is "
             "not in them: try the best settings with seed=0,1,2."
+            if max(sizes) == 1 else
+            "What another seed would change in a setting with one run alone is supposed from the "
+            "settings with several: try the best settings with seed=0,1,2."
+        )
+    front = [row["run"] for row in rows if row["front"]]
+    if front:
+        said.append(
+            f"Ranked by {rows[0]['metric']}; in {' and '.join(rows[0]['objectives'])} together no "
+            f"run is better than {'any of ' if len(front) > 1 else ''}{listing(front)} (front)."
         )
     if len(ranked) > 1:
         said.append(
             f"The best of {len(ranked)} on validation is chosen by chance, too: its figure there "
             "is too good."
         )
+    return [*said, *_failures(rows)]
+
+
+def _alike(ranked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say how many settings cannot be told apart from the best."""
+    tested = [row for row in ranked if row["setting"]["p"] is not None][1:]
+    if not tested:
+        return []
+    alike = [row for row in tested if row["setting"]["as_good_as_best"]]
+    of = f"of the {len(tested)} other settings" if len(tested) > 1 else ""
+    if not alike:
+        return [f"{f'None {of}' if of else 'The other setting'} is as good as the best (p below "
+                f"{BOUND:g}, corrected for the number of pairs)."]  # fmt: skip
+    return [f"{f'{len(alike)} {of}' if of else 'The other setting'} cannot be told apart from the "
+            f"best (p of at least {BOUND:g}, corrected for the number of pairs)."]  # fmt: skip
+
+
+def _failures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say why runs failed, but for those that failed as one before."""
+    by_reason: dict[str, list[str]] = {}
+    for row in rows:
+        if row["status"] == "failed" and row["reason"]:
+            by_reason.setdefault(" ".join(row["reason"].split()), []).append(row["run"])
+    said = [
+        f"{listing(runs)} failed: {text if len(text) <= LETTERS else f'{text[: LETTERS - 3]}...'}"
+        for text, runs in by_reason.items()
+    ]
+    if (more := len(said) - REASONS) > 0:
+        said[REASONS:] = [f"Runs failed for {more} more: --output FILE.csv holds all reasons."]
     return said
 
 
-def again(directory: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the commands that repeat and export the best run; none where no run has a figure."""
+def again(
+    directory: str, rows: Sequence[Mapping[str, Any]], trusted: Sequence[str] = ()
+) -> list[str]:
+    """Return the commands that repeat and export the first run; none where none has a figure.
+
+    Args:
+        directory: The folder of the sweep, or of the runs.
+        rows: What `leaderboard` returned.
+        trusted: Import prefixes, beside the built-in ones, that a run's own parts may come from.
+    """
+    run = rows[0]["run"]
     if rows[0]["rank"] is None:
         return []
-    run = rows[0]["run"]
-    if not ledger.is_sweep(directory):
-        place = at_home(directory)
-        folder = shlex.quote(str(place / run if (place / run).is_dir() else place))
-        return [f"kerasft train --from {folder}", f"kerasft export {folder}"]
-    space = ledger.reopen(directory).space
-    varied = {**rows[0]["settings"]}
-    if rows[0]["seed"] is not None:
-        varied[SEED] = rows[0]["seed"]
-    command = shlex.join(["kerasft", "train", *space.overrides(varied)])
-    return [command, f"kerasft export best-of {shlex.quote(directory)}"]
+    place = at_home(directory)
+    if not ledger.is_sweep(place):
+        folder = place / run if (place / run).is_dir() else place
+        return [repeat.of_run(folder, trusted), *_export(folder, trusted)]
+    swept = ledger.reopen(place, trusted)
+    line = repeat.of_trial(swept, int(run))
+    # By another figure, or where none is the best in each objective, the first is another one.
+    if [trial.number for trial in outcome.best(swept)] == [int(run)]:
+        return [line, repeat.export(place, trusted, best_of=True)]
+    return [line, *_export(swept.run_folder(int(run)), trusted)]
+
+
+def _export(folder: Path, trusted: Sequence[str]) -> list[str]:
+    """Return the line that exports a run; none where its network was not kept."""
+    there = RunFolder(folder).network.is_file()
+    return [repeat.export(folder, trusted)] if there else []
 
 
 def check_output(path: str | None) -> None:
@@ -335,16 +293,20 @@ def check_output(path: str | None) -> None:
         raise UserError(f"--output must end in .csv, .json or .html. Received: {path!r}.")
 
 
-def write(rows: Sequence[Mapping[str, Any]], path: str, *, directory: str = "") -> None:
+def write(
+    rows: Sequence[Mapping[str, Any]], path: str, *, directory: str = "",
+    trusted: Sequence[str] = (),
+) -> None:
     """Write the leaderboard as CSV, JSON or a page, by the suffix.
 
     Args:
         rows: What `leaderboard` returned.
         path: The file.
         directory: The folder that it is about, for the page.
+        trusted: What `again` is given, for the page.
 
     Raises:
-        UserError: For another suffix.
+        UserError: For another suffix, or if it cannot be written.
     """
     from kerasft.files import write_json, written_whole
 
@@ -355,17 +317,20 @@ def write(rows: Sequence[Mapping[str, Any]], path: str, *, directory: str = "") 
     if path.endswith(".html"):
         from kerasft.sweeps.page import write_page
 
-        write_page(rows, Path(path), directory)
+        write_page(rows, Path(path), directory, trusted)
         return
     keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
-    names = ("rank", "run", "status", "metric", "validation", "test", "seed")
+    objectives = list(dict.fromkeys(name for row in rows for name in row["objectives"]))
+    names = ("rank", "run", "status", "metric", "validation", "test", "seed", "front", "reason")
     with written_whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*names, "low", "high", "setting_mean", "setting_p", *keys])
+        writer.writerow([*names, "low", "high", "setting_mean", "setting_p",
+                         *(f"objective_{name}" for name in objectives), *keys])  # fmt: skip
         for row in rows:
             writer.writerow([
                 *(row[k] for k in names), *(row["interval"] or (None, None)),
                 row["setting"]["mean"], row["setting"]["p"],
+                *(row["objectives"].get(name) for name in objectives),
                 *(row["settings"].get(k) for k in keys),
             ])  # fmt: skip
 

@@ -16,12 +16,14 @@ from kerasft.sweeps.objectives import COSTS
 
 # What stands below the title of a plot.
 CAPTIONS = {
-    "Intervals": "The figure of each setting, with the interval that the validation examples leave "
-                 "open.",
-    "History": "Each trial in the order in which it was begun.",
+    "Intervals": "The figure of each setting with its interval: of the validation examples, and of "
+                 "the seeds where settings have several.",
+    "History": "Each trial in the order in which it was begun; those without a figure stand at the "
+               "worst.",
     "Importance": "How much of the figure's variance each key explains: functional ANOVA over a "
                   "random forest, of the keys that all runs have. With few runs it is a guess.",
-    "Parallel coordinates": "Each run is a line through its values; the darker, the better.",
+    "Parallel coordinates": "Each run with a figure is a line through its values; the darker, the "
+                            "better.",
     "Contours": "The two numbers that matter most; what lies between runs is interpolated.",
 }  # fmt: skip
 
@@ -36,6 +38,7 @@ th, td { text-align: left; padding: 0.3rem 0.7rem; border-bottom: 1px solid #e1e
          white-space: nowrap; }
 th { border-bottom: 2px solid #b9bfc7; }
 tr.alike td { background: #edf7f0; } tr.lost td { color: #7a828c; }
+td.words { white-space: normal; min-width: 11rem; overflow-wrap: anywhere; }
 img { max-width: 100%; height: auto; display: block; }
 pre { background: #f4f5f7; padding: 0.7rem 1rem; overflow-x: auto; }
 figcaption, .small { color: #555b66; font-size: 0.88rem; }
@@ -43,13 +46,16 @@ figure { margin: 0 0 1.5rem; }
 """
 
 
-def write_page(rows: Sequence[Mapping[str, Any]], path: Path, directory: str) -> Path:
+def write_page(
+    rows: Sequence[Mapping[str, Any]], path: Path, directory: str, trusted: Sequence[str] = ()
+) -> Path:
     """Write the leaderboard as HTML, with its plots inside and, as PNG, in a folder beside it.
 
     Args:
         rows: What `leaderboard` returned.
         path: The file, ending in `.html`.
         directory: The folder that it is about.
+        trusted: Import prefixes, beside the built-in ones, that a run's own parts may come from.
 
     Returns:
         The file.
@@ -68,7 +74,7 @@ def write_page(rows: Sequence[Mapping[str, Any]], path: Path, directory: str) ->
         f"<title>{escape(directory)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(directory)}: validation {escape(metric)}</h1>",
         *(f"<p>{escape(line)}</p>" for line in boards.remarks(rows)),
-        *_again(directory, rows), "<h2>Runs</h2>", _table(rows),
+        *_again(directory, rows, trusted), "<h2>Runs</h2>", _table(rows),
     ]  # fmt: skip
     for title, file in drawn.items():
         data = base64.b64encode(file.read_bytes()).decode()
@@ -81,22 +87,26 @@ def write_page(rows: Sequence[Mapping[str, Any]], path: Path, directory: str) ->
     return path
 
 
-def _again(directory: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = boards.again(directory, rows)
+def _again(
+    directory: str, rows: Sequence[Mapping[str, Any]], trusted: Sequence[str]
+) -> list[str]:
+    lines = boards.again(directory, rows, trusted)
     text = escape("\n".join(lines))
     return ["<h2>The best again</h2>", f"<pre>{text}</pre>"] if lines else []
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    header, body = boards.cells(rows)
+    header, body = boards.cells(rows, reasons=True)
+    wide = [word == "reason" for word in header]
     lines = ["<div class='wide'><table><thead><tr>",
              *(f"<th>{escape(word)}</th>" for word in header), "</tr></thead><tbody>"]  # fmt: skip
     for row, cells in zip(boards.heads(rows), body, strict=True):
         alike = "alike" if row["setting"]["as_good_as_best"] else ""
         kind = "lost" if row["rank"] is None else alike
-        shown = (f"{cell:.4f}" if isinstance(cell, float) else "" if cell is None else str(cell)
+        shown = (f"{cell:.4f}" if isinstance(cell, float) else "-" if cell is None else str(cell)
                  for cell in cells)  # fmt: skip
-        lines.append(f"<tr class='{kind}'>" + "".join(f"<td>{escape(c)}</td>" for c in shown)
-                     + "</tr>")  # fmt: skip
+        written = (f"<td{' class=words' if words else ''}>{escape(cell)}</td>"
+                   for cell, words in zip(shown, wide, strict=True))  # fmt: skip
+        lines.append(f"<tr class='{kind}'>{''.join(written)}</tr>")
     legend = "<p class='small'>Shaded: cannot be told apart from the best.</p>"
     return "\n".join([*lines, "</tbody></table></div>", legend])

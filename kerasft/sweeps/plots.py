@@ -68,11 +68,26 @@ class Scale:
         """Return where to write what."""
         if self.words:
             return [(self.place(word), readable(word, 16)) for word in self.words]
-        if self.log:
-            steps = np.geomspace(self.low, self.high, 4)
-        else:
-            steps = np.linspace(self.low, self.high, 4)
-        return [(self.place(step), f"{step:.3g}") for step in steps]
+        return [(self.place(step), f"{step:.3g}") for step in _steps(self.low, self.high, self.log)]
+
+
+def _steps(low: float, high: float, log: bool) -> Sequence[float]:
+    """Return a few round numbers between two."""
+    near = 1e-9 * (high - low)  # as floats, the ends may be a little off
+    steps: Sequence[float] = ()
+    if log:
+        magnitudes = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for leading in ((1,), (1, 3), (1, 2, 5)):
+            every = [digit * 10.0**place for place in magnitudes for digit in leading]
+            steps = [step for step in every if low - near <= step <= high + near]
+            if len(steps) > 2:
+                break
+    elif high > low:
+        from matplotlib.ticker import MaxNLocator
+
+        every = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+        steps = [step for step in every if low - near <= step <= high + near]
+    return steps[:: len(steps) // 8 + 1] if len(steps) > 1 else sorted({low, high})
 
 
 def scales(rows: Sequence[Row]) -> list[Scale]:
@@ -111,7 +126,6 @@ def draw_all(rows: Sequence[Row], folder: Path, *, lower: bool) -> dict[str, Pat
     Returns:
         The files, by the title of what they show.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     done = [row for row in rows if row["validation"] is not None]
     made: dict[str, Path] = {}
     if not done:
@@ -152,10 +166,19 @@ def intervals(rows: Sequence[Row], path: Path) -> Path:
         if any(line.get_color() == colour for line in axes.lines):
             axes.plot([], [], "o-", color=colour, label=label)
     axes.set_yticks(range(len(shown)), [_title(row) for row in shown], fontsize=8)
-    axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=f"validation {rows[0]['metric']}, 95 %")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=f"{_measured(rows)}, 95 %")
+    _legend(figure)
     tidy(axes)
     return save(figure, path)
+
+
+def _measured(rows: Sequence[Row], most: int = 40) -> str:
+    return f"validation {readable(rows[0]['metric'], most)}"
+
+
+def _legend(figure: Any) -> None:
+    """Put the legend above the axes, where nothing is drawn."""
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=8)
 
 
 def _title(row: Row) -> str:
@@ -180,9 +203,11 @@ def history(rows: Sequence[Row], path: Path, *, lower: bool) -> Path:
     axes.step(numbers, so_far, where="post", color=GREEN, label="best so far")
     lost = sorted(int(row["run"]) for row in rows if row["validation"] is None)
     if lost:
-        axes.plot(lost, [min(values)] * len(lost), "x", color=GREY, label="pruned or failed")
-    axes.set(xlabel="trial", ylabel=f"validation {rows[0]['metric']}")
-    axes.legend(frameon=False, fontsize=8)
+        worst = max(values) if lower else min(values)
+        axes.plot(lost, [worst] * len(lost), "x", color=GREY, label="pruned or failed")
+    axes.set(xlabel="trial", ylabel=_measured(rows))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(figure)
     tidy(axes)
     return save(figure, path)
 
@@ -270,11 +295,14 @@ def parallel(rows: Sequence[Row], varied: Sequence[Scale], path: Path, *, lower:
                   alpha=0.85, marker="o", markersize=3)  # fmt: skip
     for place, one in enumerate(every):
         axes.axvline(place, color="#c5cad1", linewidth=1, zorder=0)
+        # No line passes to the left of the first axis; behind the others' words they grow pale.
+        aside, side = (-0.04, "right") if not place else (0.04, "left")
         for height, text in one.ticks():
-            axes.text(place + 0.03, height, text, fontsize=7.5, va="center", color="#333333",
-                      bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.6})
+            axes.text(place + aside, height, text, fontsize=8, va="center", ha=side, zorder=4,
+                      color="#333333", bbox={"facecolor": "white", "alpha": 0.85,
+                                             "edgecolor": "none", "pad": 0.8})  # fmt: skip
     axes.set_xticks(range(len(every)), [one.name for one in every], fontsize=9)
-    axes.set(xlim=(-0.2, len(every) - 0.4), ylim=(-0.05, 1.05))
+    axes.set(xlim=(-0.2, len(every) - 0.7), ylim=(-0.05, 1.05))
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -310,7 +338,7 @@ def contours(
         put(places, words)
     axes.set(xlabel=across.name, ylabel=up.name)
     bar = figure.colorbar(mapped, ax=axes, fraction=0.045, pad=0.03)
-    bar.set_label(f"validation {rows[0]['metric']}", fontsize=9)
+    bar.set_label(_measured(rows), fontsize=9)
     bar.ax.yaxis.set_major_formatter(lambda value, _: short(value))
     tidy(axes)
     return save(figure, path)

@@ -37,7 +37,7 @@ def answers(kind: str, count: int = 120, seed: int = 0):
 ])  # fmt: skip
 def test_the_short_ways_give_what_score_does(kind, metric):
     task, labels, y, outputs = answers(kind)
-    rows = uncertainty.draws(len(y), 12)
+    rows = list(uncertainty.draws(len(y), 12))
     found = uncertainty.resampled(task, labels, metric, y, outputs, rows)
     wanted = [task.score(y[one], {k: v[one] for k, v in outputs.items()}, labels)[metric]
               for one in rows]  # fmt: skip
@@ -64,12 +64,35 @@ def test_the_interval_of_an_accuracy_is_the_binomial_one():
     assert high == pytest.approx(binom.ppf(0.975, 400, share) / 400, abs=0.008)
 
 
+@pytest.mark.parametrize("count", [1, 5, 4001])
+def test_examples_are_drawn_as_if_all_at_once(count):
+    wanted = np.random.default_rng(7).integers(0, count, (9, count))
+    np.testing.assert_array_equal(list(uncertainty.draws(count, 9, seed=7)), wanted)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1_macro"])
+def test_the_drawings_of_many_examples_need_no_room(metric):
+    import tracemalloc
+
+    task, labels, y, outputs = answers("single", 50_000)
+    tracemalloc.start()
+    try:
+        rows = uncertainty.draws(len(y), 40)
+        assert len(uncertainty.resampled(task, labels, metric, y, outputs, rows)) == 40
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8e6  # 40 drawings at once are 16 MB, and their answers as much
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """Of networks that are right in 70 % of all cases, seen on 150 examples each."""
     random, held = np.random.default_rng(1), 0
     for _ in range(200):
         right = random.random(150) < 0.7
-        low, high = uncertainty.interval(right[uncertainty.draws(150, 400)].mean(axis=1))
+        low, high = uncertainty.interval(
+            np.array([right[one].mean() for one in uncertainty.draws(150, 400)])
+        )
         held += low <= 0.7 <= high
     assert 0.88 <= held / 200 <= 0.99
 
@@ -91,10 +114,20 @@ def test_corrected_p_values_are_holms():
     assert uncertainty.holm([0.04]) == [0.04]
     assert uncertainty.holm([0.01, 0.02, 0.9]) == [0.03, 0.04, 0.9]
     assert uncertainty.holm([0.9, 0.6]) == [1.0, 1.0]
+    assert uncertainty.holm([0.01, 0.02, 0.9], of=6) == [0.06, 0.1, 1.0]
     random = np.random.default_rng(3)
     # Of twenty comparisons of which none is real, at most one table in twenty has a false one.
     tables = [min(uncertainty.holm(list(random.random(20)))) < 0.05 for _ in range(400)]
     assert np.mean(tables) <= 0.08
+
+
+def test_few_seeds_tell_less_than_many():
+    # From Student's table: 95 % lie within 4.303 for two degrees of freedom.
+    assert uncertainty.p_value(4.303, 1.0, 2) == pytest.approx(0.05, abs=1e-4)
+    assert uncertainty.p_value(1.96, 1.0) == pytest.approx(0.05, abs=1e-4)
+    assert uncertainty.degrees(0.5, 0.0, 3) == np.inf
+    # Welch's formula with one part that is known.
+    assert uncertainty.degrees(1.0, 1.0, 2) == pytest.approx((1 + 1) ** 2 / (1**2 / 2))
 
 
 def test_differences_without_variance():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -15,8 +18,9 @@ from kerasft import evidence, record
 from kerasft.artifact.replay import pack
 from kerasft.files import read_json, write_json
 from kerasft.sweeps import leaderboard as boards
+from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import outcome, plots
-from kerasft.sweeps.ledger import DONE, Outcome
+from kerasft.sweeps.ledger import DONE, FAILED, PRUNED, Outcome
 
 COUNT = 400
 
@@ -93,7 +97,15 @@ def test_seeds_of_a_setting_are_put_together(runs, kerasft_cli):
     assert high - low > 0.1  # the seeds of all settings tell how far another one may lie
     said = kerasft_cli("leaderboard", "runs")
     assert "2_0, 2_1" in said.out and " sd " in said.out
-    assert "What another seed would change" not in said.out
+    assert "another seed" not in said.out
+    runs("4_0", good := random.random(COUNT) < 0.5, epochs=4, seed=0)
+    said = kerasft_cli("leaderboard", "runs")
+    assert "What another seed would change in a setting with one run alone" in said.out
+    alone = kerasft.leaderboard("runs")[-3]
+    assert alone["run"] == "4_0"
+    low, high = alone["setting"]["interval"]
+    assert high - low > 0.2 > 0.11 > np.diff(alone["interval"])[0]
+    assert low < good.mean() < high
 
 
 def test_other_examples_are_not_compared_pairwise(runs):
@@ -181,9 +193,146 @@ def test_a_sweep_is_compared_by_its_trials(begin, tmp_path):
     ]  # fmt: skip
 
 
+def test_why_trials_have_no_figure_is_said(begin, kerasft_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ledger = begin(tmp_path / "s", overrides=["head=linear,mlp", "batch_size=4,8,16"], n_trials=6)
+    memory = "The step does not fit into memory: " + "much " * 100
+    for end in (Outcome(DONE, values=[0.7]), Outcome(FAILED, "no <room>\nleft"),
+                Outcome(PRUNED, "given up after epoch 1"), Outcome(FAILED, "no <room>\nleft"),
+                Outcome(FAILED, memory)):  # fmt: skip
+        ledger.settle(ledger.claim(), end)
+    done = kerasft_cli("leaderboard", "s", "--output", "board.csv")
+    assert done.code == 0, done.err
+    assert "\n1, 3 failed: no <room> left\n" in done.out
+    (cut,) = [line for line in done.out.splitlines() if line.startswith("4 failed: The step")]
+    assert len(cut) < 220 and cut.endswith("...")
+    with open("board.csv", encoding="utf-8", newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert rows["1"]["reason"] == "no <room>\nleft" and rows["4"]["reason"] == memory
+    assert rows["2"]["reason"] == "given up after epoch 1"
+    assert rows["0"]["objective_accuracy"] == "0.7" and rows["0"]["reason"] == ""
+    assert kerasft_cli("leaderboard", "s", "--output", "board.html").code == 0
+    page = Path("board.html").read_text("utf-8")
+    assert page.count("no &lt;room&gt;") == 3 and "given up after epoch 1" in page
+    assert memory.strip() in page
+
+
+def test_a_run_of_a_folder_says_why_it_failed(runs, kerasft_cli):
+    right = np.random.default_rng(5).random(COUNT) < 0.9
+    runs("a", right, epochs=1)
+    failed = runs("b", right, epochs=2)
+    (failed / "metrics.json").unlink()
+    facts = read_json(failed / "run.json") | {"status": "failed", "reason": "the disk is full"}
+    write_json(failed / "run.json", facts)
+    assert "b failed: the disk is full" in kerasft_cli("leaderboard", "runs").out
+
+
+@pytest.mark.parametrize("where", ["board_plots", "board.html"])
+def test_a_place_that_takes_no_page(where, begin, kerasft_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ledger = begin(tmp_path / "s")
+    ledger.settle(ledger.claim(), Outcome(DONE, values=[0.7]))
+    usual = os.mkdir
+
+    def mkdir(path, *args, **kwargs):
+        if Path(path).name == "full":
+            raise OSError(28, "No space left on device", str(path))
+        usual(path, *args, **kwargs)
+
+    if where == "board_plots":
+        Path("full").mkdir()
+        Path("full/board_plots").write_text("in the way")
+    else:
+        monkeypatch.setattr(os, "mkdir", mkdir)
+    ended = kerasft_cli("leaderboard", "s", "--output", "full/board.html")
+    assert ended.code == 2 and "could not be written" in ended.err
+    assert not Path("full/board.html").exists()
+
+
+def test_lost_trials_stand_at_the_worst(tmp_path, monkeypatch):
+    from kerasft.sweeps import plots as drawing
+
+    drawn = {}
+    monkeypatch.setattr(drawing, "save", lambda figure, path: drawn.setdefault("figure", figure))
+    for lower, worst in ((True, 0.9), (False, 0.2)):
+        drawn.clear()
+        rows = [{"run": str(i), "validation": value, "metric": "$x^$"}
+                for i, value in enumerate((0.9, None, 0.2))]  # fmt: skip
+        drawing.history(rows, tmp_path / "h.png", lower=lower)
+        (axes,) = drawn["figure"].axes
+        (lost,) = [line for line in axes.lines if line.get_label() == "pruned or failed"]
+        assert list(lost.get_xdata()) == [1] and list(lost.get_ydata()) == [worst]
+
+
+def test_a_name_like_a_formula_is_drawn_as_it_is(tmp_path):
+    """A dollar sign starts a formula, and half a formula is an error."""
+    alone = {"runs": ["0"], "mean": 0.5, "sd": None, "interval": None, "p": None,
+             "as_good_as_best": None}  # fmt: skip
+    rows = [
+        {"run": str(i), "settings": {"$a$_{": i + 1, "b": (i * 3) % 5 + 0.5}, "rank": i + 1,
+         "metric": "$x^$", "validation": i / 10, "setting": {**alone, "runs": [str(i)]}}
+        for i in range(6)
+    ]  # fmt: skip
+    assert len(plots.draw_all(rows, tmp_path / "p", lower=False)) == 5
+
+
+@pytest.mark.parametrize(("low", "high", "log", "wanted"), [
+    (1e-5, 1e-3, True, ["1e-05", "0.0001", "0.001"]),
+    (3.43e-4, 3.77e-3, True, ["0.0005", "0.001", "0.002"]),
+    (2, 6, False, ["2", "3", "4", "5", "6"]), (0.38, 0.91, False, ["0.4", "0.6", "0.8"]),
+    (0.1, 0.1, False, ["0.1"]), (1e-30, 1, True, None),
+])  # fmt: skip
+def test_axes_have_a_few_round_numbers(low, high, log, wanted):
+    scale = plots.Scale("x", (), low, high, log)
+    words = [word for _, word in scale.ticks()]
+    assert words == wanted if wanted else 3 < len(words) < 10
+
+
+def test_what_was_trusted_is_trusted_again(begin, kerasft_cli, tmp_path):
+    ledger = begin(tmp_path / "s", sampler=None)
+    ledger.settle(ledger.claim(), Outcome(DONE, values=[0.7]))
+    facts = read_json(tmp_path / "s" / "sweep.json")
+    facts["search"]["sampler"] = {"_target_": "string.Template", "template": ""}
+    write_json(tmp_path / "s" / "sweep.json", facts)
+    assert kerasft_cli("leaderboard", str(tmp_path / "s")).code == 2
+    done = kerasft_cli("leaderboard", str(tmp_path / "s"), "--trust", "string")
+    assert done.code == 0, done.err
+    assert "kerasft train head=linear batch_size=4 --trust string\n" in done.out
+    assert f"kerasft export best-of {tmp_path / 's'} --trust string\n" in done.out
+
+
+@pytest.mark.slow
+def test_the_line_that_repeats_the_best_does(tiny_texts, kerasft_cli, tmp_path, monkeypatch):
+    """It goes by what was frozen, not by the configs of today."""
+    monkeypatch.chdir(tmp_path)
+    own = Path("mine/head/own.yaml")
+    own.parent.mkdir(parents=True)
+    text = (kerasft.config.config_dir() / "head" / "mlp.yaml").read_text("utf-8")
+    own.write_text(text, "utf-8")
+    done = kerasft_cli("sweep", *tiny_texts, "sweep=grid", "head=own", "callbacks=none",
+                       "optimizer.learning_rate=1e-3,3e-3", "epochs=1", "output_dir=s",
+                       "--config-dir", "mine")  # fmt: skip
+    assert done.code == 0, done.err
+    own.write_text(text.replace("dropout: 0.3", "dropout: 0.9"), "utf-8")
+    assert own.read_text("utf-8") != text
+    said = kerasft_cli("leaderboard", "s").out
+    (line,) = [line for line in said.splitlines() if line.startswith("kerasft train")]
+    (best,) = outcome.best(ledgers.reopen("s"))
+    again = kerasft_cli(*shlex.split(line)[1:])
+    assert again.code == 0, again.err
+    first, second = (read_json(Path(folder) / "metrics.json") for folder in
+                     (f"s/{best.number}", "outputs/last"))  # fmt: skip
+    assert second["validation"] == first["validation"] and "test" in second
+    configs = [dict(record.open_run(folder).read_config()) for folder in
+               (f"s/{best.number}", "outputs/last")]  # fmt: skip
+    free = ("output_dir", "resume")
+    assert len({json.dumps({k: v for k, v in one.items() if k not in free}, default=str)
+                for one in configs}) == 1  # fmt: skip
+    assert "kerasft export best-of s" in said
+
+
 def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
     from kerasft.config import compose_search
-    from kerasft.sweeps import ledger as ledgers
 
     (tmp_path / "s").mkdir()
     asked = compose_search(["sweep=random", "sweep.n_trials=4"])
@@ -200,6 +349,24 @@ def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
     assert rows["3"]["status"] == "running" and rows["3"]["rank"] is None
     text = boards.as_text(list(rows.values()))
     assert "size_mb" in text and "front" in text
+    said = boards.remarks(list(rows.values()))
+    assert "Ranked by accuracy; in accuracy and size_mb together no run is better than any of " \
+        "0, 1 (front)." in said
     by_size = kerasft.leaderboard(str(tmp_path / "s"), metric="size_mb")
     assert [row["run"] for row in by_size][:3] == ["1", "2", "0"]
+    # No trial is the best: the one on top is repeated, and exported where its network is.
+    lines = {n: "kerasft train head={head} batch_size={batch_size}".format(**rows[n]["settings"])
+             for n in "01"}  # fmt: skip
+    assert boards.again(str(tmp_path / "s"), list(rows.values())) == [lines["0"]]
+    network = record.RunFolder(tmp_path / "s" / "1").network
+    network.parent.mkdir(parents=True)
+    network.touch()
+    assert boards.again(str(tmp_path / "s"), by_size) == [
+        lines["1"], f"kerasft export {tmp_path / 's' / '1'}",
+    ]  # fmt: skip
+    boards.write(by_size, str(tmp_path / "board.csv"))
+    with open(tmp_path / "board.csv", encoding="utf-8", newline="") as file:
+        written = {row["run"]: row for row in csv.DictReader(file)}
+    assert written["0"]["objective_size_mb"] == "5.0" and written["0"]["front"] == "True"
+    assert written["2"]["front"] == "False"
     ledger.put_back(running)
