@@ -114,7 +114,7 @@ def test_a_changed_space_is_refused(app):
     ([1, 2], ["a"], "failed"), (None, ["a"], "failed"),
 ])  # fmt: skip
 def test_what_functions_may_return(returned, names, state):
-    outcome = batches.objectives_of(SimpleNamespace(return_value=returned), names)
+    outcome = batches.objectives_of(returned, names)
     assert outcome.state == state
     if returned == {"b": 1, "a": 2}:
         assert list(outcome.values) == [2.0, 1.0]
@@ -133,7 +133,7 @@ def test_a_batch_that_is_broken_off_goes_on(begin, tmp_path):
             raise error
 
         with pytest.raises(expected):
-            batches.run(ledger, breaks, **told)
+            batches.run(ledger, breaks, {}, **told)
     assert ledger.counts()["running"] == 3
     seen = []
 
@@ -141,7 +141,7 @@ def test_a_batch_that_is_broken_off_goes_on(begin, tmp_path):
         seen.append((first, [int(job[0]) for job in jobs]))
         return [first + i for i in range(len(jobs))]
 
-    batches.run(ledger, works, **told)
+    batches.run(ledger, works, {}, **told)
     assert seen == [(0, [0, 1, 2]), (3, [3])]
     assert [trial.values[0] for trial in ledger.trials()] == [0.0, 1.0, 2.0, 3.0]
 
@@ -156,7 +156,7 @@ def test_too_many_failures_end_it(begin, tmp_path):
     ledger = begin(tmp_path / "s", n_trials=9, max_failures=2)
     with pytest.raises(UserError) as caught:
         batches.run(
-            ledger, lambda jobs, first: [None] * len(jobs), size=1, overrides=lambda claim: [],
+            ledger, lambda jobs, first: [None] * len(jobs), {}, size=1, overrides=lambda claim: [],
             read=lambda returned: Outcome("failed", "broken"),
         )  # fmt: skip
     assert list(caught.value.problems) == [
