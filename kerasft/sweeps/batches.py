@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kerasft.console import say
-from kerasft.errors import Stopped, UserError, in_short
+from kerasft.errors import Stopped, UserError, in_short, nearest
 from kerasft.sweeps import tickets
 from kerasft.sweeps.jobs import Job, failure, word, word_of
 from kerasft.sweeps.ledger import DONE, FAILED, Claim, Ledger, Outcome
@@ -205,7 +205,13 @@ def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any], job: Job) 
             f"hydra.sweep.dir={ledger.path.resolve()}/launched", "hydra.sweep.subdir=.",
             "hydra.output_subdir=null", f"hydra.job.name={JOB}",
         ], RunMode.MULTIRUN)  # fmt: skip
+        takes = [key for key in cfg.hydra.launcher if key != "_target_"]
         for key, value in settings.items():
+            if key not in takes:
+                raise UserError(
+                    f"launcher.settings: {name} has no {key!r}. Allowed: {', '.join(takes)}."
+                    + nearest(key, takes)
+                )
             OmegaConf.update(cfg, f"hydra.launcher.{key}", value, merge=True, force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
         known = ", ".join(sorted(
