@@ -14,7 +14,7 @@ from typing import Any
 from kerasft.console import say
 from kerasft.errors import Stopped, UserError, in_short, nearest
 from kerasft.sweeps import tickets
-from kerasft.sweeps.jobs import Job, failure, word, word_of
+from kerasft.sweeps.jobs import Job, failure, saved_before_requeue, word, word_of
 from kerasft.sweeps.ledger import DONE, FAILED, Claim, Ledger, Outcome
 from kerasft.sweeps.outcome import line_of
 from kerasft.threads import cores
@@ -212,6 +212,11 @@ def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any], job: Job) 
                     f"launcher.settings: {name} has no {key!r}. Allowed: {', '.join(takes)}."
                     + nearest(key, takes)
                 )
+            if _calls(value):
+                raise UserError(
+                    f"launcher.settings.{key} must hold no _target_: settings are values. "
+                    f"Received: {value!r}."
+                )
             OmegaConf.update(cfg, f"hydra.launcher.{key}", value, merge=True, force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
         known = ", ".join(sorted(
@@ -226,6 +231,13 @@ def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any], job: Job) 
     return Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=job, config=cfg
     )
+
+
+def _calls(value: Any) -> bool:
+    """Whether Hydra would call something that a setting names; a sweep may come from anywhere."""
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_calls, value.values()))
+    return isinstance(value, list | tuple) and any(map(_calls, value))
 
 
 def carry_out(cfg: Any) -> dict[str, Any]:
@@ -244,7 +256,7 @@ def carry_out(cfg: Any) -> dict[str, Any]:
     from kerasft.sweeps.worker import attempt, written_to
 
     ledger = ledgers.reopen(cfg.sweep, list(cfg.trust))
-    with written_to(ledger.log(cfg.trial)):
+    with written_to(ledger.log(cfg.trial)), saved_before_requeue():
         outcome = attempt(ledger, cfg.trial)
     return {"state": outcome.state, "reason": outcome.reason, "values": list(outcome.values)}
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -123,6 +127,39 @@ class Job:
     def _leave_word(self, number: int, outcome: Outcome, began: float) -> None:
         timed = replace(outcome, seconds=time.monotonic() - began)
         write_json(word(self.sweep, number), asdict(timed))
+
+
+@contextmanager
+def saved_before_requeue() -> Iterator[None]:
+    """Let a run save where it stands before submitit sends its job again.
+
+    submitit would end the process between two lines, and what was done since the last checkpoint
+    would be lost.
+    """
+    name = f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"
+    number, of_submitit = getattr(signal, name, None), "SUBMITIT_EXECUTOR" in os.environ
+    if not of_submitit or number is None \
+            or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    send_again, stop = signal.getsignal(number), signal.getsignal(signal.SIGTERM)
+    heard: list[int] = []
+
+    def hear(*given: Any) -> None:
+        heard.append(number)
+        if signal.getsignal(signal.SIGTERM) is stop:
+            send_again(*given)  # nothing trains yet, or no longer
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(number, hear)
+    try:
+        yield
+    except Stopped:
+        if heard:
+            send_again(number, None)
+        raise
+    finally:
+        signal.signal(number, send_again)
 
 
 def failure(error: Exception) -> Outcome:

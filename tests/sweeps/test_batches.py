@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from omegaconf import OmegaConf
 
@@ -385,8 +388,13 @@ def test_settings_of_a_launcher_may_lie_where_it_has_no_keys_of_its_own(begin, t
     settings = {"additional_parameters": {"mail-type": "BEGIN"}}
     made = batches._launcher(ledger, "submitit_slurm", settings, job)
     assert made.params["additional_parameters"] == {"mail-type": "BEGIN"}
-    with pytest.raises(UserError, match="submitit_slurm has no 'time_min'.*'timeout_min'"):
+    with pytest.raises(UserError, match=r"submitit_slurm has no 'time_min'.*'timeout_min'"):
         batches._launcher(ledger, "submitit_slurm", {"time_min": 3}, job)
+    # A sweep's folder may come from anywhere.
+    for hostile in ({"_target_": "os.getcwd"},
+                    {"additional_parameters": {"a": [{"_target_": "os.getcwd"}]}}):  # fmt: skip
+        with pytest.raises(UserError, match="_target_"):
+            batches._launcher(ledger, "submitit_slurm", hostile, job)
 
 
 def test_threads_are_divided_only_among_jobs_beside_each_other(begin, tmp_path, monkeypatch):
@@ -466,3 +474,28 @@ def test_launchers_with_processes(launcher, tiny_texts, tmp_path, monkeypatch):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert ledgers.reopen("s").counts()["done"] == 4
+
+
+@pytest.mark.slow
+def test_a_job_that_is_sent_again_goes_on(tiny_texts, tmp_path, monkeypatch):
+    """As at its time limit: it saves, ends, begins anew, and no epoch is trained twice."""
+    monkeypatch.chdir(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "kerasft", "sweep", *tiny_texts, "callbacks=none", "output_dir=s",
+         "epochs=80", "head=linear,mlp", "sweep=random", "sweep.n_trials=1",
+         "launcher=submitit_local"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as sweeper:  # fmt: skip
+        log = tmp_path / "s" / "0" / "logs" / "epochs.jsonl"
+        wait_for(lambda: log.is_file() and log.read_text().count("\n") > 2)
+        (folder,) = (tmp_path / "s" / "launched" / ".submitit").glob("[0-9]*")
+        (job,) = psutil.Process(int(folder.name)).children()
+        job.send_signal(signal.SIGUSR2)
+        out, _ = sweeper.communicate()
+    assert sweeper.returncode == 0, out
+    said = ledgers.reopen("s").log(0).read_text()
+    assert "SIGTERM: finishing the step and saving" in said
+    told = "".join(file.read_text() for file in folder.glob("*.out"))
+    assert told.count("Starting with") == 2
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 81))
