@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,8 +98,8 @@ def _carry_out(
         raise
     except Exception as error:
         raise UserError(
-            f"The launcher could not carry a batch out: {in_short(error)}. The trials go on with: "
-            f"kerasft resume {shlex.quote(str(ledger.path))}"
+            f"The launcher could not carry a batch out: {in_short(error)}. Its trials go on when the "
+            f"sweep in {str(ledger.path)!r} is started again."
         ) from error
     stopped = None
     for claim, one in zip(group, returned, strict=True):

@@ -142,7 +142,8 @@ def saved_before_requeue() -> Iterator[None]:
             or threading.current_thread() is not threading.main_thread():
         yield
         return
-    send_again, stop = signal.getsignal(number), signal.getsignal(signal.SIGTERM)
+    send_again: Any = signal.getsignal(number)
+    stop = signal.getsignal(signal.SIGTERM)
     heard: list[int] = []
 
     def hear(*given: Any) -> None:
