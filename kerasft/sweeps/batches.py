@@ -98,8 +98,8 @@ def _carry_out(
         raise
     except Exception as error:
         raise UserError(
-            f"The launcher could not carry a batch out: {in_short(error)}. Its trials go on when the "
-            f"sweep in {str(ledger.path)!r} is started again."
+            f"The launcher could not carry a batch out: {in_short(error)}. Its trials go on when "
+            f"the sweep in {str(ledger.path)!r} is started again."
         ) from error
     stopped = None
     for claim, one in zip(group, returned, strict=True):
