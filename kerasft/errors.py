@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -37,7 +38,12 @@ class Stopped(Exception):
     def __init__(self, reason: str, code: int, epoch: int = 0, step: int = 0, where: str = ""):
         super().__init__(f"{reason}: stopped {where or f'after {epoch} epochs and {step} steps'}")
         self.reason, self.code, self.epoch, self.step = reason, code, epoch, step
-        self.folder = ""  # of the run
+        self.where, self.folder = where, ""  # the folder of the run
+
+    def __reduce__(self) -> Any:
+        # By its arguments, not by its message: jobs in other processes hand it back.
+        made = (self.reason, self.code, self.epoch, self.step, self.where)
+        return type(self), made, self.__dict__
 
 
 class GivenUp(Exception):

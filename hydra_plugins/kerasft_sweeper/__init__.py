@@ -54,8 +54,10 @@ DEFAULTS = {
         "_target_": "optuna.samplers.TPESampler", "multivariate": True, "group": True,
         "constant_liar": True, "n_startup_trials": 8,
     },
+    "pruner": None,  # gives up trials whose function calls `kerasft.sweeps.jobs.report`
     "seed": 0,
-    "max_cost": None,
+    "max_time": None,  # minutes, after which no batch begins
+    "max_cost": None,  # hours of all trials together, after which none begins
     "max_failures": 5,
     "retries": 2,
     "storage": None,

@@ -2,73 +2,122 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from kerasft.console import say
-from kerasft.errors import Stopped, UserError, in_short
+from kerasft.errors import Stopped, UserError, in_short, nearest
+from kerasft.sweeps import tickets
+from kerasft.sweeps.jobs import Job, failure, saved_before_requeue, word, word_of
 from kerasft.sweeps.ledger import DONE, FAILED, Claim, Ledger, Outcome
 from kerasft.sweeps.outcome import line_of
 from kerasft.threads import cores
 
 # Takes the overrides of some jobs and the number of the first; returns Hydra's `JobReturn`s.
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]
-# Launchers that run all jobs of a batch on this machine, where they would fight for its cores.
-HERE = ("basic", "joblib", "submitit_local")
+# Launchers that run the jobs of a batch beside each other on this machine, where they would fight
+# for its cores.
+BESIDE = ("joblib", "submitit_local")
 JOB = "kerasft_trial"
+# The exit status of a sweep whose time is over.
+OVER = 75
 
 
 def run(
-    ledger: Ledger, launch: Launch, *, size: int, overrides: Callable[[Claim], Sequence[str]],
-    read: Callable[[Any], Outcome], pause: float = 1.0,
+    ledger: Ledger, launch: Launch, issued: dict[int, str], *, size: int,
+    overrides: Callable[[Claim], Sequence[str]], read: Callable[[Any], Outcome], pause: float = 1.0,
 ) -> None:
     """Carry a sweep out in batches.
 
-    This process holds the trials of a batch as long as the launcher works on them; if it dies,
-    whoever goes on with the sweep takes them up again.
+    This process holds the trials of a batch as long as the launcher works on them, and each job
+    its own. If this process dies, whoever goes on with the sweep takes up what no job works on.
 
     Args:
         ledger: The sweep.
         launch: Carries a batch out.
+        issued: Where the `Job` behind `launch` finds the tickets of its trials.
         size: How many trials a batch has.
         overrides: What a job is told of its trial.
-        read: What a job came to, of what it returned.
+        read: What a job came to that left no word, of what it returned.
         pause: Seconds between two looks while others are at work.
 
     Raises:
-        Stopped: If a job was stopped, or the user stops the sweep.
+        Stopped: If a job was stopped, the user stops the sweep, or its time is over.
         UserError: If too many trials failed.
     """
+    minutes = ledger.search["max_time"]
+    until = math.inf if minutes is None else time.monotonic() + 60 * minutes
     while True:
         claims: list[Claim] = []
-        while len(claims) < size and (claim := ledger.claim()) is not None:
-            claims.append(claim)
-        if not claims:
-            if not ledger.counts()["running"]:
+        try:
+            while len(claims) < size and (claim := ledger.claim()) is not None:
+                claims.append(claim)
+                _settle(ledger, claim, word_of(ledger.path, claim.number))
+            if not claims and not ledger.counts()["running"]:
                 break
-            time.sleep(pause)  # others work on the rest, and may leave it behind
-            continue
-        for group in _in_rows(claims):
-            try:
-                returned = launch([overrides(claim) for claim in group], group[0].number)
-            except BaseException as error:
-                for claim in claims:
-                    if claim.lock.is_locked:
-                        ledger.put_back(claim)
-                if isinstance(error, KeyboardInterrupt | Stopped):
-                    raise _stopped(ledger, error) from None
-                if isinstance(error, UserError) or not isinstance(error, Exception):
-                    raise
-                raise UserError(
-                    f"The launcher could not carry a batch out: {in_short(error)}. The trials go "
-                    f"on with: kerasft resume {ledger.path}"
-                ) from error
-            for claim, one in zip(group, returned, strict=True):
-                ledger.settle(claim, read(one))
-                say(line_of(ledger, ledger.trials()[claim.number]))
+            for group in _in_rows([claim for claim in claims if claim.lock.is_locked]):
+                _require_time(until)
+                _carry_out(ledger, launch, issued, group, overrides, read)
+            if not claims:
+                _require_time(until)
+                time.sleep(pause)  # others work on the rest, and may leave it behind
+        except (KeyboardInterrupt, Stopped) as error:
+            raise _stopped(ledger, error) from None
+        finally:
+            for claim in claims:
+                if claim.lock.is_locked:
+                    # How long its job worked, if it did, nobody knows.
+                    ledger.put_back(replace(claim, began=time.monotonic()))
     ledger.require_few_failures()
+
+
+def _require_time(until: float) -> None:
+    if time.monotonic() >= until:
+        raise Stopped("max_time", OVER)
+
+
+def _carry_out(
+    ledger: Ledger, launch: Launch, issued: dict[int, str], group: Sequence[Claim],
+    overrides: Callable[[Claim], Sequence[str]], read: Callable[[Any], Outcome],
+) -> None:
+    """Have a row of trials carried out, and write down what each came to.
+
+    Raises:
+        Stopped: If one of them was stopped, when the others are settled.
+        UserError: If the launcher could not do it.
+    """
+    try:
+        issued.update({one.number: tickets.issue(ledger.path, one.number) for one in group})
+        returned = launch([overrides(claim) for claim in group], group[0].number)
+    except (UserError, Stopped):
+        raise
+    except Exception as error:
+        raise UserError(
+            f"The launcher could not carry a batch out: {in_short(error)}. Its trials go on when "
+            f"the sweep in {str(ledger.path)!r} is started again."
+        ) from error
+    stopped = None
+    for claim, one in zip(group, returned, strict=True):
+        try:
+            _settle(ledger, claim, word_of(ledger.path, claim.number) or read(one))
+        except Stopped as error:
+            stopped = error
+    if stopped is not None:
+        raise stopped
+
+
+def _settle(ledger: Ledger, claim: Claim, outcome: Outcome | None) -> None:
+    """Write down what a trial came to, and say so, where it is known."""
+    if outcome is None:
+        return
+    ledger.settle(claim, outcome)
+    word(ledger.path, claim.number).unlink(missing_ok=True)
+    say(line_of(ledger, ledger.trials()[claim.number]))
 
 
 def _in_rows(claims: Sequence[Claim]) -> list[list[Claim]]:
@@ -85,7 +134,7 @@ def _in_rows(claims: Sequence[Claim]) -> list[list[Claim]]:
 def _stopped(ledger: Ledger, error: BaseException) -> Stopped:
     counts = ledger.counts()
     made = Stopped(
-        "SIGINT", error.code if isinstance(error, Stopped) else 130,
+        *((error.reason, error.code) if isinstance(error, Stopped) else ("SIGINT", 130)),
         where=f"with {counts['done']} trials done, {counts['pruned']} pruned and "
               f"{counts['running']} to be taken up again",
     )  # fmt: skip
@@ -95,14 +144,30 @@ def _stopped(ledger: Ledger, error: BaseException) -> Stopped:
 
 def through_hydra(ledger: Ledger) -> None:
     """Carry out a sweep of ours through the launcher that it names."""
-    chosen = ledger.search["launcher"]
-    launch = _launcher(ledger, chosen["name"], chosen.get("settings") or {})
-    if chosen["name"] in HERE:
-        os.environ.update(shared_threads(ledger.search["workers"]))
-    run(
-        ledger, launch, size=ledger.search["workers"], overrides=lambda c: [f"trial={c.number}"],
-        read=_outcome,
-    )  # fmt: skip
+    chosen, workers = ledger.search["launcher"], ledger.search["workers"]
+    job = Job(ledger.path.resolve(), carry_out, _outcome)
+    launcher = _launcher(ledger, chosen["name"], chosen.get("settings") or {}, job)
+    with _environment(shared_threads(workers if chosen["name"] in BESIDE else 1)):
+        run(
+            ledger, launcher.launch, job.tickets, size=workers,
+            overrides=lambda claim: [f"trial={claim.number}"],
+            read=lambda returned: value_of(returned, _outcome),
+        )  # fmt: skip
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Give processes that begin inside the block some settings."""
+    before = {key: os.environ.get(key) for key in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
 
 
 def shared_threads(workers: int) -> dict[str, str]:
@@ -115,7 +180,7 @@ def shared_threads(workers: int) -> dict[str, str]:
     )
 
 
-def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any]) -> Launch:
+def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any], job: Job) -> Any:
     """Return the launcher of that name, made as `hydra.main` would make it."""
     from hydra._internal.callbacks import Callbacks
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -139,8 +204,19 @@ def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any]) -> Launch:
             f"hydra.sweep.dir={ledger.path.resolve()}/launched", "hydra.sweep.subdir=.",
             "hydra.output_subdir=null", f"hydra.job.name={JOB}",
         ], RunMode.MULTIRUN)  # fmt: skip
+        takes = [key for key in cfg.hydra.launcher if key != "_target_"]
         for key, value in settings.items():
-            OmegaConf.update(cfg, f"hydra.launcher.{key}", value, merge=True)
+            if key not in takes:
+                raise UserError(
+                    f"launcher.settings: {name} has no {key!r}. Allowed: {', '.join(takes)}."
+                    + nearest(key, takes)
+                )
+            if _calls(value):
+                raise UserError(
+                    f"launcher.settings.{key} must hold no _target_: settings are values. "
+                    f"Received: {value!r}."
+                )
+            OmegaConf.update(cfg, f"hydra.launcher.{key}", value, merge=True, force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
         known = ", ".join(sorted(
             one.removesuffix(".yaml") for one in loader.get_group_options("hydra/launcher")
@@ -151,10 +227,16 @@ def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any]) -> Launch:
         ) from error
     HydraConfig.instance().set_config(cfg)
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
-    made = Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=carry_out, config=cfg
+    return Plugins.instance().instantiate_launcher(
+        hydra_context=context, task_function=job, config=cfg
     )
-    return made.launch
+
+
+def _calls(value: Any) -> bool:
+    """Whether Hydra would call something that a setting names; a sweep may come from anywhere."""
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_calls, value.values()))
+    return isinstance(value, list | tuple) and any(map(_calls, value))
 
 
 def carry_out(cfg: Any) -> dict[str, Any]:
@@ -173,44 +255,47 @@ def carry_out(cfg: Any) -> dict[str, Any]:
     from kerasft.sweeps.worker import attempt, written_to
 
     ledger = ledgers.reopen(cfg.sweep, list(cfg.trust))
-    began = time.monotonic()
-    with written_to(ledger.log(cfg.trial)):
+    with written_to(ledger.log(cfg.trial)), saved_before_requeue():
         outcome = attempt(ledger, cfg.trial)
-    return {
-        "state": outcome.state, "reason": outcome.reason, "values": list(outcome.values),
-        "seconds": time.monotonic() - began,
-    }  # fmt: skip
+    return {"state": outcome.state, "reason": outcome.reason, "values": list(outcome.values)}
 
 
-def _outcome(returned: Any) -> Outcome:
+def _outcome(value: Any) -> Outcome:
     """Return what a job of ours came to."""
-    try:
-        return Outcome(**returned.return_value)
-    except Stopped:
-        raise
-    except Exception as error:
-        return Outcome(FAILED, f"{type(error).__name__}: {in_short(error)}")
+    return Outcome(**value)
 
 
-def objectives_of(returned: Any, names: Sequence[str]) -> Outcome:
-    """Return what a job of any application of Hydra came to: it returns its objectives.
+def value_of(returned: Any, judge: Callable[[Any], Outcome]) -> Outcome:
+    """Return what a job came to that left no word of it.
 
     Args:
         returned: Hydra's `JobReturn`.
-        names: The objectives' names. The function returns a number, or one for each, in order or
-            by name.
+        judge: What the value means that a function returned.
+
+    Raises:
+        Stopped: If it was stopped.
     """
     try:
-        value = returned.return_value
+        return judge(returned.return_value)
+    except Stopped:
+        raise
     except Exception as error:
-        return Outcome(FAILED, f"{type(error).__name__}: {in_short(error)}")
-    if isinstance(value, Mapping):
-        value = [value.get(name) for name in names]
-    values = list(value) if isinstance(value, list | tuple) else [value]
+        return failure(error)
+
+
+def objectives_of(value: Any, names: Sequence[str]) -> Outcome:
+    """Return what a job of any application of Hydra came to: it returns its objectives.
+
+    Args:
+        value: What the function returned: a number, or one for each objective, in order or by name.
+        names: The objectives' names.
+    """
+    given = [value.get(name) for name in names] if isinstance(value, Mapping) else value
+    values = list(given) if isinstance(given, list | tuple) else [given]
     numbers = [v for v in values if isinstance(v, int | float) and v == v]
     if len(numbers) != len(names) or len(values) != len(names):
         return Outcome(FAILED, (
             f"the function must return {'a number' if len(names) == 1 else ', '.join(names)}. "
-            f"Received: {returned.return_value!r}"
+            f"Received: {value!r}"
         ))
     return Outcome(DONE, values=[float(number) for number in numbers])

@@ -21,7 +21,7 @@ from kerasft.checks import settle
 from kerasft.errors import UserError
 from kerasft.files import at_home, read_json, write_json
 from kerasft.provenance import versions
-from kerasft.sweeps import journal, study
+from kerasft.sweeps import journal, study, tickets
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Point, Space, read
 
@@ -277,6 +277,10 @@ class Ledger:
             lock.acquire(timeout=0)
         except Timeout:
             return None
+        # The job of a launcher goes on where whoever sent it has died.
+        if not tickets.withdraw(self.path, number):
+            lock.release()
+            return None
         return lock
 
     def _count_time(self, claim: Claim, passed: float | None = None) -> None:
@@ -343,6 +347,7 @@ def create(
         The sweep.
     """
     shutil.copytree(config.config_dir(), folder / "conf")
+    (folder / "logs").mkdir()
     return begin(
         folder, overrides, search, objectives=objectives, directions=directions,
         configs=config_dirs, trusted=trusted,
@@ -369,7 +374,6 @@ def begin(
     for number, place in enumerate(configs):
         copies.append(f"conf_{number}")
         _copy_configs(Path(place), folder / copies[-1], beside=folder)
-    (folder / "logs").mkdir()
     facts = {
         # A database may hold sweeps of other folders with the same name.
         "study": f"{folder.resolve().name}-{uuid.uuid4().hex[:8]}",

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import shutil
+import re
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from kerasft.config import SWEEP, as_config, compose_search
-from kerasft.console import say, table
+from kerasft.console import listing, say, table
 from kerasft.errors import Stopped, UserError
 from kerasft.sweeps import batches, outcome
 from kerasft.sweeps import ledger as ledgers
+from kerasft.sweeps.jobs import Job
 from kerasft.sweeps.search import same
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
+
+# Held by whoever begins a sweep in a folder.
+BEGINNING = ".beginning.lock"
 
 
 def sweep(
@@ -36,15 +52,16 @@ def sweep(
 
     Raises:
         SystemExit: For a mistake in the space or the settings, which is printed; or where the
-            sweep was stopped, with how to go on.
+            sweep was stopped or its time is over, when how to go on is.
     """
     try:
         return _sweep(arguments, search, context, task, config)
     except UserError as error:
         raise SystemExit("\n".join(f"error: {problem}" for problem in error.problems)) from None
     except Stopped as stopped:
-        raise SystemExit(f"{stopped}. To go on: the same command with hydra.sweep.dir="
-                         f"{stopped.folder}") from None  # fmt: skip
+        print(f"{stopped}. To go on: the same command with hydra.sweep.dir={stopped.folder}",
+              file=sys.stderr)  # fmt: skip
+        raise SystemExit(stopped.code) from None
 
 
 def _sweep(
@@ -54,34 +71,41 @@ def _sweep(
     asked = compose_search([f"{SWEEP}=base"]) | {
         key: value for key, value in search.items() if key not in ("batch", "directions")
     }
-    asked |= {"workers": search["batch"], "pruner": None}
+    asked |= {"workers": search["batch"]}
     require_sound(asked, ())
     space = read(arguments, asked["space"])
     _require_searchable(space, asked)
     folder = Path(str(config.hydra.sweep.dir))
-    if ledgers.is_sweep(folder):
-        ledger = same(ledgers.reopen(folder), space, asked)
-        if ledger.facts["objectives"] != names or ledger.facts["directions"] != directions:
-            raise UserError(
-                f"The sweep in {str(folder)!r} began with other objectives: "
-                f"{', '.join(ledger.facts['objectives'])}. Choose another hydra.sweep.dir."
-            )
-    else:
-        if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(
-                f"hydra.sweep.dir must be new, empty or hold a sweep. Received: {str(folder)!r}."
-            )
+    begin = partial(
+        ledgers.begin, overrides=arguments, search=asked, objectives=names, directions=directions,
+        configs=_own_configs(context), trusted=(),
+    )  # fmt: skip
+    if not ledgers.is_sweep(folder):
+        _require_free(folder)
+        # In a folder that is thrown away, so that a mistake leaves nothing behind.
+        with tempfile.TemporaryDirectory() as tried:
+            _require_composable(space, asked["known"], _frozen(begin(Path(tried)), context), config)
         folder.mkdir(parents=True, exist_ok=True)
-        ledger = ledgers.begin(
-            folder, arguments, asked, objectives=names, directions=directions,
-            configs=_own_configs(context), trusted=(),
-        )  # fmt: skip
-    launcher = _frozen_launcher(ledger, context, task, config)
+    with FileLock(folder / BEGINNING):  # of several that begin at once, one does
+        if ledgers.is_sweep(folder):
+            ledger = same(ledgers.reopen(folder), space, asked)
+        else:
+            _require_free(folder)
+            ledger = begin(folder)
+    if ledger.facts["objectives"] != names or ledger.facts["directions"] != directions:
+        raise UserError(
+            f"The sweep in {str(folder)!r} began with other objectives: "
+            f"{', '.join(ledger.facts['objectives'])}. Choose another hydra.sweep.dir."
+        )
+    job = Job(folder.resolve(), task, partial(batches.objectives_of, names=names))
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=_frozen(ledger, context), task_function=job, config=config
+    )
     say(f"sweep: {folder}; {', '.join(names)} of {asked['n_trials'] or 'all'} trials")
     batches.run(
-        ledger, launcher.launch, size=asked["workers"],
+        ledger, launcher.launch, job.tickets, size=asked["workers"],
         overrides=lambda claim: ledger.space.overrides(claim.point),
-        read=lambda returned: batches.objectives_of(returned, names),
+        read=lambda returned: batches.value_of(returned, job.judge),
     )
     return _told(ledger)
 
@@ -94,21 +118,64 @@ def _objectives(search: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             "hydra.sweeper.directions must say maximize or minimize for each of objectives. "
             f"Received: {directions} for {names}."
         )
-    if len(search) and not (isinstance(search["batch"], int) and search["batch"] > 0):
+    batch = search["batch"]
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise UserError(
-            f"hydra.sweeper.batch must be a whole number above 0. Received: {search['batch']!r}."
+            f"hydra.sweeper.batch must be a whole number above 0. Received: {batch!r}."
         )
     return names, directions
 
 
 def _require_searchable(space: Space, asked: Mapping[str, Any]) -> None:
+    problems = []
     if not space.axes:
-        raise UserError("A sweep varies something: give a key several values, or an interval.")
+        problems.append(
+            "A sweep varies something: give a key several values, or an interval."
+        )
     if asked["sampler"] is None and space.endless:
-        raise UserError(
+        problems.append(
             f"Every combination of an interval is endless: list the values of "
             f"{', '.join(space.endless)}, or set hydra.sweeper.sampler."
         )
+    if asked["sampler"] is not None and asked["n_trials"] is None:
+        problems.append("hydra.sweeper.n_trials must be a number: only a grid knows its own.")
+    keys = sorted(axis.key for axis in space.axes)
+    for point in asked["known"]:
+        if unknown := sorted(set(point) - set(keys)):
+            problems.append(
+                f"hydra.sweeper.known: {', '.join(unknown)} is not varied. Varied: "
+                f"{', '.join(keys)}."
+            )
+    if problems:
+        raise UserError(problems=problems)
+
+
+def _require_free(folder: Path) -> None:
+    """See that a folder is no sweep's, and nobody else's either."""
+    if folder.is_dir() and not ledgers.is_sweep(folder) \
+            and any(file.name != BEGINNING for file in folder.iterdir()):
+        raise UserError(
+            f"hydra.sweep.dir must be new, empty or hold a sweep. Received: {str(folder)!r}."
+        )
+
+
+def _require_composable(
+    space: Space, known: Sequence[Mapping[str, Any]], context: Any, config: Any
+) -> None:
+    """Compose each value of each key, and every known point."""
+    problems: dict[str, None] = {}
+    for point in (*space.corners(), *known):
+        try:
+            context.config_loader.load_sweep_config(config, space.overrides(point))
+        except (HydraException, OmegaConfBaseException) as error:
+            # Where Hydra looked, and of which type its node is, helps nobody here.
+            lines = str(error).partition("Config search path")[0].splitlines()
+            problems[" ".join(
+                word for line in lines if not re.match(r"\s*(full_key|object_type|reference)", line)
+                for word in line.split()
+            )] = None
+    if problems:
+        raise UserError(problems=problems)
 
 
 def _own_configs(context: Any) -> list[Path]:
@@ -134,31 +201,31 @@ def _place(entry: Any) -> Path | None:
     return found if found.is_dir() else None
 
 
-def _frozen_launcher(ledger: ledgers.Ledger, context: Any, task: Any, config: Any) -> Any:
-    """Return the launcher, which composes from the copies: edits change nothing under a sweep."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-    from hydra.core.plugins import Plugins
-    from hydra.types import HydraContext
-
-    paths, copies = ConfigSearchPathImpl(), iter(ledger.facts["config_dirs"])
-    for entry in context.config_loader.get_search_path().get_path():
+def _frozen(ledger: ledgers.Ledger, context: Any) -> HydraContext:
+    """Return a context that composes from the copies: edits change nothing under a sweep."""
+    copies = list(ledger.facts["config_dirs"])
+    entries = context.config_loader.get_search_path().get_path()
+    own = [_place(entry) is not None for entry in entries]
+    if sum(own) != len(copies):
+        raise UserError(
+            f"The sweep in {str(ledger.path)!r} began with {len(copies)} folders of configs, and "
+            f"now there are {sum(own)}: {listing(filter(None, map(_place, entries))) or 'none'}. "
+            "Put back the one that is gone, take away the one that is new, or choose another "
+            "hydra.sweep.dir."
+        )
+    paths = ConfigSearchPathImpl()
+    for entry, is_own in zip(entries, own, strict=True):
         path = str(entry.path)
-        if _place(entry) is not None:
-            path = f"file://{(ledger.path / next(copies)).resolve()}"
+        if is_own:
+            path = f"file://{(ledger.path / copies.pop(0)).resolve()}"
         paths.append(entry.provider, path)
-    frozen = HydraContext(
+    return HydraContext(
         config_loader=ConfigLoaderImpl(config_search_path=paths), callbacks=context.callbacks
-    )
-    return Plugins.instance().instantiate_launcher(
-        hydra_context=frozen, task_function=task, config=config
     )
 
 
 def _told(ledger: ledgers.Ledger) -> dict[str, float]:
     """Say the best, and write it where others of Hydra's sweepers do."""
-    from omegaconf import OmegaConf
-
     names, found = ledger.facts["objectives"], outcome.best(ledger)
     if not found:
         return {}
@@ -170,5 +237,4 @@ def _told(ledger: ledgers.Ledger) -> dict[str, float]:
              for key, value in found[0].user_attrs["values"].items()}  # fmt: skip
     told = {"name": "kerasft", "best_params": point, "best_values": values}
     OmegaConf.save(as_config(told), ledger.path / "optimization_results.yaml")
-    shutil.rmtree(ledger.path / "logs", ignore_errors=True)
     return values
