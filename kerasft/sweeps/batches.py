@@ -58,7 +58,7 @@ def run(
             while len(claims) < size and (claim := ledger.claim()) is not None:
                 claims.append(claim)
                 _settle(ledger, claim, word_of(ledger.path, claim.number))
-            if not claims and not ledger.counts()["running"]:
+            if not claims and not ledger.may_leave_some():
                 break
             for group in _in_rows([claim for claim in claims if claim.lock.is_locked]):
                 _require_time(until)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ from kerasft.aliases import require_small
 from kerasft.checks import settle
 from kerasft.errors import UserError
 from kerasft.files import at_home, read_json, write_json
-from kerasft.provenance import versions
 from kerasft.sweeps import journal, study, tickets
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Point, Space, read
@@ -197,15 +195,14 @@ class Ledger:
 
     def at_work(self) -> list[int]:
         """Return the numbers of the trials that a living process works on."""
-        found = []
-        for trial in self.trials():
-            if trial.state.is_finished():
-                continue
-            if (lock := self._locked(trial.number)) is None:
-                found.append(trial.number)
-            else:
-                lock.release()
-        return found
+        running = [trial.number for trial in self.trials() if not trial.state.is_finished()]
+        return [number for number in running
+                if self._is_held(number) or tickets.is_used(self.path, number)]  # fmt: skip
+
+    def _is_held(self, number: int) -> bool:
+        if (lock := self._lock(number)) is not None:
+            lock.release()
+        return lock is None
 
     def _is_over(self) -> bool:
         if self.counts()["failed"] >= self.search["max_failures"]:
@@ -268,6 +265,15 @@ class Ledger:
         return Claim(trial.number, trial, lock)
 
     def _locked(self, number: int) -> Any:
+        """Return the lock of a trial, or `None` where somebody works on it."""
+        lock = self._lock(number)
+        # The job of a launcher goes on where whoever sent it has died.
+        if lock is not None and not tickets.withdraw(self.path, number):
+            lock.release()
+            return None
+        return lock
+
+    def _lock(self, number: int) -> Any:
         """Return the lock of a trial, or `None` where a living process has it."""
         from filelock import FileLock, Timeout
 
@@ -276,10 +282,6 @@ class Ledger:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            return None
-        # The job of a launcher goes on where whoever sent it has died.
-        if not tickets.withdraw(self.path, number):
-            lock.release()
             return None
         return lock
 
@@ -325,112 +327,6 @@ class Ledger:
 def seconds(trial: Any) -> float:
     """Return how long a trial was worked on; the time of a process that was killed is not known."""
     return float(trial.user_attrs.get("seconds", 0.0))
-
-
-def create(
-    folder: Path, overrides: Sequence[str], search: Mapping[str, Any], *,
-    objectives: Sequence[str], directions: Sequence[str], config_dirs: Sequence[str],
-    trusted: Sequence[str],
-) -> Ledger:
-    """Begin a sweep: freeze all that its trials are composed of.
-
-    Args:
-        folder: An empty folder.
-        overrides: What every run is given, and what is varied.
-        search: The checked values of `sweep`.
-        objectives: Names of the objectives.
-        directions: Whether each is to be large or small.
-        config_dirs: Folders with configs of the user's own.
-        trusted: Import prefixes that a `_target_` may start with.
-
-    Returns:
-        The sweep.
-    """
-    shutil.copytree(config.config_dir(), folder / "conf")
-    (folder / "logs").mkdir()
-    return begin(
-        folder, overrides, search, objectives=objectives, directions=directions,
-        configs=config_dirs, trusted=trusted,
-    )
-
-
-def begin(
-    folder: Path, overrides: Sequence[str], search: Mapping[str, Any], *,
-    objectives: Sequence[str], directions: Sequence[str], configs: Sequence[str | Path],
-    trusted: Sequence[str],
-) -> Ledger:
-    """Begin a sweep of any application; see `create`.
-
-    Args:
-        folder: A folder.
-        overrides: What every run is given, and what is varied.
-        search: The checked values of `sweep`.
-        objectives: Names of the objectives.
-        directions: Whether each is to be large or small.
-        configs: Folders of configs that are copied.
-        trusted: Import prefixes that a `_target_` may start with.
-    """
-    copies = []
-    for number, place in enumerate(configs):
-        copies.append(f"conf_{number}")
-        _copy_configs(Path(place), folder / copies[-1], beside=folder)
-    facts = {
-        # A database may hold sweeps of other folders with the same name.
-        "study": f"{folder.resolve().name}-{uuid.uuid4().hex[:8]}",
-        "overrides": list(overrides), "search": dict(search),
-        "objectives": list(objectives), "directions": list(directions), "config_dirs": copies,
-        "versions": versions(),
-    }
-    _new_study(folder, facts)
-    # Last: a folder without it is no sweep.
-    write_json(folder / FILE, facts)
-    return Ledger(folder, facts, tuple(trusted))
-
-
-def _new_study(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Make the study of a sweep: from now on it is read, and never made anew."""
-    import optuna
-
-    url = facts["search"]["storage"]
-    storage = journal.open_storage(folder, url)
-    with journal.named(folder, url):
-        optuna.create_study(
-            study_name=facts["study"], storage=storage, directions=facts["directions"]
-        )
-
-
-@contextmanager
-def beginning(folder: Path) -> Iterator[None]:
-    """Keep others from beginning a sweep in the same folder meanwhile; it is made.
-
-    Raises:
-        UserError: If it cannot be written.
-    """
-    from filelock import FileLock
-
-    lock = FileLock(folder / ".beginning.lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise UserError(
-            f"{str(folder)!r} cannot be written: {error.strerror or error}. Choose another folder."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _copy_configs(source: Path, copy: Path, *, beside: Path) -> None:
-    """Copy the YAML files below a folder, which may hold much else, and the sweep itself."""
-    copy.mkdir()
-    for file in sorted(source.rglob("*.y*ml")):
-        if beside.resolve() in file.resolve().parents or not file.is_file():
-            continue
-        target = copy / file.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
 
 
 def is_sweep(path: str | Path) -> bool:

@@ -13,6 +13,7 @@ from kerasft.console import listing, say, table, warn
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json
 from kerasft.record import RunFolder
+from kerasft.sweeps import repeat
 from kerasft.sweeps.ledger import Ledger, reopen, seconds
 from kerasft.sweeps.space import SEED, name_of
 
@@ -101,12 +102,12 @@ def tell(ledger: Ledger) -> None:
     counts = ledger.counts()
     say(f"\n{counts['done']} done, {counts['pruned']} pruned, {counts['failed']} failed; "
         f"{ledger.hours():.2f} hours of trials")
-    words = ["kerasft", "train", *ledger.space.overrides(found[0].user_attrs["values"])]
-    say(f"the best again: {shlex.join(words)}")
-    say(f"its folder: {ledger.run_folder(found[0].number)}")
-    say(f"chosen among {counts['done']} on validation, whose figure is therefore too good")
     if len(names) == 1:
+        say(f"the best again: {repeat.of_trial(ledger, found[0].number)}")
+        say(f"its folder: {ledger.run_folder(found[0].number)}")
+        say(f"chosen among {counts['done']} on validation, whose figure is therefore too good")
         _test(ledger, found[0].number)
+    say(f"to compare: kerasft leaderboard {shlex.quote(str(ledger.path))}")
 
 
 def _test(ledger: Ledger, number: int) -> None:
@@ -136,5 +137,5 @@ def without_network(folder: Path) -> str:
     """Return what can be done with a trial whose network was let go."""
     return (
         f"the network of {str(folder)!r} was let go when another was the best (sweep.keep=best). "
-        f"Train it anew: kerasft train --from {shlex.quote(str(folder))}"
+        f"Train it anew: {repeat.of_run(folder)}"
     )

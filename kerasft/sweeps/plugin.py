@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.core.plugins import Plugins
@@ -22,15 +21,12 @@ from omegaconf.errors import OmegaConfBaseException
 from kerasft.config import SWEEP, as_config, compose_search
 from kerasft.console import listing, say, table
 from kerasft.errors import Stopped, UserError
-from kerasft.sweeps import batches, outcome
+from kerasft.sweeps import batches, beginning, journal, outcome
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.jobs import Job
 from kerasft.sweeps.search import same
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
-
-# Held by whoever begins a sweep in a folder.
-BEGINNING = ".beginning.lock"
 
 
 def sweep(
@@ -73,20 +69,21 @@ def _sweep(
     }
     asked |= {"workers": search["batch"]}
     require_sound(asked, ())
+    asked["storage"] = journal.settled(asked["storage"])
     space = read(arguments, asked["space"])
     _require_searchable(space, asked)
     folder = Path(str(config.hydra.sweep.dir))
     begin = partial(
-        ledgers.begin, overrides=arguments, search=asked, objectives=names, directions=directions,
+        beginning.begin, overrides=arguments, search=asked, objectives=names, directions=directions,
         configs=_own_configs(context), trusted=(),
     )  # fmt: skip
     if not ledgers.is_sweep(folder):
         _require_free(folder)
         # In a folder that is thrown away, so that a mistake leaves nothing behind.
         with tempfile.TemporaryDirectory() as tried:
-            _require_composable(space, asked["known"], _frozen(begin(Path(tried)), context), config)
-        folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / BEGINNING):  # of several that begin at once, one does
+            trial = begin(Path(tried), search={**asked, "storage": None})
+            _require_composable(space, [*map(space.settled, asked["known"])], _frozen(trial, context), config)
+    with beginning.alone_in(folder):  # of several that begin at once, one does
         if ledgers.is_sweep(folder):
             ledger = same(ledgers.reopen(folder), space, asked)
         else:
@@ -153,7 +150,7 @@ def _require_searchable(space: Space, asked: Mapping[str, Any]) -> None:
 def _require_free(folder: Path) -> None:
     """See that a folder is no sweep's, and nobody else's either."""
     if folder.is_dir() and not ledgers.is_sweep(folder) \
-            and any(file.name != BEGINNING for file in folder.iterdir()):
+            and any(file.name != beginning.LOCK for file in folder.iterdir()):
         raise UserError(
             f"hydra.sweep.dir must be new, empty or hold a sweep. Received: {str(folder)!r}."
         )

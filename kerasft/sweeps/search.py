@@ -13,7 +13,7 @@ from kerasft.config import SEARCH, compose_search, parsed
 from kerasft.console import listing, say
 from kerasft.errors import UserError
 from kerasft.files import at_home
-from kerasft.sweeps import batches, costs, journal, objectives, outcome
+from kerasft.sweeps import batches, beginning, costs, journal, objectives, outcome
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import FREE, Ledger
 from kerasft.sweeps.preflight import checked
@@ -48,8 +48,8 @@ def search(
     if found is None:
         first, names = checked(space, asked, config_dirs, trusted)
         # Several that begin at the same time, as an array of jobs does, begin one sweep.
-        with nullcontext() if folder is None else ledgers.beginning(folder):
-            found = _there(folder, space, asked, trusted) or ledgers.create(
+        with nullcontext() if folder is None else beginning.alone_in(folder):
+            found = _there(folder, space, asked, trusted) or beginning.create(
                 record.new_folder(first, "_sweep"),
                 [o for o in of_runs if _key(o) != "output_dir"], asked, objectives=names,
                 directions=objectives.directions(names), config_dirs=config_dirs, trusted=trusted,

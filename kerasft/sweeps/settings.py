@@ -55,6 +55,11 @@ def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
         value = asked[key]
         if value is not None and not (isinstance(value, int | float) and value > 0):
             problems.append(f"sweep.{key} must be above 0, or null. Received: {value!r}.")
+    if asked["storage"] is not None and not isinstance(asked["storage"], str):
+        problems.append(
+            "sweep.storage must be an URL such as sqlite:///study.db, or null. Received: "
+            f"{asked['storage']!r}."
+        )
     if asked["keep"] not in ("best", "done", "all"):
         problems.append(f"sweep.keep must be best, done or all. Received: {asked['keep']!r}.")
     if not (isinstance(asked["known"], list) and all(isinstance(p, Mapping)

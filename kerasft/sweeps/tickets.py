@@ -47,6 +47,17 @@ def withdraw(folder: Path, number: int) -> bool:
     return True
 
 
+def is_used(folder: Path, number: int) -> bool:
+    """Whether a job works on a trial now."""
+    from filelock import Timeout
+
+    try:
+        with _lock(folder, number).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 @contextmanager
 def held(folder: Path, number: int, ticket: str) -> Iterator[None]:
     """Hold a trial while its job works.

@@ -17,9 +17,9 @@ import kerasft
 from kerasft import evidence, record
 from kerasft.artifact.replay import pack
 from kerasft.files import read_json, write_json
+from kerasft.sweeps import beginning, outcome, plots
 from kerasft.sweeps import leaderboard as boards
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import outcome, plots
 from kerasft.sweeps.ledger import DONE, FAILED, PRUNED, Outcome
 
 COUNT = 400
@@ -336,7 +336,7 @@ def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
 
     (tmp_path / "s").mkdir()
     asked = compose_search(["sweep=random", "sweep.n_trials=4"])
-    ledger = ledgers.create(
+    ledger = beginning.create(
         tmp_path / "s", ["head=linear,mlp", "batch_size=4,8"], asked,
         objectives=["accuracy", "size_mb"], directions=["maximize", "minimize"], config_dirs=[],
         trusted=[],

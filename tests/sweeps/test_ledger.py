@@ -13,8 +13,8 @@ import pytest
 
 from kerasft.errors import UserError
 from kerasft.files import write_json
+from kerasft.sweeps import beginning, outcome
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import outcome
 from kerasft.sweeps.journal import StorageFailed, settled
 from kerasft.sweeps.ledger import DONE, FAILED, Outcome
 from kerasft.sweeps.worker import work
@@ -213,7 +213,7 @@ def test_a_change_of_the_configs_changes_nothing_under_a_sweep(begin, tmp_path):
     from kerasft.config import compose_search
 
     (tmp_path / "s").mkdir()
-    ledger = ledgers.create(
+    ledger = beginning.create(
         tmp_path / "s", ["head=mine,linear"], compose_search(["sweep=grid"]),
         objectives=["accuracy"], directions=["maximize"], config_dirs=[str(own)], trusted=[],
     )  # fmt: skip

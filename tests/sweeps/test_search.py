@@ -19,8 +19,8 @@ import pytest
 from kerasft.cache import Cache
 from kerasft.errors import UserError
 from kerasft.files import read_json
+from kerasft.sweeps import beginning, objectives, outcome, preflight, worker
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import objectives, outcome, preflight, worker
 from kerasft.sweeps.search import _asked, search
 from kerasft.sweeps.supervisor import accelerator
 
@@ -73,7 +73,7 @@ def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
 
     asked = compose_search(["sweep=grid"]) | {"pruner": SECOND}
     rest = [o for o in small if not o.startswith("output_dir")]
-    ledger = ledgers.create(
+    ledger = beginning.create(
         folder, [*rest, "optimizer.learning_rate=1e-3,1e-8", "epochs=4"], asked,
         objectives=["accuracy"], directions=["maximize"], config_dirs=[], trusted=[],
     )  # fmt: skip
