@@ -82,7 +82,8 @@ def _sweep(
         # In a folder that is thrown away, so that a mistake leaves nothing behind.
         with tempfile.TemporaryDirectory() as tried:
             trial = begin(Path(tried), search={**asked, "storage": None})
-            _require_composable(space, [*map(space.settled, asked["known"])], _frozen(trial, context), config)
+            known = [space.settled(point) for point in asked["known"]]
+            _require_composable(space, known, _frozen(trial, context), config)
     with beginning.alone_in(folder):  # of several that begin at once, one does
         if ledgers.is_sweep(folder):
             ledger = same(ledgers.reopen(folder), space, asked)
