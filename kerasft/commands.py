@@ -137,7 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("wait-ms", float, 2.0, "how long the first request of a batch waits for others"),
         ("waiting", int, 1000, "how many examples may wait before requests are turned away"),
         ("most-mb", float, 64.0, "the largest request, in millions of bytes"),
-        ("timeout", float, 60.0, "the most seconds that a request may take"),
+        ("timeout", float, 60.0, "the most seconds that a request may take, its reading too"),
         ("threads", int, None, "threads of an operation (default: all cores)"),
     ):
         more = "" if default is None else f" (default {default:g})"

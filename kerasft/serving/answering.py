@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from kerasft.serving.batching import Batcher
 from kerasft.serving.bundle import Bundle
 from kerasft.serving.models import Model
 from kerasft.serving.status import Failure, invalid
+
+Answer = TypeVar("Answer")
 
 
 class Answering:
@@ -32,25 +34,31 @@ class Answering:
             raise Failure("NOT_FOUND", f"Servable not found for request: Latest({name})")
         return self.model
 
+    async def in_time(self, answer: Awaitable[Answer]) -> Answer:
+        """Wait for all that a request takes, its reading too.
+
+        Raises:
+            Failure: If it takes longer than a request may.
+        """
+        try:
+            return await asyncio.wait_for(answer, timeout=self.seconds)
+        except TimeoutError:
+            raise Failure(
+                "DEADLINE_EXCEEDED", f"No answer within {self.seconds:g} s."
+            ) from None
+
     async def run(
         self, bundle: Bundle, signature: str, inputs: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Answer a request by a version.
 
         Raises:
-            Failure: If it cannot be answered, or not in time.
+            Failure: If it cannot be answered.
         """
         name, definition = bundle.signature(signature)
         if set(inputs) != set(definition.inputs):
             return bundle.run(name, inputs)  # which says what is wrong
-        try:
-            return await asyncio.wait_for(
-                self.batcher.run(bundle, name, inputs), timeout=self.seconds
-            )
-        except TimeoutError:
-            raise Failure(
-                "DEADLINE_EXCEEDED", f"No answer within {self.seconds:g} s."
-            ) from None
+        return await self.batcher.run(bundle, name, inputs)
 
     async def score(
         self, bundle: Bundle, signature: str, method: str, serialized: np.ndarray

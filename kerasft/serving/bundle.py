@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ import numpy as np
 
 from kerasft.artifact.layout import DEFAULT, EXTRA, WARMUP
 from kerasft.artifact.replay import register_text_ops
-from kerasft.serving.status import Failure, invalid
+from kerasft.serving.status import Failure, in_words, invalid
 
 # What TensorFlow Serving replays at most.
 MOST_WARM_UP = 1000
 _registering = threading.Lock()
-METHODS = {"predict", "classify", "regress"}
 
 
 class Bundle:
@@ -88,42 +88,53 @@ class Bundle:
         try:
             return self._session.run({k: definition.outputs[k].name for k in keys}, feed)
         except tf.errors.InvalidArgumentError as error:
-            raise invalid(error.message) from error
+            raise invalid(in_words(error.message)) from error
+        except UnicodeDecodeError as error:  # the graph quotes the input
+            raise invalid("The graph refuses an input, in words that are no UTF-8.") from error
         except (TypeError, ValueError) as error:  # a shape that the input does not take
             raise invalid(str(error)) from error
         except tf.errors.OpError as error:
             code = "RESOURCE_EXHAUSTED" if error.error_code == 8 else "INTERNAL"
-            raise Failure(code, error.message) from error
+            raise Failure(code, in_words(error.message)) from error
         except RuntimeError as error:  # the session is closed
             raise Failure("UNAVAILABLE", str(error)) from error
 
     def warm_up(self) -> int:
         """Replay the warm-up requests that lie in the artifact; return how many there were."""
-        import tensorflow as tf
-        from tensorflow_serving.apis import prediction_log_pb2
-
-        file = self.path / EXTRA / WARMUP
-        if not file.is_file():
-            return 0
         count = 0
-        for record in tf.data.TFRecordDataset(str(file)).take(MOST_WARM_UP):
-            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-            kind = log.WhichOneof("log_type")
-            if kind == "predict_log":
-                request = log.predict_log.request
-                self.run(
-                    request.model_spec.signature_name,
-                    {key: tf.make_ndarray(value) for key, value in request.inputs.items()},
-                )
-            elif kind in ("classify_log", "regress_log"):
-                request = getattr(log, kind).request
-                self.run(request.model_spec.signature_name, {"inputs": examples_of(request.input)})
+        for name, inputs in islice(warm_up_requests(self.path), MOST_WARM_UP):
+            self.run(name, inputs)
             count += 1
         return count
 
     def close(self) -> None:
         """Give its memory back."""
         self._session.close()
+
+
+def warm_up_requests(path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Yield the signature and the inputs of each warm-up request in an artifact.
+
+    Args:
+        path: The folder of the version.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    file = path / EXTRA / WARMUP
+    if not file.is_file():
+        return
+    for record in tf.data.TFRecordDataset(str(file)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        kind = log.WhichOneof("log_type")
+        if kind == "predict_log":
+            request = log.predict_log.request
+            yield request.model_spec.signature_name, {
+                key: tf.make_ndarray(value) for key, value in request.inputs.items()
+            }
+        elif kind in ("classify_log", "regress_log"):
+            request = getattr(log, kind).request
+            yield request.model_spec.signature_name, {"inputs": examples_of(request.input)}
 
 
 def examples_of(given: Any) -> np.ndarray:

@@ -48,7 +48,7 @@ class _Service:
     async def _answered(self, call: str, context: Any, answer: Any) -> Any:
         """Wait for an answer, or end the call with the code of what went wrong."""
         try:
-            made = await answer
+            made = await self.answering.in_time(answer)
         except Failure as failure:
             if self.log is not None:
                 self.log(f"gRPC {call} {failure.code}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Set
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,26 @@ FILES = {
 # TensorFlow Text's ops that servers before this version lack (their TensorFlow Text is 2.12:
 # https://github.com/tensorflow/serving/issues/2267).
 LATE = {"TFText>RoundRobinTrim": "2.20", "TFText>RoundRobinGenerateMasks": "2.20"}
+
+# The TensorFlow of the least server that is recommended, as `serving/compose.yaml` names it.
+LEAST = (2, 20)
+
+
+def promised(written: str) -> str:
+    """Return which servers are not promised to read a graph, as words to add to a sentence.
+
+    Args:
+        written: The version of TensorFlow that wrote the graph.
+
+    Example:
+        >>> promised("2.20.0")
+        ''
+    """
+    numbers = tuple(int(n) for n in re.findall(r"\d+", written)[:2])
+    if numbers <= LEAST:
+        return ""
+    least, by = (".".join(map(str, version)) for version in (LEAST, numbers))
+    return f", which servers from {by} on are promised to read; {least} is not tried here"
 
 
 def nodes_of(graph: Any) -> Iterator[Any]:

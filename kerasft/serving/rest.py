@@ -33,7 +33,7 @@ def application(
     async def handle(request: web.Request) -> web.Response:
         code, body = 200, None
         try:
-            body = await _answer(answering, request)
+            body = await answering.in_time(_answer(answering, request))
         except Failure as failure:
             code, body = HTTP[failure.code], {"error": failure.words}
         except web.HTTPRequestEntityTooLarge:
@@ -54,7 +54,7 @@ async def _answer(answering: Answering, request: web.Request) -> dict[str, Any]:
     if request.method == "POST" and (match := _CALL.fullmatch(request.path)):
         name, number, label, call = match.groups()
         model, version = answering.of(name), _number(number)
-        body = json_api.parse(await request.read())
+        body = json_api.parse(await _read(request))
         return await _CALLS[call.lower()](answering, model, version, label, body)
     if request.method == "GET" and (match := _LOOK.fullmatch(request.path)):
         name, number, label, metadata = match.groups()
@@ -63,6 +63,16 @@ async def _answer(answering: Answering, request: web.Request) -> dict[str, Any]:
             return metadata_of(model, _number(number), label)
         return {"model_version_status": model.status(_number(number), label)}
     raise invalid(f"Malformed request: {request.method} {request.path}")
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except ConnectionResetError:
+        raise Failure("CANCELLED", "The client left before its request was whole.") from None
+    except web.RequestPayloadError as error:
+        request.content.feed_eof()  # or aiohttp goes on to read it, and fails in its own words
+        raise invalid(f"The body cannot be read: {error}") from error
 
 
 def _number(text: str | None) -> int | None:

@@ -38,7 +38,7 @@ class Settings:
         wait_ms: How long the first request of a batch waits for others, in milliseconds.
         waiting: How many examples may wait before requests are turned away.
         most_mb: The largest request, in millions of bytes.
-        timeout: The most seconds that a request may take.
+        timeout: The most seconds that a request may take, its reading too.
         threads: How many threads an operation may take; all cores by default.
         verbose: Whether each request is told.
     """
@@ -197,7 +197,11 @@ class Server:
         app = application(
             self.answering, most_bytes=int(self.settings.most_mb * 1e6), log=self._log
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=self.settings.timeout)
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=self.settings.timeout,
+            # How long the rest of a body is awaited that was refused.
+            lingering_time=min(10.0, self.settings.timeout),
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self.settings.host, port).start()

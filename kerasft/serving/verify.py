@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +16,21 @@ from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import Answers, ask
 from kerasft.artifact.golden import Golden, apart, read_golden, spread_of
 from kerasft.artifact.layout import (
+    CARD,
     DEFAULT,
     EXTRA,
     GOLDEN,
     LABELS,
     PARITY,
     SIGNATURE,
+    WARMUP,
     find_export,
     read_signature,
 )
 from kerasft.errors import UserError, in_short
 from kerasft.files import read_json
 from kerasft.serving import c_loader, ops
+from kerasft.serving.status import Failure, in_words
 
 OK, FAILED, SKIPPED, WARNING = "ok", "FAILED", "skipped", "warning"
 REPEATS = 20
@@ -131,7 +136,7 @@ def _files(export: Export) -> Found:
     problems = []
     if not root.resolve().name.isdigit():
         problems.append(f"its folder {root.name!r} is no number, so that no server looks at it")
-    for file in ("variables/variables.index", f"{EXTRA}/{SIGNATURE}", f"{EXTRA}/{LABELS}",
+    for file in ("variables/variables.index", CARD, f"{EXTRA}/{SIGNATURE}", f"{EXTRA}/{LABELS}",
                  f"{EXTRA}/{PARITY}", f"{EXTRA}/{GOLDEN}"):  # fmt: skip
         if not (root / file).is_file():
             problems.append(f"{file} is missing")
@@ -214,19 +219,27 @@ def _unfit(key: str, spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _operations(export: Export) -> Found:
-    """A server has every operation of the graph."""
+    """TensorFlow has every operation of the graph, as far as the installed one can tell."""
+    import tensorflow as tf
+
     core, text = ops.linked()
     nodes = list(ops.nodes_of(export.graph))
     used = {node.op for node in nodes} - ops.functions_of(export.graph)
     strange = sorted((used - core - text) | (used & ops.PYTHON))
     if strange:
-        yield FAILED, f"a server does not have {', '.join(strange)}"
+        yield FAILED, (
+            f"a server does not have {', '.join(strange)}, nor has the installed TensorFlow "
+            f"{tf.__version__}"
+        )
     else:
         late = {ops.LATE[name] for name in used if name in ops.LATE}
         which = f", {len(used & text)} of them TensorFlow Text's" if used & text else ""
         least = f"; TensorFlow Serving {max(late)} or later" if late else ""
         written = export.graph.meta_info_def.tensorflow_version
-        yield OK, f"{len(used)} kinds{which}{least}; written by TensorFlow {written}"
+        yield OK, (
+            f"{len(used)} kinds{which}, all known to the installed TensorFlow {tf.__version__}"
+            f"{least}; written by TensorFlow {written}{ops.promised(written)}"
+        )
     if reach := sorted(used & ops.FILES):
         yield WARNING, f"reaches beyond the artifact: {', '.join(reach)}"
     if any("_XlaMustCompile" in node.attr for node in nodes):
@@ -242,7 +255,7 @@ def _replay(export: Export) -> Found:
         yield SKIPPED, "it holds no golden requests"
         return
     if errors := [error for error in export.answers.errors if error]:
-        yield FAILED, f"a golden request fails: {errors[0].splitlines()[0]}"
+        yield FAILED, f"a golden request fails: {in_words(errors[0]).splitlines()[0]}"
         return
     yield _compared(golden, export.answers.outputs, tolerance, export.signature)
 
@@ -266,6 +279,33 @@ def _compared(
         return FAILED, "; ".join(dict.fromkeys(problems))
     told = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
     return OK, f"{len(golden)} golden requests; largest difference: {told}"
+
+
+def _warm_up(export: Export) -> Found:
+    """A server can replay the warm-up requests, all of them."""
+    if not (export.directory / EXTRA / WARMUP).is_file():
+        yield SKIPPED, "it holds no warm-up requests"
+        return
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        yield SKIPPED, (
+            "reading them needs TensorFlow Serving's messages: pip install 'kerasft[serve]'"
+        )
+        return
+    from kerasft.serving.bundle import MOST_WARM_UP, Bundle, warm_up_requests
+
+    try:
+        count = sum(1 for _ in warm_up_requests(export.directory))
+        if count > MOST_WARM_UP:
+            yield FAILED, f"{count:,} requests, of which a server takes {MOST_WARM_UP:,} at most"
+            return
+        with closing(Bundle(export.directory, 1)) as bundle:
+            bundle.warm_up()
+    except Failure as failure:
+        yield FAILED, f"a request cannot be replayed: {failure.words}"
+    except Exception as error:  # whatever TensorFlow has against the file or the graph
+        yield FAILED, f"they cannot be read or replayed: {in_short(error)}"
+    else:
+        yield OK, f"{count} requests, replayed on the graph"
 
 
 def _speed(export: Export) -> Found:
@@ -313,6 +353,7 @@ CHECKS: dict[str, Callable[[Export], Found]] = {
     "signatures": _signatures,
     "operations": _operations,
     "replay": _replay,
+    "warm-up": _warm_up,
     "speed": _speed,
     "C API": _c_api,
 }

@@ -192,3 +192,37 @@ def toy_server(toy):
     pytest_socket.enable_socket()
     with running(toy, labels={"stable": 1}) as made:
         yield made
+
+
+def train_on(rows: list[tuple], root: Path, *words: str) -> Path:
+    """Train on a small table; return the folder of the run."""
+    import csv
+
+    import kerasft
+
+    with open(root / "rows.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return kerasft.train(
+        [*words, f"data.path={root / 'rows.csv'}", f"output_dir={root / 'run'}"]
+    ).output_dir
+
+
+@pytest.fixture(scope="session")
+def tiny_pair_run(tmp_path_factory, tiny_texts) -> Path:
+    """The folder of a run that tells a number of two texts."""
+    rows = [("text", "second", "label"), *(
+        (f"a {'big ' * (i % 5)}dog", f"one {'big ' * (i % 3)}cat", 10 + i % 5 - i % 3)
+        for i in range(40)
+    )]  # fmt: skip
+    return train_on(rows, tmp_path_factory.mktemp("pairs"), *tiny_texts,
+                    "data.text_pair=second", "task=regression")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_multi_label_run(tmp_path_factory, tiny_texts) -> Path:
+    """The folder of a run that gives any number of labels to a text."""
+    kinds = ("red,big", "red", "big", "")
+    rows = [("text", "label"), *(
+        (f"a {kinds[i % 4].replace(',', ' ')} thing {i}", kinds[i % 4]) for i in range(48)
+    )]  # fmt: skip
+    return train_on(rows, tmp_path_factory.mktemp("labels"), *tiny_texts, "task=multi_label")

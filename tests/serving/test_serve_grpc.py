@@ -125,6 +125,7 @@ def test_what_is_refused(request_, code, words, stub):
         stub.Predict(request_, timeout=30)
     assert refused.value.code() == code
     assert words in refused.value.details()
+    assert "{{" not in refused.value.details()
 
 
 def test_other_calls_that_are_refused(stub, status):
@@ -160,3 +161,25 @@ def test_a_request_that_is_too_large(serve, toy):
             stub.Predict(predict("bytes", data_bytes=[b"x" * 20_000]), timeout=30)
         assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert stub.Predict(predict("bytes", data_bytes=[b"x"]), timeout=30).outputs
+
+
+def test_a_request_that_takes_too_long(serve, toy):
+    with serve(toy, timeout=0.2) as server, grpc.insecure_channel(server.address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Predict(predict("slow", seconds=[1.0]), timeout=30)
+        assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert refused.value.details() == "No answer within 0.2 s."
+
+
+def test_a_client_with_a_deadline(serve, toy, caplog):
+    with serve(toy) as server, grpc.insecure_channel(server.address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Predict(predict("slow", seconds=[2.0]), timeout=0.2)
+        assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        # What it asked is let go in the end, and the next one is answered.
+        server.until(lambda: server.server.answering.batcher.held == 0)
+        assert stub.Predict(predict("bytes", data_bytes=[b"x"]), timeout=30).outputs
+        assert server.server.model.find().using == 0
+    assert not caplog.records

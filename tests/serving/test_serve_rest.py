@@ -8,6 +8,7 @@ import math
 import shutil
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -71,6 +72,21 @@ def test_classify_and_regress(toy_server):
     shared = {"context": {"x": 3.0}, "examples": [{}, {"x": 1.0}]}
     code, found = toy_server.ask(":regress", shared)
     assert (code, found["results"][0]) == (200, 6.0)
+
+
+def test_every_call_takes_a_version_or_a_label(toy_server):
+    body = {"examples": [{"x": 0.25}]}
+    classified = (200, {"results": [[["hoch", 0.25], ["tief", 0.75]]]})
+    metadata = toy_server.ask("/metadata")
+    assert metadata[0] == 200
+    for which in ("/versions/1", "/labels/stable"):
+        assert toy_server.ask(f"{which}:classify", body) == classified
+        assert toy_server.ask(f"{which}:regress", body) == (200, {"results": [0.5]})
+        assert toy_server.ask(f"{which}/metadata") == metadata
+    for call in ("/versions/9:classify", "/labels/zzz:classify", "/versions/9/metadata",
+                 "/labels/zzz/metadata"):  # fmt: skip
+        code, found = toy_server.ask(call, None if "metadata" in call else body)
+        assert (code, list(found)) == (400 if "zzz" in call else 404, ["error"]), call
 
 
 def test_status_and_metadata(toy_server):
@@ -142,7 +158,11 @@ REFUSED = {
     "a signature that is no text": (
         "POST", ":predict", {"signature_name": 3, "instances": [1]}, 400, "must be a string"),
     "what the graph refuses": (
-        "POST", ":predict", {"instances": [{"x": -1, "s": ""}]}, 400, "x must not be negative"),
+        "POST", ":predict", {"instances": [{"x": -1, "s": ""}]}, 400,
+        r"^assertion failed: \[x must not be negative:\] \[-1\]$"),
+    "what the graph refuses in bytes": (
+        "POST", ":predict", {"signature_name": "classify", "instances": [{"b64": "/w=="}]}, 400,
+        "refuses an input"),
     "bytes in an output for texts": (
         "POST", ":predict", {"signature_name": "broken", "instances": ["a"]}, 400,
         "name that ends in _bytes"),
@@ -199,7 +219,7 @@ def test_a_request_that_is_too_large(serve, toy):
 
 def test_a_request_that_takes_too_long(serve, toy):
     with serve(toy, timeout=0.2) as server:
-        code, found = server.ask(":predict", {"signature_name": "slow", "instances": [5.0]})
+        code, found = server.ask(":predict", {"signature_name": "slow", "instances": [1.0]})
         assert (code, found["error"]) == (504, "No answer within 0.2 s.")
         # The operations of what was given up go on for a while, in the threads that others need.
         body = {"instances": [{"x": 1.0, "s": "a"}]}
@@ -223,3 +243,49 @@ def test_a_client_that_goes_away_harms_nobody(toy_server):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(sent)
     assert toy_server.ask("")[0] == 200
+
+
+def half_sent(server, header: str = ""):
+    """Send one byte of the hundred of a request; return the connection."""
+    connection = socket.create_connection(("127.0.0.1", server.server.ports["rest"]), 30)
+    connection.sendall(
+        "POST /v1/models/toy:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n"
+        f"{header}\r\n{{".encode()
+    )
+    return connection
+
+
+def test_a_body_that_does_not_come(serve, toy):
+    with serve(toy, timeout=0.3, grpc_port=None) as server, half_sent(server) as connection:
+        began = time.monotonic()
+        said = b""
+        while part := connection.recv(4096):  # until the server closes it
+            said += part
+        assert time.monotonic() - began < 5
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 504 ")
+        assert json.loads(body) == {"error": "No answer within 0.3 s."}
+        assert server.ask("")[0] == 200
+
+
+def test_a_client_that_leaves_amid_its_body(serve, toy, caplog, capsys):
+    said = []
+
+    def told():
+        said.append(capsys.readouterr().out)
+        return "REST POST /v1/models/toy:predict 499" in "".join(said)
+
+    with serve(toy, grpc_port=None, verbose=True) as server:
+        half_sent(server).close()
+        server.until(told)
+        assert server.ask("")[0] == 200
+    assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
+
+
+def test_a_body_that_is_not_in_its_encoding(toy_server, caplog):
+    with half_sent(toy_server, "Content-Encoding: gzip\r\n") as connection:
+        connection.sendall(b"x" * 99)
+        said = connection.recv(4096)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"The body cannot be read" in said
+    assert not [record for record in caplog.records if record.name.startswith("aiohttp")]

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-import kerasft
-from kerasft.artifact.golden import apart, from_json, read_golden
 from kerasft.errors import UserError
 
 pytestmark = pytest.mark.enable_socket
-ROOT = Path(kerasft.__file__).parents[1]
 
 
 def one(server, x: float, text: str = "a"):
@@ -182,6 +174,16 @@ def test_mistakes_get_one_message(arguments, words, toy, kerasft_cli):
     assert re.search(words, ended.err), ended.err
 
 
+def test_who_listens_to_others_is_warned(toy, capsys):
+    from kerasft.serving.server import Server, Settings
+
+    for host, warned in (("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False),
+                         ("localhost", False)):  # fmt: skip
+        Server(Settings(str(toy), host=host), toy)._tell()
+        said = capsys.readouterr().err
+        assert said.startswith(f"warning: {host} may be reached") if warned else not said
+
+
 def test_a_missing_extra_is_named(toy, kerasft_cli, monkeypatch):
     from kerasft.serving import server
 
@@ -189,68 +191,6 @@ def test_a_missing_extra_is_named(toy, kerasft_cli, monkeypatch):
     ended = kerasft_cli("serve", str(toy))
     assert ended.code == 2
     assert "needs aiohttp. Install: pip install 'kerasft[serve]'" in ended.err
-
-
-@pytest.fixture(scope="module")
-def command(tiny_text_run, tmp_path_factory):
-    """`kerasft serve` in a process of its own, over a real export."""
-    target = tmp_path_factory.mktemp("films")
-    kerasft.export(str(tiny_text_run), [f"export.saved_model.directory={target}"])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kerasft", "serve", str(target), "--rest-port", "0",
-         "--grpc-port", "0", "--verbose"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("ready"):
-            break
-    yield process, target, lines
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-def test_the_command_serves_an_export_and_stops_cleanly(command):
-    process, target, lines = command
-    told = "".join(lines)
-    assert "is served (12 requests of warm-up)" in told, told
-    url = re.search(r"http://\S+:predict", told)[0]
-    address = re.search(r"gRPC: (\S+)", told)[1]
-    # The golden requests get the golden answers.
-    raw = json.loads((target / "1" / "assets.extra" / "golden.json").read_text())["requests"]
-    golden, tolerance = read_golden(target / "1")
-    assert len(golden) == len(raw) == 20
-    for request, case in zip(raw, golden, strict=True):
-        if case.signature == "classify":
-            continue
-        asked = urllib.request.Request(url, json.dumps(request).encode())
-        with urllib.request.urlopen(asked, timeout=60) as answer:
-            found = json.load(answer)["outputs"]
-        found = found if isinstance(found, dict) else {"embedding": found}
-        assert found.keys() == case.outputs.keys()
-        for name, value in case.outputs.items():
-            kind = "string" if value.dtype == object else value.dtype.name
-            assert apart(from_json(found[name], kind), value) <= tolerance
-    # The clients that were written beside it work.
-    for client, server in (("client_rest.py", url.split("/v1")[0]), ("client_grpc.py", address)):
-        said = subprocess.run(
-            [sys.executable, str(target / "serving" / client), "a fine film", "খারাপ"],
-            env={**os.environ, "SERVER": server}, capture_output=True, text=True, timeout=120,
-            check=False,
-        )  # fmt: skip
-        assert said.returncode == 0, said.stderr
-        assert "probabilities" in said.stdout
-        assert "pos" in said.stdout
-    process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "REST POST" in rest
-    assert "gRPC Predict OK" in rest
-    assert "stopping: what was asked is answered first" in rest
-    assert "Traceback" not in rest
 
 
 def test_stopping_under_load_answers_what_was_taken(serve, toy):

@@ -7,13 +7,15 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kerasft
 from kerasft.artifact.digests import digests
 from kerasft.serving import c_loader, ops
+from kerasft.serving import verify as verify_module
 from kerasft.serving.verify import CHECKS, Export, verify
 
-EXTRA = "assets.extra"
+EXTRA, WARMUP = "assets.extra", "tf_serving_warmup_requests"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,15 @@ def graph(copy, edit):
     path.write_bytes(saved.SerializeToString())
 
 
+def warm_up(copy, edit):
+    """Change the warm-up requests of an artifact."""
+    path = str(copy / EXTRA / WARMUP)
+    logs = edit([record.numpy() for record in tf.data.TFRecordDataset(path)])
+    with tf.io.TFRecordWriter(path) as writer:
+        for log in logs:
+            writer.write(log)
+
+
 def found_by(name, copy):
     """Return what one check says."""
     from kerasft.errors import UserError
@@ -56,21 +67,42 @@ def found_by(name, copy):
         return [("FAILED", "; ".join(error.problems))]
 
 
-def test_a_sound_export_passes_every_check(sound, kerasft_cli):
-    found = {one.check: one for one in verify(sound.parent)}
+@pytest.mark.parametrize("run", [
+    "tiny_text_run", "tiny_run", pytest.param("tiny_pair_run", marks=pytest.mark.slow),
+    pytest.param("tiny_multi_label_run", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_a_sound_export_passes_every_check(run, request, tmp_path):
+    if run == "tiny_text_run":
+        place = request.getfixturevalue("sound").parent
+    else:
+        place = tmp_path / "sound"
+        folder = request.getfixturevalue(run)
+        kerasft.export(str(folder), [f"export.saved_model.directory={place}"])
+    found = {one.check: one for one in verify(place)}
     assert list(found) == list(CHECKS)
     expected = dict.fromkeys(CHECKS, "ok")
     if c_loader.shutil.which("cc") is None:
         expected["C API"] = "skipped"
     assert {name: one.result for name, one in found.items()} == expected, found
     assert "20 golden requests" in found["replay"].words
-    assert "3 of them TensorFlow Text's" in found["operations"].words
+    assert found["warm-up"].words == "12 requests, replayed on the graph"
+    assert f"known to the installed TensorFlow {tf.__version__}" in found["operations"].words
+    assert ("of them TensorFlow Text's" in found["operations"].words) == (run != "tiny_run")
     assert "batch 1: " in found["speed"].words
 
 
 SPOILED = {
     "a missing file": ("files", lambda c: (c / EXTRA / "golden.json").unlink(),
                        "golden.json is missing"),
+    "no card": ("files", lambda c: (c / "README.md").unlink(), "README.md is missing"),
+    "warm-up requests that are none": (
+        "warm-up", lambda c: (c / EXTRA / WARMUP).write_bytes(b"x" * 40), "cannot be read"),
+    "a warm-up request of no signature": (
+        "warm-up", lambda c: warm_up(c, lambda logs: [
+            log.replace(b"tensors", b"tensorz") for log in logs]),
+        'signature name: "tensorz" not found'),
+    "too many warm-up requests": (
+        "warm-up", lambda c: warm_up(c, lambda logs: logs * 100), "1,200 requests, of which"),
     "no number": ("files", lambda c: c.rename(c.parent / "one"), "is no number"),
     "other labels": ("files", lambda c: (c / EXTRA / "labels.txt").write_text("pos\nneg\n"),
                      "list other labels"),
@@ -172,6 +204,25 @@ def test_the_names_of_tensorflow_texts_operations_are_all_known():
     assert not core & text
 
 
+def test_servers_that_are_not_promised_to_read_it_are_told():
+    from kerasft.exporters.deployment import IMAGE
+
+    assert IMAGE == "tensorflow/serving:2.20.0"
+    assert ops.LEAST == (2, 20)
+    assert ops.promised("2.9.1") == ops.promised("2.20.0") == ops.promised("unknown") == ""
+    assert ops.promised("2.21.0-rc1") == (
+        ", which servers from 2.21 on are promised to read; 2.20 is not tried here"
+    )
+
+
+def test_an_export_without_warm_up_requests(copy, monkeypatch):
+    monkeypatch.setattr(verify_module.importlib.util, "find_spec", lambda name: None)
+    ((result, said),) = found_by("warm-up", copy)
+    assert (result, "pip install 'kerasft[serve]'" in said) == ("skipped", True)
+    (copy / EXTRA / WARMUP).unlink()
+    assert found_by("warm-up", copy) == [("skipped", "it holds no warm-up requests")]
+
+
 def test_an_export_without_golden_requests(copy):
     change(copy, "golden.json", lambda g: g.update(requests=[]))
     for check in ("replay", "speed", "C API"):
@@ -188,7 +239,7 @@ def test_the_command(sound, copy, kerasft_cli, monkeypatch):
     monkeypatch.setattr(c_loader, "COMPILERS", ())
     ended = kerasft_cli("verify", str(sound.parent))
     assert ended.code == 0
-    assert [line.split()[0] for line in ended.out.splitlines()] == ["ok"] * 6 + ["skipped"]
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["ok"] * 7 + ["skipped"]
     (copy / EXTRA / "labels.txt").write_text("a\n")
     ended = kerasft_cli("verify", str(copy), "--json")
     assert ended.code == 1
