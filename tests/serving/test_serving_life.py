@@ -216,7 +216,7 @@ def command(tiny_text_run, tmp_path_factory):
 def test_the_command_serves_an_export_and_stops_cleanly(command):
     process, target, lines = command
     told = "".join(lines)
-    assert "is served (12 requests of warm-up)" in told, told
+    assert "is served (16 requests of warm-up)" in told, told
     url = re.search(r"http://\S+:predict", told)[0]
     address = re.search(r"gRPC: (\S+)", told)[1]
     # The golden requests get the golden answers.
