@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from kerasft.artifact.golden import apart, read_golden
 from kerasft.artifact.layout import as_inputs, read_signature
 from kerasft.artifact.loading import load_export
 from kerasft.errors import UserError
+from kerasft.exporters import card
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.signatures import Served, raw_examples
 from kerasft.serving import ops
@@ -330,6 +333,59 @@ def test_pairs_and_buckets(make, texts, tmp_path):
     assert widths <= {12, 16, 24}
     assert len(widths) > 1
     assert load_export(path)(pairs)["probabilities"].shape == (len(pairs), 3)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if not shutil.which("mount") or subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True
+    ).returncode:
+        pytest.skip("a file system can be mounted by root on Linux alone")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("share", [
+    pytest.param(0.05, marks=pytest.mark.slow), 0.9,
+])  # fmt: skip
+def test_a_full_disk_leaves_the_versions_that_were_there(share, model, small_disk):
+    network, preprocess = model
+
+    def export():
+        return saved_model(
+            network, small_disk / "shapes", preprocess=preprocess, task=Classification(),
+            labels=SINGLE, signatures=["serving_default"],
+        )  # fmt: skip
+
+    first = export()
+    size = sum(file.stat().st_size for file in first.rglob("*") if file.is_file())
+    filler, free = small_disk / "filler", shutil.disk_usage(small_disk).free
+    filler.write_bytes(bytes(free - int(size * share)))
+    with pytest.raises(UserError, match=r"cannot be written to .*: No space left on device. Ch"):
+        export()
+    assert sorted(p.name for p in first.parent.iterdir()) == ["1", "serving"]
+    filler.unlink()
+    assert export().name == "2"
+
+
+def test_the_card_tells_figures_and_limits(image_export, tmp_path):
+    about = {"metrics": {"validation": {"accuracy": 0.91234, "threshold": 0.5, "matrix": [[1]]},
+                         "test": {"accuracy": 0.9, "f1_macro": None}}}  # fmt: skip
+    signature = read_signature(image_export)
+    read = {}
+    for limits in (None, "Not for photographs."):
+        file = card.write(tmp_path, signature, None, about, licence=None, limits=limits)
+        text = file.read_text("utf-8")
+        read[limits] = text.partition("## Limits\n\n")[2].partition("\n\n## ")[0]
+    assert read["Not for photographs."] == "Not for photographs."
+    assert "None were stated" in read[None]
+    table = "| | validation | test |\n|---|---|---|\n| accuracy | 0.9123 | 0.9000 |\n"
+    assert table in text
+    assert "threshold |" not in text
+    assert "## Weights" not in text
 
 
 REFUSED = {
