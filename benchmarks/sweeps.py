@@ -71,7 +71,7 @@ def warm(folder: Path, data: str) -> None:
     """Let what the frozen network computes be there before the first search."""
     if not folder.exists():
         fixed = [word for word in SPACES[data] if "interval" not in word and "," not in word]
-        command(folder, "train", *fixed, "epochs=1", "baseline=null")
+        command(folder, "train", *fixed, "epochs=1", "baseline=null", "cache.activations=always")
 
 
 def sharing(folder: Path, data: str, trials: int) -> list[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -90,6 +91,51 @@ def test_an_export_needs_the_run_folder_alone(tiny_text_run, tmp_path, kerasft_c
     assert "positive class: `pos`" in card
     assert "44 train" in card
     assert kerasft_cli("predict", str(target), "a fine film").code == 0
+
+
+def moved_away(run: Path, folder: Path) -> Path:
+    """Return a copy of a run that names no place of the machine that trained it."""
+    copy = Path(shutil.copytree(run, folder / "elsewhere" / "run"))
+    shutil.rmtree(copy / "exports", ignore_errors=True)
+    found = 0
+    for file in copy.rglob("*"):
+        if file.suffix not in (".yaml", ".json"):
+            continue
+        text = file.read_text("utf-8")
+        for place in (run, *re.findall(r"/[^\s'\"]*texts\.csv", text)):
+            found += text.count(str(place))
+            text = text.replace(str(place), "/nowhere/gone")
+        file.write_text(text, "utf-8")
+    assert found
+    return copy
+
+
+FORMATS = {
+    "saved_model": ("1/saved_model.pb", ()), "keras": ("model.keras", ()),
+    "saved_model_small": (
+        "1/saved_model.pb", ("export.saved_model_small.weights=bfloat16",)),
+    "preset": ("model.weights.h5", ()), "onnx": ("model.onnx", ()), "litert": ("model.tflite", ()),
+}  # fmt: skip
+NEEDS = {"onnx": "tf2onnx", "litert": "ai_edge_litert.interpreter"}
+
+
+@pytest.mark.parametrize(("run", "form"), [
+    pytest.param(run, form, marks=() if run == "text" and form in ("keras", "onnx") else
+                 pytest.mark.slow)
+    for run in ("text", "pictures") for form in FORMATS
+])  # fmt: skip
+def test_each_format_needs_the_run_folder_alone(run, form, tmp_path, kerasft_cli, request):
+    if form in NEEDS:
+        pytest.importorskip(NEEDS[form])
+    trained = request.getfixturevalue("tiny_text_run" if run == "text" else "tiny_run")
+    copy = moved_away(trained, tmp_path)
+    file, further = FORMATS[form]
+    ended = kerasft_cli("export", str(copy), f"export={form}", *further)
+    assert ended.code == 0, ended.err
+    assert "proved" in ended.out
+    assert (copy / "exports" / form / file).is_file()
+    if form == "saved_model_small":
+        assert re.search(r"^weights in bfloat16: .* accuracy 0?1?\.\d+ before, ", ended.out, re.M)
 
 
 def test_missing_or_damaged_evidence_is_told(tiny_text_run, tmp_path, kerasft_cli):

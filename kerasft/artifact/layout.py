@@ -18,6 +18,8 @@ SIGNATURE, LABELS, PARITY, GOLDEN = "signature.json", "labels.txt", "parity.json
 # Where TensorFlow Serving looks for it, below `assets.extra`.
 WARMUP = "tf_serving_warmup_requests"
 CARD = "README.md"
+# What fewer bits for the weights changed.
+WEIGHTS = "weights.json"
 # Beside the versions: what a server is set up with.
 DEPLOYMENT = "serving"
 

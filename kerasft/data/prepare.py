@@ -14,6 +14,7 @@ import numpy as np
 from kerasft.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.console import warn
 from kerasft.data import store
+from kerasft.data.audit import inspect
 from kerasft.data.fingerprint import fingerprint
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import UserError
@@ -150,7 +151,7 @@ def identity(preprocess: Preprocess) -> str:
     with tempfile.TemporaryDirectory(prefix="kerasft-") as folder:
         preprocess.save(folder)
         together.update(digest_folder(Path(folder)).encode())
-    together.update(digest_code([type(preprocess)]).encode())
+    together.update(digest_code([type(preprocess), *getattr(preprocess, "parts", ())]).encode())
     for name in MAKERS:
         together.update(f"{name}={importlib.metadata.version(name)}\n".encode())
     return together.hexdigest()
@@ -212,9 +213,10 @@ def _pictures(
                 held = []
     except (tf.errors.OpError, OSError) as error:
         # Parallel maps keep the order, so that the first one missing is the one that failed.
-        reason = str(error).splitlines()[0].split("[Op:")[0].strip()
+        reason = inspect(examples.inputs[done]).problem
+        reason = reason or str(error).splitlines()[0].split("[Op:")[0].strip(". ")
         raise UserError(
-            f"The picture {examples.ids[done]!r} could not be decoded: {reason} Remove it or save "
+            f"The picture {examples.ids[done]!r} could not be decoded: {reason}. Remove it or save "
             "it again."
         ) from error
     if changed:

@@ -19,6 +19,7 @@ _MODALITIES = {"images": "pictures", "text": "texts"}
 def write(
     directory: Path, signature: Mapping[str, Any], proof: Mapping[str, Any] | None,
     about: Mapping[str, Any], *, licence: str | None, limits: str | None,
+    weights: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the card of a version as Markdown.
 
@@ -30,6 +31,7 @@ def write(
             a split), `metrics` by split, `started`.
         licence: The licence of the model.
         limits: What it is not for.
+        weights: What `weights.json` says, where the weights take fewer bits.
 
     Returns:
         The file.
@@ -37,8 +39,8 @@ def write(
     parts = [
         f"# {signature['name']}", _what(signature, about), "## Data", _data(about),
         "## Figures", _figures(about, signature["kind"]), "## Decisions", _decisions(signature),
-        "## Proof", _proof(proof), "## Limits", limits or _NO_LIMITS, "## Licence",
-        licence or _NO_LICENCE, "## Use", _use(signature),
+        *_weights(weights), "## Proof", _proof(proof), "## Limits", limits or _NO_LIMITS,
+        "## Licence", licence or _NO_LICENCE, "## Use", _use(signature),
     ]  # fmt: skip
     with written_whole(directory / CARD) as part:
         part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -123,6 +125,24 @@ def _decisions(signature: Mapping[str, Any]) -> str:
         lines += [f"| {name} | {one['before']:.4f} | {one['after']:.4f} |"
                   for name, one in figures.items()]
     return "\n".join(lines)
+
+
+def _weights(weights: Mapping[str, Any] | None) -> list[str]:
+    if weights is None:
+        return []
+    sizes, worst = weights["sizes"], max(weights["largest_difference"].values(), default=0.0)
+    before, after = (f"{sizes[way] / 1e6:.3g}" for way in ("before", "after"))
+    lines = [
+        f"Kept in {weights['weights']}: {after} MB instead of {before}. "
+        f"Of {weights['examples']} answers {weights['label_flips']} have another label than with "
+        f"whole weights; the largest difference is {worst:.2g}.",
+    ]  # fmt: skip
+    if figures := weights.get("metrics"):
+        lines += ["", "On the held-out examples that the run kept:", "",
+                  f"| | whole | {weights['weights']} |", "|---|---|---|"]  # fmt: skip
+        lines += [f"| {name} | {_number(value)} | {_number(figures['after'].get(name))} |"
+                  for name, value in figures["before"].items()]
+    return ["## Weights", "\n".join(lines)]
 
 
 def _proof(proof: Mapping[str, Any] | None) -> str:

@@ -38,8 +38,19 @@ def write(root: Path, signature: Mapping[str, Any]) -> Path:
         words |= _TEXTS
     for file, text in _FILES.items():
         with written_whole(folder / file, own=True) as part:
-            part.write_text(_filled(text, words), encoding="utf-8")
+            filled = _filled(text, words)
+            if signature["modality"] == "images":
+                filled = _without_batching(filled)
+            part.write_text(filled, encoding="utf-8")
     return folder
+
+
+def _without_batching(text: str) -> str:
+    """Return a manifest with the options that turn batching on as comments.
+
+    A picture that cannot be decoded would fail the requests of others that were merged with it.
+    """
+    return re.sub(r"^( *)(- --(?:enable_)?batching.*)$", r"\1# \2", text, flags=re.MULTILINE)
 
 
 def _object_name(name: str) -> str:
@@ -88,7 +99,14 @@ model_config_list {
 
 _BATCHING = """\
 # tensorflow_model_server --enable_batching --batching_parameters_file=.../batching.config
-# Requests that come within batch_timeout_micros are answered together.
+# Requests that come within batch_timeout_micros are answered together. Two things follow:
+# An example that cannot be answered (a picture that cannot be decoded, a tf.train.Example without
+# its text) fails all requests that were merged with its own. So compose.yaml and kubernetes.yaml of
+# models on pictures have batching as comments.
+# Requests to `tensors` with texts of different widths are refused where they meet
+# (https://github.com/tensorflow/serving/issues/1934): pad all of them to one width.
+# pad_variable_length_inputs is no cure: it fills up with the first element of a tensor
+# (https://github.com/tensorflow/serving/issues/1279). Raw texts are not concerned.
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 2000 }
 max_enqueued_batches { value: 100 }
@@ -127,7 +145,7 @@ services:
       - --enable_batching=true
       - --batching_parameters_file=/models/@NAME@/serving/batching.config
     healthcheck:
-      test: ["CMD-SHELL", "exec 3<>/dev/tcp/127.0.0.1/8501"]
+      test: ["CMD", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8501"]  # sh has no /dev/tcp
       interval: 10s
       retries: 12
     restart: unless-stopped

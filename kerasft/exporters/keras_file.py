@@ -23,6 +23,7 @@ from kerasft.files import at_home, write_json
 from kerasft.spec import Labels
 
 FORM, FILE = "keras", "model.keras"
+NOT_RAW = "the preprocessing is TensorFlow's operations, and no layer that Keras saves"
 TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
 SECONDS = 900
 
@@ -69,6 +70,7 @@ def keras_file(
     """
     if examples is None or not len(examples):
         raise UserError("export=keras is proved on at least one example. Received: none.")
+    tensors.require_whole(model, task, labels)
     batches = tensors.feeds(preprocess, examples)
     with tensors.placed(directory, FORM) as folder:
         model.save(folder / FILE)
@@ -90,7 +92,8 @@ def keras_file(
         (folder / tensors.README).write_text(_readme(name, modules), "utf-8")
         sizes = {"weights_in_memory": tensors.bytes_of_weights(model),
                  FILE: tensors.bytes_of(folder / FILE)}  # fmt: skip
-        checked = {"checked_with": "Keras in a fresh process, without kerasft", "sizes": sizes}
+        checked = {"checked_with": "Keras in a fresh process, without kerasft", "sizes": sizes,
+                   "not_raw": NOT_RAW}  # fmt: skip
         tensors.write_parity(folder, FORM, {**checked, **report}, len(examples))
     return at_home(directory)
 

@@ -19,6 +19,7 @@ from kerasft.files import at_home
 from kerasft.spec import Labels
 
 FORM, FILE, SIGNATURE = "litert", "model.tflite", "serving_default"
+NOT_RAW = "LiteRT has no operators that tokenize texts or decode pictures"
 # The largest difference of probabilities that passes, by how the weights are kept.
 TOLERANCES = {None: 1e-4, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1}
 
@@ -71,6 +72,7 @@ def litert(
     """
     check_early(quantize=quantize)
     given = _checked(examples)
+    tensors.require_whole(model, task, labels)
     interpreter = tensors.require("ai_edge_litert.interpreter", FORM)
     batches = tensors.feeds(preprocess, given)
     with tensors.placed(directory, FORM) as folder:
@@ -91,7 +93,8 @@ def litert(
         )
         (folder / tensors.README).write_text(_readme(name, preprocess, quantize), "utf-8")
         sizes = {"weights_in_memory": tensors.bytes_of_weights(model), FILE: len(blob)}
-        checked = {"quantize": quantize, "checked_with": "ai_edge_litert", "sizes": sizes}
+        checked = {"quantize": quantize, "checked_with": "ai_edge_litert", "sizes": sizes,
+                   "not_raw": NOT_RAW}  # fmt: skip
         tensors.write_parity(folder, FORM, {**checked, **report}, len(given))
     return at_home(directory)
 
@@ -207,7 +210,7 @@ def _readme(name: str, preprocess: Any, quantize: str | None) -> str:
     given = "token tensors" if preprocess.modality == "text" else "uint8 pixels"
     return f"""# {name}, for LiteRT
 
-`{FILE}` takes {given}, not raw {preprocess.modality}: LiteRT has no ops for those.
+`{FILE}` takes {given}, not raw {preprocess.modality}: {NOT_RAW}.
 `{tensors.PREPROCESSING}` says how they are made, in which order the labels stand, and what decides.
 Weights: {quantize or "float32"}. What was compared with the network in memory, and how far it
 differed, is in `{tensors.PARITY}`.

@@ -18,6 +18,7 @@ from kerasft.spec import Labels
 FORM, FILE = "onnx", "model.onnx"
 TOLERANCE = 1e-4
 OPSETS = range(13, 19)  # what tf2onnx writes and what the rewriting below is tried with
+NOT_RAW = "ONNX, up to this opset, has no operators that tokenize texts or decode pictures"
 MOST_BYTES = 2**31 - 2**20  # a protobuf message holds no more
 
 
@@ -65,6 +66,7 @@ def onnx_file(
     check_early(opset=opset)
     if examples is None or not len(examples):
         raise UserError("export=onnx is proved on at least one example. Received: none.")
+    tensors.require_whole(model, task, labels)
     size = tensors.bytes_of_weights(model)
     if size > MOST_BYTES:
         raise UserError(
@@ -99,6 +101,7 @@ def onnx_file(
             _readme(name, preprocess, opset, next(iter(expected))), "utf-8"
         )
         checked = {"opset": opset, "checked_with": f"onnxruntime {runtime.__version__}",
+                   "not_raw": NOT_RAW,
                    "sizes": {"weights_in_memory": size, FILE: len(blob)}}
         tensors.write_parity(folder, FORM, {**checked, **report}, len(examples))
     return at_home(directory)
@@ -209,7 +212,7 @@ def _readme(name: str, preprocess: Any, opset: int, output: str) -> str:
     given = "token tensors" if preprocess.modality == "text" else "uint8 pixels"
     return f"""# {name}, as ONNX
 
-`{FILE}` (opset {opset}) takes {given}, not raw {preprocess.modality}.
+`{FILE}` (opset {opset}) takes {given}, not raw {preprocess.modality}: {NOT_RAW}.
 `{tensors.PREPROCESSING}` says how they are made, in which order the labels stand, and what decides.
 What was compared with the network in memory, and how far it differed, is in `{tensors.PARITY}`.
 

@@ -68,6 +68,7 @@ def preset(
     """
     if examples is None or not len(examples):
         raise UserError("export=preset is proved on at least one example. Received: none.")
+    tensors.require_whole(model, task, labels)
     network, scaling = _inside(model)
     raw = as_raw(examples, preprocess.modality).tolist()
     batches = tensors.feeds(preprocess, examples)

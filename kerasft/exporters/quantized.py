@@ -10,8 +10,10 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from kerasft.artifact.layout import WEIGHTS as WEIGHTS_FILE
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
+from kerasft.exporters.saved_model import check_early as check_saved_model
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import Feed
 from kerasft.spec import Evidence, Labels
@@ -54,8 +56,9 @@ def quantized(model: Any, weights: str) -> Any:
     return _in_int8(copy) if weights == "int8" else _in_bfloat16(copy)
 
 
-def check_early(*, weights: str = "int8", **_: Any) -> None:
-    """See before a training that there is such a form of weights."""
+def check_early(*, weights: str = "int8", task: Any = None, **further: Any) -> None:
+    """See before a training that there is such a form of weights, and of what else is told."""
+    check_saved_model(task=task, **further)
     if weights not in WEIGHTS:
         raise UserError(
             f"weights must be one of {', '.join(WEIGHTS)}. Received: {weights!r}."
@@ -74,6 +77,12 @@ def small_saved_model(
     evidence: Evidence | None = None,
     weights: Literal["int8", "bfloat16"] = "int8",
     tolerance: float = 1e-1,
+    version: int | None = None,
+    signatures: Sequence[str] | None = None,
+    top_k: int = 5,
+    buckets: Sequence[int] | None = None,
+    golden: int = 4,
+    warm_up: Sequence[int] | None = (1, 8),
     licence: str | None = None,
     limits: str | None = None,
     about: Mapping[str, Any] | None = None,
@@ -83,7 +92,8 @@ def small_saved_model(
 
     The copy with small weights is held against the network on the examples; then it is exported
     and proved as `export=saved_model` does it. What the small weights changed is written to
-    `assets.extra/weights.json`.
+    `assets.extra/weights.json` and to the card. Decisions do not go with them: temperature and
+    goals are tuned on what the whole network gave for the validation split.
 
     Args:
         model: The Keras model, from what `preprocess` gives to logits.
@@ -96,6 +106,12 @@ def small_saved_model(
             after.
         weights: `"int8"` or `"bfloat16"`, see `quantized`.
         tolerance: How far probabilities or values may move.
+        version: As in `saved_model`; so are the next five.
+        signatures: Their names.
+        top_k: How many of the likeliest labels are named.
+        buckets: Lengths in tokens that batches of texts are padded to.
+        golden: How many of the examples are kept in the artifact.
+        warm_up: The batch sizes of the requests that a server warms up with.
         licence: The licence of the model, for its card.
         limits: What the model is not for, for its card.
         about: Facts of the run for the model's card.
@@ -116,8 +132,9 @@ def small_saved_model(
     )
     return saved_model(
         smaller, directory, preprocess=preprocess, task=task, labels=labels, examples=examples,
-        licence=licence, limits=limits, about=about, name=name,
-        reports={"weights.json": {"weights": weights, **report}},
+        version=version, signatures=signatures, top_k=top_k, buckets=buckets, golden=golden,
+        warm_up=warm_up, licence=licence, limits=limits, about=about, name=name,
+        reports={WEIGHTS_FILE: {"weights": weights, **report}},
     )
 
 

@@ -75,7 +75,10 @@ def prepared(preprocessor, raw):
     if hasattr(preprocessor, "image_converter") and preprocessor.image_converter is not None:
         rows = []
         for one in raw:
-            image = tf.io.decode_image(one, channels=3, expand_animations=False)
+            try:
+                image = tf.io.decode_image(one, channels=3, expand_animations=False)
+            except tf.errors.InvalidArgumentError:  # a WebP that is transparent in places
+                image = tf.io.decode_image(one, channels=4, expand_animations=False)[..., :3]
             rows.append(preprocessor(tf.cast(image, tf.float32)[None]))
         return tf.concat(rows, 0)
     if isinstance(raw[0], list):

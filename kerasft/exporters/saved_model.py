@@ -11,11 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 import kerasft
-from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE
+from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import card, deployment, parity, warmup
 from kerasft.exporters.graph import write_graph
 from kerasft.exporters.signatures import NONE, SIGNATURES, Served, Signature, raw_examples
+from kerasft.exporters.tensors import require_whole
 from kerasft.exporters.versions import new_version
 from kerasft.files import write_json
 from kerasft.spec import Decision, Evidence, Labels
@@ -101,7 +102,7 @@ def saved_model(
         ...             examples=["a fine film"])  # doctest: +SKIP
         PosixPath('served/films/1')
     """
-    _require_whole(model, task, labels)
+    require_whole(model, task, labels)
     _require_sizes(golden=golden, top_k=top_k, warm_up=warm_up)
     decision = _decide(
         task, labels, evidence, temperature=temperature, goal=goal, at_least=at_least,
@@ -131,7 +132,10 @@ def saved_model(
             )
             if golden:
                 warmup.write(place.part, served, list(chosen), raw, warm_up or (), name)
-        card.write(place.part, signature, proof, about or {}, licence=licence, limits=limits)
+        card.write(
+            place.part, signature, proof, about or {}, licence=licence, limits=limits,
+            weights=(reports or {}).get(WEIGHTS),
+        )
         deployment.write(place.root, signature)
     return place.final
 
@@ -151,20 +155,6 @@ def check_early(
     if hasattr(task, "check_decision"):  # a task of the user's own may have no decisions
         task.check_decision(
             temperature=temperature, goal=goal, at_least=at_least, positive=positive
-        )
-
-
-def _require_whole(model: Any, task: Any, labels: Labels) -> None:
-    """See that network, task and labels belong together."""
-    if not hasattr(task, "postprocess"):
-        raise UserError(
-            "An export needs the task of its network, which turns outputs into answers (such as "
-            f"kerasft.tasks.classification.Classification). Received: {task!r}."
-        )
-    if (units := model.output_shape[-1]) != task.units(labels):
-        raise UserError(
-            f"The network has {units} outputs, and there are {len(labels.names)} labels "
-            f"({', '.join(labels.names[:8])}). The run folder's files do not belong together."
         )
 
 

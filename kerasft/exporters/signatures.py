@@ -195,8 +195,6 @@ class Served:
         """Preprocess raw strings as the artifact does: padded to the buckets, too."""
         import tensorflow as tf
 
-        if self.preprocess.modality == "images":
-            raw = _pictures(raw)
         made = self.preprocess(raw)
         if not self.buckets or "padding_mask" not in made:
             return made
@@ -299,25 +297,6 @@ class Served:
             tf.TensorSpec(shape, tf.string)
         )
         return traced.structured_outputs
-
-
-# How the files begin that TensorFlow decodes.
-_BEGINNINGS = {
-    "JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "BMP": b"BM", "WebP": b"RIFF",
-}  # fmt: skip
-
-
-def _pictures(encoded: Any) -> Any:
-    """Fail a request that holds something else than pictures, and say at which places."""
-    import tensorflow as tf
-
-    known = tf.zeros_like(encoded, tf.bool)
-    for beginning in _BEGINNINGS.values():
-        known |= tf.strings.substr(encoded, 0, len(beginning)) == beginning
-    said = f"image_bytes holds what is no {', '.join(_BEGINNINGS)} file, at these places:"
-    places = tf.where(~known)[:, 0]
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), [said, places], 20)]):
-        return tf.identity(encoded)
 
 
 def _by_name(batch: Any) -> dict[str, Any]:

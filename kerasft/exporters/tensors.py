@@ -116,6 +116,20 @@ def _what(place: Path) -> str:
     return f"a folder with {', '.join(sorted(p.name for p in place.iterdir())[:5])}"
 
 
+def require_whole(model: Any, task: Any, labels: Labels) -> None:
+    """See that network, task and labels belong together."""
+    if not hasattr(task, "postprocess"):
+        raise UserError(
+            "An export needs the task of its network, which turns outputs into answers (such as "
+            f"kerasft.tasks.classification.Classification). Received: {task!r}."
+        )
+    if (units := model.output_shape[-1]) != task.units(labels):
+        raise UserError(
+            f"The network has {units} outputs, and there are {len(labels.names)} labels "
+            f"({', '.join(labels.names[:8])}). The run folder's files do not belong together."
+        )
+
+
 def require(module: str, extra: str) -> Any:
     """Import a package that only this format needs.
 

@@ -29,8 +29,9 @@ def write(
 ) -> int:
     """Write the warm-up requests of an artifact.
 
-    Each signature that answers `predict` is asked with batches of each size; the one of one
-    example is asked with a short, a middling and a long one.
+    Each signature is asked, for a session makes what runs it at its first call; with batches of
+    each size, from the shortest to the longest example, and with a short, a middling and a long
+    one alone.
 
     Args:
         directory: The folder of the version.
@@ -50,12 +51,11 @@ def write(
         return 0
     with tf.io.TFRecordWriter(str(file)) as writer:
         for signature in signatures:
-            if signature in ("classify", "regress"):  # they share the graph of serving_default
-                continue
+            of = score_log if signature in ("classify", "regress") else predict_log
             for rows in _batches(raw, sizes):
                 if written == MOST:
                     return written
-                log = predict_log(name, signature, served.inputs_of(signature, raw[rows]))
+                log = of(name, signature, served.inputs_of(signature, raw[rows]))
                 if size + len(log) <= MOST_BYTES:
                     writer.write(log)
                     written, size = written + 1, size + len(log)
@@ -71,11 +71,12 @@ def _batches(raw: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
             for share in (0.1, 0.5, 0.9):
                 yield order[[round(share * (len(order) - 1))]]
         else:
-            yield np.resize(order, size)  # from the shortest on, over again where there are few
+            # Some come again where there are few.
+            yield order[np.linspace(0, len(order) - 1, size).round().astype(int)]
 
 
 def predict_log(name: str, signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
-    """Return a serialized `PredictionLog` of one request.
+    """Return a serialized `PredictionLog` of one request to `predict`.
 
     Args:
         name: The name of the model.
@@ -88,14 +89,32 @@ def predict_log(name: str, signature: str, inputs: Mapping[str, np.ndarray]) -> 
     """
     import tensorflow as tf
 
-    log = _prediction_log()()
-    request = log.predict_log.request
-    request.model_spec.name = name
-    request.model_spec.signature_name = signature
+    log, request = _begun("predict", name, signature)
     for key, value in inputs.items():
         tensor = tf.make_tensor_proto(value).SerializeToString(deterministic=True)
         request.inputs[key].ParseFromString(tensor)
     return log.SerializeToString(deterministic=True)
+
+
+def score_log(name: str, signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
+    """Return a serialized `PredictionLog` of one request to `classify` or `regress`.
+
+    Args:
+        name: The name of the model.
+        signature: `"classify"` or `"regress"`, which is also how it is called.
+        inputs: `inputs`: serialized `tf.train.Example`s.
+    """
+    log, request = _begun(signature, name, signature)
+    request.input.example_list.examples.extend(inputs["inputs"].tolist())
+    return log.SerializeToString(deterministic=True)
+
+
+def _begun(method: str, name: str, signature: str) -> tuple[Any, Any]:
+    log = _prediction_log()()
+    request = getattr(log, f"{method}_log").request
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    return log, request
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +122,8 @@ def _prediction_log() -> Any:
     """Return the message, made of the few fields that are needed.
 
     The package with all of TensorFlow Serving's messages is large, and only this one is needed.
-    The numbers are those of tensorflow_serving/apis/{prediction_log,predict,model}.proto.
+    The numbers are those of tensorflow_serving/apis/{prediction_log,predict,classification,
+    regression,input,model}.proto.
     """
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     from tensorflow.core.framework import tensor_pb2
@@ -124,6 +144,8 @@ def _prediction_log() -> Any:
         dependency=[tensor_pb2.DESCRIPTOR.name],
     )
 
+    plain = {"string": kind.TYPE_STRING, "bytes": kind.TYPE_BYTES}
+
     def message(title: str, *fields: tuple[str, int, str]) -> Any:
         made = file.message_type.add(name=title)
         for key, number, of in fields:
@@ -133,8 +155,8 @@ def _prediction_log() -> Any:
                 label=kind.LABEL_REPEATED if repeated else kind.LABEL_OPTIONAL,
             )
             of = of.lstrip("*")
-            field.type = kind.TYPE_STRING if of == "string" else kind.TYPE_MESSAGE
-            if of != "string":
+            field.type = plain.get(of, kind.TYPE_MESSAGE)
+            if of not in plain:
                 field.type_name = of
         return made
 
@@ -151,7 +173,19 @@ def _prediction_log() -> Any:
         type_name=".tensorflow.TensorProto",
     )
     message("PredictLog", ("request", 1, ".kerasft.serving.PredictRequest"))
-    message("PredictionLog", ("predict_log", 6, ".kerasft.serving.PredictLog"))
+    # An example is held as it was serialized, which reads the same.
+    message("ExampleList", ("examples", 1, "*bytes"))
+    message("Input", ("example_list", 1, ".kerasft.serving.ExampleList"))
+    message(
+        "ScoreRequest", ("model_spec", 1, ".kerasft.serving.ModelSpec"),
+        ("input", 2, ".kerasft.serving.Input"),
+    )
+    message("ScoreLog", ("request", 1, ".kerasft.serving.ScoreRequest"))
+    message(
+        "PredictionLog", ("classify_log", 2, ".kerasft.serving.ScoreLog"),
+        ("regress_log", 3, ".kerasft.serving.ScoreLog"),
+        ("predict_log", 6, ".kerasft.serving.PredictLog"),
+    )
     pool.Add(file)
     return message_factory.GetMessageClass(
         pool.FindMessageTypeByName("kerasft.serving.PredictionLog")

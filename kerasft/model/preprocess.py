@@ -8,6 +8,7 @@ from typing import Any
 
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json
+from kerasft.model import pictures
 from kerasft.spec import Modality
 
 RESIZE = ("crop", "stretch", "pad")
@@ -33,6 +34,8 @@ class ImagePreprocess:
     modality: Modality = "images"
     pair = False
     trackables: tuple[Any, ...] = ()
+    # Whose code decides too what comes out: what is kept is made again where it changes.
+    parts: tuple[Any, ...] = (pictures.decode,)
 
     def __init__(self, height: int, width: int, *, resize: str = "crop",
                  interpolation: str = "bilinear", antialias: bool = True):
@@ -47,8 +50,12 @@ class ImagePreprocess:
         """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""
         import tensorflow as tf
 
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        image.set_shape([None, None, 3])
+        one = pictures.refuse_others(tf.reshape(encoded, [1]))[0]
+        return self._sized(pictures.decode(one))
+
+    def _sized(self, image: Any) -> Any:
+        import tensorflow as tf
+
         size = (self.height, self.width)
         if self.resize != "stretch":
             shape = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -76,8 +83,11 @@ class ImagePreprocess:
         import tensorflow as tf
 
         spec = tf.TensorSpec([self.height, self.width, 3], tf.uint8)
-        encoded = tf.convert_to_tensor(raw, tf.string)
-        return tf.map_fn(self.decode, encoded, fn_output_signature=spec)
+        # Before any is decoded: the message tells the places of all that are none.
+        encoded = pictures.refuse_others(tf.convert_to_tensor(raw, tf.string))
+        return tf.map_fn(
+            lambda one: self._sized(pictures.decode(one)), encoded, fn_output_signature=spec
+        )
 
     def save(self, directory: str | Path) -> None:
         """Write what `load` needs."""

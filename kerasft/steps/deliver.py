@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from kerasft import config, evidence, record
-from kerasft.artifact.layout import EXTRA, PARITY, SIGNATURE
+from kerasft.artifact.layout import EXTRA, PARITY, SIGNATURE, WEIGHTS
 from kerasft.checks import check
 from kerasft.config import build
 from kerasft.console import say, warn
@@ -107,9 +107,26 @@ def export(
         for place, how in ((made[key] / EXTRA, " in a fresh process"), (made[key], "")):
             if (parity := place / PARITY).is_file():
                 say(f"proved{how}: {summary(read_json(parity))}")
+        if (weights := made[key] / EXTRA / WEIGHTS).is_file():
+            say(_of_weights(read_json(weights), finetuned.task))
         if (described := made[key] / EXTRA / SIGNATURE).is_file():
             _say_decided(read_json(described), finetuned.task)
     return made
+
+
+def _of_weights(report: Mapping[str, Any], task: Any) -> str:
+    """Return a line on what fewer bits for the weights changed."""
+    sizes, metrics = report["sizes"], report.get("metrics", {"before": {}, "after": {}})
+    worst = max(report["largest_difference"].values(), default=0.0)
+    said = (
+        f"weights in {report['weights']}: {sizes['after'] / 1e6:.3g} MB of "
+        f"{sizes['before'] / 1e6:.3g}; largest difference {worst:.2g}, {report['label_flips']} "
+        "other labels"
+    )
+    name = task.monitor.removeprefix("val_")
+    if name in metrics["before"] and name in metrics["after"]:
+        said += f"; {name} {metrics['before'][name]:.4f} before, {metrics['after'][name]:.4f} after"
+    return said
 
 
 def _say_decided(signature: Mapping[str, Any], task: Any) -> None:

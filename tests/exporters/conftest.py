@@ -23,12 +23,12 @@ def texts() -> list[str]:
     return list(TEXTS)
 
 
-def picture(mode: str, size: tuple[int, int], kind: str) -> bytes:
+def picture(mode: str, size: tuple[int, int], kind: str, **how) -> bytes:
     from PIL import Image
 
     pixels = np.random.default_rng(sum(size)).integers(0, 255, (size[1], size[0], 4), np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels, "RGBA").convert(mode).save(file, kind)
+    Image.fromarray(pixels, "RGBA").convert(mode).save(file, kind, **how)
     return file.getvalue()
 
 
@@ -41,7 +41,8 @@ def pictures() -> list[bytes]:
         picture("L", (9, 9), "PNG"), picture("P", (25, 31), "PNG"), picture("1", (12, 40), "PNG"),
         picture("LA", (18, 18), "PNG"), picture("RGB", (33, 20), "BMP"),
         picture("P", (21, 22), "GIF"), picture("RGB", (28, 19), "WEBP"),
-        picture("L", (1, 1), "PNG"),
+        picture("RGBA", (20, 27), "WEBP"), picture("RGBA", (23, 20), "WEBP", lossless=True),
+        picture("L", (19, 24), "BMP"), picture("L", (1, 1), "PNG"),
     ]  # fmt: skip
 
 

@@ -147,6 +147,8 @@ def test_only_its_own_folder_is_replaced(given, export, tmp_path, monkeypatch):
         keras_file(directory=copy, **given)
     with pytest.raises(UserError, match="at least one example"):
         keras_file(directory=copy, **{**given, "examples": []})
+    with pytest.raises(UserError, match="3 outputs, and there are 2 labels"):
+        keras_file(directory=copy, **{**given, "labels": Labels("single", ("a", "b"))})
     assert (copy / "model.keras").is_file()
 
 

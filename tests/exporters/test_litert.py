@@ -193,6 +193,8 @@ def test_mistakes(given, tmp_path, monkeypatch):
         litert(directory=tmp_path / "a", **given, quantize="int")
     with pytest.raises(UserError, match="at least one example"):
         litert(directory=tmp_path / "a", **{**given, "examples": []})
+    with pytest.raises(UserError, match="3 outputs, and there are 2 labels"):
+        litert(directory=tmp_path / "a", **{**given, "labels": Labels("single", ("a", "b"))})
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(UserError, match=r"pip install 'kerasft\[litert\]'"):
         litert(directory=tmp_path / "a", **given)

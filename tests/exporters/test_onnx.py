@@ -47,6 +47,8 @@ def test_what_lies_in_the_folder(export, texts):
     assert (found["format"], found["examples"], found["opset"]) == ("onnx", len(texts), 18)
     assert found["largest_difference"]["logits"] < 1e-5
     assert found["label_flips"] == 0
+    assert "no operators that tokenize" in found["not_raw"]
+    assert found["not_raw"] in (export / "README.md").read_text("utf-8")
     made = onnx.load(export / "model.onnx")
     assert max(one.version for one in made.opset_import if one.domain in ("", "ai.onnx")) == 18
     sides = {i.name: [d.dim_param for d in i.type.tensor_type.shape.dim] for i in made.graph.input}
@@ -121,6 +123,10 @@ def test_mistakes(given, tmp_path, monkeypatch):
         onnx_file(directory=tmp_path / "a", **given, opset=5)
     with pytest.raises(UserError, match="at least one example"):
         onnx_file(directory=tmp_path / "a", **{**given, "examples": None})
+    with pytest.raises(UserError, match="needs the task of its network"):
+        onnx_file(directory=tmp_path / "a", **{**given, "task": None})
+    with pytest.raises(UserError, match="3 outputs, and there are 2 labels"):
+        onnx_file(directory=tmp_path / "a", **{**given, "labels": Labels("single", ("a", "b"))})
     monkeypatch.setattr(module, "MOST_BYTES", 1000)
     with pytest.raises(UserError, match=r"the weights take .* GiB"):
         onnx_file(directory=tmp_path / "a", **given)

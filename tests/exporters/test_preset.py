@@ -218,6 +218,9 @@ def test_networks_that_are_not_of_kerashub(make, pictures, tmp_path):
                labels=NAMES, examples=pictures)  # fmt: skip
     with pytest.raises(UserError, match="at least one example"):
         preset(model, tmp_path / "p", preprocess=preprocess, task=Classification(), labels=NAMES)
+    with pytest.raises(UserError, match="needs the task of its network"):
+        preset(model, tmp_path / "p", preprocess=preprocess, task=None, labels=NAMES,
+               examples=pictures)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 

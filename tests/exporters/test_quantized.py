@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from kerasft.artifact.fresh import ExportError
+from kerasft.artifact.layout import read_signature
 from kerasft.errors import UserError
 from kerasft.exporters import tensors
-from kerasft.exporters.quantized import measured, quantized, small_saved_model
+from kerasft.exporters.quantized import check_early, measured, quantized, small_saved_model
 from kerasft.spec import Labels
+from kerasft.steps.deliver import _of_weights
 from kerasft.tasks.classification import Classification
 from kerasft.testing import check_export
 
@@ -24,11 +26,19 @@ def bert(make, texts):
 
 
 @pytest.mark.parametrize(("weights", "share"), [("int8", 0.4), ("bfloat16", 0.55)])
-def test_texts(weights, share, bert):
+def test_texts(weights, share, bert, texts):
     model, _, batches = bert
     before = model.get_weights()
     smaller = quantized(model, weights)
-    found = measured(model, smaller, batches, task=Classification(), labels=NAMES, tolerance=0.02)
+    y = np.concatenate([model(one).numpy() for one in batches]).argmax(-1)[: len(texts)]
+    y[0] = (y[0] + 1) % 3
+    found = measured(
+        model, smaller, batches, task=Classification(), labels=NAMES, tolerance=0.02, y=y
+    )
+    assert found["metrics"]["before"]["accuracy"] == pytest.approx(1 - 1 / len(texts))
+    assert found["metrics"]["after"].keys() == found["metrics"]["before"].keys()
+    moved = abs(found["metrics"]["after"]["log_loss"] - found["metrics"]["before"]["log_loss"])
+    assert 0 < moved < 0.02
     assert 0 < found["largest_difference"]["probabilities"] < 0.02
     assert found["sizes"]["after"] < share * found["sizes"]["before"]
     for a, b in zip(before, model.get_weights(), strict=True):
@@ -78,17 +88,34 @@ def test_a_network_that_does_not_come_back(bert, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_small_saved_model(bert, texts, tmp_path):
+def test_a_small_saved_model(bert, make, texts, tmp_path):
     model, preprocess, _ = bert
+    evidence = make.evidence(model, preprocess, texts, NAMES)
+    evidence.examples.labels[0] = (evidence.examples.labels[0] + 1) % 3
     made = small_saved_model(
         model, tmp_path / "s", preprocess=preprocess, task=Classification(), labels=NAMES,
-        examples=texts,
+        examples=texts, evidence=evidence, signatures=["embed"], top_k=2, buckets=[24],
     )  # fmt: skip
+    described = read_signature(made)
+    assert list(described["signatures"]) == ["serving_default", "embed"]
+    assert described["buckets"] == [24]
     found = json.loads((made / "assets.extra" / "weights.json").read_text("utf-8"))
     assert found["weights"] == "int8"
     assert found["sizes"]["after"] < 0.6 * found["sizes"]["before"]
     proof = json.loads((made / "assets.extra" / "parity.json").read_text("utf-8"))
     assert proof["passed"] is True
+    figures = found["metrics"]
+    assert figures["before"]["accuracy"] == pytest.approx(1 - 1 / len(texts))
+    card = (made / "README.md").read_text("utf-8")
+    before, after = (figures[way]["accuracy"] for way in ("before", "after"))
+    assert f"| | whole | int8 |\n|---|---|---|\n| accuracy | {before:.4f} | {after:.4f} |" in card
+    line = _of_weights({**found, "label_flips": 0}, Classification())
+    assert line.endswith(f"; accuracy {before:.4f} before, {after:.4f} after")
+
+
+def test_what_it_is_told_is_looked_at_before_training():
+    with pytest.raises(UserError, match="golden must be at least 0"):
+        check_early(task=Classification(), golden=-1)
 
 
 @pytest.mark.slow

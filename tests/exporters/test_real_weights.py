@@ -13,6 +13,7 @@ from kerasft.exporters.litert import litert
 from kerasft.exporters.onnx_file import onnx_file
 from kerasft.exporters.preset import preset
 from kerasft.exporters.quantized import measured, quantized
+from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import feeds
 from kerasft.model import backbones, heads
 from kerasft.model.assemble import assemble
@@ -69,6 +70,17 @@ def test_minilm(export, further, share, minilm, tmp_path):
     assert found["label_flips"] <= found["ties"]
     (size,) = [v for k, v in found["sizes"].items() if k != "weights_in_memory"]
     assert size < share * found["sizes"]["weights_in_memory"]
+
+
+@pytest.mark.parametrize("network", ["minilm", "mobilenet"])
+def test_a_saved_model_answers_as_the_network_in_memory(network, request, tmp_path):
+    path = saved_model(directory=tmp_path / "made", **request.getfixturevalue(network))
+    found = parity(path / "assets.extra")
+    assert found["examples"] == 24
+    assert set(found["signatures"]) == {"serving_default", "tensors", "classify", "embed"}
+    for name, one in found["signatures"].items():
+        assert (one["label_flips"], one["ties"]) == (0, 0), name
+        assert max(one["largest_difference"].values()) < 1e-4, name
 
 
 @pytest.mark.parametrize("weights", ["int8", "bfloat16"])

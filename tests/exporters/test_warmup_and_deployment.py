@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import socket
+import subprocess
 from urllib.parse import quote
 
 import numpy as np
@@ -33,26 +35,53 @@ def test_warm_up_is_what_tensorflow_serving_reads(export, texts):
     logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     import tensorflow as tf
 
-    file = export / EXTRA / WARMUP
-    found = [
-        logs.PredictionLog.FromString(record.numpy()).predict_log.request
-        for record in tf.data.TFRecordDataset(str(file))
-    ]
-    assert {one.model_spec.name for one in found} == {"Films_2"}
-    assert {one.model_spec.signature_name for one in found} == {
-        "serving_default", "tensors", "embed"
-    }
-    default = [one for one in found if one.model_spec.signature_name == "serving_default"]
-    sizes = [len(tf.make_ndarray(one.inputs["text"])) for one in default]
-    assert sizes == [1, 1, 1, 3, 16]
-    lengths = [len(tf.make_ndarray(one.inputs["text"])[0]) for one in default[:3]]
-    assert lengths == sorted(lengths)
+    file, loaded = export / EXTRA / WARMUP, tf.saved_model.load(str(export))
+    asked: dict = {}
+    for record in tf.data.TFRecordDataset(str(file)):
+        log = logs.PredictionLog.FromString(record.numpy())
+        kind = log.WhichOneof("log_type")
+        request = getattr(log, kind).request
+        assert request.model_spec.name == "Films_2"
+        name = request.model_spec.signature_name
+        if kind == "predict_log":
+            inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+        else:
+            assert kind == f"{name}_log"
+            examples = request.input.example_list.examples
+            inputs = {"inputs": np.array([one.SerializeToString() for one in examples], object)}
+        loaded.signatures[name](**{k: tf.constant(v) for k, v in inputs.items()})
+        asked.setdefault(name, []).append(inputs)
+    assert set(asked) == set(read_signature(export)["signatures"])
+    for name, requests in asked.items():
+        sizes = [len(next(iter(one.values()))) for one in requests]
+        assert sizes == [1, 1, 1, 3, 16], name
+    short, middling, long, some, many = (one["text"] for one in asked["serving_default"])
+    lengths = [len(one[0]) for one in (short, middling, long)]
     assert lengths[0] < 5
     assert lengths[2] > lengths[1] > lengths[0]
-    loaded = tf.saved_model.load(str(export))
-    for one in found:  # and the artifact takes each of them
-        serve = loaded.signatures[one.model_spec.signature_name]
-        serve(**{k: tf.constant(tf.make_ndarray(v)) for k, v in one.inputs.items()})
+    # From the shortest to the longest, in batches too.
+    extremes = (min(map(len, texts)), max(len(text.encode()) for text in texts))
+    for batch in (some, many):
+        found = [len(one) for one in batch]
+        assert (found[0], found[-1]) == extremes
+        assert found == sorted(found)
+        assert 5 < found[len(found) // 2] < extremes[1]
+    assert len(set(many.tolist())) == len(texts)
+
+
+def test_regressions_are_warmed_up_as_such():
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    import tensorflow as tf
+
+    example = tf.train.Example()
+    example.features.feature["text"].bytes_list.value.append(b"\xff a")
+    serialized = np.array([example.SerializeToString()] * 2, object)
+    theirs = logs.PredictionLog()
+    request = theirs.regress_log.request
+    request.model_spec.name, request.model_spec.signature_name = "films", "regress"
+    request.input.example_list.examples.extend([example, example])
+    ours = warmup.score_log("films", "regress", {"inputs": serialized})
+    assert logs.PredictionLog.FromString(ours) == theirs
 
 
 def test_our_message_is_theirs(texts):
@@ -78,10 +107,97 @@ def test_server_configs_are_read_by_the_servers_messages(export):
     (one,) = read.model_config_list.config
     assert (one.name, one.base_path) == ("Films_2", "/models/Films_2")
     assert one.model_version_policy.latest.num_versions == 1
-    # There are no Python messages of these two in tensorflow-serving-api.
-    for name in ("monitoring.config", "batching.config"):
-        text = (folder / name).read_text()
-        assert text.count("{") == text.count("}") > 0
+
+
+def message(*fields):
+    """Return a message of the fields `(name, number, type, repeated)`, as those in proto files."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
+
+    kind, pool = descriptor_pb2.FieldDescriptorProto, descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    file = descriptor_pb2.FileDescriptorProto(
+        name="read.proto", package="read", syntax="proto3",
+        dependency=["google/protobuf/wrappers.proto"],
+    )  # fmt: skip
+    nested: dict = {}
+    for name, number, of, repeated in fields:
+        owner, _, key = name.rpartition(".")
+        if owner not in nested:
+            nested[owner] = file.message_type.add(name=owner or "Whole")
+        field = nested[owner].field.add(
+            name=key, number=number, label=kind.LABEL_REPEATED if repeated else kind.LABEL_OPTIONAL
+        )
+        if of.startswith("."):
+            field.type, field.type_name = kind.TYPE_MESSAGE, of
+        else:
+            field.type = getattr(kind, f"TYPE_{of.upper()}")
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("read.Whole"))()
+
+
+def test_configs_without_messages_in_python_are_read_by_their_fields(export):
+    """There are none of these two in tensorflow-serving-api.
+
+    The fields are those of tensorflow_serving/servables/tensorflow/session_bundle_config.proto and
+    tensorflow_serving/config/monitoring_config.proto.
+    """
+    from google.protobuf import text_format
+
+    folder, number = export.parent / "serving", ".google.protobuf.Int64Value"
+    batching = text_format.Parse((folder / "batching.config").read_text(), message(
+        ("max_batch_size", 1, number, False), ("batch_timeout_micros", 2, number, False),
+        ("max_enqueued_batches", 3, number, False), ("num_batch_threads", 4, number, False),
+        ("thread_pool_name", 5, ".google.protobuf.StringValue", False),
+        ("allowed_batch_sizes", 6, "int64", True), ("pad_variable_length_inputs", 7, "bool", False),
+    ))  # fmt: skip
+    sizes = list(batching.allowed_batch_sizes)
+    # Otherwise a server does not start.
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == batching.max_batch_size.value > 0
+    assert batching.num_batch_threads.value > 0
+    assert not batching.pad_variable_length_inputs
+    monitoring = text_format.Parse((folder / "monitoring.config").read_text(), message(
+        ("prometheus_config", 1, ".read.Prometheus", False),
+        ("Prometheus.enable", 1, "bool", False), ("Prometheus.path", 2, "string", False),
+    ))  # fmt: skip
+    assert monitoring.prometheus_config.enable
+    assert monitoring.prometheus_config.path.startswith("/")
+
+
+@pytest.mark.enable_socket
+def test_the_health_of_a_container_is_seen_by_whether_it_listens(export):
+    compose = yaml.safe_load((export.parent / "serving" / "compose.yaml").read_text())
+    (service,) = compose["services"].values()
+    how, *command = service["healthcheck"]["test"]
+    assert how == "CMD"  # run as it is: the shell of the image may be one without /dev/tcp
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])
+        ask = [part.replace("8501", port) for part in command]
+        assert ask != command
+        assert subprocess.run(ask, timeout=30).returncode == 0
+    ended = subprocess.run(ask, timeout=30, capture_output=True)
+    assert ended.returncode != 0
+
+
+def test_pictures_are_not_batched_unless_that_is_wanted(export, tmp_path):
+    """One that cannot be decoded would fail the requests of others."""
+    signature = read_signature(export)
+    manifests = {}
+    for modality in ("text", "images"):
+        folder = deployment.write(tmp_path / modality, {**signature, "modality": modality})
+        compose = yaml.safe_load((folder / "compose.yaml").read_text())
+        deploy, _ = yaml.safe_load_all((folder / "kubernetes.yaml").read_text())
+        (service,) = compose["services"].values()
+        (container,) = deploy["spec"]["template"]["spec"]["containers"]
+        assert service["command"] == container["args"]
+        manifests[modality] = service["command"]
+        assert "# - --enable_batching=true" in (folder / "compose.yaml").read_text() or (
+            modality == "text")  # fmt: skip
+    left_out = set(manifests["text"]) - set(manifests["images"])
+    assert {one.partition("=")[0] for one in left_out} == {
+        "--enable_batching", "--batching_parameters_file"
+    }
+    assert set(manifests["images"]) < set(manifests["text"])
 
 
 def test_manifests_are_yaml_and_name_the_same_paths(export):

@@ -1,0 +1,133 @@
+"""Which files are pictures that TensorFlow decodes as they are meant, and their pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# How the files begin; a WebP says so at its eighth byte.
+BEGINNINGS = {
+    "JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "BMP": b"BM", "WebP": b"RIFF",
+}  # fmt: skip
+# The places of what is read of a file's first bytes.
+_WEBP_KIND, _WEBP_FLAGS, _WEBP_LOSSLESS = slice(8, 16), 20, 24
+_BMP_HEADER, _BMP_BITS, _BMP_PACKING, _BMP_COLOURS = 14, 28, 30, 46
+# The longest header of a bitmap, and a palette of 256 colours after it.
+_HEAD = _BMP_HEADER + 124 + 4 * 256
+
+
+def refuse_others(encoded: Any) -> Any:
+    """Fail for files that are no pictures, or such that decoding would get wrong.
+
+    What is broken further in is left to the decoder.
+
+    Args:
+        encoded: Files, `tf.string[batch]`.
+
+    Returns:
+        The same. The message of the error names the places in the batch.
+
+    Example:
+        >>> refuse_others(tf.constant([b"GIF89a", b"<html>"]))
+        Traceback (most recent call last):
+        ...
+        tensorflow....InvalidArgumentError: ...no JPEG, PNG, GIF, BMP, WebP file...
+    """
+    import tensorflow as tf
+
+    first = _first_bytes(encoded)
+    known = tf.reduce_any(
+        [_begins(first, beginning) for name, beginning in BEGINNINGS.items() if name != "WebP"], 0
+    )
+    checks = {
+        f"is no {', '.join(BEGINNINGS)} file": known | _is_webp(first),
+        "is an animated WebP, of which still ones are decoded": ~_is_animated(first),
+        "is a BMP with a palette or packed pixels; save it as PNG": ~_is_packed_bitmap(first),
+    }
+    found = [
+        tf.debugging.Assert(
+            tf.reduce_all(good), [f"image_bytes holds what {what}, at these places:",
+                                  tf.where(~good)[:, 0]], 20
+        )
+        for what, good in checks.items()
+    ]  # fmt: skip
+    # In a graph; by itself each was raised where it stands.
+    with tf.control_dependencies([one for one in found if one is not None]):
+        return tf.identity(encoded)
+
+
+def decode(encoded: Any) -> Any:
+    """Return the pixels of one picture: `uint8[height, width, 3]`, transparency left out.
+
+    Args:
+        encoded: A scalar `tf.string` that `refuse_others` let pass.
+    """
+    import tensorflow as tf
+
+    def pixels(channels: int) -> Any:
+        image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+        image.set_shape([None, None, channels])
+        return image[..., :3]
+
+    # All but WebP is turned into the channels that are asked for; WebP must be asked for its own.
+    return tf.cond(
+        _is_transparent_webp(_first_bytes(encoded)), lambda: pixels(4), lambda: pixels(3)
+    )
+
+
+def _first_bytes(encoded: Any) -> Any:
+    """Return the beginning of each file, with zeros after files that are shorter."""
+    import tensorflow as tf
+
+    return tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEAD)
+
+
+def _begins(first: Any, with_bytes: bytes, at: int = 0) -> Any:
+    import tensorflow as tf
+
+    part = first[..., at : at + len(with_bytes)]
+    return tf.reduce_all(part == tf.constant(list(with_bytes), tf.uint8), -1)
+
+
+def _is_webp(first: Any) -> Any:
+    return _begins(first, BEGINNINGS["WebP"]) & _begins(first, b"WEBP", 8)
+
+
+def _has_bit(first: Any, at: int, bit: int) -> Any:
+    import tensorflow as tf
+
+    return tf.bitwise.bitwise_and(first[..., at], tf.constant(bit, tf.uint8)) > 0
+
+
+def _is_transparent_webp(first: Any) -> Any:
+    extended = _begins(first, b"VP8X", 12) & _has_bit(first, _WEBP_FLAGS, 0x10)
+    lossless = _begins(first, b"VP8L", 12) & _has_bit(first, _WEBP_LOSSLESS, 0x10)
+    return _is_webp(first) & (extended | lossless)
+
+
+def _is_animated(first: Any) -> Any:
+    return _is_webp(first) & _begins(first, b"VP8X", 12) & _has_bit(first, _WEBP_FLAGS, 0x02)
+
+
+def _is_packed_bitmap(first: Any) -> Any:
+    """Tell the bitmaps whose pixels are not plain colours or grey values.
+
+    TensorFlow takes the numbers of a palette for grey values without a word.
+    """
+    import tensorflow as tf
+
+    def number(at: int, size: int) -> Any:
+        return sum(tf.cast(first[..., at + i], tf.int32) * 256**i for i in range(size))
+
+    bits, packing = number(_BMP_BITS, 2), number(_BMP_PACKING, 4)
+    colours = number(_BMP_COLOURS, 4)
+    colours = tf.where((colours <= 0) | (colours > 256), 256, colours)
+    start = tf.clip_by_value(_BMP_HEADER + number(_BMP_HEADER, 4), 0, _HEAD - 4 * 256)
+    places = start[:, None] + tf.range(4 * 256)
+    palette = tf.reshape(tf.gather(first, places, batch_dims=1), [-1, 256, 4])[..., :3]
+    ramp = tf.range(256)
+    grey = tf.reduce_all(tf.cast(palette, tf.int32) == ramp[:, None], -1)
+    grey = tf.reduce_all(grey | (ramp >= colours[:, None]), -1)
+    plain = ((packing == 0) | (packing == 3)) & (
+        (bits == 24) | (bits == 32) | ((bits == 8) & grey)
+    )
+    return _begins(first, BEGINNINGS["BMP"]) & ~plain
