@@ -41,6 +41,19 @@ def call(mark: Path) -> dict:
     return {"_target_": "os.system", "command": f"touch {mark}"}
 
 
+def reloading(mark: Path) -> dict:
+    """A call of what kerasft's own exports are loaded with, on a folder that holds a module."""
+    request = mark.with_name("request.json")
+    request.write_text(json.dumps({"modules": ["evil_export"], "raw": []}))
+    folder = mark.with_name("export")
+    folder.mkdir(exist_ok=True)
+    (folder / "evil_export.py").write_text(EVIL.format(str(mark)))
+    return {
+        "_target_": "kerasft.exporters.reload.main", "folder": str(folder),
+        "request": str(request), "answers": str(mark),
+    }
+
+
 # Where in a config a call may hide.
 HIDDEN = {
     "a part": lambda mark: {"head": call(mark)},
@@ -102,6 +115,35 @@ HIDDEN = {
     "a download": lambda mark: {"head": {
         "_target_": "keras.utils.get_file", "fname": "x", "origin": "http://localhost/x",
     }},
+    "a helper that imports from a folder": lambda mark: {"augment": {"x": reloading(mark)}},
+    "a helper that imports": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.exporters.tensors.require", "module": "evil", "extra": "x",
+    }}},
+    "a helper that writes": lambda mark: {"callbacks": {"x": {
+        "_target_": "kerasft.training.checkpoint.write", "path": str(mark), "state": {
+            "_target_": "kerasft.training.checkpoint.State", "position": {
+                "_target_": "kerasft.training.checkpoint.Position", "stage": "", "began": 0,
+                "epoch": 0, "step": 0,
+            },
+        },
+    }}},
+    "a helper that loads": lambda mark: {"task": {
+        "_target_": "kerasft.tasks.protocol.load", "saved": {"class": "evil.call"},
+        "trusted": ["evil"],
+    }},
+    "a helper that unpacks": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.data.archive.unpack", "path": "x.zip",
+    }}},
+    "a helper that makes folders": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.exporters.deployment.write", "directory": str(mark),
+        "_partial_": True,
+    }}},
+    "a helper that fetches": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.model.hub.fetch", "_partial_": True,
+    }}},
+    "a helper that stores": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.data.store.write", "_partial_": True,
+    }}},
 }  # fmt: skip
 
 
