@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from kerasft import evidence
 from kerasft.cache import Cache
 from kerasft.console import printable, table
+from kerasft.errors import UserError
+from kerasft.record import RunFolder
 from kerasft.training import checkpoint
 from kerasft.training.checkpoint import Damaged
 
@@ -257,6 +260,20 @@ def test_a_checkpoint_with_objects_in_it_is_damaged(mark, tmp_path):
     np.savez(path, head=np.array([Hostile(mark)], object), allow_pickle=True)
     with pytest.raises(Damaged):
         checkpoint.read(path)
+
+
+def test_evidence_with_objects_in_it_is_damaged(mark, tiny_text_run, kerasft_cli):
+    shutil.copytree(tiny_text_run, "run")
+    with np.load("run/evidence.npz") as file:
+        honest = dict(file)
+    for name in honest:
+        hostile = honest | {name: np.array([Hostile(mark)], object)}
+        np.savez("run/evidence.npz", allow_pickle=True, **hostile)
+        with pytest.raises(UserError, match="damaged"):
+            evidence.read(RunFolder(Path("run")))
+    ended = kerasft_cli("export", "run", "export=saved_model")
+    assert ended.code == 2
+    assert "evidence.npz' is damaged" in ended.err
 
 
 def test_a_kept_entry_with_objects_in_it_is_made_anew(mark, tmp_path, tiny_texts, kerasft_cli):
