@@ -82,7 +82,8 @@ def _data(about: Mapping[str, Any]) -> str:
              if isinstance(value, str | int | float) and value is not None]
     counts = data.get("examples", {})
     if counts:
-        lines.append("- examples: " + ", ".join(f"{n:,} {_text(split)}" for split, n in counts.items()))
+        shown = (f"{count:,} {_text(split)}" for split, count in counts.items())
+        lines.append(f"- examples: {', '.join(shown)}")
     return "\n".join(lines) or "Nothing is known of it."
 
 

@@ -10,8 +10,8 @@ from kerasft.exporters import card
 
 TAG = "<img src=x onerror=alert(1)>"
 HOSTILE = [
-    TAG, f"`{TAG}`", f"``x``{TAG}``y``", f"`` {TAG}", f"```{TAG}", f"a`{TAG}``b", "`", "``", "\\", "",
-    f"[x](javascript:alert(1)){TAG}", f"|{TAG}|", "&lt;b&gt;", "> a", "# a",
+    TAG, f"`{TAG}`", f"``x``{TAG}``y``", f"`` {TAG}", f"```{TAG}", f"a`{TAG}``b",
+    "`", "``", "\\", "", f"[x](javascript:alert(1)){TAG}", f"|{TAG}|", "&lt;b&gt;", "> a", "# a",
 ]
 
 
