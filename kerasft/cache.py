@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from kerasft.console import say
 from kerasft.errors import UserError
-from kerasft.files import at_home, is_out_of_room, write_json
+from kerasft.files import at_home, is_out_of_room, sync, write_json
 
 T = TypeVar("T")
 
@@ -205,7 +205,7 @@ class Cache:
             files = {f.name: f.stat().st_size for f in part.iterdir()}
             write_json(part / ABOUT, {"about": about, "files": files, "made": time.time()})
             for file in part.iterdir():
-                _sync(file)
+                sync(file)
             shutil.rmtree(place, ignore_errors=True)  # one that lost a file
             part.rename(place)
         except BaseException as error:
@@ -319,11 +319,6 @@ def _entry(place: Path) -> Entry | None:
         return Entry(place.parent.name, place.name, size, used, about["about"], place)
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _sync(file: Path) -> None:
-    with open(file, "rb") as opened:
-        os.fsync(opened.fileno())
 
 
 def digest_folder(folder: Path) -> str:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from kerasft.config import options
+from kerasft.config import options, shipped_dir
 from kerasft.errors import nearest
 from kerasft.signatures import Definition, NotFound, Parameter, define
 
-# What a config may call. `keras` as a whole would let a config load files and run code.
+# What a config may call beside `parts`. `keras` as a whole would let it load files and run code.
 TRUSTED = (
-    "kerasft.cache", "kerasft.data", "kerasft.tasks",
-    "kerasft.model", "kerasft.training", "kerasft.exporters",
     "keras.callbacks", "keras.constraints", "keras.initializers", "keras.layers", "keras.losses",
     "keras.metrics", "keras.optimizers", "keras.random", "keras.regularizers",
     "keras_hub.layers", "keras_hub.metrics", "keras_hub.samplers",
@@ -31,6 +30,7 @@ REFUSED = {
     "keras.callbacks.LambdaCallback": "it runs arbitrary Python code",
     "keras.callbacks.RemoteMonitor": "it sends logs over the network",
 }
+_PART = re.compile(r"\b_target_: *(kerasft(?:\.\w+)+)")
 OWN_WORDS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 _TYPES: dict[str, Any] = {
@@ -40,6 +40,21 @@ _WORDS = {
     "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
     "None": "null",
 }  # fmt: skip
+
+
+@cache
+def parts() -> frozenset[str]:
+    """Return what a config may call of kerasft itself: the parts that a shipped config names.
+
+    Everything else in the same modules, whatever it imports, writes or unpacks, is not for it.
+
+    Example:
+        >>> "kerasft.model.heads.mlp" in parts(), "kerasft.model.heads.pool" in parts()
+        (True, False)
+    """
+    # Not `config_dir()`: a sweep composes from the copy in its folder, which anybody may have made.
+    texts = (path.read_text(encoding="utf-8") for path in shipped_dir().rglob("*.yaml"))
+    return frozenset(name for text in texts for name in _PART.findall(text))
 
 
 def node_problems(
@@ -72,7 +87,10 @@ def node_problems(
     target = node["_target_"]
     allowed = (*TRUSTED, *trusted)
     if refusal := _untrusted(target, allowed):
-        yield f"{key}._target_", f"{key}._target_ is refused: {refusal}. Received: {target!r}."
+        meant = nearest(str(target), sorted(parts())) if str(target).startswith("kerasft.") else ""
+        yield f"{key}._target_", (
+            f"{key}._target_ is refused: {refusal}. Received: {target!r}.{meant}"
+        )
         return
     try:
         found = define(target)
@@ -111,12 +129,13 @@ def _untrusted(target: Any, allowed: tuple[str, ...]) -> str | None:
         return "it builds whatever it is told to"
     if any(part.startswith("_") for part in target.split(".")):
         return "names that start with an underscore are private"
-    if not any(target.startswith(f"{prefix}.") for prefix in allowed):
-        return (
-            f"it must start with one of {', '.join(allowed)}, or with a prefix that you trust "
-            "with --trust PREFIX"
-        )
-    return None
+    if target in parts() or any(target.startswith(f"{prefix}.") for prefix in allowed):
+        return None
+    return (
+        "it must be a part that kerasft's own configs name, such as kerasft.model.heads.mlp, or "
+        f"start with one of {', '.join(allowed)}, or with a prefix that you trust with --trust "
+        "PREFIX"
+    )
 
 
 def _stays_inside(target: str, found: Definition, allowed: tuple[str, ...]) -> bool:
@@ -125,6 +144,8 @@ def _stays_inside(target: str, found: Definition, allowed: tuple[str, ...]) -> b
     `kerasft.training.callbacks.keras.saving.load_model` begins well, too.
     """
     package = target.split(".")[0]
+    if target in parts():
+        return True
     if package in ("keras", "keras_hub"):  # their public names lead to private modules
         return found.direct and found.module.split(".")[0] == package
     return found.direct and any(f"{found.module}.".startswith(f"{p}.") for p in allowed)

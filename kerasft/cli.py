@@ -156,7 +156,7 @@ def _resume(options: argparse.Namespace) -> None:
         _trust_here(options.trust)
         go_on(ledger.reopen(options.run, options.trust))
         return
-    record.reopen(options.run)
+    record.unended(options.run)
     _trust_here(options.trust)
     from kerasft.run import resume
 

@@ -37,9 +37,12 @@ _COPY: ContextVar[Path | None] = ContextVar("copy", default=None)
 
 
 def config_dir() -> Path:
+    """Return the folder that configs are composed from: the shipped one, or a copy of it."""
+    return _COPY.get() or shipped_dir()
+
+
+def shipped_dir() -> Path:
     """Return the folder of the shipped configs, in a checkout and in a wheel alike."""
-    if copied := _COPY.get():
-        return copied
     for place in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf"):
         if (place / "train.yaml").is_file():
             return place
@@ -243,16 +246,13 @@ def origins(
     """Return which file or override set each key last, e.g. `{"head.dropout": "head/mlp.yaml"}`."""
     from hydra._internal.config_repository import CachingConfigRepository
     from hydra._internal.defaults_list import create_defaults_list
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
     found: dict[str, str] = {}
     with _hydra():
         loader = GlobalHydra.instance().config_loader()
-        parsed = OverridesParser.create().parse_overrides(
-            [*map(_open, overrides), *_searchpath(config_dirs)]
-        )
+        given = parsed([*map(_open, overrides), *_searchpath(config_dirs)])
         search: list[str] = next(
-            (o.value() for o in parsed if o.key_or_group == "hydra.searchpath"), []
+            (o.value() for o in given if o.key_or_group == "hydra.searchpath"), []
         )
         repo = CachingConfigRepository(loader.repository)
         if search:
@@ -270,7 +270,7 @@ def origins(
                 paths.append(entry.provider, entry.path)
             repo = CachingConfigRepository(ConfigRepository(paths))
         listed = create_defaults_list(
-            repo=repo, config_name="train", overrides_list=parsed, prepend_hydra=False,
+            repo=repo, config_name="train", overrides_list=given, prepend_hydra=False,
             skip_missing=True,
         )
         for default in listed.defaults:
@@ -283,7 +283,7 @@ def origins(
                 label = f"{default.config_path}.yaml"
             for key in leaves(result.config):
                 found[key] = label
-        for override in parsed:
+        for override in given:
             is_hydras = override.key_or_group.split(".")[0] == "hydra"
             if not is_hydras and not _is_group(override.input_line):
                 found[override.key_or_group] = f"command line: {override.input_line.lstrip('+')}"

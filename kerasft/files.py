@@ -35,9 +35,18 @@ def at_home(path: str | os.PathLike) -> Path:
         ) from error
 
 
+def sync(path: Path) -> None:
+    """Wait until what a file holds, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def written_whole(path: str | Path, *, own: bool = False) -> Iterator[Path]:
-    """Write a file beside its place and rename it into place at the end.
+    """Write a file beside its place, and at the end have it on the disk and rename it into place.
 
     Args:
         path: Where the file shall be.
@@ -59,7 +68,10 @@ def written_whole(path: str | Path, *, own: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        sync(part)
         part.replace(path)
+        with suppress(OSError):  # some systems open no folders, and some sync none
+            sync(path.parent)
     except OSError as error:
         with suppress(OSError):  # below a file, say
             part.unlink(missing_ok=True)

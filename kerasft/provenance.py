@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kerasft.threads import cores
+
 PACKAGES = ("kerasft", "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy", "hydra-core")
 
 
@@ -39,7 +41,25 @@ def machine() -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         processor = next(iter(names), processor)
-    return {"platform": platform.platform(), "cores": os.cpu_count(), "processor": processor}
+    found: dict[str, Any] = {
+        "platform": platform.platform(), "cores": cores(), "processor": processor,
+    }
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "CUDA_VISIBLE_DEVICES"):
+        if name in os.environ:
+            found[name] = os.environ[name]
+    if gpus := _gpus():
+        found["gpus"] = ", ".join(gpus)
+    return found
+
+
+def _gpus(driver: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
+    """Return the names of NVIDIA's devices, as their driver on Linux tells them."""
+    named = []
+    for file in sorted(driver.glob("*/information")):
+        with suppress(OSError):
+            lines = (line.partition(":") for line in file.read_text("utf-8").splitlines())
+            named += [value.strip() for key, _, value in lines if key == "Model"]
+    return named
 
 
 def git_revision() -> str | None:

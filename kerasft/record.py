@@ -44,6 +44,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def first_config(self) -> Path:
+        """The config that the checkpoints were made with, until the run has ended."""
+        return self.path / ".config.yaml"
+
+    @property
     def network(self) -> Path:
         return self.path / "checkpoints" / "best.keras"
 
@@ -95,26 +100,12 @@ class RunFolder:
     @contextmanager
     def recording(self, cfg: DictConfig) -> Iterator[None]:
         """Write down what is run, and at the end how it ended."""
-        earlier = read_json(self.run) if self.run.is_file() else {}
-        facts: dict[str, Any] = {
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "versions": versions(),
-            "git": git_revision(),
-            "machine": machine(),
-            "started": _now(),
-            "status": "running",
-        }
-        if earlier:
-            if apart := changed(earlier.get("versions", {}), facts["versions"]):
-                warn(f"the run goes on with other versions, not to the last bit: {apart}")
-            if apart := changed(earlier.get("machine", {}), facts["machine"]):
-                warn(f"the run goes on another machine, maybe not to the last bit: {apart}")
-            first = ("command", "git", "machine", "started")
-            again = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
-            facts |= {key: earlier[key] for key in first if key in earlier} | {"resumed": again}
         with self._alone():
-            with written_whole(self.config) as part:
-                part.write_text(to_yaml(cfg), encoding="utf-8")
+            # Read with the lock held: whoever had it may have ended the run meanwhile.
+            facts = self._taken_up(read_json(self.run) if self.run.is_file() else {})
+            for path in (self.config, self.first_config):
+                with written_whole(path) as part:
+                    part.write_text(to_yaml(cfg), encoding="utf-8")
             write_json(self.run, facts)
             try:
                 with room_in(self.path):
@@ -124,6 +115,28 @@ class RunFolder:
                 raise
             write_json(self.run, facts | {"status": "done", "finished": _now()})
             shutil.rmtree(self.states, ignore_errors=True)
+            self.first_config.unlink(missing_ok=True)
+
+    def _taken_up(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """Return the facts of the run from now on, and say what is otherwise than before."""
+        _require_unended(self.path, earlier)
+        facts: dict[str, Any] = {
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "versions": versions(),
+            "git": git_revision(),
+            "machine": machine(),
+            "started": _now(),
+            "status": "running",
+        }
+        if not earlier:
+            return facts
+        if apart := changed(earlier.get("versions", {}), facts["versions"]):
+            warn(f"the run goes on with other versions, not to the last bit: {apart}")
+        if apart := changed(earlier.get("machine", {}), facts["machine"]):
+            warn(f"the run goes on another machine, maybe not to the last bit: {apart}")
+        first = ("command", "git", "machine", "started")
+        again = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
+        return facts | {key: earlier[key] for key in first if key in earlier} | {"resumed": again}
 
     def _write_end(self, facts: dict[str, Any], error: BaseException) -> None:
         reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
@@ -180,9 +193,10 @@ def create(cfg: DictConfig) -> RunFolder:
         UserError: If it holds another run already or cannot be made.
     """
     if cfg.resume and (at_home(cfg.output_dir) / "config.yaml").is_file():
-        folder, then = reopen(cfg.output_dir)
-        cfg.output_dir = then.output_dir
-        _require_same(then, cfg)
+        folder, then = unended(cfg.output_dir)
+        cfg.output_dir = str(folder.path)
+        _require_same(folder, then, cfg, "Take these back, choose another output_dir, or go on "
+                      "all the same with resume=accept.")  # fmt: skip
         return folder
     path = new_folder(cfg)
     cfg.output_dir = str(path)
@@ -196,18 +210,16 @@ _FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "faults",
          "baseline", "cache.directory", "cache.limit_gb")
 
 
-def _require_same(then: DictConfig, now: DictConfig) -> None:
-    """See that a run goes on with the config that it began with."""
-    if apart := differences(then, now, free=_FREE):
-        said = f"The run in {str(then.output_dir)!r} began with another config: "
+def _require_same(folder: RunFolder, then: DictConfig, now: DictConfig, remedy: str) -> None:
+    """See that a run goes on with the config that it began with, whatever its folder says now."""
+    began = load(folder.first_config) if folder.first_config.is_file() else then
+    if apart := differences(began, now, free=_FREE):
+        said = f"The run in {str(now.output_dir)!r} began with another config: "
         said += f"{'; '.join(apart[:5])}."
         if now.resume == "accept":
             warn(f"{said} It goes on with the new one.")
             return
-        raise UserError(
-            f"{said} Take these back, choose another output_dir, or go on all the same with "
-            "resume=accept."
-        )
+        raise UserError(f"{said} {remedy}")
 
 
 def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
@@ -295,12 +307,11 @@ def open_run(path: str | Path) -> RunFolder:
     return folder
 
 
-def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
-    """Return a run that has not ended, to go on with it, and its config.
+def unended(run: str) -> tuple[RunFolder, DictConfig]:
+    """Return a run that has not ended, and the config in its folder.
 
     Args:
         run: The run folder.
-        accept: Whether its data may have changed.
 
     Raises:
         UserError: If there is no such run, or it has ended.
@@ -308,13 +319,32 @@ def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
     # `outputs/last` may lead elsewhere while the run is at work.
     folder = RunFolder(at_home(run).resolve())
     cfg = folder.read_config()
-    facts = read_json(folder.run) if folder.run.is_file() else {}
+    _require_unended(run, read_json(folder.run) if folder.run.is_file() else {})
+    return folder, cfg
+
+
+def _require_unended(run: str | Path, facts: dict[str, Any]) -> None:
     if facts.get("status") == "done":
         raise UserError(
-            f"The run {run!r} has ended; there is nothing to go on with. `kerasft train --from "
-            f"{run}` repeats it in a new folder."
+            f"The run {str(run)!r} has ended; there is nothing to go on with. `kerasft train "
+            f"--from {run}` repeats it in a new folder."
         )
+
+
+def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
+    """Return a run that has not ended, to go on with it, and its config.
+
+    Args:
+        run: The run folder.
+        accept: Whether its data, or the config in its folder, may have changed.
+
+    Raises:
+        UserError: If there is no such run, it has ended, or its config has changed.
+    """
+    folder, cfg = unended(run)
     cfg.output_dir, cfg.resume = str(folder.path), "accept" if accept else "auto"
+    _require_same(folder, cfg, cfg, "Take these back in its config.yaml, or go on all the same: "
+                  "`kerasft resume RUN --accept`.")  # fmt: skip
     return folder, cfg
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 
 import pytest
@@ -9,10 +10,11 @@ from omegaconf import OmegaConf
 
 import kerasft
 from kerasft import config, root
-from kerasft.calls import REFUSED, TRUSTED
+from kerasft.calls import REFUSED, TRUSTED, parts, walk
 from kerasft.checks import check, settle
 from kerasft.comparison import differences
 from kerasft.errors import UserError, nearest
+from kerasft.signatures import define
 
 CHOICES = [(group, name) for group in config.groups() for name in config.options(group)]
 EXPERIMENTS = config.options("experiment")
@@ -299,6 +301,10 @@ def test_nearest():
         "kerasft.training.callbacks.keras.saving.load_model",
         "kerasft.training.callbacks.keras.utils.get_file",
         "kerasft.data.tfds.unreachable", "kerasft.run.train", "kerasft.cli.main",
+        # What kerasft does itself, and is no part.
+        "kerasft.exporters.reload.main", "kerasft.exporters.tensors.require",
+        "kerasft.training.checkpoint.write", "kerasft.tasks.protocol.load",
+        "kerasft.data.archive.unpack", "kerasft.cache.cache_folder", "kerasft.cache.Cache.entries",
         "keras.layers.deserialize", "keras.optimizers.get", "keras.optimizers.AdamW.from_config",
         "kerasft.model.heads._outputs", "kerasft.model.heads.linear.__globals__",
         "keras.src.layers.core.lambda_layer.Lambda", "keras", "", "keras.layers.", "a b",
@@ -334,6 +340,35 @@ def test_trust_comes_by_argument_alone(tmp_path, monkeypatch):
     cfg = settle(["~head", f"+{target}"], (), ("myparts",))
     assert cfg.head._target_ == "myparts.head"
     assert "head.widht" in problem("~head", f"+{target}", "+head.widht=3", trusted=("myparts",))
+
+
+def test_the_parts_of_kerasft_are_those_that_its_configs_name():
+    named = set()
+    for file in sorted(config.config_dir().rglob("*.yaml")):
+        for _, node in walk(OmegaConf.load(file)):
+            if "_target_" in node and str(node["_target_"]).startswith("kerasft."):
+                named.add(node["_target_"])
+                # No way around: it is defined where its name says.
+                where, _, name = node["_target_"].rpartition(".")
+                assert (define(node["_target_"]).module, name[0] != "_") == (where, True)
+    assert named == parts()
+    assert len(named) > 25
+
+
+def test_a_copy_of_the_configs_makes_no_parts(tmp_path):
+    """The folder of a sweep holds one, and anybody may have changed it."""
+    copy = tmp_path / "conf"
+    shutil.copytree(config.config_dir(), copy)
+    target = "kerasft.exporters.tensors.require"
+    (copy / "head" / "linear.yaml").write_text(f"_target_: {target}\nmodule: antigravity\n")
+    with config.copied_to(copy):
+        assert "head._target_ is refused" in problem("head=linear")
+
+
+def test_a_misspelt_part_is_told_its_name():
+    found = problem("head._target_=kerasft.model.heads.mpl")
+    assert "is refused" in found
+    assert "Did you mean 'kerasft.model.heads.mlp'?" in found
 
 
 def test_trusted_prefixes_are_whole_words():

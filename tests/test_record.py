@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 import kerasft
-from kerasft import config, provenance, record
+from kerasft import config, provenance, record, threads
 from kerasft.errors import UserError
 from kerasft.files import read_json, room_in, write_json, written_whole
 
@@ -51,7 +52,25 @@ def test_facts_of_a_run(tiny_run):
     assert facts["command"]
     assert facts["versions"]["kerasft"] == kerasft.__version__
     assert {"python", "tensorflow", "keras", "keras-hub", "numpy"} <= set(facts["versions"])
-    assert facts["machine"]["cores"] == os.cpu_count()
+    assert facts["machine"]["cores"] == threads.cores()
+
+
+def test_fewer_processors_on_the_same_machine_are_another(monkeypatch):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    before = provenance.machine()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(77)), raising=False)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    assert provenance.changed(before, provenance.machine()) == (
+        f"TF_NUM_INTRAOP_THREADS missing -> 3, cores {before['cores']} -> 77"
+    )
+
+
+def test_devices_have_their_drivers_names(tmp_path):
+    for number, name in enumerate(("NVIDIA A", "NVIDIA B")):
+        (tmp_path / str(number)).mkdir()
+        about = f"Model: \t\t {name} 80GB\nIRQ:   1\n"
+        (tmp_path / str(number) / "information").write_text(about)
+    assert provenance._gpus(tmp_path) == ["NVIDIA A 80GB", "NVIDIA B 80GB"]
 
 
 def test_metrics_and_predictions_agree(tiny_run):
@@ -201,6 +220,54 @@ def test_the_command_is_kept(monkeypatch):
     with record.create(cfg).recording(cfg):
         pass
     assert read_json("run/run.json")["command"] == "kerasft train 'data.path=a b'"
+
+
+def test_a_run_that_ended_while_one_waited_is_not_done_again(tmp_path):
+    """Its state was read before the other process, which held the lock then, came to its end."""
+    cfg = kerasft.compose(["output_dir=run"])
+    folder = record.create(cfg)
+    with pytest.raises(KeyboardInterrupt), folder.recording(cfg):
+        raise KeyboardInterrupt
+    waiting, same = record.reopen("run")
+    with folder.recording(cfg):
+        pass
+    whole = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="has ended"), waiting.recording(same):
+        raise AssertionError("it began")
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == whole
+
+
+@pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES])
+def test_a_run_folder_that_became_read_only_is_told(error, monkeypatch):
+    cfg = kerasft.compose(["output_dir=run"])
+    folder = record.create(cfg)
+    with pytest.raises(KeyboardInterrupt), folder.recording(cfg):
+        raise KeyboardInterrupt
+    before = Path("run/run.json").read_bytes()
+    plain = os.open
+
+    def refusing(path, flags, *given, **named):
+        if str(path).endswith(".lock"):
+            raise OSError(error, os.strerror(error), path)
+        return plain(path, flags, *given, **named)
+
+    monkeypatch.setattr(os, "open", refusing)
+    told = pytest.raises(UserError, match=f"cannot be written: {os.strerror(error)}")
+    with told, folder.recording(cfg):
+        raise AssertionError("it began")
+    assert Path("run/run.json").read_bytes() == before
+
+
+def test_what_is_written_whole_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+
+    def fsync(handle):
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        done.append((kind, (tmp_path / "a.json").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(tmp_path / "a.json", {"a": 1})
+    assert done == [("file", False), ("folder", True)]
 
 
 # --- a folder that is not whole ----------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import kerasft
-from kerasft import record
+from kerasft import record, threads
 from kerasft.errors import Stopped, UserError
 from kerasft.finetuned import FineTuned
 from kerasft.training import checkpoint
@@ -299,20 +299,33 @@ def test_what_goes_on_otherwise_than_before_is_said(tiny_pictures, monkeypatch, 
     overrides = [*tiny_pictures, "finetune=linear_probe", "cache.directory=cache"]
     stopped_run([*overrides, "cache.activations=always"], monkeypatch, at=1)
     facts = json.loads(Path("run/run.json").read_text())
-    facts["machine"]["processor"] = "abacus"
+    facts["machine"] |= {"processor": "abacus", "cores": 99}
     Path("run/run.json").write_text(json.dumps(facts))
+    for path in Path("run/checkpoints/states").glob("*.npz"):
+        state = checkpoint.read(path)
+        state.plain["form"] |= {"precision": "mixed_float16", "devices": "gpu:0, gpu:1"}
+        checkpoint.write(path, state)
     config = OmegaConf.load("run/config.yaml")
     config.cache.activations = "never"
     OmegaConf.save(config, "run/config.yaml")
-    kerasft.resume("run")
+    changed = "began with another config: cache.activations was always, now never"
+    with pytest.raises(UserError, match=f"{changed}. Take these back in its config.yaml"):
+        kerasft.resume("run")
+    capsys.readouterr()
+    kerasft.resume("run", accept=True)
     said = capsys.readouterr()
-    assert "the run goes on another machine, maybe not to the last bit: processor abacus ->" in (
-        said.err
-    )
+    assert f"{changed}. It goes on with the new one." in said.err
     assert (
-        "warning: the stage goes on otherwise than before, up to rounding: activations was kept, "
-        "now computed" in said.out
+        "the run goes on another machine, maybe not to the last bit: cores 99 -> "
+        f"{threads.cores()}, processor abacus ->" in said.err
     )
+    for difference in ("activations was kept, now computed",
+                       "precision was mixed_float16, now float32",
+                       "devices was gpu:0, gpu:1, now cpu:0"):
+        assert (
+            f"warning: the stage goes on otherwise than before, up to rounding: {difference}"
+            in said.out
+        )
 
 
 def test_two_processes_on_one_run_folder_are_refused(tiny_texts, monkeypatch):

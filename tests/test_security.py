@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from kerasft import evidence
 from kerasft.cache import Cache
 from kerasft.console import printable, table
+from kerasft.errors import UserError
+from kerasft.record import RunFolder
 from kerasft.training import checkpoint
 from kerasft.training.checkpoint import Damaged
 
@@ -39,6 +42,19 @@ def mark(tmp_path, monkeypatch):
 
 def call(mark: Path) -> dict:
     return {"_target_": "os.system", "command": f"touch {mark}"}
+
+
+def reloading(mark: Path) -> dict:
+    """A call of what kerasft's own exports are loaded with, on a folder that holds a module."""
+    request = mark.with_name("request.json")
+    request.write_text(json.dumps({"modules": ["evil_export"], "raw": []}))
+    folder = mark.with_name("export")
+    folder.mkdir(exist_ok=True)
+    (folder / "evil_export.py").write_text(EVIL.format(str(mark)))
+    return {
+        "_target_": "kerasft.exporters.reload.main", "folder": str(folder),
+        "request": str(request), "answers": str(mark),
+    }
 
 
 # Where in a config a call may hide.
@@ -102,6 +118,35 @@ HIDDEN = {
     "a download": lambda mark: {"head": {
         "_target_": "keras.utils.get_file", "fname": "x", "origin": "http://localhost/x",
     }},
+    "a helper that imports from a folder": lambda mark: {"augment": {"x": reloading(mark)}},
+    "a helper that imports": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.exporters.tensors.require", "module": "evil", "extra": "x",
+    }}},
+    "a helper that writes": lambda mark: {"callbacks": {"x": {
+        "_target_": "kerasft.training.checkpoint.write", "path": str(mark), "state": {
+            "_target_": "kerasft.training.checkpoint.State", "position": {
+                "_target_": "kerasft.training.checkpoint.Position", "stage": "", "began": 0,
+                "epoch": 0, "step": 0,
+            },
+        },
+    }}},
+    "a helper that loads": lambda mark: {"task": {
+        "_target_": "kerasft.tasks.protocol.load", "saved": {"class": "evil.call"},
+        "trusted": ["evil"],
+    }},
+    "a helper that unpacks": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.data.archive.unpack", "path": "x.zip",
+    }}},
+    "a helper that makes folders": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.exporters.deployment.write", "directory": str(mark),
+        "_partial_": True,
+    }}},
+    "a helper that fetches": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.model.hub.fetch", "_partial_": True,
+    }}},
+    "a helper that stores": lambda mark: {"augment": {"x": {
+        "_target_": "kerasft.data.store.write", "_partial_": True,
+    }}},
 }  # fmt: skip
 
 
@@ -215,6 +260,20 @@ def test_a_checkpoint_with_objects_in_it_is_damaged(mark, tmp_path):
     np.savez(path, head=np.array([Hostile(mark)], object), allow_pickle=True)
     with pytest.raises(Damaged):
         checkpoint.read(path)
+
+
+def test_evidence_with_objects_in_it_is_damaged(mark, tiny_text_run, kerasft_cli):
+    shutil.copytree(tiny_text_run, "run")
+    with np.load("run/evidence.npz") as file:
+        honest = dict(file)
+    for name in honest:
+        hostile = honest | {name: np.array([Hostile(mark)], object)}
+        np.savez("run/evidence.npz", allow_pickle=True, **hostile)
+        with pytest.raises(UserError, match="damaged"):
+            evidence.read(RunFolder(Path("run")))
+    ended = kerasft_cli("export", "run", "export=saved_model")
+    assert ended.code == 2
+    assert "evidence.npz' is damaged" in ended.err
 
 
 def test_a_kept_entry_with_objects_in_it_is_made_anew(mark, tmp_path, tiny_texts, kerasft_cli):

@@ -36,7 +36,7 @@ def unpack(path: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_B
 
     Raises:
         UserError: If the archive is broken or encrypted, if a name in it leads outside, if it
-            holds links, or if it is too large.
+            holds links or devices, or if it is too large.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -73,9 +73,17 @@ def _check(path: Path, members: list, most_files: int, most_bytes: int) -> None:
             f"data.path: names in {path} lead out of the folder it is unpacked into: "
             f"{listing(map(repr, outside))}."
         )
-    links = [m.filename for m in members if stat.S_ISLNK(m.external_attr >> 16)]
-    if links:
-        problems.append(f"data.path: {path} holds links: {listing(map(repr, links))}.")
+    # Archives from Windows tell no kind.
+    kinds = {m.filename: stat.S_IFMT(m.external_attr >> 16) for m in members}
+    for word, odd in (
+        ("links", [name for name, kind in kinds.items() if kind == stat.S_IFLNK]),
+        ("devices, pipes or sockets", [
+            name for name, kind in kinds.items()
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
+        ]),
+    ):  # fmt: skip
+        if odd:
+            problems.append(f"data.path: {path} holds {word}: {listing(map(repr, odd))}.")
     if secret := [m.filename for m in members if m.flag_bits & 1]:
         problems.append(f"data.path: {path} is encrypted: {listing(map(repr, secret))}.")
     names = [m.filename for m in members]

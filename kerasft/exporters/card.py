@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def write(
         The file.
     """
     parts = [
-        f"# {signature['name']}", _what(signature, about), "## Data", _data(about),
+        f"# {_text(signature['name'])}", _what(signature, about), "## Data", _data(about),
         "## Figures", _figures(about, signature["kind"]), "## Decisions", _decisions(signature),
         *_weights(weights), "## Proof", _proof(proof), "## Limits", limits or _NO_LIMITS,
         "## Licence", licence or _NO_LICENCE, "## Use", _use(signature),
@@ -68,20 +69,23 @@ def _what(signature: Mapping[str, Any], about: Mapping[str, Any]) -> str:
         more = f" and {len(labels) - 20} more" if len(labels) > 20 else ""
         lines.append(f"Classes: {shown}{more}.")
     if about.get("started"):
-        lines.append(f"The run began at {about['started']}.")
+        lines.append(f"The run began at {_text(about['started'])}.")
     if about.get("command"):
-        lines.append(f"It was made by:\n\n```\n{_line(about['command'])}\n```")
-    made = ", ".join(f"{key} {value}" for key, value in signature["versions"].items())
+        command = _line(about["command"])
+        fence = "`" * max(_longer_than_in(command), 3)
+        lines.append(f"It was made by:\n\n{fence}\n{command}\n{fence}")
+    made = ", ".join(f"{_text(key)} {_text(value)}" for key, value in signature["versions"].items())
     return "\n".join([*lines, "", f"Versions: {made}."])
 
 
 def _data(about: Mapping[str, Any]) -> str:
     data = about.get("data") or {}
-    lines = [f"- {_line(key)}: {_code(value)}" for key, value in data.get("source", {}).items()
+    lines = [f"- {_text(key)}: {_code(value)}" for key, value in data.get("source", {}).items()
              if isinstance(value, str | int | float) and value is not None]
     counts = data.get("examples", {})
     if counts:
-        lines.append("- examples: " + ", ".join(f"{n:,} {split}" for split, n in counts.items()))
+        shown = (f"{count:,} {_text(split)}" for split, count in counts.items())
+        lines.append(f"- examples: {', '.join(shown)}")
     return "\n".join(lines) or "Nothing is known of it."
 
 
@@ -93,11 +97,11 @@ def _figures(about: Mapping[str, Any], kind: str) -> str:
     ))  # fmt: skip
     if not names:
         return "None are known."
-    rows = ["| | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
+    rows = ["| | " + " | ".join(map(_text, metrics)) + " |", "|---" * (len(metrics) + 1) + "|"]
     for name in names:
         values = [split.get(name) for split in metrics.values()]
         shown = ["" if value is None else f"{value:.4f}" for value in values]
-        rows.append(f"| {name} | " + " | ".join(shown) + " |")
+        rows.append(f"| {_text(name)} | " + " | ".join(shown) + " |")
     return "\n".join([
         "As measured by the run. The best epoch and all thresholds were chosen on validation, so "
         "that its figures are too good; test was looked at once.", "", *rows,
@@ -118,11 +122,11 @@ def _decisions(signature: Mapping[str, Any]) -> str:
     elif "threshold" in signature:
         lines.append(f"- threshold of all classes: {signature['threshold']:.4f}")
     if notice := decision["validation"].get("notice"):
-        lines.append(f"- {notice}")
+        lines.append(f"- {_text(notice)}")
     if figures := decision["validation"].get("figures"):
         lines += ["", "What they change on validation, where they were tuned:", "",
                   "| | as the run decided | with these |", "|---|---|---|"]  # fmt: skip
-        lines += [f"| {name} | {one['before']:.4f} | {one['after']:.4f} |"
+        lines += [f"| {_text(name)} | {one['before']:.4f} | {one['after']:.4f} |"
                   for name, one in figures.items()]
     return "\n".join(lines)
 
@@ -185,7 +189,21 @@ def _line(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def _text(value: Any) -> str:
+    """Return a value in one line of Markdown that is read as it stands: no tag, link or cell."""
+    escaped = re.sub(r"([\\`\[|])", r"\\\1", _line(value))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
+
+
 def _code(value: Any) -> str:
     """Return a value as code in Markdown, whatever stands in it."""
     text = _line(value)
-    return f"`{text}`" if text and "`" not in text else f"`` {text} ``"
+    fence = "`" * _longer_than_in(text)
+    # Markdown takes one space off each side again.
+    edge = " " if not text or "`" in (text[0], text[-1]) else ""
+    return f"{fence}{edge}{text}{edge}{fence}"
+
+
+def _longer_than_in(text: str) -> int:
+    """Return how many backticks in a row do not stand in a text."""
+    return max(map(len, re.findall("`+", text)), default=0) + 1

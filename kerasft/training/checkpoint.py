@@ -82,9 +82,6 @@ def write(path: Path, state: State) -> None:
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), "uint8")
     with written_whole(path) as part, open(part, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(path.parent)
 
 
 def read(path: Path) -> State:
@@ -135,17 +132,6 @@ def _require_plain(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def _sync(folder: Path) -> None:
-    """See that a rename in a folder is on the disk."""
-    # Windows opens no folders, and some file systems sync none.
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 class Policy:
     """When checkpoints are written, and how many are kept.
 
@@ -154,7 +140,8 @@ class Policy:
         steps: Also every so many steps; `null` for none.
         keep: How many stay.
         top: Of how many of the best epochs the model stays, as `checkpoints/epoch-NNNN.keras`.
-        limit_gb: The most that `checkpoints` may hold, in 10^9 bytes; `null` for no limit.
+        limit_gb: No checkpoint is written that would have `checkpoints` hold more, in 10^9 bytes;
+            `null` for no limit. Models (`.keras`) count, but are always written.
 
     Raises:
         UserError: If a value is out of its range.

@@ -56,9 +56,9 @@ def zipped(*members) -> bytes:
     return file.getvalue()
 
 
-def link(name: str, to: str) -> tuple[zipfile.ZipInfo, str]:
+def link(name: str, to: str, kind: int = stat.S_IFLNK) -> tuple[zipfile.ZipInfo, str]:
     member = zipfile.ZipInfo(name)
-    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    member.external_attr = (kind | 0o777) << 16
     return member, to
 
 
@@ -151,6 +151,8 @@ ARCHIVES = {
     "an absolute name": (zipped(("/tmp/escaped.png", png())), "lead out", "'/tmp/escaped.png'"),
     "a name with a drive": (zipped(("C:/escaped.png", png())), "lead out", "'C:/escaped.png'"),
     "a name with backslashes": (zipped(("..\\escaped.png", png())), "lead out", "escaped.png"),
+    "a device": (zipped(link("cats", "", stat.S_IFCHR)), "holds devices", "'cats'"),
+    "a pipe": (zipped(link("cats", "", stat.S_IFIFO)), "devices, pipes or sockets", "'cats'"),
     "a link": (zipped(link("cats", "/etc"), ("dogs/1.png", png())), "holds links", "'cats'"),
     "zeros for a picture": (zipped(("cats/1.png", bytes(2 * 2**20)), ("a", b"")),
                             "cats/1.png: it holds nothing but zero bytes"),
