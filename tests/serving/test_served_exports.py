@@ -138,7 +138,7 @@ def clients_print(server: Command, target: Path, *arguments: str) -> list[str]:
 def test_texts(tiny_text_run, tmp_path):
     target = export(tiny_text_run, tmp_path / "films")
     with command(target, "--verbose") as server:
-        assert "is served (12 requests of warm-up)" in server.told, server.told
+        assert "is served (16 requests of warm-up)" in server.told, server.told
         asked = answers_golden(server, target)
         assert len(asked) == 20
         assert set(asked) == {"serving_default", "tensors", "classify", "embed"}
