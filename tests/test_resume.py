@@ -114,11 +114,11 @@ def test_a_stopped_run_ends_as_one_that_was_not(case, request, monkeypatch):
         assert not Path(run, "checkpoints", "states").exists()
 
 
-def stopped_run(overrides, monkeypatch, *, at: int = 3, run: str = "run") -> None:
+def stopped_run(overrides, monkeypatch, *, at: int = 3, run: str = "run", trusted=()) -> None:
     with monkeypatch.context() as patch:
         Interruption(patch).at = at
         with pytest.raises(Stopped):
-            kerasft.train([*overrides, f"output_dir={run}"])
+            kerasft.train([*overrides, f"output_dir={run}"], trusted=trusted)
 
 
 def test_the_command_line_stops_and_goes_on(tiny_texts, kerasft_cli, monkeypatch):
@@ -166,8 +166,8 @@ def test_sigterm_outside_of_training_ends_at_once_and_leaves_nothing_behind(
     assert not list(Path(tempfile.gettempdir()).glob("kerasft-*"))
 
 
-def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypatch):
-    overrides = [*tiny_texts, "epochs=3", "cache.directory=cache"]
+def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypatch, capsys):
+    overrides = [*tiny_texts, "epochs=3", "checkpoint.steps=2", "cache.directory=cache"]
     wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
     plain, calls = FineTuned.logits, []
 
@@ -183,7 +183,10 @@ def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypa
         patch.setattr(FineTuned, "logits", logits)
         kerasft.train([*overrides, "output_dir=run"])
     assert time.monotonic() - began < 30
-    assert_same(outcome(kerasft.resume("run")), wanted)
+    # What was written there is compared there, too.
+    found = outcome(kerasft.resume("run", verify=True))
+    assert "verified: the steps before the last checkpoint" in capsys.readouterr().out
+    assert_same(found, wanted)
 
 
 def test_a_second_signal_ends_a_run_at_once(tiny_texts, kerasft_cli, monkeypatch):
@@ -201,24 +204,47 @@ def test_a_second_signal_ends_a_run_at_once(tiny_texts, kerasft_cli, monkeypatch
 
 
 def test_sigusr1_saves_and_goes_on(tiny_texts, monkeypatch):
-    saved = []
-    from kerasft.training.checkpoint import Saver
+    plain, asked, found = Recorder._at, iter(range(1000)), []
 
-    monkeypatch.setattr(Saver, "save", lambda saver, state: saved.append(state.position))
-    plain = Saver.due
-    asked = iter(range(1000))
-
-    def due(saver, steps, size):
-        if next(asked) == 3:
+    def at(recorder, position):
+        number = next(asked)
+        if number == 3:
             os.kill(os.getpid(), signal.SIGUSR1)
-            result = plain(saver, steps, size)
-            saver.signals.save = False
-            return result
-        return plain(saver, steps, size)
+        plain(recorder, position)
+        if number == 3:
+            recorder.saver.finish()
+            found.extend(recorder.saver.directory.glob("*.npz"))
+            state = checkpoint.read(found[0])
+            assert (state.position.epoch, state.position.step) == (0, 4)
+            for name, value in recorder._state(position).arrays.items():
+                np.testing.assert_array_equal(value, state.arrays[name])
 
-    monkeypatch.setattr(Saver, "due", due)
+    monkeypatch.setattr(Recorder, "_at", at)
     kerasft.train([*tiny_texts, "output_dir=run"])
-    assert [(position.epoch, position.step) for position in saved] == [(0, 4)]
+    assert len(found) == 1
+    assert json.loads(Path("run/run.json").read_text())["status"] == "done"
+
+
+def test_sigusr1_outside_of_training_ends_nothing(tiny_texts, kerasft_cli, monkeypatch):
+    from kerasft.steps import measure, prepare
+
+    sent = []
+
+    def signalled(plain):
+        def after(*given, **named):
+            sent.append(plain.__name__)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return plain(*given, **named)
+        return after
+
+    monkeypatch.setattr(prepare, "load_backbone", signalled(prepare.load_backbone))
+    monkeypatch.setattr(measure, "measure", signalled(measure.measure))
+    before = signal.getsignal(signal.SIGUSR1)
+    ended = kerasft_cli("train", *tiny_texts, "epochs=1", "output_dir=run")
+    assert ended.code == 0, ended.err
+    assert sent == ["load_backbone", "measure"]
+    assert signal.getsignal(signal.SIGUSR1) is before
+    assert json.loads(Path("run/run.json").read_text())["status"] == "done"
 
 
 @pytest.mark.slow  # tests/test_faults_script.py kills one, too, in the middle of a write
@@ -361,6 +387,48 @@ def test_callbacks_of_any_name_and_with_hidden_state_go_on(tiny_texts, monkeypat
     stopped_run(overrides, monkeypatch, at=6)  # at the end of an epoch
     found = outcome(kerasft.resume("run"))
     assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
+
+
+NOISE = '''
+import random
+
+import keras
+import numpy as np
+
+
+class Noise(keras.callbacks.Callback):
+    """Moves a weight by random numbers of Python and NumPy, and keeps some books."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name, self.last, self.seen, self.sums = name, "none", set(), [0.0]
+
+    def on_train_batch_end(self, batch, logs=None):
+        moved = random.gauss(0, 1e-3) + np.random.normal(0, 1e-3)
+        self.model.trainable_variables[-1].assign_add([moved, -moved])
+        self.sums[0] += moved
+        self.seen.add(batch)
+        self.last = str(batch)
+'''
+
+
+def test_random_numbers_of_callbacks_go_on_and_what_is_not_kept_is_named(
+    tiny_texts, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "noise.py").write_text(NOISE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    overrides = [
+        *tiny_texts, "cache.directory=cache", "+callbacks.noise._target_=noise.Noise",
+        "+callbacks.noise.name=mine", "callbacks.early_stopping.patience=9",
+    ]  # fmt: skip
+    wanted = outcome(kerasft.train([*overrides, "output_dir=whole"], trusted=["noise"]))
+    capsys.readouterr()
+    stopped_run(overrides, monkeypatch, at=8, trusted=["noise"])
+    assert capsys.readouterr().out.count(
+        "warning: callbacks.noise: checkpoints do not hold its last, seen. Give it get_state"
+    ) == 1
+    assert_same(outcome(kerasft.resume("run", trusted=["noise"])), wanted)
+    sys.modules.pop("noise", None)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import kerasft
+from kerasft.data import readers
 from kerasft.data.store import Store
 from kerasft.errors import UserError
 from kerasft.training import faults
@@ -275,6 +276,29 @@ def test_a_stalled_input_pipeline_is_told_with_where_it_stands(tiny_texts, monke
     stacks = Path("run/logs/stalled.txt").read_text()
     assert "in gather" in stacks
     assert "in step" in stacks.splitlines()[0] or "before" in stacks.splitlines()[0]
+    assert not [t for t in threading.enumerate() if t.name == "kerasft-watchdog"]
+
+
+def test_a_disk_that_does_not_answer_before_training_is_told_with_what_is_read(
+    tiny_texts, texts_csv, monkeypatch, capsys
+):
+    plain = readers.decode
+
+    def decode(path, *more):
+        time.sleep(2.0)
+        return plain(path, *more)
+
+    monkeypatch.setattr(readers, "decode", decode)
+    overrides = [*tiny_texts, "faults.stall_minutes=0.005", "batch_size=100"]
+    with pytest.raises(UserError, match="batch_size must not be larger"):
+        kerasft.train([*overrides, "output_dir=run"])
+    said = capsys.readouterr().out
+    assert re.search(
+        r"warning: nothing has moved for \d s: the run stands before training, where data and "
+        rf"network are read and made ready; what it began to read last is '{texts_csv}'\. Look at "
+        r"the disk that holds it\. What each thread is at stands in 'run/logs/stalled.txt'\.", said,
+    )  # fmt: skip
+    assert "in decode" in Path("run/logs/stalled.txt").read_text()
     assert not [t for t in threading.enumerate() if t.name == "kerasft-watchdog"]
 
 
