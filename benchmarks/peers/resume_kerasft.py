@@ -8,7 +8,6 @@ network of resume_keras.py with its dropout and random shifts, early stopping.
 
 from __future__ import annotations
 
-# ruff: noqa: E402 - before TensorFlow is imported
 import hashlib
 import json
 import os
