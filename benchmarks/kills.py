@@ -1,11 +1,11 @@
-"""Kills trainings of other frameworks at random moments, goes on with them, and compares.
+"""Kills trainings at random moments, goes on with them, and compares: ours and those of others.
 
+    python benchmarks/kills.py kerasft --rounds 20
     python benchmarks/kills.py keras --rounds 20
     python benchmarks/kills.py hugging_face --python .venv-peers/bin/python --rounds 20
 
-What scripts/faults.py does to kerasft, for what its users would pick instead. A run counts as lost
-where its weights, its log, or its last figures are other than those of a run left alone, and as
-broken where it cannot go on at all.
+The same digits and settings for all. A run counts as lost where its weights, its log, or its last
+figures are other than those of a run left alone, and as broken where it cannot go on at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PEERS = Path(__file__).with_name("peers")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("peer", choices=("keras", "hugging_face"))
+    parser.add_argument("peer", choices=("kerasft", "keras", "hugging_face"))
     parser.add_argument("--python", default=sys.executable, help="of the peer's environment")
     parser.add_argument("--rounds", type=int, default=20, help="how many kills")
     parser.add_argument("--seed", type=int, default=0)

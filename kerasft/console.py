@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 # What TensorFlow's C++ side writes to the error stream before its log levels are in force.
@@ -142,7 +142,10 @@ def without_chatter() -> Iterator[None]:
 
 @contextmanager
 def cleaned_up() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl-C does: what is temporary goes, what ended is noted."""
+    """Let SIGTERM end the process as Ctrl-C does: what is temporary goes, what ended is noted.
+
+    SIGUSR1, which has a run that trains save, ends nothing where there is nothing to be saved.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -150,8 +153,15 @@ def cleaned_up() -> Iterator[None]:
     def end(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    def tell(number: int, frame: Any) -> None:
+        with suppress(OSError):
+            os.write(2, b"SIGUSR1: no stage trains, so there is nothing to be saved\n")
+
+    wanted: dict[str, Any] = {"SIGTERM": end, "SIGUSR1": tell}
+    numbers = {number: one for name, one in wanted.items() if (number := getattr(signal, name, 0))}
+    before = {number: signal.signal(number, one) for number, one in numbers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

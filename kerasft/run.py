@@ -108,9 +108,10 @@ def _carry_out(
     """Go through all the steps of a run; training goes on from a checkpoint where there is one."""
     with folder.recording(cfg), prepare.surroundings(cfg), memory.noticed(cfg):
         parts = prepare.cheap_parts(cfg)
-        splits = prepare.read_data(cfg, parts, folder)
-        backbone = prepare.load_backbone(cfg, splits)
-        ready = prepare.make_ready(cfg, parts, splits, backbone, spare_test=spare_test)
+        with prepare.attended(parts, folder):
+            splits = prepare.read_data(cfg, parts, folder)
+            backbone = prepare.load_backbone(cfg, splits)
+            ready = prepare.make_ready(cfg, parts, splits, backbone, spare_test=spare_test)
         model, history = fit.fit(
             cfg, parts, ready, backbone, folder, verify=verify, on_epoch=on_epoch
         )

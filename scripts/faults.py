@@ -2,12 +2,13 @@
 
     python scripts/faults.py --rounds 50 data=table data.path=reviews.csv data.text=text ...
     python scripts/faults.py --fault ENOSPC --every 3 ...
+    python scripts/faults.py --fault kill,torn,EIO --rounds 3 ...
 
 The arguments are overrides of the run. `kill` ends the process at a random moment; `torn` ends it
 in the middle of a write to the run folder, after a random part of the bytes; `ENOSPC` and `EIO` let
-a write fail, the first as a full disk does, from there on, the second once; `write` is one of these
-three each time. Weights, log and metrics must be the same to the last bit in the end, and whatever
-fails must be told in one line. All but the first need Linux and a C compiler.
+a write fail, the first as a full disk does, from there on, the second once. Several come in turn,
+each in a run of its own. Weights, log and metrics must be the same to the last bit in the end, and
+whatever fails must be told in one line. All but `kill` alone need Linux and a C compiler.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ import os
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-OF_WRITES = ("torn", "ENOSPC", "EIO")
+FAULTS = ("kill", "torn", "ENOSPC", "EIO")
 
 
 class Ended(NamedTuple):
@@ -44,28 +48,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--fault", choices=("kill", *OF_WRITES, "write"), default="kill")
+    parser.add_argument("--fault", default="kill", metavar="FAULT,FAULT,...",
+                        help=f"of {', '.join(FAULTS)} (default kill)")
     parser.add_argument("--rounds", type=int, help="how many faults (50, or all writes)")
     parser.add_argument("--every", type=int, help="instead: each n-th write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*")
     options, rest = parser.parse_known_args()
+    faults = options.fault.split(",")
+    if not set(faults) <= set(FAULTS):
+        parser.error(f"--fault takes {', '.join(FAULTS)}, and not {options.fault}")
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         common = [
             *options.overrides, *rest, f"cache.directory={folder}/cache", "progress=false",
         ]  # fmt: skip
-        began = time.monotonic()
-        whole = in_a_process([*common, f"output_dir={folder}/whole"])
-        alone = time.monotonic() - began
-        if whole.code:
-            raise SystemExit(f"the run failed:\n{whole.said[-3000:]}")
-        print(f"left alone: {alone:.1f} s", flush=True)
-        tried = Trials(folder, common, outcome(folder / "whole"), random.Random(options.seed))
-        if options.fault == "kill":
-            tried.kill(options.rounds or 50, alone)
+        tried = Trials(folder, common, random.Random(options.seed))
+        if faults == ["kill"]:
+            tried.kill(options.rounds or 50)
         else:
-            tried.fail_writes(options.fault, options.rounds, options.every)
+            tried.fail_in_turn(faults, options.rounds, options.every)
         tried.tell()
         sys.exit(bool(tried.lost))
 
@@ -76,18 +78,19 @@ class Trials:
     Args:
         folder: A folder for all of it.
         common: The overrides.
-        wanted: What the run left alone came to.
         draw: Random numbers.
     """
 
-    def __init__(self, folder: Path, common: list[str], wanted: tuple, draw: random.Random):
-        self.folder, self.common, self.wanted, self.draw = folder, common, wanted, draw
+    def __init__(self, folder: Path, common: list[str], draw: random.Random):
+        self.folder, self.common, self.draw = folder, common, draw
+        self.wanted: tuple = ()  # what the run left alone came to
         self.faults = self.resumed = self.ended = 0
         self.lost: list[str] = []
         self.recovery: list[float] = []
 
-    def kill(self, rounds: int, alone: float) -> None:
+    def kill(self, rounds: int) -> None:
         """End processes at random moments; where a run ends before, another one begins."""
+        alone = self.leave_alone(lambda command, target: in_a_process(command))
         while self.faults < rounds:
             target = self.folder / f"run-{self.ended}"
             command = [*self.common, f"output_dir={target}", "resume=auto"]
@@ -102,32 +105,46 @@ class Trials:
                 self.look(ended)
             self.compare(target, f"after {self.faults} kills")
 
-    def fail_writes(self, fault: str, rounds: int | None, every: int | None) -> None:
-        """Let writes below the run folder fail, each in a run of its own that is then resumed."""
+    def leave_alone(self, train: Callable[[list[str], Path], Any]) -> float:
+        """Note what a run comes to that nothing happens to, and return its seconds."""
+        target, began = self.folder / "whole", time.monotonic()
+        whole = train(self.command(target), target)
+        alone = time.monotonic() - began
+        if whole.code:
+            raise SystemExit(f"the run failed:\n{whole.said[-3000:]}")
+        writes = f", {whole.writes} writes" if isinstance(whole, Tried) else ""
+        print(f"left alone: {alone:.1f} s{writes}", flush=True)
+        self.wanted, self.writes = outcome(target), getattr(whole, "writes", 0)
+        return alone
+
+    def fail_in_turn(self, faults: list[str], rounds: int | None, every: int | None) -> None:
+        """Disturb runs once each, at different writes or moments, and resume them."""
         with Nursery(self.folder) as nursery:
-            target = self.folder / "counted"
-            counted = nursery.train(self.command(target), target, 0, 0, False, 0.0)
-            shutil.rmtree(target)
-            print(f"{counted.writes} writes in a run", flush=True)
-            numbers = list(range(1, counted.writes + 1))
+            alone = self.leave_alone(nursery.train)
+            numbers = list(range(1, self.writes + 1))
             if every:
                 numbers = numbers[self.draw.randrange(every) :: every]
             elif rounds:
                 numbers = sorted(self.draw.sample(numbers, min(rounds, len(numbers))))
-            for number in numbers:
-                kind = self.draw.choice(OF_WRITES) if fault == "write" else fault
-                target = self.folder / f"run-{number}"
-                with_ = -1 if kind == "torn" else getattr(errno, kind)
-                tried = nursery.train(
-                    self.command(target), target, number, with_, kind == "ENOSPC",
-                    self.draw.random(),
-                )
+            for turn, number in enumerate(numbers):
+                kind, target = faults[turn % len(faults)], self.folder / f"run-{number}"
+                if kind == "kill":
+                    seconds = self.draw.uniform(0.2, 0.9) * alone
+                    tried = nursery.train(self.command(target), target, seconds=seconds)
+                    where = f"kill after {seconds:.1f} s"
+                else:
+                    tried = nursery.train(
+                        self.command(target), target, number,
+                        -1 if kind == "torn" else getattr(errno, kind), kind == "ENOSPC",
+                        self.draw.random(),
+                    )
+                    struck = tried.struck.replace(str(target), "")
+                    where = f"{kind} at write {number} {struck}".strip()
                 self.faults += tried.code == -9 or bool(tried.struck)
-                where = f"{kind} at write {number} {tried.struck.replace(str(target), '')}".strip()
                 if problem := wrong_end(tried, kind):
                     self.lost.append(f"{where}: {problem}")
                 while not has_ended(target):
-                    again = nursery.train(self.command(target), target, 0, 0, False, 0.0)
+                    again = nursery.train(self.command(target), target)
                     self.look(again)
                     if again.code:
                         break
@@ -163,8 +180,9 @@ class Trials:
 
 def wrong_end(tried: Tried, fault: str) -> str:
     """Say what is wrong with how a run with a failed write ended, if anything."""
-    if fault == "torn":
-        return "" if tried.code == -9 else f"it ended with {tried.code}"
+    if fault in ("kill", "torn"):
+        ends = (-9, 0) if fault == "kill" else (-9,)  # it may have been over before
+        return "" if tried.code in ends else f"it ended with {tried.code}"
     if "Traceback" in tried.said:
         return f"a traceback: {tried.said.strip().splitlines()[-1][:200]}"
     errors = [line for line in tried.said.splitlines() if line.startswith("error: ")]
@@ -213,11 +231,11 @@ class Nursery:
         self.process.wait()
 
     def train(
-        self, overrides: list[str], target: Path, number: int, failure: int, lasting: bool,
-        share: float,
+        self, overrides: list[str], target: Path, number: int = 0, failure: int = 0,
+        lasting: bool = False, share: float = 0.0, seconds: float | None = None,
     ) -> Tried:
-        """Run, and let the write of that number below a folder fail; 0 for none."""
-        asked = [overrides, str(target), number, failure, lasting, share]
+        """Run, and let the write of that number below a folder fail, or kill it after seconds."""
+        asked = [seconds, overrides, str(target), number, failure, lasting, share]
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return Tried(*json.loads(self.process.stdout.readline()))
@@ -227,6 +245,7 @@ def nursery() -> None:
     """Fork for each line of standard input, and answer with how that ended."""
     answers = os.fdopen(os.dup(1), "w")
     import keras_hub  # noqa: F401
+    import matplotlib.figure  # noqa: F401
     import sklearn.metrics  # noqa: F401
     import tensorflow  # noqa: F401
 
@@ -235,9 +254,19 @@ def nursery() -> None:
     for line in sys.stdin:
         with tempfile.TemporaryDirectory() as name:
             said, counted = Path(name, "said"), Path(name, "counted")
+            seconds, *asked = json.loads(line)
+            said.touch()
             child = os.fork()
             if not child:
-                os._exit(forked(*json.loads(line), said, counted))
+                os._exit(forked(*asked, said, counted))
+            killer = threading.Timer(seconds or 0, os.kill, (child, signal.SIGKILL))
+            if seconds:
+                killer.start()
+            # Not waited for before the killer is gone, who might find another process's number.
+            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+            killer.cancel()
+            if seconds:
+                killer.join()
             _, status = os.waitpid(child, 0)
             writes, struck = json.loads(counted.read_text()) if counted.is_file() else (0, "")
             code = os.waitstatus_to_exitcode(status)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kerasft.data.reading import begins
 from kerasft.spec import Modality
 
 
@@ -48,5 +49,6 @@ def digest(*texts: str) -> str:
 @lru_cache(maxsize=1 << 18)
 def _file(path: str, size: int, changed: int) -> str:
     # Size and time of change are part of the key, so that a file written anew is read anew.
+    begins(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,6 +22,7 @@ from kerasft.data.audit import (
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.labels import natural, some
 from kerasft.data.place import find_path, read_label_names
+from kerasft.data.reading import begins
 from kerasft.data.splits import check_ratios, split_name, split_words
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -237,6 +238,7 @@ def _pictures(folder: Path, others: Counter[str] | None = None) -> Iterator[Path
 
 
 def _looks(path: Path) -> bool:
+    begins(path)
     try:
         with open(path, "rb") as file:
             return sniff(file.read(32)) in FORMATS

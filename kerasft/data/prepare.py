@@ -16,6 +16,7 @@ from kerasft.console import warn
 from kerasft.data import store
 from kerasft.data.audit import inspect
 from kerasft.data.fingerprint import fingerprint
+from kerasft.data.reading import begins
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import UserError
 from kerasft.spec import Examples, Preprocess, as_raw
@@ -191,6 +192,7 @@ def _pictures(
         value = examples.inputs[int(index)]
         if isinstance(value, bytes):
             return value
+        begins(value)
         with open(value, "rb") as file:
             content = file.read()
         if digests is not None and fingerprint(content, "images") != digests[int(index)]:
@@ -231,6 +233,7 @@ def _pictures(
 
 def _texts(texts: Sequence[Any], preprocess: Any) -> Iterator[Piece]:
     for start in range(0, len(texts), TEXTS_AT_ONCE):
+        begins(f"text {start + 1:,} of {len(texts):,}")
         rows = preprocess(as_raw(texts[start : start + TEXTS_AT_ONCE], "text"))
         rows = {name: value.numpy() for name, value in rows.items()}
         # Where the network takes no mask, the padding counts: a row's length is the width.

@@ -13,6 +13,7 @@ from typing import Any
 from kerasft.console import listing
 from kerasft.data.encodings import decode, mojibake
 from kerasft.data.labels import some
+from kerasft.data.reading import begins
 from kerasft.errors import UserError, nearest
 
 SUFFIXES: dict[str, str] = {
@@ -90,6 +91,7 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
             "folder. For a folder of pictures choose data=image_folder."
         )
     form = _format(path, layout.format, key)
+    begins(path)
     if form == "parquet":
         rows = _parquet(path, key)
     else:

@@ -16,6 +16,7 @@ from kerasft.data.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.labels import some
 from kerasft.data.place import find_path, read_label_names
+from kerasft.data.reading import begins
 from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError, nearest
 from kerasft.files import at_home
@@ -150,6 +151,7 @@ class Records(Sequence):
         if isinstance(index, slice):
             return Records(self.spots[index], self.feature)
         spot = self.spots[index]
+        begins(spot.path)
         with open(spot.path, "rb") as file:
             file.seek(spot.offset)
             content = file.read(spot.length)
@@ -172,6 +174,7 @@ def scan(path: Path) -> Iterator[tuple[Spot, bytes]]:
     Raises:
         UserError: If the file is no TFRecord file, is compressed, or is cut short.
     """
+    begins(path)
     size, offset, number = path.stat().st_size, 0, 0
     with open(path, "rb") as file:
         if size >= 2 and file.read(2) in (b"\x1f\x8b", b"\x78\x9c"):

@@ -127,6 +127,17 @@ def make_schedule(cfg: DictConfig) -> Callable[[float, int], Any]:
     return lambda peak, total: build(cfg.schedule, learning_rate=peak, total_steps=total)
 
 
+@contextmanager
+def attended(parts: Parts, folder: record.RunFolder) -> Iterator[None]:
+    """Have it said inside the block when reading and making ready does not move."""
+    from kerasft.data.reading import followed
+    from kerasft.training.watchdog import watching_preparation
+
+    minutes, logs = parts.faults.stall_minutes, folder.path / "logs"
+    with watching_preparation(minutes, logs, say) as follower, followed(follower):
+        yield
+
+
 def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder | None) -> Splits:
     """Read the examples, say what they are, and write the manifest into the run folder, if any."""
     from kerasft.data.manifest import write_manifest

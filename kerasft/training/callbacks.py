@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from kerasft.console import clock
 from kerasft.errors import UserError
 from kerasft.files import written_whole
-from kerasft.training.signals import Interrupted, Signals
+from kerasft.training.signals import Interrupted
 
 
 class Validation(keras.callbacks.Callback):
@@ -30,22 +30,28 @@ class Validation(keras.callbacks.Callback):
 
     Args:
         score: A function from the model to figures by name.
-        signals: What was asked of the run; `None` where nobody listens.
-        stop: Told of the epoch when a signal to stop comes meanwhile; writes a checkpoint and
-            raises `Stopped`. The grace that a queue gives may be shorter than a validation, which
-            is then done anew.
+        interrupting: Gives a block in which a signal to stop, or the end of the run's time, raises
+            `Interrupted`. What a queue allows may be shorter than a validation.
+        begin: Told of the epoch before.
+        stop: Told of the epoch when it was interrupted; writes a checkpoint and raises `Stopped`.
+            The validation is then done anew.
     """
 
     def __init__(
-        self, score: Callable[[Any], dict[str, float]], signals: Signals | None = None,
+        self, score: Callable[[Any], dict[str, float]],
+        interrupting: Callable[[], AbstractContextManager[None]] = nullcontext, *,
+        begin: Callable[[int], None] = lambda epoch: None,
         stop: Callable[[int], None] = lambda epoch: None,
     ):
         super().__init__()
-        self.score, self.signals, self.stop = score, signals, stop
+        self.score, self.interrupting, self.begin, self.stop = score, interrupting, begin, stop
 
     def on_epoch_end(self, epoch, logs=None):
+        self.begin(epoch)
+        # Who goes on would not know that a callback had ended the stage in the middle of an epoch.
+        ends = self.model.stop_training
         try:
-            with self.signals.interrupting() if self.signals else nullcontext():
+            with nullcontext() if ends else self.interrupting():
                 figures = self.score(self.model)
         except Interrupted:
             self.stop(epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import threading
@@ -189,10 +190,14 @@ class Saver:
         self.asked: float | None = None
         self.longest = 0.0  # between two questions
         self.deadline = None if left is None else time.monotonic() + left
-        self.since = 0
+        self.since = self.size = 0
         self.number = max([n for n, _ in self._files()], default=0)
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+
+    def begin(self, size: int) -> None:
+        """Take up a stage, of which one would take so many bytes."""
+        self.size, self.asked = size, None  # what lay before the stage was no step
 
     def due(self, steps: int, size: int) -> bool:
         """Whether one shall be written now.
@@ -235,6 +240,22 @@ class Saver:
                 yield
         finally:
             self.finish()
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Let a signal to stop, or the end of the run's time, raise `Interrupted` in the block."""
+        cost = self.cost or self.size / PACE
+        left = math.inf if self.deadline is None else self.deadline - 2 * cost - time.monotonic()
+        timer = threading.Timer(min(max(left, 0), threading.TIMEOUT_MAX), self.signals.over)
+        timer.daemon = True
+        timer.start()
+        try:
+            with self.signals.interrupting():
+                yield
+        finally:
+            timer.cancel()
+            timer.join()
+            self.asked = None  # it was no step, and need not be foreseen as one
 
     def finish(self) -> None:
         """Wait until the last one is written."""

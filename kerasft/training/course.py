@@ -91,6 +91,7 @@ class Run:
     log: EpochLog
     watch: Watch
     stopped: list[str] = field(default_factory=list)
+    warned: set[str] = field(default_factory=set)
 
     @property
     def ours(self) -> dict[str, Any]:
@@ -100,6 +101,7 @@ class Run:
         """Give model, log and the rest what they were, and return where that was."""
         recorder.restore_variables("model", self.model.variables, state)
         recorder.restore_callbacks(self.ours, state)
+        recorder.restore_random(state)
         self.stopped[:] = state.plain["stopped"]
         return state.position
 
@@ -139,6 +141,7 @@ class Run:
             model, self.saver, self.ours | {f"own/{key}": one for key, one in own.items()},
             watch=watch, replay=self.replay, stage=course.name, began=course.began,
             stopped=self.stopped, at_once=at_once, facts={"steps": course.steps, "form": form},
+            say=heard, warned=self.warned,
         )
         if amid:
             epochs.build_metrics(model, fed.batches.targets[:1])
@@ -149,8 +152,9 @@ class Run:
             watch.policy.stall_minutes, partial(standing, fed.batches, watch.ids), self.logs, heard
         )
         validation = Validation(
-            fed.validate, self.saver.signals if self.saver else None,
-            lambda epoch: record.at(epoch, course.steps),
+            fed.validate, self.saver.interrupting if self.saver else nullcontext,
+            begin=lambda epoch: record.compare(epoch, course.steps),
+            stop=lambda epoch: record.at(epoch, course.steps),
         )
         with (
             self.saver.attending() if self.saver else nullcontext(),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
+from kerasft.console import listing
 from kerasft.errors import UserError
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.faults import Watch
@@ -32,22 +36,25 @@ class Recorder:
         stopped: The stages that ended early.
         at_once: Steps of an execution.
         facts: What else is written, to be compared by who goes on.
+        say: Says a sentence to the user.
+        warned: The callbacks of which it was said that not all of them is kept.
     """
 
     def __init__(
         self, model: Any, saver: Saver | None, callbacks: Mapping[str, Any], *, watch: Watch,
         replay: Replay | None, stage: str, began: int, stopped: list[str], at_once: int,
-        facts: Mapping[str, Any],
+        facts: Mapping[str, Any], say: Callable[[str], None], warned: set[str],
     ):
         self.model, self.saver, self.callbacks = model, saver, callbacks
         self.watch, self.replay = watch, replay
         self.stage, self.began, self.stopped, self.at_once = stage, began, stopped, at_once
-        self.facts = facts
+        self.facts, self.say, self.warned = facts, say, warned
+        self.made_with = {name: words(one) for name, one in callbacks.items()}
         # Looked at after each step, so reckoned once.
         variables = [*model.variables, *model.optimizer.variables]
         self.size = sum(int(np.prod(v.shape)) * 4 for v in variables)
         if saver is not None:
-            saver.asked = None  # what lay before the stage was no step
+            saver.begin(self.size)
 
     def begin(self, position: Position, resumed: State | None) -> None:
         """Note the state that the stage is taken up with."""
@@ -81,11 +88,33 @@ class Recorder:
         if self.saver is None:
             return
         if self.replay is not None and not self.replay.done:
-            if self.replay.ends_at(position):
-                self.replay.compare(self._state(position))
+            self._compare(position)
         elif self.saver.due(self.at_once, self.size):
+            self._warn()
             self.saver.save(self.watch.lasting() or self._state(position))
         self.saver.stop_if_asked(position)
+
+    def compare(self, epoch: int, step: int) -> None:
+        """Compare before a validation, where a run that was stopped in it stands; see `at`."""
+        self._compare(Position(self.stage, self.began, epoch, step))
+
+    def _compare(self, position: Position) -> None:
+        replay = self.replay
+        if replay is not None and not replay.done and replay.ends_at(position):
+            replay.compare(self._state(position))
+
+    def _warn(self) -> None:
+        """Say once of each of the user's callbacks what of it a checkpoint does not hold."""
+        for name, callback in self.callbacks.items():
+            shown = name.removeprefix("own/")
+            if shown == name or name in self.warned or hasattr(callback, "get_state"):
+                continue
+            if lost := dropped(callback, self.made_with[name]):
+                self.warned.add(name)
+                self.say(
+                    f"warning: callbacks.{shown}: checkpoints do not hold its {listing(lost)}. "
+                    "Give it get_state and set_state, or a run that goes on has it as it was made."
+                )
 
     def _state(self, position: Position) -> State:
         plain, arrays = capture_callbacks(self.callbacks)
@@ -93,8 +122,9 @@ class Recorder:
         if position.epoch > position.began or position.step:
             arrays |= capture_variables("optimizer", self.model.optimizer.variables)
             arrays |= capture_variables("metrics", self.model.metrics_variables)
-        held = {"callbacks": plain, "stopped": list(self.stopped), **self.facts}
-        return State(position, held, arrays)
+        drawn, more = capture_random()
+        held = {"callbacks": plain, "stopped": list(self.stopped), "random": drawn, **self.facts}
+        return State(position, held, arrays | more)
 
     def restore(self, state: State) -> None:
         """Give model, optimizer, metrics and callbacks back what they were."""
@@ -102,6 +132,7 @@ class Recorder:
         restore_variables("optimizer", self.model.optimizer.variables, state)
         restore_variables("metrics", self.model.metrics_variables, state)
         restore_callbacks(self.callbacks, state)
+        restore_random(state)
 
 
 def capture_variables(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -165,6 +196,59 @@ def restore_callbacks(callbacks: Mapping[str, Any], state: State) -> None:
             callback.set_state(held)
         else:
             vars(callback).update(held)
+
+
+def capture_random() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return where the random numbers of Python and NumPy stand, which users' callbacks draw."""
+    version, inner, python = random.getstate()
+    numpy: Any = np.random.get_state(legacy=False)
+    plain: dict[str, Any] = {"python": [version, python]}
+    arrays = {"random/python": np.array(inner, "uint32")}
+    if numpy["bit_generator"] == "MT19937":  # another one is the user's own
+        plain["numpy"] = [numpy["state"]["pos"], numpy["has_gauss"], numpy["gauss"]]
+        arrays["random/numpy"] = numpy["state"]["key"].copy()
+    return plain, arrays
+
+
+def restore_random(state: State) -> None:
+    """Have the random numbers go on where `capture_random` found them."""
+    plain = state.plain.get("random", {})  # checkpoints of earlier versions have none
+    if "python" in plain:
+        version, gauss = plain["python"]
+        random.setstate((version, tuple(state.arrays["random/python"].tolist()), gauss))
+    if "numpy" in plain:
+        position, has_gauss, gauss = plain["numpy"]
+        key = state.arrays["random/numpy"]
+        np.random.set_state(("MT19937", key, position, has_gauss, gauss))
+
+
+def words(callback: Any) -> dict[str, str]:
+    """Return the attributes of a callback that are words or paths, as text."""
+    return {n: str(v) for n, v in vars(callback).items() if isinstance(v, str | os.PathLike)}
+
+
+def dropped(callback: Any, made_with: Mapping[str, str]) -> list[str]:
+    """Name the attributes of a user's callback that are its state, maybe, and that nobody keeps.
+
+    Args:
+        callback: The callback; of Keras' own it is known what they forget.
+        made_with: Its words when it was made. Only those that have changed since are its state.
+
+    Example:
+        >>> seen = keras.callbacks.LambdaCallback()
+        >>> dropped(seen, {})
+        []
+    """
+    if type(callback).__module__.partition(".")[0] in ("keras", "kerasft"):
+        return []
+    now, usual = words(callback), {*vars(keras.callbacks.Callback()), "params"}
+    stateless = (type, keras.Layer, *map(type, (dropped, len, random.seed)))
+    return [
+        name for name, value in vars(callback).items()
+        if name not in usual and not isinstance(value, stateless) and (
+            now[name] != made_with.get(name) if name in now else not _is_plain(value)
+        )
+    ]
 
 
 def _state_of(callback: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -58,6 +59,9 @@ class Signals:
     def over(self) -> None:
         """The run's time is over."""
         self.stop = self.stop or ("max_time", OVER)
+        if self._interrupts:
+            # Called by a timer: the main thread is told as by a signal.
+            _thread.interrupt_main(signal.SIGTERM)
 
     def _heard(self, number: int, frame: Any) -> None:
         if number not in (signal.SIGTERM, signal.SIGINT):
@@ -73,6 +77,6 @@ class Signals:
             # Not by print, which may be at work itself; and who reads it may be gone.
             with suppress(OSError):
                 os.write(2, f"{line}\n".encode())
-            if self._interrupts:
-                self._interrupts = False
-                raise Interrupted
+        if self._interrupts:
+            self._interrupts = False
+            raise Interrupted

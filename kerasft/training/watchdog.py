@@ -39,7 +39,7 @@ class Watchdog(keras.callbacks.Callback):
         self.where, self.directory, self.say = where, directory, say
         self.moved = time.monotonic()
         self.doing, self.next = "before the first step", 0.0
-        self.epoch = 0
+        self.epoch, self.last = 0, ""
         self._ended = threading.Event()
 
     def _move(self, doing: str, patience: float = 1) -> None:
@@ -58,13 +58,22 @@ class Watchdog(keras.callbacks.Callback):
         # Called before the callbacks that validate and write, and those may take long.
         self._move(f"at the end of epoch {epoch + 1} (validation, callbacks)", PATIENCE)
 
+    def reads(self, name: str) -> None:
+        """Move on to reading something, where no stage trains yet."""
+        self.last = name
+        self._move(self.doing, PATIENCE)
+
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch while the block runs."""
+    def watching(self, doing: str = "before the first step") -> Iterator[None]:
+        """Watch while the block runs.
+
+        Args:
+            doing: Where the run stands at its beginning.
+        """
         if self.seconds is None:
             yield
             return
-        self._move("before the first step", PATIENCE)
+        self._move(doing, PATIENCE)
         thread = threading.Thread(target=self._watch, name="kerasft-watchdog", daemon=True)
         thread.start()
         try:
@@ -102,6 +111,28 @@ class Watchdog(keras.callbacks.Callback):
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+@contextmanager
+def watching_preparation(
+    minutes: float | None, directory: Path | None, say: Callable[[str], None]
+) -> Iterator[Callable[[str], None]]:
+    """Watch while data is read and made ready.
+
+    Args:
+        minutes: See `Watchdog`, as `directory` and `say`.
+
+    Yields:
+        What is to be told of each thing that is read.
+    """
+    def where() -> str:
+        if not watchdog.last:
+            return "it has read nothing yet"
+        return f"what it began to read last is {watchdog.last!r}. Look at the disk that holds it"
+
+    watchdog = Watchdog(minutes, where, directory, say)
+    with watchdog.watching("before training, where data and network are read and made ready"):
+        yield watchdog.reads
 
 
 def standing(batches: Any, ids: Sequence[str]) -> str:

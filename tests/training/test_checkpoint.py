@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import random
+import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from kerasft.errors import UserError
+from kerasft.errors import Stopped, UserError
 from kerasft.training import checkpoint
 from kerasft.training.checkpoint import Damaged, Policy, Position, Saver, State
 from kerasft.training.recorder import capture_callbacks, restore_callbacks
+from kerasft.training.signals import Interrupted
 
 
 def a_state(number: int = 1) -> State:
@@ -166,6 +169,29 @@ def test_they_are_due_by_time_by_steps_and_by_cost(tmp_path, hands):
     never = Saver(Policy(minutes=None), tmp_path, print)
     hands.seconds += 1e6
     assert not never.due(1, 10)
+
+
+def test_the_end_of_the_time_breaks_a_validation_off(tmp_path):
+    saver = Saver(Policy(), tmp_path, print, left=0.4)
+    saver.begin(1000)
+    before = signal.getsignal(signal.SIGTERM)
+    began = time.monotonic()
+    with saver.attending():
+        with pytest.raises(Interrupted), saver.interrupting():
+            for _ in range(1000):
+                time.sleep(0.01)
+        assert 0.3 < time.monotonic() - began < 5
+        with pytest.raises(Stopped) as stopped:
+            saver.stop_if_asked(Position("full", 0, 0, 6))
+        assert (stopped.value.reason, stopped.value.code) == ("max_time", 75)
+        with pytest.raises(Interrupted), saver.interrupting():
+            pytest.fail("there is no time left")
+    assert signal.getsignal(signal.SIGTERM) is before
+    longer = Saver(Policy(), tmp_path, print, left=100)
+    with longer.attending(), longer.interrupting():
+        pass
+    assert longer.signals.stop is None
+    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
 
 
 def test_a_limit_leaves_time_for_the_longest_step_and_for_writing(tmp_path, hands):

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import kerasft
+from kerasft.data import readers
 from kerasft.data.store import Store
 from kerasft.errors import UserError
 from kerasft.training import faults
@@ -67,6 +69,18 @@ def test_a_batch_that_blows_up_is_left_out(prices, capsys):
 def test_without_a_policy_for_it_a_finite_loss_ends_no_run(prices):
     kerasft.train([*prices, "epochs=2", "output_dir=run"])
     assert not Path("run/logs/faults.jsonl").exists()
+
+
+def test_a_loss_that_blows_up_ends_a_run_where_that_is_asked_for(prices, kerasft_cli):
+    ended = kerasft_cli("train", *prices, "faults=stop", "+faults.blow_up=20", "output_dir=run")
+    assert ended.code == 2
+    (found,) = faults_of("run")
+    assert (found["epoch"], found["action"]) == (2, "stop")
+    assert "prices.csv:79" in found["examples"]
+    assert (
+        f"error: The training loss blew up to {float(found['loss']):.4g} at step {found['step']} "
+        "of epoch 2. Its batch holds " in ended.err
+    )
 
 
 def test_a_loss_that_is_no_number_ends_a_run_and_its_examples_are_named(
@@ -251,6 +265,48 @@ def test_a_batch_is_halved_and_accumulated_where_that_is_asked_for(cramped, caps
         np.testing.assert_array_equal(one, other)
 
 
+LIMITED = '''
+import re
+import resource
+import sys
+
+import tensorflow
+
+import kerasft.run
+from kerasft.cli import main
+
+held = int(re.search(r"VmSize:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (held + 1_500_000_000,) * 2)
+sys.exit(main(sys.argv[1:]))
+'''
+WIDE = '''
+import keras
+
+
+def head(features, *, units):
+    """A head that takes a quarter of 10^9 bytes for each example."""
+    rows = keras.ops.repeat(features.sequence[:, :1], 2_000_000, axis=1)
+    return keras.layers.Dense(units)(keras.ops.mean(rows, axis=1))
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit is one of Linux")
+@pytest.mark.timeout(600)
+def test_memory_that_the_system_refuses_is_named(tiny_texts, tmp_path):
+    (tmp_path / "limited.py").write_text(LIMITED)
+    (tmp_path / "wide.py").write_text(WIDE)
+    ended = subprocess.run(
+        [sys.executable, "limited.py", "train", *tiny_texts, "~head", "+head._target_=wide.head",
+         "epochs=1", "callbacks=none", "--trust", "wide", "output_dir=run"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 2, ended.stderr[-2000:]
+    assert "error: The memory does not suffice for batches of 8 (OOM when alloc" in ended.stderr
+    assert "What takes less: batch_size=4 optimizer.gradient_accumulation_steps=2" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_stalled_input_pipeline_is_told_with_where_it_stands(tiny_texts, monkeypatch, capsys):
     plain, slept = Store.gather, []
 
@@ -275,6 +331,29 @@ def test_a_stalled_input_pipeline_is_told_with_where_it_stands(tiny_texts, monke
     stacks = Path("run/logs/stalled.txt").read_text()
     assert "in gather" in stacks
     assert "in step" in stacks.splitlines()[0] or "before" in stacks.splitlines()[0]
+    assert not [t for t in threading.enumerate() if t.name == "kerasft-watchdog"]
+
+
+def test_a_disk_that_does_not_answer_before_training_is_told_with_what_is_read(
+    tiny_texts, texts_csv, monkeypatch, capsys
+):
+    plain = readers.decode
+
+    def decode(path, *more):
+        time.sleep(2.0)
+        return plain(path, *more)
+
+    monkeypatch.setattr(readers, "decode", decode)
+    overrides = [*tiny_texts, "faults.stall_minutes=0.005", "batch_size=100"]
+    with pytest.raises(UserError, match="batch_size must not be larger"):
+        kerasft.train([*overrides, "output_dir=run"])
+    said = capsys.readouterr().out
+    assert re.search(
+        r"warning: nothing has moved for \d s: the run stands before training, where data and "
+        rf"network are read and made ready; what it began to read last is '{texts_csv}'\. Look at "
+        r"the disk that holds it\. What each thread is at stands in 'run/logs/stalled.txt'\.", said,
+    )  # fmt: skip
+    assert "in decode" in Path("run/logs/stalled.txt").read_text()
     assert not [t for t in threading.enumerate() if t.name == "kerasft-watchdog"]
 
 
