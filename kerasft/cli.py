@@ -151,10 +151,10 @@ def _resume(options: argparse.Namespace) -> None:
     if ledger.is_sweep(options.run):
         if options.verify or options.accept:
             raise UserError("--verify and --accept are of one run; a sweep goes on without them.")
-        from kerasft.sweeps.search import go_on
+        from kerasft.sweeps.search import take_up
 
         _trust_here(options.trust)
-        go_on(ledger.reopen(options.run, options.trust))
+        take_up(options.run, options.trust)
         return
     record.unended(options.run)
     _trust_here(options.trust)

@@ -9,7 +9,7 @@ from typing import Any
 
 from kerasft import record
 from kerasft.checks import settle
-from kerasft.config import SEARCH, compose_search, parsed
+from kerasft.config import SEARCH, compose_search, options, parsed
 from kerasft.console import listing, say
 from kerasft.errors import UserError
 from kerasft.files import at_home
@@ -150,6 +150,42 @@ def _range(axis: Mapping[str, Any]) -> str:
     if "values" in axis:
         return ",".join(axis["values"])
     return f"{axis['low']:g} to {axis['high']:g}{' by magnitude' if axis['log'] else ''}"
+
+
+# What of a launcher's settings runs commands, or loads code, where its jobs run.
+RUNS_CODE = ("setup", "additional_parameters", "ray")
+
+
+def take_up(path: str, trusted: Sequence[str] = ()) -> Ledger:
+    """Go on with the sweep in a folder, which may come from anywhere.
+
+    Args:
+        path: The folder.
+        trusted: Import prefixes that a `_target_` may start with.
+
+    Raises:
+        UserError: If it is no sweep of ours, or its launcher would run what the folder says.
+        Stopped: If a signal or the time limit ended it before its end.
+    """
+    ledger = ledgers.reopen(path, trusted)
+    if not (ledger.path / "conf").is_dir():
+        raise UserError(
+            f"The sweep in {path!r} is one of another application of Hydra. To go on: the command "
+            f"that began it, with hydra.sweep.dir={path}"
+        )
+    launcher = ledger.search["launcher"]
+    shipped: Mapping[str, Any] = {}
+    if launcher["name"] in options("launcher"):
+        shipped = compose_search([f"launcher={launcher['name']}"])["launcher"]["settings"]
+    odd = [key for key, value in (launcher.get("settings") or {}).items()
+           if key in RUNS_CODE and value != shipped.get(key)]  # fmt: skip
+    if odd:
+        raise UserError(
+            f"The sweep in {path!r} holds launcher settings that run commands: {', '.join(odd)}. "
+            "Where they are yours, go on with the command that began it, which has them: kerasft "
+            f"sweep ... launcher.settings.{odd[0]}=... output_dir={path}"
+        )
+    return go_on(ledger)
 
 
 def go_on(ledger: Ledger) -> Ledger:

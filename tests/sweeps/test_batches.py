@@ -196,10 +196,12 @@ def test_two_sweepers_may_begin_at_once(app, tmp_path):
     assert sorted((tmp_path / "begun").read_text().split()) == ["1", "2", "3", "4"]
 
 
-def test_a_changed_space_is_refused(app):
+def test_a_changed_space_is_refused(app, tmp_path, kerasft_cli):
     assert app("x=1,2", "db=a", "hydra.sweeper.n_trials=1").code == 0
     done = app("x=1,2,3", "db=a", "hydra.sweeper.n_trials=2")
     assert "x was 1,2" in done.err and "x is now 1,2,3" in done.err
+    resumed = kerasft_cli("resume", str(tmp_path / "out"))
+    assert resumed.code == 2 and "one of another application of Hydra" in resumed.err
 
 
 @pytest.mark.parametrize(("returned", "names", "state"), [

@@ -294,3 +294,20 @@ def test_a_sweep_from_anywhere_runs_no_code_of_its_own(case, begin, tmp_path, mo
     with pytest.raises(UserError, match="evil"):
         ledgers.reopen(own.path).compose({"head": "linear"})
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(("launcher", "settings"), [
+    ("submitit_slurm", {"setup": ["touch mark"]}), ("basic", {"additional_parameters": {}}),
+    ("ray", {"ray": {"init": {"runtime_env": {"pip": ["evil"]}}}}), ("joblib", {"n_jobs": 2}),
+])  # fmt: skip
+def test_a_launcher_runs_nothing_that_a_folder_says(
+    launcher, settings, begin, tmp_path, kerasft_cli, monkeypatch
+):
+    monkeypatch.setattr("kerasft.sweeps.search.go_on", lambda ledger: print("goes on"))
+    begin(tmp_path / "s", launcher={"name": launcher, "settings": settings})
+    done = kerasft_cli("resume", str(tmp_path / "s"))
+    if launcher == "joblib":
+        assert done.code == 0 and "goes on" in done.out
+    else:
+        assert done.code == 2
+        assert f"settings that run commands: {next(iter(settings))}" in done.err
