@@ -102,9 +102,9 @@ def test_it_is_public():
 
 def test_what_a_sweep_searches_with():
     said = explain("sweep=text")
-    assert "sweep.space.optimizer.learning_rate  tag(log, interval(1e-5, 5e-4))" in said
+    assert "sweep.space.optimizer.learning_rate  tag(log, interval(1e-5, 1e-3))" in said
     assert "times that a trial is taken up again whose process died" in said
-    assert "choose with sweep=NAME: base, grid, images, random, text, tpe" in said
+    assert "choose with sweep=NAME: base, grid, images, nsga2, random, text, tpe" in said
     assert explain("sweep.n_trials", ["sweep.n_trials=7"]).startswith("sweep.n_trials: 7\n  in all")
     assert "optuna.samplers.TPESampler(" in explain("sweep.sampler")
     assert "launcher.settings.n_jobs  3" in explain("launcher=joblib", ["sweep.workers=3"])

@@ -297,7 +297,7 @@ def test_early_stopping_names_the_epoch_and_gives_the_best_weights_back(tiny_tex
         ("tiny_texts", ["regularize=dropout", "regularize.dropout.rate=2"], "regularize.dropout"),
         ("tiny_texts", ["task.monitor=val_f2", "max_steps=1"], "val_f2"),
         ("tiny_texts", ["schedule.warmup=-1"], "schedule.warmup"),
-        ("tiny_texts", ["finetune.full.train=most"], "finetune.NAME.train must be"),
+        ("tiny_texts", ["finetune.full.train=most"], "finetune.full.train must be"),
         ("tiny_texts", ["finetune.full.train=[nothing_like_this]"], "matches no variable"),
         ("tiny_texts", ["optimizer.clipnorm=1"], "optimizer"),
         ("tiny_texts", ["optimizer.learning_rate=1e30", "max_steps=3", "epochs=3",

@@ -85,7 +85,7 @@ def test_a_sound_export_passes_every_check(run, request, tmp_path):
         expected["C API"] = "skipped"
     assert {name: one.result for name, one in found.items()} == expected, found
     assert "20 golden requests" in found["replay"].words
-    assert found["warm-up"].words == "12 requests, replayed on the graph"
+    assert found["warm-up"].words == "16 requests, replayed on the graph"
     assert f"known to the installed TensorFlow {tf.__version__}" in found["operations"].words
     assert ("of them TensorFlow Text's" in found["operations"].words) == (run != "tiny_run")
     assert "batch 1: " in found["speed"].words
@@ -102,7 +102,7 @@ SPOILED = {
             log.replace(b"tensors", b"tensorz") for log in logs]),
         'signature name: "tensorz" not found'),
     "too many warm-up requests": (
-        "warm-up", lambda c: warm_up(c, lambda logs: logs * 100), "1,200 requests, of which"),
+        "warm-up", lambda c: warm_up(c, lambda logs: logs * 100), "1,600 requests, of which"),
     "no number": ("files", lambda c: c.rename(c.parent / "one"), "is no number"),
     "other labels": ("files", lambda c: (c / EXTRA / "labels.txt").write_text("pos\nneg\n"),
                      "list other labels"),

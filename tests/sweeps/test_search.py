@@ -105,7 +105,8 @@ def test_trials_share_what_the_frozen_network_computes(small, tmp_path, monkeypa
 
 def test_a_trial_that_fails_is_told_and_the_others_go_on(small, kerasft_cli):
     rest = [o for o in small if not o.startswith("backbone")]
-    done = kerasft_cli("sweep", *rest, "sweep=grid", "backbone=tiny_resnet,tiny_bert", "epochs=1")
+    done = kerasft_cli("sweep", *rest, "sweep=grid", "backbone=tiny_resnet,tiny_bert", "epochs=1",
+                       "launcher.name=basic")  # fmt: skip
     assert done.code == 0, done.err
     assert "trial 0  failed  The data is text, but the backbone" in done.out
     assert "1 done, 0 pruned, 1 failed" in done.out
@@ -184,7 +185,7 @@ def figures() -> dict[str, dict]:
 
 
 SHARED = ("sweep=random", "optimizer.learning_rate=tag(log,interval(1e-4,1e-2))", "epochs=8",
-          "head.dropout=0.2", "checkpoint.steps=2", "sweep.n_trials=4")  # fmt: skip
+          "head.dropout=0.2", "checkpoint.steps=2", "sweep.n_trials=3")  # fmt: skip
 
 
 @pytest.mark.timeout(400)
@@ -194,12 +195,12 @@ def test_workers_share_the_trials_and_one_that_is_killed_is_replaced(small, tmp_
     sweep.workers()[0].kill()
     status, said = sweep.ended()
     assert status == 0, said
-    assert "worker 0 was ended by SIGKILL" in said and "4 done, 0 pruned, 0 failed" in said
+    assert "worker 0 was ended by SIGKILL" in said and "3 done, 0 pruned, 0 failed" in said
     trials = ledgers.reopen("s").trials()
-    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert [trial.number for trial in trials] == [0, 1, 2]
     assert [trial.user_attrs["attempts"] for trial in trials].count(2) == 1
     assert all(Path(f"s/logs/worker-{slot}.log").exists() for slot in (0, 1))
-    assert len(figures()) == 4
+    assert len(figures()) == 3
 
 
 @pytest.mark.slow
@@ -303,7 +304,7 @@ def test_each_worker_gets_an_accelerator(
 
 def test_a_time_limit_stops_it_so_that_it_can_go_on(small, kerasft_cli):
     limited = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1000",
-                          "max_steps=100000", "sweep.max_time=0.2")  # fmt: skip
+                          "max_steps=100000", "sweep.max_time=0.1")  # fmt: skip
     assert limited.code == 75
     assert "max_time: the sweep" in limited.err or "max_time: stopped with" in limited.err
     assert limited.err.rstrip().endswith("To go on: kerasft resume s")
@@ -370,6 +371,7 @@ def test_each_value_of_a_starter_can_be_composed(starter, of, request):
     assert names == ["accuracy"]
 
 
+@pytest.mark.slow
 def test_several_objectives(small, kerasft_cli):
     done = kerasft_cli(
         "sweep", *small, "sweep=nsga2", "sweep.n_trials=3", "sweep.objectives=[accuracy,weights]",
