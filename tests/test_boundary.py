@@ -46,7 +46,7 @@ CASES = {
 
 # The others take the same ways, and longer.
 SLOW = ("pictures", "pictures, two stages", "pictures, upper half", "texts, GPT",
-        "texts, upper half")
+        "texts, upper half", "pictures, augmented")
 
 
 @pytest.mark.parametrize("name", [
@@ -74,6 +74,7 @@ def test_kept_activations_change_nothing(name, request, capsys):
     assert again.metrics == kept.metrics
 
 
+@pytest.mark.slow
 def test_views_are_drawn_in_turn(tiny_pictures, capsys):
     """With fewer views than epochs pictures come back; with as many nothing changes."""
     common = (*tiny_pictures, *PROBE, "augment=light", "epochs=4")
@@ -130,6 +131,7 @@ def test_changed_weights_are_not_served_what_the_old_ones_computed(tiny_pictures
     assert ", computed in" in capsys.readouterr().out.rpartition(", found")[2]
 
 
+@pytest.mark.slow
 def test_it_says_why_it_is_not_used(tiny_pictures, capsys):
     common = (*tiny_pictures, *PROBE)
     run(*common)

@@ -278,6 +278,7 @@ def test_predict_says_what_it_cannot_read(kerasft_cli, tiny_run, tiny_text_run, 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+@pytest.mark.slow
 def test_a_run_in_a_process_of_its_own(tiny_texts, tmp_path):
     """Writes into a pipe: no control characters, no chatter, one line an epoch."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP")}

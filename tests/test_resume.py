@@ -358,6 +358,7 @@ def test_changed_data_is_refused(tiny_texts, texts_csv, tmp_path, monkeypatch):
     assert len(kerasft.resume("run").history.rows) == 2
 
 
+@pytest.mark.slow
 def test_changed_data_and_a_changed_config_are_accepted_on_request(
     tiny_texts, texts_csv, tmp_path, monkeypatch, kerasft_cli
 ):
@@ -598,6 +599,7 @@ def test_what_has_no_checkpoint_cannot_be_verified(tiny_texts, monkeypatch, kera
     assert "run/checkpoints/states' to be verified. Go on without --verify." in ended.err
 
 
+@pytest.mark.slow
 def test_the_models_of_the_best_epochs_stay(tiny_texts, monkeypatch):
     overrides = [*tiny_texts, "epochs=5", "checkpoint.top=2", "cache.directory=cache"]
     result = kerasft.train([*overrides, "output_dir=whole"])

@@ -100,7 +100,9 @@ def test_evaluate_warns_when_the_data_has_changed(tiny_texts, tiny_text_run, tmp
     assert "the data has changed since the run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("which", ["pictures", "texts"])
+@pytest.mark.parametrize("which", [
+    "pictures", pytest.param("texts", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_run_and_its_export_answer_alike(which, request, digits, kerasft_cli, tmp_path):
     name = {"pictures": "tiny_run", "texts": "tiny_text_run"}[which]
     run = request.getfixturevalue(name)
@@ -193,6 +195,7 @@ def answers_alike(run, given):
     return rows
 
 
+@pytest.mark.slow
 def test_regression_of_pairs(table, tmp_path):
     rows = [(f"a {'big ' * (i % 5)}dog", f"one {'big ' * (i % 3)}cat", 10 + (i % 5) - (i % 3))
             for i in range(40)]  # fmt: skip

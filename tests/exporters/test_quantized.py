@@ -58,6 +58,7 @@ def test_pictures_in_bfloat16_alone(make, pictures):
     assert found["sizes"]["after"] < 0.55 * found["sizes"]["before"]
 
 
+@pytest.mark.slow
 def test_too_large_a_difference_is_refused(bert):
     model, _, batches = bert
     other = quantized(model, "int8")

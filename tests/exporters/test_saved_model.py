@@ -438,6 +438,7 @@ def test_inputs_keep_every_byte():
     assert columns == {"text": ["ক্ষ".encode(), b""], "text_pair": [b"b\0", b"d"]}
 
 
+@pytest.mark.slow
 def test_a_network_at_rest_computes_less_and_is_left_as_it_was(make, pictures, tmp_path):
     import keras
 

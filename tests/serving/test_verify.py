@@ -68,7 +68,8 @@ def found_by(name, copy):
 
 
 @pytest.mark.parametrize("run", [
-    "tiny_text_run", "tiny_run", pytest.param("tiny_pair_run", marks=pytest.mark.slow),
+    "tiny_text_run", pytest.param("tiny_run", marks=pytest.mark.slow),
+    pytest.param("tiny_pair_run", marks=pytest.mark.slow),
     pytest.param("tiny_multi_label_run", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_sound_export_passes_every_check(run, request, tmp_path):
@@ -173,6 +174,7 @@ def test_what_was_spoiled_is_found(case, copy):
     assert words in said
 
 
+@pytest.mark.slow
 def test_changed_weights_are_found_by_every_loader(copy):
     data = copy / "variables" / "variables.data-00000-of-00001"
     content = bytearray(data.read_bytes())
@@ -235,6 +237,7 @@ def test_without_a_compiler_the_c_api_is_skipped(copy, monkeypatch):
     assert found_by("C API", copy) == [("skipped", "no C compiler (no-such-compiler)")]
 
 
+@pytest.mark.slow
 def test_the_command(sound, copy, kerasft_cli, monkeypatch):
     monkeypatch.setattr(c_loader, "COMPILERS", ())
     ended = kerasft_cli("verify", str(sound.parent))

@@ -310,6 +310,7 @@ def test_a_time_limit_stops_it_so_that_it_can_go_on(small, kerasft_cli):
     assert limited.err.rstrip().endswith("To go on: kerasft resume s")
 
 
+@pytest.mark.slow
 def test_a_plan_tells_what_it_would_cost_and_trains_nothing(small, kerasft_cli):
     command = ["sweep", "--plan", *small, "sweep=tpe", "head=linear,mlp", "epochs=2",
                "optimizer.learning_rate=interval(1e-4,1e-2)", "sweep.n_trials=30"]  # fmt: skip
@@ -388,6 +389,7 @@ def test_several_objectives(small, kerasft_cli):
     assert not Path("s/test.json").exists()
 
 
+@pytest.mark.slow
 def test_the_validation_loss_can_be_the_objective(small, kerasft_cli):
     done = kerasft_cli(
         "sweep", *small, "sweep=grid", "task.monitor=val_loss", "head=linear,mlp", "epochs=2",

@@ -243,6 +243,7 @@ def test_too_little_memory_is_named_with_what_would_fit(cramped, kerasft_cli):
     assert "What takes less: batch_size=4 optimizer.gradient_accumulation_steps=2" in ended.err
 
 
+@pytest.mark.slow
 def test_a_batch_is_halved_and_accumulated_where_that_is_asked_for(cramped, capsys):
     result = kerasft.train(
         [*cramped, "faults.memory=halve", "output_dir=run"], trusted=["cramped"]

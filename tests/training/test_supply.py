@@ -47,6 +47,7 @@ def trained(delay: float, *, at_once: int = 1, epochs: int = 2) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 def test_a_step_that_waits_for_its_input_is_told_once():
     (notice,) = trained(0.15)
     assert "augmentation" in notice
