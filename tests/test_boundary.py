@@ -192,6 +192,7 @@ def test_what_is_there_but_wrong_is_made_again(tiny_texts, capsys):
     assert ", found" in said and ", computed in" not in said
 
 
+@pytest.mark.slow
 def test_what_is_there_is_used_though_the_disk_is_full(tiny_texts, capsys, monkeypatch):
     common = (*tiny_texts, *PROBE, KEEP)
     run(*common)

@@ -120,7 +120,7 @@ NEEDS = {"onnx": "tf2onnx", "litert": "ai_edge_litert.interpreter"}
 
 
 @pytest.mark.parametrize(("run", "form"), [
-    pytest.param(run, form, marks=() if run == "text" and form in ("keras", "onnx") else
+    pytest.param(run, form, marks=() if run == "text" and form == "onnx" else
                  pytest.mark.slow)
     for run in ("text", "pictures") for form in FORMATS
 ])  # fmt: skip

@@ -54,6 +54,7 @@ def test_a_plan_counts_the_steps_that_the_run_takes(tiny_texts, capsys):
     assert said == trains and [one.steps for one in planned] == [4, 4]
 
 
+@pytest.mark.slow
 def test_what_the_cache_holds_is_not_made_again(tiny_texts, monkeypatch):
     from kerasft.steps.plan import Timer
 

@@ -437,6 +437,7 @@ def test_a_run_ends_in_time(tiny_texts):
     assert stopped.value.epoch > 0
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_first_checkpoint_begins_anew(tiny_texts, monkeypatch):
     plain = Recorder._at
 

@@ -117,7 +117,11 @@ def own_data(tmp_path_factory) -> dict[str, str]:
 OWN = [words for words in lines("Bring your own data") if "data=tfds" not in words]
 
 
-@pytest.mark.parametrize("words", OWN, ids=lambda words: " ".join(words[2:4])[:50])
+@pytest.mark.parametrize("words", [
+    pytest.param(words, id=" ".join(words[2:4])[:50],
+                 marks=pytest.mark.slow if "data=tfrecord" in words else ())
+    for words in OWN
+])  # fmt: skip
 def test_the_lines_for_data_of_ones_own_run(words, own_data, kerasft_cli):
     assert words[:2] == ["kerasft", "train"]
     typed = []

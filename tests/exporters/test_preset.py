@@ -129,7 +129,7 @@ def test_a_converter_that_sees_other_pictures_is_left_out(make, pictures, tmp_pa
     assert not (made / "image_converter.json").exists()
 
 
-@pytest.mark.parametrize("head", ["mlp", "attention"])
+@pytest.mark.parametrize("head", ["mlp", pytest.param("attention", marks=pytest.mark.slow)])
 def test_another_head_comes_back_with_its_own_class(head, pictures, tmp_path):
     def made(features):
         if head == "mlp":
@@ -178,6 +178,7 @@ def test_pairs(family, make, texts, tmp_path):
     assert parity(made)["largest_difference"]["logits"] < 1e-5
 
 
+@pytest.mark.slow
 def test_half_precision_comes_back_in_float32(texts, tmp_path):
     import keras
 
@@ -197,6 +198,7 @@ def test_half_precision_comes_back_in_float32(texts, tmp_path):
     assert parity(made)["largest_difference"]["logits"] < 1e-5
 
 
+@pytest.mark.slow
 def test_other_weights_are_found(given, make, tmp_path, monkeypatch):
     right = module._twin
 

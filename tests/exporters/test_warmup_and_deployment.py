@@ -257,6 +257,7 @@ def test_any_name_becomes_one_that_manifests_take(name, wanted, export, tmp_path
     assert f'/v1/models/{quote(name)}:predict"' in (folder / "client_rest.py").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_warm_up_requests_are_bounded(make, texts, tmp_path, monkeypatch):
     network, preprocess = make.texts()
     monkeypatch.setattr(warmup, "MOST_BYTES", 1000)

@@ -28,7 +28,7 @@ def made(family, policy):
 
 
 # The others are made of the same layers.
-OFTEN = ("bert", "resnet", "mobilenet")
+OFTEN = ("bert", "resnet")
 
 
 @pytest.mark.parametrize("family", [

@@ -113,6 +113,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(small, kerasft_cli):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_where_it_was(small, kerasft_cli):
     command = [sys.executable, "-m", "kerasft", "sweep", *small, "sweep=random", "epochs=12",
                "optimizer.learning_rate=tag(log,interval(1e-4,1e-2))", "sweep.n_trials=2",
@@ -302,6 +303,7 @@ def test_each_worker_gets_an_accelerator(
     assert [accelerator(slot, workers) for slot in range(workers)] == expected
 
 
+@pytest.mark.slow
 def test_a_time_limit_stops_it_so_that_it_can_go_on(small, kerasft_cli):
     limited = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1000",
                           "max_steps=100000", "sweep.max_time=0.1")  # fmt: skip

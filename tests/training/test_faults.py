@@ -50,6 +50,7 @@ def faults_of(run: str) -> list[dict]:
     return [json.loads(line) for line in Path(run, "logs", "faults.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_batch_that_blows_up_is_left_out(prices, capsys):
     result = kerasft.train([*prices, "faults=skip", "output_dir=run"])
     found = faults_of("run")
@@ -420,6 +421,7 @@ def test_pictures_that_vanish_or_change_under_a_run_change_nothing(
     assert meanwhile.count > 4
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing(tiny_texts, monkeypatch):
     overrides = [*tiny_texts, "checkpoint.steps=2", "callbacks=none"]
     wanted = weights_and_log(kerasft.train([*overrides, "output_dir=whole"]))
