@@ -66,8 +66,10 @@ def run(
             if not claims:
                 _require_time(until)
                 time.sleep(pause)  # others work on the rest, and may leave it behind
-        except (KeyboardInterrupt, Stopped) as error:
-            raise _stopped(ledger, error) from None
+        except KeyboardInterrupt:
+            raise stopped(ledger, "SIGINT", 130) from None
+        except Stopped as error:
+            raise stopped(ledger, error.reason, error.code) from None
         finally:
             for claim in claims:
                 if claim.lock.is_locked:
@@ -101,14 +103,14 @@ def _carry_out(
             f"The launcher could not carry a batch out: {in_short(error)}. Its trials go on when "
             f"the sweep in {str(ledger.path)!r} is started again."
         ) from error
-    stopped = None
+    ended = None
     for claim, one in zip(group, returned, strict=True):
         try:
             _settle(ledger, claim, word_of(ledger.path, claim.number) or read(one))
         except Stopped as error:
-            stopped = error
-    if stopped is not None:
-        raise stopped
+            ended = error
+    if ended is not None:
+        raise ended
 
 
 def _settle(ledger: Ledger, claim: Claim, outcome: Outcome | None) -> None:
@@ -131,12 +133,12 @@ def _in_rows(claims: Sequence[Claim]) -> list[list[Claim]]:
     return rows
 
 
-def _stopped(ledger: Ledger, error: BaseException) -> Stopped:
+def stopped(ledger: Ledger, reason: str, code: int) -> Stopped:
+    """Return what ends a sweep before its end: why, and how far it is."""
     counts = ledger.counts()
     made = Stopped(
-        *((error.reason, error.code) if isinstance(error, Stopped) else ("SIGINT", 130)),
-        where=f"with {counts['done']} trials done, {counts['pruned']} pruned and "
-              f"{counts['running']} to be taken up again",
+        reason, code, where=f"with {counts['done']} trials done, {counts['pruned']} pruned and "
+                            f"{counts['running']} to be taken up again",
     )  # fmt: skip
     made.folder = str(ledger.path)
     return made

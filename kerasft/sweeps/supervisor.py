@@ -16,7 +16,7 @@ from pathlib import Path
 from kerasft.console import say, warn
 from kerasft.errors import Stopped, UserError
 from kerasft.sweeps import room
-from kerasft.sweeps.batches import shared_threads
+from kerasft.sweeps.batches import OVER, shared_threads, stopped
 from kerasft.sweeps.ledger import Ledger
 from kerasft.sweeps.progress import Progress
 from kerasft.sweeps.room import Gauge
@@ -109,15 +109,10 @@ class Supervisor:
             self.gauges.append(Gauge(self.workers[-1].pid))
 
     def _stopped(self) -> Stopped:
-        reason = "max_time" if not self.interrupts else signal.Signals(self.interrupts[0]).name
-        counts = self.ledger.counts()
-        made = Stopped(
-            reason, 128 + self.interrupts[0] if self.interrupts else 75,
-            where=f"with {counts['done']} trials done, {counts['pruned']} pruned and "
-                  f"{counts['running']} to be taken up again",
-        )  # fmt: skip
-        made.folder = str(self.ledger.path)
-        return made
+        if not self.interrupts:
+            return stopped(self.ledger, "max_time", OVER)
+        first = self.interrupts[0]
+        return stopped(self.ledger, signal.Signals(first).name, 128 + first)
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
         # Threads of their own, so that workers do not fight for cores.
