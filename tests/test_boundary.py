@@ -109,6 +109,7 @@ def test_what_was_kept_is_not_served_to_another_setting(tiny_pictures, capsys):
         assert ", computed in" in said and ", found" not in said, changed
 
 
+@pytest.mark.slow
 def test_changed_weights_are_not_served_what_the_old_ones_computed(tiny_pictures, capsys, tmp_path):
     import keras
 

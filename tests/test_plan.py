@@ -30,6 +30,7 @@ def test_each_stage_is_told_and_nothing_is_trained(tiny_pictures, kerasft_cli, t
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_as_json(tiny_texts, kerasft_cli):
     said = kerasft_cli("train", "--plan", "--json", *tiny_texts, "finetune=linear_probe")
     (stage,) = json.loads(said.out)

@@ -493,6 +493,7 @@ class Noise(keras.callbacks.Callback):
 '''
 
 
+@pytest.mark.slow
 def test_random_numbers_of_callbacks_go_on_and_what_is_not_kept_is_named(
     tiny_texts, tmp_path, monkeypatch, capsys
 ):
@@ -533,6 +534,7 @@ def test_a_run_from_before_a_group_was_there_can_be_used(tiny_text_run, tmp_path
     assert kerasft.evaluate(str(run), split="test", say=lambda line: None)["test"]["accuracy"] >= 0
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_are_named_and_passed_over(tiny_texts, monkeypatch, capsys):
     overrides = [*tiny_texts, "checkpoint.steps=1", "cache.directory=cache"]
     stopped_run(overrides, monkeypatch, at=5)

@@ -247,6 +247,7 @@ def test_two_phases_with_everything_that_regularizes(tiny_pictures, tmp_path, ca
                for name, share in shares.items() if name != "head_norm")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_cutmix_dropout_and_a_baseline_from_scratch(tiny_pictures, tmp_path, capsys):
     result = kerasft.train([
         *tiny_pictures, "augment=cutmix", "finetune=linear_probe", "epochs=1", "max_steps=1",
@@ -317,6 +318,7 @@ def test_what_does_not_fit_together_is_one_message(request, which, words, said, 
     assert not facts.exists() or read_json(facts)["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_batches_by_tokens(tiny_texts, capsys):
     result = kerasft.train([*tiny_texts, "batch_tokens=96", "output_dir=run"])
     assert len(result.history.rows) == 2

@@ -110,17 +110,18 @@ def with_preprocess(preprocess):
     return lambda served: dataclasses.replace(served, preprocess=preprocess)
 
 
-def test_another_way_to_resize_is_found(make, photos, tmp_path):
-    given = make.pictures()
-    for kind, other in (
-        ("interpolation", ImagePreprocess(16, 16, interpolation="nearest")),
-        ("stretched", ImagePreprocess(16, 16, resize="stretch")),
-        ("antialias", ImagePreprocess(16, 16, antialias=False)),
-    ):
-        said = export_of(given, kind, tmp_path, photos, with_preprocess(other))
-        assert "serving_default: probabilities differs by" in said
+@pytest.mark.parametrize("other", [
+    {"antialias": False},
+    pytest.param({"interpolation": "nearest"}, marks=pytest.mark.slow),
+    pytest.param({"resize": "stretch"}, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_another_way_to_resize_is_found(other, make, photos, tmp_path):
+    resized = with_preprocess(ImagePreprocess(16, 16, **other))
+    said = export_of(make.pictures(), "other", tmp_path, photos, resized)
+    assert "serving_default: probabilities differs by" in said
 
 
+@pytest.mark.slow
 def test_letters_that_are_not_lowered_are_found(make, tmp_path):
     from keras_hub.models import BertTokenizer
 
@@ -141,6 +142,7 @@ def test_labels_in_another_order_are_found(make, photos, tmp_path):
     assert "6 of 6 examples get another label" in said
 
 
+@pytest.mark.slow
 def test_an_adapter_that_was_not_merged_is_found(make, photos, tmp_path):
     import keras
 

@@ -79,6 +79,7 @@ def test_figures(export, texts):
     assert found["from_raw"]["largest_difference"]["probabilities"] < 1e-6
 
 
+@pytest.mark.slow
 def test_the_readme_runs_without_kerasft(export, given, tmp_path):
     code = (export / "README.md").read_text("utf-8").split("```")[1].removeprefix("python\n")
     script = f"""

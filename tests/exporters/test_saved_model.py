@@ -232,6 +232,7 @@ def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pict
     np.testing.assert_allclose(outputs["probabilities"], 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_threshold_of_one_class_changes_the_figures(make, tmp_path, pictures):
     """The figures are those of the labels that are served, not of the likeliest classes."""
     network, preprocess = make.pictures()
@@ -273,6 +274,7 @@ def test_a_fixed_temperature_needs_no_evidence_and_moves_the_threshold(make, tmp
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= told)
 
 
+@pytest.mark.slow
 def test_half_precision_exports_float32_outputs(tmp_path, pictures):
     import keras
 

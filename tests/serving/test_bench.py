@@ -24,6 +24,7 @@ def export(tiny_run, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_an_export_is_timed(export, kerasft_cli):
     ended = kerasft_cli("bench", str(export), "--batch", "1,3", "--seconds", "0.2", "--json",
                         *([] if HAS_ONNX else ["--no-onnx"]))  # fmt: skip

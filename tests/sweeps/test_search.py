@@ -91,6 +91,7 @@ def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
     assert "no trial has come to its end" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_trials_share_what_the_frozen_network_computes(small, tmp_path, monkeypatch, kerasft_cli):
     monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
     done = kerasft_cli(
@@ -103,6 +104,7 @@ def test_trials_share_what_the_frozen_network_computes(small, tmp_path, monkeypa
     assert len(Cache().entries("activations")) == 2  # of training and of validation
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_told_and_the_others_go_on(small, kerasft_cli):
     rest = [o for o in small if not o.startswith("backbone")]
     done = kerasft_cli("sweep", *rest, "sweep=grid", "backbone=tiny_resnet,tiny_bert", "epochs=1",
@@ -189,6 +191,7 @@ SHARED = ("sweep=random", "optimizer.learning_rate=tag(log,interval(1e-4,1e-2))"
           "head.dropout=0.2", "checkpoint.steps=2", "sweep.n_trials=3")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_workers_share_the_trials_and_one_that_is_killed_is_replaced(small, tmp_path):
     sweep = Running("sweep", *small, *SHARED, "sweep.workers=2")
