@@ -310,7 +310,8 @@ def tell(plans: Sequence[StagePlan]) -> None:
             if cost is not None:
                 rows.append([
                     plan.name, way, plan.steps, f"{plan.learning_rate:g}",
-                    f"{cost.step * 1e3:.1f}", f"{cost.epoch:.1f}", f"{cost.once:.1f}", f"{cost.total:.0f}",
+                    f"{cost.step * 1e3:.1f}", f"{cost.epoch:.1f}", f"{cost.once:.1f}",
+                    f"{cost.total:.0f}",
                     f"{plan.cache_bytes / 1e6:,.0f}" if way == "kept" else "",
                     f"{plan.memory / 1e9:.1f}",
                 ])
