@@ -7,7 +7,7 @@ data by paths that are relative to the folder of the command that trained it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -30,7 +30,9 @@ def looked_up_in(folders: Iterable[Path]) -> Iterator[None]:
         ...     print(candidates("films.csv"))
         [PosixPath('/tmp/films.csv')]
     """
-    token = _FOLDERS.set(tuple(dict.fromkeys(folders)))
+    kept = tuple(dict.fromkeys(folders))
+    # The current folder alone is what a command looks in anyway.
+    token = _FOLDERS.set(() if kept == (Path.cwd(),) else kept)
     try:
         yield
     finally:
@@ -61,7 +63,23 @@ def located(path: str | os.PathLike) -> Path:
         >>> located("films.csv")
         PosixPath('films.csv')
     """
-    return next((one for one in candidates(path) if one.exists()), at_home(path))
+    places = candidates(path)
+    if len(places) == 1 and not places[0].is_absolute():
+        return places[0]
+    return next((one for one in places if is_there(one)), at_home(path))
+
+
+def is_there(place: Path) -> bool:
+    """Whether something is at a place; where one cannot look, nothing is.
+
+    Example:
+        >>> is_there(Path("/tmp")), is_there(Path("/tmp/" + 300 * "x"))
+        (True, False)
+    """
+    try:
+        return place.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def whereabouts(path: str | os.PathLike) -> str:
@@ -89,7 +107,7 @@ def require_path(path: object, key: str) -> str:
     if not isinstance(path, str | os.PathLike) or not str(path).strip():
         raise UserError(f"{key} must be the path of a file or folder. Received: {path!r}.")
     try:
-        located(path)
+        at_home(path).exists()
     except (OSError, ValueError) as error:  # too long, a NUL, a folder that may not be searched
         reason = getattr(error, "strerror", None) or error
         shown = str(path) if len(str(path)) <= 80 else f"{str(path)[:80]}..."
@@ -97,3 +115,40 @@ def require_path(path: object, key: str) -> str:
             f"{key} cannot be looked up: {reason}. Received: {key}={shown!r}."
         ) from error
     return str(path)
+
+
+def origin(run: Path) -> dict[str, object]:
+    """Return what a run notes of where it was started, for `folders_of`.
+
+    Args:
+        run: Its folder.
+    """
+    folders = dict.fromkeys((Path.cwd(), *looked_up()))
+    return {"folders": [str(folder) for folder in folders], "place": str(run.resolve())}
+
+
+def folders_of(facts: Mapping[str, object], run: Path) -> list[Path]:
+    """Return the folders that the relative paths of a run are looked up in.
+
+    Args:
+        facts: What `origin` noted. A folder may come from anywhere, and so may its notes.
+        run: Where the run's folder is now.
+
+    Returns:
+        The folders that its command looked in, as seen from the run's folder where that has moved,
+        then as they were, then the current one. None where nothing is noted.
+    """
+    noted, place = facts.get("folders"), facts.get("place")
+    if not isinstance(noted, list):
+        return []
+    before = [Path(one) for one in noted if isinstance(one, str) and _is_plain(one)]
+    moved: list[Path] = []
+    here = run.resolve()
+    if isinstance(place, str) and _is_plain(place) and Path(place) != here:
+        # A copy of a project reads its own data, not that of the project it was copied from.
+        moved = [Path(os.path.normpath(here / os.path.relpath(one, place))) for one in before]
+    return list(dict.fromkeys([*moved, *before, Path.cwd()])) if before else []
+
+
+def _is_plain(path: str) -> bool:
+    return path.isprintable() and Path(path).is_absolute()

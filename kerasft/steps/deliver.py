@@ -32,7 +32,8 @@ def reopen(
 
     folder = record.open_run(run)
     cfg = folder.read_config()
-    check(cfg, trusted=trusted)
+    with folder.at_its_command():
+        check(cfg, trusted=trusted)
     return folder, finetuned.load(run, trusted=trusted), cfg
 
 
@@ -143,7 +144,7 @@ def _say_decided(signature: Mapping[str, Any], task: Any) -> None:
 
 def about(folder: record.RunFolder) -> dict[str, Any]:
     """Return the facts of a run that the card of its model tells."""
-    facts = read_json(folder.run) if folder.run.is_file() else {}
+    facts = folder.facts()
     found: dict[str, Any] = {key: facts[key] for key in ("command", "started") if key in facts}
     found["metrics"] = read_json(folder.metrics) if folder.metrics.is_file() else {}
     backbone = folder.read_config().backbone
