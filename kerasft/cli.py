@@ -85,7 +85,7 @@ def _train(options: argparse.Namespace) -> None:
     if options.multirun:
         if options.plan:
             raise UserError("--plan plans one run; it cannot be joined with -m.")
-        if options.source:
+        if options.source is not None:
             raise UserError("--from repeats one run; it cannot be joined with -m.")
         from kerasft.sweeps.grid import sweep
 
@@ -104,7 +104,7 @@ def _train_one(options: argparse.Namespace) -> None:
     from kerasft.repetition import recorded_config
 
     config: Any = options.overrides
-    if options.source:
+    if options.source is not None:
         config = recorded_config(options.source, options.overrides)
     config = settle(config, options.config_dir, options.trust)
     if options.plan:

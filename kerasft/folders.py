@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from kerasft.errors import UserError
-from kerasft.files import at_home
+from kerasft.files import at_home, impossible
 
 _FOLDERS: ContextVar[tuple[Path, ...]] = ContextVar("folders", default=())
 
@@ -106,14 +106,15 @@ def require_path(path: object, key: str) -> str:
     """
     if not isinstance(path, str | os.PathLike) or not str(path).strip():
         raise UserError(f"{key} must be the path of a file or folder. Received: {path!r}.")
+    reason = impossible(path)
     try:
-        at_home(path).exists()
-    except (OSError, ValueError) as error:  # too long, a NUL, a folder that may not be searched
-        reason = getattr(error, "strerror", None) or error
+        if not reason:
+            at_home(path).exists()
+    except OSError as error:  # a folder that may not be searched
+        reason = error.strerror or str(error)
+    if reason:
         shown = str(path) if len(str(path)) <= 80 else f"{str(path)[:80]}..."
-        raise UserError(
-            f"{key} cannot be looked up: {reason}. Received: {key}={shown!r}."
-        ) from error
+        raise UserError(f"{key} cannot be looked up: {reason}. Received: {key}={shown!r}.")
     return str(path)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.comparison import differences
 from kerasft.config import load, to_yaml
@@ -23,6 +24,11 @@ from kerasft.errors import GivenUp, Stopped, UserError
 from kerasft.files import at_home, read_json, room_in, write_json, written_whole
 from kerasft.folders import folders_of, looked_up_in, origin
 from kerasft.provenance import changed, git_revision, machine, versions
+
+_NOTED: dict[str, type] = {
+    "versions": dict, "machine": dict, "resumed": list, "folders": list, "place": str,
+    "status": str, "command": str, "started": str, "reason": str,
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,9 @@ class RunFolder:
 
     def facts(self) -> dict[str, Any]:
         """Return what is noted of the run, nothing where it has no `run.json`."""
-        return read_json(self.run) if self.run.is_file() else {}
+        found = read_json(self.run) if self.run.is_file() else {}
+        # A note that makes no sense counts as none.
+        return {k: v for k, v in found.items() if isinstance(v, _NOTED.get(k, object))}
 
     @contextmanager
     def at_its_command(self) -> Iterator[None]:
@@ -224,7 +232,14 @@ _FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "faults",
 def _require_same(folder: RunFolder, then: DictConfig, now: DictConfig, remedy: str) -> None:
     """See that a run goes on with the config that it began with, whatever its folder says now."""
     began = load(folder.first_config) if folder.first_config.is_file() else then
-    if apart := differences(began, now, free=_FREE):
+    try:
+        apart = differences(began, now, free=_FREE)
+    except OmegaConfBaseException as error:
+        raise UserError(
+            f"The config of the run {str(folder.path)!r} cannot be resolved: "
+            f"{str(error).splitlines()[0]}."
+        ) from error
+    if apart:
         said = f"The run in {str(now.output_dir)!r} began with another config: "
         said += f"{'; '.join(apart[:5])}."
         if now.resume == "accept":
