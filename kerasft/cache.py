@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from kerasft.console import say
 from kerasft.errors import UserError
 from kerasft.files import at_home, is_out_of_room, sync, write_json
+from kerasft.folders import located
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class Cache:
                 "cache.views must be at least 1 and cache.limit_gb above 0. Received: "
                 f"views={views}, limit_gb={limit_gb}."
             )
-        self.directory = at_home(directory) if directory else cache_folder() / "prepared"
+        self.directory = located(directory) if directory else cache_folder() / "prepared"
         self.limit = sys.maxsize if math.isinf(limit_gb) else int(limit_gb * GIGABYTE)
         self.activations, self.views = activations, views
 

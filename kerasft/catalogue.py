@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import nearest
-from kerasft.files import at_home
+from kerasft.folders import located
 
 # Millions of parameters with the ImageNet head, from the table of keras.io/api/applications.
 APPLICATIONS: dict[str, float] = {
@@ -77,7 +77,7 @@ def unknown_preset(name: str) -> str | None:
 
     What is behind a handle or a path, only reading it tells.
     """
-    if re.search(r"[/\\]", name) or at_home(name).is_dir() or name in preset_names():
+    if re.search(r"[/\\]", name) or located(name).is_dir() or name in preset_names():
         return None
     return (
         "backbone.preset: there is no such network in KerasHub (nor is there such a folder); "

@@ -85,19 +85,27 @@ def _train(options: argparse.Namespace) -> None:
     if options.multirun:
         if options.plan:
             raise UserError("--plan plans one run; it cannot be joined with -m.")
-        if options.source:
+        if options.source is not None:
             raise UserError("--from repeats one run; it cannot be joined with -m.")
         from kerasft.sweeps.grid import sweep
 
         sweep(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
         return
+    from kerasft.repetition import repeating
+
+    with repeating(options.source):
+        _train_one(options)
+
+
+def _train_one(options: argparse.Namespace) -> None:
     # Settled before TensorFlow is imported: a mistake is told within half a second.
     from kerasft import record
     from kerasft.checks import settle
+    from kerasft.repetition import recorded_config
 
     config: Any = options.overrides
-    if options.source:
-        config = record.recorded_config(options.source, options.overrides)
+    if options.source is not None:
+        config = recorded_config(options.source, options.overrides)
     config = settle(config, options.config_dir, options.trust)
     if options.plan:
         _plan(config, options)

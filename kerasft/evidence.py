@@ -21,8 +21,8 @@ EXAMPLES = 32
 MOST_BYTES = 32 * 2**20
 # What a damaged `.npz`, or one from another version, can raise.
 _DAMAGED = (
-    AttributeError, EOFError, IndexError, KeyError, OSError, TypeError, ValueError, BadZipFile,
-    zlib.error,
+    ArithmeticError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError,
+    RuntimeError, TypeError, ValueError, BadZipFile, zlib.error,
 )  # fmt: skip
 
 

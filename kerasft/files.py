@@ -20,12 +20,14 @@ def at_home(path: str | os.PathLike) -> Path:
         path: The path.
 
     Raises:
-        UserError: If there is no such user, or no home folder.
+        UserError: If there is no such user, or no home folder, or no file can be called so.
 
     Example:
         >>> at_home("data/films.csv")
         PosixPath('data/films.csv')
     """
+    if reason := impossible(path):
+        raise UserError(f"{_shortened(path)} cannot be looked up: {reason}.")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -33,6 +35,28 @@ def at_home(path: str | os.PathLike) -> Path:
             f"{str(path)!r}: nobody knows the home folder that '~' stands for here. Write the "
             "path out."
         ) from error
+
+
+def impossible(path: str | os.PathLike) -> str:
+    """Say why no file can be called so, or nothing.
+
+    Example:
+        >>> impossible("a.csv"), impossible("a" * 300)
+        ('', 'File name too long')
+    """
+    name = os.fspath(path)
+    encoded = name if isinstance(name, bytes) else name.encode("utf-8", "surrogatepass")
+    if b"\0" in encoded:
+        return "a path holds no NUL character"
+    # What the file systems of Linux, macOS and Windows take in one name, and Linux in a path.
+    if len(encoded) > 4000 or any(len(part) > 255 for part in encoded.split(b"/")):
+        return os.strerror(errno.ENAMETOOLONG)
+    return ""
+
+
+def _shortened(path: str | os.PathLike) -> str:
+    shown = str(path)
+    return repr(shown if len(shown) <= 80 else f"{shown[:80]}...")
 
 
 def sync(path: Path) -> None:

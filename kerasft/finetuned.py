@@ -15,6 +15,7 @@ from kerasft.data.prepare import prepare
 from kerasft.errors import UserError, in_short
 from kerasft.evaluation.prediction import predict
 from kerasft.files import read_json, write_json
+from kerasft.recorded import read_labels
 from kerasft.spec import Examples, Labels
 
 
@@ -112,7 +113,7 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
 
     folder = record.open_run(path)
     cfg = folder.read_config()
-    saved = read_json(folder.labels, "kind", "names")
+    labels = read_labels(folder.labels)
     made = preprocess.load(folder.preprocess)
     try:
         import keras_hub  # noqa: F401  (its layers must be known before the file is read)
@@ -127,13 +128,33 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
         task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
     except UserError as error:
         raise UserError(f"The task of the run ({folder.task.name}): {error}") from error
-    labels = Labels(saved["kind"], tuple(saved["names"]))
+    if task.kind != labels.kind:
+        raise UserError(
+            f"{str(folder.labels)!r} is of another run: its labels are of the kind "
+            f"{labels.kind!r}, and those of {folder.task.name} {task.kind!r}."
+        )
     if (units := network.output_shape[-1]) != task.units(labels):
         raise UserError(
             f"{str(folder.labels)!r} is of another run: the network has {some(units, 'output')}, "
             f"and it lists {some(len(labels.names), 'label')}."
         )
+    _require_fit(network, made, folder)
     return FineTuned(in_float32(network), made, task, labels, eval_batch_size(cfg))
+
+
+def _require_fit(network: Any, preprocess: Any, folder: record.RunFolder) -> None:
+    """See that a network takes what the preprocessing makes."""
+    inputs = network.input if isinstance(network.input, dict) else {"images": network.input}
+    if preprocess.modality == "images":
+        has: Any = [preprocess.height, preprocess.width]
+        takes: Any = list(inputs["images"].shape[1:3]) if "images" in inputs else sorted(inputs)
+    else:
+        has, takes = sorted(preprocess.inputs), sorted(inputs)
+    if has != takes:
+        raise UserError(
+            f"{str(folder.preprocess)!r} is of another run: it makes {has}, and the network takes "
+            f"{takes}."
+        )
 
 
 def eval_batch_size(cfg: Any) -> int:

@@ -8,23 +8,27 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from kerasft.comparison import differences
 from kerasft.config import load, to_yaml
 from kerasft.console import warn
 from kerasft.errors import GivenUp, Stopped, UserError
 from kerasft.files import at_home, read_json, room_in, write_json, written_whole
+from kerasft.folders import folders_of, looked_up_in, origin
 from kerasft.provenance import changed, git_revision, machine, versions
-from kerasft.root import RUNTIME
+
+_NOTED: dict[str, type] = {
+    "versions": dict, "machine": dict, "resumed": list, "folders": list, "place": str,
+    "status": str, "command": str, "started": str, "reason": str,
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,19 @@ class RunFolder:
     def run(self) -> Path:
         return self.path / "run.json"
 
+    def facts(self) -> dict[str, Any]:
+        """Return what is noted of the run, nothing where it has no `run.json`."""
+        found = read_json(self.run) if self.run.is_file() else {}
+        # A note that makes no sense counts as none.
+        return {k: v for k, v in found.items() if isinstance(v, _NOTED.get(k, object))}
+
+    @contextmanager
+    def at_its_command(self) -> Iterator[None]:
+        """Look relative paths up where the run was started, while the block runs."""
+        folders = folders_of(self.facts(), self.path)
+        with looked_up_in(folders) if folders else nullcontext():
+            yield
+
     def read_config(self) -> DictConfig:
         """Return the config of the run."""
         if not self.config.is_file():
@@ -102,7 +119,7 @@ class RunFolder:
         """Write down what is run, and at the end how it ended."""
         with self._alone():
             # Read with the lock held: whoever had it may have ended the run meanwhile.
-            facts = self._taken_up(read_json(self.run) if self.run.is_file() else {})
+            facts = self._taken_up(self.facts())
             for path in (self.config, self.first_config):
                 with written_whole(path) as part:
                     part.write_text(to_yaml(cfg), encoding="utf-8")
@@ -126,6 +143,7 @@ class RunFolder:
             "git": git_revision(),
             "machine": machine(),
             "started": _now(),
+            **origin(self.path),
             "status": "running",
         }
         if not earlier:
@@ -136,7 +154,8 @@ class RunFolder:
             warn(f"the run goes on another machine, maybe not to the last bit: {apart}")
         first = ("command", "git", "machine", "started")
         again = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
-        return facts | {key: earlier[key] for key in first if key in earlier} | {"resumed": again}
+        kept = {key: earlier[key] for key in (*first, "folders", "place") if key in earlier}
+        return facts | kept | {"resumed": again}
 
     def _write_end(self, facts: dict[str, Any], error: BaseException) -> None:
         reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
@@ -213,7 +232,14 @@ _FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "faults",
 def _require_same(folder: RunFolder, then: DictConfig, now: DictConfig, remedy: str) -> None:
     """See that a run goes on with the config that it began with, whatever its folder says now."""
     began = load(folder.first_config) if folder.first_config.is_file() else then
-    if apart := differences(began, now, free=_FREE):
+    try:
+        apart = differences(began, now, free=_FREE)
+    except OmegaConfBaseException as error:
+        raise UserError(
+            f"The config of the run {str(folder.path)!r} cannot be resolved: "
+            f"{str(error).splitlines()[0]}."
+        ) from error
+    if apart:
         said = f"The run in {str(now.output_dir)!r} began with another config: "
         said += f"{'; '.join(apart[:5])}."
         if now.resume == "accept":
@@ -297,7 +323,7 @@ def open_run(path: str | Path) -> RunFolder:
         if not file.exists()
     ]
     if missing:
-        status = read_json(folder.run).get("status") if folder.run.is_file() else "unknown"
+        status = folder.facts().get("status", "unknown")
         raise UserError(
             f"The run folder {str(path)!r} is not whole: {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing (the run's status is {status!r}). "
@@ -319,7 +345,7 @@ def unended(run: str) -> tuple[RunFolder, DictConfig]:
     # `outputs/last` may lead elsewhere while the run is at work.
     folder = RunFolder(at_home(run).resolve())
     cfg = folder.read_config()
-    _require_unended(run, read_json(folder.run) if folder.run.is_file() else {})
+    _require_unended(run, folder.facts())
     return folder, cfg
 
 
@@ -350,51 +376,8 @@ def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
 
 def has_ended(path: str) -> bool:
     """Whether a folder holds a run that has come to its end."""
-    folder = RunFolder(at_home(path))
-    return folder.run.is_file() and read_json(folder.run).get("status") == "done"
+    return RunFolder(at_home(path)).facts().get("status") == "done"
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Return the config of a run, to repeat it in a new folder.
-
-    Args:
-        run: The run folder.
-        overrides: Plain `key=value` overrides to change it by.
-
-    Returns:
-        The config.
-
-    Raises:
-        UserError: If the folder is no run, or an override cannot be set.
-    """
-    cfg = RunFolder(at_home(run)).read_config()
-    cfg.output_dir = None
-    for key in ("resume", "max_time"):  # of that process
-        OmegaConf.update(cfg, key, None, force_add=True)
-    problems = []
-    for override in overrides:
-        key, mark, value = override.lstrip("+").partition("=")
-        if not mark:
-            problems.append(
-                f"With --from, overrides must read key=value. Received: {override!r}. To choose "
-                "other parts, train with the whole command again."
-            )
-            continue
-        if "." not in key and key in RUNTIME:
-            problems.append(
-                f"With --from, {key} keeps its part; only its values can be set, such as "
-                f"{key}.NAME=VALUE. Received: {override!r}."
-            )
-            continue
-        try:
-            parsed = OmegaConf.create(f"value: {value}")["value"]
-            OmegaConf.update(cfg, key, parsed, force_add="." in key)
-        except (OmegaConfBaseException, YAMLError) as error:
-            problems.append(f"{key} cannot be set: {str(error).splitlines()[0]}.")
-    if problems:
-        raise UserError(problems=problems)
-    return cfg

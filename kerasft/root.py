@@ -58,8 +58,10 @@ class Root:
         baseline: `scratch` also trains the same network from random weights, to compare.
         max_steps: Ends each stage after so many steps; for trying a recipe out.
         length_grouping: Whether batches of text hold texts of similar length.
-        fast: Whether the optimizer and some layers compute in fused operations, which give the
-            same result up to rounding; `false` takes Keras' own.
+        fast: Whether the optimizer and some layers compute in fused operations; `false` takes
+            Keras' own. Both give the same result up to rounding in a network without dropout. On
+            processors dropout draws other random bits than Keras', so that a run with dropout comes
+            out as with another seed.
         progress: Whether to draw a progress bar; `None` means only on a terminal.
     """
 

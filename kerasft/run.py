@@ -97,7 +97,8 @@ def resume(
         >>> resume("outputs/last")  # doctest: +SKIP
     """
     folder, cfg = record.reopen(run, accept=accept)
-    check(cfg, trusted=trusted)
+    with folder.at_its_command():
+        check(cfg, trusted=trusted)
     return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
 
 
@@ -106,7 +107,10 @@ def _carry_out(
     spare_test: bool = False,
 ) -> Result:
     """Go through all the steps of a run; training goes on from a checkpoint where there is one."""
-    with folder.recording(cfg), prepare.surroundings(cfg), memory.noticed(cfg):
+    with (
+        folder.recording(cfg), folder.at_its_command(), prepare.surroundings(cfg),
+        memory.noticed(cfg),
+    ):
         parts = prepare.cheap_parts(cfg)
         with prepare.attended(parts, folder):
             splits = prepare.read_data(cfg, parts, folder)
@@ -170,7 +174,7 @@ def evaluate(
         UserError: If the folder is no whole run, or its data has changed.
     """
     folder, finetuned, cfg = deliver.reopen(run, trusted)
-    with prepare.surroundings(cfg):
+    with folder.at_its_command(), prepare.surroundings(cfg):
         splits = deliver.read_data_again(cfg, folder)
         return deliver.measure_splits(cfg, finetuned, splits, split, say)
 

@@ -317,3 +317,18 @@ def test_the_cache_is_listed_and_cleared(kerasft_cli, tmp_path):
     assert "removed 1 entry, 2.5 MB" in kerasft_cli("cache", "clear", "texts", *where).out
     assert "removed 1 entry" in kerasft_cli("cache", "clear", *where).out
     assert kerasft_cli("cache", *where).out.startswith("0 entries, 0.0 MB")
+
+
+@pytest.mark.parametrize("command", [
+    ("evaluate",), ("resume",), ("export",), ("leaderboard",), ("cache", "--directory"),
+    ("train", "--from"), ("verify",), ("check", "backbone=preset"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", ""])
+def test_a_name_that_no_file_can_have_is_told(kerasft_cli, command, name):
+    argv = [*command, name]
+    if command[0] == "check":
+        argv = [*command, "data=digits", f"backbone.preset='{name}'"]
+    if name == "" and command[0] not in ("train", "evaluate", "resume", "export"):
+        return  # the current folder
+    said = kerasft_cli(*argv)
+    assert said.code == 2 and said.err.startswith("error: ")

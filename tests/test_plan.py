@@ -25,6 +25,9 @@ def test_each_stage_is_told_and_nothing_is_trained(tiny_pictures, kerasft_cli, t
     rows = [line.split() for line in said.out.splitlines() if re.match(r"(head|all) +(whole|kept)",
             line)]  # fmt: skip
     assert [row[:2] for row in rows] == [["head", "whole"], ["head", "kept"], ["all", "whole"]]
+    # The rates of the run: 1e-3 for a head and for so small a network, a tenth in the second stage.
+    rates = [float(row[4 if row[1] == "whole" else 3]) for row in rows]
+    assert rates == [1e-3, 1e-3, 1e-4]
     assert "stage head: kept activations save" in said.out
     assert "in all about" in said.out
     assert not (tmp_path / "outputs").exists()

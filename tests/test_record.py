@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 import kerasft
-from kerasft import config, provenance, record, threads
+from kerasft import config, provenance, record, repetition, threads
 from kerasft.errors import UserError
 from kerasft.files import read_json, room_in, write_json, written_whole
 
@@ -328,10 +328,10 @@ def test_a_run_folder_may_not_call_what_is_not_trusted(tiny_text_run, tmp_path):
 
 
 def test_overrides_onto_a_recorded_config(tiny_run):
-    cfg = record.recorded_config(str(tiny_run), ["epochs=7", "head.dropout=0.4"])
+    cfg = repetition.recorded_config(str(tiny_run), ["epochs=7", "head.dropout=0.4"])
     assert (cfg.epochs, cfg.head.dropout, cfg.output_dir) == (7, 0.4, None)
     with pytest.raises(UserError) as caught:
-        record.recorded_config(str(tiny_run), ["epochs=x", "head=mlp", "~augment"])
+        repetition.recorded_config(str(tiny_run), ["epochs=x", "head=mlp", "~augment"])
     assert len(caught.value.problems) == 3
 
 

@@ -18,7 +18,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import kerasft
-from kerasft import record, threads
+from kerasft import repetition, threads
 from kerasft.errors import Stopped, UserError
 from kerasft.finetuned import FineTuned
 from kerasft.training import checkpoint
@@ -341,7 +341,7 @@ def test_the_same_command_goes_on(tiny_texts, monkeypatch, capsys):
     result = kerasft.train([*overrides, "output_dir=run", "checkpoint.steps=2"])
     assert len(result.history.rows) == 2
     assert "other versions, not to the last bit: kerasft 0.0.1 -> " in capsys.readouterr().err
-    again = kerasft.train(record.recorded_config("run", ["epochs=1"]))
+    again = kerasft.train(repetition.recorded_config("run", ["epochs=1"]))
     assert again.output_dir != result.output_dir
     with pytest.raises(UserError, match="must be a new or empty folder"):
         kerasft.train([*tiny_texts, "output_dir=run"])

@@ -281,6 +281,15 @@ def test_early_stopping_names_the_epoch_and_gives_the_best_weights_back(tiny_tex
         "accuracy"] == pytest.approx(row["val_accuracy"])  # fmt: skip
 
 
+def test_fewer_examples_than_the_default_batch_make_one_batch(table, capsys):
+    rows = [(f"a {('bad', 'good')[i % 2]} thing {i}", ("neg", "pos")[i % 2]) for i in range(24)]
+    given = [one for one in table(rows, ("text", "label")) if not one.startswith("batch_size")]
+    result = kerasft.train([*given, "epochs=2", "baseline=null", "output_dir=run"])
+    said = capsys.readouterr()
+    assert "examples, fewer than batch_size=32, the default: each step takes all" in said.err
+    assert "stage full: 2 steps" in said.out and len(result.history.rows) == 2
+
+
 # --- what does not fit together ----------------------------------------------------------------
 
 

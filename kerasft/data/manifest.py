@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from kerasft.console import listing
 from kerasft.data.fingerprint import digest, fingerprint
 from kerasft.errors import UserError
 from kerasft.files import read_json, written_whole
+from kerasft.recorded import require_fields
 from kerasft.spec import Examples, Labels, Splits
 
 FORMAT = 1
@@ -68,12 +69,29 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
         UserError: If the file is missing, broken, or no manifest.
     """
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if manifest.get("format") != FORMAT:
         raise UserError(
             f"{path} is no data manifest of format {FORMAT}. It was written by another program, "
             "or by another version of this one."
         )
+    require_fields(manifest, _Manifest, Path(path))
+    rows = [row for part in manifest.get("splits", {}).values() for row in part]
+    missing = [key for key in get_type_hints(_Manifest) if key not in manifest]
+    if missing or not all(len(row) == 3 and isinstance(row[0], str) for row in rows):
+        wrong = f"it lacks {', '.join(missing)}" if missing else (
+            "each example must have its name, its label and a fingerprint"
+        )
+        raise UserError(f"The file {str(path)!r} is damaged: {wrong}.")
     return manifest
+
+
+class _Manifest:
+    """What `diff_manifest` and the card of a model read."""
+
+    kind: str
+    names: list[str]
+    source: dict[str, Any]
+    splits: dict[str, list[list[Any]]]
 
 
 def diff_manifest(old: Mapping[str, Any], splits: Splits) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError, nearest
 from kerasft.files import at_home
+from kerasft.folders import candidates, is_there, looked_up, require_path, whereabouts
 
 
 def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
@@ -16,7 +17,8 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
     Args:
         path: As given; `~` is the home folder.
         key: The config key it came from, for messages.
-        beside: A folder in which a relative path is looked up too, after the current one.
+        beside: A folder in which a relative path is looked up too, after the current one or the
+            one that `kerasft.folders` found it in.
 
     Returns:
         An absolute path that exists.
@@ -24,27 +26,27 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
     Raises:
         UserError: If nothing is there; the message names what stands nearby.
     """
-    if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
-        raise UserError(f"{key} must be the path of a file or folder. Received: {path!r}.")
+    require_path(path, key)
     given = at_home(path)
-    try:
-        if given.exists():
-            return given.absolute()
-        if beside is not None and not given.is_absolute() and (beside / given).exists():
-            return (beside / given).absolute()
-    except (OSError, ValueError) as error:  # too long, a NUL, a folder that may not be searched
-        reason = getattr(error, "strerror", None) or error
-        shown = str(path) if len(str(path)) <= 80 else f"{str(path)[:80]}..."
-        raise UserError(
-            f"{key} cannot be looked up: {reason}. Received: {key}={shown!r}."
-        ) from error
-    parent = given.parent if given.is_absolute() or beside is None else beside / given.parent
-    where = f"{parent} {'is no folder' if parent.exists() else 'does not exist either'})."
-    if parent.is_dir():
-        names = sorted(entry.name for entry in parent.iterdir())
+    places = candidates(path)
+    if beside is not None and not given.is_absolute():
+        # Two files of one command: what it found in its folder, or beside the other, comes first.
+        home = next((one for one in looked_up() if beside.is_relative_to(one)), None)
+        places = [home / given if home else places[0], beside / given, *places]
+    if found := next((place for place in places if is_there(place)), None):
+        return found.absolute()
+    # A folder that is there says most.
+    parents = [place.parent for place in places if is_there(place.parent)]
+    parent = next((one for one in parents if one.is_dir()), (parents or [places[0].parent])[0])
+    names: list[str] = []
+    where = f"{parent} {'is no folder' if is_there(parent) else 'does not exist either'})."
+    if is_there(parent) and parent.is_dir():
+        with suppress(OSError):  # it may be searched, and not be listed
+            names = sorted(entry.name for entry in parent.iterdir())
         where = f"{parent.resolve()} is there, but not that name)." + nearest(given.name, names)
     raise UserError(
         f"{key}: there is no file or folder of that name. Received: {key}={path} ({where}"
+        + whereabouts(path)
     )
 
 

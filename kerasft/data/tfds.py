@@ -10,7 +10,7 @@ from kerasft.data.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.errors import UserError, nearest
-from kerasft.files import at_home
+from kerasft.folders import located
 from kerasft.network import unreachable
 from kerasft.spec import Splits
 
@@ -103,7 +103,7 @@ def tfds(
 
 
 def _builder(module: Any, name: str, data_dir: str | None) -> Any:
-    folder = at_home(name)
+    folder = located(name)
     if folder.is_dir():
         found = sorted(
             info.parent
@@ -122,7 +122,7 @@ def _builder(module: Any, name: str, data_dir: str | None) -> Any:
             )
         return module.builder_from_directory(str(found[0]))
     try:
-        builder = module.builder(name, data_dir=data_dir, try_gcs=False)
+        builder = module.builder(name, data_dir=data_dir and str(located(data_dir)), try_gcs=False)
     except module.core.registered.DatasetNotFoundError as error:
         known = module.list_builders(with_community_datasets=False)
         raise UserError(

@@ -19,7 +19,7 @@ from kerasft.data.place import find_path, read_label_names
 from kerasft.data.reading import begins
 from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError, nearest
-from kerasft.files import at_home
+from kerasft.folders import candidates, is_there, located, whereabouts
 from kerasft.spec import Splits
 
 _SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
@@ -224,13 +224,15 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _files(path: str, key: str) -> list[Path]:
-    if isinstance(path, str) and glob.has_magic(path) and not at_home(path).exists():
-        names = glob.glob(str(at_home(path)), recursive=True)  # noqa: PTH207
-        found = [Path(name) for name in sorted(names)]
-        found = [file for file in found if file.is_file()]
-        if not found:
-            raise UserError(f"{key}: no file fits the pattern. Received: {key}={path}.")
-        return found
+    if isinstance(path, str) and glob.has_magic(path) and not is_there(located(path)):
+        for place in candidates(path):
+            names = glob.glob(str(place), recursive=True)  # noqa: PTH207
+            files = [Path(name) for name in sorted(names)]
+            if found := [file for file in files if file.is_file()]:
+                return found
+        raise UserError(
+            f"{key}: no file fits the pattern. Received: {key}={path}.{whereabouts(path)}"
+        )
     given = find_path(path, key)
     if given.is_file():
         return [given]

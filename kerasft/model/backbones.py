@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any, Literal
 
 from kerasft.catalogue import unknown_application
-from kerasft.errors import UserError, in_short, nearest
-from kerasft.files import at_home
+from kerasft.errors import UserError, in_short
+from kerasft.folders import located, require_path, whereabouts
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
+from kerasft.model.network_file import read_network
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.spec import Backbone
 
@@ -136,11 +138,17 @@ def image_backbone(
         scaled = PictureNetwork(
             network, preprocess.height, preprocess.width, scale, offset, bgr, name="backbone"
         )
-    except ValueError as error:
+    except Exception as error:  # the layers' own words, of any type
         raise UserError(
             f"{name} does not take pictures of {preprocess.height}x{preprocess.width} pixels; set "
-            f"backbone.image_size. It takes {network.input_shape}. ({error})"
+            f"backbone.image_size. It takes {network.input_shape}. ({in_short(error)})"
         ) from error
+    if any(len(output.shape) < 2 or output.shape[-1] is None for output in scaled.outputs):
+        shapes = ", ".join(str(tuple(output.shape)) for output in scaled.outputs)
+        raise UserError(
+            f"{name} must put out features, [batch, height, width, channels], [batch, positions, "
+            f"width] or [batch, width]. Received: {shapes}."
+        )
     return Backbone(
         scaled,
         preprocess,
@@ -187,14 +195,16 @@ def applications(
         raise UserError(problem)
     make = getattr(keras.applications, name)
     size = image_size or APPLICATION_SIZES.get(name, 224)
-    if weights not in (None, "imagenet") and not at_home(weights).is_file():
-        raise UserError(
-            "backbone.weights must be 'imagenet', null or the path of a weights file. "
-            f"Received: {weights!r}, which is no file."
-        )
-    source = weights if pretrained else None
-    if source not in (None, "imagenet"):
-        source = str(at_home(source))
+    source = weights
+    if weights not in (None, "imagenet"):
+        source = str(located(require_path(weights, "backbone.weights")))
+        if not Path(source).is_file():
+            raise UserError(
+                "backbone.weights must be 'imagenet', null or the path of a weights file. "
+                f"Received: {weights!r}, which is no file.{whereabouts(weights)}"
+            )
+    if not pretrained:
+        source = None
     arguments: dict[str, Any] = {"include_top": False, "input_shape": (size, size, 3)}
     if alpha is not None:
         arguments["alpha"] = alpha
@@ -241,7 +251,8 @@ def keras_file(
     """A `.keras` file of the user's own.
 
     Args:
-        path: The file; it must hold a functional model. It is read in Keras' safe mode.
+        path: The file; it must hold a functional model, or a Sequential with an input shape. It is
+            read in Keras' safe mode.
         layer: Cuts the network at this layer's output; by default at the model's own output.
         scale: What pixels 0..255 are multiplied by, one number or one for each channel.
         offset: What is then added.
@@ -261,29 +272,8 @@ def keras_file(
     import keras
     import keras_hub
 
-    import kerasft.model.layers  # noqa: F401  (the file may be one of ours)
-
-    file = at_home(path)
-    if not file.is_file() or file.suffix != ".keras":
-        raise UserError(f"backbone.path must be a .keras file. Received: {path!r}.")
-    try:
-        network = keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:
-        raise UserError(
-            f"backbone.path: {path!r} could not be loaded: {in_short(error)}"
-        ) from error
-    if not isinstance(network, keras.Model) or not getattr(network, "inputs", None):
-        raise UserError(
-            f"backbone.path must hold a functional model. Received: {type(network).__name__}."
-        )
-    if layer is not None:
-        names = [one.name for one in network.layers]
-        if layer not in names:
-            raise UserError(
-                f"backbone.layer must be one of {', '.join(names)}. Received: {layer!r}."
-                + nearest(layer, names)
-            )
-        network = keras.Model(network.input, network.get_layer(layer).output)
+    network = read_network(path, layer)
+    name = Path(path).name
     if not pretrained:
         network = keras.models.clone_model(network)
     if isinstance(network.input, dict) and "token_ids" in network.input:
@@ -291,18 +281,20 @@ def keras_file(
             raise UserError("backbone.tokenizer must name the tokenizer of a network on text.")
         folder = preset_folder(tokenizer)
         made = fetch(tokenizer, lambda: keras_hub.tokenizers.Tokenizer.from_preset(folder))
-        return text_backbone(network, made, name=file.name, sequence_length=sequence_length,
+        return text_backbone(network, made, name=name, sequence_length=sequence_length,
                              pretrained=pretrained)
     shape = network.input_shape
-    if not isinstance(shape, tuple) or len(shape) != 4:
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] not in (3, None):
         raise UserError(
             "backbone.path must hold a network on one picture [batch, height, width, 3]. "
             f"Received: input {shape}."
         )
+    # A network may have learnt pictures that are no squares.
     size = image_size or _size(shape[1:3]) or 224
+    height, width = (image_size or side or size for side in shape[1:3])
     return image_backbone(
-        network, ImagePreprocess(size, size, resize=resize),
-        scale=scale, offset=offset, bgr=bgr, name=file.name, pretrained=pretrained,
+        network, ImagePreprocess(height, width, resize=resize),
+        scale=scale, offset=offset, bgr=bgr, name=name, pretrained=pretrained,
     )
 
 

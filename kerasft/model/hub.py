@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from kerasft import catalogue
 from kerasft.errors import UserError, nearest
-from kerasft.files import at_home
+from kerasft.folders import located, whereabouts
 from kerasft.network import unreachable
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ def preset_folder(preset: str) -> str:
     if preset.startswith(("hf://", "kaggle://")):
         _require_network(preset)
         return preset
-    folder = at_home(preset)
+    folder = located(preset)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(
@@ -62,7 +62,7 @@ def preset_folder(preset: str) -> str:
     if re.match(r"^[./~]|.*[/\\]", preset):
         raise UserError(
             f"backbone.preset: there is no folder {preset!r}. For a model on Hugging Face write "
-            f"hf://owner/name. {_ALTERNATIVES}."
+            f"hf://owner/name. {_ALTERNATIVES}.{whereabouts(preset)}"
         )
     if problem := catalogue.unknown_preset(preset):
         raise UserError(f"{problem} {_ALTERNATIVES}.")
@@ -118,7 +118,7 @@ def fetch(preset: str, load: Callable[[], T]) -> T:
     except UserError:
         raise
     except Exception as error:
-        local = "://" not in preset and at_home(preset).is_dir()
+        local = "://" not in preset and located(preset).is_dir()
         raise UserError(f"backbone.preset: {preset!r} {_reason(error, local)}") from error
 
 

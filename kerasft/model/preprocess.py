@@ -9,9 +9,13 @@ from typing import Any
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json
 from kerasft.model import pictures
+from kerasft.recorded import require_fields
 from kerasft.spec import Modality
 
 RESIZE = ("crop", "stretch", "pad")
+# The methods of `tf.image.resize`.
+INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "area", "lanczos3", "lanczos5", "gaussian",
+                  "mitchellcubic")  # fmt: skip
 
 
 class ImagePreprocess:
@@ -42,6 +46,15 @@ class ImagePreprocess:
         if resize not in RESIZE:
             raise UserError(
                 f"backbone.resize must be one of {', '.join(RESIZE)}. Received: {resize!r}."
+            )
+        if interpolation not in INTERPOLATIONS:
+            raise UserError(
+                f"interpolation must be one of {', '.join(INTERPOLATIONS)}. Received: "
+                f"{interpolation!r}."
+            )
+        if height < 1 or width < 1:
+            raise UserError(
+                f"Pictures must have at least one row and column. Received: {height}x{width}."
             )
         self.height, self.width = int(height), int(width)
         self.resize, self.interpolation, self.antialias = resize, interpolation, antialias
@@ -253,8 +266,18 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
     if not file.is_file():
         raise UserError(f"The file {str(file)!r} is missing: the run folder is not whole.")
     values = read_json(file, "modality")
+    modality = values.pop("modality")
+    made: type[ImagePreprocess | TextPreprocess] = TextPreprocess
+    if modality == "images":
+        made = ImagePreprocess
+    elif modality != "text":
+        raise UserError(
+            f"The file {str(file)!r} is damaged: modality must be images or text. Received: "
+            f"{str(modality)[:60]!r}."
+        )
+    require_fields(values, made, file)
     try:
-        if values.pop("modality") == "images":
+        if made is ImagePreprocess:
             return ImagePreprocess(**values)
         tokenizer = _load_tokenizer(Path(directory) / "tokenizer")
         return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})

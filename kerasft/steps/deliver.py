@@ -17,6 +17,7 @@ from kerasft.console import say, warn
 from kerasft.errors import UserError
 from kerasft.files import at_home, read_json
 from kerasft.finetuned import FineTuned
+from kerasft.recorded import read_figures
 from kerasft.spec import Splits, as_raw
 from kerasft.steps.measure import closing_table, plain
 
@@ -32,7 +33,8 @@ def reopen(
 
     folder = record.open_run(run)
     cfg = folder.read_config()
-    check(cfg, trusted=trusted)
+    with folder.at_its_command():
+        check(cfg, trusted=trusted)
     return folder, finetuned.load(run, trusted=trusted), cfg
 
 
@@ -143,17 +145,19 @@ def _say_decided(signature: Mapping[str, Any], task: Any) -> None:
 
 def about(folder: record.RunFolder) -> dict[str, Any]:
     """Return the facts of a run that the card of its model tells."""
-    facts = read_json(folder.run) if folder.run.is_file() else {}
+    from kerasft.data.manifest import read_manifest
+
+    facts = folder.facts()
     found: dict[str, Any] = {key: facts[key] for key in ("command", "started") if key in facts}
-    found["metrics"] = read_json(folder.metrics) if folder.metrics.is_file() else {}
+    found["metrics"] = read_figures(folder.metrics) if folder.metrics.is_file() else {}
     backbone = folder.read_config().backbone
     names = [str(backbone.get(key)) for key in ("name", "preset", "path") if backbone.get(key)]
     found["backbone"] = names[0] if names else str(backbone.get("_target_"))
     if folder.manifest.is_file():
-        manifest = read_json(folder.manifest)
+        manifest = read_manifest(folder.manifest)
         found["data"] = {
-            "source": manifest.get("source", {}),
-            "examples": {split: len(rows) for split, rows in manifest.get("splits", {}).items()},
+            "source": manifest["source"],
+            "examples": {split: len(rows) for split, rows in manifest["splits"].items()},
         }
     return found
 

@@ -7,13 +7,15 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
 
 from kerasft import record
 from kerasft.config import build, build_named
-from kerasft.console import say, table
+from kerasft.console import say, table, warn
+from kerasft.evaluation.setback import setback
 from kerasft.files import write_json
 from kerasft.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits
@@ -87,6 +89,7 @@ def fit(
             progress=tty and not quiet, policy=parts.faults, ids=ready.splits.train.ids,
             saver=saver, resumed=resumed, replay=replay, say=None if quiet else say,
             on_stage=None if quiet else announce,
+            on_stage_end=None if quiet else partial(tell_setback, ready=ready),
         )
     boundary.report(history)
     if not quiet:
@@ -126,6 +129,16 @@ def announce(
         shown = [*shown[:6], (f"({len(rest)} more parts)", count, training,
                               f"{training / max(count, 1):.0%}"), *shown[-5:]]
     say(table(shown, ["part", "weights", "train", "share"]))
+
+
+def tell_setback(rows: list[dict[str, Any]], *, ready: Ready) -> None:
+    """Warn at the end of a stage that has lost what the one before had won."""
+    task, splits = ready.task, ready.splits
+    if notice := setback(
+        rows, monitor=task.monitor, mode=task.mode, train=len(splits.train),
+        validation=len(splits.validation),
+    ):
+        warn(notice)
 
 
 def validation_figures(finetuned: FineTuned, ready: Ready, examples: Any) -> dict[str, float]:

@@ -52,6 +52,7 @@ class StagePlan:
     Args:
         name: The stage.
         steps: Its steps.
+        learning_rate: Its peak rate.
         trains: How many weights train.
         whole: With the network as a whole.
         cached: With activations from the cache; `None` where the graph has no frozen part that can
@@ -63,6 +64,7 @@ class StagePlan:
 
     name: str
     steps: int
+    learning_rate: float
     trains: int
     whole: Cost
     cached: Cost | None
@@ -78,7 +80,8 @@ class StagePlan:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         return {
-            "stage": self.name, "steps": self.steps, "trains": self.trains,
+            "stage": self.name, "steps": self.steps, "learning_rate": self.learning_rate,
+            "trains": self.trains,
             "whole": vars(self.whole), "cached": vars(self.cached) if self.cached else None,
             "cache_bytes": self.cache_bytes, "cache_declined": self.against or None,
             "memory_bytes": self.memory, "seconds": self.seconds,
@@ -120,7 +123,7 @@ def measure_stages(
 
     from kerasft.model.fast import accelerated
     from kerasft.training import course, frozen, loop
-    from kerasft.training.stages import select
+    from kerasft.training.stages import is_head_alone, select
 
     model = with_head(cfg, ready, backbone)
     silent: Callable[[Any], None] = lambda line: None  # noqa: E731
@@ -129,8 +132,10 @@ def measure_stages(
     plans = []
     with accelerated(model, steps=steps * sum(every.values())) if cfg.fast else nullcontext():
         for name, stage in parts.stages.items():
-            select(model, stage, pretrained=backbone.pretrained)
-            peak = stage.peak(set_rate(cfg), backbone.learning_rate)
+            paths = select(model, stage, pretrained=backbone.pretrained)
+            peak = stage.peak(
+                set_rate(cfg), backbone.learning_rate, head_alone=is_head_alone(paths)
+            )
             optimizer = make_optimizer(cfg)(make_schedule(cfg)(peak, steps * every[name]))
             course.compiled(
                 model, optimizer, ready.task, steps=steps * every[name], fast=cfg.fast
@@ -145,7 +150,8 @@ def measure_stages(
                     cached = found.cost_of_kept(cut, plan, every[name], at_once)
             trains = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
             plans.append(StagePlan(
-                name, steps * every[name], trains, whole, cached, size, against, peak_memory()
+                name, steps * every[name], peak, trains, whole, cached, size, against,
+                peak_memory(),
             ))
     return plans
 
@@ -303,13 +309,14 @@ def tell(plans: Sequence[StagePlan]) -> None:
         for way, cost in ways.items():
             if cost is not None:
                 rows.append([
-                    plan.name, way, plan.steps, f"{cost.step * 1e3:.1f}", f"{cost.epoch:.1f}",
-                    f"{cost.once:.1f}", f"{cost.total:.0f}",
+                    plan.name, way, plan.steps, f"{plan.learning_rate:g}",
+                    f"{cost.step * 1e3:.1f}", f"{cost.epoch:.1f}", f"{cost.once:.1f}",
+                    f"{cost.total:.0f}",
                     f"{plan.cache_bytes / 1e6:,.0f}" if way == "kept" else "",
                     f"{plan.memory / 1e9:.1f}",
                 ])
-    say(table(rows, ["stage", "activations", "steps", "ms a step", "s an epoch", "s once",
-                     "s in all", "MB on disk", "GB memory"]))
+    say(table(rows, ["stage", "activations", "steps", "rate up to", "ms a step", "s an epoch",
+                     "s once", "s in all", "MB on disk", "GB memory"]))
     for plan in plans:
         if plan.against:
             say(f"stage {plan.name}: activations are not kept, {plan.against}")

@@ -16,6 +16,7 @@ from kerasft import evidence, record
 from kerasft.config import build, build_named
 from kerasft.console import clock, say, warn
 from kerasft.errors import UserError
+from kerasft.root import Root
 from kerasft.spec import Backbone, Splits
 
 
@@ -146,11 +147,14 @@ def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder | None) ->
     for notice in splits.notices:
         warn(notice)
     say(f"data: {describe(splits)}")
-    if cfg.batch_tokens is None and cfg.batch_size > len(splits.train):
-        raise UserError(
-            f"batch_size must not be larger than the training split, which has "
-            f"{len(splits.train)} examples. Received: {cfg.batch_size}."
-        )
+    if cfg.batch_tokens is None and cfg.batch_size > (count := len(splits.train)):
+        if cfg.batch_size != Root.batch_size:
+            raise UserError(
+                f"batch_size must not be larger than the training split, which has {count} "
+                f"examples. Received: {cfg.batch_size}."
+            )
+        warn(f"the training split has {count} examples, fewer than batch_size={cfg.batch_size}, "
+             "the default: each step takes all of them. batch_size=8, say, takes more steps")
     if cfg.augment and splits.train.modality != "images":
         names = [name for name, node in cfg.augment.items() if node]
         raise UserError(
@@ -248,7 +252,7 @@ def make_ready(
         task.encode(splits.train.labels, splits.labels),
         weights=task.example_weights(splits.train.labels, splits.labels),
         order=order.Order(
-            len(train), cfg.batch_size, seed=cfg.seed,
+            len(train), min(cfg.batch_size, len(train)), seed=cfg.seed,
             lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
             longest=train.longest or sys.maxsize, keys=keys,
         ),

@@ -17,6 +17,7 @@ from kerasft.aliases import require_small
 from kerasft.errors import UserError
 from kerasft.files import read_json
 from kerasft.record import RunFolder
+from kerasft.recorded import read_figures, read_labels
 from kerasft.sweeps.ledger import Ledger
 from kerasft.sweeps.outcome import TESTED, best
 from kerasft.sweeps.space import SEED
@@ -71,7 +72,7 @@ def of_sweep(ledger: Ledger) -> list[Entry]:
         figures: dict[str, Any] = {}
         if trial.state.name == "COMPLETE":
             if (metrics := RunFolder(folder).metrics).is_file():
-                figures = {"validation": read_json(metrics).get("validation") or {}}
+                figures = {"validation": read_figures(metrics).get("validation", {})}
             figures["validation"] = {
                 **figures.get("validation", {}), **dict(zip(names, trial.values, strict=True)),
             }  # fmt: skip
@@ -113,7 +114,8 @@ def _read(folder: Path, root: Path) -> tuple[Entry, Any]:
             return {}
         try:
             found = read(folder / file)
-        except (UserError, OSError, ValueError, YAMLError, OmegaConfBaseException):
+        except (UserError, OSError, ValueError, RecursionError, YAMLError,
+                OmegaConfBaseException):
             found = None
         if not isinstance(found, dict):
             damaged.append(file)
@@ -121,7 +123,7 @@ def _read(folder: Path, root: Path) -> tuple[Entry, Any]:
 
     facts = mapping("run.json", read_json)
     config = mapping("config.yaml", _settings)
-    metrics = mapping("metrics.json", read_json)
+    metrics = mapping("metrics.json", read_figures)
     status = f"damaged: {', '.join(damaged)}" if damaged else facts.get("status", "unknown")
     task = mapping("task.json", read_json)  # without one it failed early, or has its figures still
     monitor, reason = task.get("monitor"), facts.get("reason")
@@ -179,18 +181,20 @@ class Sample:
 def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
     """Return what a run answered, from what it kept; `None` where it kept nothing that is whole."""
     from kerasft import evidence
-    from kerasft.spec import Labels
     from kerasft.tasks import protocol
 
     folder = RunFolder(entry.folder)
     try:
         y, logits = evidence.read(folder).measured["validation"]
         task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
-        names = read_json(folder.labels, "kind", "names")
+        labels = read_labels(folder.labels)
         splits = read_json(folder.manifest, "splits")["splits"]
     except (UserError, KeyError):
         return None
-    labels = Labels(names["kind"], tuple(names["names"]))
+    if not isinstance(splits, dict) or task.kind != labels.kind or (
+        logits.ndim != 2 or logits.shape[1] != task.units(labels)
+    ):
+        return None  # files of several runs
     outputs = {k: v.numpy() for k, v in task.postprocess(logits, labels).items()}
     told = json.dumps(splits.get("validation")).encode()
     return Sample(task, labels, y, outputs, hashlib.sha256(told).hexdigest())

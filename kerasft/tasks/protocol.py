@@ -12,6 +12,7 @@ import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import Mode
+from kerasft.recorded import require_fields
 from kerasft.spec import Decision, Kind, Labels
 
 
@@ -98,12 +99,16 @@ def to_dict(task: Any) -> dict[str, Any]:
     return {"class": path, **dataclasses.asdict(task)}
 
 
-def load(saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",)) -> Any:
+def load(
+    saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",),
+    file: Path = Path("task.json"),
+) -> Any:
     """Build a task from what `to_dict` returned.
 
     Args:
         saved: The import path under `class`, and the task's fields.
         trusted: The packages or modules that a task may come from.
+        file: Where that is from, for messages.
 
     Returns:
         The task, with what it had learned from data.
@@ -129,6 +134,7 @@ def load(saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",)) -> 
         if not (isinstance(made, type) and dataclasses.is_dataclass(made)
                 and callable(getattr(made, "postprocess", None))):
             raise TypeError(f"{path} is no task")
+        require_fields(fields, made, file)
         return made(**fields)
     except (ImportError, AttributeError, TypeError) as error:
         raise UserError(

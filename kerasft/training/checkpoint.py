@@ -19,6 +19,7 @@ import numpy as np
 
 from kerasft.errors import Stopped, UserError
 from kerasft.files import written_whole
+from kerasft.recorded import fits
 from kerasft.training.signals import Signals
 
 FORMAT = 1
@@ -113,7 +114,16 @@ def read(path: Path) -> State:
             )
         if list(arrays) != head["arrays"]:
             raise ValueError("arrays are missing")
-        return State(Position(**head["position"]), dict(head["plain"]), arrays)
+        position, plain = Position(**head["position"]), dict(head["plain"])
+        where = (position.began, position.epoch, position.step)
+        if not (
+            isinstance(position.stage, str) and all(fits(n, int) and n >= 0 for n in where)
+            and fits(plain.get("stopped", []), list[str])
+            and isinstance(plain.get("callbacks", {}), dict)
+            and isinstance(plain.get("random", {}), dict)
+        ):
+            raise ValueError("it says of no run where it was")
+        return State(position, plain, arrays)
     except UserError:
         raise
     except Exception as error:  # zipfile, NumPy and JSON have a dozen kinds for broken bytes

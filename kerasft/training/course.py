@@ -102,7 +102,7 @@ class Run:
         recorder.restore_variables("model", self.model.variables, state)
         recorder.restore_callbacks(self.ours, state)
         recorder.restore_random(state)
-        self.stopped[:] = state.plain["stopped"]
+        self.stopped[:] = state.plain.get("stopped", [])
         return state.position
 
     def go(self, course: Course, here: Position, state: State | None, *, first: bool) -> int:

@@ -14,7 +14,7 @@ from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.course import Course, Feed, Run
 from kerasft.training.faults import Fault, Policy, Watch
 from kerasft.training.replay import Replay
-from kerasft.training.stages import Stage, describe, select
+from kerasft.training.stages import Stage, describe, is_head_alone, select
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def fit(
     replay: Replay | None = None,
     say: Callable[[str], None] | None = None,
     on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None,
+    on_stage_end: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> History:
     """Train a model stage by stage.
 
@@ -88,6 +89,7 @@ def fit(
         say: Prints a line; `None` for a run that says nothing.
         on_stage: Told of each stage before its first step: its name, the stage, its peak rate, its
             steps, and what trains.
+        on_stage_end: Told after each stage of all epochs so far, as `History` has them.
 
     Returns:
         A `History`; the model holds the best epoch's weights.
@@ -129,8 +131,8 @@ def fit(
     began, names = at.began, list(stages)
     for name in names[names.index(at.stage) :] if at.stage else []:
         stage = stages[name]
-        select(model, stage, pretrained=pretrained)
-        peak = stage.peak(learning_rate, usual_rate)
+        trains = select(model, stage, pretrained=pretrained)
+        peak = stage.peak(learning_rate, usual_rate, head_alone=is_head_alone(trains))
         if on_stage is not None:
             on_stage(name, stage, peak, steps * to_run[name], describe(model))
         course = Course(
@@ -147,6 +149,8 @@ def fit(
             except Fault as fault:
                 state = watch.answer(fault)
                 here = run.take_up(state)
+        if on_stage_end is not None:
+            on_stage_end(log.rows)
     if replay is not None:
         replay.require_done()
     keep.close(model)

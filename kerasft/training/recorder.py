@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -189,13 +190,40 @@ def capture_callbacks(callbacks: Mapping[str, Any]) -> tuple[dict[str, Any], dic
 def restore_callbacks(callbacks: Mapping[str, Any], state: State) -> None:
     """Give callbacks the states that `capture_callbacks` took."""
     for name, callback in callbacks.items():
-        held = _put_back(state.plain["callbacks"].get(name), state.arrays)
-        if held is None:
-            continue
-        if hasattr(callback, "set_state"):
-            callback.set_state(held)
-        else:
-            vars(callback).update(held)
+        with _belonging(f"callbacks.{name.removeprefix('own/')}"):
+            held = _put_back(state.plain.get("callbacks", {}).get(name), state.arrays)
+            if held is None:
+                continue
+            if hasattr(callback, "set_state"):
+                callback.set_state(held)
+            else:
+                vars(callback).update(_admissible(callback, held))
+
+
+def _admissible(callback: Any, held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of a state what `_state_of` takes down, and no more.
+
+    A checkpoint may come from anywhere; it must not turn the path that a callback writes to.
+    """
+    now = vars(callback)
+    return {
+        name: value for name, value in held.items()
+        if name != "params" and not isinstance(value, str) and _is_plain(now.get(name))
+        and not isinstance(now.get(name), str)
+    }  # fmt: skip
+
+
+@contextmanager
+def _belonging(what: str) -> Iterator[None]:
+    """Say in words that a state is none of what it is given to."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The checkpoint does not fit: its state of {what} cannot be given back "
+            f"({type(error).__name__}: {error}). The config or a version has changed, or it is "
+            "damaged."
+        ) from error
 
 
 def capture_random() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -213,13 +241,14 @@ def capture_random() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def restore_random(state: State) -> None:
     """Have the random numbers go on where `capture_random` found them."""
     plain = state.plain.get("random", {})  # checkpoints of earlier versions have none
-    if "python" in plain:
-        version, gauss = plain["python"]
-        random.setstate((version, tuple(state.arrays["random/python"].tolist()), gauss))
-    if "numpy" in plain:
-        position, has_gauss, gauss = plain["numpy"]
-        key = state.arrays["random/numpy"]
-        np.random.set_state(("MT19937", key, position, has_gauss, gauss))
+    with _belonging("the random numbers"):
+        if "python" in plain:
+            version, gauss = plain["python"]
+            random.setstate((version, tuple(state.arrays["random/python"].tolist()), gauss))
+        if "numpy" in plain:
+            position, has_gauss, gauss = plain["numpy"]
+            key = state.arrays["random/numpy"]
+            np.random.set_state(("MT19937", key, position, has_gauss, gauss))
 
 
 def words(callback: Any) -> dict[str, str]:

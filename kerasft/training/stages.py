@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,9 @@ class Stage:
             in the variables' paths, e.g. `["transformer_layer_[45]/", "^head_"]`.
         epochs: Passes over the training examples.
         learning_rate: The stage's own peak rate; by default that of the whole run.
-        rate: Factor of `optimizer.learning_rate`, for stages without a rate of their own.
+        rate: Factor of the whole run's rate, for stages without a rate of their own. That rate is
+            `optimizer.learning_rate`, or where that is null the backbone's usual one (1e-3 for a
+            stage that trains the head alone).
         batch_norm: `"frozen"` keeps the statistics and scales of the backbone's batch
             normalization, `"train"` lets them learn, `"auto"` keeps them where the backbone is
             pretrained.
@@ -57,22 +60,30 @@ class Stage:
                 f"Received: epochs={self.epochs}, rate={self.rate}, learning_rate={own}."
             )
 
-    def peak(self, chosen: float | None, usual: float) -> float:
+    def peak(self, chosen: float | None, usual: float, *, head_alone: bool | None = None) -> float:
         """Return the peak rate of the stage.
 
         Args:
             chosen: `optimizer.learning_rate`, or `None` where the user sets none.
             usual: The rate that the backbone is usually fine-tuned at as a whole.
+            head_alone: Whether the stage trains the head alone; by default as far as `train` tells
+                without a network.
 
         Returns:
-            The stage's own rate; without one `chosen * rate`; without either 1e-3 for a stage
-            that trains the head alone, else `usual`.
+            The stage's own rate; without one `rate` times `chosen`; without either `rate` times
+            1e-3 for a stage that trains the head alone, else `rate * usual`.
+
+        Example:
+            >>> Stage("all", rate=0.5).peak(None, 4e-4), Stage("head").peak(None, 4e-4)
+            (0.0002, 0.001)
         """
         if self.learning_rate is not None:
             return self.learning_rate
         if chosen is not None:
             return chosen * self.rate
-        return HEAD_RATE if self.train in ("head", 0) else usual
+        if head_alone is None:
+            head_alone = self.train in ("head", 0)
+        return (HEAD_RATE if head_alone else usual) * self.rate
 
 
 def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
@@ -119,6 +130,19 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
             f"begin with: {', '.join(found)}."
         )
     return paths
+
+
+def is_head_alone(paths: Sequence[str]) -> bool:
+    """Whether variables that train are all of the head.
+
+    Args:
+        paths: What `select` returned.
+
+    Example:
+        >>> is_head_alone(["head_outputs/kernel", "head_outputs/bias"])
+        True
+    """
+    return all(path.startswith("head_") for path in paths)
 
 
 def _patterns(model: Any, train: str | float | list[str]) -> list[str]:

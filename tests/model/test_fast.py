@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import inspect
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from kerasft.model import heads, tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.fast import STEPS_WORTH, accelerated, contracted_sides, drop
+from kerasft.root import Root
 
 INPUTS = {
     "token_ids": np.array([[2, 7, 8, 3, 0, 0], [2, 9, 7, 8, 9, 3]], "int32"),
@@ -46,6 +50,26 @@ def test_outputs_and_gradients_are_those_of_keras():
     again, _ = with_gradients(model, INPUTS, training=False)
     np.testing.assert_array_equal(again, plain)
     assert not any("call" in vars(layer) for layer in model._flatten_layers())
+
+
+def test_in_training_they_are_those_of_keras_but_for_what_dropout_drops():
+    import keras
+
+    def first_step(rate, fast):
+        keras.utils.set_random_seed(0)
+        image = keras.Input((8,))
+        hidden = keras.layers.Dense(64, name="below")(image)
+        hidden = keras.layers.Dropout(rate)(hidden)
+        model = keras.Model(image, keras.layers.Dense(2, name="above")(hidden))
+        with accelerated(model, steps=STEPS_WORTH) if fast else nullcontext():
+            outputs, gradients = with_gradients(model, np.eye(8, dtype="float32"), training=True)
+        return [outputs, *gradients]
+
+    for got, wanted in zip(first_step(0.0, True), first_step(0.0, False), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+    assert np.abs(first_step(0.5, True)[0] - first_step(0.5, False)[0]).max() > 0.01
+    said = inspect.getdoc(Root)
+    assert "without dropout" in " ".join(said.split()) and "another seed" in " ".join(said.split())
 
 
 @pytest.mark.parametrize("approximate", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -238,6 +239,40 @@ def test_callbacks_come_back_with_what_they_counted():
     assert (again.best, again.wait) == (0.25, 3)
     np.testing.assert_array_equal(again.best_weights[0], np.ones(2))
     assert own.seen == (1, 2)
+
+
+def test_a_state_turns_no_path_of_a_callback_and_no_state_is_none(tmp_path):
+    import keras
+
+    def given(state):
+        held = {"callbacks": {"own/log": state}}
+        restore_callbacks({"own/log": log}, State(Position("full", 0, 0, 1), held, {}))
+
+    log = keras.callbacks.CSVLogger(str(tmp_path / "mine.csv"), append=True)
+    before = dict(vars(log))
+    given({"filename": "other.csv", "sep": 5, "params": {}, "append_header": False})
+    assert (log.filename, log.sep) == (before["filename"], before["sep"])
+    assert log.append_header is False
+    for state in (5, "x", ["x"]):
+        with pytest.raises(UserError, match=r"its state of callbacks\.log cannot be given back"):
+            given(state)
+
+
+@pytest.mark.parametrize("change", [
+    {"position": {"stage": 5, "began": 0, "epoch": 0, "step": 0}}, {"position": [1]},
+    {"position": {"stage": "a", "began": "x", "epoch": -1, "step": 0}}, {"plain": {"stopped": 5}},
+    {"plain": {"callbacks": []}}, {"plain": {"random": 5}}, {"plain": 5}, {"arrays": None},
+])  # fmt: skip
+def test_a_head_that_says_something_else_is_damage(tmp_path, change):
+    path = tmp_path / "step-00000001.npz"
+    checkpoint.write(path, a_state())
+    with np.load(path) as file:
+        held = {name: file[name] for name in file.files}
+    head = json.loads(held["head"].tobytes()) | change
+    held["head"] = np.frombuffer(json.dumps(head).encode(), "uint8")
+    np.savez(path, **held)
+    with pytest.raises(Damaged, match=r"step-00000001\.npz is damaged"):
+        checkpoint.read(path)
 
 
 def test_a_state_that_cannot_be_kept_is_told():

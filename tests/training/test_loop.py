@@ -111,6 +111,22 @@ def test_stages_run_one_after_the_other_in_one_run(two_stages):
     ]
 
 
+def test_without_a_chosen_rate_a_stage_has_its_part_of_the_usual_one():
+    stages = {
+        "head": Stage(["^head_"], epochs=1), "all": Stage("all", epochs=1, rate=0.1),
+        "half": Stage("head", epochs=1, rate=0.5),
+    }  # fmt: skip
+    ended: list[list[str]] = []
+    ran = train(
+        stages=stages, learning_rate=None, usual_rate=4e-3,
+        on_stage_end=lambda rows: ended.append([row["stage"] for row in rows]),
+    )
+    assert [peak for _, _, peak, *_ in ran.stages] == pytest.approx([1e-3, 4e-4, 5e-4])
+    rates = [row["learning_rate"] for row in ran.history.rows]
+    np.testing.assert_allclose(rates, [1e-3, 4e-4, 5e-4], rtol=1e-6)
+    assert ended == [["head"], ["head", "all"], ["head", "all", "half"]]
+
+
 def test_it_learns(two_stages):
     assert two_stages.history.best_value > 0.9
 

@@ -7,7 +7,7 @@ from kerasft import testing
 from kerasft.errors import UserError
 from kerasft.model import heads, tiny
 from kerasft.model.assemble import assemble
-from kerasft.training.stages import HEAD_RATE, Stage, describe, select
+from kerasft.training.stages import HEAD_RATE, Stage, describe, is_head_alone, select
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +123,16 @@ def test_the_rate_is_the_stages_else_the_users_else_the_usual_one():
     assert Stage(rate=0.5).peak(1e-2, 5e-5) == 5e-3
     assert Stage("head").peak(None, 5e-5) == HEAD_RATE
     assert Stage("all").peak(None, 5e-5) == 5e-5
-    # The factor is one of the user's rate: without that, there is nothing to multiply.
-    assert Stage("all", rate=0.1).peak(None, 5e-5) == 5e-5
+    assert Stage("all", rate=0.1).peak(None, 5e-5) == pytest.approx(5e-6)
+    assert Stage("head", rate=0.5).peak(None, 5e-5) == HEAD_RATE / 2
+
+
+def test_a_head_alone_is_known_by_what_trains(texts):
+    for train in ("head", ["^head_"], ["outputs/"], 0.01):
+        alone = is_head_alone(select(texts, Stage(train), pretrained=True))
+        assert alone and Stage(train).peak(None, 5e-5, head_alone=alone) == HEAD_RATE
+    for train in ("all", ["^head_", "transformer_layer_1/"], 0.5):
+        assert not is_head_alone(select(texts, Stage(train), pretrained=True))
 
 
 def test_describe_counts_every_weight_once(texts):
