@@ -9,8 +9,8 @@ from typing import Any
 
 from kerasft.errors import UserError
 
-# How deep the values of a sweep's file may be nested.
-DEEPEST = 20
+# How deep the values of a sweep's file may be nested, and how long a text of it may be.
+DEEPEST, LONGEST = 20, 50_000
 DIRECTIONS = ("maximize", "minimize")
 
 
@@ -46,9 +46,11 @@ def require_whole(facts: Mapping[str, Any], file: Path) -> None:
     Raises:
         UserError: With all that is wrong.
     """
-    if _depth(facts) > DEEPEST:
+    depth, letters = _extent(facts)
+    if depth > DEEPEST or letters > LONGEST:
         raise UserError(
-            f"The file {str(file)!r} is damaged: its values are nested more than {DEEPEST} deep."
+            f"The file {str(file)!r} is damaged: its values may be nested {DEEPEST} deep, and a "
+            f"text may have {LONGEST:,} letters. Received: {depth:,} and {letters:,}."
         )
     problems = [
         f"The file {str(file)!r} is damaged: {key} must be {words}. Received: {shown(facts[key])}."
@@ -77,13 +79,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _depth(value: Any) -> int:
-    """Return how deep a value is nested, without recursion: it may be deeper than that goes."""
-    deepest, left = 0, [(value, 1)]
+def _extent(value: Any) -> tuple[int, int]:
+    """Return how deep a value is nested, and how many letters the longest text in it has.
+
+    Without recursion: it may be nested deeper than that goes.
+    """
+    deepest, longest, left = 0, 0, [(value, 1)]
     while left:
         one, depth = left.pop()
         deepest = max(deepest, depth)
-        if isinstance(one, Mapping | list):
-            inner = one.values() if isinstance(one, Mapping) else one
-            left += [(below, depth + 1) for below in inner]
-    return deepest
+        if isinstance(one, str):
+            longest = max(longest, len(one))
+        elif isinstance(one, Mapping):
+            left += [(below, depth + 1) for pair in one.items() for below in pair]
+        elif isinstance(one, list):
+            left += [(below, depth + 1) for below in one]
+    return deepest, longest

@@ -108,7 +108,7 @@ def require_harmless(launcher: Mapping[str, Any], path: str) -> None:
     allowed = FROM_FOLDERS.get(name)
     if allowed is None:
         raise UserError(
-            f"The sweep in {path!r} names the launcher {name!r}, which is not taken from a folder. "
+            f"The sweep in {path!r} names the launcher {shown(name)}, which is not taken from a folder. "
             f"Allowed: {', '.join(FROM_FOLDERS)}. If the sweep is your own, go on with the command "
             f"that began it: kerasft sweep ... launcher={name} output_dir={path}"
         )

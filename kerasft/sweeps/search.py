@@ -229,7 +229,7 @@ def go_on(ledger: Ledger) -> Ledger:
             f"{counts['running'] - elsewhere} to be taken up again"
             + (f", {elsewhere} at work elsewhere" if elsewhere else ""))
     if ledger.wanted():
-        if ledger.search["launcher"]["name"]:
+        if ledger.search["launcher"].get("name"):
             batches.through_hydra(ledger)
         else:
             Supervisor(ledger).run()

@@ -10,6 +10,7 @@ from kerasft.config import SWEEP
 from kerasft.errors import UserError
 from kerasft.sweeps import launchers, parts, study, urls
 from kerasft.sweeps.facts import shown
+from kerasft.sweeps.text import one_line
 from kerasft.sweeps.trials import is_finite
 
 KEYS = ("n_trials", "workers", "objectives", "space", "known", "sampler", "pruner", "seed",
@@ -55,7 +56,7 @@ def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
         if asked[part] is not None:
             problems += parts.problems(part, asked[part], trusted)
     if problems:
-        raise UserError(problems=problems)
+        raise UserError(problems=map(one_line, problems))
     for part in ("sampler", "pruner"):
         study.made(asked[part], part)
 

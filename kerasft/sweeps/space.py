@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasft.config import parsed
 from kerasft.errors import UserError
+from kerasft.sweeps.text import one_line
 
 # The key by which runs of one setting differ.
 SEED = "seed"
@@ -251,7 +252,7 @@ def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
     if not problems:
         axes, problems = _ordered(axes)
     if problems:
-        raise UserError(problems=problems)
+        raise UserError(problems=map(one_line, problems))
     return Space(tuple(fixed.values()), tuple(axes.values()))
 
 
