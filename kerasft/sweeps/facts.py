@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
+from kerasft.sweeps.text import one_line
 
 # How deep the values of a sweep's file may be nested, and how long a text of it may be.
 DEEPEST, LONGEST = 20, 50_000
@@ -23,7 +24,10 @@ WANTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "study": ("a name", lambda value: isinstance(value, str) and bool(value)),
     "overrides": ("a list of texts", _texts),
     "search": ("a mapping", lambda value: isinstance(value, Mapping)),
-    "objectives": ("a list of names, at least one", lambda value: _texts(value) and bool(value)),
+    "objectives": (
+        "a list of names, at least one",
+        lambda value: _texts(value) and bool(value) and all(one_line(one) == one for one in value),
+    ),
     "directions": (
         "a list of 'maximize' and 'minimize'",
         lambda value: _texts(value) and set(value) <= set(DIRECTIONS),

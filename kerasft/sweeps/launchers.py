@@ -108,9 +108,9 @@ def require_harmless(launcher: Mapping[str, Any], path: str) -> None:
     allowed = FROM_FOLDERS.get(name)
     if allowed is None:
         raise UserError(
-            f"The sweep in {path!r} names the launcher {shown(name)}, which is not taken from a folder. "
-            f"Allowed: {', '.join(FROM_FOLDERS)}. If the sweep is your own, go on with the command "
-            f"that began it: kerasft sweep ... launcher={name} output_dir={path}"
+            f"The sweep in {path!r} names the launcher {shown(name)}, which is not taken from a "
+            f"folder. Allowed: {', '.join(FROM_FOLDERS)}. If the sweep is your own, go on with "
+            f"the command that began it: kerasft sweep ... launcher={name} output_dir={path}"
         )
     odd = [key for key, value in settings.items()
            if value != shipped.get(key) and not (key in allowed and _is_plain(value))]  # fmt: skip

@@ -38,7 +38,7 @@ def _sound(trial: Any, objectives: int) -> Any:
     }  # fmt: skip
     made.intermediate_values = {
         step: value for step, value in trial.intermediate_values.items()
-        if isinstance(step, int) and isinstance(value, int | float)
+        if isinstance(step, int) and (isinstance(value, float) or is_finite(value))
     }  # fmt: skip
     if not _are_numbers(trial.values, objectives):
         made.values = None
@@ -50,7 +50,7 @@ def _sound(trial: Any, objectives: int) -> Any:
 
 def _are_numbers(values: Any, count: int) -> bool:
     return (isinstance(values, Sequence) and len(values) == count
-            and all(isinstance(one, int | float) for one in values))  # fmt: skip
+            and all(isinstance(one, float) or is_finite(one) for one in values))  # fmt: skip
 
 
 def point(attributes: Mapping[str, Any]) -> dict[str, Any]:

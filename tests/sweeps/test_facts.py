@@ -10,8 +10,8 @@ import pytest
 from kerasft.errors import UserError
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import outcome, search
-from kerasft.sweeps.ledger import DONE, Outcome
 from kerasft.sweeps.leaderboard import as_text, leaderboard, remarks
+from kerasft.sweeps.ledger import DONE, Outcome
 
 VALUES = [None, True, 5, 10**400, 1.5, float("nan"), float("inf"), "", "x", "a\nb", "../..", [],
           [5], [None], [[]], {}, {"x": 1}, {"_target_": "os.system"}, "${x}", "a=1,2", "\ud800",

@@ -54,7 +54,8 @@ def test_nor_from_a_folder_of_configs(kerasft_cli, tmp_path):
         'name: submitit_slurm\nsettings:\n  partition: "gpu\\ntouch mark #"\n'
     )
     done = kerasft_cli("sweep", "head=linear,mlp", "launcher=mine",
-                       f"--config-dir={tmp_path / 'conf'}", f"output_dir={tmp_path / 's'}")  # fmt: skip
+                       f"--config-dir={tmp_path / 'conf'}",
+                       f"output_dir={tmp_path / 's'}")  # fmt: skip
     assert done.code == 2 and "launcher.settings.partition may hold no line breaks" in done.err
 
 

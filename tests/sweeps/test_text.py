@@ -8,8 +8,10 @@ import pytest
 
 from kerasft.sweeps.text import cell, command, one_line
 
+BREAKING = ["\n", "\r", "\x85", "\u2028", "\u2029", "\x1b", "\u202e", "\t"]
 
-@pytest.mark.parametrize("breaking", ["\n", "\r", "\x85", "\u2028", "\u2029", "\x1b", "\u202e", "\t"])
+
+@pytest.mark.parametrize("breaking", BREAKING)
 def test_what_breaks_a_line_is_spelled_out(breaking):
     told = one_line(f"run{breaking}9")
     assert len(told.splitlines()) == 1 and breaking not in told
@@ -20,7 +22,8 @@ def test_letters_of_all_languages_stay_as_they_are():
     assert one_line("é ß 漢字 emoji 🙂") == "é ß 漢字 emoji 🙂"
 
 
-@pytest.mark.parametrize("word", ["plain", "a b", "a\nb", "it's\n\\", "é\u2028", "\x1b[2J", "\x85x"])
+@pytest.mark.parametrize("word", [
+    "plain", "a b", "a\nb", "it's\n\\", "é\u2028", "\x1b[2J", "\x85x"])  # fmt: skip
 def test_a_command_is_one_line_and_means_the_same(word):
     line = command(["printf", "%s", word])
     assert len(line.splitlines()) == 1
@@ -30,7 +33,7 @@ def test_a_command_is_one_line_and_means_the_same(word):
 
 
 @pytest.mark.parametrize("text", [
-    "=1+1", "+cmd|' /C calc'!A0", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1",  # noqa: RUF001
+    "=1+1", "+cmd|' /C calc'!A0", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1",
     "-1+cmd", "--1",
 ])  # fmt: skip
 def test_a_text_is_no_formula(text):

@@ -31,7 +31,7 @@ SECRET = {
 def test_no_part_of_a_password_is_shown(case):
     url = SECRET[case]
     for text in (without_password(url), *problems(url)):
-        assert "hidden" not in text and "hid%40den" not in text and "one" not in text.split("//")[-1]
+        assert "hidden" not in text and "hid%40den" not in text and "one@" not in text
     # Nor by what a database says of it.
     said = f"could not translate {url!r}: no host 'one@hidden', password hidden or hid@den"
     assert "hid@den" not in without_secrets(said, SECRET["coded"])
