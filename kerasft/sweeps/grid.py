@@ -15,7 +15,8 @@ from kerasft.console import say, warn
 from kerasft.errors import UserError
 from kerasft.sweeps.space import expanded
 
-MOST = 1000
+# How many runs there may be, and from how many on it is said that they are checked.
+MOST, MANY = 1000, 20
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -75,6 +76,8 @@ def sweep(
     from kerasft.sweeps.leaderboard import as_text, leaderboard
 
     runs = expand(overrides)
+    if len(runs) > MANY:
+        say(f"checking the configs of {len(runs)} runs")
     configs = []
     problems: dict[str, None] = {}
     for one in runs:

@@ -10,12 +10,15 @@ from typing import Any
 
 from kerasft.config import parsed
 from kerasft.errors import UserError
+from kerasft.sweeps.facts import shown
 from kerasft.sweeps.text import one_line
 
 # The key by which runs of one setting differ.
 SEED = "seed"
 # How many values of a key are tried one by one.
 MOST = 1000
+# How many numbers of a key stand for all of them when they are checked.
+SPREAD = 20
 # How far an interval reaches: numbers of Optuna are floats, which know whole ones up to here.
 LARGEST, LARGEST_WHOLE = 1e300, 2**53
 # A point: the value of each axis that counts there, as text or as a number.
@@ -57,15 +60,24 @@ class Axis:
         if self.values:
             return str(_values(value))
         try:
-            return int(value) if self.whole and value == int(value) else float(value)
+            number = float(value)
+            if not math.isfinite(number):
+                raise ValueError("it is not finite")
+            return int(value) if self.whole and value == int(value) else number
         except (TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"sweep.known: {self.key} is varied in an interval, so that a known point must "
-                f"have a number there. Received: {value!r}."
+                f"have a number there. Received: {shown(value)}."
             ) from error
 
     def ends(self) -> tuple[Any, ...]:
-        """Return the values that stand for all of them: each choice, or both ends."""
+        """Return the values that stand for all: each choice, or both ends and, of many, some more.
+
+        Numbers are of one kind: of many, the ends and some between them are enough.
+        """
+        if len(self.values) > SPREAD and all(map(_is_number, self.values)):
+            inner = len(self.values) - 1
+            return tuple(self.values[place * inner // (SPREAD - 1)] for place in range(SPREAD))
         if self.values:
             return self.values
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
@@ -182,6 +194,13 @@ class Space:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, to be compared with another."""
         return {"fixed": list(self.fixed), "axes": [axis.to_dict() for axis in self.axes]}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _length(listed: Sequence[Any]) -> int:

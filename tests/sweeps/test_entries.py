@@ -141,8 +141,10 @@ def test_a_damaged_file_of_tests_is_a_message_at_worst(text, begin, tmp_path, ke
     assert done.code in (0, 2) and len(done.err.splitlines()) <= 1
 
 
-@pytest.mark.parametrize("text", ['{"validation": 5}', '{"validation": [1]}', '{"validation": null}',
-                                  '{"test": 5, "validation": {"accuracy": 0.5}}'])  # fmt: skip
+@pytest.mark.parametrize("text", [
+    '{"validation": 5}', '{"validation": [1]}', '{"validation": null}',
+    '{"test": 5, "validation": {"accuracy": 0.5}}',
+])  # fmt: skip
 def test_figures_of_another_kind_cost_their_run_the_rank(text, put, kerasft_cli):
     put("good", "0.8")
     (put("odd") / "metrics.json").write_text(text)
