@@ -133,6 +133,21 @@ def _opener(url: str, file: Path) -> Callable[[], Any]:
 
 
 @contextmanager
+def read_from(folder: Path, url: str | None) -> Iterator[None]:
+    """Say which storage it was when one holds what cannot be read; see `named`.
+
+    Raises:
+        StorageFailed: For any error inside the block.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # what a column or a line holds may raise anything
+        raise _failed(folder, url, error) from _harmless(error, url)
+
+
+@contextmanager
 def named(folder: Path, url: str | None) -> Iterator[None]:
     """Say which storage it was when one fails inside the block.
 

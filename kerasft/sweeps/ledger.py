@@ -156,7 +156,7 @@ class Ledger:
     def trials(self) -> list[Any]:
         """Return copies of all of Optuna's trials, with what is sound of them."""
         made = self.study
-        with self.storage():
+        with journal.read_from(self.path, self.search["storage"]):
             found = made.get_trials(deepcopy=False)
         return trials.sound(found, len(self.facts["objectives"]))
 

@@ -130,3 +130,17 @@ def test_what_is_no_database_of_a_sweep(url, said):
 ])  # fmt: skip
 def test_what_is_one(url):
     assert not list(problems(url))
+
+
+def test_a_database_that_holds_what_is_no_json_is_named(begin, tmp_path):
+    import sqlite3
+
+    from kerasft.sweeps import ledger as ledgers
+
+    ledger = begin(tmp_path / "s", storage=f"sqlite:///{tmp_path}/study.db")
+    claim = ledger.claim()
+    claim.lock.release()
+    with sqlite3.connect(tmp_path / "study.db") as made:
+        made.execute("UPDATE trial_user_attributes SET value_json = 'evil('")
+    with pytest.raises(journal.StorageFailed, match=r"study\.db' cannot be read"):
+        ledgers.reopen(ledger.path).counts()
