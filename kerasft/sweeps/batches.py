@@ -12,7 +12,7 @@ from typing import Any
 
 from kerasft.console import say
 from kerasft.errors import Stopped, UserError, in_short, nearest
-from kerasft.sweeps import tickets
+from kerasft.sweeps import launchers, tickets
 from kerasft.sweeps.jobs import Job, failure, saved_before_requeue, word, word_of
 from kerasft.sweeps.ledger import DONE, FAILED, Claim, Ledger, Outcome
 from kerasft.sweeps.outcome import line_of
@@ -147,6 +147,7 @@ def stopped(ledger: Ledger, reason: str, code: int) -> Stopped:
 def through_hydra(ledger: Ledger) -> None:
     """Carry out a sweep of ours through the launcher that it names."""
     chosen, workers = ledger.search["launcher"], ledger.search["workers"]
+    launchers.require_place(str(ledger.path.resolve()))
     job = Job(ledger.path.resolve(), carry_out, _outcome)
     launcher = _launcher(ledger, chosen["name"], chosen.get("settings") or {}, job)
     with _environment(shared_threads(workers if chosen["name"] in BESIDE else 1)):

@@ -108,7 +108,7 @@ def _new_study(folder: Path, facts: Mapping[str, Any]) -> None:
     import optuna
 
     url = facts["search"]["storage"]
-    storage = journal.open_storage(folder, url)
+    storage = journal.open_storage(folder, url, new=True)
     with journal.named(folder, url):
         optuna.create_study(
             study_name=facts["study"], storage=storage, directions=facts["directions"]

@@ -77,7 +77,7 @@ def measure(
         name_of(point): sum(stage.seconds for stage in plan(cfg, trusted=trusted))
         for point, cfg in configs
     }
-    there = None if space.endless else sum(1 for _ in space.grid())
+    there = None if space.endless else space.size()
     trials = min(n for n in (total, there) if n is not None)
     return Outlook(measured, trials, workers, there)
 

@@ -19,8 +19,9 @@ from kerasft.files import read_json
 from kerasft.record import RunFolder
 from kerasft.recorded import read_figures, read_labels
 from kerasft.sweeps.ledger import Ledger
-from kerasft.sweeps.outcome import TESTED, best
+from kerasft.sweeps.outcome import best, tests
 from kerasft.sweeps.space import SEED
+from kerasft.sweeps.trials import has_figures, is_finite
 
 
 @dataclass(frozen=True)
@@ -53,38 +54,50 @@ class Entry:
 
     def value(self, metric: str) -> float | None:
         """Return a figure of its validation split."""
-        found = (self.figures.get("validation") or {}).get(metric)
-        number = isinstance(found, int | float) and not isinstance(found, bool)
-        return float(found) if number and found == found else None  # type: ignore[arg-type]
+        return _figure(self.figures, "validation", metric)
+
+    def tested(self, metric: str) -> float | None:
+        """Return a figure of its test split."""
+        return _figure(self.figures, "test", metric)
+
+
+def _figure(figures: Mapping[str, Any], split: str, metric: str) -> float | None:
+    """Return a figure; `None` where there is none, or where it is not finite."""
+    of_split = figures.get(split)
+    found = of_split.get(metric) if isinstance(of_split, Mapping) else None
+    return float(found) if is_finite(found) else None
 
 
 def of_sweep(ledger: Ledger) -> list[Entry]:
     """Return the trials of a sweep, in order."""
     words = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "WAITING": "planned"}
     names = ledger.facts["objectives"]
-    file = ledger.path / TESTED
-    tested = read_json(file).get("trials", []) if file.is_file() else []
+    tested = tests(ledger)
     front = {trial.number for trial in best(ledger)}
     found = []
     for trial in ledger.trials():
-        point = dict(trial.user_attrs.get("values", {}))
+        point = dict(trial.user_attrs["values"])
         folder = ledger.run_folder(trial.number)
         figures: dict[str, Any] = {}
         if trial.state.name == "COMPLETE":
             if (metrics := RunFolder(folder).metrics).is_file():
                 figures = {"validation": read_figures(metrics).get("validation", {})}
+            measured = figures.get("validation")
             figures["validation"] = {
-                **figures.get("validation", {}), **dict(zip(names, trial.values, strict=True)),
+                **(measured if isinstance(measured, Mapping) else {}),
+                **dict(zip(names, trial.values, strict=True)),
             }  # fmt: skip
-        if of_test := [one["metrics"] for one in tested if one["trial"] == trial.number]:
+        if of_test := [one["metrics"] for one in tested if one.get("trial") == trial.number]:
             figures["test"] = of_test[-1]
         status = words.get(trial.state.name, "running")
+        if status == "done" and not has_figures(trial):
+            status = "done, not finite"
         if status == "pruned" and trial.last_step is not None:
             status = f"pruned after {trial.last_step}"
         found.append(Entry(
             str(trial.number), folder, status, point, point.pop(SEED, None), figures, names[0],
             reason=trial.user_attrs.get("reason"),
-            objectives=dict(zip(names, trial.values, strict=True)) if trial.values else {},
+            objectives=dict(zip(names, trial.values, strict=True)) if has_figures(trial) else {},
             front=trial.number in front if len(names) > 1 else None,
         ))  # fmt: skip
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from kerasft.checks import settle
 from kerasft.config import parsed
 from kerasft.console import say, warn
 from kerasft.errors import UserError
+from kerasft.sweeps.space import expanded
 
-MOST = 1000
+# How many runs there may be, and from how many on it is said that they are checked.
+MOST, MANY = 1000, 20
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -43,16 +46,11 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
                 "kerasft sweep."
             )
         key = given.split("=", 1)[0]
-        try:
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        except Exception as error:
-            raise UserError(
-                f"{given!r} cannot be expanded into a grid: {error}. List the values: {key}=a,b."
-            ) from error
-    runs = [list(one) for one in itertools.product(*choices)]
-    if len(runs) > MOST:
-        raise UserError(f"The grid has {len(runs):,} runs; at most {MOST:,} are allowed.")
-    return runs
+        choices.append([f"{key}={value}" for value in expanded(given, override, MOST)])
+    count = math.prod(map(len, choices))
+    if count > MOST:
+        raise UserError(f"The grid has {count:,} runs; at most {MOST:,} are allowed.")
+    return [list(one) for one in itertools.product(*choices)]
 
 
 def sweep(
@@ -78,6 +76,8 @@ def sweep(
     from kerasft.sweeps.leaderboard import as_text, leaderboard
 
     runs = expand(overrides)
+    if len(runs) > MANY:
+        say(f"checking the configs of {len(runs)} runs")
     configs = []
     problems: dict[str, None] = {}
     for one in runs:

@@ -18,6 +18,7 @@ from kerasft.sweeps import entries, ledger, outcome, repeat
 from kerasft.sweeps.entries import Entry
 from kerasft.sweeps.objectives import COSTS
 from kerasft.sweeps.standing import Setting, compare
+from kerasft.sweeps.text import cell, one_line
 
 # From which corrected p-value on two settings cannot be told apart.
 BOUND = 0.05
@@ -84,7 +85,7 @@ def _found(
         found = entries.of_folder(root)
     metric = metric or next((e.monitor for e in found if e.monitor), None) or "accuracy"
     known = sorted({
-        name for entry in found for name in entry.figures.get("validation") or {}
+        name for entry in found for name in _named(entry.figures.get("validation"))
         if entry.value(name) is not None
     })  # fmt: skip
     if known and metric not in known:
@@ -93,6 +94,11 @@ def _found(
             f"{nearest(metric, known)}"
         )
     return found, metric, "min" if metric in COSTS else direction(metric)
+
+
+def _named(figures: Any) -> list[str]:
+    """Return the names of a split's figures, where there are any."""
+    return [str(name) for name in figures] if isinstance(figures, Mapping) else []
 
 
 def _ranked(
@@ -123,7 +129,7 @@ def _ranked(
             rows.append({
                 "rank": rank if one.values else None, "run": run.run, "status": run.status,
                 "metric": metric, "validation": run.value(metric), "interval": own.get(run.run),
-                "test": (run.figures.get("test") or {}).get(metric), "seed": run.seed,
+                "test": run.tested(metric), "seed": run.seed,
                 "settings": run.settings, "reason": run.reason,
                 "objectives": dict(run.objectives), "front": run.front, "setting": told,
             })  # fmt: skip
@@ -152,8 +158,7 @@ def cells(
     short = {key: _shortest(key, keys) for key in keys}
     several = any(len(row["setting"]["runs"]) > 1 for row in rows)
     # A sweep with several objectives has no best trial, but some that none is better than in each.
-    further = [n for row in rows for n in row["objectives"] if n != metric]
-    further = list(dict.fromkeys(further))
+    further = [name for name in _objectives(rows) if name != metric]
     reasons = reasons and any(row["reason"] for row in rows)
     header = [
         "rank", "runs" if several else "run", *(short[k] for k in keys), f"validation {metric}",
@@ -165,14 +170,16 @@ def cells(
         one = row["setting"]
         tests = [r["test"] for r in rows if r["run"] in one["runs"] and r["test"] is not None]
         body.append([
-            row["rank"], ", ".join(one["runs"]), *(_word(row["settings"].get(k)) for k in keys),
+            row["rank"], ", ".join(map(one_line, one["runs"])),
+            *(_word(row["settings"].get(k)) for k in keys),
             one["mean"], *(row["objectives"].get(name) for name in further),
             *(["yes" if row["front"] else ""] if further else []),
             *([one["sd"]] if several else []), _range(one["interval"]),
-            _p(row, one["p"]), statistics.fmean(tests) if tests else None, row["status"],
-            *([row["reason"] or ""] if reasons else []),
+            _p(row, one["p"]), statistics.fmean(tests) if tests else None,
+            one_line(row["status"]), *([one_line(row["reason"] or "")] if reasons else []),
         ])  # fmt: skip
-    return header, body
+    # What comes from folders and files of others forges no line of the table.
+    return [one_line(word) for word in header], body
 
 
 def heads(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -198,7 +205,8 @@ def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     first = heads(rows)
     ranked = [row for row in first if row["rank"] is not None]
     if not ranked:
-        return ["No run has come to its figures yet.", *_failures(rows)]
+        failed = map(one_line, _failures(rows))
+        return ["No run has come to its figures yet.", *failed]
     said = _alike(ranked)
     sizes = [len(row["setting"]["runs"]) for row in ranked]
     if any(row["setting"]["interval"] for row in ranked) and min(sizes) == 1:
@@ -212,7 +220,7 @@ def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     front = [row["run"] for row in rows if row["front"]]
     if front:
         said.append(
-            f"Ranked by {rows[0]['metric']}; in {' and '.join(rows[0]['objectives'])} together no "
+            f"Ranked by {rows[0]['metric']}; in {' and '.join(_objectives(rows))} together no "
             f"run is better than {'any of ' if len(front) > 1 else ''}{listing(front)} (front)."
         )
     if len(ranked) > 1:
@@ -220,7 +228,11 @@ def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"The best of {len(ranked)} on validation is chosen by chance, too: its figure there "
             "is too good."
         )
-    return [*said, *_failures(rows)]
+    return [one_line(line) for line in (*said, *_failures(rows))]
+
+
+def _objectives(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row["objectives"]))
 
 
 def _alike(ranked: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -320,19 +332,21 @@ def write(
         write_page(rows, Path(path), directory, trusted)
         return
     keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
-    objectives = list(dict.fromkeys(name for row in rows for name in row["objectives"]))
+    objectives = _objectives(rows)
     names = ("rank", "run", "status", "metric", "validation", "test", "seed", "front", "reason")
     with written_whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*names, "low", "high", "setting_mean", "setting_p",
-                         *(f"objective_{name}" for name in objectives), *keys])  # fmt: skip
+        head = [*names, "low", "high", "setting_mean", "setting_p",
+                *(f"objective_{name}" for name in objectives), *keys]  # fmt: skip
+        writer.writerow(map(cell, head))
         for row in rows:
-            writer.writerow([
+            line = [
                 *(row[k] for k in names), *(row["interval"] or (None, None)),
                 row["setting"]["mean"], row["setting"]["p"],
                 *(row["objectives"].get(name) for name in objectives),
                 *(row["settings"].get(k) for k in keys),
-            ])  # fmt: skip
+            ]  # fmt: skip
+            writer.writerow(map(cell, line))
 
 
 def _shortest(key: str, keys: list[str]) -> str:
@@ -348,5 +362,5 @@ def _shortest(key: str, keys: list[str]) -> str:
 def _word(value: Any) -> str:
     if value is None:
         return "-"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
     return text if len(text) <= 40 else f"...{text[-37:]}"

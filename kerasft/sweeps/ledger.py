@@ -19,9 +19,11 @@ from kerasft.aliases import require_small
 from kerasft.checks import settle
 from kerasft.errors import UserError
 from kerasft.files import at_home, read_json, write_json
-from kerasft.sweeps import journal, study, tickets
+from kerasft.sweeps import facts as files
+from kerasft.sweeps import journal, parts, study, tickets, trials, urls
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Point, Space, read
+from kerasft.sweeps.text import one_line
 
 FILE = "sweep.json"
 DONE, PRUNED, FAILED = "done", "pruned", "failed"
@@ -48,7 +50,7 @@ class Claim:
 
     @property
     def point(self) -> Point:
-        return dict(self.trial.user_attrs["values"])
+        return trials.point(self.trial.user_attrs)
 
 
 @dataclass(frozen=True)
@@ -102,23 +104,25 @@ class Ledger:
         import optuna
 
         url = self.search["storage"]
-        place = journal.without_password(url) if url else str(self.path / journal.JOURNAL)
+        place = urls.without_password(url) if url else str(self.path / journal.JOURNAL)
         lost = UserError(
             f"The sweep {str(self.path)!r} has lost what was written down of its trials: there is "
             f"no study {self.facts['study']!r} in {place!r}. Bring that back, or begin another "
             "sweep in another folder."
         )
-        if url is None and not (self.path / journal.JOURNAL).is_file():
-            raise lost
-        storage = journal.open_storage(self.path, url)
         with self.storage():
             try:
-                return optuna.load_study(
-                    study_name=self.facts["study"], storage=storage,
+                found = optuna.load_study(
+                    study_name=self.facts["study"],
+                    storage=journal.open_storage(self.path, url),
                     pruner=study.made(self.pruner, "pruner") or optuna.pruners.NopPruner(),
                 )
-            except KeyError as error:
-                raise lost from error
+            except KeyError:
+                raise lost from None
+            wanted = [direction.upper() for direction in self.facts["directions"]]
+            if [one.name for one in found.directions] != wanted:
+                raise lost
+        return found
 
     def storage(self) -> AbstractContextManager[None]:
         """Say which storage it was when one fails."""
@@ -150,10 +154,11 @@ class Ledger:
             return settle(self.space.overrides(point), copies, self.trusted)
 
     def trials(self) -> list[Any]:
-        """Return all of Optuna's trials."""
+        """Return copies of all of Optuna's trials, with what is sound of them."""
         made = self.study
-        with self.storage():
-            return made.get_trials(deepcopy=False)
+        with journal.read_from(self.path, self.search["storage"]):
+            found = made.get_trials(deepcopy=False)
+        return trials.sound(found, len(self.facts["objectives"]))
 
     def counts(self) -> dict[str, int]:
         """Return how many trials there are of each state: running, done, pruned, failed."""
@@ -216,7 +221,7 @@ class Ledger:
         if failed >= self.search["max_failures"]:
             raise UserError(problems=[
                 f"{failed} trials failed (sweep.max_failures={self.search['max_failures']}).",
-                *(f"trial {t.number}: {t.user_attrs.get('reason')}"
+                *(one_line(f"trial {t.number}: {t.user_attrs.get('reason')}")
                   for t in self.trials() if t.state.name == "FAIL"),
             ])
 
@@ -231,7 +236,7 @@ class Ledger:
             if frozen.state.is_finished():
                 lock.release()
                 continue
-            attempts = int(frozen.user_attrs.get("attempts", 0)) + 1
+            attempts = trials.attempts(frozen.user_attrs) + 1
             if frozen.state == TrialState.WAITING:
                 # Its planner died between two lines: no other trial waits, so it is the next.
                 trial = self.study.ask()
@@ -251,6 +256,7 @@ class Ledger:
         counts, total = self.counts(), self.search["n_trials"]
         if total is not None and counts["running"] + counts["done"] + counts["pruned"] >= total:
             return None
+        parts.require_harmless(self.path, self.search["sampler"], self.trusted)
         found = study.next_point(
             self.space, self.search["sampler"], self.study, self.search["known"],
             self.search["seed"],
@@ -312,21 +318,27 @@ class Ledger:
                 state = TrialState.PRUNED if outcome.state == PRUNED else TrialState.FAIL
                 self.study.tell(claim.number, state=state)
         if outcome.state == PRUNED and self.search["keep"] != "all":
-            shutil.rmtree(self.run_folder(claim.number) / "checkpoints", ignore_errors=True)
+            self.let_checkpoints_go(claim.number)
         claim.lock.release()
+
+    def let_checkpoints_go(self, number: int) -> None:
+        """Remove the checkpoints of a trial; not where a link would have others' removed."""
+        place = self.run_folder(number) / "checkpoints"
+        if place.resolve() == self.path.resolve() / str(number) / "checkpoints":
+            shutil.rmtree(place, ignore_errors=True)
 
     def put_back(self, claim: Claim) -> None:
         """Let a trial go that was stopped: it goes on with whoever takes it up."""
         with self.storage():
-            attempts = int(claim.trial.user_attrs.get("attempts", 1))
-            claim.trial.set_user_attr("attempts", attempts - 1)
+            attempts = trials.attempts(claim.trial.user_attrs)
+            claim.trial.set_user_attr("attempts", max(attempts - 1, 0))
             self._count_time(claim)
         claim.lock.release()
 
 
 def seconds(trial: Any) -> float:
     """Return how long a trial was worked on; the time of a process that was killed is not known."""
-    return float(trial.user_attrs.get("seconds", 0.0))
+    return trials.seconds(trial.user_attrs)
 
 
 def is_sweep(path: str | Path) -> bool:
@@ -354,6 +366,7 @@ def reopen(path: str | Path, trusted: Sequence[str] = (), **anew: Any) -> Ledger
     facts = read_json(
         folder / FILE, "study", "overrides", "search", "objectives", "directions", "config_dirs",
     )
+    files.require_whole(facts, folder / FILE)
     require_sound(facts["search"], trusted)
     for file in folder.glob("conf*/**/*.yaml"):
         require_small(file)

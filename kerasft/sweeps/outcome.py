@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,9 +12,10 @@ from kerasft.console import listing, say, table, warn
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json
 from kerasft.record import RunFolder
-from kerasft.sweeps import repeat
+from kerasft.sweeps import repeat, trials
 from kerasft.sweeps.ledger import Ledger, reopen, seconds
 from kerasft.sweeps.space import SEED, name_of
+from kerasft.sweeps.text import one_line
 
 # What the chosen trials were measured at on test, in the order in which that was done.
 TESTED = "test.json"
@@ -28,7 +28,7 @@ def line_of(ledger: Ledger, trial: Any) -> str:
     if trial.values:
         parts += [f"{name} {value:.4f}" for name, value in zip(names, trial.values, strict=True)]
     elif reason := trial.user_attrs.get("reason"):
-        parts.append(reason)
+        parts.append(one_line(" ".join(reason.split())))
     parts.append(f"({seconds(trial):.0f} s)")
     return "  ".join([*parts, trial.user_attrs.get("point", "")])
 
@@ -40,25 +40,27 @@ def let_networks_go(ledger: Ledger) -> None:
     kept = {trial.number for trial in best(ledger)}
     for trial in ledger.trials():
         if trial.state.name == "COMPLETE" and trial.number not in kept:
-            shutil.rmtree(ledger.run_folder(trial.number) / "checkpoints", ignore_errors=True)
+            ledger.let_checkpoints_go(trial.number)
 
 
 def best(ledger: Ledger) -> list[Any]:
     """Return the best trial; with several objectives, all that none is better than in each.
 
+    A trial with a figure that is not finite is never among them.
+
     Where seeds are varied it is of the setting that is best in the mean over them.
     """
-    if not ledger.counts()["done"]:
+    ended = [trial for trial in ledger.trials() if trials.has_ended(trial)]
+    if not ended:
         return []
     if len(ledger.facts["objectives"]) > 1:
-        return list(ledger.study.best_trials)
+        return trials.front(ended, ledger.facts["directions"])
     sign = -1 if ledger.facts["directions"][0] == "maximize" else 1
     # Settings are compared by the mean over their seeds: the best seed is best by luck.
     settings: dict[str, list[Any]] = {}
-    for trial in ledger.trials():
-        if trial.state.name == "COMPLETE":
-            point = {k: v for k, v in trial.user_attrs["values"].items() if k != SEED}
-            settings.setdefault(name_of(point), []).append(trial)
+    for trial in ended:
+        point = {k: v for k, v in trial.user_attrs["values"].items() if k != SEED}
+        settings.setdefault(name_of(point), []).append(trial)
     found = min(settings.values(), key=lambda them: sign * fmean(t.values[0] for t in them))
     return [min(found, key=lambda trial: sign * trial.values[0])]
 
@@ -92,7 +94,7 @@ def tell(ledger: Ledger) -> None:
     if not found:
         say("no trial has come to its end")
         return
-    done = [t for t in ledger.trials() if t.state.name == "COMPLETE"]
+    done = [t for t in ledger.trials() if trials.has_ended(t)]
     if len(names) == 1:
         sign = -1 if ledger.facts["directions"][0] == "maximize" else 1
         done.sort(key=lambda t: sign * t.values[0])
@@ -116,8 +118,8 @@ def _test(ledger: Ledger, number: int) -> None:
     if "test" not in read_json(folder / "manifest.json").get("splits", {}):
         return
     with ledger.alone():  # two that end together look once
-        tested = read_json(file).get("trials", []) if file.is_file() else []
-        if tested and tested[-1]["trial"] == number:
+        tested = tests(ledger)
+        if tested and tested[-1].get("trial") == number:
             return
         if not RunFolder(folder).network.is_file():
             warn(without_network(folder))
@@ -127,10 +129,20 @@ def _test(ledger: Ledger, number: int) -> None:
         metrics = evaluate(str(folder), split="test", trusted=ledger.trusted, say=say)
         if tested:
             warn(
-                f"the test split was looked at before, for trial {tested[-1]['trial']}: the more "
-                "often, the less its figure says of new data"
+                f"the test split was looked at before, for trial {tested[-1].get('trial')}: the "
+                "more often, the less its figure says of new data"
             )
         write_json(file, {"trials": [*tested, {"trial": number, "metrics": metrics["test"]}]})
+
+
+def tests(ledger: Ledger) -> list[Mapping[str, Any]]:
+    """Return what the chosen trials were measured at on test, as far as that is whole."""
+    file = ledger.path / TESTED
+    found = read_json(file).get("trials") if file.is_file() else None
+    if not isinstance(found, list):
+        return []
+    return [one for one in found
+            if isinstance(one, Mapping) and isinstance(one.get("metrics"), Mapping)]  # fmt: skip
 
 
 def without_network(folder: Path) -> str:

@@ -13,6 +13,7 @@ from kerasft.files import written_whole
 from kerasft.sweeps import leaderboard as boards
 from kerasft.sweeps import plots
 from kerasft.sweeps.objectives import COSTS
+from kerasft.sweeps.text import one_line
 
 # What stands below the title of a plot.
 CAPTIONS = {
@@ -71,8 +72,8 @@ def write_page(
         '<meta name="viewport" content="width=device-width">',
         # Nothing is fetched, and nothing runs: whatever stands in a run's settings.
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        f"<title>{escape(directory)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(directory)}: validation {escape(metric)}</h1>",
+        f"<title>{escape(one_line(directory))}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{escape(one_line(directory))}: validation {escape(one_line(metric))}</h1>",
         *(f"<p>{escape(line)}</p>" for line in boards.remarks(rows)),
         *_again(directory, rows, trusted), "<h2>Runs</h2>", _table(rows),
     ]  # fmt: skip

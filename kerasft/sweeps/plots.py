@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,10 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def draw_all(rows: Sequence[Row], folder: Path, *, lower: bool) -> dict[str, Path]:
@@ -132,7 +134,7 @@ def draw_all(rows: Sequence[Row], folder: Path, *, lower: bool) -> dict[str, Pat
         return made
     varied = scales(done)
     made["Intervals"] = intervals(done, folder / "intervals.png")
-    if all(row["run"].isdigit() for row in rows):
+    if all(re.fullmatch("[0-9]+", row["run"]) for row in rows):
         made["History"] = history(rows, folder / "history.png", lower=lower)
     shares = importance(done, varied)
     if shares:

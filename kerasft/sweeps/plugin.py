@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kerasft.config import SWEEP, as_config, compose_search
 from kerasft.console import listing, say, table
 from kerasft.errors import Stopped, UserError
-from kerasft.sweeps import batches, beginning, journal, outcome
+from kerasft.sweeps import batches, beginning, outcome, parts, urls
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.jobs import Job
 from kerasft.sweeps.search import same
@@ -69,13 +69,15 @@ def _sweep(
     }
     asked |= {"workers": search["batch"]}
     require_sound(asked, ())
-    asked["storage"] = journal.settled(asked["storage"])
+    asked["storage"] = urls.settled(asked["storage"])
+    # The application's configs name the sampler, and its command line the folder.
+    trusted = tuple(parts.pickling(asked["sampler"]))
     space = read(arguments, asked["space"])
     _require_searchable(space, asked)
     folder = Path(str(config.hydra.sweep.dir))
     begin = partial(
         beginning.begin, overrides=arguments, search=asked, objectives=names, directions=directions,
-        configs=_own_configs(context), trusted=(),
+        configs=_own_configs(context), trusted=trusted,
     )  # fmt: skip
     if not ledgers.is_sweep(folder):
         _require_free(folder)
@@ -86,7 +88,7 @@ def _sweep(
             _require_composable(space, known, _frozen(trial, context), config)
     with beginning.alone_in(folder):  # of several that begin at once, one does
         if ledgers.is_sweep(folder):
-            ledger = same(ledgers.reopen(folder), space, asked)
+            ledger = same(ledgers.reopen(folder, trusted), space, asked)
         else:
             _require_free(folder)
             ledger = begin(folder)

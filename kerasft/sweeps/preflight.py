@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasft.checks import settle
 from kerasft.config import build
-from kerasft.errors import UserError, in_short, nearest
+from kerasft.errors import UserError, nearest
 from kerasft.spec import Labels
 from kerasft.sweeps import study
 from kerasft.sweeps.objectives import COSTS
@@ -134,6 +134,5 @@ def _of_sampler(space: Space, asked: Mapping[str, Any], names: Sequence[str]) ->
         made.tell(study.begin(made, space, *found), [value] * len(names))
     try:
         study.next_point(space, asked["sampler"], made, [], asked["seed"])
-    except Exception as error:
-        name = str(asked["sampler"]["_target_"]).rpartition(".")[2]
-        yield f"sweep.sampler: {name} cannot search this space: {in_short(error)}."
+    except UserError as error:
+        yield from error.problems

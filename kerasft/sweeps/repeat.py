@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from kerasft.record import RunFolder
 from kerasft.sweeps.ledger import Ledger
+from kerasft.sweeps.parts import PICKLING
+from kerasft.sweeps.text import command
 
 
 def of_trial(ledger: Ledger, number: int) -> str:
@@ -39,5 +40,6 @@ def export(folder: str | Path, trusted: Sequence[str] = (), *, best_of: bool = F
 
 
 def _line(words: Sequence[str], trusted: Sequence[str]) -> str:
-    trust = [word for prefix in trusted for word in ("--trust", prefix)]
-    return shlex.join(["kerasft", *words, *trust])
+    # A sampler is asked by the sweep alone.
+    trust = [word for prefix in trusted if prefix not in PICKLING for word in ("--trust", prefix)]
+    return command(["kerasft", *words, *trust])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,17 +10,27 @@ from typing import Any
 
 from kerasft import record
 from kerasft.checks import settle
-from kerasft.config import SEARCH, compose_search, options, parsed
+from kerasft.config import SEARCH, compose_search, parsed
 from kerasft.console import listing, say
 from kerasft.errors import UserError
 from kerasft.files import at_home
-from kerasft.sweeps import batches, beginning, costs, journal, objectives, outcome
+from kerasft.sweeps import (
+    batches,
+    beginning,
+    costs,
+    launchers,
+    objectives,
+    outcome,
+    parts,
+    urls,
+)
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import FREE, Ledger
 from kerasft.sweeps.preflight import checked
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
 from kerasft.sweeps.supervisor import Supervisor
+from kerasft.sweeps.text import one_line
 
 
 def search(
@@ -43,6 +54,8 @@ def search(
         Stopped: If a signal or `sweep.max_time` ended it before its end.
     """
     asked, space, of_runs = _asked(overrides, config_dirs, trusted)
+    # Whoever names such a sampler on the command line knows whose folder it is.
+    trusted = (*trusted, *(one for one in parts.pickling(asked["sampler"]) if one not in trusted))
     folder = _folder(space)
     found = _there(folder, space, asked, trusted)
     if found is None:
@@ -104,7 +117,7 @@ def _asked(
     of_runs = [o for o in overrides if o not in of_search]
     asked = compose_search(of_search, config_dirs=config_dirs)
     require_sound(asked, trusted)
-    asked["storage"] = journal.settled(asked["storage"])
+    asked["storage"] = urls.settled(asked["storage"])
     return asked, read(of_runs, asked["space"]), of_runs
 
 
@@ -135,7 +148,7 @@ def same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
     apart += [f"{o} is gone" for o in before["fixed"] if o not in now["fixed"]]
     apart += [f"{o} is new" for o in now["fixed"] if o not in before["fixed"]]
     apart += [
-        journal.without_password(f"sweep.{key} was {there.search[key]}, now {asked[key]}")
+        f"sweep.{key} was {_shown(there.search.get(key))}, now {_shown(asked[key])}"
         for key in asked if key not in (*FREE, "space") and asked[key] != there.search.get(key)
     ]
     if apart:
@@ -146,14 +159,15 @@ def same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
     return ledgers.reopen(there.path, there.trusted, **{key: asked[key] for key in FREE})
 
 
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it: an URL may hold a password."""
+    return urls.without_password(value) if isinstance(value, str) and "://" in value else str(value)
+
+
 def _range(axis: Mapping[str, Any]) -> str:
     if "values" in axis:
         return ",".join(axis["values"])
     return f"{axis['low']:g} to {axis['high']:g}{' by magnitude' if axis['log'] else ''}"
-
-
-# What of a launcher's settings runs commands, or loads code, where its jobs run.
-RUNS_CODE = ("setup", "additional_parameters", "ray")
 
 
 def take_up(path: str, trusted: Sequence[str] = ()) -> Ledger:
@@ -173,19 +187,29 @@ def take_up(path: str, trusted: Sequence[str] = ()) -> Ledger:
             f"The sweep in {path!r} is one of another application of Hydra. To go on: the command "
             f"that began it, with hydra.sweep.dir={path}"
         )
-    launcher = ledger.search["launcher"]
-    shipped: Mapping[str, Any] = {}
-    if launcher["name"] in options("launcher"):
-        shipped = compose_search([f"launcher={launcher['name']}"])["launcher"]["settings"]
-    odd = [key for key, value in (launcher.get("settings") or {}).items()
-           if key in RUNS_CODE and value != shipped.get(key)]  # fmt: skip
-    if odd:
-        raise UserError(
-            f"The sweep in {path!r} holds launcher settings that run commands: {', '.join(odd)}. "
-            "Where they are yours, go on with the command that began it, which has them: kerasft "
-            f"sweep ... launcher.settings.{odd[0]}=... output_dir={path}"
-        )
+    parts.require_harmless(path, ledger.search["sampler"], ledger.trusted)
+    launchers.require_harmless(ledger.search["launcher"], path)
+    _require_inside(ledger.path)
     return go_on(ledger)
+
+
+def _require_inside(folder: Path) -> None:
+    """See that no link in a sweep's folder leads out of it: what is written there stays there.
+
+    Raises:
+        UserError: If one does.
+    """
+    root = folder.resolve()
+    for place, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            file = Path(place, name)
+            if file.is_symlink() and root not in file.resolve().parents:
+                raise UserError(
+                    f"The sweep in {str(folder)!r} holds a link that leads out of it: "
+                    f"{one_line(str(file.relative_to(root)))} is {one_line(str(file.resolve()))}. "
+                    "Logs and checkpoints would be written, and removed, there. Put a copy in its "
+                    "place."
+                )
 
 
 def go_on(ledger: Ledger) -> Ledger:
@@ -205,7 +229,7 @@ def go_on(ledger: Ledger) -> Ledger:
             f"{counts['running'] - elsewhere} to be taken up again"
             + (f", {elsewhere} at work elsewhere" if elsewhere else ""))
     if ledger.wanted():
-        if ledger.search["launcher"]["name"]:
+        if ledger.search["launcher"].get("name"):
             batches.through_hydra(ledger)
         else:
             Supervisor(ledger).run()

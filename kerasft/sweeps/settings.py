@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerasft.calls import node_problems
 from kerasft.checks import alive
-from kerasft.config import SWEEP, as_config
+from kerasft.config import SWEEP
 from kerasft.errors import UserError
-from kerasft.sweeps import study
+from kerasft.sweeps import launchers, parts, study, urls
+from kerasft.sweeps.facts import shown
+from kerasft.sweeps.text import one_line
+from kerasft.sweeps.trials import is_finite
 
 KEYS = ("n_trials", "workers", "objectives", "space", "known", "sampler", "pruner", "seed",
         "max_time", "max_cost", "max_failures", "retries", "keep", "storage",
         "launcher")  # fmt: skip
-# Where a sampler or a pruner may come from.
-PARTS = ("optuna.samplers", "optuna.pruners")
-# Samplers that cannot be asked anew for each trial, and what does their work.
-UNFIT = {
-    "GridSampler": "it wants the space a second time. sweep=grid tries every combination.",
-    "QMCSampler": "what it remembers is of one process. sweep=random draws points, too.",
-}
+# The least and the most that a count may be. Each worker is a process.
+COUNTS = {"workers": (1, 1000), "max_failures": (1, 10**9), "retries": (0, 10**9),
+          "n_trials": (1, 10**9)}  # fmt: skip
 
 
 def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
@@ -41,58 +38,97 @@ def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
     problems = [text for _, text in alive(dict(asked), SWEEP)]
     if problems:
         raise UserError(problems=problems)
-    for key, least in (("workers", 1), ("max_failures", 1), ("retries", 0), ("n_trials", 1)):
-        value = asked[key]
-        if value is None and key == "n_trials":
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            problems.append(
-                f"sweep.{key} must be a whole number of at least {least}. Received: {value!r}."
-            )
-    if asked["sampler"] is not None and asked["n_trials"] is None:
-        problems.append("sweep.n_trials must be a number: only a grid knows its own.")
-    for key in ("max_time", "max_cost"):
-        value = asked[key]
-        if value is not None and not (isinstance(value, int | float) and value > 0):
-            problems.append(f"sweep.{key} must be above 0, or null. Received: {value!r}.")
-    if asked["storage"] is not None and not isinstance(asked["storage"], str):
-        problems.append(
+    problems += [*_of_numbers(asked), *_of_points(asked), *launchers.problems(asked["launcher"])]
+    if asked["storage"] is not None:
+        problems += urls.problems(asked["storage"]) if isinstance(asked["storage"], str) else [
             "sweep.storage must be an URL such as sqlite:///study.db, or null. Received: "
-            f"{asked['storage']!r}."
-        )
+            f"{shown(asked['storage'])}."
+        ]
     if asked["keep"] not in ("best", "done", "all"):
-        problems.append(f"sweep.keep must be best, done or all. Received: {asked['keep']!r}.")
-    if not (isinstance(asked["known"], list) and all(isinstance(p, Mapping)
-                                                    for p in asked["known"])):
-        problems.append(f"sweep.known must be a list of points. Received: {asked['known']!r}.")
-    if not isinstance(asked["space"], Mapping):
-        problems.append(f"sweep.space must be a mapping. Received: {asked['space']!r}.")
-    launcher = asked["launcher"]
-    if not (isinstance(launcher, Mapping) and isinstance(launcher.get("settings", {}), Mapping)
-            and re.fullmatch(r"\w*", str(launcher.get("name") or ""))):
-        problems.append(
-            "launcher must hold the name of a launcher and its settings. Received: "
-            f"{launcher!r}."
-        )
+        problems.append(f"sweep.keep must be best, done or all. Received: {shown(asked['keep'])}.")
     wanted = asked["objectives"]
     if wanted is not None and not (isinstance(wanted, list) and wanted
                                    and all(isinstance(one, str) for one in wanted)):
         problems.append(
-            f"sweep.objectives must be a list of names, or null. Received: {wanted!r}."
+            f"sweep.objectives must be a list of names, or null. Received: {shown(wanted)}."
         )
-    given = as_config(asked)
     for part in ("sampler", "pruner"):
         if asked[part] is not None:
-            problems += [
-                text for _, text in
-                node_problems(f"{SWEEP}.{part}", given[part], frozenset({"seed"}),
-                              (*trusted, *PARTS))
-            ]  # fmt: skip
-    if isinstance(asked["sampler"], Mapping):
-        name = str(asked["sampler"].get("_target_")).rpartition(".")[2]
-        if instead := UNFIT.get(name):
-            problems.append(f"sweep.sampler cannot be {name}: {instead}")
+            problems += parts.problems(part, asked[part], trusted)
     if problems:
-        raise UserError(problems=problems)
+        raise UserError(problems=map(one_line, problems))
     for part in ("sampler", "pruner"):
         study.made(asked[part], part)
+
+
+def _of_numbers(asked: Mapping[str, Any]) -> Iterator[str]:
+    for key, (least, most) in COUNTS.items():
+        value = asked[key]
+        if value is None and key == "n_trials":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            yield (
+                f"sweep.{key} must be a whole number of at least {least}. Received: {shown(value)}."
+            )
+        elif value > most:
+            yield f"sweep.{key} must be at most {most:,}. Received: {_large(value)}."
+    if asked["sampler"] is not None and asked["n_trials"] is None:
+        yield "sweep.n_trials must be a number: only a grid knows its own."
+    for key in ("max_time", "max_cost"):
+        value = asked[key]
+        if value is not None and not (is_finite(value) and value > 0):
+            yield f"sweep.{key} must be a number above 0, or null. Received: {_large(value)}."
+    seed = asked["seed"]
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        yield f"sweep.seed must be a whole number. Received: {shown(seed)}."
+
+
+def _large(value: Any) -> str:
+    """Return a value as a message shows it; of some numbers Python writes no digits."""
+    return f"a number of {value.bit_length():,} bits" \
+        if isinstance(value, int) and value.bit_length() > 200 else shown(value)
+
+
+def _of_points(asked: Mapping[str, Any]) -> Iterator[str]:
+    known, space = asked["known"], asked["space"]
+    if not (isinstance(known, list) and all(isinstance(p, Mapping) for p in known)):
+        yield f"sweep.known must be a list of points. Received: {shown(known)}."
+    else:
+        for place, point in enumerate(known):
+            for key, value in point.items():
+                if not _is_value(value):
+                    yield (
+                        f"sweep.known.{place}.{key} must be one value: text, a number, true, "
+                        f"false, null or a list of these. Received: {shown(value)}."
+                    )
+    if not isinstance(space, Mapping):
+        yield f"sweep.space must be a mapping. Received: {shown(space)}."
+        return
+    for key, value in space.items():
+        if isinstance(value, Mapping):
+            yield from _of_axis(f"sweep.space.{key}", value)
+        elif not _is_value(value):
+            yield (
+                f"sweep.space.{key} must be text such as 'a,b' or 'interval(0, 1)'. Received: "
+                f"{shown(value)}."
+            )
+
+
+def _of_axis(key: str, axis: Mapping[str, Any]) -> Iterator[str]:
+    if odd := [name for name in axis if name not in ("values", "when")]:
+        yield f"{key} may hold values and when. Received: {shown(odd[0])}."
+    if not _is_value(axis.get("values")):
+        yield f"{key}.values must be text such as 'a,b'. Received: {shown(axis['values'])}."
+    when = axis.get("when")
+    if when is not None and not isinstance(when, Mapping):
+        yield f"{key}.when must be a mapping. Received: {shown(when)}."
+    for name, value in (when or {}).items() if isinstance(when, Mapping) else ():
+        several = value if isinstance(value, list) else [value]
+        if not several or not all(map(_is_value, several)):
+            yield f"{key}.when.{name} must be a value, or a list of some. Received: {shown(value)}."
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a value is plain, or a list of such."""
+    inner = value if isinstance(value, list) else [value]
+    return all(one is None or isinstance(one, str | int | float) for one in inner)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 from kerasft.config import parsed
 from kerasft.errors import UserError
+from kerasft.sweeps.facts import shown
+from kerasft.sweeps.text import one_line
 
 # The key by which runs of one setting differ.
 SEED = "seed"
+# How many values of a key are tried one by one.
+MOST = 1000
+# How many numbers of a key stand for all of them when they are checked.
+SPREAD = 20
+# How far an interval reaches: numbers of Optuna are floats, which know whole ones up to here.
+LARGEST, LARGEST_WHOLE = 1e300, 2**53
 # A point: the value of each axis that counts there, as text or as a number.
 Point = dict[str, Any]
 
@@ -51,10 +59,25 @@ class Axis:
         """Return a value that is given in YAML as this axis has it: text for one of a choice."""
         if self.values:
             return str(_values(value))
-        return int(value) if self.whole and value == int(value) else float(value)
+        try:
+            number = float(value)
+            if not math.isfinite(number):
+                raise ValueError("it is not finite")
+            return int(value) if self.whole and value == int(value) else number
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"sweep.known: {self.key} is varied in an interval, so that a known point must "
+                f"have a number there. Received: {shown(value)}."
+            ) from error
 
     def ends(self) -> tuple[Any, ...]:
-        """Return the values that stand for all of them: each choice, or both ends."""
+        """Return the values that stand for all: each choice, or both ends and, of many, some more.
+
+        Numbers are of one kind: of many, the ends and some between them are enough.
+        """
+        if len(self.values) > SPREAD and all(map(_is_number, self.values)):
+            inner = len(self.values) - 1
+            return tuple(self.values[place * inner // (SPREAD - 1)] for place in range(SPREAD))
         if self.values:
             return self.values
         return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
@@ -93,17 +116,45 @@ class Space:
                                if axis.key in point)]  # fmt: skip
 
     def grid(self) -> Iterator[Point]:
-        """Yield every point of a space without intervals, the last axis fastest."""
-        seen = set()
-        for chosen in itertools.product(*(axis.listed() for axis in self.axes)):
-            point: Point = {}
-            for axis, value in zip(self.axes, chosen, strict=True):
-                if axis.counts(point):
-                    point[axis.key] = value
-            name = name_of(point)
-            if name not in seen:
-                seen.add(name)
-                yield point
+        """Yield every point of a space without intervals, the last axis fastest.
+
+        One after the other: there may be more of them than a machine can hold.
+        """
+        yield from self._grid(0, {})
+
+    def _grid(self, place: int, above: Point) -> Iterator[Point]:
+        if place == len(self.axes):
+            yield dict(above)
+        elif not (axis := self.axes[place]).counts(above):
+            yield from self._grid(place + 1, above)
+        else:
+            for value in axis.listed():
+                yield from self._grid(place + 1, above | {axis.key: value})
+
+    def size(self) -> int:
+        """Return how many points a space without intervals has, without making them."""
+        needed = {key for axis in self.axes for key in axis.when}
+        return self._size(0, {}, needed)
+
+    def _size(self, place: int, above: Point, needed: set[str]) -> int:
+        """Count the points from an axis on; what others hang on has its own branch by value."""
+        if place == len(self.axes):
+            return 1
+        axis = self.axes[place]
+        if not axis.counts(above):
+            return self._size(place + 1, above, needed)
+        if axis.key not in needed:
+            return _length(axis.listed()) * self._size(place + 1, above, needed)
+        asked = {text for one in self.axes for text in one.when.get(axis.key, ())}
+        told = [value for value in axis.values if value in asked] if axis.values else [
+            int(text) for text in asked
+            if text.isdecimal() and int(axis.low) <= int(text) <= int(axis.high)
+        ]
+        size = sum(
+            self._size(place + 1, above | {axis.key: value}, needed) for value in told
+        )
+        rest = _length(axis.listed()) - len(told)
+        return size + rest * self._size(place + 1, above | {axis.key: None}, needed)
 
     def corners(self) -> Iterator[Point]:
         """Yield points in which each value, and each end of an interval, comes up once."""
@@ -143,6 +194,18 @@ class Space:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, to be compared with another."""
         return {"fixed": list(self.fixed), "axes": [axis.to_dict() for axis in self.axes]}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _length(listed: Sequence[Any]) -> int:
+    # `len` counts no further than a word of the machine.
+    return listed[-1] - listed[0] + 1 if isinstance(listed, range) else len(listed)
 
 
 def name_of(point: Mapping[str, Any]) -> str:
@@ -208,7 +271,7 @@ def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
     if not problems:
         axes, problems = _ordered(axes)
     if problems:
-        raise UserError(problems=problems)
+        raise UserError(problems=map(one_line, problems))
     return Space(tuple(fixed.values()), tuple(axes.values()))
 
 
@@ -231,31 +294,85 @@ def _when(given: Any) -> dict[str, tuple[str, ...]]:
 
 def _parse(line: str, when: Mapping[str, tuple[str, ...]]) -> Axis | str:
     """Return an axis, or the override itself where it has one value."""
-    (override,) = parsed([line])
+    try:
+        (override,) = parsed([line])
+    except ValueError as error:  # a number of more digits than Python reads
+        raise UserError(f"An override cannot be read: {error}. Received: {_cut(line)}.") from error
     if not override.is_sweep_override():
         return line
     key = line.partition("=")[0]
     if override.is_interval_sweep():
-        value = override.value()
-        low, high = float(value.start), float(value.end)
-        log = "log" in value.tags
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UserError(f"An interval goes from a number to a larger one. Received: {line!r}.")
-        if log and low <= 0:
-            raise UserError(
-                f"An interval with tag(log, ...) must begin above 0. Received: {line!r}."
-            )
-        whole = isinstance(value.start, int) and isinstance(value.end, int)
-        return Axis(key, low=low, high=high, whole=whole, log=log, when=when)
-    try:
-        values = tuple(dict.fromkeys(override.sweep_string_iterator()))
-    except Exception as error:
-        raise UserError(
-            f"{line!r} cannot be expanded: {error}. List the values: {key}=a,b."
-        ) from error
+        return _interval(key, line, override.value(), when)
+    values = expanded(line, override)
     if not values:
         raise UserError(f"{key} has no values to try. Received: {line!r}.")
     return Axis(key, values=values, when=when)
+
+
+def _interval(key: str, line: str, value: Any, when: Mapping[str, tuple[str, ...]]) -> Axis:
+    log = "log" in value.tags
+    whole = isinstance(value.start, int) and isinstance(value.end, int)
+    ends = (value.start, value.end)
+    most = LARGEST_WHOLE if whole else LARGEST
+    if not all(isinstance(end, int | float) and abs(end) <= most for end in ends) \
+            or not ends[0] < ends[1]:
+        raise UserError(
+            f"An interval goes from a number to a larger one, of at most {most:g}. Received: "
+            f"{_cut(line)}."
+        )
+    low, high = map(float, ends)
+    if log and low <= 0:
+        raise UserError(
+            f"An interval with tag(log, ...) must begin above 0. Received: {line!r}."
+        )
+    return Axis(key, low=low, high=high, whole=whole, log=log, when=when)
+
+
+def expanded(line: str, override: Any, most: int = MOST) -> tuple[str, ...]:
+    """Return the values that an override stands for, each once, if there are not too many.
+
+    Args:
+        line: The override, for messages.
+        override: As Hydra reads it: a choice or a range.
+        most: How many there may be.
+
+    Raises:
+        UserError: If it cannot be expanded, or stands for more.
+    """
+    key = line.partition("=")[0]
+    try:
+        value = override.value()
+        if (count := _count(value)) > most:
+            raise UserError(
+                f"{_cut(line)} stands for {_number(count)} values, and at most {most:,} are tried "
+                "one by one. Take larger steps, or give an interval to kerasft sweep: "
+                f"'{key}=interval(LOW,HIGH)', of whole numbers '{key}=int(interval(LOW,HIGH))'."
+            )
+        return tuple(dict.fromkeys(override.sweep_string_iterator()))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{_cut(line)} cannot be expanded: {error}. List the values: {key}=a,b."
+        ) from error
+
+
+def _count(value: Any) -> int:
+    """Return how many values a choice or a range of Hydra has, without making them."""
+    if not (hasattr(value, "start") and hasattr(value, "stop")):
+        return len(getattr(value, "list", None) or ())
+    start, stop, step = (Fraction(one) for one in (value.start, value.stop, value.step))
+    if not step:
+        raise ValueError("its step is 0")
+    return max(math.ceil((stop - start) / step), 0)
+
+
+def _cut(line: str) -> str:
+    return repr(line if len(line) <= 120 else f"{line[:117]}...")
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count < 10**15 else f"more than {10**15:,}"
 
 
 def _ordered(axes: Mapping[str, Axis]) -> tuple[dict[str, Axis], list[str]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 import zlib
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from kerasft.config import SWEEP, as_config, build
+from kerasft.errors import UserError, in_short
+from kerasft.sweeps.parts import HARMLESS, plain_attributes, targets
 from kerasft.sweeps.space import Axis, Point, Space, name_of
+from kerasft.sweeps.trials import point as point_of
 
 # How often a sampler is asked again that gives a point which was tried before.
 ATTEMPTS = 50
@@ -69,7 +73,7 @@ def next_point(
         The point and what the sampler wants to remember of it; `None` where there is no new one.
     """
     trials = study.get_trials(deepcopy=False)
-    tried = {trial.user_attrs.get("point") for trial in trials}
+    tried = {name_of(point_of(trial.user_attrs)) for trial in trials}
     for one in map(space.settled, known):
         if name_of(one) not in tried:
             return one, {}
@@ -77,16 +81,33 @@ def next_point(
         return _left_over(space, tried)
     for attempt in range(ATTEMPTS):
         number = zlib.crc32(f"{seed} {len(trials)} {attempt}".encode())
-        copied = _copy(study, trials, made(sampler, "sampler", seed=number))
-        asked = copied.ask()
-        point: Point = {}
-        for axis in space.axes:
-            if axis.counts(point):
-                point[axis.key] = _suggested(asked, axis)
+        try:
+            point, remembered = _asked(space, sampler, study, trials, number)
+        except UserError:
+            raise
+        except Exception as error:  # of a sampler that cannot take the space, or lacks a package
+            name = str(sampler["_target_"]).rpartition(".")[2]
+            raise UserError(
+                f"sweep.sampler: {name} cannot search this space: {in_short(error)}."
+            ) from error
         if name_of(point) not in tried:
-            return point, dict(copied.get_trials(deepcopy=False)[-1].system_attrs)
+            return point, remembered
     # The sampler knows no more than what it likes: nearly all was tried.
     return None if space.endless else _left_over(space, tried)
+
+
+def _asked(
+    space: Space, sampler: Mapping[str, Any], study: Any, trials: Sequence[Any], seed: int
+) -> tuple[Point, Mapping[str, Any]]:
+    """Ask a sampler for a point, in a copy of the study."""
+    plain = all(target in HARMLESS for _, target in targets(sampler))
+    copied = _copy(study, trials, made(sampler, "sampler", seed=seed), plain=plain)
+    asked = copied.ask()
+    point: Point = {}
+    for axis in space.axes:
+        if axis.counts(point):
+            point[axis.key] = _suggested(asked, axis)
+    return point, dict(copied.get_trials(deepcopy=False)[-1].system_attrs)
 
 
 def _left_over(space: Space, tried: Container[Any]) -> tuple[Point, Mapping[str, Any]] | None:
@@ -102,12 +123,27 @@ def _suggested(trial: Any, axis: Axis) -> Any:
     return trial.suggest_float(axis.key, axis.low, axis.high, log=axis.log)
 
 
-def _copy(study: Any, trials: Sequence[Any], sampler: Any) -> Any:
-    """Return a study in memory with the same trials."""
+def _copy(study: Any, trials: Sequence[Any], sampler: Any, *, plain: bool) -> Any:
+    """Return a study in memory with the same trials.
+
+    Args:
+        study: The study.
+        trials: Its trials.
+        sampler: Optuna's sampler.
+        plain: Whether the sampler is handed plain, short attributes alone: what else a storage
+            holds is none of those that keep nothing else.
+    """
     import optuna
 
     copied = optuna.create_study(directions=study.directions, sampler=sampler)
-    copied.add_trials([t for t in trials if t.state != optuna.trial.TrialState.WAITING])
+    for trial in trials:
+        if trial.state == optuna.trial.TrialState.WAITING:
+            continue
+        if plain:
+            trial = copy.copy(trial)
+            trial.user_attrs = plain_attributes(trial.user_attrs)
+            trial.system_attrs = plain_attributes(trial.system_attrs)
+        copied.add_trial(trial)
     return copied
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from kerasft.errors import GivenUp, Stopped, UserError
 from kerasft.sweeps import ledger as ledgers
+from kerasft.sweeps import trials
 from kerasft.sweeps.journal import StorageFailed
 from kerasft.sweeps.ledger import DONE, FAILED, PRUNED, Claim, Ledger, Outcome
 
@@ -123,7 +124,7 @@ def attempt(ledger: Ledger, number: int) -> Outcome:
     folder, names = ledger.run_folder(number), ledger.facts["objectives"]
     try:
         if not record.has_ended(str(folder)):
-            cfg = ledger.compose(dict(trial.user_attrs["values"]))
+            cfg = ledger.compose(trials.point(trial.user_attrs))
             cfg.output_dir, cfg.resume, cfg.baseline = str(folder), "auto", None
             watched = Watched(ledger, trial, names[0]) if len(names) == 1 else None
             train(cfg, trusted=ledger.trusted, on_epoch=watched, spare_test=True)

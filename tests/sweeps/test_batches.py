@@ -461,7 +461,7 @@ def test_a_launcher_that_is_not_installed(tiny_texts, tmp_path, monkeypatch, ker
     done = kerasft_cli(*common, "launcher=jobilb")
     assert "Did you mean 'joblib'" in done.err
     done = kerasft_cli(*common, "launcher.name='../x'", "output_dir=t")
-    assert "launcher must hold the name" in done.err
+    assert "launcher.name must be the name of a launcher" in done.err
 
 
 @pytest.mark.slow

@@ -37,6 +37,11 @@ def test_expand(overrides, runs):
         (["a"], "An override cannot be read"),
         (["a=glob(x*)"], "cannot be expanded"),
         ([f"a=range({MOST + 1})"], "at most 1,000"),
+        (["a=range(1,100000000)"], "stands for 99,999,999 values, and at most 1,000"),
+        (["a=shuffle(range(1,100000000000))"], "at most 1,000"),
+        (["a=range(0,1,1e-9)"], "stands for 1,000,000,000 values"),
+        (["a=range(1,10,0)"], "its step is 0"),
+        ([f"{key}=range(0,1000)" for key in "abcdefgh"], "at most 1,000 are allowed"),
     ],
 )
 def test_what_is_no_grid(overrides, said):

@@ -15,8 +15,9 @@ from kerasft.errors import UserError
 from kerasft.files import write_json
 from kerasft.sweeps import beginning, outcome
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps.journal import StorageFailed, settled
+from kerasft.sweeps.journal import StorageFailed
 from kerasft.sweeps.ledger import DONE, FAILED, Outcome
+from kerasft.sweeps.urls import settled
 from kerasft.sweeps.worker import work
 
 
@@ -310,4 +311,4 @@ def test_a_launcher_runs_nothing_that_a_folder_says(
         assert done.code == 0 and "goes on" in done.out
     else:
         assert done.code == 2
-        assert f"settings that run commands: {next(iter(settings))}" in done.err
+        assert f"run commands or write elsewhere: {next(iter(settings))}" in done.err

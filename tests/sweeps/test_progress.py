@@ -10,10 +10,10 @@ import pytest
 
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import room
-from kerasft.sweeps.journal import without_password
 from kerasft.sweeps.ledger import DONE, PRUNED, Outcome
 from kerasft.sweeps.progress import Progress
 from kerasft.sweeps.supervisor import Supervisor
+from kerasft.sweeps.urls import without_password
 
 
 class Terminal(io.StringIO):

@@ -85,3 +85,73 @@ def test_a_grid_has_every_combination_once(axes):
 def test_a_value_is_written_as_hydra_reads_it():
     assert Axis("a").override("[1,2]") == "a=[1,2]"
     assert name_of({"b": 1e-05, "a": "x"}) == "a=x b=1e-05"
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(("override", "said"), [
+    ("a=range(1,100000000)", "stands for 99,999,999 values, and at most 1,000 are tried"),
+    ("a=sort(range(100000000,1,-1))", "stands for 99,999,999 values"),
+    ("a=shuffle(range(1,10000000000))", "stands for 9,999,999,999 values"),
+    ("a=float(range(1,1000000000))", "stands for 999,999,999 values"),
+    ("a=tag(x,range(1,1000000000))", "stands for 999,999,999 values"),
+    ("a=range(0,1,1e-9)", "stands for 1,000,000,000 values"),
+    ("a=range(0.5,1e308)", "stands for more than 1,000,000,000,000,000 values"),
+    (f"a=range(0,{10**400})", "stands for more than"), ("a=range(0,inf)", "cannot be expanded"),
+    ("a=range(0,nan)", "cannot be expanded"), ("a=range(1.0,10,0)", "its step is 0"),
+    ("a=interval(0,1e400)", "from a number to a larger one"),
+    ("a=interval(-1e308,1e308)", "of at most 1e[+]300"),
+    ("a=int(interval(1,1e30))", "from a number to a larger one"),
+    (f"a=int(interval(1,{10**400}))", "An override cannot be read"),
+    (f"a=interval(0,{'9' * 5000})", "An override cannot be read"),
+    (f"a=interval(0,{10**400})", "An override cannot be read"),
+    ("a=" + ",".join(map(str, range(2000))), "stands for 2,000 values"),
+])  # fmt: skip
+def test_absurd_numbers_are_told_at_once(override, said):
+    with pytest.raises(UserError, match=said) as told:
+        read([override], {})
+    assert len(told.value.problems) == 1 and len(told.value.problems[0]) < 1000
+
+
+@pytest.mark.timeout(10)
+def test_a_space_that_no_machine_could_hold_is_gone_through_one_by_one():
+    letters = ",".join("abcdefghij")
+    wide = read([f"k{number}={letters}" for number in range(40)], {})
+    assert wide.size() == 10**40
+    points = wide.grid()
+    assert next(points)["k39"] == "a" and next(points)["k39"] == "b"
+    far = read(["a=int(interval(1,1000000000000000))"], {})
+    assert far.size() == 10**15 and next(far.grid()) == {"a": 1}
+    # Of what hangs on another key, combinations that come to the same are never made.
+    hidden = read(["h=a,b"], {f"k{number}": {"values": letters, "when": {"h": "b"}}
+                              for number in range(20)})  # fmt: skip
+    assert hidden.size() == 1 + 10**20
+    first = hidden.grid()
+    assert next(first) == {"h": "a"} and next(first)["h"] == "b"
+
+
+@pytest.mark.parametrize("space", [
+    HANGING, {"n": "int(interval(1,5))", "z": {"values": "x,y", "when": {"n": [2, 3, 9]}}},
+    {"a": "1,2,3", "b": {"values": "1,2", "when": {"a": [1, 2]}},
+     "c": {"values": "x,y,z", "when": {"b": 2}}},
+])  # fmt: skip
+def test_the_size_of_a_space_is_that_of_its_grid(space):
+    made = read([], {key: value for key, value in space.items() if "interval(0" not in str(value)})
+    points = [tuple(sorted(point.items())) for point in made.grid()]
+    assert made.size() == len(points) == len(set(points))
+
+
+@pytest.mark.parametrize("value", ["x", None, [1], 10**400])
+def test_a_known_point_of_an_interval_is_a_number(value):
+    made = read(["a=interval(0.0,1.0)", "b=int(interval(1,5))"], {})
+    for key in "ab":
+        with pytest.raises(UserError, match=f"sweep.known: {key} is varied in an interval"):
+            made.settled({key: value})
+
+
+def test_of_many_numbers_the_ends_and_some_between_are_checked():
+    many = read(["epochs=range(1,1000)", "head=linear,mlp"], {})
+    checked = {point["epochs"] for point in many.corners()}
+    assert len(checked) == 20 and {"1", "999"} <= checked
+    assert many.size() == 2 * 999
+    words = read(["head=" + ",".join(f"word{number}" for number in range(50))], {})
+    assert len({point["head"] for point in words.corners()}) == 50

@@ -23,8 +23,8 @@ def make(tmp_path, directions=("maximize",)):
     import optuna
 
     return optuna.create_study(
-        study_name="s", storage=journal.open_storage(tmp_path, None), directions=directions,
-        load_if_exists=True,
+        study_name="s", storage=journal.open_storage(tmp_path, None, new=True),
+        directions=directions, load_if_exists=True,
     )  # fmt: skip
 
 
@@ -120,4 +120,4 @@ def test_a_lock_dies_with_its_holder(tmp_path):
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "nonsense"])
 def test_a_storage_that_cannot_be_opened_is_named(url, tmp_path):
     with pytest.raises(UserError, match=f"sweep.storage: '{url}' cannot be read"):
-        journal.open_storage(tmp_path, url)
+        journal.open_storage(tmp_path, url, new=True)
