@@ -68,7 +68,7 @@ def words_of(name: str) -> list[str]:
     for two, one in (("hold out", "holdout"), ("held out", "heldout"),
                      ("ground truth", "groundtruth"), ("trainval", "train val")):  # fmt: skip
         joined = joined.replace(two, one)
-    found = []
+    found: list[str] = []
     for word in joined.split():
         parts = _JOINED.fullmatch(word)
         found += parts.groups() if parts and word not in _SPLIT_OF else [word]
