@@ -39,7 +39,7 @@ def inputs(model: str, given: Sequence[str]) -> list[Any]:
     texts: list[str] = []
     for word in given:
         if word == "-":
-            texts += _texts(sys.stdin.buffer.read(), "standard input")
+            texts += _texts(_standard_input(), "standard input")
         elif word.startswith("@@"):
             texts.append(_plain(word[1:]))
         elif word.startswith("@"):
@@ -61,6 +61,12 @@ def _wants(model: str) -> tuple[str, bool]:
 
     names = list(read_signature(find_export(model))["signatures"][DEFAULT]["inputs"])
     return ("images" if "image_bytes" in names else "text"), "text_pair" in names
+
+
+def _standard_input() -> bytes:
+    """Return the bytes of standard input, which is text where another program has replaced it."""
+    raw = getattr(sys.stdin, "buffer", None)
+    return raw.read() if raw is not None else sys.stdin.read().encode("utf-8", "surrogateescape")
 
 
 def _content(word: str) -> bytes:
@@ -173,7 +179,7 @@ def _all_pictures(given: Sequence[str]) -> list[str]:
     paths: list[str] = []
     for word in given:
         if word == "-":
-            paths += _paths(sys.stdin.buffer.read(), "standard input")
+            paths += _paths(_standard_input(), "standard input")
         elif word.startswith("@@"):
             paths.append(word[1:])
         elif word.startswith("@"):
