@@ -16,9 +16,9 @@ from typing import Any
 from kerasft.commands import make_parser
 from kerasft.errors import Stopped, UserError
 
-# What a shell learns: 0 all went well, 1 an export failed a check, 2 the user can mend it, 130
-# interrupted. A run that stopped and can go on ends with 128 and the signal's number (130, 143), or
-# with 75 for its time limit.
+# What a shell learns: 0 all went well, 1 an export failed a check or some pictures have no answer,
+# 2 the user can mend it, 130 interrupted. A run that stopped and can go on ends with 128 and the
+# signal's number (130, 143), or with 75 for its time limit.
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # `kerasft export best-of SWEEP` exports the best of its runs.
 BEST = "best-of"
@@ -33,10 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, 1 for an export that `verify` finds wanting, 2 for a user's mistake,
-        130 when interrupted, 143 after SIGTERM, 75 where `max_time` was over.
+        The exit status: 0, 1 for an export that `verify` finds wanting or pictures that `predict`
+        could not answer, 2 for a user's mistake, 130 when interrupted,
+        143 after SIGTERM, 75 where `max_time` was over.
     """
+    from kerasft.console import show_whatever
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    show_whatever()
     parser = make_parser()
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-")]
@@ -202,16 +206,23 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(metrics, indent=2, ensure_ascii=False))
 
 
-def _predict(options: argparse.Namespace) -> None:
-    from kerasft import prediction
+def _predict(options: argparse.Namespace) -> int:
+    from kerasft import given, prediction
+    from kerasft.console import warn
 
     prediction.check_output(options.output)
-    given = prediction.inputs(options.model, options.inputs)
+    wanted = given.inputs(options.model, options.inputs)
     from kerasft.run import predict
 
     _trust_here(options.trust)
-    rows = predict(options.model, given, trusted=options.trust)
+    broken: list[str] = []
+    rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append)
     prediction.show(rows, output=options.output, as_json=options.json)
+    for one in broken:
+        warn(f"not answered: {one}")
+    if broken:
+        warn(f"{len(broken):,} of {len(wanted):,} pictures were not answered")
+    return FAILED if broken else OK
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -81,7 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("model", metavar="RUN_OR_EXPORT", help="a run folder or an export")
     made.add_argument("inputs", metavar="INPUT", nargs="+",
                       help="texts (pairs with a tab between), pictures, folders of pictures; "
-                           "@FILE for a file with one text a line; - for lines of standard input")
+                           "@FILE for a file with one text a line; - for lines of standard input; "
+                           "@@TEXT for a text that begins with @")
     _trust_option(made)
     made.add_argument("--output", metavar="FILE",
                       help="write to a .jsonl or .csv file instead of the console")

@@ -42,6 +42,13 @@ class Clock:
 clock = Clock()
 
 
+def show_whatever() -> None:
+    """Let the output spell out what its encoding lacks (`\\xe9`) instead of failing at it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):  # replaced by something else, or closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
 def say(line: str = "") -> None:
     """Print a line at once, also into a file."""
     print(printable(line), flush=True)

@@ -180,7 +180,8 @@ def evaluate(
 
 
 def predict(
-    run_or_export: str, inputs: Sequence[Any], *, trusted: Sequence[str] = ()
+    run_or_export: str, inputs: Sequence[Any], *, trusted: Sequence[str] = (),
+    on_broken: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Answer raw input with a run folder or with an exported SavedModel.
 
@@ -188,6 +189,8 @@ def predict(
         run_or_export: The folder of either.
         inputs: Texts, pairs of texts, or paths or bytes of pictures.
         trusted: Import prefixes that the run's own parts may come from.
+        on_broken: Told of each picture that cannot be decoded, in a sentence; the others are
+            answered. Without, the first such picture is an error.
 
     Returns:
         One dict an input: `input`, and the task's answers (`label`, `score`, `probabilities` by
@@ -200,7 +203,13 @@ def predict(
         >>> predict("outputs/last", ["picture.png"])[0]["label"]  # doctest: +SKIP
     """
     answer, labels = deliver.open_predictor(run_or_export, trusted)
-    return deliver.answers(answer(inputs), inputs, labels)
+    pictures = deliver.takes_pictures(answer)
+    if not pictures:
+        deliver.check_texts(inputs)
+    if on_broken is None or not pictures:
+        return deliver.answers(answer(inputs), inputs, labels)
+    outputs, answered = deliver.answer_sound(answer, inputs, on_broken)
+    return deliver.answers(outputs, answered, labels)
 
 
 def export(

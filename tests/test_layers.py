@@ -23,7 +23,7 @@ RANK = {
     "calls": 3, "checks": 4, "explanation": 3, "record": 3, "repetition": 4, "artifact": 3,
     "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4, "serving": 4,
     "tasks": 5,
-    "finetuned": 6, "prediction": 6, "evidence": 6,
+    "finetuned": 6, "given": 6, "prediction": 6, "evidence": 6,
     "steps": 7,
     "run": 8,
     "sweeps": 9, "testing": 9,
@@ -41,7 +41,7 @@ LIGHT = (
     "explanation", "root", "record", "repetition", "comparison", "provenance", "errors",
     "mistakes", "spec", "files", "folders", "recorded",
     "console", "network", "threads",
-    "prediction", "finetuned", "evidence", "run", "steps", "cache",
+    "given", "prediction", "finetuned", "evidence", "run", "steps", "cache",
     "aliases", "catalogue", "sweeps/", "model/hub",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",

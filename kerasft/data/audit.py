@@ -16,7 +16,7 @@ from kerasft.console import listing
 from kerasft.data.fingerprint import fingerprint
 from kerasft.data.labels import some
 from kerasft.errors import UserError, nearest
-from kerasft.spec import Examples
+from kerasft.spec import Examples, Labels
 
 MAX_PIXELS = 50_000_000
 POLICIES: tuple[str, ...] = ("skip", "fail")
@@ -102,6 +102,8 @@ def inspect(picture: str | bytes, max_pixels: int = MAX_PIXELS) -> Finding:
     else:
         suffix = Path(picture).suffix.lower()
         try:
+            if Path(picture).exists() and not Path(picture).is_file():
+                return Finding("it is no file")  # reading a pipe would never end
             with open(picture, "rb") as file:
                 content = file.read()
         except FileNotFoundError:
@@ -237,38 +239,55 @@ def _inspect_all(pictures: Sequence[Any], max_pixels: int) -> list[Finding]:
             return list(pool.map(look, range(len(pictures))))
 
 
-def find_copies(parts: dict[str, Examples]) -> list[str]:
+def find_copies(parts: dict[str, Examples], labels: Labels | None = None) -> list[str]:
     """Say which exact copies stand in two splits, or under two labels.
 
     Args:
         parts: The splits by name, in order.
+        labels: What their labels mean, to be named where two differ.
 
     Returns:
-        Sentences for the user; none where there are no copies.
+        Sentences for the user, with the names of the first few; none where there are no copies.
     """
-    seen: dict[str, dict[str, Any]] = {}
-    notices, differing = [], 0
+    seen: dict[str, tuple[str, int]] = {}
+    notices, differing, told, noun = [], [], set(), "input"
     for name, part in parts.items():
-        leaked: Counter[str] = Counter()
+        leaked: dict[str, list[str]] = {}
         noun = "picture" if part.modality == "images" else "text"
         for index, value in enumerate(part.inputs):
-            label = part.labels[index].tobytes()
             mark = fingerprint(value, part.modality)
-            first = seen.setdefault(mark, {"split": name, "label": label, "differs": False})
-            if first["split"] != name:
-                leaked[first["split"]] += 1
-            if first["label"] != label and not first["differs"]:
-                first["differs"] = True
-                differing += 1
-        for other, count in leaked.items():
-            copies = "is an exact copy" if count == 1 else "are exact copies"
+            other, place = seen.setdefault(mark, (name, index))
+            first = parts[other]
+            if other != name:
+                leaked.setdefault(other, []).append(f"{part.ids[index]} (= {first.ids[place]})")
+            if first.labels[place].tobytes() != part.labels[index].tobytes() and mark not in told:
+                told.add(mark)
+                differing.append(
+                    f"{first.ids[place]}{_label(first.labels[place], labels)} and "
+                    f"{part.ids[index]}{_label(part.labels[index], labels)}"
+                )
+        for other, copies in leaked.items():
+            are = "is an exact copy" if len(copies) == 1 else "are exact copies"
             notices.append(
-                f"{some(count, noun)} of {name} {copies} of what stands in {other}, which flatters "
-                f"the figures of {name}; kept, as the data says so."
+                f"{some(len(copies), noun)} of {name} {are} of what stands in {other}, which "
+                f"flatters the figures of {name}; kept, as the data says so: {listing(copies)}."
             )
     if differing:
         notices.append(
-            f"{some(differing, 'input')} {'stands' if differing == 1 else 'stand'} in the data "
-            "more than once, under different labels."
+            f"{some(len(differing), noun)} {'stands' if len(differing) == 1 else 'stand'} in the "
+            f"data more than once, under different labels: {listing(differing, most=5)}."
         )
     return notices
+
+
+def _label(value: Any, labels: Labels | None) -> str:
+    """Return the label of an example in parentheses."""
+    if labels is None:
+        return ""
+    if labels.kind == "number":
+        return f" ({float(value):g})"
+    names = labels.names
+    own = [names[int(value)]] if labels.kind == "single" else [
+        word for word, on in zip(names, value, strict=True) if on
+    ]  # fmt: skip
+    return f" ({', '.join(own) or 'no label'})"

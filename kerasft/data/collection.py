@@ -149,7 +149,7 @@ def to_splits(
         )
         for name, indices in members.items()
     }
-    notices += find_copies(parts)
+    notices += find_copies(parts, labels)
     said: dict[str, Any] = {"brought": list(brought), "seed": seed, "limit": limit}
     if any(missing.values()):
         said |= {"split": split, **{name: r for name, r in missing.items() if r}}

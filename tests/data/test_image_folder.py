@@ -139,7 +139,11 @@ def test_copies_share_a_split_and_are_told_where_the_data_splits(tmp_path):
     assert any("1 picture of test is an exact copy" in notice for notice in notices)
     (tmp_path / "two/test/b/0.png").write_bytes(copied)
     notices = ask(tmp_path / "two").notices
-    assert any("under different labels" in notice for notice in notices)
+    assert any(
+        "under different labels: train/a/0.png (a) and test/b/0.png (b)" in notice
+        for notice in notices
+    )
+    assert any("test/a/0.png (= train/a/0.png)" in notice for notice in notices)
 
 
 def test_a_class_with_one_picture_trains_and_is_told(tmp_path):

@@ -1,0 +1,132 @@
+"""Sets whose pictures carry masks or boxes: no classification, however well their folders train."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from kerasft.console import listing
+from kerasft.data.picture_files import holds_pictures, subfolders, walk_pictures
+from kerasft.data.splits import split_name
+from kerasft.errors import UserError
+
+# Folders of pictures, and folders of what is drawn on pictures.
+_PICTURES = frozenset((
+    "image", "images", "img", "imgs", "ims", "photo", "photos", "picture", "pictures", "frame",
+    "frames", "input", "inputs", "rgb",
+))  # fmt: skip
+_DRAWN = frozenset((
+    "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "anno",
+    "gt", "gts", "groundtruth", "segmentation", "segmentations", "segmap", "segmaps", "target",
+    "targets", "trimap", "trimaps", "bbox", "bboxes", "boxes", "polygons", "matte", "mattes",
+    "xml", "xmls", "output", "outputs", "lbl", "lbls",
+))  # fmt: skip
+# What the name of a mask adds to that of its picture.
+_ADDED = re.compile(
+    r"[\W_]*(mask|masks|gt|label|labels|labelids|seg|segmentation|annotation|trimap|matte"
+    r"|groundtruth|l)[\W_]*\d*$|^(mask|gt|label|seg)[\W_]+"
+)
+_LOOKED_AT = 5
+
+
+def refuse_annotated(
+    root: Path, folders: Sequence[Path], words_of: Callable[[str], list[str]]
+) -> None:
+    """Refuse folders of pictures beside folders of their masks, boxes or labels.
+
+    Args:
+        root: The folder that holds them, for the message.
+        folders: What would be the classes.
+        words_of: Takes a name apart.
+
+    Raises:
+        UserError: If they are such.
+    """
+    kinds = {folder: _kind(words_of(folder.name)) for folder in folders}
+    drawn = [folder for folder, kind in kinds.items() if kind == "drawn"]
+    if not drawn:
+        return
+    pictures = [folder for folder, kind in kinds.items() if kind == "pictures"]
+    pictures = [folder for folder in pictures if holds_pictures(folder)]
+    others = [folder for folder in folders if folder not in (*pictures, *drawn)]
+    others = [folder for folder in others if holds_pictures(folder)]
+    if not pictures or others:
+        # The names say too little: `masks` may be a class beside `gloves`.
+        pairs = ((p, d) for d in drawn for p in (*pictures, *others))
+        found = next(((p, d) for p, d in pairs if _belong_together(p, d)), None)
+        if found is None:
+            return
+        pictures, drawn = [found[0]], [found[1]]
+    inner = [one for one in subfolders(pictures[0]) if not split_name(one.name)]
+    advice = (
+        f"To classify the pictures alone set data.path={pictures[0]}. " if len(inner) > 1 else ""
+    )
+    raise UserError(
+        f"data.path: {root} looks like a set for segmentation or detection, not like one folder "
+        f"a class: {listing(f.name + '/' for f in (*pictures, *drawn))} are pictures and what is "
+        "drawn on them (masks, boxes, labels). Learned as classes they would only be told apart "
+        f"from each other. kerasft classifies whole pictures. {advice}For a table that says which "
+        "picture is what choose data=table. If these are the names of classes, set "
+        "data.folders=classes."
+    )
+
+
+def masks_among(pictures: Sequence[Path]) -> list[Path]:
+    """Return the pictures of a class whose names make them masks of others beside them.
+
+    Example:
+        >>> masks_among([Path("cats/1.png"), Path("cats/1_mask.png")])
+        [PosixPath('cats/1_mask.png')]
+    """
+    stems = {(path.parent, path.stem.casefold()) for path in pictures}
+    found = []
+    for path in pictures:
+        plain = _ADDED.sub("", path.stem.casefold())
+        if plain and plain != path.stem.casefold() and (path.parent, plain) in stems:
+            found.append(path)
+    return found
+
+
+def _kind(words: Sequence[str]) -> str | None:
+    if _DRAWN.intersection(words):
+        return "drawn"
+    return "pictures" if _PICTURES.intersection(words) else None
+
+
+def _belong_together(pictures: Path, drawn: Path) -> bool:
+    """Whether the one folder holds the masks of the other, by their names and looks."""
+    named = {path.stem.casefold(): path for path in walk_pictures(pictures)}
+    masks = list(walk_pictures(drawn))
+    pairs = []
+    for mask in masks:
+        stem = mask.stem.casefold()
+        partner = named.get(stem) or named.get(_ADDED.sub("", stem))
+        if partner is not None:
+            pairs.append((partner, mask))
+    if len(pairs) < max(1, 0.5 * len(masks)):
+        return False
+    looked = [_is_mask_of(*pair) for pair in islice(pairs, _LOOKED_AT)]
+    return sum(looked) > len(looked) / 2
+
+
+def _is_mask_of(picture: Path, mask: Path) -> bool:
+    """Whether a picture is as large as another and, unlike it, made of a few plain colours."""
+    from PIL import Image
+
+    try:
+        with Image.open(picture) as one, Image.open(mask) as other:
+            return one.size == other.size and _is_flat(other) and not _is_flat(one)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _is_flat(image: Any) -> bool:
+    from PIL import Image
+
+    small = image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)
+    counts = sorted((count for count, _ in small.getcolors(64 * 64)), reverse=True)
+    # What JPEG does to a mask leaves most of it plain.
+    return len(counts) <= 64 or sum(counts[:2]) > 0.6 * 64 * 64

@@ -1,0 +1,94 @@
+"""The files of a folder that are pictures, or claim to be, however deep they lie."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from kerasft.data.audit import FORMATS, OTHER_SUFFIXES, SUFFIXES, sniff
+from kerasft.data.labels import natural
+from kerasft.data.reading import begins
+from kerasft.errors import UserError
+
+# What systems leave behind: a Mac's `._1.png`, `.ipynb_checkpoints`, previews of Windows.
+HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def entries(folder: Path, key: str = "data.path") -> list[Path]:
+    """Return what a folder holds, without hidden names, 2 before 10.
+
+    Args:
+        folder: The folder.
+        key: Where the folder was named, for messages.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        found = [entry for entry in folder.iterdir() if not entry.name.startswith(HIDDEN)]
+    except OSError as error:
+        raise UserError(f"{key}: {folder} cannot be read ({error.strerror}).") from error
+    return sorted(found, key=lambda entry: natural(entry.name))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, without hidden ones."""
+    return [entry for entry in entries(folder) if entry.is_dir()]
+
+
+def walk_pictures(
+    folder: Path, others: Counter[str] | None = None, *, key: str = "data.path"
+) -> Iterator[Path]:
+    """Walk the files of a folder, in a stable order, that are pictures or claim to be.
+
+    A suffix of pictures is such a claim, also of those that the network's decoder does not know:
+    they are to be named, not passed over. Links are followed, but for those that lead back.
+
+    Args:
+        folder: Where to begin.
+        others: Counts the suffixes of all other files, where it is given.
+        key: Where the folder was named, for messages.
+
+    Yields:
+        The paths.
+
+    Raises:
+        UserError: If a folder cannot be read: its pictures would be missing without a word.
+    """
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"{key}: {error.filename} cannot be read ({error.strerror}).") from error
+
+    seen = set()
+    for place, inner, files in os.walk(folder, followlinks=True, onerror=fail):
+        real = os.path.realpath(place)
+        if real in seen:  # a link that leads back up
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted((n for n in inner if not n.startswith(HIDDEN)), key=natural)
+        for name in sorted((n for n in files if not n.startswith(HIDDEN)), key=natural):
+            path = Path(place) / name
+            suffix = path.suffix.lower()
+            if suffix in SUFFIXES or suffix in OTHER_SUFFIXES or _looks(path):
+                yield path
+            elif others is not None:
+                others[suffix or "without a suffix"] += 1
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Return whether there is any picture in a folder, however deep."""
+    return next(walk_pictures(folder), None) is not None
+
+
+def _looks(path: Path) -> bool:
+    begins(path)
+    try:
+        if not path.is_file():  # a pipe would never be opened
+            return False
+        with open(path, "rb") as file:
+            return sniff(file.read(32)) in FORMATS
+    except OSError:
+        return False

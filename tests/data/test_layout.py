@@ -1,0 +1,160 @@
+"""Which folders are splits, which are classes, and which are no classification at all."""
+
+import io
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasft.data.annotated import masks_among
+from kerasft.data.image_folder import image_folder
+from kerasft.data.layout import words_of
+from kerasft.errors import UserError
+
+
+def picture(number, mask=False):
+    pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
+    if mask:
+        pixels = np.where(pixels[..., :1] > 127, 255, 0).astype("uint8").repeat(3, -1)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def fill(root, *folders, count=6, suffix=".png"):
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            content = picture(sum(map(ord, folder)) * 100 + i, "mask" in folder)
+            (root / folder / f"{i}{suffix}").write_bytes(content)
+    return root
+
+
+def ask(root, **settings):
+    return image_folder(str(root), kind="single", seed=0, **settings)
+
+
+SPLITS = {
+    "training_set": "test_set", "seg_train": "seg_test", "train2017": "val2017", "Train": "Test",
+    "train_images": "test_images", "Training": "Testing", "training": "evaluation",
+    "train": "holdout", "trainset": "validation_set", "TrainImages": "ValImages", "train_1": "dev",
+    "data_train": "data_hold_out", "trainval": "test",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("train", SPLITS)
+@pytest.mark.parametrize("deeper", [False, True])
+def test_folders_of_splits_by_other_names_are_splits(tmp_path, train, deeper):
+    other = SPLITS[train]
+    for name in (train, other):
+        inner = f"{name}/{name}" if deeper else name
+        fill(tmp_path, f"{inner}/a", f"{inner}/b")
+    splits = ask(tmp_path)
+    assert splits.labels.names == ("a", "b")
+    held = {i.split("/")[0] for name in ("validation", "test") for i in splits.parts[name].ids}
+    assert other in held and all(i.startswith(f"{train}/") for i in splits.train.ids)
+    plain = {"Train", "Training"}
+    assert train in plain or "as splits by their names" in " ".join(splits.notices)
+
+
+def test_a_zip_of_such_folders_is_read_alike(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
+    fill(tmp_path / "x", *(f"archive/seg_{s}/seg_{s}/{c}" for s in ("train", "test") for c in "ab"))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        for path in (tmp_path / "x").rglob("*.png"):
+            file.write(path, path.relative_to(tmp_path / "x"))
+    splits = ask(tmp_path / "x.zip")
+    assert splits.labels.names == ("a", "b") and len(splits.test) == 12
+
+
+def test_evaluation_is_the_test_beside_a_validation_split(tmp_path):
+    fill(tmp_path, *(f"{s}/{c}" for s in ("training", "validation", "evaluation") for c in "ab"))
+    assert {i.split("/")[0] for i in ask(tmp_path).test.ids} == {"evaluation"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train", "bus", "car"), ("test", "train", "val", "car"), ("train_station", "test_tube"),
+     ("validation", "rejection"), ("with_mask", "without_mask"), ("mask", "gloves", "helmet"),
+     ("dev", "ops"), ("images", "drawings")],
+)  # fmt: skip
+def test_classes_whose_names_resemble_splits_stay_classes(tmp_path, names):
+    fill(tmp_path, *(name.replace("mask", "face") for name in names))
+    for name in names:
+        (tmp_path / name.replace("mask", "face")).rename(tmp_path / name)
+    assert set(ask(tmp_path).labels.names) == set(names)
+
+
+def test_classes_of_any_name_and_depth_are_had_by_a_setting(tmp_path):
+    fill(tmp_path, "train/steam", "train/electric", "bus/red", "car/old")
+    with pytest.raises(UserError, match=r"Set data\.folders=classes"):
+        ask(tmp_path)
+    assert ask(tmp_path, folders="classes").labels.names == ("bus", "car", "train")
+    assert ask(tmp_path, folders="splits").labels.names == ("electric", "steam")
+    for name in ("bus", "car"):
+        shutil.rmtree(tmp_path / name)
+    fill(tmp_path, "test/x")
+    assert ask(tmp_path, folders="classes").labels.names == ("test", "train")
+    with pytest.raises(UserError, match="must be one of"):
+        ask(tmp_path, folders="class")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("images", "masks"), ("images", "labels"), ("image", "annotations"), ("imgs", "gt"),
+     ("train/images", "train/masks", "val/images", "val/masks"), ("JPEGImages", "SegmentationMask"),
+     ("images/train", "images/val", "masks/train", "masks/val"), ("train", "train_masks"),
+     ("train_images", "train_masks"), ("leftImg8bit", "gtFine"), ("CXR_png", "masks"),
+     ("images/a", "images/b", "ground_truth/a", "ground_truth/b"), ("photos", "edges", "masks")],
+)  # fmt: skip
+def test_a_set_with_masks_is_refused(tmp_path, names):
+    fill(tmp_path, *names)
+    with pytest.raises(UserError, match=r"segmentation or detection.*data\.folders=classes"):
+        ask(tmp_path)
+
+
+@pytest.mark.parametrize("drawn", ["labels", "annotations", "Annotations", "bboxes"])
+def test_boxes_in_files_that_are_no_pictures_are_refused(tmp_path, drawn):
+    fill(tmp_path, "images/train", "images/val")
+    (tmp_path / drawn).mkdir()
+    (tmp_path / drawn / "0.txt").write_text("0 1 1 2 2")
+    with pytest.raises(UserError, match="segmentation or detection"):
+        ask(tmp_path)
+
+
+def test_splits_of_pictures_without_classes_are_refused(tmp_path):
+    fill(tmp_path, "train2017", "val2017")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances.json").write_text("{}")
+    with pytest.raises(UserError, match="no train folder with one folder a class"):
+        ask(tmp_path)
+
+
+def test_splits_inside_of_classes_are_refused(tmp_path):
+    fill(tmp_path, *(f"{c}/{s}" for c in ("cats", "dogs") for s in ("train", "test")))
+    with pytest.raises(UserError, match="turn them around"):
+        ask(tmp_path)
+    assert ask(tmp_path, folders="classes").labels.names == ("cats", "dogs")
+
+
+def test_folders_that_are_merged_into_classes_are_named(tmp_path):
+    fill(tmp_path, "animals/cat", "animals/dog", "plants/rose", "plants/tulip", "stones/images")
+    said = [n for n in ask(tmp_path).notices if "outer folders" in n]
+    assert len(said) == 1 and "animals (cat, dog), plants (rose, tulip)" in said[0]
+    assert "stones" not in said[0]
+
+
+def test_masks_among_the_pictures_of_a_class_are_named(tmp_path):
+    fill(tmp_path, "benign", "malignant")
+    (tmp_path / "benign" / "0_mask.png").write_bytes(picture(9, mask=True))
+    assert "named like a mask" in " ".join(ask(tmp_path).notices)
+    assert masks_among([tmp_path / "a.png", tmp_path / "a2.png"]) == []
+
+
+def test_a_name_is_taken_apart():
+    assert words_of("JPEGImages_train2017") == ["jpeg", "images", "train"]
+    assert words_of("leftImg8bit") == ["left", "img", "bit"]
+    assert words_of("testset") == ["test", "set"]
+    assert words_of("testimonials") == ["testimonials"]
