@@ -1,5 +1,6 @@
 import io
 import os
+import shutil
 import stat
 import zipfile
 
@@ -225,6 +226,28 @@ def test_zip(tmp_path, cache):
     before = folder.stat().st_mtime_ns
     assert ask(path).train.inputs == splits.train.inputs
     assert [f.stat().st_mtime_ns for f in (cache / "unpacked").iterdir()] == [before]
+
+
+@pytest.mark.parametrize("harm", ["flipped", "cut", "missing"])
+def test_what_was_damaged_since_it_was_unpacked_is_unpacked_again(tmp_path, cache, harm, capsys):
+    members = [(f"{c}/{i}.png", png(i + 50 * ord(c))) for c in "ab" for i in range(10)]
+    path = pack(tmp_path / "x.zip", members)
+    folder = unpack(path)
+    assert capsys.readouterr().err == ""
+    file = folder / "a" / "3.png"
+    whole = file.read_bytes()
+    if harm == "missing":
+        shutil.rmtree(folder / "a")
+    else:
+        file.write_bytes(whole[:-1] if harm == "cut" else whole[:50] + b"?" + whole[51:])
+    assert unpack(path) == folder
+    assert {name: (folder / name).read_bytes() for name, _ in members} == dict(members)
+    said = capsys.readouterr().err
+    count = 10 if harm == "missing" else 1
+    assert f"warning: {count} of 20 files that {str(folder)!r} should hold are missing or" in said
+    assert said.count("\n") == 1 and "a/3.png" in said
+    unpack(path)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
