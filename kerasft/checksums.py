@@ -108,7 +108,7 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
         >>> sealed({"rows": 3})
-        {'rows': 3, 'checksum': '15a3f1cf'}
+        {'rows': 3, 'checksum': '48ce35c8'}
     """
     return {**value, "checksum": _of(value)}
 

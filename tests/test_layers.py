@@ -17,8 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "errors": 0, "spec": 0, "signatures": 0,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
-    "root": 0, "comparison": 1, "provenance": 1, "config": 2, "catalogue": 2, "cache": 2,
-    "calls": 3, "checks": 4, "explanation": 3, "record": 3, "artifact": 3,
+    "checksums": 0, "entry": 2,
+    "root": 0, "comparison": 1, "provenance": 1, "config": 2, "catalogue": 2,
+    "cache": 3, "calls": 3, "checks": 4, "explanation": 3, "record": 3, "artifact": 3,
     "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4, "serving": 4,
     "tasks": 5,
     "finetuned": 6, "prediction": 6, "evidence": 6,
@@ -32,7 +33,7 @@ RANK = {
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
 BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "threads", "catalogue", "cache",
-               "artifact")
+               "checksums", "artifact")
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config", "calls", "checks", "signatures",
@@ -40,6 +41,7 @@ LIGHT = (
     "files",
     "console", "network", "threads",
     "prediction", "finetuned", "evidence", "run", "steps", "cache",
+    "checksums", "entry",
     "aliases", "catalogue", "sweeps/", "model/hub",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",
