@@ -16,10 +16,12 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "faults.py"
 
 @pytest.fixture(scope="module")
 def script():
+    sys.path.insert(0, str(SCRIPT.parent))  # what it is made of lies beside it
     spec = importlib.util.spec_from_file_location("faults_script", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    sys.path.remove(str(SCRIPT.parent))
     return module
 
 
