@@ -240,6 +240,31 @@ def test_what_a_killed_process_left_is_never_read_and_swept_away(cache):
     assert put(cache, content=b"whole") == b"whole"
 
 
+def _waits(directory, place):
+    place.touch()
+    assert put(Cache(directory), content=b"whole") == b"whole"
+
+
+def test_who_waits_for_a_process_that_is_killed_makes_it(cache, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    first = context.Process(target=_never_ends, args=(cache.directory,))
+    second = context.Process(target=_waits, args=(cache.directory, tmp_path / "began"))
+    first.start()
+    deadline = time.time() + 60
+    while "data.bin" not in names(cache):
+        assert time.time() < deadline
+        time.sleep(0.05)
+    second.start()
+    while not (tmp_path / "began").exists():
+        assert time.time() < deadline
+        time.sleep(0.05)
+    first.kill()
+    first.join()
+    second.join(60)
+    assert second.exitcode == 0
+    assert [name for name in names(cache) if name.endswith(".part")] == []
+
+
 def _together(directory, place):
     def write(folder):
         with open(place, "a") as file:
