@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from kerasft import entry
 from kerasft.checksums import Damaged
-from kerasft.console import say, warn
+from kerasft.console import listing, say, warn
 from kerasft.entry import ABOUT, Entry, in_short
 from kerasft.errors import UserError
 from kerasft.files import at_home, is_out_of_room
@@ -173,10 +173,12 @@ class Cache:
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return all whole entries, or those of one kind, those used last first."""
-        files = self.directory.glob(f"{kind or '*'}/*/{ABOUT}")
-        places = [file.parent for file in files if not file.parent.name.startswith(".")]
-        found = [one for one in map(entry.find, places) if one is not None]
+        found = [one for one in map(entry.find, self._places(kind or "*")) if one is not None]
         return sorted(found, key=lambda one: -one.used)
+
+    def _places(self, kind: str) -> list[Path]:
+        files = self.directory.glob(f"{kind}/*/{ABOUT}")
+        return [file.parent for file in files if not file.parent.name.startswith(".")]
 
     def clear(self, kind: str | None = None) -> list[Entry]:
         """Remove all entries, or those of one kind, but for those just being made or opened.
@@ -253,10 +255,16 @@ class Cache:
             place = left.with_name(left.name.split(".")[1])
             with suppress(Timeout, CacheError), self._alone(place, wait=False):
                 shutil.rmtree(left, ignore_errors=True)
-        for file in self.directory.glob(f"*/*/{ABOUT}"):
+        harmed = []
+        for place in self._places("*"):
             # Damaged, or of a version without checksums: never read, and listed nowhere.
-            if not file.parent.name.startswith(".") and entry.find(file.parent) is None:
-                self._remove(file.parent)
+            try:
+                entry.describe(place)
+            except (Damaged, OSError) as error:
+                if self._remove(place):
+                    harmed.append(f"{place.parent.name}/{place.name} ({in_short(error)})")
+        if harmed:
+            warn(f"cache: removed what is damaged in {str(self.directory)!r}: {listing(harmed)}")
 
     def _clear(self, place: Path) -> None:
         """Remove what ended processes left of an entry whose lock is held."""

@@ -71,13 +71,23 @@ def find(place: Path) -> Entry | None:
     Another process may remove it at any time.
     """
     try:
-        about, used = _read(place), (place / ABOUT).stat().st_mtime
-        for name, size in about["files"].items():
-            require_size(place / name, size)
-        size = sum(about["files"].values())
-        return Entry(place.parent.name, place.name, size, used, about["about"], place)
+        return describe(place)
     except (Damaged, OSError):
         return None
+
+
+def describe(place: Path) -> Entry:
+    """Return what a folder holds; its files are compared with their sizes alone.
+
+    Raises:
+        Damaged: If it is not whole.
+        OSError: If nobody can say.
+    """
+    about, used = _read(place), (place / ABOUT).stat().st_mtime
+    for name, size in about["files"].items():
+        require_size(place / name, size)
+    size = sum(about["files"].values())
+    return Entry(place.parent.name, place.name, size, used, about["about"], place)
 
 
 def _read(place: Path) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_an_entry_of_a_version_without_checksums_is_made_again(cache, capsys):
     assert "kept by a version that made no checksums" in capsys.readouterr().err
 
 
-def test_what_can_no_more_be_read_leaves_the_disk(cache):
+def test_what_can_no_more_be_read_leaves_the_disk(cache, capsys):
     for i in range(3):
         put(cache, {"i": i})
     for entry in cache.entries()[:2]:
@@ -148,6 +148,9 @@ def test_what_can_no_more_be_read_leaves_the_disk(cache):
     put(cache, {"i": 3})
     assert len(cache.entries()) == 2
     assert len([name for name in names(cache) if len(name) == 32]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("warning: cache: removed what is damaged in ")
+    assert said.count("entry.json") == 2 and said.count("\n") == 1
 
 
 def test_an_entry_is_compared_once_by_each_that_opens_it(cache, monkeypatch):
