@@ -12,7 +12,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -273,31 +273,44 @@ class Cache:
 
     @contextmanager
     def _alone(self, place: Path, *, wait: bool = True) -> Iterator[None]:
-        """Hold an entry's lock, which the system takes back from a process that ends."""
-        from filelock import FileLock, Timeout
+        """Hold an entry's lock."""
+        from filelock import Timeout
 
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(place.with_name(f".{place.name}.lock"))
-            try:
-                lock.acquire(timeout=PATIENCE if wait else 0)
-            except Timeout:
-                if not wait:
-                    raise
-                say(f"cache: another process makes what this one needs; waiting for {str(place)!r}")
-                lock.acquire()
+            lock = hold(place, wait=wait)
         except Timeout:
             raise
         except OSError as error:
             raise self._unwritten(error) from error
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
-
 
     def _unwritten(self, error: OSError) -> CacheError:
         return CacheError(f"{str(self.directory)!r} cannot be used: {error.strerror or error}")
+
+
+def hold(place: Path, *, wait: bool = True) -> AbstractContextManager:
+    """Return the lock of a folder, held; the system takes it back from a process that ends.
+
+    Args:
+        place: The folder, which need not be there.
+        wait: Whether to wait for another process that holds it, which is said.
+
+    Raises:
+        filelock.Timeout: If another process holds it and `wait` is false.
+        OSError: If nothing can be written beside the folder.
+    """
+    from filelock import FileLock, Timeout
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
+    try:
+        return lock.acquire(timeout=PATIENCE if wait else 0)
+    except Timeout:
+        if not wait:
+            raise
+        say(f"cache: another process makes what this one needs; waiting for {str(place)!r}")
+        return lock.acquire()
 
 
 def temporary(
