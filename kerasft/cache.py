@@ -12,14 +12,16 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from kerasft.console import say
+from kerasft import entry
+from kerasft.checksums import Damaged
+from kerasft.console import listing, say, warn
+from kerasft.entry import ABOUT, Entry, in_short
 from kerasft.errors import UserError
-from kerasft.files import at_home, is_out_of_room, sync, write_json
+from kerasft.files import at_home, is_out_of_room
 from kerasft.folders import located
 
 T = TypeVar("T")
@@ -27,10 +29,11 @@ T = TypeVar("T")
 # Part of every key: what older versions wrote in another form is never read.
 FORMAT = 1
 KINDS = ("texts", "pictures", "activations")
-ABOUT = "entry.json"
 GIGABYTE = 10**9
 # Seconds for another process with the same entry before a word is said.
 PATIENCE = 2.0
+# Seconds that the clocks of machines with one cache may be apart.
+_APART = 60.0
 
 
 class CacheError(Exception):
@@ -43,33 +46,14 @@ def cache_folder() -> Path:
     return at_home(chosen) if chosen else Path.home() / ".cache" / "kerasft"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One thing in the cache.
-
-    Args:
-        kind: What it is, one of `KINDS`.
-        key: Its key, 32 hexadecimal digits.
-        size: Bytes.
-        used: When it was last used, in seconds since 1970.
-        about: What it was made from, in words.
-        path: Its folder.
-    """
-
-    kind: str
-    key: str
-    size: int
-    used: float
-    about: str
-    path: Path
-
-
 class Cache:
     """A folder whose entries are found by what they are made of.
 
     An entry is a folder of files. It is written beside its place, synced, and renamed: one that
-    was not finished is never read. Processes that want the same entry wait for the first one to
-    make it. When the entries exceed the limit, those that were not used for the longest go.
+    was not finished is never read. Each file has checksums, which are compared when the entry is
+    opened; one that is damaged is made again. Processes that want the same entry wait for the
+    first one to make it. When the entries exceed the limit, those that were not used for the
+    longest go.
 
     Args:
         directory: The folder; `None` means `$KERASFT_CACHE` or `~/.cache/kerasft`.
@@ -113,6 +97,8 @@ class Cache:
         self.directory = located(directory) if directory else cache_folder() / "prepared"
         self.limit = sys.maxsize if math.isinf(limit_gb) else int(limit_gb * GIGABYTE)
         self.activations, self.views = activations, views
+        # Files that were compared with their checksums, as they were then.
+        self._compared: dict[Path, tuple[int, ...]] = {}
 
     def room(self) -> int:
         """Return how many bytes an entry may take: what the limit and the disk allow.
@@ -132,7 +118,10 @@ class Cache:
 
     def has(self, kind: str, parts: Mapping[str, Any]) -> bool:
         """Whether there is a whole entry of that kind, made of these parts."""
-        return _entry(self._place(kind, parts)) is not None
+        try:
+            return entry.compare(self._place(kind, parts), self._compared)
+        except (Damaged, OSError):
+            return False
 
     def forget(self, kind: str, parts: Mapping[str, Any]) -> None:
         """Remove an entry, so that it is made anew when it is wanted next."""
@@ -165,12 +154,19 @@ class Cache:
         """
         place = self._place(kind, parts)
         with self._alone(place):
-            if _entry(place) is not None:
-                with suppress(OSError, ValueError, LookupError, UserError):
+            try:
+                if entry.compare(place, self._compared):
                     return self._opened(place, read)
-                # Not what was written there: damaged, or planted by whoever shares the folder.
+            except (Damaged, OSError, ValueError, LookupError, UserError) as error:
+                # A bad disk, an older version, or whoever shares the folder.
+                warn(f"cache: {str(place)!r} is damaged ({in_short(error)}) and is made again")
             self._make(place, write, about)
-            return self._opened(place, read)
+            try:
+                return self._opened(place, read)
+            except (OSError, UserError) as error:
+                raise CacheError(
+                    f"{str(place)!r} was removed as soon as it was made ({in_short(error)})"
+                ) from error
 
     def _opened(self, place: Path, read: Callable[[Path], T]) -> T:
         os.utime(place / ABOUT)
@@ -178,10 +174,12 @@ class Cache:
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return all whole entries, or those of one kind, those used last first."""
-        files = self.directory.glob(f"{kind or '*'}/*/{ABOUT}")
-        places = [file.parent for file in files if not file.parent.name.startswith(".")]
-        found = [entry for entry in map(_entry, places) if entry is not None]
-        return sorted(found, key=lambda entry: -entry.used)
+        found = [one for one in map(entry.find, self._places(kind or "*")) if one is not None]
+        return sorted(found, key=lambda one: -one.used)
+
+    def _places(self, kind: str) -> list[Path]:
+        files = self.directory.glob(f"{kind}/*/{ABOUT}")
+        return [file.parent for file in files if not file.parent.name.startswith(".")]
 
     def clear(self, kind: str | None = None) -> list[Entry]:
         """Remove all entries, or those of one kind, but for those just being made or opened.
@@ -189,7 +187,7 @@ class Cache:
         Returns:
             What was removed.
         """
-        removed = [entry for entry in self.entries(kind) if self._remove(entry.path)]
+        removed = [one for one in self.entries(kind) if self._remove(one.path)]
         self._sweep()
         return removed
 
@@ -198,15 +196,14 @@ class Cache:
         return self.directory / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _make(self, place: Path, write: Callable[[Path], None], about: str) -> None:
-        part = place.with_name(f".{place.name}.part")
+        self._clear(place)
+        # By a name of its own: where the whole cache is removed, its locks go too, and another
+        # process may begin the same entry.
+        part = place.with_name(f".{place.name}.{os.getpid()}-{time.monotonic_ns()}.part")
         try:
-            shutil.rmtree(part, ignore_errors=True)  # left by a process that was ended
             part.mkdir()
             write(part)
-            files = {f.name: f.stat().st_size for f in part.iterdir()}
-            write_json(part / ABOUT, {"about": about, "files": files, "made": time.time()})
-            for file in part.iterdir():
-                sync(file)
+            entry.close(part, about)
             shutil.rmtree(place, ignore_errors=True)  # one that lost a file
             part.rename(place)
         except BaseException as error:
@@ -221,14 +218,23 @@ class Cache:
         self._evict(keep=place)
 
     def _evict(self, keep: Path) -> None:
+        self._age()
         entries = self.entries()
-        excess = sum(entry.size for entry in entries) - self.limit
-        for entry in reversed(entries):
+        excess = sum(one.size for one in entries) - self.limit
+        for one in reversed(entries):
             if excess <= 0:
                 break
-            if entry.path != keep and self._remove(entry.path):
-                excess -= entry.size
+            if one.path != keep and self._remove(one.path):
+                excess -= one.size
         self._sweep()
+
+    def _age(self) -> None:
+        """Take what was used in the future, by a clock that was set back, as used just now."""
+        now = time.time()
+        for one in self.entries():
+            if one.used > now + _APART:
+                with suppress(OSError):
+                    os.utime(one.path / ABOUT, (now, now))
 
     def _remove(self, place: Path) -> bool:
         from filelock import Timeout
@@ -250,34 +256,62 @@ class Cache:
             place = left.with_name(left.name.split(".")[1])
             with suppress(Timeout, CacheError), self._alone(place, wait=False):
                 shutil.rmtree(left, ignore_errors=True)
+        harmed = []
+        for place in self._places("*"):
+            # Damaged, or of a version without checksums: never read, and listed nowhere.
+            try:
+                entry.describe(place)
+            except (Damaged, OSError) as error:
+                if self._remove(place):
+                    harmed.append(f"{place.parent.name}/{place.name} ({in_short(error)})")
+        if harmed:
+            warn(f"cache: removed what is damaged in {str(self.directory)!r}: {listing(harmed)}")
+
+    def _clear(self, place: Path) -> None:
+        """Remove what ended processes left of an entry whose lock is held."""
+        for left in place.parent.glob(f".{place.name}.*part"):
+            shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
     def _alone(self, place: Path, *, wait: bool = True) -> Iterator[None]:
-        """Hold an entry's lock, which the system takes back from a process that ends."""
-        from filelock import FileLock, Timeout
+        """Hold an entry's lock."""
+        from filelock import Timeout
 
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(place.with_name(f".{place.name}.lock"))
-            try:
-                lock.acquire(timeout=PATIENCE if wait else 0)
-            except Timeout:
-                if not wait:
-                    raise
-                say(f"cache: another process makes what this one needs; waiting for {str(place)!r}")
-                lock.acquire()
+            lock = hold(place, wait=wait)
         except Timeout:
             raise
         except OSError as error:
             raise self._unwritten(error) from error
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
-
 
     def _unwritten(self, error: OSError) -> CacheError:
         return CacheError(f"{str(self.directory)!r} cannot be used: {error.strerror or error}")
+
+
+def hold(place: Path, *, wait: bool = True) -> AbstractContextManager:
+    """Return the lock of a folder, held; the system takes it back from a process that ends.
+
+    Args:
+        place: The folder, which need not be there.
+        wait: Whether to wait for another process that holds it, which is said.
+
+    Raises:
+        filelock.Timeout: If another process holds it and `wait` is false.
+        OSError: If nothing can be written beside the folder.
+    """
+    from filelock import FileLock, Timeout
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
+    try:
+        return lock.acquire(timeout=PATIENCE if wait else 0)
+    except Timeout:
+        if not wait:
+            raise
+        say(f"cache: another process makes what this one needs; waiting for {str(place)!r}")
+        return lock.acquire()
 
 
 def temporary(
@@ -304,22 +338,6 @@ def temporary(
     made.limit = shutil.disk_usage(folder).total
     weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
     return made
-
-
-def _entry(place: Path) -> Entry | None:
-    """Return what stands in a folder, if all files are there in the size they were written in.
-
-    Another process may remove it at any time.
-    """
-    try:
-        about = json.loads((place / ABOUT).read_text("utf-8"))
-        files, used = about["files"], (place / ABOUT).stat().st_mtime
-        if any((place / name).stat().st_size != size for name, size in files.items()):
-            return None
-        size = sum(files.values())
-        return Entry(place.parent.name, place.name, size, used, about["about"], place)
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def digest_folder(folder: Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,6 +106,26 @@ def written_whole(path: str | Path, *, own: bool = False) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+# Of renameat2 in Linux: paths that begin at the working folder; two names change places.
+_AT_FDCWD, _EXCHANGE = -100, 2
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders or files change places in one step, so that neither is ever missing.
+
+    Args:
+        one: The first.
+        other: The second, on the same disk.
+
+    Returns:
+        Whether that was done: not every system and file system can.
+    """
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    return not rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE)
 
 
 # The disk is full, the quota is used up, the file system is read-only or takes no file so large.

@@ -75,6 +75,27 @@ def test_kept_activations_change_nothing(name, request, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fixture", ["tiny_pictures", "tiny_texts"])
+def test_damaged_entries_of_any_kind_are_made_again_and_change_nothing(fixture, request, capsys):
+    common = (*request.getfixturevalue(fixture), *PROBE, KEEP)
+    whole = run(*common, "output_dir=whole")
+    for entry in (entries := Cache().entries()):
+        for file in entry.path.iterdir():
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+    assert {entry.kind for entry in entries} == {fixture.removeprefix("tiny_"), "activations"}
+    capsys.readouterr()
+    again = run(*common, "output_dir=again")
+    said = capsys.readouterr()
+    assert ", computed in" in said.out
+    assert len(entries) == 3
+    assert all(entry.key in said.err for entry in entries)
+    assert losses(Path("again")) == losses(Path("whole"))
+    assert again.metrics == whole.metrics
+
+
+@pytest.mark.slow
 def test_views_are_drawn_in_turn(tiny_pictures, capsys):
     """With fewer views than epochs pictures come back; with as many nothing changes."""
     common = (*tiny_pictures, *PROBE, "augment=light", "epochs=4")

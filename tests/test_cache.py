@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
+import shutil
 import time
 
 import pytest
 
+from kerasft import entry as entry_module
 from kerasft.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.errors import UserError
 
@@ -90,6 +93,132 @@ def test_an_entry_that_lost_something_is_made_anew(cache, harm):
     assert put(cache, content=b"second") == b"second"
 
 
+def flip(file, place: int, bit: int = 0) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1 << bit
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0, 17, 499, 999])
+def test_a_flipped_bit_is_found_and_the_entry_made_again(cache, place, capsys):
+    put(cache, content=b"a" * 1000)
+    (entry,) = cache.entries()
+    flip(entry.path / "data.bin", place, bit=place % 8)
+    again = Cache(cache.directory)
+    assert not again.has("texts", PARTS)
+    assert put(again, content=b"second") == b"second"
+    said = capsys.readouterr().err
+    assert said == (
+        f"warning: cache: {str(entry.path)!r} is damaged (the checksum of data.bin differs) and is "
+        "made again\n"
+    )
+    assert put(Cache(cache.directory), content=b"third") == b"second"
+    assert capsys.readouterr().err == ""
+
+
+def test_the_checksums_themselves_are_protected(cache):
+    """No byte of the file that holds them can change and have something else be read."""
+    put(cache, content=b"first")
+    (entry,) = cache.entries()
+    file = entry.path / "entry.json"
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        flip(file, place, bit=place % 8)
+        if Cache(cache.directory).has("texts", PARTS):  # white space became other white space
+            assert json.loads(file.read_text()) == json.loads(whole)
+        file.write_bytes(whole)
+    assert Cache(cache.directory).has("texts", PARTS)
+
+
+def test_an_entry_of_a_version_without_checksums_is_made_again(cache, capsys):
+    put(cache, content=b"first")
+    (entry,) = cache.entries()
+    file = entry.path / "entry.json"
+    about = json.loads(file.read_text())
+    file.write_text(json.dumps({key: about[key] for key in ("about", "files", "made")}))
+    assert put(Cache(cache.directory), content=b"second") == b"second"
+    assert "kept by a version that made no checksums" in capsys.readouterr().err
+
+
+def test_what_can_no_more_be_read_leaves_the_disk(cache, capsys):
+    for i in range(3):
+        put(cache, {"i": i})
+    for entry in cache.entries()[:2]:
+        flip(entry.path / "entry.json", 3)
+    put(cache, {"i": 3})
+    assert len(cache.entries()) == 2
+    assert len([name for name in names(cache) if len(name) == 32]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("warning: cache: removed what is damaged in ")
+    assert said.count("entry.json") == 2 and said.count("\n") == 1
+
+
+def test_an_entry_is_compared_once_by_each_that_opens_it(cache, monkeypatch):
+    looked_at = []
+    original = entry_module.require_whole
+    monkeypatch.setattr(
+        entry_module, "require_whole",
+        lambda file, *more: (looked_at.append(file.name), original(file, *more)),
+    )  # fmt: skip
+    put(cache)
+    again = Cache(cache.directory)
+    assert again.has("texts", PARTS) and again.has("texts", PARTS)
+    put(again)
+    assert looked_at == ["data.bin"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_place_of_a_file_is_not_opened(cache):
+    put(cache, content=b"")
+    (entry,) = cache.entries()
+    (entry.path / "data.bin").unlink()
+    os.mkfifo(entry.path / "data.bin")
+    assert put(Cache(cache.directory), content=b"second") == b"second"
+
+
+@pytest.mark.parametrize("moment", ["while it is made", "before it is opened"])
+def test_a_cache_that_is_removed_under_a_run_is_a_cache_error(cache, moment, monkeypatch):
+    def write(folder):
+        (folder / "data.bin").write_bytes(b"mine")
+        if moment == "while it is made":
+            shutil.rmtree(cache.directory)
+
+    if moment == "before it is opened":
+        monkeypatch.setattr(cache, "_evict", lambda keep: shutil.rmtree(cache.directory))
+    with pytest.raises(CacheError, match=r"cannot be used: |could not be written|was removed"):
+        cache.get("texts", PARTS, about="", write=write,
+                  read=lambda folder: (folder / "data.bin").read_bytes())  # fmt: skip
+    monkeypatch.undo()
+    assert put(cache, content=b"second") == b"second"
+
+
+def test_two_that_make_one_entry_without_its_lock_do_not_mix(cache):
+    """Whoever removes a cache removes its locks."""
+    def write(folder):
+        (folder / "a.bin").write_bytes(b"first")
+        shutil.rmtree(cache.directory)
+        assert put(Cache(cache.directory), content=b"second") == b"second"
+        (folder / "b.bin").write_bytes(b"first")
+
+    with pytest.raises(CacheError):
+        cache.get("texts", PARTS, about="", write=write, read=lambda folder: None)
+    (entry,) = cache.entries()
+    assert [file.name for file in sorted(entry.path.iterdir())] == ["data.bin", "entry.json"]
+
+
+def test_entries_from_the_future_age_too(tmp_path):
+    """A clock that was set back must not have what was used just now go first."""
+    cache = Cache(tmp_path / "cache", limit_gb=2.5e-6)
+    for i in range(2):
+        put(cache, {"i": i})
+    for entry in cache.entries():
+        os.utime(entry.path / "entry.json", (4e9, 4e9))
+    for i in (2, 3):
+        time.sleep(0.01)
+        put(cache, {"i": i})
+    assert cache.has("texts", {"i": 2}) and cache.has("texts", {"i": 3})
+
+
 def _never_ends(directory):
     Cache(directory).get(
         "texts", PARTS, about="", read=lambda folder: None,
@@ -112,6 +241,31 @@ def test_what_a_killed_process_left_is_never_read_and_swept_away(cache):
     assert put(cache, {"other": 1}, content=b"one") == b"one"
     assert [n for n in names(cache) if n.endswith(".part")] == []
     assert put(cache, content=b"whole") == b"whole"
+
+
+def _waits(directory, place):
+    place.touch()
+    assert put(Cache(directory), content=b"whole") == b"whole"
+
+
+def test_who_waits_for_a_process_that_is_killed_makes_it(cache, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    first = context.Process(target=_never_ends, args=(cache.directory,))
+    second = context.Process(target=_waits, args=(cache.directory, tmp_path / "began"))
+    first.start()
+    deadline = time.time() + 60
+    while "data.bin" not in names(cache):
+        assert time.time() < deadline
+        time.sleep(0.05)
+    second.start()
+    while not (tmp_path / "began").exists():
+        assert time.time() < deadline
+        time.sleep(0.05)
+    first.kill()
+    first.join()
+    second.join(60)
+    assert second.exitcode == 0
+    assert [name for name in names(cache) if name.endswith(".part")] == []
 
 
 def _together(directory, place):

@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "errors": 0, "spec": 0, "signatures": 0,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
+    "checksums": 0, "entry": 2,
     "root": 0, "comparison": 1, "provenance": 1, "config": 2, "folders": 2,
     "recorded": 2,
     "catalogue": 3, "cache": 3,
@@ -34,7 +35,7 @@ RANK = {
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
 BELOW_ROOMS = ("errors", "spec", "files", "folders", "recorded", "console", "network", "threads",
-               "catalogue", "cache", "artifact")
+               "catalogue", "cache", "checksums", "artifact")
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config", "calls", "checks", "signatures",
@@ -42,6 +43,7 @@ LIGHT = (
     "mistakes", "spec", "files", "folders", "recorded",
     "console", "network", "threads",
     "given", "prediction", "finetuned", "evidence", "run", "steps", "cache",
+    "checksums", "entry",
     "aliases", "catalogue", "sweeps/", "model/hub",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",

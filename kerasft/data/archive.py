@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import random
 import shutil
 import stat
 import tempfile
@@ -10,9 +12,11 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from kerasft.cache import cache_folder
-from kerasft.console import listing
+from kerasft.cache import cache_folder, hold
+from kerasft.checksums import WHOLE, Damaged, crc32, require_size
+from kerasft.console import listing, warn
 from kerasft.errors import UserError
+from kerasft.files import written_whole
 
 MOST_FILES = 2_000_000
 MOST_BYTES = 200 * 2**30
@@ -43,8 +47,13 @@ def unpack(path: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_B
             members = [m for m in archive.infolist() if not _litter(m.filename)]
             _check(path, members, most_files, most_bytes)
             target = cache_folder() / "unpacked" / f"{path.stem}-{_key(members)}"
-            if not target.is_dir():
-                _write(archive, members, target)
+            harmed = _harmed(members, target) if target.is_dir() else []
+            if harmed or not target.is_dir():  # else the cache may be read-only
+                with hold(target):
+                    if not target.is_dir():
+                        _write(archive, members, target)
+                    elif harmed:
+                        _mend(archive, harmed, target)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(
             f"data.path: {path} is broken, or no zip archive ({error}). Fetch it again, or unpack "
@@ -120,13 +129,50 @@ def _key(members: list) -> str:
     return told.hexdigest()[:16]
 
 
+def _harmed(members: list, target: Path) -> list:
+    """Return what is not as the archive has it: a disk that fails, a hand that tidied.
+
+    All sizes are compared, and the checksums of up to `WHOLE` bytes, of other files each time.
+    """
+    files = [member for member in members if not member.is_dir()]
+    random.SystemRandom().shuffle(files)
+    left, harmed = WHOLE, []
+    for member in files:
+        place = target / member.filename
+        left -= member.file_size
+        try:
+            require_size(place, member.file_size)
+            if left >= 0 and crc32(place) != member.CRC:
+                raise Damaged(f"the checksum of {place.name} differs")
+        except (Damaged, OSError):
+            harmed.append(member)
+    return harmed
+
+
+def _mend(archive: zipfile.ZipFile, harmed: list, target: Path) -> None:
+    """Unpack some files again, each in one step."""
+    files = "1 file" if len(harmed) == 1 else f"{len(harmed):,} files"
+    warn(
+        f"{files} unpacked into {str(target)!r} missing or damaged, unpacked again: "
+        f"{listing(sorted(m.filename for m in harmed))}"
+    )
+    for member in harmed:
+        with (
+            archive.open(member) as source,
+            written_whole(target / member.filename, own=True) as part,
+            open(part, "wb") as file,
+        ):
+            shutil.copyfileobj(source, file)
+
+
 def _write(archive: zipfile.ZipFile, members: list, target: Path) -> None:
     """Unpack beside the target and rename, so that half an archive is never taken for whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        shutil.rmtree(left, ignore_errors=True)  # of a process that was ended
     needed = sum(m.file_size for m in members)
     if shutil.disk_usage(target.parent).free < needed:
         raise OSError(f"{needed:,} bytes are needed, and less are free")
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         for member in members:
             place = beside / member.filename
@@ -137,10 +183,6 @@ def _write(archive: zipfile.ZipFile, members: list, target: Path) -> None:
             with archive.open(member) as source, open(place, "xb") as file:
                 shutil.copyfileobj(source, file)
         beside.chmod(0o755)
-        try:
-            beside.replace(target)
-        except OSError:
-            if not target.is_dir():  # else another process was faster, with the same content
-                raise
+        beside.replace(target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import importlib
 import os
@@ -21,7 +22,7 @@ from kerasft.artifact.fresh import ExportError
 from kerasft.artifact.golden import apart
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
-from kerasft.files import at_home, read_json, room_in, write_json
+from kerasft.files import at_home, exchange, read_json, room_in, write_json
 from kerasft.spec import Labels, as_raw
 
 PARITY, PREPROCESSING, README = "parity.json", "preprocessing.json", "README.md"
@@ -30,6 +31,8 @@ BATCH, SINGLY = 8, 2
 
 # What follows the name of an export where it is written.
 _PART = "-part-"
+# What renaming says where a folder, or a link to one, has the name already.
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 Feed = dict[str, np.ndarray]
 
@@ -76,9 +79,14 @@ def placed(directory: str | Path, form: str) -> Iterator[Path]:
 
 
 def _swap(part: Path, final: Path, before: Path) -> None:
-    """Put a folder into its place; what was there stays if that fails."""
-    if not final.exists():
+    """Put a folder into its place; what was there stays if that fails or the process is ended."""
+    try:
         part.rename(final)
+        return
+    except OSError as error:
+        if error.errno not in _TAKEN:  # else an export is there, perhaps since a moment ago
+            raise
+    if exchange(part, final):
         return
     final.rename(before)
     try:

@@ -1,5 +1,7 @@
+import errno
 import io
 import os
+import shutil
 import stat
 import zipfile
 
@@ -225,10 +227,55 @@ def test_zip(tmp_path, cache):
     path = pack(tmp_path / "x.zip", [*members, ("__MACOSX/top/a/._0.png", b"x")])
     splits = ask(path)
     assert sum(sizes(splits).values()) == 20
-    folder = next((cache / "unpacked").iterdir())
+    (folder,) = (one for one in (cache / "unpacked").iterdir() if one.is_dir())
     before = folder.stat().st_mtime_ns
     assert ask(path).train.inputs == splits.train.inputs
-    assert [f.stat().st_mtime_ns for f in (cache / "unpacked").iterdir()] == [before]
+    assert folder.stat().st_mtime_ns == before
+
+
+def test_what_is_unpacked_is_found_in_a_read_only_cache_too(tmp_path, cache, monkeypatch):
+    path = pack(tmp_path / "x.zip", [("a/1.png", png(1)), ("b/1.png", png(2))])
+    folder = unpack(path)
+
+    def refused(place):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(archive, "hold", refused)
+    assert unpack(path) == folder
+    (folder / "a" / "1.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot be unpacked .*Read-only file system"):
+        unpack(path)
+
+
+def test_what_a_killed_process_had_unpacked_is_cleared(tmp_path, cache):
+    path = pack(tmp_path / "x[1].zip", [("a/1.png", png(1)), ("b/1.png", png(2))])
+    folder = unpack(path)
+    left = folder.with_name(f".{folder.name}.abc.part")
+    folder.rename(left)
+    assert unpack(path) == folder
+    assert not left.exists() and (folder / "b" / "1.png").is_file()
+
+
+@pytest.mark.parametrize("harm", ["flipped", "cut", "missing"])
+def test_what_was_damaged_since_it_was_unpacked_is_unpacked_again(tmp_path, cache, harm, capsys):
+    members = [(f"{c}/{i}.png", png(i + 50 * ord(c))) for c in "ab" for i in range(10)]
+    path = pack(tmp_path / "x.zip", members)
+    folder = unpack(path)
+    assert capsys.readouterr().err == ""
+    file = folder / "a" / "3.png"
+    whole = file.read_bytes()
+    if harm == "missing":
+        shutil.rmtree(folder / "a")
+    else:
+        file.write_bytes(whole[:-1] if harm == "cut" else whole[:50] + b"?" + whole[51:])
+    assert unpack(path) == folder
+    assert {name: (folder / name).read_bytes() for name, _ in members} == dict(members)
+    said = capsys.readouterr().err
+    count = "10 files" if harm == "missing" else "1 file"
+    assert f"warning: {count} unpacked into {str(folder)!r} missing or damaged, unpacked" in said
+    assert said.count("\n") == 1 and "a/3.png" in said
+    unpack(path)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -259,7 +306,7 @@ def test_zip_bombs_links_and_rubbish(tmp_path, cache, monkeypatch):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"z\.zip"):
         unpack(path)
-    assert not list((cache / "unpacked").iterdir())
+    assert not [one for one in (cache / "unpacked").iterdir() if one.is_dir()]
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match="KERASFT_CACHE"):

@@ -170,6 +170,45 @@ def test_what_killed_exports_left(tmp_path):
     assert [p.name for p in final.iterdir()] == ["parity.json"]
 
 
+def earlier_export(place: Path) -> Path:
+    place.mkdir()
+    (place / "parity.json").write_text('{"format": "litert"}')
+    return place
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that exchanges names")
+def test_an_export_that_is_replaced_is_never_missing(tmp_path, monkeypatch):
+    """A kill between moving one away and the other one in would leave neither."""
+    final, moved, rename = earlier_export(tmp_path / "films"), [], Path.rename
+    monkeypatch.setattr(Path, "rename", lambda one, to: (moved.append(one), rename(one, to))[1])
+    with tensors.placed(final, "litert") as folder:
+        (folder / "model.tflite").write_text("new")
+    assert moved and final not in moved
+    assert [p.name for p in final.iterdir()] == ["model.tflite"]
+    assert [p.name for p in tmp_path.iterdir()] == ["films"]
+
+
+def test_without_names_that_change_places_an_export_is_replaced_all_the_same(
+    tmp_path, monkeypatch
+):
+    final = earlier_export(tmp_path / "films")
+    monkeypatch.setattr(tensors, "exchange", lambda one, other: False)
+    with tensors.placed(final, "litert") as folder:
+        (folder / "model.tflite").write_text("new")
+    assert [p.name for p in final.iterdir()] == ["model.tflite"]
+    assert [p.name for p in tmp_path.iterdir()] == ["films"]
+
+
+def test_of_two_exports_at_once_the_last_one_stays(tmp_path):
+    final = tmp_path / "films"
+    with tensors.placed(final, "litert") as slow:
+        (slow / "model.tflite").write_text("slow")
+        with tensors.placed(final, "litert") as fast:
+            (fast / "model.tflite").write_text("fast")
+    assert (final / "model.tflite").read_text() == "slow"
+    assert [p.name for p in tmp_path.iterdir()] == ["films"]
+
+
 def test_an_export_that_cannot_be_put_into_place_leaves_the_earlier_one(tmp_path, monkeypatch):
     final = tmp_path / "films"
     final.mkdir()
