@@ -16,6 +16,7 @@ from kerasft import evidence, record
 from kerasft.config import build, build_named
 from kerasft.console import clock, say, warn
 from kerasft.errors import UserError
+from kerasft.root import Root
 from kerasft.spec import Backbone, Splits
 
 
@@ -146,6 +147,10 @@ def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder | None) ->
     for notice in splits.notices:
         warn(notice)
     say(f"data: {describe(splits)}")
+    if cfg.batch_tokens is None and cfg.batch_size == Root.batch_size > len(splits.train):
+        # Nobody asked for so many.
+        cfg.batch_size = len(splits.train)
+        warn(f"batch_size is {cfg.batch_size}, as the training split has no more examples.")
     if cfg.batch_tokens is None and cfg.batch_size > len(splits.train):
         raise UserError(
             f"batch_size must not be larger than the training split, which has "
@@ -187,6 +192,14 @@ def describe(splits: Splits) -> str:
         return f"{sizes}; a number each"
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     return f"{sizes}; {len(names)} classes ({shown})"
+
+
+def _require_fit(task: Any, splits: Splits, cfg: DictConfig) -> None:
+    """See before training that what comes after it can be done with these labels."""
+    if check := getattr(task, "check_validation", None):
+        check(splits.validation.labels)
+    if (precision := getattr(task, "served_precision", None)) and any((cfg.export or {}).values()):
+        precision()
 
 
 def _require_room(tokens: int, train: Any) -> None:
@@ -231,6 +244,7 @@ def make_ready(
     from kerasft.data.prepare import prepare_splits
 
     task = parts.task.adapt(splits.train.labels)
+    _require_fit(task, splits, cfg)
     # By content, not by id: a row that comes into a table changes the ids of those below it.
     keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
     stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)

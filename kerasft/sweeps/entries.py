@@ -191,6 +191,6 @@ def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
     except (UserError, KeyError):
         return None
     labels = Labels(names["kind"], tuple(names["names"]))
-    outputs = {k: v.numpy() for k, v in task.postprocess(logits, labels).items()}
+    outputs = protocol.answer(task, logits, labels)
     told = json.dumps(splits.get("validation")).encode()
     return Sample(task, labels, y, outputs, hashlib.sha256(told).hexdigest())
