@@ -259,7 +259,7 @@ def _check_limited(
 ) -> list[str]:
     """Say what a limit has left nothing of."""
     if labels.kind == "number":
-        alike = len(train) > 1 and np.ptp(array[train]) == 0
+        alike = len(train) > 1 and bool(np.ptp(array[train]) == 0)
         return [f"data.limit={limit} leaves training labels that are all alike."] * alike
     held = _held(labels, array)
     lost = held[whole].any(axis=0) & ~held[train].any(axis=0)
