@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasft.console import listing
 from kerasft.data.labels import some
-from kerasft.data.readers import Rows
+from kerasft.data.rows import Rows
 from kerasft.data.splits import split_name, split_words
 from kerasft.errors import UserError, nearest
 from kerasft.files import at_home

@@ -19,7 +19,8 @@ from kerasft.data.columns import (
 )
 from kerasft.data.labels import some
 from kerasft.data.place import find_path, read_label_names
-from kerasft.data.readers import Layout, Rows, read
+from kerasft.data.readers import read
+from kerasft.data.rows import Layout, Rows
 from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
@@ -215,7 +216,6 @@ def _collect(
     """Add the rows of one file."""
     ids = [f"{prefix}:{place}" for place in rows.places]
     content = {"text": text, "text_pair": text_pair, "image": image, "label": label}
-    check_different(rows, content)
     found.notices.extend(mention_numbers(
         rows, {**content, "split_column": split_column, "group": group}
     ))  # fmt: skip
@@ -230,6 +230,7 @@ def _collect(
             cells = find_column(rows, text_pair, "data.text_pair")
             second = read_texts(cells, ids, "data.text_pair")
             inputs = list(zip(inputs, second, strict=True))
+    check_different(rows, content)
     found.inputs.extend(inputs)  # type: ignore[attr-defined]
     found.values.extend(values)
     found.ids.extend(ids)
