@@ -1,4 +1,5 @@
 import csv
+import json
 
 import pytest
 
@@ -74,3 +75,25 @@ def test_a_number_and_a_name_of_the_same_column_are_told(tmp_path):
 def test_a_column_may_be_called_true(tmp_path):
     path = write(tmp_path / "a.csv", header=("text", "true"))
     assert ask(path, label=True).labels.names == ("a", "b")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet", "csv"])
+@pytest.mark.parametrize("convert", [int, bool, float])
+def test_a_column_of_vectors_has_a_class_for_each_number(tmp_path, suffix, convert):
+    vectors = [[convert(i & 1), convert(i >> 1 & 1), convert(1)] for i in range(40)]
+    path = tmp_path / f"a.{suffix}"
+    records = [{"text": t, "label": v} for t, v in zip(TEXTS, vectors, strict=True)]
+    if suffix == "csv":
+        write(path, [(t, v) for t, v in zip(TEXTS, vectors, strict=True)])
+    elif suffix == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    else:
+        lines = [json.dumps(record) for record in records]
+        path.write_text("\n".join(lines) if suffix == "jsonl" else f"[{','.join(lines)}]")
+    splits = ask(path, kind="multi", label_names=["a", "b", "c"])
+    for part in splits.parts.values():
+        for text, row in zip(part.inputs, part.labels, strict=True):
+            i = TEXTS.index(text)
+            assert row.tolist() == [i & 1, i >> 1 & 1, 1]
