@@ -50,10 +50,9 @@ class FineTuned:
 
     def answers(self, logits: np.ndarray) -> dict[str, np.ndarray]:
         """Return the task's named outputs for logits."""
-        import tensorflow as tf
+        from kerasft.tasks import protocol
 
-        found = self.task.postprocess(tf.constant(logits), self.labels)
-        return {name: value.numpy() for name, value in found.items()}
+        return protocol.answer(self.task, logits, self.labels)
 
     def tuned(self, y: np.ndarray, logits: np.ndarray) -> FineTuned:
         """Return the same model with the task's decisions tuned on labels and their logits."""

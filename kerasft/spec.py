@@ -40,7 +40,7 @@ class Examples:
         inputs: For images, the path (`str`) or the encoded bytes (`bytes`) of each picture; for
             text, each text (`str`) or pair of texts (`tuple[str, str]`).
         labels: `int64[N]` for kind `"single"`, `float32[N, classes]` of 0 and 1 for `"multi"`,
-            `float32[N]` for `"number"`.
+            `float64[N]` (or float32) for `"number"`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
 

@@ -120,7 +120,8 @@ def check_data(splits: Splits) -> None:
             assert found.min() >= 0 and found.max() < count, f"{name} has labels without a name."
         else:
             shape = (len(part), count) if labels.kind == "multi" else (len(part),)
-            assert found.dtype == np.float32, f"Labels of {name} must be float32."
+            kinds = ("float32", "float64") if labels.kind == "number" else ("float32",)
+            assert found.dtype in kinds, f"Labels of {name} must be {' or '.join(kinds)}."
             assert found.shape == shape, f"Labels of {name} must have the shape {shape}."
             assert np.isfinite(found).all(), f"Labels of {name} must be finite."
         if labels.kind == "multi":

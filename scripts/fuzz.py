@@ -39,6 +39,8 @@ DELIMITERS = (None, ";", "|", "\t")
 # Modules whose branches lead the search.
 WATCHED = {
     "table": ("kerasft.data.table", "kerasft.data.readers", "kerasft.data.encodings",
+              "kerasft.data.delimited", "kerasft.data.quotes", "kerasft.data.label_lists",
+              "kerasft.data.list_cells", "kerasft.data.alike",
               "kerasft.data.columns", "kerasft.data.labels", "kerasft.data.collection",
               "kerasft.data.splits"),
     "config": ("kerasft.config", "kerasft.checks", "kerasft.calls", "kerasft.mistakes",

@@ -139,7 +139,10 @@ def to_splits(
         )
     notices += _check_cover(labels, array, members, found.ids, brought, label_names is not None)
     if limit is not None:
-        members["train"] = _limit(members["train"], limit, seed)
+        whole, members["train"] = members["train"], _limit(
+            members["train"], limit, seed, labels, array
+        )
+        notices += _check_limited(labels, array, whole, members["train"], limit)
     parts = {
         name: Examples(
             found.modality,
@@ -194,7 +197,7 @@ def _check_cover(
     if labels.kind == "number":
         return []
     classes = range(len(labels.names))
-    held = array[:, None] == np.arange(len(labels.names)) if array.ndim == 1 else array > 0
+    held = _held(labels, array)
     learned = held[members["train"]].any(axis=0)
     problems, notices = [], []
     for name in [n for n in members if n != "train"]:
@@ -226,9 +229,46 @@ def _check_cover(
     return notices
 
 
-def _limit(train: np.ndarray, limit: Any, seed: int) -> np.ndarray:
+def _limit(
+    train: np.ndarray, limit: Any, seed: int, labels: Labels, array: np.ndarray
+) -> np.ndarray:
+    """Return the first so many of a shuffle, and one of each class as far as there is room."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise UserError(
             f"data.limit must be a whole number of examples, 1 or more. Received: {limit!r}."
         )
-    return np.random.default_rng(seed).permutation(train)[:limit]
+    order = np.random.default_rng(seed).permutation(train)
+    if labels.kind == "number" or limit >= len(order):
+        return order[:limit]
+    held = _held(labels, array)
+    chosen, counts = list(order[:limit]), held[order[:limit]].sum(axis=0)
+    for unit in np.flatnonzero((counts == 0) & held[order].any(axis=0)):
+        if counts[unit]:  # an example of several classes has come in for another one
+            continue
+        new = next(i for i in order[limit:] if held[i, unit])
+        # The last one that is not the only one of a class makes room.
+        spare = (n for n in reversed(range(limit)) if (counts[held[chosen[n]]] > 1).all())
+        if (place := next(spare, None)) is not None:
+            counts += held[new].astype(counts.dtype) - held[chosen[place]].astype(counts.dtype)
+            chosen[place] = new
+    return np.array(chosen, dtype=order.dtype)
+
+
+def _check_limited(
+    labels: Labels, array: np.ndarray, whole: np.ndarray, train: np.ndarray, limit: int
+) -> list[str]:
+    """Say what a limit has left nothing of."""
+    if labels.kind == "number":
+        alike = len(train) > 1 and bool(np.ptp(array[train]) == 0)
+        return [f"data.limit={limit} leaves training labels that are all alike."] * alike
+    held = _held(labels, array)
+    lost = held[whole].any(axis=0) & ~held[train].any(axis=0)
+    bare = [name for name, gone in zip(labels.names, lost, strict=True) if gone]
+    return [
+        f"No training example carries the label: {listing(bare, 10)} (data.limit={limit})."
+    ] * bool(bare)
+
+
+def _held(labels: Labels, array: np.ndarray) -> np.ndarray:
+    """Return `bool[N, classes]`: which classes each example has."""
+    return array[:, None] == np.arange(len(labels.names)) if array.ndim == 1 else array > 0

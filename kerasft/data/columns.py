@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerasft.console import listing
 from kerasft.data.labels import some
-from kerasft.data.readers import Rows
+from kerasft.data.rows import Rows
 from kerasft.data.splits import split_name, split_words
 from kerasft.errors import UserError, nearest
 from kerasft.files import at_home
@@ -17,12 +17,29 @@ _ON, _OFF = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "", "none")
 
 def find_column(rows: Rows, choice: str | int, key: str) -> Sequence[Any]:
     """Return the cells of a column that is chosen by name, or by number from 0."""
-    name = str(choice)
-    number = int(name) if name.isdecimal() and int(name) < len(rows.names) else None
-    if number is not None and (isinstance(choice, int) or name not in rows.cells):
-        name = rows.names[number]
+    return rows.cells[column_name(rows, choice, key)]
+
+
+def column_name(rows: Rows, choice: str | int, key: str) -> str:
+    """Return the name of the column that is meant.
+
+    A name goes before a number: in a table with a column called `"0"`, 0 means that one.
+
+    Args:
+        rows: The rows.
+        choice: A name, or a number from 0.
+        key: The config key behind the choice, for messages.
+
+    Raises:
+        UserError: If there is no such column, or several of that name.
+    """
+    name = _written(rows, choice)
+    if name not in rows.cells and name.isdecimal() and int(name) < len(rows.names):
+        name = rows.names[int(name)]
     if name not in rows.cells:
         near = _separated(rows) or nearest(name, rows.names)
+        if isinstance(choice, int) or name.lstrip("-").isdecimal():
+            near = f" Numbers go from 0 to {len(rows.names) - 1}." + near
         shown = [own if len(own) <= 40 else own[:40] + "..." for own in rows.names]
         raise UserError(
             f"{key}: {rows.path} has no column {choice!r}.{near} "
@@ -33,7 +50,62 @@ def find_column(rows: Rows, choice: str | int, key: str) -> Sequence[Any]:
             f"{key}: {rows.path} has {rows.names.count(name)} columns named {name!r}. Give each "
             "a name of its own with data.columns."
         )
-    return rows.cells[name]
+    return name
+
+
+def _written(rows: Rows, choice: str | int) -> str:
+    """Return a choice as the file writes it: YAML has made `true` and `1.0` something else."""
+    name = str(choice)
+    if isinstance(choice, (bool, float)) and name not in rows.cells:
+        return next((own for own in rows.names if _same(own, choice)), name)
+    return name
+
+
+def _same(own: str, choice: bool | float) -> bool:
+    if isinstance(choice, bool):
+        return own.casefold() in (("true", "yes", "on") if choice else ("false", "no", "off"))
+    try:
+        return float(own) == choice
+    except ValueError:
+        return False
+
+
+def mention_numbers(rows: Rows, chosen: Mapping[str, Any]) -> list[str]:
+    """Say which columns were chosen by a number that another column has for a name.
+
+    Args:
+        rows: The rows.
+        chosen: What was chosen for each config key: a column, a list of columns, or nothing.
+    """
+    odd = []
+    for key, choice in chosen.items():
+        for one in choice if isinstance(choice, (list, tuple)) else [choice]:
+            name = str(one)
+            place = int(name) if name.isdecimal() and int(name) < len(rows.names) else None
+            if place is not None and name in rows.cells and rows.names[place] != name:
+                odd.append(f"data.{key}={name}")
+    said = f"{', '.join(odd)}: a column has this name and is taken, and not the one of this number."
+    return [said] * bool(odd)
+
+
+def check_different(rows: Rows, chosen: Mapping[str, Any]) -> None:
+    """Refuse two choices, one by name and one by number, that mean the same column.
+
+    Raises:
+        UserError: If there are such.
+    """
+    taken: dict[str, str] = {}
+    for key, choice in chosen.items():
+        for one in choice if isinstance(choice, (list, tuple)) else [choice]:
+            if one is None:
+                continue
+            said, name = f"data.{key}={one}", column_name(rows, one, f"data.{key}")
+            if name in taken:
+                raise UserError(
+                    f"{taken[name]} and {said} mean the same column of {rows.path}, {name!r}. "
+                    "Choose another one for one of them."
+                )
+            taken[name] = said
 
 
 def _separated(rows: Rows) -> str:
@@ -151,10 +223,12 @@ def read_labels(rows: Rows, choice: Any, ids: Sequence[str]) -> list[Any]:
 
 def _check_header(rows: Rows, choice: Any, cells: Sequence[Any]) -> None:
     """Refuse to lose an example as a header, where columns are chosen by number."""
-    if not rows.header or not isinstance(choice, int) or choice >= len(rows.names):
+    choice = int(choice) if str(choice).isdecimal() else -1
+    if not rows.header or not 0 <= choice < len(rows.names):
         return
     first = rows.names[choice]
-    if first in cells:
+    named = str(choice) in rows.cells and first != str(choice)
+    if not named and first in cells:
         raise UserError(
             f"data.header: the first line of {rows.path} was taken for the names of the columns, "
             f"but it looks like an example: its label {first!r} stands in other rows, too. Set "

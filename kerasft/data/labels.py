@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kerasft.console import listing
+from kerasft.data.alike import alike_names, check_alike, number, seen
+from kerasft.data.label_lists import SEQUENCES, Vectors, other_delimiters, read_lists
+from kerasft.data.label_numbers import read_numbers
 from kerasft.errors import UserError, nearest
 from kerasft.spec import KINDS, Labels
 
-LARGEST = float(np.finfo("float32").max)
+# What programs write where a label is missing; as a text it may also be a name.
+_MISSING = ("nan", "na", "n/a", "none", "null", "<na>", "#n/a", "nat")
 
 
 def encode(
@@ -29,7 +32,8 @@ def encode(
     """Turn raw label values into `Labels` and an array.
 
     Args:
-        values: One raw value an example: text, a number, or for kind `"multi"` also a list.
+        values: One raw value an example: text, a number, or for kind `"multi"` also a list of
+            labels. For both kinds of classes also a vector of 0 and 1, a number a class.
         ids: Where each value stands, for messages.
         kind: `"single"`, `"multi"` or `"number"`.
         names: The class names, in order. Values may then be the names or their numbers from 0.
@@ -41,8 +45,8 @@ def encode(
         The `Labels`, the array that `Examples.labels` holds, and sentences for the user.
 
     Raises:
-        UserError: If a label is empty, is no number where one is needed, or if two labels
-            differ by case or blanks alone.
+        UserError: If a label is empty, is no number where one is needed, if two labels look the
+            same, or if lists are neither labels nor vectors.
 
     Example:
 
@@ -54,11 +58,17 @@ def encode(
     if not len(values):
         raise UserError("There are no examples, and so no labels.")
     if kind == "number":
-        return Labels("number"), _numbers(values, ids, key), []
+        return Labels("number"), *read_numbers(values, ids, key)
+    read, notices = read_lists(
+        values, ids, kind=kind, names=names, delimiter=delimiter, key=key
+    )
+    if isinstance(read, Vectors):
+        return _from_vectors(read, names, kind, key, notices)
+    values = read
     _check_plain(values, ids, kind, key)
     if kind == "single":
         words = [[_word(value)] for value in values]
-        empty = [i for i, word in zip(ids, words, strict=True) if not word[0].strip()]
+        empty = [i for i, word in zip(ids, words, strict=True) if not seen(word[0])]
         if empty:
             raise UserError(
                 f"{some(len(empty), 'label')} of {key} {_is(len(empty))} empty or NaN: "
@@ -68,28 +78,57 @@ def encode(
         words = [_parts(value, delimiter) for value in values]
     found = sorted({word for part in words for word in part}, key=natural)
     if names is None:
-        _check_alike(found, key)
+        notices += check_alike(found, key) + _missing(found, words)
         if kind == "single":
             _check_classes(found, len(values), key)
         chosen, number_of = tuple(found), {name: n for n, name in enumerate(found)}
     else:
         chosen, number_of = _named(names, found, words, ids)
+        notices += alike_names(chosen)
     _check_count(chosen, kind, key)
     _check_lines(chosen, words, ids, key)
     if kind == "single":
         array = np.array([number_of[word[0]] for word in words], dtype="int64")
-        return Labels("single", chosen), array, []
-    array = np.zeros((len(words), len(chosen)), dtype="float32")
-    for row, part in enumerate(words):
-        array[row, [number_of[word] for word in part]] = 1.0
+        return Labels("single", chosen), array, notices
+    if names is None:
+        notices += other_delimiters(found, delimiter)
+    return _multi(chosen, [[number_of[word] for word in part] for part in words], notices)
+
+
+def _multi(
+    names: tuple[str, ...], on: Sequence[Sequence[int]], notices: Sequence[str]
+) -> tuple[Labels, np.ndarray, list[str]]:
+    array = np.zeros((len(on), len(names)), dtype="float32")
+    for row, units in enumerate(on):
+        array[row, list(units)] = 1.0
     bare = int((array.sum(axis=1) == 0).sum())
-    notices = [f"{some(bare, 'example')} carry no label at all; kept as such."] if bare else []
-    return Labels("multi", chosen), array, notices
+    said = [f"{some(bare, 'example')} carry no label at all; kept as such."] if bare else []
+    return Labels("multi", names), array, [*notices, *said]
+
+
+def _from_vectors(
+    vectors: Vectors, names: Sequence[str] | None, kind: str, key: str, notices: Sequence[str]
+) -> tuple[Labels, np.ndarray, list[str]]:
+    """Encode vectors of 0 and 1, whose classes are named by the user or numbered from 0."""
+    said = list(notices)
+    if names is None:
+        chosen = tuple(str(n) for n in range(vectors.width))
+        said.append(
+            f"The labels of {key} are vectors of 0 and 1: {some(vectors.width, 'class')}, named 0 "
+            f"to {vectors.width - 1}. data.label_names gives them names."
+        )
+    else:
+        chosen = _checked_names(names)
+        said += alike_names(chosen)
+    _check_count(chosen, kind, key)
+    if kind == "multi":
+        return _multi(chosen, vectors.on, said)
+    return Labels("single", chosen), np.array([on[0] for on in vectors.on], dtype="int64"), said
 
 
 def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str) -> None:
     """Refuse objects and lists where a label is one word, and words that cannot be written."""
-    nested = (dict, list, tuple, set, frozenset, np.ndarray) if kind == "single" else dict
+    nested = (dict, *SEQUENCES) if kind == "single" else dict
     wrong = [f"{i} has {str(v)[:40]}" for i, v in zip(ids, values, strict=True)
              if isinstance(v, nested)]  # fmt: skip
     if wrong:
@@ -117,6 +156,17 @@ def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str)
         )
 
 
+def _missing(found: Sequence[str], words: Sequence[Sequence[str]]) -> list[str]:
+    """Say which classes are called as programs call a label that is missing."""
+    odd = [name for name in found if name.strip().casefold() in _MISSING]
+    counts = [sum(name in part for part in words) for name in odd]
+    shown = [f"{n!r} ({some(c, 'example')})" for n, c in zip(odd, counts, strict=True)]
+    return [
+        f"{listing(shown, 10)}: a class like any other. Leave those rows out if the label is "
+        "missing there."
+    ] * bool(odd)
+
+
 def _check_lines(
     names: Sequence[str], words: Sequence[Sequence[str]], ids: Sequence[str], key: str
 ) -> None:
@@ -141,9 +191,9 @@ def _is_text(value: bytes) -> bool:
 
 def natural(name: str) -> tuple:
     """Return a sort key by which numbers stand by value and words by their letters and digits."""
-    number = _number(name)
-    if number is not None and math.isfinite(number):
-        return (0, number, (), name)
+    value = number(name)
+    if value is not None:
+        return (0, value, (), name)
     pieces = re.split(r"(\d+)", name)
     # Text and numbers alternate, so two keys never compare a number with a text.
     mixed = tuple(int(p[:400]) if i % 2 else p.casefold() for i, p in enumerate(pieces))
@@ -152,7 +202,9 @@ def natural(name: str) -> tuple:
 
 def some(count: int, noun: str) -> str:
     """Return `1 label` or `1,200 labels`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    if count == 1:
+        return f"{count:,} {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def _is(count: int) -> str:
@@ -171,73 +223,22 @@ def _word(value: Any) -> str:
         if math.isnan(value):
             return ""
         return str(int(value)) if float(value).is_integer() else repr(float(value))
-    word = str(value)
-    return "" if word.strip().casefold() == "nan" else word
+    return str(value)  # a text "nan" is a name like any other
 
 
 def _parts(value: Any, delimiter: str | None) -> list[str]:
-    if isinstance(value, (list, tuple, np.ndarray, set, frozenset)):
+    if isinstance(value, SEQUENCES):
         parts = [_word(part) for part in value]
     else:
         word = _word(value)
         parts = word.split(delimiter) if delimiter else [word]
     # The blanks around a delimiter belong to the way of writing, not to the name.
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
-
-
-def _numbers(values: Sequence[Any], ids: Sequence[str], key: str) -> np.ndarray:
-    numbers = np.empty(len(values), dtype="float64")
-    wrong = []
-    for index, value in enumerate(values):
-        number = None if value is None else _number(str(value).strip())
-        if number is None or not abs(number) <= LARGEST:
-            wrong.append(f"{ids[index]} has {repr(value)[:40]}")
-        else:
-            numbers[index] = number
-    if wrong:
-        advice = "Give each row a finite number (with a decimal point), or take those rows out"
-        if len(wrong) > len(values) // 2:
-            advice = "For class names choose task=classification, for a table check data.label"
-        elif wrong[0].startswith(f"{ids[0]} has"):
-            advice += "; if the first row holds the names of the columns, set data.header=true"
-        raise UserError(
-            f"{some(len(wrong), 'label')} of {key} {_is(len(wrong))} no finite number, or too "
-            f"large: {listing(wrong)}. {advice}."
-        )
-    if len(values) > 1 and (numbers == numbers[0]).all():
-        raise UserError(
-            f"All labels of {key} are {numbers[0]:g}: there is nothing to learn. "
-            "Check that the right column was chosen."
-        )
-    return numbers.astype("float32")
-
-
-def _check_alike(found: Sequence[str], key: str) -> None:
-    """Refuse labels that a person reads as one and a computer as two."""
-    alike: dict[Any, list[str]] = {}
-    for name in found:
-        number = _number(name)
-        plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
-        alike.setdefault(plain if number is None else number, []).append(name)
-    pairs = [" and ".join(repr(n) for n in group) for group in alike.values() if len(group) > 1]
-    if pairs:
-        raise UserError(
-            f"Labels of {key} that differ by case, blanks or the way of writing alone: "
-            f"{listing(pairs, 10)}. They would become classes of their own: write each in one "
-            "way (rename the folder, or correct the cells)."
-        )
+    return [part.strip() for part in parts if seen(part)]
 
 
 def _check_classes(found: Sequence[str], examples: int, key: str) -> None:
     """Refuse what cannot be class names: measured values, or a text of its own in each row."""
-    numbers = [_number(name) for name in found]
+    numbers = [number(name) for name in found]
     measured = None not in numbers and any(not float(n).is_integer() for n in numbers if n)
     if measured and (len(found) > 20 or len(found) > examples / 2):
         raise UserError(
@@ -269,17 +270,15 @@ def _named(
     names: Sequence[str], found: Sequence[str], words: Sequence[Sequence[str]], ids: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Match the values with the names that the user gave: by name, or by number from 0."""
-    chosen = tuple(str(name) for name in names)
-    twice = sorted({name for name in chosen if chosen.count(name) > 1})
-    if twice or any(not name.strip() for name in chosen):
-        raise UserError(
-            "data.label_names must hold different names, none empty. Received: "
-            + (f"{listing([repr(n) for n in twice])} more than once." if twice else "an empty one.")
-        )
+    chosen = _checked_names(names)
     by_name = {name: n for n, name in enumerate(chosen)}
+    by_name |= {
+        word: by_name[_whole(word)] for word in found
+        if word not in by_name and _whole(word) in by_name
+    }  # fmt: skip
     if all(word in by_name for word in found):
         return chosen, by_name
-    by_number = {word: int(word) for word in found if word.isascii() and word.isdigit()}
+    by_number = {word: int(_whole(word)) for word in found if _whole(word).isdecimal()}
     if len(by_number) == len(found) and max(by_number.values()) < len(chosen):
         return chosen, by_number
     strange = [
@@ -292,5 +291,30 @@ def _named(
         f"data.label_names lists {len(chosen):,} names ({listing(chosen)}), and some labels are "
         f"neither such a name nor its number from 0 to {len(chosen) - 1}. Received: "
         f"{listing([repr(word) for word in strange])} (first at {first})."
-        + nearest(strange[0], chosen)
+        + _near(strange[0], chosen)
     )
+
+
+def _whole(word: str) -> str:
+    """Return `1` for `1.0` and `01`, as columns of numbers give it, and any other word as it is."""
+    if re.fullmatch(r"[0-9]{1,18}(\.0*)?", word.strip()):
+        return str(int(word.strip().partition(".")[0]))
+    return word
+
+
+def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(str(name) for name in names)
+    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    if twice or any(not name.strip() for name in chosen):
+        raise UserError(
+            "data.label_names must hold different names, none empty. Received: "
+            + (f"{listing([repr(n) for n in twice])} more than once." if twice else "an empty one.")
+        )
+    return chosen
+
+
+def _near(word: str, names: Sequence[str]) -> str:
+    for name in names:
+        if seen(name) == seen(word) and ascii(word).casefold() != ascii(name).casefold():
+            return f" It looks like {name!r}, but is {word!a} and not {name!a}."
+    return nearest(word, names)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from kerasft.console import listing
 from kerasft.data.fingerprint import digest, fingerprint
 from kerasft.errors import UserError
@@ -119,13 +121,20 @@ def diff_manifest(old: Mapping[str, Any], splits: Splits) -> list[str]:
         "are gone": [i for i in before if i not in now],
         "are new": [i for i in now if i not in before],
         "stand in another split": [i for i in both if now[i][0] != before[i][0]],
-        "carry another label": [i for i in both if now[i][1] != before[i][1]],
+        "carry another label": [i for i in both if not _same_label(now[i][1], before[i][1])],
         "hold something else": [i for i in both if now[i][2] != before[i][2]],
     }
     for change, ids in changes.items():
         if ids:
             said.append(f"Examples that {change}: {len(ids):,} ({listing(ids)}).")
     return said
+
+
+def _same_label(now: Any, before: Any) -> bool:
+    # Numbers were once written down in float32.
+    if isinstance(now, float) and isinstance(before, float):
+        return now == before or float(np.float32(now)) == before
+    return now == before
 
 
 def _by_id(parts: Mapping[str, list]) -> dict[str, tuple]:

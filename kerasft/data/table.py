@@ -9,7 +9,9 @@ from kerasft.console import listing
 from kerasft.data.audit import MAX_PIXELS, POLICIES, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.columns import (
+    check_different,
     find_column,
+    mention_numbers,
     read_labels,
     read_pictures,
     read_splits,
@@ -17,7 +19,8 @@ from kerasft.data.columns import (
 )
 from kerasft.data.labels import some
 from kerasft.data.place import find_path, read_label_names
-from kerasft.data.readers import Layout, Rows, read
+from kerasft.data.readers import read
+from kerasft.data.rows import Layout, Rows
 from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
@@ -55,7 +58,8 @@ def table(
 ) -> Splits:
     """Read examples from a CSV, TSV, JSONL, JSON or Parquet file.
 
-    Columns are chosen by name, or by number from 0. No text is trimmed or normalized.
+    Columns are chosen by name, or by number from 0 where no column has that number for a name.
+    No text is trimmed or normalized.
 
     Args:
         path: The file.
@@ -211,6 +215,10 @@ def _collect(
 ) -> None:  # fmt: skip
     """Add the rows of one file."""
     ids = [f"{prefix}:{place}" for place in rows.places]
+    content = {"text": text, "text_pair": text_pair, "image": image, "label": label}
+    found.notices.extend(mention_numbers(
+        rows, {**content, "split_column": split_column, "group": group}
+    ))  # fmt: skip
     values = read_labels(rows, label, ids)
     found.notices.extend(rows.notices)
     inputs: list[Any]
@@ -222,6 +230,7 @@ def _collect(
             cells = find_column(rows, text_pair, "data.text_pair")
             second = read_texts(cells, ids, "data.text_pair")
             inputs = list(zip(inputs, second, strict=True))
+    check_different(rows, content)
     found.inputs.extend(inputs)  # type: ignore[attr-defined]
     found.values.extend(values)
     found.ids.extend(ids)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kerasft.console import listing
 from kerasft.data.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
+from kerasft.data.place import read_label_names
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.errors import UserError, nearest
 from kerasft.folders import located
@@ -24,6 +26,8 @@ def tfds(
     input: str | None = None,
     text_pair: str | None = None,
     label: str = "label",
+    label_names: list[str] | str | None = None,
+    label_delimiter: str | None = None,
     train: str = "train",
     validation: float | str = 0.15,
     test: float | str = 0.15,
@@ -42,6 +46,9 @@ def tfds(
         input: The feature to read, a picture or a text; found by itself where only one fits.
         text_pair: The feature of second texts, where an example is a pair.
         label: The feature to predict.
+        label_names: The class names in order, where the data set does not bring them, as a list
+            or as a file with one a line.
+        label_delimiter: What separates several labels within one text, if anything does.
         train: The split to train on, as TFDS writes it (`"train"`, `"train[:80%]"`).
         validation: The part of the training examples to validate on, where the data brings no
             such split; or a split as TFDS writes it.
@@ -88,18 +95,42 @@ def tfds(
     found = Collection("images" if is_image else "text", [], [], [], [], notices=[])
     for split_of, expression in wanted.items():
         _collect(tensorflow_datasets, builder, split_of, expression, columns, is_image, found)
+    found = _labelled(
+        found, features[label], ratios, {"validation": validation, "test": test}
+    )  # fmt: skip
     if is_image:
         kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
         found = found.keep(kept)
         found.notices += said
     return to_splits(
-        found, kind=kind, seed=seed, split=split, label_names=_names(features[label]),
-        label_delimiter=None, label_key=f"data.label={label}", **ratios,
+        found, kind=kind, seed=seed, split=split, label_delimiter=label_delimiter,
+        label_names=read_label_names(label_names, Path.cwd()) or _names(features[label]),
+        label_key=f"data.label={label}", **ratios,
         source={
             "source": "tfds", "name": builder.info.full_name, "splits": wanted,
             "input": chosen, "label": label,
         },
     )  # fmt: skip
+
+
+def _labelled(
+    found: Collection, feature: Any, ratios: dict[str, Any], asked: Mapping[str, Any]
+) -> Collection:
+    """Leave out splits that hide their labels, as tests do: TFDS writes -1 for each."""
+    if getattr(feature, "names", None) is None:
+        return found
+    shown = {n for n, value in zip(found.brought, found.values, strict=True) if value != -1}
+    for name in sorted(set(found.brought) - shown):
+        said = f"none of the {found.brought.count(name):,} examples of {name} has a label (all -1)"
+        if name == "train" or isinstance(asked[name], str):
+            more = "" if name == "train" else f", or set data.{name} to a part such as 0.15"
+            raise UserError(f"data.{name}: {said}. Name another split{more}.")
+        ratios[name] = asked[name]
+        found.notices.append(
+            f"{said}, so it is left out; data.{name}={asked[name]} says what part of the training "
+            "examples takes its place."
+        )
+    return found.keep([i for i, name in enumerate(found.brought) if name in shown])
 
 
 def _builder(module: Any, name: str, data_dir: str | None) -> Any:

@@ -93,6 +93,8 @@ def export(
     wanted = {key: one for key, one in (node or {}).items() if one}
     if not wanted:
         return made
+    if (precision := getattr(finetuned.task, "served_precision", None)) and (said := precision()):
+        warn(said)
     from kerasft.model.fast import at_rest
 
     kept, facts = evidence.read(folder), about(folder)

@@ -193,6 +193,14 @@ def describe(splits: Splits) -> str:
     return f"{sizes}; {len(names)} classes ({shown})"
 
 
+def _require_fit(task: Any, splits: Splits, cfg: DictConfig) -> None:
+    """See before training that what comes after it can be done with these labels."""
+    if check := getattr(task, "check_validation", None):
+        check(splits.validation.labels)
+    if (precision := getattr(task, "served_precision", None)) and any((cfg.export or {}).values()):
+        precision()
+
+
 def _require_room(tokens: int, train: Any) -> None:
     from kerasft.data.store import padded_width
 
@@ -235,6 +243,7 @@ def make_ready(
     from kerasft.data.prepare import prepare_splits
 
     task = parts.task.adapt(splits.train.labels)
+    _require_fit(task, splits, cfg)
     # By content, not by id: a row that comes into a table changes the ids of those below it.
     keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
     stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)

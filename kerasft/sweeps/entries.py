@@ -208,6 +208,6 @@ def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
         logits.ndim != 2 or logits.shape[1] != task.units(labels)
     ):
         return None  # files of several runs
-    outputs = {k: v.numpy() for k, v in task.postprocess(logits, labels).items()}
+    outputs = protocol.answer(task, logits, labels)
     told = json.dumps(splits.get("validation")).encode()
     return Sample(task, labels, y, outputs, hashlib.sha256(told).hexdigest())

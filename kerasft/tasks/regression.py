@@ -17,6 +17,8 @@ from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 
 LOSSES = ("mse", "huber")
+# What needs true numbers that differ.
+CORRELATIONS = ("pearson", "r2", "spearman")
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,15 @@ class Regression:
         return 1
 
     def adapt(self, y: np.ndarray) -> Regression:
-        """Return a copy that standardises by the mean and deviation of the training labels."""
-        if not self.scale:
-            return self
+        """Return a copy that standardises by the mean and deviation of the training labels.
+
+        Raises:
+            UserError: If float32, in which they are learned, cannot tell the labels apart.
+        """
         y = np.asarray(y, np.float64)
+        if not self.scale:
+            _check_apart(y)
+            return self
         std = float(y.std())
         # Labels that are all alike leave nothing to divide by.
         return dataclasses.replace(self, mean=float(y.mean()), std=std if std > 0 else 1.0)
@@ -108,6 +115,33 @@ class Regression:
 
         return {"value": tf.cast(logits, tf.float32)[:, 0] * self.std + self.mean}
 
+    def answer(self, logits: np.ndarray, labels: Labels) -> dict[str, np.ndarray]:
+        """Return what `postprocess` does, in float64: times and other large numbers stay apart."""
+        return {"value": np.asarray(logits, np.float64)[:, 0] * self.std + self.mean}
+
+    def served_precision(self) -> str:
+        """Say what float32, in which exports answer, leaves of the labels' differences.
+
+        Returns:
+            A sentence, or `""` where no difference is lost that matters.
+
+        Raises:
+            UserError: If the labels as a whole are closer together than float32 can tell.
+        """
+        step = float(np.spacing(np.float32(abs(self.mean))))
+        if step < self.std / 100:
+            return ""
+        said = (
+            f"Exports answer in float32, whose precision near {self.mean:.6g} is {step:g}, and the "
+            f"labels' standard deviation is {self.std:.3g}"
+        )
+        if step > self.std:
+            raise UserError(
+                f"{said}: their answers could not differ. Predict with the run folder, which "
+                f"answers in float64, or train on the labels less {self.mean:.6g}. Set export=none."
+            )
+        return f"{said}; the run folder answers in float64."
+
     def decide(
         self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
         temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
@@ -122,6 +156,18 @@ class Regression:
             temperature=temperature, goal=goal, at_least=at_least, positive=positive
         )
         return Decision()
+
+    def check_validation(self, y: np.ndarray) -> None:
+        """Raise `UserError` where `monitor` cannot be measured on these validation labels."""
+        measured = figures.number(y, np.zeros(len(y)))
+        name = self.monitor.removeprefix("val_")
+        if name in CORRELATIONS and name not in measured:
+            value = f"{float(np.ravel(y)[0]):g}"
+            raise UserError(
+                f"The validation labels are all alike ({value}), so there is no {self.monitor} to "
+                "choose the best epoch by. Validate on other examples, or set "
+                f"task.monitor=val_rmse. Received: task.monitor={self.monitor}."
+            )
 
     def check_decision(self, **wanted: Any) -> None:
         calibration.check_wanted(self.kind, **wanted)
@@ -148,3 +194,13 @@ class Regression:
 
     def to_dict(self) -> dict[str, Any]:
         return protocol.to_dict(self)
+
+
+def _check_apart(y: np.ndarray) -> None:
+    """Refuse labels that are learned as they are, and are one number in float32."""
+    if np.ptp(y) > 0 and np.ptp(y.astype(np.float32)) == 0:
+        raise UserError(
+            f"task.scale=false learns the labels as they are, in float32, whose precision near "
+            f"{y[0]:.6g} is {float(np.spacing(np.float32(abs(y[0])))):g}: they become one number. "
+            "Set task.scale=true."
+        )

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from kerasft.data.digits import digits
@@ -65,6 +66,18 @@ def test_numbers_and_several_labels(tmp_path):
     assert read_manifest(write_manifest(splits, tmp_path / "x"))["splits"]["train"][0][1] == [
         "a", "b",
     ]  # fmt: skip
+
+
+def test_numbers_that_were_written_in_float32_are_the_same(tmp_path):
+    rows = [f"text {i},{i / 10}" for i in range(20)]
+    splits = make(tmp_path, rows, kind="number")
+    old = read_manifest(write_manifest(splits, tmp_path / "manifest.json"))
+    for part in old["splits"].values():
+        for row in part:
+            row[1] = float(np.float32(row[1]))
+    assert diff_manifest(old, splits) == []
+    old["splits"]["train"][0][1] += 0.1
+    assert "another label" in diff_manifest(old, splits)[0]
 
 
 def test_bad_manifests(tmp_path):

@@ -116,7 +116,7 @@ def test_pairs_and_numbers(tmp_path):
         label="score",
     )  # fmt: skip
     assert set(everything(splits).values()) == {(f"a{i}", f"b{i}") for i in range(20)}
-    assert splits.train.labels.dtype == np.float32
+    assert splits.train.labels.dtype == np.float64
     assert splits.labels.kind == "number"
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from kerasft.data.readers import Layout, read
+from kerasft.data.readers import read
+from kerasft.data.rows import Layout
 from kerasft.data.table import table
 from kerasft.errors import UserError
 

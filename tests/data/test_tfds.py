@@ -109,3 +109,70 @@ def test_names_and_folders_that_are_not_there(tmp_path):
         ask("mnistt")
     with pytest.raises(UserError, match=r"dataset_info\.json"):
         ask(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory):
+    """A data set whose test split hides its labels, and with labels as vectors."""
+    module = tensorflow_datasets
+
+    class Reviews(module.core.GeneratorBasedBuilder):
+        VERSION = module.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "text": module.features.Text(),
+                "label": module.features.ClassLabel(names=["negative", "positive"]),
+                "ints": module.features.Tensor(shape=(3,), dtype=np.int64),
+                "bools": module.features.Tensor(shape=(3,), dtype=np.bool_),
+                "joined": module.features.Text(),
+            }
+            return module.core.DatasetInfo(
+                builder=self, features=module.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {
+                "train": self._generate_examples(40, 0), "test": self._generate_examples(10, 1),
+            }  # fmt: skip
+
+        def _generate_examples(self, count, hide):
+            for i in range(count):
+                vector = np.array([i & 1, i >> 1 & 1, 1])
+                yield i, {
+                    "text": f"text {count} {i}", "label": -1 if hide else i % 2, "ints": vector,
+                    "bools": vector > 0, "joined": "a|b" if i % 2 else "b",
+                }  # fmt: skip
+
+    folder = tmp_path_factory.mktemp("hidden")
+    Reviews(data_dir=str(folder)).download_and_prepare()
+    return folder / "reviews"
+
+
+def test_a_test_split_that_hides_its_labels_is_left_out(hidden):
+    splits = ask(hidden, input="text")
+    assert "none of the 10 examples of test has a label" in splits.notices[0]
+    assert {n: len(p) for n, p in splits.parts.items()} == {
+        "train": 28, "validation": 6, "test": 6,
+    }  # fmt: skip
+    assert ask(hidden, input="text", test=0).test is None
+    with pytest.raises(UserError, match=r"data\.test: none .* data\.test to a part"):
+        ask(hidden, input="text", test="test")
+    with pytest.raises(UserError, match=r"data\.train: none"):
+        ask(hidden, input="text", train="test")
+
+
+@pytest.mark.parametrize("label", ["ints", "bools"])
+def test_vectors_of_0_and_1_have_a_class_for_each_number(hidden, label):
+    splits = ask(hidden, input="text", kind="multi", label=label, label_names=["a", "b", "c"])
+    assert splits.labels.names == ("a", "b", "c")
+    for name, row in zip(splits.train.ids, splits.train.labels, strict=True):
+        i = int(name.split(":")[1])
+        assert row.tolist() == [i & 1, i >> 1 & 1, 1]
+
+
+def test_joined_labels_are_mentioned_and_split(hidden):
+    splits = ask(hidden, input="text", kind="multi", label="joined")
+    assert "data.label_delimiter='|'" in " ".join(splits.notices)
+    splits = ask(hidden, input="text", kind="multi", label="joined", label_delimiter="|")
+    assert splits.labels.names == ("a", "b")

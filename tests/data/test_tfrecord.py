@@ -141,3 +141,26 @@ def test_empty_features_are_missing_labels(tmp_path):
     with pytest.raises(UserError, match="x:40"):
         ask(path, text="text")
     assert np.isin(ask(write(tmp_path / "y", TEXTS), text="text").test.labels, [0, 1]).all()
+
+
+def test_vectors_of_0_and_1_have_a_class_for_each_number(tmp_path):
+    rows = [{"text": f"text {i}".encode(), "label": [i & 1, i >> 1 & 1, 1]} for i in range(40)]
+    splits = ask(write(tmp_path / "a.tfrecord", rows), text="text", kind="multi")
+    assert splits.labels.names == ("0", "1", "2")
+    assert splits.train.labels[:, 2].all()
+    assert not splits.train.labels[:, 0].all()
+    rows[7]["label"] = [1, 1]
+    with pytest.raises(UserError, match=r"a\.tfrecord:7 has 2"):
+        ask(write(tmp_path / "a.tfrecord", rows), text="text", kind="multi")
+    one_hot = [{**row, "label": [float(i % 2), 1.0 - i % 2]} for i, row in enumerate(rows)]
+    splits = ask(write(tmp_path / "a.tfrecord", one_hot), text="text", label_names=["x", "y"])
+    assert splits.labels.names == ("x", "y")
+    assert splits.train.labels.tolist() == [
+        1 - int(name.split(":")[1]) % 2 for name in splits.train.ids
+    ]  # fmt: skip
+
+
+def test_joined_labels_are_mentioned(tmp_path):
+    rows = [{"text": f"text {i}".encode(), "label": [b"a|b", b"b"][i % 2]} for i in range(40)]
+    splits = ask(write(tmp_path / "a.tfrecord", rows), text="text", kind="multi")
+    assert "data.label_delimiter='|' (it is null)" in " ".join(splits.notices)

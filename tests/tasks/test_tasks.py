@@ -203,3 +203,44 @@ def test_a_trusted_module_may_lie_deep():
             protocol.load(saved, trusted=trusted)
     with pytest.raises(UserError, match="must come from one of"):
         protocol.load({"class": path})
+
+
+TIMES = 1_700_000_000 + np.arange(60.0)
+NUMBER = Labels("number")
+
+
+def test_times_are_answered_in_float64():
+    task = Regression().adapt(TIMES)
+    learned = task.encode(TIMES, NUMBER)
+    assert learned.dtype == np.float32
+    assert len(np.unique(learned)) == 60
+    answers = protocol.answer(task, learned, NUMBER)["value"]
+    assert np.abs(answers - TIMES).max() < 1e-4
+
+
+def test_other_tasks_are_answered_as_they_are_served():
+    task, labels = Classification(), Labels("single", ("a", "b"))
+    logits = np.array([[1.0, 2.0]], "float32")
+    served = task.postprocess(logits, labels)["probabilities"].numpy()
+    assert (protocol.answer(task, logits, labels)["probabilities"] == served).all()
+
+
+def test_what_float32_cannot_tell_apart_is_not_exported():
+    with pytest.raises(UserError, match=r"precision near 1\.7e\+09 is 128"):
+        Regression().adapt(TIMES).served_precision()
+    wider = Regression().adapt(TIMES + 100 * np.arange(60))
+    assert "1.7e+09 is 128" in wider.served_precision()
+    assert Regression().adapt(np.arange(60.0) + 1000).served_precision() == ""
+
+
+def test_unscaled_labels_must_differ_as_they_are_learned():
+    with pytest.raises(UserError, match=r"task\.scale=true"):
+        Regression(scale=False).adapt(TIMES)
+    assert Regression(scale=False).adapt(np.arange(5.0)).mean == 0
+
+
+def test_validation_labels_all_alike_leave_no_correlation_to_monitor():
+    with pytest.raises(UserError, match=r"all alike \(5\).*task\.monitor=val_rmse"):
+        Regression().check_validation(np.full(8, 5.0))
+    Regression(monitor="val_rmse").check_validation(np.full(8, 5.0))
+    Regression().check_validation(np.arange(8.0))

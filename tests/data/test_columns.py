@@ -1,0 +1,99 @@
+import csv
+import json
+
+import pytest
+
+from kerasft.data.table import table
+from kerasft.errors import UserError
+
+ROWS = [(f"text number {i}", "ab"[i % 2]) for i in range(40)]
+TEXTS = [text for text, _ in ROWS]
+
+
+def ask(path, **settings):
+    settings = {"kind": "single", "seed": 0, "text": "text", "label": "label", **settings}
+    return table(str(path), **settings)
+
+
+def write(path, rows=ROWS, header=("text", "label")):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def everything(splits):
+    return {i: t for p in splits.parts.values() for i, t in zip(p.ids, p.inputs, strict=True)}
+
+
+def fails(path, **settings):
+    with pytest.raises(UserError) as caught:
+        ask(path, **settings)
+    return " ".join(caught.value.problems)
+
+
+def test_a_columns_name_goes_before_another_ones_number(tmp_path):
+    rows = [(i, text, label) for i, (text, label) in enumerate(ROWS)]
+    path = write(tmp_path / "a.csv", rows, header=("", "0", "label"))
+    for choice in (0, "0"):
+        splits = ask(path, text=choice)
+        assert sorted(everything(splits).values()) == sorted(TEXTS)
+        assert "data.text=0: a column has this name" in splits.notices[0]
+    assert "Numbers go from 0 to 2" in fails(path, text=-1)
+    assert "Numbers go from 0 to 2" in fails(path, text=3)
+
+
+@pytest.mark.parametrize("choice", [[1, 2, 3], ["1", "2", "3"]])
+def test_lists_of_columns_that_are_called_by_numbers(tmp_path, choice):
+    rows = [(i % 2, i // 2 % 2, i // 4 % 2, 1, text) for i, text in enumerate(TEXTS)]
+    path = write(tmp_path / "a.csv", rows, header=("1", "2", "3", "4", "text"))
+    splits = ask(path, kind="multi", label=choice)
+    assert splits.labels.names == ("1", "2", "3")
+    by_text = {
+        text: list(y) for part in splits.parts.values()
+        for text, y in zip(part.inputs, part.labels, strict=True)
+    }  # fmt: skip
+    assert all(by_text[t] == list(row[:3]) for t, row in zip(TEXTS, rows, strict=True))
+
+
+def test_columns_of_a_frame_without_names(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([(label, text) for text, label in ROWS])
+    frame.to_csv(tmp_path / "a.csv")  # with the index as a first column without a name
+    frame.columns = frame.columns.astype(str)
+    frame.to_parquet(tmp_path / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        splits = ask(tmp_path / name, text=1, label=0)
+        assert sorted(everything(splits).values()) == sorted(TEXTS)
+        assert splits.labels.names == ("a", "b")
+
+
+def test_a_number_and_a_name_of_the_same_column_are_told(tmp_path):
+    path = write(tmp_path / "a.csv")
+    assert "mean the same column" in fails(path, text="text", label=0)
+
+
+def test_a_column_may_be_called_true(tmp_path):
+    path = write(tmp_path / "a.csv", header=("text", "true"))
+    assert ask(path, label=True).labels.names == ("a", "b")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet", "csv"])
+@pytest.mark.parametrize("convert", [int, bool, float])
+def test_a_column_of_vectors_has_a_class_for_each_number(tmp_path, suffix, convert):
+    vectors = [[convert(i & 1), convert(i >> 1 & 1), convert(1)] for i in range(40)]
+    path = tmp_path / f"a.{suffix}"
+    records = [{"text": t, "label": v} for t, v in zip(TEXTS, vectors, strict=True)]
+    if suffix == "csv":
+        write(path, [(t, v) for t, v in zip(TEXTS, vectors, strict=True)])
+    elif suffix == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    else:
+        lines = [json.dumps(record) for record in records]
+        path.write_text("\n".join(lines) if suffix == "jsonl" else f"[{','.join(lines)}]")
+    splits = ask(path, kind="multi", label_names=["a", "b", "c"])
+    for part in splits.parts.values():
+        for text, row in zip(part.inputs, part.labels, strict=True):
+            i = TEXTS.index(text)
+            assert row.tolist() == [i & 1, i >> 1 & 1, 1]
