@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from kerasft.console import listing
@@ -178,7 +179,9 @@ def read_pictures(rows: Rows, cells: Sequence[Any], ids: Sequence[str]) -> list[
         if isinstance(cell, bytes):
             result.append(cell)
         elif isinstance(cell, str) and cell.strip():
-            result.append(str(rows.path.parent / at_home(cell)))
+            with suppress(UserError):  # whoever looks at the picture names the row
+                cell = str(at_home(cell))
+            result.append(str(rows.path.parent / cell))
         else:
             wrong.append(f"{ids[index]} has {cell!r}")
     if wrong:
