@@ -272,10 +272,12 @@ def _named(
     """Match the values with the names that the user gave: by name, or by number from 0."""
     chosen = _checked_names(names)
     by_name = {name: n for n, name in enumerate(chosen)}
-    by_name |= {
-        word: by_name[_whole(word)] for word in found
-        if word not in by_name and _whole(word) in by_name
-    }  # fmt: skip
+    # YAML has made `true` of `True`, and tables make `1.0` of `1`.
+    truth = {name.casefold(): n for name, n in by_name.items()
+             if name.casefold() in ("true", "false")}  # fmt: skip
+    for word in set(found) - set(by_name):
+        if (place := by_name.get(_whole(word), truth.get(word.casefold()))) is not None:
+            by_name[word] = place
     if all(word in by_name for word in found):
         return chosen, by_name
     by_number = {word: int(_whole(word)) for word in found if _whole(word).isdecimal()}

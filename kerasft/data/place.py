@@ -63,7 +63,8 @@ def read_label_names(names: Any, beside: Path) -> list[str] | None:
     if names is None:
         return None
     if isinstance(names, (list, tuple)):
-        return [str(name) for name in names]
+        # YAML takes a class called null for nothing.
+        return ["null" if name is None else str(name) for name in names]
     file = find_path(names, "data.label_names", beside=beside)
     try:
         lines = [line.rstrip("\r") for line in file.read_text("utf-8-sig").split("\n")]

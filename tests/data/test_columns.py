@@ -72,6 +72,12 @@ def test_a_number_and_a_name_of_the_same_column_are_told(tmp_path):
     assert "mean the same column" in fails(path, text="text", label=0)
 
 
+def test_a_class_may_be_called_null_in_a_list_of_names(tmp_path):
+    rows = [(text, ["null", "a"][i % 2]) for i, text in enumerate(TEXTS)]
+    path = write(tmp_path / "a.csv", rows)
+    assert ask(path, label_names=[None, "a"]).labels.names == ("null", "a")
+
+
 def test_a_column_may_be_called_true(tmp_path):
     path = write(tmp_path / "a.csv", header=("text", "true"))
     assert ask(path, label=True).labels.names == ("a", "b")

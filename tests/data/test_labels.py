@@ -140,6 +140,8 @@ def test_classes_called_nan_beside_numbers_are_no_measurements():
         (["2.0", "1.0"], ["1", "2"], [1, 0]),
         ([1.0, 0.0], ["neg", "pos"], [1, 0]),
         (["1.0", "1"], ["neg", "pos"], [1, 1]),
+        ([True, False], ["False", "True"], [1, 0]),
+        (["True", "False"], ["false", "true"], [1, 0]),
     ],
 )
 def test_whole_numbers_written_with_a_point_are_class_numbers(values, names, units):

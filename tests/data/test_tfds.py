@@ -166,8 +166,8 @@ def test_a_test_split_that_hides_its_labels_is_left_out(hidden):
 def test_vectors_of_0_and_1_have_a_class_for_each_number(hidden, label):
     splits = ask(hidden, input="text", kind="multi", label=label, label_names=["a", "b", "c"])
     assert splits.labels.names == ("a", "b", "c")
-    for name, row in zip(splits.train.ids, splits.train.labels, strict=True):
-        i = int(name.split(":")[1])
+    for text, row in zip(splits.train.inputs, splits.train.labels, strict=True):
+        i = int(text.split()[-1])
         assert row.tolist() == [i & 1, i >> 1 & 1, 1]
 
 
