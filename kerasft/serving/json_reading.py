@@ -69,7 +69,7 @@ def short(value: Any) -> str:
     Example:
         >>> short(["a" * 500])
         '["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...'
-    """  # noqa: E501
+    """
     text = ""
     try:
         for part in json.JSONEncoder(ensure_ascii=False).iterencode(_cut_short(value)):
@@ -146,9 +146,9 @@ class _Pieces:
 
     def _list(self, path: tuple[str, ...]) -> list[Any]:
         made: list[Any] = []
-        rows = (len(path) == 1 and path[0] in (*_ROWS, "inputs")) or path[:1] == ("inputs",) and (
+        rows = (len(path) == 1 and path[0] in (*_ROWS, "inputs")) or (path[:1] == ("inputs",) and (
             len(path) == 2
-        )
+        ))
         for part in self._members(b"[", b"]"):
             made += [self._value((*path, "[]"))] if part is None else part
             if rows:

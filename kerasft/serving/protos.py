@@ -73,7 +73,7 @@ def _shape(name: str, tensor: Any) -> tuple[int, ...]:
     if any(size < 0 for size in shape):
         raise invalid(f"Tensor {name} cannot be read: its shape is {list(shape)}")
     if math.prod(size for size in shape if size) > 2**62:
-        raise invalid(f"Tensor {name} cannot be read: its shape is {list(shape)}, which is too large")
+        raise invalid(f"Tensor {name} cannot be read: {list(shape)} is too large")
     return shape
 
 

@@ -204,8 +204,12 @@ class Server:
     async def _start_rest(self, port: int) -> Any:
         from aiohttp import web
 
-        from kerasft.serving.connections import HEAD_SECONDS, IDLE_SECONDS, Connections
-        from kerasft.serving.connections import most_connections
+        from kerasft.serving.connections import (
+            HEAD_SECONDS,
+            IDLE_SECONDS,
+            Connections,
+            most_connections,
+        )
         from kerasft.serving.hosts import Hosts
         from kerasft.serving.rest import handler
 

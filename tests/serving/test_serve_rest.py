@@ -238,7 +238,7 @@ def test_curl(toy_server):
 
 def test_a_client_that_goes_away_harms_nobody(toy_server):
     port = toy_server.server.ports["rest"]
-    for sent in (b"", b"POST /v1/models/toy:predict HTTP/1.1\r\nContent-Length: 100\r\n\r\n{",
+    for sent in (b"", b"POST /v1/models/toy:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
                  b"\xff\x00\r\n\r\n"):  # fmt: skip
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(sent)
@@ -249,7 +249,7 @@ def half_sent(server, header: str = ""):
     """Send one byte of the hundred of a request; return the connection."""
     connection = socket.create_connection(("127.0.0.1", server.server.ports["rest"]), 30)
     connection.sendall(
-        "POST /v1/models/toy:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n"
+        "POST /v1/models/toy:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
         f"{header}\r\n{{".encode()
     )
     return connection
