@@ -56,7 +56,9 @@ class Answering:
             Failure: If it takes longer than a request may.
         """
         try:
-            return await asyncio.wait_for(answer, timeout=limits.left())
+            # Not `wait_for`: its frame holds the task, and so all that a failed request had.
+            async with asyncio.timeout(limits.left()):
+                return await answer
         except TimeoutError:
             raise limits.late() from None
 
@@ -112,4 +114,4 @@ def _only(bundle: Bundle, method: str) -> str:
 
 def infos_of(bundle: Bundle, signature: str) -> Mapping[str, Any]:
     """Return the `TensorInfo` of each input of a signature."""
-    return bundle.signature(signature)[1].inputs
+    return dict(bundle.signature(signature)[1].inputs)

@@ -101,20 +101,53 @@ def _loads(piece: bytes) -> Any:
     return _DECODER.decode(piece.decode())
 
 
+def _structure(codes: np.ndarray, inside: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which bytes lie outside of texts, and which of those open and close a list or object.
+
+    Args:
+        codes: The bytes.
+        inside: 1 where they begin in the midst of a text.
+    """
+    outside = (np.cumsum(codes == ord('"'), dtype=np.uint8) + np.uint8(inside)) % 2 == 0
+    opens = ((codes == ord("[")) | (codes == ord("{"))) & outside
+    closes = ((codes == ord("]")) | (codes == ord("}"))) & outside
+    return outside, opens, closes
+
+
 class _Pieces:
     """A large document."""
 
     def __init__(self, body: bytes, limits: Limits):
-        self.body, self.limits, self.at, self.nodes = body, limits, 0, 0
+        self.body, self.limits, self.at = body, limits, 0
+        # The same, of the same length, without quotes that do not end a text.
+        self.plain = body
+        if b"\\" in body:
+            self.plain = body.replace(b"\\\\", b"__").replace(b'\\"', b"__")
 
     def document(self) -> Any:
         """Return the whole of it."""
+        self._count()
         self._space()
         found = self._value(())
         self._space()
         if self.at != len(self.body):
             raise self._error("Extra data")
         return found
+
+    def _count(self) -> None:
+        """See that it holds few enough lists and objects, before any is made."""
+        nodes, inside = 0, 0
+        for at in range(0, len(self.plain), PIECE):
+            self.limits.check()
+            codes = np.frombuffer(self.plain, np.uint8, min(PIECE, len(self.plain) - at), at)
+            outside, opens, _ = _structure(codes, inside)
+            nodes += int(np.count_nonzero(opens))
+            inside = 0 if outside[-1] else 1
+            if nodes > MOST_NODES:
+                raise invalid(
+                    f"The request holds more than {MOST_NODES:,} lists and objects. Send fewer "
+                    "examples at once, or over gRPC."
+                )
 
     def _space(self) -> bytes:
         """Go to what follows white space; return its first byte."""
@@ -134,7 +167,7 @@ class _Pieces:
         if first == b'"':
             return self._text()
         word = _WORD.match(self.body, self.at)
-        if word is None or word.end() - word.start() > PIECE:
+        if word is None:
             raise self._error("Expecting value")
         return self._read(word.end(), b"", b"")
 
@@ -203,29 +236,14 @@ class _Pieces:
 
     def _cut(self) -> tuple[int | None, bool]:
         """Return where the members that a piece holds whole end, and whether they are all."""
-        piece = self.body[self.at : self.at + PIECE]
-        if b"\\" in piece:
-            piece = piece.replace(b"\\\\", b"__").replace(b'\\"', b"__")
-        codes = np.frombuffer(piece, np.uint8)
-        outside = np.cumsum(codes == ord('"'), dtype=np.uint8) % 2 == 0
-        opens = ((codes == ord("[")) | (codes == ord("{"))) & outside
-        depth = np.cumsum(
-            opens.astype(np.int8) - (((codes == ord("]")) | (codes == ord("}"))) & outside),
-            dtype=np.int32,
-        )
+        size = min(PIECE, len(self.plain) - self.at)
+        codes = np.frombuffer(self.plain, np.uint8, size, self.at)
+        outside, opens, closes = _structure(codes)
+        depth = np.cumsum(opens.astype(np.int8) - closes, dtype=np.int32)
         if len(ended := np.flatnonzero(depth < 0)):
-            cut, ends = int(ended[0]), True
-        elif len(commas := np.flatnonzero((codes == ord(",")) & outside & (depth == 0))):
-            cut, ends = int(commas[-1]), False
-        else:
-            return None, False
-        self.nodes += int(np.count_nonzero(opens[:cut]))
-        if self.nodes > MOST_NODES:
-            raise invalid(
-                f"The request holds more than {MOST_NODES:,} lists and objects. Send fewer "
-                "examples at once, or over gRPC."
-            )
-        return self.at + cut, ends
+            return self.at + int(ended[0]), True
+        commas = np.flatnonzero((codes == ord(",")) & outside & (depth == 0))
+        return (self.at + int(commas[-1]) if len(commas) else None), False
 
     def _read(self, end: int, opening: bytes, closing: bytes) -> Any:
         """Return what lies before `end`, and go there."""
