@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -65,25 +65,24 @@ class _Service:
     def handler(self, method: Any) -> Any:
         """Return what answers a call.
 
-        It takes the request as a stream of one message in bytes, which is the same to a client.
-        So the time runs while the request is waited for and read, and what cannot be read is
-        answered in words.
+        It takes the request in bytes: so the time runs while it is read, and what cannot be read
+        is answered in words.
         """
         kind, act = GetMessageClass(method.input_type), getattr(self, method.name)
 
-        async def answer(requests: AsyncIterator[bytes], context: Any) -> bytes:
-            return await self._answered(method.name, kind, act, requests, context)
+        async def answer(body: bytes, context: Any) -> bytes:
+            return await self._answered(method.name, kind, act, body, context)
 
-        return grpc.stream_unary_rpc_method_handler(answer)
+        return grpc.unary_unary_rpc_method_handler(answer)
 
     async def _answered(
         self, call: str, kind: Any, act: Callable[[Any, Limits], Coroutine],
-        requests: AsyncIterator[bytes], context: Any,
+        body: bytes, context: Any,
     ) -> bytes:
         """Answer a call, or end it with the code of what went wrong."""
         limits = self.answering.limits()
         try:
-            made = await self.answering.in_time(self._made(kind, act, requests, limits), limits)
+            made = await self.answering.in_time(self._made(kind, act, body, limits), limits)
         except Failure as failure:
             await self._abort(call, context, failure)
             raise  # which `abort` has done already
@@ -103,12 +102,8 @@ class _Service:
 
     async def _made(
         self, kind: Any, act: Callable[[Any, Limits], Coroutine],
-        requests: AsyncIterator[bytes], limits: Limits,
+        body: bytes, limits: Limits,
     ) -> bytes:
-        try:
-            body = await anext(requests)
-        except StopAsyncIteration:
-            raise invalid("The request is missing.") from None
         with self.answering.room.taken(len(body)):
             small = len(body) <= _SMALL
             request = await self._work(small, message_of, kind, body)

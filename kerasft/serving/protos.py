@@ -7,6 +7,7 @@ repeated. So a few bytes may stand for any amount of memory.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from kerasft.serving.json_api import require_shape
 from kerasft.serving.limits import MOST_DIMENSIONS, Limits
 from kerasft.serving.status import invalid
 
+# What a list of values that is too short is filled up with may take so many bytes.
+MOST_FILLED = 1_000_000
 # The type to the list that holds its values; others come as `tensor_content`.
 _LISTS = {
     "float32": "float_val", "float64": "double_val", "int32": "int_val", "int16": "int_val",
@@ -54,11 +57,16 @@ def array_of(name: str, tensor: Any, info: Any, limits: Limits) -> np.ndarray:
     return _filled(name, tensor, kind, shape, count, limits)
 
 
-def _type(dtype: int) -> str:
+@cache
+def _name_of(dtype: int) -> str:
     import tensorflow as tf
 
+    return tf.as_dtype(dtype).name
+
+
+def _type(dtype: int) -> str:
     try:
-        return tf.as_dtype(dtype).name
+        return _name_of(dtype)
     except TypeError:
         return f"type {dtype}"
 
@@ -100,7 +108,13 @@ def _filled(
             f"{len(given):,}"
         )
     last = len(given[-1]) if kind == "string" and len(given) else 0
-    limits.weigh(count * size + (count - len(given)) * last, f"Tensor {name}")
+    missing = (count - len(given)) * (size + last)
+    if missing > MOST_FILLED:
+        raise invalid(
+            f"Tensor {name} holds {len(given):,} of the {count:,} values of {list(shape)}: at "
+            f"most {MOST_FILLED:,} bytes are filled up with the last one."
+        )
+    limits.weigh(count * size, f"Tensor {name}")
     made = np.empty(count, dtype)
     try:
         made[: len(given)] = _values(given, kind, dtype)

@@ -245,6 +245,7 @@ class Server:
                 ("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0), ("grpc.server_handshake_timeout_ms", 10_000),
                 ("grpc.max_allowed_incoming_connections", most_connections()),
+                ("grpc.max_concurrent_streams", 256),
             ],
         )  # fmt: skip
         add_to(server, self.answering, log=self._log, say=_say)
