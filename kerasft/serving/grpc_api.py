@@ -87,9 +87,9 @@ class _Service:
             await self._abort(call, context, failure)
             raise  # which `abort` has done already
         except Exception as error:  # a fault of ours
-            failure = Failure("INTERNAL", f"{type(error).__name__}: {error}")
-            self.say(f"gRPC {call}: {failure.words}")
-            await self._abort(call, context, failure)
+            fault = Failure("INTERNAL", f"{type(error).__name__}: {error}")
+            self.say(f"gRPC {call}: {fault.words}")
+            await self._abort(call, context, fault)
             raise
         if self.log is not None:
             self.log(f"gRPC {call} OK")

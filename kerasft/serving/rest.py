@@ -56,9 +56,9 @@ def handler(
                 {"error": f"The request is larger than {limits.nbytes:,} bytes."}
             )
         except Exception as error:  # a fault of ours: the client gets JSON for it, too
-            failure = Failure("INTERNAL", f"{type(error).__name__}: {error}")
-            say(f"REST {request.method} {request.path}: {failure.words}")
-            code, body = HTTP[failure.code], _error(failure)
+            fault = Failure("INTERNAL", f"{type(error).__name__}: {error}")
+            say(f"REST {request.method} {request.path}: {fault.words}")
+            code, body = HTTP[fault.code], _error(fault)
         if log is not None:
             log(f"REST {request.method} {request.path} {code}")
         answer = web.Response(body=body, status=code, content_type="application/json",
