@@ -339,7 +339,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> None:
     sizes = options.batch.split(",")
-    if not all(size.strip().isdigit() for size in sizes):
+    if not all(size.strip().isascii() and size.strip().isdigit() for size in sizes):
         raise UserError(
             f"--batch takes batch sizes with commas between, such as 1,8,32. Received: "
             f"{options.batch!r}."
@@ -365,14 +365,17 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _labels(given: Sequence[str]) -> dict[str, int]:
     """Return the version of each label, from LABEL=VERSION."""
+    from kerasft.artifact.layout import version_of
+
     labels = {}
     for one in given:
         label, _, version = one.partition("=")
-        if not label or not version.isdigit():
+        number = version_of(version)
+        if not label or number is None:
             raise UserError(
                 f"--label must read LABEL=VERSION, such as stable=3. Received: {one!r}."
             )
-        labels[label] = int(version)
+        labels[label] = number
     return labels
 
 

@@ -144,6 +144,10 @@ def make_parser() -> argparse.ArgumentParser:
         more = "" if default is None else f" (default {default:g})"
         made.add_argument(f"--{option}", type=kind, default=default, metavar="N",
                           help=f"{text}{more}")
+    made.add_argument("--allowed-host", dest="allowed_hosts", action="append", default=[],
+                      metavar="NAME",
+                      help="a name of this machine that REST is asked under, beside its own; "
+                      "* for all")
     made.add_argument("--verbose", action="store_true", help="tell each request")
 
     made = command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,38 @@ WEIGHTS = "weights.json"
 DEPLOYMENT = "serving"
 
 
+def version_of(name: str) -> int | None:
+    """Return the version that a folder's name says, or `None` where it says none.
+
+    A version is written as `kerasft export` writes it: `7`, not `07`, in ASCII, and of a size that
+    a server's messages can hold.
+
+    Example:
+        >>> version_of("12"), version_of("\u00b2"), version_of("012"), version_of("9" * 30)
+        (12, None, None, None)
+    """
+    if not (name.isascii() and name.isdigit() and len(name) <= 19):
+        return None
+    number = int(name)
+    return number if str(number) == name and number < 2**63 else None
+
+
 def versions(directory: str | Path) -> list[int]:
-    """Return the version numbers under `directory`, in order."""
-    if not Path(directory).is_dir():
-        return []
-    return sorted(int(p.name) for p in Path(directory).iterdir() if p.name.isdigit() and p.is_dir())
+    """Return the version numbers under `directory`, in order; what is no version does not count."""
+    found = []
+    with suppress(OSError):  # there is none, or it cannot be listed
+        for entry in Path(directory).iterdir():
+            number = version_of(entry.name)
+            if number is not None and _is_folder(entry):
+                found.append(number)
+    return sorted(found)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()  # not so a link to nowhere
+    except OSError:  # nor what may not be looked at
+        return False
 
 
 def find_export(path: str | Path) -> Path:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasft.artifact.layout import DEPLOYMENT, versions
+from kerasft.artifact.layout import DEPLOYMENT, version_of, versions
 from kerasft.errors import UserError
 from kerasft.files import at_home, is_out_of_room
 
@@ -98,7 +98,7 @@ def _require_versions(root: Path) -> None:
     strange = [
         entry.name for entry in root.iterdir()
         if not entry.name.startswith(".") and entry.name != DEPLOYMENT
-        and not (entry.name.isdigit() and (entry / "saved_model.pb").is_file())
+        and not (version_of(entry.name) is not None and (entry / "saved_model.pb").is_file())
     ]  # fmt: skip
     if strange:
         raise UserError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 import numpy as np
 
 from kerasft.serving.batching import Batcher
 from kerasft.serving.bundle import Bundle
+from kerasft.serving.limits import ROOM, Limits, Room
 from kerasft.serving.models import Model
 from kerasft.serving.status import Failure, invalid
 
@@ -22,11 +24,24 @@ class Answering:
     Args:
         model: The model that is served.
         batcher: Answers requests together.
+        readers: Read and write what is large.
         seconds: The most that a request may take.
+        nbytes: The largest request.
     """
 
-    def __init__(self, model: Model, batcher: Batcher, *, seconds: float = 60.0):
-        self.model, self.batcher, self.seconds = model, batcher, seconds
+    def __init__(self, model: Model, batcher: Batcher, readers: Executor, *,
+                 seconds: float = 60.0, nbytes: int = 64_000_000):
+        self.model, self.batcher, self.seconds, self.nbytes = model, batcher, seconds, nbytes
+        self.room = Room(ROOM * nbytes)
+        self._readers = readers
+
+    def limits(self) -> Limits:
+        """Return what a request may take that comes now."""
+        return Limits(rows=self.batcher.limit, nbytes=self.nbytes, seconds=self.seconds)
+
+    async def aside(self, do: Callable[..., Answer], *given: Any) -> Answer:
+        """Do something in a thread, so that other requests are answered meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, do, *given)
 
     def of(self, name: str) -> Model:
         """Return the model of a name."""
@@ -34,18 +49,18 @@ class Answering:
             raise Failure("NOT_FOUND", f"Servable not found for request: Latest({name})")
         return self.model
 
-    async def in_time(self, answer: Awaitable[Answer]) -> Answer:
+    async def in_time(self, answer: Awaitable[Answer], limits: Limits) -> Answer:
         """Wait for all that a request takes, its reading too.
 
         Raises:
             Failure: If it takes longer than a request may.
         """
         try:
-            return await asyncio.wait_for(answer, timeout=self.seconds)
+            # Not `wait_for`: its frame holds the task, and so all that a failed request had.
+            async with asyncio.timeout(limits.left()):
+                return await answer
         except TimeoutError:
-            raise Failure(
-                "DEADLINE_EXCEEDED", f"No answer within {self.seconds:g} s."
-            ) from None
+            raise limits.late() from None
 
     async def run(
         self, bundle: Bundle, signature: str, inputs: Mapping[str, np.ndarray]
@@ -58,7 +73,8 @@ class Answering:
         name, definition = bundle.signature(signature)
         if set(inputs) != set(definition.inputs):
             return bundle.run(name, inputs)  # which says what is wrong
-        return await self.batcher.run(bundle, name, inputs)
+        with self.room.taken(sum(value.nbytes for value in inputs.values())):
+            return await self.batcher.run(bundle, name, inputs)
 
     async def score(
         self, bundle: Bundle, signature: str, method: str, serialized: np.ndarray
@@ -98,4 +114,4 @@ def _only(bundle: Bundle, method: str) -> str:
 
 def infos_of(bundle: Bundle, signature: str) -> Mapping[str, Any]:
     """Return the `TensorInfo` of each input of a signature."""
-    return bundle.signature(signature)[1].inputs
+    return dict(bundle.signature(signature)[1].inputs)

@@ -55,16 +55,18 @@ class Batcher:
             Failure: If it cannot be answered, or too many wait already.
         """
         rows = _rows(inputs)
-        if self.held + rows > self.limit:
+        # Where the inputs do not agree, what the longest one holds.
+        held = max([1, *(len(value) for value in inputs.values() if value.ndim)])
+        if self.held + held > self.limit:
             raise Failure(
                 "UNAVAILABLE",
                 "The batch scheduling queue to which this task was submitted is full; "
                 f"{self.held} examples wait already.",
             )
-        self.held += rows
+        self.held += held
         bundle.using += 1
         future: asyncio.Future = asyncio.get_running_loop().create_future()
-        future.add_done_callback(lambda _: self._leave(bundle, rows))
+        future.add_done_callback(lambda _: self._leave(bundle, held))
         key = self._key(bundle, signature, inputs, rows)
         if key is None:
             self._start(_Group(bundle, signature, rows, [(inputs, rows, future)]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 
 from kerasft.artifact.layout import DEFAULT, EXTRA, WARMUP
 from kerasft.artifact.replay import register_text_ops
+from kerasft.serving.limits import Limits
+from kerasft.serving.protos import array_of, examples_of
 from kerasft.serving.status import Failure, in_words, invalid
 
 # What TensorFlow Serving replays at most.
@@ -59,6 +61,20 @@ class Bundle:
             raise invalid(f'Serving signature name: "{name}" not found in signature def')
         return name, self.signatures[name]
 
+    def require_inputs(self, name: str, inputs: Collection[str]) -> None:
+        """See that a request has the inputs of a signature.
+
+        Raises:
+            Failure: If it has not.
+        """
+        wanted = self.signature(name)[1].inputs
+        if set(inputs) != set(wanted):
+            raise invalid(
+                "input size does not match signature: "
+                f"{len(inputs)}!={len(wanted)} len({{{','.join(sorted(inputs))}}}) != "
+                f"len({{{','.join(sorted(wanted))}}})."
+            )
+
     def run(
         self, name: str, inputs: Mapping[str, np.ndarray], wanted: tuple[str, ...] = ()
     ) -> dict[str, np.ndarray]:
@@ -74,13 +90,8 @@ class Bundle:
         """
         import tensorflow as tf
 
+        self.require_inputs(name, inputs)
         name, definition = self.signature(name)
-        if set(inputs) != set(definition.inputs):
-            raise invalid(
-                "input size does not match signature: "
-                f"{len(inputs)}!={len(definition.inputs)} len({{{','.join(sorted(inputs))}}}) != "
-                f"len({{{','.join(sorted(definition.inputs))}}})."
-            )
         if unknown := sorted(set(wanted) - set(definition.outputs)):
             raise invalid(f"output tensor alias not found in signature: {unknown[0]}")
         keys = wanted or tuple(definition.outputs)
@@ -124,35 +135,15 @@ def warm_up_requests(path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     file = path / EXTRA / WARMUP
     if not file.is_file():
         return
+    limits = Limits()  # the file may come from anybody, too
     for record in tf.data.TFRecordDataset(str(file)):
         log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
         kind = log.WhichOneof("log_type")
         if kind == "predict_log":
             request = log.predict_log.request
             yield request.model_spec.signature_name, {
-                key: tf.make_ndarray(value) for key, value in request.inputs.items()
+                key: array_of(key, value, None, limits) for key, value in request.inputs.items()
             }
         elif kind in ("classify_log", "regress_log"):
             request = getattr(log, kind).request
-            yield request.model_spec.signature_name, {"inputs": examples_of(request.input)}
-
-
-def examples_of(given: Any) -> np.ndarray:
-    """Return the examples of a `tensorflow.serving.Input`, serialized, with their context."""
-    kind = given.WhichOneof("kind")
-    if kind == "example_list_with_context":
-        context, found = given.example_list_with_context.context, []
-        for example in given.example_list_with_context.examples:
-            whole = type(example)()
-            whole.CopyFrom(context)
-            whole.MergeFrom(example)
-            found.append(whole)
-    elif kind == "example_list":
-        found = list(given.example_list.examples)
-    else:
-        found = []
-    if not found:
-        raise invalid("Input is empty.")
-    made = np.empty(len(found), object)
-    made[:] = [example.SerializeToString() for example in found]
-    return made
+            yield request.model_spec.signature_name, {"inputs": examples_of(request.input, limits)}

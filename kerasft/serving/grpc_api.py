@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message_factory import GetMessageClass
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_service_pb2_grpc,
+    model_service_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
+    prediction_service_pb2,
     regression_pb2,
 )
 
-from kerasft.serving import json_api
+from kerasft.serving import json_answers
 from kerasft.serving.answering import Answering
-from kerasft.serving.bundle import Bundle, examples_of
+from kerasft.serving.bundle import Bundle
+from kerasft.serving.limits import Limits
 from kerasft.serving.models import Model
+from kerasft.serving.protos import array_of, examples_of, message_of
 from kerasft.serving.status import Failure, invalid
+
+# Up to so many bytes are read, and values written, where they come in: a thread would cost more.
+_SMALL = 64 * 1024
+_FEW = 50_000
 
 
 def add_to(
-    server: Any, answering: Answering, log: Callable[[str], None] | None = None
+    server: Any, answering: Answering, *, log: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Add the services to a server.
 
@@ -34,29 +42,78 @@ def add_to(
         server: A `grpc.aio.Server`.
         answering: What answers.
         log: Takes a line for each request.
+        say: Takes a line for an error of the server's own.
     """
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        _Prediction(answering, log), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Status(answering, log), server)
+    for pb2, made in (
+        (prediction_service_pb2, _Prediction(answering, log, say)),
+        (model_service_pb2, _Status(answering, log, say)),
+    ):
+        for service in pb2.DESCRIPTOR.services_by_name.values():
+            handlers = {method.name: made.handler(method) for method in service.methods}
+            server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service.full_name, handlers),)
+            )
 
 
 class _Service:
-    def __init__(self, answering: Answering, log: Callable[[str], None] | None):
-        self.answering, self.log = answering, log
+    """Answers the calls of a service, each by the method of its name."""
 
-    async def _answered(self, call: str, context: Any, answer: Any) -> Any:
-        """Wait for an answer, or end the call with the code of what went wrong."""
+    def __init__(self, answering: Answering, log: Callable[[str], None] | None,
+                 say: Callable[[str], None]):
+        self.answering, self.log, self.say = answering, log, say
+
+    def handler(self, method: Any) -> Any:
+        """Return what answers a call.
+
+        It takes the request in bytes: so the time runs while it is read, and what cannot be read
+        is answered in words.
+        """
+        kind, act = GetMessageClass(method.input_type), getattr(self, method.name)
+
+        async def answer(body: bytes, context: Any) -> bytes:
+            return await self._answered(method.name, kind, act, body, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    async def _answered(
+        self, call: str, kind: Any, act: Callable[[Any, Limits], Coroutine],
+        body: bytes, context: Any,
+    ) -> bytes:
+        """Answer a call, or end it with the code of what went wrong."""
+        limits = self.answering.limits()
         try:
-            made = await self.answering.in_time(answer)
+            made = await self.answering.in_time(self._made(kind, act, body, limits), limits)
         except Failure as failure:
-            if self.log is not None:
-                self.log(f"gRPC {call} {failure.code}")
-            await context.abort(getattr(grpc.StatusCode, failure.code), failure.words)
+            await self._abort(call, context, failure)
             raise  # which `abort` has done already
+        except Exception as error:  # a fault of ours
+            fault = Failure("INTERNAL", f"{type(error).__name__}: {error}")
+            self.say(f"gRPC {call}: {fault.words}")
+            await self._abort(call, context, fault)
+            raise
         if self.log is not None:
             self.log(f"gRPC {call} OK")
         return made
+
+    async def _abort(self, call: str, context: Any, failure: Failure) -> None:
+        if self.log is not None:
+            self.log(f"gRPC {call} {failure.code}")
+        await context.abort(getattr(grpc.StatusCode, failure.code), failure.words)
+
+    async def _made(
+        self, kind: Any, act: Callable[[Any, Limits], Coroutine],
+        body: bytes, limits: Limits,
+    ) -> bytes:
+        with self.answering.room.taken(len(body)):
+            small = len(body) <= _SMALL
+            request = await self._work(small, message_of, kind, body)
+            del body
+            answer = await act(request, limits)
+            return await self._work(answer.ByteSize() <= _SMALL, answer.SerializeToString)
+
+    async def _work(self, small: bool, do: Callable[..., Any], *given: Any) -> Any:
+        """Do what takes a moment here, and what takes longer beside the other requests."""
+        return do(*given) if small else await self.answering.aside(do, *given)
 
     def _model(self, spec: Any) -> tuple[Model, int | None, str | None]:
         """Return the model that a request names, and which version of it."""
@@ -74,71 +131,63 @@ def _tell(spec: Any, model: Model, bundle: Bundle, signature: str) -> None:
     spec.version.value = bundle.number
 
 
-class _Prediction(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
-    async def Predict(self, request: Any, context: Any) -> Any:
-        return await self._answered("Predict", context, self._predict(request))
-
-    async def Classify(self, request: Any, context: Any) -> Any:
-        return await self._answered("Classify", context, self._classify(request))
-
-    async def Regress(self, request: Any, context: Any) -> Any:
-        return await self._answered("Regress", context, self._regress(request))
-
-    async def MultiInference(self, request: Any, context: Any) -> Any:
-        return await self._answered("MultiInference", context, self._several(request))
-
-    async def GetModelMetadata(self, request: Any, context: Any) -> Any:
-        return await self._answered("GetModelMetadata", context, self._metadata(request))
-
-    async def _predict(self, request: Any) -> Any:
-        import tensorflow as tf
-
+class _Prediction(_Service):
+    async def Predict(self, request: Any, limits: Limits) -> Any:
         model, version, label = self._model(request.model_spec)
         with model.using(version, label) as bundle:
             name, definition = bundle.signature(request.model_spec.signature_name)
             if unknown := sorted(set(request.output_filter) - set(definition.outputs)):
                 raise invalid(f"output tensor alias not found in signature: {unknown[0]}")
-            inputs = {key: _array(key, value, definition) for key, value in request.inputs.items()}
+            bundle.require_inputs(name, request.inputs)
+            small = request.ByteSize() <= _SMALL
+            inputs = await self._work(small, _arrays, request, definition, limits)
             outputs = await self.answering.run(bundle, name, inputs)
             answer = predict_pb2.PredictResponse()
             _tell(answer.model_spec, model, bundle, name)
-        for key, value in outputs.items():
-            if not request.output_filter or key in request.output_filter:
-                answer.outputs[key].CopyFrom(tf.make_tensor_proto(value))
+        few = sum(value.size for value in outputs.values()) <= _FEW
+        await self._work(few, _fill_outputs, answer, outputs, set(request.output_filter))
         return answer
 
-    async def _scores(self, request: Any, method: str) -> tuple[Any, Any, str, dict]:
+    async def _scores(
+        self, request: Any, method: str, limits: Limits
+    ) -> tuple[Any, Any, str, dict]:
         model, version, label = self._model(request.model_spec)
-        serialized = examples_of(request.input)
+        small = request.ByteSize() <= _SMALL
+        serialized = await self._work(small, examples_of, request.input, limits)
         with model.using(version, label) as bundle:
             name = request.model_spec.signature_name
             outputs = await self.answering.score(bundle, name, method, serialized)
             return model, bundle, name, outputs
 
-    async def _classify(self, request: Any) -> Any:
-        model, bundle, name, outputs = await self._scores(request, "classify")
+    async def Classify(self, request: Any, limits: Limits) -> Any:
+        model, bundle, name, outputs = await self._scores(request, "classify", limits)
         answer = classification_pb2.ClassificationResponse()
         _tell(answer.model_spec, model, bundle, name)
         _fill_classes(answer.result, outputs)
         return answer
 
-    async def _regress(self, request: Any) -> Any:
-        model, bundle, name, outputs = await self._scores(request, "regress")
+    async def Regress(self, request: Any, limits: Limits) -> Any:
+        model, bundle, name, outputs = await self._scores(request, "regress", limits)
         answer = regression_pb2.RegressionResponse()
         _tell(answer.model_spec, model, bundle, name)
         _fill_numbers(answer.result, outputs)
         return answer
 
-    async def _several(self, request: Any) -> Any:
+    async def MultiInference(self, request: Any, limits: Limits) -> Any:
         answer = inference_pb2.MultiInferenceResponse()
+        seen: set[tuple[str, str]] = set()
         for task in request.tasks:
             method = task.method_name.rpartition("/")[2]
             if method not in ("classify", "regress"):
                 raise Failure("UNIMPLEMENTED", f"Unsupported signature: {task.method_name}")
+            asked = (method, task.model_spec.signature_name)
+            if asked in seen:  # or a short request would run the model any number of times
+                raise invalid(f"Duplicate evaluation of signature: {asked[1]}")
+            seen.add(asked)
             one = classification_pb2.ClassificationRequest(
                 model_spec=task.model_spec, input=request.input
             )
-            model, bundle, name, outputs = await self._scores(one, method)
+            model, bundle, name, outputs = await self._scores(one, method, limits)
             result = answer.results.add()
             _tell(result.model_spec, model, bundle, name)
             if method == "classify":
@@ -147,7 +196,7 @@ class _Prediction(_Service, prediction_service_pb2_grpc.PredictionServiceService
                 _fill_numbers(result.regression_result, outputs)
         return answer
 
-    async def _metadata(self, request: Any) -> Any:
+    async def GetModelMetadata(self, request: Any, limits: Limits) -> Any:
         model, version, label = self._model(request.model_spec)
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
@@ -163,17 +212,11 @@ class _Prediction(_Service, prediction_service_pb2_grpc.PredictionServiceService
         return answer
 
 
-class _Status(_Service, model_service_pb2_grpc.ModelServiceServicer):
-    async def GetModelStatus(self, request: Any, context: Any) -> Any:
-        return await self._answered("GetModelStatus", context, self._status(request))
-
-    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
-        return await self._answered("HandleReloadConfigRequest", context, self._no_reload())
-
-    async def _no_reload(self) -> Any:
+class _Status(_Service):
+    async def HandleReloadConfigRequest(self, request: Any, limits: Limits) -> Any:
         raise Failure("UNIMPLEMENTED", "This server serves the model that it was started with.")
 
-    async def _status(self, request: Any) -> Any:
+    async def GetModelStatus(self, request: Any, limits: Limits) -> Any:
         model, version, label = self._model(request.model_spec)
         answer = get_model_status_pb2.GetModelStatusResponse()
         states = get_model_status_pb2.ModelVersionStatus.State
@@ -185,30 +228,28 @@ class _Status(_Service, model_service_pb2_grpc.ModelServiceServicer):
         return answer
 
 
-def _array(name: str, tensor: Any, definition: Any) -> np.ndarray:
-    """Return a tensor of a request, seen to be of the type that the input takes."""
+def _arrays(request: Any, definition: Any, limits: Limits) -> dict[str, np.ndarray]:
+    return {
+        key: array_of(key, value, definition.inputs[key], limits)
+        for key, value in request.inputs.items()
+    }
+
+
+def _fill_outputs(answer: Any, outputs: dict[str, np.ndarray], wanted: set[str]) -> None:
     import tensorflow as tf
 
-    try:
-        array = tf.make_ndarray(tensor)
-    except (TypeError, ValueError) as error:
-        raise invalid(f"Tensor {name} cannot be read: {error}") from error
-    if name in definition.inputs and definition.inputs[name].dtype != tensor.dtype:
-        wanted = tf.as_dtype(definition.inputs[name].dtype).name
-        raise invalid(
-            f"Expects arg[0] to be {wanted} but {tf.as_dtype(tensor.dtype).name} is provided "
-            f"({name})"
-        )
-    return array
+    for key, value in outputs.items():
+        if not wanted or key in wanted:
+            answer.outputs[key].CopyFrom(tf.make_tensor_proto(value))
 
 
 def _fill_classes(result: Any, outputs: dict[str, np.ndarray]) -> None:
-    for row in json_api.pairs_of(outputs.get("classes"), outputs.get("scores")):
+    for row in json_answers.pairs_of(outputs.get("classes"), outputs.get("scores")):
         classes = result.classifications.add().classes
         for label, score in row:
             classes.add(label=label.decode("utf-8", "replace"), score=score)
 
 
 def _fill_numbers(result: Any, outputs: dict[str, np.ndarray]) -> None:
-    for value in json_api.numbers_of(outputs["outputs"]):
+    for value in json_answers.numbers_of(outputs.get("outputs")):
         result.regressions.add(value=float(value))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from kerasft.artifact.layout import versions
+from kerasft.artifact.layout import version_of, versions
 from kerasft.errors import UserError, in_short
 from kerasft.serving.bundle import Bundle
 from kerasft.serving.status import Failure
+
+# More of a version is not looked at to see whether it has changed.
+_MOST_FILES = 10_000
 
 
 @dataclass
@@ -52,12 +57,14 @@ class Model:
     def folders(self) -> dict[int, Path]:
         """Return the folder of each version that is there."""
         if self.alone:
-            return {int(self.path.name) if self.path.name.isdigit() else 1: self.path}
+            number = version_of(self.path.name)
+            return {1 if number is None else number: self.path}
         return {number: self.path / str(number) for number in versions(self.path)}
 
     async def refresh(self) -> None:
         """Load what is new, and let go what is old."""
-        there = self.folders()
+        loop = asyncio.get_running_loop()
+        there = await loop.run_in_executor(self._executor, self.folders)
         wanted = {number for number in self.labels.values() if number in there}
         for number in sorted(there, reverse=True):
             if await self._load(number, there[number]):
@@ -76,12 +83,13 @@ class Model:
         known = self.states.get(number)
         if known is not None and known.bundle is not None:
             return True
-        stamp = _stamp(folder)
+        loop = asyncio.get_running_loop()
+        stamp = await loop.run_in_executor(self._executor, _stamp, folder)
         if known is not None and known.problem and known.seen == stamp:
             return False  # it is as broken as it was
         state = self.states[number] = State("LOADING", seen=stamp)
-        loop = asyncio.get_running_loop()
         try:
+            _require_file(folder / "saved_model.pb")
             bundle = await loop.run_in_executor(
                 self._executor, Bundle, folder, number, self._threads
             )
@@ -185,9 +193,25 @@ class Model:
                 state.bundle = None
 
 
+def _require_file(path: Path) -> None:
+    """See that a file is one, or may be made one: a pipe would be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no file")
+
+
 def _stamp(folder: Path) -> float:
-    """Return when a version was last written to."""
-    return max((p.stat().st_mtime for p in folder.rglob("*")), default=0.0)
+    """Return when a version was last written to, as far as it can be seen."""
+    latest = 0.0
+    for path in islice(chain([folder], _within(folder)), _MOST_FILES):
+        with suppress(OSError):  # taken away meanwhile, or not to be looked at
+            latest = max(latest, path.lstat().st_mtime)
+    return latest
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a version; no link is followed, for it may lead anywhere."""
+    for root, folders, files in os.walk(folder):
+        yield from (Path(root, name) for name in (*folders, *files))
 
 
 def require_versions(path: Path) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kerasft.artifact.layout import EXTRA, SIGNATURE, versions
+from kerasft.artifact.layout import EXTRA, SIGNATURE, version_of, versions
 from kerasft.errors import UserError
 from kerasft.files import at_home, read_json
 from kerasft.serving.models import Model, require_versions
@@ -41,6 +42,7 @@ class Settings:
         timeout: The most seconds that a request may take, its reading too.
         threads: How many threads an operation may take; all cores by default.
         verbose: Whether each request is told.
+        allowed_hosts: Names that a request may call this machine, beside its own; `"*"` allows all.
     """
 
     path: str
@@ -57,6 +59,7 @@ class Settings:
     timeout: float = 60.0
     threads: int | None = None
     verbose: bool = False
+    allowed_hosts: Sequence[str] = ()
 
 
 def serve(settings: Settings) -> None:
@@ -85,6 +88,9 @@ def require_extras() -> None:
 
 
 def _require_sane(settings: Settings) -> None:
+    from kerasft.serving.hosts import require_names
+
+    require_names(settings.allowed_hosts)
     problems = []
     if settings.rest_port is None and settings.grpc_port is None:
         problems.append("Neither REST nor gRPC is wanted: leave out --no-rest or --no-grpc.")
@@ -121,6 +127,8 @@ class Server:
         self.ready, self.stopping = asyncio.Event(), asyncio.Event()
         # Two more than cores would do: loading a version must not wait for requests.
         self._executor = ThreadPoolExecutor(4, "kerasft-serve")
+        # At most two large bodies are taken apart at a time.
+        self._readers = ThreadPoolExecutor(2, "kerasft-read")
         self._loader = ThreadPoolExecutor(1, "kerasft-load")
         self.model = Model(
             settings.name or _name_of(path), path, self._loader, labels=settings.labels,
@@ -130,7 +138,10 @@ class Server:
             self._executor, most=settings.batch, wait=settings.wait_ms / 1000,
             limit=settings.waiting,
         )
-        self.answering = Answering(self.model, batcher, seconds=settings.timeout)
+        self.answering = Answering(
+            self.model, batcher, self._readers, seconds=settings.timeout,
+            nbytes=int(settings.most_mb * 1e6),
+        )
 
     async def run(self) -> None:
         """Serve until `stopping` is set, or a signal comes."""
@@ -153,6 +164,7 @@ class Server:
             for stop in stops:
                 await stop()
             await self.answering.batcher.drained()
+            self._readers.shutdown()
             self._executor.shutdown()
             self._loader.shutdown()
             self.model.close()
@@ -192,16 +204,25 @@ class Server:
     async def _start_rest(self, port: int) -> Any:
         from aiohttp import web
 
-        from kerasft.serving.rest import application
+        from kerasft.serving.connections import (
+            HEAD_SECONDS,
+            IDLE_SECONDS,
+            Connections,
+            most_connections,
+        )
+        from kerasft.serving.hosts import Hosts
+        from kerasft.serving.rest import handler
 
-        app = application(
-            self.answering, most_bytes=int(self.settings.most_mb * 1e6), log=self._log
-        )
-        runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=self.settings.timeout,
+        settings = self.settings
+        hosts = Hosts(settings.host, settings.allowed_hosts)
+        connections = Connections(
+            handler(self.answering, hosts, log=self._log, say=_say),
+            most=most_connections(), head=min(HEAD_SECONDS, settings.timeout),
+            keepalive_timeout=IDLE_SECONDS, access_log=None, logger=_quiet(),
             # How long the rest of a body is awaited that was refused.
-            lingering_time=min(10.0, self.settings.timeout),
+            lingering_time=min(10.0, settings.timeout),
         )
+        runner = web.ServerRunner(connections, shutdown_timeout=settings.timeout)
         await runner.setup()
         try:
             await web.TCPSite(runner, self.settings.host, port).start()
@@ -214,15 +235,20 @@ class Server:
     async def _start_grpc(self, port: int) -> Any:
         import grpc
 
+        from kerasft.serving.connections import most_connections
         from kerasft.serving.grpc_api import add_to
 
         most = int(self.settings.most_mb * 1e6)
         # Without reuse: two servers on one port would each get a part of the requests.
-        server = grpc.aio.server(options=[
-            ("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),
-        ])  # fmt: skip
-        add_to(server, self.answering, self._log)
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0), ("grpc.server_handshake_timeout_ms", 10_000),
+                ("grpc.max_allowed_incoming_connections", most_connections()),
+                ("grpc.max_concurrent_streams", 256),
+            ],
+        )  # fmt: skip
+        add_to(server, self.answering, log=self._log, say=_say)
         try:
             address = f"{_bracketed(self.settings.host)}:{port}"
             self.ports["grpc"] = server.add_insecure_port(address)
@@ -254,8 +280,19 @@ def _name_of(path: Path) -> str:
     folders = [path, *(path / str(n) for n in reversed(versions(path)))]
     for folder in folders:
         if (folder / EXTRA / SIGNATURE).is_file():
-            return str(read_json(folder / EXTRA / SIGNATURE).get("name", "model"))
-    return path.resolve().name if not path.name.isdigit() else path.resolve().parent.name
+            try:
+                return str(read_json(folder / EXTRA / SIGNATURE).get("name", "model"))
+            except UserError:
+                continue  # a damaged version, which does not keep an older one from being served
+    root = path.resolve()
+    return root.name if version_of(path.name) is None else root.parent.name
+
+
+def _quiet() -> logging.Logger:
+    """Return where aiohttp tells what clients do wrong, which would be a traceback each."""
+    logger = logging.getLogger("kerasft.serving.http")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 def _taken(what: str, host: str, port: int, error: Exception) -> UserError:

@@ -8,7 +8,11 @@ import re
 HTTP = {
     "INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504, "UNIMPLEMENTED": 501, "INTERNAL": 500, "CANCELLED": 499,
+    "PERMISSION_DENIED": 403,
 }  # fmt: skip
+
+# A client of gRPC takes 8 KB of words, in which a letter may be spelled in 12.
+MOST_WORDS = 600
 
 
 class Failure(Exception):
@@ -16,10 +20,13 @@ class Failure(Exception):
 
     Args:
         code: One of `HTTP`.
-        words: What is wrong with it.
+        words: What is wrong with it. Only the beginning of a long text is kept, and halves of
+            characters, which no client could read, are spelled out.
     """
 
     def __init__(self, code: str, words: str):
+        words = words if len(words) <= MOST_WORDS else f"{words[: MOST_WORDS - 3]}..."
+        words = words.encode("utf-8", "backslashreplace").decode()
         super().__init__(words)
         self.code, self.words = code, words
 

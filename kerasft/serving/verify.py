@@ -26,6 +26,7 @@ from kerasft.artifact.layout import (
     WARMUP,
     find_export,
     read_signature,
+    version_of,
 )
 from kerasft.errors import UserError, in_short
 from kerasft.files import read_json
@@ -134,7 +135,7 @@ def _files(export: Export) -> Found:
     """The files are there, belong together, and are those that were proved."""
     root, extra = export.directory, export.directory / EXTRA
     problems = []
-    if not root.resolve().name.isdigit():
+    if version_of(root.resolve().name) is None:
         problems.append(f"its folder {root.name!r} is no number, so that no server looks at it")
     for file in ("variables/variables.index", CARD, f"{EXTRA}/{SIGNATURE}", f"{EXTRA}/{LABELS}",
                  f"{EXTRA}/{PARITY}", f"{EXTRA}/{GOLDEN}"):  # fmt: skip

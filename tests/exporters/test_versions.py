@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from kerasft.artifact.layout import versions
+from kerasft.artifact.layout import EXTRA, SIGNATURE, find_export, versions
 from kerasft.errors import UserError
 from kerasft.exporters.versions import PART, new_version
 
@@ -35,6 +35,24 @@ def test_numbers_go_up(tmp_path):
         pass
     with pytest.raises(UserError, match=r"free number from 0 on\. Received: -1"), \
             new_version(tmp_path, -1):
+        pass
+
+
+def test_other_names_are_no_versions(tmp_path):
+    for name in ("²", "٣", "07", "+8", "1_0", "-5", " 9", "1.0", str(2**63), "9" * 200):
+        (tmp_path / name).mkdir()
+    (tmp_path / "50").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "51").symlink_to(tmp_path / "51")
+    (tmp_path / "52").write_text("a file")
+    assert versions(tmp_path) == versions(tmp_path / "52") == versions(tmp_path / "none") == []
+    for number in (0, 3, 2**63 - 1):
+        extra = tmp_path / str(number) / EXTRA
+        extra.mkdir(parents=True)
+        (extra / SIGNATURE).write_text("{}")
+        (extra.parent / "saved_model.pb").write_text("")
+    assert versions(tmp_path) == [0, 3, 2**63 - 1]
+    assert find_export(tmp_path) == tmp_path / str(2**63 - 1)
+    with pytest.raises(UserError, match=r"holds .*07"), new_version(tmp_path):
         pass
 
 

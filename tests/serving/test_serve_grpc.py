@@ -154,6 +154,40 @@ def test_other_calls_that_are_refused(stub, status):
         assert words in refused.value.details()
 
 
+def test_what_is_no_message_and_what_is_asked_twice(toy_server, stub):
+    with grpc.insecure_channel(toy_server.address) as channel:
+        raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        for body in (b"\xff\xff\xff", b"\x0a\x05\x0a\x03\xed\xa0\x80"):  # no message, no UTF-8
+            with pytest.raises(grpc.RpcError) as refused:
+                raw(body, timeout=30)
+            assert refused.value.code() == INVALID
+            assert "The request is no PredictRequest" in refused.value.details()
+    several = inference_pb2.MultiInferenceRequest()
+    several.input.example_list.examples.append(example(x=0.5))
+    for _ in range(2):
+        task = several.tasks.add(method_name="tensorflow/serving/classify")
+        task.model_spec.name, task.model_spec.signature_name = "toy", "classify"
+    with pytest.raises(grpc.RpcError, match="Duplicate evaluation of signature: classify"):
+        stub.MultiInference(several, timeout=30)
+    # Words of any length would be more than a client takes.
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.Predict(predict(name="é" * 10**6), timeout=30)
+    assert refused.value.code() == UNKNOWN
+
+
+def test_a_shape_of_many_examples_in_a_few_bytes(stub):
+    for shape, dtype in (([2**27], 7), ([2**62, 2**62], 7), ([-1], 7), ([1], 21), ([1], 9999)):
+        asked = predict("bytes")
+        asked.inputs["data_bytes"].dtype = dtype
+        for size in shape:
+            asked.inputs["data_bytes"].tensor_shape.dim.add(size=size)
+        if dtype == 7:
+            asked.inputs["data_bytes"].string_val.append(b"a")
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Predict(asked, timeout=30)
+        assert refused.value.code() == INVALID, refused.value.details()
+
+
 def test_a_request_that_is_too_large(serve, toy):
     with serve(toy, most_mb=0.01) as server, grpc.insecure_channel(server.address) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)

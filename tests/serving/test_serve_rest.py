@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gzip
+import http.client
 import json
 import math
 import shutil
 import socket
 import subprocess
+import threading
 import time
+import urllib.request
+import zlib
 
 import pytest
 
@@ -181,6 +187,37 @@ REFUSED = {
     "another call": ("POST", ":generate", {}, 400, "Malformed request: POST"),
     "a GET for predict": ("GET", ":predict", None, 400, "Malformed request: GET"),
     "another model": ("GET", "x", None, 404, r"not found for request: Latest\(toyx\)"),
+    "half a character": ("POST", ":predict", {"instances": [{"x": 1, "s": "\ud800"}]}, 400,
+                         r'"\\ud800" is not UTF-8'),
+    "half a character in a key": (
+        "POST", ":predict", {"instances": [{"\ud800": 1}]}, 400, r"named input: \\ud800"),
+    "half a character in a column": (
+        "POST", ":predict", {"inputs": {"\ud800": [1]}}, 400, "Missing named input"),
+    "half a character in a signature's name": (
+        "POST", ":predict", {"signature_name": "\udfff", "instances": [1]}, 400, r"\\udfff"),
+    "half a character in base64": (
+        "POST", ":predict", {"signature_name": "bytes", "instances": [{"b64": "\ud800"}]}, 400,
+        r"base64 decode: \"\\ud800\""),
+    "half a character in a feature": (
+        "POST", ":classify", {"examples": [{"x": "\ud800"}]}, 400, "is not UTF-8"),
+    "half a character in a feature's name": (
+        "POST", ":classify", {"examples": [{"\ud800": 1.0}]}, 400, "name that is not UTF-8"),
+    "half a character in the model's name": ("GET", "/../%ED%A0%80", None, 400, "%ED%A0%80"),
+    "half a character in a label": ("GET", "/labels/%ED%A0%80", None, 400, "%ED%A0%80"),
+    "base64 without its padding": (
+        "POST", ":predict", {"signature_name": "bytes", "instances": [{"b64": "YQ"}]}, 400,
+        "Unable to base64 decode"),
+    "a number that float32 does not hold": (
+        "POST", ":predict", {"instances": [{"x": 1e300, "s": ""}]}, 400, "range of float32"),
+    "a number that nothing holds": (
+        "POST", ":predict", b'{"instances": [{"x": 1e999, "s": ""}]}', 400, "range of float32"),
+    "a feature that float32 does not hold": (
+        "POST", ":classify", {"examples": [{"x": 1e300}]}, 400, "out of range"),
+    "lists in lists without end": (
+        "POST", ":predict", b'{"signature_name": "bytes", "inputs": ' + b"[" * 90 + b'"a"'
+        + b"]" * 90 + b"}", 400, "has the shape"),
+    "a version in other digits": ("GET", "/versions/%D9%A1", None, 400, "Malformed request"),
+    "a zero byte": ("GET", "%00", None, 404, "toy\0"),
     "no examples": ("POST", ":classify", {}, 400, "key 'examples' is expected"),
     "an empty list of examples": ("POST", ":classify", {"examples": []}, 400, "empty array"),
     "examples that are none": ("POST", ":classify", {"examples": [1]}, 400, "must be JSON object"),
@@ -207,6 +244,127 @@ def test_what_is_refused(case, toy_server):
     assert list(found) == ["error"]
     assert re.search(words, found["error"]), found
     assert toy_server.ask("")[0] == 200
+
+
+def test_more_rows_than_may_wait_are_refused(serve, toy):
+    with serve(toy, waiting=4, grpc_port=None) as server:
+        for call, body in (
+            (":predict", {"instances": [{"x": 1, "s": ""}] * 5}),
+            (":predict", {"inputs": {"x": [1], "s": ["a"] * 5}}),
+            (":classify", {"examples": [{"x": 1.0}] * 5}),
+        ):
+            code, found = server.ask(call, body)
+            assert (code, found["error"]) == (
+                400, "The request holds 5 examples, and this server takes 4 at once (--waiting)."
+            )
+        body = {"context": {"x": "a" * 20_000_000}, "examples": [{}] * 4}
+        code, found = server.ask(":classify", body)
+        assert code == 400
+        assert "context in each example would take 80,000" in found["error"]
+        assert server.ask(":predict", {"instances": [{"x": 1, "s": ""}] * 4})[0] == 200
+
+
+def test_others_are_answered_while_a_large_request_is_read(toy_server):
+    row = b"[" + b"1," * 1_000_000 + b"1]"
+    body = b'{"signature_name":"one","instances":[' + b",".join([row] * 3) + b"]}"
+    told: list = []
+    asking = threading.Thread(target=lambda: told.append(toy_server.ask(":predict", body)))
+    asking.start()
+    longest, count = 0.0, 0
+    while asking.is_alive():
+        began = time.monotonic()
+        assert toy_server.ask("")[0] == 200
+        longest, count = max(longest, time.monotonic() - began), count + 1
+    assert told == [(200, {"predictions": [1_000_001] * 3})]
+    assert count > 3
+    assert longest < 2
+
+
+def test_a_body_that_unpacks_to_more_than_a_request_may_have(serve, toy):
+    packed = gzip.compress(b'{"instances":["' + b"a" * 50_000_000 + b'"]}')
+    assert len(packed) < 60_000
+    with serve(toy, most_mb=1.0, grpc_port=None) as server:
+        for encoding, data in (("gzip", packed), ("deflate", zlib.compress(b"a" * 5_000_000))):
+            connection = http.client.HTTPConnection("127.0.0.1", server.server.ports["rest"])
+            connection.request("POST", "/v1/models/toy:predict", data,
+                               {"Content-Encoding": encoding})  # fmt: skip
+            answer = connection.getresponse()
+            assert (answer.status, list(json.load(answer))) == (413, ["error"])
+            connection.close()
+        whole = gzip.compress(b'{"instances": [{"x": 1, "s": "a"}]}')
+        request = urllib.request.Request(
+            f"{server.url}:predict", whole, {"Content-Encoding": "gzip"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.load(answer) == {"predictions": [{"echo": "a", "y": 1.0}]}
+        assert server.server.answering.room.held == 0
+
+
+def said_to(server, data: bytes, seconds: float = 30) -> bytes:
+    """Send bytes; return all that comes until the server closes."""
+    said = b""
+    address = ("127.0.0.1", server.server.ports["rest"])
+    with socket.create_connection(address, seconds) as connection:
+        connection.sendall(data)
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                said += part
+    return said
+
+
+def test_a_name_that_is_not_this_machines_is_refused(serve, toy):
+    line = b"GET /v1/models/toy HTTP/1.1\r\nConnection: close\r\n"
+    there = b"GET http://stranger.example/v1/models/toy HTTP/1.1\r\nConnection: close\r\n"
+    with serve(toy, grpc_port=None, allowed_hosts=["films.example"]) as server:
+        for head, code in (
+            (line + b"Host: localhost:1\r\n", b"200"),
+            (line + b"Host: FILMS.example\r\n", b"200"),
+            (line + b"Host: stranger.example\r\n", b"403"),
+            (there + b"Host: localhost\r\n", b"403"),
+            (line, b"400"),
+            (b"GET /v1/models/toy HTTP/1.0\r\n", b"200"),
+            (b"GET /v1/models/toy HTTP/1.0\r\nHost: stranger.example\r\n", b"403"),
+        ):
+            said = said_to(server, head + b"\r\n")
+            assert said.split(b" ", 2)[1] == code, (head, said)
+        said = said_to(server, line + b"Host: stranger.example\r\n\r\n")
+        assert "--allowed-host" in json.loads(said.partition(b"\r\n\r\n")[2])["error"]
+
+
+def test_a_head_that_does_not_come_ends_the_connection(serve, toy):
+    with serve(toy, timeout=0.3, grpc_port=None) as server:
+        for sent in (b"", b"GET /v1/models/toy HTTP/1.1\r\nHost: local"):
+            began = time.monotonic()
+            assert said_to(server, sent) == b""
+            assert time.monotonic() - began < 5
+        assert server.ask("")[0] == 200
+
+
+def test_an_idle_connection_gives_its_place_to_a_new_one(serve, toy, monkeypatch):
+    from kerasft.serving import connections
+
+    monkeypatch.setattr(connections, "most_connections", lambda: 5)
+    with serve(toy, grpc_port=None) as server, contextlib.ExitStack() as held:
+        address = ("127.0.0.1", server.server.ports["rest"])
+        halves = [held.enter_context(socket.create_connection(address, 30)) for _ in range(20)]
+        with contextlib.suppress(ConnectionError):
+            for half in halves:
+                half.sendall(b"GET / HT")
+        assert server.ask("")[0] == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert halves[0].recv(10) == b""  # the oldest one was closed
+
+
+def test_a_fault_of_the_server_is_told_in_json(serve, toy, monkeypatch, capsys):
+    from kerasft.serving import rest
+
+    def fail(*_):
+        raise ZeroDivisionError("by \ud800")
+
+    with serve(toy, grpc_port=None) as server:
+        monkeypatch.setattr(rest, "parse", fail)
+        assert server.ask(":predict", {}) == (500, {"error": r"ZeroDivisionError: by \ud800"})
+    assert "REST POST /v1/models/toy:predict: ZeroDivisionError" in capsys.readouterr().out
 
 
 def test_a_request_that_is_too_large(serve, toy):
@@ -238,8 +396,8 @@ def test_curl(toy_server):
 
 def test_a_client_that_goes_away_harms_nobody(toy_server):
     port = toy_server.server.ports["rest"]
-    for sent in (b"", b"POST /v1/models/toy:predict HTTP/1.1\r\nContent-Length: 100\r\n\r\n{",
-                 b"\xff\x00\r\n\r\n"):  # fmt: skip
+    head = b"POST /v1/models/toy:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+    for sent in (b"", head + b"\r\n{", b"\xff\x00\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(sent)
     assert toy_server.ask("")[0] == 200
@@ -249,7 +407,7 @@ def half_sent(server, header: str = ""):
     """Send one byte of the hundred of a request; return the connection."""
     connection = socket.create_connection(("127.0.0.1", server.server.ports["rest"]), 30)
     connection.sendall(
-        "POST /v1/models/toy:predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n"
+        "POST /v1/models/toy:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
         f"{header}\r\n{{".encode()
     )
     return connection

@@ -110,6 +110,42 @@ def test_versions_change_without_a_request_lost(serve, write_toy, tmp_path):
         server.until(lambda: one(server, 1.0)[1]["predictions"][0]["y"] == 201.0)
 
 
+def test_what_is_no_version_does_not_keep_newer_ones_away(serve, write_toy, tmp_path):
+    root = tmp_path / "models"
+    write_toy(root / "1", plus=100.0)
+    for name in ("²", "٣", "07", "+8", "1_0", "9" * 30, "-5"):
+        (root / name).mkdir()
+    (root / "50").symlink_to(tmp_path / "nowhere")
+    (root / "51").symlink_to(root / "51")
+    (root / "52").write_text("a file")
+    (root / "60").mkdir()
+    os.mkfifo(root / "60" / "saved_model.pb")
+    for name, to in (("dangling", tmp_path / "nowhere"), ("everything", "/")):
+        (root / "1" / name).symlink_to(to)
+    write_toy(tmp_path / "2", plus=200.0)
+    (tmp_path / "2" / "dangling").symlink_to(tmp_path / "nowhere")
+    with serve(root) as server:
+        assert one(server, 1.0)[1]["predictions"][0]["y"] == 101.0
+        (tmp_path / "2").rename(root / "2")
+        server.until(lambda: one(server, 1.0)[1]["predictions"][0]["y"] == 201.0)
+        told = {v["version"]: v["status"]["error_message"]
+                for v in server.ask("")[1]["model_version_status"]}  # fmt: skip
+        assert told["60"] == "saved_model.pb is no file"
+        assert set(told) == {"1", "2", "60"}
+
+
+def test_a_damaged_newest_version_does_not_keep_the_older_from_being_served(
+    serve, write_toy, tmp_path
+):
+    write_toy(tmp_path / "1")
+    extra = tmp_path / "2" / "assets.extra"
+    extra.mkdir(parents=True)
+    (extra / "signature.json").write_text("{")
+    with serve(tmp_path) as server:
+        assert server.server.model.name == "toy"
+        assert one(server, 1.0)[0] == 200
+
+
 def test_a_labelled_version_stays(serve, write_toy, tmp_path):
     for number in (1, 2):
         write_toy(tmp_path / str(number), plus=number * 100.0)
@@ -162,6 +198,8 @@ def test_what_listened_listens_no_longer_when_another_port_is_taken(serve, toy):
     (["toy", "--rest-port", "70000"], "--rest-port must be from 0 .* to 65535"),
     (["toy", "--no-rest", "--no-grpc"], "Neither REST nor gRPC"),
     (["toy", "--label", "stable"], "LABEL=VERSION"),
+    (["toy", "--label", "stable=²"], "LABEL=VERSION"),
+    (["toy", "--allowed-host", "a b"], "--allowed-host must be a name"),
 ])  # fmt: skip
 def test_mistakes_get_one_message(arguments, words, toy, kerasft_cli):
     for folder in ("empty", "run", "broken/1"):
