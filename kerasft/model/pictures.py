@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kerasft.model import orientation
+
 # How the files begin; a WebP says so at its eighth byte.
 BEGINNINGS = {
     "JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "BMP": b"BM", "WebP": b"RIFF",
@@ -55,8 +57,10 @@ def refuse_others(encoded: Any) -> Any:
         return tf.identity(encoded)
 
 
-def decode(encoded: Any) -> Any:
+def decode(encoded: Any, turned: bool = True) -> Any:
     """Return the pixels of one picture: `uint8[height, width, 3]`, transparency left out.
+
+    They stand upright: an EXIF orientation is followed.
 
     Args:
         encoded: A scalar `tf.string` that `refuse_others` let pass.
@@ -69,9 +73,10 @@ def decode(encoded: Any) -> Any:
         return image[..., :3]
 
     # All but WebP is turned into the channels that are asked for; WebP must be asked for its own.
-    return tf.cond(
+    image = tf.cond(
         _is_transparent_webp(_first_bytes(encoded)), lambda: pixels(4), lambda: pixels(3)
     )
+    return orientation.upright(encoded, image) if turned else image
 
 
 def _first_bytes(encoded: Any) -> Any:
