@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part of the package may import parts of a lower rank, and itself.
 RANK = {
-    "errors": 0, "spec": 0, "signatures": 0,
+    "errors": -2, "conversion": -1, "spec": 0, "signatures": 0,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
     "root": 0, "comparison": 1, "provenance": 1, "config": 2, "catalogue": 2, "cache": 2,
     "calls": 3, "checks": 4, "explanation": 3, "record": 3, "artifact": 3,
@@ -31,13 +31,13 @@ RANK = {
 }  # fmt: skip
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
-BELOW_ROOMS = ("errors", "spec", "files", "console", "network", "threads", "catalogue", "cache",
-               "artifact")
+BELOW_ROOMS = ("errors", "conversion", "spec", "files", "console", "network", "threads",
+               "catalogue", "cache", "artifact")
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config", "calls", "checks", "signatures",
     "explanation", "root", "record", "comparison", "provenance", "errors", "mistakes", "spec",
-    "files",
+    "files", "conversion",
     "console", "network", "threads",
     "prediction", "finetuned", "evidence", "run", "steps", "cache",
     "aliases", "catalogue", "sweeps/", "model/hub",

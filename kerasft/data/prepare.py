@@ -13,6 +13,7 @@ import numpy as np
 
 from kerasft.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.console import warn
+from kerasft.conversion import as_decodable
 from kerasft.data import store
 from kerasft.data.audit import inspect
 from kerasft.data.fingerprint import fingerprint
@@ -191,13 +192,13 @@ def _pictures(
     def raw(index: Any) -> bytes:
         value = examples.inputs[int(index)]
         if isinstance(value, bytes):
-            return value
+            return as_decodable(value)
         begins(value)
         with open(value, "rb") as file:
             content = file.read()
         if digests is not None and fingerprint(content, "images") != digests[int(index)]:
             changed.append(examples.ids[int(index)])
-        return content
+        return as_decodable(content)
 
     def decoded(index: Any) -> Any:
         return preprocess.decode(tf.numpy_function(raw, [index], tf.string))

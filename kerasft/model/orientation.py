@@ -11,13 +11,13 @@ from typing import Any
 
 # Steps over the segments or chunks of a file, which is all that a hostile one can cost.
 MOST_STEPS = 4096
-_TAG, _SHORT, _LONG = 0x0112, 3, 4
-_PREFIX = b"Exif\0\0"
-# Bytes of a JPEG that are searched for a marker at a time, and the bytes of its segment that are
-# read: the marker, the length, and what an Exif segment begins with.
-_WINDOW, _SEGMENT = 64, 10
+# Files up to this size are searched for the names that EXIF goes by: that takes less time than to
+# step through them, and most have none.
+_SMALL, _NAMES = 2**16, r"\C*(Exif\x00\x00|eXIf|EXIF)\C*"
 # Chunks of a PNG that are passed over at a time where they have one length: those of its pixels.
 _RUN = 32
+_TAG, _SHORT, _LONG = 0x0112, 3, 4
+_PREFIX = b"Exif\0\0"
 
 
 def upright(encoded: Any, image: Any) -> Any:
@@ -65,6 +65,16 @@ def read(encoded: Any) -> Any:
     import tensorflow as tf
 
     size = tf.cast(tf.strings.length(encoded), tf.int64)
+    possible = tf.cond(
+        size <= _SMALL,
+        lambda: tf.strings.regex_full_match(encoded, _NAMES), lambda: tf.constant(True),
+    )  # fmt: skip
+    return tf.cond(possible, lambda: _read(encoded, size), lambda: tf.constant(1))
+
+
+def _read(encoded: Any, size: Any) -> Any:
+    import tensorflow as tf
+
     head = _bytes(encoded, 0, 30)
     # A WebP has an EXIF chunk only where the flag in its extended header is set.
     webp = _is(head, b"RIFF") & _is(head, b"WEBPVP8X", 8) & (head[20] // 8 % 2 == 1)
@@ -77,54 +87,66 @@ def read(encoded: Any) -> Any:
     return tf.cond(end > start, lambda: _in_exif(encoded, start, end), lambda: tf.constant(1))
 
 
-Step = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
-
-
-def _walk(step: Step, at: int, size: Any) -> tuple[Any, Any]:
-    """Step through a file, and return where its EXIF begins and ends.
+def _walk(step: Callable[[Any], tuple[Any, Any]], first: int, size: Any) -> Any:
+    """Step through a file, and return where its EXIF is; the file's size where there is none.
 
     Args:
-        step: Takes a position, and the beginning and end so far; returns them after one step. A
-            position at the end of the file is the last.
-        at: The first position.
+        step: Takes a position; returns the next one, and whether EXIF is at this one.
+        first: The first position.
         size: How long the file is.
     """
     import tensorflow as tf
 
-    first = tf.minimum(tf.constant(at, tf.int64), size)
-    _, start, end = tf.while_loop(
-        lambda at, *_: at < size, step, (first, size, size), maximum_iterations=MOST_STEPS
-    )
-    return start, end
+    def onward(at: Any) -> tuple[Any]:
+        following, found = step(at)
+        # One variable, since each costs time in each step: what was found lies behind the end.
+        return (tf.where(found, size + 1 + at, tf.minimum(following, size)),)
+
+    (last,) = tf.while_loop(
+        lambda at: at < size, onward, (tf.minimum(tf.constant(first, tf.int64), size),),
+        maximum_iterations=MOST_STEPS,
+    )  # fmt: skip
+    return tf.where(last > size, last - size - 1, size)
 
 
 def _find_in_jpeg(encoded: Any, size: Any) -> tuple[Any, Any]:
     """Find the first Exif segment."""
     import tensorflow as tf
 
-    def step(at: Any, start: Any, end: Any) -> tuple[Any, Any, Any]:
-        window = _bytes(encoded, at, _WINDOW + _SEGMENT)
-        # Fill bytes (FF), and bytes that belong to nothing, are passed over, as decoders do.
-        after = window[1 : _WINDOW + 1]
-        marks = (window[:_WINDOW] == 0xFF) & (after != 0xFF) & (after != 0)
-        place = tf.argmax(marks)
-        segment = tf.slice(window, place[None], [_SEGMENT])
-        marker, length = segment[1], segment[2] * 256 + segment[3]
-        body, bare = at + place + 2, (marker == 0x01) | ((marker >= 0xD0) & (marker <= 0xD8))
-        is_exif = (marker == 0xE1) & _is(segment, _PREFIX, 4)
-        # After an Exif segment, and where the pixels begin, the file ends, or a length is too
-        # short to be one, nothing more is looked for.
-        last = is_exif | (marker == 0xD9) | (marker == 0xDA) | (~bare & (length < 2))
-        after = tf.where(last, size, tf.where(bare, body, body + length))
-        marked = marks[place]
-        found = marked & is_exif
-        return (
-            tf.minimum(tf.where(marked, after, at + _WINDOW), size),
-            tf.where(found, tf.minimum(body + 2, size), start),
-            tf.where(found, tf.minimum(body + length, size), end),
-        )
+    # By marker: how far it is to the next one, and whether the length of a segment is added. Fill
+    # bytes (FF), and bytes that belong to nothing, are passed over one by one, as decoders do.
+    stride, added = [2] * 256, [1] * 256
+    for marker in (0x01, *range(0xD0, 0xD9)):
+        added[marker] = 0
+    for marker in (0x00, 0xFF):
+        stride[marker], added[marker] = 1, 0
+    for marker in (0xD9, 0xDA):  # the end, and the pixels
+        stride[marker] = 2**40
+    exif = int.from_bytes(b"\xff\xe1\0\0Exif", "big", signed=True)
+    mask = int.from_bytes(b"\xff\xff\0\0\xff\xff\xff\xff", "big", signed=True)
 
-    return _walk(step, 2, size)
+    def word(at: Any) -> Any:
+        part = tf.strings.substr(encoded, at, tf.constant(8, tf.int64))
+        part = tf.io.decode_raw(part, tf.int64, little_endian=False, fixed_length=8)
+        return tf.reshape(part, [])
+
+    def shifted(value: Any, by: int) -> Any:
+        return tf.bitwise.right_shift(value, tf.constant(by, tf.int64))
+
+    def bits(value: Any, which: int) -> Any:
+        return tf.bitwise.bitwise_and(value, tf.constant(which, tf.int64))
+
+    def step(at: Any) -> tuple[Any, Any]:
+        here = word(at)
+        marker, length = bits(shifted(here, 48), 0xFF), bits(shifted(here, 32), 0xFFFF)
+        far = tf.gather(tf.constant(stride, tf.int64), marker)
+        far += tf.gather(tf.constant(added, tf.int64), marker) * length
+        is_marker = shifted(here, 56) == -1  # FF, as a signed number
+        return at + tf.where(is_marker, far, 1), bits(here, mask) == exif
+
+    at = _walk(step, 2, size)
+    end = at + 2 + bits(shifted(word(at), 32), 0xFFFF)
+    return tf.minimum(at + 4, size), tf.minimum(end, size)
 
 
 def _find_in_png(encoded: Any, size: Any) -> tuple[Any, Any]:
@@ -142,39 +164,35 @@ def _find_in_png(encoded: Any, size: Any) -> tuple[Any, Any]:
         words = tf.reduce_sum(words * weights, -1)
         return words[:, 0], words[:, 1]
 
-    def step(at: Any, start: Any, end: Any) -> tuple[Any, Any, Any]:
+    def step(at: Any) -> tuple[Any, Any]:
         length, name = (part[0] for part in chunks(at[None]))
         places = at + (length + 12) * tf.range(_RUN, dtype=tf.int64)
         lengths, names = chunks(places)
         alike = (lengths == length) & (names == name) & (places < size)
         count = tf.reduce_sum(tf.math.cumprod(tf.cast(alike, tf.int64)))
-        found = name == exif
-        onward = tf.where(found | (name == last), size, at + (length + 12) * count)
-        return (
-            tf.minimum(onward, size),
-            tf.where(found, tf.minimum(at + 8, size), start),
-            tf.where(found, tf.minimum(at + 8 + length, size), end),
-        )
+        onward = tf.where(name == last, size, at + (length + 12) * count)
+        return onward, name == exif
 
-    return _walk(step, 8, size)
+    at = _walk(step, 8, size)
+    length = chunks(at[None])[0][0]
+    return tf.minimum(at + 8, size), tf.minimum(at + 8 + length, size)
 
 
 def _find_in_webp(encoded: Any, size: Any) -> tuple[Any, Any]:
     """Find the first EXIF chunk."""
     import tensorflow as tf
 
-    def step(at: Any, start: Any, end: Any) -> tuple[Any, Any, Any]:
-        chunk = _bytes(encoded, at, 8)
-        length = tf.reduce_sum(chunk[4:] * [1, 2**8, 2**16, 2**24])
-        found = _is(chunk, b"EXIF")
-        return (
-            # Chunks of an odd length are followed by one byte more.
-            tf.where(found, size, tf.minimum(at + 8 + length + length % 2, size)),
-            tf.where(found, tf.minimum(at + 8, size), start),
-            tf.where(found, tf.minimum(at + 8 + length, size), end),
-        )
+    def length(chunk: Any) -> Any:
+        return tf.reduce_sum(chunk[4:] * [1, 2**8, 2**16, 2**24])
 
-    return _walk(step, 12, size)
+    def step(at: Any) -> tuple[Any, Any]:
+        chunk = _bytes(encoded, at, 8)
+        # Chunks of an odd length are followed by one byte more.
+        return at + 8 + length(chunk) + length(chunk) % 2, _is(chunk, b"EXIF")
+
+    at = _walk(step, 12, size)
+    end = at + 8 + length(_bytes(encoded, at, 8))
+    return tf.minimum(at + 8, size), tf.minimum(end, size)
 
 
 def _in_exif(encoded: Any, start: Any, end: Any) -> Any:
