@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ PICTURES_AT_ONCE = 64
 
 # What decodes and tokenizes: another version may do it otherwise.
 MAKERS = ("tensorflow", "tensorflow-text", "keras-hub")
+# The same for HEIC and AVIF; some of these may be missing.
+CONVERTERS = ("pillow", "pi-heif", "pillow-heif")
 
 
 def prepare(examples: Examples, preprocess: Preprocess) -> Store:
@@ -154,8 +157,10 @@ def identity(preprocess: Preprocess) -> str:
         preprocess.save(folder)
         together.update(digest_folder(Path(folder)).encode())
     together.update(digest_code([type(preprocess), *getattr(preprocess, "parts", ())]).encode())
-    for name in MAKERS:
-        together.update(f"{name}={importlib.metadata.version(name)}\n".encode())
+    converters = CONVERTERS if preprocess.modality == "images" else ()
+    for name in (*MAKERS, *converters):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            together.update(f"{name}={importlib.metadata.version(name)}\n".encode())
     return together.hexdigest()
 
 

@@ -40,8 +40,10 @@ def refuse_others(encoded: Any) -> Any:
     known = tf.reduce_any(
         [_begins(first, beginning) for name, beginning in BEGINNINGS.items() if name != "WebP"], 0
     )
+    media = _begins(first, b"ftyp", 4)
     checks = {
-        f"is no {', '.join(BEGINNINGS)} file": known | _is_webp(first),
+        f"is no {', '.join(BEGINNINGS)} file": known | _is_webp(first) | media,
+        "is HEIC, AVIF or a video, which TensorFlow does not decode; send JPEG or PNG": ~media,
         "is an animated WebP, of which still ones are decoded": ~_is_animated(first),
         "is a BMP with a palette or packed pixels; save it as PNG": ~_is_packed_bitmap(
             first, encoded

@@ -53,7 +53,11 @@ class ImagePreprocess:
         import tensorflow as tf
 
         one = pictures.refuse_others(tf.reshape(encoded, [1]))[0]
-        return self._sized(pictures.decode(one, self.upright))
+        return self._sized(self.pixels(one))
+
+    def pixels(self, encoded: Any) -> Any:
+        """Decode one picture at its own size: `uint8[rows, columns, 3]`, as it is seen."""
+        return pictures.decode(encoded, self.upright)
 
     def _sized(self, image: Any) -> Any:
         import tensorflow as tf
@@ -88,8 +92,7 @@ class ImagePreprocess:
         # Before any is decoded: the message tells the places of all that are none.
         encoded = pictures.refuse_others(tf.convert_to_tensor(raw, tf.string))
         return tf.map_fn(
-            lambda one: self._sized(pictures.decode(one, self.upright)), encoded,
-            fn_output_signature=spec,
+            lambda one: self._sized(self.pixels(one)), encoded, fn_output_signature=spec
         )
 
     def save(self, directory: str | Path) -> None:
