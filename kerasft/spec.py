@@ -10,6 +10,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from kerasft.conversion import as_decodable
+from kerasft.errors import UserError
+
 Kind = Literal["single", "multi", "number"]
 Modality = Literal["images", "text"]
 
@@ -78,13 +81,21 @@ def as_raw(values: Sequence[Any], modality: str) -> np.ndarray:
         modality: `"text"` or `"images"`.
 
     Returns:
-        `[N]`, or `[N, 2]` for pairs.
+        `[N]`, or `[N, 2]` for pairs. Pictures that TensorFlow does not decode are converted.
+
+    Raises:
+        UserError: If a picture cannot be converted.
     """
 
     def plain(value: Any) -> bytes:
-        if isinstance(value, bytes):
-            return value
-        return Path(value).read_bytes() if modality == "images" else str(value).encode()
+        if modality != "images":
+            return value if isinstance(value, bytes) else str(value).encode()
+        content = value if isinstance(value, bytes) else Path(value).read_bytes()
+        try:
+            return as_decodable(content)
+        except UserError as error:
+            name = "A picture" if content is value else f"The picture {str(value)!r}"
+            raise UserError(f"{name} cannot be used: {error}.") from error
 
     rows = list(values)
     if rows and isinstance(rows[0], (tuple, list, np.ndarray)):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kerasft import conversion
 from kerasft.console import listing
 from kerasft.data.fingerprint import fingerprint
 from kerasft.data.labels import some
@@ -30,10 +31,12 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "BMP": (".bmp", ".dib"),
     "WEBP": (".webp",),
 }
-SUFFIXES: tuple[str, ...] = tuple(s for group in FORMATS.values() for s in group)
+# Those that are converted before, and these.
+READ: dict[str, tuple[str, ...]] = {**FORMATS, **conversion.FORMATS}
+SUFFIXES: tuple[str, ...] = tuple(s for group in READ.values() for s in group)
 # Pictures that the network's decoder does not know: they are named, not passed over.
 OTHER_SUFFIXES: tuple[str, ...] = (
-    ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".ico", ".svg",
+    ".tif", ".tiff", ".jp2", ".jxl", ".ppm", ".pgm", ".ico", ".svg",
     ".psd", ".tga", ".raw", ".cr2", ".nef", ".dng",
 )  # fmt: skip
 
@@ -66,7 +69,7 @@ def sniff(head: bytes) -> str | None:
     if head.startswith((b"II*\0", b"MM\0*")):
         return "TIFF"
     if head[4:8] == b"ftyp":
-        return "AVIF" if head[8:12] in (b"avif", b"avis") else "HEIC or a video"
+        return conversion.kind(head) or "a video"
     if head.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):
         return "JPEG 2000"
     if head.startswith((b"\0\0\0\x0cJXL ", b"\xff\x0a")):
@@ -116,12 +119,12 @@ def inspect(picture: str | bytes, max_pixels: int = MAX_PIXELS) -> Finding:
         return Finding("it is empty (0 bytes)")
     if not content.strip(b"\0"):
         return Finding("it holds nothing but zero bytes")
-    form = sniff(content[:32])
-    if form not in FORMATS:
+    form = sniff(content[: conversion.HEAD])
+    if form not in READ:
         seen = f"it is {form}" if form else "its first bytes are those of no picture"
-        return Finding(f"{seen}; decoding knows {', '.join(FORMATS)}")
+        return Finding(f"{seen}; decoding knows {', '.join(READ)}")
     finding = _decode(content, form, max_pixels)
-    if finding.problem or suffix is None or suffix in FORMATS[form]:
+    if finding.problem or suffix is None or suffix in READ[form]:
         return finding
     return Finding(remark=f"a {form} by another suffix")
 
@@ -131,7 +134,7 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
 
     remark = None
     try:
-        with Image.open(io.BytesIO(content), formats=[form]) as image:
+        with _opened(content, form) as image:
             width, height = image.size
             if width * height > max_pixels:
                 return Finding(
@@ -151,8 +154,12 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
                 image.seek(getattr(image, "n_frames", 1) - 1)
                 image.load()
                 remark = "an animated GIF, of which the first picture counts"
-            elif form in ("JPEG", "PNG", "WEBP") and image.getexif().get(0x0112, 1) not in (0, 1):
-                remark = "turned by its EXIF note, which decoding does not follow"
+            elif form in conversion.FORMATS and animated:
+                remark = f"{form} with several pictures, of which the first counts"
+            elif form in ("JPEG", "PNG", "WEBP") and _is_turned(image):
+                remark = "turned upright, as the EXIF orientation says"
+    except UserError as error:
+        return Finding(str(error))
     except Image.DecompressionBombError:
         return Finding(f"it has far more pixels than data.max_pixels={max_pixels}")
     except Image.UnidentifiedImageError:
@@ -160,6 +167,25 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
     except Exception as error:
         return Finding(f"it is broken or cut short ({str(error).strip() or type(error).__name__})")
     return Finding(remark=remark)
+
+
+def _opened(content: bytes, form: str) -> Any:
+    from PIL import Image
+
+    if form in conversion.FORMATS:
+        return conversion.open_picture(content, form)
+    return Image.open(io.BytesIO(content), formats=[form])
+
+
+def _is_turned(image: Any) -> bool:
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return exif.get(0x0112) in range(2, 9)
+    except Exception:  # what cannot be read counts as upright, in the decoder too
+        return False
 
 
 def _plain_bitmap(content: bytes, mode: str) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from kerasft.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.console import warn
+from kerasft.conversion import as_decodable
 from kerasft.data import store
 from kerasft.data.audit import inspect
 from kerasft.data.fingerprint import fingerprint
@@ -29,6 +31,8 @@ PICTURES_AT_ONCE = 64
 
 # What decodes and tokenizes: another version may do it otherwise.
 MAKERS = ("tensorflow", "tensorflow-text", "keras-hub")
+# The same for HEIC and AVIF; some of these may be missing.
+CONVERTERS = ("pillow", "pi-heif", "pillow-heif")
 
 
 def prepare(examples: Examples, preprocess: Preprocess) -> Store:
@@ -153,8 +157,10 @@ def identity(preprocess: Preprocess) -> str:
         preprocess.save(folder)
         together.update(digest_folder(Path(folder)).encode())
     together.update(digest_code([type(preprocess), *getattr(preprocess, "parts", ())]).encode())
-    for name in MAKERS:
-        together.update(f"{name}={importlib.metadata.version(name)}\n".encode())
+    converters = CONVERTERS if preprocess.modality == "images" else ()
+    for name in (*MAKERS, *converters):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            together.update(f"{name}={importlib.metadata.version(name)}\n".encode())
     return together.hexdigest()
 
 
@@ -191,13 +197,13 @@ def _pictures(
     def raw(index: Any) -> bytes:
         value = examples.inputs[int(index)]
         if isinstance(value, bytes):
-            return value
+            return as_decodable(value)
         begins(value)
         with open(value, "rb") as file:
             content = file.read()
         if digests is not None and fingerprint(content, "images") != digests[int(index)]:
             changed.append(examples.ids[int(index)])
-        return content
+        return as_decodable(content)
 
     def decoded(index: Any) -> Any:
         return preprocess.decode(tf.numpy_function(raw, [index], tf.string))

@@ -160,6 +160,7 @@ def _pictures(preprocess: Any, scaling: Mapping[str, Any] | None) -> dict[str, A
         **{key: getattr(preprocess, key) for key in names},
         "steps": [
             "decode to RGB, 8 bits a channel; grey is repeated, transparency is dropped",
+            *_turning(preprocess),
             f"{fit[preprocess.resize]}: {height} rows, {width} columns",
             f"interpolation {preprocess.interpolation}, pixel centres at one half, "
             + ("with" if preprocess.antialias else "without") + " antialiasing when it shrinks",
@@ -167,6 +168,12 @@ def _pictures(preprocess: Any, scaling: Mapping[str, Any] | None) -> dict[str, A
         ],
         "normalization": normalization,
     }
+
+
+def _turning(preprocess: Any) -> list[str]:
+    if not getattr(preprocess, "upright", False):
+        return []
+    return ["turn or mirror the pixels upright as the EXIF orientation of a JPEG, PNG or WebP says"]
 
 
 def _files(place: Path, folder: Path) -> list[str]:

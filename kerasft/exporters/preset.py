@@ -70,7 +70,7 @@ def preset(
         raise UserError("export=preset is proved on at least one example. Received: none.")
     tensors.require_whole(model, task, labels)
     network, scaling = _inside(model)
-    raw = as_raw(examples, preprocess.modality).tolist()
+    raw = _upright(as_raw(examples, preprocess.modality).tolist(), preprocess)
     batches = tensors.feeds(preprocess, examples)
     expected = tensors.in_memory(model, task, labels, batches)
     fed = [_scaled(feed, scaling, network) for feed in batches]
@@ -110,6 +110,15 @@ def preset(
                    "checked_with": "KerasHub in a fresh process, without kerasft"}
         tensors.write_parity(folder, FORM, {**checked, **report}, len(raw))
     return at_home(directory)
+
+
+def _upright(raw: list[Any], preprocess: Any) -> list[Any]:
+    """Return pictures as PNG that stand upright: KerasHub's preprocessing begins with pixels."""
+    if not hasattr(preprocess, "pixels"):
+        return raw
+    import tensorflow as tf
+
+    return [tf.io.encode_png(preprocess.pixels(tf.constant(one))).numpy() for one in raw]
 
 
 def _save(

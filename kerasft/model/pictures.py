@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kerasft.model import orientation
+
 # How the files begin; a WebP says so at its eighth byte.
 BEGINNINGS = {
     "JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "BMP": b"BM", "WebP": b"RIFF",
@@ -38,10 +40,14 @@ def refuse_others(encoded: Any) -> Any:
     known = tf.reduce_any(
         [_begins(first, beginning) for name, beginning in BEGINNINGS.items() if name != "WebP"], 0
     )
+    media = _begins(first, b"ftyp", 4)
     checks = {
-        f"is no {', '.join(BEGINNINGS)} file": known | _is_webp(first),
+        f"is no {', '.join(BEGINNINGS)} file": known | _is_webp(first) | media,
+        "is HEIC, AVIF or a video, which TensorFlow does not decode; send JPEG or PNG": ~media,
         "is an animated WebP, of which still ones are decoded": ~_is_animated(first),
-        "is a BMP with a palette or packed pixels; save it as PNG": ~_is_packed_bitmap(first),
+        "is a BMP with a palette or packed pixels; save it as PNG": ~_is_packed_bitmap(
+            first, encoded
+        ),
     }
     found = [
         tf.debugging.Assert(
@@ -55,11 +61,12 @@ def refuse_others(encoded: Any) -> Any:
         return tf.identity(encoded)
 
 
-def decode(encoded: Any) -> Any:
+def decode(encoded: Any, upright: bool = True) -> Any:
     """Return the pixels of one picture: `uint8[height, width, 3]`, transparency left out.
 
     Args:
         encoded: A scalar `tf.string` that `refuse_others` let pass.
+        upright: Whether an EXIF orientation is followed.
     """
     import tensorflow as tf
 
@@ -69,16 +76,17 @@ def decode(encoded: Any) -> Any:
         return image[..., :3]
 
     # All but WebP is turned into the channels that are asked for; WebP must be asked for its own.
-    return tf.cond(
+    image = tf.cond(
         _is_transparent_webp(_first_bytes(encoded)), lambda: pixels(4), lambda: pixels(3)
     )
+    return orientation.upright(encoded, image) if upright else image
 
 
-def _first_bytes(encoded: Any) -> Any:
+def _first_bytes(encoded: Any, count: int = 32) -> Any:
     """Return the beginning of each file, with zeros after files that are shorter."""
     import tensorflow as tf
 
-    return tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEAD)
+    return tf.io.decode_raw(encoded, tf.uint8, fixed_length=count)
 
 
 def _begins(first: Any, with_bytes: bytes, at: int = 0) -> Any:
@@ -108,8 +116,20 @@ def _is_animated(first: Any) -> Any:
     return _is_webp(first) & _begins(first, b"VP8X", 12) & _has_bit(first, _WEBP_FLAGS, 0x02)
 
 
-def _is_packed_bitmap(first: Any) -> Any:
-    """Tell the bitmaps whose pixels are not plain colours or grey values.
+def _is_packed_bitmap(first: Any, encoded: Any) -> Any:
+    """Tell the bitmaps whose pixels are not plain colours or grey values."""
+    import tensorflow as tf
+
+    bitmap = _begins(first, BEGINNINGS["BMP"])
+    # The look at a palette takes longer than all others, and most batches need none.
+    return tf.cond(
+        tf.reduce_any(bitmap), lambda: bitmap & ~_is_plain_bitmap(_first_bytes(encoded, _HEAD)),
+        lambda: tf.zeros_like(bitmap),
+    )  # fmt: skip
+
+
+def _is_plain_bitmap(first: Any) -> Any:
+    """Tell the bitmaps whose pixels are plain colours or grey values.
 
     TensorFlow takes the numbers of a palette for grey values without a word.
     """
@@ -127,7 +147,6 @@ def _is_packed_bitmap(first: Any) -> Any:
     ramp = tf.range(256)
     grey = tf.reduce_all(tf.cast(palette, tf.int32) == ramp[:, None], -1)
     grey = tf.reduce_all(grey | (ramp >= colours[:, None]), -1)
-    plain = ((packing == 0) | (packing == 3)) & (
+    return ((packing == 0) | (packing == 3)) & (
         (bits == 24) | (bits == 32) | ((bits == 8) & grey)
     )
-    return _begins(first, BEGINNINGS["BMP"]) & ~plain

@@ -8,7 +8,7 @@ from typing import Any
 
 from kerasft.errors import UserError
 from kerasft.files import read_json, write_json
-from kerasft.model import pictures
+from kerasft.model import orientation, pictures
 from kerasft.recorded import require_fields
 from kerasft.spec import Modality
 
@@ -28,6 +28,7 @@ class ImagePreprocess:
             fills with black, `"stretch"` uses the whole picture and bends it.
         interpolation: A method of `tf.image.resize`.
         antialias: Whether shrinking averages over the pixels that fall together.
+        upright: Whether an EXIF orientation is followed.
 
     Example:
         >>> picture = tf.io.encode_png(tf.zeros([40, 50, 3], tf.uint8))
@@ -39,10 +40,10 @@ class ImagePreprocess:
     pair = False
     trackables: tuple[Any, ...] = ()
     # Whose code decides too what comes out: what is kept is made again where it changes.
-    parts: tuple[Any, ...] = (pictures.decode,)
+    parts: tuple[Any, ...] = (pictures.decode, orientation.read)
 
     def __init__(self, height: int, width: int, *, resize: str = "crop",
-                 interpolation: str = "bilinear", antialias: bool = True):
+                 interpolation: str = "bilinear", antialias: bool = True, upright: bool = True):
         if resize not in RESIZE:
             raise UserError(
                 f"backbone.resize must be one of {', '.join(RESIZE)}. Received: {resize!r}."
@@ -58,13 +59,18 @@ class ImagePreprocess:
             )
         self.height, self.width = int(height), int(width)
         self.resize, self.interpolation, self.antialias = resize, interpolation, antialias
+        self.upright = upright
 
     def decode(self, encoded: Any) -> Any:
         """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""
         import tensorflow as tf
 
         one = pictures.refuse_others(tf.reshape(encoded, [1]))[0]
-        return self._sized(pictures.decode(one))
+        return self._sized(self.pixels(one))
+
+    def pixels(self, encoded: Any) -> Any:
+        """Decode one picture at its own size: `uint8[rows, columns, 3]`, as it is seen."""
+        return pictures.decode(encoded, self.upright)
 
     def _sized(self, image: Any) -> Any:
         import tensorflow as tf
@@ -99,12 +105,12 @@ class ImagePreprocess:
         # Before any is decoded: the message tells the places of all that are none.
         encoded = pictures.refuse_others(tf.convert_to_tensor(raw, tf.string))
         return tf.map_fn(
-            lambda one: self._sized(pictures.decode(one)), encoded, fn_output_signature=spec
+            lambda one: self._sized(self.pixels(one)), encoded, fn_output_signature=spec
         )
 
     def save(self, directory: str | Path) -> None:
         """Write what `load` needs."""
-        fields = ("height", "width", "resize", "interpolation", "antialias")
+        fields = ("height", "width", "resize", "interpolation", "antialias", "upright")
         _write(directory, {"modality": "images", **{f: getattr(self, f) for f in fields}})
 
 
@@ -278,7 +284,8 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
     require_fields(values, made, file)
     try:
         if made is ImagePreprocess:
-            return ImagePreprocess(**values)
+            # Older versions trained on pictures as they are stored, and wrote nothing of it.
+            return ImagePreprocess(**{"upright": False, **values})
         tokenizer = _load_tokenizer(Path(directory) / "tokenizer")
         return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})
     except (KeyError, TypeError, ValueError) as error:

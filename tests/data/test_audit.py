@@ -127,7 +127,12 @@ def test_wrong_suffix_is_a_remark_and_turning_too(tmp_path):
     kept, notices = audit([str(tmp_path / "a.jpg"), str(tmp_path / "b.JPG")], ["a", "b"])
     assert kept == [0, 1]
     assert any("PNG by another suffix: a" in n for n in notices)
-    assert any("EXIF" in n for n in notices)
+    assert "1 picture: turned upright, as the EXIF orientation says: b." in notices
+
+
+def test_an_exif_that_cannot_be_read_does_no_harm():
+    for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"nonsense"):
+        assert audit([encode(PICTURE, "JPEG", exif=exif)], ["a"]) == ([0], [])
 
 
 def test_skip_names_the_first_and_fail_names_all():

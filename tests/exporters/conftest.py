@@ -23,9 +23,14 @@ def texts() -> list[str]:
     return list(TEXTS)
 
 
-def picture(mode: str, size: tuple[int, int], kind: str, **how) -> bytes:
+def picture(
+    mode: str, size: tuple[int, int], kind: str, turned: int = 0, **how
+) -> bytes:
     from PIL import Image
 
+    if turned:
+        how["exif"] = Image.Exif()
+        how["exif"][0x0112] = turned
     pixels = np.random.default_rng(sum(size)).integers(0, 255, (size[1], size[0], 4), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels, "RGBA").convert(mode).save(file, kind, **how)
@@ -36,13 +41,14 @@ def picture(mode: str, size: tuple[int, int], kind: str, **how) -> bytes:
 def pictures() -> list[bytes]:
     """Encoded pictures of several kinds, modes and sizes."""
     return [
-        picture("RGB", (40, 30), "JPEG"), picture("L", (17, 50), "JPEG"),
+        picture("RGB", (40, 30), "JPEG", 6), picture("L", (17, 50), "JPEG"),
         picture("CMYK", (30, 21), "JPEG"), picture("RGBA", (64, 64), "PNG"),
         picture("L", (9, 9), "PNG"), picture("P", (25, 31), "PNG"), picture("1", (12, 40), "PNG"),
         picture("LA", (18, 18), "PNG"), picture("RGB", (33, 20), "BMP"),
         picture("P", (21, 22), "GIF"), picture("RGB", (28, 19), "WEBP"),
         picture("RGBA", (20, 27), "WEBP"), picture("RGBA", (23, 20), "WEBP", lossless=True),
         picture("L", (19, 24), "BMP"), picture("L", (1, 1), "PNG"),
+        picture("RGB", (30, 44), "PNG", 5), picture("RGB", (44, 31), "WEBP", 8),
     ]  # fmt: skip
 
 

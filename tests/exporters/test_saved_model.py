@@ -167,6 +167,28 @@ def test_transparency_is_left_out_alike_whatever_holds_it(image_export, pictures
     assert apart(answers, np.repeat(answers[:1], 4, 0)) < 1e-6
 
 
+@pytest.mark.parametrize("value", range(1, 9))
+def test_a_picture_that_is_stored_turned_is_answered_as_the_upright_one(image_export, value):
+    pixels = np.random.default_rng(5).integers(0, 255, (30, 18, 3), np.uint8)
+    # The same turn undoes itself, but for the quarters.
+    back = {6: 8, 8: 6}.get(value, value)
+    turns = [None, "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270",
+             "TRANSVERSE", "ROTATE_90"]  # fmt: skip
+    image = Image.fromarray(pixels)
+    stored = image.transpose(Image.Transpose[turns[back - 1]]) if back > 1 else image
+    exif = Image.Exif()
+    exif[0x0112] = value
+    made = []
+    for kind, how in (("PNG", {}), ("WEBP", {"lossless": True})):
+        for one, note in ((image, {}), (stored, {"exif": exif})):
+            file = io.BytesIO()
+            one.save(file, kind, **how, **note)
+            made.append(file.getvalue())
+    answers = load_export(image_export)(made)["probabilities"]
+    for other in answers[1:]:
+        np.testing.assert_array_equal(other, answers[0])
+
+
 def test_golden_requests_hold_what_was_answered(image_export):
     golden, tolerance = read_golden(image_export)
     assert tolerance == 1e-4

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 
 import numpy as np
 import pytest
@@ -101,6 +102,21 @@ def test_picture_preprocessing_comes_back_from_its_folder(tmp_path):
     np.testing.assert_array_equal(preprocess.load(tmp_path)([encode()]), made([encode()]))
     with pytest.raises(UserError, match="the run folder is not whole"):
         preprocess.load(tmp_path / "nowhere")
+
+
+def test_what_an_older_version_saved_goes_on_without_turning(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    turned, made = encode(exif=exif), ImagePreprocess(24, 16)
+    made.save(tmp_path)
+    np.testing.assert_array_equal(preprocess.load(tmp_path)([turned])[0], PIXELS[::-1, ::-1])
+    file = tmp_path / "preprocess.json"
+    facts = json.loads(file.read_text())
+    assert facts.pop("upright") is True
+    file.write_text(json.dumps(facts))
+    np.testing.assert_array_equal(preprocess.load(tmp_path)([turned])[0], PIXELS)
 
 
 TEXTS = ["The quick fox, jumps!", "", "a film " * 40, "আমি ভালো আছি 😀", "naïve  café\n"]
