@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kerasft import catalogue
-from kerasft.calls import below, is_number, keys, node_problems, short, walk
+from kerasft import catalogue, written
+from kerasft.calls import below, is_number, is_trusted, keys, node_problems, short, walk
 from kerasft.config import compose, groups, options, origins
 from kerasft.errors import UserError, nearest
 from kerasft.root import BASELINES, NAMED, PRECISIONS, RUNTIME, SCALARS
@@ -53,7 +53,10 @@ def check(
     problems |= dict(alive(values))
     # Checked as it will be called: an interpolation could make a node that none has looked at.
     rest = OmegaConf.create(values)
-    for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted))]:
+    may_write = {target for target in written.WRITING if is_trusted(target, trusted)}
+    written.free(may_write)
+    out_of_run = written.problems(values, values["output_dir"], may_write)
+    for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted)), *out_of_run]:
         problems.setdefault(key, text)
     if problems:
         raise UserError(

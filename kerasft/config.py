@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -16,11 +14,15 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.aliases import require_small
+from kerasft.building import as_config as as_config
+from kerasft.building import build as build
+from kerasft.building import build_named as build_named
+from kerasft.building import plain as plain
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
 from kerasft.root import ALWAYS, RUNTIME, SCALARS, Root
@@ -333,67 +335,3 @@ def load(path: str | Path) -> DictConfig:
         for key in missing:
             OmegaConf.update(cfg, key, usual[key], force_add=True)
     return cfg
-
-
-def as_config(values: Any) -> Any:
-    """Return plain values as a config node."""
-    return OmegaConf.create(values)
-
-
-def plain(node: Any) -> Any:
-    """Return a config node as plain Python values."""
-    if isinstance(node, DictConfig | ListConfig):
-        return OmegaConf.to_container(node, resolve=True)
-    return node
-
-
-def build(node: Any, **runtime: Any) -> Any:
-    """Call what a config node names.
-
-    Args:
-        node: A node with a `_target_`.
-        **runtime: Values that only the run knows. Each goes in where the signature has its name
-            and the config does not set it.
-
-    Returns:
-        What the call returns.
-
-    Raises:
-        UserError: If the call refuses its values.
-    """
-    from hydra.errors import InstantiationException
-    from hydra.utils import get_object, instantiate
-
-    target = get_object(node["_target_"])
-    takes = inspect.signature(target).parameters
-    given = {k: v for k, v in runtime.items() if k in takes and node.get(k) is None}
-    values = OmegaConf.create(
-        {k: v for k, v in plain(node).items() if k not in given}, flags={"allow_objects": True}
-    )
-    where = node._get_full_key(None) if isinstance(node, DictConfig) else node["_target_"]
-    try:
-        # Partial first: Hydra would turn dataclasses among the runtime values into configs.
-        return instantiate(values, _convert_="all", _partial_=True)(**given)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise UserError(f"{where}: {cause}") from error
-    except (TypeError, ValueError) as error:
-        if _raised_by_call(error):
-            raise UserError(f"{where}: {error} ({node['_target_']})") from error
-        raise
-
-
-def _raised_by_call(error: Exception) -> bool:
-    """Whether a constructor of Keras refused its values, rather than code of ours failing."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    file = trace.tb_frame.f_code.co_filename if trace else ""
-    return f"{os.sep}kerasft{os.sep}" not in file or "config.py" in file
-
-
-def build_named(group: Mapping[str, Any] | None, **runtime: Any) -> dict[str, Any]:
-    """Build every named node of a group, in order."""
-    return {name: build(node, **runtime) for name, node in (group or {}).items() if node}
