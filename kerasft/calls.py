@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from kerasft.bounds import written
 from kerasft.config import options, shipped_dir
 from kerasft.errors import nearest
 from kerasft.keras_parts import ALLOWED, REFUSED, REFUSED_NAMES
@@ -270,7 +271,8 @@ def _fits(value: Any, annotation: str) -> bool:
 def short(value: Any) -> str:
     """Return a value as a message shows it."""
     text = str(OmegaConf.to_container(value) if isinstance(value, DictConfig | ListConfig)
-               else repr(value) if isinstance(value, str) else value)
+               else repr(value) if isinstance(value, str)
+               else written(value) if is_number(value) else value)
     return text if len(text) < 80 else text[:77] + "..."
 
 

@@ -12,13 +12,18 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.aliases import require_small
+from kerasft.bounds import require_bounded
 from kerasft.building import as_config as as_config
 from kerasft.building import build as build
 from kerasft.building import build_named as build_named
@@ -64,9 +69,19 @@ def copied_to(folder: Path) -> Iterator[None]:
         _COPY.reset(token)
 
 
+class _Bounded(FileConfigSource):
+    """Hydra's files, wherever a defaults list finds them; their aliases are counted first."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        require_small(Path(self.path) / self._normalize_file_name(config_path))
+        return super().load_config(config_path)
+
+
 @contextmanager
 def _hydra() -> Iterator[None]:
     """Give Hydra its state for a while and put back what stood there before."""
+    Plugins.instance()  # registers Hydra's own, once
+    SourcesRegistry.instance().types[_Bounded.scheme()] = _Bounded
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -86,8 +101,6 @@ def _searchpath(config_dirs: Sequence[str | Path]) -> list[str]:
                 f"--config-dir must name a folder of configs. Received: {str(place)!r}, which is "
                 "no folder."
             )
-        for file in (f for group in groups() for f in (Path(place) / group).rglob("*.yaml")):
-            require_small(file)
         found.append(f"file://{Path(place).resolve()}")
     return [f"hydra.searchpath=[{','.join(found)}]"] if found else []
 
@@ -135,7 +148,11 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
     _refuse_hydra(overrides)
     with _hydra():
         try:
-            return hydra_compose("train", overrides=[*map(_open, overrides), *extra])
+            cfg = hydra_compose("train", overrides=[*map(_open, overrides), *extra])
+            require_bounded(cfg)
+            return cfg
+        except UserError:  # a file or an interpolation that unfolds without end
+            raise
         except Exception as error:
             problems = _each_alone(overrides, extra, config_dirs)
             raise UserError(
@@ -167,7 +184,10 @@ def compose_search(
     with _hydra():
         try:
             cfg = hydra_compose(SWEEP, overrides=[*overrides, *extra])
+            require_bounded(cfg)
             return plain(cfg[SWEEP]) | {"launcher": plain(cfg["launcher"])}
+        except UserError:
+            raise
         except Exception as error:
             problems = {}
             for override in overrides:
@@ -318,7 +338,9 @@ def load(path: str | Path) -> DictConfig:
     try:
         written = OmegaConf.load(path)
         cfg = OmegaConf.merge(OmegaConf.structured(Root), written)
-    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+    except (
+        OSError, ValueError, OverflowError, RecursionError, YAMLError, OmegaConfBaseException,
+    ) as error:
         deep = isinstance(error, RecursionError)
         reason = "it is nested too deeply" if deep else str(error).splitlines()[0]
         raise UserError(
@@ -334,4 +356,5 @@ def load(path: str | Path) -> DictConfig:
         usual = compose()
         for key in missing:
             OmegaConf.update(cfg, key, usual[key], force_add=True)
+    require_bounded(cfg)
     return cfg

@@ -104,18 +104,28 @@ def _problem(target: str, node: Mapping[str, Any], output_dir: str | None) -> st
             f"relative path, such as logs/{Path(path).name}, is taken from the run folder. "
             f"{anywhere}."
         )
-    below = os.path.relpath(path, os.path.expanduser(output_dir or ".")) if os.path.isabs(path) else path
-    if own := next((name for name in _OWN if Path(below).is_relative_to(name)), None):
+    if own := _own(path, output_dir):
         return f"may not be {own!r}, which the run writes itself. Received: {path!r}."
     return None
+
+
+def _own(path: str, output_dir: str | None) -> str | None:
+    """Return which of the run's own files or folders a path is, or is in."""
+    given = [Path(os.path.normpath(path))]
+    if output_dir is not None:
+        above = Path(output_dir).expanduser().absolute()
+        full = Path(os.path.normpath(Path(path).absolute()))
+        given += [full.relative_to(above)] if full.is_relative_to(above) else []
+    return next((own for own in _OWN for one in given if one.is_relative_to(own)), None)
 
 
 def _is_below(path: str, folder: str | None) -> bool:
     """Whether a path is below a folder by its text; `..` is not in it."""
     if folder is None:
         return False
-    above = os.path.abspath(os.path.expanduser(folder))
-    return Path(os.path.normpath(path)) != Path(above) and Path(path).is_relative_to(above)
+    above = Path(os.path.normpath(Path(folder).expanduser().absolute()))
+    below = Path(os.path.normpath(path))
+    return below != above and below.is_relative_to(above)
 
 
 def placed(values: Any, output_dir: str | None) -> Any:
@@ -149,31 +159,29 @@ def _place(target: str, node: Mapping[str, Any], output_dir: str | None) -> str:
     where = f"The {name} of {target}"
     if output_dir is None:
         raise UserError(f"{where} is refused: only a callback of a run writes files.")
-    root = os.path.abspath(output_dir)
-    if problem := _problem(target, node, root):
+    # Without resolving links yet: where they lead is what is looked at.
+    root = Path(os.path.normpath(Path(output_dir).absolute()))
+    if problem := _problem(target, node, str(root)):
         raise UserError(f"{where} {problem}")
     # "${output_dir}/log.csv" is below the run folder already, also where that is relative.
     path = node.get(name, usual)
-    full = os.path.abspath(path)
-    if not _is_below(full, root):
-        full = os.path.normpath(os.path.join(root, path))
+    full = Path(os.path.normpath(Path(path).absolute()))
+    if not _is_below(str(full), str(root)):
+        full = Path(os.path.normpath(root / path))
     # Up to the first field: what comes behind is in this folder.
-    fixed = full if "{" not in full else os.path.dirname(full.partition("{")[0])
+    fixed = full if "{" not in str(full) else Path(str(full).partition("{")[0] + "x").parent
     for one in _within(fixed):
-        real = Path(os.path.realpath(one))
-        if not real.is_relative_to(os.path.realpath(root)):
+        if not one.resolve().is_relative_to(root.resolve()):
             raise UserError(
-                f"{where} leads out of the run folder: {one} is a link to {real}. Remove the link, "
-                f"or let it write there with --trust {target}."
+                f"{where} leads out of the run folder: {one} is a link to {one.resolve()}. Remove "
+                f"the link, or let it write there with --trust {target}."
             )
-    Path(fixed if fixed != full else os.path.dirname(full)).mkdir(parents=True, exist_ok=True)
-    return full
+    (fixed.parent if fixed == full else fixed).mkdir(parents=True, exist_ok=True)
+    return str(full)
 
 
-def _within(path: str) -> Iterator[str]:
+def _within(path: Path) -> Iterator[Path]:
     """Yield a path and, where it is a folder that a callback fills, every link in it."""
     yield path
     for place, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            if os.path.islink(one := os.path.join(place, name)):
-                yield one
+        yield from (one for name in (*folders, *files) if (one := Path(place) / name).is_symlink())
