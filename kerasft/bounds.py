@@ -17,7 +17,7 @@ from kerasft.errors import UserError
 # Characters that interpolations may put together, all of them.
 MOST_CHARACTERS = 10_000_000
 # Interpolations that are resolved, those that others lead to counted each time.
-MOST_INTERPOLATIONS = 2_000
+MOST_INTERPOLATIONS = 1_000
 # The largest number of each of the root's scalars; no machine can use more.
 MOST = {
     "epochs": 1_000_000, "batch_size": 1_000_000, "batch_tokens": 100_000_000,
@@ -95,13 +95,13 @@ def _counted() -> Iterator[_Budget]:
         budget.spend(found)
         return found
 
-    Container._resolve_node_interpolation = node  # type: ignore[method-assign]
-    Container._evaluate_custom_resolver = resolver  # type: ignore[method-assign]
+    Container._resolve_node_interpolation = node
+    Container._evaluate_custom_resolver = resolver
     try:
         yield budget
     finally:
-        Container._resolve_node_interpolation = of_nodes  # type: ignore[method-assign]
-        Container._evaluate_custom_resolver = of_resolvers  # type: ignore[method-assign]
+        Container._resolve_node_interpolation = of_nodes
+        Container._evaluate_custom_resolver = of_resolvers
 
 
 def require_bounded(cfg: Any) -> None:
@@ -120,13 +120,18 @@ def require_bounded(cfg: Any) -> None:
         >>> require_bounded(OmegaConf.create({"a": 1, "b": ["${a}", "${a}"]}))
     """
     key = ""  # the last one that was looked at
+    flat: dict[int, bool] = {}  # of nodes that interpolations lead to: none is in them
     with _counted() as budget:
         try:
             for place, node, name in _interpolations(cfg):
                 key = place
                 try:
                     found = node[name]
-                    if isinstance(found, DictConfig | ListConfig):
+                    if not isinstance(found, DictConfig | ListConfig):
+                        continue
+                    if id(found) not in flat or found._parent is None:  # made by a resolver
+                        flat[id(found)] = not any(True for _ in _interpolations(found))
+                    if not flat[id(found)]:
                         OmegaConf.to_container(found, resolve=True)
                 except (OmegaConfBaseException, ValueError, TypeError, AttributeError):
                     if budget.is_spent:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 
 import pytest
 from omegaconf import OmegaConf
@@ -34,8 +33,8 @@ def test_every_public_name_of_the_installed_keras_was_looked_at(module):
 
 @pytest.mark.parametrize("module", ALLOWED)
 def test_what_is_on_the_list_takes_no_path_or_address(module):
-    words = {"filename", "filepath", "path", "file", "directory", "dir", "url", "root", "vocabulary",
-             "log_dir", "backup_dir", "preset", "proto"}  # fmt: skip
+    words = {"filename", "filepath", "path", "file", "directory", "dir", "url", "root",
+             "vocabulary", "log_dir", "backup_dir", "preset", "proto"}  # fmt: skip
     for name in ALLOWED[module]:
         target = f"{module}.{name}"
         takes = set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
@@ -57,7 +56,8 @@ def test_a_name_that_nobody_looked_at_is_refused_until_it_is_trusted(monkeypatch
 NESTED = {
     "in a list": lambda call: {"_target_": "keras.layers.Pipeline", "layers": [call]},
     "in a list of lists": lambda call: {"_target_": "keras.layers.Pipeline", "layers": [[[call]]]},
-    "in a mapping": lambda call: {"_target_": "keras.layers.Pipeline", "layers": {"a": {"b": call}}},
+    "in a mapping": lambda call: {
+        "_target_": "keras.layers.Pipeline", "layers": {"a": {"b": call}}},
     "positional": lambda call: {"_target_": "keras.layers.Pipeline", "_args_": [[call]]},
     "partial": lambda call: {"_target_": "keras.callbacks.LearningRateScheduler",
                              "schedule": {"_partial_": True, **call}},
@@ -111,4 +111,3 @@ def test_trust_of_a_module_of_ones_own_lifts_no_list_of_keras():
         settle(["+callbacks.x._target_=keras.callbacks.RemoteMonitor"], (), ("mine",))
     settle(["+callbacks.x._target_=keras.callbacks.RemoteMonitor"], (),
            ("keras.callbacks.RemoteMonitor",))  # fmt: skip
-    assert json.dumps(sorted(REFUSED))

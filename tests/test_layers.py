@@ -17,7 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "errors": 0, "spec": 0, "signatures": 0, "frames": 0,
     "keras_parts": 0, "written": 0.5, "building": 1,
-    "aliases": 1, "bounds": 1.5, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
+    "aliases": 1, "bounds": 1.5,
+    "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
     "root": 0, "comparison": 1, "provenance": 1, "config": 2, "catalogue": 2, "cache": 2,
     "calls": 3, "checks": 4, "explanation": 3, "record": 3, "artifact": 3,
     "data": 4, "model": 4, "training": 4, "evaluation": 4, "exporters": 4, "serving": 4,
@@ -41,7 +42,8 @@ LIGHT = (
     "files",
     "console", "network", "threads",
     "prediction", "finetuned", "evidence", "run", "steps", "cache",
-    "aliases", "bounds", "frames", "keras_parts", "written", "building", "catalogue", "sweeps/", "model/hub",
+    "aliases", "bounds", "frames", "keras_parts", "written", "building",
+    "catalogue", "sweeps/", "model/hub",
 )  # fmt: skip
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",
          "pandas", "matplotlib")  # fmt: skip

@@ -30,8 +30,8 @@ def problems(node, *overrides, trusted=(), key="callbacks.x"):
     return []
 
 
-OUTSIDE = ["/tmp/x", "../x", "a/../../x", "~/../x", "gs://../x", "a/..", "{epoch.real}/x", "{epoch!r}",
-           "{epoch:/>9}", "{epoch:{val_loss}}", "{0}", "{", "config.yaml", "run.json",
+OUTSIDE = ["/tmp/x", "../x", "a/../../x", "~/../x", "gs://../x", "a/..", "{epoch.real}/x",
+           "{epoch!r}", "{epoch:/>9}", "{epoch:{val_loss}}", "{0}", "{", "config.yaml", "run.json",
            "checkpoints/best.keras", "checkpoints/states/x", " "]  # fmt: skip
 
 
@@ -87,7 +87,8 @@ def test_a_callback_that_writes_is_found_at_any_depth_and_refused_elsewhere():
     assert [key for key, _ in written.problems({"callbacks": nested}, None, ())] == [
         "callbacks.a.0.b.filename"
     ]
-    assert "only a callback does" in problems({"_target_": CSV, "filename": "x"}, key="augment.x")[0]
+    (said,) = problems({"_target_": CSV, "filename": "x"}, key="augment.x")
+    assert "only a callback does" in said
     with pytest.raises(UserError, match="only a callback"):
         build({"_target_": CSV, "filename": "x"})
     for node in ({"_target_": CSV, "_args_": ["/tmp/x"]}, {"_target_": CSV, "_partial_": True}):
@@ -115,7 +116,9 @@ def test_a_link_inside_of_the_folder_that_a_callback_fills_is_refused(tmp_path):
     Path("run/ck").mkdir()
     Path("run/ck/1.keras").symlink_to(tmp_path / "x.keras")
     with pytest.raises(UserError, match="leads out"):
-        placed({"_target_": "keras.callbacks.ModelCheckpoint", "filepath": "ck/{epoch}.keras"}, "run")
+        placed({
+            "_target_": "keras.callbacks.ModelCheckpoint", "filepath": "ck/{epoch}.keras",
+        }, "run")
 
 
 def test_a_logger_of_keras_writes_into_the_run(tmp_path):

@@ -20,9 +20,11 @@ def said(task, callbacks=None, **named):
 
 
 @pytest.mark.parametrize(("task", "name", "meant"), [
-    (Classification(), "val_f1", "val_f1_macro"), (Classification(), "val_acuracy", "val_accuracy"),
+    (Classification(), "val_f1", "val_f1_macro"),
+    (Classification(), "val_acuracy", "val_accuracy"),
     (Classification(), "accuracy_val", "accuracy"), (Classification(), "val_mae", "val_"),
-    (MultiLabel(), "val_accuracy", "val_subset_accuracy"), (Regression(), "val_accuracy", "val_mae"),
+    (MultiLabel(), "val_accuracy", "val_subset_accuracy"),
+    (Regression(), "val_accuracy", "val_mae"),
     (Regression(), "pearson", "val_pearson"), (Classification(), "", "val_loss"),
 ])  # fmt: skip
 def test_a_monitor_that_there_is_not_is_refused_with_what_there_is(task, name, meant):
@@ -48,7 +50,8 @@ def test_every_figure_of_a_task_may_be_watched(task):
 
 
 def test_the_tasks_own_monitor_is_looked_at_too():
-    problems = said(Classification(monitor="val_acuracy"), {"x": {"_target_": STOP, "monitor": "y"}})
+    nodes = {"x": {"_target_": STOP, "monitor": "y"}}
+    problems = said(Classification(monitor="val_acuracy"), nodes)
     assert [p.split()[0] for p in problems] == ["task.monitor", "callbacks.x.monitor"]
     assert "Did you mean 'val_accuracy'?" in problems[0]
 
