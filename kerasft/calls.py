@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from kerasft.bounds import written
 from kerasft.config import options, shipped_dir
 from kerasft.errors import nearest
+from kerasft.keras_parts import ALLOWED, REFUSED, REFUSED_NAMES
 from kerasft.signatures import Definition, NotFound, Parameter, define
 
-# What a config may call beside `parts`. `keras` as a whole would let it load files and run code.
-TRUSTED = (
-    "keras.callbacks", "keras.constraints", "keras.initializers", "keras.layers", "keras.losses",
-    "keras.metrics", "keras.optimizers", "keras.random", "keras.regularizers",
-    "keras_hub.layers", "keras_hub.metrics", "keras_hub.samplers",
-)
-# These live under a trusted prefix, but run code or read graphs that they are given.
-REFUSED = {
-    "keras.layers.Lambda": "it runs arbitrary Python code",
-    "keras.layers.TFSMLayer": "it runs an arbitrary graph",
-    "keras.layers.TorchModuleWrapper": "it runs arbitrary modules",
-    "keras.layers.JaxLayer": "it runs arbitrary functions",
-    "keras.layers.FlaxLayer": "it runs arbitrary modules",
-    "keras.callbacks.LambdaCallback": "it runs arbitrary Python code",
-    "keras.callbacks.RemoteMonitor": "it sends logs over the network",
-}
+# The modules of what a config may call beside `parts`.
+TRUSTED = tuple(ALLOWED)
 _PART = re.compile(r"\b_target_: *(kerasft(?:\.\w+)+)")
 OWN_WORDS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
@@ -85,8 +73,7 @@ def node_problems(
         )
         return
     target = node["_target_"]
-    allowed = (*TRUSTED, *trusted)
-    if refusal := _untrusted(target, allowed):
+    if refusal := _untrusted(target, trusted):
         meant = nearest(str(target), sorted(parts())) if str(target).startswith("kerasft.") else ""
         yield f"{key}._target_", (
             f"{key}._target_ is refused: {refusal}. Received: {target!r}.{meant}"
@@ -104,7 +91,7 @@ def node_problems(
     except SyntaxError as error:
         yield f"{key}._target_", f"{key}._target_: {error.filename} cannot be read: {error}."
         return
-    if not _stays_inside(target, found, allowed):
+    if not _stays_inside(target, found, trusted):
         yield f"{key}._target_", (
             f"{key}._target_ is refused: it leads through an imported name to {found.module!r}, "
             f"outside of what is trusted. Received: {target!r}."
@@ -112,43 +99,89 @@ def node_problems(
         return
     yield from _keywords(key, node, found, injected)
     for name, child in node.items():
-        if isinstance(child, DictConfig) and "_target_" in child:
-            yield from node_problems(f"{key}.{name}", child, frozenset(), trusted)
-        elif isinstance(child, DictConfig | ListConfig):
-            for place, inner in walk(child, f"{key}.{name}"):
-                if isinstance(inner, DictConfig) and "_target_" in inner:
-                    yield from node_problems(place, inner, frozenset(), trusted)
+        if not isinstance(child, DictConfig | ListConfig):
+            continue
+        for place, inner in _mappings(child, f"{key}.{name}"):
+            if "_target_" in inner:
+                yield from node_problems(place, inner, frozenset(), trusted)
+            elif isinstance(inner.get("class_name"), str):
+                yield place, _serialized(place, inner["class_name"])
 
 
-def _untrusted(target: Any, allowed: tuple[str, ...]) -> str | None:
-    if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
-        return "it must be an import path such as keras.optimizers.AdamW"
-    if target in REFUSED:
-        return REFUSED[target]
-    if target.rpartition(".")[2] in ("deserialize", "get"):
-        return "it builds whatever it is told to"
-    if any(part.startswith("_") for part in target.split(".")):
-        return "names that start with an underscore are private"
-    if target in parts() or any(target.startswith(f"{prefix}.") for prefix in allowed):
-        return None
+def _mappings(node: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
+    """Yield the mappings at and below a node; what is below a call is its own affair."""
+    if isinstance(node, DictConfig):
+        yield key, node
+        if "_target_" in node:
+            return
+    for name in keys(node):
+        child = node._get_node(name)
+        if isinstance(child, DictConfig | ListConfig) and not child._is_none():
+            yield from _mappings(child, below(key, name))
+
+
+def _serialized(key: str, name: str) -> str:
+    """Say why a part may not be written in the way that Keras saves one."""
     return (
-        "it must be a part that kerasft's own configs name, such as kerasft.model.heads.mlp, or "
-        f"start with one of {', '.join(allowed)}, or with a prefix that you trust with --trust "
-        "PREFIX"
+        f"{key} is refused: a mapping with `class_name` is how Keras saves a part, and Keras would "
+        f"import and build what it names. Received: class_name={short(name)}. Write it as a call: "
+        f"{key}._target_=keras.MODULE.NAME, with its settings beside it."
     )
 
 
-def _stays_inside(target: str, found: Definition, allowed: tuple[str, ...]) -> bool:
+def is_trusted(target: str, trusted: Iterable[str]) -> bool:
+    """Return whether the command line trusts a target: by its own name, or by what it is below.
+
+    Example:
+        >>> is_trusted("keras.callbacks.CSVLogger", ["keras.callbacks"])
+        True
+    """
+    return any(target == prefix or target.startswith(f"{prefix}.") for prefix in trusted)
+
+
+def _untrusted(target: Any, trusted: tuple[str, ...]) -> str | None:
+    if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
+        return "it must be an import path such as keras.optimizers.AdamW"
+    if any(part.startswith("_") for part in target.split(".")):
+        return "names that start with an underscore are private"
+    if target in parts() or is_trusted(target, trusted):
+        return None
+    module, _, name = target.rpartition(".")
+    lifted = f"; --trust {target} allows it all the same"
+    if target in REFUSED:
+        return REFUSED[target] + lifted
+    if name in REFUSED_NAMES:
+        return REFUSED_NAMES[name]
+    if module in ALLOWED:
+        if name in ALLOWED[module] or not _is_there(target):  # then it is misspelt
+            return None
+        return f"it is not among the parts of {module} that a config may name{lifted}"
+    return (
+        "it must be a part that kerasft's own configs name, such as kerasft.model.heads.mlp, or "
+        f"start with one of {', '.join((*TRUSTED, *trusted))}, or with a prefix that you trust "
+        "with --trust PREFIX"
+    )
+
+
+def _is_there(target: str) -> bool:
+    try:
+        define(target)
+    except NotFound:
+        return False
+    return True
+
+
+def _stays_inside(target: str, found: Definition, trusted: tuple[str, ...]) -> bool:
     """Whether a target is what its prefix promises, and not something that a module imports.
 
     `kerasft.training.callbacks.keras.saving.load_model` begins well, too.
     """
     package = target.split(".")[0]
-    if target in parts():
+    if target in parts() or target in trusted:
         return True
     if package in ("keras", "keras_hub"):  # their public names lead to private modules
         return found.direct and found.module.split(".")[0] == package
-    return found.direct and any(f"{found.module}.".startswith(f"{p}.") for p in allowed)
+    return found.direct and any(f"{found.module}.".startswith(f"{p}.") for p in trusted)
 
 
 def is_number(value: Any) -> bool:
@@ -238,7 +271,8 @@ def _fits(value: Any, annotation: str) -> bool:
 def short(value: Any) -> str:
     """Return a value as a message shows it."""
     text = str(OmegaConf.to_container(value) if isinstance(value, DictConfig | ListConfig)
-               else repr(value) if isinstance(value, str) else value)
+               else repr(value) if isinstance(value, str)
+               else written(value) if is_number(value) else value)
     return text if len(text) < 80 else text[:77] + "..."
 
 

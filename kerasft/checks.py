@@ -10,8 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kerasft import catalogue
-from kerasft.calls import below, is_number, keys, node_problems, short, walk
+from kerasft import catalogue, written
+from kerasft.bounds import MOST, numbers, require_bounded
+from kerasft.calls import below, is_number, is_trusted, keys, node_problems, short, walk
 from kerasft.config import compose, groups, options, origins
 from kerasft.errors import UserError, nearest
 from kerasft.root import BASELINES, NAMED, PRECISIONS, RUNTIME, SCALARS
@@ -44,16 +45,24 @@ def check(
             problems=[f"{key} cannot be taken out of the config: it must have a value, or null "
                       "where that is allowed." for key in gone]
         )
+    require_bounded(cfg)
     problems = dict(_unresolved(cfg))
     if without := [key for key in problems if key in SCALARS]:
         # Nothing else can be said of a config whose own scalars have no value.
         raise UserError(problems=[_with_origin(key, problems[key], places) for key in without])
     # What has no value cannot be held against a signature; the rest still can.
     values = OmegaConf.to_container(_without(cfg, problems), resolve=True)
-    problems |= dict(alive(values))
+    problems |= dict(alive(values)) | dict(numbers(values))
+    if any(key in MOST for key in problems):  # too large to be compared with anything
+        raise UserError(
+            problems=[_with_origin(key, text, places) for key, text in problems.items()]
+        )
     # Checked as it will be called: an interpolation could make a node that none has looked at.
     rest = OmegaConf.create(values)
-    for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted))]:
+    may_write = {target for target in written.WRITING if is_trusted(target, trusted)}
+    written.free(may_write)
+    out_of_run = written.problems(values, values["output_dir"], may_write)
+    for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted)), *out_of_run]:
         problems.setdefault(key, text)
     if problems:
         raise UserError(
@@ -175,10 +184,10 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     for name in ("image_size", "sequence_length"):
         size, key = _value(cfg, "backbone", name), f"backbone.{name}"
         if is_number(size) and size < 1:
-            yield key, f"{key} must be at least 1. Received: {size}."
+            yield key, f"{key} must be at least 1. Received: {short(size)}."
     for key in ("epochs", "batch_size", "batch_tokens", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
-            yield key, f"{key} must be at least 1. Received: {cfg[key]}."
+            yield key, f"{key} must be at least 1. Received: {short(cfg[key])}."
     if cfg.batch_tokens is not None and not cfg.length_grouping:
         yield "batch_tokens", (
             "batch_tokens groups texts by their length. Set length_grouping=true, or batch_size "
@@ -190,7 +199,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     callbacks = cfg.callbacks if isinstance(cfg.callbacks, DictConfig) else {}
     for name, node in (callbacks or {}).items():
         if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):
-            yield f"callbacks.{name}", (
+            yield f"callbacks.{name}._target_", (
                 f"callbacks.{name}: every run can go on where it was (`kerasft resume`), and "
                 "BackupAndRestore would set its weights and epochs back. Take it out: "
                 f"~callbacks.{name}. How often checkpoints are written: checkpoint.minutes, "
@@ -212,7 +221,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     if cfg.max_time is not None and not cfg.max_time > 0:
         yield "max_time", f"max_time is in minutes and must be above 0. Received: {cfg.max_time}."
     if cfg.seed < 0:
-        yield "seed", f"seed must not be negative. Received: {cfg.seed}."
+        yield "seed", f"seed must not be negative. Received: {short(cfg.seed)}."
     if not re.fullmatch(r"\w[\w.-]{0,99}", cfg.name):
         yield "name", (
             "name becomes a folder's name: at most 100 letters, digits, '_', '-' and '.', a letter "

@@ -247,8 +247,11 @@ def _check(options: argparse.Namespace) -> None:
     from omegaconf import OmegaConf
 
     from kerasft.checks import settle
+    from kerasft.config import build, plain
+    from kerasft.tasks.monitors import require_known
 
     cfg = settle(options.overrides, options.config_dir, options.trust)
+    require_known(build(cfg.task), plain(cfg.callbacks))
     print(OmegaConf.to_yaml(cfg) if options.show else "The config is sound.")
 
 

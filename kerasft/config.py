@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -14,13 +12,22 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.aliases import require_small
+from kerasft.bounds import require_bounded
+from kerasft.building import as_config as as_config
+from kerasft.building import build as build
+from kerasft.building import build_named as build_named
+from kerasft.building import plain as plain
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
 from kerasft.root import ALWAYS, RUNTIME, SCALARS, Root
@@ -62,9 +69,19 @@ def copied_to(folder: Path) -> Iterator[None]:
         _COPY.reset(token)
 
 
+class _Bounded(FileConfigSource):
+    """Hydra's files, wherever a defaults list finds them; their aliases are counted first."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        require_small(Path(self.path) / self._normalize_file_name(config_path))
+        return super().load_config(config_path)
+
+
 @contextmanager
 def _hydra() -> Iterator[None]:
     """Give Hydra its state for a while and put back what stood there before."""
+    Plugins.instance()  # registers Hydra's own, once
+    SourcesRegistry.instance().types[_Bounded.scheme()] = _Bounded
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -84,8 +101,6 @@ def _searchpath(config_dirs: Sequence[str | Path]) -> list[str]:
                 f"--config-dir must name a folder of configs. Received: {str(place)!r}, which is "
                 "no folder."
             )
-        for file in (f for group in groups() for f in (Path(place) / group).rglob("*.yaml")):
-            require_small(file)
         found.append(f"file://{Path(place).resolve()}")
     return [f"hydra.searchpath=[{','.join(found)}]"] if found else []
 
@@ -133,7 +148,11 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
     _refuse_hydra(overrides)
     with _hydra():
         try:
-            return hydra_compose("train", overrides=[*map(_open, overrides), *extra])
+            cfg = hydra_compose("train", overrides=[*map(_open, overrides), *extra])
+            require_bounded(cfg)
+            return cfg
+        except UserError:  # a file or an interpolation that unfolds without end
+            raise
         except Exception as error:
             problems = _each_alone(overrides, extra, config_dirs)
             raise UserError(
@@ -165,7 +184,10 @@ def compose_search(
     with _hydra():
         try:
             cfg = hydra_compose(SWEEP, overrides=[*overrides, *extra])
+            require_bounded(cfg)
             return plain(cfg[SWEEP]) | {"launcher": plain(cfg["launcher"])}
+        except UserError:
+            raise
         except Exception as error:
             problems = {}
             for override in overrides:
@@ -316,7 +338,9 @@ def load(path: str | Path) -> DictConfig:
     try:
         written = OmegaConf.load(path)
         cfg = OmegaConf.merge(OmegaConf.structured(Root), written)
-    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+    except (
+        OSError, ValueError, OverflowError, RecursionError, YAMLError, OmegaConfBaseException,
+    ) as error:
         deep = isinstance(error, RecursionError)
         reason = "it is nested too deeply" if deep else str(error).splitlines()[0]
         raise UserError(
@@ -332,68 +356,5 @@ def load(path: str | Path) -> DictConfig:
         usual = compose()
         for key in missing:
             OmegaConf.update(cfg, key, usual[key], force_add=True)
+    require_bounded(cfg)
     return cfg
-
-
-def as_config(values: Any) -> Any:
-    """Return plain values as a config node."""
-    return OmegaConf.create(values)
-
-
-def plain(node: Any) -> Any:
-    """Return a config node as plain Python values."""
-    if isinstance(node, DictConfig | ListConfig):
-        return OmegaConf.to_container(node, resolve=True)
-    return node
-
-
-def build(node: Any, **runtime: Any) -> Any:
-    """Call what a config node names.
-
-    Args:
-        node: A node with a `_target_`.
-        **runtime: Values that only the run knows. Each goes in where the signature has its name
-            and the config does not set it.
-
-    Returns:
-        What the call returns.
-
-    Raises:
-        UserError: If the call refuses its values.
-    """
-    from hydra.errors import InstantiationException
-    from hydra.utils import get_object, instantiate
-
-    target = get_object(node["_target_"])
-    takes = inspect.signature(target).parameters
-    given = {k: v for k, v in runtime.items() if k in takes and node.get(k) is None}
-    values = OmegaConf.create(
-        {k: v for k, v in plain(node).items() if k not in given}, flags={"allow_objects": True}
-    )
-    where = node._get_full_key(None) if isinstance(node, DictConfig) else node["_target_"]
-    try:
-        # Partial first: Hydra would turn dataclasses among the runtime values into configs.
-        return instantiate(values, _convert_="all", _partial_=True)(**given)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise UserError(f"{where}: {cause}") from error
-    except (TypeError, ValueError) as error:
-        if _raised_by_call(error):
-            raise UserError(f"{where}: {error} ({node['_target_']})") from error
-        raise
-
-
-def _raised_by_call(error: Exception) -> bool:
-    """Whether a constructor of Keras refused its values, rather than code of ours failing."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    file = trace.tb_frame.f_code.co_filename if trace else ""
-    return f"{os.sep}kerasft{os.sep}" not in file or "config.py" in file
-
-
-def build_named(group: Mapping[str, Any] | None, **runtime: Any) -> dict[str, Any]:
-    """Build every named node of a group, in order."""
-    return {name: build(node, **runtime) for name, node in (group or {}).items() if node}

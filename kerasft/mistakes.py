@@ -11,6 +11,8 @@ _TYPES = {
     "integer": "a whole number", "int": "a whole number", "float": "a number",
     "bool": "true or false", "str": "text", "string": "text",
 }  # fmt: skip
+# Of an override that a message repeats.
+LONGEST = 200
 _NOT_READ = (
     "mismatched input", "no viable alternative", "token recognition", "extraneous input",
     "missing EQUAL", "LexerNoViableAlt",
@@ -35,6 +37,20 @@ def in_words(
     Returns:
         One message: what is wrong, what is allowed, what was received and from where.
     """
+    said = _said(error, override, keys=keys, choices=choices)
+    for long in (override or "", (override or "").partition("=")[2]):
+        if len(long) > LONGEST:
+            said = said.replace(long, f"{long[:LONGEST - 3]}...")
+    return said
+
+
+def _said(
+    error: BaseException,
+    override: str | None,
+    *,
+    keys: Sequence[str],
+    choices: Callable[[str], Sequence[str] | None],
+) -> str:
     text = str(error)
     while error.__cause__ is not None:  # the first cause names the key, the last one wraps it
         error = error.__cause__

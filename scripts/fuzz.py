@@ -131,8 +131,10 @@ class Watch:
         try:
             self.target(data)
         except Exception as error:
+            from kerasft.frames import is_ours
+
             last = traceback.extract_tb(error.__traceback__)
-            ours = [f for f in last if f"{os.sep}kerasft{os.sep}" in f.filename] or last
+            ours = [f for f in last if is_ours(f.filename)] or last
             kind = (type(error), ours[-1].filename, ours[-1].lineno)
             if kind not in self.seen:
                 self.seen.add(kind)

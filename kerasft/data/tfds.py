@@ -11,6 +11,7 @@ from kerasft.data.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.place import read_label_names
 from kerasft.data.splits import check_ratios, split_name
+from kerasft.data.tfds_safety import ForeignFeature, own_features_alone, require_own
 from kerasft.errors import UserError, nearest
 from kerasft.folders import located
 from kerasft.network import unreachable
@@ -76,7 +77,10 @@ def tfds(
             f"data=tfds needs TensorFlow Datasets ({error}). Install it: "
             'pip install tensorflow-datasets importlib_resources.'
         ) from error
-    builder = _builder(tensorflow_datasets, name, data_dir)
+    if not located(name).is_dir():
+        require_own(name)
+    with own_features_alone(tensorflow_datasets, name):
+        builder = _builder(tensorflow_datasets, name, data_dir)
     wanted = _splits(builder, train, validation, test)
     ratios: dict[str, Any] = {
         n: (0.0 if n in wanted else value)
@@ -154,6 +158,8 @@ def _builder(module: Any, name: str, data_dir: str | None) -> Any:
         return module.builder_from_directory(str(found[0]))
     try:
         builder = module.builder(name, data_dir=data_dir and str(located(data_dir)), try_gcs=False)
+    except ForeignFeature:
+        raise
     except module.core.registered.DatasetNotFoundError as error:
         known = module.list_builders(with_community_datasets=False)
         raise UserError(

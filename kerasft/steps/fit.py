@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kerasft import record
-from kerasft.config import build, build_named
+from kerasft.config import build, build_named, plain
 from kerasft.console import say, table, warn
 from kerasft.evaluation.setback import setback
 from kerasft.files import write_json
@@ -29,6 +29,7 @@ from kerasft.steps.prepare import (
     make_schedule,
     set_rate,
 )
+from kerasft.tasks.monitors import require_known
 
 
 def fit(
@@ -43,6 +44,8 @@ def fit(
     from kerasft.training.checkpoint import Saver
     from kerasft.training.replay import Replay
 
+    if folder is not None:  # some figures are of two classes alone, or of many
+        require_known(ready.task, plain(cfg.callbacks), len(ready.splits.labels.names))
     model = with_head(cfg, ready, backbone)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 

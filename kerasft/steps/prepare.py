@@ -13,11 +13,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kerasft import evidence, record
-from kerasft.config import build, build_named
+from kerasft.config import build, build_named, plain
 from kerasft.console import clock, say, warn
 from kerasft.errors import UserError
 from kerasft.root import Root
 from kerasft.spec import Backbone, Splits
+from kerasft.tasks.monitors import require_known
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,12 @@ def cheap_parts(cfg: DictConfig) -> Parts:
 def foresee(cfg: DictConfig) -> None:
     """See before a run has a folder that its task is one, and that its exports can be made.
 
+    So are monitors: a figure that there is not would be missed at the end of the first epoch.
+
     What an export is told is looked at by `check_early` of its module, if there is one.
     """
     task = build(cfg.task)
+    require_known(task, plain(cfg.callbacks))
     for one in (cfg.export or {}).values():
         if not one:
             continue

@@ -6,15 +6,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from kerasft.checks import settle
-from kerasft.config import build
+from kerasft.config import build, plain
 from kerasft.errors import UserError, nearest
-from kerasft.spec import Labels
 from kerasft.sweeps import study
 from kerasft.sweeps.objectives import COSTS
 from kerasft.sweeps.space import Space, name_of
+from kerasft.tasks.monitors import figures_of, require_known
 
 # With so many trials a sampler is past its random start, where it has one of the usual length.
 REHEARSED = 12
@@ -45,6 +43,7 @@ def checked(
         seen.add(name)
         try:
             cfg = settle(space.overrides(point), config_dirs, trusted)
+            require_known(build(cfg.task), plain(cfg.callbacks))
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
             continue
@@ -90,29 +89,6 @@ def _of_objectives(names: Iterable[str], task: Any) -> Iterator[str]:
             yield (f"sweep.objectives: {name!r} is no figure of this task. Allowed: "
                    f"{', '.join([*sorted(known), *COSTS])}."
                    f"{nearest(name, [*known, *COSTS])}")  # fmt: skip
-
-
-def figures_of(task: Any) -> set[str] | None:
-    """Return the names of the figures that a task measures; `None` where it cannot be asked.
-
-    Example:
-        >>> from kerasft.tasks.regression import Regression
-        >>> sorted(figures_of(Regression()))[:3]
-        ['loss', 'mae', 'mse']
-    """
-    found = {"loss"}
-    for classes in (2, 3, 12):  # some figures are of two classes alone, or of many
-        names = tuple(map(str, range(classes)))
-        place = np.arange(2 * classes) % classes
-        rows = np.eye(classes, dtype=np.float32)[place]
-        y = {"single": place, "multi": rows}.get(task.kind, place.astype(np.float32))
-        outputs = {"probabilities": rows, "labels": rows > 0, "value": place.astype(np.float32)}
-        try:
-            scores = task.score(y, outputs, Labels(task.kind, names))
-        except KeyError:  # a task of the user's own, with outputs of its own
-            return None
-        found |= {name for name, value in scores.items() if isinstance(value, float)}
-    return found
 
 
 def _of_sampler(space: Space, asked: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:

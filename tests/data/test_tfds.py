@@ -1,7 +1,11 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
 from kerasft.data.tfds import tfds
+from kerasft.data.tfds_safety import require_own
 from kerasft.errors import UserError
 
 tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
@@ -176,3 +180,63 @@ def test_joined_labels_are_mentioned_and_split(hidden):
     assert "data.label_delimiter='|'" in " ".join(splits.notices)
     splits = ask(hidden, input="text", kind="multi", label="joined", label_delimiter="|")
     assert splits.labels.names == ("a", "b")
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A module that leaves a mark when it is imported."""
+    mark = tmp_path / "mark"
+    code = f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n"
+    (tmp_path / "evil_features.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "evil_features.Own"
+    assert not mark.exists(), "code that a data set named has run"
+
+
+FEATURES = {
+    "as it is written": lambda name: {"pythonClassName": name, "tensor": {"shape": {}}},
+    "by the proto's name": lambda name: {"python_class_name": name, "tensor": {"shape": {}}},
+    "as it was written": lambda name: {"type": name, "content": {}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", FEATURES)
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_prepared_folder_imports_nothing(how, by_name, nested, evil, prepared, tmp_path):
+    folder = tmp_path / "insects" / "1.0.0"
+    shutil.copytree(prepared / "insects" / "1.0.0", folder)
+    if how == "as it was written":
+        features = FEATURES[how](evil)
+        if nested:
+            features = {
+                "type": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+                "content": {"label": features},
+            }
+    else:
+        features = json.loads((folder / "features.json").read_text())
+        if nested:
+            features["featuresDict"]["features"]["label"] = FEATURES[how](evil)
+        else:
+            features = FEATURES[how](evil)
+    (folder / "features.json").write_text(json.dumps(features))
+    with pytest.raises(UserError, match=r"a feature of the class 'evil_features\.Own'"):
+        if by_name:
+            ask("insects", data_dir=str(tmp_path))
+        else:
+            ask(folder)
+
+
+@pytest.mark.parametrize("name", [
+    "huggingface:glue/sst2", "kaggle:beans", "mlcommons:x/y:1.0.0", "somebody:own", "a_b:c", "x:",
+])  # fmt: skip
+def test_data_sets_of_others_are_refused_by_name(name):
+    with pytest.raises(UserError, match="must be a data set of TFDS itself"):
+        ask(name)
+
+
+@pytest.mark.parametrize("name", ["beans:0.1.0", "glue/sst2:2.0.0", "mnist:3.*.*", "mnist"])
+def test_a_version_is_no_prefix(name):
+    require_own(name)
+    parsed, _ = tensorflow_datasets.core.naming.parse_builder_name_kwargs(name)
+    assert not parsed.namespace
