@@ -78,7 +78,7 @@ def as_decodable(content: bytes) -> bytes:
             raise
         except Exception as error:
             said = str(error).strip() or type(error).__name__
-            raise UserError(f"it is a {form} that is broken or cut short ({said})") from error
+            raise UserError(f"it is {form} that is broken or cut short ({said})") from error
     return file.getvalue()
 
 

@@ -70,7 +70,7 @@ def test_an_avif_becomes_a_png_that_stands_upright():
 def test_what_is_broken_is_said(tmp_path):
     file = tmp_path / "cut.avif"
     file.write_bytes(avif()[:-60])
-    with pytest.raises(UserError, match=r"cut\.avif' cannot be used: it is a AVIF that is broken"):
+    with pytest.raises(UserError, match=r"cut\.avif' cannot be used: it is AVIF that is broken"):
         as_raw([str(file)], "images")
     assert inspect(str(file)).problem
 

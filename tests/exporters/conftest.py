@@ -44,11 +44,10 @@ def pictures() -> list[bytes]:
         picture("RGB", (40, 30), "JPEG", 6), picture("L", (17, 50), "JPEG"),
         picture("CMYK", (30, 21), "JPEG"), picture("RGBA", (64, 64), "PNG"),
         picture("L", (9, 9), "PNG"), picture("P", (25, 31), "PNG"), picture("1", (12, 40), "PNG"),
-        picture("LA", (18, 18), "PNG"), picture("RGB", (33, 20), "BMP"),
-        picture("P", (21, 22), "GIF"), picture("RGB", (28, 19), "WEBP"),
+        picture("LA", (18, 18), "PNG", 5), picture("RGB", (33, 20), "BMP"),
+        picture("P", (21, 22), "GIF"), picture("RGB", (28, 19), "WEBP", 8),
         picture("RGBA", (20, 27), "WEBP"), picture("RGBA", (23, 20), "WEBP", lossless=True),
         picture("L", (19, 24), "BMP"), picture("L", (1, 1), "PNG"),
-        picture("RGB", (30, 44), "PNG", 5), picture("RGB", (44, 31), "WEBP", 8),
     ]  # fmt: skip
 
 
