@@ -89,7 +89,7 @@ def _lines(content: bytes, where: str) -> list[bytes]:
     """Return the lines of a file: `\\n` and `\\r\\n` end one, and nothing else does."""
     content = content.removeprefix(b"\xef\xbb\xbf")
     if b"\0" in content:
-        wide = content.startswith((b"\xff\xfe", b"\xfe\xff")) or content[1::2].count(0) > 1
+        wide = content.startswith((b"\xff\xfe", b"\xfe\xff")) or content.count(0) > len(content) / 4
         raise UserError(
             f"{where[0].upper()}{where[1:]} must be UTF-8 text, one input a line. Received: zero "
             f"bytes{', as in UTF-16: save it as UTF-8' if wide else ', as no text has'}."

@@ -40,7 +40,8 @@ def test_lines_are_the_same_in_a_file_and_over_standard_input(
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"gut\ncaf\xe9\n", "0xe9 in line 2"), ("gut\n".encode("utf-16"), "UTF-16"),
-     ("gute Texte\n".encode("utf-16-le"), "UTF-16"), (b"a\rb\r", "carriage returns")],
+     ("gute Texte\n".encode("utf-16-le"), "UTF-16"), (b"a\rb\r", "carriage returns"),
+     (b"\x1f\x8b\x08\x00packed\x00text\x00\xff", "as no text has")],
 )  # fmt: skip
 def test_other_encodings_and_line_ends_are_refused(
     content, said, tiny_text_run, tmp_path, from_standard_input

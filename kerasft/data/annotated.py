@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ _DRAWN = frozenset((
     "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "anno",
     "gt", "gts", "groundtruth", "segmentation", "segmentations", "segmap", "segmaps", "target",
     "targets", "trimap", "trimaps", "bbox", "bboxes", "boxes", "polygons", "matte", "mattes",
-    "xml", "xmls", "output", "outputs", "lbl", "lbls",
+    "xml", "xmls", "output", "outputs", "lbl", "lbls", "msk", "msks", "seg", "segs", "segmented",
+    "depth", "depths", "disparity", "saliency",
 ))  # fmt: skip
 # What the name of a mask adds to that of its picture.
 _ADDED = re.compile(
@@ -30,6 +31,7 @@ _ADDED = re.compile(
     r"|groundtruth|l)[\W_]*\d*$|^(mask|gt|label|seg)[\W_]+"
 )
 _LOOKED_AT = 5
+_FEW = 4
 
 
 def refuse_annotated(
@@ -45,21 +47,10 @@ def refuse_annotated(
     Raises:
         UserError: If they are such.
     """
-    kinds = {folder: _kind(words_of(folder.name)) for folder in folders}
-    drawn = [folder for folder, kind in kinds.items() if kind == "drawn"]
-    if not drawn:
+    found = _annotated(folders, words_of)
+    if found is None:
         return
-    pictures = [folder for folder, kind in kinds.items() if kind == "pictures"]
-    pictures = [folder for folder in pictures if holds_pictures(folder)]
-    others = [folder for folder in folders if folder not in (*pictures, *drawn)]
-    others = [folder for folder in others if holds_pictures(folder)]
-    if not pictures or others:
-        # The names say too little: `masks` may be a class beside `gloves`.
-        pairs = ((p, d) for d in drawn for p in (*pictures, *others))
-        found = next(((p, d) for p, d in pairs if _belong_together(p, d)), None)
-        if found is None:
-            return
-        pictures, drawn = [found[0]], [found[1]]
+    pictures, drawn = found
     inner = [one for one in subfolders(pictures[0]) if not split_name(one.name)]
     advice = (
         f"To classify the pictures alone set data.path={pictures[0]}. " if len(inner) > 1 else ""
@@ -72,6 +63,55 @@ def refuse_annotated(
         "picture is what choose data=table. If these are the names of classes, set "
         "data.folders=classes."
     )
+
+
+def refuse_annotated_class(
+    root: Path, folder: Path, words_of: Callable[[str], list[str]]
+) -> None:
+    """Refuse a class that holds its pictures in one folder and their masks in another.
+
+    Args:
+        root: The folder that the class belongs to, for the message.
+        folder: The folder of the class.
+        words_of: Takes a name apart.
+
+    Raises:
+        UserError: If the masks would count as pictures of the class.
+    """
+    found = _annotated(subfolders(folder), words_of)
+    # Boxes and labels in files that are no pictures do no harm.
+    drawn = [one for one in found[1] if holds_pictures(one)] if found else []
+    if found and drawn:
+        inside = listing(f"{folder.name}/{one.name}/" for one in (*found[0], *drawn))
+        raise UserError(
+            f"data.path: {root} holds masks beside the pictures of a class: {inside}. The masks in "
+            f"{listing(f'{one.name}/' for one in drawn)} would be learned as pictures of "
+            f"{folder.name}. Move the masks out of the class folders, or set data.folders=classes "
+            "if all of them are pictures to classify."
+        )
+
+
+def doubt_masks(folders: Sequence[Path]) -> str | None:
+    """Say so where one of a few classes looks like the masks of another, whatever its name.
+
+    Args:
+        folders: The folders of the classes.
+
+    Returns:
+        A sentence for the user, or `None`.
+    """
+    if len(folders) > _FEW:  # a set with masks has few folders
+        return None
+    first = {folder: list(islice(walk_pictures(folder), _LOOKED_AT)) for folder in folders}
+    for pictures, drawn in permutations(folders, 2):
+        pairs = _pairs(first[pictures], first[drawn])
+        if pairs and len(pairs) == len(first[drawn]) and all(_is_mask_of(*pair) for pair in pairs):
+            return (
+                f"The pictures in {drawn.name}/ look like masks of those in {pictures.name}/: the "
+                "same names and sizes, and a few plain colours. kerasft classifies whole pictures, "
+                f"and takes {drawn.name} and {pictures.name} as two classes."
+            )
+    return None
 
 
 def masks_among(pictures: Sequence[Path]) -> list[Path]:
@@ -90,6 +130,25 @@ def masks_among(pictures: Sequence[Path]) -> list[Path]:
     return found
 
 
+def _annotated(
+    folders: Sequence[Path], words_of: Callable[[str], list[str]]
+) -> tuple[list[Path], list[Path]] | None:
+    """Return the folders of pictures and those of what is drawn on them, where there are both."""
+    kinds = {folder: _kind(words_of(folder.name)) for folder in folders}
+    drawn = [folder for folder, kind in kinds.items() if kind == "drawn"]
+    if not drawn:
+        return None
+    pictures = [folder for folder, kind in kinds.items() if kind == "pictures"]
+    pictures = [folder for folder in pictures if holds_pictures(folder)]
+    others = [folder for folder in folders if folder not in (*pictures, *drawn)]
+    others = [folder for folder in others if holds_pictures(folder)]
+    if pictures and not others:
+        return pictures, drawn
+    # The names say too little: `masks` may be a class beside `gloves`.
+    pairs = ((p, d) for d in drawn for p in (*pictures, *others))
+    return next((([p], [d]) for p, d in pairs if _belong_together(p, d)), None)
+
+
 def _kind(words: Sequence[str]) -> str | None:
     if _DRAWN.intersection(words):
         return "drawn"
@@ -98,18 +157,24 @@ def _kind(words: Sequence[str]) -> str | None:
 
 def _belong_together(pictures: Path, drawn: Path) -> bool:
     """Whether the one folder holds the masks of the other, by their names and looks."""
-    named = {path.stem.casefold(): path for path in walk_pictures(pictures)}
     masks = list(walk_pictures(drawn))
+    pairs = _pairs(walk_pictures(pictures), masks)
+    if len(pairs) < max(1, 0.5 * len(masks)):
+        return False
+    looked = [_is_mask_of(*pair) for pair in pairs[:_LOOKED_AT]]
+    return sum(looked) > len(looked) / 2
+
+
+def _pairs(pictures: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Return the pictures and masks that belong together by their names."""
+    named = {path.stem.casefold(): path for path in pictures}
     pairs = []
     for mask in masks:
         stem = mask.stem.casefold()
         partner = named.get(stem) or named.get(_ADDED.sub("", stem))
         if partner is not None:
             pairs.append((partner, mask))
-    if len(pairs) < max(1, 0.5 * len(masks)):
-        return False
-    looked = [_is_mask_of(*pair) for pair in islice(pairs, _LOOKED_AT)]
-    return sum(looked) > len(looked) / 2
+    return pairs
 
 
 def _is_mask_of(picture: Path, mask: Path) -> bool:

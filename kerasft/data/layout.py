@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerasft.console import listing
-from kerasft.data.annotated import refuse_annotated
+from kerasft.data.annotated import doubt_masks, refuse_annotated, refuse_annotated_class
 from kerasft.data.labels import some
 from kerasft.data.picture_files import entries, holds_pictures, subfolders, walk_pictures
 from kerasft.data.splits import split_name, split_words
@@ -19,8 +19,8 @@ AS_CLASSES = "If these are the names of classes, set data.folders=classes."
 
 _SPLITS = {
     "train": ("train", "training", "trn"),
-    "validation": ("validation", "val", "valid", "dev", "devel", "development"),
-    "test": ("test", "testing", "tst", "holdout", "heldout"),
+    "validation": ("validation", "val", "valid", "dev", "devel", "development", "validate"),
+    "test": ("test", "testing", "tests", "tst", "holdout", "heldout"),
     # The test beside a validation split, and the validation split beside a test.
     "evaluation": ("evaluation", "eval"),
 }
@@ -111,12 +111,12 @@ def arrange(root: Path, folders: str, notices: list[str]) -> dict[str, Path]:
         if folders == "auto":
             _refuse_doubtful(root, inner, sure)
             for one in splits.values():
-                refuse_annotated(one.inside, subfolders(one.inside), words_of)
+                _refuse_other_sets(one.inside, subfolders(one.inside), notices)
         _tell(inner, splits, notices)
         order = ("train", "validation", "test")
         return {name: splits[name].inside for name in order if name in splits}
     if folders == "auto":
-        refuse_annotated(root, inner, words_of)
+        _refuse_other_sets(root, inner, notices)
     filled = [folder for folder in inner if holds_pictures(folder)] or inner
     if folders == "splits" or {f.name for f in filled} <= {one.folder.name for one in sure}:
         raise UserError(
@@ -126,6 +126,7 @@ def arrange(root: Path, folders: str, notices: list[str]) -> dict[str, Path]:
             + f". The folders of the splits are called: {split_words()}. {AS_CLASSES}"
         )
     _refuse_splits_in_classes(root, inner)
+    _refuse_repeated(root, inner)
     return {}
 
 
@@ -236,6 +237,30 @@ def _tell(inner: Sequence[Path], splits: dict[str, _Named], notices: list[str]) 
         )
 
 
+def _refuse_other_sets(root: Path, folders: Sequence[Path], notices: list[str]) -> None:
+    """Refuse what is no classification: masks as a class, or masks inside of a class."""
+    refuse_annotated(root, folders, words_of)
+    for folder in folders:
+        refuse_annotated_class(root, folder, words_of)
+    if notice := doubt_masks(folders):
+        notices.append(notice)
+
+
+def _refuse_repeated(root: Path, inner: Sequence[Path]) -> None:
+    """Refuse `cats`, `dogs` and `test/cats`, `test/dogs`: the third is no class."""
+    names = {folder.name for folder in inner}
+    for folder in inner:
+        again = [one for one in subfolders(folder) if one.name in names - {folder.name}]
+        if again and len(again) == len(subfolders(folder)) and any(map(holds_pictures, again)):
+            raise UserError(
+                f"data.path: {root} holds {folder.name}/ beside the folders whose names it repeats "
+                f"inside: {listing(f'{folder.name}/{one.name}/' for one in again)}. As a class it "
+                "would hold pictures of the others. If it is a split, move the other folders into "
+                "train/ beside it; else move it away, or set data.folders=classes to take it as a "
+                "class."
+            )
+
+
 def _refuse_splits_in_classes(root: Path, inner: Sequence[Path]) -> None:
     """Refuse `cats/train`, `cats/test`: the test pictures would be trained on."""
     for folder in inner:
@@ -249,7 +274,7 @@ def _refuse_splits_in_classes(root: Path, inner: Sequence[Path]) -> None:
                 f"{folder.name}/ would be trained on its test pictures. Name one of these folders "
                 "with data.path if each is a set of its own; else turn them around "
                 f"({splits[0].name}/{folder.name}/), or set data.folders=classes to join them "
-                "and split anew."
+                "and split again."
             )
 
 

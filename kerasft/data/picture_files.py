@@ -34,8 +34,14 @@ def entries(folder: Path, key: str = "data.path") -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, without hidden ones."""
-    return [entry for entry in entries(folder) if entry.is_dir()]
+    """Return the folders in a folder, without hidden ones, 2 before 10."""
+    try:
+        # Unlike `Path.iterdir`, it knows what is a folder without asking for each file.
+        with os.scandir(folder) as scanned:
+            names = [one.name for one in scanned if one.is_dir()]
+    except OSError as error:
+        raise UserError(f"data.path: {folder} cannot be read ({error.strerror}).") from error
+    return [folder / n for n in sorted(names, key=natural) if not n.startswith(HIDDEN)]
 
 
 def walk_pictures(

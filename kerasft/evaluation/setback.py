@@ -47,7 +47,9 @@ def setback(
     figures = ((monitor, mode, validation), (seen, seen_mode, train))
     if not all(_worse(before.get(n), after.get(n), m, count) for n, m, count in figures):
         return None
-    said = " and ".join(f"{n} went from {before[n]:.4f} to {after[n]:.4f}" for n, *_ in figures)
+    said = " and ".join(
+        f"{n} went from {_shown(before[n])} to {_shown(after[n])}" for n, *_ in figures
+    )
     stage = after["stage"]
     return (
         f"stage {stage} lost what stage {before['stage']} had won: {said}. The weights of the best "
@@ -65,6 +67,10 @@ def _worse(before: float | None, after: float | None, mode: str, examples: int) 
     # As if it were a share of the examples; the least is that of one example.
     spread = sum(max(p * (1 - p), 1 / examples) for p in (_share(before), _share(after)))
     return before - after > ERRORS * math.sqrt(spread / examples)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4f}" if abs(value) >= 0.001 or not value else f"{value:.3g}"
 
 
 def _share(value: float) -> float:

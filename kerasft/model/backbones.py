@@ -10,7 +10,7 @@ from kerasft.catalogue import unknown_application
 from kerasft.errors import UserError, in_short
 from kerasft.folders import located, require_path, whereabouts
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
-from kerasft.model.network_file import read_network
+from kerasft.model.network_file import read_network, require_pixels
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.spec import Backbone
 
@@ -272,6 +272,8 @@ def keras_file(
     import keras
     import keras_hub
 
+    require_pixels(scale, "backbone.scale")
+    require_pixels(offset, "backbone.offset")
     network = read_network(path, layer)
     name = Path(path).name
     if not pretrained:

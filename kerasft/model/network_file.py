@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasft.console import listing
 from kerasft.errors import UserError, in_short, nearest
 from kerasft.folders import located, require_path, whereabouts
+from kerasft.recorded import is_figure
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -47,7 +50,26 @@ def read_network(path: str, layer: str | None = None) -> Any:
         single and isinstance(inputs, dict | list | tuple)
     ):
         network = keras.Model(network.inputs[0] if single else inputs, outputs)
+    _require_names(network)
     return network
+
+
+def require_pixels(value: Any, key: str) -> None:
+    """See that a scale or an offset of pixels is a number, or one for each channel.
+
+    Args:
+        value: What the config gives.
+        key: The config key.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    numbers = [value] if not isinstance(value, Sequence) or isinstance(value, str) else list(value)
+    if len(numbers) not in (1, 3) or not all(map(is_figure, numbers)):
+        raise UserError(
+            f"{key} must be a number, or three in the order of the channels. "
+            f"Received: {key}={value!r}."
+        )
 
 
 def require_file(path: str) -> Path:
@@ -107,6 +129,17 @@ def _ends(network: Any) -> tuple[Any, Any]:
         )
     what = "a layer" if isinstance(network, keras.Layer) else "no network"
     raise UserError(f"{allowed}Received: {kind}, {what}.")
+
+
+def _require_names(network: Any) -> None:
+    """Refuse layers that kerasft would take for those of its own head, which train first."""
+    ours = [layer.name for layer in network.layers if layer.name.startswith("head_")]
+    if ours:
+        raise UserError(
+            f"backbone.path: layers of the network are called {listing(ours)}, and names that "
+            "begin with head_ are those of the head that kerasft adds. Set backbone.layer to a "
+            "layer before them, or save the network with other names."
+        )
 
 
 def _output_of(network: Any, layer: str) -> Any:

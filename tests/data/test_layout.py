@@ -39,8 +39,9 @@ def ask(root, **settings):
 SPLITS = {
     "training_set": "test_set", "seg_train": "seg_test", "train2017": "val2017", "Train": "Test",
     "train_images": "test_images", "Training": "Testing", "training": "evaluation",
-    "train": "holdout", "trainset": "validation_set", "TrainImages": "ValImages", "train_1": "dev",
-    "data_train": "data_hold_out", "trainval": "test",
+    "1_train": "holdout", "trainset": "validation_set", "TrainImages": "ValImages",
+    "train_1": "dev", "data_train": "data_hold_out", "trainval": "test", "TRAIN": "validate",
+    "train": "tests",
 }  # fmt: skip
 
 
@@ -55,8 +56,8 @@ def test_folders_of_splits_by_other_names_are_splits(tmp_path, train, deeper):
     assert splits.labels.names == ("a", "b")
     held = {i.split("/")[0] for name in ("validation", "test") for i in splits.parts[name].ids}
     assert other in held and all(i.startswith(f"{train}/") for i in splits.train.ids)
-    plain = {"Train", "Training"}
-    assert train in plain or "as splits by their names" in " ".join(splits.notices)
+    plain = {("Train", "Test"), ("Training", "Testing")}
+    assert (train, other) in plain or "as splits by their names" in " ".join(splits.notices)
 
 
 def test_a_zip_of_such_folders_is_read_alike(tmp_path, monkeypatch):
@@ -122,6 +123,36 @@ def test_boxes_in_files_that_are_no_pictures_are_refused(tmp_path, drawn):
     (tmp_path / drawn / "0.txt").write_text("0 1 1 2 2")
     with pytest.raises(UserError, match="segmentation or detection"):
         ask(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [(), ("train", "test")])
+def test_masks_inside_of_the_classes_are_refused(tmp_path, parts):
+    for part in parts or (".",):
+        for name in ("covid", "normal"):
+            fill(tmp_path / part / name, "images", "masks")
+    with pytest.raises(UserError, match="would be learned as pictures of covid"):
+        ask(tmp_path)
+    assert ask(tmp_path, folders="classes" if not parts else "splits")
+
+
+def test_boxes_inside_of_the_classes_do_no_harm(tmp_path):
+    fill(tmp_path, "covid/images", "normal/images")
+    (tmp_path / "covid" / "labels").mkdir()
+    (tmp_path / "covid" / "labels" / "0.txt").write_text("0 0.5 0.5 1 1")
+    assert ask(tmp_path).labels.names == ("covid", "normal")
+
+
+def test_masks_in_a_folder_of_any_name_are_told(tmp_path):
+    fill(tmp_path, "before", "amasked", count=8)
+    assert "amasked/ look like masks of those in before/" in " ".join(ask(tmp_path).notices)
+
+
+@pytest.mark.parametrize("other", ["test", "augmented"])
+def test_a_folder_that_repeats_its_neighbours_is_refused(tmp_path, other):
+    fill(tmp_path, "cats", "dogs", f"{other}/cats", f"{other}/dogs")
+    with pytest.raises(UserError, match=f"{other}/cats/, {other}/dogs/"):
+        ask(tmp_path)
+    assert len(ask(tmp_path, folders="classes").labels.names) == 3
 
 
 def test_splits_of_pictures_without_classes_are_refused(tmp_path):

@@ -58,3 +58,10 @@ def test_without_the_figure_in_training_the_loss_decides():
     lost = told(WON, after(loss=0.9, val_loss=0.8), monitor="val_loss", mode="min")
     assert "val_loss went from 0.3000 to 0.8000 and loss went from 0.2000 to 0.9000" in lost
     assert told(WON, after(loss=0.9, val_loss=0.32), monitor="val_loss", mode="min") is None
+
+
+def test_small_figures_are_shown_with_their_digits():
+    rows = [{"stage": "a", "loss": 1e-5, "val_loss": 2e-5}, {"stage": "b", "loss": 1e-4,
+                                                             "val_loss": 3e-4}]
+    said = setback(rows, monitor="val_loss", mode="min", train=100, validation=100)
+    assert "val_loss went from 2e-05 to 0.0003" in said

@@ -208,3 +208,22 @@ def test_a_lambda_with_code_is_refused_whatever_is_around_it(tmp_path):
         with pytest.raises(UserError, match="Lambda") as raised:
             keras_file(str(tmp_path / f"{i}.keras"))
         assert "safe_mode" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [None, "x", [1.0, 2.0], float("nan"), [0, 0, "x"], True])
+@pytest.mark.parametrize("key", ["scale", "offset"])
+def test_a_scale_of_pixels_that_is_none_is_told(tmp_path, key, value):
+    functional().save(tmp_path / "own.keras")
+    with pytest.raises(UserError, match=rf"backbone\.{key} must be a number, or three"):
+        keras_file(str(tmp_path / "own.keras"), **{key: value})
+    assert keras_file(str(tmp_path / "own.keras"), **{key: [1.0, 2, 0.5]})
+
+
+def test_layers_that_are_called_like_those_of_our_head_are_told(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((16, 16, 3)), L.Conv2D(4, 3, name="stem"), L.Flatten(name="head_outputs")]
+    )
+    model.save(tmp_path / "own.keras")
+    with pytest.raises(UserError, match="are called head_outputs, and names that begin with"):
+        keras_file(str(tmp_path / "own.keras"))
+    assert keras_file(str(tmp_path / "own.keras"), layer="stem")
