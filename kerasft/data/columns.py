@@ -24,7 +24,8 @@ def find_column(rows: Rows, choice: str | int, key: str) -> Sequence[Any]:
 def column_name(rows: Rows, choice: str | int, key: str) -> str:
     """Return the name of the column that is meant.
 
-    A name goes before a number: in a table with a column called `"0"`, 0 means that one.
+    A name goes before a number: in a table with a column called `"0"`, `"0"` means that one; and
+    a bare 0, which may mean another one too, is asked about.
 
     Args:
         rows: The rows.
@@ -32,9 +33,19 @@ def column_name(rows: Rows, choice: str | int, key: str) -> str:
         key: The config key behind the choice, for messages.
 
     Raises:
-        UserError: If there is no such column, or several of that name.
+        UserError: If there is no such column, or several of that name, or if a number may mean
+            one column by name and another by place.
     """
     name = _written(rows, choice)
+    if isinstance(choice, int) and name in rows.cells and name.isdecimal():
+        place = int(name)
+        if place < len(rows.names) and rows.names[place] != name:
+            raise UserError(
+                f"{key}={name} may mean the column that is called {name!r}, or the one of number "
+                f"{name}, which is called {rows.names[place]!r}. Choose by name: "
+                f"'{key}=\"{name}\"' in quotes, or the name of the other one; data.columns gives "
+                "new names."
+            )
     if name not in rows.cells and name.isdecimal() and int(name) < len(rows.names):
         name = rows.names[int(name)]
     if name not in rows.cells:
@@ -69,24 +80,6 @@ def _same(own: str, choice: bool | float) -> bool:
         return float(own) == choice
     except ValueError:
         return False
-
-
-def mention_numbers(rows: Rows, chosen: Mapping[str, Any]) -> list[str]:
-    """Say which columns were chosen by a number that another column has for a name.
-
-    Args:
-        rows: The rows.
-        chosen: What was chosen for each config key: a column, a list of columns, or nothing.
-    """
-    odd = []
-    for key, choice in chosen.items():
-        for one in choice if isinstance(choice, (list, tuple)) else [choice]:
-            name = str(one)
-            place = int(name) if name.isdecimal() and int(name) < len(rows.names) else None
-            if place is not None and name in rows.cells and rows.names[place] != name:
-                odd.append(f"data.{key}={name}")
-    said = f"{', '.join(odd)}: a column has this name and is taken, and not the one of this number."
-    return [said] * bool(odd)
 
 
 def check_different(rows: Rows, chosen: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.columns import (
     check_different,
     find_column,
-    mention_numbers,
     read_labels,
     read_pictures,
     read_splits,
@@ -58,8 +57,8 @@ def table(
 ) -> Splits:
     """Read examples from a CSV, TSV, JSONL, JSON or Parquet file.
 
-    Columns are chosen by name, or by number from 0 where no column has that number for a name.
-    No text is trimmed or normalized.
+    Columns are chosen by name, or by number from 0 (a column that is called by a number needs
+    quotes: `"0"`). No text is trimmed or normalized.
 
     Args:
         path: The file.
@@ -216,9 +215,6 @@ def _collect(
     """Add the rows of one file."""
     ids = [f"{prefix}:{place}" for place in rows.places]
     content = {"text": text, "text_pair": text_pair, "image": image, "label": label}
-    found.notices.extend(mention_numbers(
-        rows, {**content, "split_column": split_column, "group": group}
-    ))  # fmt: skip
     values = read_labels(rows, label, ids)
     found.notices.extend(rows.notices)
     inputs: list[Any]
