@@ -44,7 +44,7 @@ WATCHED = {
               "kerasft.data.columns", "kerasft.data.labels", "kerasft.data.collection",
               "kerasft.data.splits"),
     "config": ("kerasft.config", "kerasft.checks", "kerasft.calls", "kerasft.mistakes",
-               "kerasft.comparison", "kerasft.signatures"),
+               "kerasft.comparison", "kerasft.signatures", "kerasft.bounds", "kerasft.written"),
 }  # fmt: skip
 # What no search comes upon by chance.
 WORDS = {
