@@ -38,8 +38,8 @@ TEXT, FLOAT, INT = types_pb2.DT_STRING, types_pb2.DT_FLOAT, types_pb2.DT_INT32
 
 @pytest.mark.parametrize("value", [
     np.float32([[1, 2], [3, 4]]), np.arange(6, dtype=np.int64),
-    np.array([b"a", b"", b"\xff"], object), np.array([True, False]), np.float16([1.5, -2]),
-    np.uint8([0, 255]), np.float64([]),
+    np.array([b"a", b"", b"\xff"], object), np.array([True, False]),
+    np.float16([1.5, -2]), np.uint8([0, 255]), np.float64([]),
     np.uint64([2**63]), tf.constant([1.5, 2.5], tf.bfloat16).numpy(),
 ], ids=str)  # fmt: skip
 def test_what_is_whole_is_read_as_tensorflow_reads_it(value):
