@@ -342,3 +342,37 @@ def test_room_for_no_text(tiny_texts, tiny_pictures):
         kerasft.train([*tiny_pictures, "batch_tokens=300", "output_dir=run2"])
     with pytest.raises(UserError, match="length_grouping=true"):
         kerasft.train([*tiny_texts, "batch_tokens=96", "length_grouping=false"])
+
+
+def read(*words):
+    from kerasft.config import compose
+    from kerasft.steps import prepare
+
+    cfg = compose(words)
+    parts = prepare.cheap_parts(cfg)
+    return cfg, parts, prepare.read_data(cfg, parts, None)
+
+
+def test_the_default_batch_is_no_larger_than_the_training_split(tiny_texts, capsys):
+    cfg, _, splits = read(*tiny_texts, "data.limit=18", "batch_size=32")
+    assert cfg.batch_size == len(splits.train) == 18
+    assert "warning: batch_size is 18" in capsys.readouterr().err
+    with pytest.raises(UserError, match="which has 18 examples"):
+        read(*tiny_texts, "data.limit=18", "batch_size=20")
+
+
+def test_numbers_that_cannot_be_measured_or_exported_are_refused_before_training(tmp_path):
+    from kerasft.steps import prepare
+
+    rows = "".join(f"text {i},{1_700_000_000 + i}\n" for i in range(60))
+    (tmp_path / "a.csv").write_text(f"text,label\n{rows}")
+    (tmp_path / "v.csv").write_text("text,label\nx,5\ny,5\n")
+    words = ("data=table", "data.path=a.csv", "data.text=text", "data.label=label",
+             "backbone=tiny_bert", "task=regression", "batch_size=8", "cache.directory=cache")
+    for more, said in (
+        (("data.validation=v.csv", "data.test=0"), r"all alike \(5\)"),
+        (("export=saved_model",), r"float32, whose precision near 1\.7e\+09 is 128"),
+    ):
+        cfg, parts, splits = read(*words, *more)
+        with pytest.raises(UserError, match=said):
+            prepare.make_ready(cfg, parts, splits, prepare.load_backbone(cfg, splits))

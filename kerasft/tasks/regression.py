@@ -129,7 +129,7 @@ class Regression:
             UserError: If the labels as a whole are closer together than float32 can tell.
         """
         step = float(np.spacing(np.float32(abs(self.mean))))
-        if step < self.std / 100:
+        if step < self.std / 1000:
             return ""
         said = (
             f"Exports answer in float32, whose precision near {self.mean:.6g} is {step:g}, and the "
