@@ -22,7 +22,7 @@ from kerasft.config import load, to_yaml
 from kerasft.console import warn
 from kerasft.errors import GivenUp, Stopped, UserError
 from kerasft.files import at_home, read_json, room_in, write_json, written_whole
-from kerasft.folders import folders_of, looked_up_in, origin
+from kerasft.folders import folders_of, looked_up_in, origin, require_path
 from kerasft.provenance import changed, git_revision, machine, versions
 
 _NOTED: dict[str, type] = {
@@ -211,7 +211,9 @@ def create(cfg: DictConfig) -> RunFolder:
     Raises:
         UserError: If it holds another run already or cannot be made.
     """
-    if cfg.resume and (at_home(cfg.output_dir) / "config.yaml").is_file():
+    if cfg.resume and (
+        at_home(require_path(cfg.output_dir, "output_dir")) / "config.yaml"
+    ).is_file():
         folder, then = unended(cfg.output_dir)
         cfg.output_dir = str(folder.path)
         _require_same(folder, then, cfg, "Take these back, choose another output_dir, or go on "
@@ -262,7 +264,7 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
         UserError: If it holds something already or cannot be made.
     """
     if cfg.output_dir is not None:
-        path = at_home(cfg.output_dir)
+        path = at_home(require_path(cfg.output_dir, "output_dir"))
         # A run that died at its first moment leaves its lock, or half a file.
         try:
             holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []

@@ -353,14 +353,6 @@ def read(*words):
     return cfg, parts, prepare.read_data(cfg, parts, None)
 
 
-def test_the_default_batch_is_no_larger_than_the_training_split(tiny_texts, capsys):
-    cfg, _, splits = read(*tiny_texts, "data.limit=18", "batch_size=32")
-    assert cfg.batch_size == len(splits.train) == 18
-    assert "warning: batch_size is 18" in capsys.readouterr().err
-    with pytest.raises(UserError, match="which has 18 examples"):
-        read(*tiny_texts, "data.limit=18", "batch_size=20")
-
-
 def test_numbers_that_cannot_be_measured_or_exported_are_refused_before_training(tmp_path):
     from kerasft.steps import prepare
 

@@ -165,7 +165,8 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
     except Image.UnidentifiedImageError:
         return Finding(f"it is broken or cut short (it begins as {form}, and goes on as none)")
     except Exception as error:
-        return Finding(f"it is broken or cut short ({str(error).strip() or type(error).__name__})")
+        said = str(error).strip() or type(error).__name__
+        return Finding(f"it is {form} that is broken or cut short ({said})")
     return Finding(remark=remark)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,10 @@ def require_known(
         ...     "_target_": "keras.callbacks.EarlyStopping", "monitor": "val_mae"}})
     """
     asked = [("task.monitor", task.monitor), *_monitors(callbacks or {}, "callbacks")]
+    # Measuring takes scikit-learn, whose import takes longer than all else that a check does.
+    usual = {"loss", "val_loss", *_usual(task)}
+    if all(name in usual for _, name in asked):
+        return
     figures = figures_of(task, [classes] if classes and task.kind != "number" else None)
     if figures is None:
         return
@@ -76,6 +81,12 @@ def require_known(
             )
     if problems:
         raise UserError(problems=problems)
+
+
+def _usual(task: Any) -> list[Any]:
+    """Return the monitor that a task has by itself."""
+    own = dataclasses.fields(task) if dataclasses.is_dataclass(task) else ()
+    return [field.default for field in own if field.name == "monitor"]
 
 
 def _meant(name: str, allowed: Sequence[str]) -> str:

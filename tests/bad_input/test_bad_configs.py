@@ -28,6 +28,9 @@ ONE_MISTAKE = {
     "an endless epoch count": ("train epochs=inf", "epochs must be a whole number"),
     "a negative seed": ("train seed=-1", "seed must not be negative"),
     "a rate of zero": ("train optimizer.learning_rate=0", "learning_rate must be a number above 0"),
+    "a part of the data that is nan": (
+        "train data=table data.path=t.csv data.text=a data.label=b data.test=nan",
+        "data.test must be a number"),
     "a negative rate": ("train optimizer.learning_rate=-1", "learning_rate must be a number above"),
     "a rate that is nan": ("train optimizer.learning_rate=nan", "optimizer.learning_rate", "nan"),
     "an infinite rate": ("train optimizer.learning_rate=inf", "optimizer.learning_rate", "inf"),
@@ -89,7 +92,9 @@ ONE_MISTAKE = {
     "a grid of one wrong value": ("train -m head=linear,mpl", "Did you mean 'mlp'?"),
     "a grid of one wrong number": ("train -m epochs=1,none", "epochs"),
     "a grid over an interval": ("train -m seed=interval(0,3)", "A grid cannot try an interval"),
-    "a grid without an end": ("train -m seed=range(0,5000)", "5,000 runs; at most 1,000"),
+    "a grid without an end": (
+        "train -m seed=range(0,100) epochs=range(1,51)", "5,000 runs; at most 1,000"),
+    "a range without an end": ("train -m seed=range(0,5000)", "5,000 values, and at most 1,000"),
     "a grid that goes on": ("train -m resume=auto output_dir=o", "cannot be joined with -m"),
     "a grid of a plan": ("train -m --plan", "cannot be joined with -m"),
     "JSON of no plan": ("train --json", "add --plan"),

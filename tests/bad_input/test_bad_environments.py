@@ -227,6 +227,13 @@ def test_no_folder_for_what_is_temporary(put, refuses, monkeypatch):
 def test_a_package_that_is_not_installed(package, command, put, refuses, monkeypatch):
     put({"t.parquet": b"PAR1"})
     for name in [n for n in sys.modules if n.split(".")[0] == package]:
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.delitem(sys.modules, name)
+
+    class Nowhere:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == package:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(sys, "meta_path", [Nowhere, *sys.meta_path])
     refuses(command, "pip install", started=True)

@@ -152,7 +152,6 @@ FILES = {
                                  "data.test=0.6"),
     "no part to validate on": ("t.csv", TABLE, "data.validation=0", "data.validation"),
     "a negative part": ("t.csv", TABLE, "data.test=-0.1", "data.test=-0.1"),
-    "a part that is nan": ("t.csv", TABLE, "data.test=nan", "data.test=nan"),
     "text and label alike": ("t.csv", TABLE, "data.label=text", "name the same column"),
     "a column beyond the last": ("t.csv", TABLE, "data.label=7", "no column 7"),
     "a group that is not there": ("t.csv", TABLE, "data.group=who", "no column 'who'"),
