@@ -81,13 +81,16 @@ class _Bounded(FileConfigSource):
 def _hydra() -> Iterator[None]:
     """Give Hydra its state for a while and put back what stood there before."""
     Plugins.instance()  # registers Hydra's own, once
-    SourcesRegistry.instance().types[_Bounded.scheme()] = _Bounded
+    sources, scheme = SourcesRegistry.instance().types, _Bounded.scheme()
+    usual, sources[scheme] = sources[scheme], _Bounded
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
             yield
     finally:
+        # A launcher hands what is registered to its processes, where it must be Hydra's own.
+        sources[scheme] = usual
         GlobalHydra.instance().clear()
         if before is not None:
             GlobalHydra.instance().initialize(before)

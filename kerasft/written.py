@@ -42,7 +42,8 @@ def free(targets: Iterable[str]) -> None:
 def calls(values: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each call of a writing callback in plain values, however deep it is, with its key."""
     if isinstance(values, Mapping):
-        if values.get("_target_") in WRITING:
+        target = values.get("_target_")
+        if isinstance(target, str) and target in WRITING:
             yield key, values  # type: ignore[misc]
         for name, inner in values.items():
             yield from calls(inner, f"{key}.{name}" if key else str(name))
