@@ -19,8 +19,8 @@ from typing import Any, Literal, TypeVar
 from kerasft import entry
 from kerasft.checksums import Damaged
 from kerasft.console import listing, say, warn
-from kerasft.entry import ABOUT, Entry, in_short
-from kerasft.errors import UserError
+from kerasft.entry import ABOUT, Entry
+from kerasft.errors import UserError, in_short
 from kerasft.files import at_home, is_out_of_room
 from kerasft.folders import located
 

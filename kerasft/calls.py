@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from kerasft.bounds import written
 from kerasft.config import options, shipped_dir
-from kerasft.errors import nearest
+from kerasft.errors import nearest, shown
 from kerasft.keras_parts import ALLOWED, REFUSED, REFUSED_NAMES
 from kerasft.signatures import Definition, NotFound, Parameter, define
 
@@ -270,10 +270,10 @@ def _fits(value: Any, annotation: str) -> bool:
 
 def short(value: Any) -> str:
     """Return a value as a message shows it."""
-    text = str(OmegaConf.to_container(value) if isinstance(value, DictConfig | ListConfig)
-               else repr(value) if isinstance(value, str)
-               else written(value) if is_number(value) else value)
-    return text if len(text) < 80 else text[:77] + "..."
+    if is_number(value):
+        return written(value)
+    plain = isinstance(value, DictConfig | ListConfig)
+    return shown(OmegaConf.to_container(value) if plain else value)
 
 
 def keys(node: DictConfig | ListConfig) -> list[Any]:

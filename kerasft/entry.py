@@ -17,6 +17,7 @@ from kerasft.checksums import (
     require_whole,
     sealed,
 )
+from kerasft.errors import in_short
 from kerasft.files import sync, write_json
 
 ABOUT = "entry.json"
@@ -136,8 +137,3 @@ def compare(place: Path, compared: dict[Path, tuple[int, ...]]) -> bool:
             require_whole(file, size, about["checksums"][name])
             compared[file] = state
     return True
-
-
-def in_short(error: BaseException) -> str:
-    """Return an error's first line without its full stop."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")

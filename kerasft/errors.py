@@ -54,7 +54,21 @@ def in_short(error: BaseException) -> str:
     """Return what a library said, without what it advises its callers to do."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # Keras names its switch for loading unsafe files, which is none of a user's here.
-    return lines[0].partition(" If you trust")[0].rstrip(". ")
+    return lines[0].partition(" If you trust")[0][:500].rstrip(". ")
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it: in one line, and not at length.
+
+    Example:
+        >>> shown(["a"] * 100)
+        "['a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', '..."
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        text = "a number of very many digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

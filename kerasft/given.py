@@ -188,6 +188,8 @@ def _all_pictures(given: Sequence[str]) -> list[str]:
             paths.append(word)
     found: list[str] = []
     for path in paths:
+        if path[:1] == "~" and not os.path.lexists(path):  # quoted, so that no shell saw it
+            path = str(at_home(path))
         # An odd name is no folder, and no error yet.
         is_folder = os.path.isdir(path)  # noqa: PTH112
         found += _of_folder(path) if is_folder else [path]

@@ -126,3 +126,11 @@ def test_half_a_character_is_refused_by_the_function_too(tiny_text_run):
 
     with pytest.raises(UserError, match="half a character"):
         kerasft.predict(str(tiny_text_run), ["a\ud800"])
+
+
+def test_a_quoted_home_is_the_home(tiny_run, odd_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert inputs(str(tiny_run), ["~/q/a.png"]) == [str(tmp_path / "q" / "a.png")]
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "b.png").write_bytes((tmp_path / "q" / "a.png").read_bytes())
+    assert inputs(str(tiny_run), ["~/b.png"]) == ["~/b.png"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasft.errors import UserError
+from kerasft.errors import UserError, shown
 from kerasft.sweeps.text import one_line
 
 # How deep the values of a sweep's file may be nested, and how long a text of it may be.
@@ -67,20 +67,6 @@ def require_whole(facts: Mapping[str, Any], file: Path) -> None:
         )
     if problems:
         raise UserError(problems=problems)
-
-
-def shown(value: Any) -> str:
-    """Return a value as a message shows it: in one line, and not at length.
-
-    Example:
-        >>> shown(["a"] * 100)
-        "['a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', '..."
-    """
-    try:
-        text = repr(value)
-    except ValueError:  # a number of more digits than Python writes
-        text = "a number of very many digits"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _extent(value: Any) -> tuple[int, int]:

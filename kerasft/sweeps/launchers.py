@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kerasft.config import compose_search, options
-from kerasft.errors import UserError
-from kerasft.sweeps.facts import shown
+from kerasft.errors import UserError, shown
 
 # What a folder may say to each launcher: sizes and names. All else may run commands, load code or
 # write files anywhere, and is taken from the command line alone.

@@ -7,9 +7,8 @@ from typing import Any
 
 from kerasft.checks import alive
 from kerasft.config import SWEEP
-from kerasft.errors import UserError
+from kerasft.errors import UserError, shown
 from kerasft.sweeps import launchers, parts, study, urls
-from kerasft.sweeps.facts import shown
 from kerasft.sweeps.text import one_line
 from kerasft.sweeps.trials import is_finite
 

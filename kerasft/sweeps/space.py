@@ -9,8 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from kerasft.config import parsed
-from kerasft.errors import UserError
-from kerasft.sweeps.facts import shown
+from kerasft.errors import UserError, shown
 from kerasft.sweeps.text import one_line
 
 # The key by which runs of one setting differ.

@@ -1,21 +1,5 @@
-import csv
-
 import numpy as np
-
-from kerasft.data.table import table
-
-ROWS = [(f"text number {i}", "ab"[i % 2]) for i in range(40)]
-
-
-def ask(path, **settings):
-    settings = {"kind": "single", "seed": 0, "text": "text", "label": "label", **settings}
-    return table(str(path), **settings)
-
-
-def write(path, rows=ROWS, header=("text", "label")):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
+from table_files import ask, write
 
 
 def test_a_limit_keeps_an_example_of_each_class(tmp_path):

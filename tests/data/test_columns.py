@@ -1,34 +1,7 @@
-import csv
 import json
 
 import pytest
-
-from kerasft.data.table import table
-from kerasft.errors import UserError
-
-ROWS = [(f"text number {i}", "ab"[i % 2]) for i in range(40)]
-TEXTS = [text for text, _ in ROWS]
-
-
-def ask(path, **settings):
-    settings = {"kind": "single", "seed": 0, "text": "text", "label": "label", **settings}
-    return table(str(path), **settings)
-
-
-def write(path, rows=ROWS, header=("text", "label")):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
-
-
-def everything(splits):
-    return {i: t for p in splits.parts.values() for i, t in zip(p.ids, p.inputs, strict=True)}
-
-
-def fails(path, **settings):
-    with pytest.raises(UserError) as caught:
-        ask(path, **settings)
-    return " ".join(caught.value.problems)
+from table_files import ROWS, TEXTS, ask, everything, fails, write
 
 
 def test_a_columns_name_goes_before_the_number_of_another(tmp_path):
