@@ -79,6 +79,12 @@ def unknown_preset(name: str) -> str | None:
     """
     if re.search(r"[/\\]", name) or located(name).is_dir() or name in preset_names():
         return None
+    if name in _of_maps():
+        return (
+            "backbone.preset: this network is for object detection, segmentation or depth, whose "
+            f"outputs are maps of several sizes; kerasft has no task for it. Received: {name!r}. "
+            "`kerasft models` lists what can be used."
+        )
     return (
         "backbone.preset: there is no such network in KerasHub (nor is there such a folder); "
         f"`kerasft models` lists what there is. Received: {name!r}.{nearest(name, preset_names())}"
@@ -136,15 +142,28 @@ def _kept_weights() -> set[str]:
     return found
 
 
-@lru_cache(maxsize=1)
-def _keras_hub() -> list[dict[str, Any]]:
+def _hub_files() -> list[Path]:
+    """Return the tables of presets of the installed KerasHub, one a family."""
     spec = importlib.util.find_spec("keras_hub")
     if spec is None or spec.origin is None:
         return []
+    return sorted((Path(spec.origin).parent / "src" / "models").glob("*/*_presets.py"))
+
+
+@lru_cache(maxsize=1)
+def _of_maps() -> frozenset[str]:
+    """Return the presets of networks that are no classifiers', but of detectors and their like."""
+    return frozenset(
+        name for file in _hub_files() if _puts_out_maps(file.parent) for name in _presets(file)
+    )
+
+
+@lru_cache(maxsize=1)
+def _keras_hub() -> list[dict[str, Any]]:
     rows = []
-    for file in sorted((Path(spec.origin).parent / "src" / "models").glob("*/*_presets.py")):
+    for file in _hub_files():
         kind = _input(file.parent)
-        if kind is None:
+        if kind is None or _puts_out_maps(file.parent):
             continue
         for name, preset in _presets(file).items():
             metadata = preset.get("metadata", {})
@@ -170,6 +189,15 @@ def _input(folder: Path) -> str | None:
     if f"{name}_tokenizer.py" in parts or any(p.endswith("_tokenizer.py") for p in parts):
         return "text"
     return None
+
+
+def _puts_out_maps(folder: Path) -> bool:
+    """Whether a family is made for detection, segmentation or depth, and for no classes."""
+    tasks = "object_detector|segmenter|depth_estimator"
+    # BASNet's whole task is called like its family.
+    found = [f.stem for f in folder.glob("*.py")
+             if re.search(f"_({tasks})$", f.stem) or f.stem == folder.name]  # fmt: skip
+    return bool(found) and not any(folder.glob("*_classifier.py"))
 
 
 def _presets(file: Path) -> dict[str, Any]:

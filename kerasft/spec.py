@@ -217,6 +217,7 @@ class Backbone:
         pretrained: Whether the network carries pretrained weights.
         summary: Whether the first position of the output is a summary token.
         causal: Whether the network reads from left to right only.
+        feature: The output that a head on one sequence takes, where the network names several.
     """
 
     network: Any
@@ -226,6 +227,7 @@ class Backbone:
     pretrained: bool = True
     summary: bool = False
     causal: bool = False
+    feature: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 import kerasft
+from kerasft import catalogue
 from kerasft.catalogue import APPLICATIONS, preset_names
 from kerasft.errors import UserError
 from kerasft.model.hub import fetch, preset_folder
@@ -19,8 +20,6 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     preset_names.cache_clear()
-    from kerasft import catalogue
-
     catalogue._keras_hub.cache_clear()
     yield
     catalogue._keras_hub.cache_clear()
@@ -47,6 +46,22 @@ def test_every_row_is_whole():
     sources = {row["source"] for row in rows}
     assert sources == {"kerasft", "keras.applications", "KerasHub"}
     assert len({row["name"] for row in rows}) == len(rows)
+
+
+def test_networks_for_detection_and_segmentation_are_not_offered():
+    import keras_hub
+
+    families = {row["family"] for row in kerasft.models() if row["source"] == "KerasHub"}
+    assert families >= {"resnet", "vit", "mit", "hgnetv2", "dinov2", "bert", "gpt2"}
+    names = {row["name"] for row in kerasft.models()}
+    kinds = ("ObjectDetector", "ImageSegmenter", "DepthEstimator")
+    theirs = {name for kind in kinds for name in getattr(keras_hub.models, kind).presets}
+    # Those that a classifier has, too, are of a network with one output.
+    theirs -= set(keras_hub.models.ImageClassifier.presets)
+    assert len(theirs) > 20
+    assert not {name for name in theirs & names if "mit" not in name.split("_")}
+    said = catalogue.unknown_preset("retinanet_resnet50_fpn_coco")
+    assert "object detection, segmentation or depth" in said
 
 
 def test_what_it_says_to_choose_composes():
@@ -97,8 +112,6 @@ def test_cached_weights_are_seen(tmp_path):
         (folder / name).touch()
     handle = tmp_path / "kagglehub" / "models" / "keras" / "bert" / "keras"
     (handle / "bert_tiny_en_uncased" / "3").mkdir(parents=True)
-    from kerasft import catalogue
-
     catalogue._keras_hub.cache_clear()
     cached = {r["name"] for r in kerasft.models() if r["cached"]}
     assert {"MobileNetV2", "ResNet50V2", "bert_tiny_en_uncased"} <= cached

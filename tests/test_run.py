@@ -368,3 +368,14 @@ def test_numbers_that_cannot_be_measured_or_exported_are_refused_before_training
         cfg, parts, splits = read(*words, *more)
         with pytest.raises(UserError, match=said):
             prepare.make_ready(cfg, parts, splits, prepare.load_backbone(cfg, splits))
+
+
+def test_a_strategy_is_refused_before_data_is_read(tiny_pictures, tmp_path):
+    import tensorflow as tf
+
+    words = [*tiny_pictures, f"output_dir={tmp_path / 'run'}"]
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        for act in (kerasft.train, kerasft.plan):
+            with pytest.raises(UserError, match=r"outside of the scope.*OneDeviceStr"):
+                act(words)
+    assert not (tmp_path / "run").exists()

@@ -34,7 +34,8 @@ class FineTunedTask(keras_hub.models.Task):
         self.feature = feature
         # A task compiles itself by default; there is nothing to train here until the user says how.
         kwargs.setdefault("compile", False)
-        super().__init__(inputs=backbone.input, outputs=head(features(backbone, feature)), **kwargs)
+        taken = features(backbone, feature)[: len(head.inputs)]
+        super().__init__(inputs=backbone.input, outputs=head(taken), **kwargs)
 
     def get_config(self):
         head = keras.saving.serialize_keras_object(self.head)
@@ -63,14 +64,7 @@ class FineTunedTask(keras_hub.models.Task):
 
 
 def features(backbone, feature=None):
-    """Return the tensors of a backbone that a head takes: `[batch, places, width]`, and a mask."""
-    output = backbone.output
-    if feature is not None:
-        output = output[feature]
-    elif isinstance(output, list | tuple):
-        output = output[-1]
-    if len(output.shape) != 3:
-        # The places of a feature map row by row; a vector is one place.
-        output = keras.layers.Reshape((-1, output.shape[-1]), name="head_places")(output)
+    """Return the tensors of a backbone that a head takes: its output, and a mask if it has one."""
+    output = backbone.output if feature is None else backbone.output[feature]
     inputs = backbone.input if isinstance(backbone.input, dict) else {}
     return [output, inputs["padding_mask"]] if "padding_mask" in inputs else [output]

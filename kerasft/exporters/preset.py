@@ -258,11 +258,7 @@ def _task(
 
     from kerasft.exporters.hub_task import FineTunedTask
 
-    outer = model._parts.models["network"]
-    feature = None
-    if isinstance(outer.output, dict):
-        names = list(outer.output)
-        feature = "sequence_output" if "sequence_output" in names else names[0]
+    feature = _feature(model)
     # A copy: another model on the same tensors would renumber the nodes of this one.
     part = model._parts.models["head"]
     copy = keras.Model.from_config(part.get_config())
@@ -282,6 +278,25 @@ def _task(
     return own, OWN
 
 
+def _feature(model: Any) -> str | None:
+    """Return the name of the network's output that a head takes, or `None` where it has one.
+
+    Raises:
+        UserError: If it takes several, or what lies within the network.
+    """
+    outer = model._parts.models["network"]
+    named = outer.output if isinstance(outer.output, dict) else {None: outer.output}
+    inputs = outer.input if isinstance(outer.input, dict) else {}
+    names = {id(tensor): name for name, tensor in named.items()}
+    first, *rest = model.taken_by_head
+    if id(first) not in names or any(one is not inputs.get("padding_mask") for one in rest):
+        raise UserError(
+            "export=preset writes heads that take one output of the backbone, and its padding "
+            f"mask. Received: one that takes {len(rest) + 1} tensors of it. Choose export=keras."
+        )
+    return names[id(first)]
+
+
 def _standard(head: Any, backbone: Any) -> Any:
     """Return KerasHub's own classifier of pictures with the weights of a head, where one fits.
 
@@ -290,7 +305,8 @@ def _standard(head: Any, backbone: Any) -> Any:
     import keras
     import keras_hub
 
-    kinds = (keras.layers.InputLayer, keras.layers.Dropout, keras.layers.Dense)
+    kinds = (keras.layers.InputLayer, keras.layers.Dropout, keras.layers.Dense,
+             keras.layers.Reshape)  # a map as a sequence of places
     (pooling,) = [one for one in head.layers if hasattr(one, "mode")] or [None]
     dense = [one for one in head.layers if isinstance(one, keras.layers.Dense)]
     dropout = [one.rate for one in head.layers if isinstance(one, keras.layers.Dropout)]

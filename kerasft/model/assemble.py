@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from kerasft.errors import UserError
 from kerasft.spec import Backbone, Features
 
 
@@ -14,20 +15,48 @@ def features_of(backbone: Backbone) -> Features:
     Args:
         backbone: A `Backbone`. Its output may be a feature map `[batch, height, width, channels]`,
             a sequence `[batch, positions, width]`, a vector `[batch, width]`, or a dict with a
-            `sequence_output`.
+            `sequence_output` or with what `feature` names.
 
     Returns:
         `Features`, as symbolic tensors of the network.
-    """
-    from kerasft.model.layers import places_of
 
-    sequence, *mask = places_of(backbone.network)
+    Raises:
+        UserError: If the network has several outputs, and none of them is the sequence.
+    """
+    from kerasft.model.layers import as_sequence
+
+    inputs = backbone.network.input
     return Features(
-        sequence,
-        mask=mask[0] if mask else None,
+        as_sequence(_output(backbone)),
+        mask=inputs.get("padding_mask") if isinstance(inputs, dict) else None,
         summary=backbone.summary,
         causal=backbone.causal,
     )
+
+
+def _output(backbone: Backbone) -> Any:
+    """Return the one output of a backbone that a head on a sequence takes."""
+    output = backbone.network.output
+    if not isinstance(output, dict | list | tuple):
+        return output
+    named = output if isinstance(output, dict) else dict(enumerate(output))
+    for key in (backbone.feature, "sequence_output"):
+        if key in named:
+            return named[key]
+    if len(named) == 1:
+        return next(iter(named.values()))
+    has = ", ".join(f"{name} {_shape(tensor)}" for name, tensor in named.items())
+    raise UserError(
+        f"{backbone.name} has several outputs, and this head takes one sequence, feature map or "
+        f"vector. Received: {has}. Networks for object detection, segmentation and the like put "
+        "out maps of several sizes; choose the network that they were built on (`kerasft models` "
+        "lists those that can be used), or, with backbone.path, name one output as backbone.layer."
+    )
+
+
+def _shape(tensor: Any) -> str:
+    sides = ", ".join("?" if side is None else str(side) for side in tensor.shape[1:])
+    return f"[batch, {sides}]"
 
 
 def assemble(backbone: Backbone, head: Callable[[Features], Any], *, name: str = "model") -> Any:
@@ -44,6 +73,4 @@ def assemble(backbone: Backbone, head: Callable[[Features], Any], *, name: str =
     """
     from kerasft.model.layers import Assembled
 
-    features = features_of(backbone)
-    places = [features.sequence] if features.mask is None else [features.sequence, features.mask]
-    return Assembled(backbone.network, places, head(features), name=name)
+    return Assembled(backbone.network, head(features_of(backbone)), name=name)

@@ -156,6 +156,7 @@ def image_backbone(
         learning_rate=_usual_rate(network, text=False),
         pretrained=pretrained,
         summary=_has_class_token(network),
+        feature=_last_stage(network),
     )
 
 
@@ -346,6 +347,12 @@ def _is_causal(network: Any) -> bool:
 def _has_class_token(network: Any) -> bool:
     return type(network).__name__ in ("ViTBackbone", "DeiTBackbone", "DINOV2Backbone",
                                       "DINOV3Backbone")
+
+
+def _last_stage(network: Any) -> str:
+    """Return the name of the last stage, of a classifier's network that puts out all its stages."""
+    names = getattr(network, "stage_names", None)  # HGNetV2
+    return names[-1] if names and isinstance(network.output, dict) else ""
 
 
 def _check_vocabulary(network: Any, tokenizer: Any, name: str) -> None:

@@ -53,10 +53,10 @@ def dropout(model: Any, *, rate: float = 0.2) -> Any:
     import keras
 
     _check_range("regularize.dropout.rate", rate, 0.0, 0.99)
-    found = 0
+    found, own = 0, getattr(model, "head_layers", ())
+    of_head = {id(part) for layer in own for part in layer._flatten_layers(include_self=True)}
     for layer in model._flatten_layers(include_self=False):
-        is_head = (layer.path or layer.name).startswith("head_")
-        if isinstance(layer, keras.layers.Dropout) and not is_head:
+        if isinstance(layer, keras.layers.Dropout) and id(layer) not in of_head:
             if not hasattr(layer, "seed_generator"):
                 # Made with rate 0, a layer has none; and once built it takes none unasked.
                 layer._tracker.unlock()

@@ -132,9 +132,9 @@ def measure_stages(
     plans = []
     with accelerated(model, steps=steps * sum(every.values())) if cfg.fast else nullcontext():
         for name, stage in parts.stages.items():
-            paths = select(model, stage, pretrained=backbone.pretrained)
+            select(model, stage, pretrained=backbone.pretrained)
             peak = stage.peak(
-                set_rate(cfg), backbone.learning_rate, head_alone=is_head_alone(paths)
+                set_rate(cfg), backbone.learning_rate, head_alone=is_head_alone(model)
             )
             optimizer = make_optimizer(cfg)(make_schedule(cfg)(peak, steps * every[name]))
             course.compiled(

@@ -53,6 +53,7 @@ def surroundings(cfg: DictConfig) -> Iterator[None]:
 
     from kerasft.model.precision import policy_of
 
+    _require_one_device()
     keras.utils.set_random_seed(cfg.seed % 2**32)
     # The same run twice gives the same figures. Processor time of a step with and without it, in
     # turn: 0.34 and 0.33 s for a MobileNet, 0.24 and 0.24 s for a BERT.
@@ -62,6 +63,23 @@ def surroundings(cfg: DictConfig) -> Iterator[None]:
             yield
     finally:
         clock.restart()
+
+
+def _require_one_device() -> None:
+    """Refuse to work under a strategy: its replicas would each take a share of every figure."""
+    if "tensorflow" not in sys.modules:
+        return
+    import keras
+    import tensorflow as tf
+
+    found: Any = keras.distribution.distribution()
+    if tf.distribute.has_strategy():
+        found = tf.distribute.get_strategy()
+    if found is not None:
+        raise UserError(
+            "kerasft works on one device, and distributes nothing yet: call it outside of the "
+            f"scope of a strategy or distribution. Received: {type(found).__name__}."
+        )
 
 
 @contextmanager
@@ -97,10 +115,13 @@ def cheap_parts(cfg: DictConfig) -> Parts:
 def foresee(cfg: DictConfig) -> None:
     """See before a run has a folder that its task is one, and that its exports can be made.
 
+    So is the device: the scope of a strategy is refused.
+
     So are monitors: a figure that there is not would be missed at the end of the first epoch.
 
     What an export is told is looked at by `check_early` of its module, if there is one.
     """
+    _require_one_device()
     task = build(cfg.task)
     require_known(task, plain(cfg.callbacks))
     for one in (cfg.export or {}).values():

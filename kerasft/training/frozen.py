@@ -105,11 +105,12 @@ def cut(model: Any) -> Cut | None:
         ('body',)
     """
     active: set[int] = set()
+    of_head = {id(layer) for layer in getattr(model, "head_layers", ())}
     crossing: dict[int, Any] = {}
     below, above = [], []
     for node in nodes_of(model):
         downstream = any(id(tensor) in active for tensor in node.input_tensors)
-        if downstream or _is_active(node.operation):
+        if downstream or _is_active(node.operation, id(node.operation) in of_head):
             crossing |= {id(t): t for t in node.input_tensors if id(t) not in active}
             active |= {id(tensor) for tensor in node.output_tensors}
             above.append(node)
@@ -131,7 +132,7 @@ def nodes_of(model: Any) -> Iterator[Any]:
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
 
 
-def _is_active(operation: Any) -> bool:
+def _is_active(operation: Any, of_head: bool) -> bool:
     """Whether a node of the graph trains, or gives something else each time."""
     import keras
 
@@ -147,7 +148,7 @@ def _is_active(operation: Any) -> bool:
     if any(isinstance(p, _augmenting()) and p._seed_generators for p in parts):
         return True
     # Dropout of the backbone rests where it is frozen; that of the head is there for the head.
-    return operation.name.startswith("head_") and any(hasattr(p, "seed_generator") for p in parts)
+    return of_head and any(hasattr(p, "seed_generator") for p in parts)
 
 
 def _augmenting() -> Any:

@@ -131,8 +131,8 @@ def fit(
     began, names = at.began, list(stages)
     for name in names[names.index(at.stage) :] if at.stage else []:
         stage = stages[name]
-        trains = select(model, stage, pretrained=pretrained)
-        peak = stage.peak(learning_rate, usual_rate, head_alone=is_head_alone(trains))
+        select(model, stage, pretrained=pretrained)
+        peak = stage.peak(learning_rate, usual_rate, head_alone=is_head_alone(model))
         if on_stage is not None:
             on_stage(name, stage, peak, steps * to_run[name], describe(model))
         course = Course(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,14 +109,15 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
         layer.trainable = False
     for layer in layers:
         layer.trainable = True
-    patterns = _patterns(model, stage.train)
+    wanted = _wanted(model, stage.train)
     for variable in model.variables:
-        if variable.trainable and not any(re.search(p, variable.path) for p in patterns):
+        if variable.trainable and not wanted(variable):
             variable.trainable = False
+    of_head = {id(layer) for layer in parts_of_head(model)}
     for layer in layers:
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue
-        is_head = (layer.path or layer.name).startswith("head_")
+        is_head = id(layer) in of_head
         trains = any(v.trainable for v in layer.variables)
         keep = stage.batch_norm == "frozen" or (stage.batch_norm == "auto" and pretrained)
         # A frozen layer also runs on its fixed statistics, which is the point.
@@ -124,6 +125,11 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
             layer.trainable = False
     paths = [variable.path for variable in model.trainable_variables]
     if not paths:
+        if stage.train == "head":
+            raise UserError(
+                "finetune.NAME.train=head leaves nothing to train: this head has no weights of its "
+                "own, it shares those of the backbone. Name what trains by its path, or train all."
+            )
         found = sorted({v.path.split("/")[0] for v in model.variables})
         raise UserError(
             f"finetune.NAME.train={stage.train} matches no variable that can train. The paths "
@@ -132,32 +138,46 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
     return paths
 
 
-def is_head_alone(paths: Sequence[str]) -> bool:
-    """Whether variables that train are all of the head.
+def parts_of_head(model: Any) -> list[Any]:
+    """Return the layers that the head added to a backbone, and all layers within them.
 
     Args:
-        paths: What `select` returned.
-
-    Example:
-        >>> is_head_alone(["head_outputs/kernel", "head_outputs/bias"])
-        True
+        model: The assembled model; any other one has no head.
     """
-    return all(path.startswith("head_") for path in paths)
+    own = getattr(model, "head_layers", ())
+    return [part for layer in own for part in layer._flatten_layers(include_self=True)]
 
 
-def _patterns(model: Any, train: str | float | list[str]) -> list[str]:
-    """Return regular expressions on the paths of what trains."""
+def _head_variables(model: Any) -> set[int]:
+    return {id(v) for layer in getattr(model, "head_layers", ()) for v in layer.variables}
+
+
+def is_head_alone(model: Any) -> bool:
+    """Whether the variables that train are all of the head.
+
+    Args:
+        model: The assembled model, with its variables selected.
+    """
+    own = _head_variables(model)
+    return all(id(variable) in own for variable in model.trainable_variables)
+
+
+def _wanted(model: Any, train: str | float | list[str]) -> Callable[[Any], bool]:
+    """Return what tells of a variable whether it trains."""
     if isinstance(train, list):
-        return train
-    if isinstance(train, str):
-        return {"all": [""], "head": ["^head_"]}[train]
+        return lambda variable: any(re.search(p, variable.path) for p in train)
+    if train == "all":
+        return lambda variable: True
+    own = _head_variables(model)
+    if train == "head":
+        return lambda variable: id(variable) in own
     # A model's variables come in the order of its layers, from the input on.
-    parts = dict.fromkeys(
-        part for variable in model.trainable_variables
-        if not (part := variable.path.split("/")[0]).startswith("head_")
-    )
-    kept = list(parts)[len(parts) - round(train * len(parts)):]
-    return ["^head_", *(f"^{re.escape(part)}/" for part in kept)]
+    parts = list(dict.fromkeys(
+        variable.path.split("/")[0] for variable in model.trainable_variables
+        if id(variable) not in own
+    ))  # fmt: skip
+    kept = set(parts[len(parts) - round(float(train) * len(parts)):])
+    return lambda variable: id(variable) in own or variable.path.split("/")[0] in kept
 
 
 def describe(model: Any) -> list[tuple[str, int, int]]:
@@ -165,7 +185,7 @@ def describe(model: Any) -> list[tuple[str, int, int]]:
 
     Layers that are numbered alike, one after the other, are put together.
     """
-    trainable = {id(v) for v in model.trainable_variables}
+    trainable, own = {id(v) for v in model.trainable_variables}, _head_variables(model)
     rows: dict[str, list[int]] = {}
     for variable in model.variables:
         if "seed" in variable.path.split("/")[-1]:
@@ -174,7 +194,7 @@ def describe(model: Any) -> list[tuple[str, int, int]]:
         for side in variable.shape:
             count *= side
         part = variable.path.split("/")[0]
-        name = part if part.startswith("head_") else re.sub(r"_?\d+.*$", "_*", part)
+        name = part if id(variable) in own else re.sub(r"_?\d+.*$", "_*", part)
         row = rows.setdefault(name, [0, 0])
         row[0] += count
         row[1] += count if id(variable) in trainable else 0
