@@ -223,6 +223,7 @@ def test_what_is_there_is_used_though_the_disk_is_full(tiny_texts, capsys, monke
     assert ", found" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_epochs_that_never_ran_saved_nothing(tiny_texts, capsys):
     run(*tiny_texts, *PROBE, KEEP, "epochs=1")
     assert re.search(r"spent [\d.]+ s on it and saved about 0 s", capsys.readouterr().out)

@@ -69,6 +69,7 @@ def test_large_pictures_and_many_logits_are_bounded(tmp_path, monkeypatch):
     assert folder.evidence.stat().st_size < 10_000
 
 
+@pytest.mark.slow
 def test_an_export_needs_the_run_folder_alone(tiny_text_run, tmp_path, kerasft_cli, monkeypatch):
     moved = Path(shutil.copytree(tiny_text_run, tmp_path / "elsewhere" / "run"))
     shutil.rmtree(moved / "exports", ignore_errors=True)

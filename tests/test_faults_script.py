@@ -31,6 +31,7 @@ def script():
     return module
 
 
+@pytest.mark.slow
 @needs_a_compiler
 @pytest.mark.timeout(300)
 def test_runs_that_are_killed_or_cannot_write_are_resumed_and_lose_nothing(tiny_texts):

@@ -123,6 +123,7 @@ def test_a_command_that_repeats_a_run_looks_here_first(here):
         assert candidates("a.csv") == [Path("a.csv")]
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_repeated_and_taken_up_from_anywhere(here, texts_csv, kerasft_cli):
     lines = texts_csv.read_text("utf-8").splitlines(keepends=True)
     Path("here/data").mkdir()

@@ -232,6 +232,7 @@ def test_sigterm_outside_of_training_ends_at_once_and_leaves_nothing_behind(
     assert not list(Path(tempfile.gettempdir()).glob("kerasft-*"))
 
 
+@pytest.mark.slow
 def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypatch, capsys):
     overrides = [*tiny_texts, "epochs=3", "checkpoint.steps=2", "cache.directory=cache"]
     wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
@@ -291,6 +292,7 @@ def test_sigusr1_saves_and_goes_on(tiny_texts, monkeypatch):
     assert json.loads(Path("run/run.json").read_text())["status"] == "done"
 
 
+@pytest.mark.slow
 def test_sigusr1_outside_of_training_ends_nothing(tiny_texts, kerasft_cli, monkeypatch):
     from kerasft.steps import measure, prepare
 

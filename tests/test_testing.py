@@ -147,6 +147,7 @@ def test_regularizers_must_return_the_model():
         testing.check_regularizer(lambda model: None)
 
 
+@pytest.mark.slow
 def test_the_export_keeps_the_contract(tmp_path):
     made = testing.check_export(saved_model, tmp_path)
     assert (made / "saved_model.pb").is_file()

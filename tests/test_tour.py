@@ -42,6 +42,7 @@ def png(number: int) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_the_five_minutes_run_from_the_first_line_to_the_last(kerasft_cli):
     said = {}
     for words in lines("Five minutes"):
@@ -119,7 +120,7 @@ OWN = [words for words in lines("Bring your own data") if "data=tfds" not in wor
 
 @pytest.mark.parametrize("words", [
     pytest.param(words, id=" ".join(words[2:4])[:50],
-                 marks=pytest.mark.slow if "data=tfrecord" in words else ())
+                 marks=() if "data.path=REVIEWS.csv" in words[3:4] else pytest.mark.slow)
     for words in OWN
 ])  # fmt: skip
 def test_the_lines_for_data_of_ones_own_run(words, own_data, kerasft_cli):

@@ -92,7 +92,9 @@ def test_an_example_that_stands_twice_is_kept_once(cache, counted):
 
 
 @pytest.mark.parametrize("change", [
-    {"height": 12}, {"resize": "pad"}, {"interpolation": "nearest"}, {"antialias": False},
+    {"height": 12}, {"resize": "pad"},
+    pytest.param({"interpolation": "nearest"}, marks=pytest.mark.slow),
+    pytest.param({"antialias": False}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_changed_setting_makes_a_new_entry(cache, counted, change):
     plain = {"height": 16, "width": 16}
@@ -118,6 +120,7 @@ def test_a_changed_file_makes_a_new_entry(cache, tmp_path, counted):
     assert not np.array_equal(after.gather(np.array([0]))["images"], before["images"])
 
 
+@pytest.mark.slow
 def test_a_changed_text_tokenizer_or_length_makes_a_new_entry(cache, bert, counted):
     shorter = tiny.text("bert", sequence_length=16).preprocess
     other = tiny.text("roberta", sequence_length=24).preprocess

@@ -28,6 +28,7 @@ def exported(make, pictures, tmp_path, names, **wanted):
     return read_signature(path), load_export(path)(pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("goal", "at_least"), [
     ("precision", 0.8), pytest.param("f1", None, marks=pytest.mark.slow)
 ])  # fmt: skip

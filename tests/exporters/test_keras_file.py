@@ -100,6 +100,7 @@ def test_other_weights_in_the_file_are_found(given, export, make, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_layer_that_others_cannot_load(make, pictures, tmp_path):
     import keras
 

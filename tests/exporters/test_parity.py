@@ -110,6 +110,7 @@ def with_preprocess(preprocess):
     return lambda served: dataclasses.replace(served, preprocess=preprocess)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [
     {"antialias": False},
     pytest.param({"interpolation": "nearest"}, marks=pytest.mark.slow),
@@ -189,6 +190,7 @@ def one(make, photos, tmp_path_factory):
     return served, path
 
 
+@pytest.mark.slow
 def test_an_artifact_that_only_python_can_load_is_refused(one, photos, tmp_path):
     import tensorflow as tf
 

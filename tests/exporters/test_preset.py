@@ -119,6 +119,7 @@ def test_pictures_become_a_task_of_kerashub(of_pictures, pictures):
     assert facts["inputs"]["images"]["dtype"] == "float32"
 
 
+@pytest.mark.slow
 def test_a_converter_that_sees_other_pictures_is_left_out(make, pictures, tmp_path):
     # Noise of odd sizes: KerasHub cuts first and then shrinks.
     model, preprocess = make.pictures("resnet")

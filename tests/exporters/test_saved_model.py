@@ -281,6 +281,7 @@ def test_a_threshold_of_one_class_changes_the_figures(make, tmp_path, pictures):
     assert metric["export"] == metric["run"] == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_a_fixed_temperature_needs_no_evidence_and_moves_the_threshold(make, tmp_path, pictures):
     network, preprocess = make.pictures()
     path = saved_model(
@@ -324,6 +325,7 @@ def test_half_precision_exports_float32_outputs(tmp_path, pictures):
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= 0.3)
 
 
+@pytest.mark.slow
 def test_a_number_is_regressed(make, texts, tmp_path):
     network, preprocess = make.texts(units=1)
     labels = Labels("number")
@@ -372,6 +374,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [
     pytest.param(0.05, marks=pytest.mark.slow), 0.9,
 ])  # fmt: skip

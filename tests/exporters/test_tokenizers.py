@@ -59,8 +59,9 @@ KINDS = {
 
 
 @pytest.mark.parametrize("family", [
-    "bert", "xlm_roberta",
-    *(pytest.param(f, marks=pytest.mark.slow) for f in ("gpt2", "roberta", "albert", "llama")),
+    "bert",
+    *(pytest.param(f, marks=pytest.mark.slow)
+      for f in ("gpt2", "roberta", "albert", "llama", "xlm_roberta")),
 ])  # fmt: skip
 def test_every_script_survives_the_trip(family, make, texts, tmp_path, monkeypatch):
     apart = [text for text in texts if text not in ("?", "", "A GOOD FILM!")]

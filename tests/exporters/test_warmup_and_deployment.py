@@ -231,6 +231,7 @@ def test_clients_are_python(inputs, export, tmp_path):
         assert all(f'"{key}"' in text for key in inputs)
 
 
+@pytest.mark.slow
 def test_no_warm_up_and_no_golden_where_none_is_wanted(make, texts, tmp_path):
     network, preprocess = make.texts()
     path = saved_model(

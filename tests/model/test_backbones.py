@@ -17,6 +17,8 @@ from kerasft.model.preprocess import TextPreprocess
 
 # EfficientNetV2B0 is no tiny network: it has a test of its own.
 FAMILIES = (*tiny.TEXT, *(family for family in tiny.IMAGE if family != "efficientnet"))
+# One of each kind; the others take as long, and are slow.
+QUICK = ("bert", "llama", "resnet", "vit")
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3)).astype("uint8")
 
 
@@ -26,8 +28,7 @@ def made(family: str):
 
 
 @pytest.mark.parametrize("family", [
-    pytest.param(family, marks=pytest.mark.slow) if family in ("roberta", "mistral") else family
-    for family in FAMILIES
+    pytest.param(family, marks=() if family in QUICK else pytest.mark.slow) for family in FAMILIES
 ])  # fmt: skip
 def test_every_family_keeps_the_contract(family):
     testing.check_backbone(made(family))

@@ -138,7 +138,7 @@ def pairs(family: str, length: int = 17) -> TextPreprocess:
 @pytest.mark.parametrize(
     ("family", "length"),
     [("bert", 16), ("bert", 17), pytest.param("albert", 16, marks=pytest.mark.slow),
-     ("roberta", 17)],
+     pytest.param("roberta", 17, marks=pytest.mark.slow)],
 )
 def test_texts_and_pairs_are_packed_as_kerashub_packs_them(family, length):
     import keras_hub
@@ -243,7 +243,8 @@ def test_a_network_without_a_mask_always_gets_the_same_width():
 
 @pytest.mark.parametrize("family", [
     "bert", pytest.param("gpt2", marks=pytest.mark.slow),
-    pytest.param("albert", marks=pytest.mark.slow), "llama",
+    pytest.param("albert", marks=pytest.mark.slow),
+    pytest.param("llama", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_seed_that_is_set_between_leaves_the_tokenizer_alone(family, tmp_path):
     import keras

@@ -153,6 +153,7 @@ def test_texts(tiny_text_run, tmp_path):
     assert "Traceback" not in rest
 
 
+@pytest.mark.slow
 def test_pictures(tiny_run, tmp_path):
     target = export(tiny_run, tmp_path / "digits")
     golden, _ = read_golden(target / "1")

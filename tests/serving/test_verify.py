@@ -67,6 +67,7 @@ def found_by(name, copy):
         return [("FAILED", "; ".join(error.problems))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [
     "tiny_text_run", pytest.param("tiny_run", marks=pytest.mark.slow),
     pytest.param("tiny_pair_run", marks=pytest.mark.slow),

@@ -84,6 +84,7 @@ def app(tmp_path):
 SPACE = ("x=interval(-5,5)", "db=a,b")
 
 
+@pytest.mark.slow
 def test_any_application_is_swept_to_a_total(app, tmp_path):
     first = app(*SPACE, "hydra.sweeper.n_trials=8", "hydra.sweeper.batch=3",
                 "hydra.sweeper.known=[{x: 2.0, db: a}, {x: 4.5, db: b}]")  # fmt: skip
@@ -133,6 +134,7 @@ def test_mistakes_are_told_before_any_job(app, tmp_path, overrides, said):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_job_of_a_dead_sweeper_is_waited_for(app, tmp_path):
     """It goes on in a process of its own; its trial is neither done twice nor failed."""
     common = ("x=1,2", "waits_for=go", "hydra.sweeper.sampler=null", "hydra.sweeper.n_trials=null",

@@ -44,7 +44,9 @@ def test_a_sweep_is_carried_out_to_its_total_and_then_on(begin, tmp_path):
     assert [trial.number for trial in more.trials()] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("storage", ["journal", "sqlite", "postgresql"])
+@pytest.mark.parametrize("storage", [
+    "journal", pytest.param("sqlite", marks=pytest.mark.slow), "postgresql",
+])  # fmt: skip
 def test_processes_share_the_work(storage, begin, tmp_path, request):
     url = {"journal": None, "sqlite": f"sqlite:///{tmp_path}/study.db"}.get(storage, "")
     url = request.getfixturevalue("postgresql") if url == "" else url

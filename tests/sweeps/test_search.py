@@ -243,6 +243,7 @@ def test_kills_at_any_moment_of_two_sweepers_and_their_workers(seed, small):
     assert figures() == found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ctrl_c_lets_the_running_trial_end(small):
     sweep = Running("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=30",
@@ -413,6 +414,7 @@ def test_all_mistakes_are_told_at_once(small):
     assert len(caught.value.problems) == 3
 
 
+@pytest.mark.slow
 def test_objectives_of_every_run(tiny_run):
     names = ["accuracy", "weights", "size_mb", "latency_ms", "seconds"]
     found = dict(zip(names, objectives.values(names, tiny_run), strict=True))

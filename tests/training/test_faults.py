@@ -391,6 +391,7 @@ def weights_and_log(result) -> tuple:
     return [w.tobytes() for w in result.finetuned.model.get_weights()], rows, result.metrics
 
 
+@pytest.mark.slow
 def test_pictures_that_vanish_or_change_under_a_run_change_nothing(
     tmp_path, monkeypatch, tiny_pictures
 ):

@@ -64,7 +64,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_the_fused_update_is_that_of_keras(name, compiled, monkeypatch):
     import keras
@@ -95,7 +95,10 @@ def test_a_long_run_compiles_what_is_large(monkeypatch):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("name", ["Adam", "AdamW, clipped", "schedule"])
+@pytest.mark.parametrize("name", [
+    "Adam", pytest.param("AdamW, clipped", marks=pytest.mark.slow),
+    pytest.param("schedule", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_an_embedding_moves_as_the_matrix_that_it_is(name, fused):
     """The same arithmetic with a gradient of all rows, by Keras alone."""
     import keras
