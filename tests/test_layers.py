@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part of the package may import parts of a lower rank, and itself.
 RANK = {
-    "errors": -2, "conversion": -1, "spec": 0, "signatures": 0, "frames": 0,
+    "errors": -2, "conversion": -1, "rows": -1, "spec": 0, "signatures": 0, "frames": 0,
     "keras_parts": 0, "written": 0.5, "building": 1, "bounds": 1.5,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
     "checksums": 0, "entry": 2,
@@ -35,14 +35,14 @@ RANK = {
 }  # fmt: skip
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
-BELOW_ROOMS = ("errors", "conversion", "spec", "files", "folders", "recorded", "console",
+BELOW_ROOMS = ("errors", "conversion", "rows", "spec", "files", "folders", "recorded", "console",
                "network", "threads", "catalogue", "cache", "checksums", "artifact")
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config", "calls", "checks", "signatures",
     "explanation", "root", "record", "repetition", "comparison", "provenance", "errors",
     "mistakes", "spec", "files", "folders", "recorded",
-    "conversion",
+    "conversion", "rows",
     "console", "network", "threads",
     "given", "prediction", "finetuned", "evidence", "run", "steps", "cache",
     "checksums", "entry",

@@ -103,9 +103,9 @@ def compute(
 def _in_order(made: Store, source: Source, batch_size: int) -> Store:
     order = np.concatenate(once(len(source.store), batch_size, source.store.lengths))
     # They stand in the order in which they were computed: those of similar length together.
-    rows = np.empty(len(order), "int64")
-    rows[order] = np.arange(len(order))
-    return replace(made, rows=rows, views=source.views)
+    index = np.empty(len(order), "int64")
+    index[order] = np.arange(len(order))
+    return replace(made, inputs=replace(made.inputs, index=index), views=source.views)
 
 
 def _pieces(

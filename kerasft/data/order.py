@@ -10,9 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-# Texts are padded to whole fours: fewer shapes for the compiled step. With eights a step takes 4 %
-# more (sst2, MiniLM: 16 % of the positions are padding then, 9 % with fours).
-MULTIPLE = 4
+from kerasft.rows import padded
+
 # Batches whose texts are sorted by length together. More saves padding, fewer mixes better.
 POOL = 50
 
@@ -180,16 +179,6 @@ def _mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-def padded(lengths: np.ndarray, longest: int) -> np.ndarray:
-    """Return how many positions each of some lengths takes with its padding.
-
-    Example:
-        >>> padded(np.array([3, 8, 9, 18]), longest=20)
-        array([ 4,  8, 12, 20])
-    """
-    return np.minimum(-(-lengths // MULTIPLE) * MULTIPLE, longest)
 
 
 def once(count: int, batch_size: int, lengths: np.ndarray | None = None) -> list[np.ndarray]:

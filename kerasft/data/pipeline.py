@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.order import Order, once
-from kerasft.data.store import Store, padded_width
+from kerasft.data.store import Store
+from kerasft.rows import padded_width
 from kerasft.threads import AHEAD, cores, untuned
 
 

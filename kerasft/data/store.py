@@ -5,38 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kerasft.data.order import padded
 from kerasft.files import read_json, write_json
+from kerasft.rows import Column, Rows
 
-
-@dataclass(frozen=True)
-class Column:
-    """What one input of a network gets.
-
-    Args:
-        values: `[M, ...]`; of texts `[sum of lengths, ...]`, all rows end to end.
-        ragged: Whether rows have lengths of their own.
-        fill: What pads a ragged row.
-    """
-
-    values: np.ndarray
-    ragged: bool = False
-    fill: float = 0
+# The group of columns with a value for each token of a text.
+TOKENS = "tokens"
 
 
 @dataclass(frozen=True)
 class Store:
-    """Preprocessed examples.
+    """What a network takes of examples, and where that is kept.
 
     Args:
-        columns: By the name of the network's input.
-        rows: `int64[N]`, where each example stands; several may share a row.
-        key: What it holds, in one short word, or `""` where it is not kept.
-        lengths_of_rows: `int64[M]`, how many positions each row has; `None` without ragged columns.
-        longest: The most positions that the network takes.
+        inputs: The examples, a column for each input of the network.
+        key: A digest of the content, or `""` where it is not kept.
         views: How many variants of each example there are; variant `v` of an example stands
             `v * M / views` rows after the first.
 
@@ -45,35 +31,31 @@ class Store:
         dict_keys(['images'])
     """
 
-    columns: Mapping[str, Column]
-    rows: np.ndarray
+    inputs: Rows
     key: str = ""
-    lengths_of_rows: np.ndarray | None = None
-    longest: int = 0
     views: int = 1
 
-    def __post_init__(self) -> None:
-        lengths = self.lengths_of_rows
-        starts = None if lengths is None else np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        object.__setattr__(self, "_starts", starts)
-
     @classmethod
-    def of(cls, values: Mapping[str, np.ndarray]) -> Store:
-        """Return a store of arrays with one row an example."""
-        count = len(next(iter(values.values())))
-        return cls({name: Column(array) for name, array in values.items()}, np.arange(count))
+    def of(cls, columns: Mapping[str, Any]) -> Store:
+        """Return a store in memory of columns, or of arrays with one row an example."""
+        return cls(Rows.of(columns))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.inputs)
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """The length of each example, `int64[N]`, where they have any."""
-        return None if self.lengths_of_rows is None else self.lengths_of_rows[self.rows]
+        """How many tokens each example has, `int64[N]`, where it has any."""
+        return self.inputs.lengths(TOKENS)
 
-    def take(self, rows: np.ndarray, key: str = "") -> Store:
-        """Return the examples that stand at `rows` of this store."""
-        return replace(self, rows=self.rows[rows], key=key)
+    @property
+    def longest(self) -> int:
+        """The most tokens that the network takes; 0 where there are none."""
+        return max((column.longest for column in self.inputs.columns.values()), default=0)
+
+    def take(self, indices: np.ndarray, key: str = "") -> Store:
+        """Return the examples at `indices` of this store."""
+        return replace(self, inputs=self.inputs.take(indices), key=key)
 
     def gather(self, indices: np.ndarray, view: int = 0) -> dict[str, np.ndarray]:
         """Return examples as one batch.
@@ -83,58 +65,17 @@ class Store:
             view: Which variant of them, counted on for ever.
 
         Returns:
-            An array by name, padded to the next multiple of 4 positions above the longest row.
+            An array by name, see `Rows.gather`.
         """
-        rows = self.rows[indices]
+        rows = self.inputs.index[indices]
         if self.views > 1:
-            rows = rows + view % self.views * self._count_of_one_view()
-        if self.lengths_of_rows is None:
-            return {name: column.values[rows] for name, column in self.columns.items()}
-        lengths, starts = self.lengths_of_rows[rows], self._starts[rows]  # type: ignore[attr-defined]
-        width = padded_width(lengths, self.longest)
-        places = np.arange(width)[None]
-        real = places < lengths[:, None]
-        where = np.where(real, starts[:, None] + places, 0)
-        return {
-            name: _padded(column, starts, lengths, width, where, real)
-            if column.ragged else column.values[rows]
-            for name, column in self.columns.items()
-        }
-
-    def _count_of_one_view(self) -> int:
-        if self.lengths_of_rows is not None:
-            return len(self.lengths_of_rows) // self.views
-        return len(next(iter(self.columns.values())).values) // self.views
+            each = len(next(iter(self.inputs.columns.values()))) // self.views
+            rows = rows + view % self.views * each
+        return self.inputs.at(rows)
 
     def specs(self) -> dict[str, tuple[np.dtype, list[int | None]]]:
         """Return type and shape of each array of a batch."""
-        return {
-            name: (
-                column.values.dtype,
-                [None, *([None] if column.ragged else []), *column.values.shape[1:]],
-            )
-            for name, column in self.columns.items()
-        }
-
-
-def padded_width(lengths: np.ndarray, longest: int) -> int:
-    """Return the width of a batch whose rows have these lengths."""
-    return int(padded(lengths.max(), longest))
-
-
-def _padded(
-    column: Column, starts: np.ndarray, lengths: np.ndarray, width: int,
-    where: np.ndarray, real: np.ndarray,
-) -> np.ndarray:
-    if column.values.ndim == 1:
-        return np.where(real, column.values[where], column.values.dtype.type(column.fill))
-    # Wide rows are copied piece by piece: to look up each position would read the padding too.
-    made = np.full(
-        (len(starts), width, *column.values.shape[1:]), column.fill, column.values.dtype
-    )
-    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        made[row, :length] = column.values[start : start + length]
-    return made
+        return self.inputs.specs()
 
 
 @dataclass(frozen=True)
@@ -167,11 +108,11 @@ def collect(forms: Mapping[str, Form], pieces: Iterable[Piece], longest: int = 0
             arrays[name].append(array.astype(forms[name].dtype, copy=False))
         if widths is not None:
             lengths.append(widths)
-    columns = {
-        name: Column(np.concatenate(arrays[name]), form.ragged, form.fill)
+    ends = np.cumsum(np.concatenate(lengths), dtype="int64") if lengths else None
+    return Store.of({
+        name: _column(np.concatenate(arrays[name]), form, ends, longest)
         for name, form in forms.items()
-    }
-    return _joined(columns, np.concatenate(lengths) if lengths else None, longest)
+    })  # fmt: skip
 
 
 def write(
@@ -205,21 +146,24 @@ def read(folder: Path) -> Store:
     """Open what `write` wrote; its arrays are mapped into memory as they are read."""
     about = read_json(folder / "store.json")
     file = folder / "lengths.npy"
+    ends = np.cumsum(np.load(file), dtype="int64") if file.exists() else None
     columns = {}
     for name, (dtype, shape, ragged, fill) in about["columns"].items():
         kind = np_dtype(dtype)
         flat = np.memmap(folder / f"{name}.bin", "uint8", "r")
         # Without the class of maps, which costs time at each look-up.
         values = np.asarray(flat).view(kind).reshape([-1, *shape])
-        columns[name] = Column(values, ragged, fill)
-    return _joined(columns, np.load(file) if file.exists() else None, about["longest"])
+        form = Form(dtype, tuple(shape), ragged, fill)
+        columns[name] = _column(values, form, ends, about["longest"])
+    return Store.of(columns)
 
 
-def _joined(columns: Mapping[str, Column], lengths: np.ndarray | None, longest: int) -> Store:
-    fixed = [len(c.values) for c in columns.values() if not c.ragged]
-    count = fixed[0] if fixed else 0 if lengths is None else len(lengths)
-    lengths = None if lengths is None else lengths.astype("int64")
-    return Store(columns, np.arange(count), lengths_of_rows=lengths, longest=longest)
+def _column(values: np.ndarray, form: Form, ends: np.ndarray | None, longest: int) -> Column:
+    if not form.ragged:
+        return Column(values)
+    if ends is None:  # there is no row
+        ends = np.zeros(0, "int64")
+    return Column(values, ends, form.fill, TOKENS, longest)
 
 
 def np_dtype(name: str) -> np.dtype:

@@ -17,8 +17,8 @@ from kerasft.console import say, table
 from kerasft.data import activations
 from kerasft.data.order import once
 from kerasft.data.pipeline import Batches, in_one_pass
-from kerasft.data.store import padded_width
 from kerasft.finetuned import eval_batch_size
+from kerasft.rows import padded_width
 from kerasft.spec import Backbone
 from kerasft.steps.boundary import WRITING, Boundary
 from kerasft.steps.fit import with_head

@@ -227,7 +227,7 @@ def _require_fit(task: Any, splits: Splits, cfg: DictConfig) -> None:
 
 
 def _require_room(tokens: int, train: Any) -> None:
-    from kerasft.data.store import padded_width
+    from kerasft.rows import padded_width
 
     if train.lengths is None:
         raise UserError(

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from kerasft.data.fingerprint import fingerprint
-from kerasft.data.order import Order, keys, padded, shuffle
+from kerasft.data.order import Order, keys, shuffle
+from kerasft.rows import padded
 
 seeds = st.integers(0, 2**70)
 epochs = st.integers(0, 2**40)

@@ -11,10 +11,11 @@ from kerasft.data import augment, pipeline
 from kerasft.data.order import Order, once
 from kerasft.data.pipeline import Batches
 from kerasft.data.prepare import prepare
-from kerasft.data.store import Store, padded_width
+from kerasft.data.store import Store
 from kerasft.errors import UserError
 from kerasft.model import tiny
 from kerasft.model.preprocess import ImagePreprocess
+from kerasft.rows import padded_width
 from kerasft.spec import Examples
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, 230)
@@ -270,8 +271,8 @@ def test_pictures_are_decoded_once_from_files_and_bytes(tmp_path):
         paths.append(str(tmp_path / f"{i}.png"))
     ready = ImagePreprocess(16, 16)
     from_files = Examples("images", paths, splits.train.labels, splits.train.ids)
-    got = prepare(from_files, ready).columns["images"].values
-    np.testing.assert_array_equal(got, prepare(splits.train, ready).columns["images"].values)
+    got = prepare(from_files, ready).inputs["images"]
+    np.testing.assert_array_equal(got, prepare(splits.train, ready).inputs["images"])
     np.testing.assert_array_equal(got, ready(splits.train.inputs))
 
 

@@ -55,7 +55,7 @@ def train(
 
     ready = prepare(SPLITS.train, READY)
     targets = TASK.encode(SPLITS.train.labels, SPLITS.labels)
-    seen = prepare(SPLITS.validation, READY).columns["images"].values
+    seen = prepare(SPLITS.validation, READY).inputs["images"]
     wanted = TASK.encode(SPLITS.validation.labels, SPLITS.labels)
     scripted = iter(accuracies or [])
     ran = Ran(model or build(seed), None, [], [], [])
