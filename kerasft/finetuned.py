@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from kerasft.data import pipeline
 from kerasft.data.labels import some
 from kerasft.data.prepare import prepare
 from kerasft.errors import UserError, in_short
-from kerasft.evaluation.prediction import predict
+from kerasft.evaluation.measure import Measured, stream
 from kerasft.files import read_json, write_json
 from kerasft.recorded import read_labels
+from kerasft.rows import Rows
 from kerasft.spec import Examples, Labels
 
 
@@ -37,16 +39,32 @@ class FineTuned:
     labels: Labels
     batch_size: int = 64
 
-    def logits(self, ready: Any) -> np.ndarray:
-        """Return the logits, `float32[N, units]`, of examples that `data.prepare` made ready."""
+    def measure(
+        self, ready: Any, annotations: Rows | None = None, *, loss: bool = False
+    ) -> Measured:
+        """Run the network over examples, and keep what the task keeps of each.
+
+        Args:
+            ready: Examples that `data.prepare` made ready.
+            annotations: Their labels, where there are any.
+            loss: Whether the model's own loss is wanted too; it must be compiled.
+        """
         from kerasft.model.precision import whole_float32
 
+        task, labels = self.task, self.labels
+        targets = Rows.of({}, len(ready))
+        if annotations is not None:
+            targets = task.targets(annotations, labels)
+        data, order = pipeline.in_one_pass(ready, self.batch_size, targets=targets)
+        batch = partial(task.batch, labels=labels) if loss else None
         with whole_float32():
-            return predict(self.model, *pipeline.in_one_pass(ready, self.batch_size))
+            return stream(
+                self.model, data, order, task.keep, key=(task, labels, "keep"), batch=batch
+            )
 
     def outputs(self, ready: Any) -> dict[str, np.ndarray]:
         """Return the task's named outputs for such examples."""
-        return self.answers(self.logits(ready))
+        return self.answers(self.measure(ready).rows["logits"])
 
     def answers(self, logits: np.ndarray) -> dict[str, np.ndarray]:
         """Return the task's named outputs for logits."""
@@ -132,7 +150,7 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
             f"{str(folder.labels)!r} is of another run: its labels are of the kind "
             f"{labels.kind!r}, and those of {folder.task.name} {task.kind!r}."
         )
-    if (units := network.output_shape[-1]) != task.units(labels):
+    if (units := network.output_shape[-1]) != task.head(labels)["units"]:
         raise UserError(
             f"{str(folder.labels)!r} is of another run: the network has {some(units, 'output')}, "
             f"and it lists {some(len(labels.names), 'label')}."

@@ -12,6 +12,7 @@ import numpy as np
 
 from kerasft.conversion import as_decodable
 from kerasft.errors import UserError
+from kerasft.rows import Rows
 
 Kind = Literal["single", "multi", "number"]
 Modality = Literal["images", "text"]
@@ -61,6 +62,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def annotations(self) -> Rows:
+        """The labels as rows, with a column `label`."""
+        return Rows.of({"label": self.labels})
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Examples:
         """Return the examples at `indices`, in that order."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ from kerasft.data import augment, order, pipeline, store
 from kerasft.errors import UserError
 from kerasft.model import heads, preprocess, tiny
 from kerasft.model.assemble import assemble, features_of
+from kerasft.rows import Rows
 from kerasft.spec import (
     Backbone,
     Examples,
@@ -140,15 +142,21 @@ def check_augment(layer: Any, size: tuple[int, int] = (32, 32)) -> None:
     pictures = store.Store.of(
         {"images": random.integers(0, 256, (12, *size, 3)).astype("uint8")}
     )
-    targets = np.eye(3, dtype="float32")[np.arange(12) % 3]
+    task, labels = Classification(), Labels("single", COLOURS)
+    targets = task.targets(Rows.of({"label": np.arange(12) % 3}), labels)
 
     def batches(first: int, count: int) -> list[Any]:
         try:
-            step = augment.augmenter({"step": layer}, seed=1, size=size)
+            step = augment.augmenter(
+                {"step": layer}, seed=1, size=size, shares=partial(task.shares, labels=labels)
+            )
         except UserError as error:
             raise AssertionError(str(error)) from error
-        made = pipeline.Batches(pictures, targets, order=order.Order(12, 4, seed=0), augment=step)
-        return [(x.numpy(), y.numpy()) for x, y, _ in made.from_step(first).take(count)]
+        made = pipeline.Batches(
+            pictures, targets, order=order.Order(12, 4, seed=0), augment=step,
+            batch=partial(task.batch, labels=labels),
+        )
+        return [(x.numpy(), y.numpy()) for x, y in made.from_step(first).take(count)]
 
     once, late = batches(0, 5), batches(3, 2)
     for images, labels in once:
@@ -232,17 +240,22 @@ def check_task(task: Any, labels: Labels) -> None:
     if labels.kind != "single":
         y = np.random.default_rng(0).random((12, count)).round().astype("float32")
         y = y if labels.kind == "multi" else y[:, 0] + np.arange(12, dtype="float32")
-    task = task.adapt(y)
-    targets, units = task.encode(y, labels), task.units(labels)
-    assert targets.shape == (12, units), f"encode must give [N, units], not {targets.shape}."
-    assert targets.dtype == np.float32, f"encode must give float32, not {targets.dtype}."
-    logits = targets if labels.kind == "number" else (targets - 0.5) * 20
-    right, wrong = (float(task.loss()(targets, sign * logits)) for sign in (1, -1))
-    assert right < wrong, "The loss of right logits must be below that of wrong ones."
-    for metric in task.metrics():
-        metric.update_state(targets, logits)
-    weights = task.example_weights(y, labels)
+    task = task.adapt(Rows.of({"label": y}))
+    rows = task.targets(Rows.of({"label": y}), labels, training=True)
+    assert len(rows) == 12, f"targets must have a row an example, not {len(rows)}."
+    batch = {name: tf.constant(value) for name, value in rows.gather(np.arange(12)).items()}
+    made = tf.function(lambda given: task.batch(None, given, labels), autograph=False)(batch)
+    targets, weights = made[0].numpy(), made[1]
+    units = task.head(labels)["units"]
+    assert targets.shape == (12, units), f"batch must give [N, units], not {targets.shape}."
+    assert targets.dtype == np.float32, f"batch must give float32, not {targets.dtype}."
     assert weights is None or weights.shape == (12,), "There must be one weight an example."
+    logits = targets if labels.kind == "number" else (targets - 0.5) * 20
+    compiled = task.compile()
+    right, wrong = (float(compiled["loss"](targets, sign * logits)) for sign in (1, -1))
+    assert right < wrong, "The loss of right logits must be below that of wrong ones."
+    for metric in compiled.get("metrics", ()):
+        metric.update_state(targets, logits)
     made = tf.function(lambda x: task.postprocess(x, labels))(tf.constant(logits))
     outputs = {name: value.numpy() for name, value in made.items()}
     for name, value in outputs.items():

@@ -160,9 +160,9 @@ def test_figures_do_not_depend_on_the_batch_size(request, which):
         texts = [f"a {'very ' * (i % 7)}long film" for i in range(23)]
         examples = Examples("text", texts, np.zeros(23, "int64"), tuple(map(str, range(23))))
     ready = prepare(examples, made.preprocess)
-    whole = dataclasses.replace(made, batch_size=23).logits(ready)
+    whole = dataclasses.replace(made, batch_size=23).measure(ready).rows["logits"]
     for size in (1, 5, 64):
-        part = dataclasses.replace(made, batch_size=size).logits(ready)
+        part = dataclasses.replace(made, batch_size=size).measure(ready).rows["logits"]
         np.testing.assert_allclose(part, whole, atol=1e-4)
 
 

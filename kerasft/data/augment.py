@@ -10,7 +10,10 @@ from typing import Any
 from kerasft.errors import UserError
 
 
-def augmenter(steps: Mapping[str, Any], *, seed: int, size: tuple[int, int]) -> Callable | None:
+def augmenter(
+    steps: Mapping[str, Any], *, seed: int, size: tuple[int, int],
+    shares: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Callable | None:
     """Make one function of the named steps.
 
     Args:
@@ -18,10 +21,13 @@ def augmenter(steps: Mapping[str, Any], *, seed: int, size: tuple[int, int]) -> 
             the targets too; every other layer sees one picture at a time.
         seed: The run's seed.
         size: Height and width of the pictures.
+        shares: Turns a batch of targets into such as can be mixed, see `tasks.protocol.Mixable`;
+            `None` where they cannot.
 
     Returns:
-        A function `(images, targets, epoch, indices) -> (images, targets)` for `tf.data`, with
-        `uint8[batch, height, width, 3]` pictures, or `None` if there are no steps.
+        A function `(inputs, targets, epoch, indices) -> (inputs, targets)` for `tf.data`, with
+        `images` as `uint8[batch, height, width, 3]`, or `None` if there are no steps. Of the
+        targets it moves `boxes` (with the `labels` beside them) and `segmentation_masks`.
 
     Raises:
         UserError: If a step cannot be applied to such pictures, with its name.
@@ -34,32 +40,104 @@ def augmenter(steps: Mapping[str, Any], *, seed: int, size: tuple[int, int]) -> 
     mixing = (keras.layers.MixUp, keras.layers.CutMix)
     single = {n: s for n, s in steps.items() if not isinstance(s, mixing)}
     whole = {n: s for n, s in steps.items() if isinstance(s, mixing)}
+    if whole and shares is None:
+        raise UserError(
+            f"augment.{next(iter(whole))} mixes the labels of two pictures, and those of this task "
+            "cannot be mixed. Take it out: ~augment.NAME, or augment=none."
+        )
     _try_out(single, size)
 
-    def one(values: tuple[Any, Any, Any]) -> Any:
-        image, epoch, index = values
-        image = tf.cast(image, tf.float32)
+    def one(values: tuple[Any, Any, Any, Any]) -> Any:
+        image, moved, epoch, index = values
+        given = {"images": tf.cast(image, tf.float32)[None], **_for_keras(moved)}
         for place, step in enumerate(single.values()):
             with stateless(step, _key(seed, epoch, index, place), (seed, place)):
                 # As a batch of one, which layers of every kind take.
-                image = step(image[None], training=True)[0]
-        image = tf.ensure_shape(image, [*size, 3])
-        return _to_pixels(image)
+                if len(given) > 1 and _moves_labels(step):
+                    given = step(given, training=True)
+                else:
+                    given = {**given, "images": step(given["images"], training=True)}
+        image = tf.ensure_shape(given["images"][0], [*size, 3])
+        return _to_pixels(image), _from_keras(given, moved)
 
-    def apply(images: Any, targets: Any, epoch: Any, indices: Any) -> tuple[Any, Any]:
+    def apply(inputs: Any, targets: Any, epoch: Any, indices: Any) -> tuple[Any, Any]:
+        images = inputs["images"]
         if single:
-            images = tf.map_fn(
-                one, (images, tf.fill(tf.shape(indices), epoch), indices),
-                fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8),
+            moved = {name: targets[name] for name in _moving(targets)}
+            images, moved = tf.map_fn(
+                one, (images, moved, tf.fill(tf.shape(indices), epoch), indices),
+                fn_output_signature=(
+                    tf.TensorSpec([*size, 3], tf.uint8),
+                    {n: tf.TensorSpec(v.shape[1:], v.dtype) for n, v in moved.items()},
+                ),
             )
+            targets = {**targets, **moved}
+        if whole and targets:
+            assert shares is not None
+            targets = shares(targets)
         for place, step in enumerate(whole.values()):
-            batch = {"images": tf.cast(images, tf.float32), "labels": targets}
+            batch = {"images": tf.cast(images, tf.float32)}
+            if targets:
+                batch["labels"] = targets["labels"]
             with stateless(step, _key(seed, epoch, indices[0], 1000 + place), (seed, place)):
                 batch = step(batch, training=True)
-            images, targets = _to_pixels(batch["images"]), batch["labels"]
-        return images, targets
+            images = _to_pixels(batch["images"])
+            if targets:
+                shape = targets["labels"].shape
+                targets = {**targets, "labels": tf.ensure_shape(batch["labels"], shape)}
+        return {**inputs, "images": tf.ensure_shape(images, [None, *size, 3])}, targets
 
     return apply
+
+
+def _moving(targets: Mapping[str, Any]) -> list[str]:
+    """Return the names of the targets that stand in pixels, and of the labels beside boxes."""
+    names = [name for name in ("boxes", "segmentation_masks") if name in targets]
+    return [*names, *(["labels"] if "boxes" in targets else [])]
+
+
+def _moves_labels(step: Any) -> bool:
+    """Whether a layer takes boxes and masks beside pictures, as those of Keras for pictures do."""
+    import keras
+
+    return isinstance(step, keras.layers.RandomFlip.__mro__[1])
+
+
+def _for_keras(moved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the targets of one picture under the keys of Keras, as a batch of one."""
+    import tensorflow as tf
+
+    made: dict[str, Any] = {}
+    if "boxes" in moved:
+        made["bounding_boxes"] = {
+            "boxes": tf.cast(moved["boxes"], tf.float32)[None],
+            "labels": tf.cast(moved["labels"], tf.float32)[None],
+        }
+    if "segmentation_masks" in moved:
+        made["segmentation_masks"] = tf.cast(moved["segmentation_masks"], tf.float32)[None]
+    return made
+
+
+def _from_keras(given: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the targets of one picture as they came, in their own types."""
+    import tensorflow as tf
+
+    made = {}
+    if "boxes" in before:
+        found = given["bounding_boxes"]
+        # What pads a row must stay what it is: layers move it like any other box.
+        real = before["labels"] >= 0
+        boxes = tf.cast(found["boxes"][0], before["boxes"].dtype)
+        made["boxes"] = tf.where(real[:, None], boxes, before["boxes"])
+        made["labels"] = tf.where(
+            real, tf.cast(found["labels"][0], before["labels"].dtype), before["labels"]
+        )
+    if "segmentation_masks" in before:
+        masks = before["segmentation_masks"]
+        made["segmentation_masks"] = tf.cast(
+            tf.round(given["segmentation_masks"][0]), masks.dtype
+        )
+    return {n: tf.ensure_shape(made[n], before[n].shape) for n in before}
 
 
 def _to_pixels(images: Any) -> Any:

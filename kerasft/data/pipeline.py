@@ -1,16 +1,16 @@
-"""The tf.data order, written once: which example, gathered, augmented, ahead of the step."""
+"""The tf.data pipeline: pick examples, gather rows, augment, make targets, prefetch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from kerasft.data.order import Order, once
 from kerasft.data.store import Store
-from kerasft.rows import padded_width
+from kerasft.rows import Rows, padded_width
 from kerasft.threads import AHEAD, cores, untuned
 
 
@@ -19,16 +19,18 @@ class Batches:
 
     Args:
         store: Preprocessed examples.
-        targets: `float32[N, units]`, what the loss compares with.
-        weights: `float32[N]` or `None`.
+        targets: What is learned of each example, a row for each as the split has them.
         order: Which example stands where: an `Order`, or what has its `steps` and `batch`.
+        batch: Makes what the loss compares with, and weights or `None`, of a batch of inputs and
+            targets, in TensorFlow ops.
         augment: What `augmenter` returns.
     """
 
-    def __init__(self, store: Store, targets: np.ndarray, *, order: Any,
-                 weights: np.ndarray | None = None, augment: Callable | None = None):
-        self.store, self.targets, self.weights = store, targets, weights
-        self.order, self.augment = order, augment
+    def __init__(self, store: Store, targets: Rows, *, order: Any,
+                 batch: Callable[[Any, dict[str, Any]], tuple[Any, Any]],
+                 augment: Callable | None = None):
+        self.store, self.targets = store, targets
+        self.order, self.batch, self.augment = order, batch, augment
         self.steps = order.steps
         self.reading: int | None = None  # the batch that is being read right now
 
@@ -91,10 +93,10 @@ class Batches:
 
     def of(self, store: Store) -> Batches:
         """Return the same batches of what was made of the examples, as they are there."""
-        return Batches(store, self.targets, order=self.order, weights=self.weights)
+        return Batches(store, self.targets, order=self.order, batch=self.batch)
 
     def from_step(self, first: int = 0, without: Collection[int] = ()) -> Any:
-        """Return an endless `tf.data.Dataset` of `(inputs, targets, weights)`.
+        """Return an endless `tf.data.Dataset` of inputs, targets, and weights where there are any.
 
         Args:
             first: The batch to begin with, counted over all epochs.
@@ -102,42 +104,32 @@ class Batches:
         """
         import tensorflow as tf
 
-        specs = self.store.specs()
-        names = list(specs)
-        kinds = [tf.as_dtype(dtype) for dtype, _ in specs.values()]
-        shapes = [shape for _, shape in specs.values()]
+        specs = (_tensor_specs(self.store.specs()), _tensor_specs(self.targets.specs()))
+        counted = (tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64))
 
         def take(step: np.ndarray) -> list[np.ndarray]:
             self.reading = int(step)
             epoch, indices = self.order.batch(int(step))
-            weights = np.ones(len(indices)) if self.weights is None else self.weights[indices]
-            taken = [
-                *self.store.gather(indices, view=epoch).values(), self.targets[indices],
-                weights.astype("float32"), np.int64(epoch), indices.astype("int64"),
-            ]
+            inputs = self.store.gather(indices, view=epoch)
+            taken = [*inputs.values(), *self.targets.gather(indices).values()]
             self.reading = None
-            return taken
+            return [*taken, np.int64(epoch), indices.astype("int64")]
 
         def gather(step: Any) -> tuple[Any, ...]:
-            *values, targets, weights, epoch, indices = tf.numpy_function(
-                take, [step], [*kinds, tf.float32, tf.float32, tf.int64, tf.int64]
-            )
-            for value, shape in zip(values, shapes, strict=True):
-                value.set_shape(shape)
-            targets.set_shape([None, *self.targets.shape[1:]])
-            weights.set_shape([None])
-            epoch.set_shape([])
-            indices.set_shape([None])
-            return tuple(values), targets, weights, epoch, indices
+            flat = [*specs[0].values(), *specs[1].values(), *counted]
+            values = tf.numpy_function(take, [step], [spec.dtype for spec in flat])
+            for value, spec in zip(values, flat, strict=True):
+                value.set_shape(spec.shape)
+            named = iter(values)
+            inputs, targets = ({name: next(named) for name in part} for part in specs)
+            return inputs, targets, *named
 
-        def change(values: Any, targets: Any, weights: Any, epoch: Any, indices: Any) -> Any:
+        def change(inputs: Any, targets: Any, epoch: Any, indices: Any) -> tuple[Any, ...]:
             if self.augment is not None:
-                images, targets = self.augment(values[0], targets, epoch, indices)
-                images.set_shape(shapes[0])
-                targets.set_shape([None, *self.targets.shape[1:]])
-                values = (images,)
-            inputs = values[0] if names == ["images"] else dict(zip(names, values, strict=True))
-            return inputs, targets, weights
+                inputs, targets = self.augment(inputs, targets, epoch, indices)
+            inputs = inputs["images"] if list(inputs) == ["images"] else inputs
+            y, weights = self.batch(inputs, targets)
+            return (inputs, y) if weights is None else (inputs, y, weights)
 
         numbers = tf.data.Dataset.range(first, np.iinfo("int64").max)
         if without:
@@ -154,40 +146,48 @@ class Batches:
 
 
 def in_one_pass(
-    store: Store, batch_size: int, *, augment: Callable | None = None, epoch: int = 0
+    store: Store, batch_size: int, *, targets: Rows | None = None,
+    augment: Callable | None = None, epoch: int = 0,
 ) -> tuple[Any, np.ndarray]:
     """Return a dataset that holds every example once, and the order in which it holds them.
 
     Args:
         store: Preprocessed examples.
         batch_size: Examples in a batch.
+        targets: What is learned of each example, where that is wanted too.
         augment: What `augmenter` returns, where pictures shall be changed as in training.
         epoch: The epoch whose changes these are.
 
     Returns:
-        A `tf.data.Dataset` of inputs, and the index of each example in turn, `int64[N]`.
+        A `tf.data.Dataset` of inputs, or of inputs and targets by name as they are stored; and the
+        index of each example in turn, `int64[N]`.
     """
     import tensorflow as tf
 
     batches = once(len(store), batch_size, store.lengths)
-    specs = store.specs()
-    spec = {name: tf.TensorSpec(shape, dtype) for name, (dtype, shape) in specs.items()}
+    spec = _tensor_specs(store.specs())
+    learned = {} if targets is None else _tensor_specs(targets.specs())
 
     def rows() -> Any:
         for batch in batches:
-            yield store.gather(batch), batch.astype("int64")
+            found = {} if targets is None else targets.gather(batch)
+            yield store.gather(batch), found, batch.astype("int64")
 
-    def as_taken(values: Any, indices: Any) -> Any:
-        if set(specs) != {"images"}:
-            return values
-        if augment is None:
-            return values["images"]
-        images, _ = augment(values["images"], tf.zeros([]), tf.constant(epoch, tf.int64), indices)
-        return tf.ensure_shape(images, specs["images"][1])
+    def as_taken(values: Any, found: Any, indices: Any) -> Any:
+        if augment is not None:
+            values, _ = augment(values, {}, tf.constant(epoch, tf.int64), indices)
+        inputs = values["images"] if list(spec) == ["images"] else values
+        return inputs if targets is None else (inputs, found)
 
     data = tf.data.Dataset.from_generator(
-        rows, output_signature=(spec, tf.TensorSpec([None], tf.int64))
+        rows, output_signature=(spec, learned, tf.TensorSpec([None], tf.int64))
     )
     data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
     data = data.map(as_taken, num_parallel_calls=cores(), deterministic=True)
     return untuned(data.prefetch(2)), np.concatenate(batches)
+
+
+def _tensor_specs(specs: Mapping[str, tuple[np.dtype, list[int | None]]]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {name: tf.TensorSpec(shape, dtype) for name, (dtype, shape) in specs.items()}

@@ -131,7 +131,7 @@ def require_whole(model: Any, task: Any, labels: Labels) -> None:
             "An export needs the task of its network, which turns outputs into answers (such as "
             f"kerasft.tasks.classification.Classification). Received: {task!r}."
         )
-    if (units := model.output_shape[-1]) != task.units(labels):
+    if (units := model.output_shape[-1]) != task.head(labels)["units"]:
         raise UserError(
             f"The network has {units} outputs, and there are {len(labels.names)} labels "
             f"({', '.join(labels.names[:8])}). The run folder's files do not belong together."

@@ -151,6 +151,8 @@ class Boundary:
             return Plan(sources, {}, 0, reason)
         if any(type(step).__name__ in ("MixUp", "CutMix") for step in self.parts.augment.values()):
             return Plan(sources, {}, 0, "MixUp and CutMix make each batch of several pictures")
+        if augmented and self.ready.task.follows_pixels:
+            return Plan(sources, {}, 0, "each augmented view has labels of its own, which move too")
         shapes, keys = forms(cut.crossing), self._keys(cut, sources)
         size = sum(size_of(shapes, source) for source in sources.values())
         there = all(self.cache.has("activations", key) for key in keys.values())
@@ -246,8 +248,8 @@ class Boundary:
     def _difference(self, cut: Any, kept: Any) -> str:
         """Compare one batch with the network as a whole; say how they differ, if they do."""
         batches = self.ready.batches
-        inputs, _, _ = next(iter(batches.from_step(0).take(1)))
-        cached, _, _ = next(iter(batches.of(kept).from_step(0).take(1)))
+        inputs, *_ = next(iter(batches.from_step(0).take(1)))
+        cached, *_ = next(iter(batches.of(kept).from_step(0).take(1)))
         whole = np.asarray(self.model(inputs, training=False), "float64")
         found = np.asarray(cut.suffix(cached, training=False), "float64")
         kinds = {str(tensor.dtype) for tensor in cut.crossing.values()}

@@ -109,8 +109,8 @@ def with_head(cfg: DictConfig, ready: Ready, backbone: Backbone) -> Any:
     """Return the model: the backbone, the head on it, and what regularizes both."""
     from kerasft.model.assemble import assemble
 
-    units = ready.task.units(ready.splits.labels)
-    model = assemble(backbone, lambda features: build(cfg.head, features=features, units=units))
+    given = ready.task.head(ready.splits.labels)
+    model = assemble(backbone, lambda features: build(cfg.head, features=features, **given))
     for node in (cfg.regularize or {}).values():
         if node:
             model = build(node, model=model)
@@ -147,9 +147,8 @@ def tell_setback(rows: list[dict[str, Any]], *, ready: Ready) -> None:
 def validation_figures(finetuned: FineTuned, ready: Ready, examples: Any) -> dict[str, float]:
     """Return loss and scalar metrics of the validation split, made ready as the model takes it."""
     part = ready.splits.validation
-    logits = finetuned.logits(examples)
-    targets = finetuned.task.encode(part.labels, finetuned.labels)
-    figures = {"loss": float(finetuned.task.loss()(targets, logits))}
+    found = finetuned.measure(examples, part.annotations, loss=True)
+    logits, figures = found.rows["logits"], {"loss": float(found.loss or 0.0)}
     tuned = finetuned.tuned(part.labels, logits)
     return figures | scalars(tuned.task.score(part.labels, tuned.answers(logits), tuned.labels))
 

@@ -38,7 +38,8 @@ def finish(
 
     labels, model = ready.splits.labels, in_float32(model)
     made = FineTuned(model, ready.preprocess, ready.task, labels, eval_batch_size(cfg))
-    logits = made.logits(ready.stores["validation"])
+    part = ready.splits.validation
+    logits = made.measure(ready.stores["validation"], part.annotations).rows["logits"]
     made = made.tuned(ready.splits.validation.labels, logits)
     if folder is not None:
         made.save(folder)
@@ -66,7 +67,10 @@ def measure(
         part = ready.splits.parts.get(name)
         if part is None or (spare_test and name == "test"):
             continue
-        logits = known[name] if name in known else finetuned.logits(ready.stores[name])
+        if name in known:
+            logits = known[name]
+        else:
+            logits = finetuned.measure(ready.stores[name], part.annotations).rows["logits"]
         all_logits[name] = logits
         outputs = found.outputs[name] = finetuned.answers(logits)
         found.metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)

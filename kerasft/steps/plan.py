@@ -175,8 +175,8 @@ class Timer:
     def cost(self, cut: Any, epochs: int) -> Cost:
         """Return what training through the whole graph costs."""
         every = self.ready.batches
-        batches = Batches(every.store, every.targets, weights=every.weights,
-                          order=Chosen(self.sample), augment=every.augment)
+        batches = Batches(every.store, every.targets, order=Chosen(self.sample),
+                          batch=every.batch, augment=every.augment)
         with self.model.entered(cut):
             first, step = self._steps(batches)
             answering = self._answers(self.validation)
@@ -196,8 +196,7 @@ class Timer:
             batch_size=eval_batch_size(self.cfg),
         )
         batches = Batches(
-            kept, every.targets[rows],
-            weights=None if every.weights is None else every.weights[rows],
+            kept, every.targets.take(rows), batch=every.batch,
             order=Chosen([np.searchsorted(rows, batch) for batch in self.sample]),
         )
         with self.model.entered(cut.suffix):

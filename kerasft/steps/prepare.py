@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +20,7 @@ from kerasft.errors import UserError
 from kerasft.root import Root
 from kerasft.spec import Backbone, Splits
 from kerasft.tasks.monitors import require_known
+from kerasft.tasks.protocol import Mixable
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ def make_ready(
     from kerasft.data.fingerprint import fingerprint
     from kerasft.data.prepare import prepare_splits
 
-    task = parts.task.adapt(splits.train.labels)
+    task = parts.task.adapt(splits.train.annotations)
     _require_fit(task, splits, cfg)
     # By content, not by id: a row that comes into a table changes the ids of those below it.
     keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
@@ -276,15 +278,17 @@ def make_ready(
     augmented = None
     if parts.augment:
         preprocess: Any = backbone.preprocess  # of pictures, which have a size
+        mixable = isinstance(task, Mixable)
         augmented = augment.augmenter(
-            parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width)
+            parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width),
+            shares=partial(task.shares, labels=splits.labels) if mixable else None,
         )
     if cfg.batch_tokens is not None:
         _require_room(cfg.batch_tokens, train)
     batches = pipeline.Batches(
         train,
-        task.encode(splits.train.labels, splits.labels),
-        weights=task.example_weights(splits.train.labels, splits.labels),
+        task.targets(splits.train.annotations, splits.labels, training=True),
+        batch=partial(task.batch, labels=splits.labels),
         order=order.Order(
             len(train), min(cfg.batch_size, len(train)), seed=cfg.seed,
             lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,

@@ -205,7 +205,7 @@ def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
     except (UserError, KeyError):
         return None
     if not isinstance(splits, dict) or task.kind != labels.kind or (
-        logits.ndim != 2 or logits.shape[1] != task.units(labels)
+        logits.ndim != 2 or logits.shape[1] != task.head(labels)["units"]
     ):
         return None  # files of several runs
     outputs = protocol.answer(task, logits, labels)

@@ -12,6 +12,7 @@ import numpy as np
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
+from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 
@@ -29,8 +30,8 @@ class Classification:
         monitor: The figure by which the best epoch is chosen.
 
     Example:
-        >>> Classification().units(Labels("single", ("cat", "dog")))
-        2
+        >>> Classification().head(Labels("single", ("cat", "dog")))
+        {'units': 2}
     """
 
     label_smoothing: float = 0.0
@@ -39,6 +40,7 @@ class Classification:
     monitor: str = "val_accuracy"
 
     kind: ClassVar[Kind] = "single"
+    follows_pixels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
@@ -60,26 +62,38 @@ class Classification:
     def mode(self) -> figures.Mode:
         return figures.direction(self.monitor)
 
-    def units(self, labels: Labels) -> int:
-        return len(labels.names)
+    def head(self, labels: Labels) -> dict[str, Any]:
+        return {"units": len(labels.names)}
 
-    def adapt(self, y: np.ndarray) -> Classification:
+    def adapt(self, annotations: Rows) -> Classification:
         return self
 
-    def encode(self, y: np.ndarray, labels: Labels) -> np.ndarray:
-        return np.eye(len(labels.names), dtype=np.float32)[np.asarray(y, np.int64)]
+    def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
+        # One-hot in the batch: a million examples of 1,000 classes would be 4 GB.
+        y = annotations["label"].astype(np.int64)
+        weighted = training and self.class_weight is not None
+        return Rows.of({"labels": y, **({"weight": self._weights(y, labels)} if weighted else {})})
 
-    def example_weights(self, y: np.ndarray, labels: Labels) -> np.ndarray | None:
-        if self.class_weight is None:
-            return None
-        y = np.asarray(y, np.int64)
+    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+        return self.shares(targets, labels)["labels"], targets.get("weight")
+
+    def shares(self, targets: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+        """Return targets whose `labels` are `[batch, classes]`, 1 at the class of each example."""
+        import tensorflow as tf
+
+        if not targets["labels"].dtype.is_integer:  # they are mixed already
+            return dict(targets)
+        return {**targets, "labels": tf.one_hot(targets["labels"], len(labels.names))}
+
+    def _weights(self, y: np.ndarray, labels: Labels) -> np.ndarray:
         if isinstance(self.class_weight, str):
             counts = np.bincount(y, minlength=len(labels.names))
             present = max(int((counts > 0).sum()), 1)
             by_class = len(y) / (present * np.maximum(counts, 1))
         else:
             # YAML reads the class names 0, 1, 2 as numbers.
-            given = {str(name): float(weight) for name, weight in self.class_weight.items()}
+            by_name = self.class_weight or {}
+            given = {str(name): float(weight) for name, weight in by_name.items()}
             problems = [
                 f"task.class_weight names a class that the data does not have. "
                 f"Received: {name!r}. Allowed: {', '.join(labels.names)}."
@@ -92,17 +106,22 @@ class Classification:
             by_class = np.array([given.get(name, 1.0) for name in labels.names])
         return by_class[y].astype(np.float32)
 
-    def loss(self) -> Any:
+    def compile(self) -> dict[str, Any]:
         import keras
 
-        return keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=self.label_smoothing
-        )
+        return {
+            "loss": keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=self.label_smoothing
+            ),
+            "metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
+        }
 
-    def metrics(self) -> list[Any]:
-        import keras
+    def keep(
+        self, outputs: Any, inputs: Any, targets: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        import tensorflow as tf
 
-        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+        return {"logits": tf.cast(outputs, tf.float32)}
 
     def postprocess(
         self, logits: Any, labels: Labels, decision: Decision | None = None

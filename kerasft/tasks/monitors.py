@@ -69,7 +69,7 @@ def require_known(
     known = sorted(f"val_{name}" for name in figures)
     trained = ["loss"]
     if any(not name.startswith("val_") and name != "loss" for _, name in asked):
-        trained += [metric.name for metric in task.metrics()]
+        trained += [metric.name for metric in task.compile().get("metrics", ())]
     problems = []
     for key, name in asked:
         # The best epoch is chosen by validation; a callback may watch the training, too.

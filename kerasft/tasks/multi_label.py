@@ -13,6 +13,7 @@ import numpy as np
 from kerasft.errors import UserError
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
+from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 from kerasft.tasks.classification import check_smoothing
@@ -44,6 +45,7 @@ class MultiLabel:
     tuned: float | None = None
 
     kind: ClassVar[Kind] = "multi"
+    follows_pixels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
@@ -65,31 +67,41 @@ class MultiLabel:
             return float(self.threshold)
         return 0.5 if self.tuned is None else self.tuned
 
-    def units(self, labels: Labels) -> int:
-        return len(labels.names)
+    def head(self, labels: Labels) -> dict[str, Any]:
+        return {"units": len(labels.names)}
 
-    def adapt(self, y: np.ndarray) -> MultiLabel:
+    def adapt(self, annotations: Rows) -> MultiLabel:
         return self
 
-    def encode(self, y: np.ndarray, labels: Labels) -> np.ndarray:
-        return np.asarray(y, np.float32)
+    def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
+        return Rows.of({"labels": np.asarray(annotations["label"], np.float32)})
 
-    def example_weights(self, y: np.ndarray, labels: Labels) -> np.ndarray | None:
-        return None
+    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+        return targets["labels"], None
 
-    def loss(self) -> Any:
+    def shares(self, targets: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+        return dict(targets)
+
+    def compile(self) -> dict[str, Any]:
         import keras
 
         class SummedBinaryCrossentropy(keras.losses.BinaryCrossentropy):
             def call(self, y_true, y_pred):
                 return super().call(y_true, y_pred) * y_pred.shape[-1]
 
-        return SummedBinaryCrossentropy(from_logits=True, label_smoothing=self.label_smoothing)
+        return {
+            "loss": SummedBinaryCrossentropy(
+                from_logits=True, label_smoothing=self.label_smoothing
+            ),
+            "metrics": [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)],
+        }
 
-    def metrics(self) -> list[Any]:
-        import keras
+    def keep(
+        self, outputs: Any, inputs: Any, targets: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        import tensorflow as tf
 
-        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+        return {"logits": tf.cast(outputs, tf.float32)}
 
     def postprocess(
         self, logits: Any, labels: Labels, decision: Decision | None = None

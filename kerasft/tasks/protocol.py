@@ -6,13 +6,14 @@ import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import Mode
 from kerasft.recorded import require_fields
+from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels
 
 
@@ -34,23 +35,61 @@ class Task(Protocol):
     def mode(self) -> Mode:
         """Whether a larger or a smaller `monitor` is better."""
 
-    def units(self, labels: Labels) -> int:
-        """How many numbers the head puts out for an example."""
+    @property
+    def follows_pixels(self) -> bool:
+        """Whether what is learned moves with the pixels, as boxes and masks do.
 
-    def adapt(self, y: np.ndarray) -> Task:
+        Each augmented view of a picture then has targets of its own.
+        """
+
+    def head(self, labels: Labels) -> Mapping[str, Any]:
+        """Return what a head may be handed, by name: `units`, how many numbers it puts out."""
+
+    def adapt(self, annotations: Rows) -> Task:
         """Return a copy that knows the training labels' scale, where the task needs it."""
 
-    def encode(self, y: np.ndarray, labels: Labels) -> np.ndarray:
-        """Turn raw labels into the float32 `[N, units]` that the loss compares with."""
+    def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
+        """Return what a network learns of each example; made once, in NumPy.
 
-    def example_weights(self, y: np.ndarray, labels: Labels) -> np.ndarray | None:
-        """Return a float32 weight for each training example, or `None` where all count alike."""
+        Args:
+            annotations: The raw labels, see `Examples.annotations`.
+            labels: What they mean.
+            training: Whether examples are weighted as in training.
 
-    def loss(self) -> Any:
-        """Return the Keras loss from encoded labels and logits."""
+        Returns:
+            A row an example. Columns that augmentation may move have Keras' own names: `labels`,
+            `boxes`, `segmentation_masks`.
+        """
 
-    def metrics(self) -> list[Any]:
-        """Return the Keras metrics to show during training."""
+    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+        """Return what the loss compares with, and the weights, or `None` where all count alike.
+
+        It runs last in the `tf.data` graph, after augmentation, in TensorFlow ops alone.
+
+        Args:
+            inputs: What the network is fed with; kept activations where a stage trains from them.
+            targets: A batch of `targets`, padded; see `Rows.gather`.
+            labels: What the labels mean.
+        """
+
+    def compile(self) -> Mapping[str, Any]:
+        """Return the task's part of the arguments of `Model.compile`: `loss`, `metrics`, ..."""
+
+    def keep(
+        self, outputs: Any, inputs: Any, targets: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return all that measuring and tuning need of a batch, as few bytes an example as do.
+
+        It runs in the graph, right behind the network, and nothing else of the outputs is kept.
+
+        Args:
+            outputs: What the network puts out.
+            inputs: What it was fed with.
+            targets: A batch of `targets`, as it is stored.
+
+        Returns:
+            Tensors by name, the batch first; a `tf.RaggedTensor` where lengths differ.
+        """
 
     def postprocess(
         self, logits: Any, labels: Labels, decision: Decision | None = None
@@ -91,6 +130,14 @@ class Task(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the task as plain values that `load` takes."""
+
+
+@runtime_checkable
+class Mixable(Protocol):
+    """A task whose targets can be mixed with those of other examples, as MixUp and CutMix do."""
+
+    def shares(self, targets: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+        """Return a batch of targets whose `labels` are floats, of which shares can be added."""
 
 
 def answer(task: Any, logits: np.ndarray, labels: Labels) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
+from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 
@@ -37,7 +38,7 @@ class Regression:
         std: The labels are divided by it; set by `adapt`.
 
     Example:
-        >>> Regression().adapt(np.array([10.0, 20.0, 30.0])).mean
+        >>> Regression().adapt(Rows.of({"label": np.array([10.0, 20.0, 30.0])})).mean
         20.0
     """
 
@@ -49,6 +50,7 @@ class Regression:
     std: float = 1.0
 
     kind: ClassVar[Kind] = "number"
+    follows_pixels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.loss_name not in LOSSES:
@@ -65,16 +67,16 @@ class Regression:
     def mode(self) -> figures.Mode:
         return figures.direction(self.monitor)
 
-    def units(self, labels: Labels) -> int:
-        return 1
+    def head(self, labels: Labels) -> dict[str, Any]:
+        return {"units": 1}
 
-    def adapt(self, y: np.ndarray) -> Regression:
+    def adapt(self, annotations: Rows) -> Regression:
         """Return a copy that standardises by the mean and deviation of the training labels.
 
         Raises:
             UserError: If float32, in which they are learned, cannot tell the labels apart.
         """
-        y = np.asarray(y, np.float64)
+        y = np.asarray(annotations["label"], np.float64)
         if not self.scale:
             _check_apart(y)
             return self
@@ -82,21 +84,17 @@ class Regression:
         # Labels that are all alike leave nothing to divide by.
         return dataclasses.replace(self, mean=float(y.mean()), std=std if std > 0 else 1.0)
 
-    def encode(self, y: np.ndarray, labels: Labels) -> np.ndarray:
-        scaled = (np.asarray(y, np.float64) - self.mean) / self.std
-        return scaled.astype(np.float32).reshape(-1, 1)
+    def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
+        scaled = (np.asarray(annotations["label"], np.float64) - self.mean) / self.std
+        return Rows.of({"labels": scaled.astype(np.float32).reshape(-1, 1)})
 
-    def example_weights(self, y: np.ndarray, labels: Labels) -> np.ndarray | None:
-        return None
+    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+        return targets["labels"], None
 
-    def loss(self) -> Any:
-        import keras
+    def shares(self, targets: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+        return dict(targets)
 
-        if self.loss_name == "huber":
-            return keras.losses.Huber(delta=self.huber_delta)
-        return keras.losses.MeanSquaredError()
-
-    def metrics(self) -> list[Any]:
+    def compile(self) -> dict[str, Any]:
         import keras
 
         std = self.std
@@ -105,7 +103,17 @@ class Regression:
             def result(self):
                 return super().result() * std  # shown in the labels' own units
 
-        return [MeanAbsoluteError(name="mae")]
+        loss: Any = keras.losses.MeanSquaredError()
+        if self.loss_name == "huber":
+            loss = keras.losses.Huber(delta=self.huber_delta)
+        return {"loss": loss, "metrics": [MeanAbsoluteError(name="mae")]}
+
+    def keep(
+        self, outputs: Any, inputs: Any, targets: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        import tensorflow as tf
+
+        return {"logits": tf.cast(outputs, tf.float32)}
 
     def postprocess(
         self, logits: Any, labels: Labels, decision: Decision | None = None

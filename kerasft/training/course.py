@@ -144,7 +144,8 @@ class Run:
             say=heard, warned=self.warned,
         )
         if amid:
-            epochs.build_metrics(model, fed.batches.targets[:1])
+            with model.entered(fed.entry):
+                epochs.build_metrics(model, next(iter(fed.batches.from_step().take(1))))
         watch.begin(fed.batches, course.place, at_once)
         record.begin(here, state)
         ahead = course.place(here.epoch, here.step)
@@ -212,8 +213,7 @@ def compiled(
     # Slots made in the first step would have TensorFlow trace it twice.
     optimizer.build(model.trainable_variables)
     model.compile(
-        optimizer=optimizer, loss=task.loss(), metrics=task.metrics(), jit_compile=False,
-        steps_per_execution=at_once,
+        optimizer=optimizer, jit_compile=False, steps_per_execution=at_once, **task.compile()
     )
     if not model.optimizer.built:  # Keras put another one around it, which scales the loss
         model.optimizer.build(model.trainable_variables)

@@ -100,13 +100,13 @@ def run(
     listed.on_train_end(logs)
 
 
-def build_metrics(model: Any, targets: np.ndarray) -> None:
+def build_metrics(model: Any, batch: tuple[Any, ...]) -> None:
     """Make the variables of a compiled model's metrics, which otherwise the first step makes.
 
     Args:
         model: The model.
-        targets: The targets of one example, as a batch.
+        batch: Inputs, targets, and weights if any.
     """
-    answers = keras.ops.zeros((1, *model.output_shape[1:]))
-    model.compute_metrics(None, keras.ops.convert_to_tensor(targets), answers, None)
+    inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    model.compute_metrics(inputs, targets, model(inputs, training=False), weights)
     model.reset_metrics()

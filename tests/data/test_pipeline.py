@@ -15,7 +15,7 @@ from kerasft.data.store import Store
 from kerasft.errors import UserError
 from kerasft.model import tiny
 from kerasft.model.preprocess import ImagePreprocess
-from kerasft.rows import padded_width
+from kerasft.rows import Column, Rows, padded_width
 from kerasft.spec import Examples
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, 230)
@@ -81,15 +81,25 @@ def test_a_text_above_the_budget_stands_alone():
     assert sorted(map(sorted, order.epoch(0))) == [[0, 2, 3], [1]]
 
 
+def learned(labels) -> Rows:
+    return Rows.of({"labels": labels.astype("float32")})
+
+
+def as_is(inputs, targets):
+    return targets["labels"], targets.get("weight")
+
+
 def test_the_pace_of_batches_is_that_of_what_makes_them(bert):
     import tensorflow as tf
 
     ready = Store.of({"images": np.zeros((40, 8, 8, 3), "uint8")})
 
-    def slow(images, targets, epoch, indices):
-        return tf.numpy_function(lambda x: (time.sleep(0.02), x)[1], [images], tf.uint8), targets
+    def slow(inputs, targets, epoch, indices):
+        images = inputs["images"]
+        late = tf.numpy_function(lambda x: (time.sleep(0.02), x)[1], [images], tf.uint8)
+        return {"images": tf.ensure_shape(late, images.shape)}, targets
 
-    batches = Batches(ready, np.zeros((40, 2), "float32"), order=Order(40, 8, seed=0))
+    batches = Batches(ready, learned(np.zeros((40, 2))), order=Order(40, 8, seed=0), batch=as_is)
     gathering, whole = batches.pace()
     assert 0 < gathering < 0.02 and 0 < whole < 0.02
     batches.augment = slow
@@ -136,11 +146,10 @@ TARGETS = np.eye(20, dtype="float32")
 
 def batches(step=None, *, seed=0, images=IMAGES) -> Batches:
     size = images.shape[1:3]
-    made = augment.augmenter({"step": step}, seed=seed, size=size) if step else None
-    weights = np.arange(20, dtype="float32")
-    pictures = Store.of({"images": images})
+    made = augment.augmenter({"step": step}, seed=seed, size=size, shares=dict) if step else None
+    targets = Rows.of({"labels": TARGETS, "weight": np.arange(20, dtype="float32")})
     return Batches(
-        pictures, TARGETS, weights=weights, order=Order(20, 8, seed=1), augment=made
+        Store.of({"images": images}), targets, order=Order(20, 8, seed=1), batch=as_is, augment=made
     )  # fmt: skip
 
 
@@ -224,6 +233,62 @@ def test_mixed_labels_have_the_share_of_the_pixels(name):
     assert mixed > 5
 
 
+def boxed(images) -> Rows:
+    """Return the box and the mask of what is bright in each picture, some with two boxes."""
+    boxes, masks = [], []
+    for i, image in enumerate(images):
+        bright = image[..., 0] > 200
+        rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        boxes.append(np.array([box] * (1 + i % 2), "float32"))
+        masks.append(bright[..., None].astype("uint8"))
+    return Rows.of({
+        "boxes": Column.ragged(boxes, group="objects", fill=-1),
+        "labels": Column.ragged([np.arange(len(b)) for b in boxes], group="objects", fill=-1,
+                                dtype="int64"),
+        "segmentation_masks": np.stack(masks),
+    })  # fmt: skip
+
+
+def test_boxes_and_masks_follow_the_pixels():
+    import keras
+
+    images = np.zeros((12, 32, 32, 3), "uint8")
+    for i, image in enumerate(images):
+        image[2 + i : 8 + i, 3 : 3 + 4 + i] = 255
+    targets = boxed(images)
+    steps = {
+        "flip": keras.layers.RandomFlip("horizontal_and_vertical", bounding_box_format="xyxy"),
+        "noise": keras.layers.GaussianNoise(0.1),  # knows nothing of boxes
+    }
+    made = Batches(
+        Store.of({"images": images}), targets, order=Order(12, 4, seed=0),
+        batch=lambda inputs, found: (found, None),
+        augment=augment.augmenter(steps, seed=0, size=(32, 32)),
+    )
+    moved = 0
+    for step, (x, y) in enumerate(made.from_step().take(6)):
+        _, indices = made.order.batch(step)
+        for place, i in enumerate(indices):
+            now = boxed([x[place].numpy()]).row(0)
+            count = 1 + i % 2
+            np.testing.assert_allclose(y["boxes"][place, :count], [now["boxes"][0]] * count)
+            np.testing.assert_array_equal(y["labels"][place, :count], np.arange(count))
+            np.testing.assert_array_equal(y["segmentation_masks"][place], now["segmentation_masks"])
+            assert (y["boxes"][place, count:].numpy() == -1).all()
+            assert (y["labels"][place, count:].numpy() == -1).all()
+            moved += not np.array_equal(now["boxes"], boxed([images[i]]).row(0)["boxes"])
+        assert y["segmentation_masks"].dtype == "uint8" and y["labels"].dtype == "int64"
+    assert moved > 8
+
+
+def test_labels_that_cannot_be_mixed_are_refused_by_the_steps_name():
+    import keras
+
+    with pytest.raises(UserError, match=r"augment\.both mixes the labels"):
+        augment.augmenter({"both": keras.layers.MixUp()}, seed=0, size=(16, 16))
+
+
 def test_steps_run_in_their_order_and_any_layer_will_do():
     import keras
 
@@ -233,7 +298,8 @@ def test_steps_run_in_their_order_and_any_layer_will_do():
         "bright": keras.layers.Lambda(lambda x: x + 100.0),
     }
     made = augment.augmenter(steps, seed=0, size=(16, 16))
-    images, _ = made(IMAGES[:4], TARGETS[:4], 0, np.arange(4))
+    inputs, _ = made({"images": IMAGES[:4]}, {"labels": TARGETS[:4]}, 0, np.arange(4))
+    images = inputs["images"]
     assert images.dtype == "uint8"
     assert images.numpy().min() >= 100
     assert images.numpy().max() <= 228
@@ -297,7 +363,7 @@ def test_a_picture_that_is_gone_is_named(tmp_path):
 def test_no_thread_tunes_what_is_waited_for(bert):
     """TensorFlow's may keep whoever lets go of an iterator waiting as long again as it lived."""
     ready = prepare(TEXTS, bert)
-    batches = Batches(ready, np.zeros((6, 2), "float32"), order=Order(6, 2, seed=0))
+    batches = Batches(ready, learned(np.zeros((6, 2))), order=Order(6, 2, seed=0), batch=as_is)
     for data in (batches.from_step(), pipeline.in_one_pass(ready, 2)[0]):
         assert data.options().autotune.enabled is False
 

@@ -44,7 +44,7 @@ def test_a_monitor_that_there_is_not_is_refused_with_what_there_is(task, name, m
 def test_every_figure_of_a_task_may_be_watched(task):
     names = sorted(f"val_{name}" for name in figures_of(task))
     assert len(names) > 4
-    shown = [metric.name for metric in task.metrics()]
+    shown = [metric.name for metric in task.compile()["metrics"]]
     for name in [*names, "loss", "learning_rate", *shown]:
         require_known(task, {"stop": {"_target_": STOP, "monitor": name}, "off": None})
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kerasft.errors import UserError
+from kerasft.rows import Rows
 from kerasft.spec import Labels
 from kerasft.tasks import protocol
 from kerasft.tasks.classification import Classification
@@ -31,21 +32,35 @@ def as_numpy(outputs) -> dict[str, np.ndarray]:
     return {key: np.asarray(value) for key, value in outputs.items()}
 
 
+def labelled(y) -> Rows:
+    return Rows.of({"label": np.asarray(y)})
+
+
+def learned_by(task, y, labels) -> np.ndarray:
+    """Return what the loss compares with, of all examples in one batch."""
+    import tensorflow as tf
+
+    rows = task.targets(labelled(y), labels)
+    batch = {name: tf.constant(value) for name, value in rows.gather(np.arange(len(y))).items()}
+    return task.batch(None, batch, labels)[0].numpy()
+
+
 @pytest.mark.parametrize(("task", "labels"), KINDS)
-def test_encode_loss_metrics_and_score_fit_together(task, labels, tmp_path):
+def test_targets_loss_metrics_and_score_fit_together(task, labels, tmp_path):
     import tensorflow as tf
 
     y = labels_for(labels)
-    task = task.adapt(y)
-    encoded = task.encode(y, labels)
+    task = task.adapt(labelled(y))
+    encoded = learned_by(task, y, labels)
     assert encoded.dtype == np.float32
-    assert encoded.shape == (12, task.units(labels))
+    assert encoded.shape == (12, task.head(labels)["units"])
     assert task.kind == labels.kind
 
     # Logits that say what the labels say.
     logits = encoded if task.kind == "number" else (encoded - 0.5) * 20
-    assert float(task.loss()(encoded, logits)) < 0.01
-    (metric,) = task.metrics()
+    compiled = task.compile()
+    assert float(compiled["loss"](encoded, logits)) < 0.01
+    (metric,) = compiled["metrics"]
     metric.update_state(encoded, logits)
     assert float(metric.result()) == pytest.approx(0.0 if task.kind == "number" else 1.0, abs=1)
 
@@ -69,7 +84,7 @@ def test_encode_loss_metrics_and_score_fit_together(task, labels, tmp_path):
 def test_a_task_comes_back_from_json(task, labels):
     y = labels_for(labels)
     outputs = {"probabilities": np.random.default_rng(1).random((12, 3))}
-    learned = task.adapt(y).tune(y, outputs)
+    learned = task.adapt(labelled(y)).tune(y, outputs)
     assert protocol.load(json.loads(json.dumps(learned.to_dict()))) == learned
 
 
@@ -103,18 +118,30 @@ def test_single_outputs():
     np.testing.assert_array_equal(outputs["score"], outputs["probabilities"].max(-1))
 
 
+def weights_of(task, y, labels=SINGLE):
+    return task.targets(labelled(y), labels, training=True)["weight"]
+
+
 def test_class_weights():
     y = np.array([0, 0, 0, 1])
-    assert Classification().example_weights(y, SINGLE) is None
-    balanced = Classification(class_weight="balanced").example_weights(y, SINGLE)
+    assert "weight" not in Classification().targets(labelled(y), SINGLE, training=True)
+    # What is measured counts alike.
+    assert "weight" not in Classification(class_weight="balanced").targets(labelled(y), SINGLE)
+    balanced = weights_of(Classification(class_weight="balanced"), y)
     np.testing.assert_allclose(balanced, [4 / 6, 4 / 6, 4 / 6, 2])
-    named = Classification(class_weight={"dog": 5}).example_weights(y, SINGLE)
+    named = weights_of(Classification(class_weight={"dog": 5}), y)
     np.testing.assert_array_equal(named, [1, 1, 1, 5])
     assert named.dtype == np.float32
-    numbered = Classification(class_weight={1: 3}).example_weights(y, Labels("single", ("0", "1")))
+    numbered = weights_of(Classification(class_weight={1: 3}), y, Labels("single", ("0", "1")))
     np.testing.assert_array_equal(numbered, [1, 1, 1, 3])
     with pytest.raises(UserError, match="Did you mean 'dog'"):
-        Classification(class_weight={"dogg": 5}).example_weights(y, SINGLE)
+        weights_of(Classification(class_weight={"dogg": 5}), y)
+
+
+def test_classes_are_one_hot_in_the_batch_alone():
+    names = tuple(map(str, range(1000)))
+    rows = Classification().targets(labelled(np.arange(2000) % 1000), Labels("single", names))
+    assert rows.nbytes == 2000 * 8
 
 
 def test_multi_outputs_and_threshold():
@@ -154,7 +181,7 @@ def test_multi_loss_sums_over_the_classes_and_weighs_examples():
         np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], np.float32),
         np.zeros((2, 3), np.float32),
     )
-    loss = MultiLabel().loss()
+    loss = MultiLabel().compile()["loss"]
     assert float(loss(y, logits)) == pytest.approx(3 * np.log(2))
     assert float(loss(y, logits, sample_weight=np.array([2.0, 0.0]))) == pytest.approx(
         3 * np.log(2)
@@ -163,16 +190,17 @@ def test_multi_loss_sums_over_the_classes_and_weighs_examples():
 
 def test_regression_scales_labels_and_gives_back_their_units():
     y = np.array([10_000.0, 20_000.0, 60_000.0])
-    task = Regression().adapt(y)
-    encoded = task.encode(y, NUMBER)
+    task = Regression().adapt(labelled(y))
+    encoded = learned_by(task, y, NUMBER)
     assert encoded.mean() == pytest.approx(0, abs=1e-6) and encoded.std() == pytest.approx(1)
     back = as_numpy(task.postprocess(encoded, NUMBER))["value"]
     np.testing.assert_allclose(back, y, rtol=1e-6)
-    (mae,) = task.metrics()
+    (mae,) = task.compile()["metrics"]
     mae.update_state(encoded, encoded * 0)
     assert float(mae.result()) == pytest.approx(np.abs(y - y.mean()).mean(), rel=1e-5)
-    assert Regression(scale=False).adapt(y).encode(y, NUMBER)[2, 0] == 60_000
-    assert Regression().adapt(np.array([7.0, 7.0])).std == 1.0
+    plain = Regression(scale=False).adapt(labelled(y))
+    assert learned_by(plain, y, NUMBER)[2, 0] == 60_000
+    assert Regression().adapt(labelled([7.0, 7.0])).std == 1.0
 
 
 @pytest.mark.parametrize(
@@ -210,8 +238,8 @@ NUMBER = Labels("number")
 
 
 def test_times_are_answered_in_float64():
-    task = Regression().adapt(TIMES)
-    learned = task.encode(TIMES, NUMBER)
+    task = Regression().adapt(labelled(TIMES))
+    learned = learned_by(task, TIMES, NUMBER)
     assert learned.dtype == np.float32
     assert len(np.unique(learned)) == 60
     answers = protocol.answer(task, learned, NUMBER)["value"]
@@ -227,16 +255,16 @@ def test_other_tasks_are_answered_as_they_are_served():
 
 def test_what_float32_cannot_tell_apart_is_not_exported():
     with pytest.raises(UserError, match=r"precision near 1\.7e\+09 is 128"):
-        Regression().adapt(TIMES).served_precision()
-    wider = Regression().adapt(TIMES + 100 * np.arange(60))
+        Regression().adapt(labelled(TIMES)).served_precision()
+    wider = Regression().adapt(labelled(TIMES + 100 * np.arange(60)))
     assert "1.7e+09 is 128" in wider.served_precision()
-    assert Regression().adapt(np.arange(60.0) + 1000).served_precision() == ""
+    assert Regression().adapt(labelled(np.arange(60.0) + 1000)).served_precision() == ""
 
 
 def test_unscaled_labels_must_differ_as_they_are_learned():
     with pytest.raises(UserError, match=r"task\.scale=true"):
-        Regression(scale=False).adapt(TIMES)
-    assert Regression(scale=False).adapt(np.arange(5.0)).mean == 0
+        Regression(scale=False).adapt(labelled(TIMES))
+    assert Regression(scale=False).adapt(labelled(np.arange(5.0))).mean == 0
 
 
 def test_validation_labels_all_alike_leave_no_correlation_to_monitor():

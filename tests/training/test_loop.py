@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -54,9 +55,9 @@ def train(
     import keras
 
     ready = prepare(SPLITS.train, READY)
-    targets = TASK.encode(SPLITS.train.labels, SPLITS.labels)
+    targets = TASK.targets(SPLITS.train.annotations, SPLITS.labels, training=True)
     seen = prepare(SPLITS.validation, READY).inputs["images"]
-    wanted = TASK.encode(SPLITS.validation.labels, SPLITS.labels)
+    wanted = np.eye(len(SPLITS.labels.names), dtype="float32")[SPLITS.validation.labels]
     scripted = iter(accuracies or [])
     ran = Ran(model or build(seed), None, [], [], [])
 
@@ -64,12 +65,14 @@ def train(
         ran.at_epochs.append(network.get_weights())
         logits = network(seen, training=False).numpy()
         right = float(np.mean(logits.argmax(1) == wanted.argmax(1)))
-        return {
-            "loss": float(TASK.loss()(wanted, logits)), "accuracy": next(scripted, right),
-        }  # fmt: skip
+        loss = TASK.compile()["loss"](wanted, logits)
+        return {"loss": float(loss), "accuracy": next(scripted, right)}
 
     arguments = {"learning_rate": 0.05, "usual_rate": 1e-3, "pretrained": True} | more
-    batches = pipeline.Batches(ready, targets, order=order.Order(24, 8, seed=seed))
+    batches = pipeline.Batches(
+        ready, targets, order=order.Order(24, 8, seed=seed),
+        batch=functools.partial(TASK.batch, labels=SPLITS.labels),
+    )  # fmt: skip
     ran.history = loop.fit(
         ran.model, lambda name, cut, epochs: loop.Feed(batches, validate, cut),
         ids=SPLITS.train.ids, steps=batches.steps, stages=stages, task=task,
@@ -194,8 +197,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others():
 
 
 class NoGradients(Classification):
-    def loss(self):
-        return lambda targets, logits: 0.0 * logits[:, 0]
+    def compile(self):
+        return {**super().compile(), "loss": lambda targets, logits: 0.0 * logits[:, 0]}
 
 
 def test_weight_decay_leaves_norms_and_biases_alone():
@@ -302,14 +305,14 @@ def test_the_step_is_traced_once_a_stage():
     traced = []
 
     class Counting(type(TASK)):
-        def loss(self):
-            plain = super().loss()
+        def compile(self):
+            made = super().compile()
 
             def loss(y, logits):
                 traced.append(logits.shape)
-                return plain(y, logits)
+                return made["loss"](y, logits)
 
-            return loss
+            return {**made, "loss": loss}
 
     train(
         stages={"head": Stage("head", epochs=2), "all": Stage("all", epochs=2)},

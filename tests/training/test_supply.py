@@ -8,6 +8,7 @@ import pytest
 from kerasft.data.order import Order
 from kerasft.data.pipeline import Batches
 from kerasft.data.store import Store
+from kerasft.rows import Rows
 from kerasft.training.supply import Supply, starved
 
 
@@ -28,13 +29,15 @@ def trained(delay: float, *, at_once: int = 1, epochs: int = 2) -> list[str]:
     import keras
     import tensorflow as tf
 
-    def augment(images, targets, epoch, indices):
+    def augment(inputs, targets, epoch, indices):
+        images = inputs["images"]
         wait = tf.numpy_function(lambda x: (time.sleep(delay), x)[1], [images], tf.float32)
-        return wait, targets
+        return {"images": tf.ensure_shape(wait, images.shape)}, targets
 
     store = Store.of({"images": np.zeros((240, 4, 4, 1), "float32")})
     batches = Batches(
-        store, np.zeros((240, 1), "float32"), order=Order(240, 8, seed=0), augment=augment
+        store, Rows.of({"labels": np.zeros((240, 1), "float32")}), order=Order(240, 8, seed=0),
+        batch=lambda inputs, targets: (targets["labels"], None), augment=augment,
     )
     layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
