@@ -112,7 +112,7 @@ def runner(folder: Path, made: Any) -> Callable[[list], np.ndarray]:
         logits = keras_file.reloaded(
             folder, form["format"], feeds, modules=modules, task=form.get("task")
         )["logits"]
-        found = made.task.postprocess(logits, made.labels)
+        found = made.task.answers(logits, made.labels)
         return [np.asarray(found["probabilities"])]
 
     return fresh

@@ -14,8 +14,11 @@ from kerasft.artifact.replay import pack, unpack
 from kerasft.errors import UserError
 from kerasft.files import written_whole
 from kerasft.record import RunFolder
+from kerasft.rows import Rows, as_table, of_table
 from kerasft.spec import Evidence, Examples, Splits, as_raw
 
+# Raised when what is kept changes its form; before 2 it was logits alone.
+FORMAT = 2
 # How many held-out examples are kept, and at most how many bytes of them and of logits.
 EXAMPLES = 32
 MOST_BYTES = 32 * 2**20
@@ -56,7 +59,7 @@ def choose(splits: Splits, *, spare_test: bool = False) -> HeldOut:
 
 
 def keep(
-    folder: RunFolder, splits: Splits, chosen: HeldOut, logits: Mapping[str, np.ndarray]
+    folder: RunFolder, splits: Splits, chosen: HeldOut, kept: Mapping[str, Rows]
 ) -> None:
     """Write the evidence of a run.
 
@@ -64,17 +67,23 @@ def keep(
         folder: The run folder.
         splits: Its data.
         chosen: The examples that are kept.
-        logits: What the network gave for all examples of each split that was measured.
+        kept: What the task kept of all examples of each split that was measured.
     """
     held_out = splits.parts[chosen.split].take(chosen.rows)
-    tables = [{
-        "inputs": chosen.inputs, "labels": held_out.labels,
-        "logits": logits[chosen.split][chosen.rows],
-    }]  # fmt: skip
-    for split, values in logits.items():
-        rows = spread(len(values), max(MOST_BYTES // max(values[:1].nbytes, 1), 1))
-        tables.append({"labels": splits.parts[split].labels[rows], "logits": values[rows]})
-    facts = {"modality": held_out.modality, "ids": held_out.ids, "splits": list(logits)}
+    asked = [(held_out.annotations, kept[chosen.split].take(chosen.rows))]
+    for split, found in kept.items():
+        each = max(found.nbytes // max(len(found), 1), 1)
+        rows = spread(len(found), max(MOST_BYTES // each, 1))
+        asked.append((splits.parts[split].annotations.take(rows), found.take(rows)))
+    tables: list[dict[str, np.ndarray]] = []
+    ragged: list[dict[str, Any]] = []
+    for labelled, found in asked:
+        named = (as_table(labelled, "annotations"), as_table(found, "kept"))
+        tables.append({**named[0][0], **named[1][0]})
+        ragged.append({**named[0][1], **named[1][1]})
+    tables[0]["inputs"] = chosen.inputs
+    facts = {"format": FORMAT, "modality": held_out.modality, "ids": held_out.ids,
+             "splits": list(kept), "ragged": ragged}  # fmt: skip
     with written_whole(folder.evidence) as file:
         pack(file, facts, tables)
 
@@ -103,18 +112,31 @@ def read(folder: RunFolder) -> Evidence:
             f"{folder.path}"
         )
     try:
-        facts, (held_out, *measured) = unpack(file)
-        inputs = _plain(held_out["inputs"], facts["modality"])
-        examples = Examples(facts["modality"], inputs, held_out["labels"], tuple(facts["ids"]))
-        return Evidence(examples, held_out["logits"], {
-            split: (table["labels"], table["logits"])
-            for split, table in zip(facts["splits"], measured, strict=True)
-        })  # fmt: skip
+        facts, tables = unpack(file)
+        inputs = _plain(tables[0]["inputs"], facts["modality"])
+        forms = facts.get("ragged") or [{}] * len(tables)
+        (labelled, kept), *measured = (
+            _rows_of(table, form) for table, form in zip(tables, forms, strict=True)
+        )
+        examples = Examples(
+            facts["modality"], inputs, labelled["label"], tuple(facts["ids"])
+        )
+        return Evidence(examples, kept, dict(zip(facts["splits"], measured, strict=True)))
     except _DAMAGED as error:
         raise UserError(
             f"{str(file)!r} is damaged, or from another version ({error}). Train again: kerasft "
             f"train --from {folder.path}"
         ) from error
+
+
+def _rows_of(table: Mapping[str, np.ndarray], ragged: Mapping[str, Any]) -> tuple[Rows, Rows]:
+    """Return annotations and what was kept; before format 2 these were labels and logits."""
+    if "labels" in table:
+        return Rows.of({"label": table["labels"]}), Rows.of({"logits": table["logits"]})
+    found = of_table(table, ragged, "annotations"), of_table(table, ragged, "kept")
+    if len(found[0]) != len(found[1]):
+        raise ValueError(f"{len(found[0])} labels and what was kept of {len(found[1])} examples")
+    return found
 
 
 def _plain(raw: np.ndarray, modality: str) -> list[Any]:

@@ -62,19 +62,25 @@ class FineTuned:
                 self.model, data, order, task.keep, key=(task, labels, "keep"), batch=batch
             )
 
-    def outputs(self, ready: Any) -> dict[str, np.ndarray]:
-        """Return the task's named outputs for such examples."""
-        return self.answers(self.measure(ready).rows["logits"])
+    def statistics(self, annotations: Rows, kept: Rows) -> dict[str, np.ndarray]:
+        """Return what each example adds to the figures, of its labels and what was kept of it."""
+        return self.task.statistics(annotations, kept, self.labels)
 
-    def answers(self, logits: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the task's named outputs for logits."""
+    def figures(self, annotations: Rows, kept: Rows) -> dict[str, Any]:
+        """Return the task's figures, of labels and what was kept of the examples."""
+        return self.task.figures(self.statistics(annotations, kept), self.labels)
+
+    def answers(self, kept: Rows) -> dict[str, np.ndarray]:
+        """Return the task's named outputs for what was kept of examples."""
         from kerasft.tasks import protocol
 
-        return protocol.answer(self.task, logits, self.labels)
+        return protocol.answer(self.task, kept, self.labels)
 
-    def tuned(self, y: np.ndarray, logits: np.ndarray) -> FineTuned:
-        """Return the same model with the task's decisions tuned on labels and their logits."""
-        return replace(self, task=self.task.tune(y, self.answers(logits)))
+    def tuned(self, annotations: Rows, kept: Rows) -> FineTuned:
+        """Return the same model with the task's decisions tuned on examples."""
+        if not hasattr(self.task, "tune"):
+            return self
+        return replace(self, task=self.task.tune(annotations, kept, self.labels))
 
     def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
         """Answer raw input: texts, pairs of texts, paths or bytes of pictures.
@@ -98,7 +104,7 @@ class FineTuned:
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
                   for i, r in enumerate(raw)),
         )
-        return self.outputs(prepare(examples, self.preprocess))
+        return self.answers(self.measure(prepare(examples, self.preprocess)).rows)
 
     def save(self, folder: record.RunFolder) -> None:
         """Write all but the network, which training has written."""

@@ -245,6 +245,52 @@ def joined(parts: Sequence[Rows], order: np.ndarray | None = None) -> Rows:
     return Rows(made, index)
 
 
+def as_table(rows: Rows, prefix: str) -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
+    """Return rows as plain arrays by name, and what else the columns are, for a file.
+
+    Args:
+        rows: The rows.
+        prefix: What the names begin with.
+
+    Returns:
+        `PREFIX/NAME`, of ragged columns also `PREFIX/NAME/ends`; and for each ragged column what
+        pads it and its group.
+    """
+    arrays, ragged = {}, {}
+    for name, column in joined([rows]).columns.items():
+        arrays[f"{prefix}/{name}"] = column.values
+        if column.ends is not None:
+            arrays[f"{prefix}/{name}/ends"] = column.ends
+            ragged[f"{prefix}/{name}"] = [column.fill, column.group]
+    return arrays, ragged
+
+
+def of_table(
+    table: Mapping[str, np.ndarray], ragged: Mapping[str, Sequence[Any]], prefix: str
+) -> Rows:
+    """Return what `as_table` took apart.
+
+    Raises:
+        ValueError: If columns do not belong together.
+    """
+    columns = {}
+    for name, values in table.items():
+        if not name.startswith(f"{prefix}/") or name.endswith("/ends"):
+            continue
+        key = name.removeprefix(f"{prefix}/")
+        if name not in ragged:
+            columns[key] = Column(values)
+            continue
+        ends = table[f"{name}/ends"]
+        whole = ends.ndim == 1 and ends.dtype == np.int64
+        rising = whole and bool((np.diff(ends, prepend=0) >= 0).all())
+        if not rising or (ends[-1] if len(ends) else 0) != len(values):
+            raise ValueError(f"the rows of {name} do not fit its values")
+        fill, group = ragged[name]
+        columns[key] = Column(values, ends, float(fill), str(group))
+    return Rows.of(columns)
+
+
 def padded(lengths: np.ndarray, longest: int = 0) -> np.ndarray:
     """Return how many positions each of some lengths takes with its padding.
 

@@ -119,8 +119,8 @@ def _carry_out(
         model, history = fit.fit(
             cfg, parts, ready, backbone, folder, verify=verify, on_epoch=on_epoch
         )
-        finetuned, logits = measure.finish(cfg, ready, model, folder)
-        measured = measure.measure(finetuned, ready, logits, folder, spare_test=spare_test)
+        finetuned, kept = measure.finish(cfg, ready, model, folder)
+        measured = measure.measure(finetuned, ready, kept, folder, spare_test=spare_test)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
         measure.close(history, measured.metrics, baseline, folder)

@@ -186,13 +186,13 @@ class Evidence:
 
     Args:
         examples: A few held-out examples, pictures as encoded bytes.
-        logits: What the network gave for them when the run measured it, `float32[K, units]`.
-        measured: For each split that was measured its labels and the network's logits.
+        kept: What the task kept of the network's outputs for them when the run measured it.
+        measured: For each split that was measured its annotations, and what was kept of it.
     """
 
     examples: Examples
-    logits: np.ndarray
-    measured: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    kept: Rows
+    measured: Mapping[str, tuple[Rows, Rows]]
 
 
 class Preprocess(Protocol):

@@ -256,15 +256,25 @@ def check_task(task: Any, labels: Labels) -> None:
     assert right < wrong, "The loss of right logits must be below that of wrong ones."
     for metric in compiled.get("metrics", ()):
         metric.update_state(targets, logits)
-    made = tf.function(lambda x: task.postprocess(x, labels))(tf.constant(logits))
+    kept = Rows.of({n: v.numpy() for n, v in task.keep(tf.constant(logits), None, {}).items()})
+    assert len(kept) == 12, f"keep must have the batch first, not {len(kept)} rows."
+    made = tf.function(lambda x: task.answers(x, labels))(tf.constant(logits))
     outputs = {name: value.numpy() for name, value in made.items()}
     for name, value in outputs.items():
         assert len(value) == 12, f"The output {name!r} must have the batch first."
-    task = task.tune(y, outputs)
-    figures = task.score(y, outputs, labels)
+    annotations = Rows.of({"label": y})
+    if isinstance(task, protocol.Tunable):
+        task = task.tune(annotations, kept, labels)
+    statistics = task.statistics(annotations, kept, labels)
+    for name, value in statistics.items():
+        assert len(value) == 12, f"The statistic {name!r} must have a row an example."
+    figures = task.figures(statistics, labels)
+    if hasattr(task, "statistics_of"):
+        same = task.figures(task.statistics_of(annotations, outputs, labels), labels)
+        assert set(same) == set(figures), "Figures of answers must be those of what was kept."
     json.dumps(figures, allow_nan=False)
     monitor = task.monitor.removeprefix("val_")
-    assert monitor in (*figures, "loss"), f"The monitor must be a figure of score: {monitor!r}."
+    assert monitor in (*figures, "loss"), f"The monitor must be one of figures: {monitor!r}."
     assert task.mode in ("min", "max"), f"mode must be 'min' or 'max', not {task.mode!r}."
     saved = json.loads(json.dumps(task.to_dict()))
     trusted = ("kerasft", type(task).__module__.split(".")[0])

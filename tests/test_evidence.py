@@ -12,6 +12,7 @@ import pytest
 
 from kerasft import evidence, record
 from kerasft.errors import UserError
+from kerasft.rows import Column, Rows
 from kerasft.spec import Examples, Labels, Splits
 
 
@@ -20,10 +21,10 @@ def test_a_run_keeps_what_it_measured(tiny_text_result, texts_csv):
     figures = tiny_text_result.metrics
     finetuned = tiny_text_result.finetuned
     assert set(kept.measured) == {"validation", "test"}
-    for split, (y, logits) in kept.measured.items():
-        again = finetuned.task.score(y, finetuned.answers(logits), finetuned.labels)
+    for split, (labelled, of_network) in kept.measured.items():
+        again = finetuned.figures(labelled, of_network)
         assert again["accuracy"] == pytest.approx(figures[split]["accuracy"])
-    logits = finetuned.answers(kept.logits)["probabilities"]
+    logits = finetuned.answers(kept.kept)["probabilities"]
     np.testing.assert_allclose(
         finetuned(kept.examples.inputs)["probabilities"], logits, atol=1e-5
     )
@@ -47,21 +48,28 @@ def test_examples_come_back(modality, inputs, tmp_path):
     folder = record.RunFolder(tmp_path)
     given = splits(modality, inputs, 70)
     logits = np.random.default_rng(0).normal(size=(70, 2)).astype("float32")
-    evidence.keep(folder, given, evidence.choose(given), {"validation": logits})
+    tags = [np.arange(i % 5) for i in range(70)]
+    of_network = Rows.of({"logits": logits, "tags": Column.ragged(tags, group="tags", fill=-1)})
+    evidence.keep(folder, given, evidence.choose(given), {"validation": of_network})
     kept = evidence.read(folder)
     rows = evidence.spread(70, evidence.EXAMPLES)
     assert len(kept.examples) == evidence.EXAMPLES
     assert list(kept.examples.inputs) == [inputs[i] for i in rows]
     assert kept.examples.ids == tuple(f"id {i}" for i in rows)
-    np.testing.assert_array_equal(kept.logits, logits[rows])
-    np.testing.assert_array_equal(kept.measured["validation"][1], logits)
+    np.testing.assert_array_equal(kept.kept["logits"], logits[rows])
+    annotations, everything = kept.measured["validation"]
+    np.testing.assert_array_equal(everything["logits"], logits)
+    np.testing.assert_array_equal(annotations["label"], given.train.labels)
+    for place, i in enumerate(rows):
+        np.testing.assert_array_equal(kept.kept.row(place)["tags"], tags[i])
+        np.testing.assert_array_equal(everything.row(i)["tags"], tags[i])
 
 
 def test_large_pictures_and_many_logits_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "MOST_BYTES", 1000)
     folder = record.RunFolder(tmp_path)
     given = splits("images", [b"x" * 400] * 500, 500)
-    logits = {"validation": np.zeros((500, 2), "float32")}
+    logits = {"validation": Rows.of({"logits": np.zeros((500, 2), "float32")})}
     evidence.keep(folder, given, evidence.choose(given), logits)
     kept = evidence.read(folder)
     assert len(kept.examples) == 2

@@ -6,7 +6,7 @@ correlation of one example) is left out, rather than reported as 0 or NaN.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -209,6 +209,33 @@ def averages(found: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> dict[s
         scores[f"{key}_micro"] = float(overall[key][0])
         scores[f"{key}_weighted"] = float(values @ weights)
     return scores
+
+
+def from_counts(
+    metric: str, true: np.ndarray, decided: np.ndarray, *, seen_alone: bool = False
+) -> tuple[np.ndarray, Callable[[np.ndarray, int], float]] | None:
+    """Return what an average of precision, recall or F1 is summed from, and the way to it.
+
+    Args:
+        metric: A key of what `averages` returns; for any other one there is `None`.
+        true: Which classes each example has, bool `[N, C]`.
+        decided: Which were decided on.
+        seen_alone: Whether classes that are neither true nor decided on are left out.
+
+    Returns:
+        What was found, wrong and missed in each example, bool `[N, 3, C]`, and the figure as a
+        function of the sum over examples and their number.
+    """
+    if not metric.startswith(("precision_", "recall_", "f1_")) or metric.endswith("_samples"):
+        return None
+    parts = np.stack([true & decided, ~true & decided, true & ~decided], axis=1)
+
+    def figure(counts: np.ndarray, number: int) -> float:
+        if seen_alone:
+            counts = counts[:, counts.sum(axis=0) > 0]
+        return averages(*counts)[metric]
+
+    return parts, figure
 
 
 def _per_class(

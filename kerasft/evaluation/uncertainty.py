@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.evaluation import metrics as figures
 from kerasft.spec import Labels
 
 LEVEL = 0.95
@@ -37,17 +36,16 @@ def draws(count: int, repeats: int = REPEATS, seed: int = 0) -> Iterator[np.ndar
 
 
 def resampled(
-    task: Any, labels: Labels, metric: str, y: np.ndarray, outputs: Mapping[str, np.ndarray],
+    task: Any, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray],
     rows: Iterable[np.ndarray],
 ) -> np.ndarray | None:
     """Return a figure for each drawing of the examples.
 
     Args:
-        task: Its `score` gives the figure where it is none of the common ones.
+        task: Its `figures` gives the figure; its `sums`, where it has that, gives it faster.
         labels: What the labels mean.
-        metric: The name of the figure, a key of `score`.
-        y: Raw labels, `[N]` or `[N, classes]`.
-        outputs: What the task made of the logits, each `[N, ...]`.
+        metric: The name of the figure, a key of `figures`.
+        statistics: What the task's `statistics` returned, each `[N, ...]`.
         rows: What `draws` yields.
 
     Returns:
@@ -56,65 +54,36 @@ def resampled(
 
     Example:
         >>> from kerasft.tasks.classification import Classification
-        >>> y, p = np.array([0, 1, 1, 0]), np.eye(2)[[0, 1, 1, 1]]
-        >>> found = resampled(Classification(), Labels("single", ("a", "b")), "accuracy", y,
-        ...                   {"probabilities": p}, draws(4, 500))
+        >>> true, guessed = np.array([0, 1, 1, 0]), np.array([0, 1, 1, 1])
+        >>> found = resampled(Classification(), Labels("single", ("a", "b")), "accuracy",
+        ...                   {"true": true, "predicted": guessed}, draws(4, 500))
         >>> bool(0.7 < found.mean() < 0.8)
         True
     """
-    per_example = _mean_of(labels.kind, metric, y, outputs)
-    if per_example is not None:
-        means = np.array([per_example[one].mean() for one in rows])
-        return np.sqrt(means) if metric == "rmse" else means
-    if metric.startswith(("precision_", "recall_", "f1_")) and not metric.endswith("_samples"):
-        found, wrong, missed = _counts(labels, y, outputs)
-        return np.array([_of_counts(metric, labels, *(part[one].sum(axis=0, dtype=np.int64)
-                                                      for part in (found, wrong, missed)))
-                         for one in rows])  # fmt: skip
+    summed = task.sums(metric, statistics, labels) if hasattr(task, "sums") else None
+    if summed is not None:
+        parts, figure = summed
+        whole = np.int64 if parts.dtype == bool else np.float64
+        return np.array([figure(parts[one].sum(axis=0, dtype=whole), len(one)) for one in rows])
     values = []
     for one in itertools.islice(rows, FEW_REPEATS):
-        scores = task.score(y[one], {key: value[one] for key, value in outputs.items()}, labels)
-        if not isinstance(scores.get(metric), float):
+        drawn = {name: value[one] for name, value in statistics.items()}
+        value = task.figures(drawn, labels).get(metric)
+        if not isinstance(value, float):
             return None
-        values.append(scores[metric])
+        values.append(value)
     return np.array(values)
 
 
-def _of_counts(metric: str, labels: Labels, *counts: np.ndarray) -> float:
-    if labels.kind == "single":  # as `score` does: classes that neither occur nor are predicted
-        seen = sum(counts) > 0
-        counts = tuple(part[seen] for part in counts)
-    return figures.averages(*counts)[metric]
-
-
-def right(y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return for each example of a single-label task whether its likeliest class is right."""
-    return np.argmax(outputs["probabilities"], axis=-1) == np.asarray(y).astype(np.int64)
-
-
-def _mean_of(
-    kind: str, metric: str, y: np.ndarray, outputs: Mapping[str, np.ndarray]
+def right(
+    task: Any, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
-    """Return what a figure is the mean of, `[N]`, where it is one."""
-    if kind == "single" and metric == "accuracy":
-        return right(y, outputs).astype(np.float64)
-    if kind == "number" and metric in ("mae", "mse", "rmse"):
-        apart = np.abs(np.asarray(outputs["value"], np.float64).ravel() - y)
-        return apart if metric == "mae" else apart**2
-    return None
-
-
-def _counts(
-    labels: Labels, y: np.ndarray, outputs: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what was found, wrong and missed of each class in each example, `bool[N, C]`."""
-    if labels.kind == "single":
-        rows = np.eye(len(labels.names), dtype=bool)
-        true = rows[np.asarray(y).astype(np.int64)]
-        decided = rows[np.argmax(outputs["probabilities"], axis=-1)]
-    else:
-        true, decided = np.asarray(y) > 0, np.asarray(outputs["labels"], bool)
-    return true & decided, ~true & decided, true & ~decided
+    """Return which examples a model gets right, bool `[N]`; `None` unless a figure is their share.
+    """
+    summed = task.sums(metric, statistics, labels) if hasattr(task, "sums") else None
+    if summed is None or summed[0].dtype != bool or summed[0].ndim != 1:
+        return None
+    return summed[0]
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

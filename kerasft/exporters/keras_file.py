@@ -49,7 +49,7 @@ def keras_file(
         model: The Keras model, from what `preprocess` gives to logits.
         directory: The folder to write; an earlier export of this format is replaced.
         preprocess: Turns raw examples into the network's input.
-        task: Its `postprocess` makes the outputs.
+        task: Its `answers` are what is served.
         labels: What the labels mean.
         examples: Raw examples to prove the file on.
         name: What the model is called in `preprocessing.json`.
@@ -132,7 +132,7 @@ def answers_of(logits: np.ndarray, task: Any, labels: Labels, like: Mapping[str,
     import tensorflow as tf
 
     with tf.device("/CPU:0"):
-        outputs = {**task.postprocess(tf.constant(logits), labels), "logits": logits}
+        outputs = {**task.answers(tf.constant(logits), labels), "logits": logits}
     return {key: np.asarray(outputs[key]) for key in like}
 
 

@@ -182,7 +182,7 @@ def _against_run(
     served: Served, logits: np.ndarray, evidence: Evidence
 ) -> tuple[dict[str, Any], list[str]]:
     """Hold the network in memory against the logits that the run kept."""
-    kept = evidence.logits
+    kept = evidence.kept["logits"]
     if kept.shape != logits.shape:
         return {}, [f"the run kept outputs of the shape {kept.shape}, not {logits.shape}"]
     difference = apart(logits, kept)
@@ -211,10 +211,10 @@ def _metric(
             batches.append(answer)
             covered = call.rows.stop
     answered = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
-    y = evidence.examples.labels
+    annotations = evidence.examples.annotations
     sides = [
-        task.score(y, side, labels)
-        for side in (served.answers_of({"logits": evidence.logits}), answered)
+        task.figures(task.statistics_of(annotations, side, labels), labels)
+        for side in (served.answers_of({"logits": evidence.kept["logits"]}), answered)
     ]
     name = task.monitor.removeprefix("val_")
     if name not in sides[0]:

@@ -48,7 +48,7 @@ def preset(
         model: The Keras model, from what `preprocess` gives to logits.
         directory: The folder to write; an earlier export of this format is replaced.
         preprocess: Turns raw examples into the network's input.
-        task: Its `postprocess` makes the outputs.
+        task: Its `answers` are what is served.
         labels: What the labels mean.
         examples: Raw examples to prove the preset on.
         name: What the model is called in `preprocessing.json`.

@@ -16,6 +16,7 @@ from kerasft.exporters import tensors
 from kerasft.exporters.saved_model import check_early as check_saved_model
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import Feed
+from kerasft.rows import Rows
 from kerasft.spec import Evidence, Labels
 
 WEIGHTS = ("int8", "bfloat16")
@@ -99,7 +100,7 @@ def small_saved_model(
         model: The Keras model, from what `preprocess` gives to logits.
         directory: Where the versions lie.
         preprocess: Turns raw examples into the network's input.
-        task: Its `postprocess` makes the outputs.
+        task: Its `answers` are what is served.
         labels: What the labels mean.
         examples: Raw examples, or paths of pictures.
         evidence: What the run kept: the labels of these examples, to tell the figures before and
@@ -148,7 +149,7 @@ def measured(
         model: The network.
         smaller: What `quantized` made of it.
         batches: Inputs, as `tensors.feeds` gives them.
-        task: Its `postprocess` makes the outputs.
+        task: Its `answers` are what is served.
         labels: What the labels mean.
         tolerance: The largest difference of probabilities or values that passes.
         y: The labels of the examples, where they are known.
@@ -171,13 +172,16 @@ def measured(
     figures = {}
     if y is not None:  # what is answered singly, too, comes last
         figures["metrics"] = {
-            way: _scalars(task.score(y, {k: v[: len(y)] for k, v in outputs.items()}, labels))
+            way: _figures(task, labels, y, outputs)
             for way, outputs in (("before", before), ("after", after))
         }
     return {"examples": count, **report, **figures, "sizes": sizes}
 
 
-def _scalars(figures: Mapping[str, Any]) -> dict[str, float]:
+def _figures(task: Any, labels: Labels, y: np.ndarray, outputs: Feed) -> dict[str, float]:
+    of_examples = {name: value[: len(y)] for name, value in outputs.items()}
+    statistics = task.statistics_of(Rows.of({"label": y}), of_examples, labels)
+    figures = task.figures(statistics, labels)
     return {name: value for name, value in figures.items() if isinstance(value, float)}
 
 

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
 from kerasft.errors import UserError, nearest
@@ -62,7 +60,7 @@ def saved_model(
         directory: Where the versions lie.
         preprocess: Turns a batch of raw strings into the network's input; `modality`, `pair` and
             `trackables` (tables that the artifact must keep) are read from it.
-        task: Its `postprocess` makes the outputs.
+        task: Its `answers` are what is served.
         labels: What the labels mean.
         evidence: What the run kept to tune decisions and to prove the artifact.
         examples: Raw examples to prove the artifact on, or paths of pictures, where there is no
@@ -188,9 +186,12 @@ def _decide(task: Any, labels: Labels, evidence: Evidence | None, **wanted: Any)
             f"export: the task {type(task).__name__} has no `decide`: leave out temperature, goal "
             "and positive."
         )
-    y, logits = evidence.measured["validation"]
-    found = task.decide(y, logits, labels, **wanted)
-    before, after = (_figures(task, labels, y, logits, one) for one in (NONE, found))
+    annotations, kept = evidence.measured["validation"]
+    found = task.decide(annotations, kept, labels, **wanted)
+    before, after = (
+        _scalars(task.figures(task.statistics(annotations, kept, labels, one), labels))
+        for one in (NONE, found)
+    )
     changed = {
         name: {"before": before[name], "after": after[name]}
         for name in before if name in after and before[name] != after[name]
@@ -198,11 +199,7 @@ def _decide(task: Any, labels: Labels, evidence: Evidence | None, **wanted: Any)
     return replace(found, validation={**found.validation, "figures": changed})
 
 
-def _figures(
-    task: Any, labels: Labels, y: np.ndarray, logits: np.ndarray, decision: Decision
-) -> dict[str, float]:
-    outputs = task.postprocess(logits, labels, decision)
-    figures = task.score(y, {name: value.numpy() for name, value in outputs.items()}, labels)
+def _scalars(figures: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if isinstance(value, float)}
 
 

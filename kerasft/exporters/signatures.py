@@ -45,7 +45,7 @@ class Served:
     Args:
         model: The Keras model, from what `preprocess` gives to logits.
         preprocess: Turns a batch of raw strings into the network's input.
-        task: Its `postprocess` makes the outputs.
+        task: Its `answers` are what is served.
         labels: What the labels mean.
         decision: The temperature and thresholds that are served.
         top_k: How many of the likeliest labels are named.
@@ -75,7 +75,7 @@ class Served:
 
         # A task of the user's own may know nothing of decisions.
         further = () if self.decision == NONE else (self.decision,)
-        outputs = dict(self.task.postprocess(logits, self.labels, *further))
+        outputs = dict(self.task.answers(logits, self.labels, *further))
         if self.labels.kind == "single":
             k = min(self.top_k, len(self.labels.names))
             scores, places = tf.math.top_k(outputs["probabilities"], k)

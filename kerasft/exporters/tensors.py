@@ -126,7 +126,7 @@ def _what(place: Path) -> str:
 
 def require_whole(model: Any, task: Any, labels: Labels) -> None:
     """See that network, task and labels belong together."""
-    if not hasattr(task, "postprocess"):
+    if not hasattr(task, "answers"):
         raise UserError(
             "An export needs the task of its network, which turns outputs into answers (such as "
             f"kerasft.tasks.classification.Classification). Received: {task!r}."
@@ -205,7 +205,7 @@ def answerer(model: Any, task: Any, labels: Labels, names: Sequence[str]) -> Cal
     def answer(*tensors: Any) -> dict[str, Any]:
         given = dict(zip(names, tensors, strict=True)) if named else tensors[0]
         logits = tf.cast(model(given, training=False), tf.float32)
-        outputs = task.postprocess(logits, labels)
+        outputs = task.answers(logits, labels)
         floats = {n: v for n, v in outputs.items() if v.dtype.is_floating}
         kept = {n: floats[n] for n in ("probabilities",) if n in floats} or floats
         return {**kept, "logits": logits}

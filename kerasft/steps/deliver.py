@@ -64,8 +64,8 @@ def measure_splits(
     stores = prepare_splits(splits.parts, finetuned.preprocess, build(cfg.cache), wanted)
     for name in wanted:
         part = splits.parts[name]
-        outputs = finetuned.outputs(stores[name])
-        metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
+        kept = finetuned.measure(stores[name], part.annotations).rows
+        metrics[name] = finetuned.figures(part.annotations, kept)
     tell(closing_table(metrics, None))
     return metrics
 

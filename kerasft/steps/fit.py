@@ -148,9 +148,9 @@ def validation_figures(finetuned: FineTuned, ready: Ready, examples: Any) -> dic
     """Return loss and scalar metrics of the validation split, made ready as the model takes it."""
     part = ready.splits.validation
     found = finetuned.measure(examples, part.annotations, loss=True)
-    logits, figures = found.rows["logits"], {"loss": float(found.loss or 0.0)}
-    tuned = finetuned.tuned(part.labels, logits)
-    return figures | scalars(tuned.task.score(part.labels, tuned.answers(logits), tuned.labels))
+    tuned = finetuned.tuned(part.annotations, found.rows)
+    figures = {"loss": float(found.loss or 0.0)}
+    return figures | scalars(tuned.figures(part.annotations, found.rows))
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -173,7 +173,7 @@ def train_baseline(
     epochs = sum(stage.epochs for stage in parts.stages.values())
     scratch = replace(parts, stages={"scratch": Stage("all", epochs=epochs)})
     model, _ = fit(cfg, scratch, ready, backbone, None, quiet=True)
-    finetuned, logits = finish(cfg, ready, model, None)
-    metrics = measure(finetuned, ready, logits, None).metrics
+    finetuned, kept = finish(cfg, ready, model, None)
+    metrics = measure(finetuned, ready, kept, None).metrics
     write_json(folder.path / "baseline.json", metrics)
     return metrics

@@ -15,39 +15,40 @@ from kerasft import evidence, record
 from kerasft.console import say, table, warn
 from kerasft.files import write_json, written_whole
 from kerasft.finetuned import FineTuned, eval_batch_size
+from kerasft.rows import Rows
 from kerasft.steps.prepare import Ready
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures and outputs by split."""
+    """Figures by split, and what they were computed from."""
 
     metrics: dict[str, dict[str, Any]]
-    outputs: dict[str, dict[str, np.ndarray]]
+    statistics: dict[str, dict[str, np.ndarray]]
 
 
 def finish(
     cfg: DictConfig, ready: Ready, model: Any, folder: record.RunFolder | None
-) -> tuple[FineTuned, dict[str, np.ndarray]]:
+) -> tuple[FineTuned, dict[str, Rows]]:
     """Tune the task's decisions on validation and keep all that using the model needs.
 
     Returns:
-        The fine-tuned model, and the logits that it was tuned on, by split.
+        The fine-tuned model, and what was kept of the examples that it was tuned on, by split.
     """
     from kerasft.model.precision import in_float32
 
     labels, model = ready.splits.labels, in_float32(model)
     made = FineTuned(model, ready.preprocess, ready.task, labels, eval_batch_size(cfg))
     part = ready.splits.validation
-    logits = made.measure(ready.stores["validation"], part.annotations).rows["logits"]
-    made = made.tuned(ready.splits.validation.labels, logits)
+    kept = made.measure(ready.stores["validation"], part.annotations).rows
+    made = made.tuned(part.annotations, kept)
     if folder is not None:
         made.save(folder)
-    return made, {"validation": logits}
+    return made, {"validation": kept}
 
 
 def measure(
-    finetuned: FineTuned, ready: Ready, known: Mapping[str, np.ndarray],
+    finetuned: FineTuned, ready: Ready, known: Mapping[str, Rows],
     folder: record.RunFolder | None, *, spare_test: bool = False,
 ) -> Measured:
     """Measure validation and test; the test split is looked at here and only here.
@@ -55,29 +56,29 @@ def measure(
     Args:
         finetuned: The fine-tuned model.
         ready: The data.
-        known: Logits of splits that the network need not go through again.
+        known: What was kept of splits that the network need not go through again.
         folder: Where figures and predictions are written, if anywhere.
         spare_test: Whether the test split is not looked at.
 
     Returns:
-        Figures and outputs by split.
+        Figures by split, and what they were computed from.
     """
-    found, all_logits = Measured({}, {}), {}
+    found, all_kept = Measured({}, {}), {}
     for name in ("validation", "test"):
         part = ready.splits.parts.get(name)
         if part is None or (spare_test and name == "test"):
             continue
-        if name in known:
-            logits = known[name]
-        else:
-            logits = finetuned.measure(ready.stores[name], part.annotations).rows["logits"]
-        all_logits[name] = logits
-        outputs = found.outputs[name] = finetuned.answers(logits)
-        found.metrics[name] = finetuned.task.score(part.labels, outputs, finetuned.labels)
+        kept = known.get(name)
+        if kept is None:
+            kept = finetuned.measure(ready.stores[name], part.annotations).rows
+        all_kept[name] = kept
+        statistics = found.statistics[name] = finetuned.statistics(part.annotations, kept)
+        found.metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
         if folder is not None:
+            outputs = finetuned.answers(kept)
             write_predictions(folder.path / "predictions" / f"{name}.csv", part, outputs, finetuned)
     if folder is not None:
-        evidence.keep(folder, ready.splits, ready.held_out, all_logits)
+        evidence.keep(folder, ready.splits, ready.held_out, all_kept)
         write_json(folder.metrics, found.metrics)
     return found
 
@@ -118,9 +119,8 @@ def draw(
     plots.learning_curves(
         history.rows, folder.plots / "learning_curves.png", monitor=task.monitor, mode=task.mode
     )
-    for split, outputs in measured.outputs.items():
-        y = ready.splits.parts[split].labels
-        task.draw(y, outputs, finetuned.labels, folder.plots, split=split)
+    for split, statistics in measured.statistics.items():
+        task.draw(statistics, finetuned.labels, folder.plots, split=split)
 
 
 def close(

@@ -174,40 +174,39 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a run answered for each example of its validation split.
+    """What a run kept of each example of its validation split.
 
     Args:
         task: The run's task.
         labels: What its labels mean.
-        y: The raw labels, `[N]` or `[N, classes]`.
-        outputs: The task's outputs, each `[N, ...]`.
+        statistics: What its figures are computed from, each `[N, ...]`.
         examples: A digest of which examples they are.
+        count: How many there are.
     """
 
     task: Any
     labels: Any
-    y: Any
-    outputs: Mapping[str, Any]
+    statistics: Mapping[str, Any]
     examples: str
+    count: int
 
 
 def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
-    """Return what a run answered, from what it kept; `None` where it kept nothing that is whole."""
+    """Return what a run kept of its examples; `None` where it kept nothing that is whole."""
     from kerasft import evidence
     from kerasft.tasks import protocol
 
     folder = RunFolder(entry.folder)
     try:
-        y, logits = evidence.read(folder).measured["validation"]
+        annotations, kept = evidence.read(folder).measured["validation"]
         task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
         labels = read_labels(folder.labels)
         splits = read_json(folder.manifest, "splits")["splits"]
-    except (UserError, KeyError):
+        if task.kind != labels.kind or not isinstance(splits, dict):
+            return None  # files of several runs
+        statistics = task.statistics(annotations, kept, labels)
+    except (UserError, KeyError, ValueError, IndexError, TypeError):
         return None
-    if not isinstance(splits, dict) or task.kind != labels.kind or (
-        logits.ndim != 2 or logits.shape[1] != task.head(labels)["units"]
-    ):
-        return None  # files of several runs
-    outputs = protocol.answer(task, logits, labels)
     told = json.dumps(splits.get("validation")).encode()
-    return Sample(task, labels, y, outputs, hashlib.sha256(told).hexdigest())
+    digest = hashlib.sha256(told).hexdigest()
+    return Sample(task, labels, statistics, digest, len(annotations))

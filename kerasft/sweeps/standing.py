@@ -102,15 +102,12 @@ def _measured(run: Entry, metric: str, trusted: Sequence[str]) -> Measured | Non
         return None
     # The same drawings for the same examples, and others for others: the difference of two runs
     # then varies as little as it does on common examples, or as much as on two sets of them.
-    rows = uncertainty.draws(len(sample.y), seed=int(sample.examples[:8], 16))
-    drawn = uncertainty.resampled(
-        sample.task, sample.labels, metric, sample.y, sample.outputs, rows
-    )
+    rows = uncertainty.draws(sample.count, seed=int(sample.examples[:8], 16))
+    of_task = (sample.task, sample.labels, metric, sample.statistics)
+    drawn = uncertainty.resampled(*of_task, rows)
     if drawn is None:
         return None
-    share = metric == "accuracy" and sample.labels.kind == "single"
-    right = uncertainty.right(sample.y, sample.outputs) if share else None
-    return Measured(sample.examples, drawn, right)
+    return Measured(sample.examples, drawn, uncertainty.right(*of_task))
 
 
 def judge(settings: Sequence[Setting]) -> None:

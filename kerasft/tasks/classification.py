@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,13 +123,13 @@ class Classification:
 
         return {"logits": tf.cast(outputs, tf.float32)}
 
-    def postprocess(
-        self, logits: Any, labels: Labels, decision: Decision | None = None
+    def answers(
+        self, outputs: Any, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Turn logits `[B, classes]` into `probabilities`, `label` and `score`.
 
         Args:
-            logits: Float tensor `[B, classes]` of any precision.
+            outputs: Logits, a float tensor `[B, classes]` of any precision.
             labels: What the labels mean.
             decision: A temperature and thresholds, see `decide`; none by default.
 
@@ -141,7 +141,7 @@ class Classification:
         import tensorflow as tf
 
         decision = decision or Decision()
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32) / decision.temperature)
+        probabilities = tf.nn.softmax(tf.cast(outputs, tf.float32) / decision.temperature)
         best = tf.argmax(probabilities, axis=-1)
         if decision.goal and decision.positive is not None:
             chance = probabilities[:, decision.positive]
@@ -150,26 +150,25 @@ class Classification:
                 chance >= tf.constant(decision.thresholds[0], tf.float32),
                 tf.constant(decision.positive, tf.int64), tf.argmax(without, axis=-1),
             )
-        outputs = {
+        made = {
             "probabilities": probabilities,
             "label": tf.gather(tf.constant(labels.names), best),
             "score": tf.gather(probabilities, best, batch_dims=1),
         }
         if decision.goal and decision.positive is None:
             enough = tf.constant(decision.thresholds, tf.float32)
-            outputs["decided"] = outputs["score"] >= tf.gather(enough, best)
-        return outputs
+            made["decided"] = made["score"] >= tf.gather(enough, best)
+        return made
 
     def decide(
-        self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
-        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
-        positive: str | None = None,
+        self, annotations: Rows, kept: Rows, labels: Labels, *, temperature: float | str = 1.0,
+        goal: str | None = None, at_least: float | None = None, positive: str | None = None,
     ) -> Decision:
         """Tune temperature and threshold on the validation split.
 
         Args:
-            y: Its labels, `int64[N]`.
-            logits: What the network gave for them, `[N, classes]`.
+            annotations: Its labels.
+            kept: What the network gave for them: `logits`.
             labels: What the labels mean.
             temperature: A number above 0, or `"auto"`: the one with the lowest log loss.
             goal: `"f1"`, the best F1 of the positive class; `"recall"`, its best precision with at
@@ -185,34 +184,52 @@ class Classification:
             UserError: If the goal is none, cannot be reached, or needs a positive class.
         """
         return calibration.decide_single(
-            y, logits, labels, temperature=temperature, goal=goal, at_least=at_least,
-            positive=positive
+            annotations["label"], kept["logits"], labels, temperature=temperature, goal=goal,
+            at_least=at_least, positive=positive,
         )
 
     def check_decision(self, **wanted: Any) -> None:
         calibration.check_wanted(self.kind, **wanted)
 
-    def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Classification:
+    def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Classification:
         return self
 
-    def score(
-        self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
-    ) -> dict[str, Any]:
-        return figures.single(
-            y, outputs["probabilities"], labels.names, top_k=self.top_k,
-            predicted=_predicted(outputs, labels),
+    def statistics(
+        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, np.ndarray]:
+        return self.statistics_of(
+            annotations, protocol.answered(self, kept, labels, decision), labels
         )
 
+    def statistics_of(
+        self, annotations: Rows, answers: Mapping[str, np.ndarray], labels: Labels
+    ) -> dict[str, np.ndarray]:
+        probabilities = np.asarray(answers["probabilities"])
+        return {
+            "true": np.asarray(annotations["label"], np.int64),
+            "predicted": _predicted(answers, labels), "probabilities": probabilities,
+        }  # fmt: skip
+
+    def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
+        return figures.single(
+            statistics["true"], statistics["probabilities"], labels.names, top_k=self.top_k,
+            predicted=statistics["predicted"],
+        )
+
+    def sums(
+        self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels
+    ) -> tuple[np.ndarray, Callable[[np.ndarray, int], float]] | None:
+        true, predicted = statistics["true"], statistics["predicted"]
+        if metric == "accuracy":
+            return true == predicted, lambda right, count: float(right / count)
+        rows = np.eye(len(labels.names), dtype=bool)
+        return figures.from_counts(metric, rows[true], rows[predicted], seen_alone=True)
+
     def draw(
-        self,
-        y: np.ndarray,
-        outputs: Mapping[str, np.ndarray],
-        labels: Labels,
-        directory: str | Path,
-        *,
+        self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: str | Path, *,
         split: str,
     ) -> list[Path]:
-        matrix = figures.confusion(y, _predicted(outputs, labels), labels.names)
+        matrix = figures.confusion(statistics["true"], statistics["predicted"], labels.names)
         file = Path(directory) / f"{split}_confusion_matrix.png"
         return [plots.confusion_matrix(matrix, labels.names, file)]
 
@@ -225,12 +242,12 @@ def _is_weight(value: Any) -> bool:
     return number and 0 <= value < float("inf")
 
 
-def _predicted(outputs: Mapping[str, np.ndarray], labels: Labels) -> np.ndarray:
+def _predicted(answers: Mapping[str, np.ndarray], labels: Labels) -> np.ndarray:
     """Return the index of the class that was decided on: a tuned threshold may move it."""
-    if "label" not in outputs:
-        return np.argmax(outputs["probabilities"], axis=-1)
+    if "label" not in answers:
+        return np.argmax(answers["probabilities"], axis=-1)
     places = {name: i for i, name in enumerate(labels.names)}
-    said = (v.decode() if isinstance(v, bytes) else str(v) for v in outputs["label"])
+    said = (v.decode() if isinstance(v, bytes) else str(v) for v in answers["label"])
     return np.array([places[name] for name in said], np.int64)
 
 

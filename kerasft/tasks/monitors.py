@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.errors import UserError, nearest
+from kerasft.rows import Rows
 from kerasft.spec import Labels
 
 
@@ -30,11 +31,13 @@ def figures_of(task: Any, classes: Sequence[int] | None = None) -> set[str] | No
         names = tuple(map(str, range(count)))
         place = np.arange(2 * count) % count
         rows = np.eye(count, dtype=np.float32)[place]
-        y = {"single": place, "multi": rows}.get(task.kind, place.astype(np.float32))
+        y: Any = {"single": place, "multi": rows}.get(task.kind, place.astype(np.float32))
         outputs = {"probabilities": rows, "labels": rows > 0, "value": place.astype(np.float32)}
         try:
-            scores = task.score(y, outputs, Labels(task.kind, names))
-        except KeyError:  # a task of the user's own, with outputs of its own
+            labels = Labels(task.kind, names)
+            statistics = task.statistics_of(Rows.of({"label": y}), outputs, labels)
+            scores = task.figures(statistics, labels)
+        except (AttributeError, KeyError):  # a task of the user's own, with outputs of its own
             return None
         found |= {name for name, value in scores.items() if isinstance(value, float)}
     return found

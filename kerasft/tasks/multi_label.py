@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -103,13 +103,13 @@ class MultiLabel:
 
         return {"logits": tf.cast(outputs, tf.float32)}
 
-    def postprocess(
-        self, logits: Any, labels: Labels, decision: Decision | None = None
+    def answers(
+        self, outputs: Any, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Turn logits `[B, classes]` into `probabilities`, `labels` and `label`.
 
         Args:
-            logits: Float tensor `[B, classes]` of any precision.
+            outputs: Logits, a float tensor `[B, classes]` of any precision.
             labels: What the labels mean.
             decision: A temperature, and a threshold for each class; the task's own by default.
 
@@ -120,7 +120,7 @@ class MultiLabel:
         import tensorflow as tf
 
         decision = decision or Decision()
-        probabilities = tf.sigmoid(tf.cast(logits, tf.float32) / decision.temperature)
+        probabilities = tf.sigmoid(tf.cast(outputs, tf.float32) / decision.temperature)
         decided = probabilities >= tf.constant(self.cutoffs(decision), tf.float32)
         chosen = tf.RaggedTensor.from_row_lengths(
             tf.gather(tf.constant(labels.names), tf.where(decided)[:, 1]),
@@ -139,15 +139,14 @@ class MultiLabel:
         return calibration.rescaled(self.cutoff, decision.temperature)
 
     def decide(
-        self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
-        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
-        positive: str | None = None,
+        self, annotations: Rows, kept: Rows, labels: Labels, *, temperature: float | str = 1.0,
+        goal: str | None = None, at_least: float | None = None, positive: str | None = None,
     ) -> Decision:
         """Tune a temperature, and a threshold for each class, on the validation split.
 
         Args:
-            y: Its labels of 0 and 1, `[N, classes]`.
-            logits: What the network gave for them, `[N, classes]`.
+            annotations: Its labels of 0 and 1.
+            kept: What the network gave for them: `logits`.
             labels: What the labels mean.
             temperature: A number above 0, or `"auto"`: the one with the lowest log loss.
             goal: `"f1"`, `"recall"` or `"precision"`, of each class by itself.
@@ -161,45 +160,64 @@ class MultiLabel:
             UserError: If the goal is none, or some class cannot reach it.
         """
         return calibration.decide_multi(
-            y, logits, labels, temperature=temperature, goal=goal, at_least=at_least,
-            positive=positive,
-            cutoff=self.cutoff,
+            annotations["label"], kept["logits"], labels, temperature=temperature, goal=goal,
+            at_least=at_least, positive=positive, cutoff=self.cutoff,
         )
 
     def check_decision(self, **wanted: Any) -> None:
         calibration.check_wanted(self.kind, **wanted)
 
-    def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> MultiLabel:
+    def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> MultiLabel:
         """Return a copy with the threshold that has the best micro F1 on these examples.
 
         Args:
-            y: Labels of 0 and 1, `[N, classes]`, of the validation split.
-            outputs: Holds their `probabilities`, `[N, classes]`.
+            annotations: The labels of 0 and 1 of the validation split.
+            kept: What the network gave for them: `logits`.
+            labels: What the labels mean.
 
         Returns:
             The task with `tuned` set, or itself where the user fixed the threshold.
         """
         if self.threshold != "auto":
             return self
-        return dataclasses.replace(self, tuned=best_threshold(y, outputs["probabilities"]))
+        probabilities = protocol.answer(self, kept, labels)["probabilities"]
+        return dataclasses.replace(
+            self, tuned=best_threshold(annotations["label"], probabilities)
+        )
 
-    def score(
-        self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
-    ) -> dict[str, Any]:
-        probabilities = np.asarray(outputs["probabilities"], np.float32)
-        decided = np.asarray(outputs["labels"], bool)
-        return {**figures.multi(y, probabilities, decided, labels.names), "threshold": self.cutoff}
+    def statistics(
+        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, np.ndarray]:
+        return self.statistics_of(
+            annotations, protocol.answered(self, kept, labels, decision), labels
+        )
+
+    def statistics_of(
+        self, annotations: Rows, answers: Mapping[str, np.ndarray], labels: Labels
+    ) -> dict[str, np.ndarray]:
+        probabilities = np.asarray(answers["probabilities"], np.float32)
+        decided = answers.get("labels", probabilities >= self.cutoff)
+        return {
+            "true": np.asarray(annotations["label"]) > 0, "decided": np.asarray(decided, bool),
+            "probabilities": probabilities,
+        }  # fmt: skip
+
+    def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
+        found = figures.multi(
+            statistics["true"], statistics["probabilities"], statistics["decided"], labels.names
+        )
+        return {**found, "threshold": self.cutoff}
+
+    def sums(
+        self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels
+    ) -> tuple[np.ndarray, Callable[[np.ndarray, int], float]] | None:
+        return figures.from_counts(metric, statistics["true"], statistics["decided"])
 
     def draw(
-        self,
-        y: np.ndarray,
-        outputs: Mapping[str, np.ndarray],
-        labels: Labels,
-        directory: str | Path,
-        *,
+        self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: str | Path, *,
         split: str,
     ) -> list[Path]:
-        per_class = self.score(y, outputs, labels)["per_class"]
+        per_class = self.figures(statistics, labels)["per_class"]
         return [plots.f1_by_class(per_class, Path(directory) / f"{split}_f1_by_class.png")]
 
     def to_dict(self) -> dict[str, Any]:

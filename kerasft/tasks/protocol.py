@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -91,42 +91,32 @@ class Task(Protocol):
             Tensors by name, the batch first; a `tf.RaggedTensor` where lengths differ.
         """
 
-    def postprocess(
-        self, logits: Any, labels: Labels, decision: Decision | None = None
-    ) -> dict[str, Any]:
-        """Turn logits into named outputs, in TensorFlow ops alone, each with the batch first."""
+    def answers(
+        self, outputs: Any, labels: Labels, decision: Decision | None = None
+    ) -> Mapping[str, Any]:
+        """Turn outputs into what is served: tensors by name, in TensorFlow ops, the batch first."""
 
-    def decide(
-        self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
-        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
-        positive: str | None = None,
-    ) -> Decision:
-        """Return the decision that an export makes, tuned on validation labels and logits."""
+    def statistics(
+        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return what each example adds to the figures, as arrays with a row an example.
 
-    def check_decision(
-        self, *, temperature: float | str = 1.0, goal: str | None = None,
-        at_least: float | None = None, positive: str | None = None,
-    ) -> None:
-        """Raise `UserError` where `decide` would, as far as that is known without data."""
+        Figures of any choice of these rows can then be computed: of drawings, of slices.
 
-    def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Task:
-        """Return a copy whose decisions are tuned on the validation split, where they can be."""
+        Args:
+            annotations: The raw labels.
+            kept: What `keep` kept, see `Rows`.
+            labels: What the labels mean.
+            decision: How probabilities become decisions; the task's own way by default.
+        """
 
-    def score(
-        self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
-    ) -> dict[str, Any]:
-        """Return the metrics of `postprocess`'s outputs against raw labels, as plain floats."""
+    def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
+        """Return the figures of examples, as plain floats, of their statistics."""
 
     def draw(
-        self,
-        y: np.ndarray,
-        outputs: Mapping[str, np.ndarray],
-        labels: Labels,
-        directory: Path,
-        *,
-        split: str,
+        self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: Path, *, split: str
     ) -> list[Path]:
-        """Draw what the outputs of a split look like beside its labels; return the files."""
+        """Draw what a split's examples came to; return the files."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the task as plain values that `load` takes."""
@@ -140,25 +130,82 @@ class Mixable(Protocol):
         """Return a batch of targets whose `labels` are floats, of which shares can be added."""
 
 
-def answer(task: Any, logits: np.ndarray, labels: Labels) -> dict[str, np.ndarray]:
-    """Return a task's named outputs for logits in memory.
+@runtime_checkable
+class Tunable(Protocol):
+    """A task whose decisions can be tuned on the validation split."""
+
+    def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Task:
+        """Return a copy that decides as is best on these examples."""
+
+    def decide(
+        self, annotations: Rows, kept: Rows, labels: Labels, *, temperature: float | str = 1.0,
+        goal: str | None = None, at_least: float | None = None, positive: str | None = None,
+    ) -> Decision:
+        """Return the decision that an export makes, tuned on validation."""
+
+    def check_decision(
+        self, *, temperature: float | str = 1.0, goal: str | None = None,
+        at_least: float | None = None, positive: str | None = None,
+    ) -> None:
+        """Raise `UserError` where `decide` would, as far as that is known without data."""
+
+
+@runtime_checkable
+class Answered(Protocol):
+    """A task that is measured by what it answers: an export can be measured like its network."""
+
+    def statistics_of(
+        self, annotations: Rows, answers: Mapping[str, np.ndarray], labels: Labels
+    ) -> dict[str, np.ndarray]:
+        """Return the `statistics` of examples from their answers."""
+
+
+@runtime_checkable
+class Summed(Protocol):
+    """A task with figures that follow from sums over examples, which are quickly drawn anew."""
+
+    def sums(
+        self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels
+    ) -> tuple[np.ndarray, Callable[[np.ndarray, int], float]] | None:
+        """Return what is summed, `[N, ...]`, and the figure as a function of sum and number.
+
+        `None` where a figure is no such function. Of bool `[N]` the figure is the share of the
+        examples that are right, and two models can be compared example by example.
+        """
+
+
+def answer(task: Any, kept: Rows, labels: Labels) -> dict[str, np.ndarray]:
+    """Return a task's named outputs for what it kept.
 
     Args:
         task: The task. Where it has a method `answer`, this is asked: it may be more precise than
             what is served.
-        logits: `float32[N, units]`.
+        kept: Rows with the network's `logits`.
         labels: What the labels mean.
 
     Example:
         >>> from kerasft.tasks.regression import Regression
-        >>> answer(Regression(mean=1.7e9), np.ones((1, 1), "float32"), Labels("number"))["value"]
+        >>> kept = Rows.of({"logits": np.ones((1, 1), "float32")})
+        >>> answer(Regression(mean=1.7e9), kept, Labels("number"))["value"]
         array([1.7e+09])
     """
     if own := getattr(task, "answer", None):
-        return own(logits, labels)
+        return own(kept, labels)
     import tensorflow as tf
 
-    found = task.postprocess(tf.constant(logits), labels)
+    found = task.answers(tf.constant(kept["logits"]), labels)
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def answered(
+    task: Any, kept: Rows, labels: Labels, decision: Decision | None
+) -> dict[str, np.ndarray]:
+    """Return a task's named outputs under a decision; under its own, see `answer`."""
+    if decision is None:
+        return answer(task, kept, labels)
+    import tensorflow as tf
+
+    found = task.answers(tf.constant(kept["logits"]), labels, decision)
     return {name: value.numpy() for name, value in found.items()}
 
 
@@ -201,7 +248,7 @@ def load(
         made = getattr(importlib.import_module(module), name)
         # Any other function would be called with what the file says.
         if not (isinstance(made, type) and dataclasses.is_dataclass(made)
-                and callable(getattr(made, "postprocess", None))):
+                and callable(getattr(made, "answers", None))):
             raise TypeError(f"{path} is no task")
         require_fields(fields, made, file)
         return made(**fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -115,17 +115,17 @@ class Regression:
 
         return {"logits": tf.cast(outputs, tf.float32)}
 
-    def postprocess(
-        self, logits: Any, labels: Labels, decision: Decision | None = None
+    def answers(
+        self, outputs: Any, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Turn the head's output `[B, 1]` into `value`, float32 `[B]`, in the labels' units."""
         import tensorflow as tf
 
-        return {"value": tf.cast(logits, tf.float32)[:, 0] * self.std + self.mean}
+        return {"value": tf.cast(outputs, tf.float32)[:, 0] * self.std + self.mean}
 
-    def answer(self, logits: np.ndarray, labels: Labels) -> dict[str, np.ndarray]:
-        """Return what `postprocess` does, in float64: times and other large numbers stay apart."""
-        return {"value": np.asarray(logits, np.float64)[:, 0] * self.std + self.mean}
+    def answer(self, kept: Rows, labels: Labels) -> dict[str, np.ndarray]:
+        """Return what `answers` does, in float64: times and other large numbers stay apart."""
+        return {"value": np.asarray(kept["logits"], np.float64)[:, 0] * self.std + self.mean}
 
     def served_precision(self) -> str:
         """Say what float32, in which exports answer, leaves of the labels' differences.
@@ -151,9 +151,8 @@ class Regression:
         return f"{said}; the run folder answers in float64."
 
     def decide(
-        self, y: np.ndarray, logits: np.ndarray, labels: Labels, *,
-        temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
-        positive: str | None = None,
+        self, annotations: Rows, kept: Rows, labels: Labels, *, temperature: float | str = 1.0,
+        goal: str | None = None, at_least: float | None = None, positive: str | None = None,
     ) -> Decision:
         """Return no decision: there is none to be tuned about a number.
 
@@ -180,25 +179,41 @@ class Regression:
     def check_decision(self, **wanted: Any) -> None:
         calibration.check_wanted(self.kind, **wanted)
 
-    def tune(self, y: np.ndarray, outputs: Mapping[str, np.ndarray]) -> Regression:
+    def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Regression:
         return self
 
-    def score(
-        self, y: np.ndarray, outputs: Mapping[str, np.ndarray], labels: Labels
-    ) -> dict[str, Any]:
-        return figures.number(y, outputs["value"])
+    def statistics(
+        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, np.ndarray]:
+        return self.statistics_of(
+            annotations, protocol.answered(self, kept, labels, decision), labels
+        )
+
+    def statistics_of(
+        self, annotations: Rows, answers: Mapping[str, np.ndarray], labels: Labels
+    ) -> dict[str, np.ndarray]:
+        return {"true": annotations["label"], "value": np.asarray(answers["value"])}
+
+    def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
+        return figures.number(statistics["true"], statistics["value"])
+
+    def sums(
+        self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels
+    ) -> tuple[np.ndarray, Callable[[np.ndarray, int], float]] | None:
+        if metric not in ("mae", "mse", "rmse"):
+            return None
+        value = np.asarray(statistics["value"], np.float64).ravel()
+        apart = np.abs(value - statistics["true"])
+        if metric == "rmse":
+            return apart**2, lambda total, count: float(np.sqrt(total / count))
+        return apart if metric == "mae" else apart**2, lambda total, count: float(total / count)
 
     def draw(
-        self,
-        y: np.ndarray,
-        outputs: Mapping[str, np.ndarray],
-        labels: Labels,
-        directory: str | Path,
-        *,
+        self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: str | Path, *,
         split: str,
     ) -> list[Path]:
         file = Path(directory) / f"{split}_predicted_against_true.png"
-        return [plots.predicted_against_true(y, outputs["value"], file)]
+        return [plots.predicted_against_true(statistics["true"], statistics["value"], file)]
 
     def to_dict(self) -> dict[str, Any]:
         return protocol.to_dict(self)

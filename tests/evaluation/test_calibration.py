@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 
 from kerasft.errors import UserError
 from kerasft.evaluation import calibration
+from kerasft.rows import Rows
 from kerasft.spec import Decision, Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
 from kerasft.tasks.regression import Regression
 
 TWO, THREE = Labels("single", ("no", "yes")), Labels("single", ("a", "b", "c"))
+
+
+def kept(y, logits):
+    """Return labels and logits as a run keeps them."""
+    return Rows.of({"label": np.asarray(y)}), Rows.of({"logits": np.asarray(logits, "float32")})
 
 
 def drawn(classes: int, count: int = 4000, heat: float = 1.0, seed: int = 0):
@@ -29,7 +35,7 @@ def drawn(classes: int, count: int = 4000, heat: float = 1.0, seed: int = 0):
 @pytest.mark.parametrize("heat", [0.5, 1.0, 3.0])
 def test_the_temperature_is_found(heat):
     y, logits = drawn(3, heat=heat)
-    decision = Classification().decide(y, logits, THREE, temperature="auto")
+    decision = Classification().decide(*kept(y, logits), THREE, temperature="auto")
     assert decision.temperature == pytest.approx(heat, rel=0.1)
     found = decision.validation
     assert found["log_loss"]["after"] <= found["log_loss"]["before"] + 1e-9
@@ -40,7 +46,7 @@ def test_the_temperature_is_found(heat):
 def test_the_temperature_is_the_best_of_a_grid():
     y, logits = drawn(4, heat=2.2, seed=3)
     found = Classification().decide(
-        y, logits, Labels("single", tuple("abcd")), temperature="auto"
+        *kept(y, logits), Labels("single", tuple("abcd")), temperature="auto"
     ).temperature
     targets = np.eye(4)[y]
 
@@ -52,12 +58,12 @@ def test_the_temperature_is_the_best_of_a_grid():
 
 def test_a_temperature_changes_no_label():
     _, logits = drawn(3)
-    outputs = Classification().postprocess(logits, THREE)
-    hot = Classification().postprocess(logits, THREE, Decision(4.0))
+    outputs = Classification().answers(logits, THREE)
+    hot = Classification().answers(logits, THREE, Decision(4.0))
     assert outputs["label"].numpy().tolist() == hot["label"].numpy().tolist()
     multi, labels = MultiLabel(threshold=0.3), Labels("multi", THREE.names)
-    before = multi.postprocess(logits, labels)["labels"].numpy()
-    after = multi.postprocess(logits, labels, Decision(4.0))["labels"].numpy()
+    before = multi.answers(logits, labels)["labels"].numpy()
+    after = multi.answers(logits, labels, Decision(4.0))["labels"].numpy()
     # The threshold moves along, but for what lies on it within the rounding.
     near = np.abs(1 / (1 + np.exp(-logits)) - 0.3) < 1e-5
     assert ((before == after) | near).all()
@@ -90,14 +96,14 @@ def test_no_threshold_does_better(rows, kind, least):
 def test_two_classes_are_decided_at_the_goal(goal, least):
     y, logits = drawn(2)
     task = Classification()
-    decision = task.decide(y, logits, TWO, goal=goal, at_least=least)
+    decision = task.decide(*kept(y, logits), TWO, goal=goal, at_least=least)
     assert decision.positive == 1
-    label = task.postprocess(logits, TWO, decision)["label"].numpy() == b"yes"
+    label = task.answers(logits, TWO, decision)["label"].numpy() == b"yes"
     found = calibration._figures(y == 1, label)
     said = decision.validation["classes"]["yes"]
     assert found == pytest.approx(said)
     assert found[goal] >= (least or 0)
-    other = task.decide(y, logits, TWO, goal=goal, at_least=least, positive="no")
+    other = task.decide(*kept(y, logits), TWO, goal=goal, at_least=least, positive="no")
     assert other.positive == 0
     plain = {"temperature": 1.0, "goal": goal, "at_least": least, "positive": "no",
              "thresholds": {"no": other.thresholds[0]}}
@@ -107,8 +113,8 @@ def test_two_classes_are_decided_at_the_goal(goal, least):
 def test_one_of_several_classes_may_be_the_positive_one():
     y, logits = drawn(3)
     task = Classification()
-    decision = task.decide(y, logits, THREE, goal="recall", at_least=0.95, positive="b")
-    outputs = task.postprocess(logits, THREE, decision)
+    decision = task.decide(*kept(y, logits), THREE, goal="recall", at_least=0.95, positive="b")
+    outputs = task.answers(logits, THREE, decision)
     label = outputs["label"].numpy()
     assert calibration._figures(y == 1, label == b"b")["recall"] >= 0.95
     rest = label != b"b"  # the others get the likeliest of the others
@@ -122,8 +128,8 @@ def test_one_of_several_classes_may_be_the_positive_one():
 def test_labels_of_several_classes_tell_whether_they_are_certain():
     y, logits = drawn(3)
     task = Classification()
-    decision = task.decide(y, logits, THREE, goal="precision", at_least=0.9)
-    outputs = {k: v.numpy() for k, v in task.postprocess(logits, THREE, decision).items()}
+    decision = task.decide(*kept(y, logits), THREE, goal="precision", at_least=0.9)
+    outputs = {k: v.numpy() for k, v in task.answers(logits, THREE, decision).items()}
     best = logits.argmax(axis=-1)
     for c in range(3):
         mine = (best == c) & outputs["decided"]
@@ -139,9 +145,11 @@ def test_each_of_many_labels_has_its_threshold():
     y = (logits + random.normal(size=logits.shape) > [0.5, 0, 1]).astype("float32")
     y[:, 2] = 0  # of which there is none on validation
     labels, task = Labels("multi", THREE.names), MultiLabel(threshold=0.4)
-    decision = task.decide(y, logits, labels, goal="recall", at_least=0.8, temperature="auto")
+    decision = task.decide(
+        *kept(y, logits), labels, goal="recall", at_least=0.8, temperature="auto"
+    )
     assert decision.validation["untuned"] == ["c"]
-    decided = task.postprocess(logits, labels, decision)["labels"].numpy()
+    decided = task.answers(logits, labels, decision)["labels"].numpy()
     for c in range(2):
         assert calibration._figures(y[:, c] > 0, decided[:, c])["recall"] >= 0.8
     assert decided[:, 2].tolist() == (1 / (1 + np.exp(-logits[:, 2])) >= 0.4).tolist()
@@ -164,43 +172,43 @@ def test_each_of_many_labels_has_its_threshold():
 def test_goals_that_are_none_are_refused(options, words):
     y, logits = drawn(3, 50)
     with pytest.raises(UserError, match=words):
-        Classification().decide(y, logits, THREE, **options)
+        Classification().decide(*kept(y, logits), THREE, **options)
 
 
 def test_goals_out_of_reach_are_told():
     y, logits = np.array([0, 1] * 20), np.zeros((40, 2), "float32")
     with pytest.raises(UserError, match=r"no threshold of the class 'yes' reaches precision 0\.9"):
-        Classification().decide(y, logits, TWO, goal="precision", at_least=0.9)
+        Classification().decide(*kept(y, logits), TWO, goal="precision", at_least=0.9)
     with pytest.raises(UserError, match="no example of the class 'yes' in the validation split"):
-        Classification().decide(np.zeros(40, int), logits, TWO, goal="f1")
+        Classification().decide(*kept(np.zeros(40, int), logits), TWO, goal="f1")
     with pytest.raises(UserError, match="no label of any class has a precision"):
         Classification().decide(
-            np.arange(40) % 3, np.zeros((40, 3), "float32"), THREE, goal="precision", at_least=0.9
+            *kept(np.arange(40) % 3, np.zeros((40, 3))), THREE, goal="precision", at_least=0.9
         )
     y = np.array([[1.0, 0.0], [0.0, 1.0]] * 9)
     with pytest.raises(UserError) as refused:
         MultiLabel().decide(
-            y, np.zeros((18, 2)), Labels("multi", ("a", "b")), goal="precision", at_least=0.9
+            *kept(y, np.zeros((18, 2))), Labels("multi", ("a", "b")), goal="precision", at_least=0.9
         )
     assert len(refused.value.problems) == 2
     with pytest.raises(UserError, match="leave out positive"):
-        MultiLabel().decide(y, np.zeros((18, 2)), Labels("multi", ("a", "b")), positive="a")
+        MultiLabel().decide(*kept(y, np.zeros((18, 2))), Labels("multi", ("a", "b")), positive="a")
     with pytest.raises(UserError, match="leave out goal"):
-        Regression().decide(y[:, 0], y[:, :1], Labels("number"), goal="f1")
-    assert Regression().decide(y[:, 0], y[:, :1], Labels("number")) == Decision()
+        Regression().decide(*kept(y[:, 0], y[:, :1]), Labels("number"), goal="f1")
+    assert Regression().decide(*kept(y[:, 0], y[:, :1]), Labels("number")) == Decision()
 
 
 def test_a_temperature_that_nothing_tells_stays_one():
     """Without a mistake on validation the log loss falls for ever as the network gets surer."""
     y = np.arange(40) % 2
     sure = np.eye(2, dtype="float32")[y] * 4
-    decision = Classification().decide(y, sure, TWO, temperature="auto")
+    decision = Classification().decide(*kept(y, sure), TWO, temperature="auto")
     assert decision.temperature == 1.0
     assert "no mistakes" in decision.validation["notice"]
-    decision = Classification().decide(1 - y, sure, TWO, temperature="auto")
+    decision = Classification().decide(*kept(1 - y, sure), TWO, temperature="auto")
     assert "no better than guessing" in decision.validation["notice"]
     y, logits = drawn(2)
-    decision = Classification().decide(y, logits, TWO, temperature="auto")
+    decision = Classification().decide(*kept(y, logits), TWO, temperature="auto")
     assert "notice" not in decision.validation
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kerasft.evaluation import uncertainty
+from kerasft.rows import Rows
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
@@ -14,20 +15,22 @@ from kerasft.tasks.regression import Regression
 SINGLE, MULTI = Labels("single", ("a", "b", "c")), Labels("multi", ("a", "b", "c"))
 
 
-def answers(kind: str, count: int = 120, seed: int = 0):
-    """Return a task, labels, raw labels and outputs of a middling network."""
+def measured(kind: str, count: int = 120, seed: int = 0):
+    """Return a task, labels and statistics of a middling network."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=(count, 3)).astype("float32")
     if kind == "number":
         y = random.normal(size=count).astype("float32")
-        return Regression(), Labels("number"), y, {"value": y + logits[:, 0]}
-    if kind == "multi":
+        task, labels, found = Regression(), Labels("number"), {"value": y + logits[:, 0]}
+    elif kind == "multi":
         y = (logits + random.normal(size=logits.shape) > 0.5).astype("float32")
         p = 1 / (1 + np.exp(-logits))
-        return MultiLabel(), MULTI, y, {"probabilities": p, "labels": p >= 0.5}
-    y = (logits + random.normal(size=logits.shape)).argmax(axis=-1)
-    p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    return Classification(), SINGLE, y, {"probabilities": p}
+        task, labels, found = MultiLabel(), MULTI, {"probabilities": p, "labels": p >= 0.5}
+    else:
+        y = (logits + random.normal(size=logits.shape)).argmax(axis=-1)
+        p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+        task, labels, found = Classification(), SINGLE, {"probabilities": p}
+    return task, labels, task.statistics_of(Rows.of({"label": y}), found, labels)
 
 
 @pytest.mark.parametrize(("kind", "metric"), [
@@ -36,29 +39,29 @@ def answers(kind: str, count: int = 120, seed: int = 0):
     ("multi", "f1_samples"), ("number", "mae"), ("number", "rmse"), ("number", "pearson"),
 ])  # fmt: skip
 def test_the_short_ways_give_what_score_does(kind, metric):
-    task, labels, y, outputs = answers(kind)
-    rows = list(uncertainty.draws(len(y), 12))
-    found = uncertainty.resampled(task, labels, metric, y, outputs, rows)
-    wanted = [task.score(y[one], {k: v[one] for k, v in outputs.items()}, labels)[metric]
+    task, labels, statistics = measured(kind)
+    rows = list(uncertainty.draws(120, 12))
+    found = uncertainty.resampled(task, labels, metric, statistics, rows)
+    wanted = [task.figures({k: v[one] for k, v in statistics.items()}, labels)[metric]
               for one in rows]  # fmt: skip
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 def test_a_figure_that_some_drawing_lacks_has_no_interval():
-    task, labels, y, outputs = answers("single", 6)
-    y = np.array([0, 0, 0, 0, 0, 1])  # no class "c": no area under a curve
+    task, labels, statistics = measured("single", 6)
+    statistics["true"] = np.array([0, 0, 0, 0, 0, 1])  # no class "c": no area under a curve
     rows = uncertainty.draws(6, 5)
-    assert uncertainty.resampled(task, labels, "roc_auc", y, outputs, rows) is None
+    assert uncertainty.resampled(task, labels, "roc_auc", statistics, rows) is None
 
 
 def test_the_interval_of_an_accuracy_is_the_binomial_one():
     from scipy.stats import binom
 
-    task, labels, y, outputs = answers("single", 400)
+    task, labels, statistics = measured("single", 400)
     values = uncertainty.resampled(
-        task, labels, "accuracy", y, outputs, uncertainty.draws(400)
+        task, labels, "accuracy", statistics, uncertainty.draws(400)
     )
-    share = uncertainty.right(y, outputs).mean()
+    share = uncertainty.right(task, labels, "accuracy", statistics).mean()
     low, high = uncertainty.interval(values)
     assert low == pytest.approx(binom.ppf(0.025, 400, share) / 400, abs=0.008)
     assert high == pytest.approx(binom.ppf(0.975, 400, share) / 400, abs=0.008)
@@ -74,11 +77,11 @@ def test_examples_are_drawn_as_if_all_at_once(count):
 def test_the_drawings_of_many_examples_need_no_room(metric):
     import tracemalloc
 
-    task, labels, y, outputs = answers("single", 50_000)
+    task, labels, statistics = measured("single", 50_000)
     tracemalloc.start()
     try:
-        rows = uncertainty.draws(len(y), 40)
-        assert len(uncertainty.resampled(task, labels, metric, y, outputs, rows)) == 40
+        rows = uncertainty.draws(50_000, 40)
+        assert len(uncertainty.resampled(task, labels, metric, statistics, rows)) == 40
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

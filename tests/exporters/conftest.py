@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from kerasft.rows import Rows
 from kerasft.spec import Evidence, Examples, Labels
 from kerasft.tasks.classification import Classification
 
@@ -101,7 +102,8 @@ def evidence_of(model, preprocess, raw, labels: Labels, count: int = 60) -> Evid
         y, some = logits[:, 0], many[:, 0]
     ids = tuple(f"example {i}" for i in range(len(raw)))
     examples = Examples(preprocess.modality, list(raw), np.asarray(y), ids)
-    return Evidence(examples, logits, {"validation": (np.asarray(some), many)})
+    validation = Rows.of({"label": np.asarray(some)}), Rows.of({"logits": many})
+    return Evidence(examples, Rows.of({"logits": logits}), {"validation": validation})
 
 
 @pytest.fixture(scope="session")

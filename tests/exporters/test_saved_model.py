@@ -238,10 +238,8 @@ def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pict
     assert (decision["goal"], decision["at_least"]) == ("recall", 0.9)
     assert decision["temperature"] != 1.0
     assert all(one["recall"] >= 0.9 for one in decision["validation"]["classes"].values())
-    y, logits = evidence.measured["validation"]
     task = MultiLabel(tuned=0.3)
-    figures = task.score(y, {k: v.numpy() for k, v in task.postprocess(logits, labels).items()},
-                         labels)  # fmt: skip
+    figures = task.figures(task.statistics(*evidence.measured["validation"], labels), labels)
     changed = decision["validation"]["figures"]["f1_micro"]
     assert changed["before"] == pytest.approx(figures["f1_micro"])
     assert changed["after"] != pytest.approx(figures["f1_micro"])
@@ -250,7 +248,7 @@ def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pict
     outputs = load_export(path)(pictures)
     cuts = np.array([decision["thresholds"][name] for name in NAMES], np.float32)
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= cuts)
-    logits = evidence.logits / decision["temperature"]
+    logits = evidence.kept["logits"] / decision["temperature"]
     np.testing.assert_allclose(outputs["probabilities"], 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 
@@ -268,7 +266,8 @@ def test_a_threshold_of_one_class_changes_the_figures(make, tmp_path, pictures):
     figures, found = decision["validation"]["figures"], decision["validation"]["classes"][NAMES[1]]
     assert found["recall"] == 1.0
     assert figures["accuracy"]["after"] != figures["accuracy"]["before"]
-    y, logits = evidence.measured["validation"]
+    annotations, kept = evidence.measured["validation"]
+    y, logits = annotations["label"], kept["logits"]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     positive = probabilities[:, 1] >= decision["thresholds"][NAMES[1]]
     others = np.where(logits[:, 0] >= logits[:, 2], 0, 2)

@@ -64,27 +64,30 @@ def test_targets_loss_metrics_and_score_fit_together(task, labels, tmp_path):
     metric.update_state(encoded, logits)
     assert float(metric.result()) == pytest.approx(0.0 if task.kind == "number" else 1.0, abs=1)
 
-    post = tf.function(lambda x: task.postprocess(x, labels))
+    post = tf.function(lambda x: task.answers(x, labels))
     outputs = as_numpy(post(tf.constant(logits)))
     assert all(len(value) == 12 for value in outputs.values())
     assert outputs["probabilities" if task.kind != "number" else "value"].dtype == np.float32
     assert as_numpy(post(tf.constant(logits, tf.bfloat16)))  # mixed precision
     assert all(len(v) == 0 for v in as_numpy(post(tf.constant(logits[:0]))).values())
 
-    scores = task.tune(y, outputs).score(y, outputs, labels)
+    kept = Rows.of({"logits": logits})
+    tuned = task.tune(labelled(y), kept, labels)
+    statistics = tuned.statistics(labelled(y), kept, labels)
+    scores = tuned.figures(statistics, labels)
     best = scores[task.monitor.removeprefix("val_")]
     assert best == pytest.approx(1.0)
     json.dumps(scores, allow_nan=False)
 
-    (drawn,) = task.draw(y, outputs, labels, tmp_path, split="test")
+    (drawn,) = task.draw(statistics, labels, tmp_path, split="test")
     assert drawn.is_file() and drawn.name.startswith("test_")
 
 
 @pytest.mark.parametrize(("task", "labels"), KINDS)
 def test_a_task_comes_back_from_json(task, labels):
     y = labels_for(labels)
-    outputs = {"probabilities": np.random.default_rng(1).random((12, 3))}
-    learned = task.adapt(labelled(y)).tune(y, outputs)
+    kept = Rows.of({"logits": np.random.default_rng(1).normal(size=(12, 3)).astype("float32")})
+    learned = task.adapt(labelled(y)).tune(labelled(y), kept, labels)
     assert protocol.load(json.loads(json.dumps(learned.to_dict()))) == learned
 
 
@@ -112,7 +115,7 @@ def test_mode_follows_the_monitor(monitor, mode):
 
 
 def test_single_outputs():
-    outputs = as_numpy(Classification().postprocess([[0.0, 3.0, 0.0], [0.0, 0.0, 9.0]], SINGLE))
+    outputs = as_numpy(Classification().answers([[0.0, 3.0, 0.0], [0.0, 0.0, 9.0]], SINGLE))
     assert [name.decode() for name in outputs["label"]] == ["dog", "পাখি"]
     np.testing.assert_allclose(outputs["probabilities"].sum(-1), 1, rtol=1e-6)
     np.testing.assert_array_equal(outputs["score"], outputs["probabilities"].max(-1))
@@ -146,17 +149,19 @@ def test_classes_are_one_hot_in_the_batch_alone():
 
 def test_multi_outputs_and_threshold():
     logits = [[3.0, -3.0, 3.0], [-3.0, -3.0, -3.0], [0.1, -0.1, -9.0]]
-    outputs = as_numpy(MultiLabel(threshold=0.5).postprocess(logits, MULTI))
+    outputs = as_numpy(MultiLabel(threshold=0.5).answers(logits, MULTI))
     assert [name.decode() for name in outputs["label"]] == ["joy,fear", "", "joy"]
     assert outputs["labels"].dtype == bool
     y = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 0]])
-    tuned = MultiLabel().tune(y, outputs)
+    kept = Rows.of({"logits": np.array(logits, "float32")})
+    tuned = MultiLabel().tune(labelled(y), kept, MULTI)
     assert tuned.cutoff < 0.475
-    assert MultiLabel(threshold=0.5).tune(y, outputs).cutoff == 0.5
-    again = as_numpy(tuned.postprocess(logits, MULTI))
-    # What was decided is scored, whoever decided it.
-    assert tuned.score(y, outputs, MULTI)["f1_micro"] < 1.0
-    assert tuned.score(y, again, MULTI)["f1_micro"] == 1.0
+    assert MultiLabel(threshold=0.5).tune(labelled(y), kept, MULTI).cutoff == 0.5
+    again = as_numpy(tuned.answers(logits, MULTI))
+    # What was decided is measured, whoever decided it.
+    figures = [tuned.figures(tuned.statistics_of(labelled(y), one, MULTI), MULTI)["f1_micro"]
+               for one in (outputs, again)]  # fmt: skip
+    assert figures[0] < 1.0 and figures[1] == 1.0
     np.testing.assert_array_equal(again["labels"], y)
 
 
@@ -193,7 +198,7 @@ def test_regression_scales_labels_and_gives_back_their_units():
     task = Regression().adapt(labelled(y))
     encoded = learned_by(task, y, NUMBER)
     assert encoded.mean() == pytest.approx(0, abs=1e-6) and encoded.std() == pytest.approx(1)
-    back = as_numpy(task.postprocess(encoded, NUMBER))["value"]
+    back = as_numpy(task.answers(encoded, NUMBER))["value"]
     np.testing.assert_allclose(back, y, rtol=1e-6)
     (mae,) = task.compile()["metrics"]
     mae.update_state(encoded, encoded * 0)
@@ -242,15 +247,16 @@ def test_times_are_answered_in_float64():
     learned = learned_by(task, TIMES, NUMBER)
     assert learned.dtype == np.float32
     assert len(np.unique(learned)) == 60
-    answers = protocol.answer(task, learned, NUMBER)["value"]
+    answers = protocol.answer(task, Rows.of({"logits": learned}), NUMBER)["value"]
     assert np.abs(answers - TIMES).max() < 1e-4
 
 
 def test_other_tasks_are_answered_as_they_are_served():
     task, labels = Classification(), Labels("single", ("a", "b"))
     logits = np.array([[1.0, 2.0]], "float32")
-    served = task.postprocess(logits, labels)["probabilities"].numpy()
-    assert (protocol.answer(task, logits, labels)["probabilities"] == served).all()
+    served = task.answers(logits, labels)["probabilities"].numpy()
+    kept = Rows.of({"logits": logits})
+    assert (protocol.answer(task, kept, labels)["probabilities"] == served).all()
 
 
 def test_what_float32_cannot_tell_apart_is_not_exported():
