@@ -176,10 +176,10 @@ def _resume(options: argparse.Namespace) -> None:
 
 
 def _trust_here(prefixes: Sequence[str]) -> None:
-    """Let what the user trusts be found beside them, as with `python -m`."""
+    """Let what the user trusts be found beside them, behind all that is installed."""
     here = str(Path.cwd())
     if prefixes and "" not in sys.path and here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

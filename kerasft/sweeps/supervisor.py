@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kerasft.console import say, warn
 from kerasft.errors import Stopped, UserError
+from kerasft.processes import importable
 from kerasft.sweeps import room
 from kerasft.sweeps.batches import OVER, shared_threads, stopped
 from kerasft.sweeps.ledger import Ledger
@@ -117,10 +118,12 @@ class Supervisor:
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
         # Threads of their own, so that workers do not fight for cores.
         count = self.ledger.search["workers"]
-        settings = {**os.environ, **shared_threads(count), **accelerator(slot, count)}
+        settings = {**os.environ, **importable(), **shared_threads(count),
+                    **accelerator(slot, count)}  # fmt: skip
         with open(self._log(slot), "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "kerasft.sweeps.worker", str(self.ledger.path),
+                # Without -P the modules in the current folder would hide others of their names.
+                [sys.executable, "-P", "-m", "kerasft.sweeps.worker", str(self.ledger.path),
                  "--supervised", *(f"--trust={prefix}" for prefix in self.ledger.trusted)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=settings,
                 start_new_session=True,  # Ctrl-C on a terminal is this process's to answer

@@ -386,6 +386,29 @@ def test_shipped_launchers_are_made(name, begin, tmp_path):
         assert again.function is made and again.args[0] == ["trial=0"]
 
 
+def test_each_call_has_a_folder_of_jobs_that_nobody_can_have_filled(begin, tmp_path):
+    """submitit unpickles what it finds there, and may be made to before its job has written."""
+    ledger = begin(tmp_path / "s")
+    job = Job(ledger.path, batches.carry_out, read)
+    made = [batches._launcher(ledger, "submitit_local", {"timeout_min": 0}, job) for _ in range(2)]
+    first, second = (Path(one.config.hydra.sweep.dir) for one in made)
+    assert first != second and not list(first.iterdir()) and not list(second.iterdir())
+    for folder, one in zip((first, second), made, strict=True):
+        assert folder.parent == ledger.path / "launched"
+        assert one.config.hydra.launcher.submitit_folder.startswith(f"{folder}/.submitit")
+
+
+def test_jobs_import_nothing_from_the_folder_that_they_begin_in(begin, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(batches, "run", lambda *given, **named: seen.append(dict(os.environ)))
+    monkeypatch.chdir(tmp_path)
+    batches.through_hydra(begin(tmp_path / "s", launcher={"name": "basic", "settings": {}}))
+    assert seen[0]["PYTHONSAFEPATH"] == "1"
+    (tmp_path / "optuna.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    subprocess.run([sys.executable, "-c", "import optuna"], env=seen[0], check=True)
+    assert not (tmp_path / "mark").exists()
+
+
 def test_settings_of_a_launcher_may_lie_where_it_has_no_keys_of_its_own(begin, tmp_path):
     ledger = begin(tmp_path / "s")
     job = Job(ledger.path, batches.carry_out, read)
@@ -492,7 +515,7 @@ def test_a_job_that_is_sent_again_goes_on(tiny_texts, tmp_path, monkeypatch):
     ) as sweeper:  # fmt: skip
         log = tmp_path / "s" / "0" / "logs" / "epochs.jsonl"
         wait_for(lambda: log.is_file() and log.read_text().count("\n") > 2)
-        (folder,) = (tmp_path / "s" / "launched" / ".submitit").glob("[0-9]*")
+        (folder,) = (tmp_path / "s" / "launched").glob("*/.submitit/[0-9]*")
         (job,) = psutil.Process(int(folder.name)).children()
         job.send_signal(signal.SIGUSR2)
         out, _ = sweeper.communicate()
