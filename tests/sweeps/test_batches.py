@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from omegaconf import OmegaConf
 from kerasft.config import compose_search
 from kerasft.errors import Stopped, UserError
 from kerasft.files import read_json
-from kerasft.sweeps import batches, tickets
+from kerasft.sweeps import batches, plugin, tickets
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.jobs import Job
 from kerasft.sweeps.ledger import DONE, Outcome
@@ -384,6 +385,18 @@ def test_shipped_launchers_are_made(name, begin, tmp_path):
         # submitit sends a job again where it has this method.
         again = made.checkpoint(["trial=0"], "hydra.sweep.dir", 0, "id", {})
         assert again.function is made and again.args[0] == ["trial=0"]
+
+
+def test_so_it_is_for_the_launcher_of_any_application():
+    usual = {"hydra": {"sweep": {"dir": "out"}, "launcher": {
+        "_target_": "x", "submitit_folder": "${hydra.sweep.dir}/.submitit/%j"}}}  # fmt: skip
+    given = OmegaConf.create(usual)
+    OmegaConf.set_readonly(given, True)
+    first, second = (plugin._with_own_jobs(given).hydra.launcher.submitit_folder for _ in range(2))
+    assert first != second and re.fullmatch(r"out/\.submitit/[0-9a-f]{16}/%j", first)
+    for own in ({"submitit_folder": "mine/%j"}, {"n_jobs": 2}):
+        given = OmegaConf.create({"hydra": {"sweep": {"dir": "out"}, "launcher": own}})
+        assert plugin._with_own_jobs(given) is given
 
 
 def test_each_call_has_a_folder_of_jobs_that_nobody_can_have_filled(begin, tmp_path):
