@@ -74,7 +74,7 @@ _HARMLESS = re.compile(
     r"|(advice|alias|branch|color|fetch|gc|gui|init|merge|pull|push|rebase|submodule|user)\..*",
     re.DOTALL,
 )
-# What some of these would run is switched off, and no submodule is entered: it has its own settings.
+# What some of these would run is switched off. No submodule is entered: it has its own settings.
 _RUNS_NOTHING = (
     "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}",
     "-c", "safe.bareRepository=explicit",

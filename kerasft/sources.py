@@ -32,7 +32,8 @@ def safe_sources() -> Iterator[None]:
     registry = SourcesRegistry.instance()
     usual = registry.types
     # What a plugin may have brought beside these, no config can name.
-    registry.types = {source.scheme(): source for source in (_Files, _Packages, StructuredConfigSource)}
+    safe = (_Files, _Packages, StructuredConfigSource)
+    registry.types = {source.scheme(): source for source in safe}
     try:
         yield
     finally:

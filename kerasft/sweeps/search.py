@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,7 +29,6 @@ from kerasft.sweeps.preflight import checked
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
 from kerasft.sweeps.supervisor import Supervisor
-from kerasft.sweeps.text import one_line
 
 
 def search(
@@ -189,27 +187,7 @@ def take_up(path: str, trusted: Sequence[str] = ()) -> Ledger:
         )
     parts.require_harmless(path, ledger.search["sampler"], ledger.trusted)
     launchers.require_harmless(ledger.search["launcher"], path)
-    _require_inside(ledger.path)
     return go_on(ledger)
-
-
-def _require_inside(folder: Path) -> None:
-    """See that no link in a sweep's folder leads out of it: what is written there stays there.
-
-    Raises:
-        UserError: If one does.
-    """
-    root = folder.resolve()
-    for place, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            file = Path(place, name)
-            if file.is_symlink() and root not in file.resolve().parents:
-                raise UserError(
-                    f"The sweep in {str(folder)!r} holds a link that leads out of it: "
-                    f"{one_line(str(file.relative_to(root)))} is {one_line(str(file.resolve()))}. "
-                    "Logs and checkpoints would be written, and removed, there. Put a copy in its "
-                    "place."
-                )
 
 
 def go_on(ledger: Ledger) -> Ledger:

@@ -77,8 +77,10 @@ class Supervisor:
     def _why(self, slot: int) -> str:
         """Return why a worker is no more: its last word, as far as it had one."""
         log = self._log(slot)
-        said = [line.removeprefix("error: ") for line in
-                log.read_text("utf-8", "replace").splitlines() if line.startswith("error: ")]
+        with open(log, "rb") as opened:
+            opened.seek(max(log.stat().st_size - 65_536, 0))
+            lines = opened.read().decode("utf-8", "replace").splitlines()
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         status = self.workers[slot].returncode
         return f"Worker {slot} ended with status {status}: " + (
             said[-1] if said and status > 0 else f"see {str(log)!r}."
