@@ -60,7 +60,7 @@ def run(
         try:
             while len(claims) < size and (claim := ledger.claim()) is not None:
                 claims.append(claim)
-                _settle(ledger, claim, word_of(ledger.path, claim.number))
+                _settle(ledger, claim, _word_of(ledger, claim))
             if not claims and not ledger.may_leave_some():
                 break
             for group in _in_rows([claim for claim in claims if claim.lock.is_locked]):
@@ -109,11 +109,15 @@ def _carry_out(
     ended = None
     for claim, one in zip(group, returned, strict=True):
         try:
-            _settle(ledger, claim, word_of(ledger.path, claim.number) or read(one))
+            _settle(ledger, claim, _word_of(ledger, claim) or read(one))
         except Stopped as error:
             ended = error
     if ended is not None:
         raise ended
+
+
+def _word_of(ledger: Ledger, claim: Claim) -> Outcome | None:
+    return word_of(ledger.path, claim.number, len(ledger.facts["objectives"]))
 
 
 def _settle(ledger: Ledger, claim: Claim, outcome: Outcome | None) -> None:

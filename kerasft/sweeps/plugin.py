@@ -29,6 +29,7 @@ from kerasft.sweeps.jobs import Job
 from kerasft.sweeps.search import same
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
+from kerasft.sweeps.text import one_line
 
 
 def sweep(
@@ -57,8 +58,8 @@ def sweep(
     except UserError as error:
         raise SystemExit("\n".join(f"error: {problem}" for problem in error.problems)) from None
     except Stopped as stopped:
-        print(f"{stopped}. To go on: the same command with hydra.sweep.dir={stopped.folder}",
-              file=sys.stderr)  # fmt: skip
+        print(f"{stopped}. To go on: the same command with "
+              f"hydra.sweep.dir={one_line(stopped.folder)}", file=sys.stderr)  # fmt: skip
         raise SystemExit(stopped.code) from None
 
 
@@ -103,7 +104,8 @@ def _sweep(
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=_frozen(ledger, context), task_function=job, config=_with_own_jobs(config)
     )
-    say(f"sweep: {folder}; {', '.join(names)} of {asked['n_trials'] or 'all'} trials")
+    of = f"{', '.join(names)} of {asked['n_trials'] or 'all'} trials"
+    say(f"sweep: {one_line(str(folder))}; {of}")
     batches.run(
         ledger, launcher.launch, job.tickets, size=asked["workers"],
         overrides=lambda claim: ledger.space.overrides(claim.point),

@@ -29,6 +29,7 @@ from kerasft.sweeps.preflight import checked
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
 from kerasft.sweeps.supervisor import Supervisor
+from kerasft.sweeps.text import one_line
 
 
 def search(
@@ -183,7 +184,7 @@ def take_up(path: str, trusted: Sequence[str] = ()) -> Ledger:
     if not (ledger.path / "conf").is_dir():
         raise UserError(
             f"The sweep in {path!r} is one of another application of Hydra. To go on: the command "
-            f"that began it, with hydra.sweep.dir={path}"
+            f"that began it, with hydra.sweep.dir={one_line(path)}"
         )
     parts.require_harmless(path, ledger.search["sampler"], ledger.trusted)
     launchers.require_harmless(ledger.search["launcher"], path)
@@ -199,7 +200,7 @@ def go_on(ledger: Ledger) -> Ledger:
     """
     total = ledger.search["n_trials"]
     counts = ledger.counts()
-    say(f"sweep: {ledger.path}; {', '.join(ledger.facts['objectives'])} of "
+    say(f"sweep: {one_line(str(ledger.path))}; {', '.join(ledger.facts['objectives'])} of "
         f"{'all' if total is None else total} trials")
     if any(counts.values()):
         elsewhere = len(ledger.at_work())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from kerasft.sweeps.batches import OVER, shared_threads, stopped
 from kerasft.sweeps.ledger import Ledger
 from kerasft.sweeps.progress import Progress
 from kerasft.sweeps.room import Gauge
+from kerasft.sweeps.text import command
 from kerasft.sweeps.worker import HALT
 
 # How a worker ends that a signal stopped in a trial.
@@ -71,7 +71,7 @@ class Supervisor:
             raise self._stopped()
         if broken := [slot for slot, worker in enumerate(self.workers) if worker.returncode]:
             raise UserError(problems=[*map(self._why, broken), (
-                f"To go on: kerasft resume {shlex.quote(str(self.ledger.path))}"
+                f"To go on: {command(['kerasft', 'resume', str(self.ledger.path)])}"
             )])
 
     def _why(self, slot: int) -> str:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from kerasft.errors import Stopped, UserError
 from kerasft.files import read_json
 from kerasft.sweeps import batches, plugin, tickets
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps.jobs import Job
+from kerasft.sweeps.jobs import Job, word_of
 from kerasft.sweeps.ledger import DONE, Outcome
 from kerasft.threads import cores
 
@@ -243,6 +244,40 @@ def test_a_batch_that_is_broken_off_goes_on(begin, tmp_path):
     batches.run(ledger, works, {}, **told)
     assert seen == [(0, [0, 1, 2]), (3, [3])]
     assert [trial.values[0] for trial in ledger.trials()] == [0.0, 1.0, 2.0, 3.0]
+
+
+WORD = {"state": "done", "reason": "", "values": [0.5], "seconds": 2.0}
+
+
+@pytest.mark.parametrize("change", [
+    {"values": ["x"]}, {"values": None}, {"values": [True]}, {"values": [10**400]}, {"values": {}},
+    {"values": []}, {"values": [1, 2]}, {"values": [[0.5]]}, {"seconds": None}, {"seconds": "1"},
+    {"seconds": 10**400}, {"seconds": -1}, {"seconds": [1]}, {"state": None}, {"state": "else"},
+    {"state": ["done"]}, {"reason": None}, {"reason": 5},
+])  # fmt: skip
+def test_a_damaged_word_of_a_job_is_named(change, begin, tmp_path):
+    folder = begin(tmp_path / "s").path
+    (folder / "claims").mkdir()
+    assert word_of(folder, 0, 1) is None
+    (folder / "claims" / "0.json").write_text(json.dumps(WORD | change))
+    with pytest.raises(UserError, match=r"claims/0\.json' is damaged: it must say what trial 0"):
+        word_of(folder, 0, 1)
+    (folder / "claims" / "0.json").write_text(json.dumps(WORD | change)[:-9])
+    with pytest.raises(UserError, match=r"claims/0\.json' cannot be read"):
+        word_of(folder, 0, 1)
+
+
+def test_a_word_of_a_job_is_taken(begin, tmp_path):
+    ledger = begin(tmp_path / "s")
+    (ledger.path / "claims").mkdir()
+    for values, state in (([0.5], "COMPLETE"), ([None], "FAIL")):  # which is not a number
+        claim = ledger.claim()
+        file = ledger.path / "claims" / f"{claim.number}.json"
+        file.write_text(json.dumps(WORD | {"values": values}))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna's, of what is not a number
+            batches._settle(ledger, claim, batches._word_of(ledger, claim))
+        assert ledger.trials()[claim.number].state.name == state
 
 
 def test_a_job_that_was_stopped_ends_the_sweep_when_the_others_are_settled(begin, tmp_path):
