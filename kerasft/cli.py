@@ -14,6 +14,7 @@ from typing import Any
 
 from kerasft.commands import make_parser
 from kerasft.errors import Stopped, UserError
+from kerasft.passwords import override_shown
 from kerasft.sweeps.text import command
 
 # What a shell learns: 0 all went well, 1 an export failed a check or some pictures have no answer,
@@ -43,10 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-")]
-    if unknown:
-        parser.error(f"unknown option {unknown[0]}; see kerasft {options.command} --help")
-    if rest and not hasattr(options, "overrides"):
-        parser.error(f"unknown argument {rest[0]}; see kerasft {options.command} --help")
+    if unknown or (rest and not hasattr(options, "overrides")):
+        kind, word = ("option", unknown[0]) if unknown else ("argument", rest[0])
+        parser.error(f"unknown {kind} {override_shown(word)}; see kerasft {options.command} --help")
     if hasattr(options, "overrides"):
         options.overrides = [*options.overrides, *rest]
     try:

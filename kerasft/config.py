@@ -25,6 +25,7 @@ from kerasft.building import build_named as build_named
 from kerasft.building import plain as plain
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
+from kerasft.passwords import override_shown, text_without
 from kerasft.root import ALWAYS, RUNTIME, SCALARS, Root
 from kerasft.sources import COPY, safe_sources
 
@@ -139,7 +140,8 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
         except Exception as error:
             problems = _each_alone(overrides, extra, config_dirs)
             raise UserError(
-                problems=problems.values() or [_in_words(error, None, config_dirs)],
+                problems=problems.values() or [
+                    text_without(_in_words(error, None, config_dirs), overrides)],
                 overrides=problems,
             ) from error
 
@@ -183,7 +185,9 @@ def compose_search(
                             options(group, config_dirs) if group in SEARCH else None
                         ),
                     )
-            raise UserError(problems=problems.values() or [str(error)]) from error
+            raise UserError(
+                problems=problems.values() or [text_without(str(error), overrides)]
+            ) from error
 
 
 def _refuse_hydra(overrides: Sequence[str]) -> None:
@@ -191,8 +195,8 @@ def _refuse_hydra(overrides: Sequence[str]) -> None:
     found = [o for o in overrides if re.match(r"^[+~]*hydra\b", o)]
     if found:
         raise UserError(problems=[
-            f"Settings of Hydra itself are not taken. Received: {override}. For configs of your "
-            "own use --config-dir, for the folder of a run output_dir=DIR."
+            f"Settings of Hydra itself are not taken. Received: {override_shown(override)}. For "
+            "configs of your own use --config-dir, for the folder of a run output_dir=DIR."
             for override in found
         ])
 
@@ -240,9 +244,8 @@ def parsed(overrides: Sequence[str]) -> list[Any]:
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
-        raise UserError(
-            f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
-        ) from error
+        said = f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
+        raise UserError(text_without(said, overrides)) from error
 
 
 def origins(

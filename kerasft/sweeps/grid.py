@@ -13,6 +13,7 @@ from kerasft.checks import settle
 from kerasft.config import parsed
 from kerasft.console import say, warn
 from kerasft.errors import UserError
+from kerasft.passwords import override_shown
 from kerasft.sweeps.space import expanded
 from kerasft.sweeps.text import one_line
 
@@ -43,8 +44,8 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
             continue
         if override.is_interval_sweep():
             raise UserError(
-                f"A grid cannot try an interval. Received: {given!r}. List the values, or search: "
-                "kerasft sweep."
+                f"A grid cannot try an interval. Received: {override_shown(given)!r}. List the "
+                "values, or search: kerasft sweep."
             )
         key = given.split("=", 1)[0]
         choices.append([f"{key}={value}" for value in expanded(given, override, MOST)])

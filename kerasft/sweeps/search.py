@@ -13,6 +13,7 @@ from kerasft.config import SEARCH, compose_search, parsed
 from kerasft.console import listing, say
 from kerasft.errors import UserError
 from kerasft.files import at_home
+from kerasft.passwords import override_shown
 from kerasft.sweeps import (
     batches,
     beginning,
@@ -144,8 +145,8 @@ def same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
         f"{axis['key']} was {_range(axis)}" for axis in before["axes"] if axis not in now["axes"]
     ] + [f"{axis['key']} is now {_range(axis)}" for axis in now["axes"]
          if axis not in before["axes"]]
-    apart += [f"{o} is gone" for o in before["fixed"] if o not in now["fixed"]]
-    apart += [f"{o} is new" for o in now["fixed"] if o not in before["fixed"]]
+    apart += [f"{override_shown(o)} is gone" for o in before["fixed"] if o not in now["fixed"]]
+    apart += [f"{override_shown(o)} is new" for o in now["fixed"] if o not in before["fixed"]]
     apart += [
         f"sweep.{key} was {_shown(there.search.get(key))}, now {_shown(asked[key])}"
         for key in asked if key not in (*FREE, "space") and asked[key] != there.search.get(key)

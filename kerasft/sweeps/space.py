@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasft.config import parsed
 from kerasft.errors import UserError, shown
+from kerasft.passwords import override_shown
 from kerasft.sweeps.axis import Axis, as_hydra_has_it, length
 from kerasft.sweeps.text import one_line
 
@@ -233,7 +234,7 @@ def _parse(line: str, when: Mapping[str, tuple[str, ...]]) -> Axis | str:
         return _interval(key, line, override.value(), when)
     values = expanded(line, override)
     if not values:
-        raise UserError(f"{key} has no values to try. Received: {line!r}.")
+        raise UserError(f"{key} has no values to try. Received: {_cut(line)}.")
     return Axis(key, values=values, when=when)
 
 
@@ -257,7 +258,7 @@ def _interval(key: str, line: str, value: Any, when: Mapping[str, tuple[str, ...
     low, high = map(float, ends)
     if log and low <= 0:
         raise UserError(
-            f"An interval with tag(log, ...) must begin above 0. Received: {line!r}."
+            f"An interval with tag(log, ...) must begin above 0. Received: {_cut(line)}."
         )
     return Axis(key, low=low, high=high, whole=whole, log=log, when=when)
 
@@ -302,6 +303,7 @@ def _count(value: Any) -> int:
 
 
 def _cut(line: str) -> str:
+    line = override_shown(line)
     return repr(line if len(line) <= 120 else f"{line[:117]}...")
 
 
