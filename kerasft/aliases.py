@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kerasft.enclosure import require_size
 from kerasft.errors import UserError
 
 # The largest config that we ship has some two hundred nodes.
 MOST_NODES = 100_000
+MOST_BYTES = 10_000_000
 
 
 def require_small(path: str | Path) -> None:
-    """Refuse a YAML file whose aliases stand for more than `MOST_NODES` nodes.
+    """Refuse a YAML file that is too large, or whose aliases stand for too many nodes.
 
     A file of a few lines can name a list of lists of lists, each ten times: the reader makes a
     copy of each. What is no YAML, or cannot be read, is left to the reader, who says so.
@@ -20,13 +22,15 @@ def require_small(path: str | Path) -> None:
         path: The file.
 
     Raises:
-        UserError: If it unfolds to more.
+        UserError: If it has more than `MOST_BYTES`, unfolds to more than `MOST_NODES`, or is a
+            pipe or a device.
 
     Example:
         >>> require_small("config.yaml")  # doctest: +SKIP
     """
     import yaml
 
+    require_size(path, MOST_BYTES)
     try:
         content = Path(path).read_bytes()
         if b"&" not in content or b"*" not in content:

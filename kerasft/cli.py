@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,10 +14,11 @@ from typing import Any
 
 from kerasft.commands import make_parser
 from kerasft.errors import Stopped, UserError
+from kerasft.passwords import override_shown
+from kerasft.sweeps.text import command
 
 # What a shell learns: 0 all went well, 1 an export failed a check or some pictures have no answer,
-# 2 the user can mend it, 130 interrupted. A run that stopped and can go on ends with 128 and the
-# signal's number (130, 143), or with 75 for its time limit.
+# 2 the user can mend it, 130 interrupted. A run that stopped: 128 and the signal's number, or 75.
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # `kerasft export best-of SWEEP` exports the best of its runs.
 BEST = "best-of"
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 for an export that `verify` finds wanting or pictures that `predict`
-        could not answer, 2 for a user's mistake, 130 when interrupted,
-        143 after SIGTERM, 75 where `max_time` was over.
+        could not answer, 2 for a user's mistake, 130 when interrupted, 143 after SIGTERM, 75 where
+        `max_time` was over.
     """
     from kerasft.console import show_whatever
 
@@ -44,10 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-")]
-    if unknown:
-        parser.error(f"unknown option {unknown[0]}; see kerasft {options.command} --help")
-    if rest and not hasattr(options, "overrides"):
-        parser.error(f"unknown argument {rest[0]}; see kerasft {options.command} --help")
+    if unknown or (rest and not hasattr(options, "overrides")):
+        kind, word = ("option", unknown[0]) if unknown else ("argument", rest[0])
+        parser.error(f"unknown {kind} {override_shown(word)}; see kerasft {options.command} --help")
     if hasattr(options, "overrides"):
         options.overrides = [*options.overrides, *rest]
     try:
@@ -61,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error)
         return MISTAKE
     except Stopped as stopped:
-        print(f"{stopped}. To go on: kerasft resume {shlex.quote(stopped.folder)}", file=sys.stderr)
+        print(f"{stopped}. To go on:", command(["kerasft", "resume", stopped.folder]),
+              file=sys.stderr)  # fmt: skip
         return stopped.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -176,10 +176,10 @@ def _resume(options: argparse.Namespace) -> None:
 
 
 def _trust_here(prefixes: Sequence[str]) -> None:
-    """Let what the user trusts be found beside them, as with `python -m`."""
+    """Let what the user trusts be found beside them, behind all that is installed."""
     here = str(Path.cwd())
     if prefixes and "" not in sys.path and here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

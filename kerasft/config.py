@@ -5,19 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -30,7 +25,9 @@ from kerasft.building import build_named as build_named
 from kerasft.building import plain as plain
 from kerasft.errors import UserError
 from kerasft.mistakes import in_words
+from kerasft.passwords import override_shown, text_without
 from kerasft.root import ALWAYS, RUNTIME, SCALARS, Root
+from kerasft.sources import COPY, safe_sources
 
 ConfigStore.instance().store(name="kerasft_root", node=Root)
 # The group of searches, and the name of the config that a search is composed from.
@@ -39,13 +36,9 @@ SWEEP = "sweep"
 SEARCH = (SWEEP, "launcher")
 
 
-# The copy of the shipped configs that a sweep goes by, while it does.
-_COPY: ContextVar[Path | None] = ContextVar("copy", default=None)
-
-
 def config_dir() -> Path:
     """Return the folder that configs are composed from: the shipped one, or a copy of it."""
-    return _COPY.get() or shipped_dir()
+    return COPY.get() or shipped_dir()
 
 
 def shipped_dir() -> Path:
@@ -62,35 +55,23 @@ def shipped_dir() -> Path:
 @contextmanager
 def copied_to(folder: Path) -> Iterator[None]:
     """Compose from a copy of the shipped configs, so that a change of theirs changes nothing."""
-    token = _COPY.set(folder.resolve())
+    token = COPY.set(folder.resolve())
     try:
         yield
     finally:
-        _COPY.reset(token)
-
-
-class _Bounded(FileConfigSource):
-    """Hydra's files, wherever a defaults list finds them; their aliases are counted first."""
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        require_small(Path(self.path) / self._normalize_file_name(config_path))
-        return super().load_config(config_path)
+        COPY.reset(token)
 
 
 @contextmanager
 def _hydra() -> Iterator[None]:
     """Give Hydra its state for a while and put back what stood there before."""
-    Plugins.instance()  # registers Hydra's own, once
-    sources, scheme = SourcesRegistry.instance().types, _Bounded.scheme()
-    usual, sources[scheme] = sources[scheme], _Bounded
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        with safe_sources(), \
+                initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
             yield
     finally:
-        # A launcher hands what is registered to its processes, where it must be Hydra's own.
-        sources[scheme] = usual
         GlobalHydra.instance().clear()
         if before is not None:
             GlobalHydra.instance().initialize(before)
@@ -159,7 +140,8 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
         except Exception as error:
             problems = _each_alone(overrides, extra, config_dirs)
             raise UserError(
-                problems=problems.values() or [_in_words(error, None, config_dirs)],
+                problems=problems.values() or [
+                    text_without(_in_words(error, None, config_dirs), overrides)],
                 overrides=problems,
             ) from error
 
@@ -203,7 +185,9 @@ def compose_search(
                             options(group, config_dirs) if group in SEARCH else None
                         ),
                     )
-            raise UserError(problems=problems.values() or [str(error)]) from error
+            raise UserError(
+                problems=problems.values() or [text_without(str(error), overrides)]
+            ) from error
 
 
 def _refuse_hydra(overrides: Sequence[str]) -> None:
@@ -211,8 +195,8 @@ def _refuse_hydra(overrides: Sequence[str]) -> None:
     found = [o for o in overrides if re.match(r"^[+~]*hydra\b", o)]
     if found:
         raise UserError(problems=[
-            f"Settings of Hydra itself are not taken. Received: {override}. For configs of your "
-            "own use --config-dir, for the folder of a run output_dir=DIR."
+            f"Settings of Hydra itself are not taken. Received: {override_shown(override)}. For "
+            "configs of your own use --config-dir, for the folder of a run output_dir=DIR."
             for override in found
         ])
 
@@ -260,9 +244,8 @@ def parsed(overrides: Sequence[str]) -> list[Any]:
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
-        raise UserError(
-            f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
-        ) from error
+        said = f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
+        raise UserError(text_without(said, overrides)) from error
 
 
 def origins(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
+
+# Of an URL, as far as it is written as it should be.
+_PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")
 
 
 class UserError(Exception):
@@ -19,7 +23,9 @@ class UserError(Exception):
     def __init__(
         self, message: str = "", *, problems: Iterable[str] = (), overrides: Iterable[str] = ()
     ):
-        self.problems = tuple(problems) or (message,)
+        # Whatever repeats a value may repeat an URL with a password.
+        message = _PASSWORD.sub(r"\1:***@", message)
+        self.problems = tuple(_PASSWORD.sub(r"\1:***@", one) for one in problems) or (message,)
         self.overrides = tuple(overrides)
         super().__init__(message or "\n".join(self.problems))
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from kerasft.enclosure import require_size
 from kerasft.errors import UserError
 
 
@@ -197,19 +198,21 @@ def write_json(path: str | Path, value: Any, *, own: bool = False) -> None:
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike, *keys: str) -> dict[str, Any]:
+def read_json(path: str | os.PathLike, *keys: str, most: int = 2**31) -> dict[str, Any]:
     """Read a JSON object that a run wrote, or say which file is missing or broken.
 
     Args:
         path: The file.
         *keys: What must stand in it.
+        most: How many bytes it may have.
 
     Returns:
         The object.
 
     Raises:
-        UserError: If the file is missing, broken, or holds something else.
+        UserError: If the file is missing, broken, too large, or holds something else.
     """
+    require_size(path, most)
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from kerasft.errors import nearest
+from kerasft.passwords import text_without
 
 _TYPES = {
     "integer": "a whole number", "int": "a whole number", "float": "a number",
@@ -38,6 +39,7 @@ def in_words(
         One message: what is wrong, what is allowed, what was received and from where.
     """
     said = _said(error, override, keys=keys, choices=choices)
+    said = text_without(said, [override] if override else [])
     for long in (override or "", (override or "").partition("=")[2]):
         if len(long) > LONGEST:
             said = said.replace(long, f"{long[:LONGEST - 3]}...")

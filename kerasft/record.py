@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kerasft.comparison import differences
 from kerasft.config import load, to_yaml
 from kerasft.console import warn
+from kerasft.enclosure import require_enclosed, require_readable
 from kerasft.errors import GivenUp, Stopped, UserError
 from kerasft.files import at_home, read_json, room_in, write_json, written_whole
 from kerasft.folders import folders_of, looked_up_in, origin, require_path
@@ -179,6 +180,7 @@ class RunFolder:
         """See that no other process works in this folder; the system drops a dead one's lock."""
         from filelock import FileLock, Timeout
 
+        require_enclosed(self.path)
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -281,6 +283,8 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
         number = 2
         while path.exists():
             path, number = path.with_name(f"{stamp}_{number}"), number + 1
+    if path.is_dir():
+        require_enclosed(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
@@ -317,6 +321,7 @@ def open_run(path: str | Path) -> RunFolder:
         raise UserError(
             f"There is no run folder {str(path)!r}. `kerasft leaderboard outputs` lists the runs."
         )
+    require_readable(folder.path)
     folder.read_config()
     missing = [
         str(file.relative_to(folder.path))
@@ -345,7 +350,9 @@ def unended(run: str) -> tuple[RunFolder, DictConfig]:
         UserError: If there is no such run, or it has ended.
     """
     # `outputs/last` may lead elsewhere while the run is at work.
-    folder = RunFolder(at_home(run).resolve())
+    folder = RunFolder(Path(os.path.realpath(at_home(run))))
+    if folder.path.is_dir():
+        require_enclosed(folder.path)
     cfg = folder.read_config()
     _require_unended(run, folder.facts())
     return folder, cfg

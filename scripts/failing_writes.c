@@ -184,10 +184,14 @@ static int denied_at(const char *call, int fd, const char *path) {
   return denied(call, whole);
 }
 
+/* O_TMPFILE holds the bit of O_DIRECTORY. */
+#define MAKES(flags) (((flags) & O_CREAT) || ((flags) & O_TMPFILE) == O_TMPFILE)
+_Static_assert(!MAKES(O_RDONLY | O_DIRECTORY) && MAKES(O_WRONLY | O_CREAT) &&
+                   MAKES(O_RDWR | O_TMPFILE), "a mode is read only where one is given");
 #define OPENS(flags) ((flags) & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC))
 #define MODE_OF(flags, last)      \
   mode_t mode = 0;                \
-  if ((flags) & (O_CREAT | O_TMPFILE)) { \
+  if (MAKES(flags)) {             \
     va_list more;                 \
     va_start(more, last);         \
     mode = va_arg(more, mode_t);  \

@@ -217,6 +217,13 @@ def test_a_trusted_prefix_is_found_in_the_current_folder(kerasft_cli, tmp_path, 
     assert kerasft_cli("check", "--trust", "ownparts", *words).code == 0
 
 
+def test_the_current_folder_hides_nothing_that_is_installed(kerasft_cli, tmp_path, monkeypatch):
+    (tmp_path / "ownparts.py").write_text("def head(features, *, units, width: int = 3): ...\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert kerasft_cli("check", "--trust", "ownparts", "head=mlp").code == 0
+    assert sys.path[-1] == str(tmp_path)
+
+
 def test_options_and_overrides_mix(kerasft_cli):
     ended = kerasft_cli("check", "head=mlp", "--show", "epochs=3", "head.width=8")
     assert ended.code == 0

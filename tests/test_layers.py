@@ -18,7 +18,7 @@ RANK = {
     "errors": -2, "conversion": -1, "rows": -1, "spec": 0, "signatures": 0, "frames": 0,
     "keras_parts": 0, "written": 0.5, "building": 1, "bounds": 1.5,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
-    "checksums": 0, "entry": 2,
+    "processes": 0, "enclosure": 0, "passwords": 0, "sources": 1.5, "checksums": 0, "entry": 2,
     "root": 0, "comparison": 1, "provenance": 1, "config": 2, "folders": 2,
     "recorded": 2,
     "catalogue": 3, "cache": 3,
@@ -45,7 +45,7 @@ LIGHT = (
     "conversion", "rows",
     "console", "network", "threads",
     "given", "prediction", "finetuned", "evidence", "run", "steps", "cache",
-    "checksums", "entry",
+    "checksums", "entry", "processes", "sources", "enclosure", "passwords",
     "aliases", "bounds", "frames", "keras_parts", "written", "building",
     "catalogue", "sweeps/", "model/hub",
 )  # fmt: skip
@@ -152,7 +152,8 @@ def test_hydra_is_known_in_few_places():
     }  # fmt: skip
     # Its launchers, what they call, and its plug-in.
     assert found == {
-        "building.py", "config.py", "sweeps/batches.py", "sweeps/jobs.py", "sweeps/plugin.py",
+        "building.py", "config.py", "sources.py", "sweeps/batches.py", "sweeps/jobs.py",
+        "sweeps/plugin.py",
     }
 
 

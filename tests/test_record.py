@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -212,6 +213,68 @@ def test_the_revision_of_the_folder_one_works_in(tmp_path):
     (tmp_path / "a").write_text("a")
     subprocess.run([*git, "add", "a"], check=True, cwd=tmp_path)
     assert provenance.git_revision() == f"{clean}+changes"
+
+
+def _init(folder, *settings):
+    folder.mkdir()
+    (folder / "a").write_text("a")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "a"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *words], check=True, cwd=folder, capture_output=True)
+    for key, value in settings:
+        subprocess.run(["git", "config", key, value], check=True, cwd=folder)
+
+
+RUNNING = {
+    "the monitor of files": [("core.fsmonitor", "{}; false")],
+    "a filter": [("filter.x.clean", "{}; cat")],
+    "a filter that goes on": [("filter.x.process", "{}; false"), ("filter.x.required", "true")],
+    "a hook": [("core.hooksPath", "hooks")],
+    "a hook where hooks are": [],
+    "another file of settings": [("include.path", "../more")],
+    "a submodule": [],
+    "what is fetched when it is missing": [
+        ("extensions.partialClone", "o"), ("remote.o.url", "ext::sh -c {}"),
+        ("protocol.ext.allow", "always"), ("remote.o.promisor", "true")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RUNNING)
+def test_a_repository_of_anybody_runs_nothing(case, tmp_path, monkeypatch):
+    mark = tmp_path / "mark"
+    call = f"touch {mark}"
+    folder = tmp_path / "r"
+    _init(folder, *((key, value.format(call)) for key, value in RUNNING[case]))
+    (folder / ".gitattributes").write_text("* filter=x\n")
+    (folder / "more").write_text(f'[core]\n\tfsmonitor = "{call}; false"\n')
+    for place in (folder / "hooks", folder / ".git" / "hooks"):
+        place.mkdir(exist_ok=True)
+        (place / "post-index-change").write_text(f"#!/bin/sh\n{call}\n")
+        (place / "post-index-change").chmod(0o755)
+    if case == "a submodule":
+        _init(folder / "sub", ("core.fsmonitor", f"{call}; false"))
+        subprocess.run(["git", "add", "sub"], check=True, cwd=folder, capture_output=True)
+        mark.unlink(missing_ok=True)
+    if case.startswith("what is fetched"):
+        objects = folder / ".git" / "objects"
+        for file in objects.glob("??/*"):
+            file.unlink()
+    (folder / "a").write_text("b")
+    os.utime(folder / "a", (1, 1))
+    mark.unlink(missing_ok=True)
+    monkeypatch.chdir(folder)
+    revision = provenance.git_revision()
+    assert revision and re.fullmatch(r"[0-9a-f]{40}\+(changes|unchecked)", revision)
+    assert not mark.exists()
+
+
+def test_settings_that_run_nothing_keep_nobody_from_looking(tmp_path, monkeypatch):
+    _init(tmp_path / "r", ("remote.origin.url", "https://x/y"), ("user.name", "a"),
+          ("branch.main.remote", "origin"), ("alias.st", "status"))  # fmt: skip
+    monkeypatch.chdir(tmp_path / "r")
+    assert len(provenance.git_revision()) == 40
+    (tmp_path / "r" / "a").write_text("other")
+    assert provenance.git_revision().endswith("+changes")
 
 
 def test_the_command_is_kept(monkeypatch):

@@ -14,6 +14,7 @@ import numpy as np
 
 from kerasft.artifact import replay
 from kerasft.errors import UserError
+from kerasft.processes import importable
 
 SECONDS = 900
 
@@ -95,8 +96,6 @@ def fresh_environment() -> dict[str, str]:
     the accelerator, whose memory is this process's; and the figures are compared with those of the
     processor.
     """
-    places = [str(Path(entry or ".").resolve()) for entry in sys.path]
     return {
-        **os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
-        "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3",
+        **os.environ, **importable(), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3",
     }  # fmt: skip

@@ -54,13 +54,16 @@ def new_version(directory: str | Path, number: int | None = None) -> Iterator[Pl
         UserError: If the number is taken, or the folder holds something else or cannot be written.
     """
     root = at_home(directory)
-    if number is not None and (number < 0 or (root / str(number)).exists()):
+    unknown = number is not None and version_of(str(number)) is None
+    if number is not None and (unknown or (root / str(number)).exists()):
         taken = " which is there already," if (root / str(number)).exists() else ""
         raise UserError(
-            f"export.version must be a free number from 0 on. Received: {number},{taken} in "
-            f"{str(root)!r}. Leave it out to take the next one."
+            f"export.version must be a free number from 0 to {2**63 - 1}. Received: {number},"
+            f"{taken} in {str(root)!r}. Leave it out to take the next one."
         )
     _require_versions(root)
+    if number is None:
+        _next(root)  # now, and not when the export is made
     new = False
     place = Place(root, root / f"{PART}{os.getpid()}-{time.monotonic_ns()}", root)
     try:
@@ -110,7 +113,7 @@ def _require_versions(root: Path) -> None:
 
 def _take(part: Path, root: Path, number: int | None) -> Path:
     for _ in range(_TRIES):
-        wanted = max(versions(root), default=0) + 1 if number is None else number
+        wanted = _next(root) if number is None else number
         final = root / str(wanted)
         try:
             part.rename(final)
@@ -120,6 +123,21 @@ def _take(part: Path, root: Path, number: int | None) -> Path:
             if number is not None or not final.exists():
                 raise
     raise UserError(f"No number was free in {str(root)!r}.")
+
+
+def _next(root: Path) -> int:
+    """Return the number after the last, as far as servers count.
+
+    Raises:
+        UserError: If there is none.
+    """
+    last = max(versions(root), default=0)
+    if version_of(str(last + 1)) is None:
+        raise UserError(
+            f"No number comes after version {last} in {str(root)!r}: servers know none. Choose a "
+            "free one with export.version, or another folder."
+        )
+    return last + 1
 
 
 def _clear_stale(root: Path) -> None:

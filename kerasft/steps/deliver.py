@@ -14,6 +14,7 @@ from kerasft.artifact.layout import EXTRA, PARITY, SIGNATURE, WEIGHTS
 from kerasft.checks import check
 from kerasft.config import build
 from kerasft.console import say, warn
+from kerasft.enclosure import require_enclosed
 from kerasft.errors import UserError
 from kerasft.files import at_home, read_json
 from kerasft.finetuned import FineTuned
@@ -25,13 +26,14 @@ from kerasft.steps.measure import closing_table, plain
 def reopen(
     run: str, trusted: Sequence[str] = ()
 ) -> tuple[record.RunFolder, FineTuned, DictConfig]:
-    """Load a run folder with its model and config.
+    """Load a run folder with its model and config, to write to it.
 
     The config is checked as when it was composed: a run folder may come from anywhere.
     """
     from kerasft import finetuned
 
     folder = record.open_run(run)
+    require_enclosed(folder.path)
     cfg = folder.read_config()
     with folder.at_its_command():
         check(cfg, trusted=trusted)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kerasft.console import say
 from kerasft.errors import Stopped, UserError, in_short, nearest
+from kerasft.processes import importable
 from kerasft.sweeps import launchers, tickets
 from kerasft.sweeps.jobs import Job, failure, saved_before_requeue, word, word_of
 from kerasft.sweeps.ledger import DONE, FAILED, Claim, Ledger, Outcome
@@ -57,7 +60,7 @@ def run(
         try:
             while len(claims) < size and (claim := ledger.claim()) is not None:
                 claims.append(claim)
-                _settle(ledger, claim, word_of(ledger.path, claim.number))
+                _settle(ledger, claim, _word_of(ledger, claim))
             if not claims and not ledger.may_leave_some():
                 break
             for group in _in_rows([claim for claim in claims if claim.lock.is_locked]):
@@ -106,11 +109,15 @@ def _carry_out(
     ended = None
     for claim, one in zip(group, returned, strict=True):
         try:
-            _settle(ledger, claim, word_of(ledger.path, claim.number) or read(one))
+            _settle(ledger, claim, _word_of(ledger, claim) or read(one))
         except Stopped as error:
             ended = error
     if ended is not None:
         raise ended
+
+
+def _word_of(ledger: Ledger, claim: Claim) -> Outcome | None:
+    return word_of(ledger.path, claim.number, len(ledger.facts["objectives"]))
 
 
 def _settle(ledger: Ledger, claim: Claim, outcome: Outcome | None) -> None:
@@ -150,7 +157,10 @@ def through_hydra(ledger: Ledger) -> None:
     launchers.require_place(str(ledger.path.resolve()))
     job = Job(ledger.path.resolve(), carry_out, _outcome)
     launcher = _launcher(ledger, chosen["name"], chosen.get("settings") or {}, job)
-    with _environment(shared_threads(workers if chosen["name"] in BESIDE else 1)):
+    # Jobs import what this process would, and nothing from the folder that they begin in.
+    settings = {**shared_threads(workers if chosen["name"] in BESIDE else 1), **importable(),
+                "PYTHONSAFEPATH": "1"}  # fmt: skip
+    with _environment(settings):
         run(
             ledger, launcher.launch, job.tickets, size=workers,
             overrides=lambda claim: [f"trial={claim.number}"],
@@ -183,6 +193,13 @@ def shared_threads(workers: int) -> dict[str, str]:
     )
 
 
+def _jobs_folder(ledger: Ledger) -> Path:
+    """Make a folder for the jobs of one call: a launcher unpickles what it finds in its own."""
+    folder = ledger.path.resolve() / "launched" / secrets.token_hex(8)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
 def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any], job: Job) -> Any:
     """Return the launcher of that name, made as `hydra.main` would make it."""
     from hydra._internal.callbacks import Callbacks
@@ -204,7 +221,7 @@ def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any], job: Job) 
         cfg = loader.load_configuration(JOB, [
             # `disabled` would close the handlers, and mute the loggers, of whoever calls us.
             f"hydra/launcher={name}", "hydra/job_logging=none", "hydra/hydra_logging=none",
-            f"hydra.sweep.dir={ledger.path.resolve()}/launched", "hydra.sweep.subdir=.",
+            f"hydra.sweep.dir={_jobs_folder(ledger)}", "hydra.sweep.subdir=.",
             "hydra.output_subdir=null", f"hydra.job.name={JOB}",
         ], RunMode.MULTIRUN)  # fmt: skip
         takes = [key for key in cfg.hydra.launcher if key != "_target_"]

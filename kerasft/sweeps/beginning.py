@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft import config
+from kerasft.enclosure import require_enclosed
 from kerasft.errors import UserError
 from kerasft.files import write_json
 from kerasft.provenance import versions
@@ -29,6 +30,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock
 
+    if folder.is_dir():
+        require_enclosed(folder)
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +122,7 @@ def _copy_configs(source: Path, copy: Path, *, beside: Path) -> None:
     """Copy the YAML files below a folder, which may hold much else, and the sweep itself."""
     copy.mkdir()
     for file in sorted(source.rglob("*.y*ml")):
-        if beside.resolve() in file.resolve().parents or not file.is_file():
+        if not file.is_file() or beside.resolve() in file.resolve().parents:
             continue
         target = copy / file.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.aliases import require_small
+from kerasft.console import warn
+from kerasft.enclosure import require_readable
 from kerasft.errors import UserError
 from kerasft.files import read_json
 from kerasft.record import RunFolder
@@ -72,21 +74,23 @@ def of_sweep(ledger: Ledger) -> list[Entry]:
     """Return the trials of a sweep, in order."""
     words = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "WAITING": "planned"}
     names = ledger.facts["objectives"]
-    tested = tests(ledger)
+    try:
+        tested = tests(ledger)
+    except UserError as error:
+        warn(f"no figures of test are shown: {' '.join(error.problems)}")
+        tested = []
     front = {trial.number for trial in best(ledger)}
     found = []
     for trial in ledger.trials():
         point = dict(trial.user_attrs["values"])
         folder = ledger.run_folder(trial.number)
         figures: dict[str, Any] = {}
+        damaged = False
         if trial.state.name == "COMPLETE":
-            if (metrics := RunFolder(folder).metrics).is_file():
-                figures = {"validation": read_figures(metrics).get("validation", {})}
-            measured = figures.get("validation")
-            figures["validation"] = {
-                **(measured if isinstance(measured, Mapping) else {}),
-                **dict(zip(names, trial.values, strict=True)),
-            }  # fmt: skip
+            figures, damaged = _measured(folder)
+            if not damaged:
+                figures |= dict(zip(names, trial.values, strict=True))
+            figures = {"validation": figures}
         if of_test := [one["metrics"] for one in tested if one.get("trial") == trial.number]:
             figures["test"] = of_test[-1]
         status = words.get(trial.state.name, "running")
@@ -94,6 +98,8 @@ def of_sweep(ledger: Ledger) -> list[Entry]:
             status = "done, not finite"
         if status == "pruned" and trial.last_step is not None:
             status = f"pruned after {trial.last_step}"
+        if damaged:
+            status = "damaged: metrics.json"
         found.append(Entry(
             str(trial.number), folder, status, point, point.pop(SEED, None), figures, names[0],
             reason=trial.user_attrs.get("reason"),
@@ -101,6 +107,17 @@ def of_sweep(ledger: Ledger) -> list[Entry]:
             front=trial.number in front if len(names) > 1 else None,
         ))  # fmt: skip
     return found
+
+
+def _measured(folder: Path) -> tuple[dict[str, Any], bool]:
+    """Return the figures of a trial's validation split, and whether their file is damaged."""
+    file = RunFolder(folder).metrics
+    if not file.is_file():
+        return {}, False
+    try:
+        return dict(read_figures(file).get("validation", {})), False
+    except UserError:
+        return {}, True
 
 
 def of_folder(root: Path) -> list[Entry]:
@@ -121,14 +138,20 @@ def of_folder(root: Path) -> list[Entry]:
 def _read(folder: Path, root: Path) -> tuple[Entry, Any]:
     """Return a run and its config; a damaged file costs its run the rank, no more."""
     damaged = []
+    try:
+        require_readable(folder)
+    except UserError:
+        # What is waited for is not read.
+        name = str(folder.relative_to(root)) if folder != root else folder.name
+        return Entry(name, folder, "damaged: no plain files", {}), {}
 
     def mapping(file: str, read: Callable[[Path], Any]) -> dict[str, Any]:
         if not (folder / file).is_file():
             return {}
         try:
             found = read(folder / file)
-        except (UserError, OSError, ValueError, RecursionError, YAMLError,
-                OmegaConfBaseException):
+        except (UserError, OSError, ValueError, TypeError, RecursionError, OverflowError,
+                YAMLError, OmegaConfBaseException):
             found = None
         if not isinstance(found, dict):
             damaged.append(file)
@@ -151,7 +174,9 @@ def _read(folder: Path, root: Path) -> tuple[Entry, Any]:
 
 def _settings(file: Path) -> Any:
     require_small(file)
-    return OmegaConf.to_container(OmegaConf.load(file))
+    found = OmegaConf.to_container(OmegaConf.load(file))
+    json.dumps(found, default=str)  # which some keys and numbers cannot be
+    return found
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,9 @@ from kerasft.checks import settle
 from kerasft.config import parsed
 from kerasft.console import say, warn
 from kerasft.errors import UserError
+from kerasft.passwords import override_shown
 from kerasft.sweeps.space import expanded
+from kerasft.sweeps.text import one_line
 
 # How many runs there may be, and from how many on it is said that they are checked.
 MOST, MANY = 1000, 20
@@ -42,8 +44,8 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
             continue
         if override.is_interval_sweep():
             raise UserError(
-                f"A grid cannot try an interval. Received: {given!r}. List the values, or search: "
-                "kerasft sweep."
+                f"A grid cannot try an interval. Received: {override_shown(given)!r}. List the "
+                "values, or search: kerasft sweep."
             )
         key = given.split("=", 1)[0]
         choices.append([f"{key}={value}" for value in expanded(given, override, MOST)])
@@ -91,7 +93,7 @@ def sweep(
         raise UserError("resume and max_time are of one run; they cannot be joined with -m.")
     folder = record.new_folder(configs[0], "_sweep")
     varied = [i for i, values in enumerate(zip(*runs, strict=True)) if len(set(values)) > 1]
-    say(f"sweep: {len(runs)} runs in {folder}")
+    say(f"sweep: {len(runs)} runs in {one_line(str(folder))}")
     failed: list[str] = []
     for number, (one, cfg) in enumerate(zip(runs, configs, strict=True)):
         cfg.output_dir = str(folder / str(number))
@@ -106,5 +108,5 @@ def sweep(
         raise UserError(problems=["Every run of the sweep failed.", *failed])
     rows = leaderboard(str(folder))
     say("\n" + as_text(rows))
-    say(f"\nsweep folder: {folder}")
+    say(f"\nsweep folder: {one_line(str(folder))}")
     return folder, rows

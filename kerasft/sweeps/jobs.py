@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -17,7 +18,8 @@ from typing import Any
 from kerasft.errors import GivenUp, Stopped, UserError, in_short
 from kerasft.files import read_json, write_json
 from kerasft.sweeps import tickets
-from kerasft.sweeps.ledger import FAILED, FILE, PRUNED, Outcome, reopen
+from kerasft.sweeps.ledger import DONE, FAILED, FILE, PRUNED, Outcome, reopen
+from kerasft.sweeps.trials import is_finite
 
 
 class Reporter:
@@ -175,12 +177,34 @@ def word(folder: Path, number: int) -> Path:
     return folder / "claims" / f"{number}.json"
 
 
-def word_of(folder: Path, number: int) -> Outcome | None:
-    """Return what the job of a trial left word of, if it did."""
+def word_of(folder: Path, number: int, objectives: int) -> Outcome | None:
+    """Return what the job of a trial left word of, if it did.
+
+    Args:
+        folder: The sweep's folder.
+        number: The number of the trial.
+        objectives: How many figures a trial that is done has.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
     if not (file := word(folder, number)).is_file():
         return None
-    found = read_json(file, "state", "reason", "values", "seconds")
+    found = read_json(file, "state", "reason", "values", "seconds", most=2**20)
+    state, values, seconds = found["state"], found["values"], found["seconds"]
+    sound = (
+        state in (DONE, PRUNED, FAILED) and isinstance(found["reason"], str)
+        and isinstance(values, list) and (state != DONE or len(values) == objectives)
+        # JSON has no word for what is not a number.
+        and all(one is None or is_finite(one) for one in values)
+        and is_finite(seconds) and seconds >= 0
+    )  # fmt: skip
+    if not sound:
+        raise UserError(
+            f"The file {str(file)!r} is damaged: it must say what trial {number} came to. Remove "
+            "it, and the trial is carried out again."
+        )
     return Outcome(
-        str(found["state"]), str(found["reason"]), [float(value) for value in found["values"]],
-        float(found["seconds"]),
+        state, found["reason"], [math.nan if one is None else float(one) for one in values],
+        float(seconds),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 from kerasft.config import compose_search, options
 from kerasft.errors import UserError, shown
+from kerasft.sweeps.text import one_line
 
 # What a folder may say to each launcher: sizes and names. All else may run commands, load code or
 # write files anywhere, and is taken from the command line alone.
@@ -109,7 +110,8 @@ def require_harmless(launcher: Mapping[str, Any], path: str) -> None:
         raise UserError(
             f"The sweep in {path!r} names the launcher {shown(name)}, which is not taken from a "
             f"folder. Allowed: {', '.join(FROM_FOLDERS)}. If the sweep is your own, go on with "
-            f"the command that began it: kerasft sweep ... launcher={name} output_dir={path}"
+            f"the command that began it: kerasft sweep ... launcher={name} "
+            f"output_dir={one_line(path)}"
         )
     odd = [key for key, value in settings.items()
            if value != shipped.get(key) and not (key in allowed and _is_plain(value))]  # fmt: skip
@@ -118,7 +120,7 @@ def require_harmless(launcher: Mapping[str, Any], path: str) -> None:
             f"The sweep in {path!r} holds launcher settings that could run commands or write "
             f"elsewhere: {', '.join(odd)}. If they are your own, go on with the command that began "
             f"the sweep, which has them: kerasft sweep ... launcher.settings.{odd[0]}=... "
-            f"output_dir={path}"
+            f"output_dir={one_line(path)}"
         )
 
 

@@ -89,9 +89,10 @@ def _found(
         if entry.value(name) is not None
     })  # fmt: skip
     if known and metric not in known:
+        names = [*map(one_line, known)]
         raise UserError(
-            f"--metric must be a figure of the runs: {', '.join(known)}. Received: {metric!r}."
-            f"{nearest(metric, known)}"
+            f"--metric must be a figure of the runs: {', '.join(names)}. Received: {metric!r}."
+            f"{nearest(metric, names)}"
         )
     return found, metric, "min" if metric in COSTS else direction(metric)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import time
@@ -17,6 +18,7 @@ from omegaconf import DictConfig
 from kerasft import config
 from kerasft.aliases import require_small
 from kerasft.checks import settle
+from kerasft.enclosure import require_enclosed, require_size
 from kerasft.errors import UserError
 from kerasft.files import at_home, read_json, write_json
 from kerasft.sweeps import facts as files
@@ -26,6 +28,8 @@ from kerasft.sweeps.space import Point, Space, read
 from kerasft.sweeps.text import one_line
 
 FILE = "sweep.json"
+# How large what is read whole may be: a million trials fit into this.
+MOST_BYTES = {FILE: 2**26, "test.json": 2**26, journal.JOURNAL: 2**31}
 DONE, PRUNED, FAILED = "done", "pruned", "failed"
 # What a sweep may be given anew when it goes on.
 FREE = ("n_trials", "workers", "max_time", "max_cost", "max_failures", "retries", "keep",
@@ -324,7 +328,8 @@ class Ledger:
     def let_checkpoints_go(self, number: int) -> None:
         """Remove the checkpoints of a trial; not where a link would have others' removed."""
         place = self.run_folder(number) / "checkpoints"
-        if place.resolve() == self.path.resolve() / str(number) / "checkpoints":
+        own = Path(os.path.realpath(self.path), str(number), "checkpoints")
+        if os.path.realpath(place) == str(own):
             shutil.rmtree(place, ignore_errors=True)
 
     def put_back(self, claim: Claim) -> None:
@@ -363,6 +368,9 @@ def reopen(path: str | Path, trusted: Sequence[str] = (), **anew: Any) -> Ledger
             f"{str(path)!r} is no sweep: it has no {FILE}. A sweep is a folder that `kerasft "
             "sweep` wrote."
         )
+    require_enclosed(folder)
+    for name, most in MOST_BYTES.items():
+        require_size(folder / name, most)
     facts = read_json(
         folder / FILE, "study", "overrides", "search", "objectives", "directions", "config_dirs",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +14,7 @@ from kerasft.record import RunFolder
 from kerasft.sweeps import repeat, trials
 from kerasft.sweeps.ledger import Ledger, reopen, seconds
 from kerasft.sweeps.space import SEED, name_of
-from kerasft.sweeps.text import one_line
+from kerasft.sweeps.text import command, one_line
 
 # What the chosen trials were measured at on test, in the order in which that was done.
 TESTED = "test.json"
@@ -80,7 +79,7 @@ def best_folder(path: str, trusted: Sequence[str] = ()) -> Path:
         raise UserError(
             f"The sweep {path!r} has several objectives, and {len(found)} trials that none is "
             "better than in each. Export one of them: "
-            f"{listing(ledger.run_folder(trial.number) for trial in found)}."
+            f"{listing(one_line(str(ledger.run_folder(trial.number))) for trial in found)}."
         )
     folder = ledger.run_folder(found[0].number)
     if not RunFolder(folder).network.is_file():
@@ -106,16 +105,17 @@ def tell(ledger: Ledger) -> None:
         f"{ledger.hours():.2f} hours of trials")
     if len(names) == 1:
         say(f"the best again: {repeat.of_trial(ledger, found[0].number)}")
-        say(f"its folder: {ledger.run_folder(found[0].number)}")
+        say(f"its folder: {one_line(str(ledger.run_folder(found[0].number)))}")
         say(f"chosen among {counts['done']} on validation, whose figure is therefore too good")
         _test(ledger, found[0].number)
-    say(f"to compare: kerasft leaderboard {shlex.quote(str(ledger.path))}")
+    say(f"to compare: {command(['kerasft', 'leaderboard', str(ledger.path)])}")
 
 
 def _test(ledger: Ledger, number: int) -> None:
     """Measure the chosen trial on test, once, and no other."""
     folder, file = ledger.run_folder(number), ledger.path / TESTED
-    if "test" not in read_json(folder / "manifest.json").get("splits", {}):
+    splits = read_json(folder / "manifest.json").get("splits")
+    if not isinstance(splits, Mapping) or "test" not in splits:
         return
     with ledger.alone():  # two that end together look once
         tested = tests(ledger)

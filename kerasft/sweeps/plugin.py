@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import secrets
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import HydraContext
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.config import SWEEP, as_config, compose_search
@@ -27,6 +29,7 @@ from kerasft.sweeps.jobs import Job
 from kerasft.sweeps.search import same
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
+from kerasft.sweeps.text import one_line
 
 
 def sweep(
@@ -55,8 +58,8 @@ def sweep(
     except UserError as error:
         raise SystemExit("\n".join(f"error: {problem}" for problem in error.problems)) from None
     except Stopped as stopped:
-        print(f"{stopped}. To go on: the same command with hydra.sweep.dir={stopped.folder}",
-              file=sys.stderr)  # fmt: skip
+        print(f"{stopped}. To go on: the same command with "
+              f"hydra.sweep.dir={one_line(stopped.folder)}", file=sys.stderr)  # fmt: skip
         raise SystemExit(stopped.code) from None
 
 
@@ -99,9 +102,10 @@ def _sweep(
         )
     job = Job(folder.resolve(), task, partial(batches.objectives_of, names=names))
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=_frozen(ledger, context), task_function=job, config=config
+        hydra_context=_frozen(ledger, context), task_function=job, config=_with_own_jobs(config)
     )
-    say(f"sweep: {folder}; {', '.join(names)} of {asked['n_trials'] or 'all'} trials")
+    of = f"{', '.join(names)} of {asked['n_trials'] or 'all'} trials"
+    say(f"sweep: {one_line(str(folder))}; {of}")
     batches.run(
         ledger, launcher.launch, job.tickets, size=asked["workers"],
         overrides=lambda claim: ledger.space.overrides(claim.point),
@@ -222,6 +226,24 @@ def _frozen(ledger: ledgers.Ledger, context: Any) -> HydraContext:
     return HydraContext(
         config_loader=ConfigLoaderImpl(config_search_path=paths), callbacks=context.callbacks
     )
+
+
+def _with_own_jobs(config: Any) -> Any:
+    """Return a config by which submitit's jobs lie in a new folder: it unpickles what it finds.
+
+    Where the application names a folder itself, it stays.
+    """
+    given = OmegaConf.to_container(config.hydra.launcher, resolve=False)
+    usual = "${hydra.sweep.dir}/.submitit/"
+    folder = given.get("submitit_folder") if isinstance(given, dict) else None
+    if not str(folder).startswith(usual):
+        return config
+    made = deepcopy(config)
+    with read_write(made), open_dict(made):
+        made.hydra.launcher.submitit_folder = (
+            f"{usual}{secrets.token_hex(8)}/{str(folder).removeprefix(usual)}"
+        )
+    return made
 
 
 def _told(ledger: ledgers.Ledger) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ from kerasft.config import SEARCH, compose_search, parsed
 from kerasft.console import listing, say
 from kerasft.errors import UserError
 from kerasft.files import at_home
+from kerasft.passwords import override_shown
 from kerasft.sweeps import (
     batches,
     beginning,
@@ -145,8 +145,8 @@ def same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
         f"{axis['key']} was {_range(axis)}" for axis in before["axes"] if axis not in now["axes"]
     ] + [f"{axis['key']} is now {_range(axis)}" for axis in now["axes"]
          if axis not in before["axes"]]
-    apart += [f"{o} is gone" for o in before["fixed"] if o not in now["fixed"]]
-    apart += [f"{o} is new" for o in now["fixed"] if o not in before["fixed"]]
+    apart += [f"{override_shown(o)} is gone" for o in before["fixed"] if o not in now["fixed"]]
+    apart += [f"{override_shown(o)} is new" for o in now["fixed"] if o not in before["fixed"]]
     apart += [
         f"sweep.{key} was {_shown(there.search.get(key))}, now {_shown(asked[key])}"
         for key in asked if key not in (*FREE, "space") and asked[key] != there.search.get(key)
@@ -185,31 +185,11 @@ def take_up(path: str, trusted: Sequence[str] = ()) -> Ledger:
     if not (ledger.path / "conf").is_dir():
         raise UserError(
             f"The sweep in {path!r} is one of another application of Hydra. To go on: the command "
-            f"that began it, with hydra.sweep.dir={path}"
+            f"that began it, with hydra.sweep.dir={one_line(path)}"
         )
     parts.require_harmless(path, ledger.search["sampler"], ledger.trusted)
     launchers.require_harmless(ledger.search["launcher"], path)
-    _require_inside(ledger.path)
     return go_on(ledger)
-
-
-def _require_inside(folder: Path) -> None:
-    """See that no link in a sweep's folder leads out of it: what is written there stays there.
-
-    Raises:
-        UserError: If one does.
-    """
-    root = folder.resolve()
-    for place, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            file = Path(place, name)
-            if file.is_symlink() and root not in file.resolve().parents:
-                raise UserError(
-                    f"The sweep in {str(folder)!r} holds a link that leads out of it: "
-                    f"{one_line(str(file.relative_to(root)))} is {one_line(str(file.resolve()))}. "
-                    "Logs and checkpoints would be written, and removed, there. Put a copy in its "
-                    "place."
-                )
 
 
 def go_on(ledger: Ledger) -> Ledger:
@@ -221,7 +201,7 @@ def go_on(ledger: Ledger) -> Ledger:
     """
     total = ledger.search["n_trials"]
     counts = ledger.counts()
-    say(f"sweep: {ledger.path}; {', '.join(ledger.facts['objectives'])} of "
+    say(f"sweep: {one_line(str(ledger.path))}; {', '.join(ledger.facts['objectives'])} of "
         f"{'all' if total is None else total} trials")
     if any(counts.values()):
         elsewhere = len(ledger.at_work())

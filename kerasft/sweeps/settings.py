@@ -41,7 +41,7 @@ def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
     if asked["storage"] is not None:
         problems += urls.problems(asked["storage"]) if isinstance(asked["storage"], str) else [
             "sweep.storage must be an URL such as sqlite:///study.db, or null. Received: "
-            f"{shown(asked['storage'])}."
+            f"a value of another kind ({type(asked['storage']).__name__})."
         ]
     if asked["keep"] not in ("best", "done", "all"):
         problems.append(f"sweep.keep must be best, done or all. Received: {shown(asked['keep'])}.")

@@ -4,97 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from kerasft.config import parsed
 from kerasft.errors import UserError, shown
+from kerasft.passwords import override_shown
+from kerasft.sweeps.axis import Axis, as_hydra_has_it, length
 from kerasft.sweeps.text import one_line
 
 # The key by which runs of one setting differ.
 SEED = "seed"
 # How many values of a key are tried one by one.
 MOST = 1000
-# How many numbers of a key stand for all of them when they are checked.
-SPREAD = 20
 # How far an interval reaches: numbers of Optuna are floats, which know whole ones up to here.
 LARGEST, LARGEST_WHOLE = 1e300, 2**53
 # A point: the value of each axis that counts there, as text or as a number.
 Point = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One key that a sweep varies.
-
-    Args:
-        key: The key, as in an override.
-        values: The values that it may have, each as an override says it; empty for an interval.
-        low: The lowest value of an interval.
-        high: The highest, which belongs to it.
-        whole: Whether an interval is one of whole numbers.
-        log: Whether an interval is searched by orders of magnitude.
-        when: The values that other axes must have for this one to count.
-    """
-
-    key: str
-    values: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    whole: bool = False
-    log: bool = False
-    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def counts(self, point: Mapping[str, Any]) -> bool:
-        """Whether the axis counts at a point that has the axes before it."""
-        return all(str(point.get(key)) in values for key, values in self.when.items())
-
-    def override(self, value: Any) -> str:
-        """Return what sets the key."""
-        return f"{self.key}={f'{value:.6g}' if isinstance(value, float) else value}"
-
-    def settled(self, value: Any) -> Any:
-        """Return a value that is given in YAML as this axis has it: text for one of a choice."""
-        if self.values:
-            return str(_values(value))
-        try:
-            number = float(value)
-            if not math.isfinite(number):
-                raise ValueError("it is not finite")
-            return int(value) if self.whole and value == int(value) else number
-        except (TypeError, ValueError, OverflowError) as error:
-            raise UserError(
-                f"sweep.known: {self.key} is varied in an interval, so that a known point must "
-                f"have a number there. Received: {shown(value)}."
-            ) from error
-
-    def ends(self) -> tuple[Any, ...]:
-        """Return the values that stand for all: each choice, or both ends and, of many, some more.
-
-        Numbers are of one kind: of many, the ends and some between them are enough.
-        """
-        if len(self.values) > SPREAD and all(map(_is_number, self.values)):
-            inner = len(self.values) - 1
-            return tuple(self.values[place * inner // (SPREAD - 1)] for place in range(SPREAD))
-        if self.values:
-            return self.values
-        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
-
-    def listed(self) -> Sequence[Any]:
-        """Return all its values; none for an interval of numbers that are not whole."""
-        if self.whole:
-            return range(int(self.low), int(self.high) + 1)
-        return self.values
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        made: dict[str, Any] = {"key": self.key}
-        if self.values:
-            made["values"] = list(self.values)
-        else:
-            made |= {"low": self.low, "high": self.high, "whole": self.whole, "log": self.log}
-        return made | ({"when": {k: list(v) for k, v in self.when.items()}} if self.when else {})
 
 
 @dataclass(frozen=True)
@@ -132,43 +59,52 @@ class Space:
 
     def size(self) -> int:
         """Return how many points a space without intervals has, without making them."""
-        needed = {key for axis in self.axes for key in axis.when}
-        return self._size(0, {}, needed)
+        hanging: dict[str, list[Axis]] = {}
+        for axis in self.axes:
+            for key in axis.when:
+                hanging.setdefault(key, []).append(axis)
+        # By the axes which do not count for what is settled already, how many points lead there.
+        ways: dict[frozenset[str], int] = {frozenset(): 1}
+        for axis in self._near_what_they_hang_on():
+            below = hanging.get(axis.key, [])
+            told = axis.told({text for one in below for text in one.when[axis.key]})
+            others = length(axis.listed()) - len(told)
+            after: dict[frozenset[str], int] = {}
+            for hidden, count in ways.items():
+                # Of what is not there `Axis.counts` sees None.
+                several = [("None", 1)] if axis.key in hidden else [(text, 1) for text in told]
+                if axis.key not in hidden and others:
+                    several.append(("", others))
+                for text, number in several:
+                    without = {one.key for one in below
+                               if text == "" or text not in one.when[axis.key]}  # fmt: skip
+                    state = (hidden - {axis.key}) | without
+                    after[state] = after.get(state, 0) + count * number
+            ways = after
+        return sum(ways.values())
 
-    def _size(self, place: int, above: Point, needed: set[str]) -> int:
-        """Count the points from an axis on; what others hang on has its own branch by value."""
-        if place == len(self.axes):
-            return 1
-        axis = self.axes[place]
-        if not axis.counts(above):
-            return self._size(place + 1, above, needed)
-        if axis.key not in needed:
-            return _length(axis.listed()) * self._size(place + 1, above, needed)
-        asked = {text for one in self.axes for text in one.when.get(axis.key, ())}
-        told = [value for value in axis.values if value in asked] if axis.values else [
-            int(text) for text in asked
-            if text.isdecimal() and int(axis.low) <= int(text) <= int(axis.high)
-        ]
-        size = sum(
-            self._size(place + 1, above | {axis.key: value}, needed) for value in told
-        )
-        rest = _length(axis.listed()) - len(told)
-        return size + rest * self._size(place + 1, above | {axis.key: None}, needed)
+    def _near_what_they_hang_on(self) -> list[Axis]:
+        """Return the axes in an order in which few of them wait for others."""
+        by_key = {axis.key: axis for axis in self.axes}
+        found: dict[str, Axis] = {}
+        for axis in self.axes:
+            if axis.when:
+                found |= {key: by_key[key] for key in axis.when if key not in found}
+                found[axis.key] = axis
+        return [*found.values(), *(axis for axis in self.axes if axis.key not in found)]
 
     def corners(self) -> Iterator[Point]:
         """Yield points in which each value, and each end of an interval, comes up once."""
         yield self._completed({})
+        needed: dict[str, Point] = {}
         for axis in self.axes:
+            # Values with which it counts: of those that it hangs on, and of what they hang on.
+            above: Point = {}
+            for key in axis.when:
+                above |= needed[key]
+            needed[axis.key] = above | {key: values[0] for key, values in axis.when.items()}
             for value in axis.ends():
-                yield self._completed(self._needed(axis) | {axis.key: value})
-
-    def _needed(self, axis: Axis) -> Point:
-        """Return values with which an axis counts: of those that it hangs on, and they on."""
-        by_key = {one.key: one for one in self.axes}
-        above: Point = {}
-        for key in axis.when:
-            above |= self._needed(by_key[key])
-        return above | {key: values[0] for key, values in axis.when.items()}
+                yield self._completed(needed[axis.key] | {axis.key: value})
 
     def settled(self, point: Mapping[str, Any]) -> Point:
         """Return a point that was given in YAML as the sweep has it."""
@@ -193,18 +129,6 @@ class Space:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, to be compared with another."""
         return {"fixed": list(self.fixed), "axes": [axis.to_dict() for axis in self.axes]}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _length(listed: Sequence[Any]) -> int:
-    # `len` counts no further than a word of the machine.
-    return listed[-1] - listed[0] + 1 if isinstance(listed, range) else len(listed)
 
 
 def name_of(point: Mapping[str, Any]) -> str:
@@ -238,7 +162,9 @@ def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
     """
     axes: dict[str, Axis] = {}
     fixed: dict[str, str] = {}
-    problems: list[str] = []
+    if problems := [f"sweep.space.{key} must have values, text such as 'a,b'. Received: "
+                    f"{shown(value)}." for key, value in space.items() if _lacks_values(value)]:
+        raise UserError(problems=map(one_line, problems))
     lines = [(f"{key}={_values(value)}", _when(value)) for key, value in space.items()]
     for number, (line, when) in enumerate([*lines, *((line, {}) for line in overrides)]):
         try:
@@ -247,6 +173,9 @@ def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
             problems += error.problems
             continue
         key = line.partition("=")[0].lstrip("+~")
+        if isinstance(found, str) and key in axes and axes[key].when and line[0] != "~":
+            # One value of a key that hangs on another counts only where the key does.
+            found = _of_one(key, line)
         earlier = axes.pop(key, None)
         fixed.pop(key, None)
         if isinstance(found, str):
@@ -275,18 +204,19 @@ def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
 
 
 def _values(given: Any) -> Any:
-    if isinstance(given, Mapping):
-        return given.get("values", "")
-    # Hydra's own words for what YAML reads as something else.
-    return {None: "null", True: "true", False: "false"}.get(given, given) \
-        if given is None or isinstance(given, bool) else given
+    return as_hydra_has_it(given["values"] if isinstance(given, Mapping) else given)
+
+
+def _lacks_values(given: Any) -> bool:
+    return isinstance(given, Mapping) and given.get("values") in (None, "", [])
 
 
 def _when(given: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(given, Mapping):
         return {}
     return {
-        key: tuple(map(str, value)) if isinstance(value, list) else (str(value),)
+        key: tuple("null" if one is None else str(one)  # as Hydra writes values of a choice
+                   for one in (value if isinstance(value, list) else [value]))
         for key, value in (given.get("when") or {}).items()
     }
 
@@ -297,15 +227,21 @@ def _parse(line: str, when: Mapping[str, tuple[str, ...]]) -> Axis | str:
         (override,) = parsed([line])
     except ValueError as error:  # a number of more digits than Python reads
         raise UserError(f"An override cannot be read: {error}. Received: {_cut(line)}.") from error
-    if not override.is_sweep_override():
-        return line
     key = line.partition("=")[0]
+    if not override.is_sweep_override():
+        return replace(_of_one(key, line), when=when) if when else line
     if override.is_interval_sweep():
         return _interval(key, line, override.value(), when)
     values = expanded(line, override)
     if not values:
-        raise UserError(f"{key} has no values to try. Received: {line!r}.")
+        raise UserError(f"{key} has no values to try. Received: {_cut(line)}.")
     return Axis(key, values=values, when=when)
+
+
+def _of_one(key: str, line: str) -> Axis:
+    """Return an axis of the one value that an override has, as it would stand among several."""
+    text = line.partition("=")[2]
+    return Axis(key, (text.capitalize() if text.lower() in ("true", "false") else text,))
 
 
 def _interval(key: str, line: str, value: Any, when: Mapping[str, tuple[str, ...]]) -> Axis:
@@ -322,7 +258,7 @@ def _interval(key: str, line: str, value: Any, when: Mapping[str, tuple[str, ...
     low, high = map(float, ends)
     if log and low <= 0:
         raise UserError(
-            f"An interval with tag(log, ...) must begin above 0. Received: {line!r}."
+            f"An interval with tag(log, ...) must begin above 0. Received: {_cut(line)}."
         )
     return Axis(key, low=low, high=high, whole=whole, log=log, when=when)
 
@@ -367,6 +303,7 @@ def _count(value: Any) -> int:
 
 
 def _cut(line: str) -> str:
+    line = override_shown(line)
     return repr(line if len(line) <= 120 else f"{line[:117]}...")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -15,11 +14,13 @@ from pathlib import Path
 
 from kerasft.console import say, warn
 from kerasft.errors import Stopped, UserError
+from kerasft.processes import importable
 from kerasft.sweeps import room
 from kerasft.sweeps.batches import OVER, shared_threads, stopped
 from kerasft.sweeps.ledger import Ledger
 from kerasft.sweeps.progress import Progress
 from kerasft.sweeps.room import Gauge
+from kerasft.sweeps.text import command
 from kerasft.sweeps.worker import HALT
 
 # How a worker ends that a signal stopped in a trial.
@@ -70,14 +71,16 @@ class Supervisor:
             raise self._stopped()
         if broken := [slot for slot, worker in enumerate(self.workers) if worker.returncode]:
             raise UserError(problems=[*map(self._why, broken), (
-                f"To go on: kerasft resume {shlex.quote(str(self.ledger.path))}"
+                f"To go on: {command(['kerasft', 'resume', str(self.ledger.path)])}"
             )])
 
     def _why(self, slot: int) -> str:
         """Return why a worker is no more: its last word, as far as it had one."""
         log = self._log(slot)
-        said = [line.removeprefix("error: ") for line in
-                log.read_text("utf-8", "replace").splitlines() if line.startswith("error: ")]
+        with open(log, "rb") as opened:
+            opened.seek(max(log.stat().st_size - 65_536, 0))
+            lines = opened.read().decode("utf-8", "replace").splitlines()
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         status = self.workers[slot].returncode
         return f"Worker {slot} ended with status {status}: " + (
             said[-1] if said and status > 0 else f"see {str(log)!r}."
@@ -117,10 +120,12 @@ class Supervisor:
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
         # Threads of their own, so that workers do not fight for cores.
         count = self.ledger.search["workers"]
-        settings = {**os.environ, **shared_threads(count), **accelerator(slot, count)}
+        settings = {**os.environ, **importable(), **shared_threads(count),
+                    **accelerator(slot, count)}  # fmt: skip
         with open(self._log(slot), "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "kerasft.sweeps.worker", str(self.ledger.path),
+                # Without -P the modules in the current folder would hide others of their names.
+                [sys.executable, "-P", "-m", "kerasft.sweeps.worker", str(self.ledger.path),
                  "--supervised", *(f"--trust={prefix}" for prefix in self.ledger.trusted)],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=settings,
                 start_new_session=True,  # Ctrl-C on a terminal is this process's to answer

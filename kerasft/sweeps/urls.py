@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
+from kerasft.passwords import FILE, FILE_OPTIONS, PLAIN, is_shown, without_password
+
 # Databases that Optuna knows, and drivers that SQLAlchemy has for them.
 DRIVERS = {
     "sqlite": ("", "pysqlite"),
@@ -15,26 +17,13 @@ DRIVERS = {
     "mysql": ("", "cymysql", "mariadbconnector", "mysqlconnector", "mysqldb", "pymysql"),
     "mariadb": ("", "cymysql", "mariadbconnector", "mysqlconnector", "mysqldb", "pymysql"),
 }
-# What may stand behind the `?` of a file of SQLite.
-FILE_OPTIONS = ("cached_statements", "check_same_thread", "isolation_level", "timeout")
 # What may not behind that of a server: it loads code, reads files for the server, runs commands.
 REFUSED = (
     "allow_local_infile", "allow_local_infile_in_path", "default_file", "init_command",
     "local_infile", "plugin", "plugin_dir", "read_default_file", "read_default_group",
 )  # fmt: skip
-# What is shown of what stands there.
-SHOWN = (
-    "application_name", "charset", "connect_timeout", "dbname", "host", "port", "sslmode",
-    "target_session_attrs", "unix_socket", "user", *FILE_OPTIONS,
-)  # fmt: skip
-# Where it can be read in one way alone: a password that holds an @ has it as %40.
-_PLAIN = re.compile(
-    r"(?P<kind>\w+(?:\+\w+)?)://"
-    r"(?:(?P<user>[^:/?#@\[\]\s]*)(?P<password>:(?:(?!\?\w+=)[^@\r\n])*)?@)?"
-    r"(?P<host>[\w.,:-]*|\[[0-9A-Fa-f:.%]+\](?::\d*)?)"
-    r"(?P<path>/[^?#@\s]*)?(?:\?(?P<query>[^?#@\s]*))?"
-)
-_FILE = re.compile(r"(sqlite(?:\+pysqlite)?:///)([^?]*)(?:\?(.*))?", re.DOTALL)
+# What names a database there.
+NAMES = ("db", "dbname", "database")
 
 
 def problems(url: str) -> Iterator[str]:
@@ -54,7 +43,7 @@ def problems(url: str) -> Iterator[str]:
         )
     elif kind == "sqlite":
         yield from _of_file(url)
-    elif (found := _PLAIN.fullmatch(url)) is None:
+    elif (found := PLAIN.fullmatch(url)) is None:
         yield (
             "sweep.storage cannot be read: it must be KIND://USER@HOST:PORT/DATABASE?KEY=VALUE, "
             "with each of @ : / ? # and blanks inside of a part written as %40 %3A %2F %3F %23 "
@@ -66,10 +55,16 @@ def problems(url: str) -> Iterator[str]:
             f"sweep.storage may not have {odd[0]!r} behind its '?': that may load code, or read "
             f"files of this machine. Received: {without_password(url)!r}."
         )
+    elif odd := [key for key, value in _options(found["query"])
+                 if key.lower() in NAMES and not re.fullmatch(r"[\w-]*", value)]:  # fmt: skip
+        yield (
+            f"sweep.storage: {odd[0]} behind the '?' must be the name of a database: what is more "
+            f"is read as further settings. Received: {without_password(url)!r}."
+        )
 
 
 def _of_file(url: str) -> Iterator[str]:
-    found = _FILE.fullmatch(url)
+    found = FILE.fullmatch(url)
     odd = [key for key, _ in _options(found[3])
            if key not in FILE_OPTIONS] if found else []  # fmt: skip
     if found is None or not found[2] or found[2].startswith(":") \
@@ -93,7 +88,7 @@ def file_of(url: str) -> Path | None:
     """Return the file of SQLite that an URL names; `None` for that of a server."""
     from sqlalchemy.engine import make_url
 
-    return Path(make_url(url).database or "") if _FILE.fullmatch(url) else None
+    return Path(make_url(url).database or "") if FILE.fullmatch(url) else None
 
 
 def settled(url: str | None) -> str | None:
@@ -107,41 +102,6 @@ def settled(url: str | None) -> str | None:
     if match is None:
         return url
     return f"{match[1]}{Path(match[2]).resolve()}{match[3]}"
-
-
-def without_password(url: str) -> str:
-    """Return an URL as it may be shown: no password, and of what stands behind `?` what is known.
-
-    Where it could be read in several ways, little more than its beginning is shown.
-
-    Example:
-        >>> without_password("postgresql://me:secret@host/db?password=x&sslmode=require")
-        'postgresql://me:***@host/db?password=***&sslmode=require'
-        >>> without_password("postgresql://me:one@two@host/db")
-        'postgresql://***'
-    """
-    if file := _FILE.fullmatch(url):
-        return f"{file[1]}{file[2]}{_shown(file[3])}"
-    found = _PLAIN.fullmatch(url)
-    if found is None:
-        kind = re.match(r"[\w+]{1,40}://", url)
-        return f"{kind[0]}***" if kind else "***" if re.search(r"[:@=?]", url) else url
-    user = "" if found["user"] is None else found["user"] + (":***" if found["password"] else "")
-    at = "" if found["user"] is None else "@"
-    return (f"{found['kind']}://{user}{at}{found['host']}{found['path'] or ''}"
-            f"{_shown(found['query'])}")  # fmt: skip
-
-
-def _shown(query: str | None) -> str:
-    if query is None:
-        return ""
-    parts = []
-    for part in re.split("[&;]", query):
-        key, is_set, _ = part.partition("=")
-        # What has no name may be the rest of a password.
-        known = is_set and unquote_plus(key) in SHOWN
-        parts.append(part if known else f"{key}=***" if is_set else "***")
-    return "?" + "&".join(parts)
 
 
 def without_secrets(text: str, url: str) -> str:
@@ -163,13 +123,16 @@ def without_secrets(text: str, url: str) -> str:
 
 def _secrets(url: str) -> set[str]:
     """Return all that is not to be shown of an URL, as it stands there and as it is meant."""
-    found = _PLAIN.fullmatch(url)
+    found = PLAIN.fullmatch(url)
     query = found["query"] if found else url.partition("?")[2]
-    raw = [value for key, value in _options(query) if key not in SHOWN]
+    raw = [value for key, value in _options(query) if not is_shown(key, value)]
     if found is None:
         raw += re.findall(r"://[^:/]*:(.*)@", url)
+        parts = re.split(r"[:/@?&;=\s]+", url.partition("://")[2])
+        raw += [part for part in parts if len(part) > 3]
     elif found["password"]:
         raw.append(found["password"][1:])
+    raw += [one.partition("=")[2] for one in map(unquote_plus, raw) if "=" in one]
     said: set[Any] = set()
     for one in raw:
         for meant in (one, unquote(one), unquote_plus(one)):

@@ -33,9 +33,23 @@ def test_numbers_go_up(tmp_path):
     with pytest.raises(UserError, match=r"free number.*Received: 7, which is there already"), \
             new_version(tmp_path, 7):
         pass
-    with pytest.raises(UserError, match=r"free number from 0 on\. Received: -1"), \
-            new_version(tmp_path, -1):
-        pass
+    for number in (-1, 2**63):
+        with pytest.raises(UserError, match=f"from 0 to {2**63 - 1}. Received: {number}"), \
+                new_version(tmp_path, number):
+            pass
+
+
+def test_no_version_comes_after_the_last_that_servers_know(tmp_path):
+    with new_version(tmp_path, 2**63 - 1) as place:
+        place.part.mkdir()
+        (place.part / "saved_model.pb").touch()
+    with pytest.raises(UserError, match=f"No number comes after version {2**63 - 1}"), \
+            new_version(tmp_path) as place:
+        pytest.fail("it is said before the export is made")
+    assert versions(tmp_path) == [2**63 - 1]
+    with new_version(tmp_path, 3) as place:
+        place.part.mkdir()
+        (place.part / "saved_model.pb").touch()
 
 
 def test_other_names_are_no_versions(tmp_path):

@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,9 +23,9 @@ from omegaconf import OmegaConf
 from kerasft.config import compose_search
 from kerasft.errors import Stopped, UserError
 from kerasft.files import read_json
-from kerasft.sweeps import batches, tickets
+from kerasft.sweeps import batches, plugin, tickets
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps.jobs import Job
+from kerasft.sweeps.jobs import Job, word_of
 from kerasft.sweeps.ledger import DONE, Outcome
 from kerasft.threads import cores
 
@@ -244,6 +246,40 @@ def test_a_batch_that_is_broken_off_goes_on(begin, tmp_path):
     assert [trial.values[0] for trial in ledger.trials()] == [0.0, 1.0, 2.0, 3.0]
 
 
+WORD = {"state": "done", "reason": "", "values": [0.5], "seconds": 2.0}
+
+
+@pytest.mark.parametrize("change", [
+    {"values": ["x"]}, {"values": None}, {"values": [True]}, {"values": [10**400]}, {"values": {}},
+    {"values": []}, {"values": [1, 2]}, {"values": [[0.5]]}, {"seconds": None}, {"seconds": "1"},
+    {"seconds": 10**400}, {"seconds": -1}, {"seconds": [1]}, {"state": None}, {"state": "else"},
+    {"state": ["done"]}, {"reason": None}, {"reason": 5},
+])  # fmt: skip
+def test_a_damaged_word_of_a_job_is_named(change, begin, tmp_path):
+    folder = begin(tmp_path / "s").path
+    (folder / "claims").mkdir()
+    assert word_of(folder, 0, 1) is None
+    (folder / "claims" / "0.json").write_text(json.dumps(WORD | change))
+    with pytest.raises(UserError, match=r"claims/0\.json' is damaged: it must say what trial 0"):
+        word_of(folder, 0, 1)
+    (folder / "claims" / "0.json").write_text(json.dumps(WORD | change)[:-9])
+    with pytest.raises(UserError, match=r"claims/0\.json' cannot be read"):
+        word_of(folder, 0, 1)
+
+
+def test_a_word_of_a_job_is_taken(begin, tmp_path):
+    ledger = begin(tmp_path / "s")
+    (ledger.path / "claims").mkdir()
+    for values, state in (([0.5], "COMPLETE"), ([None], "FAIL")):  # which is not a number
+        claim = ledger.claim()
+        file = ledger.path / "claims" / f"{claim.number}.json"
+        file.write_text(json.dumps(WORD | {"values": values}))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna's, of what is not a number
+            batches._settle(ledger, claim, batches._word_of(ledger, claim))
+        assert ledger.trials()[claim.number].state.name == state
+
+
 def test_a_job_that_was_stopped_ends_the_sweep_when_the_others_are_settled(begin, tmp_path):
     ledger = begin(tmp_path / "s", n_trials=3)
 
@@ -386,6 +422,41 @@ def test_shipped_launchers_are_made(name, begin, tmp_path):
         assert again.function is made and again.args[0] == ["trial=0"]
 
 
+def test_so_it_is_for_the_launcher_of_any_application():
+    usual = {"hydra": {"sweep": {"dir": "out"}, "launcher": {
+        "_target_": "x", "submitit_folder": "${hydra.sweep.dir}/.submitit/%j"}}}  # fmt: skip
+    given = OmegaConf.create(usual)
+    OmegaConf.set_readonly(given, True)
+    first, second = (plugin._with_own_jobs(given).hydra.launcher.submitit_folder for _ in range(2))
+    assert first != second and re.fullmatch(r"out/\.submitit/[0-9a-f]{16}/%j", first)
+    for own in ({"submitit_folder": "mine/%j"}, {"n_jobs": 2}):
+        given = OmegaConf.create({"hydra": {"sweep": {"dir": "out"}, "launcher": own}})
+        assert plugin._with_own_jobs(given) is given
+
+
+def test_each_call_has_a_folder_of_jobs_that_nobody_can_have_filled(begin, tmp_path):
+    """submitit unpickles what it finds there, and may be made to before its job has written."""
+    ledger = begin(tmp_path / "s")
+    job = Job(ledger.path, batches.carry_out, read)
+    made = [batches._launcher(ledger, "submitit_local", {"timeout_min": 0}, job) for _ in range(2)]
+    first, second = (Path(one.config.hydra.sweep.dir) for one in made)
+    assert first != second and not list(first.iterdir()) and not list(second.iterdir())
+    for folder, one in zip((first, second), made, strict=True):
+        assert folder.parent == ledger.path / "launched"
+        assert one.config.hydra.launcher.submitit_folder.startswith(f"{folder}/.submitit")
+
+
+def test_jobs_import_nothing_from_the_folder_that_they_begin_in(begin, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(batches, "run", lambda *given, **named: seen.append(dict(os.environ)))
+    monkeypatch.chdir(tmp_path)
+    batches.through_hydra(begin(tmp_path / "s", launcher={"name": "basic", "settings": {}}))
+    assert seen[0]["PYTHONSAFEPATH"] == "1"
+    (tmp_path / "optuna.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    subprocess.run([sys.executable, "-c", "import optuna"], env=seen[0], check=True)
+    assert not (tmp_path / "mark").exists()
+
+
 def test_settings_of_a_launcher_may_lie_where_it_has_no_keys_of_its_own(begin, tmp_path):
     ledger = begin(tmp_path / "s")
     job = Job(ledger.path, batches.carry_out, read)
@@ -492,7 +563,7 @@ def test_a_job_that_is_sent_again_goes_on(tiny_texts, tmp_path, monkeypatch):
     ) as sweeper:  # fmt: skip
         log = tmp_path / "s" / "0" / "logs" / "epochs.jsonl"
         wait_for(lambda: log.is_file() and log.read_text().count("\n") > 2)
-        (folder,) = (tmp_path / "s" / "launched" / ".submitit").glob("[0-9]*")
+        (folder,) = (tmp_path / "s" / "launched").glob("*/.submitit/[0-9]*")
         (job,) = psutil.Process(int(folder.name)).children()
         job.send_signal(signal.SIGUSR2)
         out, _ = sweeper.communicate()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import outcome
+from kerasft.sweeps import outcome, search
 from kerasft.sweeps.leaderboard import leaderboard
 from kerasft.sweeps.ledger import DONE, Outcome
 
@@ -139,6 +140,75 @@ def test_a_damaged_file_of_tests_is_a_message_at_worst(text, begin, tmp_path, ke
     (ledger.path / "test.json").write_text(text)
     done = kerasft_cli("leaderboard", str(ledger.path))
     assert done.code in (0, 2) and len(done.err.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"validation": 3}', "\xff", "NaN"])
+def test_damaged_figures_of_a_trial_cost_it_its_rank_alone(text, begin, tmp_path, kerasft_cli):
+    ledger = begin(tmp_path / "s")
+    for value in (0.9, 0.5):
+        ledger.settle(ledger.claim(), Outcome(DONE, values=[value]))
+    ledger.run_folder(0).mkdir()
+    (ledger.run_folder(0) / "metrics.json").write_text(text)
+    done = kerasft_cli("leaderboard", str(ledger.path))
+    assert done.code == 0, done.err
+    rows = leaderboard(str(ledger.path))
+    assert [(row["run"], row["rank"]) for row in rows] == [("1", 1), ("0", None)]
+    assert rows[1]["status"] == "damaged: metrics.json"
+
+
+def test_a_file_of_tests_that_cannot_be_read_costs_its_figures_alone(begin, tmp_path, kerasft_cli):
+    ledger = begin(tmp_path / "s")
+    ledger.settle(ledger.claim(), Outcome(DONE, values=[0.5]))
+    (ledger.path / "test.json").write_text("{")
+    done = kerasft_cli("leaderboard", str(ledger.path))
+    assert done.code == 0 and "warning: no figures of test are shown" in done.err
+
+
+@pytest.mark.parametrize("splits", ["null", "5", '"test"', '["test"]'])
+def test_odd_splits_of_the_best_trial_are_not_measured(splits, begin, tmp_path):
+    ledger = begin(tmp_path / "s")
+    ledger.run_folder(0).mkdir()
+    (ledger.run_folder(0) / "manifest.json").write_text(f'{{"splits": {splits}}}')
+    outcome._test(ledger, 0)
+    assert not (ledger.path / "test.json").exists()
+
+
+@pytest.mark.parametrize("line", [
+    "seed: 0x" + "f" * 5000, "seed: " + "9" * 5000, "a: [{!!binary eA==: 1}]", "seed: .inf",
+])  # fmt: skip
+def test_a_config_that_cannot_be_shown_costs_its_run_the_rank(line, put, kerasft_cli):
+    put("good", "0.8")
+    put("odd", "0.9", config=f"epochs: 2\n{line}")
+    done = kerasft_cli("leaderboard", "runs", "--output", "board.html")
+    assert done.code == 0, done.err
+    ranks = [row["rank"] for row in leaderboard("runs") if row["run"] == "odd"]
+    assert ranks == ([1] if line == "seed: .inf" else [None])
+
+
+def test_the_names_of_figures_forge_no_line(put, kerasft_cli):
+    folder = put("a", "0.1")
+    name = json.dumps("figure" + FORGED)
+    (folder / "metrics.json").write_text(f'{{"validation": {{"accuracy": 0.1, {name}: 0.5}}}}')
+    done = kerasft_cli("leaderboard", "runs", "--metric", "nope")
+    assert done.code == 2 and len(done.err.splitlines()) == 1 and "figure\\n" in done.err
+
+
+def test_a_pipe_in_a_run_costs_it_its_rank(put, kerasft_cli):
+    put("good", "0.8")
+    os.mkfifo(put("odd", "0.9") / "evidence.npz")
+    done = kerasft_cli("leaderboard", "runs")
+    assert done.code == 0 and "damaged: no plain files" in done.out
+
+
+def test_the_name_of_a_sweep_forges_no_line(begin, tmp_path, capsys):
+    ledger = begin(tmp_path / "s\nits folder: evil", n_trials=1)
+    ledger.settle(ledger.claim(), Outcome(DONE, values=[0.5]))
+    ledger.run_folder(0).mkdir()
+    (ledger.run_folder(0) / "manifest.json").write_text("{}")
+    search.take_up(str(ledger.path))
+    said = capsys.readouterr().out.splitlines()
+    assert not [line for line in said if line.startswith("its folder: evil")]
+    assert [line for line in said if line.startswith("its folder: ")]
 
 
 @pytest.mark.parametrize("text", [

@@ -299,6 +299,45 @@ def test_a_sweep_from_anywhere_runs_no_code_of_its_own(case, begin, tmp_path, mo
     assert not mark.exists()
 
 
+HYDRAS = {
+    "a package": "hydra:\n  searchpath: ['pkg://evil']\n",
+    "a module": "hydra:\n  searchpath: ['structured://evil']\n",
+    "a folder": "hydra:\n  searchpath: ['file:///']\n",
+    "a callback": "hydra:\n  callbacks:\n    x:\n      _target_: evil.call\n",
+}
+
+
+@pytest.mark.parametrize("place", ["train.yaml", "head/linear.yaml"])
+@pytest.mark.parametrize("case", HYDRAS)
+def test_a_copy_of_the_configs_says_nothing_to_hydra(case, place, begin, tmp_path, monkeypatch):
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "python"))
+    ledger = begin(tmp_path / "s")
+    file = ledger.path / "conf" / place
+    file.write_text(f"{file.read_text()}\n{HYDRAS[case]}")
+    with pytest.raises(UserError, match=r"settings of Hydra itself|Python packages and modules"):
+        ledgers.reopen(ledger.path).compose({"head": "linear"})
+    file.write_text("# @package hydra.x\na: 1\n")
+    with pytest.raises(UserError, match="settings of Hydra itself"):
+        ledgers.reopen(ledger.path).compose({"head": "linear"})
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("path", ["pkg://evil", "structured://evil", "pkg://evil.conf"])
+def test_no_package_is_looked_into_for_configs(path):
+    from hydra._internal.sources_registry import SourcesRegistry
+
+    from kerasft.sources import safe_sources
+
+    scheme = path.partition("://")[0]
+    with safe_sources():
+        source = SourcesRegistry.instance().resolve(scheme)
+        with pytest.raises(UserError, match="Python packages and modules"):
+            source("hydra.searchpath in main", path)
+    assert SourcesRegistry.instance().resolve(scheme) is not source
+
+
 @pytest.mark.parametrize(("launcher", "settings"), [
     ("submitit_slurm", {"setup": ["touch mark"]}), ("basic", {"additional_parameters": {}}),
     ("ray", {"ray": {"init": {"runtime_env": {"pip": ["evil"]}}}}), ("joblib", {"n_jobs": 2}),

@@ -156,8 +156,35 @@ def test_a_link_that_leads_out_of_a_sweep_is_refused(begin, tmp_path):
     ledger = begin(tmp_path / "s")
     (tmp_path / "profile").write_text("mine")
     (ledger.path / "logs" / "0.log").symlink_to(tmp_path / "profile")
-    with pytest.raises(UserError, match=r"holds a link that leads out of it: logs/0\.log"):
+    with pytest.raises(UserError, match=r"holds a link that leads out of it: 'logs/0\.log'"):
         search.take_up(str(ledger.path))
+
+
+@pytest.mark.parametrize("name", [
+    "conf/pipe.yaml", "logs/worker-0.log", "0/evidence.npz", "claims/0", "study.journal",
+])  # fmt: skip
+def test_nothing_in_a_sweep_is_waited_for(name, begin, tmp_path, kerasft_cli):
+    ledger = begin(tmp_path / "s")
+    file = ledger.path / name
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    for command in (["leaderboard"], ["resume"], ["export", "best-of"]):
+        done = kerasft_cli(*command, str(ledger.path))
+        assert done.code == 2 and f"holds '{name}', which is no file" in done.err
+    file.unlink()
+    file.symlink_to(file.name)
+    with pytest.raises(UserError, match="leads back to itself"):
+        ledgers.reopen(ledger.path)
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "study.journal", "conf/head/mlp.yaml"])
+def test_what_of_a_sweep_is_read_whole_has_a_largest_size(name, begin, tmp_path):
+    ledger = begin(tmp_path / "s")
+    with open(ledger.path / name, "ab") as file:
+        file.truncate(2**41)
+    with pytest.raises(UserError, match="bytes, and at most"):
+        ledgers.reopen(ledger.path)
 
 
 def test_checkpoints_of_others_are_not_removed_through_a_link(begin, tmp_path):

@@ -21,8 +21,9 @@ from kerasft.errors import UserError
 from kerasft.files import read_json
 from kerasft.sweeps import beginning, objectives, outcome, preflight, worker
 from kerasft.sweeps import ledger as ledgers
+from kerasft.sweeps.ledger import DONE, Outcome
 from kerasft.sweeps.search import _asked, search
-from kerasft.sweeps.supervisor import accelerator
+from kerasft.sweeps.supervisor import Supervisor, accelerator
 
 # Gives every trial up after its second epoch: no accuracy is above 2.
 SECOND = {"_target_": "optuna.pruners.ThresholdPruner", "lower": 2.0, "n_warmup_steps": 2}
@@ -305,6 +306,19 @@ def test_each_worker_gets_an_accelerator(
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert [accelerator(slot, workers) for slot in range(workers)] == expected
+
+
+def test_a_worker_imports_nothing_from_the_current_folder(begin, tmp_path, monkeypatch):
+    ledger = begin(tmp_path / "s", n_trials=1)
+    ledger.settle(ledger.claim(), Outcome(DONE, values=[0.5]))
+    monkeypatch.chdir(ledger.path)
+    for name in ("optuna.py", "kerasft.py", "numpy.py"):
+        Path(name).write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    worker = Supervisor(ledger)._start(0)
+    assert worker.stdin  # which a worker that finds it closed takes for SIGTERM
+    assert worker.wait(timeout=60) == 0, (ledger.path / "logs" / "worker-0.log").read_text()
+    worker.stdin.close()
+    assert not (tmp_path / "mark").exists()
 
 
 @pytest.mark.slow

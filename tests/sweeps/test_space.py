@@ -59,6 +59,10 @@ def test_an_axis_counts_only_where_it_hangs_on():
     ([], {"a": {"values": "1,2", "when": {"b": 1}}}, "a hangs on b, which is not varied"),
     ([], {"a": {"values": "1,2", "when": {"b": 1}}, "b": {"values": "1,2", "when": {"a": 1}}},
      "hang on each other"),
+    ([], {"a": "1,2", "b": {"when": {"a": 1}}}, "space.b must have values.*Received: {'w"),
+    ([], {"a": "1,2", "b": {"values": None, "when": {"a": 1}}}, "space.b must have values"),
+    ([], {"a": {"values": ""}}, r"sweep\.space\.a must have values"),
+    ([], {"a": {"values": []}}, r"sweep\.space\.a must have values"),
 ])  # fmt: skip
 def test_what_is_no_space(overrides, space, said):
     with pytest.raises(UserError, match=said):
@@ -129,10 +133,57 @@ def test_a_space_that_no_machine_could_hold_is_gone_through_one_by_one():
     assert next(first) == {"h": "a"} and next(first)["h"] == "b"
 
 
+def test_one_value_counts_where_its_key_does():
+    hanging = {"values": "5", "when": {"a": 1}}
+    made = read([], {"a": "1,2", "b": hanging})
+    assert not made.fixed and list(made.grid()) == [{"a": "1", "b": "5"}, {"a": "2"}]
+    # Also where the command line has the last word on it.
+    made = read(["b=7"], {"a": "1,2", "b": {"values": "5,6", "when": {"a": 1}}})
+    assert not made.fixed and list(made.grid()) == [{"a": "1", "b": "7"}, {"a": "2"}]
+    assert read(["~b"], {"a": "1,2", "b": hanging}).fixed == ("~b",)
+    made = read([], {"a": "true,null", "b": {"values": True, "when": {"a": [True, None]}}})
+    assert [axis.values for axis in made.axes] == [("True", "null"), ("True",)]
+    assert made.size() == 2
+
+
+@pytest.mark.timeout(10)
+def test_what_hangs_on_much_is_counted_and_checked_at_once():
+    apart = {f"a{n}": "0,1" for n in range(40)} | {
+        f"b{n}": {"values": "0,1", "when": {f"a{n}": 1}} for n in range(40)}  # fmt: skip
+    assert read([], apart).size() == 3**40
+    chained = {"a0": "0,1", "a1": "0,1"} | {
+        f"a{n}": {"values": "0,1", "when": {f"a{n - 1}": 0, f"a{n - 2}": 0}}
+        for n in range(2, 60)}  # fmt: skip
+    made = read([], chained)
+    assert sum(1 for _ in made.corners()) == 1 + 2 * 60 and made.size() == 62
+    on_all = {f"a{n}": "0,1" for n in range(60)} | {
+        "b": {"values": "x,y", "when": {f"a{n}": 1 for n in range(60)}}}  # fmt: skip
+    assert read([], on_all).size() == 2**60 + 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(some.lists(some.tuples(
+    some.sampled_from(["0,1", "0,1,2", "5", "int(interval(-1,1))", "None,0"]),
+    some.dictionaries(some.integers(0, 4), some.lists(some.sampled_from(["0", "-1", "1", "None"]),
+                                                      min_size=1, max_size=2), max_size=2),
+), min_size=1, max_size=5))  # fmt: skip
+def test_the_size_of_any_space_is_that_of_its_grid(drawn):
+    space = {}
+    for number, (values, when) in enumerate(drawn):
+        above = {f"k{key}": wanted for key, wanted in when.items() if key < number}
+        space[f"k{number}"] = {"values": values, "when": above}
+    try:
+        made = read([], space)
+    except UserError:  # a value that a key never has
+        return
+    assert made.size() == sum(1 for _ in made.grid())
+
+
 @pytest.mark.parametrize("space", [
     HANGING, {"n": "int(interval(1,5))", "z": {"values": "x,y", "when": {"n": [2, 3, 9]}}},
     {"a": "1,2,3", "b": {"values": "1,2", "when": {"a": [1, 2]}},
      "c": {"values": "x,y,z", "when": {"b": 2}}},
+    {"a": "int(interval(-1,1))", "b": {"values": "x,y", "when": {"a": -1}}},
 ])  # fmt: skip
 def test_the_size_of_a_space_is_that_of_its_grid(space):
     made = read([], {key: value for key, value in space.items() if "interval(0" not in str(value)})

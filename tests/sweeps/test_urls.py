@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kerasft.errors import UserError
+from kerasft.passwords import override_shown, text_without
 from kerasft.sweeps import journal
 from kerasft.sweeps.urls import problems, without_password, without_secrets
 
@@ -24,6 +25,14 @@ SECRET = {
     "of no URL": "me:hidden@host/db",
     "with a blank": "postgresql://me:a hidden@host/db",
     "with a line break": "postgresql://me:a\nhidden@host/db",
+    "with the host forgotten": "postgresql+psycopg://me:hidden/db",
+    "with the host forgotten, but not its port": "mysql://me:hidden:3306/db",
+    "with & for the ?": "postgresql://host/db&password=hidden",
+    "with ; for the ?": "postgresql://host/db;password=hidden",
+    "in the name of a database": "postgresql://me@host/db?dbname=password%3Dhidden",
+    "in the path": "postgresql://me@host/db%3Fpassword%3Dhidden",
+    "in the user": "postgresql://me%3Ahidden@host/db",
+    "in the name of an option": "postgresql://host/db?hidden%40=x",
 }
 
 
@@ -40,6 +49,39 @@ def test_no_part_of_a_password_is_shown(case):
 
 def test_a_short_password_is_not_told_by_what_is_missing():
     assert "ab" not in without_secrets("no role ab in database cab", "postgresql://me:ab@host/db")
+
+
+TYPED = [
+    "sweep.storage=postgresql://me:hid,den@host/db", "sweep.storage=postgresql://me:hidden(@host/db",
+    "sweep.storge=postgresql://me:hidden@host/db", "sweep.storage='postgresql://me:hidden@host/db",
+    "+sweep.storage=postgresql://me:hidden@host/db", "storage=postgresql://me:hidden@host/db",
+    "swep.storage=postgresql://me:hidden(@host/db", "hydra.x=postgresql://me:hidden@host/db",
+    "sweep.storage=[postgresql://me:hidden@host/db]", "sweep.storage=postgresql:me:hidden@host/db",
+    'sweep.storage={url: "postgresql://me:hidden@host/db"}', "sweep.workers=a://me:hidden@host/db",
+    "sweep.storage=postgresql://me:hid den@host/db", "postgresql://me:hidden@host/db",
+    "sweep=postgresql://me:hidden@host/db", "--storage=postgresql://me:hidden@host/db",
+    "head=postgresql://me:hidden@host/db,linear", "sweep.storage==postgresql://me:hidden@host/db",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", TYPED)
+def test_no_message_repeats_the_password_of_an_override(override, kerasft_cli, tmp_path, capsys):
+    try:
+        done = kerasft_cli("sweep", "batch_size=4,8", override, f"output_dir={tmp_path / 's'}")
+        said, code = done.out + done.err, done.code
+    except SystemExit as error:  # of the parser
+        said, code = capsys.readouterr().err, error.code
+    assert code == 2 and said
+    assert "hidden" not in said and "den@" not in said and "hid," not in said
+
+
+@pytest.mark.parametrize("override", [
+    "a=1,2", "data.path=/x/y:z", "head={_target_: x}", "data.path=https://host/a.zip",
+    "optimizer@b=adam", "model=hf://org/name",
+])  # fmt: skip
+def test_other_overrides_are_repeated_as_they_are(override):
+    assert override_shown(override) == override
+    assert text_without(f"no {override}", [override]) == f"no {override}"
 
 
 @pytest.mark.parametrize("url", [
@@ -116,7 +158,9 @@ def test_a_file_that_goes_away_meanwhile_is_not_made_anew(begin, tmp_path):
     ("sqlite:///file:a.db", "by its path"), ("sqlite:///a.db?vfs=x", "'vfs' is not taken"),
     ("redis://host", "must be the URL of a database"), ("mssql+pyodbc://x", "must be the URL"),
     ("mysql+pymysql://h/d?local_infile=1", "may load code, or read files"),
-    ("postgresql://h/d?plugin=x", "may load code"), ("nonsense", "must be the URL"),
+    ("postgresql://h/d?plugin=x", "may load code"),
+    ("postgresql://h/d?dbname=host%3Delsewhere", "must be the name of a database"),
+    ("nonsense", "must be the URL"),
 ])  # fmt: skip
 def test_what_is_no_database_of_a_sweep(url, said):
     (told,) = problems(url)
