@@ -11,8 +11,9 @@ import numpy as np
 
 from kerasft.console import listing
 from kerasft.data.alike import alike_names, check_alike, number, seen
-from kerasft.data.label_lists import SEQUENCES, Vectors, other_delimiters, read_lists
+from kerasft.data.label_lists import joint_classes, other_delimiters, read_lists
 from kerasft.data.label_numbers import read_numbers
+from kerasft.data.label_vectors import SEQUENCES, Vectors
 from kerasft.errors import UserError, nearest
 from kerasft.spec import KINDS, Labels
 
@@ -88,6 +89,7 @@ def encode(
     _check_count(chosen, kind, key)
     _check_lines(chosen, words, ids, key)
     if kind == "single":
+        notices += joint_classes(found, key) if names is None and delimiter else []
         array = np.array([number_of[word[0]] for word in words], dtype="int64")
         return Labels("single", chosen), array, notices
     if names is None:
