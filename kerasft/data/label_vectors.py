@@ -258,7 +258,7 @@ def one_hot(
     if not any(isinstance(value, SEQUENCES) for value in values):
         return _bare_one_hot(values, names, key)
     lone = [_lone(value) for value in values]
-    if None not in lone:
+    if None not in lone and all(isinstance(value, SEQUENCES) for value in values):
         return [one[0] for one in lone if one is not None]
     rows = [
         [item_value(item) for item in v] if isinstance(v, SEQUENCES) else None for v in values

@@ -134,9 +134,15 @@ def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str)
     wrong = [f"{i} has {str(v)[:40]}" for i, v in zip(ids, values, strict=True)
              if isinstance(v, nested)]  # fmt: skip
     if wrong:
-        advice = "" if any(isinstance(v, dict) for v in values) else (
-            " For several labels an example set task=multi_label."
-        )
+        lists = [v for v in values if isinstance(v, SEQUENCES)]
+        advice = " For several labels an example set task=multi_label."
+        if any(isinstance(v, dict) for v in values):
+            advice = " Choose a column of words or numbers, or take the value out of each object."
+        elif len(lists) < len(values) and all(len(v) == 1 for v in lists):
+            raise UserError(
+                f"Some labels of {key} are lists of one, and others are not: {listing(wrong)}. "
+                "Write each as a word or number alone, or all of them as lists."
+            )
         raise UserError(
             f"Each label of {key} must be one word or number, and {some(len(wrong), 'example')} "
             f"hold several in one: {listing(wrong)}.{advice}"

@@ -242,8 +242,9 @@ def test_a_number_in_brackets_is_that_number():
     assert ask(["tensor(1)", "np.int64(0)"], kind="single")[0].names == ("0", "1")
 
 
-def test_labels_and_lists_of_one_may_be_mixed():
-    assert ask([["a"], "b"], kind="single")[0].names == ("a", "b")
+def test_labels_and_lists_of_one_are_not_mixed():
+    fails([["a"], "b"], "lists of one, and others are not", "a:1 has ['a']", kind="single")
+    fails([{"a": 1}, "b"], "out of each object", "a:1 has {'a': 1}", kind="single")
 
 
 def test_a_list_of_one_label_is_that_label():
