@@ -43,7 +43,7 @@ def table(
     columns: list[str] | None = None,
     encoding: str = "utf-8",
     delimiter: str | None = None,
-    quoting: bool = True,
+    quoting: bool | str = True,
     label_delimiter: str | None = ",",
     label_names: list[str] | str | None = None,
     validation: float | str = 0.15,
@@ -77,7 +77,8 @@ def table(
         columns: The names of the columns, where no header says them.
         encoding: How the characters of the file are written.
         delimiter: What parts the cells of a row; a comma for CSV, a tab for TSV without.
-        quoting: Whether cells may stand in double quotes. `false` takes each quote as it is.
+        quoting: Whether cells may be in double quotes. `false` takes each quote as it is;
+            `"strict"` believes quotes around what looks like several rows, too.
         label_delimiter: What parts several labels of one example, for kind `"multi"`.
         label_names: The class names in order, as a list or as a file with one a line. Labels
             may then be names, or numbers from 0.
