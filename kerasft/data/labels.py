@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -314,7 +315,7 @@ def _whole(word: str) -> str:
 
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(str(name) for name in names)
-    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    twice = sorted(name for name, count in Counter(chosen).items() if count > 1)
     if twice or any(not name.strip() for name in chosen):
         raise UserError(
             "data.label_names must hold different names, none empty. Received: "
