@@ -24,16 +24,25 @@ _DRAWN_ALIKE = str.maketrans(
     "авеіјкмнорстухѕԁһԛԝαβεζηικμνορτυχ‐‑‒–—―−﹣‘’‚‛ʼ′“”„‟″",
     "abeijkmhopctyxsdhqwabezhikmnoptyx--------''''''\"\"\"\"\"",
 )
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Each digit can be matched in one way alone, so that the time is linear.
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_LONGEST = 400
 _ENDS = ".,;:!"
+_YES = ("1", "1.0", "true", "t", "yes", "y", "on")
+_NO = ("0", "0.0", "false", "f", "no", "n", "off")
 
 
 def number(word: str) -> float | None:
     """Return the finite number that a label is written as, or `None`: `nan` is a word."""
-    if not _NUMBER.fullmatch(word.strip()):
+    if not is_number(word.strip()):
         return None
     value = float(word)
     return value if math.isfinite(value) else None
+
+
+def is_number(word: str) -> bool:
+    """Return whether a text is a number as programs write it, without blanks."""
+    return len(word) <= _LONGEST and _NUMBER.fullmatch(word) is not None
 
 
 def seen(word: str) -> str:
@@ -89,7 +98,20 @@ def check_alike(found: Sequence[str], key: str) -> list[str]:
             "data.label_names if they are different classes."
         )
     ends = [_shown(group) for group in _grouped(found, lambda w: seen(w).rstrip(_ENDS) or w)]
-    return [f"Labels that differ by the mark at their end alone: {listing(ends, 10)}."] * bool(ends)
+    said = [f"Labels that differ by the mark at their end alone: {listing(ends, 10)}."] * bool(ends)
+    return said + _mixed_truth(found, key)
+
+
+def _mixed_truth(found: Sequence[str], key: str) -> list[str]:
+    """Say so where yes and no are written in several ways: `True` and `1`."""
+    groups = [[name for name in found if seen(name) in words] for words in (_YES, _NO)]
+    if sum(map(len, groups)) < len(found) or max(map(len, groups)) < 2:
+        return []
+    said = [" and ".join(map(repr, group)) for group in groups if len(group) > 1]
+    return [
+        f"Labels of {key} that may mean the same are different classes: {listing(said)}. Write "
+        "each in one way if they do."
+    ]
 
 
 def alike_names(names: Sequence[str]) -> list[str]:

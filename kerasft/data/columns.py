@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from kerasft.console import listing
+from kerasft.data.alike import number
 from kerasft.data.labels import some
-from kerasft.data.rows import Rows
+from kerasft.data.rows import Rows, shown
 from kerasft.data.splits import split_name, split_words
 from kerasft.errors import UserError, nearest
 from kerasft.files import at_home
 
+# What columns are often called; such a header is no example.
+_USUAL = frozenset((
+    "answer", "category", "class", "comment", "content", "description", "document", "file",
+    "filename", "hypothesis", "id", "idx", "image", "index", "label", "message", "name", "path",
+    "premise", "question", "rating", "review", "score", "sentence", "sentiment", "split",
+    "star", "stars", "tag", "tags", "target", "text", "title", "topic", "tweet", "value", "x", "y",
+))  # fmt: skip
 _ON, _OFF = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "", "none")
 
 
@@ -37,32 +45,60 @@ def column_name(rows: Rows, choice: str | int, key: str) -> str:
             one column by name and another by place.
     """
     name = _written(rows, choice)
-    if isinstance(choice, int) and name in rows.cells and name.isdecimal():
-        place = int(name)
-        if place < len(rows.names) and rows.names[place] != name:
+    place = _place(rows, name)
+    if isinstance(choice, int) and name in rows.cells and place is not None:
+        if rows.names[place] != name:
             raise UserError(
                 f"{key}={name} may mean the column that is called {name!r}, or the one of number "
                 f"{name}, which is called {rows.names[place]!r}. Choose by name: "
                 f"'{key}=\"{name}\"' in quotes, or the name of the other one; data.columns gives "
-                "new names."
+                f"new names.{_no_header(rows)}"
             )
-    if name not in rows.cells and name.isdecimal() and int(name) < len(rows.names):
-        name = rows.names[int(name)]
+    if name not in rows.cells and place is not None:
+        name = rows.names[place]
     if name not in rows.cells:
         near = _separated(rows) or nearest(name, rows.names)
         if isinstance(choice, int) or name.lstrip("-").isdecimal():
             near = f" Numbers go from 0 to {len(rows.names) - 1}." + near
-        shown = [own if len(own) <= 40 else own[:40] + "..." for own in rows.names]
+        asked = choice if len(name) <= 40 else name[:40] + "..."
         raise UserError(
-            f"{key}: {rows.path} has no column {choice!r}.{near} "
-            f"Its columns: {listing(map(repr, shown), 30)}.{'' if near else _clue(rows)}"
+            f"{key}: {rows.path} has no column {asked!r}.{near} "
+            f"Its columns: {listing(map(_cut, rows.names), 30)}.{'' if near else _clue(rows)}"
         )
     if rows.names.count(name) > 1:
         raise UserError(
             f"{key}: {rows.path} has {rows.names.count(name)} columns named {name!r}. Give each "
-            "a name of its own with data.columns."
+            f"a name of its own with data.columns.{_no_header(rows)}"
         )
     return name
+
+
+def _place(rows: Rows, choice: Any) -> int | None:
+    """Return the number of a column that is chosen by it."""
+    if isinstance(choice, str):
+        # Python reads no number of thousands of digits.
+        choice = int(choice) if choice.isdecimal() and len(choice) < 10 else None
+    if not isinstance(choice, int) or isinstance(choice, bool):
+        return None
+    return choice if 0 <= choice < len(rows.names) else None
+
+
+def _by_number(rows: Rows, choice: Any) -> int | None:
+    """Return the number of a column that can be chosen by it alone, not by name."""
+    place = _place(rows, choice)
+    if place is None or (str(choice) in rows.cells and rows.names[place] != str(choice)):
+        return None
+    return place
+
+
+def _cut(name: str) -> str:
+    return repr(name if len(name) <= 40 else name[:40] + "...")
+
+
+def _no_header(rows: Rows) -> str:
+    doubt = rows.header and any(number(name) is not None for name in rows.names)
+    said = " If the first line of the file is an example already, set data.header=false."
+    return said if doubt else ""
 
 
 def _written(rows: Rows, choice: str | int) -> str:
@@ -194,12 +230,13 @@ def read_labels(rows: Rows, choice: Any, ids: Sequence[str]) -> list[Any]:
         ids: The name of each row, for messages.
     """
     if not isinstance(choice, (list, tuple)):
-        values = list(find_column(rows, choice, "data.label"))
-        _check_header(rows, choice, values)
-        return values
+        _check_header(rows, choice)
+        return list(find_column(rows, choice, "data.label"))
     labels: list[list[str]] = [[] for _ in ids]
     for column in choice:
-        cells = find_column(rows, column, "data.label")
+        _check_header(rows, column)
+        name = column_name(rows, column, "data.label")
+        cells = rows.cells[name]
         words = [str(cell).strip().casefold() for cell in cells]
         wrong = [
             f"{i} has {cell!r}"
@@ -208,25 +245,60 @@ def read_labels(rows: Rows, choice: Any, ids: Sequence[str]) -> list[Any]:
         ]
         if wrong:
             raise UserError(
-                f"data.label lists several columns, one a label, so the cells of {column!r} must "
+                f"data.label lists several columns, one a label, so the cells of {name!r} must "
                 f"be 0 or 1. Received: {listing(wrong)}."
             )
         for row, word in zip(labels, words, strict=True):
             if word in _ON:
-                row.append(str(column))
+                row.append(name)
     return labels
 
 
-def _check_header(rows: Rows, choice: Any, cells: Sequence[Any]) -> None:
+def _check_header(rows: Rows, choice: Any) -> None:
     """Refuse to lose an example as a header, where columns are chosen by number."""
-    choice = int(choice) if str(choice).isdecimal() else -1
-    if not rows.header or not 0 <= choice < len(rows.names):
+    place = _by_number(rows, choice)
+    if not rows.header or place is None or _are_places(rows.names):
         return
-    first = rows.names[choice]
-    named = str(choice) in rows.cells and first != str(choice)
-    if not named and first in cells:
-        raise UserError(
-            f"data.header: the first line of {rows.path} was taken for the names of the columns, "
-            f"but it looks like an example: its label {first!r} stands in other rows, too. Set "
-            "data.header=false."
-        )
+    first = rows.names[place]
+    cells = rows.cells[first]
+    if first in cells:
+        looks = f"its label {first!r} is that of other rows, too"
+    elif number(first) is not None and all(number(str(cell)) is not None for cell in cells):
+        looks = f"its label {first!r} is a number like those of all other rows"
+    else:
+        return
+    raise UserError(
+        f"data.header: the first line of {rows.path} was taken for the names of the columns, "
+        f"but it looks like an example: {looks}. Set data.header=false; if the line does hold "
+        "names, choose the label by its name, or give the columns names with data.columns."
+    )
+
+
+def _are_places(names: Sequence[str]) -> bool:
+    """Whether the columns are called 0, 1, 2, as of a frame without names."""
+    return len(names) > 1 and list(names) == [str(n) for n in range(len(names))]
+
+
+def doubt_header(rows: Rows, chosen: Iterable[Any]) -> list[str]:
+    """Say what the header was, where all columns are chosen by number and no name is a usual one.
+
+    Args:
+        rows: The rows.
+        chosen: The choices of the user.
+
+    Returns:
+        Sentences for the user.
+    """
+    by_number = all(_by_number(rows, one) is not None for one in chosen if one is not None)
+    if not rows.header or not by_number or _are_places(rows.names):
+        return []
+    if _USUAL.intersection(map(_plain, rows.names)):
+        return []
+    return [
+        f"The first line of {rows.path} was taken for the names of the columns ("
+        f"{shown(rows.names)}); if it is an example, set data.header=false."
+    ]
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().rstrip("0123456789_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from kerasft.data.quotes import Span, check_spans
 from kerasft.data.rows import Layout, Rows, by_name, shown
 from kerasft.errors import UserError
 
+# Of `data.quoting`: quotes are believed, whatever they hold.
+STRICT = "strict"
+_SEP = re.compile(r'"?sep=(.)"?(?=[\r\n])', re.I)
+
 
 def lines_of(text: str) -> list[str]:
     """Split at the ends of lines alone: other separators may stand inside a text."""
@@ -22,6 +27,14 @@ def lines_of(text: str) -> list[str]:
 
 
 def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -> Rows:
+    if layout.quoting not in (True, False, STRICT):
+        raise UserError(
+            f"data.quoting must be true, false or {STRICT}. Received: "
+            f"data.quoting={layout.quoting!r}."
+        )
+    text, told = _told_delimiter(text)
+    if told and layout.delimiter is None:
+        delimiter = told
     if delimiter == "\\t":  # as a shell hands it over
         delimiter = "\t"
     if layout.quoting and len(delimiter) != 1:
@@ -29,8 +42,10 @@ def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -
             "data.delimiter must be one character (or set data.quoting=false). Received: "
             f"data.delimiter={delimiter!r}."
         )
+    notices = mojibake(path, layout.encoding)
     if layout.quoting:
-        records, places = _quoted(path, text, delimiter, layout.header, key)
+        records, places, said = _quoted(path, text, delimiter, layout, key)
+        notices += said
     else:
         numbered = [(line, n) for n, line in enumerate(lines_of(text), 1) if line]
         records = [line.split(delimiter) for line, _ in numbered]
@@ -59,13 +74,20 @@ def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -
         by_name(names, columns),
         places,
         header=layout.header and layout.columns is None,
-        notices=mojibake(path, layout.encoding),
+        notices=notices,
     )
 
 
+def _told_delimiter(text: str) -> tuple[str, str | None]:
+    """Return a text without its line `sep=;`, by which Excel is told the delimiter, and that."""
+    found = _SEP.match(text)
+    # The line stays, empty, so that the numbers of the others stay.
+    return (text[found.end() :], found[1]) if found else (text, None)
+
+
 def _quoted(
-    path: Path, text: str, delimiter: str, header: bool, key: str
-) -> tuple[list[list[str]], list[int]]:
+    path: Path, text: str, delimiter: str, layout: Layout, key: str
+) -> tuple[list[list[str]], list[int], tuple[str, ...]]:
     before = csv.field_size_limit(2**31 - 1)
     records, places, spans, last = [], [], [], 0
     # `splitlines` would also split inside of texts; a reader wants the ends of lines kept.
@@ -93,11 +115,14 @@ def _quoted(
         ) from error
     finally:
         csv.field_size_limit(before)
-    if spans:
+    if spans and layout.quoting != STRICT:
         plain = [line.removesuffix("\r") for line in lines]
         found = [Span(first + 1, plain[first:end], cells) for first, end, cells in spans]
-        check_spans(path, found, records, plain, delimiter, header=header, key=key)
-    return records, places
+        said = check_spans(
+            path, found, records, plain, delimiter, header=layout.header, key=key
+        )
+        return records, places, said
+    return records, places, ()
 
 
 def _names(

@@ -10,6 +10,8 @@ from kerasft.errors import UserError, nearest
 # Encodings of names and of source text, not of files.
 _NO_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 
+_NARROW = ("utf-8", "ascii", "iso8859-1", "cp1252", "iso8859-15")
+
 
 def decode(path: Path, encoding: str, key: str) -> str:
     """Return the text of a file, every character of it; only a byte order mark is no text."""
@@ -31,13 +33,15 @@ def decode(path: Path, encoding: str, key: str) -> str:
         raise UserError(f"{key}: {path} is empty (0 bytes).")
     if not content.strip(b"\0"):
         raise UserError(f"{key}: {path} holds nothing but zero bytes. Fetch or write it again.")
-    if codec in ("utf-8", "ascii", "iso8859-1", "cp1252") and (wide := _wide(content)):
+    if codec in _NARROW and (wide := _marked(content) or _wide(content)):
         raise UserError(
-            f"{key}: {path} is not written in {encoding}: every other byte is zero, as in UTF-16. "
-            f"Set data.encoding={wide}."
+            f"{key}: {path} is not written in {encoding}: it begins with the mark of another "
+            f"encoding, or its other bytes are zero. Set data.encoding={wide}."
         )
+    if codec in _NARROW[1:]:  # the mark of UTF-8 is no text of theirs
+        content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode("utf-8-sig" if codec == "utf-8" else codec)
+        text = content.decode("utf-8-sig" if codec == "utf-8" else codec)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         odd = content[error.start : error.start + 1].hex()
@@ -45,11 +49,23 @@ def decode(path: Path, encoding: str, key: str) -> str:
             f"{key}: {path} is not written in {encoding}: byte {error.start:,} (0x{odd}, in line "
             f"{line:,}) is none of it. Set data.encoding; {_guesses(content)}."
         ) from error
+    # Codecs of a given byte order keep it, and some programs write it twice.
+    return text.removeprefix("\ufeff")
+
+
+def _marked(content: bytes) -> str | None:
+    """Return the encoding whose byte order mark a file begins with."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    return "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
 
 
 def _wide(content: bytes) -> str | None:
-    """Return which UTF-16 it is, without a byte order mark, that ASCII text was written in."""
+    """Return which UTF-16 or 32 it is, without a byte order mark, of ASCII text."""
     head = content[:1000]
+    zeros = [head[start::4].count(0) > 0.8 * (len(head) // 4) for start in range(4)]
+    if zeros in ([False, True, True, True], [True, True, True, False]):
+        return "utf-32-be" if zeros[0] else "utf-32-le"
     low, high = head[::2].count(0), head[1::2].count(0)
     most = len(head) // 2
     if high > 0.8 * most and low < 0.2 * most:
@@ -60,10 +76,8 @@ def _wide(content: bytes) -> str | None:
 def _guesses(content: bytes) -> str:
     if content[:4] == b"PAR1" or content[:2] in (b"PK", b"\x1f\x8b"):
         return "but it looks like a binary file (Parquet, Excel or compressed), not like text"
-    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "its first bytes say data.encoding=utf-32"
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "its first bytes say data.encoding=utf-16"
+    if marked := _marked(content):
+        return f"its first bytes say data.encoding={marked}"
     fitting = []
     for encoding in ("utf-8", "cp1252", "latin-1"):
         try:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from kerasft.console import listing
-from kerasft.data.list_cells import Cell, value_of
+from kerasft.data.label_vectors import (
+    SEQUENCES,
+    Vectors,
+    cut_through,
+    find_vectors,
+    item_value,
+    one_hot,
+    repeated,
+    split_bare,
+    split_row,
+)
+from kerasft.data.list_cells import Cell
 from kerasft.errors import UserError
 
-SEQUENCES = (list, tuple, set, frozenset, np.ndarray)
-
-_BARE_VECTOR = re.compile(r"[01](?:\.0*)?(?:[\s,;|/]+[01](?:\.0*)?)+")
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """Labels that are vectors of 0 and 1.
-
-    Args:
-        width: How many classes they are of.
-        on: The classes of each example, by number.
-    """
-
-    width: int
-    on: list[list[int]]
-
+_AS_NAMES = "if the brackets belong to the names, list the names in data.label_names"
 
 def read_lists(
     values: Sequence[Any], ids: Sequence[str], *, kind: str, names: Sequence[str] | None,
@@ -77,11 +68,54 @@ def read_lists(
         elif kind == "multi":
             plain = _split_vectors(plain, texts, ids, names, key)
     if kind == "single":
-        return _one_hot(plain, ids, names, key), notices
+        found = one_hot(plain, ids, names, key)
+        _check_one(found, ids, key, from_text=bool(notices))
+        return found, notices
     rows = _rows(plain, delimiter)
     _check_nested(rows, ids, key)
-    found = _vectors(rows, ids, names, key)
-    return (plain if found is None else found), notices
+    vectors = find_vectors(rows, ids, names, key)
+    if vectors is not None:
+        return vectors, notices
+    if names is None:
+        _check_cut(plain, ids, delimiter, key)
+        notices += repeated(rows, ids, key)
+    return plain, notices
+
+
+def _check_one(found: Any, ids: Sequence[str], key: str, *, from_text: bool) -> None:
+    """Refuse texts of several labels where an example has one, unless they are names."""
+    if isinstance(found, Vectors) or not from_text:
+        return
+    several = [
+        f"{i} has {str(v)[:40]}" for i, v in zip(ids, found, strict=True)
+        if isinstance(v, SEQUENCES)
+    ]  # fmt: skip
+    if several:
+        raise UserError(
+            f"The cells of {key} are written as lists, and {len(several):,} of them hold several "
+            f"labels or none: {listing(several)}. For several labels an example set "
+            f"task=multi_label; {_AS_NAMES} (data.label_names=[\"[0, 18]\",\"[19, 25]\"])."
+        )
+
+
+def _check_cut(
+    values: Sequence[Any], ids: Sequence[str], delimiter: str | None, key: str
+) -> None:
+    """Refuse labels that a delimiter has cut out of brackets or quotes."""
+    if not delimiter:
+        return
+    cut = [
+        f"{i} has {piece.strip()[:40]!r} of {v[:60]!r}"
+        for i, v in zip(ids, values, strict=True) if isinstance(v, str)
+        for piece in cut_through(v, delimiter)
+    ]  # fmt: skip
+    if cut:
+        raise UserError(
+            f"The delimiter {delimiter!r} of {key} is inside of brackets or quotes, so that half "
+            f"of them would become labels: {listing(cut)}. Set data.label_delimiter to what "
+            "separates the labels, or to null where each cell is one label; if these are labels, "
+            "list all of them in data.label_names."
+        )
 
 
 def _as_text(value: Any) -> Any:
@@ -101,25 +135,38 @@ def _are_lists(
     # Brackets alone may belong to a name, such as [UNK]; quotes or a delimiter within them do not.
     sure = [
         i for i, cell in where
-        if cell.bracketed and (cell.quoted or (kind == "multi" and (
+        if cell.bracketed and (cell.quoted or cell.wrapped or (kind == "multi" and (
             cell.items == [] or "..." in cell.text
             or (bool(delimiter) and str(delimiter) in cell.text)
         )))
     ]  # fmt: skip
     whole = len(lists) == len(where)
+    square = all(c.text.strip()[0] == "[" for _, c in where)
     if kind == "single" and whole and not sure:
-        return all(c.text.strip()[0] == "[" for _, c in where) and any(
-            len(c.items or ()) > 1 for _, c in where
-        )
+        numbers = all(not isinstance(item, str) for _, c in where for item in c.items or ())
+        return square and (numbers or any(len(c.items or ()) > 1 for _, c in where))
     if whole:
-        return bool(sure) or all(c.text.strip()[0] == "[" for _, c in where)
+        return bool(sure) or square
     if not sure:
         return False
+    if objects := [f"{i} has {c.text[:40]!r}" for i, c in where if c.is_object]:
+        raise UserError(
+            f"{len(objects):,} cells of {key} hold objects, which have names and values: "
+            f"{listing(objects)}. Write the labels of each example as a list such as "
+            "['red', 'blue'], or as one column of 0 and 1 a label; if the braces belong to the "
+            "names, list the names in data.label_names."
+        )
+    if cut := [f"{i} has {c.text[:40]!r}" for i, c in where if c.is_cut]:
+        raise UserError(
+            f"{len(cut):,} cells of {key} are lists that numpy has shortened (...), so that labels "
+            f"are lost: {listing(cut)}. Write them whole, with tolist() or after "
+            f"numpy.set_printoptions(threshold=sys.maxsize); {_AS_NAMES}."
+        )
     others = [f"{i} has {c.text[:40]!r}" for i, c in where if c.items is None]
     raise UserError(
-        f"Some cells of {key} are written as lists of labels ({listing(sure, 3)}), and others are "
-        f"no lists: {listing(others)}. Write all of them as lists such as ['red', 'blue'], or "
-        "none; if the brackets belong to the names, list the names in data.label_names."
+        f"Some cells of {key} are written as lists of labels ({listing(sure, 3)}), and these "
+        f"cannot be read as such: {listing(others)}. Write all of them as lists such as "
+        f"['red', 'blue'], or none; {_AS_NAMES}."
     )
 
 
@@ -127,25 +174,21 @@ def _split_vectors(
     plain: list[Any], texts: Sequence[Cell], ids: Sequence[str], names: Any, key: str
 ) -> list[Any]:
     """Split texts that can only be vectors, whatever separates their numbers."""
-    widths = {len(cell.text.strip()) for cell in texts}
-    if names is None and len(widths) == 1 and all(
-        re.fullmatch(r"[01]{3,}", cell.text.strip()) for cell in texts
+    stripped = [cell.text.strip() for cell in texts]
+    if names is None and len(set(map(len, stripped))) == 1 and len(stripped[0]) > 2 and all(
+        set(text) <= {"0", "1"} for text in stripped
     ):  # fmt: skip
         raise UserError(
-            f"{key} holds texts such as {texts[0].text!r}, which look like vectors of 0 and 1 "
+            f"{key} holds texts such as {texts[0].text[:40]!r}, which look like vectors of 0 and 1 "
             "without anything between the numbers. Write them as 0,1,0 or [0, 1, 0]; if they "
             "are names, list them in data.label_names."
         )
-    if not all(_BARE_VECTOR.fullmatch(cell.text.strip()) for cell in texts):
-        return plain
-    made = [
-        [value_of(w) for w in re.split(r"[\s,;|/]+", v.strip())]
-        if isinstance(v, str) and v.strip() else v
-        for v in plain
-    ]  # fmt: skip
-    rows = [row for row in made if isinstance(row, list)]
+    rows = split_bare(stripped)
     # Without a number that is there twice, they may be numbers of classes.
-    return made if any(len(set(row)) < len(row) for row in rows) else plain
+    if rows is None or not any(len(set(row)) < len(row) for row in rows):
+        return plain
+    made = iter(rows)
+    return [next(made) if isinstance(v, str) and v.strip() else v for v in plain]
 
 
 def _rows(values: Sequence[Any], delimiter: str | None) -> list[list[Any] | None]:
@@ -153,12 +196,11 @@ def _rows(values: Sequence[Any], delimiter: str | None) -> list[list[Any] | None
     rows: list[list[Any] | None] = []
     for value in values:
         if isinstance(value, SEQUENCES):
-            rows.append(list(value))
+            rows.append([item_value(item) for item in value])
         elif value is None or (isinstance(value, str) and not value.strip()) or value != value:
             rows.append(None)
         elif isinstance(value, str):
-            rows.append([value_of(w.strip()) for w in value.split(delimiter)] if delimiter
-                        else [value_of(value)])  # fmt: skip
+            rows.append(split_row(value, delimiter))
         else:
             rows.append([value])
     return rows
@@ -176,97 +218,7 @@ def _check_nested(rows: Sequence[list[Any] | None], ids: Sequence[str], key: str
         )
 
 
-def _vectors(
-    rows: Sequence[list[Any] | None], ids: Sequence[str], names: Sequence[str] | None, key: str
-) -> Vectors | None:
-    """Return vectors of 0 and 1, `None` where the lists are of labels, and refuse what is neither.
-
-    Lists of label numbers differ in length, and no number is in one of them twice.
-    """
-    there = [(i, row) for i, row in zip(ids, rows, strict=True) if row is not None]
-    full = [(i, row) for i, row in there if row]
-    items = [item for _, row in full for item in row]
-    if not items or not all(_is_number(item) for item in items):
-        return None
-    widths = Counter(len(row) for _, row in there)
-    width = max(widths, key=lambda w: (widths[w], w))
-    twice = any(len(set(map(float, _known(row)))) < len(row) for _, row in full)
-    if all(_is_binary(item) for item in items):
-        flags = all(isinstance(item, (bool, np.bool_)) for item in items)
-        if len(widths) > 1 and (twice or flags):
-            other = [f"{i} has {len(row):,}" for i, row in there if len(row) != width]
-            raise UserError(
-                f"{key} holds vectors of 0 and 1, and they must be of one length: most have "
-                f"{width:,} numbers, but {listing(other)}. Correct those rows; if they are lists "
-                "of class numbers, no number may be in a list twice."
-            )
-        if len(widths) > 1 or (width < 2 and not flags):
-            return None
-        if not twice and names is not None and len(names) != width:
-            return None
-        check_width(width, names, key)
-        return Vectors(width, [[n for n, v in enumerate(row or ()) if v] for row in rows])
-    odd = any(item is None or item != item or item < 0 or item % 1 for item in items)
-    if len(widths) == 1 and width > 1 and len(full) > 1 and (twice or odd):
-        wrong = [f"{i} has {str(row)[:40]}" for i, row in full if not all(map(_is_binary, row))]
-        raise UserError(
-            f"{key} holds lists of {width:,} numbers, which are neither labels nor vectors of 0 "
-            f"and 1: {listing(wrong)}. For several labels write 1 for each class that an example "
-            "has and 0 for the others, or list the classes."
-        )
-    return None
-
-
-def _known(row: Sequence[Any]) -> list[Any]:
-    return [-1e9 - n if item is None or item != item else item for n, item in enumerate(row)]
-
-
-def _is_number(item: Any) -> bool:
-    return item is None or isinstance(item, (bool, int, float, np.bool_, np.integer, np.floating))
-
-
-def _is_binary(item: Any) -> bool:
-    return item is not None and (item == 0 or item == 1)
-
-
-def check_width(width: int, names: Sequence[str] | None, key: str) -> None:
-    """Refuse names that are not one for each number of a vector."""
-    if names is not None and len(names) != width:
-        raise UserError(
-            f"{key} holds vectors of {width:,} numbers, so data.label_names must list {width:,} "
-            f"names. Received: {len(names):,} ({listing(names)})."
-        )
-
-
-def _one_hot(
-    values: list[Any], ids: Sequence[str], names: Sequence[str] | None, key: str
-) -> list[Any] | Vectors:
-    """Return what lists hold where an example has one label: it alone, or a 1 in its place."""
-    rows = [list(v) if isinstance(v, SEQUENCES) else None for v in values]
-    if not rows or any(row is None for row in rows):
-        return values
-    lists = [row for row in rows if row is not None]
-    if all(len(row) == 1 and not isinstance(row[0], (dict, *SEQUENCES)) for row in lists):
-        return [row[0] for row in lists]
-    if not all(_is_number(item) and _is_binary(item) for row in lists for item in row):
-        return values
-    widths = Counter(map(len, lists))
-    width = widths.most_common(1)[0][0]
-    wrong = [
-        f"{i} has {str(row)[:40]}" for i, row in zip(ids, lists, strict=True)
-        if len(row) != width or sum(map(bool, row)) != 1
-    ]  # fmt: skip
-    if wrong:
-        raise UserError(
-            f"{key} holds vectors of 0 and 1, and each must have {width:,} numbers and one 1, the "
-            f"class of the example: {listing(wrong)}. Correct those rows; for several labels an "
-            "example set task=multi_label."
-        )
-    check_width(width, names, key)
-    return Vectors(width, [[n for n, v in enumerate(row) if v] for row in lists])
-
-
-# Signs that hardly stand in a name, and those that may.
+# Signs that hardly are in a name, and those that may be.
 _CLEAR, _USUAL = "|;\t；、", ",/+&， "
 
 
@@ -286,18 +238,67 @@ def other_delimiters(
     for sign in _CLEAR + _USUAL:
         if sign == delimiter:
             continue
-        pieces = {name: [p.strip() for p in name.split(sign) if p.strip()] for name in found}
-        joint = [name for name, parts in pieces.items() if len(parts) > 1]
-        if not joint:
-            continue
-        uses = Counter(part for parts in pieces.values() for part in set(parts))
-        again = all(uses[part] > 1 for name in joint for part in pieces[name])
-        fewer = len(uses) < len(found)
-        if sign in _CLEAR or (fewer if sign == " " else again or fewer):
-            shown = listing([repr(name[:40]) for name in joint], 3)
+        joint, again, fewer, _ = _joint(found, sign)
+        if joint and (sign in _CLEAR or (fewer if sign == " " else again or fewer)):
             return [
-                f"Labels such as {shown} are taken as one label each; they look like several that "
-                f"are separated by {sign!r}: then set {key}={sign!r} (it is "
+                f"Labels such as {_some(joint)} are taken as one label each; they look like "
+                f"several that are separated by {sign!r}: then set {key}={sign!r} (it is "
                 f"{'null' if delimiter is None else repr(delimiter)})."
             ]
     return []
+
+
+def joint_classes(found: Sequence[str], key: str) -> list[str]:
+    """Say so where an example has one class, and some classes look like several labels in one.
+
+    Args:
+        found: The different classes.
+        key: The config key behind them.
+
+    Returns:
+        Sentences for the user.
+
+    Example:
+        >>> joint_classes(["red", "blue", "red;blue"], "data.label")
+        ["Classes of data.label such as 'red;blue' look like several labels in one..."]
+    """
+    for sign in _CLEAR + _USUAL.replace(" ", ""):
+        joint, again, fewer, alone = _joint(found, sign)
+        if joint and (again or fewer if sign in _CLEAR else alone):
+            return [
+                f"Classes of {key} such as {_some(joint)} look like several labels in one, "
+                f"separated by {sign!r}; each is a class of its own. For several labels an example "
+                f"set task=multi_label and data.label_delimiter={sign!r}."
+            ]
+    rows = split_bare(found, signs="")
+    bits = len(found) > 2 and all(len(w) == len(found[0]) > 2 and set(w) <= {*"01"} for w in found)
+    if bits or (rows and len(rows) > 2 and len(rows[0]) > 2 and len(set(map(len, rows))) == 1):
+        return [
+            f"Classes of {key} such as {_some(found)} look like vectors of 0 and 1; each is a class "
+            "of its own. For several labels an example set task=multi_label."
+        ]
+    return []
+
+
+def _joint(found: Sequence[str], sign: str) -> tuple[list[str], bool, bool, bool]:
+    """Return the labels with a sign in them, and three signs that it separates labels.
+
+    Those are: each piece is in several labels; there are fewer pieces than labels; each piece of
+    a joint label is a label itself.
+    """
+    pieces = {name: [p.strip() for p in name.split(sign) if p.strip()] for name in found}
+    joint = [name for name, parts in pieces.items() if len(parts) > 1]
+    if not joint:
+        return [], False, False, False
+    uses = Counter(part for parts in pieces.values() for part in set(parts))
+    whole = set(found)
+    return (
+        joint,
+        all(uses[part] > 1 for name in joint for part in pieces[name]),
+        len(uses) < len(found),
+        all(part in whole for name in joint for part in pieces[name]),
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return listing([repr(name[:40]) for name in names], 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def read_numbers(
             f"large: {listing(wrong)}. {advice}."
         )
     if len(values) > 1 and (numbers == numbers[0]).all():
-        close = len({_digits(value) for value in values}) > 1
+        close = len({_exact(value) for value in values}) > 1
         raise UserError(
             f"All labels of {key} are {numbers[0]:g}: there is nothing to learn. " + (
                 "They differ beyond the precision of float64 (some 16 digits): subtract what they "
@@ -72,8 +73,12 @@ def _number(word: str) -> float | None:
         return None
 
 
-def _digits(value: Any) -> str:
-    return str(value).strip().lstrip("+0").rstrip("0.")
+def _exact(value: Any) -> Decimal | str:
+    """Return a number as it is written, of any precision: 100 and 1e2 are one."""
+    try:
+        return Decimal(str(value).strip())
+    except ArithmeticError:
+        return str(value)
 
 
 def _collapsed(numbers: np.ndarray, key: str) -> list[str]:

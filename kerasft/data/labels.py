@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 
 from kerasft.console import listing
 from kerasft.data.alike import alike_names, check_alike, number, seen
-from kerasft.data.label_lists import SEQUENCES, Vectors, other_delimiters, read_lists
+from kerasft.data.label_lists import joint_classes, other_delimiters, read_lists
 from kerasft.data.label_numbers import read_numbers
+from kerasft.data.label_vectors import SEQUENCES, Vectors
 from kerasft.errors import UserError, nearest
 from kerasft.spec import KINDS, Labels
 
@@ -88,6 +90,7 @@ def encode(
     _check_count(chosen, kind, key)
     _check_lines(chosen, words, ids, key)
     if kind == "single":
+        notices += joint_classes(found, key) if names is None and delimiter else []
         array = np.array([number_of[word[0]] for word in words], dtype="int64")
         return Labels("single", chosen), array, notices
     if names is None:
@@ -132,9 +135,15 @@ def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str)
     wrong = [f"{i} has {str(v)[:40]}" for i, v in zip(ids, values, strict=True)
              if isinstance(v, nested)]  # fmt: skip
     if wrong:
-        advice = "" if any(isinstance(v, dict) for v in values) else (
-            " For several labels an example set task=multi_label."
-        )
+        lists = [v for v in values if isinstance(v, SEQUENCES)]
+        advice = " For several labels an example set task=multi_label."
+        if any(isinstance(v, dict) for v in values):
+            advice = " Choose a column of words or numbers, or take the value out of each object."
+        elif len(lists) < len(values) and all(len(v) == 1 for v in lists):
+            raise UserError(
+                f"Some labels of {key} are lists of one, and others are not: {listing(wrong)}. "
+                "Write each as a word or number alone, or all of them as lists."
+            )
         raise UserError(
             f"Each label of {key} must be one word or number, and {some(len(wrong), 'example')} "
             f"hold several in one: {listing(wrong)}.{advice}"
@@ -306,7 +315,7 @@ def _whole(word: str) -> str:
 
 def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(str(name) for name in names)
-    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    twice = sorted(name for name, count in Counter(chosen).items() if count > 1)
     if twice or any(not name.strip() for name in chosen):
         raise UserError(
             "data.label_names must hold different names, none empty. Received: "

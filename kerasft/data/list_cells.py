@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 _CLOSES = {"[": "]", "(": ")", "{": "}"}
-# What numpy and pandas put around a list, and numpy around each of its numbers.
-_WRAPPER = re.compile(
-    r"(?:np\.)?(?:array|set|frozenset|list|tuple|Index)\((.*?)(?:,\s*dtype=.*)?\)", re.S
-)
-_SCALAR = re.compile(r"np\.\w+\(([^()]*)\)")
+# What numpy, pandas and others put around a list, and numpy around each of its numbers.
+_WRAPPERS = frozenset((
+    "Array", "EagerTensor", "Index", "Series", "Tensor", "array", "asarray", "deque", "frozenset",
+    "list", "set", "tensor", "tuple",
+))  # fmt: skip
+_NUMERIC = frozenset(("Array", "EagerTensor", "Tensor", "array", "tensor"))
+_CALL = re.compile(r"([A-Za-z_][\w.]{0,60})\(")
+_SETTING = re.compile(r",\s*(?:device|dtype|grad_fn|length|name|requires_grad|shape|weak_type)\s*=")
+_SCALAR = re.compile(r"\b(?:np\.\w+|tensor|array)\(([^()]*)\)")
 _ITEM = re.compile(
     r"""\s*(?:[bu]?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([^\s,:'"\[\](){}][^,:'"\[\](){}]*))\s*(,)?""",
     re.S,
 )
+_LONGEST = 400  # characters of a number
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "nan": None}
 
 
@@ -29,38 +34,83 @@ class Cell:
         bracketed: Whether brackets are around it.
         items: The items between them, or `None` where they cannot be read.
         quoted: Whether an item is quoted, which no class name has by chance.
+        wrapped: Whether more than brackets is around it, such as `tensor(...)`.
     """
 
     text: str
     bracketed: bool = False
     items: list[Any] | None = None
     quoted: bool = False
+    wrapped: bool = False
 
     @classmethod
     def read(cls, text: str) -> Cell:
         """Read a text as Python, JSON, numpy or PostgreSQL write a list."""
-        inner = text.strip()
-        if wrapped := _WRAPPER.fullmatch(inner):
-            inner = wrapped[1].strip() or "[]"
+        whole = text.strip()
+        inner = _unwrapped(whole)
+        wrapped = inner is not whole
         if len(inner) < 2 or _CLOSES.get(inner[0]) != inner[-1]:
             return cls(text)
         inner, place, items, quoted = _SCALAR.sub(r"\1", inner[1:-1]).rstrip(), 0, [], False
         while place < len(inner):
             item = _ITEM.match(inner, place)
             if item is None or "..." in (item[2] or ""):
-                return cls(text, True, None, quoted or '"' in inner or "'" in inner)
+                return cls(text, True, None, quoted or '"' in inner or "'" in inner, wrapped)
             if item[1]:
                 items.append(_unquoted(item[1]))
                 quoted = True
             else:
                 items.extend(_bare(item[2].strip()))
             place = item.end()
-        return cls(text, True, items, quoted)
+        return cls(text, True, items, quoted, wrapped)
+
+    @property
+    def is_object(self) -> bool:
+        """Whether it is no list but an object, such as `{"red": 1}`."""
+        return self.bracketed and self.items is None and "{" in self.text and ":" in self.text
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a list that numpy has shortened: `[0 0 ... 0 1]`."""
+        return self.bracketed and self.items is None and "..." in self.text
 
     def known(self, names: set[str], delimiter: str | None) -> bool:
         """Return whether the text is made of names that the user listed, whatever it looks like."""
         parts = self.text.split(delimiter) if delimiter else [self.text]
         return self.text in names or all(part.strip() in names for part in parts)
+
+
+def _unwrapped(text: str) -> str:
+    """Return the list inside of what is around it; the text itself where nothing is."""
+    if len(text) > 3 and text[0] == text[-1] == '"' and text[1] in _CLOSES:
+        # As a cell of a CSV file, in a file that is read without quotes.
+        return text[1:-1].replace('""', '"').strip()
+    if text.startswith("<tf.Tensor") and text.endswith(">") and "numpy=" in text:
+        return _unwrapped(text[:-1].partition("numpy=")[2].strip())
+    call = _CALL.match(text)
+    if call is None or text[-1] != ")":
+        return text
+    name, inner = call[1].rpartition(".")[2], text[call.end() : -1].strip()
+    if name in _WRAPPERS:
+        inner = _without_settings(inner)
+        if not inner:
+            return "[]"
+        if inner[0] in _CLOSES:
+            return inner
+    number = name in _NUMERIC and not isinstance(value_of(inner), str)
+    return f"[{inner}]" if number or call[1].startswith(("np.", "numpy.")) else text
+
+
+def _without_settings(inner: str) -> str:
+    """Return `[1, 0]` of `[1, 0], dtype=int32, device='cpu'`."""
+    close = _CLOSES.get(inner[:1])
+    for setting in _SETTING.finditer(inner):
+        end = setting.start()
+        while end and inner[end - 1].isspace():
+            end -= 1
+        if close is None or inner[end - 1] == close:  # else it is within an item
+            return inner[:end]
+    return inner
 
 
 def _unquoted(item: str) -> str:
@@ -83,6 +133,8 @@ def _bare(item: str) -> list[Any]:
 
 def value_of(word: str) -> Any:
     """Return the number or truth value that a word stands for, `None` for a missing one, or it."""
+    if len(word) > _LONGEST:
+        return word
     if word.casefold() in _WORDS:
         return _WORDS[word.casefold()]
     if re.fullmatch(r"[+-]?\d{1,18}", word):

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from kerasft.console import listing
+from kerasft.data.collection import class_counts
 from kerasft.data.fingerprint import digest, fingerprint
 from kerasft.errors import UserError
 from kerasft.files import read_json, written_whole
@@ -157,11 +158,11 @@ def _label(label: Any, labels: Labels) -> Any:
 
 
 def _counts(part: Examples, labels: Labels) -> dict[str, int]:
-    counts = {"examples": len(part)}
-    for unit, name in enumerate(labels.names):
-        held = part.labels == unit if labels.kind == "single" else part.labels[:, unit] > 0
-        counts[f"label {name}"] = int(held.sum())
-    return counts
+    if labels.kind == "number":
+        return {"examples": len(part)}
+    found = class_counts(labels, part.labels, np.arange(len(part))).tolist()
+    named = {f"label {name}": n for name, n in zip(labels.names, found, strict=True)}
+    return {"examples": len(part), **named}
 
 
 def _summary(part: Examples, labels: Labels) -> str:

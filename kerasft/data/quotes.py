@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kerasft.console import listing
+from kerasft.data.alike import is_number
 from kerasft.errors import UserError
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # So large a part of a column has to look alike before a cell is told to be one of it.
 _MOST = 0.8
+# What separates several labels of an example; commas and blanks are in texts, too.
+_SIGNS = ";|/"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Span:
 def check_spans(
     path: Path, spans: Sequence[Span], records: Sequence[Sequence[str]], lines: Sequence[str],
     delimiter: str, *, header: bool, key: str,
-) -> None:
+) -> tuple[str, ...]:
     """Refuse records of several lines where most of these lines are rows by themselves.
 
     A cell may well have line breaks, and commas too. What tells them apart is that a line of such
@@ -49,14 +50,17 @@ def check_spans(
         header: Whether the first record names the columns.
         key: The config key behind the path, for messages.
 
+    Returns:
+        Sentences for the user, where the cells beside a quote are too different to say.
+
     Raises:
         UserError: If quotes have swallowed rows.
     """
     if not spans or len(records[0]) < 2:
-        return
+        return ()
     width = len(records[0])
     columns = _columns(records[header:], lines[header:], width, delimiter)
-    swallowed = []
+    swallowed, doubtful = [], []
     for span in spans:
         there = [line for line in span.lines if line.strip()]
         of_header = header and span.first == 1
@@ -65,23 +69,30 @@ def check_spans(
             place for place, cell in enumerate(span.cells)
             if place < width and columns[place].clear and "\n" not in cell and "\r" not in cell
         ]  # fmt: skip
-        rows = 0
-        if clear or delimiter == "\t" or of_header:
-            rows = sum(
-                len(cells := line.split(delimiter)) == width
-                and (of_header or all(columns[place].fits(cells[place]) for place in clear))
-                for line in there
-            )
+        rows = sum(
+            len(cells := line.split(delimiter)) == width
+            and (of_header or all(columns[place].fits(cells[place]) for place in clear))
+            for line in there
+        )
         if rows > len(there) / 2 and rows > 1:
-            swallowed.append(span)
+            sure = clear or delimiter == "\t" or of_header
+            (swallowed if sure else doubtful).append(span)
     if swallowed:
-        where = [f"{s.first:,} to {s.first + len(s.lines) - 1:,}" for s in swallowed]
         raise UserError(
             f"{key}: in {path} a quote at the beginning of a cell makes several rows one cell: "
-            f"lines {listing(where)}. If the file quotes no cells, set data.quoting=false; else "
+            f"lines {_where(swallowed)}. If the file quotes no cells, set data.quoting=false; else "
             'write a quote inside a cell twice (""), or close it. If these lines do belong to one '
-            "cell, save the table as JSONL."
+            "cell, set data.quoting=strict, which believes each quote."
         )
+    return (
+        f"In {path} quotes make one cell of lines that look like rows themselves: lines "
+        f"{_where(doubtful)}. If they are rows, and the file quotes no cells, set "
+        "data.quoting=false; if they are cells, data.quoting=strict.",
+    ) * bool(doubtful)
+
+
+def _where(spans: Sequence[Span]) -> str:
+    return listing(f"{s.first:,} to {s.first + len(s.lines) - 1:,}" for s in spans)
 
 
 @dataclass(frozen=True)
@@ -91,17 +102,22 @@ class _Column:
     Args:
         words: The few values that most cells are one of.
         numbers: Whether most cells are numbers.
+        pieces: What most cells are made of, and by which sign: labels such as `a;b`.
     """
 
     words: frozenset[str] = field(default_factory=frozenset)
     numbers: bool = False
+    pieces: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def clear(self) -> bool:
-        return bool(self.words) or self.numbers
+        return bool(self.words or self.pieces) or self.numbers
 
     def fits(self, cell: str) -> bool:
-        return cell in self.words or (self.numbers and _NUMBER.fullmatch(cell) is not None)
+        return cell in self.words or (self.numbers and is_number(cell)) or any(
+            all(piece.strip() in known for piece in cell.split(sign))
+            for sign, known in self.pieces.items()
+        )
 
 
 def _columns(
@@ -118,7 +134,9 @@ def _columns(
         one = _described(row[place] for row in quoted)
         # A cell with a quote is what is in question.
         other = _described(row[place] for row in plain if '"' not in row[place])
-        made.append(_Column(one.words | other.words, one.numbers or other.numbers))
+        made.append(_Column(
+            one.words | other.words, one.numbers or other.numbers, {**one.pieces, **other.pieces}
+        ))  # fmt: skip
     return made
 
 
@@ -126,6 +144,25 @@ def _described(cells: Iterable[str]) -> _Column:
     counts = Counter(cells)
     total = sum(counts.values())
     again = {word: n for word, n in counts.items() if n > 1 and word.strip() == word != ""}
-    numbers = sum(n for word, n in counts.items() if _NUMBER.fullmatch(word))
+    numbers = sum(n for word, n in counts.items() if is_number(word))
     few = len(again) <= total / 2 and sum(again.values()) >= _MOST * total
-    return _Column(frozenset(again if few else ()), total > 1 and numbers >= _MOST * total)
+    measured = total > 1 and numbers >= _MOST * total
+    pieces = {} if few or measured else _pieces(counts)
+    return _Column(frozenset(again if few else ()), measured, pieces)
+
+
+def _pieces(cells: Counter[str]) -> dict[str, frozenset[str]]:
+    """Return the few labels that cells of several are made of, by what separates them."""
+    found = {}
+    for sign in _SIGNS:
+        if sum(n for cell, n in cells.items() if sign in cell) * 4 < sum(cells.values()):
+            continue
+        counts: Counter[str] = Counter()
+        for cell, n in cells.items():
+            for piece in cell.split(sign):
+                counts[piece.strip()] += n
+        again = {piece: n for piece, n in counts.items() if n > 1 and piece}
+        total = sum(counts.values())
+        if len(again) <= total / 4 and sum(again.values()) >= _MOST * total:
+            found[sign] = frozenset(again)
+    return found

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from kerasft.console import listing
 from kerasft.data.delimited import delimited, lines_of
 from kerasft.data.encodings import decode
 from kerasft.data.reading import begins
 from kerasft.data.rows import Layout, Rows, by_name, shown
+from kerasft.data.short_floats import shortest
 from kerasft.errors import UserError, nearest
 
 SUFFIXES: dict[str, str] = {
@@ -98,11 +101,12 @@ def _format(path: Path, form: str, key: str) -> str:
 
 def _jsonl(path: Path, text: str, key: str) -> Rows:
     records, places = [], []
+    twice = _Twice()
     for number, line in enumerate(lines_of(text), 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=twice)
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{key}: {path}, line {number:,} is no JSON: {_fault(error)}. Each line must "
@@ -111,12 +115,14 @@ def _jsonl(path: Path, text: str, key: str) -> Rows:
             ) from error
         records.append(record)
         places.append(number)
-    return _objects(path, records, places, "line", key)
+        twice.place(f"line {number:,}")
+    return _objects(path, records, places, "line", key, twice.notices(path))
 
 
 def _json(path: Path, text: str, key: str) -> Rows:
+    twice = _Twice()
     try:
-        records = json.loads(text)
+        records = json.loads(text, object_pairs_hook=twice)
     except (ValueError, RecursionError) as error:
         where = f" in line {error.lineno:,}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(
@@ -129,7 +135,37 @@ def _json(path: Path, text: str, key: str) -> Rows:
             '[{"text": "...", "label": "..."}]. '
             f"Received: {type(records).__name__}."
         )
-    return _objects(path, records, list(range(1, len(records) + 1)), "row", key)
+    twice.place("the file")
+    return _objects(
+        path, records, list(range(1, len(records) + 1)), "row", key, twice.notices(path)
+    )
+
+
+class _Twice:
+    """Makes objects of JSON, and remembers names that are in one of them more than once."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.found: list[str] = []
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            self.names += [name for name, count in counts.items() if count > 1]
+        return made
+
+    def place(self, where: str) -> None:
+        """Note where the last names were found."""
+        self.found += [f"{name[:40]!r} in {where}" for name in self.names]
+        self.names = []
+
+    def notices(self, path: Path) -> tuple[str, ...]:
+        """Return a sentence for the user, where there were any."""
+        return (
+            f"{path}: objects hold a name more than once, of which the last counts: "
+            f"{listing(self.found)}.",
+        ) * bool(self.found)
 
 
 def _fault(error: Exception) -> str:
@@ -141,7 +177,9 @@ def _fault(error: Exception) -> str:
     return "a number in it has too many digits"
 
 
-def _objects(path: Path, records: list, places: list[int], unit: str, key: str) -> Rows:
+def _objects(
+    path: Path, records: list, places: list[int], unit: str, key: str, notices: tuple[str, ...]
+) -> Rows:
     wrong = [n for n, record in zip(places, records, strict=True) if not isinstance(record, dict)]
     if wrong:
         raise UserError(
@@ -150,7 +188,7 @@ def _objects(path: Path, records: list, places: list[int], unit: str, key: str) 
         )
     names = tuple(dict.fromkeys(name for record in records for name in record))
     cells = {name: [record.get(name) for record in records] for name in names}
-    return Rows(path, names, cells, places, unit)
+    return Rows(path, names, cells, places, unit, notices=notices)
 
 
 def _parquet(path: Path, key: str) -> Rows:
@@ -170,5 +208,13 @@ def _parquet(path: Path, key: str) -> Rows:
             f"{key}: {path} is no Parquet file, or broken ({reason}). Fetch or write it again."
         ) from error
     names = tuple(data.column_names)
-    columns = [column.to_pylist() for column in data.columns]
+    columns = [_cells(column) for column in data.columns]
     return Rows(path, names, by_name(names, columns), list(range(1, data.num_rows + 1)), "row")
+
+
+def _cells(column: Any) -> list[Any]:
+    kind, cells = column.type, column.to_pylist()
+    while hasattr(kind, "value_type"):  # lists, and dictionaries of values
+        kind = kind.value_type
+    narrow = {"float": "float32", "halffloat": "float16"}.get(str(kind))
+    return shortest(cells, narrow) if narrow else cells

@@ -46,7 +46,7 @@ class Layout:
     columns: Sequence[str] | None = None
     encoding: str = "utf-8"
     delimiter: str | None = None
-    quoting: bool = True
+    quoting: bool | str = True
 
 
 def by_name(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:

@@ -10,6 +10,7 @@ from kerasft.data.audit import MAX_PIXELS, POLICIES, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.columns import (
     check_different,
+    doubt_header,
     find_column,
     read_labels,
     read_pictures,
@@ -42,7 +43,7 @@ def table(
     columns: list[str] | None = None,
     encoding: str = "utf-8",
     delimiter: str | None = None,
-    quoting: bool = True,
+    quoting: bool | str = True,
     label_delimiter: str | None = ",",
     label_names: list[str] | str | None = None,
     validation: float | str = 0.15,
@@ -76,7 +77,8 @@ def table(
         columns: The names of the columns, where no header says them.
         encoding: How the characters of the file are written.
         delimiter: What parts the cells of a row; a comma for CSV, a tab for TSV without.
-        quoting: Whether cells may stand in double quotes. `false` takes each quote as it is.
+        quoting: Whether cells may be in double quotes. `false` takes each quote as it is;
+            `"strict"` believes quotes around what looks like several rows, too.
         label_delimiter: What parts several labels of one example, for kind `"multi"`.
         label_names: The class names in order, as a list or as a file with one a line. Labels
             may then be names, or numbers from 0.
@@ -155,6 +157,12 @@ def table(
 
 def _check_choices(text: Any, pair: Any, image: Any, label: Any, header: Any, empty: str) -> None:
     problems = []
+    several = label if isinstance(label, (list, tuple)) else [label]
+    if any(isinstance(one, int) and abs(one) >= 2**63 for one in (text, pair, image, *several)):
+        raise UserError(  # Python may refuse to write such a number
+            "There is no column of such a number: data.text, data.text_pair, data.image and "
+            "data.label are names of columns, or numbers from 0."
+        )
     if (text is None) == (image is None):
         said = f"data.text={text}, data.image={image}"
         problems.append(
@@ -166,7 +174,6 @@ def _check_choices(text: Any, pair: Any, image: Any, label: Any, header: Any, em
             f"data.text_pair needs data.text, the first text. Received: data.text_pair={pair}."
         )
     chosen = {"text": text, "text_pair": pair, "image": image}
-    several = label if isinstance(label, (list, tuple)) else [label]
     chosen |= {f"label={column}": column for column in several}
     taken: dict[str, str] = {}
     for key, column in chosen.items():
@@ -217,6 +224,8 @@ def _collect(
     content = {"text": text, "text_pair": text_pair, "image": image, "label": label}
     values = read_labels(rows, label, ids)
     found.notices.extend(rows.notices)
+    several = label if isinstance(label, (list, tuple)) else [label]
+    found.notices += doubt_header(rows, [text, text_pair, image, *several])
     inputs: list[Any]
     if image is not None:
         inputs = list(read_pictures(rows, find_column(rows, image, "data.image"), ids))

@@ -10,6 +10,7 @@ from kerasft.console import listing
 from kerasft.data.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.place import read_label_names
+from kerasft.data.short_floats import shortest
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.data.tfds_safety import ForeignFeature, own_features_alone, require_own
 from kerasft.errors import UserError, nearest
@@ -274,6 +275,14 @@ def _collect(
             content = tuple(texts) if len(texts) > 1 else texts[0]
         found.inputs.append(content)  # type: ignore[attr-defined]
         value = example[columns[1]]
-        found.values.append(value.tolist() if hasattr(value, "tolist") else value)
+        found.values.append(_plain(value))
         found.ids.append(f"{expression}:{number}")
         found.brought.append(split)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number or list of numpy as Python's."""
+    if not hasattr(value, "tolist"):
+        return value
+    narrow = str(value.dtype) if str(value.dtype) in ("float16", "float32") else None
+    return shortest([value.tolist()], narrow)[0] if narrow else value.tolist()

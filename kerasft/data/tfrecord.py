@@ -17,6 +17,7 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.labels import some
 from kerasft.data.place import find_path, read_label_names
 from kerasft.data.reading import begins
+from kerasft.data.short_floats import shortest
 from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError, nearest
 from kerasft.folders import candidates, is_there, located, whereabouts
@@ -317,7 +318,8 @@ def _values(features: Any, name: str, key: str, where: str) -> list[Any]:
         )
     feature = features[name]
     which = feature.WhichOneof("kind")
-    return list(getattr(feature, which).value) if which else []
+    values = list(getattr(feature, which).value) if which else []
+    return shortest(values) if which == "float_list" else values
 
 
 def _decode(value: bytes, name: str, where: str) -> str:

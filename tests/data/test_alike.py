@@ -75,3 +75,10 @@ def test_numbers_are_what_is_written_with_digits():
 
 def test_nothing_is_seen_of_invisible_characters():
     assert seen("\u200b\u00ad\ufeff \u2800") == ""
+
+
+def test_ways_of_writing_yes_that_are_mixed_are_mentioned():
+    said = " ".join(check_alike(["0", "1", "false", "true"], "data.label"))
+    assert "'1' and 'true'" in said and "'0' and 'false'" in said
+    for found in (["true", "false"], ["1", "0"], ["1", "true", "maybe"]):
+        assert not check_alike(found, "data.label")

@@ -76,3 +76,57 @@ def test_a_column_of_vectors_has_a_class_for_each_number(tmp_path, suffix, conve
         for text, row in zip(part.inputs, part.labels, strict=True):
             i = TEXTS.index(text)
             assert row.tolist() == [i & 1, i >> 1 & 1, 1]
+
+
+NO_HEADER = [(text, f"{i * 1.5 + 9:g}", i % 2, (i + 1) % 2, "ab"[i % 2]) for i, text in enumerate(TEXTS)]
+
+
+def test_an_example_of_numbers_is_not_lost_as_a_header(tmp_path):
+    path = write(tmp_path / "a.csv", [row[:2] for row in NO_HEADER], header=None)
+    said = fails(path, text=0, label=1, kind="number")
+    assert "is a number like those of all other rows" in said and "data.header=false" in said
+    whole = ask(path, text=0, label=1, kind="number", header=False)
+    assert len(everything(whole)) == len(TEXTS)
+    path = write(tmp_path / "b.csv", NO_HEADER, header=None)
+    assert "data.header=false" in fails(path, text=0, label=4)
+    assert "data.header=false" in fails(path, text=0, label=1, kind="number")
+    for label in ([3], [2, 3], ["2", 3], 1):
+        assert "data.header=false" in fails(path, text=0, label=label, kind="multi")
+
+
+def test_columns_that_are_called_by_their_places_are_no_example(tmp_path):
+    rows = [(text, i % 3) for i, text in enumerate(TEXTS)]
+    path = write(tmp_path / "a.csv", rows, header=("0", "1"))
+    assert len(everything(ask(path, text=0, label=1))) == len(TEXTS)
+
+
+def test_a_column_that_is_called_by_a_year_is_chosen_by_name(tmp_path):
+    rows = [(text, i) for i, text in enumerate(TEXTS)]
+    path = write(tmp_path / "a.csv", rows, header=("text", "2019"))
+    assert "choose the label by its name" in fails(path, text=0, label=1, kind="number")
+    named = ask(path, text=0, label=1, kind="number", columns=["a", "b"])
+    assert len(everything(named)) == len(TEXTS)
+    assert len(everything(ask(path, text=0, label="2019", kind="number"))) == len(TEXTS)
+    assert len(everything(ask(path, text=0, label=2019, kind="number"))) == len(TEXTS)
+
+
+def test_a_header_of_unusual_words_is_shown_where_columns_are_chosen_by_number(tmp_path):
+    path = write(tmp_path / "a.csv", [("a text", "rare"), *ROWS], header=None)
+    assert "('a text', 'rare'); if it is an example" in ask(path, text=0, label=1).notices[0]
+    assert not ask(write(tmp_path / "b.csv"), text=0, label=1).notices
+    path = write(tmp_path / "c.csv", header=("words", "kind"))
+    assert not ask(path, text="words", label="kind").notices
+
+
+def test_classes_of_columns_that_are_chosen_by_number_have_their_names(tmp_path):
+    rows = [(text, i % 2, i // 2 % 2) for i, text in enumerate(TEXTS)]
+    path = write(tmp_path / "a.csv", rows, header=("text", "sport", "money"))
+    for label in ([1, 2], ["1", "2"], ["sport", 2]):
+        assert ask(path, kind="multi", label=label).labels.names == ("money", "sport")
+
+
+def test_a_number_of_any_length_is_no_column(tmp_path):
+    path = write(tmp_path / "a.csv")
+    for label in ("9" * 5000, 10**5000, -(10**5000), "-" + "9" * 5000):
+        said = fails(path, label=label)
+        assert "no column" in said and len(said) < 1000

@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,30 @@ VECTORS = {
                       "[0, 0, 0]"],
     "bare": ["0,0,1", "1,0,1", "0,1,0", "0,0,0"],
     "other delimiter": ["0 0 1", "1 0 1", "0 1 0", "0 0 0"],
+    "texts": [["0", "0", "1"], ["1", "0", "1"], ["0", "1", "0"], ["0", "0", "0"]],
+    "blanks around": [["0 ", " 0", "1"], ["1", "0", "1"], ["0", "1", "0"], ["0", "0", "0"]],
+    "bytes": [[b"0", b"0", b"1"], [b"1", b"0", b"1"], [b"0", b"1", b"0"], [b"0", b"0", b"0"]],
+    "texts of truth": [["False", "False", "True"], ["True", "False", "True"],
+                       ["False", "True", "False"], ["False", "False", "False"]],
+    "decimals": [[Decimal(n) for n in row] for row in ("001", "101", "010", "000")],
+    "quoted": ["['0', '0', '1']", "['1', '0', '1']", "['0', '1', '0']", "['0', '0', '0']"],
+    "comma at the end": ["0,0,1,", "1,0,1,", "0,1,0,", "0,0,0,"],
+    "semicolon at the end": ["0;0;1;", "1;0;1;", "0;1;0;", "0;0;0;"],
+    "yes and no": ["no,no,yes", "yes,no,yes", "no,yes,no", "no,no,no"],
+    "yes and no, other delimiter": ["no;no;yes", "yes;no;yes", "no;yes;no", "no;no;no"],
+    "lists of yes and no": [["N", "N", "Y"], ["Y", "N", "Y"], ["N", "Y", "N"], ["N", "N", "N"]],
+    "truth with bars": ["False|False|True", "True|False|True", "False|True|False",
+                        "False|False|False"],
+    "tensor": ["tensor([0, 0, 1])", "tensor([1, 0, 1], dtype=torch.int32)",
+               "tensor([0, 1, 0], device='cuda:0')", "tensor([0, 0, 0])"],
+    "tf.Tensor": ["tf.Tensor([0 0 1], shape=(3,), dtype=int32)",
+                  "tf.Tensor([1 0 1], shape=(3,), dtype=int32)",
+                  "<tf.Tensor: shape=(3,), dtype=int32, numpy=array([0, 1, 0], dtype=int32)>",
+                  "tf.Tensor([0 0 0], shape=(3,), dtype=int32)"],
+    "list of tensors": ["[tensor(0), tensor(0), tensor(1)]", "[tensor(1), tensor(0), tensor(1)]",
+                        "[tensor(0), tensor(1), tensor(0)]", "[tensor(0), tensor(0), tensor(0)]"],
+    "dashes": ["0-0-1", "1-0-1", "0-1-0", "0-0-0"],
+    "quoted cells": ['"[0, 0, 1]"', '"[1, 0, 1]"', '"[0, 1, 0]"', '"[0, 0, 0]"'],
 }  # fmt: skip
 
 
@@ -111,10 +137,48 @@ def test_names_that_are_numbers_do_not_change_the_places():
         ([[[0, 1]], [[1, 0]]], "lists or objects"),
         ([[{"name": "a"}], [{"name": "b"}]], "lists or objects"),
         (["001", "110", "100"], "0,1,0"),
+        (["1,,0", "0,1,1"], "a:1 has [1, None, 0]"),
+        ([["yes", "no", "no"], ["yes", "no"]], "one length"),
+        ([["high", "low", "low"], ["low", "low", "low"]], "data.label_names"),
+        (["ja;nein;nein", "nein;nein;ja"], "a:1 has ['ja', 'nein', 'nein']"),
     ],
 )
 def test_what_is_neither_a_vector_nor_labels_is_refused_with_its_row(cells, said):
-    fails(cells, said)
+    fails(cells, said, delimiter=";" if "ja" in str(cells[0]) else ",")
+
+
+def test_words_that_are_listed_as_names_are_labels():
+    votes = [["high", "low", "low"], ["low", "low", "low"]]
+    assert sets(votes, names=["low", "high"]) == [{"high", "low"}, {"low"}]
+    assert sets([["yes", "no"], ["no", "no"]], names=["yes", "no"]) == [{"yes", "no"}, {"no"}]
+    assert sets([["1", "2", "2"], ["2", "2", "2"]], names=["1", "2"]) == [{"1", "2"}, {"2"}]
+
+
+def test_lists_of_words_stay_lists_of_labels():
+    assert sets([["yes", "maybe"], ["no"]]) == [{"yes", "maybe"}, {"no"}]
+    assert sets([["yes"], ["no"]]) == [{"yes"}, {"no"}]
+    assert sets([["007", "008"], ["007"]]) == [{"007", "008"}, {"007"}]
+    assert sets(["a,b,", "a,"]) == [{"a", "b"}, {"a"}]
+    assert sets(["1-0", "1-1", "0-0"]) == [{"1-0"}, {"1-1"}, {"0-0"}]  # scores of a match
+    notices = ask([["a", "a", "b"], ["b", "b", "c"]])[2]
+    assert "a:1 has ['a', 'a', 'b']" in " ".join(notices)
+
+
+def test_labels_that_a_delimiter_cuts_out_of_brackets_or_quotes_are_refused():
+    for cell in ("f (x, y),z", '"[""a,"",""b]', "[a, b], c", '"a,b"', "(0, 18]"):
+        fails([cell, "z"], "a:1 has", "data.label_delimiter", "data.label_names")
+    assert sets(["f (x, y)", "z"], delimiter=None) == [{"f (x, y)"}, {"z"}]
+    assert sets(["(0, 18]", "z"], names=["(0", "18]", "z"]) == [{"(0", "18]"}, {"z"}]
+    assert sets([":(,:)", ":),a", '5" disk,b']) == [{":(", ":)"}, {":)", "a"}, {'5" disk', "b"}]
+
+
+def test_a_list_that_is_quoted_like_a_cell_is_read():
+    assert sets(['"[""a"",""b""]"', '"[""b""]"']) == [{"a", "b"}, {"b"}]
+
+
+def test_objects_and_lists_that_numpy_cut_have_words_of_their_own():
+    fails(['{"red": 1}', '{"blue": 1}'], "objects", "data.label_names")
+    fails(["[0 1 ... 0]", "[1 0 ... 1]"], "numpy has shortened", "tolist()")
 
 
 def test_names_must_be_as_many_as_the_numbers_of_a_vector():
@@ -145,6 +209,42 @@ def test_one_hot_vectors_are_plain_classes():
 )  # fmt: skip
 def test_several_labels_are_refused_where_an_example_has_one(cells):
     fails(cells, "a:", kind="single")
+
+
+def test_intervals_may_be_classes():
+    cells = ["[0, 18]", "[19, 25]"]
+    fails(cells, "data.label_names", kind="single")
+    assert ask(cells, kind="single", names=cells)[0].names == tuple(cells)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [["0 0 1", "1 0 0"], ["0,0,1", "1,0,0"], [["0", "0", "1"], ["1", "0", "0"]],
+     ["tensor([0, 0, 1])", "tensor([1, 0, 0])"], [["no", "no", "yes"], ["yes", "no", "no"]]],
+)  # fmt: skip
+def test_one_hot_vectors_are_plain_classes_however_they_are_written(cells):
+    labels, array, notices = ask(cells, kind="single")
+    assert labels.names == ("0", "1", "2") and array.tolist() == [2, 0]
+    assert "vectors of 0 and 1" in " ".join(notices)
+
+
+def test_classes_that_look_like_several_labels_are_mentioned():
+    for cells in (["red", "blue", "red,blue"], ["a;b", "b;c", "c;a"], ["a|b", "a", "b"],
+                  ["1 0 1", "0 1 1", "0 0 1"], ["101", "011", "001"]):  # fmt: skip
+        assert "task=multi_label" in " ".join(ask(cells, kind="single")[2])
+    for cells in (["very good", "good", "very bad", "bad"], ["C", "C++"], ["new york, ny", "b"],
+                  ["animal|cat", "animal|dog"], ["1,0", "2,0"], ["2020-01-01", "2020-01-02"]):
+        assert not ask(cells, kind="single")[2]
+
+
+def test_a_number_in_brackets_is_that_number():
+    assert ask(["[0]", "[1]"], kind="single")[0].names == ("0", "1")
+    assert ask(["tensor(1)", "np.int64(0)"], kind="single")[0].names == ("0", "1")
+
+
+def test_labels_and_lists_of_one_are_not_mixed():
+    fails([["a"], "b"], "lists of one, and others are not", "a:1 has ['a']", kind="single")
+    fails([{"a": 1}, "b"], "out of each object", "a:1 has {'a': 1}", kind="single")
 
 
 def test_a_list_of_one_label_is_that_label():

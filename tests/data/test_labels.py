@@ -160,3 +160,11 @@ def test_many_measured_values_may_be_named_as_classes():
 
 def test_listing():
     assert listing("abcdefg", 5) == "a, b, c, d, e and 2 more"
+
+
+def test_numbers_that_are_one_in_two_ways_of_writing_are_alike():
+    for values in (["100", "1e2"], ["0", "-0.0"], ["1.50", "1.5"]):
+        with pytest.raises(UserError, match="Check that the right column"):
+            encode(values, ["1", "2"], kind="number")
+    with pytest.raises(UserError, match="beyond the precision"):
+        encode(["100000000000000000", "100000000000000001"], ["1", "2"], kind="number")

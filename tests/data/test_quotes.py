@@ -1,4 +1,5 @@
 import csv
+import time
 
 import pytest
 
@@ -129,3 +130,53 @@ def test_a_carriage_return_in_a_cell_is_named(tmp_path):
     fails(path, ",", "line 1 holds a carriage return", header=False)
     found = parse(path, header=False, quoting=False)
     assert found.cells["0"][0] == "text 0\r more"
+
+
+def combined(i):
+    return ";".join(sign for n, sign in enumerate("abcdefgh") if i * 37 % 255 >> n & 1) or "a"
+
+
+@pytest.mark.parametrize("sign", SIGNS.values(), ids=list(SIGNS))
+def test_labels_of_many_combinations_are_known_by_their_pieces(tmp_path, sign):
+    label = (lambda i: combined(i).replace(";", "|")) if sign == ";" else combined
+    table = rows(label=label)
+    table[10][1], table[14][1] = '"' + table[10][1], table[14][1] + '"'
+    fails(plain(tmp_path / "a", table, (1, 2), sign), sign, "lines 12 to 16")
+
+
+def test_rows_that_may_be_swallowed_are_mentioned_where_no_column_is_clear(tmp_path):
+    table = rows(label=lambda i: f"answer {i * 7}")
+    table[10][1], table[14][1] = '"' + table[10][1], table[14][1] + '"'
+    path = plain(tmp_path / "a", table, (1, 2), ",")
+    found = parse(path)
+    assert "lines 12 to 16" in found.notices[0] and "data.quoting=false" in found.notices[0]
+    assert not parse(path, quoting=False).notices and not parse(path, quoting="strict").notices
+
+
+def test_cells_that_hold_whole_tables_are_read_where_quotes_are_believed(tmp_path):
+    with open(tmp_path / "a", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([("text", "label"), *((f"{i},p\n{i},n\n{i},p", "np"[i % 2])
+                                               for i in range(40))])  # fmt: skip
+    fails(tmp_path / "a", ",", "data.quoting=strict")
+    assert parse(tmp_path / "a", quoting="strict").cells["text"][7] == "7,p\n7,n\n7,p"
+    with pytest.raises(UserError, match="true, false or strict"):
+        parse(tmp_path / "a", quoting="false")
+
+
+@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_first_line_that_names_the_delimiter_is_followed(tmp_path, line, end):
+    path = plain(tmp_path / "a", rows(), (1, 2), ";")
+    path.write_bytes(f"{line}\n{path.read_text()}".replace("\n", end).encode())
+    found = read(path, Layout(format="csv"))
+    assert found.names == ("text", "label") and len(found) == 60 and found.places[0] == 3
+    assert parse(path, ";", quoting=False).places[0] == 3
+
+
+def test_a_long_cell_of_digits_takes_no_time(tmp_path):
+    path = plain(tmp_path / "a", [*rows(), ["60", "1" * 200_000 + "x", "n"]], (1, 2), ",")
+    path.write_text(path.read_text() + '"a\nb",n\n')
+    began = time.perf_counter()
+    assert len(parse(path)) == 62
+    assert time.perf_counter() - began < 5
