@@ -18,6 +18,8 @@ from kerasft.serving.status import Failure, in_words, invalid
 
 # What TensorFlow Serving replays at most.
 MOST_WARM_UP = 1000
+# So many names are quoted where they are the wrong ones.
+_QUOTED = 20
 _registering = threading.Lock()
 
 
@@ -68,10 +70,13 @@ class Bundle:
             Failure: If it has not.
         """
         wanted = self.signature(name)[1].inputs
-        if set(inputs) != set(wanted):
+        # The number first: there may be millions of names.
+        if len(inputs) != len(wanted) or set(inputs) != set(wanted):
+            more = ",..." if len(inputs) > _QUOTED else ""
+            given = f"{{{','.join(sorted(islice(inputs, _QUOTED)))}{more}}}"
             raise invalid(
                 "input size does not match signature: "
-                f"{len(inputs)}!={len(wanted)} len({{{','.join(sorted(inputs))}}}) != "
+                f"{len(inputs)}!={len(wanted)} len({given}) != "
                 f"len({{{','.join(sorted(wanted))}}})."
             )
 

@@ -1,4 +1,4 @@
-"""Connections over HTTP: how many there are, and how long one may be idle."""
+"""Connections over HTTP and gRPC: how many there are, and how long one may be idle."""
 
 from __future__ import annotations
 
@@ -11,17 +11,48 @@ from aiohttp import web
 # How long a client may take to send its first head, and be idle after an answer.
 HEAD_SECONDS = 10.0
 IDLE_SECONDS = 60.0
+# How long a connection over gRPC may last, which sound clients do not notice: they make another.
+AGE_SECONDS = 600.0
+# How many calls there may be over all connections of gRPC.
+MOST_CALLS = 4000
 _MOST = 1000
 
 
 def most_connections() -> int:
-    """Return how many connections are held: 1,000, or half of the files that may be open."""
+    """Return how many connections each API holds: 1,000, or a quarter of the files allowed.
+
+    The other half is for what the model and the server itself have open.
+    """
     try:
         import resource
     except ImportError:  # not on this system
         return _MOST
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST if soft < 0 else max(1, min(_MOST, soft // 2))
+    return _MOST if soft < 0 else max(1, min(_MOST, soft // 4))
+
+
+def grpc_options(nbytes: int, *, seconds: float) -> list[tuple[str, int]]:
+    """Return the options of a server over gRPC, by which it bounds what connections can take.
+
+    Args:
+        nbytes: The largest message.
+        seconds: The most that a call may take, and its client to take the answer.
+    """
+    return [
+        ("grpc.max_receive_message_length", nbytes),
+        ("grpc.max_send_message_length", -1),
+        # Two servers on one port would each get a part of the requests.
+        ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1000)),
+        ("grpc.max_allowed_incoming_connections", most_connections()),
+        ("grpc.max_concurrent_streams", 256),
+        ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1000)),
+        # So a client that never takes its answers holds them for so long at most.
+        ("grpc.max_connection_age_ms", int(AGE_SECONDS * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(2 * seconds * 1000)),
+        # Or a fast client could send megabytes to each call before they are asked for.
+        ("grpc.http2.bdp_probe", 0),
+    ]
 
 
 class Connections(web.Server):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from itertools import islice
 from typing import Any
 
 import grpc
@@ -22,6 +23,7 @@ from tensorflow_serving.apis import (
 from kerasft.serving import json_answers
 from kerasft.serving.answering import Answering
 from kerasft.serving.bundle import Bundle
+from kerasft.serving.incoming import Incoming
 from kerasft.serving.limits import Limits
 from kerasft.serving.models import Model
 from kerasft.serving.protos import array_of, examples_of, message_of
@@ -30,6 +32,10 @@ from kerasft.serving.status import Failure, invalid
 # Up to so many bytes are read, and values written, where they come in: a thread would cost more.
 _SMALL = 64 * 1024
 _FEW = 50_000
+# So often may a metadata field be named.
+_FIELDS = 100
+
+_Written = tuple[Callable[[], bytes], bool]
 
 
 def add_to(
@@ -44,9 +50,10 @@ def add_to(
         log: Takes a line for each request.
         say: Takes a line for an error of the server's own.
     """
+    incoming = Incoming()
     for pb2, made in (
-        (prediction_service_pb2, _Prediction(answering, log, say)),
-        (model_service_pb2, _Status(answering, log, say)),
+        (prediction_service_pb2, _Prediction(answering, incoming, log, say)),
+        (model_service_pb2, _Status(answering, incoming, log, say)),
     ):
         for service in pb2.DESCRIPTOR.services_by_name.values():
             handlers = {method.name: made.handler(method) for method in service.methods}
@@ -58,34 +65,39 @@ def add_to(
 class _Service:
     """Answers the calls of a service, each by the method of its name."""
 
-    def __init__(self, answering: Answering, log: Callable[[str], None] | None,
-                 say: Callable[[str], None]):
-        self.answering, self.log, self.say = answering, log, say
+    def __init__(self, answering: Answering, incoming: Incoming,
+                 log: Callable[[str], None] | None, say: Callable[[str], None]):
+        self.answering, self.incoming, self.log, self.say = answering, incoming, log, say
 
     def handler(self, method: Any) -> Any:
         """Return what answers a call.
 
         It takes the request in bytes: so the time runs while it is read, and what cannot be read
-        is answered in words.
+        is answered in words. It takes a stream, which on the wire is the same where one message
+        comes: so it begins before the message, and the time runs while that comes in.
         """
         kind, act = GetMessageClass(method.input_type), getattr(self, method.name)
 
-        async def answer(body: bytes, context: Any) -> bytes:
-            return await self._answered(method.name, kind, act, body, context)
+        async def answer(_: Any, context: Any) -> bytes:
+            return await self._answered(method.name, kind, act, context)
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.stream_unary_rpc_method_handler(answer)
 
     async def _answered(
-        self, call: str, kind: Any, act: Callable[[Any, Limits], Coroutine],
-        body: bytes, context: Any,
+        self, call: str, kind: Any, act: Callable[[Any, Limits, bool], Coroutine], context: Any
     ) -> bytes:
         """Answer a call, or end it with the code of what went wrong."""
         limits = self.answering.limits()
         try:
+            body = await self.incoming.message(context, limits)
             made = await self.answering.in_time(self._made(kind, act, body, limits), limits)
         except Failure as failure:
             await self._abort(call, context, failure)
             raise  # which `abort` has done already
+        except grpc.aio.AbortError:  # its message did not come
+            if self.log is not None:
+                self.log(f"gRPC {call} {context.code().name}")
+            raise
         except Exception as error:  # a fault of ours
             fault = Failure("INTERNAL", f"{type(error).__name__}: {error}")
             self.say(f"gRPC {call}: {fault.words}")
@@ -101,15 +113,15 @@ class _Service:
         await context.abort(getattr(grpc.StatusCode, failure.code), failure.words)
 
     async def _made(
-        self, kind: Any, act: Callable[[Any, Limits], Coroutine],
+        self, kind: Any, act: Callable[[Any, Limits, bool], Coroutine],
         body: bytes, limits: Limits,
     ) -> bytes:
         with self.answering.room.taken(len(body)):
             small = len(body) <= _SMALL
-            request = await self._work(small, message_of, kind, body)
+            request = await self._work(small, message_of, kind, body, limits)
             del body
-            answer = await act(request, limits)
-            return await self._work(answer.ByteSize() <= _SMALL, answer.SerializeToString)
+            write, few = await act(request, limits, small)
+            return await self._work(few, write)
 
     async def _work(self, small: bool, do: Callable[..., Any], *given: Any) -> Any:
         """Do what takes a moment here, and what takes longer beside the other requests."""
@@ -132,50 +144,65 @@ def _tell(spec: Any, model: Model, bundle: Bundle, signature: str) -> None:
 
 
 class _Prediction(_Service):
-    async def Predict(self, request: Any, limits: Limits) -> Any:
+    """Each call returns what writes its answer, and whether that takes but a moment."""
+
+    async def Predict(self, request: Any, limits: Limits, small: bool) -> _Written:
         model, version, label = self._model(request.model_spec)
         with model.using(version, label) as bundle:
             name, definition = bundle.signature(request.model_spec.signature_name)
-            if unknown := sorted(set(request.output_filter) - set(definition.outputs)):
-                raise invalid(f"output tensor alias not found in signature: {unknown[0]}")
+            _require_outputs(request.output_filter, definition.outputs)
             bundle.require_inputs(name, request.inputs)
-            small = request.ByteSize() <= _SMALL
             inputs = await self._work(small, _arrays, request, definition, limits)
             outputs = await self.answering.run(bundle, name, inputs)
             answer = predict_pb2.PredictResponse()
             _tell(answer.model_spec, model, bundle, name)
-        few = sum(value.size for value in outputs.values()) <= _FEW
-        await self._work(few, _fill_outputs, answer, outputs, set(request.output_filter))
-        return answer
+
+        def write() -> bytes:
+            _fill_outputs(answer, outputs, set(request.output_filter))
+            return answer.SerializeToString()
+
+        return write, _are_few(outputs)
 
     async def _scores(
-        self, request: Any, method: str, limits: Limits
+        self, spec: Any, given: Any, method: str, limits: Limits, small: bool
     ) -> tuple[Any, Any, str, dict]:
-        model, version, label = self._model(request.model_spec)
-        small = request.ByteSize() <= _SMALL
-        serialized = await self._work(small, examples_of, request.input, limits)
+        model, version, label = self._model(spec)
+        serialized = await self._work(small, examples_of, given, limits)
         with model.using(version, label) as bundle:
-            name = request.model_spec.signature_name
+            name = spec.signature_name
             outputs = await self.answering.score(bundle, name, method, serialized)
             return model, bundle, name, outputs
 
-    async def Classify(self, request: Any, limits: Limits) -> Any:
-        model, bundle, name, outputs = await self._scores(request, "classify", limits)
+    async def Classify(self, request: Any, limits: Limits, small: bool) -> _Written:
+        model, bundle, name, outputs = await self._scores(
+            request.model_spec, request.input, "classify", limits, small
+        )
         answer = classification_pb2.ClassificationResponse()
         _tell(answer.model_spec, model, bundle, name)
-        _fill_classes(answer.result, outputs)
-        return answer
 
-    async def Regress(self, request: Any, limits: Limits) -> Any:
-        model, bundle, name, outputs = await self._scores(request, "regress", limits)
+        def write() -> bytes:
+            _fill_classes(answer.result, outputs)
+            return answer.SerializeToString()
+
+        return write, _are_few(outputs)
+
+    async def Regress(self, request: Any, limits: Limits, small: bool) -> _Written:
+        model, bundle, name, outputs = await self._scores(
+            request.model_spec, request.input, "regress", limits, small
+        )
         answer = regression_pb2.RegressionResponse()
         _tell(answer.model_spec, model, bundle, name)
-        _fill_numbers(answer.result, outputs)
-        return answer
 
-    async def MultiInference(self, request: Any, limits: Limits) -> Any:
+        def write() -> bytes:
+            _fill_numbers(answer.result, outputs)
+            return answer.SerializeToString()
+
+        return write, _are_few(outputs)
+
+    async def MultiInference(self, request: Any, limits: Limits, small: bool) -> _Written:
         answer = inference_pb2.MultiInferenceResponse()
         seen: set[tuple[str, str]] = set()
+        found: list[tuple[str, Any, dict]] = []
         for task in request.tasks:
             method = task.method_name.rpartition("/")[2]
             if method not in ("classify", "regress"):
@@ -184,24 +211,33 @@ class _Prediction(_Service):
             if asked in seen:  # or a short request would run the model any number of times
                 raise invalid(f"Duplicate evaluation of signature: {asked[1]}")
             seen.add(asked)
-            one = classification_pb2.ClassificationRequest(
-                model_spec=task.model_spec, input=request.input
+            model, bundle, name, outputs = await self._scores(
+                task.model_spec, request.input, method, limits, small
             )
-            model, bundle, name, outputs = await self._scores(one, method, limits)
             result = answer.results.add()
             _tell(result.model_spec, model, bundle, name)
-            if method == "classify":
-                _fill_classes(result.classification_result, outputs)
-            else:
-                _fill_numbers(result.regression_result, outputs)
-        return answer
+            found.append((method, result, outputs))
 
-    async def GetModelMetadata(self, request: Any, limits: Limits) -> Any:
+        def write() -> bytes:
+            for method, result, outputs in found:
+                if method == "classify":
+                    _fill_classes(result.classification_result, outputs)
+                else:
+                    _fill_numbers(result.regression_result, outputs)
+            return answer.SerializeToString()
+
+        return write, all(_are_few(outputs) for *_, outputs in found)
+
+    async def GetModelMetadata(self, request: Any, limits: Limits, small: bool) -> _Written:
         model, version, label = self._model(request.model_spec)
-        if not request.metadata_field:
+        fields = request.metadata_field
+        if not fields:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
-        if other := [field for field in request.metadata_field if field != "signature_def"]:
-            raise invalid(f"Metadata field {other[0]} is not supported")
+        for field in islice(fields, _FIELDS):
+            if field != "signature_def":
+                raise invalid(f"Metadata field {field} is not supported")
+        if len(fields) > _FIELDS:
+            raise invalid(f"The request names {len(fields):,} metadata fields, and there is one.")
         bundle = model.find(version, label)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         for name, definition in bundle.signatures.items():
@@ -209,14 +245,16 @@ class _Prediction(_Service):
         answer = get_model_metadata_pb2.GetModelMetadataResponse()
         _tell(answer.model_spec, model, bundle, "")
         answer.metadata["signature_def"].Pack(signatures)
-        return answer
+        return answer.SerializeToString, True
 
 
 class _Status(_Service):
-    async def HandleReloadConfigRequest(self, request: Any, limits: Limits) -> Any:
+    async def HandleReloadConfigRequest(
+        self, request: Any, limits: Limits, small: bool
+    ) -> _Written:
         raise Failure("UNIMPLEMENTED", "This server serves the model that it was started with.")
 
-    async def GetModelStatus(self, request: Any, limits: Limits) -> Any:
+    async def GetModelStatus(self, request: Any, limits: Limits, small: bool) -> _Written:
         model, version, label = self._model(request.model_spec)
         answer = get_model_status_pb2.GetModelStatusResponse()
         states = get_model_status_pb2.ModelVersionStatus.State
@@ -225,7 +263,26 @@ class _Status(_Service):
             one.version, one.state = int(found["version"]), states.Value(found["state"])
             one.status.error_message = found["status"]["error_message"]
             one.status.error_code = 2 if found["status"]["error_message"] else 0
-        return answer
+        return answer.SerializeToString, True
+
+
+def _require_outputs(asked: Sequence[str], outputs: Collection[str]) -> None:
+    """See that a signature has the outputs that are asked for; of many names only a few are read.
+
+    Raises:
+        Failure: If it has not.
+    """
+    for name in islice(asked, len(outputs)):
+        if name not in outputs:
+            raise invalid(f"output tensor alias not found in signature: {name}")
+    if len(asked) > len(outputs):
+        raise invalid(
+            f"output_filter names {len(asked):,} outputs, and the signature has {len(outputs):,}."
+        )
+
+
+def _are_few(outputs: dict[str, np.ndarray]) -> bool:
+    return sum(value.size for value in outputs.values()) <= _FEW
 
 
 def _arrays(request: Any, definition: Any, limits: Limits) -> dict[str, np.ndarray]:

@@ -15,9 +15,14 @@ import numpy as np
 from kerasft.serving.json_api import require_shape
 from kerasft.serving.limits import MOST_DIMENSIONS, Limits
 from kerasft.serving.status import invalid
+from kerasft.serving.wire import require_few
 
 # What a list of values that is too short is filled up with may take so many bytes.
 MOST_FILLED = 1_000_000
+# A message of so many bytes is read in a tenth of a second, whatever it holds.
+_UNCOUNTED = 1_000_000
+# NumPy counts the bytes of an array in 63 bits, and a value has at most 16.
+_MOST_VALUES = (2**63 - 1) // 16
 # The type to the list that holds its values; others come as `tensor_content`.
 _LISTS = {
     "float32": "float_val", "float64": "double_val", "int32": "int_val", "int16": "int_val",
@@ -53,8 +58,7 @@ def array_of(name: str, tensor: Any, info: Any, limits: Limits) -> np.ndarray:
         require_shape(name, shape, info)
     if shape:
         limits.count(shape[0])
-    count = math.prod(shape)
-    return _filled(name, tensor, kind, shape, count, limits)
+    return _filled(name, tensor, kind, shape, math.prod(shape), limits)
 
 
 @cache
@@ -80,7 +84,7 @@ def _shape(name: str, tensor: Any) -> tuple[int, ...]:
     shape = tuple(dim.size for dim in given.dim)
     if any(size < 0 for size in shape):
         raise invalid(f"Tensor {name} cannot be read: its shape is {list(shape)}")
-    if math.prod(size for size in shape if size) > 2**62:
+    if math.prod(size for size in shape if size) > _MOST_VALUES:
         raise invalid(f"Tensor {name} cannot be read: {list(shape)} is too large")
     return shape
 
@@ -92,15 +96,18 @@ def _filled(
 
     dtype = tf.as_dtype(tensor.dtype).as_numpy_dtype
     size = np.dtype(dtype).itemsize
-    if tensor.tensor_content:
+    if 0 in shape:  # it holds nothing, but what the graph makes of it may be of its other sizes
+        other = math.prod(one for one in shape if one)
+        limits.weigh(other * size, f"Tensor {name} of {list(shape)} with a 1 for each 0")
+    if content := tensor.tensor_content:  # a copy each time
         if kind == "string":
             raise invalid(f"Tensor {name} cannot be read: texts belong into string_val")
-        if len(tensor.tensor_content) != count * size:
+        if len(content) != count * size:
             raise invalid(
                 f"Tensor {name} cannot be read: {list(shape)} takes {count * size:,} bytes, and "
-                f"tensor_content holds {len(tensor.tensor_content):,}"
+                f"tensor_content holds {len(content):,}"
             )
-        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
+        return np.frombuffer(content, dtype).reshape(shape)
     given = getattr(tensor, _LISTS[kind])
     if len(given) > count:
         raise invalid(
@@ -169,14 +176,21 @@ def examples_of(given: Any, limits: Limits | None = None) -> np.ndarray:
     return made
 
 
-def message_of(kind: Any, body: bytes) -> Any:
+def message_of(kind: Any, body: bytes, limits: Limits | None = None) -> Any:
     """Return the message that a request holds.
 
+    Args:
+        kind: The class of the message.
+        body: The request. What is in a large one is counted first.
+        limits: The time that it may take.
+
     Raises:
-        Failure: If it holds none, or texts in it are no UTF-8.
+        Failure: If it holds none, or too much, or texts in it are no UTF-8.
     """
     from google.protobuf.message import DecodeError
 
+    if len(body) > _UNCOUNTED:
+        require_few(kind.DESCRIPTOR, body, limits or Limits())
     try:
         return kind.FromString(body)
     except DecodeError as error:

@@ -235,19 +235,14 @@ class Server:
     async def _start_grpc(self, port: int) -> Any:
         import grpc
 
-        from kerasft.serving.connections import most_connections
+        from kerasft.serving.connections import MOST_CALLS, grpc_options
         from kerasft.serving.grpc_api import add_to
 
-        most = int(self.settings.most_mb * 1e6)
-        # Without reuse: two servers on one port would each get a part of the requests.
+        settings = self.settings
         server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", most), ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0), ("grpc.server_handshake_timeout_ms", 10_000),
-                ("grpc.max_allowed_incoming_connections", most_connections()),
-                ("grpc.max_concurrent_streams", 256),
-            ],
-        )  # fmt: skip
+            options=grpc_options(int(settings.most_mb * 1e6), seconds=settings.timeout),
+            maximum_concurrent_rpcs=MOST_CALLS,
+        )
         add_to(server, self.answering, log=self._log, say=_say)
         try:
             address = f"{_bracketed(self.settings.host)}:{port}"

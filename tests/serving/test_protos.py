@@ -49,6 +49,11 @@ def test_what_is_whole_is_read_as_tensorflow_reads_it(value):
     assert found.tolist() == tf.make_ndarray(made).tolist()
 
 
+def test_a_tensor_without_values_is_read():
+    assert array_of("x", tensor(INT, 0, 1000), info(INT, -1, -1), Limits()).shape == (0, 1000)
+    assert array_of("s", tensor(TEXT, 0), info(TEXT, -1), Limits()).shape == (0,)
+
+
 def test_a_list_that_is_too_short_is_filled_up_with_its_last_value():
     found = array_of("x", tensor(FLOAT, 4, float_val=[1, 2]), info(FLOAT, -1), Limits())
     assert found.tolist() == [1, 2, 2, 2]
@@ -67,6 +72,11 @@ ONE = {"string_val": [b"a"]}
     (tensor(TEXT, 2**27, **ONE), info(TEXT, -1), "holds 134,217,728 examples"),
     (tensor(TEXT, 2**62, 2**62, **ONE), info(TEXT, -1, -1), "is too large"),
     (tensor(TEXT, 0, 2**63 - 1, 2**63 - 1), info(TEXT, -1, -1, -1), "is too large"),
+    (tensor(INT, 0, 2**62), info(INT, -1, -1), "is too large"),
+    (tensor(INT, 0, 2**61, 2), info(INT, -1, -1, -1), "is too large"),
+    (tensor(INT, 0, 2**58), info(INT, -1, -1), "with a 1 for each 0 would take"),
+    (tensor(INT, 1, 0, 2**40), info(INT, -1, -1, -1), "with a 1 for each 0 would take"),
+    (tensor(INT, 0, 2**62, tensor_content=b""), None, "is too large"),
     (tensor(TEXT, -1, **ONE), info(TEXT, -1), r"its shape is \[-1\]"),
     (tensor(TEXT, *[1] * 5000, **ONE), info(TEXT, -1), "5,000 dimensions"),
     (tensor(TEXT, 1, 1, **ONE), info(TEXT, -1), r"has the shape \[1,1\].* takes \[\?\]"),

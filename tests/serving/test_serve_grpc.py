@@ -134,6 +134,10 @@ def test_other_calls_that_are_refused(stub, status):
     broken.inputs["x"].tensor_content = b"abc"
     unknown = predict(x=[1.0], s=["a"])
     unknown.output_filter.append("zzz")
+    too_many = predict(x=[1.0], s=["a"])
+    too_many.output_filter.extend(["y"] * 3)
+    fields = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"] * 101)
+    fields.model_spec.name = "toy"
     empty = classification_pb2.ClassificationRequest()
     empty.model_spec.name = "toy"
     field = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["other"])
@@ -143,6 +147,8 @@ def test_other_calls_that_are_refused(stub, status):
     for call, request, code, words in (
         (stub.Predict, broken, INVALID, "x cannot be read"),
         (stub.Predict, unknown, INVALID, "output tensor alias not found in signature: zzz"),
+        (stub.Predict, too_many, INVALID, "names 3 outputs, and the signature has 2"),
+        (stub.GetModelMetadata, fields, INVALID, "names 101 metadata fields, and there is one"),
         (stub.Classify, empty, INVALID, "Input is empty"),
         (stub.GetModelMetadata, field, INVALID, "other is not supported"),
         (stub.GetModelMetadata, none, INVALID, "at least one metadata_field"),
