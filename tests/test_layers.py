@@ -18,7 +18,7 @@ RANK = {
     "errors": -2, "conversion": -1, "spec": 0, "signatures": 0, "frames": 0,
     "keras_parts": 0, "written": 0.5, "building": 1, "bounds": 1.5,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
-    "checksums": 0, "entry": 2,
+    "checksums": 0, "entry": 2, "ownership": 2.5,
     "root": 0, "comparison": 1, "provenance": 1, "config": 2, "folders": 2,
     "recorded": 2,
     "catalogue": 3, "cache": 3,
@@ -36,7 +36,7 @@ RANK = {
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
 BELOW_ROOMS = ("errors", "conversion", "spec", "files", "folders", "recorded", "console",
-               "network", "threads", "catalogue", "cache", "checksums", "artifact")
+               "network", "threads", "catalogue", "cache", "ownership", "checksums", "artifact")
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config", "calls", "checks", "signatures",
@@ -45,7 +45,7 @@ LIGHT = (
     "conversion",
     "console", "network", "threads",
     "given", "prediction", "finetuned", "evidence", "run", "steps", "cache",
-    "checksums", "entry",
+    "checksums", "entry", "ownership",
     "aliases", "bounds", "frames", "keras_parts", "written", "building",
     "catalogue", "sweeps/", "model/hub",
 )  # fmt: skip
