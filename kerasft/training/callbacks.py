@@ -18,7 +18,7 @@ import numpy as np
 
 from kerasft.console import clock
 from kerasft.errors import UserError
-from kerasft.files import written_whole
+from kerasft.files import appending, written_whole
 from kerasft.training.signals import Interrupted
 
 
@@ -287,8 +287,7 @@ class EpochLog(keras.callbacks.Callback):
         }
         self.rows.append(row)
         if self.directory is not None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with open(self.directory / "epochs.jsonl", "a", encoding="utf-8") as file:
+            with appending(self.directory / "epochs.jsonl") as file:
                 file.write(json.dumps(row) + "\n")
             self._write_csv(self.directory / "epochs.csv")
         if self.say is not None:
