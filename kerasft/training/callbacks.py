@@ -281,11 +281,10 @@ class EpochLog(keras.callbacks.Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on with the log of an earlier process, whose later epochs are dropped."""
-        rows = state["rows"]
-        values = [value for row in rows for value in row.values()]  # not a number is one, too
+        values = [value for row in state["rows"] for value in row.values()]
         if not all(isinstance(one, float | int | str | None) for one in [*values, state["epochs"]]):
             raise ValueError("it is no log")
-        self.rows, self.epochs = rows, state["epochs"]
+        self.rows, self.epochs = state["rows"], state["epochs"]
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
             with written_whole(self.directory / "epochs.jsonl") as part:

@@ -38,14 +38,13 @@ def require_random(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
     Raises:
         ValueError: If it is none.
     """
-    if "python" in plain:
-        key = arrays.get("random/python")
-        if not (
-            _is_list(plain["python"], 2) and _is_whole(plain["python"][0], _VERSION, _VERSION)
-            and (plain["python"][1] is None or _is_finite(plain["python"][1]))
-            and _is_key(key, _WORDS + 1) and int(key[-1]) <= _WORDS
-        ):
-            raise ValueError("it has no random numbers of Python")
+    if "python" in plain and not (
+        _is_list(plain["python"], 2) and _is_whole(plain["python"][0], _VERSION, _VERSION)
+        and (plain["python"][1] is None or _is_finite(plain["python"][1]))
+        and _is_key(arrays.get("random/python"), _WORDS + 1)
+        and int(arrays["random/python"][-1]) <= _WORDS
+    ):
+        raise ValueError("it has no random numbers of Python")
     if "numpy" in plain:
         given = plain["numpy"]
         if not (
