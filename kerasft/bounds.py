@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -76,32 +78,41 @@ class _Budget:
         return self.sizes[id(node)][1]
 
 
+# Of the config that is looked at in this thread, if any.
+_BUDGET: ContextVar[_Budget | None] = ContextVar("budget", default=None)
+
+
+def _counting(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of OmegaConf's that pays from the budget where one is set."""
+
+    @wraps(original)
+    def counted(self: Any, *given: Any, **named: Any) -> Any:
+        budget = _BUDGET.get()
+        if budget is None:
+            return original(self, *given, **named)
+        budget.begin()
+        found = original(self, *given, **named)
+        budget.spend(found)
+        return found
+
+    return counted
+
+
+# Once and for good: OmegaConf has no other way to count what it resolves on the way to something
+# else, and other threads use it at the same time.
+Container._resolve_node_interpolation = _counting(Container._resolve_node_interpolation)
+Container._evaluate_custom_resolver = _counting(Container._evaluate_custom_resolver)
+
+
 @contextmanager
 def _counted() -> Iterator[_Budget]:
-    """Count whatever OmegaConf resolves, also what it resolves on the way to something else."""
+    """Count whatever OmegaConf resolves inside the block, in this thread."""
     budget = _Budget()
-    of_nodes = Container._resolve_node_interpolation
-    of_resolvers = Container._evaluate_custom_resolver
-
-    def node(self: Any, *given: Any, **named: Any) -> Any:
-        budget.begin()
-        found = of_nodes(self, *given, **named)
-        budget.spend(found)
-        return found
-
-    def resolver(self: Any, *given: Any, **named: Any) -> Any:
-        budget.begin()
-        found = of_resolvers(self, *given, **named)
-        budget.spend(found)
-        return found
-
-    Container._resolve_node_interpolation = node
-    Container._evaluate_custom_resolver = resolver
+    token = _BUDGET.set(budget)
     try:
         yield budget
     finally:
-        Container._resolve_node_interpolation = of_nodes
-        Container._evaluate_custom_resolver = of_resolvers
+        _BUDGET.reset(token)
 
 
 def require_bounded(cfg: Any) -> None:

@@ -16,19 +16,19 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from kerasft import entry
+from kerasft import entry, ownership
 from kerasft.checksums import Damaged
 from kerasft.console import listing, say, warn
 from kerasft.entry import ABOUT, Entry
 from kerasft.errors import UserError, in_short
-from kerasft.files import at_home, is_out_of_room
+from kerasft.files import is_out_of_room
 from kerasft.folders import located
+from kerasft.ownership import KINDS, cache_folder
 
 T = TypeVar("T")
 
-# Part of every key: what older versions wrote in another form is never read.
-FORMAT = 1
-KINDS = ("texts", "pictures", "activations")
+# Part of every key: what older versions wrote in another form is never read, and ages.
+FORMAT = 2
 GIGABYTE = 10**9
 # Seconds for another process with the same entry before a word is said.
 PATIENCE = 2.0
@@ -38,12 +38,6 @@ _APART = 60.0
 
 class CacheError(Exception):
     """Something could not be kept. The run can go on without: it costs time, not results."""
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be made again: `$KERASFT_CACHE` or `~/.cache/kerasft`."""
-    chosen = os.environ.get("KERASFT_CACHE")
-    return at_home(chosen) if chosen else Path.home() / ".cache" / "kerasft"
 
 
 class Cache:
@@ -174,12 +168,14 @@ class Cache:
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Return all whole entries, or those of one kind, those used last first."""
-        found = [one for one in map(entry.find, self._places(kind or "*")) if one is not None]
+        found = [one for place in self._places(kind) if (one := entry.find(place)) is not None]
         return sorted(found, key=lambda one: -one.used)
 
-    def _places(self, kind: str) -> list[Path]:
-        files = self.directory.glob(f"{kind}/*/{ABOUT}")
-        return [file.parent for file in files if not file.parent.name.startswith(".")]
+    def _places(self, kind: str | None) -> list[Path]:
+        """Return the folders of entries, whole or not, that may be removed."""
+        files = [file for one in ([kind] if kind else KINDS)
+                 for file in self.directory.glob(f"{one}/*/{ABOUT}")]  # fmt: skip
+        return [file.parent for file in files if ownership.owns(self.directory, file.parent)]
 
     def clear(self, kind: str | None = None) -> list[Entry]:
         """Remove all entries, or those of one kind, but for those just being made or opened.
@@ -201,10 +197,12 @@ class Cache:
         # process may begin the same entry.
         part = place.with_name(f".{place.name}.{os.getpid()}-{time.monotonic_ns()}.part")
         try:
+            ownership.mark(self.directory)
             part.mkdir()
             write(part)
             entry.close(part, about)
-            shutil.rmtree(place, ignore_errors=True)  # one that lost a file
+            if ownership.looks_own(place) or entry.is_sealed(place):
+                shutil.rmtree(place, ignore_errors=True)  # one that lost a file
             part.rename(place)
         except BaseException as error:
             shutil.rmtree(part, ignore_errors=True)
@@ -239,6 +237,8 @@ class Cache:
     def _remove(self, place: Path) -> bool:
         from filelock import Timeout
 
+        if not ownership.owns(self.directory, place):
+            return False  # the folder may be one that a stranger's config names
         gone = place.with_name(f".{place.name}.gone")
         try:
             with self._alone(place, wait=False):
@@ -252,13 +252,12 @@ class Cache:
         """Remove what ended processes left behind. Locks stay: to remove one would open a race."""
         from filelock import Timeout
 
-        for left in [*self.directory.glob("*/.*.part"), *self.directory.glob("*/.*.gone")]:
-            place = left.with_name(left.name.split(".")[1])
+        for left, place in ownership.leftovers(self.directory):
             with suppress(Timeout, CacheError), self._alone(place, wait=False):
                 shutil.rmtree(left, ignore_errors=True)
         harmed = []
-        for place in self._places("*"):
-            # Damaged, or of a version without checksums: never read, and listed nowhere.
+        for place in self._places(None):
+            # Never read, and listed nowhere.
             try:
                 entry.describe(place)
             except (Damaged, OSError) as error:
@@ -269,7 +268,7 @@ class Cache:
 
     def _clear(self, place: Path) -> None:
         """Remove what ended processes left of an entry whose lock is held."""
-        for left in place.parent.glob(f".{place.name}.*part"):
+        for left in (one for one, of in ownership.leftovers(self.directory) if of == place):
             shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager

@@ -80,28 +80,41 @@ def find(place: Path) -> Entry | None:
 def describe(place: Path) -> Entry:
     """Return what a folder holds; its files are compared with their sizes alone.
 
+    What an earlier version kept has no checksums. It is never opened, but listed and evicted.
+
     Raises:
         Damaged: If it is not whole.
         OSError: If nobody can say.
     """
-    about, used = _read(place), (place / ABOUT).stat().st_mtime
+    about, used = _read(place, earlier=True), (place / ABOUT).stat().st_mtime
     for name, size in about["files"].items():
         require_size(place / name, size)
     size = sum(about["files"].values())
     return Entry(place.parent.name, place.name, size, used, about["about"], place)
 
 
-def _read(place: Path) -> dict[str, Any]:
+def is_sealed(place: Path) -> bool:
+    """Whether a folder's own description is whole: nobody else writes such a one."""
+    try:
+        _read(place)
+    except (Damaged, OSError):
+        return False
+    return True
+
+
+def _read(place: Path, *, earlier: bool = False) -> dict[str, Any]:
     """Return what is written down of an entry: `about`, and by file `files` and `checksums`."""
     try:
         about = json.loads((place / ABOUT).read_text("utf-8"))
-        if "checksums" not in about:
-            raise Damaged("it was kept by a version that made no checksums")
-        require_sealed(about)
-        sizes, found = about["files"], about["checksums"]
+        found = about.get("checksums")
+        if found is not None or not earlier:
+            if found is None:
+                raise Damaged("it was kept by a version that made no checksums")
+            require_sealed(about)
+        sizes = about["files"]
         plain = all(
-            Path(name).name == name and isinstance(size, int) and isinstance(found[name], str)
-            for name, size in sizes.items()
+            Path(name).name == name and isinstance(size, int)
+            and (found is None or isinstance(found[name], str)) for name, size in sizes.items()
         )
     except FileNotFoundError:
         raise Damaged(f"{ABOUT} is missing") from None

@@ -6,14 +6,17 @@ import ctypes
 import errno
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kerasft.enclosure import require_size
 from kerasft.errors import UserError
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 def at_home(path: str | os.PathLike) -> Path:
@@ -94,6 +97,7 @@ def written_whole(path: str | Path, *, own: bool = False) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}{mine}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make_new(part)
         yield part
         sync(part)
         part.replace(path)
@@ -107,6 +111,48 @@ def written_whole(path: str | Path, *, own: bool = False) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _make_new(path: Path) -> None:
+    """Make an empty file, and remove what a process that was ended left in its place.
+
+    Or what somebody put there: a link, so that another file would be written.
+    """
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
+
+
+def appending(path: Path) -> TextIO:
+    """Open a file to write at its end, and make it and its folder where there is none.
+
+    Args:
+        path: The file. A link is not followed: a folder may come from anywhere.
+
+    Returns:
+        The open file, which takes UTF-8.
+
+    Raises:
+        OSError: If it cannot be opened.
+        UserError: If it is a link, a pipe or a device.
+
+    Example:
+        >>> with appending(Path("log.txt")) as file:
+        ...     _ = file.write("one line")
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without waiting for whoever might read a pipe.
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK | getattr(os, "O_NONBLOCK", 0)
+    odd = UserError(
+        f"{str(path)!r} is not written to: it is a link, a pipe or a device. Remove it first."
+    )
+    try:
+        handle = os.open(path, how, 0o666)
+    except OSError as error:
+        raise (odd if error.errno in (errno.ELOOP, errno.ENXIO) else error) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise odd
+    return open(handle, "a", encoding="utf-8")
 
 
 # Of renameat2 in Linux: paths that begin at the working folder; two names change places.

@@ -288,7 +288,8 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
-        probe.touch()
+        probe.unlink(missing_ok=True)  # of a process that was ended, or a link
+        probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
         raise _unwritable(path, error) from error

@@ -143,3 +143,37 @@ def test_the_same_is_true_of_the_numbers_of_parts(key, value):
 def test_large_numbers_that_a_machine_can_use_are_taken():
     cfg = settle([f"{key}={most}" for key, most in MOST.items()], (), ())
     assert cfg.epochs == MOST["epochs"]
+
+
+def test_threads_count_by_themselves_and_omegaconf_stays_as_it_is():
+    import threading
+
+    from omegaconf.base import Container
+
+    methods = Container._resolve_node_interpolation, Container._evaluate_custom_resolver
+    errors, ended = [], []
+    config = {"a": 1, **{f"b{i}": "${a}" for i in range(30)}}
+
+    def look():
+        try:
+            for _ in range(40):
+                require_bounded(OmegaConf.create(config))
+            ended.append(True)
+        except BaseException as error:
+            errors.append(error)
+
+    def resolve():
+        others = OmegaConf.create({"a": 1, "b": "${a}"})
+        ended.append(all(others.b == 1 for _ in range(3000)))
+
+    threads = [threading.Thread(target=act) for act in (look, look, look, resolve)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == [] and ended == [True] * 4
+    assert methods == (Container._resolve_node_interpolation, Container._evaluate_custom_resolver)
+    after = OmegaConf.create({"a": 1, "b": "${a}"})
+    assert all(after.b == 1 for _ in range(3000))
+    with pytest.raises(UserError, match="interpolations"):
+        require_bounded(OmegaConf.create(DOUBLED["lists"] | {"head": DOUBLED["lists"]}))

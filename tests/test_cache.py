@@ -490,3 +490,87 @@ def test_the_digest_of_code_is_that_of_its_file(tmp_path, monkeypatch):
     first = digest("class Part: size = 1")
     assert digest("class Part: size = 1") == first != digest("class Part: size = 2")
     assert digest_code([keras.layers.Dense]) == digest_code([])
+
+
+def tree(folder) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+KEY = "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize("file", [
+    "projects/thesis/entry.json", "projects/.download.part/x.bin", "projects/.old.gone/x.bin",
+    "texts/thesis/entry.json", "texts/.novel.part/x.bin", "texts/.novel.gone/x.bin",
+    f"projects/{KEY}/entry.json", f"texts/{KEY}/entry.json", f"texts/{KEY.upper()}/entry.json",
+    f"texts/{KEY}0/entry.json", f"texts/.{KEY}.gone/x.bin", f"texts/.{KEY}.12-34.part/x.bin",
+])  # fmt: skip
+@pytest.mark.parametrize("beside", ["data.bin", "chapter1.tex", "deeper/data.bin"])
+def test_what_is_not_the_caches_own_is_left_alone(tmp_path, file, beside):
+    """A stranger's config may name any folder as the cache."""
+    foreign = (tmp_path / file).parent
+    (foreign / beside).parent.mkdir(parents=True)
+    (tmp_path / file).write_text('{"title": "my diary"}')
+    (foreign / beside).write_text("years of work")
+    (tmp_path / "letters.txt").write_text("there is more in this folder")
+    before = tree(tmp_path)
+    cache = Cache(tmp_path, limit_gb=1e-9)
+    put(cache)
+    put(cache, {"i": 1})
+    cache.clear()
+    after = tree(tmp_path)
+    assert {name: after.get(name) for name in before} == before
+    theirs = foreign.parent.glob(".*.lock") if foreign.parent.name != "texts" else ()
+    assert list(theirs) == []
+
+
+@pytest.mark.parametrize("beside", ["chapter1.tex", "deeper/data.bin"])
+def test_even_in_a_cache_what_does_not_look_like_an_entry_stays(cache, beside):
+    put(cache)
+    for name in (KEY, f".{KEY}.1-2.part", f".{KEY}.gone"):
+        file = cache.directory / "texts" / name / beside
+        file.parent.mkdir(parents=True)
+        file.write_text("years of work")
+        (cache.directory / "texts" / name / "entry.json").write_text("{}")
+    put(cache, {"i": 1})
+    cache.clear()
+    assert len([name for name in tree(cache.directory) if name.endswith(beside)]) == 3
+
+
+def test_links_in_a_cache_lead_to_nothing_that_is_removed(cache, tmp_path):
+    put(cache)
+    (tmp_path / "victim" / KEY).mkdir(parents=True)
+    (tmp_path / "victim" / KEY / "entry.json").write_text("{}")
+    (tmp_path / "victim" / KEY / "data.bin").write_text("years of work")
+    (cache.directory / "pictures").symlink_to(tmp_path / "victim")
+    (cache.directory / "texts" / KEY).symlink_to(tmp_path / "victim" / KEY)
+    (cache.directory / "texts" / f".{KEY}.gone").symlink_to(tmp_path / "victim" / KEY)
+    before = tree(tmp_path / "victim")
+    put(cache, {"i": 1})
+    put(cache, kind="pictures")
+    cache.clear()
+    after = tree(tmp_path / "victim")
+    assert {name: after.get(name) for name in before} == before
+
+
+def of_earlier_version(cache: Cache, key: str) -> None:
+    """Keep an entry as a version without checksums did."""
+    place = cache.directory / "texts" / key
+    place.mkdir(parents=True)
+    (place / "data.bin").write_bytes(b"x" * 1000)
+    (place / "entry.json").write_text(
+        json.dumps({"about": "old texts", "files": {"data.bin": 1000}, "made": 1.5})
+    )
+    os.utime(place / "entry.json", (1000, 1000))
+
+
+def test_entries_of_earlier_versions_are_listed_and_go_first(tmp_path, capsys):
+    cache = Cache(tmp_path / "cache", limit_gb=2.5e-6)
+    of_earlier_version(cache, KEY)
+    put(cache)
+    assert [one.about for one in cache.entries()] == ["some texts", "old texts"]
+    put(cache, {"i": 1})
+    assert [one.about for one in cache.entries()] == ["some texts", "some texts"]
+    of_earlier_version(cache, KEY)
+    assert len(cache.clear()) == 3 and cache.entries() == []
+    assert capsys.readouterr().err == ""

@@ -304,7 +304,8 @@ def test_nearest():
         # What kerasft does itself, and is no part.
         "kerasft.exporters.reload.main", "kerasft.exporters.tensors.require",
         "kerasft.training.checkpoint.write", "kerasft.tasks.protocol.load",
-        "kerasft.data.archive.unpack", "kerasft.cache.cache_folder", "kerasft.cache.Cache.entries",
+        "kerasft.data.archive.unpack", "kerasft.ownership.cache_folder",
+        "kerasft.cache.Cache.entries",
         "keras.layers.deserialize", "keras.optimizers.get", "keras.optimizers.AdamW.from_config",
         "kerasft.model.heads._outputs", "kerasft.model.heads.linear.__globals__",
         "keras.src.layers.core.lambda_layer.Lambda", "keras", "", "keras.layers.", "a b",

@@ -19,6 +19,7 @@ RANK = {
     "keras_parts": 0, "written": 0.5, "building": 1, "bounds": 1.5,
     "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
     "processes": 0, "enclosure": 0, "passwords": 0, "sources": 1.5, "checksums": 0, "entry": 2,
+    "ownership": 2.5,
     "root": 0, "comparison": 1, "provenance": 1, "config": 2, "folders": 2,
     "recorded": 2,
     "catalogue": 3, "cache": 3,
@@ -36,7 +37,7 @@ RANK = {
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
 BELOW_ROOMS = ("errors", "conversion", "rows", "spec", "files", "folders", "recorded", "console",
-               "network", "threads", "catalogue", "cache", "checksums", "artifact")
+               "network", "threads", "catalogue", "cache", "ownership", "checksums", "artifact")
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config", "calls", "checks", "signatures",
@@ -45,7 +46,7 @@ LIGHT = (
     "conversion", "rows",
     "console", "network", "threads",
     "given", "prediction", "finetuned", "evidence", "run", "steps", "cache",
-    "checksums", "entry", "processes", "sources", "enclosure", "passwords",
+    "checksums", "entry", "ownership", "processes", "sources", "enclosure", "passwords",
     "aliases", "bounds", "frames", "keras_parts", "written", "building",
     "catalogue", "sweeps/", "model/hub",
 )  # fmt: skip

@@ -140,9 +140,9 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_is_told(tmp_path):
-    (tmp_path / ".a.part.json").symlink_to("/dev/full")
-    with pytest.raises(UserError, match=r"'a\.json' could not be written: No space left"):
-        write_json("a.json", {"a": 1})
+    full = pytest.raises(UserError, match=r"'a\.json' could not be written: No space left")
+    with full, written_whole("a.json"), open("/dev/full", "w") as file:
+        file.write("{}")
     assert not list(tmp_path.iterdir())
 
 

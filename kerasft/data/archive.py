@@ -12,11 +12,12 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from kerasft.cache import cache_folder, hold
+from kerasft.cache import hold
 from kerasft.checksums import WHOLE, Damaged, crc32, require_size
 from kerasft.console import listing, warn
 from kerasft.errors import UserError
 from kerasft.files import written_whole
+from kerasft.ownership import cache_folder
 
 MOST_FILES = 2_000_000
 MOST_BYTES = 200 * 2**30

@@ -18,7 +18,7 @@ import numpy as np
 
 from kerasft.console import clock
 from kerasft.errors import UserError
-from kerasft.files import written_whole
+from kerasft.files import appending, written_whole
 from kerasft.training.signals import Interrupted
 
 
@@ -160,7 +160,20 @@ class KeepBest(keras.callbacks.Callback):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `get_state` gave, on a model that has the weights that it had then."""
+        """Go on from what `get_state` gave, on a model that has the weights that it had then.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        kinds = {"best": float | int | None, "epoch": int, "stage": str, "seen": int, "tops": list}
+        plain = all(isinstance(state[name], kind) for name, kind in kinds.items()) and all(
+            len(one) == 2 and isinstance(one[0], float | int) for one in state["tops"]
+        )
+        if not plain or not all(
+            best is None or (best.shape == tuple(v.shape) and best.dtype.kind not in "OSUV")
+            for best, v in zip(state["weights"] or [], self.model.weights, strict=False)
+        ):
+            raise ValueError("it is no best epoch of this model")
         self.best, self.epoch, self.stage = state["best"], state["epoch"], state["stage"]
         self.seen, self.copied_in = state["seen"], ""
         self.weights = [
@@ -268,6 +281,9 @@ class EpochLog(keras.callbacks.Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on with the log of an earlier process, whose later epochs are dropped."""
+        values = [value for row in state["rows"] for value in row.values()]
+        if not all(isinstance(one, float | int | str | None) for one in [*values, state["epochs"]]):
+            raise ValueError("it is no log")
         self.rows, self.epochs = state["rows"], state["epochs"]
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -287,8 +303,7 @@ class EpochLog(keras.callbacks.Callback):
         }
         self.rows.append(row)
         if self.directory is not None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with open(self.directory / "epochs.jsonl", "a", encoding="utf-8") as file:
+            with appending(self.directory / "epochs.jsonl") as file:
                 file.write(json.dumps(row) + "\n")
             self._write_csv(self.directory / "epochs.csv")
         if self.say is not None:

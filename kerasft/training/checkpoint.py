@@ -20,6 +20,7 @@ import numpy as np
 from kerasft.errors import Stopped, UserError
 from kerasft.files import written_whole
 from kerasft.recorded import fits
+from kerasft.training.randomness import require_random
 from kerasft.training.signals import Signals
 
 FORMAT = 1
@@ -123,6 +124,7 @@ def read(path: Path) -> State:
             and isinstance(plain.get("random", {}), dict)
         ):
             raise ValueError("it says of no run where it was")
+        require_random(plain.get("random", {}), arrays)
         return State(position, plain, arrays)
     except UserError:
         raise

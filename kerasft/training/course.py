@@ -101,7 +101,7 @@ class Run:
         """Give model, log and the rest what they were, and return where that was."""
         recorder.restore_variables("model", self.model.variables, state)
         recorder.restore_callbacks(self.ours, state)
-        recorder.restore_random(state)
+        recorder.give_random(state)
         self.stopped[:] = state.plain.get("stopped", [])
         return state.position
 

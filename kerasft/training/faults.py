@@ -14,6 +14,7 @@ import numpy as np
 
 from kerasft.console import listing
 from kerasft.errors import UserError
+from kerasft.files import appending
 from kerasft.training.checkpoint import State
 
 ACTIONS = ("stop", "skip", "rollback")
@@ -264,10 +265,9 @@ class Watch(keras.callbacks.Callback):
     def _write(self, fault: Fault, examples: list[str]) -> None:
         if self.directory is None:
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
         row = {
             "epoch": fault.epoch + 1, "step": fault.last + 1, "loss": str(fault.loss),
             "action": self.policy.action, "examples": examples,
         }
-        with open(self.directory / "faults.jsonl", "a", encoding="utf-8") as file:
+        with appending(self.directory / "faults.jsonl") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

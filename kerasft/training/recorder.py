@@ -16,6 +16,7 @@ from kerasft.console import listing
 from kerasft.errors import UserError
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.faults import Watch
+from kerasft.training.randomness import capture_random, restore_random
 from kerasft.training.replay import Replay
 
 # The callbacks that go through all stages.
@@ -133,7 +134,7 @@ class Recorder:
         restore_variables("optimizer", self.model.optimizer.variables, state)
         restore_variables("metrics", self.model.metrics_variables, state)
         restore_callbacks(self.callbacks, state)
-        restore_random(state)
+        give_random(state)
 
 
 def capture_variables(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -203,14 +204,48 @@ def restore_callbacks(callbacks: Mapping[str, Any], state: State) -> None:
 def _admissible(callback: Any, held: Mapping[str, Any]) -> dict[str, Any]:
     """Return of a state what `_state_of` takes down, and no more.
 
-    A checkpoint may come from anywhere; it must not turn the path that a callback writes to.
+    A checkpoint may come from anywhere; it must not turn the path that a callback writes to, nor
+    put something else in the place of a method. What a callback of Keras has not got when it is
+    made is none of its state; one of the user's own may get it later.
     """
-    now = vars(callback)
-    return {
-        name: value for name, value in held.items()
-        if name != "params" and not isinstance(value, str) and _is_plain(now.get(name))
-        and not isinstance(now.get(name), str)
-    }  # fmt: skip
+    now, ours = vars(callback), _is_known(callback)
+    found = {}
+    for name, value in held.items():
+        if name in _KERAS_OWN or _is_of_the_class(callback, name) or isinstance(value, str):
+            continue
+        if name not in now:
+            if not ours:
+                found[name] = value
+        elif _is_plain(now[name]) and (
+            _kind(value) == _kind(now[name]) or now[name] is None or (value is None and not ours)
+        ):
+            found[name] = tuple(value) if isinstance(now[name], tuple) and value else value
+    return found
+
+
+# What Keras itself sets in each callback.
+_KERAS_OWN = ("params", "_model")
+
+
+def _is_known(callback: Any) -> bool:
+    """Whether a callback is one of Keras or kerasft, of which it is known what they hold."""
+    return type(callback).__module__.partition(".")[0] in ("keras", "kerasft")
+
+
+def _is_of_the_class(callback: Any, name: str) -> bool:
+    """Whether a name is that of a method or property, and no default of an attribute."""
+    found = getattr(type(callback), name, None)
+    return callable(found) or hasattr(found, "__get__")
+
+
+def _kind(value: Any) -> str:
+    """Return what a plain value is: a word, a number, a list, a mapping, an array."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return "array"
+    if isinstance(value, np.generic | np.ndarray):
+        return "number" if value.dtype.kind in "biuf" else "word"
+    kinds = {str: "word", list: "list", tuple: "list", dict: "mapping", type(None): "nothing"}
+    return kinds.get(type(value), "number")
 
 
 @contextmanager
@@ -226,29 +261,10 @@ def _belonging(what: str) -> Iterator[None]:
         ) from error
 
 
-def capture_random() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return where the random numbers of Python and NumPy stand, which users' callbacks draw."""
-    version, inner, python = random.getstate()
-    numpy: Any = np.random.get_state(legacy=False)
-    plain: dict[str, Any] = {"python": [version, python]}
-    arrays = {"random/python": np.array(inner, "uint32")}
-    if numpy["bit_generator"] == "MT19937":  # another one is the user's own
-        plain["numpy"] = [numpy["state"]["pos"], numpy["has_gauss"], numpy["gauss"]]
-        arrays["random/numpy"] = numpy["state"]["key"].copy()
-    return plain, arrays
-
-
-def restore_random(state: State) -> None:
-    """Have the random numbers go on where `capture_random` found them."""
-    plain = state.plain.get("random", {})  # checkpoints of earlier versions have none
-    with _belonging("the random numbers"):
-        if "python" in plain:
-            version, gauss = plain["python"]
-            random.setstate((version, tuple(state.arrays["random/python"].tolist()), gauss))
-        if "numpy" in plain:
-            position, has_gauss, gauss = plain["numpy"]
-            key = state.arrays["random/numpy"]
-            np.random.set_state(("MT19937", key, position, has_gauss, gauss))
+def give_random(state: State) -> None:
+    """Have the random numbers of Python and NumPy go on where the state found them."""
+    with _belonging("the random numbers"):  # checkpoints of earlier versions have none
+        restore_random(state.plain.get("random", {}), state.arrays)
 
 
 def words(callback: Any) -> dict[str, str]:
@@ -268,7 +284,7 @@ def dropped(callback: Any, made_with: Mapping[str, str]) -> list[str]:
         >>> dropped(seen, {})
         []
     """
-    if type(callback).__module__.partition(".")[0] in ("keras", "kerasft"):
+    if _is_known(callback):
         return []
     now, usual = words(callback), {*vars(keras.callbacks.Callback()), "params"}
     stateless = (type, keras.Layer, *map(type, (dropped, len, random.seed)))

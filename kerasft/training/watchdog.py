@@ -13,6 +13,8 @@ from typing import Any
 import keras
 
 from kerasft.console import listing
+from kerasft.errors import UserError
+from kerasft.files import appending
 
 # The first step traces and compiles.
 PATIENCE = 3
@@ -94,15 +96,15 @@ class Watchdog(keras.callbacks.Callback):
         stacks = ""
         if self.directory is not None:
             try:
-                self.directory.mkdir(parents=True, exist_ok=True)
                 path = self.directory / "stalled.txt"
-                with open(path, "a", encoding="utf-8") as file:
+                with appending(path) as file:
                     file.write(f"after {seconds:.0f} s {self.doing}\n")
                     file.flush()
                     faulthandler.dump_traceback(file, all_threads=True)
                 stacks = f" What each thread is at stands in {str(path)!r}."
-            except OSError as error:
-                stacks = f" What each thread is at could not be written: {error.strerror}."
+            except (OSError, UserError) as error:
+                reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+                stacks = f" What each thread is at could not be written: {reason}."
         self.say(
             f"warning: nothing has moved for {_minutes(seconds)}: the run stands {self.doing}; "
             f"{self.where()}.{stacks}"

@@ -17,7 +17,8 @@ import pytest
 from kerasft.errors import Stopped, UserError
 from kerasft.training import checkpoint
 from kerasft.training.checkpoint import Damaged, Policy, Position, Saver, State
-from kerasft.training.recorder import capture_callbacks, restore_callbacks
+from kerasft.training.randomness import capture_random
+from kerasft.training.recorder import capture_callbacks, give_random, restore_callbacks
 from kerasft.training.signals import Interrupted
 
 
@@ -369,3 +370,139 @@ def test_an_array_that_a_callback_goes_on_writing_into_is_copied():
     _, arrays = capture_callbacks({"own/mine": Own()})
     Own.counts += 1
     assert arrays["callbacks/own/mine/counts"].tolist() == [0, 0, 0]
+
+
+def with_random(**changes) -> State:
+    plain, arrays = capture_random()
+    for name, change in changes.items():
+        if "/" in name:
+            arrays[name] = change(arrays[name])
+        else:
+            plain[name] = change(plain[name])
+    return State(Position("full", 0, 0, 1), {"random": plain}, arrays)
+
+
+def test_random_numbers_go_on(tmp_path):
+    path = tmp_path / "step-00000001.npz"
+    for draws in (0, 1, 623, 624, 625):
+        random.seed(1)
+        np.random.seed(1)
+        [random.gauss(0, 1) for _ in range(draws)]
+        np.random.standard_normal(draws)
+        checkpoint.write(path, with_random())
+        wanted = random.random(), random.gauss(0, 1), np.random.rand(), np.random.standard_normal()
+        give_random(checkpoint.read(path))
+        found = random.random(), random.gauss(0, 1), np.random.rand(), np.random.standard_normal()
+        assert found == wanted
+
+
+def at(place, value):
+    def change(now):
+        changed = now.copy()
+        changed[place] = value
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize("change", [
+    *({"numpy": at(0, value)} for value in (625, 10**6, 2**31, 2**40, -1, 0.5, True, "1", None)),
+    *({"numpy": at(1, value)} for value in (2, -1, None, "0", 0.0, True)),
+    *({"numpy": at(2, value)} for value in (float("nan"), float("inf"), "0", None, [1])),
+    *({"numpy": lambda now, cut=cut: now[:cut]} for cut in (0, 2)), {"numpy": lambda now: {}},
+    *({"python": at(0, value)} for value in (2, 4, "3", None)),
+    *({"python": at(1, value)} for value in (float("nan"), "0", [1])),
+    {"python": lambda now: now[:1]}, {"python": lambda now: None},
+    *({"random/python": at(624, value)} for value in (625, 2**32 - 1)),
+    *({name: change} for name in ("random/python", "random/numpy") for change in (
+        lambda now: now[:-1], lambda now: now.astype("int64"), lambda now: now.astype("float64"),
+        lambda now: now.reshape(1, -1), lambda now: now.astype(">u4"), lambda now: now[:0],
+    )),
+])  # fmt: skip
+def test_random_numbers_that_would_be_drawn_from_elsewhere_are_damage(tmp_path, change):
+    """NumPy reads at any position that it is given: far behind its numbers the process ends."""
+    path = tmp_path / "step-00000001.npz"
+    checkpoint.write(path, with_random(**change))
+    with pytest.raises(Damaged, match=r"it has no random numbers of (Python|NumPy)"):
+        checkpoint.read(path)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    with pytest.raises(UserError, match="its state of the random numbers cannot be given back"):
+        give_random(with_random(**change))
+    assert before == (random.getstate(), np.random.get_state()[1].tolist())
+
+
+def test_random_numbers_without_their_array_are_damage(tmp_path):
+    path = tmp_path / "step-00000001.npz"
+    for name in ("random/python", "random/numpy"):
+        state = with_random()
+        del state.arrays[name]
+        checkpoint.write(path, state)
+        with pytest.raises(Damaged):
+            checkpoint.read(path)
+
+
+def test_a_state_puts_nothing_in_the_place_of_methods_or_other_kinds():
+    import keras
+
+    class Own(keras.callbacks.Callback):
+        usual = 0
+
+        def __init__(self):
+            super().__init__()
+            self.seen, self.best, self.pair = 0, None, (1, 2)
+
+    def given(callback, state):
+        before = dict(vars(callback))
+        held = {"callbacks": {"own/one": state}}
+        restore_callbacks({"own/one": callback}, State(Position("full", 0, 0, 1), held, {}))
+        return {n: v for n, v in vars(callback).items() if n not in before or v != before[n]}
+
+    early = keras.callbacks.EarlyStopping("val_loss", patience=3)
+    early.on_train_begin()
+    assert given(early, {
+        "on_epoch_end": 1, "evil": [1], "patience": {"a": "b"}, "wait": [1], "verbose": None,
+        "model": 1, "_model": 1, "__class__": 1, "set_params": 1, "best_epoch": "x",
+    }) == {}  # fmt: skip
+    assert given(early, {"wait": 2, "best": 0.5, "stopped_epoch": 1}) == {
+        "wait": 2, "best": 0.5, "stopped_epoch": 1,
+    }  # fmt: skip
+    assert given(Own(), {
+        "on_epoch_end": 1, "seen": {"a": 1}, "pair": 5, "_model": 5, "_is_graph_network": "x",
+    }) == {}  # fmt: skip
+    new = {"seen": 0.5, "best": [1.0], "pair": [3, 4], "usual": 3, "came_later": [1, 2]}
+    assert given(Own(), new) == {**new, "pair": (3, 4)}
+
+
+@pytest.mark.parametrize("change", [
+    {"best": "x"}, {"best": [1]}, {"epoch": "x"}, {"stage": 5}, {"seen": None}, {"tops": [[1]]},
+    {"tops": [["x", 1]]}, {"tops": 5}, {"weights": 5}, {"weights": [np.ones(3)]},
+    {"weights": [np.ones((9, 9)), None]}, {"weights": [np.array(["x"]), None]},
+    {"weights": ["x", None]},
+])  # fmt: skip
+def test_a_best_epoch_that_is_none_is_said_at_once_not_at_the_end(change):
+    import keras
+
+    from kerasft.training.callbacks import KeepBest
+
+    keep = KeepBest("val_loss", "min", None)
+    keep.set_model(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
+    keep.on_epoch_end(0, {"val_loss": 0.5})
+    state = keep.get_state()
+    keep.set_state(state)
+    assert keep.best == 0.5
+    held = {"callbacks": {"best": state | change}}
+    with pytest.raises(UserError, match=r"its state of callbacks\.best cannot be given back"):
+        restore_callbacks({"best": keep}, State(Position("full", 0, 0, 1), held, {}))
+
+
+@pytest.mark.parametrize("change", [
+    {"rows": 5}, {"rows": [5]}, {"rows": [{"epoch": 1, "loss": [1]}]}, {"epochs": [1]},
+])  # fmt: skip
+def test_a_log_of_something_else_is_said(change):
+    from kerasft.training.callbacks import EpochLog
+
+    log = EpochLog(None, None)
+    held = {"callbacks": {"log": {"rows": [{"epoch": 1, "stage": "all", "loss": 0.5}],
+                                  "epochs": 1} | change}}  # fmt: skip
+    with pytest.raises(UserError, match=r"its state of callbacks\.log cannot be given back"):
+        restore_callbacks({"log": log}, State(Position("full", 0, 0, 1), held, {}))
