@@ -39,7 +39,7 @@ def _write_text(path):
         part.write_text("a: 1")
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.replace(str(os.getpid()), "PID"))
 @pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "leftover"])
 def test_what_lies_where_a_file_is_written_first_is_no_way_out(victim, part, kind):
     Path("run").mkdir()
