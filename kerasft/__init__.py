@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 # Public name -> the module that holds it. Imported on first use: most commands need no TensorFlow.
 _PUBLIC = {
     "UserError": "errors",
-    "check": "checks",
+    "check": "run",
     "compose": "config",
     "evaluate": "run",
     "explain": "explanation",

@@ -63,6 +63,19 @@ def build(node: Any, **runtime: Any) -> Any:
         if _raised_by_call(error):
             raise UserError(f"{where}: {error} ({node['_target_']})") from error
         raise
+    except (OSError, MemoryError):  # of the machine, not of the values
+        raise
+    except Exception as error:
+        # Keras refuses values by whatever comes: NotImplementedError, AttributeError, KeyError.
+        if node["_target_"].partition(".")[0] in _KERAS and _raised_by_call(error):
+            raise UserError(
+                f"{where}: {node['_target_']} cannot be made of these values "
+                f"({type(error).__name__}: {error})."
+            ) from error
+        raise
+
+
+_KERAS = ("keras", "keras_hub")
 
 
 def _raised_by_call(error: Exception) -> bool:

@@ -75,9 +75,11 @@ def _without(cfg: DictConfig, without: Iterable[str]) -> DictConfig:
     OmegaConf.set_struct(rest, False)
     unwanted = set(without)
     for prefix, node in list(walk(rest)):
-        if isinstance(node, DictConfig):
-            for name in [n for n in keys(node) if below(prefix, n) in unwanted]:
+        for name in [n for n in keys(node) if below(prefix, n) in unwanted]:
+            if isinstance(node, DictConfig):
                 node.__delitem__(name)
+            else:  # the others keep their places
+                node[name] = None
     return rest
 
 

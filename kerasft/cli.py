@@ -247,11 +247,10 @@ def _check(options: argparse.Namespace) -> None:
     from omegaconf import OmegaConf
 
     from kerasft.checks import settle
-    from kerasft.config import build, plain
-    from kerasft.tasks.monitors import require_known
+    from kerasft.steps.prepare import require_monitors
 
     cfg = settle(options.overrides, options.config_dir, options.trust)
-    require_known(build(cfg.task), plain(cfg.callbacks))
+    require_monitors(cfg)
     print(OmegaConf.to_yaml(cfg) if options.show else "The config is sound.")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kerasft import record
-from kerasft.checks import check, settle
+from kerasft import checks, record
+from kerasft.checks import settle
 from kerasft.console import say
 from kerasft.steps import deliver, fit, measure, memory, prepare
 from kerasft.steps import plan as costs
@@ -36,6 +36,29 @@ class Result:
     finetuned: Any
     baseline: dict[str, dict[str, Any]] | None = None
     exports: dict[str, Path] | None = None
+
+
+def check(
+    cfg: DictConfig, *, trusted: Sequence[str] = (), origin: Callable[[str], str] | None = None
+) -> None:
+    """Check a composed config and report everything that is wrong with it at once.
+
+    Args:
+        cfg: The composed config.
+        trusted: Further import prefixes that a `_target_` may start with. They never come from a
+            config file: whoever writes the file would be trusting himself.
+        origin: Names the file or override that set a key, for messages.
+
+    Raises:
+        UserError: With one message for each problem; of figures that are watched and that the task
+            has not, where there is no other.
+
+    Example:
+        >>> from kerasft import compose
+        >>> check(compose(["head=mlp"]))
+    """
+    checks.check(cfg, trusted=trusted, origin=origin)
+    prepare.require_monitors(cfg)
 
 
 def train(
@@ -98,7 +121,7 @@ def resume(
     """
     folder, cfg = record.reopen(run, accept=accept)
     with folder.at_its_command():
-        check(cfg, trusted=trusted)
+        checks.check(cfg, trusted=trusted)
     return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
 
 
@@ -148,6 +171,7 @@ def plan(
         [('head', 12), ('all', 60)]
     """
     cfg = settle(config, config_dirs, trusted)
+    prepare.require_monitors(cfg)
     with prepare.surroundings(cfg):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
+from kerasft.files import impossible
 
 # The callbacks that write, the parameter that says where, and its default.
 WRITING: dict[str, tuple[str, str | None]] = {
@@ -20,9 +21,17 @@ WRITING: dict[str, tuple[str, str | None]] = {
 # What a run writes itself, and other callbacks may not replace.
 _OWN = (
     "config.yaml", ".config.yaml", "labels.json", "task.json", "manifest.json", "metrics.json",
-    "run.json", "evidence.npz", "preprocess", "plots", "exports", "checkpoints/states",
-    "checkpoints/best.keras", "checkpoints/last.keras", "logs/epochs.jsonl", "logs/epochs.csv",
+    "run.json", "baseline.json", ".lock", ".writable", "evidence.npz", "preprocess", "plots",
+    "predictions", "exports", "checkpoints/states", "checkpoints/best.keras",
+    "checkpoints/last.keras", "logs/epochs.jsonl", "logs/epochs.csv", "logs/faults.jsonl",
+    "logs/stalled.txt",
 )  # fmt: skip
+# Folders of it, in which others may write, too.
+_SHARED = ("logs/tensorboard",)
+# The models of the best epochs, of which those that are among them no more are removed.
+_EPOCHS = re.compile(r"checkpoints/epoch-.*\.keras")
+# The one that fills in fields, and the one that is given a folder; the others are given a file.
+_FILLING, _FOLDER = "keras.callbacks.ModelCheckpoint", "keras.callbacks.TensorBoard"
 # What ModelCheckpoint fills in: {epoch:02d}, {val_loss:.3f}. Attributes and fill characters could
 # make other paths of it.
 _FIELD = re.compile(r"\{[A-Za-z_]\w*(:0?\d{0,2}(\.\d{1,2})?[defgEFG%]?)?\}")
@@ -94,6 +103,12 @@ def _problem(target: str, node: Mapping[str, Any], output_dir: str | None) -> st
             f"must be a path below the run folder, without '..': {target} writes there. Received: "
             f"{path!r}. {anywhere}."
         )
+    if reason := impossible(path):
+        return f"must be a path that there can be: {reason}. Received: {path[:80]!r}."
+    if re.search(r"[{}]", path) and target != _FILLING:
+        return (
+            f"may hold no braces: {target} fills in no fields; {_FILLING} does. Received: {path!r}."
+        )
     if re.search(r"[{}]", _FIELD.sub("", path)):
         return (
             "may hold fields such as {epoch:02d} or {val_loss:.3f}, and no other braces. Received: "
@@ -105,19 +120,36 @@ def _problem(target: str, node: Mapping[str, Any], output_dir: str | None) -> st
             f"relative path, such as logs/{Path(path).name}, is taken from the run folder. "
             f"{anywhere}."
         )
-    if own := _own(path, output_dir):
-        return f"may not be {own!r}, which the run writes itself. Received: {path!r}."
-    return None
+    return _taken(target, path, output_dir)
 
 
-def _own(path: str, output_dir: str | None) -> str | None:
-    """Return which of the run's own files or folders a path is, or is in."""
+def _taken(target: str, path: str, output_dir: str | None) -> str | None:
+    """Say which of the run's own files or folders a path is or is in, or that it is above one."""
     given = [Path(os.path.normpath(path))]
     if output_dir is not None:
         above = Path(output_dir).expanduser().absolute()
         full = Path(os.path.normpath(Path(path).absolute()))
         given += [full.relative_to(above)] if full.is_relative_to(above) else []
-    return next((own for own in _OWN for one in given if one.is_relative_to(own)), None)
+    # Some file systems take names that differ in case for the same.
+    given = [Path(str(one).casefold()) for one in given]
+    for own in _OWN:
+        if any(one.is_relative_to(own) for one in given):
+            return f"may not be {own!r}, which the run writes itself. Received: {path!r}."
+    if any(_EPOCHS.match(str(one)) for one in given):
+        return (
+            "may not begin as the models of the best epochs do (checkpoints/epoch-...), which "
+            f"are removed when better ones come. Received: {path!r}."
+        )
+    held = [own for own in (*_OWN, *_SHARED) for one in given if Path(own).is_relative_to(one)]
+    if held and target != _FOLDER:
+        return (
+            f"must be a file, and that is a folder of the run, which holds {held[0]}. Received: "
+            f"{path!r}. For instance: {os.path.normpath(path)}/own{_SUFFIXES[target]}."
+        )
+    return None
+
+
+_SUFFIXES = {"keras.callbacks.CSVLogger": ".csv", _FILLING: ".keras"}
 
 
 def _is_below(path: str, folder: str | None) -> bool:
@@ -170,7 +202,8 @@ def _place(target: str, node: Mapping[str, Any], output_dir: str | None) -> str:
     if not _is_below(str(full), str(root)):
         full = Path(os.path.normpath(root / path))
     # Up to the first field: what comes behind is in this folder.
-    fixed = full if "{" not in str(full) else Path(str(full).partition("{")[0] + "x").parent
+    below = str(full.relative_to(root))
+    fixed = full if "{" not in below else (root / (below.partition("{")[0] + "x")).parent
     for one in _within(fixed):
         if not one.resolve().is_relative_to(root.resolve()):
             raise UserError(
@@ -178,7 +211,9 @@ def _place(target: str, node: Mapping[str, Any], output_dir: str | None) -> str:
                 f"the link, or let it write there with --trust {target}."
             )
     (fixed.parent if fixed == full else fixed).mkdir(parents=True, exist_ok=True)
-    return str(full)
+    # Braces of the run folder's own name are no fields.
+    above = str(root).replace("{", "{{").replace("}", "}}") if target == _FILLING else str(root)
+    return os.path.join(above, below)  # noqa: PTH118 - it is a pattern, not a path yet
 
 
 def _within(path: Path) -> Iterator[Path]:

@@ -66,3 +66,29 @@ def test_what_a_constructor_refuses_is_a_users_mistake(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(place))
     with pytest.raises(UserError, match="size is odd"):
         building.build({"_target_": "far_part.part", "size": 3})
+
+
+@pytest.mark.parametrize(("node", "kind"), [
+    ({"_target_": "keras.layers.RandomRotation", "factor": 0.1, "fill_mode": "zeros"},
+     "NotImplementedError"),
+    ({"_target_": "keras.layers.RandomZoom", "height_factor": 0.1, "interpolation": "cubic"},
+     "NotImplementedError"),
+    ({"_target_": "keras.layers.Equalization", "value_range": -1}, "AttributeError"),
+    ({"_target_": "keras.layers.Pipeline", "layers": [{
+        "_target_": "keras.layers.RandomShear", "fill_mode": "zeros"}]}, "fill_mode"),
+    ({"_target_": "keras.optimizers.MultiOptimizer", "optimizer_map": {"a": 1}}, "AttributeError"),
+])  # fmt: skip
+def test_keras_may_refuse_values_by_any_exception(node, kind):
+    with pytest.raises(UserError, match=kind) as caught:
+        building.build(building.as_config({"augment": {"x": node}})["augment"]["x"])
+    assert str(caught.value).startswith("augment.x")
+
+
+def test_what_a_disk_or_a_part_of_ones_own_raises_is_no_refusal(tmp_path, monkeypatch):
+    (tmp_path / "own_part.py").write_text(
+        "def part(error):\n    raise {'io': OSError(28, 'full'), 'key': KeyError('x')}[error]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, kind in (("io", OSError), ("key", KeyError)):
+        with pytest.raises(kind):
+            building.build({"_target_": "own_part.part", "error": name})

@@ -99,7 +99,7 @@ def answer(folder: Path) -> None:
     run = record.RunFolder(folder)
     preprocess.load(run.preprocess)
     labels = read_labels(run.labels)
-    protocol.load(read_json(run.task, "class"), file=run.task).units(labels)
+    protocol.load(read_json(run.task, "class"), file=run.task).head(labels)
 
 
 def look_up(folder: Path) -> None:

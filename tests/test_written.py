@@ -128,3 +128,41 @@ def test_a_logger_of_keras_writes_into_the_run(tmp_path):
     logger.on_epoch_end(0, {"loss": 1.0})
     logger.on_train_end()
     assert Path("run/logs/own.csv").read_text().startswith("epoch,loss")
+
+
+@pytest.mark.parametrize("path", [
+    "logs", "logs/", ".", "checkpoints", "./logs/../logs", "logs/tensorboard", "baseline.json",
+    ".lock", "predictions/x.csv", "logs/faults.jsonl", "Config.yaml", "CHECKPOINTS/Best.keras",
+    "${output_dir}/logs", "x" * 300, "a/" * 2500 + "x",
+])  # fmt: skip
+@pytest.mark.parametrize("target", [CSV, "keras.callbacks.ModelCheckpoint"])
+def test_a_file_may_take_no_place_of_the_runs_own(target, path):
+    name = WRITING[target][0]
+    (said,) = problems({"_target_": target, name: path}, "output_dir=run")
+    assert said.startswith(f"callbacks.x.{name} m") and "Received: " in said
+
+
+def test_models_that_a_run_would_remove_are_not_written():
+    node = {"_target_": "keras.callbacks.ModelCheckpoint"}
+    (said,) = problems({**node, "filepath": "checkpoints/epoch-{epoch:04d}.keras"})
+    assert "are removed when better ones come" in said
+    assert problems({**node, "filepath": "checkpoints/mine-{epoch:04d}.keras"}) == []
+
+
+@pytest.mark.parametrize("target", [CSV, "keras.callbacks.TensorBoard"])
+def test_fields_are_for_who_fills_them_in(target):
+    name = WRITING[target][0]
+    (said,) = problems({"_target_": target, name: "sub/{epoch}/a.csv"})
+    assert "fills in no fields" in said
+
+
+def test_braces_in_the_name_of_the_run_folder_are_no_fields():
+    import keras
+
+    node = {"_target_": "keras.callbacks.ModelCheckpoint", "filepath": "own/{epoch:02d}.keras"}
+    made = build(node, output_dir="run{1}")
+    made.set_model(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+    made.on_epoch_end(0, {"val_loss": 1.0})
+    assert [p.name for p in Path("run{1}/own").iterdir()] == ["01.keras"]
+    log = placed({"_target_": CSV, "filename": "a.csv"}, "run{1}")
+    assert Path(log["filename"]).parent.name == "run{1}"

@@ -124,8 +124,7 @@ def foresee(cfg: DictConfig) -> None:
     What an export is told is looked at by `check_early` of its module, if there is one.
     """
     _require_one_device()
-    task = build(cfg.task)
-    require_known(task, plain(cfg.callbacks))
+    task = require_monitors(cfg)
     for one in (cfg.export or {}).values():
         if not one:
             continue
@@ -135,6 +134,13 @@ def foresee(cfg: DictConfig) -> None:
             if check_early is not None:
                 settings = OmegaConf.to_container(one, resolve=True)
                 check_early(task=task, **{k: v for k, v in settings.items() if k != "_target_"})
+
+
+def require_monitors(cfg: DictConfig) -> Any:
+    """See that whatever watches a figure watches one that the task has, and return the task."""
+    task = build(cfg.task)
+    require_known(task, plain(cfg.callbacks))
+    return task
 
 
 def set_rate(cfg: DictConfig) -> float | None:

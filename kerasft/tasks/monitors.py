@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,10 @@ def figures_of(task: Any, classes: Sequence[int] | None = None) -> set[str] | No
             labels = Labels(task.kind, names)
             statistics = task.statistics_of(Rows.of({"label": y}), outputs, labels)
             scores = task.figures(statistics, labels)
-        except (AttributeError, KeyError):  # a task of the user's own, with outputs of its own
-            return None
+        except Exception:
+            if _is_ours(task):
+                raise
+            return None  # a task of the user's own, with outputs of its own
         found |= {name for name, value in scores.items() if isinstance(value, float)}
     return found
 
@@ -47,6 +50,8 @@ def require_known(
     task: Any, callbacks: Mapping[str, Any] | None, classes: int | None = None
 ) -> None:
     """Refuse a monitor that is no figure of the task: nothing would ever stop, or be kept.
+
+    So is a field of a ModelCheckpoint's path: the first epoch would be lost with it.
 
     Args:
         task: The task; its own `monitor` is looked at too.
@@ -62,28 +67,80 @@ def require_known(
         ...     "_target_": "keras.callbacks.EarlyStopping", "monitor": "val_mae"}})
     """
     asked = [("task.monitor", task.monitor), *_monitors(callbacks or {}, "callbacks")]
+    paths = list(_paths(callbacks or {}, "callbacks"))
+    named = [name for _, name in asked] + [n for _, node in paths for n in _fields(node)]
     # Measuring takes scikit-learn, whose import takes longer than all else that a check does.
-    usual = {"loss", "val_loss", *_usual(task)}
-    if all(name in usual for _, name in asked):
-        return
-    figures = figures_of(task, [classes] if classes and task.kind != "number" else None)
-    if figures is None:
-        return
-    known = sorted(f"val_{name}" for name in figures)
+    usual = {"loss", "val_loss", *_COUNTED, *_usual(task)}
+    figures = None
+    if not all(name in usual for name in named):
+        figures = figures_of(task, [classes] if classes and task.kind != "number" else None)
+        if figures is None:
+            return
     trained = ["loss"]
-    if any(not name.startswith("val_") and name != "loss" for _, name in asked):
-        trained += [metric.name for metric in task.compile().get("metrics", ())]
+    if not all(name.startswith("val_") or name in usual for name in named):
+        try:
+            trained += [metric.name for metric in task.compile().get("metrics", ())]
+        except Exception:
+            if _is_ours(task):
+                raise
+            return
+    known = sorted(f"val_{name}" for name in figures) if figures else sorted(usual - {*_COUNTED})
+    every = [*known, *trained, "learning_rate"]
     problems = []
     for key, name in asked:
         # The best epoch is chosen by validation; a callback may watch the training, too.
-        allowed = known if key == "task.monitor" else [*known, *trained, "learning_rate"]
-        if name not in (*known, *trained, "learning_rate"):
+        allowed = known if key == "task.monitor" else every
+        if name not in every:
             problems.append(
                 f"{key} must be a figure that each epoch has. Received: {name!r}."
                 f"{_meant(name, allowed)} Allowed: {', '.join(allowed)}."
             )
+    for key, node in paths:
+        problems += _path_problems(key, node, [*known, *trained], trained)
     if problems:
         raise UserError(problems=problems)
+
+
+def _is_ours(task: Any) -> bool:
+    return type(task).__module__.partition(".")[0] == "kerasft"
+
+
+# What ModelCheckpoint knows beside the figures.
+_COUNTED = ("epoch", "batch")
+
+
+def _path_problems(
+    key: str, node: Mapping[str, Any], every: Sequence[str], trained: Sequence[str]
+) -> Iterator[str]:
+    """Yield what of a path cannot be filled in when a model is saved."""
+    within = isinstance(node.get("save_freq"), int)  # after steps, where nothing is validated yet
+    allowed = [*_COUNTED, *trained] if within else ["epoch", *every]
+    unknown = [name for name in _fields(node) if name not in allowed]
+    for name in unknown:
+        when = "every so many steps" if within else "after each epoch"
+        yield (
+            f"{key} may hold fields that there are when the model is saved, {when}. Received: "
+            f"{{{name}}} in {node['filepath']!r}.{_meant(name, allowed)} Allowed: "
+            f"{', '.join(allowed)}."
+        )
+    if unknown:
+        return
+    values = {name: 1 if name in _COUNTED else 0.5 for name in allowed}
+    try:
+        node["filepath"].format(**values)
+    except (ValueError, LookupError, AttributeError) as error:
+        yield (
+            f"{key} cannot be filled in: {error}. Received: {node['filepath']!r}. For instance: "
+            "{epoch:02d}, {val_loss:.3f}."
+        )
+
+
+def _fields(node: Mapping[str, Any]) -> list[str]:
+    """Return the names of the fields of a path."""
+    try:
+        return [name for _, name, _, _ in Formatter().parse(node["filepath"]) if name is not None]
+    except ValueError:  # said when it is filled in
+        return []
 
 
 def _usual(task: Any) -> list[Any]:
@@ -111,3 +168,16 @@ def _monitors(values: Any, key: str) -> Iterator[tuple[str, str]]:
     elif isinstance(values, list | tuple):
         for number, inner in enumerate(values):
             yield from _monitors(inner, f"{key}.{number}")
+
+
+def _paths(values: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each ModelCheckpoint that has a path, however deep it is, with the key of the path."""
+    if isinstance(values, Mapping):
+        if values.get("_target_") == "keras.callbacks.ModelCheckpoint" \
+                and isinstance(values.get("filepath"), str):
+            yield f"{key}.filepath", values
+        for name, inner in values.items():
+            yield from _paths(inner, f"{key}.{name}")
+    elif isinstance(values, list | tuple):
+        for number, inner in enumerate(values):
+            yield from _paths(inner, f"{key}.{number}")

@@ -76,3 +76,53 @@ def test_it_is_told_before_a_run_has_a_folder(command, kerasft_cli, tmp_path, mo
     assert "callbacks.early_stopping.monitor must be a figure" in ended.err
     assert "val_f1_macro" in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+SAVE = "keras.callbacks.ModelCheckpoint"
+
+
+@pytest.mark.parametrize(("path", "more", "received"), [
+    ("{val_acc}.keras", {}, "{val_acc}"), ("a/{epoch}-{val_acuracy:.3f}.keras", {}, "val_acuracy"),
+    ("{batch}.keras", {}, "{batch}"), ("{val_loss}.keras", {"save_freq": 10}, "{val_loss}"),
+    ("{val_loss:d}.keras", {}, "cannot be filled in"), ("{epoch:.3d}.keras", {}, "filled in"),
+    ("{step}.keras", {}, "{step}"), ("{epoch", {}, "filled in"), ("{0}.keras", {}, "{0}"),
+    ("{learning_rate}.keras", {}, "{learning_rate}"),
+])  # fmt: skip
+def test_a_field_that_no_epoch_has_is_refused(path, more, received):
+    node = {"_target_": SAVE, "filepath": path, "monitor": "val_loss", **more}
+    for nodes in ({"best": node}, {"own": {"_target_": "mine.Pair", "inner": [node]}}):
+        (problem,) = said(Classification(), nodes)
+        assert problem.startswith("callbacks.") and ".filepath " in problem
+        assert received in problem and f"{path!r}" in problem
+
+
+@pytest.mark.parametrize(("path", "more"), [
+    ("a.keras", {}), ("{epoch:02d}-{val_loss:.3f}-{loss:.3f}-{val_f1_macro:e}.keras", {}),
+    ("{accuracy:.2%}.keras", {}),
+    ("{epoch}/{batch:04d}-{loss:.3f}.keras", {"save_freq": 10}), ("{{a}}.keras", {}),
+])  # fmt: skip
+def test_a_field_that_there_is_is_filled_in(path, more):
+    require_known(Classification(), {"best": {"_target_": SAVE, "filepath": path, **more}})
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError(), KeyError(), TypeError()])
+def test_a_task_of_ones_own_that_cannot_be_asked_is_no_mistake(error):
+    class Own(Classification):
+        def figures(self, y, outputs, labels):
+            raise error
+
+        def compile(self):
+            raise error
+
+    assert figures_of(Own()) is None
+    require_known(Own(), {"stop": {"_target_": STOP, "monitor": "own_figure"}})
+
+
+def test_checks_and_plans_in_python_look_at_monitors_too():
+    import kerasft
+
+    mistaken = ["callbacks.early_stopping.monitor=val_f1"]
+    for act in (kerasft.plan, lambda given: kerasft.check(kerasft.compose(given))):
+        with pytest.raises(UserError, match="monitor must be a figure"):
+            act(mistaken)
+    kerasft.check(kerasft.compose([]))
