@@ -390,6 +390,7 @@ def test_changed_data_and_a_changed_config_are_accepted_on_request(
     assert "resume must be null, 'auto' or 'accept'. Received: 'always'." in refused.err
 
 
+@pytest.mark.slow
 def test_what_goes_on_otherwise_than_before_is_said(tiny_pictures, monkeypatch, capsys):
     overrides = [*tiny_pictures, "finetune=linear_probe", "cache.directory=cache"]
     stopped_run([*overrides, "cache.activations=always"], monkeypatch, at=1)

@@ -66,6 +66,7 @@ def test_evaluate_gives_the_numbers_of_training(request, which, kerasft_cli):
     close(json.loads(ended.out), {"test": kept["test"]})
 
 
+@pytest.mark.slow
 def test_evaluate_finds_what_training_kept(tiny_texts, monkeypatch):
     from kerasft.data import prepare
 

@@ -277,6 +277,7 @@ def test_evidence_with_objects_in_it_is_damaged(mark, tiny_text_run, kerasft_cli
     assert "evidence.npz' is damaged" in ended.err
 
 
+@pytest.mark.slow
 def test_a_kept_entry_with_objects_in_it_is_made_anew(mark, tmp_path, tiny_texts, kerasft_cli):
     overrides = [*tiny_texts, "epochs=1", "cache.directory=cache", "max_steps=1", "callbacks=none"]
     assert kerasft_cli("train", *overrides, "output_dir=one").code == 0

@@ -51,6 +51,7 @@ def test_the_second_of_two_classes_is_answered_from_its_threshold_on(
     assert "decided" not in outputs
 
 
+@pytest.mark.slow
 def test_each_label_of_many_is_decided_on_as_it_is_certain(make, pictures, tmp_path):
     signature, outputs = exported(
         make, pictures, tmp_path, THREE, goal="precision", at_least=0.8, top_k=2

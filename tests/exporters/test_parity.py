@@ -166,6 +166,7 @@ def test_an_adapter_that_was_not_merged_is_found(make, photos, tmp_path):
     assert json.loads((path / EXTRA / "parity.json").read_text())["passed"]
 
 
+@pytest.mark.slow
 def test_a_network_other_than_the_one_that_was_measured_is_found(make, photos, tmp_path):
     network, preprocess = make.pictures()
     evidence = make.evidence(network, preprocess, photos, LABELS)

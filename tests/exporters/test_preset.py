@@ -228,5 +228,6 @@ def test_networks_that_are_not_of_kerashub(make, pictures, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_contract(tmp_path):
     check_export(preset, tmp_path / "made")

@@ -25,6 +25,7 @@ def bert(make, texts):
     return model, preprocess, tensors.feeds(preprocess, texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weights", "share"), [("int8", 0.4), ("bfloat16", 0.55)])
 def test_texts(weights, share, bert, texts):
     model, _, batches = bert

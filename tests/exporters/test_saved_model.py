@@ -223,6 +223,7 @@ def test_an_export_predicts(image_export, pictures, tmp_path):
         predictor([str(tmp_path / "none.png")])
 
 
+@pytest.mark.slow
 def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pictures):
     network, preprocess = make.pictures()
     labels = Labels("multi", NAMES)

@@ -166,6 +166,7 @@ def test_a_batch_is_as_long_as_its_longest_row():
     assert text("bert")(["a"])["token_ids"].shape == (1, 3)
 
 
+@pytest.mark.slow
 def test_pairs_are_told_apart():
     got = pairs("bert")([("a", "film")])
     np.testing.assert_array_equal(got["segment_ids"], [[0, 0, 0, 1, 1]])

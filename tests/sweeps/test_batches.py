@@ -506,6 +506,7 @@ def test_too_many_failures_end_it(begin, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_runs_of_ours_go_through_a_launcher(tiny_texts, tmp_path, monkeypatch, kerasft_cli):
     from absl.logging import PythonHandler
 

@@ -67,11 +67,13 @@ def test_a_batch_that_blows_up_is_left_out(prices, capsys):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_without_a_policy_for_it_a_finite_loss_ends_no_run(prices):
     kerasft.train([*prices, "epochs=2", "output_dir=run"])
     assert not Path("run/logs/faults.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_blows_up_ends_a_run_where_that_is_asked_for(prices, kerasft_cli):
     ended = kerasft_cli("train", *prices, "faults=stop", "+faults.blow_up=20", "output_dir=run")
     assert ended.code == 2
@@ -309,6 +311,7 @@ def test_memory_that_the_system_refuses_is_named(tiny_texts, tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_stalled_input_pipeline_is_told_with_where_it_stands(tiny_texts, monkeypatch, capsys):
     plain, slept = Store.gather, []
 

@@ -265,6 +265,7 @@ def test_a_monitor_that_is_no_figure_is_named():
         train(task=Classification(monitor="val_f1"), max_steps=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accuracies", [[0.1, 0.2, 0.9, 0.3], [0.1, 0.2, 0.3, 0.9]])
 def test_slow_files_are_written_once_more_at_the_end(tmp_path, monkeypatch, accuracies):
     import keras
