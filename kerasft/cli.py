@@ -9,16 +9,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from kerasft.commands import make_parser
 from kerasft.errors import Stopped, UserError
 from kerasft.passwords import override_shown
+from kerasft.processes import need_current_folder
 from kerasft.sweeps.text import command
 
-# What a shell learns: 0 all went well, 1 an export failed a check or some pictures have no answer,
-# 2 the user can mend it, 130 interrupted. A run that stopped: 128 and the signal's number, or 75.
+# What a shell learns; `main` says more.
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # `kerasft export best-of SWEEP` exports the best of its runs.
 BEST = "best-of"
@@ -175,11 +174,12 @@ def _resume(options: argparse.Namespace) -> None:
     resume(options.run, verify=options.verify, accept=options.accept, trusted=options.trust)
 
 
-def _trust_here(prefixes: Sequence[str]) -> None:
+def _trust_here(prefixes: Sequence[str], always: bool = False) -> None:
     """Let what the user trusts be found beside them, behind all that is installed."""
-    here = str(Path.cwd())
-    if prefixes and "" not in sys.path and here not in sys.path:
-        sys.path.append(here)
+    if always or need_current_folder(prefixes):
+        from kerasft.sources import find_here
+
+        find_here()
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -255,7 +255,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    _trust_here(options.config_dir)
+    _trust_here((), always=bool(options.config_dir))
     from kerasft.explanation import explain
 
     print(explain(options.key, options.overrides, config_dirs=options.config_dir))

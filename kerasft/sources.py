@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,6 +40,14 @@ def safe_sources() -> Iterator[None]:
     finally:
         # A launcher hands what is registered to its processes, where it must be Hydra's own.
         registry.types = usual
+
+
+def find_here() -> None:
+    """Let modules of the current folder be found, behind all that is installed."""
+    Plugins.instance()  # before: it imports all plugins of Hydra that it finds
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.append(here)
 
 
 class _Files(FileConfigSource):

@@ -220,8 +220,22 @@ def test_a_trusted_prefix_is_found_in_the_current_folder(kerasft_cli, tmp_path, 
 def test_the_current_folder_hides_nothing_that_is_installed(kerasft_cli, tmp_path, monkeypatch):
     (tmp_path / "ownparts.py").write_text("def head(features, *, units, width: int = 3): ...\n")
     monkeypatch.setattr(sys, "path", list(sys.path))
+    assert kerasft_cli("check", "--trust", "keras.callbacks.CSVLogger", "head=mlp").code == 0
+    assert str(tmp_path) not in sys.path  # what is trusted is installed
     assert kerasft_cli("check", "--trust", "ownparts", "head=mlp").code == 0
     assert sys.path[-1] == str(tmp_path)
+
+
+def test_no_plugin_of_the_current_folder_is_imported(tmp_path):
+    (tmp_path / "ownparts.py").touch()
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    line = "import sys; from kerasft.cli import main; sys.exit(main())"
+    for words in (["check", "--trust", "ownparts"], ["explain", "--config-dir", ".", "head"]):
+        done = subprocess.run([sys.executable, "-P", "-c", line, *words], cwd=tmp_path, text=True,
+                              capture_output=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "mark").exists()
 
 
 def test_options_and_overrides_mix(kerasft_cli):
