@@ -158,6 +158,11 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
                 remark = f"{form} with several pictures, of which the first counts"
             elif form in ("JPEG", "PNG", "WEBP") and _is_turned(image):
                 remark = "turned upright, as the EXIF orientation says"
+            if form == "PNG" and _is_dim(content, image):
+                remark = (
+                    "16 bits of which less than a sixteenth of the range is used, so that they are "
+                    "nearly black as they are learned (stretch them to the whole range)"
+                )
     except UserError as error:
         return Finding(str(error))
     except Image.DecompressionBombError:
@@ -187,6 +192,19 @@ def _is_turned(image: Any) -> bool:
         return exif.get(0x0112) in range(2, 9)
     except Exception:  # what cannot be read counts as upright, in the decoder too
         return False
+
+
+def _is_dim(content: bytes, image: Any) -> bool:
+    """Whether a picture holds 12 bits, say, in 16: decoding keeps the upper 8."""
+    if content[24:25] != b"\x10":
+        return False
+    least, most = 1, 2**12
+    extrema = image.getextrema()
+    if isinstance(extrema[0], tuple):
+        # Pillow has dropped the lower 8 bits already; transparency says nothing.
+        colours = extrema[: 1 if image.mode == "LA" else 3]
+        extrema, least, most = (0, max(high for _, high in colours)), 0, 2**4
+    return least <= extrema[1] < most
 
 
 def _plain_bitmap(content: bytes, mode: str) -> bool:

@@ -160,3 +160,14 @@ def test_bad_settings(settings):
 
 def test_sniff_knows_its_own_formats():
     assert {sniff(content) for content in GOOD.values()} == set(FORMATS)
+
+
+@pytest.mark.parametrize("bits", [12, 10, 16])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_16_bits_that_are_hardly_used_are_mentioned(bits, colours):
+    import tensorflow as tf
+
+    pixels = np.random.default_rng(0).integers(0, 2**bits, (9, 9, colours)).astype("uint16")
+    found = inspect(tf.io.encode_png(pixels).numpy())
+    assert not found.problem
+    assert ("nearly black" in (found.remark or "")) == (bits < 16)

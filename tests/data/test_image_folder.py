@@ -12,6 +12,7 @@ from PIL import Image
 from kerasft.data import archive
 from kerasft.data.archive import unpack
 from kerasft.data.image_folder import image_folder
+from kerasft.data.manifest import write_manifest
 from kerasft.errors import UserError
 
 
@@ -335,3 +336,109 @@ def test_trashnet(real_data):
     assert sum(sizes(splits).values()) == 1262
     shares = [np.bincount(p.labels, minlength=6) / len(p) for p in splits.parts.values()]
     assert np.abs(shares[0] - shares[2]).max() < 0.02
+
+
+def packed(path, names):
+    with zipfile.ZipFile(path, "w") as file:
+        for number, name in enumerate(names):
+            file.writestr(name, png(number))
+    return path
+
+
+CLASSES = [f"{c}/{i}.png" for c in ("cats", "dogs") for i in range(6)]
+
+
+def test_what_an_archive_does_not_hold_is_moved_out_of_the_cache(tmp_path, cache, capsys):
+    path = packed(tmp_path / "x.zip", CLASSES)
+    place = unpack(path)
+    (place / "birds").mkdir()
+    (place / "birds" / "1.png").write_bytes(png(90))
+    (place / "cats" / "more.png").write_bytes(png(91))
+    (place / "cats" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "else").mkdir()
+    (place / "link").symlink_to(tmp_path / "else")
+    shutil.move(place / "dogs" / "1.png", tmp_path / "else" / "1.png")
+    (place / "dogs" / "1.png").symlink_to(tmp_path / "else" / "1.png")
+    splits = image_folder(str(path), kind="single", seed=0)
+    assert splits.labels.names == ("cats", "dogs")
+    assert sum(len(part) for part in splits.parts.values()) == len(CLASSES)
+    assert not (place / "dogs" / "1.png").is_symlink()
+    said = capsys.readouterr().err
+    assert "birds" in said and "cats/more.png" in said and "link" in said
+    aside = next(place.parent.glob("*.extra-*"))
+    assert (aside / "birds" / "1.png").read_bytes() == png(90)
+    unpack(path)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([*CLASSES, "./cats/1.png"], "several files of one name: 'cats/1.png'"),
+        ([*CLASSES, "cats//1.png"], "several files of one name: 'cats/1.png'"),
+        ([*CLASSES, "x", "x/y.png"], "a file and a folder of one name: 'x'"),
+        ([*CLASSES, f"cats/{'a' * 300}.png"], "more than 255 bytes"),
+        ([*CLASSES, f"cats/{'é' * 130}.png"], "more than 255 bytes"),
+        ([name.replace("/", "\\") for name in CLASSES], "backslashes"),
+        (["inner.zip", "b.tar.gz"], "nothing but other archives: 'inner.zip', 'b.tar.gz'"),
+        ([], "holds no files"),
+    ],
+)
+def test_an_archive_that_cannot_be_unpacked_has_words_of_its_own(tmp_path, cache, names, said):
+    with pytest.raises(UserError) as caught:
+        unpack(packed(tmp_path / "x.zip", names))
+    assert said in str(caught.value) and "KERASFT_CACHE" not in str(caught.value)
+    assert not list(cache.rglob("*.png"))
+
+
+def test_a_colon_in_a_name_is_a_sign_like_others(tmp_path):
+    path = packed(tmp_path / "x.zip", [name.replace("cats", "cats: small") for name in CLASSES])
+    assert image_folder(str(path), kind="single", seed=0).labels.names == ("cats: small", "dogs")
+
+
+def test_links_to_outside_are_named_and_those_that_lead_up_are_not_followed(tmp_path):
+    root = fill(tmp_path / "data", cats=6, dogs=6)
+    other = fill(tmp_path / "other", birds=3)
+    ask = lambda: image_folder(str(root), kind="single", seed=0)  # noqa: E731
+    for name, place in (("up", ".."), ("root", "/"), ("here", str(root)), ("proc", "/proc")):
+        (root / "cats" / name).symlink_to(place)
+    (root / "cats" / "inside.png").symlink_to(root / "cats" / "1.png")
+    assert not [notice for notice in ask().notices if "link" in notice]
+    assert sum(len(part) for part in ask().parts.values()) == 13
+    (root / "dogs" / "more").symlink_to(other / "birds")
+    (root / "dogs" / "one.png").symlink_to(other / "birds" / "1.png")
+    said = next(notice for notice in ask().notices if "-> " in notice)
+    assert f"dogs/more -> {other / 'birds'}" in said and "dogs/one.png ->" in said
+    assert "2 links" in said and "/birds/0.png" not in said
+    assert sum(len(part) for part in ask().parts.values()) == 17
+
+
+def test_file_names_that_are_no_text_are_spelled_out(tmp_path):
+    root = fill(tmp_path / "data", cats=6, dogs=6)
+    (root / "cats" / os.fsdecode(b"caf\xe9.png")).write_bytes(png(50))
+    (root / "cats" / os.fsdecode(b"notes.\xe9")).write_bytes(b"x")
+    splits = image_folder(str(root), kind="single", seed=0)
+    names = [i for part in splits.parts.values() for i in part.ids]
+    assert "cats/caf\\xe9.png" in names
+    written = write_manifest(splits, tmp_path / "data.json").read_text("utf-8")
+    assert "caf\\\\xe9.png" in written
+    assert ".\\xe9" in " ".join(splits.notices)
+
+
+@pytest.mark.parametrize("name", [b"b\xff", b"a\nb", "a\u2028b".encode()])
+def test_folders_whose_names_cannot_be_written_are_to_be_renamed(tmp_path, name):
+    root = fill(tmp_path / "data", cats=6, dogs=6)
+    (root / os.fsdecode(name)).mkdir()
+    with pytest.raises(UserError, match="Rename them"):
+        image_folder(str(root), kind="single", seed=0)
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path):
+    root = fill(tmp_path / os.fsdecode(b"d\xff"), cats=6, dogs=6)
+    with pytest.raises(UserError, match=r"data.path: .*no UTF-8.*d\\\\xff"):
+        image_folder(str(root), kind="single", seed=0)
+
+
+def test_a_group_that_is_no_expression_is_refused(tmp_path):
+    with pytest.raises(UserError, match="regular expression"):
+        image_folder(str(fill(tmp_path, cats=6, dogs=6)), kind="single", seed=0, group=1)
