@@ -21,8 +21,8 @@ PICTURES = frozenset((
 # Names of what is drawn that hardly are those of classes.
 _SURELY_DRAWN = frozenset((
     "annotation", "annotations", "annot", "annots", "anno", "gt", "gts", "groundtruth",
-    "labels", "masks", "segmentation", "segmentations", "segmap", "segmaps", "trimap", "trimaps", "bbox", "bboxes",
-    "mattes", "msk", "msks", "depth", "depths", "disparity", "saliency",
+    "labels", "masks", "segmentation", "segmentations", "segmap", "segmaps", "trimap", "trimaps",
+    "bbox", "bboxes", "mattes", "msk", "msks", "depth", "depths", "disparity", "saliency",
 ))  # fmt: skip
 _DRAWN = frozenset((
     "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "anno",
@@ -119,8 +119,8 @@ def doubt_masks(folders: Sequence[Path]) -> str | None:
         if pairs and all(_is_mask_of(*pair) for pair in pairs):
             return (
                 f"The pictures in {drawn.name}/ look like masks of those in {pictures.name}/: the "
-                "same numbers and sizes, and a few plain colours. kerasft classifies whole pictures, "
-                f"and takes {drawn.name} and {pictures.name} as two classes."
+                "same numbers and sizes, and a few plain colours. kerasft classifies whole pictures"
+                f", and takes {drawn.name} and {pictures.name} as two classes."
             )
     return None
 

@@ -74,8 +74,8 @@ def unpack(path: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_B
         reason = getattr(error, "strerror", None) or error
         place = getattr(error, "filename", None) or cache_folder()
         raise UserError(
-            f"data.path: {path} cannot be unpacked at {place} ({reason}). See that it can be written "
-            "and has room, set the environment variable KERASFT_CACHE to another folder, or unpack "
+            f"data.path: {path} cannot be unpacked at {place} ({reason}). See that it can be "
+            "written and has room, set the environment variable KERASFT_CACHE to another folder, or unpack "
             "the archive yourself and name the folder."
         ) from error
     return target
@@ -135,7 +135,8 @@ def _odd_names(path: Path, members: list) -> list[str]:
     drives = [m.orig_filename for m in members if _DRIVE.match(m.orig_filename)]
     if drives:
         problems.append(
-            f"data.path: names in {path} begin with a drive, and lead out of the folder: {listing(map(repr, drives))}."
+            f"data.path: names in {path} begin with a drive, and lead out of the folder: "
+            f"{listing(map(repr, drives))}."
         )
     long = [m.filename for m in members if any(
         len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME

@@ -319,13 +319,13 @@ def _refuse_parts(root: Path, folders: Sequence[Path], notices: list[str]) -> No
             "are the classes, set data.folders=classes."
         )
     stems = {re.sub(r"\d+$", "", folder.name) for folder in folders}
-    if len(folders) > 1 and len(stems) == 1 and (words := words_of(stems.pop())):
-        if words[-1] in _PARTS and all(folder.name[-1].isdigit() for folder in folders):
-            notices.append(
-                f"The folders {listing(f.name + '/' for f in folders)} are taken as classes, and "
-                "their names differ by a number alone, as those of parts of one set do. For a "
-                "table that says which picture is what choose data=table."
-            )
+    words = words_of(stems.pop()) if len(folders) > 1 and len(stems) == 1 else []
+    if words and words[-1] in _PARTS and all(folder.name[-1].isdigit() for folder in folders):
+        notices.append(
+            f"The folders {listing(f.name + '/' for f in folders)} are taken as classes, and their "
+            "names differ by a number alone, as those of parts of one set do. For a table that "
+            "says which picture is what choose data=table."
+        )
 
 
 def merged_folders(folder: Path, pictures: Sequence[Path]) -> list[str]:

@@ -13,7 +13,7 @@ from kerasft.data.reading import begins
 from kerasft.errors import UserError
 
 # What systems leave behind: a Mac's `._1.png`, `.ipynb_checkpoints`, previews of Windows.
-_SYSTEM = ("/dev/", "/proc/", "/sys/")
+_SYSTEM = ("/dev", "/proc", "/sys")
 HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -93,11 +93,12 @@ def leads_up(place: str | Path, real: str | None = None) -> bool:
         place: The folder.
         real: Where it leads, if that is known.
     """
-    if not os.path.islink(place):
+    place = Path(place)
+    if not place.is_symlink():
         return False
-    real = os.path.realpath(place) if real is None else real
-    home = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(place))), "")
-    return home.startswith(os.path.join(real, "")) or os.path.join(real, "").startswith(_SYSTEM)
+    target = Path(os.path.realpath(place) if real is None else real)
+    home = Path(os.path.realpath(place.parent))
+    return home.is_relative_to(target) or any(map(target.is_relative_to, _SYSTEM))
 
 
 def outside(root: Path, paths: Iterable[Path]) -> list[tuple[Path, str]]:
@@ -110,7 +111,7 @@ def outside(root: Path, paths: Iterable[Path]) -> list[tuple[Path, str]]:
     Returns:
         The links, each with where it leads: folders, or files.
     """
-    home = os.path.join(os.path.realpath(root), "")
+    home = Path(os.path.realpath(root))
     known: dict[Path, tuple[Path, str] | None] = {root: None}
 
     def look(path: Path) -> tuple[Path, str] | None:
@@ -118,7 +119,7 @@ def outside(root: Path, paths: Iterable[Path]) -> list[tuple[Path, str]]:
             found = look(path.parent)
             if found is None and path.is_symlink():
                 real = os.path.realpath(path)
-                found = None if os.path.join(real, "").startswith(home) else (path, real)
+                found = None if Path(real).is_relative_to(home) else (path, real)
             known[path] = found
         return known[path]
 

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from kerasft.console import printable
@@ -64,7 +65,7 @@ def require_inside(builder: Any, where: str) -> None:
             # The name alone: `a/..` is out of the folder too, if `a` is a link.
             outside = [
                 path for path in paths
-                if "://" in path or ".." in path.split("/") or os.path.dirname(path) != folder
+                if "://" in path or ".." in path.split("/") or str(Path(path).parent) != folder
             ]
             if outside:
                 raise UserError(
