@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice, permutations
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,15 @@ from kerasft.data.splits import split_name
 from kerasft.errors import UserError
 
 # Folders of pictures, and folders of what is drawn on pictures.
-_PICTURES = frozenset((
+PICTURES = frozenset((
     "image", "images", "img", "imgs", "ims", "photo", "photos", "picture", "pictures", "frame",
     "frames", "input", "inputs", "rgb",
+))  # fmt: skip
+# Names of what is drawn that hardly are those of classes.
+_SURELY_DRAWN = frozenset((
+    "annotation", "annotations", "annot", "annots", "anno", "gt", "gts", "groundtruth",
+    "labels", "masks", "segmentation", "segmentations", "segmap", "segmaps", "trimap", "trimaps",
+    "bbox", "bboxes", "mattes", "msk", "msks", "depth", "depths", "disparity", "saliency",
 ))  # fmt: skip
 _DRAWN = frozenset((
     "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "anno",
@@ -25,11 +31,13 @@ _DRAWN = frozenset((
     "xml", "xmls", "output", "outputs", "lbl", "lbls", "msk", "msks", "seg", "segs", "segmented",
     "depth", "depths", "disparity", "saliency",
 ))  # fmt: skip
-# What the name of a mask adds to that of its picture.
-_ADDED = re.compile(
-    r"[\W_]*(mask|masks|gt|label|labels|labelids|seg|segmentation|annotation|trimap|matte"
-    r"|groundtruth|l)[\W_]*\d*$|^(mask|gt|label|seg)[\W_]+"
+# What the name of a mask adds to that of its picture, before it or behind it.
+_WORDS = (
+    "mask|masks|gt|label|labels|labelids|seg|segmentation|annotation|trimap|matte|groundtruth"
+    "|manual|map|msk"
 )
+_BEFORE = re.compile(rf"(?:{_WORDS})[\W_]+")
+_BEHIND = re.compile(rf"(?:[_\-. ](?:{_WORDS}|l|m)|mask|segmentation)[_\-. ]?\d*$")
 _LOOKED_AT = 5
 _FEW = 4
 
@@ -102,14 +110,17 @@ def doubt_masks(folders: Sequence[Path]) -> str | None:
     """
     if len(folders) > _FEW:  # a set with masks has few folders
         return None
-    first = {folder: list(islice(walk_pictures(folder), _LOOKED_AT)) for folder in folders}
+    held = {folder: list(walk_pictures(folder)) for folder in folders}
     for pictures, drawn in permutations(folders, 2):
-        pairs = _pairs(first[pictures], first[drawn])
-        if pairs and len(pairs) == len(first[drawn]) and all(_is_mask_of(*pair) for pair in pairs):
+        pairs = _pairs(held[pictures], held[drawn])
+        if len(pairs) < len(held[drawn]):
+            pairs = _pairs_by_number(held[pictures], held[drawn])
+        pairs = pairs[:_LOOKED_AT]
+        if pairs and all(_is_mask_of(*pair) for pair in pairs):
             return (
                 f"The pictures in {drawn.name}/ look like masks of those in {pictures.name}/: the "
-                "same names and sizes, and a few plain colours. kerasft classifies whole pictures, "
-                f"and takes {drawn.name} and {pictures.name} as two classes."
+                "same numbers and sizes, and a few plain colours. kerasft classifies whole pictures"
+                f", and takes {drawn.name} and {pictures.name} as two classes."
             )
     return None
 
@@ -124,10 +135,21 @@ def masks_among(pictures: Sequence[Path]) -> list[Path]:
     stems = {(path.parent, path.stem.casefold()) for path in pictures}
     found = []
     for path in pictures:
-        plain = _ADDED.sub("", path.stem.casefold())
-        if plain and plain != path.stem.casefold() and (path.parent, plain) in stems:
+        if any((path.parent, plain) in stems for plain in _plain_stems(path.stem.casefold())):
             found.append(path)
     return found
+
+
+def _plain_stems(stem: str) -> list[str]:
+    """Return what the picture may be called whose mask has a name."""
+    found = []
+    if before := _BEFORE.match(stem):
+        found.append(stem[before.end() :])
+    if behind := _BEHIND.search(stem):
+        left = stem[: behind.start()]
+        # `scan__mask` belongs to `scan`, or to `scan_`.
+        found += [left, left.rstrip("_-. "), stem[: behind.start() + 1]]
+    return [one for one in dict.fromkeys(found) if one and one != stem]
 
 
 def _annotated(
@@ -142,7 +164,9 @@ def _annotated(
     pictures = [folder for folder in pictures if holds_pictures(folder)]
     others = [folder for folder in folders if folder not in (*pictures, *drawn)]
     others = [folder for folder in others if holds_pictures(folder)]
-    if pictures and not others:
+    plain = [folder for folder in drawn if not holds_pictures(folder)]
+    surely = plain or any(_SURELY_DRAWN.intersection(words_of(folder.name)) for folder in drawn)
+    if pictures and not others and surely:
         return pictures, drawn
     # The names say too little: `masks` may be a class beside `gloves`.
     pairs = ((p, d) for d in drawn for p in (*pictures, *others))
@@ -152,7 +176,7 @@ def _annotated(
 def _kind(words: Sequence[str]) -> str | None:
     if _DRAWN.intersection(words):
         return "drawn"
-    return "pictures" if _PICTURES.intersection(words) else None
+    return "pictures" if PICTURES.intersection(words) else None
 
 
 def _belong_together(pictures: Path, drawn: Path) -> bool:
@@ -171,10 +195,27 @@ def _pairs(pictures: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, 
     pairs = []
     for mask in masks:
         stem = mask.stem.casefold()
-        partner = named.get(stem) or named.get(_ADDED.sub("", stem))
-        if partner is not None:
+        names = (stem, *_plain_stems(stem))
+        if partner := next((named[name] for name in names if name in named), None):
             pairs.append((partner, mask))
     return pairs
+
+
+def _pairs_by_number(pictures: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return pictures and masks of as many, by the first number in their names, or by order."""
+    if len(pictures) != len(masks):
+        return []
+    numbered = [{_first_number(path): path for path in paths} for paths in (pictures, masks)]
+    if all(None not in part and len(part) == len(pictures) for part in numbered) and (
+        numbered[0].keys() == numbered[1].keys()
+    ):
+        return [(path, numbered[1][number]) for number, path in numbered[0].items()]
+    return list(zip(pictures, masks, strict=True))
+
+
+def _first_number(path: Path) -> str | None:
+    found = re.search(r"\d+", path.stem)
+    return (found[0].lstrip("0") or "0") if found else None
 
 
 def _is_mask_of(picture: Path, mask: Path) -> bool:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import random
+import re
 import shutil
 import stat
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from kerasft.cache import hold
 from kerasft.checksums import WHOLE, Damaged, crc32, require_size
 from kerasft.console import listing, warn
+from kerasft.data.picture_files import HIDDEN
 from kerasft.errors import UserError
 from kerasft.files import written_whole
 from kerasft.ownership import cache_folder
@@ -25,6 +29,11 @@ MOST_BYTES = 200 * 2**30
 MOST_GROWTH = 200
 SMALL_BYTES = 2**30
 
+# Bytes of a name, in common file systems.
+LONGEST_NAME = 255
+
+_ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
+_DRIVE = re.compile(r"[A-Za-z]:")
 _LITTER = ("__MACOSX", ".DS_Store")
 
 
@@ -48,12 +57,14 @@ def unpack(path: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_B
             members = [m for m in archive.infolist() if not _litter(m.filename)]
             _check(path, members, most_files, most_bytes)
             target = cache_folder() / "unpacked" / f"{path.stem}-{_key(members)}"
-            harmed = _harmed(members, target) if target.is_dir() else []
-            if harmed or not target.is_dir():  # else the cache may be read-only
-                with hold(target):
+            there = target.is_dir()
+            if not there or _harmed(members, target) or _foreign(members, target):
+                with hold(target):  # else the cache may be read-only
                     if not target.is_dir():
                         _write(archive, members, target)
-                    elif harmed:
+                    if foreign := _foreign(members, target):
+                        _put_aside(foreign, target)
+                    if harmed := _harmed(members, target):
                         _mend(archive, harmed, target)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(
@@ -62,9 +73,11 @@ def unpack(path: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_B
         ) from error
     except (OSError, RuntimeError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
+        place = getattr(error, "filename", None) or cache_folder()
         raise UserError(
-            f"data.path: {path} cannot be unpacked into {cache_folder()} ({reason}). Free some "
-            "space there, or set the environment variable KERASFT_CACHE to another folder."
+            f"data.path: {path} cannot be unpacked at {place} ({reason}). See that it can be "
+            "written and has room, set the environment variable KERASFT_CACHE to another folder, "
+            "or unpack the archive yourself and name the folder."
         ) from error
     return target
 
@@ -96,9 +109,7 @@ def _check(path: Path, members: list, most_files: int, most_bytes: int) -> None:
             problems.append(f"data.path: {path} holds {word}: {listing(map(repr, odd))}.")
     if secret := [m.filename for m in members if m.flag_bits & 1]:
         problems.append(f"data.path: {path} is encrypted: {listing(map(repr, secret))}.")
-    names = [m.filename for m in members]
-    if len(set(names)) < len(names):
-        problems.append(f"data.path: {path} holds several files of one name.")
+    problems += _odd_names(path, members)
     size = sum(m.file_size for m in members)
     grown = size > max(SMALL_BYTES, MOST_GROWTH * sum(m.compress_size for m in members))
     if len(members) > most_files or size > most_bytes or grown:
@@ -112,14 +123,101 @@ def _check(path: Path, members: list, most_files: int, most_bytes: int) -> None:
         raise UserError(problems=[*problems[:-1], f"{problems[-1]} {last}"])
 
 
+def _odd_names(path: Path, members: list) -> list[str]:
+    """Say which names cannot be unpacked, each kind in its own words."""
+    files = [m for m in members if not m.is_dir()]
+    problems = []
+    slashed = [m.orig_filename for m in members if "\\" in m.orig_filename]
+    if slashed:
+        problems.append(
+            f"data.path: names in {path} are written with backslashes, as some programs of Windows "
+            f"do: {listing(map(repr, slashed))}. Pack it again with forward slashes."
+        )
+    drives = [m.orig_filename for m in members if _DRIVE.match(m.orig_filename)]
+    if drives:
+        problems.append(
+            f"data.path: names in {path} begin with a drive, and lead out of the folder: "
+            f"{listing(map(repr, drives))}."
+        )
+    long = [m.filename for m in members if any(
+        len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME
+        for part in PurePosixPath(m.filename).parts
+    )]  # fmt: skip
+    if long:
+        problems.append(
+            f"data.path: {path} holds names of more than {LONGEST_NAME} bytes, which file systems "
+            f"do not take: {listing(repr(name[:40] + '...') for name in long)}. Shorten them."
+        )
+    counts = Counter(_place(m) for m in files)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        problems.append(
+            f"data.path: {path} holds several files of one name: {listing(map(repr, twice))}."
+        )
+    folders = {str(parent) for name in counts for parent in PurePosixPath(name).parents}
+    folders |= {_place(m) for m in members if m.is_dir()}
+    if both := sorted(folders & set(counts)):
+        problems.append(
+            f"data.path: {path} holds a file and a folder of one name: {listing(map(repr, both))}."
+        )
+    if not files:
+        problems.append(f"data.path: {path} holds no files.")
+    elif all(PurePosixPath(name).suffix.lower() in _ARCHIVES for name in counts):
+        problems.append(
+            f"data.path: {path} holds nothing but other archives: {listing(map(repr, counts))}. "
+            "They are not unpacked."
+        )
+    return problems
+
+
+def _place(member: zipfile.ZipInfo) -> str:
+    """Return where a member is unpacked: `./cats//1.png` is `cats/1.png`."""
+    return PurePosixPath(member.filename).as_posix()
+
+
 def _inside(member: zipfile.ZipInfo) -> bool:
     # `orig_filename` is the name before zipfile cut it at a NUL or turned its separators.
     name = member.orig_filename
     pure = PurePosixPath(name)
+    # Elsewhere than on Windows a colon is a sign like any other; a drive is named by itself.
+    colon = os.name == "nt" and ":" in name
     return bool(pure.parts) and not (
-        pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in pure.parts[0]
-        or "\0" in name
-    )  # fmt: skip
+        pure.is_absolute() or ".." in re.split(r"[/\\]", name) or "\0" in name or colon
+    )
+
+
+def _foreign(members: list, target: Path) -> list[Path]:
+    """Return what is in the unpacked folder, and was not in the archive."""
+    files = {_place(m) for m in members if not m.is_dir()}
+    folders = {_place(m) for m in members if m.is_dir()}
+    folders |= {str(one) for name in files | folders for one in PurePosixPath(name).parents}
+    found = []
+    for place, inner, names in os.walk(target):
+        here = Path(place)
+        for known, held in ((folders, inner), (files, names)):
+            for name in list(held):
+                own = here / name
+                # Links to folders are among the folders; nothing that was unpacked is a link.
+                if own.relative_to(target).as_posix() in known and not own.is_symlink():
+                    continue
+                if held is inner:
+                    inner.remove(name)
+                if not name.startswith(HIDDEN):  # what systems leave behind is never read
+                    found.append(own)
+    return found
+
+
+def _put_aside(foreign: list[Path], target: Path) -> None:
+    """Move what the archive does not hold out of the folder, and lose nothing of it."""
+    aside = Path(tempfile.mkdtemp(prefix=f"{target.name}.extra-", dir=target.parent))
+    for own in foreign:
+        place = aside / own.relative_to(target)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        own.rename(place)
+    names = sorted(own.relative_to(target).as_posix() for own in foreign)
+    warn(
+        f"{str(target)!r} held what is not in the archive, moved to {str(aside)!r}: "
+        f"{listing(map(repr, names))}"
+    )
 
 
 def _key(members: list) -> str:

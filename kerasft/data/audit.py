@@ -20,6 +20,8 @@ from kerasft.errors import UserError, nearest
 from kerasft.spec import Examples, Labels
 
 MAX_PIXELS = 50_000_000
+# Segments of a JPEG that are passed over in search of its orientation, here and in the network.
+EXIF_STEPS = 4096
 POLICIES: tuple[str, ...] = ("skip", "fail")
 
 # What `tf.io.decode_image(channels=3, expand_animations=False)` decodes, by its first bytes, and
@@ -156,8 +158,15 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
                 remark = "an animated GIF, of which the first picture counts"
             elif form in conversion.FORMATS and animated:
                 remark = f"{form} with several pictures, of which the first counts"
-            elif form in ("JPEG", "PNG", "WEBP") and _is_turned(image):
+            elif form in ("JPEG", "PNG", "WEBP") and _is_turned(image) and (
+                form != "JPEG" or _has_near_exif(content)
+            ):
                 remark = "turned upright, as the EXIF orientation says"
+            if form == "PNG" and _is_dim(content, image):
+                remark = (
+                    "16 bits of which less than a sixteenth of the range is used, so that they are "
+                    "nearly black as they are learned (stretch them to the whole range)"
+                )
     except UserError as error:
         return Finding(str(error))
     except Image.DecompressionBombError:
@@ -187,6 +196,37 @@ def _is_turned(image: Any) -> bool:
         return exif.get(0x0112) in range(2, 9)
     except Exception:  # what cannot be read counts as upright, in the decoder too
         return False
+
+
+def _has_near_exif(content: bytes) -> bool:
+    """Whether the orientation of a JPEG is as near to its beginning as the network looks."""
+    at = 2
+    for _ in range(EXIF_STEPS):
+        here = content[at : at + 8]
+        if len(here) < 8 or here[:2] in (b"\xff\xd9", b"\xff\xda"):
+            return False
+        if here[:2] == b"\xff\xe1" and here[4:] == b"Exif":
+            return True
+        if here[0] != 0xFF or here[1] in (0, 0xFF):
+            at += 1
+        elif here[1] == 1 or 0xD0 <= here[1] <= 0xD8:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(here[2:4], "big")
+    return False
+
+
+def _is_dim(content: bytes, image: Any) -> bool:
+    """Whether a picture holds 12 bits, say, in 16: decoding keeps the upper 8."""
+    if content[24:25] != b"\x10":
+        return False
+    least, most = 1, 2**12
+    extrema = image.getextrema()
+    if isinstance(extrema[0], tuple):
+        # Pillow has dropped the lower 8 bits already; transparency says nothing.
+        colours = extrema[: 1 if image.mode == "LA" else 3]
+        extrema, least, most = (0, max(high for _, high in colours)), 0, 2**4
+    return least <= extrema[1] < most
 
 
 def _plain_bitmap(content: bytes, mode: str) -> bool:

@@ -208,8 +208,8 @@ def _check_cover(
     for name in [n for n in members if n != "train"]:
         alone = np.flatnonzero(~learned & (counts[name] > 0)).tolist()
         for unit in alone[:_MOST_PROBLEMS]:
-            own = array[members[name]] == unit if array.ndim == 1 else array[members[name], unit] > 0
-            rows = members[name][own]
+            part = members[name]
+            rows = part[array[part] == unit if array.ndim == 1 else array[part, unit] > 0]
             problems.append(
                 f"The label {labels.names[unit]!r} stands in {name} only, never in train: "
                 f"{listing([ids[i] for i in rows])}. "
@@ -252,7 +252,7 @@ def _limit(
     missing = (counts == 0) & (class_counts(labels, array, order) > 0)
     first = _first_of(labels, array, order[limit:], missing)
     room = _Room([_classes(array[i]) for i in chosen], counts)
-    for unit in np.flatnonzero(missing):
+    for unit in np.flatnonzero(missing).tolist():
         if counts[unit]:  # an example of several classes has come in for another one
             continue
         if (place := room.take()) is not None:

@@ -46,14 +46,15 @@ def column_name(rows: Rows, choice: str | int, key: str) -> str:
     """
     name = _written(rows, choice)
     place = _place(rows, name)
-    if isinstance(choice, int) and name in rows.cells and place is not None:
-        if rows.names[place] != name:
-            raise UserError(
-                f"{key}={name} may mean the column that is called {name!r}, or the one of number "
-                f"{name}, which is called {rows.names[place]!r}. Choose by name: "
-                f"'{key}=\"{name}\"' in quotes, or the name of the other one; data.columns gives "
-                f"new names.{_no_header(rows)}"
-            )
+    if isinstance(choice, int) and name in rows.cells and place is not None and (
+        rows.names[place] != name
+    ):
+        raise UserError(
+            f"{key}={name} may mean the column that is called {name!r}, or the one of number "
+            f"{name}, which is called {rows.names[place]!r}. Choose by name: "
+            f"'{key}=\"{name}\"' in quotes, or the name of the other one; data.columns gives "
+            f"new names.{_no_header(rows)}"
+        )
     if name not in rows.cells and place is not None:
         name = rows.names[place]
     if name not in rows.cells:

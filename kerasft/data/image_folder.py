@@ -14,7 +14,7 @@ from kerasft.data.audit import FORMATS, MAX_PIXELS, SUFFIXES, audit, check_polic
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.labels import natural, some
 from kerasft.data.layout import arrange, check_folders, enter, loose_pictures, merged_folders
-from kerasft.data.picture_files import subfolders, walk_pictures
+from kerasft.data.picture_files import outside, spelled, subfolders, walk_pictures
 from kerasft.data.place import find_path, read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.errors import UserError
@@ -100,6 +100,7 @@ def image_folder(
     for name, folder in (splits or {"train": root}).items():
         merged |= _collect(folder, root, name, found)
     _tell_merged(merged, found.notices)
+    _tell_links(root, found)
     if not len(found):
         raise UserError(
             f"data.path: {given} holds no pictures ({', '.join(FORMATS)}) in class folders."
@@ -114,6 +115,7 @@ def image_folder(
             f"No picture of the class {names} can be used. Repair them, or remove the folder. "
             + " ".join(said)
         )
+    found.notices = [spelled(notice) for notice in found.notices]
     if group is not None:
         found.groups = [_group(group, name) for name in found.ids]
     source = {"source": "image_folder", "path": str(given), "group": group}
@@ -132,12 +134,13 @@ def _collect(folder: Path, root: Path, split: str, found: Collection) -> dict[st
         )
     others: Counter[str] = Counter()
     merged, masks = {}, []
+    _check_names(folder)
     for class_folder in subfolders(folder):
         paths = list(walk_pictures(class_folder, others))
         for path in paths:
             found.inputs.append(str(path))  # type: ignore[attr-defined]
             found.values.append(class_folder.name)
-            found.ids.append(path.relative_to(root).as_posix())
+            found.ids.append(spelled(path.relative_to(root).as_posix()))
             found.brought.append(split)
         if not paths:
             found.notices.append(
@@ -159,6 +162,28 @@ def _collect(folder: Path, root: Path, split: str, found: Collection) -> dict[st
     return merged
 
 
+def _check_names(folder: Path) -> None:
+    """Refuse folders whose names cannot be those of classes."""
+    odd = [one.name for one in subfolders(folder)
+           if spelled(one.name) != one.name or len(f"{one.name}.".splitlines()) > 1]  # fmt: skip
+    if odd:
+        raise UserError(
+            f"data.path: {folder} holds folders whose names have a line break, or bytes that are "
+            f"no UTF-8: {listing(repr(spelled(name)) for name in odd)}. Rename them, since the "
+            "folders' names are those of the classes."
+        )
+
+
+def _tell_links(root: Path, found: Collection) -> None:
+    links = outside(root, map(Path, found.inputs))
+    if links:
+        said = listing(f"{link.relative_to(root).as_posix()} -> {real}" for link, real in links)
+        found.notices.append(
+            f"Pictures are learned that {some(len(links), 'link')} to outside of data.path bring "
+            f"in: {said}. Take the links out if the pictures do not belong to the data."
+        )
+
+
 def _ids(paths: Sequence[Path], root: Path) -> list[str]:
     return [path.relative_to(root).as_posix() for path in paths]
 
@@ -175,7 +200,7 @@ def _tell_merged(merged: dict[str, list[str]], notices: list[str]) -> None:
 def _group(pattern: str, name: str) -> str:
     try:
         match = re.search(pattern, name)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise UserError(
             f"data.group must be a regular expression ({error}). Received: data.group={pattern!r}."
         ) from error

@@ -274,8 +274,8 @@ def joint_classes(found: Sequence[str], key: str) -> list[str]:
     bits = len(found) > 2 and all(len(w) == len(found[0]) > 2 and set(w) <= {*"01"} for w in found)
     if bits or (rows and len(rows) > 2 and len(rows[0]) > 2 and len(set(map(len, rows))) == 1):
         return [
-            f"Classes of {key} such as {_some(found)} look like vectors of 0 and 1; each is a class "
-            "of its own. For several labels an example set task=multi_label."
+            f"Classes of {key} such as {_some(found)} look like vectors of 0 and 1; each is a "
+            "class of its own. For several labels an example set task=multi_label."
         ]
     return []
 

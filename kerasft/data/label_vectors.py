@@ -79,7 +79,8 @@ def split_bare(texts: Sequence[str], *, signs: str = "-:_+*~") -> list[list[Any]
 def _split(
     texts: Sequence[str], separators: re.Pattern[str], least: int
 ) -> list[list[Any]] | None:
-    rows, words = [], set()
+    rows: list[list[Any]] = []
+    words: set[str] = set()
     for text in texts:
         pieces = [piece.strip() for piece in separators.split(" ".join(text.split()))]
         # One of them may be at the end.
@@ -128,9 +129,10 @@ def find_vectors(
         if not _pair(words):
             _refuse_two_words(rows, ids, words, key)
             return None
-        rows = _as_truth(rows, words)
-        if rows is None:
+        truth = _as_truth(rows, words)
+        if truth is None:
             return None
+        rows = truth
     elif "" in items and all(item == "" or _is_binary(item) for item in items):
         rows = [row and [None if item == "" else item for item in row] for row in rows]
     return _of_numbers(rows, ids, names, key)

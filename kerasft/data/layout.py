@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerasft.console import listing
-from kerasft.data.annotated import doubt_masks, refuse_annotated, refuse_annotated_class
-from kerasft.data.labels import some
+from kerasft.data.annotated import (
+    PICTURES,
+    doubt_masks,
+    refuse_annotated,
+    refuse_annotated_class,
+)
+from kerasft.data.labels import natural, some
 from kerasft.data.picture_files import entries, holds_pictures, subfolders, walk_pictures
 from kerasft.data.splits import split_name, split_words
 from kerasft.errors import UserError, nearest
@@ -30,8 +35,12 @@ _JOINED = re.compile(
     rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})"
     r"(sets?|data|dataset|images?|imgs?|folder|split|masks?|labels?|annotations?|annots?|annot)"
 )
-# A folder between a split and its classes: `train/images/cats`.
-_BETWEEN = ("image", "images", "imgs", "data", "pictures", "photos", "jpg", "png")
+# A folder between a split and its classes: `train/images/cats`, `train/Images_png/cats`.
+_BETWEEN = PICTURES | {"data", "jpeg", "jpegs", "jpg", "jpgs", "png", "pngs"}
+# What the parts of one set are called: `images_part_1`, `fold2`.
+_PARTS = frozenset((
+    "archive", "batch", "chunk", "fold", "part", "parts", "shard", "split", "volume", "vol",
+))  # fmt: skip
 
 
 @dataclass
@@ -108,6 +117,7 @@ def arrange(root: Path, folders: str, notices: list[str]) -> dict[str, Path]:
     sure = named if folders == "splits" else [one for one in named if _is_sure(one, named)]
     splits = _with_classes(root, sure)
     if "train" in splits:
+        splits = _without_flat(splits)
         if folders == "auto":
             _refuse_doubtful(root, inner, sure)
             for one in splits.values():
@@ -127,6 +137,7 @@ def arrange(root: Path, folders: str, notices: list[str]) -> dict[str, Path]:
         )
     _refuse_splits_in_classes(root, inner)
     _refuse_repeated(root, inner)
+    _refuse_parts(root, filled, notices)
     return {}
 
 
@@ -179,7 +190,12 @@ def _inside(folder: Path) -> Path:
         return folder
     name = inner[0].name.casefold()
     again = name == folder.name.casefold() or split_name(name) is not None
-    return _inside(inner[0]) if again or name in _BETWEEN else folder
+    return _inside(inner[0]) if again or _is_between(inner[0]) else folder
+
+
+def _is_between(folder: Path) -> bool:
+    words = words_of(folder.name)
+    return bool(words) and _BETWEEN.issuperset(words)
 
 
 def _settle_evaluation(named: Sequence[_Named]) -> None:
@@ -208,6 +224,16 @@ def _with_classes(root: Path, sure: Sequence[_Named]) -> dict[str, _Named]:
                 f"{AS_CLASSES}"
             )
     return found
+
+
+def _without_flat(splits: dict[str, _Named]) -> dict[str, _Named]:
+    """Leave out `val/images` where train has classes: its pictures are in no class folders."""
+    classes = splits["train"].classes
+    return {
+        name: one for name, one in splits.items()
+        if one.classes & classes or len(one.classes) > 1
+        or not all(_is_between(folder) for folder in subfolders(one.inside))
+    }  # fmt: skip
 
 
 def _refuse_doubtful(root: Path, inner: Sequence[Path], sure: Sequence[_Named]) -> None:
@@ -264,10 +290,11 @@ def _refuse_repeated(root: Path, inner: Sequence[Path]) -> None:
 def _refuse_splits_in_classes(root: Path, inner: Sequence[Path]) -> None:
     """Refuse `cats/train`, `cats/test`: the test pictures would be trained on."""
     for folder in inner:
-        splits = [one for one in subfolders(folder) if split_name(one.name)]
-        if len({split_name(one.name) for one in splits}) > 1 and any(
-            split_name(one.name) == "train" for one in splits
-        ):
+        named = [one for inside in subfolders(folder) if (one := _read(inside))]
+        _settle_evaluation(named)
+        sure = [one for one in named if _is_sure(one, named)]
+        splits = [one.folder for one in sure]
+        if len({one.split for one in sure}) > 1 and any(one.split == "train" for one in sure):
             raise UserError(
                 f"data.path: {root} holds folders of splits inside of its folders: "
                 f"{listing(f'{folder.name}/{one.name}/' for one in splits)}. Taken as a class, "
@@ -276,6 +303,29 @@ def _refuse_splits_in_classes(root: Path, inner: Sequence[Path]) -> None:
                 f"({splits[0].name}/{folder.name}/), or set data.folders=classes to join them "
                 "and split again."
             )
+
+
+def _refuse_parts(root: Path, folders: Sequence[Path], notices: list[str]) -> None:
+    """Refuse `fold1/cats`, `fold1/dogs`, `fold2/cats`, `fold2/dogs`: the inner ones are classes."""
+    inside = [{one.name for one in subfolders(_inside(folder))} for folder in folders]
+    shared = set.intersection(*inside) if len(inside) > 1 else set()
+    # A rare class may be missing in some of them.
+    if len(shared) > 1 and len(shared) >= 0.8 * len(set.union(*inside)):
+        raise UserError(
+            f"data.path: each of the folders {listing(f.name + '/' for f in folders)} in {root} "
+            f"holds folders of the same names ({listing(sorted(shared, key=natural))}), as the "
+            "parts, folds or versions of one set do. Name one of them with data.path, or join "
+            "them; folders of splits are called train, validation and test. If the outer folders "
+            "are the classes, set data.folders=classes."
+        )
+    stems = {re.sub(r"\d+$", "", folder.name) for folder in folders}
+    words = words_of(stems.pop()) if len(folders) > 1 and len(stems) == 1 else []
+    if words and words[-1] in _PARTS and all(folder.name[-1].isdigit() for folder in folders):
+        notices.append(
+            f"The folders {listing(f.name + '/' for f in folders)} are taken as classes, and their "
+            "names differ by a number alone, as those of parts of one set do. For a table that "
+            "says which picture is what choose data=table."
+        )
 
 
 def merged_folders(folder: Path, pictures: Sequence[Path]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kerasft.data.audit import FORMATS, OTHER_SUFFIXES, SUFFIXES, sniff
@@ -13,6 +13,7 @@ from kerasft.data.reading import begins
 from kerasft.errors import UserError
 
 # What systems leave behind: a Mac's `._1.png`, `.ipynb_checkpoints`, previews of Windows.
+_SYSTEM = ("/dev", "/proc", "/sys")
 HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")
 
 
@@ -50,7 +51,8 @@ def walk_pictures(
     """Walk the files of a folder, in a stable order, that are pictures or claim to be.
 
     A suffix of pictures is such a claim, also of those that the network's decoder does not know:
-    they are to be named, not passed over. Links are followed, but for those that lead back.
+    they are to be named, not passed over. Links are followed, but for those to a folder that they
+    are in themselves (`..`, `/`), and to what the system shows of itself (`/proc`).
 
     Args:
         folder: Where to begin.
@@ -70,7 +72,7 @@ def walk_pictures(
     seen = set()
     for place, inner, files in os.walk(folder, followlinks=True, onerror=fail):
         real = os.path.realpath(place)
-        if real in seen:  # a link that leads back up
+        if real in seen or leads_up(place, real):
             inner.clear()
             continue
         seen.add(real)
@@ -82,6 +84,57 @@ def walk_pictures(
                 yield path
             elif others is not None:
                 others[suffix or "without a suffix"] += 1
+
+
+def leads_up(place: str | Path, real: str | None = None) -> bool:
+    """Return whether a folder is a link to one that it is in, or to the system's own files.
+
+    Args:
+        place: The folder.
+        real: Where it leads, if that is known.
+    """
+    place = Path(place)
+    if not place.is_symlink():
+        return False
+    target = Path(os.path.realpath(place) if real is None else real)
+    home = Path(os.path.realpath(place.parent))
+    return home.is_relative_to(target) or any(map(target.is_relative_to, _SYSTEM))
+
+
+def outside(root: Path, paths: Iterable[Path]) -> list[tuple[Path, str]]:
+    """Find the links among some paths that lead out of a folder.
+
+    Args:
+        root: The folder.
+        paths: Files below it.
+
+    Returns:
+        The links, each with where it leads: folders, or files.
+    """
+    home = Path(os.path.realpath(root))
+    known: dict[Path, tuple[Path, str] | None] = {root: None}
+
+    def look(path: Path) -> tuple[Path, str] | None:
+        if path not in known:
+            found = look(path.parent)
+            if found is None and path.is_symlink():
+                real = os.path.realpath(path)
+                found = None if Path(real).is_relative_to(home) else (path, real)
+            known[path] = found
+        return known[path]
+
+    found = dict.fromkeys(look(path) for path in paths)
+    return [one for one in found if one is not None]
+
+
+def spelled(name: str) -> str:
+    r"""Return a name with bytes that are no UTF-8 spelled out, so that it can be written.
+
+    Example:
+        >>> print(spelled(os.fsdecode(b"caf\xe9.png")))
+        caf\xe9.png
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def holds_pictures(folder: Path) -> bool:

@@ -34,6 +34,7 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
         home = next((one for one in looked_up() if beside.is_relative_to(one)), None)
         places = [home / given if home else places[0], beside / given, *places]
     if found := next((place for place in places if is_there(place)), None):
+        require_written(str(found.absolute()), key)
         return found.absolute()
     # A folder that is there says most.
     parents = [place.parent for place in places if is_there(place.parent)]
@@ -48,6 +49,22 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
         f"{key}: there is no file or folder of that name. Received: {key}={path} ({where}"
         + whereabouts(path)
     )
+
+
+def require_written(path: str, key: str) -> None:
+    """Refuse a path that no file of UTF-8 can hold, as what a run was made of is written down.
+
+    Raises:
+        UserError: If it has other bytes.
+    """
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise UserError(
+            f"{key}: the path holds bytes that are no UTF-8. Received: {shown!r}. Rename the file "
+            "or folder."
+        ) from error
 
 
 def read_label_names(names: Any, beside: Path) -> list[str] | None:

@@ -60,7 +60,8 @@ def check_spans(
         return ()
     width = len(records[0])
     columns = _columns(records[header:], lines[header:], width, delimiter)
-    swallowed, doubtful = [], []
+    swallowed: list[Span] = []
+    doubtful: list[Span] = []
     for span in spans:
         there = [line for line in span.lines if line.strip()]
         of_header = header and span.first == 1

@@ -12,7 +12,12 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.place import read_label_names
 from kerasft.data.short_floats import shortest
 from kerasft.data.splits import check_ratios, split_name
-from kerasft.data.tfds_safety import ForeignFeature, own_features_alone, require_own
+from kerasft.data.tfds_safety import (
+    ForeignFeature,
+    own_features_alone,
+    require_inside,
+    require_own,
+)
 from kerasft.errors import UserError, nearest
 from kerasft.folders import located
 from kerasft.network import unreachable
@@ -82,6 +87,7 @@ def tfds(
         require_own(name)
     with own_features_alone(tensorflow_datasets, name):
         builder = _builder(tensorflow_datasets, name, data_dir)
+    require_inside(builder, name)
     wanted = _splits(builder, train, validation, test)
     ratios: dict[str, Any] = {
         n: (0.0 if n in wanted else value)

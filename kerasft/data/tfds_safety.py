@@ -7,12 +7,18 @@ The folder in which a data set was prepared names the class of each feature by i
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from kerasft.console import printable
 from kerasft.errors import UserError
+
+# As TFDS itself knows a version.
+_VERSION = re.compile(r"(\d+|\*)(\.(\d+|\*)){2}")
 
 
 def require_own(name: str) -> None:
@@ -28,14 +34,51 @@ def require_own(name: str) -> None:
         >>> require_own("glue/sst2:2.0.0")
     """
     head = name.split("/")[0]
-    # "beans:0.1.0" has a version behind the colon, "kaggle:beans" a name.
+    # "beans:0.1.0" has a version behind the colon, "kaggle:beans" a name. No name begins with a
+    # digit, so that nothing else is both.
     _, colon, behind = head.partition(":")
-    if colon and not (behind[:1].isdigit() or behind.startswith(("*", "experimental_latest"))):
+    if colon and not _VERSION.fullmatch(behind):
         raise UserError(
             "data.name must be a data set of TFDS itself: a prefix fetches data, and may run code, "
             f"of others. Received: data.name={name!r}. Prepare it by yourself, where you trust it "
             "(tfds build), and name the folder in which it was prepared: data.name=DIR."
         )
+
+
+def require_inside(builder: Any, where: str) -> None:
+    """Refuse a prepared folder whose own description names files elsewhere.
+
+    It holds the names of its splits and a pattern for the names of their files, which may lead
+    out of it, or to a store of the network (`gs://`).
+
+    Args:
+        builder: A builder of TFDS.
+        where: The folder or name that is opened, for messages.
+
+    Raises:
+        UserError: If a file that a split would be read from is not in the folder.
+    """
+    folder = os.path.normpath(os.fspath(builder.data_dir))
+    for split in builder.info.splits.values():
+        for template in _templates(split):
+            paths = map(os.fspath, template.sharded_filepaths(len(split.shard_lengths) or 1))
+            # The name alone: `a/..` is out of the folder too, if `a` is a link.
+            outside = [
+                path for path in paths
+                if "://" in path or ".." in path.split("/") or str(Path(path).parent) != folder
+            ]
+            if outside:
+                raise UserError(
+                    f"data.name: {where} names files out of its own folder for the split "
+                    f"{printable(str(split.name))!r}: {printable(outside[0])!r}. Its "
+                    "dataset_info.json may come from a stranger; prepare the data set yourself "
+                    "(tfds build), or put the files into the folder."
+                )
+
+
+def _templates(split: Any) -> list[Any]:
+    parts = getattr(split, "split_infos", None) or [split]
+    return [part.filename_template for part in parts if part.filename_template]
 
 
 class ForeignFeature(Exception):

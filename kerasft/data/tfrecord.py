@@ -15,7 +15,7 @@ from kerasft.console import listing
 from kerasft.data.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.labels import some
-from kerasft.data.place import find_path, read_label_names
+from kerasft.data.place import find_path, read_label_names, require_written
 from kerasft.data.reading import begins
 from kerasft.data.short_floats import shortest
 from kerasft.data.splits import check_ratios
@@ -94,6 +94,9 @@ def tfrecord(
             ratios[name] = value
     check_ratios(ratios["validation"], ratios["test"], split, list(files))
     _check_apart(files)
+    for name, paths in files.items():
+        for file in paths:
+            require_written(str(file), "data.path" if name == "train" else f"data.{name}")
     names = read_label_names(label_names, files["train"][0].parent)
     content = [image] if image else [text, text_pair] if text_pair else [text]
     found = Collection("images" if image else "text", [], [], [], [], notices=[])

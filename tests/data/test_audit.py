@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasft.data.audit import FORMATS, audit, inspect, sniff
+from kerasft.data.audit import EXIF_STEPS, FORMATS, audit, inspect, sniff
 from kerasft.errors import UserError
-from kerasft.model import pictures
+from kerasft.model import orientation, pictures
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8))
 TURNED = PICTURE.rotate(90)
@@ -160,3 +160,27 @@ def test_bad_settings(settings):
 
 def test_sniff_knows_its_own_formats():
     assert {sniff(content) for content in GOOD.values()} == set(FORMATS)
+
+
+@pytest.mark.parametrize("bits", [12, 10, 16])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_16_bits_that_are_hardly_used_are_mentioned(bits, colours):
+    import tensorflow as tf
+
+    pixels = np.random.default_rng(0).integers(0, 2**bits, (9, 9, colours)).astype("uint16")
+    found = inspect(tf.io.encode_png(pixels).numpy())
+    assert not found.problem
+    assert ("nearly black" in (found.remark or "")) == (bits < 16)
+
+
+@pytest.mark.parametrize("count", [10, 5000])
+def test_an_orientation_that_the_network_does_not_find_is_not_followed_here_either(count):
+    import tensorflow as tf
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encode(PICTURE, "JPEG", exif=exif)
+    content = turned[:2] + b"\xff\xee\x00\x04ab" * count + turned[2:]
+    found = int(orientation.read(tf.constant(content)))
+    assert found == (6 if count < EXIF_STEPS == orientation.MOST_STEPS else 1)
+    assert (inspect(content).remark is not None) == (found > 1)

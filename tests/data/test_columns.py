@@ -78,7 +78,9 @@ def test_a_column_of_vectors_has_a_class_for_each_number(tmp_path, suffix, conve
             assert row.tolist() == [i & 1, i >> 1 & 1, 1]
 
 
-NO_HEADER = [(text, f"{i * 1.5 + 9:g}", i % 2, (i + 1) % 2, "ab"[i % 2]) for i, text in enumerate(TEXTS)]
+NO_HEADER = [
+    (text, f"{i * 1.5 + 9:g}", i % 2, (i + 1) % 2, "ab"[i % 2]) for i, text in enumerate(TEXTS)
+]
 
 
 def test_an_example_of_numbers_is_not_lost_as_a_header(tmp_path):

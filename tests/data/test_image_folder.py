@@ -12,6 +12,7 @@ from PIL import Image
 from kerasft.data import archive
 from kerasft.data.archive import unpack
 from kerasft.data.image_folder import image_folder
+from kerasft.data.manifest import write_manifest
 from kerasft.errors import UserError
 
 
@@ -335,3 +336,51 @@ def test_trashnet(real_data):
     assert sum(sizes(splits).values()) == 1262
     shares = [np.bincount(p.labels, minlength=6) / len(p) for p in splits.parts.values()]
     assert np.abs(shares[0] - shares[2]).max() < 0.02
+
+
+def test_links_to_outside_are_named_and_those_that_lead_up_are_not_followed(tmp_path):
+    root = fill(tmp_path / "data", cats=6, dogs=6)
+    other = fill(tmp_path / "other", birds=3)
+    ask = lambda: image_folder(str(root), kind="single", seed=0)  # noqa: E731
+    for name, place in (("up", ".."), ("root", "/"), ("here", str(root)), ("proc", "/proc")):
+        (root / "cats" / name).symlink_to(place)
+    (root / "cats" / "inside.png").symlink_to(root / "cats" / "1.png")
+    assert not [notice for notice in ask().notices if "link" in notice]
+    assert sum(len(part) for part in ask().parts.values()) == 13
+    (root / "dogs" / "more").symlink_to(other / "birds")
+    (root / "dogs" / "one.png").symlink_to(other / "birds" / "1.png")
+    said = next(notice for notice in ask().notices if "-> " in notice)
+    assert f"dogs/more -> {other / 'birds'}" in said and "dogs/one.png ->" in said
+    assert "2 links" in said and "/birds/0.png" not in said
+    assert sum(len(part) for part in ask().parts.values()) == 17
+
+
+def test_file_names_that_are_no_text_are_spelled_out(tmp_path):
+    root = fill(tmp_path / "data", cats=6, dogs=6)
+    (root / "cats" / os.fsdecode(b"caf\xe9.png")).write_bytes(png(50))
+    (root / "cats" / os.fsdecode(b"notes.\xe9")).write_bytes(b"x")
+    splits = image_folder(str(root), kind="single", seed=0)
+    names = [i for part in splits.parts.values() for i in part.ids]
+    assert "cats/caf\\xe9.png" in names
+    written = write_manifest(splits, tmp_path / "data.json").read_text("utf-8")
+    assert "caf\\\\xe9.png" in written
+    assert ".\\xe9" in " ".join(splits.notices)
+
+
+@pytest.mark.parametrize("name", [b"b\xff", b"a\nb", "a\u2028b".encode()])
+def test_folders_whose_names_cannot_be_written_are_to_be_renamed(tmp_path, name):
+    root = fill(tmp_path / "data", cats=6, dogs=6)
+    (root / os.fsdecode(name)).mkdir()
+    with pytest.raises(UserError, match="Rename them"):
+        image_folder(str(root), kind="single", seed=0)
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path):
+    root = fill(tmp_path / os.fsdecode(b"d\xff"), cats=6, dogs=6)
+    with pytest.raises(UserError, match=r"data.path: .*no UTF-8.*d\\\\xff"):
+        image_folder(str(root), kind="single", seed=0)
+
+
+def test_a_group_that_is_no_expression_is_refused(tmp_path):
+    with pytest.raises(UserError, match="regular expression"):
+        image_folder(str(fill(tmp_path, cats=6, dogs=6)), kind="single", seed=0, group=1)

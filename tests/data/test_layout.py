@@ -3,6 +3,7 @@
 import io
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,3 +190,80 @@ def test_a_name_is_taken_apart():
     assert words_of("leftImg8bit") == ["left", "img", "bit"]
     assert words_of("testset") == ["test", "set"]
     assert words_of("testimonials") == ["testimonials"]
+
+
+@pytest.mark.parametrize("names", [("fold1", "fold2"), ("color", "segmented"), ("raw", "processed"),
+                                   ("tr", "te"), ("amazon/images", "dslr/images")])  # fmt: skip
+def test_parts_of_one_set_are_no_classes(tmp_path, names):
+    fill(tmp_path, *(f"{name}/{c}" for name in names for c in ("cats", "dogs")))
+    with pytest.raises(UserError, match=r"parts, folds or versions.*data\.folders=classes"):
+        ask(tmp_path)
+    outer = tuple(sorted(name.split("/")[0] for name in names))
+    assert ask(tmp_path, folders="classes").labels.names == outer
+
+
+def test_classes_that_differ_by_the_number_of_a_part_are_mentioned(tmp_path):
+    fill(tmp_path / "a", "images_part_1", "images_part_2")
+    assert "parts of one set" in " ".join(ask(tmp_path / "a").notices)
+    fill(tmp_path / "b", "class_1", "class_2")
+    assert not ask(tmp_path / "b").notices
+
+
+@pytest.mark.parametrize("names", [("training_set", "test_set"), ("train1", "test1"),
+                                   ("training", "evaluation"), ("seg_train", "seg_test")])
+def test_splits_of_any_name_inside_of_classes_are_refused(tmp_path, names):
+    fill(tmp_path, *(f"{c}/{name}" for name in names for c in ("cats", "dogs")))
+    with pytest.raises(UserError, match="folders of splits inside of its folders"):
+        ask(tmp_path)
+    assert ask(tmp_path, folders="classes").labels.names == ("cats", "dogs")
+
+
+def test_kinds_of_stations_are_no_splits(tmp_path):
+    fill(tmp_path, "inside/train_station", "inside/test_tube", "outside/trees", "outside/lakes")
+    assert ask(tmp_path).labels.names == ("inside", "outside")
+
+
+@pytest.mark.parametrize("between", ["img", "picture", "photo", "jpeg", "Images_png", "data"])
+def test_a_folder_between_a_split_and_its_classes_is_entered(tmp_path, between):
+    fill(tmp_path, *(f"{s}/{between}/{c}" for s in ("train", "test") for c in ("cats", "dogs")))
+    assert ask(tmp_path).labels.names == ("cats", "dogs")
+
+
+def test_a_split_without_class_folders_is_left_out(tmp_path):
+    fill(tmp_path, "train/n01/images", "train/n02/images", "val/images", "test/images")
+    splits = ask(tmp_path)
+    assert splits.labels.names == ("n01", "n02")
+    assert "test/, val/" in " ".join(splits.notices)
+    assert all(i.startswith("train/") for part in splits.parts.values() for i in part.ids)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "masks"),
+    [("img_{}", "mask_{}"), ("{}", "mask_{}"), ("{}", "{}_m"), ("{}_training", "{}_manual1"),
+     ("{}_sat", "{}_map"), ("a{}", "b{}"), ("benign ({})", "benign ({})_mask")],
+)  # fmt: skip
+def test_masks_in_a_class_of_their_own_are_mentioned_whatever_their_names(
+    tmp_path, pictures, masks
+):
+    for folder, name in (("x", pictures), ("y", masks)):
+        (tmp_path / folder).mkdir()
+        for i in range(7):
+            content = picture(i * 2 + (folder == "y"), folder == "y")
+            (tmp_path / folder / f"{name.format(i + 1)}.png").write_bytes(content)
+    assert "look like masks of those in x/" in " ".join(ask(tmp_path).notices)
+
+
+@pytest.mark.parametrize(
+    ("one", "mask"),
+    [("benign (1)", "benign (1)_mask"), ("1", "mask_1"), ("scan_", "scan__mask"),
+     ("scan", "scan__mask"), ("img-a", "img-a-seg"), ("a", "a_mask_1"), ("A", "a.gt"),
+     ("1", "1_m")],
+)  # fmt: skip
+def test_masks_beside_their_pictures_are_known(one, mask):
+    found = masks_among([Path(f"cats/{one}.png"), Path(f"cats/{mask}.png")])
+    assert [path.stem for path in found] == [mask]
+
+
+def test_classes_that_are_called_like_pictures_and_labels_are_classes(tmp_path):
+    for i, names in enumerate((("photo", "label"), ("frame", "photo", "segmented_worm"))):
+        assert ask(fill(tmp_path / str(i), *names)).labels.names == tuple(sorted(names))

@@ -240,3 +240,40 @@ def test_a_version_is_no_prefix(name):
     require_own(name)
     parsed, _ = tensorflow_datasets.core.naming.parse_builder_name_kwargs(name)
     assert not parsed.namespace
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["kaggle:experimental_latest_x", "huggingface:experimental_latestfoo/cfg", "huggingface:*",
+     "kaggle:experimental_latest", "kaggle:0x", "a:b:1.0.0", "kaggle:1.0", "kaggle:1.0.0x"],
+)  # fmt: skip
+def test_what_only_looks_like_a_version_is_a_prefix(name):
+    with pytest.raises(UserError, match="a prefix fetches data"):
+        require_own(name)
+    require_own("beans:1.0.0")
+    require_own("beans:1.*.*")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["../other/{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}", "{DATASET}/{SPLIT}",
+     "/etc/{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+     "gs://stranger/{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"],
+)  # fmt: skip
+def test_a_prepared_folder_names_no_files_elsewhere(prepared, tmp_path, template):
+    shutil.copytree(prepared, tmp_path / "copy")
+    file = next((tmp_path / "copy").rglob("dataset_info.json"))
+    about = json.loads(file.read_text())
+    for split in about["splits"]:
+        split["filepathTemplate"] = template
+    file.write_text(json.dumps(about))
+    with pytest.raises(UserError, match="out of its own folder"):
+        ask(file.parent)
+
+
+def test_a_split_whose_name_leads_out_is_refused(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "copy")
+    file = next((tmp_path / "copy").rglob("dataset_info.json"))
+    file.write_text(file.read_text().replace('"name": "train"', '"name": "../../train"'))
+    with pytest.raises(UserError, match=r"data\.(name|train)"):
+        ask(file.parent)
