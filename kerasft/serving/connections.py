@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from kerasft.serving import json_answers
+from kerasft.serving.status import Failure
 
 # How long a client may take to send its first head, and be idle after an answer.
 HEAD_SECONDS = 10.0
@@ -55,6 +61,70 @@ def grpc_options(nbytes: int, *, seconds: float) -> list[tuple[str, int]]:
     ]
 
 
+class Reports:
+    """Says once in a while what a loop meets again and again, in one line.
+
+    Where no more files may be opened, the loop tries to take a connection many times a second, and
+    each time would be a traceback.
+
+    Args:
+        say: Takes a line.
+        every: Seconds between two lines.
+    """
+
+    def __init__(self, say: Callable[[str], None], *, every: float = 60.0):
+        self._say, self._every, self._next = say, every, 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Handle what nothing in the loop handled."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _SHORT_OF):
+            loop.default_exception_handler(context)
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._every
+            self._say(
+                f"no connection can be taken for now: {error.strerror}. More files at once: "
+                "ulimit -n."
+            )
+
+
+_SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class _Protocol(RequestHandler):
+    """Answers also what is no HTTP in JSON."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a body that turns out to be none ends the wait for the rest of it."""
+        super().data_received(data)
+        request = self._current_request
+        if request is None or not self._messages or request.content.is_eof():
+            return
+        wrong = getattr(self._messages[-1][0], "message", None)
+        if wrong is not None:  # what is wrong stands in the queue, behind this very request
+            self._messages.pop()
+            self.close()  # after the answer
+            request.content.set_exception(web.RequestPayloadError(wrong))
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to a request that could not be read."""
+        found = super().handle_error(request, status, exc, message)
+        said = found.text if isinstance(found, web.Response) else None
+        # Several lines of it show where in the request it was.
+        said = f"The request cannot be read: {' '.join((said or '').split())}"
+        answer = web.Response(
+            body=json_answers.text_of({"error": Failure("INVALID_ARGUMENT", said).words}),
+            status=found.status, content_type="application/json", charset="utf-8",
+        )
+        answer.force_close()
+        return answer
+
+
 class Connections(web.Server):
     """Answers HTTP, over so many connections at most.
 
@@ -73,7 +143,12 @@ class Connections(web.Server):
         self._handler, self._most, self._head = handler, most, head
         self._idle: dict[Any, asyncio.TimerHandle | None] = {}
         self._busy: set[Any] = set()
+        self._more = more
         super().__init__(self._handle, **more)
+
+    def __call__(self) -> RequestHandler:
+        """Return what reads a connection."""
+        return _Protocol(self, loop=self._loop, **self._more)
 
     def connection_made(self, handler: Any, transport: Any) -> None:
         """Take a connection, if need be for another one."""

@@ -117,6 +117,10 @@ async def _read(answering: Answering, request: web.BaseRequest, limits: Limits) 
     """Return the body, unpacked; no more of it is held than a request may have."""
     if (request.content_length or 0) > limits.nbytes:
         raise _TooLarge
+    if request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue":
+        # The client waits with its body until the head was looked at.
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
     parts: list[bytes] = []
     size = 0
     try:

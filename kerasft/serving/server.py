@@ -145,7 +145,10 @@ class Server:
 
     async def run(self) -> None:
         """Serve until `stopping` is set, or a signal comes."""
+        from kerasft.serving.connections import Reports
+
         self._heed_signals()
+        asyncio.get_running_loop().set_exception_handler(Reports(_say))
         stops: list[Any] = []
         watching = None
         try:

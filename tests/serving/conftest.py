@@ -152,6 +152,10 @@ def running(path: Path, **options):
         except BaseException as error:
             failed.append(error)
         finally:
+            rest = asyncio.all_tasks(loop)  # as `asyncio.run` ends
+            for task in rest:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
             loop.close()
 
     thread = threading.Thread(target=work)

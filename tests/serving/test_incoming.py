@@ -36,7 +36,8 @@ def spec(cls, **more):
 
 
 def frame(kind: int, flags: int, stream: int, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + data
+    size, number = struct.pack(">I", len(data))[1:], struct.pack(">I", stream)
+    return size + bytes([kind, flags]) + number + data
 
 
 def half_sent(server, streams: int) -> socket.socket:
