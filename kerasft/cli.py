@@ -10,7 +10,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from kerasft.commands import make_parser
@@ -63,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         print(f"{stopped}. To go on: kerasft resume {shlex.quote(stopped.folder)}", file=sys.stderr)
         return stopped.code
+    except FileNotFoundError:
+        from kerasft.files import GONE, current
+
+        if current() is not None:
+            raise
+        _complain(UserError(GONE))
+        return MISTAKE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -177,9 +183,11 @@ def _resume(options: argparse.Namespace) -> None:
 
 def _trust_here(prefixes: Sequence[str]) -> None:
     """Let what the user trusts be found beside them, as with `python -m`."""
-    here = str(Path.cwd())
-    if prefixes and "" not in sys.path and here not in sys.path:
-        sys.path.insert(0, here)
+    from kerasft.files import current
+
+    here = current()
+    if prefixes and here and "" not in sys.path and str(here) not in sys.path:
+        sys.path.insert(0, str(here))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -359,26 +367,11 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    from kerasft.artifact.layout import versions_of
     from kerasft.serving.server import Settings, serve
 
     given = {k: v for k, v in vars(options).items() if k in Settings.__dataclass_fields__}
-    serve(Settings(options.export, labels=_labels(options.label), **given))
-
-
-def _labels(given: Sequence[str]) -> dict[str, int]:
-    """Return the version of each label, from LABEL=VERSION."""
-    from kerasft.artifact.layout import version_of
-
-    labels = {}
-    for one in given:
-        label, _, version = one.partition("=")
-        number = version_of(version)
-        if not label or number is None:
-            raise UserError(
-                f"--label must read LABEL=VERSION, such as stable=3. Received: {one!r}."
-            )
-        labels[label] = number
-    return labels
+    serve(Settings(options.export, labels=versions_of(options.label), **given))
 
 
 ACTS: dict[str, Callable[[argparse.Namespace], int | None]] = {

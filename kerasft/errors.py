@@ -19,9 +19,13 @@ class UserError(Exception):
     def __init__(
         self, message: str = "", *, problems: Iterable[str] = (), overrides: Iterable[str] = ()
     ):
-        self.problems = tuple(problems) or (message,)
+        self.problems = tuple(dict.fromkeys(problems)) or (message,)
         self.overrides = tuple(overrides)
         super().__init__(message or "\n".join(self.problems))
+
+
+class Unreadable(UserError):
+    """A mistake that lies in one or some of many inputs: the others can be answered."""
 
 
 class Stopped(Exception):

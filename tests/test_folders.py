@@ -160,3 +160,22 @@ def test_a_run_is_measured_repeated_and_taken_up_from_anywhere(here, texts_csv, 
     said = kerasft_cli("evaluate", "alone")
     assert said.code == 2 and "Looked for: " in said.err
     assert f"{here}/here/data/a.csv" in said.err
+
+
+def test_a_current_folder_that_is_gone_is_said_in_one_line(tmp_path, kerasft_cli, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (["check"], ["train", "debug=quick"], ["train", "-m", "seed=1,2"],
+                  ["train", "--trust", "mine", "epochs=1"], ["resume", "x"], ["evaluate", "x"],
+                  ["train", "--from", "outputs/last"], ["train", "output_dir=/tmp/x"]):  # fmt: skip
+        ended = kerasft_cli(*words)
+        assert ended.code == 2, words
+        assert ended.err.count("error: ") == 1 and "Traceback" not in ended.err
+    assert "The current folder is not there any more" in ended.err
+    with looked_up_in([Path("/data")]):
+        assert candidates("a.csv") == [Path("/data/a.csv")]
+    assert folders_of({"folders": ["/data"], "place": "/runs/a"}, Path("/runs/a")) == [
+        Path("/data")
+    ]

@@ -13,6 +13,7 @@ from kerasft.data.place import read_label_names
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.data.tfds_safety import ForeignFeature, own_features_alone, require_own
 from kerasft.errors import UserError, nearest
+from kerasft.files import current
 from kerasft.folders import located
 from kerasft.network import unreachable
 from kerasft.spec import Splits
@@ -108,7 +109,7 @@ def tfds(
         found.notices += said
     return to_splits(
         found, kind=kind, seed=seed, split=split, label_delimiter=label_delimiter,
-        label_names=read_label_names(label_names, Path.cwd()) or _names(features[label]),
+        label_names=read_label_names(label_names, current() or Path()) or _names(features[label]),
         label_key=f"data.label={label}", **ratios,
         source={
             "source": "tfds", "name": builder.info.full_name, "splits": wanted,

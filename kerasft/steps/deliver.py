@@ -14,7 +14,7 @@ from kerasft.artifact.layout import EXTRA, PARITY, SIGNATURE, WEIGHTS
 from kerasft.checks import check
 from kerasft.config import build
 from kerasft.console import say, warn
-from kerasft.errors import UserError
+from kerasft.errors import Unreadable, UserError
 from kerasft.files import at_home, read_json
 from kerasft.finetuned import FineTuned
 from kerasft.recorded import read_figures
@@ -222,7 +222,7 @@ def answer_sound(
     """Answer the inputs, without the pictures that cannot be decoded.
 
     Args:
-        answer: Answers raw input, and raises a `UserError` where one of it cannot be read.
+        answer: Answers raw input, and raises `Unreadable` where one of it cannot be read.
         inputs: Texts, pairs of texts, paths or bytes of pictures.
         on_broken: Told of each picture that is left out.
 
@@ -230,12 +230,12 @@ def answer_sound(
         The outputs, and the inputs that they belong to.
 
     Raises:
-        UserError: If none can be answered.
+        UserError: If none can be answered, or for what is no matter of a picture.
     """
     try:
         # All at once: they are looked at one by one where this fails, and not before.
         return answer(inputs), list(inputs)
-    except UserError as error:
+    except Unreadable as error:
         problems = _problems(inputs)
         told = [
             f"The picture {_name(one)!r} could not be decoded: {why}."
@@ -243,7 +243,7 @@ def answer_sound(
         ]  # fmt: skip
         sound = [one for one, why in zip(inputs, problems, strict=True) if not why]
         if not sound:
-            raise UserError(problems=_first(told)) from error
+            raise Unreadable(problems=_first(told)) from error
         if len(inputs) == 1:
             raise
         # What decodes here, and not there, is found by halves.
@@ -253,13 +253,13 @@ def answer_sound(
         for part in parts:
             try:
                 outputs, answered = answer_sound(answer, part, told.append)
-            except UserError as failed:
+            except Unreadable as failed:
                 told += failed.problems
                 continue
             made.append(outputs)
             kept += answered
         if not made:
-            raise UserError(problems=_first(told)) from error
+            raise Unreadable(problems=_first(told)) from error
     for sentence in told:
         on_broken(sentence)
     return {key: np.concatenate([one[key] for one in made]) for key in made[0]}, kept
