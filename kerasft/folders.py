@@ -69,6 +69,12 @@ def located(path: str | os.PathLike) -> Path:
     return next((one for one in places if is_there(one)), at_home(path))
 
 
+def several(path: str | os.PathLike) -> list[Path]:
+    """Return the places that a path may lead to and that have something, where these are many."""
+    places = {place.resolve(): place for place in reversed(candidates(path)) if is_there(place)}
+    return list(reversed(places.values())) if len(places) > 1 else []
+
+
 def is_there(place: Path) -> bool:
     """Whether something is at a place; where one cannot look, nothing is.
 

@@ -20,6 +20,7 @@ from kerasft.finetuned import FineTuned
 from kerasft.recorded import read_figures
 from kerasft.spec import Splits, as_raw
 from kerasft.steps.measure import closing_table, plain
+from kerasft.steps.prepare import read_splits
 
 
 def reopen(
@@ -40,12 +41,9 @@ def reopen(
 
 def read_data_again(cfg: DictConfig, folder: record.RunFolder) -> Splits:
     """Read a run's data anew and warn where it is no longer what the run saw."""
-    from kerasft.data.manifest import diff_manifest, read_manifest
-
-    splits = build(cfg.data, kind=build(cfg.task).kind, seed=cfg.seed)
-    if folder.manifest.is_file():
-        for difference in diff_manifest(read_manifest(folder.manifest), splits):
-            warn(f"the data has changed since the run: {difference}")
+    splits, differences = read_splits(cfg, build(cfg.task).kind, folder.manifest)
+    for difference in differences:
+        warn(f"the data has changed since the run: {difference}")
     return splits
 
 
