@@ -19,6 +19,7 @@ from kerasft.signatures import Definition, NotFound, Parameter, define
 # The modules of what a config may call beside `parts`.
 TRUSTED = tuple(ALLOWED)
 _PART = re.compile(r"\b_target_: *(kerasft(?:\.\w+)+)")
+_BATCHES = "keras.callbacks.TensorBoard.profile_batch"
 OWN_WORDS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 _TYPES: dict[str, Any] = {
@@ -43,6 +44,34 @@ def parts() -> frozenset[str]:
     # Not `config_dir()`: a sweep composes from the copy in its folder, which anybody may have made.
     texts = (path.read_text(encoding="utf-8") for path in shipped_dir().rglob("*.yaml"))
     return frozenset(name for text in texts for name in _PART.findall(text))
+
+
+def part_problems(
+    key: str, node: Any, injected: frozenset[str], trusted: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the node of a part, which must be whole; see `node_problems`."""
+    if isinstance(node, DictConfig) and node.get("_partial_"):
+        yield f"{key}._partial_", (
+            f"{key}._partial_ must be left out: the run needs the part itself, and not a function "
+            f"that would make it. Received: _partial_={short(node['_partial_'])}."
+        )
+    elif isinstance(node, DictConfig):
+        target = str(node.get("_target_"))
+        home, group = target.rpartition(".")[0], key.split(".")[0]
+        if group in _HOMES and home in TRUSTED and home not in _HOMES[group]:
+            yield f"{key}._target_", (
+                f"{key}._target_ must be a part of {' or '.join(_HOMES[group])}, or one of your "
+                f"own. Received: {target!r}."
+            )
+            return
+    yield from node_problems(key, node, injected, trusted)
+
+
+# Where Keras has what a group takes.
+_HOMES = {
+    "callbacks": ("keras.callbacks",), "optimizer": ("keras.optimizers",),
+    "augment": ("keras.layers", "keras_hub.layers"),
+}
 
 
 def node_problems(
@@ -206,7 +235,7 @@ def _keywords(
                     f"{nearest(name, public)}"
                 )
         elif name not in injected and (
-            problem := _mismatch(values[name], found.parameters[name])
+            problem := _mismatch(values[name], found.parameters[name], f"{node['_target_']}.{name}")
         ):
             yield f"{key}.{name}", (
                 f"{key}.{name} must be {' or '.join(problem)}. Received: {short(values[name])}."
@@ -219,12 +248,25 @@ def _keywords(
             yield f"{key}.{name}", f"{key}.{name} has no value. Set it: {key}.{name}=..."
 
 
-def _mismatch(value: Any, parameter: Parameter) -> list[str]:
+def _mismatch(value: Any, parameter: Parameter, name: str = "") -> list[str]:
     """Hold a plain value against a plain annotation; anything richer is left to the call.
+
+    Args:
+        value: The value.
+        parameter: The parameter.
+        name: The parameter's full name, such as `keras.callbacks.TensorBoard.profile_batch`.
 
     Returns:
         What is allowed, where the value is not.
     """
+    if name == _BATCHES and isinstance(value, str | ListConfig):  # its default is 0
+        written_so = str(value) if isinstance(value, str) else ",".join(map(str, value))
+        fine = re.fullmatch(r" *\d{1,18} *(, *\d{1,18} *)?", written_so)
+        return [] if fine else ["a number", "two of them with a comma between"]
+    number = re.fullmatch(r"-?\d*\.?\d*(e-?\d+)?", parameter.default or "x")
+    if number and name.startswith("keras.callbacks.") and parameter.annotation is None:
+        # Keras looks at these at the end of an epoch.
+        return [] if isinstance(value, int | float) else ["a number"]
     if isinstance(value, DictConfig):
         return []
     if parameter.annotation is None:
@@ -234,10 +276,8 @@ def _mismatch(value: Any, parameter: Parameter) -> list[str]:
         is_float = re.fullmatch(r"-?\d*\.\d*(e-?\d+)?|-?\d+e-?\d+", parameter.default or "")
         if is_float and isinstance(value, str | bool):
             return ["a number"]
-        # TensorBoard takes "10,20" where its default is 0.
         is_int = re.fullmatch(r"-?\d+", parameter.default or "")
-        odd = is_int and isinstance(value, str) and not re.search(r"\d", value)
-        return ["a number"] if odd else []
+        return ["a number"] if is_int and isinstance(value, str) else []
     words: list[str] = []
     for part in parameter.annotation.strip("'\"").split("|"):
         part = part.strip()

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kerasft import catalogue, written
 from kerasft.bounds import MOST, numbers, require_bounded
-from kerasft.calls import below, is_number, is_trusted, keys, node_problems, short, walk
+from kerasft.calls import below, is_number, is_trusted, keys, part_problems, short, walk
 from kerasft.config import compose, groups, options, origins
 from kerasft.errors import UserError, nearest
 from kerasft.root import BASELINES, NAMED, PRECISIONS, RUNTIME, SCALARS
@@ -300,11 +300,11 @@ def _nodes(cfg: DictConfig, trusted: tuple[str, ...]) -> Iterator[tuple[str, str
                 continue
             for name, step in node.items():
                 if step is not None:  # null switches a step off
-                    yield from node_problems(f"{group}.{name}", step, injected, trusted)
+                    yield from part_problems(f"{group}.{name}", step, injected, trusted)
             if group == "finetune" and not any(step is not None for step in node.values()):
                 yield group, f"finetune needs a stage. Choose one of {', '.join(options(group))}."
         elif node is None or (isinstance(node, DictConfig) and not node):
             choice = ", ".join(options(group)) if group in groups() else ""
             yield group, f"{group} must be chosen. Allowed: {choice}. Received: nothing."
         else:
-            yield from node_problems(group, node, injected, trusted)
+            yield from part_problems(group, node, injected, trusted)

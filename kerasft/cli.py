@@ -62,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{stopped}. To go on:", command(["kerasft", "resume", stopped.folder]),
               file=sys.stderr)  # fmt: skip
         return stopped.code
+    except FileNotFoundError:
+        from kerasft.files import GONE, current
+
+        if current() is not None:
+            raise
+        _complain(UserError(GONE))
+        return MISTAKE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -176,7 +183,9 @@ def _resume(options: argparse.Namespace) -> None:
 
 def _trust_here(prefixes: Sequence[str], always: bool = False) -> None:
     """Let what the user trusts be found beside them, behind all that is installed."""
-    if always or need_current_folder(prefixes):
+    from kerasft.files import current
+
+    if current() is not None and (always or need_current_folder(prefixes)):
         from kerasft.sources import find_here
 
         find_here()
@@ -359,26 +368,11 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    from kerasft.artifact.layout import versions_of
     from kerasft.serving.server import Settings, serve
 
     given = {k: v for k, v in vars(options).items() if k in Settings.__dataclass_fields__}
-    serve(Settings(options.export, labels=_labels(options.label), **given))
-
-
-def _labels(given: Sequence[str]) -> dict[str, int]:
-    """Return the version of each label, from LABEL=VERSION."""
-    from kerasft.artifact.layout import version_of
-
-    labels = {}
-    for one in given:
-        label, _, version = one.partition("=")
-        number = version_of(version)
-        if not label or number is None:
-            raise UserError(
-                f"--label must read LABEL=VERSION, such as stable=3. Received: {one!r}."
-            )
-        labels[label] = number
-    return labels
+    serve(Settings(options.export, labels=versions_of(options.label), **given))
 
 
 ACTS: dict[str, Callable[[argparse.Namespace], int | None]] = {

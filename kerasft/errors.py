@@ -25,9 +25,14 @@ class UserError(Exception):
     ):
         # Whatever repeats a value may repeat an URL with a password.
         message = _PASSWORD.sub(r"\1:***@", message)
-        self.problems = tuple(_PASSWORD.sub(r"\1:***@", one) for one in problems) or (message,)
+        hidden = (_PASSWORD.sub(r"\1:***@", one) for one in problems)
+        self.problems = tuple(dict.fromkeys(hidden)) or (message,)
         self.overrides = tuple(overrides)
         super().__init__(message or "\n".join(self.problems))
+
+
+class Unreadable(UserError):
+    """A mistake that lies in one or some of many inputs: the others can be answered."""
 
 
 class Stopped(Exception):

@@ -43,6 +43,17 @@ def at_home(path: str | os.PathLike) -> Path:
         ) from error
 
 
+GONE = "The current folder is not there any more. Go to another one first: cd FOLDER"
+
+
+def current() -> Path | None:
+    """Return the current folder, `None` where somebody has removed it."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
 def impossible(path: str | os.PathLike) -> str:
     """Say why no file can be called so, or nothing.
 

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from kerasft.errors import UserError
-from kerasft.files import at_home, impossible
+from kerasft.files import at_home, current, impossible
 
 _FOLDERS: ContextVar[tuple[Path, ...]] = ContextVar("folders", default=())
 
@@ -32,7 +32,7 @@ def looked_up_in(folders: Iterable[Path]) -> Iterator[None]:
     """
     kept = tuple(dict.fromkeys(folders))
     # The current folder alone is what a command looks in anyway.
-    token = _FOLDERS.set(() if kept == (Path.cwd(),) else kept)
+    token = _FOLDERS.set(() if kept == (current(),) else kept)
     try:
         yield
     finally:
@@ -67,6 +67,12 @@ def located(path: str | os.PathLike) -> Path:
     if len(places) == 1 and not places[0].is_absolute():
         return places[0]
     return next((one for one in places if is_there(one)), at_home(path))
+
+
+def several(path: str | os.PathLike) -> list[Path]:
+    """Return the places that a path may lead to and that have something, where these are many."""
+    places = {place.resolve(): place for place in reversed(candidates(path)) if is_there(place)}
+    return list(reversed(places.values())) if len(places) > 1 else []
 
 
 def is_there(place: Path) -> bool:
@@ -124,7 +130,7 @@ def origin(run: Path) -> dict[str, object]:
     Args:
         run: Its folder.
     """
-    folders = dict.fromkeys((Path.cwd(), *looked_up()))
+    folders = dict.fromkeys((*filter(None, [current()]), *looked_up()))
     return {"folders": [str(folder) for folder in folders], "place": str(run.resolve())}
 
 
@@ -148,7 +154,8 @@ def folders_of(facts: Mapping[str, object], run: Path) -> list[Path]:
     if isinstance(place, str) and _is_plain(place) and Path(place) != here:
         # A copy of a project reads its own data, not that of the project it was copied from.
         moved = [Path(os.path.normpath(here / os.path.relpath(one, place))) for one in before]
-    return list(dict.fromkeys([*moved, *before, Path.cwd()])) if before else []
+    here_too = filter(None, [current()])
+    return list(dict.fromkeys([*moved, *before, *here_too])) if before else []
 
 
 def _is_plain(path: str) -> bool:

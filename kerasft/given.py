@@ -65,8 +65,22 @@ def _wants(model: str) -> tuple[str, bool]:
 
 def _standard_input() -> bytes:
     """Return the bytes of standard input, which is text where another program has replaced it."""
-    raw = getattr(sys.stdin, "buffer", None)
-    return raw.read() if raw is not None else sys.stdin.read().encode("utf-8", "surrogateescape")
+    if sys.stdin is None:  # closed before the command began
+        raise _closed("it is closed")
+    try:
+        raw = getattr(sys.stdin, "buffer", None)
+        if raw is not None:
+            return raw.read()
+        return sys.stdin.read().encode("utf-8", "surrogateescape")
+    except (OSError, ValueError) as error:  # a folder, a terminal that is gone; closed meanwhile
+        raise _closed(getattr(error, "strerror", None) or str(error)) from error
+
+
+def _closed(reason: str) -> UserError:
+    return UserError(
+        f"Standard input cannot be read: {reason.rstrip('.')}. Received: -. Give the inputs as "
+        "arguments, or as @FILE with one a line."
+    )
 
 
 def _content(word: str) -> bytes:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from kerasft.errors import nearest
+from kerasft.files import GONE, current
 from kerasft.passwords import text_without
 
 _TYPES = {
@@ -46,6 +47,15 @@ def in_words(
     return said
 
 
+def _goes_round(error: BaseException) -> bool:
+    """Whether a recursion is that of defaults lists, and not that of a value."""
+    trace, count = error.__traceback__, 0
+    while trace is not None:
+        count += "defaults_list" in trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
+    return count > 50  # a config that there is has some dozens of frames there
+
+
 def _said(
     error: BaseException,
     override: str | None,
@@ -65,6 +75,8 @@ def _said(
     if (mark := getattr(error, "problem_mark", None)) is not None:
         problem = getattr(error, "problem", None) or "it is no YAML"
         return f"The YAML of {mark.name}, line {mark.line + 1} cannot be read: {problem}."
+    if isinstance(error, FileNotFoundError) and current() is None:
+        return GONE
     if isinstance(error, UnicodeDecodeError):
         return f"{origin} cannot be read: it must be UTF-8 text ({error})."
     if override and (any(sign in text for sign in _NOT_READ) or not key):
@@ -78,6 +90,12 @@ def _said(
             f"{key} takes one value. Received: {override}. For a run with each of several values "
             f"use `kerasft train -m`; where the value itself holds a comma, quote it: "
             f"""'{key}="{value}"'."""
+        )
+    if isinstance(error, RecursionError) and not _goes_round(error):
+        where_found = key if override and names is None and key else origin
+        return (
+            f"{where_found} is nested too deeply: lists and mappings may be in one another a few "
+            f"dozen times. Received: {(override or origin)[:LONGEST]}."
         )
     if isinstance(error, RecursionError):
         return f"The defaults of {origin} lead back to itself. Take that line out."

@@ -22,7 +22,7 @@ from kerasft.config import load, to_yaml
 from kerasft.console import warn
 from kerasft.enclosure import require_enclosed, require_readable
 from kerasft.errors import GivenUp, Stopped, UserError
-from kerasft.files import at_home, read_json, room_in, write_json, written_whole
+from kerasft.files import GONE, at_home, current, read_json, room_in, write_json, written_whole
 from kerasft.folders import folders_of, looked_up_in, origin, require_path
 from kerasft.provenance import changed, git_revision, machine, versions
 
@@ -351,7 +351,10 @@ def unended(run: str) -> tuple[RunFolder, DictConfig]:
         UserError: If there is no such run, or it has ended.
     """
     # `outputs/last` may lead elsewhere while the run is at work.
-    folder = RunFolder(Path(os.path.realpath(at_home(run))))
+    place = at_home(run)
+    if not place.is_absolute() and current() is None:
+        raise UserError(GONE)
+    folder = RunFolder(Path(os.path.realpath(place)))
     if folder.path.is_dir():
         require_enclosed(folder.path)
     cfg = folder.read_config()

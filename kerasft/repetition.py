@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kerasft.errors import UserError
-from kerasft.files import at_home
+from kerasft.files import at_home, current
 from kerasft.folders import folders_of, looked_up_in
 from kerasft.record import RunFolder
 from kerasft.root import RUNTIME
@@ -26,7 +25,8 @@ def repeating(run: str | None) -> Iterator[None]:
     """
     folder = None if run is None else RunFolder(at_home(run))
     folders = [] if folder is None else folders_of(folder.facts(), folder.path)
-    with looked_up_in([Path.cwd(), *folders]):
+    here = current()
+    with looked_up_in([*([here] if here else []), *folders]):
         yield
 
 
@@ -50,10 +50,11 @@ def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
     problems = []
     for override in overrides:
         key, mark, value = override.lstrip("+").partition("=")
-        if not mark:
+        if not mark or not all(key.split(".")):
             problems.append(
-                f"With --from, overrides must read key=value. Received: {override!r}. To choose "
-                "other parts, train with the whole command again."
+                "With --from, overrides must read key=value, with a name on each side of a dot, "
+                f"such as data.path=b.csv. Received: {override!r}. To choose other parts, train "
+                "with the whole command again."
             )
             continue
         if "." not in key and key in RUNTIME:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
-from kerasft.files import impossible
+from kerasft.files import current, impossible
 
 # The callbacks that write, the parameter that says where, and its default.
 WRITING: dict[str, tuple[str, str | None]] = {
@@ -127,8 +127,8 @@ def _taken(target: str, path: str, output_dir: str | None) -> str | None:
     """Say which of the run's own files or folders a path is or is in, or that it is above one."""
     given = [Path(os.path.normpath(path))]
     if output_dir is not None:
-        above = Path(output_dir).expanduser().absolute()
-        full = Path(os.path.normpath(Path(path).absolute()))
+        above = _absolute(Path(output_dir).expanduser())
+        full = Path(os.path.normpath(_absolute(path)))
         given += [full.relative_to(above)] if full.is_relative_to(above) else []
     # Some file systems take names that differ in case for the same.
     given = [Path(str(one).casefold()) for one in given]
@@ -152,11 +152,16 @@ def _taken(target: str, path: str, output_dir: str | None) -> str | None:
 _SUFFIXES = {"keras.callbacks.CSVLogger": ".csv", _FILLING: ".keras"}
 
 
+def _absolute(path: str | Path) -> Path:
+    """Return a path from the root on; where the current folder is gone, one of nothing."""
+    return (current() or Path(os.sep)) / path
+
+
 def _is_below(path: str, folder: str | None) -> bool:
     """Whether a path is below a folder by its text; `..` is not in it."""
     if folder is None:
         return False
-    above = Path(os.path.normpath(Path(folder).expanduser().absolute()))
+    above = Path(os.path.normpath(_absolute(Path(folder).expanduser())))
     below = Path(os.path.normpath(path))
     return below != above and below.is_relative_to(above)
 
@@ -193,12 +198,12 @@ def _place(target: str, node: Mapping[str, Any], output_dir: str | None) -> str:
     if output_dir is None:
         raise UserError(f"{where} is refused: only a callback of a run writes files.")
     # Without resolving links yet: where they lead is what is looked at.
-    root = Path(os.path.normpath(Path(output_dir).absolute()))
+    root = Path(os.path.normpath(_absolute(output_dir)))
     if problem := _problem(target, node, str(root)):
         raise UserError(f"{where} {problem}")
     # "${output_dir}/log.csv" is below the run folder already, also where that is relative.
     path = node.get(name, usual)
-    full = Path(os.path.normpath(Path(path).absolute()))
+    full = Path(os.path.normpath(_absolute(path)))
     if not _is_below(str(full), str(root)):
         full = Path(os.path.normpath(root / path))
     # Up to the first field: what comes behind is in this folder.

@@ -440,3 +440,86 @@ def test_what_the_run_knows_goes_where_the_config_is_silent():
 def test_what_a_call_refuses_is_told(values, said):
     with pytest.raises(UserError, match=said):
         config.build(node(**values))
+
+
+# --- values that are nested, unfinished, or none -----------------------------------------------
+
+
+@pytest.mark.parametrize(("override", "where"), [
+    ("data.path=" + "[" * 300 + "]" * 300, "data.path"),
+    ("+head.x=" + "{a:" * 200 + "1" + "}" * 200, "head.x"),
+])  # fmt: skip
+def test_a_value_that_is_nested_too_deeply_is_not_blamed_on_defaults(override, where):
+    found = problem(override)
+    assert found.startswith(f"{where} is nested too deeply") and len(found) < 500
+
+
+@pytest.mark.parametrize("depth", [150, 2000])
+def test_a_file_that_is_nested_too_deeply_is_not_blamed_on_its_defaults(mine, depth):
+    folder = mine("experiment/deep", "# @package _global_\nhead:\n  x: " + "[" * depth
+                  + "]" * depth)  # fmt: skip
+    found = problem("experiment=deep", config_dirs=[folder])
+    assert "experiment/deep.yaml is nested too deeply" in found
+    folder = mine("experiment/round", "# @package _global_\ndefaults: [round]\n")
+    found = problem("experiment=round", config_dirs=[folder])
+    assert "The defaults of experiment/round.yaml lead back to itself" in found
+
+
+STOP = "+callbacks.x={_target_: keras.callbacks.%s}"
+
+
+@pytest.mark.parametrize("key", [
+    "callbacks.early_stopping", "optimizer", "head", "task", "data", "backbone", "schedule",
+    "checkpoint", "cache", "finetune.full", "faults",
+])  # fmt: skip
+def test_a_part_that_is_never_made_is_refused(key):
+    found = problem(f"+{key}._partial_=true")
+    assert f"{key}._partial_ must be left out" in found
+
+
+@pytest.mark.parametrize(("override", "meant"), [
+    ("+callbacks.x={_target_: keras.layers.Dense, units: 3}", "keras.callbacks"),
+    ("+callbacks.x={_target_: keras.optimizers.Adam}", "keras.callbacks"),
+    ("+augment.x={_target_: keras.callbacks.EarlyStopping}", "keras.layers"),
+    ("++optimizer._target_=keras.layers.Dropout", "keras.optimizers"),
+    ("++optimizer._target_=keras.optimizers.schedules.CosineDecay", "keras.optimizers"),
+])  # fmt: skip
+def test_a_part_of_keras_that_is_of_another_kind_is_refused(override, meant):
+    assert any(f"._target_ must be a part of {meant}" in one
+               for one in problems(override))  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values"), [
+    ("ReduceLROnPlateau", "cooldown: x1"), ("ReduceLROnPlateau", "cooldown: '3'"),
+    ("ReduceLROnPlateau", "cooldown: [1]"), ("ReduceLROnPlateau", "cooldown: {a: 1}"),
+    ("ReduceLROnPlateau", "cooldown: null"), ("ReduceLROnPlateau", "patience: many1"),
+    ("ReduceLROnPlateau", "factor: [0.1]"), ("EarlyStopping", "start_from_epoch: null"),
+    ("EarlyStopping", "min_delta: x0"), ("TensorBoard", "histogram_freq: a1"),
+    ("TensorBoard", "profile_batch: x1"), ("TensorBoard", "profile_batch: '1,2,3'"),
+    ("TensorBoard", "profile_batch: [1, a]"), ("TensorBoard", "profile_batch: '1,'"),
+])  # fmt: skip
+def test_a_number_of_a_callback_is_one(name, values):
+    found = problem(STOP % f"{name}, {values}")
+    assert f"callbacks.x.{values.split(':')[0]} must be a number" in found
+
+
+@pytest.mark.parametrize("values", [
+    "TensorBoard, profile_batch: '10,20'", "TensorBoard, profile_batch: [10, 20]",
+    "TensorBoard, profile_batch: 3", "TensorBoard, update_freq: batch",
+    "EarlyStopping, min_delta: 0.1, verbose: true", "ReduceLROnPlateau, min_lr: 1e-6",
+    "TensorBoard, histogram_freq: 1", "EarlyStopping, baseline: 0.5",
+])  # fmt: skip
+def test_what_callbacks_of_keras_take_is_taken(values):
+    kerasft.check(kerasft.compose([STOP % values]))
+
+
+@pytest.mark.parametrize("override", ["=3", "data..x=3", ".x=3", "data.=3", "+=1", "data.x"])
+def test_an_override_of_a_repeated_run_has_a_name_on_each_side_of_a_dot(override, tmp_path):
+    from kerasft.repetition import recorded_config
+
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(kerasft.compose([])))
+    with pytest.raises(UserError) as caught:
+        recorded_config(str(tmp_path), [override])
+    (found,) = caught.value.problems
+    assert found.startswith("With --from, overrides must read key=value")
+    assert f"Received: {override!r}." in found

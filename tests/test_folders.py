@@ -160,3 +160,52 @@ def test_a_run_is_measured_repeated_and_taken_up_from_anywhere(here, texts_csv, 
     said = kerasft_cli("evaluate", "alone")
     assert said.code == 2 and "Looked for: " in said.err
     assert f"{here}/here/data/a.csv" in said.err
+
+
+def test_a_current_folder_that_is_gone_is_said_in_one_line(tmp_path, kerasft_cli, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (["check"], ["train", "debug=quick"], ["train", "-m", "seed=1,2"],
+                  ["train", "--trust", "mine", "epochs=1"], ["resume", "x"], ["evaluate", "x"],
+                  ["train", "--from", "outputs/last"], ["train", "output_dir=/tmp/x"]):  # fmt: skip
+        ended = kerasft_cli(*words)
+        assert ended.code == 2, words
+        assert ended.err.count("error: ") == 1 and "Traceback" not in ended.err
+    assert "The current folder is not there any more" in ended.err
+    with looked_up_in([Path("/data")]):
+        assert candidates("a.csv") == [Path("/data/a.csv")]
+    assert folders_of({"folders": ["/data"], "place": "/runs/a"}, Path("/runs/a")) == [
+        Path("/data")
+    ]
+
+
+def rows(file, word: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{word} {i},{'yes' if i % 2 else 'no'}" for i in range(40)]
+    file.write_text("\n".join(["text,label", *lines]))
+
+
+@pytest.mark.parametrize("first", ["here", "there"])
+def test_of_files_of_one_name_those_are_read_that_the_run_saw(here, first, capsys):
+    from kerasft.data.manifest import write_manifest
+    from kerasft.steps.prepare import read_splits
+
+    rows(here / "here/a.csv", "ours")
+    rows(here / "there/a.csv", "theirs")
+    cfg = kerasft.compose(["data=table", "data.path=a.csv", "data.text=text", "data.label=label"])
+    with looked_up_in([here / "here"]):
+        splits, differences = read_splits(cfg, "single", None)
+    assert differences == []
+    manifest = here / "manifest.json"
+    write_manifest(splits, manifest)
+    last = {"here": "there", "there": "here"}[first]
+    with looked_up_in([here / first, here / last]):
+        again, differences = read_splits(cfg, "single", manifest)
+        assert differences == [] and again.train.inputs == splits.train.inputs
+        assert ("is what the run saw" in capsys.readouterr().out) == (first == "there")
+        rows(here / "here/a.csv", "changed")
+        _, differences = read_splits(cfg, "single", manifest)
+    said = " ".join(differences)
+    assert f"'{here / first}/a.csv' was read, and there is '{here / last}/a.csv' too." in said

@@ -134,3 +134,15 @@ def test_a_quoted_home_is_the_home(tiny_run, odd_folder, tmp_path, monkeypatch):
     (tmp_path / "~").mkdir()
     (tmp_path / "~" / "b.png").write_bytes((tmp_path / "q" / "a.png").read_bytes())
     assert inputs(str(tiny_run), ["~/b.png"]) == ["~/b.png"]
+
+
+@pytest.mark.parametrize("closed", ["none", "closed"])
+def test_standard_input_that_is_closed_is_said(closed, tiny_text_run, monkeypatch):
+    if closed == "none":
+        monkeypatch.setattr(sys, "stdin", None)  # as Python has it after `<&-`
+    else:
+        stream = io.TextIOWrapper(io.BytesIO(b""))
+        stream.close()
+        monkeypatch.setattr(sys, "stdin", stream)
+    with pytest.raises(UserError, match=r"Standard input cannot be read: .* @FILE"):
+        inputs(str(tiny_text_run), ["-"])

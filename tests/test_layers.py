@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "errors": -2, "conversion": -1, "rows": -1, "spec": 0, "signatures": 0, "frames": 0,
     "keras_parts": 0, "written": 1.2, "building": 1.3, "bounds": 1.5,
-    "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1, "threads": 0,
+    "aliases": 1, "files": 1, "console": 1, "network": 1, "mistakes": 1.5, "threads": 0,
     "processes": 0, "enclosure": 0, "passwords": 0, "sources": 1.5, "checksums": 0, "entry": 2,
     "ownership": 2.5,
     "root": 0, "comparison": 1, "provenance": 1, "config": 2, "folders": 2,

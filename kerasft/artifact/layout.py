@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.errors import UserError
+from kerasft.errors import Unreadable, UserError
 from kerasft.files import at_home, read_json
 from kerasft.spec import as_raw
 
@@ -39,6 +39,28 @@ def version_of(name: str) -> int | None:
         return None
     number = int(name)
     return number if str(number) == name and number < 2**63 else None
+
+
+def versions_of(given: Sequence[str]) -> dict[str, int]:
+    """Return the version of each label, from LABEL=VERSION.
+
+    Raises:
+        UserError: If one reads otherwise.
+
+    Example:
+        >>> versions_of(["stable=3"])
+        {'stable': 3}
+    """
+    labels = {}
+    for one in given:
+        label, _, version = one.partition("=")
+        number = version_of(version)
+        if not label or number is None:
+            raise UserError(
+                f"--label must read LABEL=VERSION, such as stable=3. Received: {one!r}."
+            )
+        labels[label] = number
+    return labels
 
 
 def versions(directory: str | Path) -> list[int]:
@@ -126,7 +148,7 @@ def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str
     try:
         raw = as_raw(rows, signature["modality"])
     except OSError as error:
-        raise UserError(
+        raise Unreadable(
             f"The picture {str(error.filename)!r} cannot be read: {error.strerror}."
         ) from error
     columns = [raw] if raw.ndim < 2 else [raw[:, i] for i in range(raw.shape[1])]

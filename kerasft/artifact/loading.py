@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasft.artifact.layout import as_inputs, find_export, read_signature
 from kerasft.artifact.replay import register_text_ops
-from kerasft.errors import UserError
+from kerasft.errors import Unreadable, UserError
 
 BATCH = 32
 
@@ -55,7 +55,7 @@ class Predictor:
             try:
                 outputs = serve(**batch)
             except tf.errors.InvalidArgumentError as error:
-                raise UserError(
+                raise Unreadable(
                     f"The export at {str(self.path)!r} cannot read one of the examples "
                     f"{start} to {min(start + BATCH, count) - 1}: {_first_line(error)}"
                 ) from error

@@ -20,7 +20,7 @@ from kerasft.data.audit import inspect
 from kerasft.data.fingerprint import fingerprint
 from kerasft.data.reading import begins
 from kerasft.data.store import Form, Piece, Store
-from kerasft.errors import UserError
+from kerasft.errors import Unreadable, UserError
 from kerasft.spec import Examples, Preprocess, as_raw
 from kerasft.threads import AHEAD, cores, untuned
 
@@ -223,7 +223,7 @@ def _pictures(
         # Parallel maps keep the order, so that the first one missing is the one that failed.
         reason = inspect(examples.inputs[done]).problem
         reason = reason or str(error).splitlines()[0].split("[Op:")[0].strip(". ")
-        raise UserError(
+        raise Unreadable(
             f"The picture {examples.ids[done]!r} could not be decoded: {reason}. Remove it or save "
             "it again."
         ) from error

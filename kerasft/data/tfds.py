@@ -19,6 +19,7 @@ from kerasft.data.tfds_safety import (
     require_own,
 )
 from kerasft.errors import UserError, nearest
+from kerasft.files import current
 from kerasft.folders import located
 from kerasft.network import unreachable
 from kerasft.spec import Splits
@@ -115,7 +116,7 @@ def tfds(
         found.notices += said
     return to_splits(
         found, kind=kind, seed=seed, split=split, label_delimiter=label_delimiter,
-        label_names=read_label_names(label_names, Path.cwd()) or _names(features[label]),
+        label_names=read_label_names(label_names, current() or Path()) or _names(features[label]),
         label_key=f"data.label={label}", **ratios,
         source={
             "source": "tfds", "name": builder.info.full_name, "splits": wanted,

@@ -15,12 +15,13 @@ from kerasft.checks import check
 from kerasft.config import build
 from kerasft.console import say, warn
 from kerasft.enclosure import require_enclosed
-from kerasft.errors import UserError
+from kerasft.errors import Unreadable, UserError
 from kerasft.files import at_home, read_json
 from kerasft.finetuned import FineTuned
 from kerasft.recorded import read_figures
 from kerasft.spec import Splits, as_raw
 from kerasft.steps.measure import closing_table, plain
+from kerasft.steps.prepare import read_splits
 
 
 def reopen(
@@ -42,12 +43,9 @@ def reopen(
 
 def read_data_again(cfg: DictConfig, folder: record.RunFolder) -> Splits:
     """Read a run's data anew and warn where it is no longer what the run saw."""
-    from kerasft.data.manifest import diff_manifest, read_manifest
-
-    splits = build(cfg.data, kind=build(cfg.task).kind, seed=cfg.seed)
-    if folder.manifest.is_file():
-        for difference in diff_manifest(read_manifest(folder.manifest), splits):
-            warn(f"the data has changed since the run: {difference}")
+    splits, differences = read_splits(cfg, build(cfg.task).kind, folder.manifest)
+    for difference in differences:
+        warn(f"the data has changed since the run: {difference}")
     return splits
 
 
@@ -224,7 +222,7 @@ def answer_sound(
     """Answer the inputs, without the pictures that cannot be decoded.
 
     Args:
-        answer: Answers raw input, and raises a `UserError` where one of it cannot be read.
+        answer: Answers raw input, and raises `Unreadable` where one of it cannot be read.
         inputs: Texts, pairs of texts, paths or bytes of pictures.
         on_broken: Told of each picture that is left out.
 
@@ -232,12 +230,12 @@ def answer_sound(
         The outputs, and the inputs that they belong to.
 
     Raises:
-        UserError: If none can be answered.
+        UserError: If none can be answered, or for what is no matter of a picture.
     """
     try:
         # All at once: they are looked at one by one where this fails, and not before.
         return answer(inputs), list(inputs)
-    except UserError as error:
+    except Unreadable as error:
         problems = _problems(inputs)
         told = [
             f"The picture {_name(one)!r} could not be decoded: {why}."
@@ -245,7 +243,7 @@ def answer_sound(
         ]  # fmt: skip
         sound = [one for one, why in zip(inputs, problems, strict=True) if not why]
         if not sound:
-            raise UserError(problems=_first(told)) from error
+            raise Unreadable(problems=_first(told)) from error
         if len(inputs) == 1:
             raise
         # What decodes here, and not there, is found by halves.
@@ -255,13 +253,13 @@ def answer_sound(
         for part in parts:
             try:
                 outputs, answered = answer_sound(answer, part, told.append)
-            except UserError as failed:
+            except Unreadable as failed:
                 told += failed.problems
                 continue
             made.append(outputs)
             kept += answered
         if not made:
-            raise UserError(problems=_first(told)) from error
+            raise Unreadable(problems=_first(told)) from error
     for sentence in told:
         on_broken(sentence)
     return {key: np.concatenate([one[key] for one in made]) for key in made[0]}, kept

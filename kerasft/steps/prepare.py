@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from kerasft import evidence, record
 from kerasft.config import build, build_named, plain
-from kerasft.console import clock, say, warn
+from kerasft.console import clock, listing, say, warn
 from kerasft.errors import UserError
+from kerasft.folders import looked_up, looked_up_in, several
 from kerasft.root import Root
 from kerasft.spec import Backbone, Splits
 from kerasft.tasks.monitors import require_known
@@ -176,7 +178,8 @@ def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder | None) ->
     """Read the examples, say what they are, and write the manifest into the run folder, if any."""
     from kerasft.data.manifest import write_manifest
 
-    splits = build(cfg.data, kind=parts.task.kind, seed=cfg.seed)
+    manifest = folder.manifest if folder is not None else None
+    splits, differences = read_splits(cfg, parts.task.kind, manifest)
     for notice in splits.notices:
         warn(notice)
     say(f"data: {describe(splits)}")
@@ -194,17 +197,57 @@ def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder | None) ->
             f"augment.{names[0]} changes pictures, but the data is text. Set augment=none."
         )
     if folder is not None:
-        if folder.manifest.is_file():
-            _require_same(splits, folder, accept=cfg.resume == "accept")
+        _require_same(differences, folder, accept=cfg.resume == "accept")
         write_manifest(splits, folder.manifest)
     return splits
 
 
-def _require_same(splits: Splits, folder: record.RunFolder, *, accept: bool) -> None:
-    """See that a run goes on with the data that it began with."""
+def read_splits(cfg: DictConfig, kind: str, manifest: Path | None) -> tuple[Splits, list[str]]:
+    """Read the examples, and say how they differ from those of a run's manifest.
+
+    A run that was moved may find files of the same name in several of its folders: those that are
+    as the run saw them are meant.
+
+    Args:
+        cfg: The config.
+        kind: The kind of its task.
+        manifest: The file; `None`, or one that there is not, where nothing is compared.
+
+    Returns:
+        The examples, and one sentence a difference.
+    """
     from kerasft.data.manifest import diff_manifest, read_manifest
 
-    if differences := diff_manifest(read_manifest(folder.manifest), splits):
+    splits = build(cfg.data, kind=kind, seed=cfg.seed)
+    if manifest is None or not manifest.is_file():
+        return splits, []
+    then = read_manifest(manifest)
+    differences = diff_manifest(then, splits)
+    given = plain(cfg.data).values()
+    found = [places for one in given if isinstance(one, str) and (places := several(one))]
+    if not differences or not found:
+        return splits, differences
+    folders = looked_up()
+    for first in folders[1:]:
+        try:
+            with looked_up_in([first, *folders]):
+                other = build(cfg.data, kind=kind, seed=cfg.seed)
+        except UserError:
+            continue
+        if not diff_manifest(then, other):
+            say(f"data: what is in {str(first)!r} is what the run saw, and not what is in "
+                f"{str(found[0][0].parent)!r}")
+            return other, []
+    there = "; ".join(
+        f"{str(first)!r} was read, and there {'is' if len(rest) == 1 else 'are'} "
+        f"{listing(repr(str(one)) for one in rest)} too" for first, *rest in found
+    )
+    return splits, [*differences[:2], f"{there}.", *differences[2:]]
+
+
+def _require_same(differences: list[str], folder: record.RunFolder, *, accept: bool) -> None:
+    """See that a run goes on with the data that it began with."""
+    if differences:
         said = f"The data has changed since the run began: {' '.join(differences[:3])}"
         if accept:
             warn(f"{said} It goes on with what is there now.")

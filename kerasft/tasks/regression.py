@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from kerasft.spec import Decision, Kind, Labels
 from kerasft.tasks import protocol
 
 LOSSES = ("mse", "huber")
+_MOST = float(np.finfo("float32").max)
+# Standard deviations from the mean that answers may be away.
+_REACH = 6.0
 # What needs true numbers that differ.
 CORRELATIONS = ("pearson", "r2", "spearman")
 
@@ -74,15 +78,22 @@ class Regression:
         """Return a copy that standardises by the mean and deviation of the training labels.
 
         Raises:
-            UserError: If float32, in which they are learned, cannot tell the labels apart.
+            UserError: If float32, in which they are learned, cannot hold them or tell them apart.
         """
         y = np.asarray(annotations["label"], np.float64)
         if not self.scale:
             _check_apart(y)
             return self
-        std = float(y.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = float(y.mean()), float(y.std())
+        if not (math.isfinite(mean) and math.isfinite(std)):
+            raise UserError(
+                "The labels are too large to be standardized: their mean or standard deviation is "
+                f"beyond what a number can be. Received: labels up to {np.abs(y).max():.3g}. Train "
+                "on their logarithms, or divide them by something."
+            )
         # Labels that are all alike leave nothing to divide by.
-        return dataclasses.replace(self, mean=float(y.mean()), std=std if std > 0 else 1.0)
+        return dataclasses.replace(self, mean=mean, std=std if std > 0 else 1.0)
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         scaled = (np.asarray(annotations["label"], np.float64) - self.mean) / self.std
@@ -134,8 +145,17 @@ class Regression:
             A sentence, or `""` where no difference is lost that matters.
 
         Raises:
-            UserError: If the labels as a whole are closer together than float32 can tell.
+            UserError: If the labels as a whole are closer together than float32 can tell, or lie
+                beyond its numbers.
         """
+        reach = abs(self.mean) + _REACH * self.std
+        if reach > _MOST:
+            raise UserError(
+                f"Exports answer in float32, whose numbers end at {_MOST:.3g}, and the labels "
+                f"reach there: their mean is {self.mean:.6g} and their standard deviation "
+                f"{self.std:.3g}. Predict with the run folder, which answers in float64, or train "
+                "on the labels divided by something. Set export=none."
+            )
         step = float(np.spacing(np.float32(abs(self.mean))))
         if step < self.std / 1000:
             return ""
@@ -220,7 +240,12 @@ class Regression:
 
 
 def _check_apart(y: np.ndarray) -> None:
-    """Refuse labels that are learned as they are, and are one number in float32."""
+    """Refuse labels that are learned as they are, and that float32 cannot hold or tell apart."""
+    if (most := float(np.abs(y).max())) > _MOST:
+        raise UserError(
+            f"task.scale=false learns the labels as they are, in float32, whose numbers end at "
+            f"{_MOST:.3g}. Received: labels up to {most:.3g}. Set task.scale=true."
+        )
     if np.ptp(y) > 0 and np.ptp(y.astype(np.float32)) == 0:
         raise UserError(
             f"task.scale=false learns the labels as they are, in float32, whose precision near "
