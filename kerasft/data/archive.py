@@ -89,6 +89,8 @@ def _litter(name: str) -> bool:
 
 def _check(path: Path, members: list, most_files: int, most_bytes: int) -> None:
     """Refuse what would write elsewhere, or without end, before a byte is written."""
+    if all(m.is_dir() for m in members):
+        raise UserError(f"data.path: {path} holds no files. Fetch it again, or pack it again.")
     problems = []
     outside = [m.filename for m in members if not _inside(m)]
     if outside:
@@ -127,7 +129,7 @@ def _odd_names(path: Path, members: list) -> list[str]:
     """Say which names cannot be unpacked, each kind in its own words."""
     files = [m for m in members if not m.is_dir()]
     problems = []
-    slashed = [m.orig_filename for m in members if "\\" in m.orig_filename]
+    slashed = [m.orig_filename for m in members if "\\" in m.orig_filename and _inside(m)]
     if slashed:
         problems.append(
             f"data.path: names in {path} are written with backslashes, as some programs of Windows "
@@ -159,9 +161,7 @@ def _odd_names(path: Path, members: list) -> list[str]:
         problems.append(
             f"data.path: {path} holds a file and a folder of one name: {listing(map(repr, both))}."
         )
-    if not files:
-        problems.append(f"data.path: {path} holds no files.")
-    elif all(PurePosixPath(name).suffix.lower() in _ARCHIVES for name in counts):
+    if files and all(PurePosixPath(name).suffix.lower() in _ARCHIVES for name in counts):
         problems.append(
             f"data.path: {path} holds nothing but other archives: {listing(map(repr, counts))}. "
             "They are not unpacked."

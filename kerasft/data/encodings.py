@@ -34,9 +34,11 @@ def decode(path: Path, encoding: str, key: str) -> str:
     if not content.strip(b"\0"):
         raise UserError(f"{key}: {path} holds nothing but zero bytes. Fetch or write it again.")
     if codec in _NARROW and (wide := _marked(content) or _wide(content)):
+        marked = _marked(content) is not None
+        found = "it begins with the mark of" if marked else "its other bytes are zero, as in"
         raise UserError(
-            f"{key}: {path} is not written in {encoding}: it begins with the mark of another "
-            f"encoding, or its other bytes are zero. Set data.encoding={wide}."
+            f"{key}: {path} is not written in {encoding}: {found} {wide[:6].upper()}. Set "
+            f"data.encoding={wide}."
         )
     if codec in _NARROW[1:]:  # the mark of UTF-8 is no text of theirs
         content = content.removeprefix(codecs.BOM_UTF8)

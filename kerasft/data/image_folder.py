@@ -179,8 +179,8 @@ def _tell_links(root: Path, found: Collection) -> None:
     if links:
         said = listing(f"{link.relative_to(root).as_posix()} -> {real}" for link, real in links)
         found.notices.append(
-            f"Pictures are learned that {some(len(links), 'link')} to outside of data.path bring "
-            f"in: {said}. Take the links out if the pictures do not belong to the data."
+            f"{some(len(links), 'link')} out of data.path, whose pictures are learned: {said}. "
+            "Take out the links to pictures that do not belong to the data."
         )
 
 
