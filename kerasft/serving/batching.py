@@ -135,6 +135,11 @@ class Batcher:
             else:
                 future.set_result(answer)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was taken is not answered yet."""
+        return bool(self._tasks)
+
     async def drained(self) -> None:
         """Wait until all that was taken is answered."""
         for key in list(self._open):

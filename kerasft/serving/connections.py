@@ -17,6 +17,9 @@ from kerasft.serving.status import Failure
 # How long a client may take to send its first head, and be idle after an answer.
 HEAD_SECONDS = 10.0
 IDLE_SECONDS = 60.0
+# The same over gRPC, where an idle connection cannot give its place to a new one: clients connect
+# again by themselves.
+GRPC_IDLE_SECONDS = 20.0
 # How long a connection over gRPC may last, which sound clients do not notice: they make another.
 AGE_SECONDS = 600.0
 # How many calls there may be over all connections of gRPC.
@@ -52,7 +55,7 @@ def grpc_options(nbytes: int, *, seconds: float) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1000)),
         ("grpc.max_allowed_incoming_connections", most_connections()),
         ("grpc.max_concurrent_streams", 256),
-        ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1000)),
+        ("grpc.max_connection_idle_ms", int(GRPC_IDLE_SECONDS * 1000)),
         # So a client that never takes its answers holds them for so long at most.
         ("grpc.max_connection_age_ms", int(AGE_SECONDS * 1000)),
         ("grpc.max_connection_age_grace_ms", int(2 * seconds * 1000)),

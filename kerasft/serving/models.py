@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from kerasft.artifact.layout import version_of, versions
 from kerasft.errors import UserError, in_short
 from kerasft.serving.bundle import Bundle
+from kerasft.serving.loading import require_files, stamp
 from kerasft.serving.status import Failure
-
-# More of a version is not looked at to see whether it has changed.
-_MOST_FILES = 10_000
 
 
 @dataclass
@@ -35,12 +31,13 @@ class Model:
     """The versions of a model in a folder.
 
     The newest is served, and those that carry a label. A newer one is loaded and warmed up before
-    the older goes; one that does not load is told, and the older goes on.
+    the older goes; one that does not load is told, and the older goes on. So it does while one is
+    loaded, however long that takes, and a still newer one is loaded beside it.
 
     Args:
         name: The name of the model.
         path: The folder of all versions, or of one.
-        executor: Loads versions.
+        executor: Loads versions, each in a thread of its own.
         labels: Label to version.
         threads: How many threads an operation may take.
         say: Prints a line.
@@ -52,6 +49,7 @@ class Model:
         self.name, self.path, self.labels = name, path, dict(labels or {})
         self.states: dict[int, State] = {}
         self._executor, self._threads, self._say = executor, threads, say
+        self._tasks: set[asyncio.Task] = set()
         self.alone = (path / "saved_model.pb").is_file()
 
     def folders(self) -> dict[int, Path]:
@@ -61,35 +59,68 @@ class Model:
             return {1 if number is None else number: self.path}
         return {number: self.path / str(number) for number in versions(self.path)}
 
+    async def start(self, every: float) -> None:
+        """Load what is to be served first.
+
+        Args:
+            every: Seconds between two looks for new versions, where one takes long.
+        """
+        await self.refresh()
+        while not self._loaded() and any(s.state == "LOADING" for s in self.states.values()):
+            await asyncio.wait(self._tasks, timeout=every, return_when=asyncio.FIRST_COMPLETED)
+            await self.refresh()
+        while self._labelled_and_loading():
+            await asyncio.wait(self._tasks, timeout=every, return_when=asyncio.FIRST_COMPLETED)
+
+    def _labelled_and_loading(self) -> bool:
+        states = [self.states.get(number) for number in self.labels.values()]
+        return any(state is not None and state.state == "LOADING" for state in states)
+
     async def refresh(self) -> None:
-        """Load what is new, and let go what is old."""
+        """Begin to load what is new, and let go what is old."""
         loop = asyncio.get_running_loop()
         there = await loop.run_in_executor(self._executor, self.folders)
         wanted = {number for number in self.labels.values() if number in there}
+        for number in wanted:
+            await self._look(number, there[number])
+        comes = False
         for number in sorted(there, reverse=True):
-            if await self._load(number, there[number]):
+            # While a newer one is loaded, an older one goes on, but none is loaded for it.
+            state = self.states.get(number) if comes else await self._look(number, there[number])
+            if state is not None and state.bundle is not None:
                 wanted.add(number)
                 break
-        for number in wanted:
-            await self._load(number, there[number])
+            comes = comes or (state is not None and state.state == "LOADING")
         for number, state in self.states.items():
             if state.bundle is not None and number not in wanted and wanted & self._loaded():
-                await self._let_go(number, state)
+                bundle, state.bundle, state.state = state.bundle, None, "UNLOADING"
+                self._begin(self._let_go(number, state, bundle))
 
     def _loaded(self) -> set[int]:
         return {number for number, state in self.states.items() if state.bundle is not None}
 
-    async def _load(self, number: int, folder: Path) -> bool:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(self, number: int, folder: Path) -> State:
+        """Return the state of a version; begin to load it if it is new, or not as it was."""
         known = self.states.get(number)
-        if known is not None and known.bundle is not None:
-            return True
+        if known is not None and known.state in ("LOADING", "AVAILABLE", "UNLOADING"):
+            return known
         loop = asyncio.get_running_loop()
-        stamp = await loop.run_in_executor(self._executor, _stamp, folder)
-        if known is not None and known.problem and known.seen == stamp:
-            return False  # it is as broken as it was
-        state = self.states[number] = State("LOADING", seen=stamp)
+        seen = await loop.run_in_executor(self._executor, stamp, folder)
+        if known is not None and known.problem and known.seen == seen:
+            return known  # it is as broken as it was
+        state = self.states[number] = State("LOADING", seen=seen)
+        self._begin(self._load(number, folder, state))
+        return state
+
+    async def _load(self, number: int, folder: Path, state: State) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            _require_file(folder / "saved_model.pb")
+            await loop.run_in_executor(self._executor, require_files, folder)
             bundle = await loop.run_in_executor(
                 self._executor, Bundle, folder, number, self._threads
             )
@@ -101,14 +132,11 @@ class Model:
         except Exception as error:
             state.state, state.problem = "END", in_short(error)
             self._say(f"{self.name}: version {number} cannot be served: {state.problem}")
-            return False
+            return
         state.bundle, state.state = bundle, "AVAILABLE"
         self._say(f"{self.name}: version {number} is served ({count} requests of warm-up)")
-        return True
 
-    async def _let_go(self, number: int, state: State) -> None:
-        bundle, state.bundle, state.state = state.bundle, None, "UNLOADING"
-        assert bundle is not None
+    async def _let_go(self, number: int, state: State, bundle: Bundle) -> None:
         while bundle.using:  # what it was asked is answered first
             await asyncio.sleep(0.02)
         bundle.close()
@@ -186,32 +214,13 @@ class Model:
                 self._say(f"{self.name}: the versions cannot be read: {in_short(error)}")
 
     def close(self) -> None:
-        """Let all versions go."""
+        """Let all versions go, and end the wait for those that are loaded."""
+        for task in self._tasks:
+            task.cancel()
         for state in self.states.values():
             if state.bundle is not None:
                 state.bundle.close()
                 state.bundle = None
-
-
-def _require_file(path: Path) -> None:
-    """See that a file is one, or may be made one: a pipe would be waited for without end."""
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path.name} is no file")
-
-
-def _stamp(folder: Path) -> float:
-    """Return when a version was last written to, as far as it can be seen."""
-    latest = 0.0
-    for path in islice(chain([folder], _within(folder)), _MOST_FILES):
-        with suppress(OSError):  # taken away meanwhile, or not to be looked at
-            latest = max(latest, path.lstat().st_mtime)
-    return latest
-
-
-def _within(folder: Path) -> Iterator[Path]:
-    """Yield what lies in a version; no link is followed, for it may lead anywhere."""
-    for root, folders, files in os.walk(folder):
-        yield from (Path(root, name) for name in (*folders, *files))
 
 
 def require_versions(path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -72,10 +74,21 @@ def serve(settings: Settings) -> None:
     require_extras()
     require_versions(path)
     _require_sane(settings)
+    server = None
+
+    async def work() -> None:
+        nonlocal server
+        server = Server(settings, path)
+        await server.run()
+
     try:
-        asyncio.run(Server(settings, path).run())
+        asyncio.run(work())
     except KeyboardInterrupt:  # before the handler of signals stood
         return
+    if server is not None and server.hangs:
+        _say("some requests took too long to be answered, and are given up")
+        sys.stderr.flush()
+        os._exit(0)  # a plain exit would wait for them
 
 
 def require_extras() -> None:
@@ -121,17 +134,18 @@ class Server:
     def __init__(self, settings: Settings, path: Path):
         from kerasft.serving.answering import Answering
         from kerasft.serving.batching import Batcher
+        from kerasft.serving.loading import Aside
 
         self.settings = settings
         self.ports: dict[str, int] = {}
+        self.hangs = False  # whether a thread is left that does not end
         self.ready, self.stopping = asyncio.Event(), asyncio.Event()
         # Two more than cores would do: loading a version must not wait for requests.
         self._executor = ThreadPoolExecutor(4, "kerasft-serve")
         # At most two large bodies are taken apart at a time.
         self._readers = ThreadPoolExecutor(2, "kerasft-read")
-        self._loader = ThreadPoolExecutor(1, "kerasft-load")
         self.model = Model(
-            settings.name or _name_of(path), path, self._loader, labels=settings.labels,
+            settings.name or _name_of(path), path, Aside(), labels=settings.labels,
             threads=settings.threads, say=_say,
         )
         batcher = Batcher(
@@ -152,7 +166,8 @@ class Server:
         stops: list[Any] = []
         watching = None
         try:
-            await self.model.refresh()
+            if not await self._unless_stopped(self.model.start(self.settings.poll)):
+                return
             self._require_loaded()
             for start in self._starts():
                 stops.append(await start())
@@ -166,11 +181,29 @@ class Server:
                 watching.cancel()
             for stop in stops:
                 await stop()
-            await self.answering.batcher.drained()
+            # A graph that never ends does not keep the process from ending.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.timeout):
+                    await self.answering.batcher.drained()
+            busy = self.answering.batcher.is_busy
             self._readers.shutdown()
-            self._executor.shutdown()
-            self._loader.shutdown()
-            self.model.close()
+            self._executor.shutdown(wait=not busy, cancel_futures=busy)
+            if not busy:
+                self.model.close()
+            self.hangs = busy
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do something, unless the server is stopped meanwhile; return whether it was done."""
+        doing = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait((doing, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                await doing
+            return doing.done()
+        finally:
+            doing.cancel()
+            stopped.cancel()
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -113,7 +113,7 @@ def test_a_lack_of_files_is_said_once(caplog):
 
 @pytest.mark.enable_socket
 def test_an_idle_connection_over_grpc_is_ended(serve, toy, monkeypatch):
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "GRPC_IDLE_SECONDS", 0.3)
     with serve(toy, rest_port=None) as server, connect(server, "grpc") as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
         began = time.monotonic()

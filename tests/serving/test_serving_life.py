@@ -134,6 +134,102 @@ def test_what_is_no_version_does_not_keep_newer_ones_away(serve, write_toy, tmp_
         assert set(told) == {"1", "2", "60"}
 
 
+def test_a_pipe_in_a_version_does_not_keep_newer_ones_away(serve, write_toy, tmp_path):
+    root = tmp_path / "models"
+    write_toy(root / "1", plus=100.0)
+    for number, name in ((2, "variables/variables.index"), (3, "assets.extra/more/pipe"),
+                         (4, "fingerprint.pb")):  # fmt: skip
+        shutil.copytree(root / "1", tmp_path / str(number))
+        pipe = tmp_path / str(number) / name
+        pipe.parent.mkdir(exist_ok=True)
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+    # A folder that is opened in any case may be a link.
+    shutil.copytree(root / "1", tmp_path / "5")
+    (tmp_path / "5" / "variables").rename(tmp_path / "elsewhere")
+    (tmp_path / "5" / "variables").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "variables.data-00000-of-00001").unlink()
+    (tmp_path / "elsewhere" / "variables.data-00000-of-00001").symlink_to("/dev/zero")
+    write_toy(tmp_path / "6", plus=600.0)
+    with serve(root) as server:
+        for number in (2, 3, 4, 5):
+            (tmp_path / str(number)).rename(root / str(number))
+        server.until(lambda: all(server.server.model.states.get(number) is not None
+                     and server.server.model.states[number].problem.endswith("is no file")
+                     for number in (2, 3, 4, 5)))  # fmt: skip
+        assert one(server, 1.0)[1]["predictions"][0]["y"] == 101.0
+        (tmp_path / "6").rename(root / "6")
+        server.until(lambda: one(server, 1.0)[1]["predictions"][0]["y"] == 601.0)
+
+
+@pytest.fixture
+def hanging(monkeypatch):
+    """Loading version 2 takes until the test ends."""
+    from kerasft.serving import models
+
+    end, load = threading.Event(), models.Bundle
+
+    def hang(path, number, threads=None):
+        if number == 2:
+            end.wait(60)
+        return load(path, number, threads)
+
+    monkeypatch.setattr(models, "Bundle", hang)
+    yield
+    end.set()
+
+
+def test_a_version_that_never_loads_keeps_nothing_away(serve, write_toy, tmp_path, hanging):
+    write_toy(tmp_path / "models" / "1", plus=100.0)
+    write_toy(tmp_path / "3", plus=300.0)
+    with serve(tmp_path / "models") as server:
+        shutil.copytree(tmp_path / "3", tmp_path / "models" / "2")
+        server.until(lambda: 2 in server.server.model.states)
+        assert one(server, 1.0)[1]["predictions"][0]["y"] == 101.0
+        (tmp_path / "3").rename(tmp_path / "models" / "3")
+        server.until(lambda: one(server, 1.0)[1]["predictions"][0]["y"] == 301.0)
+        states = server.server.model.states
+        server.until(lambda: states[1].state == "END")
+        assert states[2].state == "LOADING"
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+
+
+def test_a_server_stops_while_its_first_version_is_loaded(write_toy, tmp_path, hanging):
+    import asyncio
+
+    from kerasft.serving.server import Server, Settings
+
+    write_toy(tmp_path / "2")
+
+    async def stopped() -> bool:
+        server = Server(Settings(str(tmp_path), rest_port=0, grpc_port=0), tmp_path)
+        asyncio.get_running_loop().call_later(0.5, server.stopping.set)
+        await server.run()
+        return server.ready.is_set()
+
+    began = time.monotonic()
+    assert not asyncio.run(stopped())
+    assert time.monotonic() - began < 10
+
+
+def test_a_request_that_never_ends_does_not_keep_the_server_from_stopping(
+    serve, toy, monkeypatch
+):
+    from kerasft.serving import bundle
+
+    end = threading.Event()
+    monkeypatch.setattr(bundle.Bundle, "run", lambda *_: end.wait(60))
+    try:
+        with serve(toy, timeout=0.5, grpc_port=None) as server:
+            assert one(server, 1.0)[0] == 504
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+        assert server.server.hangs
+    finally:
+        end.set()
+
+
 def test_a_damaged_newest_version_does_not_keep_the_older_from_being_served(
     serve, write_toy, tmp_path
 ):
