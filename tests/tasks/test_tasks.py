@@ -282,19 +282,19 @@ def test_validation_labels_all_alike_leave_no_correlation_to_monitor():
 
 @pytest.mark.parametrize("labels", [[1e39, 2e39, 3e39], [-1e39, 1e38], [3e38, 1e38], [1e38, 2e38]])
 def test_numbers_beyond_float32_are_not_exported(labels):
-    task = Regression().adapt(np.array(labels))
+    task = Regression().adapt(labelled(labels))
     with pytest.raises(UserError, match=r"whose numbers end at 3\.4e\+38"):
         task.served_precision()
     assert np.isfinite(task.encode(np.array(labels), None)).all()
-    assert Regression().adapt(np.array([1e36, 3e36])).served_precision() == ""
+    assert Regression().adapt(labelled([1e36, 3e36])).served_precision() == ""
 
 
 @pytest.mark.parametrize("labels", [[1e200, 2e200], [1.0, 1e300], [1e308, 1e308]])
 def test_numbers_that_no_deviation_can_be_made_of_are_refused(labels):
     with pytest.raises(UserError, match="too large to be standardized"):
-        Regression().adapt(np.array(labels))
+        Regression().adapt(labelled(labels))
 
 
 def test_numbers_beyond_float32_are_not_learned_as_they_are():
     with pytest.raises(UserError, match=r"task\.scale=false .* Set task\.scale=true"):
-        Regression(scale=False).adapt(np.array([1.0, 1e39]))
+        Regression(scale=False).adapt(labelled([1.0, 1e39]))
