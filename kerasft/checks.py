@@ -62,7 +62,7 @@ def check(
     may_write = {target for target in written.WRITING if is_trusted(target, trusted)}
     written.free(may_write)
     out_of_run = written.problems(values, values["output_dir"], may_write)
-    for key, text in [*_ranges(rest), *_nodes(rest, tuple(trusted)), *out_of_run]:
+    for key, text in [*_ranges(rest), *out_of_run, *_nodes(rest, tuple(trusted))]:
         problems.setdefault(key, text)
     if problems:
         raise UserError(

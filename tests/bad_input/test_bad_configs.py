@@ -77,7 +77,7 @@ ONE_MISTAKE = {
                                  "Did you mean 'AdamW'?"),
     "a call inside of a call": ("train head=mlp head.activation._target_=os.system",
                                 "head.activation._target_", "'os.system'"),
-    "a call below a partial": ("train ++optimizer._partial_=true ++optimizer.x=1", "optimizer.x"),
+    "a part that is never made": ("train ++optimizer._partial_=true", "optimizer._partial_"),
     "a reference to nothing": ("train data=image_folder data.path=${nowhere}", "nowhere"),
     "references in a circle": ("train name=${name}", "name: Recursive"),
     "a variable that is not set": ("train data=image_folder data.path=${oc.env:NOT_SET_HERE}",
