@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.serving.limits import MOST_NODES, Limits
+from kerasft.serving.limits import MOST_DIMENSIONS, MOST_NODES, Limits
 from kerasft.serving.status import invalid
 
 # A body of so many bytes is read at once, in a few milliseconds; a larger one in such pieces.
 PIECE = 128 * 1024
+# Lists and objects in one another: the dimensions of an array, and what TensorFlow Serving's API
+# puts around them and into them (the request, its columns or rows, base64).
+MOST_LEVELS = MOST_DIMENSIONS + 4
 _SHORT = 120
-_ROWS = ("instances", "examples")
+_ROWS = (("instances",), ("examples",), ("inputs",))
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _WORD = re.compile(rb"[-+.\w]+")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -114,11 +117,48 @@ def _structure(codes: np.ndarray, inside: int = 0) -> tuple[np.ndarray, np.ndarr
     return outside, opens, closes
 
 
+class _Window:
+    """A part of a document, whose structure is found once for all lists that reach beyond it.
+
+    Args:
+        plain: The document, without quotes that do not end a text.
+        at: Where it begins, outside of a text.
+    """
+
+    def __init__(self, plain: bytes, at: int):
+        self.at, size = at, min(PIECE, len(plain) - at)
+        self.end = at + size
+        codes = np.frombuffer(plain, np.uint8, size, at)
+        outside, opens, closes = _structure(codes)
+        self.depth = np.cumsum(opens.astype(np.int8) - closes, dtype=np.int32)
+        self.commas = np.flatnonzero((codes == ord(",")) & outside)
+        self.closes = np.flatnonzero(closes)
+        # In a list of the depth d, the one that closes it goes to d - 1.
+        self.comma_depth, self.close_depth = self.depth[self.commas], self.depth[self.closes]
+
+    def cut(self, at: int) -> tuple[int | None, bool]:
+        """Return where the members from a place on end that it holds whole; whether they are all.
+
+        Args:
+            at: A place in it, directly in a list or an object.
+        """
+        start = at - self.at
+        level = int(self.depth[start - 1]) if start else 0
+        first = int(np.searchsorted(self.closes, start))
+        if len(ended := np.flatnonzero(self.close_depth[first:] < level)):
+            return self.at + int(self.closes[first + ended[0]]), True
+        first = int(np.searchsorted(self.commas, start))
+        if len(own := np.flatnonzero(self.comma_depth[first:] == level)):
+            return self.at + int(self.commas[first + own[-1]]), False
+        return None, False
+
+
 class _Pieces:
     """A large document."""
 
     def __init__(self, body: bytes, limits: Limits):
         self.body, self.limits, self.at = body, limits, 0
+        self.window: _Window | None = None
         # The same, of the same length, without quotes that do not end a text.
         self.plain = body
         if b"\\" in body:
@@ -135,13 +175,20 @@ class _Pieces:
         return found
 
     def _count(self) -> None:
-        """See that it holds few enough lists and objects, before any is made."""
-        nodes, inside = 0, 0
+        """See that it holds few enough lists and objects, and levels, before any is made."""
+        nodes, inside, level = 0, 0, 0
         for at in range(0, len(self.plain), PIECE):
             self.limits.check()
             codes = np.frombuffer(self.plain, np.uint8, min(PIECE, len(self.plain) - at), at)
-            outside, opens, _ = _structure(codes, inside)
+            outside, opens, closes = _structure(codes, inside)
             nodes += int(np.count_nonzero(opens))
+            levels = np.cumsum(opens.astype(np.int8) - closes, dtype=np.int32)
+            if level + int(levels.max()) > MOST_LEVELS:
+                raise invalid(
+                    f"The request holds lists and objects in one another, more than {MOST_LEVELS} "
+                    "levels of them."
+                )
+            level += int(levels[-1])
             inside = 0 if outside[-1] else 1
             if nodes > MOST_NODES:
                 raise invalid(
@@ -157,7 +204,7 @@ class _Pieces:
     def _error(self, words: str) -> ValueError:
         return ValueError(f"{words} at offset: {self.at}")
 
-    def _value(self, path: tuple[str, ...]) -> Any:
+    def _value(self, path: tuple[str | None, ...]) -> Any:
         """Read a value that may be larger than a piece."""
         first = self._space()
         if first == b"[":
@@ -177,18 +224,20 @@ class _Pieces:
             raise self._error("Unterminated string")
         return self._read(found.end(), b"", b"")
 
-    def _list(self, path: tuple[str, ...]) -> list[Any]:
+    def _list(self, path: tuple[str | None, ...]) -> list[Any]:
+        """Read a list; its path holds the keys of the objects that it lies in, and None for lists.
+
+        Rows are `instances`, `examples`, one column in `inputs`, or each of several by its name.
+        """
         made: list[Any] = []
-        rows = (len(path) == 1 and path[0] in (*_ROWS, "inputs")) or (path[:1] == ("inputs",) and (
-            len(path) == 2
-        ))
+        rows = path in _ROWS or (len(path) == 2 and path[0] == "inputs" and path[1] is not None)
         for part in self._members(b"[", b"]"):
-            made += [self._value((*path, "[]"))] if part is None else part
+            made += [self._value((*path, None))] if part is None else part
             if rows:
                 self.limits.count(len(made), more=True)
         return made
 
-    def _dict(self, path: tuple[str, ...]) -> dict[str, Any]:
+    def _dict(self, path: tuple[str | None, ...]) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for part in self._members(b"{", b"}"):
             if part is None:
@@ -236,14 +285,15 @@ class _Pieces:
 
     def _cut(self) -> tuple[int | None, bool]:
         """Return where the members that a piece holds whole end, and whether they are all."""
-        size = min(PIECE, len(self.plain) - self.at)
-        codes = np.frombuffer(self.plain, np.uint8, size, self.at)
-        outside, opens, closes = _structure(codes)
-        depth = np.cumsum(opens.astype(np.int8) - closes, dtype=np.int32)
-        if len(ended := np.flatnonzero(depth < 0)):
-            return self.at + int(ended[0]), True
-        commas = np.flatnonzero((codes == ord(",")) & outside & (depth == 0))
-        return (self.at + int(commas[-1]) if len(commas) else None), False
+        window = self.window
+        if window is None or not window.at <= self.at < window.end:
+            window = self.window = _Window(self.plain, self.at)
+        cut, ends = window.cut(self.at)
+        # What is large is told from what is cut off here.
+        if cut is None and window.at < self.at and window.end - self.at < PIECE // 2:
+            window = self.window = _Window(self.plain, self.at)
+            cut, ends = window.cut(self.at)
+        return cut, ends
 
     def _read(self, end: int, opening: bytes, closing: bytes) -> Any:
         """Return what lies before `end`, and go there."""

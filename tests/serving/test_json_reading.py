@@ -60,6 +60,48 @@ def test_rows_are_counted_before_they_are_made(body):
     assert time.monotonic() - began < 2
 
 
+EXAMPLE = [[0.123456789] * 20_000] * 2
+
+
+@pytest.mark.parametrize("body", [
+    {"instances": EXAMPLE}, {"instances": [EXAMPLE] * 2}, {"inputs": EXAMPLE},
+    {"instances": [{"x": one} for one in EXAMPLE]}, {"inputs": {"x": EXAMPLE}},
+    {"inputs": {"x": EXAMPLE, "y": [EXAMPLE] * 2}}, {"inputs": {"[]": EXAMPLE}},
+    {"inputs": [[[0.12345678] * 3] * 224] * 2}, {"inputs": [[[[0.12345678] * 3] * 224] * 224]},
+    {"examples": [{"x": one} for one in EXAMPLE]},
+    {"examples": [{}] * 2, "context": {"x": EXAMPLE[0]}},
+], ids=lambda body: str(body)[:30])  # fmt: skip
+def test_a_large_example_is_not_counted_as_many(body):
+    body = {"signature_name": "one", **body}
+    assert parse(json.dumps(body).encode(), Limits(rows=2)) == body
+
+
+@pytest.mark.parametrize("inner", [
+    b'"' + b"x" * 131_000 + b'"', b",".join([b"1"] * 66_000),
+    b"[" + b",".join([b"1"] * 20_000) + b'],"' + b"x" * 131_000 + b'"',
+], ids=["text", "numbers", "both"])  # fmt: skip
+def test_lists_in_lists_are_looked_through_once(inner):
+    one = b"[" * 64 + inner + b"]" * 64
+    body = b'{"k": [' + b",".join([one] * 40) + b"]}"
+    began = time.monotonic()
+    found = parse(body)["k"]
+    assert time.monotonic() - began < 4
+    assert len(found) == 40
+    for _ in range(63):
+        found = found[-1]
+    assert found[-1] == json.loads(b"[" + inner + b"]")
+
+
+def test_more_levels_than_an_array_may_have_are_refused_at_once():
+    one = b"[" * 250 + b'"' + b"x" * 131_000 + b'"' + b"]" * 250
+    for body in (b'{"k": [' + b",".join([one] * 40) + b"]}", b"[" * 200_000,
+                 b'{"a":' * 70 + b'"' + b"x" * 200_000):  # fmt: skip
+        began = time.monotonic()
+        with pytest.raises(Failure, match="in one another, more than 68 levels"):
+            parse(body)
+        assert time.monotonic() - began < 1
+
+
 def test_lists_are_counted_before_they_are_made():
     body = b'{"instances":[[' + b"[]," * 5_000_001 + b"[]]]}"
     with pytest.raises(Failure, match="more than 5,000,000 lists and objects"):
