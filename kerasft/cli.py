@@ -349,16 +349,13 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    sizes = options.batch.split(",")
-    if not all(size.strip().isascii() and size.strip().isdigit() for size in sizes):
-        raise UserError(
-            f"--batch takes batch sizes with commas between, such as 1,8,32. Received: "
-            f"{options.batch!r}."
-        )
+    from kerasft.serving.options import sizes_of
+
+    sizes = sizes_of(options.batch)
     from kerasft.serving.bench import as_text, bench
 
     timings, notes = bench(
-        options.export, batches=[int(size) for size in sizes], seconds=options.seconds,
+        options.export, batches=sizes, seconds=options.seconds,
         threads=options.threads, onnx=options.onnx,
     )
     if options.json:

@@ -24,11 +24,13 @@ from kerasft.artifact.golden import Golden, apart, read_golden
 from kerasft.artifact.layout import DEFAULT, find_export
 from kerasft.errors import UserError
 from kerasft.serving import onnx_twin, stopwatch
+from kerasft.serving.options import problems_of
 from kerasft.serving.verify import Export
 
 ROUNDS = 5
 ENGINES = {DEFAULT: "TensorFlow", "tensors": "TensorFlow", "onnx": "onnxruntime"}
 SECONDS = 900
+_MOST_SIZES = 100
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,15 @@ def bench(
         >>> bench("served/films", batches=[1])[0][0].p50 < 0.1  # doctest: +SKIP
         True
     """
-    if not batches or min(batches) < 1 or not seconds > 0:
-        raise UserError(
-            "Batch sizes and seconds must be above 0. Received: "
-            f"batches={list(batches)}, seconds={seconds}."
+    problems = problems_of({"seconds": seconds, "threads": threads}, ("seconds", "threads"))
+    for size in batches[:_MOST_SIZES]:
+        problems += problems_of({"batch": size}, ["batch"])
+    if not 0 < len(batches) <= _MOST_SIZES:
+        problems.append(
+            f"--batch must name from 1 to {_MOST_SIZES} batch sizes. Received: {len(batches)}."
         )
+    if problems:
+        raise UserError(problems=problems)
     export = Export(find_export(path))
     golden, tolerance = read_golden(export.directory)
     if not any(one.signature == DEFAULT for one in golden):

@@ -102,23 +102,16 @@ def require_extras() -> None:
 
 def _require_sane(settings: Settings) -> None:
     from kerasft.serving.hosts import require_names
+    from kerasft.serving.options import problems_of
 
     require_names(settings.allowed_hosts)
-    problems = []
+    problems: list[str] = []
     if settings.rest_port is None and settings.grpc_port is None:
         problems.append("Neither REST nor gRPC is wanted: leave out --no-rest or --no-grpc.")
-    for key in ("rest_port", "grpc_port"):
-        port = getattr(settings, key)
-        if port is not None and not 0 <= port < 65536:
-            problems.append(
-                f"--{key.replace('_', '-')} must be from 0 (any free one) to 65535. "
-                f"Received: {port}."
-            )
-    for key in ("poll", "batch", "waiting", "most_mb", "timeout"):
-        if not getattr(settings, key) > 0:
-            problems.append(
-                f"--{key.replace('_', '-')} must be above 0. Received: {getattr(settings, key)}."
-            )
+    problems += problems_of(vars(settings), (
+        "rest_port", "grpc_port", "poll", "batch", "wait_ms", "waiting", "most_mb", "timeout",
+        "threads",
+    ))  # fmt: skip
     if problems:
         raise UserError(problems=problems)
 

@@ -76,8 +76,15 @@ def test_what_cannot_be_timed_is_told(export, tmp_path, monkeypatch, kerasft_cli
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--batch", "1,x"], "Received: '1,x'"),
-    (["--batch", "0"], "must be above 0"),
-    (["--seconds", "0"], "must be above 0"),
+    (["--batch", "0"], "--batch must be from 1 to 1,000,000"),
+    (["--batch", "9" * 5000], "--batch takes batch sizes"),
+    (["--batch", "1,2000000"], "Received: 2000000"),
+    (["--batch", ",".join(["1"] * 101)], "from 1 to 100 batch sizes"),
+    (["--seconds", "0"], "--seconds must be from 0.01 to 86,400"),
+    (["--seconds", "inf"], "Received: inf"),
+    (["--seconds", "nan"], "Received: nan"),
+    (["--threads", "-1"], "--threads must be from 0 to 1,024"),
+    (["--threads", "10000000000"], "Received: 10000000000"),
 ])  # fmt: skip
 def test_mistakes(arguments, words, export, kerasft_cli):
     ended = kerasft_cli("bench", str(export), *arguments)
