@@ -12,7 +12,7 @@ import grpc
 import pytest
 from tensorflow_serving.apis import get_model_status_pb2, predict_pb2
 
-from kerasft.serving import incoming, protos, wire
+from kerasft.serving import connections, incoming, protos, wire
 from kerasft.serving.limits import Limits
 from kerasft.serving.protos import message_of
 from kerasft.serving.status import Failure
@@ -40,21 +40,44 @@ def frame(kind: int, flags: int, stream: int, data: bytes = b"") -> bytes:
     return size + bytes([kind, flags]) + number + data
 
 
-def half_sent(server, streams: int) -> socket.socket:
-    """Begin calls over one connection, each with a few bytes of a long message."""
+def head(method: str) -> bytes:
     def header(name: bytes, value: bytes) -> bytes:
         return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
-    head = b"".join(header(*pair) for pair in (
-        (b":method", b"POST"), (b":scheme", b"http"), (b":path", METHOD.encode()),
+    return b"".join(header(*pair) for pair in (
+        (b":method", b"POST"), (b":scheme", b"http"), (b":path", method.encode()),
         (b":authority", b"x"), (b"content-type", b"application/grpc"), (b"te", b"trailers"),
     ))  # fmt: skip
+
+
+def connect(server, settings: bytes = b"") -> socket.socket:
     made = socket.create_connection(("127.0.0.1", server.server.ports["grpc"]), 30)
-    made.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+    made.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, settings))
+    return made
+
+
+def half_sent(server, streams: int) -> socket.socket:
+    """Begin calls over one connection, each with a few bytes of a long message."""
+    made = connect(server)
     for k in range(streams):
         body = b"\0" + struct.pack(">I", 60_000_000) + b"\x1a" * 100
-        made.sendall(frame(1, 4, 2 * k + 1, head) + frame(0, 0, 2 * k + 1, body))
+        made.sendall(frame(1, 4, 2 * k + 1, head(METHOD)) + frame(0, 0, 2 * k + 1, body))
     return made
+
+
+@pytest.mark.enable_socket
+def test_a_client_that_never_takes_its_answer_is_left(serve, toy, monkeypatch):
+    monkeypatch.setattr(connections, "AGE_SECONDS", 0.5)
+    status = spec(get_model_status_pb2.GetModelStatusRequest)
+    body = b"\0" + struct.pack(">I", len(status)) + status
+    with serve(toy, rest_port=None, timeout=0.3) as server, \
+            connect(server, struct.pack(">HI", 4, 0)) as connection:  # a window of no bytes
+        began = time.monotonic()
+        connection.sendall(frame(1, 4, 1, head(STATUS)) + frame(0, 1, 1, body))
+        with contextlib.suppress(ConnectionResetError):
+            while connection.recv(65536):
+                pass
+        assert 0.5 < time.monotonic() - began < 10
 
 
 @pytest.mark.enable_socket
