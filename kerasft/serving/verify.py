@@ -31,6 +31,7 @@ from kerasft.artifact.layout import (
 from kerasft.errors import UserError, in_short
 from kerasft.files import read_json
 from kerasft.serving import c_loader, ops
+from kerasft.serving.loading import require_files
 from kerasft.serving.status import Failure, in_words
 
 OK, FAILED, SKIPPED, WARNING = "ok", "FAILED", "skipped", "warning"
@@ -62,10 +63,20 @@ class Export:
 
     Args:
         directory: The folder of a version.
+
+    Raises:
+        UserError: If it holds a pipe or a device, which would be read without end.
     """
 
     def __init__(self, directory: Path):
         self.directory = directory
+        try:
+            require_files(directory)
+        except OSError as error:
+            raise UserError(
+                f"The export at {str(directory)!r} cannot be read: {error}. Export the run again: "
+                "kerasft export RUN"
+            ) from error
 
     @cached_property
     def signature(self) -> dict[str, Any]:
@@ -112,7 +123,7 @@ def verify(path: str | Path) -> list[Finding]:
         found has failed, too.
 
     Raises:
-        UserError: If there is no export at `path`.
+        UserError: If there is no export at `path`, or it holds what is no file.
 
     Example:
         >>> [f.check for f in verify("served/films") if f.result == "FAILED"]  # doctest: +SKIP
