@@ -24,20 +24,7 @@ def check(
     trusted: Sequence[str] = (),
     origin: Callable[[str], str] | None = None,
 ) -> None:
-    """Check a composed config and report everything that is wrong with it at once.
-
-    Args:
-        cfg: The composed config.
-        trusted: Further import prefixes that a `_target_` may start with. They never come from a
-            config file: whoever writes the file would be trusting himself.
-        origin: Names the file or override that set a key, for messages.
-
-    Raises:
-        UserError: With one message for each problem.
-
-    Example:
-        >>> check(compose(["head=mlp"]))
-    """
+    """Check what a config says by itself; `kerasft.run.check` also asks its task."""
     places = origin or (lambda key: "")
     # Not `in`, which follows interpolations.
     if gone := [key for key in (*SCALARS, *RUNTIME) if key not in keys(cfg)]:

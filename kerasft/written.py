@@ -48,17 +48,28 @@ def free(targets: Iterable[str]) -> None:
     _FREE.set(frozenset(targets))
 
 
-def calls(values: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each call of a writing callback in plain values, however deep it is, with its key."""
+def mappings(values: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each mapping in plain values, however deep it is, with its key.
+
+    Example:
+        >>> [key for key, _ in mappings({"a": [{"b": 1}]})]
+        ['', 'a.0']
+    """
     if isinstance(values, Mapping):
-        target = values.get("_target_")
-        if isinstance(target, str) and target in WRITING:
-            yield key, values  # type: ignore[misc]
+        yield key, values
         for name, inner in values.items():
-            yield from calls(inner, f"{key}.{name}" if key else str(name))
+            yield from mappings(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(values, list | tuple):
         for number, inner in enumerate(values):
-            yield from calls(inner, f"{key}.{number}" if key else str(number))
+            yield from mappings(inner, f"{key}.{number}" if key else str(number))
+
+
+def calls(values: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each call of a writing callback in plain values, with its key."""
+    for key, node in mappings(values):
+        target = node.get("_target_")
+        if isinstance(target, str) and target in WRITING:
+            yield key, node
 
 
 def problems(

@@ -117,13 +117,10 @@ def cheap_parts(cfg: DictConfig) -> Parts:
 
 
 def foresee(cfg: DictConfig) -> None:
-    """See before a run has a folder that its task is one, and that its exports can be made.
+    """Check before a run has a folder what would otherwise fail late: device, monitors, exports.
 
-    So is the device: the scope of a strategy is refused.
-
-    So are monitors: a figure that there is not would be missed at the end of the first epoch.
-
-    What an export is told is looked at by `check_early` of its module, if there is one.
+    A monitor of a figure that does not exist would be noticed at the end of the first epoch. The
+    settings of an export are checked by `check_early` of its module, where it has one.
     """
     _require_one_device()
     task = require_monitors(cfg)

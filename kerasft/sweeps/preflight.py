@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kerasft.checks import settle
-from kerasft.config import build, plain
+from kerasft.config import build
 from kerasft.errors import UserError, nearest
+from kerasft.steps.prepare import require_monitors
 from kerasft.sweeps import study
 from kerasft.sweeps.objectives import COSTS
 from kerasft.sweeps.space import Space, name_of
-from kerasft.tasks.monitors import figures_of, require_known
+from kerasft.tasks.monitors import figures_of
 
 # With so many trials a sampler is past its random start, where it has one of the usual length.
 REHEARSED = 12
@@ -43,7 +44,7 @@ def checked(
         seen.add(name)
         try:
             cfg = settle(space.overrides(point), config_dirs, trusted)
-            require_known(build(cfg.task), plain(cfg.callbacks))
+            require_monitors(cfg)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
             continue

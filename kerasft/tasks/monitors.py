@@ -12,6 +12,7 @@ import numpy as np
 from kerasft.errors import UserError, nearest
 from kerasft.rows import Rows
 from kerasft.spec import Labels
+from kerasft.written import mappings
 
 
 def figures_of(task: Any, classes: Sequence[int] | None = None) -> set[str] | None:
@@ -159,25 +160,15 @@ def _meant(name: str, allowed: Sequence[str]) -> str:
 
 def _monitors(values: Any, key: str) -> Iterator[tuple[str, str]]:
     """Yield each monitor that a callback of Keras is given, however deep it is."""
-    if isinstance(values, Mapping):
-        monitor = values.get("monitor")
-        if isinstance(monitor, str) and str(values.get("_target_")).startswith("keras.callbacks."):
-            yield f"{key}.monitor", monitor
-        for name, inner in values.items():
-            yield from _monitors(inner, f"{key}.{name}")
-    elif isinstance(values, list | tuple):
-        for number, inner in enumerate(values):
-            yield from _monitors(inner, f"{key}.{number}")
+    for place, node in mappings(values, key):
+        monitor = node.get("monitor")
+        if isinstance(monitor, str) and str(node.get("_target_")).startswith("keras.callbacks."):
+            yield f"{place}.monitor", monitor
 
 
 def _paths(values: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each ModelCheckpoint that has a path, however deep it is, with the key of the path."""
-    if isinstance(values, Mapping):
-        if values.get("_target_") == "keras.callbacks.ModelCheckpoint" \
-                and isinstance(values.get("filepath"), str):
-            yield f"{key}.filepath", values
-        for name, inner in values.items():
-            yield from _paths(inner, f"{key}.{name}")
-    elif isinstance(values, list | tuple):
-        for number, inner in enumerate(values):
-            yield from _paths(inner, f"{key}.{number}")
+    for place, node in mappings(values, key):
+        saves = node.get("_target_") == "keras.callbacks.ModelCheckpoint"
+        if saves and isinstance(node.get("filepath"), str):
+            yield f"{place}.filepath", node
