@@ -187,6 +187,13 @@ class Assembled(keras.Model):
             if id(layer) not in others and not isinstance(layer, keras.layers.InputLayer)
         ]
 
+    @property
+    def head_parts(self):
+        """The layers that the head added, and all layers within them."""
+        return [
+            part for layer in self.head_layers for part in layer._flatten_layers(include_self=True)
+        ]
+
     def __call__(self, *args, **kwargs):
         if self._entry is not None:
             return self._entry(*args, **kwargs)

@@ -53,8 +53,7 @@ def dropout(model: Any, *, rate: float = 0.2) -> Any:
     import keras
 
     _check_range("regularize.dropout.rate", rate, 0.0, 0.99)
-    found, own = 0, getattr(model, "head_layers", ())
-    of_head = {id(part) for layer in own for part in layer._flatten_layers(include_self=True)}
+    found, of_head = 0, {id(part) for part in getattr(model, "head_parts", ())}
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.Dropout) and id(layer) not in of_head:
             if not hasattr(layer, "seed_generator"):

@@ -113,7 +113,7 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
     for variable in model.variables:
         if variable.trainable and not wanted(variable):
             variable.trainable = False
-    of_head = {id(layer) for layer in parts_of_head(model)}
+    of_head = {id(part) for part in getattr(model, "head_parts", ())}  # no other model has any
     for layer in layers:
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue
@@ -136,16 +136,6 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
             f"begin with: {', '.join(found)}."
         )
     return paths
-
-
-def parts_of_head(model: Any) -> list[Any]:
-    """Return the layers that the head added to a backbone, and all layers within them.
-
-    Args:
-        model: The assembled model; any other one has no head.
-    """
-    own = getattr(model, "head_layers", ())
-    return [part for layer in own for part in layer._flatten_layers(include_self=True)]
 
 
 def _head_variables(model: Any) -> set[int]:
