@@ -39,22 +39,24 @@ class FineTuned:
     labels: Labels
     batch_size: int = 64
 
+    def targets(self, annotations: Rows) -> Rows:
+        """Return what the network is measured against, of labels; to be made once."""
+        return self.task.targets(annotations, self.labels)
+
     def measure(
-        self, ready: Any, annotations: Rows | None = None, *, loss: bool = False
+        self, ready: Any, targets: Rows | None = None, *, loss: bool = False
     ) -> Measured:
         """Run the network over examples, and keep what the task keeps of each.
 
         Args:
             ready: Examples that `data.prepare` made ready.
-            annotations: Their labels, where there are any.
+            targets: What `targets` made of their labels, where there are any.
             loss: Whether the model's own loss is wanted too; it must be compiled.
         """
         from kerasft.model.precision import whole_float32
 
         task, labels = self.task, self.labels
-        targets = Rows.of({}, len(ready))
-        if annotations is not None:
-            targets = task.targets(annotations, labels)
+        targets = Rows.of({}, len(ready)) if targets is None else targets
         data, order = pipeline.in_one_pass(ready, self.batch_size, targets=targets)
         batch = partial(task.batch, labels=labels) if loss else None
         with whole_float32():

@@ -64,7 +64,7 @@ def measure_splits(
     stores = prepare_splits(splits.parts, finetuned.preprocess, build(cfg.cache), wanted)
     for name in wanted:
         part = splits.parts[name]
-        kept = finetuned.measure(stores[name], part.annotations).rows
+        kept = finetuned.measure(stores[name], finetuned.targets(part.annotations)).rows
         metrics[name] = finetuned.figures(part.annotations, kept)
     tell(closing_table(metrics, None))
     return metrics

@@ -18,6 +18,7 @@ from kerasft.console import say, table, warn
 from kerasft.evaluation.setback import setback
 from kerasft.files import write_json
 from kerasft.finetuned import FineTuned, eval_batch_size
+from kerasft.rows import Rows
 from kerasft.spec import Backbone, Splits
 from kerasft.steps.boundary import Boundary
 from kerasft.steps.measure import finish, measure
@@ -49,11 +50,13 @@ def fit(
     model = with_head(cfg, ready, backbone)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 
+    targets = ready.task.targets(ready.splits.validation.annotations, ready.splits.labels)
+
     def validate(network: Any, examples: Any) -> dict[str, float]:
         now = FineTuned(
             network, ready.preprocess, ready.task, ready.splits.labels, eval_batch_size(cfg)
         )
-        return validation_figures(now, ready, examples)
+        return validation_figures(now, ready, examples, targets)
 
     boundary = Boundary(
         cfg, parts, ready, model, validate, say=(lambda line: None) if quiet else say
@@ -144,10 +147,12 @@ def tell_setback(rows: list[dict[str, Any]], *, ready: Ready) -> None:
         warn(notice)
 
 
-def validation_figures(finetuned: FineTuned, ready: Ready, examples: Any) -> dict[str, float]:
+def validation_figures(
+    finetuned: FineTuned, ready: Ready, examples: Any, targets: Rows
+) -> dict[str, float]:
     """Return loss and scalar metrics of the validation split, made ready as the model takes it."""
     part = ready.splits.validation
-    found = finetuned.measure(examples, part.annotations, loss=True)
+    found = finetuned.measure(examples, targets, loss=True)
     tuned = finetuned.tuned(part.annotations, found.rows)
     figures = {"loss": float(found.loss or 0.0)}
     return figures | scalars(tuned.figures(part.annotations, found.rows))

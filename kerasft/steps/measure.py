@@ -40,7 +40,7 @@ def finish(
     labels, model = ready.splits.labels, in_float32(model)
     made = FineTuned(model, ready.preprocess, ready.task, labels, eval_batch_size(cfg))
     part = ready.splits.validation
-    kept = made.measure(ready.stores["validation"], part.annotations).rows
+    kept = made.measure(ready.stores["validation"], made.targets(part.annotations)).rows
     made = made.tuned(part.annotations, kept)
     if folder is not None:
         made.save(folder)
@@ -70,7 +70,8 @@ def measure(
             continue
         kept = known.get(name)
         if kept is None:
-            kept = finetuned.measure(ready.stores[name], part.annotations).rows
+            targets = finetuned.targets(part.annotations)
+            kept = finetuned.measure(ready.stores[name], targets).rows
         all_kept[name] = kept
         statistics = found.statistics[name] = finetuned.statistics(part.annotations, kept)
         found.metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
