@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def resampled(
         >>> bool(0.7 < found.mean() < 0.8)
         True
     """
-    summed = task.sums(metric, statistics, labels) if hasattr(task, "sums") else None
+    summed = _sums(task, labels, metric, statistics)
     if summed is not None:
         parts, figure = summed
         whole = np.int64 if parts.dtype == bool else np.float64
@@ -78,12 +78,18 @@ def resampled(
 def right(
     task: Any, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
-    """Return which examples a model gets right, bool `[N]`; `None` unless a figure is their share.
-    """
-    summed = task.sums(metric, statistics, labels) if hasattr(task, "sums") else None
+    """Return which examples a model gets right, bool `[N]`, where the figure is their share."""
+    summed = _sums(task, labels, metric, statistics)
     if summed is None or summed[0].dtype != bool or summed[0].ndim != 1:
         return None
     return summed[0]
+
+
+def _sums(
+    task: Any, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, Callable[[np.ndarray, int], float]] | None:
+    """Return what a figure is summed from and the way to it, where the task knows one."""
+    return task.sums(metric, statistics, labels) if hasattr(task, "sums") else None
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

@@ -42,6 +42,9 @@ class Classification:
     kind: ClassVar[Kind] = "single"
     follows_pixels: ClassVar[bool] = False
 
+    keep = protocol.keep_logits
+    statistics = protocol.answered_statistics
+
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
         weights = self.class_weight
@@ -116,13 +119,6 @@ class Classification:
             "metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
         }
 
-    def keep(
-        self, outputs: Any, inputs: Any, targets: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        import tensorflow as tf
-
-        return {"logits": tf.cast(outputs, tf.float32)}
-
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
@@ -193,13 +189,6 @@ class Classification:
 
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Classification:
         return self
-
-    def statistics(
-        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
-    ) -> dict[str, np.ndarray]:
-        return self.statistics_of(
-            annotations, protocol.answered(self, kept, labels, decision), labels
-        )
 
     def statistics_of(
         self, annotations: Rows, answers: Mapping[str, np.ndarray], labels: Labels

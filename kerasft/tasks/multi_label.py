@@ -47,6 +47,10 @@ class MultiLabel:
     kind: ClassVar[Kind] = "multi"
     follows_pixels: ClassVar[bool] = False
 
+    keep = protocol.keep_logits
+    statistics = protocol.answered_statistics
+    shares = protocol.shares_as_they_are
+
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
         number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
@@ -79,9 +83,6 @@ class MultiLabel:
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["labels"], None
 
-    def shares(self, targets: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
-        return dict(targets)
-
     def compile(self) -> dict[str, Any]:
         import keras
 
@@ -95,13 +96,6 @@ class MultiLabel:
             ),
             "metrics": [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)],
         }
-
-    def keep(
-        self, outputs: Any, inputs: Any, targets: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        import tensorflow as tf
-
-        return {"logits": tf.cast(outputs, tf.float32)}
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
@@ -183,13 +177,6 @@ class MultiLabel:
         probabilities = protocol.answer(self, kept, labels)["probabilities"]
         return dataclasses.replace(
             self, tuned=best_threshold(annotations["label"], probabilities)
-        )
-
-    def statistics(
-        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
-    ) -> dict[str, np.ndarray]:
-        return self.statistics_of(
-            annotations, protocol.answered(self, kept, labels, decision), labels
         )
 
     def statistics_of(

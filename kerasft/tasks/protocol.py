@@ -174,7 +174,9 @@ class Summed(Protocol):
         """
 
 
-def answer(task: Any, kept: Rows, labels: Labels) -> dict[str, np.ndarray]:
+def answer(
+    task: Any, kept: Rows, labels: Labels, decision: Decision | None = None
+) -> dict[str, np.ndarray]:
     """Return a task's named outputs for what it kept.
 
     Args:
@@ -182,6 +184,8 @@ def answer(task: Any, kept: Rows, labels: Labels) -> dict[str, np.ndarray]:
             what is served.
         kept: Rows with the network's `logits`.
         labels: What the labels mean.
+        decision: How probabilities become decisions, as it is served; the task's own way by
+            default.
 
     Example:
         >>> from kerasft.tasks.regression import Regression
@@ -189,24 +193,36 @@ def answer(task: Any, kept: Rows, labels: Labels) -> dict[str, np.ndarray]:
         >>> answer(Regression(mean=1.7e9), kept, Labels("number"))["value"]
         array([1.7e+09])
     """
-    if own := getattr(task, "answer", None):
+    if decision is None and (own := getattr(task, "answer", None)):
         return own(kept, labels)
     import tensorflow as tf
 
-    found = task.answers(tf.constant(kept["logits"]), labels)
+    further = () if decision is None else (decision,)
+    found = task.answers(tf.constant(kept["logits"]), labels, *further)
     return {name: value.numpy() for name, value in found.items()}
 
 
-def answered(
-    task: Any, kept: Rows, labels: Labels, decision: Decision | None
-) -> dict[str, np.ndarray]:
-    """Return a task's named outputs under a decision; under its own, see `answer`."""
-    if decision is None:
-        return answer(task, kept, labels)
+def keep_logits(
+    task: Any, outputs: Any, inputs: Any, targets: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keep the outputs as they are: the `keep` of tasks with a vector of logits an example."""
     import tensorflow as tf
 
-    found = task.answers(tf.constant(kept["logits"]), labels, decision)
-    return {name: value.numpy() for name, value in found.items()}
+    return {"logits": tf.cast(outputs, tf.float32)}
+
+
+def answered_statistics(
+    task: Any, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+) -> dict[str, np.ndarray]:
+    """Measure what the task answers: the `statistics` of tasks that are `Answered`."""
+    return task.statistics_of(annotations, answer(task, kept, labels, decision), labels)
+
+
+def shares_as_they_are(
+    task: Any, targets: Mapping[str, Any], labels: Labels
+) -> dict[str, Any]:
+    """Return targets unchanged: the `shares` of tasks whose labels are floats already."""
+    return dict(targets)
 
 
 def to_dict(task: Any) -> dict[str, Any]:

@@ -56,6 +56,10 @@ class Regression:
     kind: ClassVar[Kind] = "number"
     follows_pixels: ClassVar[bool] = False
 
+    keep = protocol.keep_logits
+    statistics = protocol.answered_statistics
+    shares = protocol.shares_as_they_are
+
     def __post_init__(self) -> None:
         if self.loss_name not in LOSSES:
             raise UserError(
@@ -102,9 +106,6 @@ class Regression:
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["labels"], None
 
-    def shares(self, targets: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
-        return dict(targets)
-
     def compile(self) -> dict[str, Any]:
         import keras
 
@@ -118,13 +119,6 @@ class Regression:
         if self.loss_name == "huber":
             loss = keras.losses.Huber(delta=self.huber_delta)
         return {"loss": loss, "metrics": [MeanAbsoluteError(name="mae")]}
-
-    def keep(
-        self, outputs: Any, inputs: Any, targets: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        import tensorflow as tf
-
-        return {"logits": tf.cast(outputs, tf.float32)}
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
@@ -201,13 +195,6 @@ class Regression:
 
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Regression:
         return self
-
-    def statistics(
-        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
-    ) -> dict[str, np.ndarray]:
-        return self.statistics_of(
-            annotations, protocol.answered(self, kept, labels, decision), labels
-        )
 
     def statistics_of(
         self, annotations: Rows, answers: Mapping[str, np.ndarray], labels: Labels
