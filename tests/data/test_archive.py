@@ -1,30 +1,16 @@
 """Zips of pictures: what is unpacked, what is not, and what lies in the cache later."""
 
-import io
 import shutil
 import zipfile
 
-import numpy as np
 import pytest
-from PIL import Image
+from picture_bytes import png
 
 from kerasft.data.archive import unpack
 from kerasft.data.image_folder import image_folder
 from kerasft.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("KERASFT_CACHE", str(folder))
-    return folder
-
-
-def png(number):
-    file = io.BytesIO()
-    rng = np.random.default_rng(number)
-    Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(file, "PNG")
-    return file.getvalue()
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def packed(path, names):

@@ -1,5 +1,4 @@
 import errno
-import io
 import os
 import shutil
 import stat
@@ -7,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
+from picture_bytes import png
 
 from kerasft.data import archive
 from kerasft.data.archive import unpack
@@ -15,19 +14,7 @@ from kerasft.data.image_folder import image_folder
 from kerasft.data.manifest import write_manifest
 from kerasft.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("KERASFT_CACHE", str(folder))
-    return folder
-
-
-def png(number):
-    file = io.BytesIO()
-    rng = np.random.default_rng(number)
-    Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(file, "PNG")
-    return file.getvalue()
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def fill(root, **counts):
