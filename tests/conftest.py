@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,8 +78,17 @@ def texts_csv(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """Let each test run in a folder of its own, so that `outputs/` never lies in the checkout."""
+    """Let each test run in a folder of its own, so that `outputs/` never lies in the checkout.
+
+    Modules that a test wrote there and imported are forgotten: another test may have its own by
+    the same name.
+    """
     monkeypatch.chdir(tmp_path)
+    known = len(sys.modules)
+    yield
+    for name in list(sys.modules)[known:]:  # in the order in which they were imported
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture

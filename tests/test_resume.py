@@ -513,7 +513,6 @@ def test_random_numbers_of_callbacks_go_on_and_what_is_not_kept_is_named(
         "warning: callbacks.noise: checkpoints do not hold its last, seen. Give it get_state"
     ) == 1
     assert_same(outcome(kerasft.resume("run", trusted=["noise"])), wanted)
-    sys.modules.pop("noise", None)
 
 
 @pytest.mark.slow

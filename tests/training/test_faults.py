@@ -231,11 +231,10 @@ def head(features, *, units):
 def cramped(tiny_texts, tmp_path, monkeypatch) -> list[str]:
     (tmp_path / "cramped.py").write_text(ROOM_FOR_FOUR)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield [
+    return [
         *tiny_texts, "~head", "+head._target_=cramped.head", "batch_size=8", "eval_batch_size=4",
         "epochs=1", "callbacks=none",
     ]  # fmt: skip
-    sys.modules.pop("cramped", None)
 
 
 def test_too_little_memory_is_named_with_what_would_fit(cramped, kerasft_cli):
