@@ -368,8 +368,8 @@ def _serve(options: argparse.Namespace) -> None:
     from kerasft.artifact.layout import versions_of
     from kerasft.serving.server import Settings, serve
 
-    given = {k: v for k, v in vars(options).items() if k in Settings.__dataclass_fields__}
-    serve(Settings(options.export, labels=versions_of(options.label), **given))
+    values = {k: v for k, v in vars(options).items() if k in Settings.__dataclass_fields__}
+    serve(Settings(options.export, labels=versions_of(options.label), **values))
 
 
 ACTS: dict[str, Callable[[argparse.Namespace], int | None]] = {

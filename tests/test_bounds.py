@@ -152,12 +152,12 @@ def test_threads_count_by_themselves_and_omegaconf_stays_as_it_is():
 
     methods = Container._resolve_node_interpolation, Container._evaluate_custom_resolver
     errors, ended = [], []
-    config = {"a": 1, **{f"b{i}": "${a}" for i in range(30)}}
+    values = {"a": 1, **{f"b{i}": "${a}" for i in range(30)}}
 
     def look():
         try:
             for _ in range(40):
-                require_bounded(OmegaConf.create(config))
+                require_bounded(OmegaConf.create(values))
             ended.append(True)
         except BaseException as error:
             errors.append(error)
