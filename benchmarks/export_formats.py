@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from kerasft import config, evidence, finetuned, record
 from kerasft.artifact.fresh import ExportError
+from kerasft.config import composition
 from kerasft.errors import UserError
 from kerasft.exporters import keras_file, litert, onnx_file, preset, quantized, tensors
-from kerasft.files import read_json
+from kerasft.runs import evidence, finetuned, run_folder
 from kerasft.spec import as_raw
+from kerasft.system.files import read_json
 
 LITERT = {f"`litert`, {q or 'float32'}": functools.partial(litert.litert, quantize=q)
           for q in (None, "float16", "dynamic", "int8")}  # fmt: skip
@@ -43,9 +44,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    folder = record.open_run(options.run)
+    folder = run_folder.open_run(options.run)
     cfg, made = folder.read_config(), finetuned.load(options.run)
-    splits = config.build(cfg.data, kind=config.build(cfg.task).kind, seed=cfg.seed)
+    splits = composition.build(cfg.data, kind=composition.build(cfg.task).kind, seed=cfg.seed)
     chosen = np.linspace(0, len(splits.test) - 1, options.count).astype(int)
     raw = as_raw([splits.test.inputs[i] for i in chosen], splits.test.modality)
     y = np.asarray(splits.test.labels)[chosen]

@@ -22,15 +22,15 @@ import numpy as np
 import tensorflow as tf
 from pictures import unpack
 
-from kerasft.cache import Cache
 from kerasft.data.augment import augmenter
-from kerasft.data.image_folder import image_folder
 from kerasft.data.order import Order
 from kerasft.data.pipeline import Batches
-from kerasft.data.prepare import prepare_splits
-from kerasft.data.table import table
+from kerasft.data.preprocessing import prepare_splits
+from kerasft.data.sources.image_folder import image_folder
+from kerasft.data.sources.table import table
 from kerasft.model.backbones import preset
 from kerasft.model.preprocess import ImagePreprocess
+from kerasft.system.cache import Cache
 
 ROUNDS, SIZE, BATCH, LENGTH = 5, 224, 32, 128
 

@@ -19,17 +19,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasft.cache import temporary
 from kerasft.data.order import Order
 from kerasft.data.pipeline import Batches
-from kerasft.data.prepare import prepare_splits
-from kerasft.data.table import table
-from kerasft.model import heads
+from kerasft.data.preprocessing import prepare_splits
+from kerasft.data.sources.table import table
 from kerasft.model.assemble import assemble
 from kerasft.model.backbones import preset
 from kerasft.model.fast import accelerated
+from kerasft.model.heads import pooled
+from kerasft.system.cache import temporary
 from kerasft.tasks.classification import Classification
-from kerasft.training import course, epochs, faults, frozen
+from kerasft.training import epochs, faults, frozen, stage_run
 from kerasft.training.callbacks import FirstStep
 from kerasft.training.checkpoint import Policy, Saver
 from kerasft.training.faults import Watch
@@ -54,7 +54,7 @@ def main() -> None:
     targets = task.encode(splits.train.labels, splits.labels)
     order = Order(len(store), 32, seed=0, lengths=store.lengths)
     batches = Batches(store, targets, order=order)
-    model = assemble(backbone, lambda features: heads.linear(features, units=2))
+    model = assemble(backbone, lambda features: pooled.linear(features, units=2))
     select(model, Stage("all"), pretrained=True)
     needed = sum(
         frozen.multiply_adds(frozen.nodes_of(model), float(len(b) * width(store, b)))
@@ -75,7 +75,7 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
 
     optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01, global_clipnorm=1.0)
     with accelerated(model, steps=1000) if fast else nullcontext():
-        course.compiled(model, optimizer, task, steps=1000, fast=fast)
+        stage_run.compiled(model, optimizer, task, steps=1000, fast=fast)
         ours, bare = [], []
         data = batches.from_step()
         loss, metrics = task.loss(), task.metrics()

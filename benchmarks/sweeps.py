@@ -21,10 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from kerasft.console import table
-from kerasft.files import read_json
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import outcome
+from kerasft.sweeps import summary
+from kerasft.system.console import table
+from kerasft.system.files import read_json
 
 DATA = os.environ.get("KERASFT_DATA", "data")
 # Heads and regularizers on a frozen network: trials share what it computes.
@@ -100,8 +100,8 @@ def figures(folder: Path) -> dict[str, float]:
         len(file.read_text("utf-8").splitlines())
         for file in folder.glob("*/logs/epochs.jsonl")
     )
-    (best,) = outcome.best(ledger)
-    tested = read_json(folder / outcome.TESTED)["trials"][-1]
+    (best,) = summary.best(ledger)
+    tested = read_json(folder / summary.TESTED)["trials"][-1]
     return {
         "trials": sum(counts.values()), "pruned": counts["pruned"], "epochs": epochs,
         "hours": ledger.hours(), "validation": best.values[0],
@@ -131,7 +131,7 @@ def main() -> None:
         for seed in range(options.seeds):
             for search in SEARCHES if seed % 2 == 0 else SEARCHES[::-1]:
                 folder = options.folder / f"{data}_{search}_{seed}"
-                if not (folder / outcome.TESTED).is_file():
+                if not (folder / summary.TESTED).is_file():
                     carry_out(folder, data, search, seed, options.hours)
                 found[search].append(figures(folder))
         for search, runs in found.items():

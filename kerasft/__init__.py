@@ -14,9 +14,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "UserError": "errors",
     "check": "run",
-    "compose": "config",
+    "compose": "config.composition",
     "evaluate": "run",
-    "explain": "explanation",
+    "explain": "config.explanation",
     "export": "run",
     "leaderboard": "sweeps.leaderboard",
     "models": "catalogue",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import nearest
-from kerasft.folders import located
+from kerasft.system.folders import located
 
 # Millions of parameters with the ImageNet head, from the table of keras.io/api/applications.
 APPLICATIONS: dict[str, float] = {
@@ -109,7 +109,7 @@ def hugging_face_cache() -> Path:
 
 
 def _carried() -> list[dict[str, Any]]:
-    from kerasft.files import read_json
+    from kerasft.system.files import read_json
 
     rows = []
     for folder in sorted((Path(__file__).parent / "presets").glob("*/config.json")):

@@ -13,9 +13,9 @@ from typing import Any
 
 from kerasft.commands import make_parser
 from kerasft.errors import Stopped, UserError
-from kerasft.passwords import override_shown
-from kerasft.processes import need_current_folder
 from kerasft.sweeps.text import command
+from kerasft.system.passwords import override_shown
+from kerasft.system.processes import need_current_folder
 
 # What a shell learns; `main` says more.
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         could not answer, 2 for a user's mistake, 130 when interrupted, 143 after SIGTERM, 75 where
         `max_time` was over.
     """
-    from kerasft.console import show_whatever
+    from kerasft.system.console import show_whatever
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     show_whatever()
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.overrides = [*options.overrides, *rest]
     try:
         if options.command in HEAVY:
-            from kerasft.console import cleaned_up, without_chatter
+            from kerasft.system.console import cleaned_up, without_chatter
 
             with without_chatter(), cleaned_up():
                 return ACTS[options.command](options) or OK
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
               file=sys.stderr)  # fmt: skip
         return stopped.code
     except FileNotFoundError:
-        from kerasft.files import GONE, current
+        from kerasft.system.files import GONE, current
 
         if current() is not None:
             raise
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: UserError) -> None:
-    from kerasft.console import printable
+    from kerasft.system.console import printable
 
     problems = [printable(problem) for problem in error.problems]
     if len(problems) > 1:
@@ -101,7 +101,7 @@ def _train(options: argparse.Namespace) -> None:
 
         sweep(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
         return
-    from kerasft.repetition import repeating
+    from kerasft.runs.repetition import repeating
 
     with repeating(options.source):
         _train_one(options)
@@ -109,9 +109,9 @@ def _train(options: argparse.Namespace) -> None:
 
 def _train_one(options: argparse.Namespace) -> None:
     # Settled before TensorFlow is imported: a mistake is told within half a second.
-    from kerasft import record
-    from kerasft.checks import settle
-    from kerasft.repetition import recorded_config
+    from kerasft.config.checks import settle
+    from kerasft.runs import run_folder
+    from kerasft.runs.repetition import recorded_config
 
     config: Any = options.overrides
     if options.source is not None:
@@ -120,7 +120,7 @@ def _train_one(options: argparse.Namespace) -> None:
     if options.plan:
         _plan(config, options)
         return
-    if config.resume and record.has_ended(config.output_dir):
+    if config.resume and run_folder.has_ended(config.output_dir):
         print(f"The run in {config.output_dir!r} has ended; there is nothing to do.")
         return
     from kerasft.run import train
@@ -163,7 +163,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _resume(options: argparse.Namespace) -> None:
-    from kerasft import record
+    from kerasft.runs import run_folder
     from kerasft.sweeps import ledger
 
     if ledger.is_sweep(options.run):
@@ -174,7 +174,7 @@ def _resume(options: argparse.Namespace) -> None:
         _trust_here(options.trust)
         take_up(options.run, options.trust)
         return
-    record.unended(options.run)
+    run_folder.unended(options.run)
     _trust_here(options.trust)
     from kerasft.run import resume
 
@@ -183,10 +183,10 @@ def _resume(options: argparse.Namespace) -> None:
 
 def _trust_here(prefixes: Sequence[str], always: bool = False) -> None:
     """Let what the user trusts be found beside them, behind all that is installed."""
-    from kerasft.files import current
+    from kerasft.system.files import current
 
     if current() is not None and (always or need_current_folder(prefixes)):
-        from kerasft.sources import find_here
+        from kerasft.config.sources import find_here
 
         find_here()
 
@@ -200,9 +200,9 @@ def _evaluate(options: argparse.Namespace) -> None:
                 "kerasft evaluate takes split=train, split=validation or split=test. "
                 f"Received: {override!r}."
             )
-    from kerasft import record
+    from kerasft.runs import run_folder
 
-    record.open_run(options.run)
+    run_folder.open_run(options.run)
     from kerasft.run import evaluate
 
     quiet: Callable[[str], None] = lambda line: None  # noqa: E731
@@ -216,17 +216,17 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from kerasft import given, prediction
-    from kerasft.console import warn
+    from kerasft.runs import inputs, predictions
+    from kerasft.system.console import warn
 
-    prediction.check_output(options.output)
-    wanted = given.inputs(options.model, options.inputs)
+    predictions.check_output(options.output)
+    wanted = inputs.inputs(options.model, options.inputs)
     from kerasft.run import predict
 
     _trust_here(options.trust)
     broken: list[str] = []
     rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append)
-    prediction.show(rows, output=options.output, as_json=options.json)
+    predictions.show(rows, output=options.output, as_json=options.json)
     for one in broken:
         warn(f"not answered: {one}")
     if broken:
@@ -235,15 +235,15 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from kerasft import record
+    from kerasft.runs import run_folder
     from kerasft.steps.deliver import export_node
 
     if options.run == BEST and options.overrides:
-        from kerasft.sweeps.outcome import best_folder
+        from kerasft.sweeps.summary import best_folder
 
         options.run, *options.overrides = options.overrides
         options.run = str(best_folder(options.run, options.trust))
-    record.open_run(options.run)
+    run_folder.open_run(options.run)
     _trust_here(options.trust)
     export_node(options.overrides, options.trust)
     from kerasft.run import export
@@ -255,7 +255,7 @@ def _check(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     from omegaconf import OmegaConf
 
-    from kerasft.checks import settle
+    from kerasft.config.checks import settle
     from kerasft.steps.prepare import require_monitors
 
     cfg = settle(options.overrides, options.config_dir, options.trust)
@@ -265,14 +265,14 @@ def _check(options: argparse.Namespace) -> None:
 
 def _explain(options: argparse.Namespace) -> None:
     _trust_here((), always=bool(options.config_dir))
-    from kerasft.explanation import explain
+    from kerasft.config.explanation import explain
 
     print(explain(options.key, options.overrides, config_dirs=options.config_dir))
 
 
 def _models(options: argparse.Namespace) -> None:
     from kerasft.catalogue import models
-    from kerasft.console import table
+    from kerasft.system.console import table
 
     rows = [row for row in models(options.pattern) if row["cached"] or not options.cached]
     if options.json:
@@ -292,8 +292,8 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    from kerasft.cache import Cache
-    from kerasft.console import table
+    from kerasft.system.cache import Cache
+    from kerasft.system.console import table
 
     cache = Cache(options.directory)
     removes = options.what == "clear"
@@ -315,8 +315,8 @@ def _cache(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from kerasft.console import printable, without_chatter
     from kerasft.sweeps import leaderboard as boards
+    from kerasft.system.console import printable, without_chatter
 
     boards.check_output(options.output)
     _trust_here(options.trust)
@@ -334,7 +334,7 @@ def _leaderboard(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from kerasft.artifact.layout import find_export
-    from kerasft.console import printable
+    from kerasft.system.console import printable
 
     find_export(options.export)
     from kerasft.serving.verify import verify

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kerasft import __version__
-from kerasft.cache import KINDS
+from kerasft.system.cache import KINDS
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -10,11 +10,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kerasft import checks, record
-from kerasft.checks import settle
-from kerasft.console import say
+from kerasft.config import checks
+from kerasft.config.checks import settle
+from kerasft.runs import run_folder
 from kerasft.steps import deliver, fit, measure, memory, prepare
 from kerasft.steps import plan as costs
+from kerasft.system.console import say
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def train(
     cfg = settle(config, config_dirs, trusted)
     prepare.foresee(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
-    return memory.until_it_fits(carry_out, cfg, record.create(cfg))
+    return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
 
 
 def resume(
@@ -119,14 +120,14 @@ def resume(
     Example:
         >>> resume("outputs/last")  # doctest: +SKIP
     """
-    folder, cfg = record.reopen(run, accept=accept)
+    folder, cfg = run_folder.reopen(run, accept=accept)
     with folder.at_its_command():
         checks.check(cfg, trusted=trusted)
     return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
 
 
 def _carry_out(
-    cfg: DictConfig, folder: record.RunFolder, *, verify: bool = False, on_epoch: Any = None,
+    cfg: DictConfig, folder: run_folder.RunFolder, *, verify: bool = False, on_epoch: Any = None,
     spare_test: bool = False,
 ) -> Result:
     """Go through all the steps of a run; training goes on from a checkpoint where there is one."""

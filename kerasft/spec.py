@@ -5,13 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from kerasft.conversion import as_decodable
-from kerasft.errors import UserError
 from kerasft.rows import Rows
 
 Kind = Literal["single", "multi", "number"]
@@ -77,41 +74,6 @@ class Examples:
             labels=self.labels[chosen],
             ids=tuple(self.ids[i] for i in chosen),
         )
-
-
-def as_raw(values: Sequence[Any], modality: str) -> np.ndarray:
-    """Return raw values as what a preprocessing and a signature take: an object array of bytes.
-
-    Args:
-        values: Texts, pairs of texts, encoded pictures, or paths of pictures, which are read.
-        modality: `"text"` or `"images"`.
-
-    Returns:
-        `[N]`, or `[N, 2]` for pairs. Pictures that TensorFlow does not decode are converted.
-
-    Raises:
-        UserError: If a picture cannot be converted.
-    """
-
-    def plain(value: Any) -> bytes:
-        if modality != "images":
-            return value if isinstance(value, bytes) else str(value).encode()
-        content = value if isinstance(value, bytes) else Path(value).read_bytes()
-        try:
-            return as_decodable(content)
-        except UserError as error:
-            name = "A picture" if content is value else f"The picture {str(value)!r}"
-            raise UserError(f"{name} cannot be used: {error}.") from error
-
-    rows = list(values)
-    if rows and isinstance(rows[0], (tuple, list, np.ndarray)):
-        flat = [plain(value) for row in rows for value in row]
-        shape: tuple[int, ...] = (len(rows), len(rows[0]))
-    else:
-        flat, shape = [plain(value) for value in rows], (len(rows),)
-    raw = np.empty(len(flat), object)
-    raw[:] = flat
-    return raw.reshape(shape)
 
 
 @dataclass(frozen=True)

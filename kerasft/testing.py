@@ -18,8 +18,10 @@ import numpy as np
 
 from kerasft.data import augment, order, pipeline, store
 from kerasft.errors import UserError
-from kerasft.model import heads, preprocess, tiny
+from kerasft.model import preprocess, tiny
 from kerasft.model.assemble import assemble, features_of
+from kerasft.model.heads import pooled
+from kerasft.raw_input import as_raw
 from kerasft.rows import Rows
 from kerasft.spec import (
     Backbone,
@@ -29,7 +31,6 @@ from kerasft.spec import (
     Labels,
     Modality,
     Splits,
-    as_raw,
 )
 from kerasft.tasks import protocol
 from kerasft.tasks.classification import Classification
@@ -191,7 +192,7 @@ def check_backbone(backbone: Backbone) -> None:
             )
         sequence = features_of(backbone).sequence
         assert len(sequence.shape) == 3, f"Features must be of rank 3, not {sequence.shape}."
-        model = assemble(backbone, lambda features: heads.linear(features, units=2))
+        model = assemble(backbone, lambda features: pooled.linear(features, units=2))
         logits = model(inputs, training=False).numpy()
         assert np.isfinite(logits).all(), "The network must give finite numbers."
         close = np.allclose(model(alone, training=False), logits[1:2], atol=1e-2, rtol=1e-2)
@@ -283,7 +284,7 @@ def check_task(task: Any, labels: Labels) -> None:
 
 def _tiny_model() -> tuple[Any, np.ndarray, np.ndarray]:
     backbone, texts = tiny.text("bert"), tiny_splits("text", count=8).train
-    model = assemble(backbone, lambda features: heads.mlp(features, units=2, width=8))
+    model = assemble(backbone, lambda features: pooled.mlp(features, units=2, width=8))
     inputs = backbone.preprocess(as_raw(texts.inputs, "text").tolist())
     return model, inputs, np.eye(2, dtype="float32")[texts.labels]
 
@@ -363,7 +364,7 @@ def check_callback(callback: Any) -> None:
 def check_export(export: Callable[..., Path], directory: str | Path) -> Path:
     """Check a function for `export.NAME` on a tiny network; return what it wrote."""
     backbone, splits = tiny.image(image_size=16), tiny_splits("images", count=4)
-    model = assemble(backbone, lambda features: heads.linear(features, units=3))
+    model = assemble(backbone, lambda features: pooled.linear(features, units=3))
     before = model.get_weights()
     made = export(
         model=model, directory=str(directory), preprocess=backbone.preprocess,

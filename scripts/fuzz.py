@@ -38,22 +38,24 @@ KINDS = ("single", "multi", "number")
 DELIMITERS = (None, ";", "|", "\t")
 # Modules whose branches lead the search.
 WATCHED = {
-    "table": ("kerasft.data.table", "kerasft.data.readers", "kerasft.data.encodings",
-              "kerasft.data.delimited", "kerasft.data.quotes", "kerasft.data.label_lists",
-              "kerasft.data.list_cells", "kerasft.data.alike",
-              "kerasft.data.columns", "kerasft.data.labels", "kerasft.data.collection",
-              "kerasft.data.splits"),
-    "config": ("kerasft.config", "kerasft.checks", "kerasft.calls", "kerasft.mistakes",
-               "kerasft.comparison", "kerasft.signatures", "kerasft.bounds", "kerasft.written"),
+    "table": ("kerasft.data.sources.table", "kerasft.data.tables.readers",
+        "kerasft.data.tables.encodings", "kerasft.data.tables.delimited",
+        "kerasft.data.tables.quotes", "kerasft.data.annotations.label_lists",
+        "kerasft.data.annotations.list_cells", "kerasft.data.annotations.alike",
+        "kerasft.data.tables.columns", "kerasft.data.annotations.classes",
+        "kerasft.data.collection", "kerasft.data.splits"),
+    "config": ("kerasft.config.composition", "kerasft.config.checks", "kerasft.config.targets",
+        "kerasft.config.hydra_errors", "kerasft.config.diff", "kerasft.config.parameters",
+        "kerasft.config.bounds", "kerasft.config.write_paths"),
 }  # fmt: skip
 # What no search comes upon by chance.
 WORDS = {
     "table": ('"text"', '"label"', '""', "\r\n", "NaN", "null", "true", "1e400", "\\ud800"),
     "config": ("_target_", "_partial_", "_args_", "keras.optimizers.SGD", "keras.layers.RandomFlip",
-               "kerasft.training.stages.Stage", "kerasft.model.heads.mlp", "${seed}", "${head}",
-               "${oc.env:HOME}", "???", "null", ".nan", "optimizer:", "finetune:", "callbacks:",
-               "backbone:", "augment:", "defaults:", "override /", "!!python/name:os.system ",
-               "&a ", "*a", "<<: "),
+               "kerasft.training.stages.Stage", "kerasft.model.heads.pooled.mlp", "${seed}",
+               "${head}", "${oc.env:HOME}", "???", "null", ".nan", "optimizer:", "finetune:",
+               "callbacks:", "backbone:", "augment:", "defaults:", "override /",
+               "!!python/name:os.system ", "&a ", "*a", "<<: "),
 }
 LONGEST = 4096
 
@@ -131,7 +133,7 @@ class Watch:
         try:
             self.target(data)
         except Exception as error:
-            from kerasft.frames import is_ours
+            from kerasft.config.frames import is_ours
 
             last = traceback.extract_tb(error.__traceback__)
             ours = [f for f in last if is_ours(f.filename)] or last
@@ -167,7 +169,7 @@ def refusals_allowed():
 
 def table_target(folder: Path) -> Target:
     """Return a function that reads bytes as a table, down to the splits."""
-    from kerasft.data.table import table
+    from kerasft.data.sources.table import table
 
     def read(data: bytes) -> None:
         form, encoding, kind, flags = data[:4].ljust(4, b"\0")
@@ -195,9 +197,9 @@ def config_target(folder: Path) -> Target:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from kerasft.checks import check, settle
-    from kerasft.comparison import differences
-    from kerasft.config import compose, load, to_yaml
+    from kerasft.config.checks import check, settle
+    from kerasft.config.composition import compose, load, to_yaml
+    from kerasft.config.diff import differences
 
     usual = compose()
     file, mine = folder / "config.yaml", folder / "mine" / "experiment" / "odd.yaml"
@@ -233,7 +235,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {"table": table_target, "config":
 def seeds(target: str) -> list[bytes]:
     """Return inputs from which a search begins."""
     if target == "config":
-        from kerasft.config import compose, to_yaml
+        from kerasft.config.composition import compose, to_yaml
 
         return [
             b"\x00head=mlp\nhead.dropout=0.2\nepochs=3\n~augment.flip",
@@ -241,7 +243,7 @@ def seeds(target: str) -> list[bytes]:
             b"\x07defaults:\n  - override /head: mlp\nepochs: ???\nhead: {width: ${batch_size}}\n",
             b"\x07finetune:\n  a: null\n  b: {_target_: kerasft.training.stages.Stage}\n",
             b"\x01" + to_yaml(compose()).encode(),
-            b"\x04head: {_target_: kerasft.model.heads.mlp, width: 1e3, activation: [a, ~]}",
+            b"\x04head: {_target_: kerasft.model.heads.pooled.mlp, width: 1e3, activation: [a, ~]}",
             b"\x04seed: ???\ntask: ${head}\nname: ${optimizer.weight_decay}\nexport: 1",
             b"\x04optimizer: {_target_: keras.optimizers.SGD, momentum: {a: '${no.thing}'}}",
         ]

@@ -155,7 +155,7 @@ def ended(child: int, place: Path) -> list:
 def forked(command: list[str], harm: Harm, place: Path) -> int:
     """Be the command."""
     from kerasft.cli import main as command_line
-    from kerasft.console import clock
+    from kerasft.system.console import clock
 
     clock.restart()
     stream = os.open(place / "said", os.O_WRONLY | os.O_CREAT)

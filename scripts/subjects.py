@@ -86,8 +86,8 @@ class Filling(Training):
 
     def look(self, target: Path) -> str:
         """Entries under their names must be whole, whatever happened."""
-        from kerasft.checksums import Damaged
-        from kerasft.entry import compare
+        from kerasft.system.cache_entry import compare
+        from kerasft.system.checksums import Damaged
 
         for place in self.cache(target).glob("*/*"):
             if place.is_dir() and not place.name.startswith("."):

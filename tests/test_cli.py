@@ -206,7 +206,7 @@ def test_check_shows_the_config(kerasft_cli):
 
     shown = OmegaConf.create(kerasft_cli("check", "head=mlp", "epochs=3", "--show").out)
     assert shown.epochs == 3
-    assert shown.head._target_ == "kerasft.model.heads.mlp"
+    assert shown.head._target_ == "kerasft.model.heads.pooled.mlp"
 
 
 def test_a_trusted_prefix_is_found_in_the_current_folder(kerasft_cli, tmp_path, monkeypatch):
@@ -318,7 +318,7 @@ def test_a_run_in_a_process_of_its_own(tiny_texts, tmp_path):
 
 
 def test_the_cache_is_listed_and_cleared(kerasft_cli, tmp_path):
-    from kerasft.cache import Cache
+    from kerasft.system.cache import Cache
 
     def fill(folder):
         (folder / "data.bin").write_bytes(b"x" * 2_500_000)

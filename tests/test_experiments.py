@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import kerasft
-from kerasft import config
-from kerasft.files import read_json
+from kerasft.config import composition
+from kerasft.system.files import read_json
 
-EXPERIMENTS = config.options("experiment")
+EXPERIMENTS = composition.options("experiment")
 # Weights that may not be there give way to random ones: what is tried is the recipe.
 TEXT = ["backbone=tiny_bert", "~backbone.preset", "backbone.sequence_length=16"]
 PICTURES = {
@@ -116,8 +116,8 @@ def test_an_experiment_reads_the_real_data(name, real_data, monkeypatch):
     source = real_data / Path(cfg.data.path).relative_to(real_data).parts[0]
     if not source.exists():
         pytest.skip(f"{source} is not there")
-    task = config.build(cfg.task)
-    splits = config.build(cfg.data, kind=task.kind, seed=cfg.seed)
+    task = composition.build(cfg.task)
+    splits = composition.build(cfg.data, kind=task.kind, seed=cfg.seed)
     assert min(len(part) for part in splits.parts.values()) >= 30
     assert set(splits.parts) == {"train", "validation", "test"}
     ids = [i for part in splits.parts.values() for i in part.ids]

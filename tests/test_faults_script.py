@@ -95,7 +95,7 @@ def test_half_an_export_or_a_changed_one_is_a_finding(exporting, tmp_path):
 
 
 def test_half_an_entry_of_the_cache_is_a_finding(script, tmp_path):
-    from kerasft.cache import Cache
+    from kerasft.system.cache import Cache
 
     filling = script.Filling(tmp_path, [], None)
     cache = Cache(filling.cache(tmp_path))

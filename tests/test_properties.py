@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from kerasft import config, root
-from kerasft.calls import walk
-from kerasft.checks import check, settle
-from kerasft.comparison import differences
+from kerasft.config import composition, schema
+from kerasft.config.checks import check, settle
+from kerasft.config.diff import differences
+from kerasft.config.targets import walk
 from kerasft.errors import UserError
 
 
@@ -25,14 +25,15 @@ def of_default(share: float):
     )
 
 
-USUAL = OmegaConf.to_container(config.compose(["head=mlp", "augment=light"]), resolve=True)
+USUAL = OmegaConf.to_container(composition.compose(["head=mlp", "augment=light"]), resolve=True)
 ODD = st.sampled_from([
     None, True, False, 0, -1, 1, 10**30, 1.5, -0.0, float("inf"), float("nan"), "", " ", "a", "é",
     "???", "${seed}", "${head}", "${head.width}", "${.x}", "${nope}", "${nope:1}", "${", "$", "}",
     "${oc.env:KERASFT_NO_SUCH}", "${oc.decode:'['}", "${oc.select:head}", "${oc.create:{a:1}}",
     "null", "1e3", "2026-01-01", "\0", "\ud800", "a\nb", "keras.layers.Lambda", "keras",
-    "keras.optimizers.SGD", "kerasft.training.stages.Stage", "kerasft.model.heads", "os.system",
-    "a..b", "_", "x" * 500, [], {}, [[]], {"a": {}}, {"_target_": "keras.layers.RandomFlip"},
+    "keras.optimizers.SGD", "kerasft.training.stages.Stage", "kerasft.model.heads.pooled",
+    "os.system", "a..b", "_", "x" * 500, [], {}, [[]], {"a": {}},
+    {"_target_": "keras.layers.RandomFlip"},
     {"_target_": None}, {"_partial_": True}, {"_args_": [1]}, {1: 2}, {"a.b": 1}, {"": 1},
     [{"_target_": "keras.layers.Dense"}], ["${seed}", "???"],
 ])
@@ -68,11 +69,11 @@ def mutated(draw):
 
 
 def read_back(cfg, file):
-    file.write_text(config.to_yaml(cfg), "utf-8")
-    again = config.load(file)
+    file.write_text(composition.to_yaml(cfg), "utf-8")
+    again = composition.load(file)
     assert differences(cfg, again) == []
     assert differences(cfg, cfg) == []
-    assert config.to_yaml(again) == config.to_yaml(cfg)
+    assert composition.to_yaml(again) == composition.to_yaml(cfg)
 
 
 def test_what_a_run_wrote_reads_back(tmp_path):
@@ -88,7 +89,7 @@ def test_any_change_of_a_config_is_taken_or_refused(tmp_path, tree):
     except UnicodeEncodeError:
         file.write_text(yaml.safe_dump(tree), "utf-8")
     try:
-        cfg = config.load(file)
+        cfg = composition.load(file)
         check(cfg)
     except UserError as error:
         assert all(problem.strip() for problem in error.problems)
@@ -108,13 +109,13 @@ def test_any_file_is_a_config_or_refused(tmp_path, content):
     file = tmp_path / "config.yaml"
     file.write_bytes(content)
     try:
-        check(config.load(file))
+        check(composition.load(file))
     except UserError as error:
         assert all(problem.strip() for problem in error.problems)
 
 
 KEYS = st.sampled_from(
-    [*root.SCALARS, *config.groups(), "data.path", "head.dropout", "optimizer._target_",
+    [*schema.SCALARS, *composition.groups(), "data.path", "head.dropout", "optimizer._target_",
      "callbacks.early_stopping", "augment.x._target_", "a.b", "data@x", "head@", "/head", "", ".",
      "seed.x", "finetune.full.train.0"]
 )
@@ -148,4 +149,4 @@ def test_a_config_nested_without_end_is_refused(tmp_path, depth):
     file = tmp_path / "config.yaml"
     file.write_text("head: " + "[" * depth + "]" * depth, "utf-8")
     with pytest.raises(UserError):
-        check(config.load(file))
+        check(composition.load(file))

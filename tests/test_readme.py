@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kerasft.checks import settle
 from kerasft.cli import make_parser
+from kerasft.config.checks import settle
 from kerasft.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +65,7 @@ def test_a_command_parses_and_its_config_is_sound(page, line, tmp_path, monkeypa
         return  # parts of the reader's own
     overrides = [*options.overrides, *rest]
     if options.command == "explain":
-        from kerasft.explanation import explain
+        from kerasft.config.explanation import explain
 
         assert explain(options.key, overrides)
         return

@@ -18,9 +18,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import kerasft
-from kerasft import repetition, threads
 from kerasft.errors import Stopped, UserError
-from kerasft.finetuned import FineTuned
+from kerasft.runs import repetition
+from kerasft.runs.finetuned import FineTuned
+from kerasft.system import threads
 from kerasft.training import checkpoint
 from kerasft.training.checkpoint import Position
 from kerasft.training.recorder import Recorder
@@ -517,12 +518,12 @@ def test_random_numbers_of_callbacks_go_on_and_what_is_not_kept_is_named(
 
 @pytest.mark.slow
 def test_an_epoch_goes_on_with_other_executions(tiny_pictures, monkeypatch):
-    from kerasft.training import course
+    from kerasft.training import stage_run
 
     overrides = [*tiny_pictures, "batch_size=5", "epochs=3", "cache.directory=cache"]
     wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
     stopped_run(overrides, monkeypatch, at=4)
-    monkeypatch.setattr(course, "together", lambda most, steps: 3)
+    monkeypatch.setattr(stage_run, "together", lambda most, steps: 3)
     _, rows, _ = outcome(kerasft.resume("run"))
     assert [row["loss"] for row in rows] == pytest.approx([r["loss"] for r in wanted[1]], rel=1e-4)
 

@@ -10,13 +10,13 @@ import pytest
 
 import kerasft
 from kerasft.errors import UserError
-from kerasft.files import read_json
+from kerasft.system.files import read_json
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """Three digits as PNG files."""
-    from kerasft.data.digits import digits
+    from kerasft.data.sources.digits import digits
 
     folder = tmp_path_factory.mktemp("digits")
     test = digits(kind="single", seed=0).test
@@ -68,12 +68,12 @@ def test_evaluate_gives_the_numbers_of_training(request, which, kerasft_cli):
 
 @pytest.mark.slow
 def test_evaluate_finds_what_training_kept(tiny_texts, monkeypatch):
-    from kerasft.data import prepare
+    from kerasft.data import preprocessing
 
     result = kerasft.train([*tiny_texts, "cache.directory=cache"])
     made = []
-    original = prepare._pieces
-    monkeypatch.setattr(prepare, "_pieces", lambda *a: made.append(a) or original(*a))
+    original = preprocessing._pieces
+    monkeypatch.setattr(preprocessing, "_pieces", lambda *a: made.append(a) or original(*a))
     kerasft.evaluate(str(result.output_dir))
     assert not made
     kerasft.evaluate(str(result.output_dir), split="test")
@@ -149,8 +149,8 @@ def test_the_result_holds_the_model(tiny_text_result, tiny_text_run):
 
 @pytest.mark.parametrize("which", ["tiny_result", "tiny_text_result"])
 def test_figures_do_not_depend_on_the_batch_size(request, which):
-    from kerasft.data.digits import digits
-    from kerasft.data.prepare import prepare
+    from kerasft.data.preprocessing import prepare
+    from kerasft.data.sources.digits import digits
 
     made = request.getfixturevalue(which).finetuned
     if which == "tiny_result":
@@ -346,7 +346,7 @@ def test_room_for_no_text(tiny_texts, tiny_pictures):
 
 
 def read(*words):
-    from kerasft.config import compose
+    from kerasft.config.composition import compose
     from kerasft.steps import prepare
 
     cfg = compose(words)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from kerasft import evidence
-from kerasft.cache import Cache
-from kerasft.console import printable, table
-from kerasft.entry import close
 from kerasft.errors import UserError
-from kerasft.record import RunFolder
+from kerasft.runs import evidence
+from kerasft.runs.run_folder import RunFolder
+from kerasft.system.cache import Cache
+from kerasft.system.cache_entry import close
+from kerasft.system.console import printable, table
 from kerasft.training import checkpoint
 from kerasft.training.checkpoint import Damaged
 
@@ -99,7 +99,7 @@ HIDDEN = {
     }},
     "a module that is imported": lambda mark: {"head": {"_target_": "evil.call"}},
     "through an imported name": lambda mark: {"head": {
-        "_target_": "kerasft.cache.os.system", "command": f"touch {mark}",
+        "_target_": "kerasft.system.cache.os.system", "command": f"touch {mark}",
     }},
     "a private name": lambda mark: {"head": {"_target_": "keras.layers.__loader__.load_module"}},
     "code of a layer": lambda mark: {"head": {"_target_": "keras.layers.Lambda", "function": "x"}},
@@ -136,7 +136,7 @@ HIDDEN = {
         "trusted": ["evil"],
     }},
     "a helper that unpacks": lambda mark: {"augment": {"x": {
-        "_target_": "kerasft.data.archive.unpack", "path": "x.zip",
+        "_target_": "kerasft.data.pictures.archive.unpack", "path": "x.zip",
     }}},
     "a helper that makes folders": lambda mark: {"augment": {"x": {
         "_target_": "kerasft.exporters.deployment.write", "directory": str(mark),
@@ -190,7 +190,7 @@ def test_the_config_of_a_run_calls_only_what_is_trusted(
 
 def test_the_task_of_a_run_is_one_of_ours(mark, tiny_text_run, kerasft_cli):
     shutil.copytree(tiny_text_run, "run")
-    for target in ("os.system", "evil.call", "kerasft.files.write_json"):
+    for target in ("os.system", "evil.call", "kerasft.system.files.write_json"):
         Path("run/task.json").write_text(json.dumps(call(mark) | {"_target_": target}))
         assert kerasft_cli("predict", "run", "words").code == 2
 

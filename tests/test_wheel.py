@@ -47,7 +47,8 @@ def test_wheel_runs_from_elsewhere(wheel, tmp_path):
     # The wheel stands before the checkout on the path, and the working folder is empty.
     env = os.environ | {"PYTHONPATH": str(place), "TF_CPP_MIN_LOG_LEVEL": "3"}
     where = subprocess.run(
-        [sys.executable, "-c", "import kerasft, kerasft.config as c; print(c.config_dir())"],
+        [sys.executable, "-c",
+         "import kerasft; from kerasft.config import composition; print(composition.config_dir())"],
         capture_output=True, text=True, env=env, cwd=tmp_path, check=True,
     )
     assert where.stdout.strip() == str(place / "kerasft" / "conf")

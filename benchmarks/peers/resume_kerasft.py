@@ -19,7 +19,7 @@ from typing import Any
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import kerasft
-from kerasft import record
+from kerasft.runs import run_folder
 
 SETTINGS = (
     "data.train_per_class=100", "data.validation_per_class=40", "batch_size=16", "epochs=30",
@@ -58,7 +58,7 @@ def head(features: Any, *, units: int) -> Any:
 
 def main(folder: Path) -> None:
     run = folder / "run"
-    if not record.has_ended(str(run)):
+    if not run_folder.has_ended(str(run)):
         kerasft.train([*SETTINGS, f"output_dir={run}"], trusted=["resume_kerasft"])
     lines = (run / "logs" / "epochs.jsonl").read_text().splitlines()
     log = [[row["epoch"], row["loss"], row["val_loss"]] for row in map(json.loads, lines)]

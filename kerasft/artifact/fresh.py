@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.artifact import replay
+from kerasft.artifact import standalone
 from kerasft.errors import UserError
-from kerasft.processes import importable
+from kerasft.system.processes import importable
 
 SECONDS = 900
 
@@ -66,9 +66,9 @@ def ask(
     with tempfile.TemporaryDirectory() as folder:
         requests, answers = Path(folder, "requests.npz"), Path(folder, "answers.npz")
         facts = {"signatures": [name for name, _ in calls], "repeats": repeats}
-        replay.pack(requests, facts, [dict(inputs) for _, inputs in calls])
+        standalone.pack(requests, facts, [dict(inputs) for _, inputs in calls])
         environment = fresh_environment()
-        paths = (replay.__file__, Path(directory).resolve(), requests, answers)
+        paths = (standalone.__file__, Path(directory).resolve(), requests, answers)
         try:
             done = subprocess.run(
                 # Without -P the modules beside the script would hide others of their names.
@@ -85,7 +85,7 @@ def ask(
                 "The exported artifact does not run in a fresh process without Keras "
                 f"(exit status {done.returncode}). Its last words:\n" + "\n".join(said[-12:])
             )
-        told, outputs = replay.unpack(answers)
+        told, outputs = standalone.unpack(answers)
         return Answers(outputs, **told)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from kerasft.artifact.layout import EXTRA, GOLDEN, read_signature
 from kerasft.errors import UserError
-from kerasft.files import read_json, write_json
+from kerasft.system.files import read_json, write_json
 
 
 @dataclass(frozen=True)

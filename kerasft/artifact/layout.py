@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from kerasft.errors import Unreadable, UserError
-from kerasft.files import at_home, read_json
-from kerasft.spec import as_raw
+from kerasft.raw_input import as_raw
+from kerasft.system.files import at_home, read_json
 
 EXTRA = "assets.extra"
 DEFAULT = "serving_default"

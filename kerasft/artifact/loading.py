@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.artifact.layout import as_inputs, find_export, read_signature
-from kerasft.artifact.replay import register_text_ops
+from kerasft.artifact.standalone import register_text_ops
 from kerasft.errors import Unreadable, UserError
 
 BATCH = 32

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.cache import Cache
 from kerasft.data import store
 from kerasft.data.order import once
 from kerasft.data.pipeline import in_one_pass
 from kerasft.data.store import Form, Piece, Store
+from kerasft.system.cache import Cache
 
 
 @dataclass(frozen=True)

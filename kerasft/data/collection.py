@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.console import listing
-from kerasft.data.audit import find_copies
+from kerasft.data.annotations.classes import encode, some
 from kerasft.data.fingerprint import fingerprint
-from kerasft.data.labels import encode, some
+from kerasft.data.pictures.audit import find_copies
 from kerasft.data.splits import check_ratios, describe_sizes, divide
 from kerasft.errors import UserError
 from kerasft.spec import SPLIT_NAMES, Examples, Labels, Modality, Splits
+from kerasft.system.console import listing
 
 _AT_ONCE = 4096
 # Of hundreds of classes in a wrong split, the first say enough.

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kerasft.data.reading import begins
+from kerasft.data.current_read import begins
 from kerasft.spec import Modality
 
 

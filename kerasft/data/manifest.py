@@ -10,13 +10,13 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from kerasft.console import listing
 from kerasft.data.collection import class_counts
 from kerasft.data.fingerprint import digest, fingerprint
 from kerasft.errors import UserError
-from kerasft.files import read_json, written_whole
-from kerasft.recorded import require_fields
 from kerasft.spec import Examples, Labels, Splits
+from kerasft.system.console import listing
+from kerasft.system.files import read_json, written_whole
+from kerasft.system.recorded import require_fields
 
 FORMAT = 1
 

@@ -11,7 +11,7 @@ import numpy as np
 from kerasft.data.order import Order, once
 from kerasft.data.store import Store
 from kerasft.rows import Rows, padded_width
-from kerasft.threads import AHEAD, cores, untuned
+from kerasft.system.threads import AHEAD, cores, untuned
 
 
 class Batches:

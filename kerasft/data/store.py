@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.files import read_json, write_json
 from kerasft.rows import Column, Rows
+from kerasft.system.files import read_json, write_json
 
 # The group of columns with a value for each token of a text.
 TOKENS = "tokens"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasft.files import written_whole
+from kerasft.system.files import written_whole
 
 BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9701e", "#8a8f98", "#2b8a4b"
 DPI = 130

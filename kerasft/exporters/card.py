@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.artifact.layout import CARD, DEFAULT
-from kerasft.files import written_whole
+from kerasft.system.files import written_whole
 
 _TASKS = {
     "single": "one class an example", "multi": "any number of classes an example",

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kerasft.artifact.layout import DEFAULT, DEPLOYMENT
-from kerasft.files import written_whole
+from kerasft.system.files import written_whole
 
 # The least that is recommended: a graph is promised to be read by the TensorFlow that wrote it and
 # later ones. The TensorFlow Text inside older servers is 2.12

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.exporters.tensors import PREPROCESSING, Feed
-from kerasft.files import write_json
 from kerasft.spec import Labels
+from kerasft.system.files import write_json
 
 TOKENIZER, LABELS = "tokenizer", "labels.txt"
 # The kinds of tokenizers that KerasHub has, by the class that each of them is a subclass of.

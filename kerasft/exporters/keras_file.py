@@ -19,8 +19,8 @@ from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
-from kerasft.files import at_home, write_json
 from kerasft.spec import Labels
+from kerasft.system.files import at_home, write_json
 
 FORM, FILE = "keras", "model.keras"
 NOT_RAW = "the preprocessing is TensorFlow's operations, and no layer that Keras saves"

@@ -15,8 +15,8 @@ from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
-from kerasft.files import at_home
 from kerasft.spec import Labels
+from kerasft.system.files import at_home
 
 FORM, FILE, SIGNATURE = "litert", "model.tflite", "serving_default"
 NOT_RAW = "LiteRT has no operators that tokenize texts or decode pictures"

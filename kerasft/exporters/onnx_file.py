@@ -12,8 +12,8 @@ from kerasft.errors import UserError
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
-from kerasft.files import at_home
 from kerasft.spec import Labels
+from kerasft.system.files import at_home
 
 FORM, FILE = "onnx", "model.onnx"
 TOLERANCE = 1e-4

@@ -15,8 +15,8 @@ from kerasft.artifact.fresh import ExportError, ask
 from kerasft.artifact.golden import Golden, apart, spread_of, write_golden
 from kerasft.artifact.layout import DEFAULT, EXTRA, PARITY
 from kerasft.exporters.signatures import Served
-from kerasft.files import write_json
 from kerasft.spec import Evidence
+from kerasft.system.files import write_json
 
 # What the largest difference may be. In half precision, batches of another size round differently.
 TOLERANCE = 1e-4

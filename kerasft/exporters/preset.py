@@ -15,8 +15,9 @@ from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.keras_file import answers_of, carry_layers, encoded, reloaded
 from kerasft.exporters.tensors import Feed
-from kerasft.files import at_home
-from kerasft.spec import Labels, as_raw
+from kerasft.raw_input import as_raw
+from kerasft.spec import Labels
+from kerasft.system.files import at_home
 
 FORM = "preset"
 TOLERANCE = 1e-4

@@ -16,8 +16,8 @@ from kerasft.exporters.graph import write_graph
 from kerasft.exporters.signatures import NONE, SIGNATURES, Served, Signature, raw_examples
 from kerasft.exporters.tensors import require_whole
 from kerasft.exporters.versions import new_version
-from kerasft.files import write_json
 from kerasft.spec import Decision, Evidence, Labels
+from kerasft.system.files import write_json
 
 
 def saved_model(

@@ -10,8 +10,9 @@ import numpy as np
 
 from kerasft.artifact.layout import DEFAULT
 from kerasft.errors import UserError, nearest
-from kerasft.spec import Decision, Labels, as_raw
-from kerasft.threads import untuned
+from kerasft.raw_input import as_raw
+from kerasft.spec import Decision, Labels
+from kerasft.system.threads import untuned
 
 SIGNATURES = (DEFAULT, "tensors", "classify", "regress", "embed")
 NONE = Decision()

@@ -22,8 +22,9 @@ from kerasft.artifact.fresh import ExportError
 from kerasft.artifact.golden import apart
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
-from kerasft.files import at_home, exchange, read_json, room_in, write_json
-from kerasft.spec import Labels, as_raw
+from kerasft.raw_input import as_raw
+from kerasft.spec import Labels
+from kerasft.system.files import at_home, exchange, read_json, room_in, write_json
 
 PARITY, PREPROCESSING, README = "parity.json", "preprocessing.json", "README.md"
 # Examples that are answered together, and how many are answered once more by themselves.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kerasft.artifact.layout import DEPLOYMENT, version_of, versions
 from kerasft.errors import UserError
-from kerasft.files import at_home, is_out_of_room
+from kerasft.system.files import at_home, is_out_of_room
 
 # A server ignores names that are no numbers; the same folder makes the rename atomic.
 PART = ".part-"

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from kerasft.catalogue import unknown_application
 from kerasft.errors import UserError, in_short
-from kerasft.folders import located, require_path, whereabouts
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.network_file import read_network, require_pixels
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.spec import Backbone
+from kerasft.system.folders import located, require_path, whereabouts
 
 # Input sizes of keras.applications that are not 224 (from their documentation).
 APPLICATION_SIZES = {

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from kerasft import catalogue
 from kerasft.errors import UserError, nearest
-from kerasft.folders import located, whereabouts
-from kerasft.network import unreachable
+from kerasft.system.folders import located, whereabouts
+from kerasft.system.reachable import unreachable
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasft.console import listing
 from kerasft.errors import UserError, in_short, nearest
-from kerasft.folders import located, require_path, whereabouts
-from kerasft.recorded import is_figure
+from kerasft.system.console import listing
+from kerasft.system.folders import located, require_path, whereabouts
+from kerasft.system.recorded import is_figure
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 

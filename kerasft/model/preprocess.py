@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError
-from kerasft.files import read_json, write_json
 from kerasft.model import orientation, pictures
-from kerasft.recorded import require_fields
 from kerasft.spec import Modality
+from kerasft.system.files import read_json, write_json
+from kerasft.system.recorded import require_fields
 
 RESIZE = ("crop", "stretch", "pad")
 # The methods of `tf.image.resize`.

@@ -280,7 +280,7 @@ def _timings(
 
 def as_text(timings: Sequence[Timing], notes: Sequence[str]) -> str:
     """Return the timings as a table."""
-    from kerasft.console import table
+    from kerasft.system.console import table
 
     rows = [
         [t.what, t.engine, t.batch, f"{t.p50 * 1e3:.2f}", f"{t.p95 * 1e3:.2f}",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.artifact.layout import DEFAULT, EXTRA, WARMUP
-from kerasft.artifact.replay import register_text_ops
+from kerasft.artifact.standalone import register_text_ops
 from kerasft.serving.limits import Limits
 from kerasft.serving.protos import array_of, examples_of
 from kerasft.serving.status import Failure, in_words, invalid

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from kerasft.artifact.replay import text_libraries
+from kerasft.artifact.standalone import text_libraries
 from kerasft.errors import UserError
 
 SOURCE = Path(__file__).with_name("loader.c")

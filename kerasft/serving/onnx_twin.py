@@ -18,7 +18,7 @@ def main(export: str, file: str, output: str) -> None:
     import tensorflow as tf
     import tf2onnx
 
-    from kerasft.artifact.replay import register_text_ops
+    from kerasft.artifact.standalone import register_text_ops
 
     register_text_ops()
     loaded = tf.saved_model.load(export)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Set
 from functools import lru_cache
 from typing import Any
 
-from kerasft.artifact.replay import register_text_ops
+from kerasft.artifact.standalone import register_text_ops
 
 # Run Python of the process that they were made in: a server has none.
 PYTHON = {"PyFunc", "EagerPyFunc", "PyFuncStateless"}

@@ -18,8 +18,8 @@ from typing import Any
 
 from kerasft.artifact.layout import EXTRA, SIGNATURE, version_of, versions
 from kerasft.errors import UserError
-from kerasft.files import at_home, read_json
 from kerasft.serving.models import Model, require_versions
+from kerasft.system.files import at_home, read_json
 
 EXTRAS = {"aiohttp": "aiohttp", "grpc": "grpcio", "tensorflow_serving": "tensorflow-serving-api"}
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -333,6 +333,6 @@ def _bracketed(host: str) -> str:
 
 
 def _say(line: str) -> None:
-    from kerasft.console import printable
+    from kerasft.system.console import printable
 
     print(printable(line), flush=True)

@@ -29,10 +29,10 @@ from kerasft.artifact.layout import (
     version_of,
 )
 from kerasft.errors import UserError, in_short
-from kerasft.files import read_json
 from kerasft.serving import c_loader, ops
 from kerasft.serving.loading import require_files
 from kerasft.serving.status import Failure, in_words
+from kerasft.system.files import read_json
 
 OK, FAILED, SKIPPED, WARNING = "ok", "FAILED", "skipped", "warning"
 REPEATS = 20

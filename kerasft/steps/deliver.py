@@ -9,31 +9,33 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from kerasft import config, evidence, record
 from kerasft.artifact.layout import EXTRA, PARITY, SIGNATURE, WEIGHTS
-from kerasft.checks import check
-from kerasft.config import build
-from kerasft.console import say, warn
-from kerasft.enclosure import require_enclosed
+from kerasft.config import composition
+from kerasft.config.checks import check
+from kerasft.config.composition import build
 from kerasft.errors import Unreadable, UserError
-from kerasft.files import at_home, read_json
-from kerasft.finetuned import FineTuned
-from kerasft.recorded import read_figures
-from kerasft.spec import Splits, as_raw
+from kerasft.raw_input import as_raw
+from kerasft.runs import evidence, run_folder
+from kerasft.runs.finetuned import FineTuned
+from kerasft.spec import Splits
 from kerasft.steps.measure import closing_table, plain
 from kerasft.steps.prepare import read_splits
+from kerasft.system.console import say, warn
+from kerasft.system.enclosure import require_enclosed
+from kerasft.system.files import at_home, read_json
+from kerasft.system.recorded import read_figures
 
 
 def reopen(
     run: str, trusted: Sequence[str] = ()
-) -> tuple[record.RunFolder, FineTuned, DictConfig]:
+) -> tuple[run_folder.RunFolder, FineTuned, DictConfig]:
     """Load a run folder with its model and config, to write to it.
 
     The config is checked as when it was composed: a run folder may come from anywhere.
     """
-    from kerasft import finetuned
+    from kerasft.runs import finetuned
 
-    folder = record.open_run(run)
+    folder = run_folder.open_run(run)
     require_enclosed(folder.path)
     cfg = folder.read_config()
     with folder.at_its_command():
@@ -41,7 +43,7 @@ def reopen(
     return folder, finetuned.load(run, trusted=trusted), cfg
 
 
-def read_data_again(cfg: DictConfig, folder: record.RunFolder) -> Splits:
+def read_data_again(cfg: DictConfig, folder: run_folder.RunFolder) -> Splits:
     """Read a run's data anew and warn where it is no longer what the run saw."""
     splits, differences = read_splits(cfg, build(cfg.task).kind, folder.manifest)
     for difference in differences:
@@ -54,7 +56,7 @@ def measure_splits(
     tell: Callable[[str], None],
 ) -> dict[str, dict[str, Any]]:
     """Measure the splits asked for, and say the figures."""
-    from kerasft.data.prepare import prepare_splits
+    from kerasft.data.preprocessing import prepare_splits
 
     allowed = list(splits.parts)
     if split is not None and split not in allowed:
@@ -80,13 +82,13 @@ def export_node(overrides: Sequence[str], trusted: Sequence[str] = ()) -> DictCo
         raise UserError(
             f"`kerasft export` takes overrides of the export group alone. Received: {foreign[0]!r}."
         )
-    cfg = config.compose(chosen)
+    cfg = composition.compose(chosen)
     check(cfg, trusted=trusted)
     return cfg.export
 
 
 def export(
-    node: DictConfig, finetuned: FineTuned, folder: record.RunFolder, name: str
+    node: DictConfig, finetuned: FineTuned, folder: run_folder.RunFolder, name: str
 ) -> dict[str, Path]:
     """Write each export of the config, proved on what the run kept of its held-out examples."""
     made: dict[str, Path] = {}
@@ -145,7 +147,7 @@ def _say_decided(signature: Mapping[str, Any], task: Any) -> None:
             f"{one['after']:.4f} with them, on validation, where they were tuned")
 
 
-def about(folder: record.RunFolder) -> dict[str, Any]:
+def about(folder: run_folder.RunFolder) -> dict[str, Any]:
     """Return the facts of a run that the card of its model tells."""
     from kerasft.data.manifest import read_manifest
 
@@ -276,7 +278,7 @@ def _name(one: Any) -> str:
 
 def _problems(pictures: Sequence[Any]) -> list[str | None]:
     """Return what is wrong with each picture."""
-    from kerasft.data.audit import inspect
+    from kerasft.data.pictures.audit import inspect
 
     return [inspect(one if isinstance(one, bytes) else str(one)).problem for one in pictures]
 

@@ -12,15 +12,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kerasft import record
-from kerasft.config import build, build_named, plain
-from kerasft.console import say, table, warn
+from kerasft.config.composition import build, build_named, plain
 from kerasft.evaluation.setback import setback
-from kerasft.files import write_json
-from kerasft.finetuned import FineTuned, eval_batch_size
 from kerasft.rows import Rows
+from kerasft.runs import run_folder
+from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits
-from kerasft.steps.boundary import Boundary
+from kerasft.steps.activations import Boundary
 from kerasft.steps.measure import finish, measure
 from kerasft.steps.prepare import (
     Parts,
@@ -30,12 +28,14 @@ from kerasft.steps.prepare import (
     make_schedule,
     set_rate,
 )
+from kerasft.system.console import say, table, warn
+from kerasft.system.files import write_json
 from kerasft.tasks.monitors import require_known
 
 
 def fit(
     cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone,
-    folder: record.RunFolder | None, *, quiet: bool = False, verify: bool = False,
+    folder: run_folder.RunFolder | None, *, quiet: bool = False, verify: bool = False,
     on_epoch: Any = None,
 ) -> tuple[Any, Any]:
     """Put the head on, regularize, and train stage by stage."""
@@ -163,7 +163,7 @@ def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def train_baseline(
-    cfg: DictConfig, parts: Parts, ready: Ready, splits: Splits, folder: record.RunFolder
+    cfg: DictConfig, parts: Parts, ready: Ready, splits: Splits, folder: run_folder.RunFolder
 ) -> dict[str, dict[str, Any]] | None:
     """Train the same network from random weights on the same data, for as many epochs."""
     if cfg.baseline is None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from kerasft import evidence, record
-from kerasft.console import say, table, warn
-from kerasft.files import write_json, written_whole
-from kerasft.finetuned import FineTuned, eval_batch_size
 from kerasft.rows import Rows
+from kerasft.runs import evidence, run_folder
+from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.steps.prepare import Ready
+from kerasft.system.console import say, table, warn
+from kerasft.system.files import write_json, written_whole
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Measured:
 
 
 def finish(
-    cfg: DictConfig, ready: Ready, model: Any, folder: record.RunFolder | None
+    cfg: DictConfig, ready: Ready, model: Any, folder: run_folder.RunFolder | None
 ) -> tuple[FineTuned, dict[str, Rows]]:
     """Tune the task's decisions on validation and keep all that using the model needs.
 
@@ -49,7 +49,7 @@ def finish(
 
 def measure(
     finetuned: FineTuned, ready: Ready, known: Mapping[str, Rows],
-    folder: record.RunFolder | None, *, spare_test: bool = False,
+    folder: run_folder.RunFolder | None, *, spare_test: bool = False,
 ) -> Measured:
     """Measure validation and test; the test split is looked at here and only here.
 
@@ -110,8 +110,9 @@ def plain(value: Any) -> Any:
 
 
 def draw(
-    history: Any, finetuned: FineTuned, ready: Ready, measured: Measured, folder: record.RunFolder
-) -> None:
+    history: Any, finetuned: FineTuned, ready: Ready, measured: Measured,
+    folder: run_folder.RunFolder,
+) -> None:  # fmt: skip
     """Draw the learning curves and what was confused with what."""
     from kerasft.evaluation import plots
 
@@ -126,7 +127,7 @@ def draw(
 
 def close(
     history: Any, metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None,
-    folder: record.RunFolder,
+    folder: run_folder.RunFolder,
 ) -> None:
     """Say what came out: the figures, signs of overfitting, and where everything lies."""
     from kerasft.evaluation.overfitting import overfitting

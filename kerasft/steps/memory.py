@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from kerasft.console import warn
 from kerasft.errors import UserError
-from kerasft.record import RunFolder
+from kerasft.runs.run_folder import RunFolder
+from kerasft.system.console import warn
 
 T = TypeVar("T")
 

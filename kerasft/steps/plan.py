@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from kerasft.console import say, table
 from kerasft.data import activations
 from kerasft.data.order import once
 from kerasft.data.pipeline import Batches, in_one_pass
-from kerasft.finetuned import eval_batch_size
 from kerasft.rows import padded_width
+from kerasft.runs.finetuned import eval_batch_size
 from kerasft.spec import Backbone
-from kerasft.steps.boundary import WRITING, Boundary
+from kerasft.steps.activations import WRITING, Boundary
 from kerasft.steps.fit import with_head
 from kerasft.steps.prepare import Parts, Ready, make_optimizer, make_schedule, set_rate
+from kerasft.system.console import say, table
 
 # Batches of different widths that are measured, and in how many rounds, the first one untimed.
 SAMPLES, ROUNDS = 5, 4
@@ -122,7 +122,7 @@ def measure_stages(
     from contextlib import nullcontext
 
     from kerasft.model.fast import accelerated
-    from kerasft.training import course, frozen, loop
+    from kerasft.training import frozen, loop, stage_run
     from kerasft.training.stages import is_head_alone, select
 
     model = with_head(cfg, ready, backbone)
@@ -137,7 +137,7 @@ def measure_stages(
                 set_rate(cfg), backbone.learning_rate, head_alone=is_head_alone(model)
             )
             optimizer = make_optimizer(cfg)(make_schedule(cfg)(peak, steps * every[name]))
-            course.compiled(
+            stage_run.compiled(
                 model, optimizer, ready.task, steps=steps * every[name], fast=cfg.fast
             )
             found, cut = Timer(cfg, ready, model, steps), frozen.cut(model)
@@ -146,7 +146,7 @@ def measure_stages(
                 plan = boundary.plan(cut, every[name])
                 against, size = plan.against, plan.size
                 if plan.forms:
-                    at_once = course.together(boundary.at_once(cut), steps)
+                    at_once = stage_run.together(boundary.at_once(cut), steps)
                     cached = found.cost_of_kept(cut, plan, every[name], at_once)
             trains = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
             plans.append(StagePlan(

@@ -14,13 +14,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kerasft import evidence, record
-from kerasft.config import build, build_named, plain
-from kerasft.console import clock, listing, say, warn
+from kerasft.config.composition import build, build_named, plain
+from kerasft.config.schema import Root
 from kerasft.errors import UserError
-from kerasft.folders import looked_up, looked_up_in, several
-from kerasft.root import Root
+from kerasft.runs import evidence, run_folder
 from kerasft.spec import Backbone, Splits
+from kerasft.system.console import clock, listing, say, warn
+from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.tasks.monitors import require_known
 from kerasft.tasks.protocol import Mixable
 
@@ -161,9 +161,9 @@ def make_schedule(cfg: DictConfig) -> Callable[[float, int], Any]:
 
 
 @contextmanager
-def attended(parts: Parts, folder: record.RunFolder) -> Iterator[None]:
+def attended(parts: Parts, folder: run_folder.RunFolder) -> Iterator[None]:
     """Have it said inside the block when reading and making ready does not move."""
-    from kerasft.data.reading import followed
+    from kerasft.data.current_read import followed
     from kerasft.training.watchdog import watching_preparation
 
     minutes, logs = parts.faults.stall_minutes, folder.path / "logs"
@@ -171,7 +171,7 @@ def attended(parts: Parts, folder: record.RunFolder) -> Iterator[None]:
         yield
 
 
-def read_data(cfg: DictConfig, parts: Parts, folder: record.RunFolder | None) -> Splits:
+def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None) -> Splits:
     """Read the examples, say what they are, and write the manifest into the run folder, if any."""
     from kerasft.data.manifest import write_manifest
 
@@ -242,7 +242,7 @@ def read_splits(cfg: DictConfig, kind: str, manifest: Path | None) -> tuple[Spli
     return splits, [*differences[:2], f"{there}.", *differences[2:]]
 
 
-def _require_same(differences: list[str], folder: record.RunFolder, *, accept: bool) -> None:
+def _require_same(differences: list[str], folder: run_folder.RunFolder, *, accept: bool) -> None:
     """See that a run goes on with the data that it began with."""
     if differences:
         said = f"The data has changed since the run began: {' '.join(differences[:3])}"
@@ -313,7 +313,7 @@ def make_ready(
     """Tokenize or decode everything once, and make the training batches."""
     from kerasft.data import augment, order, pipeline
     from kerasft.data.fingerprint import fingerprint
-    from kerasft.data.prepare import prepare_splits
+    from kerasft.data.preprocessing import prepare_splits
 
     task = parts.task.adapt(splits.train.annotations)
     _require_fit(task, splits, cfg)

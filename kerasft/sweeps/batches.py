@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kerasft.console import say
 from kerasft.errors import Stopped, UserError, in_short, nearest
-from kerasft.processes import importable
-from kerasft.sweeps import launchers, tickets
+from kerasft.sweeps import launchers, leases
 from kerasft.sweeps.jobs import Job, failure, saved_before_requeue, word, word_of
 from kerasft.sweeps.ledger import DONE, FAILED, Claim, Ledger, Outcome
-from kerasft.sweeps.outcome import line_of
-from kerasft.threads import cores
+from kerasft.sweeps.summary import line_of
+from kerasft.system.console import say
+from kerasft.system.processes import importable
+from kerasft.system.threads import cores
 
 # Takes the overrides of some jobs and the number of the first; returns Hydra's `JobReturn`s.
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]
@@ -97,7 +97,7 @@ def _carry_out(
         UserError: If the launcher could not do it.
     """
     try:
-        issued.update({one.number: tickets.issue(ledger.path, one.number) for one in group})
+        issued.update({one.number: leases.issue(ledger.path, one.number) for one in group})
         returned = launch([overrides(claim) for claim in group], group[0].number)
     except (UserError, Stopped):
         raise

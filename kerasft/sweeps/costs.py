@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kerasft.console import say, table
 from kerasft.sweeps.space import Point, Space, name_of
+from kerasft.system.console import say, table
 
 # How many settings are measured at most.
 MOST = 6

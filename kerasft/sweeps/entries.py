@@ -13,17 +13,18 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kerasft.aliases import require_small
-from kerasft.console import warn
-from kerasft.enclosure import require_readable
+from kerasft.config.moved import renew
+from kerasft.config.yaml_limits import require_small
 from kerasft.errors import UserError
-from kerasft.files import read_json
-from kerasft.record import RunFolder
-from kerasft.recorded import read_figures, read_labels
+from kerasft.runs.run_folder import RunFolder
 from kerasft.sweeps.ledger import Ledger
-from kerasft.sweeps.outcome import best, tests
 from kerasft.sweeps.space import SEED
+from kerasft.sweeps.summary import best, tests
 from kerasft.sweeps.trials import has_figures, is_finite
+from kerasft.system.console import warn
+from kerasft.system.enclosure import require_readable
+from kerasft.system.files import read_json
+from kerasft.system.recorded import read_figures, read_labels
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,9 @@ def _read(folder: Path, root: Path) -> tuple[Entry, Any]:
 
 def _settings(file: Path) -> Any:
     require_small(file)
-    found = OmegaConf.to_container(OmegaConf.load(file))
+    cfg = OmegaConf.load(file)
+    renew(cfg)
+    found = OmegaConf.to_container(cfg)
     json.dumps(found, default=str)  # which some keys and numbers cannot be
     return found
 
@@ -218,7 +221,7 @@ class Sample:
 
 def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
     """Return what a run kept of its examples; `None` where it kept nothing that is whole."""
-    from kerasft import evidence
+    from kerasft.runs import evidence
     from kerasft.tasks import protocol
 
     folder = RunFolder(entry.folder)

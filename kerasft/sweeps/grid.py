@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasft import record
-from kerasft.checks import settle
-from kerasft.config import parsed
-from kerasft.console import say, warn
+from kerasft.config.checks import settle
+from kerasft.config.composition import parsed
 from kerasft.errors import UserError
-from kerasft.passwords import override_shown
+from kerasft.runs import output_dir
 from kerasft.sweeps.space import expanded
 from kerasft.sweeps.text import one_line
+from kerasft.system.console import say, warn
+from kerasft.system.passwords import override_shown
 
 # How many runs there may be, and from how many on it is said that they are checked.
 MOST, MANY = 1000, 20
@@ -91,7 +91,7 @@ def sweep(
         raise UserError(problems=problems)
     if any(cfg.resume or cfg.max_time for cfg in configs):
         raise UserError("resume and max_time are of one run; they cannot be joined with -m.")
-    folder = record.new_folder(configs[0], "_sweep")
+    folder = output_dir.new_folder(configs[0], "_sweep")
     varied = [i for i, values in enumerate(zip(*runs, strict=True)) if len(set(values)) > 1]
     say(f"sweep: {len(runs)} runs in {one_line(str(folder))}")
     failed: list[str] = []

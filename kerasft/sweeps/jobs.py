@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import GivenUp, Stopped, UserError, in_short
-from kerasft.files import read_json, write_json
-from kerasft.sweeps import tickets
+from kerasft.sweeps import leases
 from kerasft.sweeps.ledger import DONE, FAILED, FILE, PRUNED, Outcome, reopen
 from kerasft.sweeps.trials import is_finite
+from kerasft.system.files import read_json, write_json
 
 
 class Reporter:
@@ -110,7 +110,7 @@ class Job:
         number = HydraConfig.get().job.num
         if not (self.sweep / FILE).is_file():
             return self.task(cfg)  # on a machine that does not see the folder
-        with tickets.held(self.sweep, number, self.tickets[number]):
+        with leases.held(self.sweep, number, self.tickets[number]):
             began, reporter = time.monotonic(), _REPORTER.set(Reporter(self.sweep, number))
             try:
                 value = self.task(cfg)

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerasft.config import compose_search, options
+from kerasft.config.composition import compose_search, options
 from kerasft.errors import UserError, shown
 from kerasft.sweeps.text import one_line
 

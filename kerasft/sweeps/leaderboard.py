@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasft.console import listing
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation.metrics import direction
-from kerasft.files import at_home
-from kerasft.record import RunFolder
-from kerasft.sweeps import entries, ledger, outcome, repeat
+from kerasft.runs.run_folder import RunFolder
+from kerasft.sweeps import entries, ledger, repetition, summary
 from kerasft.sweeps.entries import Entry
 from kerasft.sweeps.objectives import COSTS
-from kerasft.sweeps.standing import Setting, compare
+from kerasft.sweeps.significance import Setting, compare
 from kerasft.sweeps.text import cell, one_line
+from kerasft.system.console import listing
+from kerasft.system.files import at_home
 
 # From which corrected p-value on two settings cannot be told apart.
 BOUND = 0.05
@@ -139,7 +139,7 @@ def _ranked(
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the leaderboard as a table: a line for each setting."""
-    from kerasft.console import table
+    from kerasft.system.console import table
 
     header, body = cells(rows)
     return table(body, header)
@@ -281,19 +281,19 @@ def again(
     place = at_home(directory)
     if not ledger.is_sweep(place):
         folder = place / run if (place / run).is_dir() else place
-        return [repeat.of_run(folder, trusted), *_export(folder, trusted)]
+        return [repetition.of_run(folder, trusted), *_export(folder, trusted)]
     swept = ledger.reopen(place, trusted)
-    line = repeat.of_trial(swept, int(run))
+    line = repetition.of_trial(swept, int(run))
     # By another figure, or where none is the best in each objective, the first is another one.
-    if [trial.number for trial in outcome.best(swept)] == [int(run)]:
-        return [line, repeat.export(place, trusted, best_of=True)]
+    if [trial.number for trial in summary.best(swept)] == [int(run)]:
+        return [line, repetition.export(place, trusted, best_of=True)]
     return [line, *_export(swept.run_folder(int(run)), trusted)]
 
 
 def _export(folder: Path, trusted: Sequence[str]) -> list[str]:
     """Return the line that exports a run; none where its network was not kept."""
     there = RunFolder(folder).network.is_file()
-    return [repeat.export(folder, trusted)] if there else []
+    return [repetition.export(folder, trusted)] if there else []
 
 
 def check_output(path: str | None) -> None:
@@ -321,7 +321,7 @@ def write(
     Raises:
         UserError: For another suffix, or if it cannot be written.
     """
-    from kerasft.files import write_json, written_whole
+    from kerasft.system.files import write_json, written_whole
 
     check_output(path)
     if path.endswith(".json"):

@@ -15,17 +15,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kerasft import config
-from kerasft.aliases import require_small
-from kerasft.checks import settle
-from kerasft.enclosure import require_enclosed, require_size
+from kerasft.config import composition
+from kerasft.config.checks import settle
+from kerasft.config.yaml_limits import require_small
 from kerasft.errors import UserError
-from kerasft.files import at_home, read_json, write_json
 from kerasft.sweeps import facts as files
-from kerasft.sweeps import journal, parts, study, tickets, trials, urls
+from kerasft.sweeps import journal, leases, parts, study, trials, urls
 from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Point, Space, read
 from kerasft.sweeps.text import one_line
+from kerasft.system.enclosure import require_enclosed, require_size
+from kerasft.system.files import at_home, read_json, write_json
 
 FILE = "sweep.json"
 # How large what is read whole may be: a million trials fit into this.
@@ -154,7 +154,7 @@ class Ledger:
     def compose(self, point: Mapping[str, Any]) -> DictConfig:
         """Return the checked config of a point, from what was frozen when the sweep began."""
         copies = [str(self.path / place) for place in self.facts["config_dirs"]]
-        with config.copied_to(self.path / "conf"):
+        with composition.copied_to(self.path / "conf"):
             return settle(self.space.overrides(point), copies, self.trusted)
 
     def trials(self) -> list[Any]:
@@ -206,7 +206,7 @@ class Ledger:
         """Return the numbers of the trials that a living process works on."""
         running = [trial.number for trial in self.trials() if not trial.state.is_finished()]
         return [number for number in running
-                if self._is_held(number) or tickets.is_used(self.path, number)]  # fmt: skip
+                if self._is_held(number) or leases.is_used(self.path, number)]  # fmt: skip
 
     def _is_held(self, number: int) -> bool:
         if (lock := self._lock(number)) is not None:
@@ -278,7 +278,7 @@ class Ledger:
         """Return the lock of a trial, or `None` where somebody works on it."""
         lock = self._lock(number)
         # The job of a launcher goes on where whoever sent it has died.
-        if lock is not None and not tickets.withdraw(self.path, number):
+        if lock is not None and not leases.withdraw(self.path, number):
             lock.release()
             return None
         return lock

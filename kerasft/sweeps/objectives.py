@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError, nearest
-from kerasft.files import read_json
-from kerasft.record import RunFolder
+from kerasft.runs.run_folder import RunFolder
+from kerasft.system.files import read_json
 
 # What is known of every run beside the figures of its validation split.
 COSTS = ("weights", "size_mb", "latency_ms", "seconds")
@@ -70,7 +70,7 @@ def _cost(name: str, folder: Path, trusted: Sequence[str]) -> float:
         return RunFolder(folder).network.stat().st_size / 1e6
     if name == "seconds":
         return sum(row["seconds"] for row in _epochs(folder))
-    from kerasft import evidence, finetuned
+    from kerasft.runs import evidence, finetuned
 
     made = finetuned.load(str(folder), trusted=trusted)
     if name == "weights":

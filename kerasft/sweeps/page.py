@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.evaluation.metrics import direction
-from kerasft.files import written_whole
 from kerasft.sweeps import leaderboard as boards
 from kerasft.sweeps import plots
 from kerasft.sweeps.objectives import COSTS
 from kerasft.sweeps.text import one_line
+from kerasft.system.files import written_whole
 
 # What stands below the title of a plot.
 CAPTIONS = {

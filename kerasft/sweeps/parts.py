@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerasft.calls import node_problems, walk
-from kerasft.config import SWEEP, as_config
+from kerasft.config.composition import SWEEP, as_config
+from kerasft.config.targets import node_problems, walk
 from kerasft.errors import UserError, nearest
 
 # They keep what they remember as plain values, or nothing at all.

@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kerasft.checks import settle
-from kerasft.config import build
+from kerasft.config.checks import settle
+from kerasft.config.composition import build
 from kerasft.errors import UserError, nearest
 from kerasft.steps.prepare import require_monitors
 from kerasft.sweeps import study

@@ -7,9 +7,9 @@ import sys
 import time
 from typing import Any, TextIO
 
-from kerasft.console import printable
 from kerasft.sweeps.ledger import Ledger
-from kerasft.sweeps.outcome import line_of
+from kerasft.sweeps.summary import line_of
+from kerasft.system.console import printable
 
 # How often the trials are looked at, in seconds.
 EVERY = 0.5

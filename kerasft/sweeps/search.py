@@ -7,23 +7,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from kerasft import record
-from kerasft.checks import settle
-from kerasft.config import SEARCH, compose_search, parsed
-from kerasft.console import listing, say
+from kerasft.config.checks import settle
+from kerasft.config.composition import SEARCH, compose_search, parsed
 from kerasft.errors import UserError
-from kerasft.files import at_home
-from kerasft.passwords import override_shown
-from kerasft.sweeps import (
-    batches,
-    beginning,
-    costs,
-    launchers,
-    objectives,
-    outcome,
-    parts,
-    urls,
-)
+from kerasft.runs import output_dir
+from kerasft.sweeps import batches, costs, creation, launchers, objectives, parts, summary, urls
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import FREE, Ledger
 from kerasft.sweeps.preflight import checked
@@ -31,6 +19,9 @@ from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
 from kerasft.sweeps.supervisor import Supervisor
 from kerasft.sweeps.text import one_line
+from kerasft.system.console import listing, say
+from kerasft.system.files import at_home
+from kerasft.system.passwords import override_shown
 
 
 def search(
@@ -61,9 +52,9 @@ def search(
     if found is None:
         first, names = checked(space, asked, config_dirs, trusted)
         # Several that begin at the same time, as an array of jobs does, begin one sweep.
-        with nullcontext() if folder is None else beginning.alone_in(folder):
-            found = _there(folder, space, asked, trusted) or beginning.create(
-                record.new_folder(first, "_sweep"),
+        with nullcontext() if folder is None else creation.alone_in(folder):
+            found = _there(folder, space, asked, trusted) or creation.create(
+                output_dir.new_folder(first, "_sweep"),
                 [o for o in of_runs if _key(o) != "output_dir"], asked, objectives=names,
                 directions=objectives.directions(names), config_dirs=config_dirs, trusted=trusted,
             )
@@ -216,6 +207,6 @@ def go_on(ledger: Ledger) -> Ledger:
     if others := ledger.at_work():
         say(f"others work on trials {listing(others)} yet; who ends last chooses the best")
         return ledger
-    outcome.let_networks_go(ledger)
-    outcome.tell(ledger)
+    summary.let_networks_go(ledger)
+    summary.tell(ledger)
     return ledger

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kerasft.checks import alive
-from kerasft.config import SWEEP
+from kerasft.config.checks import alive
+from kerasft.config.composition import SWEEP
 from kerasft.errors import UserError, shown
 from kerasft.sweeps import launchers, parts, study, urls
 from kerasft.sweeps.text import one_line

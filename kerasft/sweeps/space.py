@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from kerasft.config import parsed
+from kerasft.config.composition import parsed
 from kerasft.errors import UserError, shown
-from kerasft.passwords import override_shown
 from kerasft.sweeps.axis import Axis, as_hydra_has_it, length
 from kerasft.sweeps.text import one_line
+from kerasft.system.passwords import override_shown
 
 # The key by which runs of one setting differ.
 SEED = "seed"

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from kerasft.config import SWEEP, as_config, build
+from kerasft.config.composition import SWEEP, as_config, build
 from kerasft.errors import UserError, in_short
 from kerasft.sweeps.parts import HARMLESS, plain_attributes, targets
 from kerasft.sweeps.space import Axis, Point, Space, name_of

@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kerasft.console import say, warn
 from kerasft.errors import Stopped, UserError
-from kerasft.processes import importable
-from kerasft.sweeps import room
+from kerasft.sweeps import memory
 from kerasft.sweeps.batches import OVER, shared_threads, stopped
 from kerasft.sweeps.ledger import Ledger
+from kerasft.sweeps.memory import Gauge
 from kerasft.sweeps.progress import Progress
-from kerasft.sweeps.room import Gauge
 from kerasft.sweeps.text import command
 from kerasft.sweeps.worker import HALT
+from kerasft.system.console import say, warn
+from kerasft.system.processes import importable
 
 # How a worker ends that a signal stopped in a trial.
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -96,16 +96,17 @@ class Supervisor:
         for gauge in self.gauges:
             gauge.look()
         while len(self.workers) < wanted and not self.halted:
-            if self.workers and room.available() < room.AMPLE:
+            if self.workers and memory.available() < memory.AMPLE:
                 if not all(gauge.steady for gauge in self.gauges):
                     return
-                need = room.MARGIN * max(gauge.most for gauge in self.gauges)
-                if (free := room.available()) < need:
+                need = memory.MARGIN * max(gauge.most for gauge in self.gauges)
+                if (free := memory.available()) < need:
                     if not self.waiting:
                         self.waiting = True
                         self._warn(
                             f"{len(self.workers)} of {wanted} workers run: another would take "
-                            f"about {need / room.GIB:.1f} GB, and {free / room.GIB:.1f} GB are free"
+                            f"about {need / memory.GIB:.1f} GB, and {free / memory.GIB:.1f} GB "
+                            "are free"
                         )
                     return
             self.workers.append(self._start(len(self.workers)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
-from kerasft.passwords import FILE, FILE_OPTIONS, PLAIN, is_shown, without_password
+from kerasft.system.passwords import FILE, FILE_OPTIONS, PLAIN, is_shown, without_password
 
 # Databases that Optuna knows, and drivers that SQLAlchemy has for them.
 DRIVERS = {

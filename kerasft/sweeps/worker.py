@@ -116,14 +116,14 @@ def attempt(ledger: Ledger, number: int) -> Outcome:
     Raises:
         Stopped: If a signal came.
     """
-    from kerasft import record
     from kerasft.run import train
+    from kerasft.runs import run_folder
     from kerasft.sweeps import objectives
 
     trial = ledger.trial(number)
     folder, names = ledger.run_folder(number), ledger.facts["objectives"]
     try:
-        if not record.has_ended(str(folder)):
+        if not run_folder.has_ended(str(folder)):
             cfg = ledger.compose(trials.point(trial.user_attrs))
             cfg.output_dir, cfg.resume, cfg.baseline = str(folder), "auto", None
             watched = Watched(ledger, trial, names[0]) if len(names) == 1 else None

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.config.write_paths import mappings
 from kerasft.errors import UserError, nearest
 from kerasft.rows import Rows
 from kerasft.spec import Labels
-from kerasft.written import mappings
 
 
 def figures_of(task: Any, classes: Sequence[int] | None = None) -> set[str] | None:

@@ -12,9 +12,9 @@ import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import Mode
-from kerasft.recorded import require_fields
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels
+from kerasft.system.recorded import require_fields
 
 
 class Task(Protocol):

@@ -16,9 +16,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft.console import clock
 from kerasft.errors import UserError
-from kerasft.files import appending, written_whole
+from kerasft.system.console import clock
+from kerasft.system.files import appending, written_whole
 from kerasft.training.signals import Interrupted
 
 

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from kerasft.errors import Stopped, UserError
-from kerasft.files import written_whole
-from kerasft.recorded import fits
+from kerasft.system.files import written_whole
+from kerasft.system.recorded import fits
 from kerasft.training.randomness import require_random
 from kerasft.training.signals import Signals
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from kerasft.console import listing
 from kerasft.errors import UserError
-from kerasft.files import appending
+from kerasft.system.console import listing
+from kerasft.system.files import appending
 from kerasft.training.checkpoint import State
 
 ACTIONS = ("stop", "skip", "rollback")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.cache import digest_code, nameless
+from kerasft.system.cache import digest_code, nameless
 
 # What decides what a layer computes, beside its config and weights.
 MAKERS = ("tensorflow", "keras", "keras-hub")

@@ -11,9 +11,9 @@ from kerasft.errors import UserError
 from kerasft.training import frozen
 from kerasft.training.callbacks import EpochLog, KeepBest
 from kerasft.training.checkpoint import Position, Saver, State
-from kerasft.training.course import Course, Feed, Run
 from kerasft.training.faults import Fault, Policy, Watch
 from kerasft.training.replay import Replay
+from kerasft.training.stage_run import Course, Feed, Run
 from kerasft.training.stages import Stage, describe, is_head_alone, select
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft.console import listing
 from kerasft.errors import UserError
+from kerasft.system.console import listing
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.faults import Watch
 from kerasft.training.randomness import capture_random, restore_random

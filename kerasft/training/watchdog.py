@@ -12,9 +12,9 @@ from typing import Any
 
 import keras
 
-from kerasft.console import listing
 from kerasft.errors import UserError
-from kerasft.files import appending
+from kerasft.system.console import listing
+from kerasft.system.files import appending
 
 # The first step traces and compiles.
 PATIENCE = 3

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kerasft import config
+from kerasft.config import composition
 
 # What a user should never read: it speaks of our code or of Python, not of what he did.
 _INTERNALS = re.compile(
@@ -57,7 +57,7 @@ def compositions() -> dict:
 @pytest.fixture(autouse=True)
 def composed_once(compositions, monkeypatch):
     """Compose the same overrides once: half of the time of these tests went there."""
-    compose = config.hydra_compose
+    compose = composition.hydra_compose
 
     def remembered(name, overrides):
         key = (name, *overrides)
@@ -65,7 +65,7 @@ def composed_once(compositions, monkeypatch):
             compositions[key] = compose(name, overrides=overrides)
         return compositions[key].copy()
 
-    monkeypatch.setattr(config, "hydra_compose", remembered)
+    monkeypatch.setattr(composition, "hydra_compose", remembered)
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def test_an_archive_gets_one_message(name, put, refuses):
 
 
 def test_an_archive_that_would_fill_the_disk(put, refuses, monkeypatch):
-    from kerasft.data import archive
+    from kerasft.data.pictures import archive
 
     monkeypatch.setattr(archive, "SMALL_BYTES", 2**20)
     put({"photos.zip": zipped(("cats/1.png", bytes(2**22)))})

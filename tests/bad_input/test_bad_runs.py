@@ -116,7 +116,8 @@ RUNS = {
                                      "evaluate again", "config.yaml"),
     "a config of a later version": (damage("config.yaml", "version: 9\nnetwork: {}\n"),
                                     "evaluate again", "config.yaml", "another version"),
-    "a config that calls others": (change("config.yaml", "kerasft.data.table.table", "os.system"),
+    "a config that calls others": (change("config.yaml", "kerasft.data.sources.table.table",
+                                          "os.system"),
                                    "evaluate again", "os.system", "refused"),
     "a config that unfolds": (
         damage("config.yaml", "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
@@ -144,7 +145,8 @@ RUNS = {
     "a task that calls others": (set_json("task.json", **{"class": "os.system"}), "predict",
                                  "os.system"),
     "a task that writes files": (
-        damage("task.json", '{"class": "kerasft.files.write_json", "path": "x.json", "value": 1}'),
+        damage("task.json",
+               '{"class": "kerasft.system.files.write_json", "path": "x.json", "value": 1}'),
         "predict", "task.json", "is no task"),
     "no preprocessing": (damage("preprocess", None), "predict", "preprocess"),
     "preprocessing that is no JSON": (damage("preprocess/preprocess.json", "x"), "predict",

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from kerasft.data.digits import digits
 from kerasft.data.fingerprint import fingerprint
 from kerasft.data.manifest import diff_manifest, read_manifest, write_manifest
-from kerasft.data.table import table
+from kerasft.data.sources.digits import digits
+from kerasft.data.sources.table import table
 from kerasft.errors import UserError
 
 

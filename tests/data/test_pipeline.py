@@ -10,7 +10,7 @@ from kerasft import testing
 from kerasft.data import augment, pipeline
 from kerasft.data.order import Order, once
 from kerasft.data.pipeline import Batches
-from kerasft.data.prepare import prepare
+from kerasft.data.preprocessing import prepare
 from kerasft.data.store import Store
 from kerasft.errors import UserError
 from kerasft.model import tiny

@@ -58,7 +58,7 @@ def of_pictures(family: str = "resnet", units: int = 3, size: int = 16):
 
     from kerasft.model import tiny
     from kerasft.model.assemble import assemble
-    from kerasft.model.heads import linear
+    from kerasft.model.heads.pooled import linear
 
     keras.utils.set_random_seed(1)
     backbone = tiny.image(family, image_size=size)
@@ -75,7 +75,7 @@ def of_texts(family: str = "bert", units: int = 3, length: int = 24, pair: bool 
 
     from kerasft.model import tiny
     from kerasft.model.assemble import assemble
-    from kerasft.model.heads import linear
+    from kerasft.model.heads.pooled import linear
 
     keras.utils.set_random_seed(1)
     backbone = tiny.text(family, sequence_length=length)

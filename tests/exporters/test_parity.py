@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from kerasft.artifact import replay
+from kerasft.artifact import standalone
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask, fresh_environment
 from kerasft.artifact.golden import apart, spread_of
@@ -35,7 +35,7 @@ LABELS = Labels("single", NAMES)
 
 
 def test_the_fresh_process_finds_no_keras():
-    bar = replay.Bar(sys.meta_path)
+    bar = standalone.Bar(sys.meta_path)
     assert bar.find_spec("keras") is None
     assert bar.find_spec("kerasft.spec") is None
     assert bar.find_spec("numpy") is not None
@@ -46,8 +46,8 @@ def test_packed_tables_come_back(tmp_path):
         {"text": np.array([[b"x", b"yy\0"], [b"", "ক্ষ".encode()]], object)},
         {"ids": np.arange(6, dtype="int32").reshape(2, 3), "none": np.zeros((0,), object)},
     ]
-    replay.pack(tmp_path / "x.npz", {"repeats": 3}, tables)
-    facts, back = replay.unpack(tmp_path / "x.npz")
+    standalone.pack(tmp_path / "x.npz", {"repeats": 3}, tables)
+    facts, back = standalone.unpack(tmp_path / "x.npz")
     assert facts == {"repeats": 3}
     for table, again in zip(tables, back, strict=True):
         assert table.keys() == again.keys()

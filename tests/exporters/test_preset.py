@@ -11,8 +11,9 @@ from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError
 from kerasft.exporters import preset as module
 from kerasft.exporters.preset import preset
-from kerasft.model import heads, tiny
+from kerasft.model import tiny
 from kerasft.model.assemble import assemble
+from kerasft.model.heads import pooled
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 from kerasft.testing import check_export
@@ -135,8 +136,8 @@ def test_a_converter_that_sees_other_pictures_is_left_out(make, pictures, tmp_pa
 def test_another_head_comes_back_with_its_own_class(head, pictures, tmp_path):
     def made(features):
         if head == "mlp":
-            return heads.mlp(features, units=3, width=8)
-        return heads.linear(features, units=3, pooling="attention")
+            return pooled.mlp(features, units=3, width=8)
+        return pooled.linear(features, units=3, pooling="attention")
 
     backbone = tiny.image("resnet", image_size=16)
     folder = preset(
@@ -192,7 +193,7 @@ def test_half_precision_comes_back_in_float32(texts, tmp_path):
         keras.config.set_dtype_policy(before)
     from kerasft.model.precision import in_float32
 
-    model = in_float32(assemble(backbone, lambda f: heads.linear(f, units=3)))
+    model = in_float32(assemble(backbone, lambda f: pooled.linear(f, units=3)))
     made = preset(model, tmp_path / "t", preprocess=backbone.preprocess, task=Classification(),
                   labels=NAMES, examples=texts)  # fmt: skip
     for file in ("config.json", "task.json"):

@@ -15,8 +15,9 @@ from kerasft.exporters.preset import preset
 from kerasft.exporters.quantized import measured, quantized
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import feeds
-from kerasft.model import backbones, heads
+from kerasft.model import backbones
 from kerasft.model.assemble import assemble
+from kerasft.model.heads import pooled
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 
@@ -30,7 +31,7 @@ def parity(folder) -> dict:
 
 def with_head(backbone, peak: float):
     """Return the backbone with a random head that tells examples apart as a trained one does."""
-    model = assemble(backbone, lambda features: heads.linear(features, units=3))
+    model = assemble(backbone, lambda features: pooled.linear(features, units=3))
     kernel = model.get_layer("head_outputs").kernel
     kernel.assign(np.random.default_rng(0).normal(scale=peak, size=kernel.shape))
     return model

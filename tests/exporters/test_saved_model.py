@@ -303,7 +303,7 @@ def test_half_precision_exports_float32_outputs(tmp_path, pictures):
 
     from kerasft.model import tiny
     from kerasft.model.assemble import assemble
-    from kerasft.model.heads import linear
+    from kerasft.model.heads.pooled import linear
 
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from kerasft.errors import UserError
-from kerasft.model import heads, regularize, tiny
+from kerasft.model import regularize, tiny
 from kerasft.model.assemble import assemble, features_of
+from kerasft.model.heads import pooled
 from kerasft.model.layers import Assembled
 from kerasft.spec import Backbone, Features
 from kerasft.training import frozen
@@ -57,7 +58,7 @@ def test_a_detectors_own_network_is_refused():
         encoder, min_level=3, max_level=4, use_p5=False, image_shape=shape
     )
     with pytest.raises(UserError, match=r"several outputs.*P3 \[batch, 8, 8, 256\], P4"):
-        assemble(backbone(network), lambda features: heads.linear(features, units=2))
+        assemble(backbone(network), lambda features: pooled.linear(features, units=2))
 
 
 def test_a_named_feature_is_the_one_that_is_taken():
@@ -139,7 +140,7 @@ def test_the_head_is_known_by_what_it_is_and_not_by_its_names():
 def test_layers_of_the_network_are_no_head_whatever_they_are_called():
     x = keras.Input((8,))
     network = keras.Model(x, keras.layers.Dense(4, name="head_of_theirs")(x))
-    model = assemble(backbone(network), lambda features: heads.linear(features, units=2))
+    model = assemble(backbone(network), lambda features: pooled.linear(features, units=2))
     paths = select(model, Stage("head"), pretrained=True)
     assert paths == ["head_outputs/kernel", "head_outputs/bias"]
 
@@ -149,7 +150,7 @@ def test_a_layer_that_is_called_twice_is_taken_at_the_right_call(tmp_path):
     twice = keras.layers.Dense(4, name="twice", activation="tanh")
     network = keras.Model(x, {"first": (once := twice(x)), "second": twice(once)})
     model = assemble(
-        backbone(network, feature="second"), lambda features: heads.linear(features, units=2)
+        backbone(network, feature="second"), lambda features: pooled.linear(features, units=2)
     )
     back = saved_and_loaded(model, tmp_path)
     rows = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
@@ -159,14 +160,14 @@ def test_a_layer_that_is_called_twice_is_taken_at_the_right_call(tmp_path):
 @pytest.mark.parametrize("kind", ["text", "pictures"])
 def test_models_of_before_are_still_read(kind):
     body = tiny.text("bert") if kind == "text" else tiny.image("resnet")
-    model = assemble(body, lambda features: heads.linear(features, units=2))
+    model = assemble(body, lambda features: pooled.linear(features, units=2))
     config = model.get_config()
     del config["places"], config["shared"]
     # The head began where a map had become a sequence.
     sequence = features_of(body).sequence
     taken = [keras.Input(sequence.shape[1:])]
     taken += [keras.Input((None,), dtype="int32")] if kind == "text" else []
-    old = keras.Model(taken, heads.linear(Features(*taken), units=2), name="head")
+    old = keras.Model(taken, pooled.linear(Features(*taken), units=2), name="head")
     config["head"] = keras.saving.serialize_keras_object(old)
     back = Assembled.from_config(config)
     back.set_weights(model.get_weights())

@@ -10,9 +10,10 @@ import pytest
 from kerasft import testing
 from kerasft.catalogue import APPLICATIONS
 from kerasft.errors import UserError
-from kerasft.model import backbones, heads, hub, preprocess, tiny
+from kerasft.model import backbones, hub, preprocess, tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.backbones import applications, keras_file, preset, text_backbone
+from kerasft.model.heads import pooled
 from kerasft.model.preprocess import TextPreprocess
 
 # EfficientNetV2B0 is no tiny network: it has a test of its own.
@@ -56,7 +57,7 @@ def test_a_step_moves_exactly_what_trains(family):
     from kerasft.training.stages import Stage, select
 
     backbone = made(family)
-    model = assemble(backbone, lambda features: heads.linear(features, units=2, dropout=0.0))
+    model = assemble(backbone, lambda features: pooled.linear(features, units=2, dropout=0.0))
     splits = testing.tiny_splits(backbone.preprocess.modality, count=4)
     x = backbone.preprocess(list(splits.train.inputs))
     for train in ("head", "all"):
@@ -79,7 +80,7 @@ def test_all_ways_to_save_hold_in_half_precision(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         backbone = tiny.image("vit")
-        model = assemble(backbone, lambda features: heads.linear(features, units=2))
+        model = assemble(backbone, lambda features: pooled.linear(features, units=2))
     finally:
         keras.config.set_dtype_policy("float32")
     model.save(tmp_path / "model.keras")

@@ -6,10 +6,11 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from kerasft.model import heads, tiny
+from kerasft.config.schema import Root
+from kerasft.model import tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.fast import STEPS_WORTH, accelerated, contracted_sides, drop
-from kerasft.root import Root
+from kerasft.model.heads import pooled
 
 INPUTS = {
     "token_ids": np.array([[2, 7, 8, 3, 0, 0], [2, 9, 7, 8, 9, 3]], "int32"),
@@ -22,7 +23,7 @@ def bert():
     import keras
 
     keras.utils.set_random_seed(0)
-    return assemble(tiny.text("bert"), lambda f: heads.linear(f, units=2))
+    return assemble(tiny.text("bert"), lambda f: pooled.linear(f, units=2))
 
 
 def with_gradients(model, inputs, training):

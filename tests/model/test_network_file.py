@@ -10,9 +10,9 @@ import pytest
 
 from kerasft import testing
 from kerasft.errors import UserError
-from kerasft.folders import looked_up_in
 from kerasft.model.backbones import keras_file
 from kerasft.model.network_file import read_network
+from kerasft.system.folders import looked_up_in
 
 L = keras.layers
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("uint8")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from kerasft import testing
-from kerasft.model import heads, tiny
+from kerasft.model import tiny
 from kerasft.model.assemble import assemble
+from kerasft.model.heads import pooled
 from kerasft.model.precision import in_float32, policy_of
 
 FAMILIES = (*tiny.TEXT, *(family for family in tiny.IMAGE if family != "efficientnet"))
@@ -20,7 +21,7 @@ def made(family, policy):
         keras.utils.set_random_seed(0)
         backbone = tiny.text(family) if family in tiny.TEXT else tiny.image(family)
         model = assemble(
-            backbone, lambda f: heads.mlp(f, units=3, depth=1, width=8, norm="batch")
+            backbone, lambda f: pooled.mlp(f, units=3, depth=1, width=8, norm="batch")
         )
     finally:
         keras.config.set_dtype_policy("float32")

@@ -7,8 +7,9 @@ import pytest
 
 from kerasft import testing
 from kerasft.errors import UserError
-from kerasft.model import heads, regularize, tiny
+from kerasft.model import regularize, tiny
 from kerasft.model.assemble import assemble
+from kerasft.model.heads import pooled
 
 
 @functools.cache
@@ -17,7 +18,7 @@ def backbone(family: str):
 
 
 def model_of(family: str):
-    return assemble(backbone(family), lambda features: heads.mlp(features, units=2, width=8))
+    return assemble(backbone(family), lambda features: pooled.mlp(features, units=2, width=8))
 
 
 def test_l2_is_the_sum_of_squares_of_kernels_alone():

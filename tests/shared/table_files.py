@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from kerasft.data.table import table
+from kerasft.data.sources.table import table
 from kerasft.errors import UserError
 
 TEXTS = [f"text number {i}, \"quoted\" 'so'" for i in range(40)]

@@ -20,14 +20,14 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from kerasft.config import compose_search
+from kerasft.config.composition import compose_search
 from kerasft.errors import Stopped, UserError
-from kerasft.files import read_json
-from kerasft.sweeps import batches, plugin, tickets
+from kerasft.sweeps import batches, leases, plugin
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.jobs import Job, word_of
 from kerasft.sweeps.ledger import DONE, Outcome
-from kerasft.threads import cores
+from kerasft.system.files import read_json
+from kerasft.system.threads import cores
 
 APP = '''
 import time
@@ -351,7 +351,7 @@ def test_a_job_works_only_on_what_it_was_sent_for(begin, tmp_path, as_job):
 
     job = Job(ledger.path, task, read)
     claim = ledger.claim()
-    job.tickets[0] = tickets.issue(ledger.path, 0)
+    job.tickets[0] = leases.issue(ledger.path, 0)
     assert as_job(job, 0) == 0.5
     # It left word, so that nobody does it again.
     again = []
@@ -366,7 +366,7 @@ def test_a_late_job_whose_trial_was_taken_up_does_not_begin(begin, tmp_path, as_
     ledger = begin(tmp_path / "s", n_trials=1)
     job = Job(ledger.path, lambda cfg: 0.5, read)
     claim = ledger.claim()
-    job.tickets[0] = tickets.issue(ledger.path, 0)
+    job.tickets[0] = leases.issue(ledger.path, 0)
     claim.lock.release()
     second = ledger.claim()
     assert second.number == 0
@@ -402,7 +402,7 @@ def test_ctrl_c_means_all_jobs_of_one_process(begin, tmp_path, as_job):
     job = Job(ledger.path, task, read)
     for number in (0, 1):
         ledger.claim()
-        job.tickets[number] = tickets.issue(ledger.path, number)
+        job.tickets[number] = leases.issue(ledger.path, number)
         with pytest.raises(Stopped):
             as_job(job, number)
     assert called == [1]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import outcome, search
+from kerasft.sweeps import search, summary
 from kerasft.sweeps.leaderboard import leaderboard
 from kerasft.sweeps.ledger import DONE, Outcome
 
@@ -94,7 +94,7 @@ def test_a_trial_whose_figure_is_not_finite_is_never_the_best(
     ledger = begin(tmp_path / "s", objectives=objectives)
     for first in (0.5, value, 0.6):
         ledger.settle(ledger.claim(), Outcome(DONE, values=[first, 5.0][: len(objectives)]))
-    assert 1 not in [trial.number for trial in outcome.best(ledgers.reopen(ledger.path))]
+    assert 1 not in [trial.number for trial in summary.best(ledgers.reopen(ledger.path))]
     rows = leaderboard(str(ledger.path))
     assert [row["rank"] for row in rows if row["run"] == "1"] == [None]
     assert rows[-1]["run"] == "1" and rows[-1]["status"] == "done, not finite"
@@ -106,7 +106,7 @@ def test_a_front_holds_what_none_is_better_than(begin, tmp_path):
     ledger = begin(tmp_path / "s", objectives=("accuracy", "weights"), n_trials=4)
     for values in ([0.5, 10.0], [0.6, 20.0], [0.4, 20.0], [0.6, 20.0]):
         ledger.settle(ledger.claim(), Outcome(DONE, values=values))
-    assert [trial.number for trial in outcome.best(ledger)] == [0, 1, 3]
+    assert [trial.number for trial in summary.best(ledger)] == [0, 1, 3]
     assert {t.number for t in ledger.study.best_trials} == {0, 1, 3}
 
 
@@ -169,7 +169,7 @@ def test_odd_splits_of_the_best_trial_are_not_measured(splits, begin, tmp_path):
     ledger = begin(tmp_path / "s")
     ledger.run_folder(0).mkdir()
     (ledger.run_folder(0) / "manifest.json").write_text(f'{{"splits": {splits}}}')
-    outcome._test(ledger, 0)
+    summary._test(ledger, 0)
     assert not (ledger.path / "test.json").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kerasft.errors import UserError
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import outcome, search
+from kerasft.sweeps import search, summary
 from kerasft.sweeps.leaderboard import as_text, leaderboard, remarks
 from kerasft.sweeps.ledger import DONE, Outcome
 
@@ -31,7 +31,7 @@ def made(begin, tmp_path, monkeypatch):
     )  # fmt: skip
     ledger.settle(ledger.claim(), Outcome(DONE, values=[0.5]))
     monkeypatch.setattr(search, "go_on", lambda ledger: (
-        ledger.space, ledger.wanted(), ledger.at_work(), outcome.best(ledger)))  # fmt: skip
+        ledger.space, ledger.wanted(), ledger.at_work(), summary.best(ledger)))  # fmt: skip
     facts = json.loads((ledger.path / "sweep.json").read_text())
     del facts["versions"]
     return ledger.path, facts

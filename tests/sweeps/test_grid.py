@@ -9,8 +9,8 @@ import pytest
 
 import kerasft
 from kerasft.errors import UserError
-from kerasft.files import read_json
 from kerasft.sweeps.grid import MOST, expand
+from kerasft.system.files import read_json
 
 
 @pytest.mark.parametrize(

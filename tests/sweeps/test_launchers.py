@@ -91,7 +91,7 @@ def test_a_launcher_that_nobody_knows_is_not_taken_from_a_folder(name, begin, tm
 
 @pytest.mark.parametrize("name", ["joblib", "ray", "submitit_local", "submitit_slurm", None])
 def test_what_is_shipped_and_plain_sizes_go_on(name, begin, tmp_path, monkeypatch):
-    from kerasft.config import compose_search
+    from kerasft.config.composition import compose_search
 
     told = []
     monkeypatch.setattr(search, "go_on", told.append)
@@ -109,7 +109,7 @@ def test_what_is_shipped_and_plain_sizes_go_on(name, begin, tmp_path, monkeypatc
     {"name": "joblib", "settings": []}, {"name": "joblib", "more": 1},
 ])  # fmt: skip
 def test_what_is_no_launcher(launcher):
-    from kerasft.config import compose_search
+    from kerasft.config.composition import compose_search
 
     with pytest.raises(UserError, match=r"^launcher"):
         require_sound(compose_search([]) | {"launcher": launcher}, ())

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import kerasft
-from kerasft import evidence, record
-from kerasft.artifact.replay import pack
-from kerasft.files import read_json, write_json
-from kerasft.sweeps import beginning, outcome, plots
+from kerasft.artifact.standalone import pack
+from kerasft.runs import evidence, run_folder
+from kerasft.sweeps import creation, plots, summary
 from kerasft.sweeps import leaderboard as boards
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import DONE, FAILED, PRUNED, Outcome
+from kerasft.system.files import read_json, write_json
 
 COUNT = 400
 
@@ -29,7 +29,7 @@ COUNT = 400
 def runs(tiny_run, tmp_path, monkeypatch):
     """Return a function that makes a folder of runs with the answers that are wanted."""
     monkeypatch.chdir(tmp_path)
-    kept = evidence.read(record.RunFolder(tiny_run))
+    kept = evidence.read(run_folder.RunFolder(tiny_run))
 
     def make(name: str, right: np.ndarray, **config) -> Path:
         folder = Path("runs") / name
@@ -187,7 +187,7 @@ def test_a_sweep_is_compared_by_its_trials(begin, tmp_path):
     assert by_head["mlp"]["mean"] == pytest.approx(0.825)
     assert rows[0]["settings"] == {"head": "mlp"} and rows[0]["seed"] == "1"
     # The best trial is of the best setting, not the one with the luckiest seed.
-    assert [trial.number for trial in outcome.best(ledger)] == [3]
+    assert [trial.number for trial in summary.best(ledger)] == [3]
     assert boards.again(str(tmp_path / "s"), rows) == [
         "kerasft train head=mlp seed=1", f"kerasft export best-of {tmp_path / 's'}",
     ]  # fmt: skip
@@ -307,7 +307,7 @@ def test_the_line_that_repeats_the_best_does(tiny_texts, kerasft_cli, tmp_path, 
     monkeypatch.chdir(tmp_path)
     own = Path("mine/head/own.yaml")
     own.parent.mkdir(parents=True)
-    text = (kerasft.config.config_dir() / "head" / "mlp.yaml").read_text("utf-8")
+    text = (kerasft.config.composition.config_dir() / "head" / "mlp.yaml").read_text("utf-8")
     own.write_text(text, "utf-8")
     done = kerasft_cli("sweep", *tiny_texts, "sweep=grid", "head=own", "callbacks=none",
                        "optimizer.learning_rate=1e-3,3e-3", "epochs=1", "output_dir=s",
@@ -317,13 +317,13 @@ def test_the_line_that_repeats_the_best_does(tiny_texts, kerasft_cli, tmp_path, 
     assert own.read_text("utf-8") != text
     said = kerasft_cli("leaderboard", "s").out
     (line,) = [line for line in said.splitlines() if line.startswith("kerasft train")]
-    (best,) = outcome.best(ledgers.reopen("s"))
+    (best,) = summary.best(ledgers.reopen("s"))
     again = kerasft_cli(*shlex.split(line)[1:])
     assert again.code == 0, again.err
     first, second = (read_json(Path(folder) / "metrics.json") for folder in
                      (f"s/{best.number}", "outputs/last"))  # fmt: skip
     assert second["validation"] == first["validation"] and "test" in second
-    configs = [dict(record.open_run(folder).read_config()) for folder in
+    configs = [dict(run_folder.open_run(folder).read_config()) for folder in
                (f"s/{best.number}", "outputs/last")]  # fmt: skip
     free = ("output_dir", "resume")
     assert len({json.dumps({k: v for k, v in one.items() if k not in free}, default=str)
@@ -332,11 +332,11 @@ def test_the_line_that_repeats_the_best_does(tiny_texts, kerasft_cli, tmp_path, 
 
 
 def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
-    from kerasft.config import compose_search
+    from kerasft.config.composition import compose_search
 
     (tmp_path / "s").mkdir()
     asked = compose_search(["sweep=random", "sweep.n_trials=4"])
-    ledger = beginning.create(
+    ledger = creation.create(
         tmp_path / "s", ["head=linear,mlp", "batch_size=4,8"], asked,
         objectives=["accuracy", "size_mb"], directions=["maximize", "minimize"], config_dirs=[],
         trusted=[],
@@ -358,7 +358,7 @@ def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
     lines = {n: "kerasft train head={head} batch_size={batch_size}".format(**rows[n]["settings"])
              for n in "01"}  # fmt: skip
     assert boards.again(str(tmp_path / "s"), list(rows.values())) == [lines["0"]]
-    network = record.RunFolder(tmp_path / "s" / "1").network
+    network = run_folder.RunFolder(tmp_path / "s" / "1").network
     network.parent.mkdir(parents=True)
     network.touch()
     assert boards.again(str(tmp_path / "s"), by_size) == [

@@ -12,13 +12,13 @@ import time
 import pytest
 
 from kerasft.errors import UserError
-from kerasft.files import write_json
-from kerasft.sweeps import beginning, outcome
+from kerasft.sweeps import creation, summary
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.journal import StorageFailed
 from kerasft.sweeps.ledger import DONE, FAILED, Outcome
 from kerasft.sweeps.urls import settled
 from kerasft.sweeps.worker import work
+from kerasft.system.files import write_json
 
 
 def finish_all(path, pause=0.0):
@@ -211,12 +211,12 @@ def test_a_change_of_the_configs_changes_nothing_under_a_sweep(begin, tmp_path):
     own = tmp_path / "own"
     (own / "head").mkdir(parents=True)
     (own / "head" / "mine.yaml").write_text(
-        "_target_: kerasft.model.heads.linear\ndropout: 0.25\n"
+        "_target_: kerasft.model.heads.pooled.linear\ndropout: 0.25\n"
     )
-    from kerasft.config import compose_search
+    from kerasft.config.composition import compose_search
 
     (tmp_path / "s").mkdir()
-    ledger = beginning.create(
+    ledger = creation.create(
         tmp_path / "s", ["head=mine,linear"], compose_search(["sweep=grid"]),
         objectives=["accuracy"], directions=["maximize"], config_dirs=[str(own)], trusted=[],
     )  # fmt: skip
@@ -245,20 +245,20 @@ def test_what_is_no_sweep_is_named(begin, tmp_path):
 def test_the_best_of_a_sweep_is_found_where_there_is_one(begin, tmp_path):
     ledger = begin(tmp_path / "s")
     with pytest.raises(UserError, match="No trial of the sweep"):
-        outcome.best_folder(str(ledger.path))
+        summary.best_folder(str(ledger.path))
     for value in (0.25, 0.75, 0.5):
         ledger.settle(ledger.claim(), Outcome(DONE, values=[value]))
     with pytest.raises(UserError, match=r"network of .*1' was let go.*kerasft train --from"):
-        outcome.best_folder(str(ledger.path))
+        summary.best_folder(str(ledger.path))
     (ledger.path / "1" / "checkpoints").mkdir(parents=True)
     (ledger.path / "1" / "checkpoints" / "best.keras").touch()
-    assert outcome.best_folder(str(ledger.path)) == ledger.path / "1"
+    assert summary.best_folder(str(ledger.path)) == ledger.path / "1"
     front = begin(tmp_path / "f", objectives=["accuracy", "seconds"])
     for values in ([0.5, 1.0], [0.9, 9.0], [0.4, 8.0]):
         front.settle(front.claim(), Outcome(DONE, values=values))
-    assert [trial.number for trial in outcome.best(front)] == [0, 1]
+    assert [trial.number for trial in summary.best(front)] == [0, 1]
     with pytest.raises(UserError, match="2 trials that none is better than in each"):
-        outcome.best_folder(str(front.path))
+        summary.best_folder(str(front.path))
 
 
 EVIL = {"_target_": "evil.call", "path": "x"}
@@ -328,7 +328,7 @@ def test_a_copy_of_the_configs_says_nothing_to_hydra(case, place, begin, tmp_pat
 def test_no_package_is_looked_into_for_configs(path):
     from hydra._internal.sources_registry import SourcesRegistry
 
-    from kerasft.sources import safe_sources
+    from kerasft.config.sources import safe_sources
 
     scheme = path.partition("://")[0]
     with safe_sources():

@@ -87,7 +87,7 @@ def test_the_command_line_trusts_the_sampler_that_it_names(begin, tmp_path, monk
     told = []
     monkeypatch.setattr(search, "go_on", lambda ledger: told.append(ledger))
     monkeypatch.setattr(search, "checked", lambda *given: (None, ["accuracy"]))
-    monkeypatch.setattr(search.record, "new_folder", lambda first, suffix: tmp_path)
+    monkeypatch.setattr(search.output_dir, "new_folder", lambda first, suffix: tmp_path)
     named = "sweep.sampler={_target_: optuna.samplers.CmaEsSampler}"
     search.search([*INTERVALS, "sweep=random", named])
     assert told[0].trusted == ("optuna.samplers.CmaEsSampler",)

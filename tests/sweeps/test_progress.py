@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from kerasft.sweeps import ledger as ledgers
-from kerasft.sweeps import room
+from kerasft.sweeps import memory
 from kerasft.sweeps.ledger import DONE, PRUNED, Outcome
 from kerasft.sweeps.progress import Progress
 from kerasft.sweeps.supervisor import Supervisor
@@ -60,40 +60,40 @@ def test_a_terminal_shows_what_runs(begin, tmp_path, monkeypatch):
 
 
 def test_memory_of_a_container_counts(tmp_path):
-    free = room.available(tmp_path)
+    free = memory.available(tmp_path)
     assert 0 < free < 2**50
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert room.available(tmp_path) > 10_000_000
+    assert memory.available(tmp_path) > 10_000_000
     (tmp_path / "memory.max").write_text("5000\n")
-    assert room.available(tmp_path) == 4000
+    assert memory.available(tmp_path) == 4000
 
 
 def test_a_gauge_knows_when_a_process_has_what_it_needs(monkeypatch):
-    gauge = room.Gauge(os.getpid())
+    gauge = memory.Gauge(os.getpid())
     assert not gauge.steady
     gauge.look()
     assert gauge.most > 10_000_000 and not gauge.steady
-    monkeypatch.setattr(room, "STEADY", 0.0)
+    monkeypatch.setattr(memory, "STEADY", 0.0)
     gauge.look()
     assert gauge.steady
-    room.Gauge(2**22 + 1).look()  # gone
+    memory.Gauge(2**22 + 1).look()  # gone
 
 
 @pytest.mark.parametrize(("free", "steady", "started"), [
-    (20 * room.GIB, False, 3),  # ample: none is waited for
-    (3 * room.GIB, False, 1),   # the first still grows
-    (3 * room.GIB, True, 3),    # each needs about 1.25 GB
-    (room.GIB, True, 1),        # there is no room
+    (20 * memory.GIB, False, 3),  # ample: none is waited for
+    (3 * memory.GIB, False, 1),   # the first still grows
+    (3 * memory.GIB, True, 3),    # each needs about 1.25 GB
+    (memory.GIB, True, 1),        # there is no room
 ])  # fmt: skip
 def test_workers_are_added_where_there_is_memory(
     free, steady, started, begin, tmp_path, monkeypatch, capsys
 ):
     supervisor = Supervisor(begin(tmp_path / "s", workers=3))
-    monkeypatch.setattr(room, "available", lambda: free)
+    monkeypatch.setattr(memory, "available", lambda: free)
     monkeypatch.setattr(
         "kerasft.sweeps.supervisor.Gauge",
-        lambda pid: SimpleNamespace(most=room.GIB, steady=steady, look=lambda: None),
+        lambda pid: SimpleNamespace(most=memory.GIB, steady=steady, look=lambda: None),
     )
     monkeypatch.setattr(supervisor, "_start", lambda slot: SimpleNamespace(pid=slot))
     for _ in range(3):
@@ -101,7 +101,7 @@ def test_workers_are_added_where_there_is_memory(
     assert len(supervisor.workers) == started
     said = capsys.readouterr().err
     assert ("1 of 3 workers run: another would take about 1.2 GB, and 1.0 GB" in said) == (
-        free == room.GIB
+        free == memory.GIB
     )
     assert said.count("workers run") <= 1
 

@@ -16,14 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kerasft.cache import Cache
 from kerasft.errors import UserError
-from kerasft.files import read_json
-from kerasft.sweeps import beginning, objectives, outcome, preflight, worker
+from kerasft.sweeps import creation, objectives, preflight, summary, worker
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import DONE, Outcome
 from kerasft.sweeps.search import _asked, search
 from kerasft.sweeps.supervisor import Supervisor, accelerator
+from kerasft.system.cache import Cache
+from kerasft.system.files import read_json
 
 # Gives every trial up after its second epoch: no accuracy is above 2.
 SECOND = {"_target_": "optuna.pruners.ThresholdPruner", "lower": 2.0, "n_warmup_steps": 2}
@@ -44,7 +44,7 @@ def test_a_sweep_from_the_command_line(small, kerasft_cli):
     for line in ("trial 0  done  accuracy", "trial 1  done", "2 done, 0 pruned, 0 failed",
                  "the best again: kerasft train", "is therefore too good"):  # fmt: skip
         assert line in done.out
-    (best,) = outcome.best(ledger)
+    (best,) = summary.best(ledger)
     # The test split was looked at for the chosen one alone.
     assert [set(read_json(ledger.run_folder(n).joinpath("metrics.json"))) for n in (0, 1)] == [
         {"validation"}, {"validation"}
@@ -70,11 +70,11 @@ def test_a_sweep_from_the_command_line(small, kerasft_cli):
 def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
     folder = tmp_path / "s"
     folder.mkdir()
-    from kerasft.config import compose_search
+    from kerasft.config.composition import compose_search
 
     asked = compose_search(["sweep=grid"]) | {"pruner": SECOND}
     rest = [o for o in small if not o.startswith("output_dir")]
-    ledger = beginning.create(
+    ledger = creation.create(
         folder, [*rest, "optimizer.learning_rate=1e-3,1e-8", "epochs=4"], asked,
         objectives=["accuracy"], directions=["maximize"], config_dirs=[], trusted=[],
     )  # fmt: skip
@@ -88,7 +88,7 @@ def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
         assert facts["status"] == "given up"
         assert facts["reason"].startswith("given up after epoch 2: val_accuracy")
         assert not (run / "checkpoints").exists()
-    outcome.tell(ledger)
+    summary.tell(ledger)
     assert "no trial has come to its end" in capsys.readouterr().out
 
 
@@ -402,7 +402,7 @@ def test_several_objectives(small, kerasft_cli):
     ledger = ledgers.reopen("s")
     assert ledger.facts["directions"] == ["maximize", "minimize"]
     trials = ledger.trials()
-    front = {trial.number for trial in outcome.best(ledger)}
+    front = {trial.number for trial in summary.best(ledger)}
     fewest = min(trial.values[1] for trial in trials)
     assert front and any(trials[number].values[1] == fewest for number in front)
     # None of the front is measured on test: there is no best one.

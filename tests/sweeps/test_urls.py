@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kerasft.errors import UserError
-from kerasft.passwords import override_shown, text_without
 from kerasft.sweeps import journal
 from kerasft.sweeps.urls import problems, without_password, without_secrets
+from kerasft.system.passwords import override_shown, text_without
 
 SECRET = {
     "plain": "postgresql://me:hidden@host/db",

@@ -18,8 +18,8 @@ import pytest
 from omegaconf import OmegaConf
 
 import kerasft
-from kerasft.data import readers
 from kerasft.data.store import Store
+from kerasft.data.tables import readers
 from kerasft.errors import UserError
 from kerasft.training import faults
 from kerasft.training.checkpoint import Position, State

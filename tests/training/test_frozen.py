@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kerasft.model import heads, tiny
+from kerasft.model import tiny
 from kerasft.model.assemble import assemble
+from kerasft.model.heads import pooled
 from kerasft.training import frozen
 from kerasft.training.stages import Stage, select
 
@@ -15,7 +16,7 @@ TEXTS = {
 }
 
 
-def made(family: str, head=heads.linear, **settings):
+def made(family: str, head=pooled.linear, **settings):
     """Assemble a tiny network, and inputs for it."""
     import keras
 
@@ -128,7 +129,7 @@ def test_layers_that_change_pictures_at_random_are_not_in_the_prefix():
     backbone = image_backbone(
         keras.Model(image, x), ImagePreprocess(8, 8), scale=1.0, name="own", pretrained=True
     )
-    model = assemble(backbone, lambda f: heads.linear(f, units=2))
+    model = assemble(backbone, lambda f: pooled.linear(f, units=2))
     assert cut_for(model).layers == ("below",)
 
 

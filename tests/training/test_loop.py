@@ -11,11 +11,11 @@ import pytest
 
 from kerasft import testing
 from kerasft.data import order, pipeline
-from kerasft.data.prepare import prepare
+from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError
-from kerasft.model import heads
 from kerasft.model.assemble import assemble
 from kerasft.model.backbones import image_backbone
+from kerasft.model.heads import pooled
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.tasks.classification import Classification
 from kerasft.training import loop, schedules
@@ -37,7 +37,7 @@ def build(seed: int) -> Any:
     x = keras.layers.Activation("relu")(keras.layers.BatchNormalization(name="norm")(x))
     network = keras.Model(image, keras.layers.Dropout(0.1)(x))
     backbone = image_backbone(network, READY, scale=1 / 255, name="small", pretrained=True)
-    return assemble(backbone, lambda f: heads.linear(f, units=3))
+    return assemble(backbone, lambda f: pooled.linear(f, units=3))
 
 
 @dataclasses.dataclass

@@ -5,8 +5,9 @@ import pytest
 
 from kerasft import testing
 from kerasft.errors import UserError
-from kerasft.model import heads, tiny
+from kerasft.model import tiny
 from kerasft.model.assemble import assemble
+from kerasft.model.heads import pooled
 from kerasft.training.stages import HEAD_RATE, Stage, describe, is_head_alone, select
 
 
@@ -14,12 +15,12 @@ from kerasft.training.stages import HEAD_RATE, Stage, describe, is_head_alone, s
 def pictures():
     """A network with batch normalization below and in the head."""
     backbone = tiny.image("resnet", image_size=16)
-    return assemble(backbone, lambda f: heads.mlp(f, units=2, width=8, norm="batch"))
+    return assemble(backbone, lambda f: pooled.mlp(f, units=2, width=8, norm="batch"))
 
 
 @pytest.fixture(scope="module")
 def texts():
-    return assemble(tiny.text("bert"), lambda f: heads.linear(f, units=2))
+    return assemble(tiny.text("bert"), lambda f: pooled.linear(f, units=2))
 
 
 def weights(model) -> set[str]:

@@ -1,0 +1,90 @@
+"""Calls what a config's nodes name: the one place that builds objects from a config."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from kerasft.config.frames import innermost, is_ours
+from kerasft.config.write_paths import placed
+from kerasft.errors import UserError
+
+
+def as_config(values: Any) -> Any:
+    """Return plain values as a config node."""
+    return OmegaConf.create(values)
+
+
+def plain(node: Any) -> Any:
+    """Return a config node as plain Python values."""
+    if isinstance(node, DictConfig | ListConfig):
+        return OmegaConf.to_container(node, resolve=True)
+    return node
+
+
+def build(node: Any, **runtime: Any) -> Any:
+    """Call what a config node names.
+
+    Args:
+        node: A node with a `_target_`.
+        **runtime: Values that only the run knows. Each goes in where the signature has its name
+            and the config does not set it.
+
+    Returns:
+        What the call returns.
+
+    Raises:
+        UserError: If the call refuses its values.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import get_object, instantiate
+
+    target = get_object(node["_target_"])
+    takes = inspect.signature(target).parameters
+    given = {k: v for k, v in runtime.items() if k in takes and node.get(k) is None}
+    settings = placed(plain(node), runtime.get("output_dir"))
+    values = OmegaConf.create(
+        {k: v for k, v in settings.items() if k not in given}, flags={"allow_objects": True}
+    )
+    where = node._get_full_key(None) if isinstance(node, DictConfig) else node["_target_"]
+    try:
+        # Partial first: Hydra would turn dataclasses among the runtime values into configs.
+        return instantiate(values, _convert_="all", _partial_=True)(**given)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(f"{where}: {cause}") from error
+    except (TypeError, ValueError) as error:
+        if _raised_by_call(error):
+            raise UserError(f"{where}: {error} ({node['_target_']})") from error
+        raise
+    except (OSError, MemoryError):  # of the machine, not of the values
+        raise
+    except Exception as error:
+        # Keras refuses values by whatever comes: NotImplementedError, AttributeError, KeyError.
+        if node["_target_"].partition(".")[0] in _KERAS and _raised_by_call(error):
+            raise UserError(
+                f"{where}: {node['_target_']} cannot be made of these values "
+                f"({type(error).__name__}: {error})."
+            ) from error
+        raise
+
+
+_KERAS = ("keras", "keras_hub")
+
+
+def _raised_by_call(error: Exception) -> bool:
+    """Whether a constructor of Keras refused its values, rather than code of ours failing."""
+    file = innermost(error.__traceback__)
+    # This module makes the call: a keyword that is missing is raised here.
+    return not is_ours(file) or Path(file).resolve() == Path(__file__).resolve()
+
+
+def build_named(group: Mapping[str, Any] | None, **runtime: Any) -> dict[str, Any]:
+    """Build every named node of a group, in order."""
+    return {name: build(node, **runtime) for name, node in (group or {}).items() if node}

@@ -1,0 +1,100 @@
+"""Where Hydra may read configs while kerasft composes: files, and what is installed for Hydra."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from hydra._internal.core_plugins import structured_config_source
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import (
+    ImportlibResourcesConfigSource,
+)
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig
+
+from kerasft.config.yaml_limits import require_small
+from kerasft.errors import UserError, shown
+
+# The copy of the shipped configs that a sweep goes by, while it does.
+COPY: ContextVar[Path | None] = ContextVar("copy", default=None)
+
+
+@contextmanager
+def safe_sources() -> Iterator[None]:
+    """Let Hydra find configs only where reading them runs nothing, while the block runs."""
+    Plugins.instance()  # registers Hydra's own, once
+    registry = SourcesRegistry.instance()
+    usual = registry.types
+    # What a plugin may have brought beside these, no config can name.
+    safe = (_Files, _Packages, StructuredConfigSource)
+    registry.types = {source.scheme(): source for source in safe}
+    try:
+        yield
+    finally:
+        # A launcher hands what is registered to its processes, where it must be Hydra's own.
+        registry.types = usual
+
+
+def find_here() -> None:
+    """Let modules of the current folder be found, behind all that is installed."""
+    Plugins.instance()  # before: it imports all plugins of Hydra that it finds
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.append(here)
+
+
+class _Files(FileConfigSource):
+    """Hydra's files, wherever a defaults list finds them; their aliases are counted first."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        require_small(file)
+        found = super().load_config(config_path)
+        copy = COPY.get()
+        if copy is not None and copy in file.resolve().parents:
+            _require_none_of_hydra(found, file)
+        return found
+
+
+class _Packages(ImportlibResourcesConfigSource):
+    """Hydra's own configs and those of its plugins: looking for others imports a package."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        _require_installed(provider, path)
+        super().__init__(provider, path)
+
+
+class StructuredConfigSource(structured_config_source.StructuredConfigSource):
+    """What is registered: a path would be a module, which is imported. Hydra goes by its name."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        _require_installed(provider, path)
+        super().__init__(provider, path)
+
+
+def _require_installed(provider: str, path: str) -> None:
+    """See that a place is Hydra's own or an installed plugin's."""
+    if path not in {entry.path for entry in create_config_search_path(None).get_path()}:
+        raise UserError(
+            "Configs are not read from Python packages and modules: that would import them. "
+            f"Received: {shown(path)} ({provider}). Name their folder with --config-dir."
+        )
+
+
+def _require_none_of_hydra(found: ConfigResult, file: Path) -> None:
+    """See that a copy of our configs, which may be anybody's, says nothing to Hydra itself."""
+    package = str(found.header.get("package") or "")
+    if package.partition(".")[0] == "hydra" or (
+        isinstance(found.config, DictConfig) and "hydra" in found.config
+    ):
+        raise UserError(
+            f"{str(file)!r} holds settings of Hydra itself, which may lead to configs elsewhere. "
+            "The copy of the configs in a sweep's folder may hold none: take out `hydra`."
+        )

@@ -1,0 +1,97 @@
+"""Numbers to predict: read in float64, and doubted where they cannot be learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from kerasft.errors import UserError
+from kerasft.system.console import listing
+
+# Answers are given in float32.
+LARGEST = float(np.finfo("float32").max)
+
+
+def read_numbers(
+    values: Sequence[Any], ids: Sequence[str], key: str
+) -> tuple[np.ndarray, list[str]]:
+    """Read numbers to predict, as precisely as they are written.
+
+    Args:
+        values: One raw value an example.
+        ids: Where each value is, for messages.
+        key: The config key behind the labels.
+
+    Returns:
+        `float64[N]`, and sentences for the user.
+
+    Raises:
+        UserError: If a value is no finite number, or if all are the same.
+
+    Example:
+
+    >>> read_numbers(["1700000000", 1700000001], ["1", "2"], "data.label")[0].tolist()
+    [1700000000.0, 1700000001.0]
+    """
+    numbers = np.empty(len(values), dtype="float64")
+    wrong = []
+    for index, value in enumerate(values):
+        number = None if value is None else _number(str(value).strip())
+        if number is None or not abs(number) <= LARGEST:
+            wrong.append(f"{ids[index]} has {repr(value)[:40]}")
+        else:
+            numbers[index] = number
+    if wrong:
+        advice = "Give each row a finite number (with a decimal point), or take those rows out"
+        if len(wrong) > len(values) // 2:
+            advice = "For class names choose task=classification, for a table check data.label"
+        elif wrong[0].startswith(f"{ids[0]} has"):
+            advice += "; if the first row holds the names of the columns, set data.header=true"
+        labels = "1 label" if len(wrong) == 1 else f"{len(wrong):,} labels"
+        raise UserError(
+            f"{labels} of {key} {'is' if len(wrong) == 1 else 'are'} no finite number, or too "
+            f"large: {listing(wrong)}. {advice}."
+        )
+    if len(values) > 1 and (numbers == numbers[0]).all():
+        close = len({_exact(value) for value in values}) > 1
+        raise UserError(
+            f"All labels of {key} are {numbers[0]:g}: there is nothing to learn. " + (
+                "They differ beyond the precision of float64 (some 16 digits): subtract what they "
+                "have in common." if close else "Check that the right column was chosen."
+            )
+        )  # fmt: skip
+    return numbers, _collapsed(numbers, key)
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def _exact(value: Any) -> Decimal | str:
+    """Return a number as it is written, of any precision: 100 and 1e2 are one."""
+    try:
+        return Decimal(str(value).strip())
+    except ArithmeticError:
+        return str(value)
+
+
+def _collapsed(numbers: np.ndarray, key: str) -> list[str]:
+    """Say so where one huge number leaves the others no difference that can be learned."""
+    spread = numbers.std()
+    different = len(np.unique(numbers))
+    # The network learns them standardized, in float32.
+    left = len(np.unique(((numbers - numbers.mean()) / (spread or 1.0)).astype("float32")))
+    if left > different // 2:
+        return []
+    far = numbers[np.abs(numbers - np.median(numbers)).argmax()]
+    return [
+        f"The labels of {key} are {different:,} different numbers, and only {left:,} of them can "
+        f"be told apart in units of their standard deviation ({spread:.3g}), as they are learned: "
+        f"look at the rows with numbers such as {far:g}."
+    ]

@@ -1,0 +1,238 @@
+"""Sets whose pictures carry masks or boxes: no classification, however well their folders train."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.pictures.files import holds_pictures, subfolders, walk_pictures
+from kerasft.data.splits import split_name
+from kerasft.errors import UserError
+from kerasft.system.console import listing
+
+# Folders of pictures, and folders of what is drawn on pictures.
+PICTURES = frozenset((
+    "image", "images", "img", "imgs", "ims", "photo", "photos", "picture", "pictures", "frame",
+    "frames", "input", "inputs", "rgb",
+))  # fmt: skip
+# Names of what is drawn that hardly are those of classes.
+_SURELY_DRAWN = frozenset((
+    "annotation", "annotations", "annot", "annots", "anno", "gt", "gts", "groundtruth",
+    "labels", "masks", "segmentation", "segmentations", "segmap", "segmaps", "trimap", "trimaps",
+    "bbox", "bboxes", "mattes", "msk", "msks", "depth", "depths", "disparity", "saliency",
+))  # fmt: skip
+_DRAWN = frozenset((
+    "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "anno",
+    "gt", "gts", "groundtruth", "segmentation", "segmentations", "segmap", "segmaps", "target",
+    "targets", "trimap", "trimaps", "bbox", "bboxes", "boxes", "polygons", "matte", "mattes",
+    "xml", "xmls", "output", "outputs", "lbl", "lbls", "msk", "msks", "seg", "segs", "segmented",
+    "depth", "depths", "disparity", "saliency",
+))  # fmt: skip
+# What the name of a mask adds to that of its picture, before it or behind it.
+_WORDS = (
+    "mask|masks|gt|label|labels|labelids|seg|segmentation|annotation|trimap|matte|groundtruth"
+    "|manual|map|msk"
+)
+_BEFORE = re.compile(rf"(?:{_WORDS})[\W_]+")
+_BEHIND = re.compile(rf"(?:[_\-. ](?:{_WORDS}|l|m)|mask|segmentation)[_\-. ]?\d*$")
+_LOOKED_AT = 5
+_FEW = 4
+
+
+def refuse_annotated(
+    root: Path, folders: Sequence[Path], words_of: Callable[[str], list[str]]
+) -> None:
+    """Refuse folders of pictures beside folders of their masks, boxes or labels.
+
+    Args:
+        root: The folder that holds them, for the message.
+        folders: What would be the classes.
+        words_of: Takes a name apart.
+
+    Raises:
+        UserError: If they are such.
+    """
+    found = _annotated(folders, words_of)
+    if found is None:
+        return
+    pictures, drawn = found
+    inner = [one for one in subfolders(pictures[0]) if not split_name(one.name)]
+    advice = (
+        f"To classify the pictures alone set data.path={pictures[0]}. " if len(inner) > 1 else ""
+    )
+    raise UserError(
+        f"data.path: {root} looks like a set for segmentation or detection, not like one folder "
+        f"a class: {listing(f.name + '/' for f in (*pictures, *drawn))} are pictures and what is "
+        "drawn on them (masks, boxes, labels). Learned as classes they would only be told apart "
+        f"from each other. kerasft classifies whole pictures. {advice}For a table that says which "
+        "picture is what choose data=table. If these are the names of classes, set "
+        "data.folders=classes."
+    )
+
+
+def refuse_annotated_class(
+    root: Path, folder: Path, words_of: Callable[[str], list[str]]
+) -> None:
+    """Refuse a class that holds its pictures in one folder and their masks in another.
+
+    Args:
+        root: The folder that the class belongs to, for the message.
+        folder: The folder of the class.
+        words_of: Takes a name apart.
+
+    Raises:
+        UserError: If the masks would count as pictures of the class.
+    """
+    found = _annotated(subfolders(folder), words_of)
+    # Boxes and labels in files that are no pictures do no harm.
+    drawn = [one for one in found[1] if holds_pictures(one)] if found else []
+    if found and drawn:
+        inside = listing(f"{folder.name}/{one.name}/" for one in (*found[0], *drawn))
+        raise UserError(
+            f"data.path: {root} holds masks beside the pictures of a class: {inside}. The masks in "
+            f"{listing(f'{one.name}/' for one in drawn)} would be learned as pictures of "
+            f"{folder.name}. Move the masks out of the class folders, or set data.folders=classes "
+            "if all of them are pictures to classify."
+        )
+
+
+def doubt_masks(folders: Sequence[Path]) -> str | None:
+    """Say so where one of a few classes looks like the masks of another, whatever its name.
+
+    Args:
+        folders: The folders of the classes.
+
+    Returns:
+        A sentence for the user, or `None`.
+    """
+    if len(folders) > _FEW:  # a set with masks has few folders
+        return None
+    held = {folder: list(walk_pictures(folder)) for folder in folders}
+    for pictures, drawn in permutations(folders, 2):
+        pairs = _pairs(held[pictures], held[drawn])
+        if len(pairs) < len(held[drawn]):
+            pairs = _pairs_by_number(held[pictures], held[drawn])
+        pairs = pairs[:_LOOKED_AT]
+        if pairs and all(_is_mask_of(*pair) for pair in pairs):
+            return (
+                f"The pictures in {drawn.name}/ look like masks of those in {pictures.name}/: the "
+                "same numbers and sizes, and a few plain colours. kerasft classifies whole pictures"
+                f", and takes {drawn.name} and {pictures.name} as two classes."
+            )
+    return None
+
+
+def masks_among(pictures: Sequence[Path]) -> list[Path]:
+    """Return the pictures of a class whose names make them masks of others beside them.
+
+    Example:
+        >>> masks_among([Path("cats/1.png"), Path("cats/1_mask.png")])
+        [PosixPath('cats/1_mask.png')]
+    """
+    stems = {(path.parent, path.stem.casefold()) for path in pictures}
+    found = []
+    for path in pictures:
+        if any((path.parent, plain) in stems for plain in _plain_stems(path.stem.casefold())):
+            found.append(path)
+    return found
+
+
+def _plain_stems(stem: str) -> list[str]:
+    """Return what the picture may be called whose mask has a name."""
+    found = []
+    if before := _BEFORE.match(stem):
+        found.append(stem[before.end() :])
+    if behind := _BEHIND.search(stem):
+        left = stem[: behind.start()]
+        # `scan__mask` belongs to `scan`, or to `scan_`.
+        found += [left, left.rstrip("_-. "), stem[: behind.start() + 1]]
+    return [one for one in dict.fromkeys(found) if one and one != stem]
+
+
+def _annotated(
+    folders: Sequence[Path], words_of: Callable[[str], list[str]]
+) -> tuple[list[Path], list[Path]] | None:
+    """Return the folders of pictures and those of what is drawn on them, where there are both."""
+    kinds = {folder: _kind(words_of(folder.name)) for folder in folders}
+    drawn = [folder for folder, kind in kinds.items() if kind == "drawn"]
+    if not drawn:
+        return None
+    pictures = [folder for folder, kind in kinds.items() if kind == "pictures"]
+    pictures = [folder for folder in pictures if holds_pictures(folder)]
+    others = [folder for folder in folders if folder not in (*pictures, *drawn)]
+    others = [folder for folder in others if holds_pictures(folder)]
+    plain = [folder for folder in drawn if not holds_pictures(folder)]
+    surely = plain or any(_SURELY_DRAWN.intersection(words_of(folder.name)) for folder in drawn)
+    if pictures and not others and surely:
+        return pictures, drawn
+    # The names say too little: `masks` may be a class beside `gloves`.
+    pairs = ((p, d) for d in drawn for p in (*pictures, *others))
+    return next((([p], [d]) for p, d in pairs if _belong_together(p, d)), None)
+
+
+def _kind(words: Sequence[str]) -> str | None:
+    if _DRAWN.intersection(words):
+        return "drawn"
+    return "pictures" if PICTURES.intersection(words) else None
+
+
+def _belong_together(pictures: Path, drawn: Path) -> bool:
+    """Whether the one folder holds the masks of the other, by their names and looks."""
+    masks = list(walk_pictures(drawn))
+    pairs = _pairs(walk_pictures(pictures), masks)
+    if len(pairs) < max(1, 0.5 * len(masks)):
+        return False
+    looked = [_is_mask_of(*pair) for pair in pairs[:_LOOKED_AT]]
+    return sum(looked) > len(looked) / 2
+
+
+def _pairs(pictures: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Return the pictures and masks that belong together by their names."""
+    named = {path.stem.casefold(): path for path in pictures}
+    pairs = []
+    for mask in masks:
+        stem = mask.stem.casefold()
+        names = (stem, *_plain_stems(stem))
+        if partner := next((named[name] for name in names if name in named), None):
+            pairs.append((partner, mask))
+    return pairs
+
+
+def _pairs_by_number(pictures: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return pictures and masks of as many, by the first number in their names, or by order."""
+    if len(pictures) != len(masks):
+        return []
+    numbered = [{_first_number(path): path for path in paths} for paths in (pictures, masks)]
+    if all(None not in part and len(part) == len(pictures) for part in numbered) and (
+        numbered[0].keys() == numbered[1].keys()
+    ):
+        return [(path, numbered[1][number]) for number, path in numbered[0].items()]
+    return list(zip(pictures, masks, strict=True))
+
+
+def _first_number(path: Path) -> str | None:
+    found = re.search(r"\d+", path.stem)
+    return (found[0].lstrip("0") or "0") if found else None
+
+
+def _is_mask_of(picture: Path, mask: Path) -> bool:
+    """Whether a picture is as large as another and, unlike it, made of a few plain colours."""
+    from PIL import Image
+
+    try:
+        with Image.open(picture) as one, Image.open(mask) as other:
+            return one.size == other.size and _is_flat(other) and not _is_flat(one)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _is_flat(image: Any) -> bool:
+    from PIL import Image
+
+    small = image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)
+    counts = sorted((count for count, _ in small.getcolors(64 * 64)), reverse=True)
+    # What JPEG does to a mask leaves most of it plain.
+    return len(counts) <= 64 or sum(counts[:2]) > 0.6 * 64 * 64

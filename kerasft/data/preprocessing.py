@@ -1,0 +1,247 @@
+"""Preprocessing, done once: texts become tokens and encoded pictures pixels, kept under a key."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.data import store
+from kerasft.data.current_read import begins
+from kerasft.data.fingerprint import fingerprint
+from kerasft.data.pictures.audit import inspect
+from kerasft.data.store import Form, Piece, Store
+from kerasft.errors import Unreadable, UserError
+from kerasft.raw_input import as_decodable, as_raw
+from kerasft.spec import Examples, Preprocess
+from kerasft.system.cache import Cache, CacheError, digest_code, digest_folder, temporary
+from kerasft.system.console import warn
+from kerasft.system.threads import AHEAD, cores, untuned
+
+# Pictures beyond this many bytes are not held in memory.
+MEMORY_LIMIT = 2 * 1024**3
+TEXTS_AT_ONCE = 512
+PICTURES_AT_ONCE = 64
+
+# What decodes and tokenizes: another version may do it otherwise.
+MAKERS = ("tensorflow", "tensorflow-text", "keras-hub")
+# The same for HEIC and AVIF; some of these may be missing.
+CONVERTERS = ("pillow", "pi-heif", "pillow-heif")
+
+
+def prepare(examples: Examples, preprocess: Preprocess) -> Store:
+    """Run the preprocessing over examples and hold the result for this process alone.
+
+    Args:
+        examples: The examples.
+        preprocess: The backbone's preprocessing.
+
+    Returns:
+        A `Store`.
+
+    Raises:
+        UserError: If a picture cannot be decoded, with its name.
+    """
+    forms, longest = _forms(preprocess)
+    if len(examples) * _row_size(forms) <= MEMORY_LIMIT:
+        return store.collect(forms, _pieces(examples, preprocess), longest)
+    return _kept(temporary(), examples, preprocess, {"examples": "all"}, "", "TMPDIR")
+
+
+def prepare_splits(
+    parts: Mapping[str, Examples], preprocess: Preprocess, cache: Cache,
+    wanted: Sequence[str] | None = None,
+) -> dict[str, Store]:
+    """Return the preprocessed examples of each split, from the cache where they are there.
+
+    All splits stand in one entry, each example once, so that another split of the same data finds
+    them too.
+
+    Args:
+        parts: Examples by split.
+        preprocess: The backbone's preprocessing.
+        cache: Where they are kept.
+        wanted: The splits that are needed; where the cache does not hold all, no others are made
+            ready.
+
+    Returns:
+        A `Store` for each split, or for each that is wanted.
+
+    Raises:
+        UserError: If a picture cannot be decoded, or they fit nowhere.
+    """
+    digests = {
+        name: [fingerprint(value, part.modality) for value in part.inputs]
+        for name, part in parts.items()
+    }
+    places: dict[str, tuple[str, int]] = {}
+    for name, found in digests.items():
+        for index, digest in enumerate(found):
+            places.setdefault(digest, (name, index))
+    order = sorted(places)
+    number = {digest: i for i, digest in enumerate(order)}
+    each = Examples(
+        next(iter(parts.values())).modality,
+        [parts[n].inputs[i] for n, i in (places[d] for d in order)],
+        np.zeros(len(order), "int64"),
+        tuple(parts[n].ids[i] for n, i in (places[d] for d in order)),
+    )
+    key = {
+        "examples": hashlib.sha256("".join(order).encode()).hexdigest(),
+        "preprocess": identity(preprocess),
+    }
+    if wanted is not None and not cache.has(_kind(preprocess), key) and len(wanted) < len(parts):
+        return prepare_splits({name: parts[name] for name in wanted}, preprocess, cache)
+    whole = _kept(cache, each, preprocess, key, f"{len(each):,} {each.modality}", digests=order)
+    base = hashlib.sha256(repr(sorted(key.items())).encode()).hexdigest()
+    made = {}
+    for name in digests if wanted is None else wanted:
+        found = digests[name]
+        rows = np.array([number[d] for d in found], "int64")
+        made[name] = whole.take(rows, hashlib.sha256(base.encode() + rows.tobytes()).hexdigest())
+    return made
+
+
+def _kept(
+    cache: Cache, examples: Examples, preprocess: Preprocess, key: Mapping[str, Any], about: str,
+    place: str = "cache.directory", digests: Sequence[str] | None = None,
+) -> Store:
+    forms, longest = _forms(preprocess)
+    kind = _kind(preprocess)
+    size = len(examples) * _row_size(forms)
+    try:
+        if not cache.has(kind, key) and size > (room := cache.room()):
+            raise CacheError(
+                f"{str(cache.directory)!r} may take {room / 1e9:.1f} GB, and they need "
+                f"{size / 1e9:.1f}"
+            )
+        return cache.get(
+            kind, key, about=about, read=store.read,
+            write=lambda folder: store.write(
+                folder, forms, _pieces(examples, preprocess, digests), longest
+            ),
+        )
+    except CacheError as error:
+        if size > MEMORY_LIMIT:
+            raise _too_large(len(examples), forms, size, error, place) from None
+        warn(f"prepared {kind} are not kept for the next run: {error}.")
+        return store.collect(forms, _pieces(examples, preprocess, digests), longest)
+
+
+def _kind(preprocess: Preprocess) -> str:
+    return "texts" if preprocess.modality == "text" else "pictures"
+
+
+def _too_large(
+    count: int, forms: Mapping[str, Form], size: int, error: CacheError, place: str
+) -> UserError:
+    what = " x ".join(str(n) for n in next(iter(forms.values())).shape[:2])
+    limit = "" if place == "TMPDIR" else " cache.limit_gb higher,"
+    return UserError(
+        f"{count:,} pictures of {what} pixels are more than is held in memory, {size / 1e9:.1f} GB,"
+        f" and cannot be kept on disk: {error}. Set backbone.image_size lower,{limit} or {place} "
+        "to a folder on a larger disk."
+    )
+
+
+def identity(preprocess: Preprocess) -> str:
+    """Return the SHA-256 of all that decides what a preprocessing makes of an input."""
+    together = hashlib.sha256()
+    with tempfile.TemporaryDirectory(prefix="kerasft-") as folder:
+        preprocess.save(folder)
+        together.update(digest_folder(Path(folder)).encode())
+    together.update(digest_code([type(preprocess), *getattr(preprocess, "parts", ())]).encode())
+    converters = CONVERTERS if preprocess.modality == "images" else ()
+    for name in (*MAKERS, *converters):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            together.update(f"{name}={importlib.metadata.version(name)}\n".encode())
+    return together.hexdigest()
+
+
+def _forms(preprocess: Any) -> tuple[dict[str, Form], int]:
+    if preprocess.modality == "images":
+        return {"images": Form("uint8", (preprocess.height, preprocess.width, 3))}, 0
+    forms = {
+        name: Form("int32", (), True, preprocess.pad if name == "token_ids" else 0)
+        for name in preprocess.inputs
+    }
+    return forms, preprocess.sequence_length
+
+
+def _row_size(forms: Mapping[str, Form]) -> int:
+    """Return the bytes of a row, as far as they are known beforehand: texts are short."""
+    return sum(int(np.prod(f.shape)) * store.np_dtype(f.dtype).itemsize for f in forms.values())
+
+
+def _pieces(
+    examples: Examples, preprocess: Preprocess, digests: Sequence[str] | None = None
+) -> Iterator[Piece]:
+    if preprocess.modality == "images":
+        return _pictures(examples, preprocess, digests)
+    return _texts(examples.inputs, preprocess)
+
+
+def _pictures(
+    examples: Examples, preprocess: Any, digests: Sequence[str] | None
+) -> Iterator[Piece]:
+    import tensorflow as tf
+
+    changed: list[str] = []
+
+    def raw(index: Any) -> bytes:
+        value = examples.inputs[int(index)]
+        if isinstance(value, bytes):
+            return as_decodable(value)
+        begins(value)
+        with open(value, "rb") as file:
+            content = file.read()
+        if digests is not None and fingerprint(content, "images") != digests[int(index)]:
+            changed.append(examples.ids[int(index)])
+        return as_decodable(content)
+
+    def decoded(index: Any) -> Any:
+        return preprocess.decode(tf.numpy_function(raw, [index], tf.string))
+
+    data = tf.data.Dataset.range(len(examples)).map(decoded, num_parallel_calls=2 * cores())
+    done, held = 0, []
+    try:
+        for image in untuned(data.prefetch(AHEAD)).as_numpy_iterator():
+            if changed:
+                break
+            held.append(image)
+            done += 1
+            if len(held) == PICTURES_AT_ONCE:
+                yield {"images": np.stack(held)}, None
+                held = []
+    except (tf.errors.OpError, OSError) as error:
+        # Parallel maps keep the order, so that the first one missing is the one that failed.
+        reason = inspect(examples.inputs[done]).problem
+        reason = reason or str(error).splitlines()[0].split("[Op:")[0].strip(". ")
+        raise Unreadable(
+            f"The picture {examples.ids[done]!r} could not be decoded: {reason}. Remove it or save "
+            "it again."
+        ) from error
+    if changed:
+        # Kept under what it held before, it would be taken for that by every later run.
+        raise UserError(
+            f"The picture {changed[0]!r} was changed while the run read it. Begin again when "
+            "nobody writes to these files any more."
+        )
+    if held:
+        yield {"images": np.stack(held)}, None
+
+
+def _texts(texts: Sequence[Any], preprocess: Any) -> Iterator[Piece]:
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        begins(f"text {start + 1:,} of {len(texts):,}")
+        rows = preprocess(as_raw(texts[start : start + TEXTS_AT_ONCE], "text"))
+        rows = {name: value.numpy() for name, value in rows.items()}
+        # Where the network takes no mask, the padding counts: a row's length is the width.
+        mask = rows.get("padding_mask", np.ones_like(rows["token_ids"])).astype(bool)
+        yield {name: value[mask] for name, value in rows.items()}, mask.sum(axis=1)

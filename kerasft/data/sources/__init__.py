@@ -1,0 +1,1 @@
+"""Data sources: each finds examples and labels in one kind of place."""

@@ -1,0 +1,335 @@
+"""TFRecord files of tf.Example, read record by record where and when one is needed."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.annotations.classes import some
+from kerasft.data.collection import Collection, to_splits
+from kerasft.data.current_read import begins
+from kerasft.data.paths import find_path, read_label_names, require_written
+from kerasft.data.pictures.audit import MAX_PIXELS, audit, check_policy
+from kerasft.data.splits import check_ratios
+from kerasft.data.tables.short_floats import shortest
+from kerasft.errors import UserError, nearest
+from kerasft.spec import Splits
+from kerasft.system.console import listing
+from kerasft.system.folders import candidates, is_there, located, whereabouts
+
+_SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
+
+
+def tfrecord(
+    path: str,
+    *,
+    kind: str,
+    seed: int,
+    label: str,
+    image: str | None = None,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label_names: list[str] | str | None = None,
+    label_delimiter: str | None = None,
+    validation: float | str = 0.15,
+    test: float | str = 0.15,
+    split: str = "stratified",
+    group: str | None = None,
+    limit: int | None = None,
+    broken: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Splits:
+    """Read tf.Example records; pictures stay in their files until they are asked for.
+
+    Args:
+        path: A file, a pattern such as `"shards/train-*"`, or a folder of `.tfrecord` files.
+        kind: `"single"`, `"multi"` or `"number"`.
+        seed: Another seed, another split.
+        label: The feature that holds the label, or for kind `"multi"` all labels.
+        image: The feature of encoded pictures; either this or `text`.
+        text: The feature of UTF-8 texts; either this or `image`.
+        text_pair: The feature of second texts, where an example is a pair.
+        label_names: The class names in order, as a list or as a file with one a line. Labels
+            may then be names, or numbers from 0.
+        label_delimiter: What parts several labels within one value, if anything does.
+        validation: The part of the records to validate on, or the path of other files.
+        test: The part of the records for the test, 0 for none, or the path of other files.
+        split: `"stratified"` or `"hash"`, where a split is made by ratio.
+        group: The feature that names the group of a record; no group stands in two splits.
+        limit: Train on so many records only, for a quick try.
+        broken: `"skip"` leaves out pictures that cannot be decoded, `"fail"` stops.
+        max_pixels: The most pixels (width times height) that a picture may have.
+
+    Returns:
+        `Splits` of encoded pictures, read late, or of texts.
+
+    Raises:
+        UserError: If a file is broken or cut short, or if a record lacks a feature.
+
+    Example:
+
+    >>> tfrecord("train-*", image="image/encoded", label="image/class/label",
+    ...          kind="single", seed=0)  # doctest: +SKIP
+    """
+    check_policy(broken, max_pixels)
+    if (image is None) == (text is None):
+        raise UserError(
+            "Exactly one of data.image and data.text must name a feature: what the network reads "
+            f"is pictures or text. Received: data.image={image}, data.text={text}."
+        )
+    if text_pair is not None and text is None:
+        raise UserError(f"data.text_pair needs data.text. Received: data.text_pair={text_pair}.")
+    files = {"train": _files(path, "data.path")}
+    ratios = {"validation": 0.0, "test": 0.0}
+    for name, value in (("validation", validation), ("test", test)):
+        if isinstance(value, str):
+            files[name] = _files(value, f"data.{name}")
+        else:
+            ratios[name] = value
+    check_ratios(ratios["validation"], ratios["test"], split, list(files))
+    _check_apart(files)
+    for name, paths in files.items():
+        for file in paths:
+            require_written(str(file), "data.path" if name == "train" else f"data.{name}")
+    names = read_label_names(label_names, files["train"][0].parent)
+    content = [image] if image else [text, text_pair] if text_pair else [text]
+    found = Collection("images" if image else "text", [], [], [], [], notices=[])
+    found.groups = None if group is None else []
+    spots: list[Spot] = []
+    for name, paths in files.items():
+        for file in paths:
+            prefix = f"{name}/{file.name}" if len(files) > 1 else file.name
+            _collect(file, prefix, name, content, label, group, found, spots)
+    if not len(found):
+        raise UserError(f"data.path: {path} holds no records.")
+    if image:
+        found.inputs = Records(spots, image)
+        kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
+        found = found.keep(kept)
+        found.notices += said
+    return to_splits(
+        found, kind=kind, seed=seed, split=split, label_names=names, limit=limit,
+        label_delimiter=label_delimiter, label_key=f"data.label={label}", **ratios,
+        source={
+            "source": "tfrecord",
+            "files": {name: [str(file) for file in paths] for name, paths in files.items()},
+            "features": {
+                "image": image, "text": text, "text_pair": text_pair, "label": label,
+                "group": group,
+            },
+        },
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a record stands: its file, and the offset and length of its content in bytes."""
+
+    path: str
+    offset: int
+    length: int
+
+
+class Records(Sequence):
+    """The pictures of records, each read from its file when it is asked for.
+
+    Args:
+        spots: Where the records stand.
+        feature: The feature that holds the picture.
+    """
+
+    def __init__(self, spots: Sequence[Spot], feature: str):
+        self.spots = list(spots)
+        self.feature = feature
+
+    def __len__(self) -> int:
+        return len(self.spots)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Records(self.spots[index], self.feature)
+        spot = self.spots[index]
+        begins(spot.path)
+        with open(spot.path, "rb") as file:
+            file.seek(spot.offset)
+            content = file.read(spot.length)
+        return _features(content)[self.feature].bytes_list.value[0]
+
+    def choose(self, indices: Sequence[int] | np.ndarray) -> Records:
+        """Return the records at `indices`, in that order, still unread."""
+        return Records([self.spots[int(i)] for i in indices], self.feature)
+
+
+def scan(path: Path) -> Iterator[tuple[Spot, bytes]]:
+    """Walk the records of a file: where each stands, and what it holds.
+
+    Args:
+        path: A TFRecord file, uncompressed.
+
+    Yields:
+        The `Spot` and the content of each record.
+
+    Raises:
+        UserError: If the file is no TFRecord file, is compressed, or is cut short.
+    """
+    begins(path)
+    size, offset, number = path.stat().st_size, 0, 0
+    with open(path, "rb") as file:
+        if size >= 2 and file.read(2) in (b"\x1f\x8b", b"\x78\x9c"):
+            raise UserError(
+                f"{path} is compressed. Unpack it (gunzip), so that records can be read in any "
+                "order."
+            )
+        file.seek(0)
+        while offset < size:
+            head = file.read(12)
+            length = int.from_bytes(head[:8], "little")
+            if len(head) == 12 and _masked_crc(head[:8]) != int.from_bytes(head[8:], "little"):
+                what = "is no TFRecord file" if number == 0 else "is broken"
+                raise UserError(
+                    f"{path} {what}: the checksum of record {number:,} at byte {offset:,} is "
+                    "wrong. Write the file anew, or leave it out."
+                )
+            if len(head) < 12 or offset + 16 + length > size:
+                raise UserError(
+                    f"{path} is cut short: record {number:,} at byte {offset:,} should go on "
+                    f"beyond the file's {size:,} bytes. Write or copy the file anew."
+                )
+            content = file.read(length)
+            file.read(4)
+            yield Spot(str(path), offset + 12, length), content
+            offset += 16 + length
+            number += 1
+
+
+@lru_cache(maxsize=1)
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+def _masked_crc(data: bytes) -> int:
+    """Return the CRC-32C of `data` in the form that TFRecord keeps it in."""
+    crc, table = 0xFFFFFFFF, _crc_table()
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _files(path: str, key: str) -> list[Path]:
+    if isinstance(path, str) and glob.has_magic(path) and not is_there(located(path)):
+        for place in candidates(path):
+            names = glob.glob(str(place), recursive=True)  # noqa: PTH207
+            files = [Path(name) for name in sorted(names)]
+            if found := [file for file in files if file.is_file()]:
+                return found
+        raise UserError(
+            f"{key}: no file fits the pattern. Received: {key}={path}.{whereabouts(path)}"
+        )
+    given = find_path(path, key)
+    if given.is_file():
+        return [given]
+    found = sorted(
+        file for file in given.iterdir()
+        if file.is_file() and any(suffix in file.name for suffix in _SUFFIXES)
+    )  # fmt: skip
+    if not found:
+        raise UserError(
+            f"{key}: {given} holds no files with one of the suffixes {', '.join(_SUFFIXES)}. Name "
+            f"them by a pattern, such as {key}={given}/*."
+        )
+    return found
+
+
+def _check_apart(files: dict[str, list[Path]]) -> None:
+    seen: dict[Path, str] = {}
+    for name, paths in files.items():
+        for file in paths:
+            other = seen.setdefault(file.resolve(), name)
+            if other != name:
+                raise UserError(
+                    f"{name} and {other} must not share a file, or the figures say nothing. "
+                    f"Received: {file} for both. Narrow the patterns, such as "
+                    "data.path=DIR/train-*."
+                )
+
+
+def _features(content: bytes) -> Any:
+    import tensorflow as tf
+
+    return tf.train.Example.FromString(content).features.feature
+
+
+def _collect(
+    file: Path, prefix: str, split: str, content: list, label: str, group: str | None,
+    found: Collection, spots: list[Spot],
+) -> None:  # fmt: skip
+    from google.protobuf.message import DecodeError
+
+    is_image = found.modality == "images"
+    keys = ["data.image"] if is_image else ["data.text", "data.text_pair"][: len(content)]
+    for number, (spot, record) in enumerate(scan(file)):
+        where = f"{prefix}:{number}"
+        try:
+            features = _features(record)
+        except DecodeError as error:
+            raise UserError(
+                f"{file}, record {number:,} is no tf.Example. Only records of tf.Example can be "
+                "read."
+            ) from error
+        cells = [
+            _values(features, name, key, where) for name, key in zip(content, keys, strict=True)
+        ]
+        for cell, name, key in zip(cells, content, keys, strict=True):
+            if len(cell) != 1 or not isinstance(cell[0], bytes):
+                raise UserError(
+                    f"{key}: the feature {name!r} must hold one {'picture' if is_image else 'text'}"
+                    f" as bytes. Received: {where} with {some(len(cell), 'value')}."
+                )
+        if is_image:
+            spots.append(spot)
+        else:
+            pairs = zip(cells, content, strict=True)
+            texts = tuple(_decode(cell[0], name, where) for cell, name in pairs)
+            inputs = found.inputs
+            inputs.append(texts if len(texts) > 1 else texts[0])  # type: ignore[attr-defined]
+        values = _values(features, label, "data.label", where)
+        found.values.append(values[0] if len(values) == 1 else values or None)
+        found.ids.append(where)
+        found.brought.append(split)
+        if group is not None and found.groups is not None:
+            named = _values(features, group, "data.group", where)
+            found.groups.append(str(named[0]) if named else "")
+
+
+def _values(features: Any, name: str, key: str, where: str) -> list[Any]:
+    if name not in features:
+        raise UserError(
+            f"{key}: {where} has no feature {name!r}.{nearest(name, features)} Its features: "
+            f"{listing(sorted(features), 30)}."
+        )
+    feature = features[name]
+    which = feature.WhichOneof("kind")
+    values = list(getattr(feature, which).value) if which else []
+    return shortest(values) if which == "float_list" else values
+
+
+def _decode(value: bytes, name: str, where: str) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}: the text in {name!r} is not UTF-8 (byte {error.start:,}). Write the "
+            "records anew with UTF-8 texts."
+        ) from error

@@ -1,0 +1,220 @@
+"""Files of rows, read into columns without changing a character."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.current_read import begins
+from kerasft.data.tables.delimited import delimited, lines_of
+from kerasft.data.tables.encodings import decode
+from kerasft.data.tables.reading import Layout, Rows, by_name, shown
+from kerasft.data.tables.short_floats import shortest
+from kerasft.errors import UserError, nearest
+from kerasft.system.console import listing
+
+SUFFIXES: dict[str, str] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_PACKED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "Unpack it first.") | (
+    dict.fromkeys((".xls", ".xlsx", ".ods"), "Save the sheet as CSV (UTF-8) or Parquet.")
+)
+FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet")
+
+
+def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
+    """Read a file of rows.
+
+    Args:
+        path: The file.
+        layout: How it is written.
+        key: The config key behind the path, for messages.
+
+    Returns:
+        Its `Rows`, at least one.
+
+    Raises:
+        UserError: If the format is unknown, or if the file is not what it is said to be.
+    """
+    if path.is_dir():
+        raise UserError(
+            f"{key} must be a file of one of the formats {list(FORMATS)}. Received: {path}, a "
+            "folder. For a folder of pictures choose data=image_folder."
+        )
+    form = _format(path, layout.format, key)
+    begins(path)
+    if form == "parquet":
+        rows = _parquet(path, key)
+    else:
+        text = decode(path, layout.encoding, key)
+        if form == "jsonl":
+            rows = _jsonl(path, text, key)
+        elif form == "json":
+            rows = _json(path, text, key)
+        else:
+            delimiter = layout.delimiter or ("\t" if form == "tsv" else ",")
+            rows = delimited(path, text, layout, delimiter, key)
+    if not len(rows):
+        raise UserError(f"{key}: {path} holds no rows." + _header_only(rows))
+    return rows
+
+
+def _header_only(rows: Rows) -> str:
+    if not rows.names:
+        return ""
+    return (
+        f" Its first line, {shown(rows.names)}, was taken for the names of the columns; if it is "
+        "an example, set data.header=false."
+    )
+
+
+def _format(path: Path, form: str, key: str) -> str:
+    if form == "auto":
+        if found := SUFFIXES.get(path.suffix.lower()):
+            return found
+        if path.suffix.lower() in _PACKED:
+            raise UserError(
+                f"{key}: {path.name} is packed, and packed tables are not read. "
+                f"{_PACKED[path.suffix.lower()]} If only its name is wrong, set data.format."
+            )
+        raise UserError(
+            f"{key}: the suffix of {path.name} does not say how the file is written; known are "
+            f"{', '.join(SUFFIXES)}. Say it with data.format, one of {list(FORMATS)}."
+        )
+    if form not in FORMATS:
+        raise UserError(
+            f"data.format must be auto or one of {list(FORMATS)}. Received: data.format={form!r}."
+            + nearest(form, FORMATS)
+        )
+    return form
+
+
+def _jsonl(path: Path, text: str, key: str) -> Rows:
+    records, places = [], []
+    twice = _Twice()
+    for number, line in enumerate(lines_of(text), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line, object_pairs_hook=twice)
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{key}: {path}, line {number:,} is no JSON: {_fault(error)}. Each line must "
+                'hold one object such as {"text": "...", "label": "..."}; for one list of objects '
+                "set data.format=json."
+            ) from error
+        records.append(record)
+        places.append(number)
+        twice.place(f"line {number:,}")
+    return _objects(path, records, places, "line", key, twice.notices(path))
+
+
+def _json(path: Path, text: str, key: str) -> Rows:
+    twice = _Twice()
+    try:
+        records = json.loads(text, object_pairs_hook=twice)
+    except (ValueError, RecursionError) as error:
+        where = f" in line {error.lineno:,}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(
+            f"{key}: {path} is no JSON: {_fault(error)}{where}. For one object a "
+            "line set data.format=jsonl."
+        ) from error
+    if not isinstance(records, list):
+        raise UserError(
+            f"{key}: {path} must hold one list of objects such as "
+            '[{"text": "...", "label": "..."}]. '
+            f"Received: {type(records).__name__}."
+        )
+    twice.place("the file")
+    return _objects(
+        path, records, list(range(1, len(records) + 1)), "row", key, twice.notices(path)
+    )
+
+
+class _Twice:
+    """Makes objects of JSON, and remembers names that are in one of them more than once."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.found: list[str] = []
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            self.names += [name for name, count in counts.items() if count > 1]
+        return made
+
+    def place(self, where: str) -> None:
+        """Note where the last names were found."""
+        self.found += [f"{name[:40]!r} in {where}" for name in self.names]
+        self.names = []
+
+    def notices(self, path: Path) -> tuple[str, ...]:
+        """Return a sentence for the user, where there were any."""
+        return (
+            f"{path}: objects hold a name more than once, of which the last counts: "
+            f"{listing(self.found)}.",
+        ) * bool(self.found)
+
+
+def _fault(error: Exception) -> str:
+    """Say in words what the JSON reader met."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.colno:,}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "a number in it has too many digits"
+
+
+def _objects(
+    path: Path, records: list, places: list[int], unit: str, key: str, notices: tuple[str, ...]
+) -> Rows:
+    wrong = [n for n, record in zip(places, records, strict=True) if not isinstance(record, dict)]
+    if wrong:
+        raise UserError(
+            f"{key}: {path}, {unit} {listing(wrong)}: each {unit} must hold an object such as "
+            '{"text": "...", "label": "..."}.'
+        )
+    names = tuple(dict.fromkeys(name for record in records for name in record))
+    cells = {name: [record.get(name) for record in records] for name in names}
+    return Rows(path, names, cells, places, unit, notices=notices)
+
+
+def _parquet(path: Path, key: str) -> Rows:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(
+            f"{key}: Parquet files are read with pyarrow, which is not installed: pip install "
+            "pyarrow"
+        ) from error
+    try:
+        data = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = re.sub(r"\b\w+Exception: ", "", str(error).splitlines()[0]).rstrip(". ")
+        raise UserError(
+            f"{key}: {path} is no Parquet file, or broken ({reason}). Fetch or write it again."
+        ) from error
+    names = tuple(data.column_names)
+    columns = [_cells(column) for column in data.columns]
+    return Rows(path, names, by_name(names, columns), list(range(1, data.num_rows + 1)), "row")
+
+
+def _cells(column: Any) -> list[Any]:
+    kind, cells = column.type, column.to_pylist()
+    while hasattr(kind, "value_type"):  # lists, and dictionaries of values
+        kind = kind.value_type
+    narrow = {"float": "float32", "halffloat": "float16"}.get(str(kind))
+    return shortest(cells, narrow) if narrow else cells

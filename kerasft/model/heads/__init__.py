@@ -1,0 +1,1 @@
+"""Heads: from the features of any backbone to the outputs of a task."""

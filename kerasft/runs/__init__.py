@@ -1,0 +1,1 @@
+"""Finished runs: their folders, their models opened again, what is asked of them."""

@@ -1,0 +1,187 @@
+"""A fine-tuned model with all that is needed to use it: preprocessing, task and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kerasft.data import pipeline
+from kerasft.data.annotations.classes import some
+from kerasft.data.preprocessing import prepare
+from kerasft.errors import UserError, in_short
+from kerasft.evaluation.measure import Measured, stream
+from kerasft.rows import Rows
+from kerasft.runs import run_folder
+from kerasft.spec import Examples, Labels
+from kerasft.system.files import read_json, write_json
+from kerasft.system.recorded import read_labels
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A model that answers raw input.
+
+    Args:
+        model: The Keras model, from preprocessed tensors to logits.
+        preprocess: Turns raw input into these tensors.
+        task: Turns logits into answers.
+        labels: What the answers mean.
+        batch_size: Examples in a prediction step.
+    """
+
+    model: Any
+    preprocess: Any
+    task: Any
+    labels: Labels
+    batch_size: int = 64
+
+    def targets(self, annotations: Rows) -> Rows:
+        """Return what the network is measured against, of labels; to be made once."""
+        return self.task.targets(annotations, self.labels)
+
+    def measure(
+        self, ready: Any, targets: Rows | None = None, *, loss: bool = False
+    ) -> Measured:
+        """Run the network over examples, and keep what the task keeps of each.
+
+        Args:
+            ready: Examples that `data.prepare` made ready.
+            targets: What `targets` made of their labels, where there are any.
+            loss: Whether the model's own loss is wanted too; it must be compiled.
+        """
+        from kerasft.model.precision import whole_float32
+
+        task, labels = self.task, self.labels
+        targets = Rows.of({}, len(ready)) if targets is None else targets
+        data, order = pipeline.in_one_pass(ready, self.batch_size, targets=targets)
+        batch = partial(task.batch, labels=labels) if loss else None
+        with whole_float32():
+            return stream(
+                self.model, data, order, task.keep, key=(task, labels, "keep"), batch=batch
+            )
+
+    def statistics(self, annotations: Rows, kept: Rows) -> dict[str, np.ndarray]:
+        """Return what each example adds to the figures, of its labels and what was kept of it."""
+        return self.task.statistics(annotations, kept, self.labels)
+
+    def figures(self, annotations: Rows, kept: Rows) -> dict[str, Any]:
+        """Return the task's figures, of labels and what was kept of the examples."""
+        return self.task.figures(self.statistics(annotations, kept), self.labels)
+
+    def answers(self, kept: Rows) -> dict[str, np.ndarray]:
+        """Return the task's named outputs for what was kept of examples."""
+        from kerasft.tasks import protocol
+
+        return protocol.answer(self.task, kept, self.labels)
+
+    def tuned(self, annotations: Rows, kept: Rows) -> FineTuned:
+        """Return the same model with the task's decisions tuned on examples."""
+        if not hasattr(self.task, "tune"):
+            return self
+        return replace(self, task=self.task.tune(annotations, kept, self.labels))
+
+    def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Answer raw input: texts, pairs of texts, paths or bytes of pictures.
+
+        Args:
+            raw: The inputs.
+
+        Returns:
+            The task's outputs by name, each with one row an input.
+        """
+        if not len(raw):
+            raise UserError("There is nothing to predict: the list of inputs is empty.")
+        wants = "pairs of texts" if self.preprocess.pair else "single inputs"
+        for one in raw:
+            if isinstance(one, tuple | list) != bool(self.preprocess.pair):
+                raise UserError(
+                    f"This model takes {wants}. Received: {str(one)[:80]!r}."
+                )
+        examples = Examples(
+            self.preprocess.modality, list(raw), np.zeros(len(raw), "int64"),
+            tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
+                  for i, r in enumerate(raw)),
+        )
+        return self.answers(self.measure(prepare(examples, self.preprocess)).rows)
+
+    def save(self, folder: run_folder.RunFolder) -> None:
+        """Write all but the network, which training has written."""
+        self.preprocess.save(folder.preprocess)
+        write_json(folder.labels, {"kind": self.labels.kind, "names": list(self.labels.names)})
+        write_json(folder.task, self.task.to_dict())
+
+
+def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
+    """Load the fine-tuned model of a run folder.
+
+    Args:
+        path: The folder.
+        trusted: Import prefixes that the task may come from, beside kerasft's own.
+
+    Returns:
+        A `FineTuned`.
+
+    Raises:
+        UserError: If the folder is no run, or not whole.
+    """
+    import keras
+
+    import kerasft.model.layers
+    import kerasft.training.schedules  # noqa: F401  (registers what a .keras file may hold)
+    from kerasft.model import preprocess
+    from kerasft.model.precision import in_float32
+    from kerasft.tasks import protocol
+
+    folder = run_folder.open_run(path)
+    cfg = folder.read_config()
+    labels = read_labels(folder.labels)
+    made = preprocess.load(folder.preprocess)
+    try:
+        import keras_hub  # noqa: F401  (its layers must be known before the file is read)
+
+        network = keras.saving.load_model(folder.network, compile=False, safe_mode=True)
+    except Exception as error:
+        raise UserError(
+            f"{str(folder.network)!r} cannot be loaded: {in_short(error)}. The "
+            f"file is damaged or from another version; train again: kerasft train --from {path}"
+        ) from error
+    try:
+        task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
+    except UserError as error:
+        raise UserError(f"The task of the run ({folder.task.name}): {error}") from error
+    if task.kind != labels.kind:
+        raise UserError(
+            f"{str(folder.labels)!r} is of another run: its labels are of the kind "
+            f"{labels.kind!r}, and those of {folder.task.name} {task.kind!r}."
+        )
+    if (units := network.output_shape[-1]) != task.head(labels)["units"]:
+        raise UserError(
+            f"{str(folder.labels)!r} is of another run: the network has {some(units, 'output')}, "
+            f"and it lists {some(len(labels.names), 'label')}."
+        )
+    _require_fit(network, made, folder)
+    return FineTuned(in_float32(network), made, task, labels, eval_batch_size(cfg))
+
+
+def _require_fit(network: Any, preprocess: Any, folder: run_folder.RunFolder) -> None:
+    """See that a network takes what the preprocessing makes."""
+    inputs = network.input if isinstance(network.input, dict) else {"images": network.input}
+    if preprocess.modality == "images":
+        has: Any = [preprocess.height, preprocess.width]
+        takes: Any = list(inputs["images"].shape[1:3]) if "images" in inputs else sorted(inputs)
+    else:
+        has, takes = sorted(preprocess.inputs), sorted(inputs)
+    if has != takes:
+        raise UserError(
+            f"{str(folder.preprocess)!r} is of another run: it makes {has}, and the network takes "
+            f"{takes}."
+        )
+
+
+def eval_batch_size(cfg: Any) -> int:
+    """Return how many examples a prediction step takes."""
+    return cfg.eval_batch_size or 2 * cfg.batch_size

@@ -1,0 +1,69 @@
+"""What `kerasft predict` answers and shows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from typing import Any
+
+from kerasft.errors import UserError
+from kerasft.system.console import printable, table
+from kerasft.system.files import written_whole
+
+
+def check_output(output: str | None) -> None:
+    """Refuse a file whose format nobody can guess before anything is computed."""
+    if output is not None and not output.endswith((".csv", ".jsonl")):
+        raise UserError(f"--output must end in .csv or .jsonl. Received: {output!r}.")
+
+
+def show(rows: list[dict[str, Any]], *, output: str | None, as_json: bool) -> None:
+    """Print answers, or write them to a file."""
+    if output is None and not as_json:
+        names = [n for n in rows[0] if n != "probabilities"]
+        print(table([[_short(row[n]) for n in names] for row in rows], names))
+        return
+    if output is None:
+        for row in rows:
+            print(_json(row, sys.stdout.encoding))
+        return
+    # A path may hold bytes that are no UTF-8; they are spelled out.
+    with written_whole(output) as part, open(
+        part, "w", newline="", encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        if output.endswith(".jsonl"):
+            file.writelines(_json(row, "utf-8") + "\n" for row in rows)
+        else:
+            flat = [_flat(row) for row in rows]
+            writer = csv.DictWriter(file, list(flat[0]))
+            writer.writeheader()
+            writer.writerows(flat)
+    print(printable(f"{len(rows):,} {'answer' if len(rows) == 1 else 'answers'} in {output}"))
+
+
+def _json(row: dict[str, Any], encoding: str | None) -> str:
+    """Return a row as JSON; what an encoding lacks is escaped as JSON has it."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode(encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return json.dumps(row)
+    return line
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            found |= {f"{name}_{key}": number for key, number in value.items()}
+        else:
+            found[name] = ",".join(value) if isinstance(value, list) else value
+    return found
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        value = " | ".join(map(str, value))
+    text = " ".join(str(value).split()) if isinstance(value, str) else value
+    return f"{text[:57]}..." if isinstance(text, str) and len(text) > 60 else text

@@ -1,0 +1,47 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasft.data.sources.digits import digits
+from kerasft.errors import UserError
+
+
+def test_default():
+    splits = digits(kind="single", seed=0)
+    assert {n: len(p) for n, p in splits.parts.items()} == {
+        "train": 50, "validation": 200, "test": 1547,
+    }  # fmt: skip
+    assert np.bincount(splits.train.labels).tolist() == [5] * 10
+    assert splits.labels.names == tuple("0123456789")
+    assert all(name.startswith("digits/0") for name in splits.train.ids)
+    assert not splits.notices
+
+
+def test_pictures_hold_the_grey_values():
+    from sklearn.datasets import load_digits
+
+    pictures = load_digits().images
+    part = digits(kind="single", seed=0).train
+    for name, content in zip(part.ids, part.inputs, strict=True):
+        seen = np.asarray(Image.open(io.BytesIO(content)))
+        assert seen.shape == (8, 8)
+        assert np.array_equal(np.round(seen / 255 * 16), pictures[int(name[-5:])])
+
+
+def test_seed():
+    assert digits(kind="single", seed=0).train.ids == digits(kind="single", seed=0).train.ids
+    assert digits(kind="single", seed=0).train.ids != digits(kind="single", seed=1).train.ids
+
+
+def test_more_examples_hold_the_fewer():
+    few = digits(kind="single", seed=0, train_per_class=5)
+    many = digits(kind="single", seed=0, train_per_class=20)
+    assert set(few.train.ids) < set(many.train.ids)
+
+
+@pytest.mark.parametrize("count", [0, 200, 1.5, True, "10"])
+def test_bad_counts(count):
+    with pytest.raises(UserError, match="train_per_class"):
+        digits(kind="single", seed=0, train_per_class=count)
