@@ -114,7 +114,7 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
             watch = Watch(faults.Policy(), (), None, print)
             recorder = Recorder(
                 model, saver, {}, watch=watch, replay=None, stage="", began=0, stopped=[],
-                at_once=1, facts={}, say=print, warned=set(),
+                steps_per_execution=1, facts={}, say=print, warned=set(),
             )
             epochs.run(
                 model, data, [watch, FirstStep(lambda line: None), clock],

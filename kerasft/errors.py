@@ -57,7 +57,7 @@ class Stopped(Exception):
         return type(self), made, self.__dict__
 
 
-class GivenUp(Exception):
+class Pruned(Exception):
     """A run has been ended between two epochs, by whoever watches it, and will not go on."""
 
 

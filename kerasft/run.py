@@ -73,7 +73,7 @@ def train(
         config_dirs: Folders with configs of your own.
         trusted: Import prefixes, beside the built-in ones, that a `_target_` may start with.
         on_epoch: Told of each epoch, counted from 1, and of its figures; what raises
-            `kerasft.errors.GivenUp` ends the run there.
+            `kerasft.errors.Pruned` ends the run there.
         spare_test: Whether the test split is not looked at: of many runs, the chosen one alone
             should be measured on it.
 
@@ -91,7 +91,7 @@ def train(
         True
     """
     cfg = settle(config, config_dirs, trusted)
-    prepare.foresee(cfg)
+    prepare.check_exports(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
     return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
 
@@ -132,22 +132,22 @@ def _carry_out(
 ) -> Result:
     """Go through all the steps of a run; training goes on from a checkpoint where there is one."""
     with (
-        folder.recording(cfg), folder.at_its_command(), prepare.surroundings(cfg),
+        folder.recording(cfg), folder.at_its_command(), prepare.runtime(cfg),
         memory.noticed(cfg),
     ):
         parts = prepare.cheap_parts(cfg)
-        with prepare.attended(parts, folder):
+        with prepare.watched(parts, folder):
             splits = prepare.read_data(cfg, parts, folder)
             backbone = prepare.load_backbone(cfg, splits)
             ready = prepare.make_ready(cfg, parts, splits, backbone, spare_test=spare_test)
         model, history = fit.fit(
             cfg, parts, ready, backbone, folder, verify=verify, on_epoch=on_epoch
         )
-        finetuned, kept = measure.finish(cfg, ready, model, folder)
+        finetuned, kept = measure.finalize(cfg, ready, model, folder)
         measured = measure.measure(finetuned, ready, kept, folder, spare_test=spare_test)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
-        measure.close(history, measured.metrics, baseline, folder)
+        measure.report(history, finetuned.task, measured.metrics, baseline, folder)
         exports = deliver.export(cfg.export, finetuned, folder, cfg.name)
     return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
 
@@ -173,7 +173,7 @@ def plan(
     """
     cfg = settle(config, config_dirs, trusted)
     prepare.require_monitors(cfg)
-    with prepare.surroundings(cfg):
+    with prepare.runtime(cfg):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
         backbone = prepare.load_backbone(cfg, splits)
@@ -199,7 +199,7 @@ def evaluate(
         UserError: If the folder is no whole run, or its data has changed.
     """
     folder, finetuned, cfg = deliver.reopen(run, trusted)
-    with folder.at_its_command(), prepare.surroundings(cfg):
+    with folder.at_its_command(), prepare.runtime(cfg):
         splits = deliver.read_data_again(cfg, folder)
         return deliver.measure_splits(cfg, finetuned, splits, split, say)
 
@@ -255,5 +255,5 @@ def export(
     """
     folder, finetuned, cfg = deliver.reopen(run, trusted)
     node = deliver.export_node(overrides, trusted)
-    with prepare.surroundings(cfg):
+    with prepare.runtime(cfg):
         return deliver.export(node, finetuned, folder, cfg.name)

@@ -382,7 +382,7 @@ def test_changed_data_and_a_changed_config_are_accepted_on_request(
     )
     assert more.code == 0, more.err
     assert "began with another config: batch_size was 8, now 4; epochs was 2, now 4" in more.err
-    assert "an epoch has other steps than before; the last one begins anew" in more.out
+    assert "the number of steps in an epoch has changed; the current epoch is restarted" in more.out
     assert "going on after 1 epochs and 0 of 12 steps" in more.out
     log = Path("run/logs/epochs.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 4]
@@ -420,7 +420,8 @@ def test_what_goes_on_otherwise_than_before_is_said(tiny_pictures, monkeypatch, 
                        "precision was mixed_float16, now float32",
                        "devices was gpu:0, gpu:1, now cpu:0"):
         assert (
-            f"warning: the stage goes on otherwise than before, up to rounding: {difference}"
+            "warning: the stage is resumed under other settings; results may differ by "
+            f"rounding: {difference}"
             in said.out
         )
 

@@ -109,7 +109,7 @@ def saved_model(
     served = Served(
         model, preprocess, task, labels, decision, top_k, _buckets(buckets, preprocess)
     )
-    served.awaken()
+    served.rebuild_tokenizer()
     chosen = served.signatures(signatures)
     given = evidence.examples.inputs if evidence is not None else examples
     raw = None if given is None else raw_examples(given, preprocess.modality)

@@ -61,7 +61,7 @@ class Served:
     top_k: int = 5
     buckets: tuple[int, ...] = ()
 
-    def awaken(self) -> None:
+    def rebuild_tokenizer(self) -> None:
         """See that the preprocessing answers before it is traced.
 
         Whoever sets TensorFlow's global seed clears its kernels, and a SentencePiece model lives

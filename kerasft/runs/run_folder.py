@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.config.composition import load, to_yaml
 from kerasft.config.diff import differences
-from kerasft.errors import GivenUp, Stopped, UserError
+from kerasft.errors import Pruned, Stopped, UserError
 from kerasft.runs.output_dir import new_folder, point_last
 from kerasft.system.console import warn
 from kerasft.system.enclosure import require_enclosed, require_readable
@@ -172,11 +172,11 @@ class RunFolder:
         stopped = isinstance(error, Stopped | KeyboardInterrupt | SystemExit)
         if isinstance(error, Stopped):
             error.folder = str(self.path)
-        given_up = isinstance(error, GivenUp)
+        given_up = isinstance(error, Pruned)
         ended = {
             "status": "given up" if given_up else "stopped" if stopped else "failed",
             "finished": _now(),
-            "reason": str(error) if isinstance(error, Stopped | GivenUp) else reason,
+            "reason": str(error) if isinstance(error, Stopped | Pruned) else reason,
         }
         try:
             write_json(self.run, facts | ended)

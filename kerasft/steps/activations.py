@@ -120,10 +120,10 @@ class Boundary:
         batches = self.ready.batches.of(kept["train"])
         return Feed(
             batches, lambda model: self.validate(model, kept["validation"]), cut.suffix,
-            at_once=self.at_once(cut), kept=True,
+            steps_per_execution=self.steps_per_execution(cut), kept=True,
         )
 
-    def at_once(self, cut: Any) -> int:
+    def steps_per_execution(self, cut: Any) -> int:
         """Return how many steps from kept activations run without a look at what came out."""
         from kerasft.training import frozen
 

@@ -68,7 +68,7 @@ def measure_splits(
         part = splits.parts[name]
         kept = finetuned.measure(stores[name], finetuned.targets(part.annotations)).rows
         metrics[name] = finetuned.figures(part.annotations, kept)
-    tell(closing_table(metrics, None))
+    tell(closing_table(finetuned.task.headlines, metrics, None))
     return metrics
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -19,7 +19,7 @@ from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits
 from kerasft.steps.activations import Boundary
-from kerasft.steps.measure import finish, measure
+from kerasft.steps.measure import finalize, measure
 from kerasft.steps.prepare import (
     Parts,
     Ready,
@@ -32,6 +32,10 @@ from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json
 from kerasft.tasks.monitors import require_known
 
+if TYPE_CHECKING:
+    from kerasft.training.recipe import Recipe
+    from kerasft.training.stage_run import Recovery
+
 
 def fit(
     cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone,
@@ -41,9 +45,8 @@ def fit(
     """Put the head on, regularize, and train stage by stage."""
     from kerasft.model.fast import accelerated
     from kerasft.training import loop
-    from kerasft.training.callbacks import Told
-    from kerasft.training.checkpoint import Saver
-    from kerasft.training.replay import Replay
+    from kerasft.training.callbacks import OnEpoch
+    from kerasft.training.stage_run import Reporting
 
     if folder is not None:  # some figures are of two classes alone, or of many
         require_known(ready.task, plain(cfg.callbacks), len(ready.splits.labels.names))
@@ -70,33 +73,18 @@ def fit(
             output_dir=str(folder.path),
         )
         # Under a name that no config can give.
-        return made | ({"(told)": Told(on_epoch)} if on_epoch else {})
+        return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {})
 
-    saver = resumed = replay = None
-    if folder is not None:
-        passed = time.monotonic() - folder.began
-        saver = Saver(
-            parts.checkpoint, folder.states, say,
-            left=None if cfg.max_time is None else cfg.max_time * 60 - passed,
-        )
-        if verify:
-            resumed, last = saver.last_two()
-            replay = Replay(last, say)
-        else:
-            resumed = saver.newest()
-    steps, epochs = loop.planned(parts.stages, ready.batches.steps, cfg.max_steps)
+    recipe = make_recipe(cfg, parts, ready, backbone, callbacks=callbacks)
+    recovery = make_recovery(cfg, parts, folder, verify=verify)
+    reporting = Reporting(output_dir=folder.path if folder else None) if quiet else Reporting(
+        output_dir=folder.path if folder else None, progress=tty, say=say, on_stage=announce,
+        on_stage_end=partial(tell_setback, ready=ready),
+    )
+    steps, epochs = recipe.planned(ready.batches.steps)
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
-        history = loop.fit(
-            model, boundary.feed, steps=ready.batches.steps, stages=parts.stages, task=ready.task,
-            optimizer=make_optimizer(cfg), schedule=make_schedule(cfg),
-            learning_rate=set_rate(cfg), usual_rate=backbone.learning_rate,
-            pretrained=backbone.pretrained, callbacks=callbacks,
-            output_dir=folder.path if folder else None, max_steps=cfg.max_steps, fast=cfg.fast,
-            progress=tty and not quiet, policy=parts.faults, ids=ready.splits.train.ids,
-            saver=saver, resumed=resumed, replay=replay, say=None if quiet else say,
-            on_stage=None if quiet else announce,
-            on_stage_end=None if quiet else partial(tell_setback, ready=ready),
-        )
+        examples = loop.Examples(boundary.feed, ready.batches.steps, ready.splits.train.ids)
+        history = loop.fit(model, examples, recipe, recovery, reporting)
     boundary.report(history)
     if not quiet:
         say(
@@ -106,6 +94,49 @@ def fit(
                if history.stopped_early else "")
         )
     return model, history
+
+
+def make_recipe(
+    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone,
+    callbacks: Callable[[], Mapping[str, Any]] = dict,
+) -> Recipe:
+    """Return how the config wants a model trained."""
+    from kerasft.training.recipe import Recipe
+
+    return Recipe(
+        parts.stages, ready.task, make_optimizer(cfg), make_schedule(cfg),
+        usual_rate=backbone.learning_rate, learning_rate=set_rate(cfg),
+        pretrained=backbone.pretrained, callbacks=callbacks, fast=cfg.fast,
+        max_steps=cfg.max_steps,
+    )
+
+
+def make_recovery(
+    cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None, *, verify: bool
+) -> Recovery:
+    """Return what a run goes on from, if anything, and where it writes checkpoints.
+
+    Args:
+        cfg: The config.
+        parts: The cheap parts.
+        folder: The run folder; `None` writes nothing.
+        verify: Whether the last steps are done again, and compared.
+    """
+    from kerasft.training.checkpoint import Saver
+    from kerasft.training.replay import Replay
+    from kerasft.training.stage_run import Recovery
+
+    if folder is None:
+        return Recovery(parts.faults)
+    passed = time.monotonic() - folder.began
+    saver = Saver(
+        parts.checkpoint, folder.states, say,
+        left=None if cfg.max_time is None else cfg.max_time * 60 - passed,
+    )
+    if not verify:
+        return Recovery(parts.faults, saver, saver.newest())
+    resumed, last = saver.last_two()
+    return Recovery(parts.faults, saver, resumed, Replay(last, say))
 
 
 def with_head(cfg: DictConfig, ready: Ready, backbone: Backbone) -> Any:
@@ -178,7 +209,7 @@ def train_baseline(
     epochs = sum(stage.epochs for stage in parts.stages.values())
     scratch = replace(parts, stages={"scratch": Stage("all", epochs=epochs)})
     model, _ = fit(cfg, scratch, ready, backbone, None, quiet=True)
-    finetuned, kept = finish(cfg, ready, model, None)
+    finetuned, kept = finalize(cfg, ready, model, None)
     metrics = measure(finetuned, ready, kept, None).metrics
     write_json(folder.path / "baseline.json", metrics)
     return metrics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json, written_whole
+from kerasft.tasks.protocol import Task
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Measured:
     statistics: dict[str, dict[str, np.ndarray]]
 
 
-def finish(
+def finalize(
     cfg: DictConfig, ready: Ready, model: Any, folder: run_folder.RunFolder | None
 ) -> tuple[FineTuned, dict[str, Rows]]:
     """Tune the task's decisions on validation and keep all that using the model needs.
@@ -125,8 +126,8 @@ def draw(
         task.draw(statistics, finetuned.labels, folder.plots, split=split)
 
 
-def close(
-    history: Any, metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None,
+def report(
+    history: Any, task: Task, metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None,
     folder: run_folder.RunFolder,
 ) -> None:
     """Say what came out: the figures, signs of overfitting, and where everything lies."""
@@ -134,19 +135,16 @@ def close(
 
     if notice := overfitting(history.rows, history.best_epoch):
         warn(notice)
-    say("\n" + closing_table(metrics, baseline))
+    say("\n" + closing_table(task.headlines, metrics, baseline))
     say(f"\nrun folder: {folder.path}")
 
 
-HEADLINES = ("accuracy", "f1_macro", "f1_micro", "roc_auc", "subset_accuracy",
-             "pearson", "spearman", "mae", "r2")
-
-
-def closing_table(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
+def closing_table(
+    headlines: Sequence[str], metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None
+) -> str:
     """Return the main figures as a table, with what fine-tuning gained where that was measured."""
     first = next(iter(metrics.values()))
-    # With one class an example, micro F1 is the accuracy.
-    names = [n for n in HEADLINES if n in first and not (n == "f1_micro" and "accuracy" in first)]
+    names = [name for name in headlines if name in first]
     header = ["", *(f"{split} {n}" for split in metrics for n in names)]
 
     def row(title: str, values: Mapping[str, Any]) -> list[Any]:

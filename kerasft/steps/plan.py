@@ -20,8 +20,8 @@ from kerasft.rows import padded_width
 from kerasft.runs.finetuned import eval_batch_size
 from kerasft.spec import Backbone
 from kerasft.steps.activations import WRITING, Boundary
-from kerasft.steps.fit import with_head
-from kerasft.steps.prepare import Parts, Ready, make_optimizer, make_schedule, set_rate
+from kerasft.steps.fit import make_recipe, with_head
+from kerasft.steps.prepare import Parts, Ready
 from kerasft.system.console import say, table
 
 # Batches of different widths that are measured, and in how many rounds, the first one untimed.
@@ -122,32 +122,27 @@ def measure_stages(
     from contextlib import nullcontext
 
     from kerasft.model.fast import accelerated
-    from kerasft.training import frozen, loop, stage_run
-    from kerasft.training.stages import is_head_alone, select
+    from kerasft.training import frozen
+    from kerasft.training.stage_run import together
 
     model = with_head(cfg, ready, backbone)
     silent: Callable[[Any], None] = lambda line: None  # noqa: E731
     boundary = Boundary(cfg, parts, ready, model, lambda network, data: {}, say=silent)
-    steps, every = loop.planned(parts.stages, ready.batches.steps, cfg.max_steps)
+    recipe = make_recipe(cfg, parts, ready, backbone)
+    steps, every = recipe.planned(ready.batches.steps)
     plans = []
     with accelerated(model, steps=steps * sum(every.values())) if cfg.fast else nullcontext():
-        for name, stage in parts.stages.items():
-            select(model, stage, pretrained=backbone.pretrained)
-            peak = stage.peak(
-                set_rate(cfg), backbone.learning_rate, head_alone=is_head_alone(model)
-            )
-            optimizer = make_optimizer(cfg)(make_schedule(cfg)(peak, steps * every[name]))
-            stage_run.compiled(
-                model, optimizer, ready.task, steps=steps * every[name], fast=cfg.fast
-            )
+        for name in parts.stages:
+            peak = recipe.select(model, name)
+            recipe.compile(model, peak, steps * every[name])
             found, cut = Timer(cfg, ready, model, steps), frozen.cut(model)
             whole, cached, size, against = found.cost(cut, every[name]), None, 0, ""
             if cut is not None and parts.cache.activations != "never":
                 plan = boundary.plan(cut, every[name])
                 against, size = plan.against, plan.size
                 if plan.forms:
-                    at_once = stage_run.together(boundary.at_once(cut), steps)
-                    cached = found.cost_of_kept(cut, plan, every[name], at_once)
+                    steps_per_execution = together(boundary.steps_per_execution(cut), steps)
+                    cached = found.cost_of_kept(cut, plan, every[name], steps_per_execution)
             trains = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
             plans.append(StagePlan(
                 name, steps * every[name], peak, trains, whole, cached, size, against,
@@ -182,7 +177,7 @@ class Timer:
             answering = self._answers(self.validation)
         return self._cost(epochs, first, step, answering)
 
-    def cost_of_kept(self, cut: Any, plan: Any, epochs: int, at_once: int) -> Cost:
+    def cost_of_kept(self, cut: Any, plan: Any, epochs: int, steps_per_execution: int) -> Cost:
         """Return what it costs to make activations and to train from them."""
         import tensorflow as tf
 
@@ -200,7 +195,7 @@ class Timer:
             order=Chosen([np.searchsorted(rows, batch) for batch in self.sample]),
         )
         with self.model.entered(cut.suffix):
-            first, step = self._steps(batches, at_once)
+            first, step = self._steps(batches, steps_per_execution)
             answering = self._answers(kept) * len(self.validation) / len(kept)
         return self._cost(epochs, making + first, step, answering)
 
@@ -208,18 +203,18 @@ class Timer:
         epoch = self.steps * step + answering
         return Cost(step, epoch, first, first + epochs * epoch)
 
-    def _steps(self, batches: Any, at_once: int = 1) -> tuple[float, float]:
+    def _steps(self, batches: Any, steps_per_execution: int = 1) -> tuple[float, float]:
         """Return the seconds for tracing and compiling, and those of a step on average."""
         data = iter(batches.from_step())
-        self.model.steps_per_execution = at_once
+        self.model.steps_per_execution = steps_per_execution
         try:
             self.model.make_train_function()
-            calls = ROUNDS if at_once > 1 else batches.order.steps
+            calls = ROUNDS if steps_per_execution > 1 else batches.order.steps
             took = [timed(lambda: self.model.train_function(data)) for _ in range(calls)]
         finally:
             self.model.steps_per_execution = 1
-        if at_once > 1:  # so short that the width does not matter
-            return took[0], float(np.median(took[1:])) / at_once
+        if steps_per_execution > 1:  # so short that the width does not matter
+            return took[0], float(np.median(took[1:])) / steps_per_execution
         by_round = np.reshape(took, [ROUNDS, -1])
         steady = np.median(by_round[1:], axis=0)
         extra = np.maximum(by_round[0] - steady, 0.0)

@@ -1,4 +1,4 @@
-"""Before training: surroundings, cheap parts, data, backbone, and everything made ready."""
+"""Before training: the runtime, cheap parts, data, backbone, and everything made ready."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Ready:
 
 
 @contextmanager
-def surroundings(cfg: DictConfig) -> Iterator[None]:
+def runtime(cfg: DictConfig) -> Iterator[None]:
     """Set seeds, precision and determinism for a run, and put precision back afterwards."""
     import keras
     import tensorflow as tf
@@ -116,7 +116,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
     return parts
 
 
-def foresee(cfg: DictConfig) -> None:
+def check_exports(cfg: DictConfig) -> None:
     """Check before a run has a folder what would otherwise fail late: device, monitors, exports.
 
     A monitor of a figure that does not exist would be noticed at the end of the first epoch. The
@@ -161,7 +161,7 @@ def make_schedule(cfg: DictConfig) -> Callable[[float, int], Any]:
 
 
 @contextmanager
-def attended(parts: Parts, folder: run_folder.RunFolder) -> Iterator[None]:
+def watched(parts: Parts, folder: run_folder.RunFolder) -> Iterator[None]:
     """Have it said inside the block when reading and making ready does not move."""
     from kerasft.data.current_read import followed
     from kerasft.training.watchdog import watching_preparation

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kerasft.errors import GivenUp, Stopped, UserError, in_short
+from kerasft.errors import Pruned, Stopped, UserError, in_short
 from kerasft.sweeps import leases
 from kerasft.sweeps.ledger import DONE, FAILED, FILE, PRUNED, Outcome, reopen
 from kerasft.sweeps.trials import is_finite
@@ -50,7 +50,7 @@ class Reporter:
             self.trial.report(value, step)
             self.reported.add(step)
         if self.trial.should_prune():
-            raise GivenUp(f"given up at step {step} with {value:.6g}")
+            raise Pruned(f"given up at step {step} with {value:.6g}")
 
 
 # Of the trial that this process works on.
@@ -67,7 +67,7 @@ def report(value: float, step: int) -> None:
         step: An epoch, say: the pruner compares trials at the same step.
 
     Raises:
-        GivenUp: If the pruner gives the trial up; let it pass.
+        Pruned: If the pruner gives the trial up; let it pass.
 
     Example:
         >>> report(0.5, step=1)
@@ -167,7 +167,7 @@ def saved_before_requeue() -> Iterator[None]:
 
 def failure(error: Exception) -> Outcome:
     """Return what a trial came to whose function raised."""
-    if isinstance(error, GivenUp):
+    if isinstance(error, Pruned):
         return Outcome(PRUNED, str(error))
     return Outcome(FAILED, f"{type(error).__name__}: {in_short(error)}")
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kerasft.errors import GivenUp, Stopped, UserError
+from kerasft.errors import Pruned, Stopped, UserError
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import trials
 from kerasft.sweeps.journal import StorageFailed
@@ -131,7 +131,7 @@ def attempt(ledger: Ledger, number: int) -> Outcome:
         return Outcome(DONE, values=objectives.values(names, folder, ledger.trusted))
     except StorageFailed:
         raise  # the trial is not at fault, and goes on with whoever takes it up
-    except GivenUp as given_up:
+    except Pruned as given_up:
         return Outcome(PRUNED, str(given_up))
     except UserError as error:
         return Outcome(FAILED, " ".join(error.problems))
@@ -177,7 +177,7 @@ class Watched:
                 self.trial.report(value, epoch)
             lags = self.trial.should_prune()
         if lags:
-            raise GivenUp(f"given up after epoch {epoch}: val_{self.name} {value:.4f}")
+            raise Pruned(f"given up after epoch {epoch}: val_{self.name} {value:.4f}")
 
 
 @contextmanager

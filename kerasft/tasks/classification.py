@@ -41,6 +41,8 @@ class Classification:
 
     kind: ClassVar[Kind] = "single"
     follows_pixels: ClassVar[bool] = False
+    headlines: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro", "roc_auc")
+    each_epoch: ClassVar[tuple[str, ...]] = ("accuracy", "val_accuracy")
 
     keep = protocol.keep_logits
     statistics = protocol.answered_statistics

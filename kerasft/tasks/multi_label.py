@@ -46,6 +46,8 @@ class MultiLabel:
 
     kind: ClassVar[Kind] = "multi"
     follows_pixels: ClassVar[bool] = False
+    headlines: ClassVar[tuple[str, ...]] = ("f1_macro", "f1_micro", "roc_auc", "subset_accuracy")
+    each_epoch: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     keep = protocol.keep_logits
     statistics = protocol.answered_statistics

@@ -42,6 +42,14 @@ class Task(Protocol):
         Each augmented view of a picture then has targets of its own.
         """
 
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """The figures that a run shows at its end, the first ones first; all others are written."""
+
+    @property
+    def each_epoch(self) -> tuple[str, ...]:
+        """The figures that the line of an epoch shows, beside the losses and the monitor."""
+
     def head(self, labels: Labels) -> Mapping[str, Any]:
         """Return what a head may be handed, by name: `units`, how many numbers it puts out."""
 

@@ -55,6 +55,8 @@ class Regression:
 
     kind: ClassVar[Kind] = "number"
     follows_pixels: ClassVar[bool] = False
+    headlines: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mae", "r2")
+    each_epoch: ClassVar[tuple[str, ...]] = ("mae", "val_pearson")
 
     keep = protocol.keep_logits
     statistics = protocol.answered_statistics

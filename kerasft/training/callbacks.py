@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ class Validation(keras.callbacks.Callback):
         score: A function from the model to figures by name.
         interrupting: Gives a block in which a signal to stop, or the end of the run's time, raises
             `Interrupted`. What a queue allows may be shorter than a validation.
-        begin: Told of the epoch before.
-        stop: Told of the epoch when it was interrupted; writes a checkpoint and raises `Stopped`.
+        begin: Called with the epoch before the validation starts.
+        stop: Called with the epoch when the validation is interrupted; writes a checkpoint and
+            raises `Stopped`.
             The validation is then done anew.
     """
 
@@ -59,11 +60,11 @@ class Validation(keras.callbacks.Callback):
         logs.update({f"val_{name}": value for name, value in figures.items()})
 
 
-class Told(keras.callbacks.Callback):
+class OnEpoch(keras.callbacks.Callback):
     """Tells a function of each epoch, counted from 1, and of its figures.
 
     Args:
-        tell: The function; training ends there if it raises `GivenUp`.
+        tell: The function; training ends there if it raises `Pruned`.
     """
 
     def __init__(self, tell: Callable[[int, dict[str, float]], None]):
@@ -267,11 +268,15 @@ class EpochLog(keras.callbacks.Callback):
     Args:
         directory: Where the files go; `None` writes none.
         say: Prints a line; `None` prints none (where a progress bar does).
+        shown: The figures in that line.
     """
 
-    def __init__(self, directory: Path | None, say: Callable[[str], None] | None):
+    def __init__(
+        self, directory: Path | None, say: Callable[[str], None] | None,
+        shown: Sequence[str] = (),
+    ):
         super().__init__()
-        self.directory, self.say = directory, say
+        self.directory, self.say, self.shown = directory, say, shown
         self.rows: list[dict[str, Any]] = []
         self.stage, self.epochs = "", 0
 
@@ -310,8 +315,6 @@ class EpochLog(keras.callbacks.Callback):
             shown = "  ".join(f"{n} {v:.4f}" for n, v in figures.items() if n in self.shown)
             self.say(f"epoch {epoch + 1}/{self.epochs} [{self.stage}]  {shown}  "
                      f"({row['seconds']:.1f} s)")
-
-    shown: tuple[str, ...] = ()
 
     def _write_csv(self, path: Path) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft.errors import GivenUp, Stopped
+from kerasft.errors import Pruned, Stopped
 from kerasft.training.faults import Fault
 
 
@@ -25,7 +25,7 @@ def run(
     last: int,
     steps: int,
     done: int = 0,
-    at_once: int = 1,
+    steps_per_execution: int = 1,
     progress: bool = False,
     restore: Callable[[], None] | None = None,
     between: Callable[[int, int], None] = lambda epoch, step: None,
@@ -41,7 +41,7 @@ def run(
         last: The epoch to end before.
         steps: Steps in an epoch.
         done: Steps of the first epoch that are done already.
-        at_once: Steps in an execution of the train function.
+        steps_per_execution: Steps in an execution of the train function.
         progress: Whether Keras' progress bar is drawn.
         restore: Called once the callbacks have begun, to give all its state back.
         between: Told after each execution where the run stands: the epoch and its steps that are
@@ -51,7 +51,7 @@ def run(
     Raises:
         Fault: If a callback found one.
         Stopped: If `between` did.
-        GivenUp: If a callback did.
+        Pruned: If a callback did.
     """
     listed = keras.callbacks.CallbackList(
         list(callbacks), add_history=True, add_progbar=progress, verbose=int(progress),
@@ -72,16 +72,16 @@ def run(
                 # Callbacks and metrics are in the middle of this epoch.
                 restore()
             restore = None
-            for step in range(done, steps, at_once):
+            for step in range(done, steps, steps_per_execution):
                 if is_left_out(epoch, step):
                     continue
                 listed.on_train_batch_begin(step)
                 logs = model.train_function(batches)
-                listed.on_train_batch_end(step + at_once - 1, logs)
+                listed.on_train_batch_end(step + steps_per_execution - 1, logs)
                 if model.stop_training:
                     break
-                if step + at_once < steps:
-                    between(epoch, step + at_once)
+                if step + steps_per_execution < steps:
+                    between(epoch, step + steps_per_execution)
             done = 0
             figures = dict(model.get_metrics_result())
             logs = {name: float(np.asarray(value)) for name, value in figures.items()}
@@ -90,7 +90,7 @@ def run(
                 break
             if epoch + 1 < last:
                 between(epoch + 1, 0)
-    except (Stopped, GivenUp, Fault):
+    except (Stopped, Pruned, Fault):
         # They let go of what they hold: files, threads. What they do to the model meanwhile comes
         # too late to matter: its state is written, or taken from an earlier one.
         listed.on_train_end(logs)

@@ -114,17 +114,19 @@ class Watch(keras.callbacks.Callback):
         self.before: tuple[float, float] | None = None
         self.batches: Any = None
         self.place: Callable[[int, int], int] = lambda epoch, step: step
-        self.at_once, self.epoch = 1, 0
+        self.steps_per_execution, self.epoch = 1, 0
 
-    def begin(self, batches: Any, place: Callable[[int, int], int], at_once: int) -> None:
+    def begin(
+        self, batches: Any, place: Callable[[int, int], int], steps_per_execution: int
+    ) -> None:
         """Take up a stage, or go on with it.
 
         Args:
             batches: Its batches.
             place: Gives the number of the batch that an epoch has at a step.
-            at_once: Steps of an execution.
+            steps_per_execution: Steps of an execution.
         """
-        self.batches, self.place, self.at_once = batches, place, at_once
+        self.batches, self.place, self.steps_per_execution = batches, place, steps_per_execution
 
     def end(self) -> None:
         """Forget what is of the stage alone."""
@@ -169,7 +171,7 @@ class Watch(keras.callbacks.Callback):
                 return
         elif math.isfinite(loss):
             return
-        raise Fault(loss, self.epoch, batch + 1 - self.at_once, batch)
+        raise Fault(loss, self.epoch, batch + 1 - self.steps_per_execution, batch)
 
     def _sums(self) -> tuple[float, float]:
         """Return the loss of all examples of the epoch so far, and how many they are."""
@@ -185,7 +187,8 @@ class Watch(keras.callbacks.Callback):
 
     def wants(self, steps: int) -> bool:
         """Whether the state after so many steps of an epoch is to be noted."""
-        span = -(-self.policy.every // self.at_once) * self.at_once  # whole executions
+        executions = -(-self.policy.every // self.steps_per_execution)
+        span = executions * self.steps_per_execution
         return self.policy.action != "stop" and steps % span == 0
 
     def note(self, state: State) -> None:

@@ -17,7 +17,7 @@ WORTH = 1.0
 STEPS = 10
 
 
-class Supply(keras.callbacks.Callback):
+class InputStall(keras.callbacks.Callback):
     """Says after the first epoch where the input pipeline takes a large part of the time, and why.
 
     Args:
@@ -47,11 +47,11 @@ class Supply(keras.callbacks.Callback):
         gathering, whole = self.batches.pace(self.first)
         if whole * self.batches.steps < WORTH:
             return
-        if notice := starved(step, gathering, whole, augments=self.batches.augment is not None):
+        if notice := input_bound(step, gathering, whole, augments=self.batches.augment is not None):
             self.say(notice)
 
 
-def starved(step: float, gathering: float, whole: float, *, augments: bool) -> str:
+def input_bound(step: float, gathering: float, whole: float, *, augments: bool) -> str:
     """Say that a step waits for its input, and why, or nothing.
 
     Args:
@@ -64,7 +64,7 @@ def starved(step: float, gathering: float, whole: float, *, augments: bool) -> s
         A sentence, or `""`.
 
     Example:
-        >>> starved(0.010, 0.001, 0.002, augments=True)
+        >>> input_bound(0.010, 0.001, 0.002, augments=True)
         ''
     """
     if whole < SHARE * step:

@@ -36,7 +36,7 @@ class Recorder:
         stage: The stage's name.
         began: The epoch that it began with.
         stopped: The stages that ended early.
-        at_once: Steps of an execution.
+        steps_per_execution: Steps of an execution.
         facts: What else is written, to be compared by who goes on.
         say: Says a sentence to the user.
         warned: The callbacks of which it was said that not all of them is kept.
@@ -44,12 +44,13 @@ class Recorder:
 
     def __init__(
         self, model: Any, saver: Saver | None, callbacks: Mapping[str, Any], *, watch: Watch,
-        replay: Replay | None, stage: str, began: int, stopped: list[str], at_once: int,
+        replay: Replay | None, stage: str, began: int, stopped: list[str], steps_per_execution: int,
         facts: Mapping[str, Any], say: Callable[[str], None], warned: set[str],
     ):
         self.model, self.saver, self.callbacks = model, saver, callbacks
         self.watch, self.replay = watch, replay
-        self.stage, self.began, self.stopped, self.at_once = stage, began, stopped, at_once
+        self.stage, self.began, self.stopped = stage, began, stopped
+        self.steps_per_execution = steps_per_execution
         self.facts, self.say, self.warned = facts, say, warned
         self.made_with = {name: words(one) for name, one in callbacks.items()}
         # Looked at after each step, so reckoned once.
@@ -91,7 +92,7 @@ class Recorder:
             return
         if self.replay is not None and not self.replay.done:
             self._compare(position)
-        elif self.saver.due(self.at_once, self.size):
+        elif self.saver.due(self.steps_per_execution, self.size):
             self._warn()
             self.saver.save(self.watch.lasting() or self._state(position))
         self.saver.stop_if_asked(position)

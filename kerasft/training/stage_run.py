@@ -1,4 +1,4 @@
-"""A stage on its way: the model compiled for it, fed, watched, and trained from a position on."""
+"""One stage of a run: compiled, fed, watched, and trained from a position to its end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import keras
 from kerasft.training import epochs, recorder
 from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, Validation
 from kerasft.training.checkpoint import Position, Saver, State
-from kerasft.training.faults import Watch
-from kerasft.training.fused import add_up_rows, fuse
-from kerasft.training.input_stall import Supply
+from kerasft.training.faults import Policy, Watch
+from kerasft.training.input_stall import InputStall
+from kerasft.training.recipe import Recipe
 from kerasft.training.replay import Replay
-from kerasft.training.watchdog import Watchdog, standing
+from kerasft.training.stages import Stage
+from kerasft.training.watchdog import Watchdog, pipeline_state
 
 
 @dataclass(frozen=True)
@@ -31,62 +32,112 @@ class Feed:
         validate: Figures of the validation split for the model as it is.
         entry: What the model computes through meanwhile, see `Assembled.entered`; `None` for its
             whole graph.
-        at_once: The most steps that run without a look at what came out, where one is so short that
-            Python's part would be the larger one.
+        steps_per_execution: The most training steps in a call of the compiled function; more than 1
+            where a step is shorter than Python's part of it.
         kept: Whether the batches hold what the frozen part computed earlier.
     """
 
     batches: Any
     validate: Callable[[Any], dict[str, float]]
     entry: Callable | None = None
-    at_once: int = 1
+    steps_per_execution: int = 1
     kept: bool = False
 
 
 @dataclass(frozen=True)
-class Course:
-    """A stage: what it is fed with, and from where to where it goes.
+class StageRun:
+    """A stage as it is run: what it is fed with, and its epochs among those of the whole run.
 
     Args:
         name: Its name.
         following: The next one's; `""` after the last one.
         peak: Its peak learning rate.
         fed: What it is fed with.
-        began: The epoch that it begins with.
-        last: The epoch that it ends before.
+        first_epoch: The epoch that it begins with.
+        end_epoch: The epoch that it ends before.
         steps: Steps of an epoch.
-        of_all: Steps that all training examples take.
+        full_steps: Steps that all training examples take.
     """
 
     name: str
     following: str
     peak: float
     fed: Feed
-    began: int
-    last: int
+    first_epoch: int
+    end_epoch: int
     steps: int
-    of_all: int
+    full_steps: int
 
-    def place(self, epoch: int, step: int) -> int:
+    def global_batch(self, epoch: int, step: int) -> int:
         """Return the number of the batch at a step, counted over all epochs of all stages."""
-        return self.began * self.of_all + (epoch - self.began) * self.steps + step
+        before = self.first_epoch * self.full_steps
+        return before + (epoch - self.first_epoch) * self.steps + step
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a run outlives faults and stops.
+
+    Args:
+        policy: What is done about faults.
+        saver: Writes checkpoints; `None` writes none.
+        resumed: What to go on from; `None` begins at the beginning.
+        replay: What an earlier process wrote further on, to be compared with; `None` for nothing.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    saver: Saver | None = None
+    resumed: State | None = None
+    replay: Replay | None = None
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What a run writes and shows of itself while it trains.
+
+    Args:
+        output_dir: The run folder; `None` writes nothing.
+        progress: Whether Keras' progress bar is drawn.
+        say: Prints a line; `None` for a run that says nothing.
+        on_stage: Called with each stage before its first step: its name, the stage, its peak rate,
+            its steps, and what trains.
+        on_stage_end: Called after each stage with all epochs so far, as `History` has them.
+    """
+
+    output_dir: Path | None = None
+    progress: bool = False
+    say: Callable[[str], None] | None = None
+    on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None
+    on_stage_end: Callable[[list[dict[str, Any]]], None] | None = None
+
+    @property
+    def logs(self) -> Path | None:
+        return self.output_dir and self.output_dir / "logs"
+
+    def line(self, text: str) -> None:
+        """Print a line, if the run says anything."""
+        if self.say is not None:
+            self.say(text)
 
 
 @dataclass
 class Run:
-    """What all stages of a run share."""
+    """What all stages of a run share.
+
+    Args:
+        model: The assembled model.
+        recipe: How it is trained.
+        recovery: How it outlives faults and stops.
+        reporting: What it writes and shows.
+        keep: The best weights.
+        log: The figures of each epoch.
+        watch: Looks for faults.
+    """
 
     model: Any
-    task: Any
-    optimizer: Callable[[Any], Any]
-    schedule: Callable[[float, int], Any]
-    callbacks: Callable[[], Mapping[str, Any]]
-    fast: bool
-    progress: bool
-    saver: Saver | None
-    replay: Replay | None
-    say: Callable[[str], None] | None
-    logs: Path | None
+    recipe: Recipe
+    recovery: Recovery
+    reporting: Reporting
     keep: KeepBest
     log: EpochLog
     watch: Watch
@@ -105,11 +156,11 @@ class Run:
         self.stopped[:] = state.plain.get("stopped", [])
         return state.position
 
-    def go(self, course: Course, here: Position, state: State | None, *, first: bool) -> int:
+    def go(self, stage: StageRun, here: Position, state: State | None, *, first: bool) -> int:
         """Train from a position to the end of its stage.
 
         Args:
-            course: The stage.
+            stage: The stage.
             here: The position.
             state: What the run was there; `None` where it comes from the stage before.
             first: Whether it is the first stage of this process.
@@ -117,68 +168,69 @@ class Run:
         Returns:
             The epochs that are done then.
         """
-        model, watch, fed = self.model, self.watch, course.fed
+        model, watch, fed, line = self.model, self.watch, stage.fed, self.reporting.line
+        saver, replay = self.recovery.saver, self.recovery.replay
         form = {
             "activations": "kept" if fed.kept else "computed",
             "precision": keras.config.dtype_policy().name,
             "devices": ", ".join(keras.distribution.list_devices()),
         }
-        heard = self.say or (lambda line: None)
-        amid = state if here.epoch > course.began or here.step else None
+        amid = state if here.epoch > stage.first_epoch or here.step else None
         for difference in unlike(amid.plain.get("form", {}), form) if amid else ():
-            heard(f"warning: the stage goes on otherwise than before, up to rounding: {difference}")
+            line("warning: the stage is resumed under other settings; results may differ by "
+                 f"rounding: {difference}")
         # An epoch goes on where it was, though an execution may have held other steps then.
-        to = self.replay.wanted.position.step if self.replay else 0
-        at_once = gcd(together(fed.at_once, course.steps), here.step, to)
-        at_once = 1 if watch.carefully else at_once
-        steps = course.steps * (course.last - course.began)
-        compiled(
-            model, self.optimizer(self.schedule(course.peak * watch.rate, steps)), self.task,
-            steps=steps, fast=self.fast, at_once=at_once,
+        to = replay.wanted.position.step if replay else 0
+        per_execution = gcd(together(fed.steps_per_execution, stage.steps), here.step, to)
+        per_execution = 1 if watch.carefully else per_execution
+        self.recipe.compile(
+            model, stage.peak * watch.rate, stage.steps * (stage.end_epoch - stage.first_epoch),
+            steps_per_execution=per_execution,
         )
-        own = self.callbacks()
+        own = self.recipe.callbacks()
         record = recorder.Recorder(
-            model, self.saver, self.ours | {f"own/{key}": one for key, one in own.items()},
-            watch=watch, replay=self.replay, stage=course.name, began=course.began,
-            stopped=self.stopped, at_once=at_once, facts={"steps": course.steps, "form": form},
-            say=heard, warned=self.warned,
+            model, saver, self.ours | {f"own/{key}": one for key, one in own.items()},
+            watch=watch, replay=replay, stage=stage.name, began=stage.first_epoch,
+            stopped=self.stopped, steps_per_execution=per_execution,
+            facts={"steps": stage.steps, "form": form}, say=line, warned=self.warned,
         )
         if amid:
             with model.entered(fed.entry):
                 epochs.build_metrics(model, next(iter(fed.batches.from_step().take(1))))
-        watch.begin(fed.batches, course.place, at_once)
+        watch.begin(fed.batches, stage.global_batch, per_execution)
         record.begin(here, state)
-        ahead = course.place(here.epoch, here.step)
+        ahead = stage.global_batch(here.epoch, here.step)
         watchdog = Watchdog(
-            watch.policy.stall_minutes, partial(standing, fed.batches, watch.ids), self.logs, heard
+            watch.policy.stall_minutes, partial(pipeline_state, fed.batches, watch.ids),
+            self.reporting.logs, line,
         )
         validation = Validation(
-            fed.validate, self.saver.interrupting if self.saver else nullcontext,
-            begin=lambda epoch: record.compare(epoch, course.steps),
-            stop=lambda epoch: record.at(epoch, course.steps),
+            fed.validate, saver.interrupting if saver else nullcontext,
+            begin=lambda epoch: record.compare(epoch, stage.steps),
+            stop=lambda epoch: record.at(epoch, stage.steps),
         )
         with (
-            self.saver.attending() if self.saver else nullcontext(),
+            saver.attending() if saver else nullcontext(),
             model.entered(fed.entry), watchdog.watching(),
         ):
             epochs.run(
                 model, fed.batches.from_step(ahead, without=watch.skipped), first=here.epoch,
-                last=course.last, steps=course.steps, done=here.step, at_once=at_once,
-                progress=self.progress, restore=partial(record.restore, amid) if amid else None,
-                between=record.at,
-                is_left_out=lambda epoch, step: course.place(epoch, step) in watch.skipped,
+                last=stage.end_epoch, steps=stage.steps, done=here.step,
+                steps_per_execution=per_execution, progress=self.reporting.progress,
+                restore=partial(record.restore, amid) if amid else None, between=record.at,
+                is_left_out=lambda epoch, step: stage.global_batch(epoch, step) in watch.skipped,
                 callbacks=[
-                    watchdog, watch, FirstStep(heard, reports=first), validation,
+                    watchdog, watch, FirstStep(line, reports=first), validation,
                     self.keep, self.log, *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.
-                    *([Supply(fed.batches, ahead, self.say)] if self.say else []),
+                    *([InputStall(fed.batches, ahead, line)] if self.reporting.say else []),
                 ],
             )
             ended = len(self.log.rows)
-            if ended < course.last:
-                self.stopped.append(course.name)
-                self.log.epochs -= course.last - ended
-            record.close(course.following, ended)
+            if ended < stage.end_epoch:
+                self.stopped.append(stage.name)
+                self.log.epochs -= stage.end_epoch - ended
+            record.close(stage.following, ended)
         return ended
 
 
@@ -200,28 +252,3 @@ def together(most: int, steps: int) -> int:
         (31, 1)
     """
     return max(n for n in range(1, most + 1) if steps % n == 0)
-
-
-def compiled(
-    model: Any, optimizer: Any, task: Any, *, steps: int, fast: bool, at_once: int = 1
-) -> None:
-    """Compile a model whose variables are selected, with an optimizer ready for its first step."""
-    exclude_from_decay(optimizer, model)
-    add_up_rows(optimizer)
-    if fast:
-        fuse(optimizer, steps=steps)
-    # Slots made in the first step would have TensorFlow trace it twice.
-    optimizer.build(model.trainable_variables)
-    model.compile(
-        optimizer=optimizer, jit_compile=False, steps_per_execution=at_once, **task.compile()
-    )
-    if not model.optimizer.built:  # Keras put another one around it, which scales the loss
-        model.optimizer.build(model.trainable_variables)
-
-
-def exclude_from_decay(optimizer: Any, model: Any) -> None:
-    """Leave norms and biases, which have one dimension or none, out of weight decay."""
-    if getattr(optimizer, "weight_decay", None):
-        optimizer.exclude_from_weight_decay(
-            var_list=[v for v in model.trainable_variables if len(v.shape) < 2]
-        )

@@ -137,7 +137,7 @@ def watching_preparation(
         yield watchdog.reads
 
 
-def standing(batches: Any, ids: Sequence[str]) -> str:
+def pipeline_state(batches: Any, ids: Sequence[str]) -> str:
     """Say what the input pipeline is at.
 
     Args:

@@ -9,7 +9,7 @@ from kerasft.data.order import Order
 from kerasft.data.pipeline import Batches
 from kerasft.data.store import Store
 from kerasft.rows import Rows
-from kerasft.training.input_stall import Supply, starved
+from kerasft.training.input_stall import InputStall, input_bound
 
 
 @pytest.mark.parametrize(("whole", "gathering", "augments", "said"), [
@@ -19,13 +19,13 @@ from kerasft.training.input_stall import Supply, starved
     (0.008, 0.001, False, "reading examples"),
 ])  # fmt: skip
 def test_the_reason_is_what_takes_the_time(whole, gathering, augments, said):
-    notice = starved(0.01, gathering, whole, augments=augments)
+    notice = input_bound(0.01, gathering, whole, augments=augments)
     assert said in notice and bool(said) == bool(notice)
     if said:
         assert "8.0 ms a batch, of 10.0 ms" in notice
 
 
-def trained(delay: float, *, at_once: int = 1, epochs: int = 2) -> list[str]:
+def trained(delay: float, *, steps_per_execution: int = 1, epochs: int = 2) -> list[str]:
     import keras
     import tensorflow as tf
 
@@ -41,11 +41,11 @@ def trained(delay: float, *, at_once: int = 1, epochs: int = 2) -> list[str]:
     )
     layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
     model = keras.Sequential(layers)
-    model.compile("sgd", "mse", jit_compile=False, steps_per_execution=at_once)
+    model.compile("sgd", "mse", jit_compile=False, steps_per_execution=steps_per_execution)
     said: list[str] = []
     model.fit(
         batches.from_step(0), steps_per_epoch=30, epochs=epochs, verbose=0, shuffle=False,
-        callbacks=[Supply(batches, 0, said.append)],
+        callbacks=[InputStall(batches, 0, said.append)],
     )
     return said
 
@@ -60,7 +60,7 @@ def test_a_step_that_does_not_wait_is_not():
     assert trained(0.0) == []
 
 
-@pytest.mark.parametrize("at_once", [10, 30])
-def test_epochs_of_few_executions_are_taken_together(at_once):
+@pytest.mark.parametrize("steps_per_execution", [10, 30])
+def test_epochs_of_few_executions_are_taken_together(steps_per_execution):
     # Three ends an epoch, or one; what lies between two epochs is no step.
-    assert trained(0.0, at_once=at_once, epochs=12) == []
+    assert trained(0.0, steps_per_execution=steps_per_execution, epochs=12) == []

@@ -18,7 +18,8 @@ from kerasft.model.backbones import image_backbone
 from kerasft.model.heads import pooled
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.tasks.classification import Classification
-from kerasft.training import loop, schedules
+from kerasft.training import loop, schedules, stage_run
+from kerasft.training import recipe as recipes
 from kerasft.training.stages import Stage
 
 SPLITS = testing.tiny_splits("images", size=8)
@@ -68,18 +69,28 @@ def train(
         loss = TASK.compile()["loss"](wanted, logits)
         return {"loss": float(loss), "accuracy": next(scripted, right)}
 
-    arguments = {"learning_rate": 0.05, "usual_rate": 1e-3, "pretrained": True} | more
+    def chosen(kind: type) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(kind)]
+        return {name: more.pop(name) for name in names if name in more}
+
     batches = pipeline.Batches(
         ready, targets, order=order.Order(24, 8, seed=seed),
         batch=functools.partial(TASK.batch, labels=SPLITS.labels),
     )  # fmt: skip
-    ran.history = loop.fit(
-        ran.model, lambda name, cut, epochs: loop.Feed(batches, validate, cut),
-        ids=SPLITS.train.ids, steps=batches.steps, stages=stages, task=task,
-        optimizer=optimizer or keras.optimizers.Adam,
-        schedule=schedules.constant, say=ran.lines.append,
-        on_stage=lambda *told: ran.stages.append(told), **arguments,
+    recipe = recipes.Recipe(
+        stages, task, optimizer or keras.optimizers.Adam, schedules.constant,
+        **{"usual_rate": 1e-3, "learning_rate": 0.05} | chosen(recipes.Recipe),
     )  # fmt: skip
+    recovery = stage_run.Recovery(**chosen(stage_run.Recovery))
+    reporting = stage_run.Reporting(
+        say=ran.lines.append, on_stage=lambda *told: ran.stages.append(told),
+        **chosen(stage_run.Reporting),
+    )
+    assert not more
+    examples = loop.Examples(
+        lambda name, cut, epochs: loop.Feed(batches, validate, cut), batches.steps, SPLITS.train.ids
+    )
+    ran.history = loop.fit(ran.model, examples, recipe, recovery, reporting)
     return ran
 
 
@@ -323,11 +334,11 @@ def test_the_step_is_traced_once_a_stage():
 
 
 def test_steps_that_run_several_at_once_are_the_same_steps(monkeypatch):
-    def fed(at_once):
+    def fed(steps_per_execution):
         plain = loop.Feed
 
         def feed(batches, validate, entry):
-            return plain(batches, validate, entry, at_once=at_once)
+            return plain(batches, validate, entry, steps_per_execution=steps_per_execution)
 
         monkeypatch.setattr(loop, "Feed", feed)
         ran = train(stages={"all": Stage("all", epochs=3)})
@@ -346,6 +357,6 @@ def test_steps_that_run_several_at_once_are_the_same_steps(monkeypatch):
 ])  # fmt: skip
 def test_epochs_are_planned_as_they_run(steps, most, epochs):
     stages = {"head": Stage("head", epochs=3), "all": Stage("all", epochs=2)}
-    of_epoch, planned = loop.planned(stages, steps, most)
+    of_epoch, planned = recipes.planned(stages, steps, most)
     assert of_epoch == min(steps, most or steps)
     assert list(planned.values()) == epochs
