@@ -26,8 +26,8 @@ from kerasft.artifact.fresh import ExportError
 from kerasft.config import composition
 from kerasft.errors import UserError
 from kerasft.exporters import keras_file, litert, onnx_file, preset, quantized, tensors
+from kerasft.raw_input import as_raw
 from kerasft.runs import evidence, finetuned, run_folder
-from kerasft.spec import as_raw
 from kerasft.system.files import read_json
 
 LITERT = {f"`litert`, {q or 'float32'}": functools.partial(litert.litert, quantize=q)

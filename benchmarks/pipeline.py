@@ -30,6 +30,7 @@ from kerasft.data.sources.image_folder import image_folder
 from kerasft.data.sources.table import table
 from kerasft.model.backbones import preset
 from kerasft.model.preprocess import ImagePreprocess
+from kerasft.rows import Rows
 from kerasft.system.cache import Cache
 
 ROUNDS, SIZE, BATCH, LENGTH = 5, 224, 32, 128
@@ -80,8 +81,11 @@ def epochs_of(splits, preprocess, augment, folder: Path, lengths: bool):
     def batches(cache):
         store = prepare_splits({"train": splits.train}, preprocess, cache)["train"]
         order = Order(len(store), BATCH, seed=0, lengths=store.lengths if lengths else None)
-        targets = np.zeros((len(store), 2), "float32")
-        return Batches(store, targets, order=order, augment=augment)
+        targets = Rows.of({"labels": np.zeros((len(store), 2), "float32")})
+        return Batches(
+            store, targets, order=order, batch=lambda inputs, targets: (targets["labels"], None),
+            augment=augment,
+        )
 
     def first():
         with tempfile.TemporaryDirectory(dir=folder) as place:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -29,12 +30,13 @@ from kerasft.model.fast import accelerated
 from kerasft.model.heads import pooled
 from kerasft.system.cache import temporary
 from kerasft.tasks.classification import Classification
-from kerasft.training import epochs, faults, frozen, stage_run
+from kerasft.training import epochs, faults, frozen
 from kerasft.training.callbacks import FirstStep
 from kerasft.training.checkpoint import Policy, Saver
 from kerasft.training.faults import Watch
+from kerasft.training.recipe import Recipe
 from kerasft.training.recorder import Recorder
-from kerasft.training.stages import Stage, select
+from kerasft.training.stages import Stage
 
 STEPS, ROUNDS = 30, 7
 
@@ -51,11 +53,12 @@ def main() -> None:
     cache = temporary()
     store = prepare_splits({"train": splits.train}, backbone.preprocess, cache)["train"]
     task = Classification()
-    targets = task.encode(splits.train.labels, splits.labels)
+    targets = task.targets(splits.train.annotations, splits.labels, training=True)
     order = Order(len(store), 32, seed=0, lengths=store.lengths)
-    batches = Batches(store, targets, order=order)
+    batches = Batches(
+        store, targets, order=order, batch=partial(task.batch, labels=splits.labels)
+    )
     model = assemble(backbone, lambda features: pooled.linear(features, units=2))
-    select(model, Stage("all"), pretrained=True)
     needed = sum(
         frozen.multiply_adds(frozen.nodes_of(model), float(len(b) * width(store, b)))
         for b in order.epoch(0)[:STEPS]
@@ -65,7 +68,7 @@ def main() -> None:
 
 
 def width(store, batch) -> int:
-    from kerasft.data.store import padded_width
+    from kerasft.rows import padded_width
 
     return padded_width(store.lengths[batch], store.longest)
 
@@ -74,11 +77,15 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
     from contextlib import nullcontext
 
     optimizer = keras.optimizers.AdamW(5e-5, weight_decay=0.01, global_clipnorm=1.0)
+    recipe = Recipe(
+        {"all": Stage("all")}, task, lambda rate: optimizer, lambda peak, steps: peak,
+        usual_rate=5e-5, fast=fast,
+    )  # fmt: skip
     with accelerated(model, steps=1000) if fast else nullcontext():
-        stage_run.compiled(model, optimizer, task, steps=1000, fast=fast)
+        recipe.compile(model, recipe.select(model, "all"), 1000)
         ours, bare = [], []
         data = batches.from_step()
-        loss, metrics = task.loss(), task.metrics()
+        loss, metrics = task.compile()["loss"], task.compile()["metrics"]
 
         @tf.function(reduce_retracing=True)
         def step(x, y, weights):
@@ -96,7 +103,7 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
             for place in range(STEPS + 2):
                 if place == 2:
                     began = time.perf_counter()
-                x, y, weights = next(found)
+                x, y, weights = keras.utils.unpack_x_y_sample_weight(next(found))
                 step(x, y, weights)
             return (time.perf_counter() - began) / STEPS
 

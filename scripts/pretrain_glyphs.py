@@ -164,7 +164,7 @@ def pretrain(backbone, train, test, *, epochs: int, seed: int, batch_size: int =
     import keras
     import tensorflow as tf
 
-    def batches(images, labels, shuffle):
+    def batches(images, labels, *, shuffle):
         data = tf.data.Dataset.from_tensor_slices((images, labels))
         if shuffle:
             data = data.shuffle(len(labels), seed=seed)
@@ -186,8 +186,8 @@ def pretrain(backbone, train, test, *, epochs: int, seed: int, batch_size: int =
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    model.fit(batches(*train, True), epochs=epochs, verbose=2)
-    return model.evaluate(batches(*test, False), verbose=0)[1]
+    model.fit(batches(*train, shuffle=True), epochs=epochs, verbose=2)
+    return model.evaluate(batches(*test, shuffle=False), verbose=0)[1]
 
 
 def save(backbone, directory: Path) -> None:
