@@ -236,7 +236,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> None:
     from kerasft.runs import run_folder
-    from kerasft.steps.deliver import export_node
+    from kerasft.steps.exporting import export_node
 
     if options.run == BEST and options.overrides:
         from kerasft.sweeps.summary import best_folder
@@ -315,6 +315,7 @@ def _cache(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
+    from kerasft.sweeps import board_rows
     from kerasft.sweeps import leaderboard as boards
     from kerasft.system.console import printable, without_chatter
 
@@ -323,10 +324,10 @@ def _leaderboard(options: argparse.Namespace) -> None:
     boards.require_runs(options.directory)
     with without_chatter():  # what TensorFlow has to say
         rows = boards.leaderboard(options.directory, metric=options.metric, trusted=options.trust)
-    print(printable(boards.as_text(rows)))
+    print(printable(board_rows.as_text(rows)))
     print()
-    again = boards.again(options.directory, rows, options.trust)
-    for line in (*boards.remarks(rows), *again):
+    again = board_rows.again(options.directory, rows, options.trust)
+    for line in (*board_rows.remarks(rows), *again):
         print(printable(line))
     if options.output:
         boards.write(rows, options.output, directory=options.directory, trusted=options.trust)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from kerasft.config import checks
 from kerasft.config.checks import settle
 from kerasft.runs import run_folder
-from kerasft.steps import deliver, fit, measure, memory, prepare
+from kerasft.steps import answering, exporting, fit, measure, memory, prepare, reopening
 from kerasft.steps import plan as costs
 from kerasft.system.console import say
 
@@ -148,7 +148,7 @@ def _carry_out(
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
         measure.report(history, finetuned.task, measured.metrics, baseline, folder)
-        exports = deliver.export(cfg.export, finetuned, folder, cfg.name)
+        exports = exporting.export(cfg.export, cfg, finetuned, folder)
     return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
 
 
@@ -198,10 +198,10 @@ def evaluate(
     Raises:
         UserError: If the folder is no whole run, or its data has changed.
     """
-    folder, finetuned, cfg = deliver.reopen(run, trusted)
+    folder, finetuned, cfg = reopening.reopen(run, trusted)
     with folder.at_its_command(), prepare.runtime(cfg):
-        splits = deliver.read_data_again(cfg, folder)
-        return deliver.measure_splits(cfg, finetuned, splits, split, say)
+        splits = reopening.read_data(cfg, folder)
+        return reopening.measure_splits(cfg, finetuned, splits, split, say)
 
 
 def predict(
@@ -227,14 +227,14 @@ def predict(
     Example:
         >>> predict("outputs/last", ["picture.png"])[0]["label"]  # doctest: +SKIP
     """
-    answer, labels = deliver.open_predictor(run_or_export, trusted)
-    pictures = deliver.takes_pictures(answer)
+    answer, labels = answering.open_predictor(run_or_export, trusted)
+    pictures = answering.takes_pictures(answer)
     if not pictures:
-        deliver.check_texts(inputs)
+        answering.check_texts(inputs)
     if on_broken is None or not pictures:
-        return deliver.answers(answer(inputs), inputs, labels)
-    outputs, answered = deliver.answer_sound(answer, inputs, on_broken)
-    return deliver.answers(outputs, answered, labels)
+        return answering.answers(answer(inputs), inputs, labels)
+    outputs, answered = answering.answer_sound(answer, inputs, on_broken)
+    return answering.answers(outputs, answered, labels)
 
 
 def export(
@@ -253,7 +253,7 @@ def export(
     Raises:
         UserError: If the folder is no whole run, or the artifact disagrees with the model.
     """
-    folder, finetuned, cfg = deliver.reopen(run, trusted)
-    node = deliver.export_node(overrides, trusted)
+    folder, finetuned, cfg = reopening.reopen(run, trusted)
+    node = exporting.export_node(overrides, trusted)
     with prepare.runtime(cfg):
-        return deliver.export(node, finetuned, folder, cfg.name)
+        return exporting.export(node, cfg, finetuned, folder)

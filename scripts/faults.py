@@ -39,7 +39,9 @@ from nursery import Harm, Nursery, Tried, failing
 from subjects import Evaluating, Exporting, Filling, Training, run_has_ended, run_outcome
 
 FAULTS = ("kill", "torn", "ENOSPC", "EIO", "EROFS", "clock", "removed", "two")
-DURING: dict[str, Any] = {"train": Training, "cache": Filling, "export": Exporting, "evaluate": Evaluating}
+DURING: dict[str, Any] = {
+    "train": Training, "cache": Filling, "export": Exporting, "evaluate": Evaluating
+}  # fmt: skip
 STEPS_BACK = (3600, 24 * 3600, 366 * 24 * 3600)
 # Commands that end a round at the latest.
 ATTEMPTS = 5

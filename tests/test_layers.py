@@ -62,6 +62,14 @@ def imports(file: Path, *, top_level: bool = False) -> list[tuple[str, int]]:
     return found
 
 
+def imported_names(file: Path) -> list[tuple[str, str]]:
+    """Return what a file imports by name, with the modules that it is from."""
+    return [
+        (node.module or "", alias.name) for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]  # fmt: skip
+
+
 def part_of(file: Path) -> str:
     first = file.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
@@ -93,6 +101,24 @@ def test_imports_point_down():
                 f"{file.relative_to(PACKAGE)}:{line} imports kerasft.{part}, which is not below it"
             )
     assert seen > 50
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    modules = {
+        ".".join(("kerasft", *file.relative_to(PACKAGE).with_suffix("").parts)): file
+        for file in FILES
+    }
+    below: dict[str, set[str]] = {}
+    for name, file in modules.items():
+        found = {module for module, _ in imports(file)}
+        found |= {f"{module}.{one}" for module, one in imported_names(file)}
+        below[name] = (found & set(modules)) - {name}
+    while free := [name for name, others in below.items() if not others]:
+        for name in free:
+            del below[name]
+        for others in below.values():
+            others.difference_update(free)
+    assert not below, f"these import each other: {sorted(below)}"
 
 
 def test_rooms_know_neither_each_other_nor_the_config():

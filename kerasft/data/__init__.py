@@ -1,1 +1,1 @@
-"""TODO data"""
+"""Data: from a source to splits, an order, and batches that are gathered, augmented and prefetched."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
 
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
@@ -115,18 +116,21 @@ class FineTuned:
         write_json(folder.task, self.task.to_dict())
 
 
-def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
+def load(
+    folder: run_folder.RunFolder, cfg: DictConfig, *, trusted: Sequence[str] = ()
+) -> FineTuned:
     """Load the fine-tuned model of a run folder.
 
     Args:
-        path: The folder.
+        folder: The folder.
+        cfg: The config of the run.
         trusted: Import prefixes that the task may come from, beside kerasft's own.
 
     Returns:
         A `FineTuned`.
 
     Raises:
-        UserError: If the folder is no run, or not whole.
+        UserError: If what is in the folder is damaged, or does not fit together.
     """
     import keras
 
@@ -136,8 +140,6 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
     from kerasft.model.precision import in_float32
     from kerasft.tasks import protocol
 
-    folder = run_folder.open_run(path)
-    cfg = folder.read_config()
     labels = read_labels(folder.labels)
     made = preprocess.load(folder.preprocess)
     try:
@@ -147,7 +149,8 @@ def load(path: str, *, trusted: Sequence[str] = ()) -> FineTuned:
     except Exception as error:
         raise UserError(
             f"{str(folder.network)!r} cannot be loaded: {in_short(error)}. The "
-            f"file is damaged or from another version; train again: kerasft train --from {path}"
+            f"file is damaged or from another version; train again: "
+            f"kerasft train --from {folder.path}"
         ) from error
     try:
         task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))

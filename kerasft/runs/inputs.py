@@ -54,7 +54,7 @@ def _wants(model: str) -> tuple[str, bool]:
     """Return what a model takes: `images` or `text`, and whether in pairs."""
     place = at_home(model)
     if (place / "config.yaml").is_file():
-        folder = run_folder.open_run(model)
+        folder, _ = run_folder.open_run(model)
         saved = read_json(folder.preprocess / "preprocess.json", "modality")
         return saved["modality"], bool(saved.get("pair"))
     from kerasft.artifact.layout import DEFAULT, find_export, read_signature

@@ -261,15 +261,15 @@ def _require_same(folder: RunFolder, then: DictConfig, now: DictConfig, remedy: 
         raise UserError(f"{said} {remedy}")
 
 
-def open_run(path: str | Path) -> RunFolder:
-    """Return the run folder at `path`, or say why it is none."""
+def open_run(path: str | Path) -> tuple[RunFolder, DictConfig]:
+    """Return the run folder at a path and the run's config, or say why it is none."""
     folder = RunFolder(at_home(path))
     if not folder.path.is_dir():
         raise UserError(
             f"There is no run folder {str(path)!r}. `kerasft leaderboard outputs` lists the runs."
         )
     require_readable(folder.path)
-    folder.read_config()
+    cfg = folder.read_config()
     missing = [
         str(file.relative_to(folder.path))
         for file in (folder.network, folder.labels, folder.task,
@@ -284,7 +284,7 @@ def open_run(path: str | Path) -> RunFolder:
             + (f"Go on with it: kerasft resume {path}" if status in ("stopped", "running")
                else f"Train it again: kerasft train --from {path}")
         )
-    return folder
+    return folder, cfg
 
 
 def unended(run: str) -> tuple[RunFolder, DictConfig]:

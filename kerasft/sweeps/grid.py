@@ -75,7 +75,8 @@ def sweep(
         UserError: If any of the configs is wrong, before anything runs; or if every run failed.
     """
     from kerasft.run import train
-    from kerasft.sweeps.leaderboard import as_text, leaderboard
+    from kerasft.sweeps.board_rows import as_text
+    from kerasft.sweeps.leaderboard import leaderboard
 
     runs = expand(overrides)
     if len(runs) > MANY:

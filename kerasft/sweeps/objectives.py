@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError, nearest
-from kerasft.runs.run_folder import RunFolder
+from kerasft.runs.run_folder import RunFolder, open_run
 from kerasft.system.files import read_json
 
 # What is known of every run beside the figures of its validation split.
@@ -72,7 +72,7 @@ def _cost(name: str, folder: Path, trusted: Sequence[str]) -> float:
         return sum(row["seconds"] for row in _epochs(folder))
     from kerasft.runs import evidence, finetuned
 
-    made = finetuned.load(str(folder), trusted=trusted)
+    made = finetuned.load(*open_run(folder), trusted=trusted)
     if name == "weights":
         return float(made.model.count_params())
     example = evidence.read(RunFolder(folder)).examples.inputs[:1]

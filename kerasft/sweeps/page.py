@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.evaluation.metrics import direction
-from kerasft.sweeps import leaderboard as boards
-from kerasft.sweeps import plots
+from kerasft.sweeps import board_rows, plots
 from kerasft.sweeps.objectives import COSTS
 from kerasft.sweeps.text import one_line
 from kerasft.system.files import written_whole
@@ -74,7 +73,7 @@ def write_page(
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         f"<title>{escape(one_line(directory))}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{escape(one_line(directory))}: validation {escape(one_line(metric))}</h1>",
-        *(f"<p>{escape(line)}</p>" for line in boards.remarks(rows)),
+        *(f"<p>{escape(line)}</p>" for line in board_rows.remarks(rows)),
         *_again(directory, rows, trusted), "<h2>Runs</h2>", _table(rows),
     ]  # fmt: skip
     for title, file in drawn.items():
@@ -91,17 +90,17 @@ def write_page(
 def _again(
     directory: str, rows: Sequence[Mapping[str, Any]], trusted: Sequence[str]
 ) -> list[str]:
-    lines = boards.again(directory, rows, trusted)
+    lines = board_rows.again(directory, rows, trusted)
     text = escape("\n".join(lines))
     return ["<h2>The best again</h2>", f"<pre>{text}</pre>"] if lines else []
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    header, body = boards.cells(rows, reasons=True)
+    header, body = board_rows.cells(rows, reasons=True)
     wide = [word == "reason" for word in header]
     lines = ["<div class='wide'><table><thead><tr>",
              *(f"<th>{escape(word)}</th>" for word in header), "</tr></thead><tbody>"]  # fmt: skip
-    for row, cells in zip(boards.heads(rows), body, strict=True):
+    for row, cells in zip(board_rows.heads(rows), body, strict=True):
         alike = "alike" if row["setting"]["as_good_as_best"] else ""
         kind = "lost" if row["rank"] is None else alike
         shown = (f"{cell:.4f}" if isinstance(cell, float) else "-" if cell is None else str(cell)

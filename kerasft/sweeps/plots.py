@@ -22,6 +22,7 @@ from kerasft.evaluation.drawing import (
     short,
     tidy,
 )
+from kerasft.sweeps.board_rows import heads
 
 # Settings that a plot has room for, and runs that importance can be told from.
 MOST, LEAST = 30, 5
@@ -151,8 +152,6 @@ def draw_all(rows: Sequence[Row], folder: Path, *, lower: bool) -> dict[str, Pat
 
 def intervals(rows: Sequence[Row], path: Path) -> Path:
     """Draw the figure of each setting with its interval, the best on top."""
-    from kerasft.sweeps.leaderboard import heads
-
     shown = heads(rows)[:MOST]
     figure = new_figure(7.6, 0.9 + 0.3 * len(shown))
     axes = figure.subplots()

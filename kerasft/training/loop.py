@@ -9,9 +9,10 @@ from typing import Any
 
 from kerasft.errors import UserError
 from kerasft.training import frozen
-from kerasft.training.callbacks import EpochLog, KeepBest
 from kerasft.training.checkpoint import Position
+from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Fault, Watch
+from kerasft.training.keep_best import KeepBest
 from kerasft.training.recipe import Recipe
 from kerasft.training.stage_run import Feed, Recovery, Reporting, Run, StageRun
 from kerasft.training.stages import describe

@@ -13,10 +13,12 @@ from typing import Any
 import keras
 
 from kerasft.training import epochs, recorder
-from kerasft.training.callbacks import EpochLog, FirstStep, KeepBest, Validation
+from kerasft.training.callbacks import FirstStep, Validation
 from kerasft.training.checkpoint import Position, Saver, State
+from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Policy, Watch
 from kerasft.training.input_stall import InputStall
+from kerasft.training.keep_best import KeepBest
 from kerasft.training.recipe import Recipe
 from kerasft.training.replay import Replay
 from kerasft.training.stages import Stage

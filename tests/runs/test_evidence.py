@@ -17,7 +17,7 @@ from kerasft.spec import Examples, Labels, Splits
 
 
 def test_a_run_keeps_what_it_measured(tiny_text_result, texts_csv):
-    kept = evidence.read(run_folder.open_run(tiny_text_result.output_dir))
+    kept = evidence.read(run_folder.open_run(tiny_text_result.output_dir)[0])
     figures = tiny_text_result.metrics
     finetuned = tiny_text_result.finetuned
     assert set(kept.measured) == {"validation", "test"}

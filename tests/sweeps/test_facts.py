@@ -10,7 +10,8 @@ import pytest
 from kerasft.errors import UserError
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps import search, summary
-from kerasft.sweeps.leaderboard import as_text, leaderboard, remarks
+from kerasft.sweeps.board_rows import as_text, remarks
+from kerasft.sweeps.leaderboard import leaderboard
 from kerasft.sweeps.ledger import DONE, Outcome
 
 VALUES = [None, True, 5, 10**400, 1.5, float("nan"), float("inf"), "", "x", "a\nb", "../..", [],

@@ -16,7 +16,7 @@ import pytest
 import kerasft
 from kerasft.artifact.standalone import pack
 from kerasft.runs import evidence, run_folder
-from kerasft.sweeps import creation, plots, summary
+from kerasft.sweeps import board_rows, creation, plots, summary
 from kerasft.sweeps import leaderboard as boards
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import DONE, FAILED, PRUNED, Outcome
@@ -72,7 +72,7 @@ def test_what_cannot_be_told_apart(runs):
     best, second = sorted(("good", "alike"), key=lambda n: -rows[n]["validation"])
     assert rows[best]["setting"]["p"] == 1.0 and rows[second]["setting"]["p"] > 0.2
     assert rows[second]["setting"]["as_good_as_best"] is True
-    said = boards.remarks(kerasft.leaderboard("runs"))
+    said = board_rows.remarks(kerasft.leaderboard("runs"))
     assert said[0].startswith("1 of the 2 other settings cannot be told apart")
     assert "What another seed would change is not in them" in said[1]
 
@@ -89,7 +89,7 @@ def test_seeds_of_a_setting_are_put_together(runs, kerasft_cli):
     rows = kerasft.leaderboard("runs")
     assert [row["run"] for row in rows] == ["2_1", "2_0", "1_1", "1_0", "3_1", "3_0"]
     assert [row["rank"] for row in rows] == [1, 1, 2, 2, 3, 3]
-    first, second, third = boards.heads(rows)
+    first, second, third = board_rows.heads(rows)
     assert first["setting"]["mean"] == pytest.approx(0.905)
     assert second["setting"]["sd"] == pytest.approx(0.14 / 2**0.5)
     assert second["setting"]["as_good_as_best"] and not third["setting"]["as_good_as_best"]
@@ -188,7 +188,7 @@ def test_a_sweep_is_compared_by_its_trials(begin, tmp_path):
     assert rows[0]["settings"] == {"head": "mlp"} and rows[0]["seed"] == "1"
     # The best trial is of the best setting, not the one with the luckiest seed.
     assert [trial.number for trial in summary.best(ledger)] == [3]
-    assert boards.again(str(tmp_path / "s"), rows) == [
+    assert board_rows.again(str(tmp_path / "s"), rows) == [
         "kerasft train head=mlp seed=1", f"kerasft export best-of {tmp_path / 's'}",
     ]  # fmt: skip
 
@@ -323,7 +323,7 @@ def test_the_line_that_repeats_the_best_does(tiny_texts, kerasft_cli, tmp_path, 
     first, second = (read_json(Path(folder) / "metrics.json") for folder in
                      (f"s/{best.number}", "outputs/last"))  # fmt: skip
     assert second["validation"] == first["validation"] and "test" in second
-    configs = [dict(run_folder.open_run(folder).read_config()) for folder in
+    configs = [dict(run_folder.open_run(folder)[1]) for folder in
                (f"s/{best.number}", "outputs/last")]  # fmt: skip
     free = ("output_dir", "resume")
     assert len({json.dumps({k: v for k, v in one.items() if k not in free}, default=str)
@@ -347,9 +347,9 @@ def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
     rows = {row["run"]: row for row in kerasft.leaderboard(str(tmp_path / "s"))}
     assert [rows[n]["front"] for n in "012"] == [True, True, False]
     assert rows["3"]["status"] == "running" and rows["3"]["rank"] is None
-    text = boards.as_text(list(rows.values()))
+    text = board_rows.as_text(list(rows.values()))
     assert "size_mb" in text and "front" in text
-    said = boards.remarks(list(rows.values()))
+    said = board_rows.remarks(list(rows.values()))
     assert "Ranked by accuracy; in accuracy and size_mb together no run is better than any of " \
         "0, 1 (front)." in said
     by_size = kerasft.leaderboard(str(tmp_path / "s"), metric="size_mb")
@@ -357,11 +357,11 @@ def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
     # No trial is the best: the one on top is repeated, and exported where its network is.
     lines = {n: "kerasft train head={head} batch_size={batch_size}".format(**rows[n]["settings"])
              for n in "01"}  # fmt: skip
-    assert boards.again(str(tmp_path / "s"), list(rows.values())) == [lines["0"]]
+    assert board_rows.again(str(tmp_path / "s"), list(rows.values())) == [lines["0"]]
     network = run_folder.RunFolder(tmp_path / "s" / "1").network
     network.parent.mkdir(parents=True)
     network.touch()
-    assert boards.again(str(tmp_path / "s"), by_size) == [
+    assert board_rows.again(str(tmp_path / "s"), by_size) == [
         lines["1"], f"kerasft export {tmp_path / 's' / '1'}",
     ]  # fmt: skip
     boards.write(by_size, str(tmp_path / "board.csv"))

@@ -154,15 +154,15 @@ def test_files_of_another_run_are_told_by_name(copied, tiny_run):
         shutil.move(copied / name, kept)
         (shutil.copytree if other.is_dir() else shutil.copy)(other, copied / name)
         with pytest.raises(UserError, match=said):
-            finetuned.load(str(copied))
+            finetuned.load(*run_folder.open_run(copied))
         (shutil.rmtree if other.is_dir() else Path.unlink)(copied / name)
         shutil.move(kept, copied / name)
     saved = json.loads((copied / "labels.json").read_text("utf-8"))
     (copied / "labels.json").write_text(json.dumps(saved | {"kind": "multi"}), "utf-8")
     with pytest.raises(UserError, match="its labels are of the kind 'multi'"):
-        finetuned.load(str(copied))
+        finetuned.load(*run_folder.open_run(copied))
     (copied / "labels.json").write_text(json.dumps(saved), "utf-8")
-    assert finetuned.load(str(copied)).labels.names == tuple(saved["names"])
+    assert finetuned.load(*run_folder.open_run(copied)).labels.names == tuple(saved["names"])
 
 
 def test_an_evidence_of_broken_bytes_is_told(copied):
@@ -174,5 +174,5 @@ def test_an_evidence_of_broken_bytes_is_told(copied):
     for broken in (raw[: mark + 6] + b"\xff" + raw[mark + 7:], raw[:200], b"", b"x" * 300):
         (copied / "evidence.npz").write_bytes(broken)
         with pytest.raises(UserError, match=r"evidence\.npz' is damaged"):
-            evidence.read(run_folder.open_run(copied))
+            evidence.read(run_folder.open_run(copied)[0])
     (copied / "evidence.npz").write_bytes(raw)

@@ -1,0 +1,77 @@
+"""The figures of each epoch: a line on the console, a row in the logs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerasft.system.files import appending, written_whole
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes each epoch to `epochs.jsonl` and `epochs.csv`, and says it in one line.
+
+    Args:
+        directory: Where the files go; `None` writes none.
+        say: Prints a line; `None` prints none (where a progress bar does).
+        shown: The figures in that line.
+    """
+
+    def __init__(
+        self, directory: Path | None, say: Callable[[str], None] | None,
+        shown: Sequence[str] = (),
+    ):
+        super().__init__()
+        self.directory, self.say, self.shown = directory, say, shown
+        self.rows: list[dict[str, Any]] = []
+        self.stage, self.epochs = "", 0
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what is in the log."""
+        return {"rows": self.rows, "epochs": self.epochs}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on with the log of an earlier process, whose later epochs are dropped."""
+        values = [value for row in state["rows"] for value in row.values()]
+        if not all(isinstance(one, float | int | str | None) for one in [*values, state["epochs"]]):
+            raise ValueError("it is no log")
+        self.rows, self.epochs = state["rows"], state["epochs"]
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with written_whole(self.directory / "epochs.jsonl") as part:
+                part.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
+            self._write_csv(self.directory / "epochs.csv")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        row = {
+            "epoch": epoch + 1, "stage": self.stage, **figures,
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(time.perf_counter() - self.started, 3),
+        }
+        self.rows.append(row)
+        if self.directory is not None:
+            with appending(self.directory / "epochs.jsonl") as file:
+                file.write(json.dumps(row) + "\n")
+            self._write_csv(self.directory / "epochs.csv")
+        if self.say is not None:
+            shown = "  ".join(f"{n} {v:.4f}" for n, v in figures.items() if n in self.shown)
+            self.say(f"epoch {epoch + 1}/{self.epochs} [{self.stage}]  {shown}  "
+                     f"({row['seconds']:.1f} s)")
+
+    def _write_csv(self, path: Path) -> None:
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        with written_whole(path) as part, \
+                open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self.rows)

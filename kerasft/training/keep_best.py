@@ -1,0 +1,208 @@
+"""The weights of the best epoch of all stages, in memory and as files."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasft.errors import UserError
+from kerasft.system.files import written_whole
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the weights of the best epoch of all stages, in memory and as a file.
+
+    Files are written at the end of an epoch unless writing the last ones took more than a
+    hundredth of the time since, and in any case by `close`.
+
+    Args:
+        monitor: The figure that decides.
+        mode: `"max"` or `"min"`.
+        directory: Where `best.keras` and `last.keras` are written.
+        top: Of how many of the best epochs the model is written too, as `epoch-NNNN.keras`.
+    """
+
+    TIMES = 100.0
+
+    def __init__(self, monitor: str, mode: str, directory: Path | None, top: int = 0):
+        super().__init__()
+        self.monitor, self.mode, self.directory, self.top = monitor, mode, directory, top
+        self.tops: list[tuple[float, int]] = []  # value and epoch, the best first
+        self.best: float | None = None
+        self.epoch = 0
+        self.stage = ""
+        self.weights: list[np.ndarray] | None = None
+        self.current_stage = ""
+        self.copied_in = ""  # the stage that the weights were copied in
+        self.not_before = 0.0
+        self.seen = 0  # epochs that the model went through
+        self.stale: set[str] = set()
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            raise UserError(
+                f"The monitor {self.monitor!r} is no figure of this run. Allowed: "
+                f"{', '.join(sorted(logs or {}))}. Set task.monitor."
+            )
+        self.seen = epoch + 1
+        self.stale.add("last.keras")
+        if self._improves(value):
+            self.best, self.epoch, self.stage = float(value), epoch + 1, self.current_stage
+            self.weights = self._copied()
+            self.stale.add("best.keras")
+        if time.monotonic() >= self.not_before:
+            self._write()
+        if self.top and self.directory is not None and not math.isnan(value):
+            self._keep_top(float(value), epoch + 1)
+
+    def _keep_top(self, value: float, epoch: int) -> None:
+        """Write this epoch's model if it is among the best, and remove the one that it displaces.
+
+        Of equal ones the earlier stays.
+        """
+        sign = -1.0 if self.mode == "max" else 1.0
+        ranked = sorted([*self.tops, (value, epoch)], key=lambda one: (sign * one[0], one[1]))
+        self.tops = ranked[: self.top]
+        if any(epoch == kept for _, kept in self.tops):
+            if "last.keras" in self.stale:
+                self._write()
+            path = self._of_epoch(epoch)
+            with written_whole(path) as part:
+                _link(path.with_name("last.keras"), part)
+        self._remove_others()
+
+    def _of_epoch(self, epoch: int) -> Path:
+        assert self.directory is not None
+        return self.directory / f"epoch-{epoch:04d}.keras"
+
+    def _remove_others(self) -> None:
+        if self.directory is not None:
+            kept = {self._of_epoch(epoch) for _, epoch in self.tops}
+            for path in set(self.directory.glob("epoch-*.keras")) - kept:
+                path.unlink(missing_ok=True)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the best so far; weights that the model has now are not repeated."""
+        now = [values_of(v) for v in self.model.weights]
+        kept: list[np.ndarray | None] = [
+            None if np.array_equal(best, value) else best
+            for best, value in zip(self.weights or [], now, strict=bool(self.weights))
+        ]
+        return {
+            "best": self.best, "epoch": self.epoch, "stage": self.stage, "seen": self.seen,
+            "weights": kept, "tops": [list(one) for one in self.tops],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `get_state` gave, on a model that has the weights that it had then.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        kinds = {"best": float | int | None, "epoch": int, "stage": str, "seen": int, "tops": list}
+        plain = all(isinstance(state[name], kind) for name, kind in kinds.items()) and all(
+            len(one) == 2 and isinstance(one[0], float | int) for one in state["tops"]
+        )
+        if not plain or not all(
+            best is None or (best.shape == tuple(v.shape) and best.dtype.kind not in "OSUV")
+            for best, v in zip(state["weights"] or [], self.model.weights, strict=False)
+        ):
+            raise ValueError("it is no best epoch of this model")
+        self.best, self.epoch, self.stage = state["best"], state["epoch"], state["stage"]
+        self.seen, self.copied_in = state["seen"], ""
+        self.weights = [
+            values_of(v) if best is None else best
+            for best, v in zip(state["weights"], self.model.weights, strict=True)
+        ] if state["weights"] else None
+        self.tops = [(value, epoch) for value, epoch in state["tops"]]
+        # The files may be of later epochs, or not be there.
+        self._remove_others()
+        self.stale = {"last.keras", "best.keras"} if self.weights else set()
+
+    def _copied(self) -> list[np.ndarray]:
+        """Return the weights; frozen ones, which are as they were, are not copied again."""
+        frozen = {
+            id(v) for layer in self.model._flatten_layers() for v in layer._trainable_variables
+            if not v.trainable
+        }
+        known = dict(zip(map(id, self.model.weights), self.weights or [], strict=False))
+        if self.copied_in != self.current_stage:
+            known, self.copied_in = {}, self.current_stage
+        return [
+            known[id(v)] if id(v) in frozen and id(v) in known else values_of(v)
+            for v in self.model.weights
+        ]
+
+    def _improves(self, value: float) -> bool:
+        if math.isnan(value):
+            return False
+        if self.best is None:
+            return True
+        return value > self.best if self.mode == "max" else value < self.best
+
+    def _write(self) -> None:
+        """Write what is older than what is in memory."""
+        began = time.monotonic()
+        if self.directory is None:
+            return
+        if "last.keras" in self.stale:
+            _save(self.model, self.directory / "last.keras")
+        if "best.keras" in self.stale:
+            if self.epoch == self.seen:
+                with written_whole(self.directory / "best.keras") as part:
+                    _link(self.directory / "last.keras", part)
+            else:
+                now = self.model.get_weights()
+                self.model.set_weights(self.weights)
+                _save(self.model, self.directory / "best.keras")
+                self.model.set_weights(now)
+        self.stale.clear()
+        ended = time.monotonic()
+        self.not_before = ended + self.TIMES * (ended - began)
+
+    def close(self, model: Any) -> None:
+        """Give the model the best epoch's weights back, and see that the files are there."""
+        if self.weights is None:
+            raise UserError(
+                f"Training gave no usable {self.monitor}: the loss is not a number. Lower "
+                "optimizer.learning_rate, or set precision=float32."
+            )
+        self._write()
+        model.set_weights(self.weights)
+
+
+def _save(model: Any, path: Path) -> None:
+    """Write a model alone: Keras keeps the optimizer in a `.keras` file even when told not to."""
+    # A run that goes on after its last stage has none.
+    optimizer, compiled = getattr(model, "optimizer", None), model.compiled
+    model.optimizer, model.compiled = None, False
+    try:
+        with written_whole(path) as part:
+            model.save(part)
+    finally:
+        model.optimizer, model.compiled = optimizer, compiled
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file another name, or copy it where the file system has no second names.
+
+    Files are replaced here, never written into, so that each name keeps what it had.
+    """
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def values_of(variable: Any) -> np.ndarray:
+    """Return a copy of a variable's values."""
+    return variable.value.numpy()
