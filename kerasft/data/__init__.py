@@ -1,1 +1,1 @@
-"""Data: from a source to splits, an order, and batches that are gathered, augmented and prefetched."""
+"""Data: from a source to splits, an order, and batches that are gathered and augmented."""
