@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
+from kerasft.contracts import Preprocess
 from kerasft.rows import Rows
 
 Kind = Literal["single", "multi", "number"]
 Modality = Literal["images", "text"]
+Mode = Literal["max", "min"]
 
 KINDS: tuple[str, ...] = ("single", "multi", "number")
 SPLIT_NAMES: tuple[str, ...] = ("train", "validation", "test")
@@ -155,21 +157,6 @@ class Evidence:
     examples: Examples
     kept: Rows
     measured: Mapping[str, tuple[Rows, Rows]]
-
-
-class Preprocess(Protocol):
-    """What turns raw input into tensors: one object for training, prediction and export.
-
-    `__call__` takes a batch of raw values (`tf.string`, `[batch]`; for pairs of texts
-    `[batch, 2]`) and returns what the network takes. It is made of TensorFlow ops alone, so that
-    it runs in `tf.data` and inside an exported signature.
-    """
-
-    modality: Modality
-
-    def __call__(self, raw: Any) -> Any: ...
-
-    def save(self, directory: str) -> None: ...
 
 
 @dataclass(frozen=True)

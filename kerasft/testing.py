@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.contracts import Answered, Task, Tunable
 from kerasft.data import augment, order, pipeline, store
 from kerasft.errors import UserError
 from kerasft.model import preprocess, tiny
@@ -32,7 +33,7 @@ from kerasft.spec import (
     Modality,
     Splits,
 )
-from kerasft.tasks import protocol
+from kerasft.tasks import shared
 from kerasft.tasks.classification import Classification
 from kerasft.training import stages
 
@@ -231,7 +232,7 @@ def check_head(head: Callable[..., Any]) -> None:
     assert keras.Model(places, head(Features(places), units=1))(x).shape == (4, 1)
 
 
-def check_task(task: Any, labels: Labels) -> None:
+def check_task(task: Task, labels: Labels) -> None:
     """Check a task: its encoding, loss, outputs and figures fit, and it comes back from JSON."""
     import tensorflow as tf
 
@@ -264,22 +265,25 @@ def check_task(task: Any, labels: Labels) -> None:
     for name, value in outputs.items():
         assert len(value) == 12, f"The output {name!r} must have the batch first."
     annotations = Rows.of({"label": y})
-    if isinstance(task, protocol.Tunable):
+    if isinstance(task, Tunable):
         task = task.tune(annotations, kept, labels)
     statistics = task.statistics(annotations, kept, labels)
     for name, value in statistics.items():
         assert len(value) == 12, f"The statistic {name!r} must have a row an example."
     figures = task.figures(statistics, labels)
-    if hasattr(task, "statistics_of"):
+    if isinstance(task, Answered):
         same = task.figures(task.statistics_of(annotations, outputs, labels), labels)
         assert set(same) == set(figures), "Figures of answers must be those of what was kept."
     json.dumps(figures, allow_nan=False)
+    for name in task.headlines:
+        assert isinstance(figures.get(name, 0.0), float | int), f"{name!r} is no number to show."
+    assert all(isinstance(name, str) for name in task.each_epoch)
     monitor = task.monitor.removeprefix("val_")
     assert monitor in (*figures, "loss"), f"The monitor must be one of figures: {monitor!r}."
     assert task.mode in ("min", "max"), f"mode must be 'min' or 'max', not {task.mode!r}."
     saved = json.loads(json.dumps(task.to_dict()))
     trusted = ("kerasft", type(task).__module__.split(".")[0])
-    assert protocol.load(saved, trusted=trusted) == task, "A task must come back from to_dict."
+    assert shared.load(saved, trusted=trusted) == task, "A task must come back from to_dict."
 
 
 def _tiny_model() -> tuple[Any, np.ndarray, np.ndarray]:

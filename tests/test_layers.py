@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "errors": 0, "rows": 0,
     "spec": 1, "raw_input": 1,
-    "system": 2,
+    "system": 2, "contracts": 2,
     "catalogue": 3, "artifact": 3,
     "config": 4,
     "data": 5, "model": 5, "training": 5, "evaluation": 5, "exporters": 5, "serving": 5,
@@ -31,11 +31,13 @@ RANK = {
 }  # fmt: skip
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
-BELOW_ROOMS = ("errors", "rows", "spec", "raw_input", "system", "catalogue", "artifact")
+BELOW_ROOMS = (
+    "errors", "rows", "spec", "raw_input", "contracts", "system", "catalogue", "artifact",
+)
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config/", "errors", "spec", "rows", "raw_input",
-    "system/", "runs/", "run", "steps", "catalogue", "sweeps/", "model/hub",
+    "contracts", "system/", "runs/", "run", "steps", "catalogue", "sweeps/", "model/hub",
 )
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",
          "pandas", "matplotlib")  # fmt: skip

@@ -132,7 +132,7 @@ HIDDEN = {
         },
     }}},
     "a helper that loads": lambda mark: {"task": {
-        "_target_": "kerasft.tasks.protocol.load", "saved": {"class": "evil.call"},
+        "_target_": "kerasft.tasks.shared.load", "saved": {"class": "evil.call"},
         "trusted": ["evil"],
     }},
     "a helper that unpacks": lambda mark: {"augment": {"x": {

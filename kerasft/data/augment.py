@@ -21,7 +21,7 @@ def augmenter(
             the targets too; every other layer sees one picture at a time.
         seed: The run's seed.
         size: Height and width of the pictures.
-        shares: Turns a batch of targets into such as can be mixed, see `tasks.protocol.Mixable`;
+        shares: Turns a batch of targets into such as can be mixed, see `contracts.Mixable`;
             `None` where they cannot.
 
     Returns:

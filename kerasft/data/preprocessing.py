@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.contracts import PicturePreprocess, Preprocess, takes_pictures, takes_texts
 from kerasft.data import store
 from kerasft.data.current_read import begins
 from kerasft.data.fingerprint import fingerprint
@@ -19,7 +20,7 @@ from kerasft.data.pictures.audit import inspect
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable, as_raw
-from kerasft.spec import Examples, Preprocess
+from kerasft.spec import Examples
 from kerasft.system.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.system.console import warn
 from kerasft.system.threads import AHEAD, cores, untuned
@@ -164,9 +165,10 @@ def identity(preprocess: Preprocess) -> str:
     return together.hexdigest()
 
 
-def _forms(preprocess: Any) -> tuple[dict[str, Form], int]:
-    if preprocess.modality == "images":
+def _forms(preprocess: Preprocess) -> tuple[dict[str, Form], int]:
+    if takes_pictures(preprocess):
         return {"images": Form("uint8", (preprocess.height, preprocess.width, 3))}, 0
+    assert takes_texts(preprocess)
     forms = {
         name: Form("int32", (), True, preprocess.pad if name == "token_ids" else 0)
         for name in preprocess.inputs
@@ -182,13 +184,13 @@ def _row_size(forms: Mapping[str, Form]) -> int:
 def _pieces(
     examples: Examples, preprocess: Preprocess, digests: Sequence[str] | None = None
 ) -> Iterator[Piece]:
-    if preprocess.modality == "images":
+    if takes_pictures(preprocess):
         return _pictures(examples, preprocess, digests)
     return _texts(examples.inputs, preprocess)
 
 
 def _pictures(
-    examples: Examples, preprocess: Any, digests: Sequence[str] | None
+    examples: Examples, preprocess: PicturePreprocess, digests: Sequence[str] | None
 ) -> Iterator[Piece]:
     import tensorflow as tf
 
@@ -237,7 +239,7 @@ def _pictures(
         yield {"images": np.stack(held)}, None
 
 
-def _texts(texts: Sequence[Any], preprocess: Any) -> Iterator[Piece]:
+def _texts(texts: Sequence[Any], preprocess: Preprocess) -> Iterator[Piece]:
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         begins(f"text {start + 1:,} of {len(texts):,}")
         rows = preprocess(as_raw(texts[start : start + TEXTS_AT_ONCE], "text"))

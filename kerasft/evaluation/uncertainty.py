@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from kerasft.contracts import Summed, Task
 from kerasft.spec import Labels
 
 LEVEL = 0.95
@@ -36,7 +36,7 @@ def draws(count: int, repeats: int = REPEATS, seed: int = 0) -> Iterator[np.ndar
 
 
 def resampled(
-    task: Any, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray],
+    task: Task, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray],
     rows: Iterable[np.ndarray],
 ) -> np.ndarray | None:
     """Return a figure for each drawing of the examples.
@@ -76,7 +76,7 @@ def resampled(
 
 
 def right(
-    task: Any, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray]
+    task: Task, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
     """Return which examples a model gets right, bool `[N]`, where the figure is their share."""
     summed = _sums(task, labels, metric, statistics)
@@ -86,10 +86,10 @@ def right(
 
 
 def _sums(
-    task: Any, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray]
+    task: Task, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, Callable[[np.ndarray, int], float]] | None:
     """Return what a figure is summed from and the way to it, where the task knows one."""
-    return task.sums(metric, statistics, labels) if hasattr(task, "sums") else None
+    return task.sums(metric, statistics, labels) if isinstance(task, Summed) else None
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

@@ -6,6 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kerasft.contracts import (
+    PicturePreprocess,
+    Preprocess,
+    Task,
+    TextPreprocess,
+    Thresholded,
+    takes_pictures,
+    takes_texts,
+)
 from kerasft.exporters.tensors import PREPROCESSING, Feed
 from kerasft.spec import Labels
 from kerasft.system.files import write_json
@@ -20,7 +29,7 @@ ALGORITHMS = {
 
 
 def write_preprocessing(
-    folder: Path, *, preprocess: Any, task: Any, labels: Labels, feed: Feed,
+    folder: Path, *, preprocess: Preprocess, task: Task, labels: Labels, feed: Feed,
     outputs: Mapping[str, Any], name: str, length: int | None = None,
     tokenizer_in: str | None = None, scaling: Mapping[str, Any] | None = None,
 ) -> None:
@@ -53,7 +62,7 @@ def write_preprocessing(
         "labels": list(labels.names),
         "decision": _decision(task, labels),
     }
-    if preprocess.modality == "text":
+    if takes_texts(preprocess):
         facts |= _text(preprocess, length)
         tokenizer = getattr(preprocess, "tokenizer", None)
         if tokenizer is not None:
@@ -61,7 +70,7 @@ def write_preprocessing(
                 tokenizer.save_to_preset(str(folder / TOKENIZER))
             place = folder / (tokenizer_in or TOKENIZER)
             facts["tokenizer"] |= {"files": _files(place, folder)}
-    else:
+    elif takes_pictures(preprocess):
         facts |= _pictures(preprocess, scaling)
     write_json(folder / PREPROCESSING, facts)
     if labels.names:
@@ -74,15 +83,15 @@ def _shape(value: Any, modality: str, length: int | None) -> list[int | None]:
     return [None, *value.shape[1:]]
 
 
-def _decision(task: Any, labels: Labels) -> dict[str, Any]:
+def _decision(task: Task, labels: Labels) -> dict[str, Any]:
     if labels.kind == "number":
         return {"rule": "the output is the value, in the units of the labels"}
-    if labels.kind == "multi":
+    if isinstance(task, Thresholded):
         return {"rule": "each label with probabilities >= threshold", "threshold": task.cutoff}
     return {"rule": "the label with the largest of probabilities"}
 
 
-def _text(preprocess: Any, length: int | None) -> dict[str, Any]:
+def _text(preprocess: TextPreprocess, length: int | None) -> dict[str, Any]:
     tokenizer = getattr(preprocess, "tokenizer", None)
     if tokenizer is None:
         return {"class": f"{type(preprocess).__module__}.{type(preprocess).__qualname__}"}
@@ -119,7 +128,7 @@ def _text(preprocess: Any, length: int | None) -> dict[str, Any]:
     }
 
 
-def _layout(preprocess: Any) -> list[str]:
+def _layout(preprocess: TextPreprocess) -> list[str]:
     start = [] if preprocess.start is None else ["start"]
     end = [] if preprocess.end is None else ["end"]
     if not preprocess.pair:
@@ -127,14 +136,14 @@ def _layout(preprocess: Any) -> list[str]:
     return [*start, "text", *end * (2 if preprocess.doubled else 1), "text_pair", *end]
 
 
-def _truncation(preprocess: Any) -> str:
+def _truncation(preprocess: TextPreprocess) -> str:
     if preprocess.pair:
         return ("the longer of the two texts loses its end until both, with their frame, fit into "
                 "sequence_length or have half of the room each")
     return "the text loses its end so that it fits into sequence_length with its frame"
 
 
-def _pictures(preprocess: Any, scaling: Mapping[str, Any] | None) -> dict[str, Any]:
+def _pictures(preprocess: PicturePreprocess, scaling: Mapping[str, Any] | None) -> dict[str, Any]:
     names = ("resize", "interpolation", "antialias")
     if not all(hasattr(preprocess, n) for n in names):
         return {"class": f"{type(preprocess).__module__}.{type(preprocess).__qualname__}"}
@@ -170,7 +179,7 @@ def _pictures(preprocess: Any, scaling: Mapping[str, Any] | None) -> dict[str, A
     }
 
 
-def _turning(preprocess: Any) -> list[str]:
+def _turning(preprocess: PicturePreprocess) -> list[str]:
     if not getattr(preprocess, "upright", False):
         return []
     return ["turn or mirror the pixels upright as the EXIF orientation of a JPEG, PNG or WebP says"]

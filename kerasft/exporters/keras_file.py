@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.artifact.fresh import ExportError, fresh_environment
+from kerasft.contracts import Preprocess, Task
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
@@ -32,8 +33,8 @@ def keras_file(
     model: Any,
     directory: str | Path,
     *,
-    preprocess: Any,
-    task: Any,
+    preprocess: Preprocess,
+    task: Task,
     labels: Labels,
     examples: Sequence[Any] | None = None,
     name: str = "model",
@@ -127,7 +128,7 @@ def carry_layers(model: Any, folder: Path) -> list[str]:
     return found
 
 
-def answers_of(logits: np.ndarray, task: Any, labels: Labels, like: Mapping[str, Any]) -> Feed:
+def answers_of(logits: np.ndarray, task: Task, labels: Labels, like: Mapping[str, Any]) -> Feed:
     """Return what the task makes of logits, under the names that `like` has."""
     import tensorflow as tf
 

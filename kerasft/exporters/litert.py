@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kerasft.artifact.fresh import ExportError
+from kerasft.contracts import Preprocess, Task, takes_texts
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
@@ -28,8 +29,8 @@ def litert(
     model: Any,
     directory: str | Path,
     *,
-    preprocess: Any,
-    task: Any,
+    preprocess: Preprocess,
+    task: Task,
     labels: Labels,
     examples: Sequence[Any] | None = None,
     name: str = "model",
@@ -126,16 +127,18 @@ def _advice(quantize: str | None) -> str:
 
 
 def _converted(
-    interpreter: Any, model: Any, preprocess: Any, task: Any, labels: Labels,
+    interpreter: Any, model: Any, preprocess: Preprocess, task: Task, labels: Labels,
     batches: Sequence[Feed], quantize: str | None,
 ) -> tuple[bytes, Feed, int | None]:
     """Return the file, its answers, and the length of every text where it must have one."""
     lengths: list[int | None] = [None]
-    if preprocess.modality == "text":
+    pad = 0
+    if takes_texts(preprocess):
         lengths.append(preprocess.sequence_length)
+        pad = preprocess.pad
     errors = []
     for length in lengths:
-        fed = [f if length is None else tensors.padded(f, length, preprocess.pad) for f in batches]
+        fed = [f if length is None else tensors.padded(f, length, pad) for f in batches]
         try:
             blob = _convert(model, task, labels, fed, quantize, length)
             return blob, _run(interpreter, blob, fed), length
@@ -156,7 +159,7 @@ def _reason(error: Exception) -> str:
 
 
 def _convert(
-    model: Any, task: Any, labels: Labels, batches: Sequence[Feed], quantize: str | None,
+    model: Any, task: Task, labels: Labels, batches: Sequence[Feed], quantize: str | None,
     length: int | None,
 ) -> bytes:
     import keras
@@ -206,7 +209,7 @@ def _run(interpreter: Any, blob: bytes, batches: Sequence[Feed]) -> Feed:
         return tensors.concatenate([runner(**feed) for feed in batches])
 
 
-def _readme(name: str, preprocess: Any, quantize: str | None) -> str:
+def _readme(name: str, preprocess: Preprocess, quantize: str | None) -> str:
     given = "token tensors" if preprocess.modality == "text" else "uint8 pixels"
     return f"""# {name}, for LiteRT
 

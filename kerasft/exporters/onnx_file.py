@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.contracts import Preprocess, Task
 from kerasft.errors import UserError
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
@@ -26,8 +27,8 @@ def onnx_file(
     model: Any,
     directory: str | Path,
     *,
-    preprocess: Any,
-    task: Any,
+    preprocess: Preprocess,
+    task: Task,
     labels: Labels,
     examples: Sequence[Any] | None = None,
     name: str = "model",
@@ -117,7 +118,7 @@ def check_early(*, opset: int = OPSETS[-1], **_: Any) -> None:
         tensors.require(package, FORM)
 
 
-def _convert(model: Any, task: Any, labels: Labels, feed: Feed, opset: int) -> bytes:
+def _convert(model: Any, task: Task, labels: Labels, feed: Feed, opset: int) -> bytes:
     import onnx
     import tensorflow as tf
     import tf2onnx
@@ -208,7 +209,7 @@ def _first_line(error: Exception) -> str:
     return (lines or [type(error).__name__])[0][:300]
 
 
-def _readme(name: str, preprocess: Any, opset: int, output: str) -> str:
+def _readme(name: str, preprocess: Preprocess, opset: int, output: str) -> str:
     given = "token tensors" if preprocess.modality == "text" else "uint8 pixels"
     return f"""# {name}, as ONNX
 

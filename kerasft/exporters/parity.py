@@ -14,6 +14,7 @@ from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask
 from kerasft.artifact.golden import Golden, apart, spread_of, write_golden
 from kerasft.artifact.layout import DEFAULT, EXTRA, PARITY
+from kerasft.contracts import Answered
 from kerasft.exporters.signatures import Served
 from kerasft.spec import Evidence
 from kerasft.system.files import write_json
@@ -204,6 +205,8 @@ def _metric(
 ) -> dict[str, Any]:
     """Return the task's figure on the examples, from the run's outputs and from the artifact's."""
     task, labels = served.task, served.labels
+    if not isinstance(task, Answered):
+        return {}
     count = len(evidence.examples)
     batches, covered = [], 0
     for call, answer in zip(calls, outputs, strict=True):

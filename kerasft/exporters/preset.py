@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.contracts import Preprocess, Task, TextPreprocess, takes_pictures, takes_texts
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
@@ -30,8 +31,8 @@ def preset(
     model: Any,
     directory: str | Path,
     *,
-    preprocess: Any,
-    task: Any,
+    preprocess: Preprocess,
+    task: Task,
     labels: Labels,
     examples: Sequence[Any] | None = None,
     name: str = "model",
@@ -113,9 +114,9 @@ def preset(
     return at_home(directory)
 
 
-def _upright(raw: list[Any], preprocess: Any) -> list[Any]:
+def _upright(raw: list[Any], preprocess: Preprocess) -> list[Any]:
     """Return pictures as PNG that stand upright: KerasHub's preprocessing begins with pixels."""
-    if not hasattr(preprocess, "pixels"):
+    if not takes_pictures(preprocess):
         return raw
     import tensorflow as tf
 
@@ -123,11 +124,11 @@ def _upright(raw: list[Any], preprocess: Any) -> list[Any]:
 
 
 def _save(
-    made: Any, model: Any, network: Any, preprocess: Any, folder: Path, *, own: bool
+    made: Any, model: Any, network: Any, preprocess: Preprocess, folder: Path, *, own: bool
 ) -> list[str]:
     """Write the preset; return the modules that must be imported before it is loaded."""
     made.save_to_preset(str(folder))
-    if preprocess.modality == "text" and made.preprocessor is None:
+    if takes_texts(preprocess) and made.preprocessor is None:
         preprocess.tokenizer.save_to_preset(str(folder))
     _mend(network, folder)
     if not own:
@@ -203,13 +204,13 @@ def _scaled(feed: Feed, scaling: dict[str, Any] | None, network: Any) -> Feed:
 
 
 def _preprocessor(
-    network: Any, preprocess: Any, scaling: dict[str, Any] | None, raw: Sequence[Any]
+    network: Any, preprocess: Preprocess, scaling: dict[str, Any] | None, raw: Sequence[Any]
 ) -> tuple[Any, str]:
     """Return KerasHub's preprocessor that does what ours does, or `None` and why there is none."""
     import keras_hub
 
     kind = type(network)
-    if scaling is None:
+    if takes_texts(preprocess):
         base = keras_hub.models.TextClassifierPreprocessor
         if (found := _of_backbone(base, kind)) is base:
             return None, f"none: KerasHub has none for classifiers on {kind.__name__}"
@@ -217,6 +218,7 @@ def _preprocessor(
         if not _same_tokens(made, preprocess, raw):
             return None, f"none: {found.__name__} packs the examples into other tokens"
         return made, ""
+    assert scaling is not None and takes_pictures(preprocess)
     if scaling["bgr"]:
         return None, "none: the network takes blue first, which KerasHub's converter does not give"
     converter = _of_backbone(keras_hub.layers.ImageConverter, kind)(
@@ -240,7 +242,7 @@ def _of_backbone(base: Any, backbone: type) -> Any:
     return found[0] if found else base
 
 
-def _same_tokens(made: Any, preprocess: Any, raw: Sequence[Any]) -> bool:
+def _same_tokens(made: Any, preprocess: TextPreprocess, raw: Sequence[Any]) -> bool:
     theirs = reload.prepared(made, [encoded(one) for one in raw])
     ours = tensors.padded(
         tensors.as_feed(preprocess(list(raw))), preprocess.sequence_length, preprocess.pad

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from kerasft.artifact.layout import WEIGHTS as WEIGHTS_FILE
+from kerasft.contracts import Answered, Preprocess, Task
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
 from kerasft.exporters.saved_model import check_early as check_saved_model
@@ -71,8 +72,8 @@ def small_saved_model(
     model: Any,
     directory: str | Path,
     *,
-    preprocess: Any,
-    task: Any,
+    preprocess: Preprocess,
+    task: Task,
     labels: Labels,
     examples: Sequence[Any],
     evidence: Evidence | None = None,
@@ -140,7 +141,7 @@ def small_saved_model(
 
 
 def measured(
-    model: Any, smaller: Any, batches: Sequence[Feed], *, task: Any, labels: Labels,
+    model: Any, smaller: Any, batches: Sequence[Feed], *, task: Task, labels: Labels,
     tolerance: float, y: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Compare a network with its smaller copy on examples.
@@ -170,7 +171,7 @@ def measured(
     tensors.refuse("saved_model_small", problems, count, "The small weights cost that.")
     sizes = {"before": tensors.bytes_of_weights(model), "after": tensors.bytes_of_weights(smaller)}
     figures = {}
-    if y is not None:  # what is answered singly, too, comes last
+    if y is not None and isinstance(task, Answered):  # what is answered singly, too, comes last
         figures["metrics"] = {
             way: _figures(task, labels, y, outputs)
             for way, outputs in (("before", before), ("after", after))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
+from kerasft.contracts import Deciding, Preprocess, Task, takes_texts
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import card, deployment, parity, warmup
 from kerasft.exporters.graph import write_graph
@@ -24,8 +25,8 @@ def saved_model(
     model: Any,
     directory: str | Path,
     *,
-    preprocess: Any,
-    task: Any,
+    preprocess: Preprocess,
+    task: Task,
     labels: Labels,
     evidence: Evidence | None = None,
     examples: Sequence[Any] | None = None,
@@ -139,7 +140,7 @@ def saved_model(
 
 
 def check_early(
-    *, task: Any, golden: int = 4, top_k: int = 5, warm_up: Sequence[int] | None = None,
+    *, task: Task, golden: int = 4, top_k: int = 5, warm_up: Sequence[int] | None = None,
     signatures: Sequence[str] | None = None, temperature: float | str = 1.0,
     goal: str | None = None, at_least: float | None = None, positive: Any = None, **_: Any,
 ) -> None:
@@ -150,7 +151,7 @@ def check_early(
             f"export: there is no signature {strange[0]!r}. Allowed: {', '.join(SIGNATURES)}."
             f"{nearest(str(strange[0]), SIGNATURES)}"
         )
-    if hasattr(task, "check_decision"):  # a task of the user's own may have no decisions
+    if isinstance(task, Deciding):
         task.check_decision(
             temperature=temperature, goal=goal, at_least=at_least, positive=positive
         )
@@ -169,7 +170,7 @@ def _require_sizes(*, golden: int, top_k: int, warm_up: Sequence[int] | None) ->
         raise UserError(problems=problems)
 
 
-def _decide(task: Any, labels: Labels, evidence: Evidence | None, **wanted: Any) -> Decision:
+def _decide(task: Task, labels: Labels, evidence: Evidence | None, **wanted: Any) -> Decision:
     """Tune what is wanted of temperature, goal, at_least and positive."""
     if wanted["temperature"] == 1.0 and not any(v for k, v in wanted.items() if k != "temperature"):
         return NONE
@@ -181,7 +182,7 @@ def _decide(task: Any, labels: Labels, evidence: Evidence | None, **wanted: Any)
             "export: temperature=auto, goal and positive are tuned on what a run kept of its "
             "validation split, and there is nothing."
         )
-    if not hasattr(task, "decide"):
+    if not isinstance(task, Deciding):
         raise UserError(
             f"export: the task {type(task).__name__} has no `decide`: leave out temperature, goal "
             "and positive."
@@ -203,10 +204,12 @@ def _scalars(figures: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if isinstance(value, float)}
 
 
-def _buckets(buckets: Sequence[int] | None, preprocess: Any) -> tuple[int, ...]:
+def _buckets(buckets: Sequence[int] | None, preprocess: Preprocess) -> tuple[int, ...]:
     found = tuple(sorted({int(b) for b in buckets or ()}))
-    most = getattr(preprocess, "sequence_length", 0)
-    if found and not (most and "padding_mask" in preprocess.inputs):
+    most = 0
+    if takes_texts(preprocess) and "padding_mask" in preprocess.inputs:
+        most = preprocess.sequence_length
+    if found and not most:
         raise UserError(
             "export: buckets are lengths of texts, for networks that are told what is padding. "
             f"Leave them out here. Received: {list(found)}."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.artifact.layout import DEFAULT
+from kerasft.contracts import Preprocess, Task, Thresholded
 from kerasft.errors import UserError, nearest
 from kerasft.raw_input import as_raw
 from kerasft.spec import Decision, Labels
@@ -54,8 +55,8 @@ class Served:
     """
 
     model: Any
-    preprocess: Any
-    task: Any
+    preprocess: Preprocess
+    task: Task
     labels: Labels
     decision: Decision = NONE
     top_k: int = 5
@@ -93,7 +94,7 @@ class Served:
     @property
     def cutoffs(self) -> Any:
         """The probabilities that decide, for each class or for all, or `None`."""
-        if self.labels.kind == "multi" and hasattr(self.task, "cutoffs"):
+        if isinstance(self.task, Thresholded):
             return self.task.cutoffs(self.decision)
         if not self.decision.goal:
             return None

@@ -20,6 +20,7 @@ import numpy as np
 import kerasft
 from kerasft.artifact.fresh import ExportError
 from kerasft.artifact.golden import apart
+from kerasft.contracts import Preprocess, Task, Thresholded
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
@@ -125,7 +126,7 @@ def _what(place: Path) -> str:
     return f"a folder with {', '.join(sorted(p.name for p in place.iterdir())[:5])}"
 
 
-def require_whole(model: Any, task: Any, labels: Labels) -> None:
+def require_whole(model: Any, task: Task, labels: Labels) -> None:
     """See that network, task and labels belong together."""
     if not hasattr(task, "answers"):
         raise UserError(
@@ -156,7 +157,7 @@ def require(module: str, extra: str) -> Any:
         ) from error
 
 
-def feeds(preprocess: Any, examples: Sequence[Any]) -> list[Feed]:
+def feeds(preprocess: Preprocess, examples: Sequence[Any]) -> list[Feed]:
     """Return raw examples as the network's inputs: in batches, and the first few one by one.
 
     So that other sizes of a batch, and for texts other lengths, are tried as well.
@@ -193,7 +194,7 @@ def padded(feed: Feed, length: int, pad: int) -> Feed:
     return made
 
 
-def answerer(model: Any, task: Any, labels: Labels, names: Sequence[str]) -> Callable[..., Any]:
+def answerer(model: Any, task: Task, labels: Labels, names: Sequence[str]) -> Callable[..., Any]:
     """Return a function of the network's inputs, in order, to its numeric outputs by name.
 
     Of the task's outputs `probabilities`, or what it has of floats without any; and `logits`.
@@ -219,7 +220,7 @@ def concatenate(parts: Sequence[Mapping[str, Any]]) -> Feed:
     return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}
 
 
-def in_memory(model: Any, task: Any, labels: Labels, batches: Sequence[Feed]) -> Feed:
+def in_memory(model: Any, task: Task, labels: Labels, batches: Sequence[Feed]) -> Feed:
     """Return what the network in memory answers, on the processor."""
     import tensorflow as tf
 
@@ -234,7 +235,7 @@ def compare(
     expected: Mapping[str, np.ndarray],
     answers: Mapping[str, np.ndarray],
     *,
-    task: Any,
+    task: Task,
     labels: Labels,
     tolerance: float,
     judge_logits: bool = True,
@@ -279,13 +280,13 @@ def compare(
 
 
 def _flips(
-    expected: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray], task: Any,
+    expected: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray], task: Task,
     labels: Labels, tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     wanted, got = expected["probabilities"], np.asarray(answers["probabilities"])
-    if labels.kind == "multi":
+    if isinstance(task, Thresholded):
         flipped = ((wanted >= task.cutoff) != (got >= task.cutoff)).any(axis=-1)
-        return flipped, (np.abs(wanted - task.cutoff) <= tolerance).any(axis=-1)
+        return flipped, np.any(np.abs(wanted - task.cutoff) <= tolerance, axis=-1)
     if wanted.shape[-1] < 2:
         return np.zeros(len(wanted), bool), np.zeros(len(wanted), bool)
     second, first = np.sort(wanted, axis=-1)[:, -2:].T

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from kerasft.contracts import Preprocess, Task, Tunable, takes_pictures, takes_texts
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
@@ -35,8 +36,8 @@ class FineTuned:
     """
 
     model: Any
-    preprocess: Any
-    task: Any
+    preprocess: Preprocess
+    task: Task
     labels: Labels
     batch_size: int = 64
 
@@ -75,13 +76,13 @@ class FineTuned:
 
     def answers(self, kept: Rows) -> dict[str, np.ndarray]:
         """Return the task's named outputs for what was kept of examples."""
-        from kerasft.tasks import protocol
+        from kerasft.tasks import shared
 
-        return protocol.answer(self.task, kept, self.labels)
+        return shared.answer(self.task, kept, self.labels)
 
     def tuned(self, annotations: Rows, kept: Rows) -> FineTuned:
         """Return the same model with the task's decisions tuned on examples."""
-        if not hasattr(self.task, "tune"):
+        if not isinstance(self.task, Tunable):
             return self
         return replace(self, task=self.task.tune(annotations, kept, self.labels))
 
@@ -138,7 +139,7 @@ def load(
     import kerasft.training.schedules  # noqa: F401  (registers what a .keras file may hold)
     from kerasft.model import preprocess
     from kerasft.model.precision import in_float32
-    from kerasft.tasks import protocol
+    from kerasft.tasks import shared
 
     labels = read_labels(folder.labels)
     made = preprocess.load(folder.preprocess)
@@ -153,7 +154,7 @@ def load(
             f"kerasft train --from {folder.path}"
         ) from error
     try:
-        task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
+        task = shared.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
     except UserError as error:
         raise UserError(f"The task of the run ({folder.task.name}): {error}") from error
     if task.kind != labels.kind:
@@ -170,14 +171,16 @@ def load(
     return FineTuned(in_float32(network), made, task, labels, eval_batch_size(cfg))
 
 
-def _require_fit(network: Any, preprocess: Any, folder: run_folder.RunFolder) -> None:
+def _require_fit(network: Any, preprocess: Preprocess, folder: run_folder.RunFolder) -> None:
     """See that a network takes what the preprocessing makes."""
     inputs = network.input if isinstance(network.input, dict) else {"images": network.input}
-    if preprocess.modality == "images":
+    takes: Any = sorted(inputs)
+    if takes_pictures(preprocess):
         has: Any = [preprocess.height, preprocess.width]
-        takes: Any = list(inputs["images"].shape[1:3]) if "images" in inputs else sorted(inputs)
+        takes = list(inputs["images"].shape[1:3]) if "images" in inputs else takes
     else:
-        has, takes = sorted(preprocess.inputs), sorted(inputs)
+        assert takes_texts(preprocess)
+        has = sorted(preprocess.inputs)
     if has != takes:
         raise UserError(
             f"{str(folder.preprocess)!r} is of another run: it makes {has}, and the network takes "

@@ -12,6 +12,7 @@ from kerasft.artifact.layout import EXTRA, PARITY, SIGNATURE, WEIGHTS
 from kerasft.config import composition
 from kerasft.config.checks import check
 from kerasft.config.composition import build
+from kerasft.contracts import Rounding, Task
 from kerasft.errors import UserError
 from kerasft.raw_input import as_raw
 from kerasft.runs import evidence
@@ -55,7 +56,7 @@ def export(
     wanted = {key: one for key, one in (node or {}).items() if one}
     if not wanted:
         return made
-    if (precision := getattr(finetuned.task, "served_precision", None)) and (said := precision()):
+    if isinstance(finetuned.task, Rounding) and (said := finetuned.task.served_precision()):
         warn(said)
     from kerasft.model.fast import at_rest
 
@@ -80,7 +81,7 @@ def export(
     return made
 
 
-def _of_weights(report: Mapping[str, Any], task: Any) -> str:
+def _of_weights(report: Mapping[str, Any], task: Task) -> str:
     """Return a line on what fewer bits for the weights changed."""
     sizes, metrics = report["sizes"], report.get("metrics", {"before": {}, "after": {}})
     worst = max(report["largest_difference"].values(), default=0.0)
@@ -95,7 +96,7 @@ def _of_weights(report: Mapping[str, Any], task: Any) -> str:
     return said
 
 
-def _say_decided(signature: Mapping[str, Any], task: Any) -> None:
+def _say_decided(signature: Mapping[str, Any], task: Task) -> None:
     """Say what tuned decisions did to the figure that the run was steered by."""
     if notice := signature["decision"]["validation"].get("notice"):
         warn(f"export: {notice}.")

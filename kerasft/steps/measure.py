@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from kerasft.contracts import Task
 from kerasft.rows import Rows
 from kerasft.runs import evidence, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json, written_whole
-from kerasft.tasks.protocol import Task
 
 
 @dataclass(frozen=True)

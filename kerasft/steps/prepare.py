@@ -16,20 +16,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
+from kerasft.contracts import Demanding, Mixable, Preprocess, Rounding, Task, takes_pictures
 from kerasft.errors import UserError
 from kerasft.runs import evidence, run_folder
 from kerasft.spec import Backbone, Splits
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.tasks.monitors import require_known
-from kerasft.tasks.protocol import Mixable
 
 
 @dataclass(frozen=True)
 class Parts:
     """What can be built before any data is read or any weight is loaded."""
 
-    task: Any
+    task: Task
     stages: Mapping[str, Any]
     augment: Mapping[str, Any]
     checkpoint: Any
@@ -42,8 +42,8 @@ class Ready:
     """Data and targets as training takes them."""
 
     splits: Splits
-    task: Any
-    preprocess: Any
+    task: Task
+    preprocess: Preprocess
     stores: Mapping[str, Any]
     batches: Any
     held_out: evidence.HeldOut
@@ -266,12 +266,12 @@ def describe(splits: Splits) -> str:
     return f"{sizes}; {len(names)} classes ({shown})"
 
 
-def _require_fit(task: Any, splits: Splits, cfg: DictConfig) -> None:
+def _require_fit(task: Task, splits: Splits, cfg: DictConfig) -> None:
     """See before training that what comes after it can be done with these labels."""
-    if check := getattr(task, "check_validation", None):
-        check(splits.validation.labels)
-    if (precision := getattr(task, "served_precision", None)) and any((cfg.export or {}).values()):
-        precision()
+    if isinstance(task, Demanding):
+        task.check_validation(splits.validation.labels)
+    if isinstance(task, Rounding) and any((cfg.export or {}).values()):
+        task.served_precision()
 
 
 def _require_room(tokens: int, train: Any) -> None:
@@ -323,11 +323,12 @@ def make_ready(
     train = stores["train"]
     augmented = None
     if parts.augment:
-        preprocess: Any = backbone.preprocess  # of pictures, which have a size
-        mixable = isinstance(task, Mixable)
+        preprocess = backbone.preprocess
+        assert takes_pictures(preprocess)
+        shares = partial(task.shares, labels=splits.labels) if isinstance(task, Mixable) else None
         augmented = augment.augmenter(
             parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width),
-            shares=partial(task.shares, labels=splits.labels) if mixable else None,
+            shares=shares,
         )
     if cfg.batch_tokens is not None:
         _require_room(cfg.batch_tokens, train)

@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from kerasft.config.moved import renew
 from kerasft.config.yaml_limits import require_small
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
 from kerasft.sweeps.ledger import Ledger
@@ -212,7 +213,7 @@ class Sample:
         count: How many there are.
     """
 
-    task: Any
+    task: Task
     labels: Any
     statistics: Mapping[str, Any]
     examples: str
@@ -222,12 +223,12 @@ class Sample:
 def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
     """Return what a run kept of its examples; `None` where it kept nothing that is whole."""
     from kerasft.runs import evidence
-    from kerasft.tasks import protocol
+    from kerasft.tasks import shared
 
     folder = RunFolder(entry.folder)
     try:
         annotations, kept = evidence.read(folder).measured["validation"]
-        task = protocol.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
+        task = shared.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
         labels = read_labels(folder.labels)
         splits = read_json(folder.manifest, "splits")["splits"]
         if task.kind != labels.kind or not isinstance(splits, dict):

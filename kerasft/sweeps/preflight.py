@@ -8,6 +8,7 @@ from typing import Any
 
 from kerasft.config.checks import settle
 from kerasft.config.composition import build
+from kerasft.contracts import Task
 from kerasft.errors import UserError, nearest
 from kerasft.steps.prepare import require_monitors
 from kerasft.sweeps import study
@@ -81,7 +82,7 @@ def _of_known(space: Space, asked: Mapping[str, Any]) -> Iterator[str]:
                    f"{', '.join(sorted(keys))}.")  # fmt: skip
 
 
-def _of_objectives(names: Iterable[str], task: Any) -> Iterator[str]:
+def _of_objectives(names: Iterable[str], task: Task) -> Iterator[str]:
     known = figures_of(task)
     if known is None:
         return

@@ -13,8 +13,8 @@ from kerasft.errors import UserError, nearest
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels
-from kerasft.tasks import protocol
+from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.tasks import shared
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Classification:
     headlines: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro", "roc_auc")
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy", "val_accuracy")
 
-    keep = protocol.keep_logits
-    statistics = protocol.answered_statistics
+    keep = shared.keep_logits
+    statistics = shared.answered_statistics
 
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
@@ -64,7 +64,7 @@ class Classification:
             raise UserError(f"task.top_k must be at least 1. Received: {self.top_k}.")
 
     @property
-    def mode(self) -> figures.Mode:
+    def mode(self) -> Mode:
         return figures.direction(self.monitor)
 
     def head(self, labels: Labels) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class Classification:
         return [plots.confusion_matrix(matrix, labels.names, file)]
 
     def to_dict(self) -> dict[str, Any]:
-        return protocol.to_dict(self)
+        return shared.to_dict(self)
 
 
 def _is_weight(value: Any) -> bool:

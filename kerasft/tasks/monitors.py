@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from kerasft.config.write_paths import mappings
+from kerasft.contracts import Answered, Task
 from kerasft.errors import UserError, nearest
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 
 
-def figures_of(task: Any, classes: Sequence[int] | None = None) -> set[str] | None:
+def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | None:
     """Return the names of the figures that a task measures; `None` where it cannot be asked.
 
     Args:
@@ -28,6 +29,8 @@ def figures_of(task: Any, classes: Sequence[int] | None = None) -> set[str] | No
         >>> sorted(figures_of(Regression()))[:3]
         ['loss', 'mae', 'mse']
     """
+    if not isinstance(task, Answered):
+        return None  # of other answers, which cannot be made up
     found = {"loss"}
     for count in classes or (2, 3, max(12, min(int(getattr(task, "top_k", 0)), 999) + 1)):
         names = tuple(map(str, range(count)))
@@ -48,7 +51,7 @@ def figures_of(task: Any, classes: Sequence[int] | None = None) -> set[str] | No
 
 
 def require_known(
-    task: Any, callbacks: Mapping[str, Any] | None, classes: int | None = None
+    task: Task, callbacks: Mapping[str, Any] | None, classes: int | None = None
 ) -> None:
     """Refuse a monitor that is no figure of the task: nothing would ever stop, or be kept.
 
@@ -102,7 +105,7 @@ def require_known(
         raise UserError(problems=problems)
 
 
-def _is_ours(task: Any) -> bool:
+def _is_ours(task: Task) -> bool:
     return type(task).__module__.partition(".")[0] == "kerasft"
 
 
@@ -144,10 +147,11 @@ def _fields(node: Mapping[str, Any]) -> list[str]:
         return []
 
 
-def _usual(task: Any) -> list[Any]:
+def _usual(task: Task) -> list[Any]:
     """Return the monitor that a task has by itself."""
-    own = dataclasses.fields(task) if dataclasses.is_dataclass(task) else ()
-    return [field.default for field in own if field.name == "monitor"]
+    if not dataclasses.is_dataclass(task):
+        return []
+    return [field.default for field in dataclasses.fields(task) if field.name == "monitor"]
 
 
 def _meant(name: str, allowed: Sequence[str]) -> str:

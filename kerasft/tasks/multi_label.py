@@ -14,8 +14,8 @@ from kerasft.errors import UserError
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels
-from kerasft.tasks import protocol
+from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.tasks import shared
 from kerasft.tasks.classification import check_smoothing
 
 
@@ -49,9 +49,9 @@ class MultiLabel:
     headlines: ClassVar[tuple[str, ...]] = ("f1_macro", "f1_micro", "roc_auc", "subset_accuracy")
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy",)
 
-    keep = protocol.keep_logits
-    statistics = protocol.answered_statistics
-    shares = protocol.shares_as_they_are
+    keep = shared.keep_logits
+    statistics = shared.answered_statistics
+    shares = shared.shares_as_they_are
 
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
@@ -63,7 +63,7 @@ class MultiLabel:
             )
 
     @property
-    def mode(self) -> figures.Mode:
+    def mode(self) -> Mode:
         return figures.direction(self.monitor)
 
     @property
@@ -176,7 +176,7 @@ class MultiLabel:
         """
         if self.threshold != "auto":
             return self
-        probabilities = protocol.answer(self, kept, labels)["probabilities"]
+        probabilities = shared.answer(self, kept, labels)["probabilities"]
         return dataclasses.replace(
             self, tuned=best_threshold(annotations["label"], probabilities)
         )
@@ -210,7 +210,7 @@ class MultiLabel:
         return [plots.f1_by_class(per_class, Path(directory) / f"{split}_f1_by_class.png")]
 
     def to_dict(self) -> dict[str, Any]:
-        return protocol.to_dict(self)
+        return shared.to_dict(self)
 
 
 def best_threshold(y: np.ndarray, probabilities: np.ndarray) -> float:

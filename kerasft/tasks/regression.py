@@ -15,8 +15,8 @@ from kerasft.errors import UserError, nearest
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels
-from kerasft.tasks import protocol
+from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.tasks import shared
 
 LOSSES = ("mse", "huber")
 _MOST = float(np.finfo("float32").max)
@@ -58,9 +58,9 @@ class Regression:
     headlines: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mae", "r2")
     each_epoch: ClassVar[tuple[str, ...]] = ("mae", "val_pearson")
 
-    keep = protocol.keep_logits
-    statistics = protocol.answered_statistics
-    shares = protocol.shares_as_they_are
+    keep = shared.keep_logits
+    statistics = shared.answered_statistics
+    shares = shared.shares_as_they_are
 
     def __post_init__(self) -> None:
         if self.loss_name not in LOSSES:
@@ -74,7 +74,7 @@ class Regression:
             raise UserError(f"task.std must be above 0. Received: {self.std}.")
 
     @property
-    def mode(self) -> figures.Mode:
+    def mode(self) -> Mode:
         return figures.direction(self.monitor)
 
     def head(self, labels: Labels) -> dict[str, Any]:
@@ -180,12 +180,12 @@ class Regression:
         )
         return Decision()
 
-    def check_validation(self, y: np.ndarray) -> None:
+    def check_validation(self, labels: np.ndarray) -> None:
         """Raise `UserError` where `monitor` cannot be measured on these validation labels."""
-        measured = figures.number(y, np.zeros(len(y)))
+        measured = figures.number(labels, np.zeros(len(labels)))
         name = self.monitor.removeprefix("val_")
         if name in CORRELATIONS and name not in measured:
-            value = f"{float(np.ravel(y)[0]):g}"
+            value = f"{float(np.ravel(labels)[0]):g}"
             raise UserError(
                 f"The validation labels are all alike ({value}), so there is no {self.monitor} to "
                 "choose the best epoch by. Validate on other examples, or set "
@@ -225,7 +225,7 @@ class Regression:
         return [plots.predicted_against_true(statistics["true"], statistics["value"], file)]
 
     def to_dict(self) -> dict[str, Any]:
-        return protocol.to_dict(self)
+        return shared.to_dict(self)
 
 
 def _check_apart(y: np.ndarray) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kerasft.contracts import Task
 from kerasft.training.fused import add_up_rows, fuse
 from kerasft.training.stages import Stage, is_head_alone, select
 
@@ -28,7 +29,7 @@ class Recipe:
     """
 
     stages: Mapping[str, Stage]
-    task: Any
+    task: Task
     optimizer: Callable[[Any], Any]
     schedule: Callable[[float, int], Any]
     usual_rate: float

@@ -304,7 +304,7 @@ def test_nearest():
         "kerasft.data.sources.tfds.unreachable", "kerasft.run.train", "kerasft.cli.main",
         # What kerasft does itself, and is no part.
         "kerasft.exporters.reload.main", "kerasft.exporters.tensors.require",
-        "kerasft.training.checkpoint.write", "kerasft.tasks.protocol.load",
+        "kerasft.training.checkpoint.write", "kerasft.tasks.shared.load",
         "kerasft.data.pictures.archive.unpack", "kerasft.system.cache_ownership.cache_folder",
         "kerasft.system.cache.Cache.entries",
         "keras.layers.deserialize", "keras.optimizers.get", "keras.optimizers.AdamW.from_config",

@@ -94,12 +94,12 @@ def copied(tiny_text_run, tmp_path_factory):
 def answer(folder: Path) -> None:
     from kerasft.model import preprocess
     from kerasft.system.files import read_json
-    from kerasft.tasks import protocol
+    from kerasft.tasks import shared
 
     run = run_folder.RunFolder(folder)
     preprocess.load(run.preprocess)
     labels = read_labels(run.labels)
-    protocol.load(read_json(run.task, "class"), file=run.task).head(labels)
+    shared.load(read_json(run.task, "class"), file=run.task).head(labels)
 
 
 def look_up(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from kerasft.errors import UserError
 from kerasft.rows import Rows
 from kerasft.spec import Labels
-from kerasft.tasks import protocol
+from kerasft.tasks import shared
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel, best_threshold
 from kerasft.tasks.regression import Regression
@@ -88,14 +88,14 @@ def test_a_task_comes_back_from_json(task, labels):
     y = labels_for(labels)
     kept = Rows.of({"logits": np.random.default_rng(1).normal(size=(12, 3)).astype("float32")})
     learned = task.adapt(labelled(y)).tune(labelled(y), kept, labels)
-    assert protocol.load(json.loads(json.dumps(learned.to_dict()))) == learned
+    assert shared.load(json.loads(json.dumps(learned.to_dict()))) == learned
 
 
 def test_load_refuses_what_it_does_not_know():
     with pytest.raises(UserError, match="must come from one of kerasft"):
-        protocol.load({"class": "os.system"})
+        shared.load({"class": "os.system"})
     with pytest.raises(UserError, match="another version"):
-        protocol.load({"class": "kerasft.tasks.regression.Regression", "colour": 1})
+        shared.load({"class": "kerasft.tasks.regression.Regression", "colour": 1})
 
 
 @pytest.mark.parametrize(
@@ -230,12 +230,12 @@ def test_wrong_options_are_named(make, words):
 def test_a_trusted_module_may_lie_deep():
     path = f"{__name__}.Mine"
     saved = {"class": "kerasft.tasks.regression.Regression"}
-    assert protocol.load(saved, trusted=("kerasft.tasks",)) == Regression()
+    assert shared.load(saved, trusted=("kerasft.tasks",)) == Regression()
     for trusted in (("kerasft.task",), ("kerasft.tasks.regression.Regression",), ()):
         with pytest.raises(UserError, match="must come from one of"):
-            protocol.load(saved, trusted=trusted)
+            shared.load(saved, trusted=trusted)
     with pytest.raises(UserError, match="must come from one of"):
-        protocol.load({"class": path})
+        shared.load({"class": path})
 
 
 TIMES = 1_700_000_000 + np.arange(60.0)
@@ -247,7 +247,7 @@ def test_times_are_answered_in_float64():
     learned = learned_by(task, TIMES, NUMBER)
     assert learned.dtype == np.float32
     assert len(np.unique(learned)) == 60
-    answers = protocol.answer(task, Rows.of({"logits": learned}), NUMBER)["value"]
+    answers = shared.answer(task, Rows.of({"logits": learned}), NUMBER)["value"]
     assert np.abs(answers - TIMES).max() < 1e-4
 
 
@@ -256,7 +256,7 @@ def test_other_tasks_are_answered_as_they_are_served():
     logits = np.array([[1.0, 2.0]], "float32")
     served = task.answers(logits, labels)["probabilities"].numpy()
     kept = Rows.of({"logits": logits})
-    assert (protocol.answer(task, kept, labels)["probabilities"] == served).all()
+    assert (shared.answer(task, kept, labels)["probabilities"] == served).all()
 
 
 def test_what_float32_cannot_tell_apart_is_not_exported():

@@ -1,20 +1,72 @@
-"""What every task offers to the rest of the package, and how a task is kept in a run folder."""
+"""What tasks and preprocessings offer to the rest of the package, as protocols."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
-from kerasft.errors import UserError
-from kerasft.evaluation.metrics import Mode
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels
-from kerasft.system.recorded import require_fields
+from kerasft.spec import Decision, Kind, Labels, Modality, Mode
+
+
+class Preprocess(Protocol):
+    """What turns raw input into tensors: one object for training, prediction and export.
+
+    `__call__` takes a batch of raw values (`tf.string`, `[batch]`; for pairs of texts
+    `[batch, 2]`) and returns what the network takes. It is made of TensorFlow ops alone, so that
+    it runs in `tf.data` and inside an exported signature.
+    """
+
+    modality: Modality
+    pair: bool
+    trackables: tuple[Any, ...]
+
+    def __call__(self, raw: Any) -> Any: ...
+
+    def save(self, directory: str | Path) -> None: ...
+
+
+class PicturePreprocess(Preprocess, Protocol):
+    """A `Preprocess` of encoded pictures, which all become one size."""
+
+    height: int
+    width: int
+    resize: str
+    interpolation: str
+    antialias: bool
+    upright: bool
+    parts: tuple[Any, ...]
+
+    def decode(self, encoded: Any) -> Any:
+        """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""
+
+    def pixels(self, encoded: Any) -> Any:
+        """Decode one picture in the size that it has."""
+
+
+class TextPreprocess(Preprocess, Protocol):
+    """A `Preprocess` of texts or pairs of texts, whose rows have lengths of their own."""
+
+    tokenizer: Any
+    inputs: tuple[str, ...]
+    sequence_length: int
+    doubled: bool
+    start: int | None
+    end: int | None
+    pad: int
+
+
+def takes_pictures(preprocess: Preprocess) -> TypeGuard[PicturePreprocess]:
+    """Whether a preprocessing is of pictures."""
+    return preprocess.modality == "images"
+
+
+def takes_texts(preprocess: Preprocess) -> TypeGuard[TextPreprocess]:
+    """Whether a preprocessing is of texts."""
+    return preprocess.modality == "text"
 
 
 class Task(Protocol):
@@ -145,6 +197,11 @@ class Tunable(Protocol):
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Task:
         """Return a copy that decides as is best on these examples."""
 
+
+@runtime_checkable
+class Deciding(Protocol):
+    """A task whose exports can decide otherwise than its run: for a goal, at a temperature."""
+
     def decide(
         self, annotations: Rows, kept: Rows, labels: Labels, *, temperature: float | str = 1.0,
         goal: str | None = None, at_least: float | None = None, positive: str | None = None,
@@ -169,6 +226,34 @@ class Answered(Protocol):
 
 
 @runtime_checkable
+class Thresholded(Protocol):
+    """A task that decides on each class for which a probability suffices."""
+
+    @property
+    def cutoff(self) -> float:
+        """The probability from which on a class is decided on."""
+
+    def cutoffs(self, decision: Decision) -> Any:
+        """The same after training, for each class or for all."""
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A task that cannot be measured on just any labels."""
+
+    def check_validation(self, labels: np.ndarray) -> None:
+        """Raise `UserError` where `monitor` cannot be measured on these validation labels."""
+
+
+@runtime_checkable
+class Rounding(Protocol):
+    """A task whose exports answer less precisely than it is measured."""
+
+    def served_precision(self) -> str:
+        """Say what that loses, or `""`; raise `UserError` where nothing would be left."""
+
+
+@runtime_checkable
 class Summed(Protocol):
     """A task with figures that follow from sums over examples, which are quickly drawn anew."""
 
@@ -180,104 +265,3 @@ class Summed(Protocol):
         `None` where a figure is no such function. Of bool `[N]` the figure is the share of the
         examples that are right, and two models can be compared example by example.
         """
-
-
-def answer(
-    task: Any, kept: Rows, labels: Labels, decision: Decision | None = None
-) -> dict[str, np.ndarray]:
-    """Return a task's named outputs for what it kept.
-
-    Args:
-        task: The task. Where it has a method `answer`, this is asked: it may be more precise than
-            what is served.
-        kept: Rows with the network's `logits`.
-        labels: What the labels mean.
-        decision: How probabilities become decisions, as it is served; the task's own way by
-            default.
-
-    Example:
-        >>> from kerasft.tasks.regression import Regression
-        >>> kept = Rows.of({"logits": np.ones((1, 1), "float32")})
-        >>> answer(Regression(mean=1.7e9), kept, Labels("number"))["value"]
-        array([1.7e+09])
-    """
-    if decision is None and (own := getattr(task, "answer", None)):
-        return own(kept, labels)
-    import tensorflow as tf
-
-    further = () if decision is None else (decision,)
-    found = task.answers(tf.constant(kept["logits"]), labels, *further)
-    return {name: value.numpy() for name, value in found.items()}
-
-
-def keep_logits(
-    task: Any, outputs: Any, inputs: Any, targets: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Keep the outputs as they are: the `keep` of tasks with a vector of logits an example."""
-    import tensorflow as tf
-
-    return {"logits": tf.cast(outputs, tf.float32)}
-
-
-def answered_statistics(
-    task: Any, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
-) -> dict[str, np.ndarray]:
-    """Measure what the task answers: the `statistics` of tasks that are `Answered`."""
-    return task.statistics_of(annotations, answer(task, kept, labels, decision), labels)
-
-
-def shares_as_they_are(
-    task: Any, targets: Mapping[str, Any], labels: Labels
-) -> dict[str, Any]:
-    """Return targets unchanged: the `shares` of tasks whose labels are floats already."""
-    return dict(targets)
-
-
-def to_dict(task: Any) -> dict[str, Any]:
-    """Return a task dataclass as plain values: its import path under `class`, and its fields."""
-    path = f"{type(task).__module__}.{type(task).__qualname__}"
-    return {"class": path, **dataclasses.asdict(task)}
-
-
-def load(
-    saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",),
-    file: Path = Path("task.json"),
-) -> Any:
-    """Build a task from what `to_dict` returned.
-
-    Args:
-        saved: The import path under `class`, and the task's fields.
-        trusted: The packages or modules that a task may come from.
-        file: Where that is from, for messages.
-
-    Returns:
-        The task, with what it had learned from data.
-
-    Raises:
-        UserError: The class is not from a trusted package, not there, or takes other fields.
-
-    Example:
-        >>> load({"class": "kerasft.tasks.regression.Regression", "loss_name": "huber"}).kind
-        'number'
-    """
-    fields = dict(saved)
-    path = str(fields.pop("class", ""))
-    module, _, name = path.rpartition(".")
-    if not path.startswith(tuple(f"{prefix}." for prefix in trusted)):
-        raise UserError(
-            f"A saved task must come from one of {', '.join(trusted)}. Received: class={path!r}. "
-            "Name its package as trusted if the task is yours."
-        )
-    try:
-        made = getattr(importlib.import_module(module), name)
-        # Any other function would be called with what the file says.
-        if not (isinstance(made, type) and dataclasses.is_dataclass(made)
-                and callable(getattr(made, "answers", None))):
-            raise TypeError(f"{path} is no task")
-        require_fields(fields, made, file)
-        return made(**fields)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"The saved task cannot be built: {error}. Received: class={path!r}, "
-            f"fields {sorted(fields)}. It was probably written by another version of kerasft."
-        ) from error

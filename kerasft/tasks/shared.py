@@ -1,0 +1,118 @@
+"""What tasks share, and how a task is kept in a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.contracts import Task
+from kerasft.errors import UserError
+from kerasft.rows import Rows
+from kerasft.spec import Decision, Labels
+from kerasft.system.recorded import require_fields
+
+
+def answer(
+    task: Task, kept: Rows, labels: Labels, decision: Decision | None = None
+) -> dict[str, np.ndarray]:
+    """Return a task's named outputs for what it kept.
+
+    Args:
+        task: The task. Where it has a method `answer`, this is asked: it may be more precise than
+            what is served.
+        kept: Rows with the network's `logits`.
+        labels: What the labels mean.
+        decision: How probabilities become decisions, as it is served; the task's own way by
+            default.
+
+    Example:
+        >>> from kerasft.tasks.regression import Regression
+        >>> kept = Rows.of({"logits": np.ones((1, 1), "float32")})
+        >>> answer(Regression(mean=1.7e9), kept, Labels("number"))["value"]
+        array([1.7e+09])
+    """
+    if decision is None and (own := getattr(task, "answer", None)):
+        return own(kept, labels)
+    import tensorflow as tf
+
+    further = () if decision is None else (decision,)
+    found = task.answers(tf.constant(kept["logits"]), labels, *further)
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def keep_logits(
+    task: Task, outputs: Any, inputs: Any, targets: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keep the outputs as they are: the `keep` of tasks with a vector of logits an example."""
+    import tensorflow as tf
+
+    return {"logits": tf.cast(outputs, tf.float32)}
+
+
+def answered_statistics(
+    task: Any, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+) -> dict[str, np.ndarray]:
+    """Measure what the task answers: the `statistics` of tasks that are `Answered`."""
+    return task.statistics_of(annotations, answer(task, kept, labels, decision), labels)
+
+
+def shares_as_they_are(
+    task: Task, targets: Mapping[str, Any], labels: Labels
+) -> dict[str, Any]:
+    """Return targets unchanged: the `shares` of tasks whose labels are floats already."""
+    return dict(targets)
+
+
+def to_dict(task: Any) -> dict[str, Any]:
+    """Return a task dataclass as plain values: its import path under `class`, and its fields."""
+    path = f"{type(task).__module__}.{type(task).__qualname__}"
+    return {"class": path, **dataclasses.asdict(task)}
+
+
+def load(
+    saved: Mapping[str, Any], *, trusted: Sequence[str] = ("kerasft",),
+    file: Path = Path("task.json"),
+) -> Any:
+    """Build a task from what `to_dict` returned.
+
+    Args:
+        saved: The import path under `class`, and the task's fields.
+        trusted: The packages or modules that a task may come from.
+        file: Where that is from, for messages.
+
+    Returns:
+        The task, with what it had learned from data.
+
+    Raises:
+        UserError: The class is not from a trusted package, not there, or takes other fields.
+
+    Example:
+        >>> load({"class": "kerasft.tasks.regression.Regression", "loss_name": "huber"}).kind
+        'number'
+    """
+    fields = dict(saved)
+    path = str(fields.pop("class", ""))
+    module, _, name = path.rpartition(".")
+    if not path.startswith(tuple(f"{prefix}." for prefix in trusted)):
+        raise UserError(
+            f"A saved task must come from one of {', '.join(trusted)}. Received: class={path!r}. "
+            "Name its package as trusted if the task is yours."
+        )
+    try:
+        made = getattr(importlib.import_module(module), name)
+        # Any other function would be called with what the file says.
+        if not (isinstance(made, type) and dataclasses.is_dataclass(made)
+                and callable(getattr(made, "answers", None))):
+            raise TypeError(f"{path} is no task")
+        require_fields(fields, made, file)
+        return made(**fields)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"The saved task cannot be built: {error}. Received: class={path!r}, "
+            f"fields {sorted(fields)}. It was probably written by another version of kerasft."
+        ) from error
