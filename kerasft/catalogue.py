@@ -218,7 +218,7 @@ def _is_cached(handle: str) -> bool:
     return (Path(place) / "models" / handle.removeprefix("kaggle://")).is_dir()
 
 
-def _row(name: str, family: str, source: str, kind: str, size: Any, cached: bool, choice: str):
+def _row(name: str, family: str, source: str, kind: str, size: object, cached: bool, choice: str):
     return {
         "name": name, "family": family, "source": source, "input": kind, "parameters": size,
         "tasks": list(_TEXT_TASKS), "cached": cached, "choose": f"backbone.{choice}",

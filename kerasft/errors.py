@@ -68,7 +68,7 @@ def in_short(error: BaseException) -> str:
     return lines[0].partition(" If you trust")[0][:500].rstrip(". ")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value as a message shows it: in one line, and not at length.
 
     Example:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 
-from kerasft.contracts import Preprocess
 from kerasft.rows import Rows
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 Kind = Literal["single", "multi", "number"]
 Modality = Literal["images", "text"]
@@ -157,6 +160,63 @@ class Evidence:
     examples: Examples
     kept: Rows
     measured: Mapping[str, tuple[Rows, Rows]]
+
+
+class Preprocess(Protocol):
+    """What turns raw input into tensors: one object for training, prediction and export.
+
+    `__call__` takes a batch of raw values (`tf.string`, `[batch]`; for pairs of texts
+    `[batch, 2]`) and returns what the network takes. It is made of TensorFlow ops alone, so that
+    it runs in `tf.data` and inside an exported signature.
+    """
+
+    modality: Modality
+    pair: bool
+    trackables: tuple[Any, ...]
+
+    def __call__(self, raw: Any) -> Any: ...
+
+    def save(self, directory: str | Path) -> None: ...
+
+
+class PicturePreprocess(Preprocess, Protocol):
+    """A `Preprocess` of encoded pictures, which all become one size."""
+
+    height: int
+    width: int
+    resize: str
+    interpolation: str
+    antialias: bool
+    upright: bool
+    parts: tuple[Any, ...]
+
+    def decode(self, encoded: tf.Tensor) -> Any:
+        """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""
+
+    def pixels(self, encoded: tf.Tensor) -> Any:
+        """Decode one picture in the size that it has."""
+
+
+class TextPreprocess(Preprocess, Protocol):
+    """A `Preprocess` of texts or pairs of texts, whose rows have lengths of their own."""
+
+    tokenizer: Any
+    inputs: tuple[str, ...]
+    sequence_length: int
+    doubled: bool
+    start: int | None
+    end: int | None
+    pad: int
+
+
+def takes_pictures(preprocess: Preprocess) -> TypeGuard[PicturePreprocess]:
+    """Whether a preprocessing is of pictures."""
+    return preprocess.modality == "images"
+
+
+def takes_texts(preprocess: Preprocess) -> TypeGuard[TextPreprocess]:
+    """Whether a preprocessing is of texts."""
+    return preprocess.modality == "text"
 
 
 @dataclass(frozen=True)

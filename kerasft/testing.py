@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,9 @@ from kerasft.spec import (
 from kerasft.tasks import shared
 from kerasft.tasks.classification import Classification
 from kerasft.training import stages
+
+if TYPE_CHECKING:
+    import keras
 
 COLOURS = ("red", "green", "blue")
 WORDS = ("good", "bad")
@@ -138,7 +141,7 @@ def check_data(splits: Splits) -> None:
                 assert there, f"Pictures must be bytes or paths of files: {value!r}."
 
 
-def check_augment(layer: Any, size: tuple[int, int] = (32, 32)) -> None:
+def check_augment(layer: keras.Layer, size: tuple[int, int] = (32, 32)) -> None:
     """Check a layer for `augment.NAME`: it keeps shapes, and repeats for the same example."""
     random = np.random.default_rng(0)
     pictures = store.Store.of(
@@ -309,7 +312,7 @@ def check_regularizer(regularize: Callable[[Any], Any]) -> None:
     assert moved, "The model must still learn."
 
 
-def check_optimizer(optimizer: Any) -> None:
+def check_optimizer(optimizer: keras.Optimizer) -> None:
     """Check an optimizer: it lowers a loss, tells its rate, and keeps all state in variables."""
     import keras
 
@@ -347,7 +350,7 @@ def check_stage(stage: stages.Stage) -> None:
     assert stage.peak(None, 5e-5) > 0, "The rate must be above 0."
 
 
-def check_callback(callback: Any) -> None:
+def check_callback(callback: keras.callbacks.Callback) -> None:
     """Check a callback for `callbacks.NAME`: it lives through a fit, and its state comes back."""
     import keras
 

@@ -107,7 +107,7 @@ def _mapped(value: Any, change: Any) -> Any:
     return [_mapped(one, change) for one in value] if isinstance(value, list) else change(value)
 
 
-def from_json(value: Any, dtype: str) -> np.ndarray:
+def from_json(value: object, dtype: str) -> np.ndarray:
     """Return what `as_json` wrote as an array of a TensorFlow `dtype`, such as `string`."""
     if dtype != "string":
         return np.array(value, dtype)

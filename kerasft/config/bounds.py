@@ -51,7 +51,7 @@ class _Budget:
         self.interpolations -= 1
         self.stop()
 
-    def spend(self, found: Any) -> None:
+    def spend(self, found: object) -> None:
         self.values -= self._size(found)
         value = getattr(found, "_val", found) if not isinstance(found, Container) else None
         self.characters -= len(value) if isinstance(value, str | bytes) else 0
@@ -62,7 +62,7 @@ class _Budget:
             # OmegaConf wraps it; who called looks at `is_spent`.
             raise OmegaConfBaseException("too many values")
 
-    def _size(self, node: Any) -> int:
+    def _size(self, node: DictConfig) -> int:
         """Return how many values a node holds as it is written."""
         if isinstance(node, dict):
             return 1 + sum(map(self._size, node.values()))
@@ -115,7 +115,7 @@ def _counted() -> Iterator[_Budget]:
         _BUDGET.reset(token)
 
 
-def require_bounded(cfg: Any) -> None:
+def require_bounded(cfg: DictConfig) -> None:
     """Refuse a config whose interpolations stand for more than `MOST_NODES` values.
 
     Forty lines that each name the line before twice stand for 2^40 values. They are counted while
@@ -160,7 +160,7 @@ def require_bounded(cfg: Any) -> None:
             )
 
 
-def _interpolations(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _interpolations(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield each interpolation of a config: its key, the node that holds it, its name there."""
     if not isinstance(node, DictConfig | ListConfig) or not isinstance(
         node._content, dict | list
@@ -175,7 +175,7 @@ def _interpolations(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any
             yield from _interpolations(node._get_node(name), key)
 
 
-def numbers(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def numbers(values: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the numbers of a config, however deep they are.
 
     Args:

@@ -14,19 +14,19 @@ from kerasft.config.write_paths import placed
 from kerasft.errors import UserError
 
 
-def as_config(values: Any) -> Any:
+def as_config(values: object) -> Any:
     """Return plain values as a config node."""
     return OmegaConf.create(values)
 
 
-def plain(node: Any) -> Any:
+def plain(node: DictConfig) -> Any:
     """Return a config node as plain Python values."""
     if isinstance(node, DictConfig | ListConfig):
         return OmegaConf.to_container(node, resolve=True)
     return node
 
 
-def build(node: Any, **runtime: Any) -> Any:
+def build(node: DictConfig, **runtime: Any) -> Any:
     """Call what a config node names.
 
     Args:

@@ -71,7 +71,7 @@ def _without(cfg: DictConfig, without: Iterable[str]) -> DictConfig:
     return rest
 
 
-def settle(cfg: Any, config_dirs: Sequence[str], trusted: Sequence[str]) -> DictConfig:
+def settle(cfg: DictConfig, config_dirs: Sequence[str], trusted: Sequence[str]) -> DictConfig:
     """Compose overrides, and check the config as a whole."""
     origin = None
     if not isinstance(cfg, DictConfig):
@@ -146,7 +146,7 @@ def _unresolved(cfg: DictConfig) -> Iterator[tuple[str, str]]:
                 yield key, f"{key} has no value. Set it: {key}=..."
 
 
-def alive(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def alive(value: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the key of every text that would be an interpolation the next time, and why not."""
     if isinstance(value, str) and "${" in value:
         yield key, (

@@ -300,7 +300,7 @@ def origins(
     return found
 
 
-def leaves(node: Any, prefix: str = "") -> Iterator[str]:
+def leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the dotted key of every leaf of a config."""
     for key in node:
         path = f"{prefix}.{key}" if prefix else str(key)

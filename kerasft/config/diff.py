@@ -32,12 +32,12 @@ def differences(then: DictConfig, now: DictConfig, *, free: Collection[str] = ()
     ]
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: Any) -> bool:
     # Not a number is not equal to itself.
     return one == other or repr(one) == repr(other)
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if not isinstance(node, dict):
         yield prefix, node
         return

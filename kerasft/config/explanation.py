@@ -111,7 +111,7 @@ def _of_search(name: str, overrides: Sequence[str], config_dirs: Sequence[str]) 
     return "\n".join(lines)
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flat(prefix: str, value: object) -> Iterator[tuple[str, Any]]:
     """Yield what stands at the ends of a mapping, whose keys may hold dots."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
@@ -127,7 +127,7 @@ def _comments() -> dict[str, str]:
     return dict(found)
 
 
-def _takes(node: Any) -> list[str]:
+def _takes(node: DictConfig) -> list[str]:
     """Return the keywords that a node's target takes."""
     if not isinstance(node, DictConfig) or "_target_" not in node:
         return []
@@ -233,7 +233,7 @@ def _argument(docstring: str, name: str) -> list[str]:
     return []
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     if isinstance(value, DictConfig | ListConfig):
         value = OmegaConf.to_container(value)
     return "null" if value is None else str(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
@@ -19,7 +18,7 @@ MOVED = {
 }
 
 
-def renew(cfg: Any) -> None:
+def renew(cfg: DictConfig) -> None:
     """Write the paths of today into a config, wherever a node calls a part by its former one.
 
     Args:
@@ -41,7 +40,7 @@ def renew(cfg: Any) -> None:
             node["_target_"] = f"{MOVED[module]}.{name}"
 
 
-def _mappings(node: Any) -> Iterator[DictConfig]:
+def _mappings(node: DictConfig) -> Iterator[DictConfig]:
     """Yield each mapping of a config; interpolations are not followed."""
     if not isinstance(node, DictConfig | ListConfig) or node._is_none() or node._is_missing() \
             or node._is_interpolation():

@@ -48,7 +48,7 @@ def parts() -> frozenset[str]:
 
 
 def part_problems(
-    key: str, node: Any, injected: frozenset[str], trusted: tuple[str, ...]
+    key: str, node: DictConfig, injected: frozenset[str], trusted: tuple[str, ...]
 ) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the node of a part, which must be whole; see `node_problems`."""
     if isinstance(node, DictConfig) and node.get("_partial_"):
@@ -76,7 +76,7 @@ _HOMES = {
 
 
 def node_problems(
-    key: str, node: Any, injected: frozenset[str], trusted: tuple[str, ...]
+    key: str, node: DictConfig, injected: frozenset[str], trusted: tuple[str, ...]
 ) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with one node and the nodes inside it.
 
@@ -138,7 +138,7 @@ def node_problems(
                 yield place, _serialized(place, inner["class_name"])
 
 
-def _mappings(node: Any, key: str) -> Iterator[tuple[str, DictConfig]]:
+def _mappings(node: DictConfig, key: str) -> Iterator[tuple[str, DictConfig]]:
     """Yield the mappings at and below a node; what is below a call is its own affair."""
     if isinstance(node, DictConfig):
         yield key, node
@@ -169,7 +169,7 @@ def is_trusted(target: str, trusted: Iterable[str]) -> bool:
     return any(target == prefix or target.startswith(f"{prefix}.") for prefix in trusted)
 
 
-def _untrusted(target: Any, trusted: tuple[str, ...]) -> str | None:
+def _untrusted(target: object, trusted: tuple[str, ...]) -> str | None:
     if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
         return "it must be an import path such as keras.optimizers.AdamW"
     if any(part.startswith("_") for part in target.split(".")):
@@ -215,7 +215,7 @@ def _stays_inside(target: str, found: Definition, trusted: tuple[str, ...]) -> b
     return found.direct and any(f"{found.module}.".startswith(f"{p}.") for p in trusted)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether a value is a number; in Python, `True` is one too."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -250,7 +250,7 @@ def _keywords(
             yield f"{key}.{name}", f"{key}.{name} has no value. Set it: {key}.{name}=..."
 
 
-def _mismatch(value: Any, parameter: Parameter, name: str = "") -> list[str]:
+def _mismatch(value: object, parameter: Parameter, name: str = "") -> list[str]:
     """Hold a plain value against a plain annotation; anything richer is left to the call.
 
     Args:
@@ -302,7 +302,7 @@ def _mismatch(value: Any, parameter: Parameter, name: str = "") -> list[str]:
     return words
 
 
-def _fits(value: Any, annotation: str) -> bool:
+def _fits(value: object, annotation: str) -> bool:
     """Whether a value is of a plain type; anything richer is left to the call."""
     if annotation not in _TYPES:
         return True
@@ -323,12 +323,12 @@ def keys(node: DictConfig | ListConfig) -> list[Any]:
     return list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
 
 
-def below(prefix: str, name: Any) -> str:
+def below(prefix: str, name: object) -> str:
     """Return the key of what stands below another key."""
     return f"{prefix}.{name}" if prefix else str(name)
 
 
-def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig | ListConfig]]:
+def walk(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, DictConfig | ListConfig]]:
     """Yield a node and all below it that hold values, each with its key."""
     yield prefix, node
     for key in keys(node):

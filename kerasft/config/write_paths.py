@@ -48,7 +48,7 @@ def free(targets: Iterable[str]) -> None:
     _FREE.set(frozenset(targets))
 
 
-def mappings(values: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def mappings(values: object, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each mapping in plain values, however deep it is, with its key.
 
     Example:
@@ -64,7 +64,7 @@ def mappings(values: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any
             yield from mappings(inner, f"{key}.{number}" if key else str(number))
 
 
-def calls(values: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def calls(values: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each call of a writing callback in plain values, with its key."""
     for key, node in mappings(values):
         target = node.get("_target_")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 
 def augmenter(
@@ -60,7 +64,7 @@ def augmenter(
         image = tf.ensure_shape(given["images"][0], [*size, 3])
         return _to_pixels(image), _from_keras(given, moved)
 
-    def apply(inputs: Any, targets: Any, epoch: Any, indices: Any) -> tuple[Any, Any]:
+    def apply(inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[Any, Any]:
         images = inputs["images"]
         if single:
             moved = {name: targets[name] for name in _moving(targets)}
@@ -96,7 +100,7 @@ def _moving(targets: Mapping[str, Any]) -> list[str]:
     return [*names, *(["labels"] if "boxes" in targets else [])]
 
 
-def _moves_labels(step: Any) -> bool:
+def _moves_labels(step: tf.Tensor) -> bool:
     """Whether a layer takes boxes and masks beside pictures, as those of Keras for pictures do."""
     import keras
 
@@ -140,13 +144,13 @@ def _from_keras(given: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str
     return {n: tf.ensure_shape(made[n], before[n].shape) for n in before}
 
 
-def _to_pixels(images: Any) -> Any:
+def _to_pixels(images: tf.Tensor) -> Any:
     import tensorflow as tf
 
     return tf.saturate_cast(tf.round(images), tf.uint8)
 
 
-def _key(seed: int, epoch: Any, index: Any, place: int) -> Any:
+def _key(seed: int, epoch: tf.Tensor, index: tf.Tensor, place: int) -> Any:
     """Return the stateless seed of one step on one example in one epoch."""
     import tensorflow as tf
 
@@ -178,7 +182,7 @@ def _try_out(steps: Mapping[str, Any], size: tuple[int, int]) -> None:
 
 
 @contextmanager
-def stateless(layer: Any, key: Any, trace: tuple[int, int]) -> Iterator[None]:
+def stateless(layer: keras.Layer, key: object, trace: tuple[int, int]) -> Iterator[None]:
     """Let a layer and those inside it draw their seeds from `key` while a graph is traced.
 
     Keras' own seed generators count calls, so that parallel maps would race for them; here the
@@ -205,7 +209,7 @@ def stateless(layer: Any, key: Any, trace: tuple[int, int]) -> Iterator[None]:
         random.setstate(state)
 
 
-def _folding_seed(key: Any) -> Any:
+def _folding_seed(key: object) -> Any:
     import keras
     import tensorflow as tf
 

@@ -238,7 +238,7 @@ def _check_cover(
 
 
 def _limit(
-    train: np.ndarray, limit: Any, seed: int, labels: Labels, array: np.ndarray
+    train: np.ndarray, limit: object, seed: int, labels: Labels, array: np.ndarray
 ) -> np.ndarray:
     """Return the first so many of a shuffle, and one of each class as far as there is room."""
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:

@@ -131,7 +131,7 @@ def diff_manifest(old: Mapping[str, Any], splits: Splits) -> list[str]:
     return said
 
 
-def _same_label(now: Any, before: Any) -> bool:
+def _same_label(now: object, before: Any) -> bool:
     # Numbers were once written down in float32.
     if isinstance(now, float) and isinstance(before, float):
         return now == before or float(np.float32(now)) == before
@@ -169,5 +169,5 @@ def _summary(part: Examples, labels: Labels) -> str:
     return _json(sorted(_rows(part, labels), key=lambda row: row[0]))
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -67,7 +67,7 @@ def require_written(path: str, key: str) -> None:
         ) from error
 
 
-def read_label_names(names: Any, beside: Path) -> list[str] | None:
+def read_label_names(names: object, beside: Path) -> list[str] | None:
     """Return the class names that the user lists, or that stand in a file, one a line.
 
     Args:

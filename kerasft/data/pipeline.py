@@ -115,7 +115,7 @@ class Batches:
             self.reading = None
             return [*taken, np.int64(epoch), indices.astype("int64")]
 
-        def gather(step: Any) -> tuple[Any, ...]:
+        def gather(step: tf.Tensor) -> tuple[Any, ...]:
             flat = [*specs[0].values(), *specs[1].values(), *counted]
             values = tf.numpy_function(take, [step], [spec.dtype for spec in flat])
             for value, spec in zip(values, flat, strict=True):
@@ -124,7 +124,9 @@ class Batches:
             inputs, targets = ({name: next(named) for name in part} for part in specs)
             return inputs, targets, *named
 
-        def change(inputs: Any, targets: Any, epoch: Any, indices: Any) -> tuple[Any, ...]:
+        def change(
+            inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor
+        ) -> tuple[Any, ...]:
             if self.augment is not None:
                 inputs, targets = self.augment(inputs, targets, epoch, indices)
             inputs = inputs["images"] if list(inputs) == ["images"] else inputs
@@ -173,7 +175,7 @@ def in_one_pass(
             found = {} if targets is None else targets.gather(batch)
             yield store.gather(batch), found, batch.astype("int64")
 
-    def as_taken(values: Any, found: Any, indices: Any) -> Any:
+    def as_taken(values: Any, found: Any, indices: tf.Tensor) -> Any:
         if augment is not None:
             values, _ = augment(values, {}, tf.constant(epoch, tf.int64), indices)
         inputs = values["images"] if list(spec) == ["images"] else values

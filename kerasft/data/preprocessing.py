@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.contracts import PicturePreprocess, Preprocess, takes_pictures, takes_texts
 from kerasft.data import store
 from kerasft.data.current_read import begins
 from kerasft.data.fingerprint import fingerprint
@@ -20,7 +19,7 @@ from kerasft.data.pictures.audit import inspect
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable, as_raw
-from kerasft.spec import Examples
+from kerasft.spec import Examples, PicturePreprocess, Preprocess, takes_pictures, takes_texts
 from kerasft.system.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.system.console import warn
 from kerasft.system.threads import AHEAD, cores, untuned
@@ -196,7 +195,7 @@ def _pictures(
 
     changed: list[str] = []
 
-    def raw(index: Any) -> bytes:
+    def raw(index: tf.Tensor) -> bytes:
         value = examples.inputs[int(index)]
         if isinstance(value, bytes):
             return as_decodable(value)
@@ -207,7 +206,7 @@ def _pictures(
             changed.append(examples.ids[int(index)])
         return as_decodable(content)
 
-    def decoded(index: Any) -> Any:
+    def decoded(index: tf.Tensor) -> Any:
         return preprocess.decode(tf.numpy_function(raw, [index], tf.string))
 
     data = tf.data.Dataset.range(len(examples)).map(decoded, num_parallel_calls=2 * cores())

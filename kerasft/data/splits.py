@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,9 @@ def split_words() -> str:
     return "; ".join(f"{name}: {', '.join(words)}" for name, words in _WORDS.items())
 
 
-def check_ratios(validation: Any, test: Any, method: str, brought: Sequence[str] = ()) -> None:
+def check_ratios(
+    validation: object, test: object, method: str, brought: Sequence[str] = ()
+) -> None:
     """Check the parts that `validation` and `test` take, and `method`, all at once.
 
     Args:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.rows import Column, Rows, joined
+
+if TYPE_CHECKING:
+    import keras
 
 # What makes the values that leave the graph of a batch: of outputs, inputs and targets.
 Produce = Callable[[Any, Any, Mapping[str, Any]], Mapping[str, Any]]
@@ -28,7 +31,7 @@ class Measured:
 
 
 def stream(
-    model: Any, dataset: Any, order: np.ndarray, produce: Produce, *, key: Any,
+    model: keras.Model, dataset: Any, order: np.ndarray, produce: Produce, *, key: Any,
     batch: Callable[[Any, dict[str, Any]], tuple[Any, Any]] | None = None,
 ) -> Measured:
     """Run a network over a data set, batch by batch, and keep a few values of each example.
@@ -62,7 +65,7 @@ def stream(
     return Measured(rows, None if batch is None else float(np.average(losses, weights=sizes)))
 
 
-def _compiled(model: Any, produce: Produce, batch: Any, key: Any) -> Any:
+def _compiled(model: keras.Model, produce: Produce, batch: Any, key: Any) -> Any:
     """Return the function of a batch, the one of before where nothing has changed."""
     import tensorflow as tf
 

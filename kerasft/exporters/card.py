@@ -180,22 +180,22 @@ def _use(signature: Mapping[str, Any]) -> str:
     )
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     return "not defined" if value is None else f"{value:.4f}"
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     """Return a value in one line."""
     return " ".join(str(value).split())
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a value in one line of Markdown that is read as it stands: no tag, link or cell."""
     escaped = re.sub(r"([\\`\[|])", r"\\\1", _line(value))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _code(value: Any) -> str:
+def _code(value: object) -> str:
     """Return a value as code in Markdown, whatever stands in it."""
     text = _line(value)
     fence = "`" * _longer_than_in(text)

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasft.contracts import (
+from kerasft.contracts import Task, Thresholded
+from kerasft.exporters.tensors import PREPROCESSING, Feed
+from kerasft.spec import (
+    Labels,
     PicturePreprocess,
     Preprocess,
-    Task,
     TextPreprocess,
-    Thresholded,
     takes_pictures,
     takes_texts,
 )
-from kerasft.exporters.tensors import PREPROCESSING, Feed
-from kerasft.spec import Labels
 from kerasft.system.files import write_json
 
 TOKENIZER, LABELS = "tokenizer", "labels.txt"

@@ -10,18 +10,21 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.artifact.fresh import ExportError, fresh_environment
-from kerasft.contracts import Preprocess, Task
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
-from kerasft.spec import Labels
+from kerasft.spec import Labels, Preprocess
 from kerasft.system.files import at_home, write_json
+
+if TYPE_CHECKING:
+    import keras
 
 FORM, FILE = "keras", "model.keras"
 NOT_RAW = "the preprocessing is TensorFlow's operations, and no layer that Keras saves"
@@ -30,7 +33,7 @@ SECONDS = 900
 
 
 def keras_file(
-    model: Any,
+    model: keras.Model,
     directory: str | Path,
     *,
     preprocess: Preprocess,
@@ -99,12 +102,12 @@ def keras_file(
     return at_home(directory)
 
 
-def is_half(model: Any) -> bool:
+def is_half(model: keras.Model) -> bool:
     """Tell whether any layer computes in 16 bits."""
     return any("16" in str(layer.compute_dtype) for layer in model._flatten_layers())
 
 
-def carry_layers(model: Any, folder: Path) -> list[str]:
+def carry_layers(model: keras.Model, folder: Path) -> list[str]:
     """Copy the layers of kerasft that a network has beside it.
 
     Args:

@@ -6,18 +6,21 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from kerasft.artifact.fresh import ExportError
-from kerasft.contracts import Preprocess, Task, takes_texts
+from kerasft.contracts import Task
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
-from kerasft.spec import Labels
+from kerasft.spec import Labels, Preprocess, takes_texts
 from kerasft.system.files import at_home
+
+if TYPE_CHECKING:
+    import keras
 
 FORM, FILE, SIGNATURE = "litert", "model.tflite", "serving_default"
 NOT_RAW = "LiteRT has no operators that tokenize texts or decode pictures"
@@ -26,7 +29,7 @@ TOLERANCES = {None: 1e-4, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1}
 
 
 def litert(
-    model: Any,
+    model: keras.Model,
     directory: str | Path,
     *,
     preprocess: Preprocess,
@@ -127,7 +130,7 @@ def _advice(quantize: str | None) -> str:
 
 
 def _converted(
-    interpreter: Any, model: Any, preprocess: Preprocess, task: Task, labels: Labels,
+    interpreter: Any, model: keras.Model, preprocess: Preprocess, task: Task, labels: Labels,
     batches: Sequence[Feed], quantize: str | None,
 ) -> tuple[bytes, Feed, int | None]:
     """Return the file, its answers, and the length of every text where it must have one."""
@@ -159,7 +162,7 @@ def _reason(error: Exception) -> str:
 
 
 def _convert(
-    model: Any, task: Task, labels: Labels, batches: Sequence[Feed], quantize: str | None,
+    model: keras.Model, task: Task, labels: Labels, batches: Sequence[Feed], quantize: str | None,
     length: int | None,
 ) -> bytes:
     import keras

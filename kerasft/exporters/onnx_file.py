@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasft.contracts import Preprocess, Task
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters import tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.tensors import Feed
-from kerasft.spec import Labels
+from kerasft.spec import Labels, Preprocess
 from kerasft.system.files import at_home
+
+if TYPE_CHECKING:
+    import keras
+    from omegaconf import DictConfig
 
 FORM, FILE = "onnx", "model.onnx"
 TOLERANCE = 1e-4
@@ -24,7 +28,7 @@ MOST_BYTES = 2**31 - 2**20  # a protobuf message holds no more
 
 
 def onnx_file(
-    model: Any,
+    model: keras.Model,
     directory: str | Path,
     *,
     preprocess: Preprocess,
@@ -118,7 +122,7 @@ def check_early(*, opset: int = OPSETS[-1], **_: Any) -> None:
         tensors.require(package, FORM)
 
 
-def _convert(model: Any, task: Task, labels: Labels, feed: Feed, opset: int) -> bytes:
+def _convert(model: keras.Model, task: Task, labels: Labels, feed: Feed, opset: int) -> bytes:
     import onnx
     import tensorflow as tf
     import tf2onnx
@@ -152,7 +156,7 @@ def _convert(model: Any, task: Task, labels: Labels, feed: Feed, opset: int) -> 
     return made.SerializeToString()
 
 
-def _erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:
+def _erfc(graph: Any, node: DictConfig, name: str, arguments: Any) -> None:
     """Write `erfc(x)`, which GELU is made of and ONNX lacks, as `1 - erf(x)`."""
     given, (output,) = node.input[0], node.output
     kind, shape = graph.get_dtype(output), graph.get_shape(output)

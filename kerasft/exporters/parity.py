@@ -251,7 +251,7 @@ def near_ties(
     return near
 
 
-def _bytes(values: Any) -> np.ndarray:
+def _bytes(values: object) -> np.ndarray:
     """Return strings as objects of bytes, as a served answer holds them."""
     array = np.asarray(values)
     if array.dtype.kind not in "OSU":

@@ -6,19 +6,22 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasft.contracts import Preprocess, Task, TextPreprocess, takes_pictures, takes_texts
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.keras_file import answers_of, carry_layers, encoded, reloaded
 from kerasft.exporters.tensors import Feed
 from kerasft.raw_input import as_raw
-from kerasft.spec import Labels
+from kerasft.spec import Labels, Preprocess, TextPreprocess, takes_pictures, takes_texts
 from kerasft.system.files import at_home
+
+if TYPE_CHECKING:
+    import keras
 
 FORM = "preset"
 TOLERANCE = 1e-4
@@ -28,7 +31,7 @@ OWN, STANDARD = "kerasft_task.FineTunedTask", "keras_hub.models.ImageClassifier"
 
 
 def preset(
-    model: Any,
+    model: keras.Model,
     directory: str | Path,
     *,
     preprocess: Preprocess,
@@ -124,7 +127,8 @@ def _upright(raw: list[Any], preprocess: Preprocess) -> list[Any]:
 
 
 def _save(
-    made: Any, model: Any, network: Any, preprocess: Preprocess, folder: Path, *, own: bool
+    made: Any, model: keras.Model, network: keras.Model, preprocess: Preprocess, folder: Path, *,
+    own: bool
 ) -> list[str]:
     """Write the preset; return the modules that must be imported before it is loaded."""
     made.save_to_preset(str(folder))
@@ -137,7 +141,7 @@ def _save(
     return [*carry_layers(model, folder), "kerasft_task"]
 
 
-def _inside(model: Any) -> tuple[Any, dict[str, Any] | None]:
+def _inside(model: keras.Model) -> tuple[Any, dict[str, Any] | None]:
     """Return the KerasHub backbone of an assembled model, and how its pixels are scaled.
 
     Raises:
@@ -145,7 +149,7 @@ def _inside(model: Any) -> tuple[Any, dict[str, Any] | None]:
     """
     import keras_hub
 
-    def part(of: Any) -> Any:
+    def part(of: object) -> Any:
         return getattr(getattr(of, "_parts", None), "models", {}).get("network")
 
     network, scaling = part(model), None
@@ -162,7 +166,7 @@ def _inside(model: Any) -> tuple[Any, dict[str, Any] | None]:
     return network, scaling
 
 
-def _twin(network: Any) -> Any:
+def _twin(network: keras.Model) -> Any:
     """Return the same backbone once more, in float32, plain as its class makes it."""
     import keras
 
@@ -181,7 +185,7 @@ def _twin(network: Any) -> Any:
     return twin
 
 
-def _mend(network: Any, folder: Path) -> None:
+def _mend(network: keras.Model, folder: Path) -> None:
     """Write into the config what KerasHub's Llama leaves out of it."""
     if not getattr(network, "tie_word_embeddings", False):
         return
@@ -192,7 +196,7 @@ def _mend(network: Any, folder: Path) -> None:
         file.write_text(json.dumps(said, indent=4), "utf-8")
 
 
-def _scaled(feed: Feed, scaling: dict[str, Any] | None, network: Any) -> Feed:
+def _scaled(feed: Feed, scaling: dict[str, Any] | None, network: keras.Model) -> Feed:
     """Return what KerasHub's backbone takes: for pictures, numbers that are scaled already."""
     if scaling is None:
         return feed
@@ -204,7 +208,7 @@ def _scaled(feed: Feed, scaling: dict[str, Any] | None, network: Any) -> Feed:
 
 
 def _preprocessor(
-    network: Any, preprocess: Preprocess, scaling: dict[str, Any] | None, raw: Sequence[Any]
+    network: keras.Model, preprocess: Preprocess, scaling: dict[str, Any] | None, raw: Sequence[Any]
 ) -> tuple[Any, str]:
     """Return KerasHub's preprocessor that does what ours does, or `None` and why there is none."""
     import keras_hub
@@ -254,7 +258,7 @@ def _same_tokens(made: Any, preprocess: TextPreprocess, raw: Sequence[Any]) -> b
 
 
 def _task(
-    model: Any, backbone: Any, scaling: dict[str, Any] | None, feed: Feed
+    model: keras.Model, backbone: Any, scaling: dict[str, Any] | None, feed: Feed
 ) -> tuple[Any, str]:
     """Return the whole task with the model's weights, and the class that loads it."""
     import keras
@@ -281,7 +285,7 @@ def _task(
     return own, OWN
 
 
-def _feature(model: Any) -> str | None:
+def _feature(model: keras.Model) -> str | None:
     """Return the name of the network's output that a head takes, or `None` where it has one.
 
     Raises:

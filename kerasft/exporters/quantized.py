@@ -11,14 +11,14 @@ import keras
 import numpy as np
 
 from kerasft.artifact.layout import WEIGHTS as WEIGHTS_FILE
-from kerasft.contracts import Answered, Preprocess, Task
+from kerasft.contracts import Answered, Task
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
 from kerasft.exporters.saved_model import check_early as check_saved_model
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import Feed
 from kerasft.rows import Rows
-from kerasft.spec import Evidence, Labels
+from kerasft.spec import Evidence, Labels, Preprocess
 
 WEIGHTS = ("int8", "bfloat16")
 # Below this share of its bytes in layers that Keras quantizes, a network would stay nearly as
@@ -26,7 +26,7 @@ WEIGHTS = ("int8", "bfloat16")
 WORTH = 0.5
 
 
-def quantized(model: Any, weights: str) -> Any:
+def quantized(model: keras.Model, weights: str) -> Any:
     """Return a copy of a network that keeps its weights in fewer bits and computes in float32.
 
     `"int8"` is Keras' own quantization of the weights of dense layers and embeddings, one scale
@@ -69,7 +69,7 @@ def check_early(*, weights: str = "int8", task: Any = None, **further: Any) -> N
 
 
 def small_saved_model(
-    model: Any,
+    model: keras.Model,
     directory: str | Path,
     *,
     preprocess: Preprocess,
@@ -141,7 +141,7 @@ def small_saved_model(
 
 
 def measured(
-    model: Any, smaller: Any, batches: Sequence[Feed], *, task: Task, labels: Labels,
+    model: keras.Model, smaller: Any, batches: Sequence[Feed], *, task: Task, labels: Labels,
     tolerance: float, y: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Compare a network with its smaller copy on examples.
@@ -186,7 +186,7 @@ def _figures(task: Any, labels: Labels, y: np.ndarray, outputs: Feed) -> dict[st
     return {name: value for name, value in figures.items() if isinstance(value, float)}
 
 
-def _copy(model: Any) -> Any:
+def _copy(model: keras.Model) -> Any:
     copy = type(model).from_config(model.get_config())
     weights = model.get_weights()
     if [w.shape for w in weights] != [w.shape for w in copy.get_weights()]:
@@ -217,11 +217,11 @@ def _in_int8(copy: Any) -> Any:
     return copy
 
 
-def _bytes(variable: Any) -> int:
+def _bytes(variable: keras.Variable) -> int:
     return int(np.prod(variable.shape)) * (1 if variable.dtype == "int8" else 4)
 
 
-def _in_bfloat16(network: Any) -> Any:
+def _in_bfloat16(network: keras.Model) -> Any:
     inputs = keras.tree.map_structure(
         lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), network.input
     )

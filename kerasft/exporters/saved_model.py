@@ -6,23 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
-from kerasft.contracts import Deciding, Preprocess, Task, takes_texts
+from kerasft.contracts import Deciding, Task
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import card, deployment, parity, warmup
 from kerasft.exporters.graph import write_graph
 from kerasft.exporters.signatures import NONE, SIGNATURES, Served, Signature, raw_examples
 from kerasft.exporters.tensors import require_whole
 from kerasft.exporters.versions import new_version
-from kerasft.spec import Decision, Evidence, Labels
+from kerasft.spec import Decision, Evidence, Labels, Preprocess, takes_texts
 from kerasft.system.files import write_json
+
+if TYPE_CHECKING:
+    import keras
 
 
 def saved_model(
-    model: Any,
+    model: keras.Model,
     directory: str | Path,
     *,
     preprocess: Preprocess,
@@ -268,7 +271,7 @@ def _describe(
     return facts
 
 
-def _tolerance(model: Any) -> float:
+def _tolerance(model: keras.Model) -> float:
     """Return what may differ, by whether any layer computes in 16 bits."""
     half = any("16" in str(layer.compute_dtype) for layer in model._flatten_layers())
     return parity.HALF_TOLERANCE if half else parity.TOLERANCE

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.artifact.layout import DEFAULT
-from kerasft.contracts import Preprocess, Task, Thresholded
+from kerasft.contracts import Task, Thresholded
 from kerasft.errors import UserError, nearest
 from kerasft.raw_input import as_raw
-from kerasft.spec import Decision, Labels
+from kerasft.spec import Decision, Labels, Preprocess
 from kerasft.system.threads import untuned
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SIGNATURES = (DEFAULT, "tensors", "classify", "regress", "embed")
 NONE = Decision()
@@ -71,7 +74,7 @@ class Served:
         if self.preprocess.modality == "text":
             self.preprocess([["", ""]] if len(self.names) == 2 else [""])
 
-    def answers(self, logits: Any) -> dict[str, Any]:
+    def answers(self, logits: tf.Tensor) -> dict[str, Any]:
         """Turn logits into all outputs."""
         import tensorflow as tf
 
@@ -110,7 +113,7 @@ class Served:
         """The standard deviation of the labels, where they are numbers."""
         return getattr(self.task, "std", None) if self.labels.kind == "number" else None
 
-    def scored(self, logits: Any) -> dict[str, Any]:
+    def scored(self, logits: tf.Tensor) -> dict[str, Any]:
         """Turn logits into what the calls `classify` and `regress` give back."""
         import tensorflow as tf
 

@@ -13,19 +13,22 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import kerasft
 from kerasft.artifact.fresh import ExportError
 from kerasft.artifact.golden import apart
-from kerasft.contracts import Preprocess, Task, Thresholded
+from kerasft.contracts import Task, Thresholded
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
-from kerasft.spec import Labels
+from kerasft.spec import Labels, Preprocess
 from kerasft.system.files import at_home, exchange, read_json, room_in, write_json
+
+if TYPE_CHECKING:
+    import keras
 
 PARITY, PREPROCESSING, README = "parity.json", "preprocessing.json", "README.md"
 # Examples that are answered together, and how many are answered once more by themselves.
@@ -126,7 +129,7 @@ def _what(place: Path) -> str:
     return f"a folder with {', '.join(sorted(p.name for p in place.iterdir())[:5])}"
 
 
-def require_whole(model: Any, task: Task, labels: Labels) -> None:
+def require_whole(model: keras.Model, task: Task, labels: Labels) -> None:
     """See that network, task and labels belong together."""
     if not hasattr(task, "answers"):
         raise UserError(
@@ -194,7 +197,9 @@ def padded(feed: Feed, length: int, pad: int) -> Feed:
     return made
 
 
-def answerer(model: Any, task: Task, labels: Labels, names: Sequence[str]) -> Callable[..., Any]:
+def answerer(
+    model: keras.Model, task: Task, labels: Labels, names: Sequence[str]
+) -> Callable[..., Any]:
     """Return a function of the network's inputs, in order, to its numeric outputs by name.
 
     Of the task's outputs `probabilities`, or what it has of floats without any; and `logits`.
@@ -220,7 +225,7 @@ def concatenate(parts: Sequence[Mapping[str, Any]]) -> Feed:
     return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}
 
 
-def in_memory(model: Any, task: Task, labels: Labels, batches: Sequence[Feed]) -> Feed:
+def in_memory(model: keras.Model, task: Task, labels: Labels, batches: Sequence[Feed]) -> Feed:
     """Return what the network in memory answers, on the processor."""
     import tensorflow as tf
 
@@ -318,7 +323,7 @@ def bytes_of(place: str | Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def bytes_of_weights(model: Any) -> int:
+def bytes_of_weights(model: keras.Model) -> int:
     """Return how many bytes the weights of a network take as they are kept."""
     import tensorflow as tf
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
 from kerasft.spec import Backbone, Features
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def features_of(backbone: Backbone) -> Features:
@@ -54,7 +57,7 @@ def _output(backbone: Backbone) -> Any:
     )
 
 
-def _shape(tensor: Any) -> str:
+def _shape(tensor: tf.Tensor) -> str:
     sides = ", ".join("?" if side is None else str(side) for side in tensor.shape[1:])
     return f"[batch, {sides}]"
 

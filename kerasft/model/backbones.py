@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.catalogue import unknown_application
 from kerasft.errors import UserError, in_short
@@ -13,6 +13,9 @@ from kerasft.model.network_file import read_network, require_pixels
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.spec import Backbone
 from kerasft.system.folders import located, require_path, whereabouts
+
+if TYPE_CHECKING:
+    import keras
 
 # Input sizes of keras.applications that are not 224 (from their documentation).
 APPLICATION_SIZES = {
@@ -89,7 +92,7 @@ def preset(
 
 
 def text_backbone(
-    network: Any, tokenizer: Any, *, name: str, sequence_length: int, pretrained: bool
+    network: keras.Model, tokenizer: Any, *, name: str, sequence_length: int, pretrained: bool
 ) -> Backbone:
     """Make a `Backbone` of a KerasHub network for text and its tokenizer."""
     most = getattr(network, "max_sequence_length", None)
@@ -122,7 +125,7 @@ def text_backbone(
 
 
 def image_backbone(
-    network: Any,
+    network: keras.Model,
     preprocess: ImagePreprocess,
     *,
     scale: Any = 1.0,
@@ -309,7 +312,7 @@ def _size(shape: Any) -> int | None:
     return int(max(sides)) if sides else None
 
 
-def _plain(value: Any, default: float) -> float | list[float]:
+def _plain(value: object, default: float) -> float | list[float]:
     import numpy as np
 
     if value is None:
@@ -318,7 +321,7 @@ def _plain(value: Any, default: float) -> float | list[float]:
     return float(array[0]) if array.size == 1 else [float(v) for v in array]
 
 
-def _usual_rate(network: Any, *, text: bool) -> float:
+def _usual_rate(network: keras.Model, *, text: bool) -> float:
     """Return the peak rate at which such networks are usually fine-tuned as a whole.
 
     5e-5 for transformers on text (Devlin et al. 2018 chose among 2e-5 to 5e-5), 3e-4 for networks
@@ -329,7 +332,7 @@ def _usual_rate(network: Any, *, text: bool) -> float:
     return 5e-5 if text else 3e-4
 
 
-def _is_causal(network: Any) -> bool:
+def _is_causal(network: keras.Model) -> bool:
     """Whether KerasHub has a causal language model on this network and no text classifier."""
     import keras_hub
 
@@ -344,18 +347,18 @@ def _is_causal(network: Any) -> bool:
     return on_this(keras_hub.models.CausalLM) and not on_this(keras_hub.models.TextClassifier)
 
 
-def _has_class_token(network: Any) -> bool:
+def _has_class_token(network: keras.Model) -> bool:
     return type(network).__name__ in ("ViTBackbone", "DeiTBackbone", "DINOV2Backbone",
                                       "DINOV3Backbone")
 
 
-def _last_stage(network: Any) -> str:
+def _last_stage(network: keras.Model) -> str:
     """Return the name of the last stage, of a classifier's network that puts out all its stages."""
     names = getattr(network, "stage_names", None)  # HGNetV2
     return names[-1] if names and isinstance(network.output, dict) else ""
 
 
-def _check_vocabulary(network: Any, tokenizer: Any, name: str) -> None:
+def _check_vocabulary(network: keras.Model, tokenizer: Any, name: str) -> None:
     """A tokenizer that knows more tokens than the network would read outside the embedding."""
     rows = getattr(network, "vocabulary_size", None) or getattr(network, "vocab_size", None)
     if rows and tokenizer.vocabulary_size() > rows:

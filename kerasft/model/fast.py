@@ -6,16 +6,20 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.model import folding
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 # Compiling what is fused takes some 0.3 s for each width of a batch; so many steps win it back.
 STEPS_WORTH = 200
 
 
 @contextmanager
-def accelerated(model: Any, *, steps: int) -> Iterator[list[str]]:
+def accelerated(model: keras.Model, *, steps: int) -> Iterator[list[str]]:
     """Let layers of a model compute faster while a block runs.
 
     Dropout draws 16 random bits a value instead of 32, and so drops other values than Keras' for
@@ -51,7 +55,7 @@ def accelerated(model: Any, *, steps: int) -> Iterator[list[str]]:
 
 
 @contextmanager
-def at_rest(model: Any) -> Iterator[None]:
+def at_rest(model: keras.Model) -> Iterator[None]:
     """Let a model that trains no more compute faster while a block runs: what is traced stays so.
 
     As `accelerated`, and each batch normalization counts as fixed. Nothing is compiled by XLA,
@@ -76,7 +80,7 @@ def at_rest(model: Any) -> Iterator[None]:
             layer.trainable = True
 
 
-def _calls(model: Any, steps: int) -> Iterator[tuple[Any, Callable]]:
+def _calls(model: keras.Model, steps: int) -> Iterator[tuple[Any, Callable]]:
     """Give layers of a model what their `call` is replaced with."""
     import keras
 
@@ -96,11 +100,11 @@ def _calls(model: Any, steps: int) -> Iterator[tuple[Any, Callable]]:
             yield layer, call
 
 
-def _dropout(layer: Any) -> Callable | None:
+def _dropout(layer: keras.Layer) -> Callable | None:
     if not layer.rate or layer.noise_shape is not None:
         return None
 
-    def call(inputs: Any, training: bool = False) -> Any:
+    def call(inputs: tf.Tensor, training: bool = False) -> Any:
         return drop(inputs, layer.rate, layer.seed_generator.next()) if training else inputs
 
     return call
@@ -133,7 +137,7 @@ def drop(values: Any, rate: float, seed: Any) -> Any:
     return values * (tf.cast(stays, values.dtype) * tf.cast(1.0 / (1.0 - rate), values.dtype))
 
 
-def _einsum_dense(layer: Any) -> Callable | None:
+def _einsum_dense(layer: keras.Layer) -> Callable | None:
     """Return a call that multiplies matrices, where the equation says no more than that."""
     import tensorflow as tf
 
@@ -147,7 +151,7 @@ def _einsum_dense(layer: Any) -> Callable | None:
     sides = math.prod(kernel_shape[:contracted])
     plain = type(layer).call.__get__(layer)
 
-    def call(inputs: Any, training: bool | None = None) -> Any:
+    def call(inputs: tf.Tensor, training: bool | None = None) -> Any:
         if not isinstance(inputs, tf.Tensor):
             return plain(inputs, training=training)
         rows = tf.reshape(inputs, [-1, sides])
@@ -190,12 +194,12 @@ def contracted_sides(equation: str) -> int:
     return 0
 
 
-def _is_changed(layer: Any) -> bool:
+def _is_changed(layer: keras.Layer) -> bool:
     """Whether a dense layer computes something else than its kernel says."""
     return bool(getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False))
 
 
-def _dense(layer: Any) -> Callable | None:
+def _dense(layer: keras.Layer) -> Callable | None:
     import tensorflow as tf
 
     form = _gelu_of(layer.activation)
@@ -204,7 +208,7 @@ def _dense(layer: Any) -> Callable | None:
 
     activate, plain = _fused_gelu(form), type(layer).call.__get__(layer)
 
-    def call(inputs: Any, training: bool | None = None) -> Any:
+    def call(inputs: tf.Tensor, training: bool | None = None) -> Any:
         if not isinstance(inputs, tf.Tensor) or not _is_recorded():
             return plain(inputs, training=training)
         rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
@@ -237,14 +241,14 @@ def _is_recorded() -> bool:
     return record.could_possibly_record()
 
 
-def _layer_norm(layer: Any) -> Callable | None:
+def _layer_norm(layer: keras.Layer) -> Callable | None:
     import tensorflow as tf
 
     if not layer.built or layer.gamma is None or layer.beta is None or layer.rms_scaling:
         return None
     normalize, plain = _fused_layer_norm(layer.epsilon), type(layer).call.__get__(layer)
 
-    def call(inputs: Any) -> Any:
+    def call(inputs: tf.Tensor) -> Any:
         if not isinstance(inputs, tf.Tensor) or not _is_recorded():
             return plain(inputs)
         if layer.axis not in ([-1], [len(inputs.shape) - 1]):
@@ -265,18 +269,18 @@ def _fused_layer_norm(epsilon: float) -> Callable:
     """Return layer normalization of the rows of a matrix (Ba et al. 2016) with its gradient."""
     import tensorflow as tf
 
-    def standardize(x: Any) -> tuple[Any, Any]:
+    def standardize(x: tf.Tensor) -> tuple[Any, Any]:
         x = tf.cast(x, tf.float32)
         centred = x - tf.reduce_mean(x, axis=1, keepdims=True)
         scale = tf.math.rsqrt(tf.reduce_mean(centred * centred, axis=1, keepdims=True) + epsilon)
         return centred * scale, scale
 
     @tf.function(jit_compile=True)
-    def forward(x: Any, gamma: Any, beta: Any) -> Any:
+    def forward(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
         return tf.cast(standardize(x)[0] * gamma + beta, x.dtype)
 
     @tf.function(jit_compile=True)
-    def backward(x: Any, gamma: Any, upstream: Any) -> tuple[Any, Any, Any]:
+    def backward(x: tf.Tensor, gamma: tf.Tensor, upstream: Any) -> tuple[Any, Any, Any]:
         made, scale = standardize(x)
         upstream = tf.cast(upstream, tf.float32)
         inner = upstream * gamma
@@ -286,7 +290,7 @@ def _fused_layer_norm(epsilon: float) -> Callable:
         return tf.cast(gradient, x.dtype), of_gamma, tf.reduce_sum(upstream, axis=0)
 
     @tf.custom_gradient
-    def normalize(x: Any, gamma: Any, beta: Any) -> tuple[Any, Callable]:
+    def normalize(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[Any, Callable]:
         return forward(x, gamma, beta), lambda upstream: backward(x, gamma, upstream)
 
     return normalize
@@ -297,16 +301,16 @@ def _with_gradient(value: Callable, slope: Callable) -> Callable:
     import tensorflow as tf
 
     @tf.function(jit_compile=True)
-    def forward(x: Any, bias: Any) -> Any:
+    def forward(x: tf.Tensor, bias: tf.Tensor) -> Any:
         return tf.cast(value(tf.cast(x, tf.float32) + bias), x.dtype)
 
     @tf.function(jit_compile=True)
-    def backward(x: Any, bias: Any, upstream: Any) -> tuple[Any, Any]:
+    def backward(x: tf.Tensor, bias: tf.Tensor, upstream: Any) -> tuple[Any, Any]:
         gradient = tf.cast(upstream, tf.float32) * slope(tf.cast(x, tf.float32) + bias)
         return tf.cast(gradient, x.dtype), tf.reduce_sum(gradient, axis=0)
 
     @tf.custom_gradient
-    def activate(x: Any, bias: Any) -> tuple[Any, Callable]:
+    def activate(x: tf.Tensor, bias: tf.Tensor) -> tuple[Any, Callable]:
         return forward(x, bias), lambda upstream: backward(x, bias, upstream)
 
     return activate
@@ -325,10 +329,10 @@ def _tanh_gelu() -> Callable:
     linear = 2.0 * math.sqrt(2.0 / math.pi)
     cubic = 0.044715 * linear
 
-    def gate(x: Any) -> Any:
+    def gate(x: tf.Tensor) -> Any:
         return tf.sigmoid(x * (linear + cubic * x * x))
 
-    def slope(x: Any) -> Any:
+    def slope(x: tf.Tensor) -> Any:
         share = gate(x)
         return share * (1.0 + x * (1.0 - share) * (linear + 3.0 * cubic * x * x))
 
@@ -339,10 +343,10 @@ def _erf_gelu() -> Callable:
     """GELU as it is defined, `x Phi(x)` (Hendrycks and Gimpel 2016)."""
     import tensorflow as tf
 
-    def share(x: Any) -> Any:
+    def share(x: tf.Tensor) -> Any:
         return 0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
 
-    def slope(x: Any) -> Any:
+    def slope(x: tf.Tensor) -> Any:
         return share(x) + x * tf.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
 
     return _with_gradient(lambda x: x * share(x), slope)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 
-def calls(model: Any) -> Iterator[tuple[Any, Callable]]:
+def calls(model: keras.Model) -> Iterator[tuple[Any, Callable]]:
     """Give convolutions and batch normalizations calls that do the work of both in one.
 
     With fixed statistics a normalization multiplies each channel with a number and adds another.
@@ -27,7 +30,7 @@ def calls(model: Any) -> Iterator[tuple[Any, Callable]]:
         yield normalization, _add(convolution, normalization)
 
 
-def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
+def _pairs(model: keras.Model) -> Iterator[tuple[Any, Any]]:
     """Find each convolution whose output one batch normalization takes, and nothing else."""
     import keras
 
@@ -53,13 +56,13 @@ def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
             yield convolution, normalization
 
 
-def _convolve(convolution: Any, normalization: Any) -> Callable:
+def _convolve(convolution: keras.Layer, normalization: keras.Layer) -> Callable:
     import keras
     import tensorflow as tf
 
     plain = type(convolution).call.__get__(convolution)
 
-    def call(inputs: Any) -> Any:
+    def call(inputs: tf.Tensor) -> Any:
         if normalization.trainable:
             return plain(inputs)
         kernel = _exact(convolution.kernel)
@@ -76,12 +79,12 @@ def _convolve(convolution: Any, normalization: Any) -> Callable:
     return call
 
 
-def _add(convolution: Any, normalization: Any) -> Callable:
+def _add(convolution: keras.Layer, normalization: keras.Layer) -> Callable:
     import tensorflow as tf
 
     plain = type(normalization).call.__get__(normalization)
 
-    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+    def call(inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> Any:
         if normalization.trainable:
             return plain(inputs, training=training, mask=mask)
         start = 0.0 if convolution.bias is None else _exact(convolution.bias)
@@ -93,20 +96,20 @@ def _add(convolution: Any, normalization: Any) -> Callable:
     return call
 
 
-def _is_depthwise(convolution: Any) -> bool:
+def _is_depthwise(convolution: keras.Layer) -> bool:
     import keras
 
     return type(convolution) is keras.layers.DepthwiseConv2D
 
 
-def _scale(normalization: Any) -> Any:
+def _scale(normalization: keras.Layer) -> Any:
     import tensorflow as tf
 
     scale = tf.math.rsqrt(_exact(normalization.moving_variance) + normalization.epsilon)
     return scale if normalization.gamma is None else scale * _exact(normalization.gamma)
 
 
-def _exact(variable: Any) -> Any:
+def _exact(variable: keras.Variable) -> Any:
     """Return a variable as it is kept, where a read within a layer would round it."""
     import tensorflow as tf
 

@@ -7,12 +7,15 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kerasft import catalogue
 from kerasft.errors import UserError, nearest
 from kerasft.system.folders import located, whereabouts
 from kerasft.system.reachable import unreachable
+
+if TYPE_CHECKING:
+    import keras
 
 T = TypeVar("T")
 
@@ -152,7 +155,7 @@ def _reason(error: Exception, local: bool = False) -> str:
     return f"could not be loaded: {first}"
 
 
-def load_tokenizer(folder: str, network: Any) -> Any:
+def load_tokenizer(folder: str, network: keras.Model) -> Any:
     """Load the preset's tokenizer.
 
     Of a family with two kinds (Mistral) KerasHub takes either one for a checkpoint in the Hugging

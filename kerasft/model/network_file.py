@@ -7,12 +7,15 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError, in_short, nearest
 from kerasft.system.console import listing
 from kerasft.system.folders import located, require_path, whereabouts
 from kerasft.system.recorded import is_figure
+
+if TYPE_CHECKING:
+    import keras
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -54,7 +57,7 @@ def read_network(path: str, layer: str | None = None) -> Any:
     return network
 
 
-def require_pixels(value: Any, key: str) -> None:
+def require_pixels(value: object, key: str) -> None:
     """See that a scale or an offset of pixels is a number, or one for each channel.
 
     Args:
@@ -106,7 +109,7 @@ def require_file(path: str) -> Path:
     return file
 
 
-def _ends(network: Any) -> tuple[Any, Any]:
+def _ends(network: keras.Model) -> tuple[Any, Any]:
     """Return the inputs and outputs of a network's graph."""
     import keras
 
@@ -131,7 +134,7 @@ def _ends(network: Any) -> tuple[Any, Any]:
     raise UserError(f"{allowed}Received: {kind}, {what}.")
 
 
-def _require_names(network: Any) -> None:
+def _require_names(network: keras.Model) -> None:
     """Refuse layers that kerasft would take for those of its own head, which train first."""
     ours = [layer.name for layer in network.layers if layer.name.startswith("head_")]
     if ours:
@@ -142,7 +145,7 @@ def _require_names(network: Any) -> None:
         )
 
 
-def _output_of(network: Any, layer: str) -> Any:
+def _output_of(network: keras.Model, layer: str) -> Any:
     import keras
 
     names = [one.name for one in network.layers]

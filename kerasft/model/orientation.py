@@ -7,7 +7,10 @@ bounded, and an orientation that cannot be read counts as upright.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Steps over the segments or chunks of a file, which is all that a hostile one can cost.
 MOST_STEPS = 4096
@@ -20,7 +23,7 @@ _TAG, _SHORT, _LONG = 0x0112, 3, 4
 _PREFIX = b"Exif\0\0"
 
 
-def upright(encoded: Any, image: Any) -> Any:
+def upright(encoded: tf.Tensor, image: tf.Tensor) -> Any:
     """Return a decoded picture as its EXIF orientation says that it is seen.
 
     Args:
@@ -37,7 +40,7 @@ def upright(encoded: Any, image: Any) -> Any:
     return tf.ensure_shape(turned, [None, None, image.shape[-1]])
 
 
-def turn(image: Any, orientation: Any) -> Any:
+def turn(image: tf.Tensor, orientation: Any) -> Any:
     """Return pixels that are stored in an orientation from 1 to 8, upright."""
     import tensorflow as tf
 
@@ -48,7 +51,7 @@ def turn(image: Any, orientation: Any) -> Any:
     return tf.reverse(image, tf.boolean_mask([0, 1], tf.stack([rows, columns])))
 
 
-def read(encoded: Any) -> Any:
+def read(encoded: tf.Tensor) -> Any:
     """Return the EXIF orientation of a JPEG, PNG or WebP file.
 
     Args:
@@ -72,7 +75,7 @@ def read(encoded: Any) -> Any:
     return tf.cond(possible, lambda: _read(encoded, size), lambda: tf.constant(1))
 
 
-def _read(encoded: Any, size: Any) -> Any:
+def _read(encoded: tf.Tensor, size: object) -> Any:
     import tensorflow as tf
 
     head = _bytes(encoded, 0, 30)
@@ -87,7 +90,7 @@ def _read(encoded: Any, size: Any) -> Any:
     return tf.cond(end > start, lambda: _in_exif(encoded, start, end), lambda: tf.constant(1))
 
 
-def _walk(step: Callable[[Any], tuple[Any, Any]], first: int, size: Any) -> Any:
+def _walk(step: Callable[[Any], tuple[Any, Any]], first: int, size: tf.Tensor) -> Any:
     """Step through a file, and return where its EXIF is; the file's size where there is none.
 
     Args:
@@ -97,7 +100,7 @@ def _walk(step: Callable[[Any], tuple[Any, Any]], first: int, size: Any) -> Any:
     """
     import tensorflow as tf
 
-    def onward(at: Any) -> tuple[Any]:
+    def onward(at: tf.Tensor) -> tuple[Any]:
         following, found = step(at)
         # One variable, since each costs time in each step: what was found lies behind the end.
         return (tf.where(found, size + 1 + at, tf.minimum(following, size)),)
@@ -109,7 +112,7 @@ def _walk(step: Callable[[Any], tuple[Any, Any]], first: int, size: Any) -> Any:
     return tf.where(last > size, last - size - 1, size)
 
 
-def _find_in_jpeg(encoded: Any, size: Any) -> tuple[Any, Any]:
+def _find_in_jpeg(encoded: tf.Tensor, size: object) -> tuple[Any, Any]:
     """Find the first Exif segment."""
     import tensorflow as tf
 
@@ -125,18 +128,18 @@ def _find_in_jpeg(encoded: Any, size: Any) -> tuple[Any, Any]:
     exif = int.from_bytes(b"\xff\xe1\0\0Exif", "big", signed=True)
     mask = int.from_bytes(b"\xff\xff\0\0\xff\xff\xff\xff", "big", signed=True)
 
-    def word(at: Any) -> Any:
+    def word(at: object) -> Any:
         part = tf.strings.substr(encoded, at, tf.constant(8, tf.int64))
         part = tf.io.decode_raw(part, tf.int64, little_endian=False, fixed_length=8)
         return tf.reshape(part, [])
 
-    def shifted(value: Any, by: int) -> Any:
+    def shifted(value: object, by: int) -> Any:
         return tf.bitwise.right_shift(value, tf.constant(by, tf.int64))
 
-    def bits(value: Any, which: int) -> Any:
+    def bits(value: object, which: int) -> Any:
         return tf.bitwise.bitwise_and(value, tf.constant(which, tf.int64))
 
-    def step(at: Any) -> tuple[Any, Any]:
+    def step(at: object) -> tuple[Any, Any]:
         here = word(at)
         marker, length = bits(shifted(here, 48), 0xFF), bits(shifted(here, 32), 0xFFFF)
         far = tf.gather(tf.constant(stride, tf.int64), marker)
@@ -149,7 +152,7 @@ def _find_in_jpeg(encoded: Any, size: Any) -> tuple[Any, Any]:
     return tf.minimum(at + 4, size), tf.minimum(end, size)
 
 
-def _find_in_png(encoded: Any, size: Any) -> tuple[Any, Any]:
+def _find_in_png(encoded: tf.Tensor, size: tf.Tensor) -> tuple[Any, Any]:
     """Find the first eXIf chunk."""
     import tensorflow as tf
 
@@ -164,7 +167,7 @@ def _find_in_png(encoded: Any, size: Any) -> tuple[Any, Any]:
         words = tf.reduce_sum(words * weights, -1)
         return words[:, 0], words[:, 1]
 
-    def step(at: Any) -> tuple[Any, Any]:
+    def step(at: tf.Tensor) -> tuple[Any, Any]:
         length, name = (part[0] for part in chunks(at[None]))
         places = at + (length + 12) * tf.range(_RUN, dtype=tf.int64)
         lengths, names = chunks(places)
@@ -178,14 +181,14 @@ def _find_in_png(encoded: Any, size: Any) -> tuple[Any, Any]:
     return tf.minimum(at + 8, size), tf.minimum(at + 8 + length, size)
 
 
-def _find_in_webp(encoded: Any, size: Any) -> tuple[Any, Any]:
+def _find_in_webp(encoded: tf.Tensor, size: tf.Tensor) -> tuple[Any, Any]:
     """Find the first EXIF chunk."""
     import tensorflow as tf
 
     def length(chunk: Any) -> Any:
         return tf.reduce_sum(chunk[4:] * [1, 2**8, 2**16, 2**24])
 
-    def step(at: Any) -> tuple[Any, Any]:
+    def step(at: tf.Tensor) -> tuple[Any, Any]:
         chunk = _bytes(encoded, at, 8)
         # Chunks of an odd length are followed by one byte more.
         return at + 8 + length(chunk) + length(chunk) % 2, _is(chunk, b"EXIF")
@@ -195,7 +198,7 @@ def _find_in_webp(encoded: Any, size: Any) -> tuple[Any, Any]:
     return tf.minimum(at + 8, size), tf.minimum(end, size)
 
 
-def _in_exif(encoded: Any, start: Any, end: Any) -> Any:
+def _in_exif(encoded: tf.Tensor, start: Any, end: Any) -> Any:
     """Return the orientation that a TIFF header and its first directory hold, or 1."""
     import tensorflow as tf
 
@@ -228,7 +231,7 @@ def _in_exif(encoded: Any, start: Any, end: Any) -> Any:
     return tf.where((little | big) & (start + 8 <= end), tf.cast(value, tf.int32), 1)
 
 
-def _bytes(encoded: Any, at: Any, count: int) -> Any:
+def _bytes(encoded: tf.Tensor, at: object, count: int) -> Any:
     """Return some bytes of a file as `int64[count]`, with zeros after its end.
 
     Args:

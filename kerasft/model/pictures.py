@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.model import orientation
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # How the files begin; a WebP says so at its eighth byte.
 BEGINNINGS = {
@@ -17,7 +20,7 @@ _BMP_HEADER, _BMP_BITS, _BMP_PACKING, _BMP_COLOURS = 14, 28, 30, 46
 _HEAD = _BMP_HEADER + 124 + 4 * 256
 
 
-def refuse_others(encoded: Any) -> Any:
+def refuse_others(encoded: tf.Tensor) -> Any:
     """Fail for files that are no pictures, or such that decoding would get wrong.
 
     What is broken further in is left to the decoder.
@@ -61,7 +64,7 @@ def refuse_others(encoded: Any) -> Any:
         return tf.identity(encoded)
 
 
-def decode(encoded: Any, upright: bool = True) -> Any:
+def decode(encoded: tf.Tensor, upright: bool = True) -> Any:
     """Return the pixels of one picture: `uint8[height, width, 3]`, transparency left out.
 
     Args:
@@ -82,41 +85,41 @@ def decode(encoded: Any, upright: bool = True) -> Any:
     return orientation.upright(encoded, image) if upright else image
 
 
-def _first_bytes(encoded: Any, count: int = 32) -> Any:
+def _first_bytes(encoded: tf.Tensor, count: int = 32) -> Any:
     """Return the beginning of each file, with zeros after files that are shorter."""
     import tensorflow as tf
 
     return tf.io.decode_raw(encoded, tf.uint8, fixed_length=count)
 
 
-def _begins(first: Any, with_bytes: bytes, at: int = 0) -> Any:
+def _begins(first: tf.Tensor, with_bytes: bytes, at: int = 0) -> Any:
     import tensorflow as tf
 
     part = first[..., at : at + len(with_bytes)]
     return tf.reduce_all(part == tf.constant(list(with_bytes), tf.uint8), -1)
 
 
-def _is_webp(first: Any) -> Any:
+def _is_webp(first: object) -> Any:
     return _begins(first, BEGINNINGS["WebP"]) & _begins(first, b"WEBP", 8)
 
 
-def _has_bit(first: Any, at: int, bit: int) -> Any:
+def _has_bit(first: tf.Tensor, at: int, bit: int) -> Any:
     import tensorflow as tf
 
     return tf.bitwise.bitwise_and(first[..., at], tf.constant(bit, tf.uint8)) > 0
 
 
-def _is_transparent_webp(first: Any) -> Any:
+def _is_transparent_webp(first: object) -> Any:
     extended = _begins(first, b"VP8X", 12) & _has_bit(first, _WEBP_FLAGS, 0x10)
     lossless = _begins(first, b"VP8L", 12) & _has_bit(first, _WEBP_LOSSLESS, 0x10)
     return _is_webp(first) & (extended | lossless)
 
 
-def _is_animated(first: Any) -> Any:
+def _is_animated(first: object) -> Any:
     return _is_webp(first) & _begins(first, b"VP8X", 12) & _has_bit(first, _WEBP_FLAGS, 0x02)
 
 
-def _is_packed_bitmap(first: Any, encoded: Any) -> Any:
+def _is_packed_bitmap(first: object, encoded: tf.Tensor) -> Any:
     """Tell the bitmaps whose pixels are not plain colours or grey values."""
     import tensorflow as tf
 
@@ -128,7 +131,7 @@ def _is_packed_bitmap(first: Any, encoded: Any) -> Any:
     )  # fmt: skip
 
 
-def _is_plain_bitmap(first: Any) -> Any:
+def _is_plain_bitmap(first: tf.Tensor) -> Any:
     """Tell the bitmaps whose pixels are plain colours or grey values.
 
     TensorFlow takes the numbers of a palette for grey values without a word.

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 # The words of /proc/cpuinfo for products of matrices in bfloat16.
 FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -57,7 +60,7 @@ def whole_float32() -> Iterator[None]:
         config.enable_tensor_float_32_execution(before)
 
 
-def in_float32(model: Any) -> Any:
+def in_float32(model: keras.Model) -> Any:
     """Let a network that was trained in mixed precision compute in `float32` from now on.
 
     Its weights are `float32` anyway. What is measured is then what is served, to the last digits:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
 from kerasft.model import orientation, pictures
 from kerasft.spec import Modality
 from kerasft.system.files import read_json, write_json
 from kerasft.system.recorded import require_fields
+
+if TYPE_CHECKING:
+    import keras_hub
+    import tensorflow as tf
 
 RESIZE = ("crop", "stretch", "pad")
 # The methods of `tf.image.resize`.
@@ -61,18 +65,18 @@ class ImagePreprocess:
         self.resize, self.interpolation, self.antialias = resize, interpolation, antialias
         self.upright = upright
 
-    def decode(self, encoded: Any) -> Any:
+    def decode(self, encoded: tf.Tensor) -> Any:
         """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""
         import tensorflow as tf
 
         one = pictures.refuse_others(tf.reshape(encoded, [1]))[0]
         return self._sized(self.pixels(one))
 
-    def pixels(self, encoded: Any) -> Any:
+    def pixels(self, encoded: tf.Tensor) -> Any:
         """Decode one picture at its own size: `uint8[rows, columns, 3]`, as it is seen."""
         return pictures.decode(encoded, self.upright)
 
-    def _sized(self, image: Any) -> Any:
+    def _sized(self, image: tf.Tensor) -> Any:
         import tensorflow as tf
 
         size = (self.height, self.width)
@@ -98,7 +102,7 @@ class ImagePreprocess:
         # Whole numbers, so that pictures kept between epochs and served ones agree to the last bit.
         return tf.saturate_cast(tf.round(image), tf.uint8)
 
-    def __call__(self, raw: Any) -> Any:
+    def __call__(self, raw: tf.Tensor) -> Any:
         import tensorflow as tf
 
         spec = tf.TensorSpec([self.height, self.width, 3], tf.uint8)
@@ -133,7 +137,8 @@ class TextPreprocess:
 
     modality: Modality = "text"
 
-    def __init__(self, tokenizer: Any, *, inputs: tuple[str, ...], sequence_length: int,
+    def __init__(self, tokenizer: keras_hub.tokenizers.Tokenizer, *, inputs: tuple[str, ...],
+    sequence_length: int,
                  pair: bool = False, doubled: bool = False):
         self.tokenizer, self.inputs = tokenizer, tuple(inputs)
         self.pair, self.doubled = pair, doubled
@@ -161,7 +166,7 @@ class TextPreprocess:
         return TextPreprocess(self.tokenizer, inputs=self.inputs, pair=pair, doubled=self.doubled,
                               sequence_length=self.sequence_length)
 
-    def __call__(self, raw: Any) -> Any:
+    def __call__(self, raw: tf.Tensor) -> Any:
         import tensorflow as tf
 
         raw = tf.convert_to_tensor(raw, tf.string)
@@ -176,7 +181,7 @@ class TextPreprocess:
             self._packed = self._traced()
             return self._packed(raw)
 
-    def _pack(self, raw: Any) -> dict[str, Any]:
+    def _pack(self, raw: tf.Tensor) -> dict[str, Any]:
         import tensorflow as tf
 
         def column(value: int | None, like: Any) -> list[Any]:
@@ -244,7 +249,7 @@ class TextPreprocess:
         })
 
 
-def _token(tokenizer: Any, *names: str) -> int | None:
+def _token(tokenizer: keras_hub.tokenizers.Tokenizer, *names: str) -> int | None:
     for name in names:
         value = getattr(tokenizer, name, None)
         if value is not None:

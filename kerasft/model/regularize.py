@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
 
+if TYPE_CHECKING:
+    import keras
 
-def l2(model: Any, *, strength: float = 1e-4) -> Any:
+
+def l2(model: keras.Model, *, strength: float = 1e-4) -> Any:
     """Add `strength * sum(kernel ** 2)` to the loss, for every kernel of the model.
 
     Norms and biases are left alone. Only kernels that train get a gradient from it.
@@ -37,7 +40,7 @@ def l2(model: Any, *, strength: float = 1e-4) -> Any:
     return model
 
 
-def dropout(model: Any, *, rate: float = 0.2) -> Any:
+def dropout(model: keras.Model, *, rate: float = 0.2) -> Any:
     """Set the rate of every dropout layer of the backbone.
 
     Args:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
 
-from kerasft.contracts import Preprocess, Task, Tunable, takes_pictures, takes_texts
+from kerasft.contracts import Task, Tunable
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
@@ -18,9 +18,12 @@ from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
-from kerasft.spec import Examples, Labels
+from kerasft.spec import Examples, Labels, Preprocess, takes_pictures, takes_texts
 from kerasft.system.files import read_json, write_json
 from kerasft.system.recorded import read_labels
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,9 @@ def load(
     return FineTuned(in_float32(network), made, task, labels, eval_batch_size(cfg))
 
 
-def _require_fit(network: Any, preprocess: Preprocess, folder: run_folder.RunFolder) -> None:
+def _require_fit(
+    network: keras.Model, preprocess: Preprocess, folder: run_folder.RunFolder
+) -> None:
     """See that a network takes what the preprocessing makes."""
     inputs = network.input if isinstance(network.input, dict) else {"images": network.input}
     takes: Any = sorted(inputs)
@@ -188,6 +193,6 @@ def _require_fit(network: Any, preprocess: Preprocess, folder: run_folder.RunFol
         )
 
 
-def eval_batch_size(cfg: Any) -> int:
+def eval_batch_size(cfg: DictConfig) -> int:
     """Return how many examples a prediction step takes."""
     return cfg.eval_batch_size or 2 * cfg.batch_size

@@ -62,7 +62,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _short(value: Any) -> Any:
+def _short(value: object) -> Any:
     if isinstance(value, list | tuple):
         value = " | ".join(map(str, value))
     text = " ".join(str(value).split()) if isinstance(value, str) else value

@@ -91,7 +91,7 @@ class Batcher:
         return id(bundle), signature, shapes
 
     def _join(
-        self, key: Any, bundle: Bundle, signature: str, inputs: Mapping[str, np.ndarray],
+        self, key: object, bundle: Bundle, signature: str, inputs: Mapping[str, np.ndarray],
         rows: int, future: asyncio.Future,
     ) -> None:
         group = self._open.get(key)
@@ -106,7 +106,7 @@ class Batcher:
         if group.rows == self.most:
             self._close(key)
 
-    def _close(self, key: Any) -> None:
+    def _close(self, key: object) -> None:
         group = self._open.pop(key, None)
         if group is not None:
             if group.timer is not None:

@@ -78,13 +78,14 @@ class _Service:
         """
         kind, act = GetMessageClass(method.input_type), getattr(self, method.name)
 
-        async def answer(_: Any, context: Any) -> bytes:
+        async def answer(_: Any, context: grpc.aio.ServicerContext) -> bytes:
             return await self._answered(method.name, kind, act, context)
 
         return grpc.stream_unary_rpc_method_handler(answer)
 
     async def _answered(
-        self, call: str, kind: Any, act: Callable[[Any, Limits, bool], Coroutine], context: Any
+        self, call: str, kind: Any, act: Callable[[Any, Limits, bool], Coroutine],
+        context: grpc.aio.ServicerContext
     ) -> bytes:
         """Answer a call, or end it with the code of what went wrong."""
         limits = self.answering.limits()
@@ -107,13 +108,13 @@ class _Service:
             self.log(f"gRPC {call} OK")
         return made
 
-    async def _abort(self, call: str, context: Any, failure: Failure) -> None:
+    async def _abort(self, call: str, context: grpc.aio.ServicerContext, failure: Failure) -> None:
         if self.log is not None:
             self.log(f"gRPC {call} {failure.code}")
         await context.abort(getattr(grpc.StatusCode, failure.code), failure.words)
 
     async def _made(
-        self, kind: Any, act: Callable[[Any, Limits, bool], Coroutine],
+        self, kind: object, act: Callable[[Any, Limits, bool], Coroutine],
         body: bytes, limits: Limits,
     ) -> bytes:
         with self.answering.room.taken(len(body)):

@@ -8,7 +8,6 @@ for a few messages at a time, and a client that begins one and stops gives its p
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import grpc
 
@@ -28,7 +27,7 @@ class _Call:
 
     __slots__ = ("aborting", "context", "since", "turn")
 
-    def __init__(self, context: Any):
+    def __init__(self, context: grpc.aio.ServicerContext):
         self.context, self.since = context, 0.0
         self.turn: asyncio.Future | None = None
         self.aborting: asyncio.Task | None = None
@@ -48,7 +47,7 @@ class Incoming:
         self._waiting: dict[_Call, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def message(self, context: Any, limits: Limits) -> bytes:
+    async def message(self, context: grpc.aio.ServicerContext, limits: Limits) -> bytes:
         """Return the message of a call.
 
         Args:

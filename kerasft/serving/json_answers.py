@@ -54,7 +54,7 @@ def _values(name: str, value: np.ndarray) -> Any:
 _WRITTEN = ("bool", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
 
 
-def _string(name: str, value: Any, as_bytes: bool) -> Any:
+def _string(name: str, value: object, as_bytes: bool) -> Any:
     raw = value if isinstance(value, bytes) else str(value).encode()
     if as_bytes:
         return {"b64": base64.b64encode(raw).decode()}

@@ -48,7 +48,7 @@ def predict_inputs(
 
 
 def _rows(
-    instances: Any, infos: Mapping[str, Any], limits: Limits
+    instances: object, infos: Mapping[str, Any], limits: Limits
 ) -> dict[str, np.ndarray]:
     if not isinstance(instances, list):
         raise invalid("Excepting 'instances' to be an list/array")
@@ -235,21 +235,21 @@ _TYPES = {bool: "Bool", int: "Number", float: "Number", str: "String", dict: "Ob
           list: "Array", type(None): "Null"}  # fmt: skip
 
 
-def _type(value: Any) -> str:
+def _type(value: object) -> str:
     return _TYPES.get(type(value), "Number")
 
 
-def _unexpected(value: Any, wanted: str) -> str:
+def _unexpected(value: object, wanted: str) -> str:
     return (
         f"JSON Value: {short(value)} Type: {_type(value)} is not of expected type: {wanted}"
     )
 
 
-def _is_base64(value: Any) -> bool:
+def _is_base64(value: object) -> bool:
     return isinstance(value, dict) and list(value) == ["b64"]
 
 
-def _is_object(value: Any) -> bool:
+def _is_object(value: object) -> bool:
     return isinstance(value, dict) and not _is_base64(value)
 
 

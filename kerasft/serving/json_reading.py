@@ -66,7 +66,7 @@ def parse(body: bytes, limits: Limits | None = None) -> dict[str, Any]:
     return found
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """Return the beginning of a value as JSON, whatever its size.
 
     Example:
@@ -84,7 +84,7 @@ def short(value: Any) -> str:
     return text
 
 
-def _cut_short(value: Any) -> Any:
+def _cut_short(value: object) -> Any:
     return value[:_SHORT] if isinstance(value, str) else value
 
 

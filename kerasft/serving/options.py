@@ -73,12 +73,12 @@ def sizes_of(text: str) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def _is_number(value: Any, name: str) -> bool:
+def _is_number(value: object, name: str) -> bool:
     kinds = (int,) if name in _WHOLE else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def _quoted(value: Any) -> str:
+def _quoted(value: object) -> str:
     if isinstance(value, int) and abs(value) > 10**30:
         return "a number beyond all measure"
     return repr(value) if isinstance(value, str) else str(value)

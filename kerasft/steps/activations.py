@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -13,6 +13,11 @@ from omegaconf import DictConfig
 from kerasft.runs.finetuned import eval_batch_size
 from kerasft.steps.prepare import Parts, Ready
 from kerasft.system.cache import Cache, CacheError, digest_code, nameless
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerasft.training import frozen, loop
 
 # Multiply-adds and bytes a second that decide whether keeping pays: of a plain processor core and
 # disk. They are constants, not measured, because the decision must be the same on each run.
@@ -77,7 +82,7 @@ class Boundary:
     """
 
     def __init__(
-        self, cfg: DictConfig, parts: Parts, ready: Ready, model: Any,
+        self, cfg: DictConfig, parts: Parts, ready: Ready, model: keras.Model,
         validate: Callable[[Any, Any], dict[str, float]], *, say: Callable[[str], None],
     ):
         self.cfg, self.parts, self.ready, self.model = cfg, parts, ready, model
@@ -85,7 +90,7 @@ class Boundary:
         self.cache: Cache = parts.cache
         self.made: list[Made] = []
 
-    def feed(self, stage: str, cut: Any, epochs: int) -> Any:
+    def feed(self, stage: str, cut: frozen.Cut | None, epochs: int) -> Any:
         """Return the `Feed` of a stage.
 
         Args:
@@ -123,7 +128,7 @@ class Boundary:
             steps_per_execution=self.steps_per_execution(cut), kept=True,
         )
 
-    def steps_per_execution(self, cut: Any) -> int:
+    def steps_per_execution(self, cut: frozen.Cut) -> int:
         """Return how many steps from kept activations run without a look at what came out."""
         from kerasft.training import frozen
 
@@ -136,7 +141,7 @@ class Boundary:
         lengths = self.ready.stores["train"].lengths
         return 1.0 if lengths is None else float(lengths.mean())
 
-    def plan(self, cut: Any, epochs: int) -> Plan:
+    def plan(self, cut: frozen.Cut, epochs: int) -> Plan:
         """Return what keeping the activations of a stage would take, and what speaks against it."""
         from kerasft.data.activations import Source, forms, size_of
         from kerasft.training import frozen
@@ -169,7 +174,9 @@ class Boundary:
             against = self._too_little(cut, sources, size, epochs)
         return Plan(sources, shapes, size, against, keys, there)
 
-    def _too_little(self, cut: Any, sources: Mapping[str, Any], size: int, epochs: int) -> str:
+    def _too_little(
+        self, cut: frozen.Cut, sources: Mapping[str, Any], size: int, epochs: int
+    ) -> str:
         """Say why keeping would not pay, if so; the same on each run, whatever is there."""
         from kerasft.training import frozen
 
@@ -184,7 +191,7 @@ class Boundary:
             f"{epochs * epoch:,} forward passes saved"
         )
 
-    def _keys(self, cut: Any, sources: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def _keys(self, cut: frozen.Cut, sources: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return all that decides the activations of each split."""
         from kerasft.training import frozen
 
@@ -197,7 +204,7 @@ class Boundary:
             for name, source in sources.items()
         }
 
-    def _keep(self, stage: str, cut: Any, plan: Plan) -> dict[str, Any]:
+    def _keep(self, stage: str, cut: frozen.Cut, plan: Plan) -> dict[str, Any]:
         import tensorflow as tf
 
         from kerasft.data import activations
@@ -245,7 +252,7 @@ class Boundary:
             "code": digest_code([augmenter, *map(type, steps.values())]),
         }
 
-    def _difference(self, cut: Any, kept: Any) -> str:
+    def _difference(self, cut: frozen.Cut, kept: Any) -> str:
         """Compare one batch with the network as a whole; say how they differ, if they do."""
         batches = self.ready.batches
         inputs, *_ = next(iter(batches.from_step(0).take(1)))
@@ -260,7 +267,7 @@ class Boundary:
             return ""
         return f"its logits differ from the network's own by {apart:.3g} on one batch"
 
-    def report(self, history: Any) -> None:
+    def report(self, history: loop.History) -> None:
         """Say what the activations of all stages saved in the epochs that ran."""
         for one in self.made:
             epochs = sum(row["stage"] == one.stage for row in history.rows)

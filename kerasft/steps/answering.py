@@ -104,7 +104,7 @@ def _first(problems: list[str], most: int = 20) -> list[str]:
     return [*problems[:most], *more]
 
 
-def _name(one: Any) -> str:
+def _name(one: object) -> str:
     return f"<{len(one)} bytes>" if isinstance(one, bytes) else str(one)
 
 

@@ -33,6 +33,8 @@ from kerasft.system.files import write_json
 from kerasft.tasks.monitors import require_known
 
 if TYPE_CHECKING:
+    import keras
+
     from kerasft.training.recipe import Recipe
     from kerasft.training.stage_run import Recovery
 
@@ -55,7 +57,7 @@ def fit(
 
     targets = ready.task.targets(ready.splits.validation.annotations, ready.splits.labels)
 
-    def validate(network: Any, examples: Any) -> dict[str, float]:
+    def validate(network: keras.Model, examples: Any) -> dict[str, float]:
         now = FineTuned(
             network, ready.preprocess, ready.task, ready.splits.labels, eval_batch_size(cfg)
         )

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -19,6 +19,11 @@ from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json, written_whole
 
+if TYPE_CHECKING:
+    import keras
+
+    from kerasft.training import loop
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -29,7 +34,7 @@ class Measured:
 
 
 def finalize(
-    cfg: DictConfig, ready: Ready, model: Any, folder: run_folder.RunFolder | None
+    cfg: DictConfig, ready: Ready, model: keras.Model, folder: run_folder.RunFolder | None
 ) -> tuple[FineTuned, dict[str, Rows]]:
     """Tune the task's decisions on validation and keep all that using the model needs.
 
@@ -103,7 +108,7 @@ def write_predictions(path: Path, part: Any, outputs: Mapping[str, Any], made: F
             writer.writerow([name, true, *(plain(outputs[n][i]) for n in shown)])
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return a numpy value as a plain one, bytes as text."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
@@ -111,7 +116,7 @@ def plain(value: Any) -> Any:
 
 
 def draw(
-    history: Any, finetuned: FineTuned, ready: Ready, measured: Measured,
+    history: loop.History, finetuned: FineTuned, ready: Ready, measured: Measured,
     folder: run_folder.RunFolder,
 ) -> None:  # fmt: skip
     """Draw the learning curves and what was confused with what."""
@@ -127,7 +132,8 @@ def draw(
 
 
 def report(
-    history: Any, task: Task, metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None,
+    history: loop.History, task: Task, metrics: Mapping[str, Any], baseline: Mapping[str,
+    Any] | None,
     folder: run_folder.RunFolder,
 ) -> None:
     """Say what came out: the figures, signs of overfitting, and where everything lies."""

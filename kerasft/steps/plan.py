@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -23,6 +23,12 @@ from kerasft.steps.activations import WRITING, Boundary
 from kerasft.steps.fit import make_recipe, with_head
 from kerasft.steps.prepare import Parts, Ready
 from kerasft.system.console import say, table
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerasft.data.store import Store
+    from kerasft.training import frozen
 
 # Batches of different widths that are measured, and in how many rounds, the first one untimed.
 SAMPLES, ROUNDS = 5, 4
@@ -161,13 +167,13 @@ class Timer:
         steps: Steps in an epoch.
     """
 
-    def __init__(self, cfg: DictConfig, ready: Ready, model: Any, steps: int):
+    def __init__(self, cfg: DictConfig, ready: Ready, model: keras.Model, steps: int):
         self.cfg, self.ready, self.model, self.steps = cfg, ready, model, steps
         self.train, self.validation = ready.stores["train"], ready.stores["validation"]
         self.sample = spread(ready.batches.order.epoch(0)[:steps], self.train.lengths)
         self.compiling = 0.0  # seconds of a width
 
-    def cost(self, cut: Any, epochs: int) -> Cost:
+    def cost(self, cut: frozen.Cut | None, epochs: int) -> Cost:
         """Return what training through the whole graph costs."""
         every = self.ready.batches
         batches = Batches(every.store, every.targets, order=Chosen(self.sample),
@@ -177,7 +183,9 @@ class Timer:
             answering = self._answers(self.validation)
         return self._cost(epochs, first, step, answering)
 
-    def cost_of_kept(self, cut: Any, plan: Any, epochs: int, steps_per_execution: int) -> Cost:
+    def cost_of_kept(
+        self, cut: frozen.Cut, plan: Any, epochs: int, steps_per_execution: int
+    ) -> Cost:
         """Return what it costs to make activations and to train from them."""
         import tensorflow as tf
 
@@ -226,14 +234,14 @@ class Timer:
         steps = reckon(widths_of(self.sample, self.train), steady, widths)
         return float(extra[0]) + self.compiling * (len(set(widths)) - 1), float(steps.mean())
 
-    def _answers(self, store: Any) -> float:
+    def _answers(self, store: Store) -> float:
         """Return the seconds that answers for a store take."""
         import tensorflow as tf
 
         compute = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
         return self._passes(compute, store)
 
-    def _passes(self, compute: Any, store: Any) -> float:
+    def _passes(self, compute: Any, store: Store) -> float:
         """Return the seconds of a forward pass over a store."""
         size = eval_batch_size(self.cfg)
         every = once(len(store), size, store.lengths)
@@ -265,7 +273,7 @@ def spread(batches: Sequence[np.ndarray], lengths: np.ndarray | None) -> list[np
     return [ordered[place] for place in places]
 
 
-def widths_of(batches: Sequence[np.ndarray], store: Any) -> list[int]:
+def widths_of(batches: Sequence[np.ndarray], store: Store) -> list[int]:
     """Return how many positions each batch takes, with padding."""
     if store.lengths is None:
         return [len(batch) for batch in batches]

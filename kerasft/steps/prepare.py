@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
-from kerasft.contracts import Demanding, Mixable, Preprocess, Rounding, Task, takes_pictures
+from kerasft.contracts import Demanding, Mixable, Rounding, Task
 from kerasft.errors import UserError
 from kerasft.runs import evidence, run_folder
-from kerasft.spec import Backbone, Splits
+from kerasft.spec import Backbone, Preprocess, Splits, takes_pictures
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.tasks.monitors import require_known

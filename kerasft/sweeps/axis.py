@@ -40,7 +40,7 @@ class Axis:
         """Whether the axis counts at a point that has the axes before it."""
         return all(str(point.get(key)) in values for key, values in self.when.items())
 
-    def override(self, value: Any) -> str:
+    def override(self, value: object) -> str:
         """Return what sets the key."""
         return f"{self.key}={f'{value:.6g}' if isinstance(value, float) else value}"
 
@@ -93,7 +93,7 @@ class Axis:
         return made | ({"when": {k: list(v) for k, v in self.when.items()}} if self.when else {})
 
 
-def as_hydra_has_it(given: Any) -> Any:
+def as_hydra_has_it(given: object) -> Any:
     """Return a value of YAML, in Hydra's own words for what YAML reads as something else."""
     return {None: "null", True: "true", False: "false"}.get(given, given) \
         if given is None or isinstance(given, bool) else given

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import Stopped, UserError, in_short, nearest
 from kerasft.sweeps import launchers, leases
@@ -20,6 +20,9 @@ from kerasft.sweeps.summary import line_of
 from kerasft.system.console import say
 from kerasft.system.processes import importable
 from kerasft.system.threads import cores
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # Takes the overrides of some jobs and the number of the first; returns Hydra's `JobReturn`s.
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]
@@ -252,14 +255,14 @@ def _launcher(ledger: Ledger, name: str, settings: Mapping[str, Any], job: Job) 
     )
 
 
-def _calls(value: Any) -> bool:
+def _calls(value: object) -> bool:
     """Whether Hydra would call something that a setting names; a sweep may come from anywhere."""
     if isinstance(value, Mapping):
         return "_target_" in value or any(map(_calls, value.values()))
     return isinstance(value, list | tuple) and any(map(_calls, value))
 
 
-def carry_out(cfg: Any) -> dict[str, Any]:
+def carry_out(cfg: DictConfig) -> dict[str, Any]:
     """Train a trial in a job that a launcher began.
 
     Args:
@@ -303,7 +306,7 @@ def value_of(returned: Any, judge: Callable[[Any], Outcome]) -> Outcome:
         return failure(error)
 
 
-def objectives_of(value: Any, names: Sequence[str]) -> Outcome:
+def objectives_of(value: object, names: Sequence[str]) -> Outcome:
     """Return what a job of any application of Hydra came to: it returns its objectives.
 
     Args:

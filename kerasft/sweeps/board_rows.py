@@ -189,7 +189,7 @@ def _shortest(key: str, keys: list[str]) -> str:
     return key
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     if value is None:
         return "-"
     text = f"{value:.4g}" if isinstance(value, float) else one_line(str(value))

@@ -15,7 +15,7 @@ DEEPEST, LONGEST = 20, 50_000
 DIRECTIONS = ("maximize", "minimize")
 
 
-def _texts(value: Any) -> bool:
+def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
@@ -69,7 +69,7 @@ def require_whole(facts: Mapping[str, Any], file: Path) -> None:
         raise UserError(problems=problems)
 
 
-def _extent(value: Any) -> tuple[int, int]:
+def _extent(value: object) -> tuple[int, int]:
     """Return how deep a value is nested, and how many letters the longest text in it has.
 
     Without recursion: it may be nested deeper than that goes.

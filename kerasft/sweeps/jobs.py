@@ -13,13 +13,16 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import Pruned, Stopped, UserError, in_short
 from kerasft.sweeps import leases
 from kerasft.sweeps.ledger import DONE, FAILED, FILE, PRUNED, Outcome, reopen
 from kerasft.sweeps.trials import is_finite
 from kerasft.system.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 class Reporter:
@@ -96,7 +99,7 @@ class Job:
     tickets: dict[int, str] = field(default_factory=dict)
     stopped: Stopped | None = None
 
-    def __call__(self, cfg: Any) -> Any:
+    def __call__(self, cfg: DictConfig) -> Any:
         """Return what the function returns.
 
         Args:

@@ -69,7 +69,7 @@ def problems(launcher: Any) -> Iterator[str]:
         yield from _lines("launcher.settings", settings)
 
 
-def _lines(key: str, value: Any) -> Iterator[str]:
+def _lines(key: str, value: object) -> Iterator[str]:
     if isinstance(value, str) and breaks_lines(value):
         yield (
             f"{key} may hold no line breaks and no other control characters: a launcher may write "
@@ -124,7 +124,7 @@ def require_harmless(launcher: Mapping[str, Any], path: str) -> None:
         )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, str):
         return bool(_TEXT.fullmatch(value))
     return value is None or isinstance(value, int | float)

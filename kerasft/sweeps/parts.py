@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.config.composition import SWEEP, as_config
 from kerasft.config.targets import node_problems, walk
 from kerasft.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # They keep what they remember as plain values, or nothing at all.
 SAMPLERS = tuple(f"optuna.samplers.{name}" for name in (
@@ -43,7 +46,7 @@ LETTERS = 2045
 NUMBERS = 1000
 
 
-def problems(what: str, node: Any, trusted: Sequence[str]) -> Iterator[str]:
+def problems(what: str, node: DictConfig, trusted: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with the sampler or the pruner of a search.
 
     Args:
@@ -73,7 +76,7 @@ def problems(what: str, node: Any, trusted: Sequence[str]) -> Iterator[str]:
             yield text
 
 
-def targets(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def targets(node: DictConfig, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield all that a node would call, each with its key.
 
     Example:
@@ -98,7 +101,7 @@ def pickling(sampler: Any) -> list[str]:
     return [target for _, target in targets(sampler) if target in PICKLING]
 
 
-def require_harmless(folder: Any, sampler: Any, trusted: Sequence[str]) -> None:
+def require_harmless(folder: object, sampler: Any, trusted: Sequence[str]) -> None:
     """See that a sampler runs nothing that a storage holds, unless that is trusted.
 
     Args:
@@ -132,7 +135,7 @@ def plain_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return len(value) <= NUMBERS and all(isinstance(one, int | float) for one in value)
     if isinstance(value, str):

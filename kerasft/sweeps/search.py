@@ -150,7 +150,7 @@ def same(there: Ledger, space: Space, asked: Mapping[str, Any]) -> Ledger:
     return ledgers.reopen(there.path, there.trusted, **{key: asked[key] for key in FREE})
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """Return a value as a message shows it: an URL may hold a password."""
     return urls.without_password(value) if isinstance(value, str) and "://" in value else str(value)
 

@@ -82,7 +82,7 @@ def _of_numbers(asked: Mapping[str, Any]) -> Iterator[str]:
         yield f"sweep.seed must be a whole number. Received: {shown(seed)}."
 
 
-def _large(value: Any) -> str:
+def _large(value: object) -> str:
     """Return a value as a message shows it; of some numbers Python writes no digits."""
     return f"a number of {value.bit_length():,} bits" \
         if isinstance(value, int) and value.bit_length() > 200 else shown(value)
@@ -127,7 +127,7 @@ def _of_axis(key: str, axis: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}.when.{name} must be a value, or a list of some. Received: {shown(value)}."
 
 
-def _is_value(value: Any) -> bool:
+def _is_value(value: object) -> bool:
     """Whether a value is plain, or a list of such."""
     inner = value if isinstance(value, list) else [value]
     return all(one is None or isinstance(one, str | int | float) for one in inner)

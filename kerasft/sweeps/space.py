@@ -203,15 +203,15 @@ def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
     return Space(tuple(fixed.values()), tuple(axes.values()))
 
 
-def _values(given: Any) -> Any:
+def _values(given: object) -> Any:
     return as_hydra_has_it(given["values"] if isinstance(given, Mapping) else given)
 
 
-def _lacks_values(given: Any) -> bool:
+def _lacks_values(given: object) -> bool:
     return isinstance(given, Mapping) and given.get("values") in (None, "", [])
 
 
-def _when(given: Any) -> dict[str, tuple[str, ...]]:
+def _when(given: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(given, Mapping):
         return {}
     return {

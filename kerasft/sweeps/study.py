@@ -6,13 +6,16 @@ import copy
 import warnings
 import zlib
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.config.composition import SWEEP, as_config, build
 from kerasft.errors import UserError, in_short
 from kerasft.sweeps.parts import HARMLESS, plain_attributes, targets
 from kerasft.sweeps.space import Axis, Point, Space, name_of
 from kerasft.sweeps.trials import point as point_of
+
+if TYPE_CHECKING:
+    import optuna
 
 # How often a sampler is asked again that gives a point which was tried before.
 ATTEMPTS = 50
@@ -54,7 +57,8 @@ def made(node: Mapping[str, Any] | None, what: str, **given: Any) -> Any:
 
 
 def next_point(
-    space: Space, sampler: Mapping[str, Any] | None, study: Any, known: Sequence[Point], seed: int
+    space: Space, sampler: Mapping[str, Any] | None, study: optuna.Study, known: Sequence[Point],
+    seed: int
 ) -> tuple[Point, Mapping[str, Any]] | None:
     """Return a point that no trial of a study has, or had.
 
@@ -97,7 +101,7 @@ def next_point(
 
 
 def _asked(
-    space: Space, sampler: Mapping[str, Any], study: Any, trials: Sequence[Any], seed: int
+    space: Space, sampler: Mapping[str, Any], study: optuna.Study, trials: Sequence[Any], seed: int
 ) -> tuple[Point, Mapping[str, Any]]:
     """Ask a sampler for a point, in a copy of the study."""
     plain = all(target in HARMLESS for _, target in targets(sampler))
@@ -115,7 +119,7 @@ def _left_over(space: Space, tried: Container[Any]) -> tuple[Point, Mapping[str,
     return next(((point, {}) for point in space.grid() if name_of(point) not in tried), None)
 
 
-def _suggested(trial: Any, axis: Axis) -> Any:
+def _suggested(trial: optuna.trial.FrozenTrial, axis: Axis) -> Any:
     if axis.values:
         return trial.suggest_categorical(axis.key, axis.values)
     if axis.whole:
@@ -123,7 +127,7 @@ def _suggested(trial: Any, axis: Axis) -> Any:
     return trial.suggest_float(axis.key, axis.low, axis.high, log=axis.log)
 
 
-def _copy(study: Any, trials: Sequence[Any], sampler: Any, *, plain: bool) -> Any:
+def _copy(study: optuna.Study, trials: Sequence[Any], sampler: Any, *, plain: bool) -> Any:
     """Return a study in memory with the same trials.
 
     Args:
@@ -147,7 +151,7 @@ def _copy(study: Any, trials: Sequence[Any], sampler: Any, *, plain: bool) -> An
     return copied
 
 
-def begin(study: Any, space: Space, point: Point, remembered: Mapping[str, Any]) -> Any:
+def begin(study: optuna.Study, space: Space, point: Point, remembered: Mapping[str, Any]) -> Any:
     """Write a trial down as one that runs.
 
     Nobody else may do so at the same time.
@@ -175,7 +179,7 @@ def begin(study: Any, space: Space, point: Point, remembered: Mapping[str, Any])
     return study.ask()
 
 
-def _within(axis: Axis, value: Any) -> bool:
+def _within(axis: Axis, value: object) -> bool:
     if axis.values:
         return value in axis.values
     return isinstance(value, int | float) and axis.low <= value <= axis.high

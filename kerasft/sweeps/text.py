@@ -34,7 +34,7 @@ def _spelled(letter: str) -> str:
         letter.encode("unicode_escape").decode("ascii")
 
 
-def cell(value: Any) -> Any:
+def cell(value: object) -> Any:
     """Return a value as a cell of a CSV that no spreadsheet takes for a formula.
 
     Numbers stay numbers, also those that are given as text. A text that begins as a formula does

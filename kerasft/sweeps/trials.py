@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from kerasft.sweeps.space import name_of
 from kerasft.sweeps.text import one_line
+
+if TYPE_CHECKING:
+    import optuna
 
 # What is said of a trial whose figures are none.
 DAMAGED = "what was written down of its figures is damaged"
@@ -24,7 +27,7 @@ def sound(trials: Sequence[Any], objectives: int) -> list[Any]:
     return [_sound(trial, objectives) for trial in trials]
 
 
-def _sound(trial: Any, objectives: int) -> Any:
+def _sound(trial: optuna.trial.FrozenTrial, objectives: int) -> Any:
     from optuna.trial import TrialState
 
     made = copy.copy(trial)
@@ -48,7 +51,7 @@ def _sound(trial: Any, objectives: int) -> Any:
     return made
 
 
-def _are_numbers(values: Any, count: int) -> bool:
+def _are_numbers(values: object, count: int) -> bool:
     return (isinstance(values, Sequence) and len(values) == count
             and all(isinstance(one, float) or is_finite(one) for one in values))  # fmt: skip
 
@@ -76,7 +79,7 @@ def attempts(attributes: Mapping[str, Any]) -> int:
     return made if isinstance(made, int) and not isinstance(made, bool) and made > 0 else 0
 
 
-def is_finite(value: Any) -> TypeGuard[float]:
+def is_finite(value: object) -> TypeGuard[float]:
     """Whether a value is a number that is neither infinite nor not a number at all.
 
     Example:
@@ -91,12 +94,12 @@ def is_finite(value: Any) -> TypeGuard[float]:
         return False
 
 
-def has_figures(trial: Any) -> bool:
+def has_figures(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether a trial has figures, each of them finite."""
     return bool(trial.values) and all(map(is_finite, trial.values))
 
 
-def has_ended(trial: Any) -> bool:
+def has_ended(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether a trial is done, with figures that are finite."""
     return trial.state.name == "COMPLETE" and has_figures(trial)
 

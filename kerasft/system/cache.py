@@ -357,7 +357,7 @@ def digest_folder(folder: Path) -> str:
     return together.hexdigest()
 
 
-def nameless(value: Any) -> Any:
+def nameless(value: object) -> Any:
     """Return a config of Keras without the names of objects, in which it counts them."""
     if isinstance(value, dict):
         return {k: nameless(v) for k, v in value.items() if k != "name"}

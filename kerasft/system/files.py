@@ -242,7 +242,7 @@ def room_in(folder: str | Path) -> Iterator[None]:
         ) from error
 
 
-def write_json(path: str | Path, value: Any, *, own: bool = False) -> None:
+def write_json(path: str | Path, value: object, *, own: bool = False) -> None:
     """Write a value as JSON; numbers that JSON has no word for become null.
 
     Args:
@@ -289,7 +289,7 @@ def read_json(path: str | os.PathLike, *keys: str, most: int = 2**31) -> dict[st
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -64,7 +64,7 @@ def require_fields(values: Mapping[str, Any], made: Any, file: Path) -> None:
         _require(file, name, value, hints.get(name, Any))
 
 
-def _require(file: Path, key: str, value: Any, wanted: Any) -> None:
+def _require(file: Path, key: str, value: object, wanted: object) -> None:
     if not fits(value, wanted):
         shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
         raise UserError(
@@ -72,7 +72,7 @@ def _require(file: Path, key: str, value: Any, wanted: Any) -> None:
         )
 
 
-def fits(value: Any, wanted: Any) -> bool:
+def fits(value: object, wanted: object) -> bool:
     """Whether a value that was read from JSON is of a type.
 
     Args:
@@ -105,7 +105,7 @@ def fits(value: Any, wanted: Any) -> bool:
     return True
 
 
-def is_figure(value: Any) -> bool:
+def is_figure(value: object) -> bool:
     """Whether a value is a number that can be shown and reckoned with.
 
     Example:
@@ -117,7 +117,7 @@ def is_figure(value: Any) -> bool:
     return abs(value) < LARGEST and math.isfinite(value)
 
 
-def _words(wanted: Any) -> str:
+def _words(wanted: object) -> str:
     """Return an annotation in words.
 
     Example:

@@ -162,7 +162,7 @@ def _meant(name: str, allowed: Sequence[str]) -> str:
     return f" Did you mean {' or '.join(map(repr, alike[:3]))}?" if alike else ""
 
 
-def _monitors(values: Any, key: str) -> Iterator[tuple[str, str]]:
+def _monitors(values: object, key: str) -> Iterator[tuple[str, str]]:
     """Yield each monitor that a callback of Keras is given, however deep it is."""
     for place, node in mappings(values, key):
         monitor = node.get("monitor")
@@ -170,7 +170,7 @@ def _monitors(values: Any, key: str) -> Iterator[tuple[str, str]]:
             yield f"{place}.monitor", monitor
 
 
-def _paths(values: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _paths(values: object, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each ModelCheckpoint that has a path, however deep it is, with the key of the path."""
     for place, node in mappings(values, key):
         saves = node.get("_target_") == "keras.callbacks.ModelCheckpoint"

@@ -17,7 +17,7 @@ from kerasft.training.faults import Fault
 
 
 def run(
-    model: Any,
+    model: keras.Model,
     data: Any,
     callbacks: Sequence[Any],
     *,
@@ -100,7 +100,7 @@ def run(
     listed.on_train_end(logs)
 
 
-def build_metrics(model: Any, batch: tuple[Any, ...]) -> None:
+def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:
     """Make the variables of a compiled model's metrics, which otherwise the first step makes.
 
     Args:

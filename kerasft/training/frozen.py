@@ -7,11 +7,14 @@ import importlib.metadata
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.system.cache import digest_code, nameless
+
+if TYPE_CHECKING:
+    import keras
 
 # What decides what a layer computes, beside its config and weights.
 MAKERS = ("tensorflow", "keras", "keras-hub")
@@ -83,7 +86,7 @@ def _run(nodes: Iterable[Any], values: dict[int, Any], training: bool | None) ->
         values |= {id(t): value for t, value in zip(node.output_tensors, made, strict=True)}
 
 
-def cut(model: Any) -> Cut | None:
+def cut(model: keras.Model) -> Cut | None:
     """Cut a functional model where the first trainable or random layer begins.
 
     What lies on no path from such a layer is below the cut: frozen layers, and layers without
@@ -126,7 +129,7 @@ def cut(model: Any) -> Cut | None:
     )
 
 
-def nodes_of(model: Any) -> Iterator[Any]:
+def nodes_of(model: keras.Model) -> Iterator[Any]:
     """Yield the nodes of a functional model's graph in the order of computing, without inputs."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
@@ -178,7 +181,7 @@ def identity(cut: Cut) -> str:
     together = hashlib.sha256()
     numbers: dict[int, int] = {}
 
-    def number(value: Any) -> Any:
+    def number(value: object) -> Any:
         if isinstance(value, keras.KerasTensor):
             return numbers.setdefault(id(value), len(numbers))
         return _in_full(value)
@@ -205,7 +208,7 @@ def identity(cut: Cut) -> str:
     return together.hexdigest()
 
 
-def _in_full(value: Any) -> str:
+def _in_full(value: object) -> str:
     """Describe a constant of the graph; libraries abbreviate large arrays."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         array = np.ascontiguousarray(value)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 # Compiling the update takes a second or two; so many steps win it back.
 STEPS_WORTH = 300
@@ -12,7 +16,7 @@ STEPS_WORTH = 300
 LARGE = 2**16
 
 
-def add_up_rows(optimizer: Any) -> None:
+def add_up_rows(optimizer: keras.Optimizer) -> None:
     """Let an optimizer see one gradient for each row of an embedding.
 
     TensorFlow lists a row's gradient once for each time that the row was read. Keras (3.15) squares
@@ -34,7 +38,7 @@ def add_up_rows(optimizer: Any) -> None:
     optimizer.apply = apply_added_up
 
 
-def fuse(optimizer: Any, *, steps: int = 0) -> bool:
+def fuse(optimizer: keras.Optimizer, *, steps: int = 0) -> bool:
     """Let an optimizer update each variable with one fused operation, where TensorFlow has it.
 
     A variable, its two moments and its gradient are then read once instead of about twenty times;
@@ -64,7 +68,7 @@ def fuse(optimizer: Any, *, steps: int = 0) -> bool:
     if optimizer.amsgrad:
         return False
 
-    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(gradient: tf.Tensor, variable: keras.Variable, learning_rate: object) -> None:
         _update(optimizer, gradient, variable, learning_rate)
 
     optimizer.update_step = update_step
@@ -76,7 +80,9 @@ def fuse(optimizer: Any, *, steps: int = 0) -> bool:
     return True
 
 
-def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+def _update(
+    optimizer: keras.Optimizer, gradient: tf.Tensor, variable: keras.Variable, learning_rate: Any
+) -> None:
     import tensorflow as tf
 
     step = tf.cast(optimizer.iterations + 1, tf.float32)
@@ -95,14 +101,14 @@ def _update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) ->
     )
 
 
-def _compile_large(optimizer: Any) -> None:
+def _compile_large(optimizer: keras.Optimizer) -> None:
     """Clip, decay and update large variables in one pass over each; all others as before."""
     import tensorflow as tf
 
     plainly, decay = optimizer._backend_update_step, optimizer._apply_weight_decay
     most = optimizer.global_clipnorm
 
-    def is_large(variable: Any) -> bool:
+    def is_large(variable: keras.Variable) -> bool:
         return math.prod(variable.shape) >= LARGE and variable.dtype == "float32"
 
     def decay_others(variables: Sequence[Any]) -> None:
@@ -125,7 +131,7 @@ def _compile_large(optimizer: Any) -> None:
         optimizer._clip_gradients = lambda gradients: gradients
 
 
-def _compiled(optimizer: Any, variables: Sequence[Any]) -> Any:
+def _compiled(optimizer: keras.Optimizer, variables: Sequence[Any]) -> Any:
     """Return the update of some variables as a function that is compiled for them."""
     import tensorflow as tf
 
@@ -155,7 +161,7 @@ def _compiled(optimizer: Any, variables: Sequence[Any]) -> Any:
     return update
 
 
-def _dense(gradient: Any, variable: Any) -> Any:
+def _dense(gradient: tf.Tensor, variable: keras.Variable) -> Any:
     """Return the gradient of all rows: Adam moves those without a gradient too."""
     import tensorflow as tf
 
@@ -164,7 +170,7 @@ def _dense(gradient: Any, variable: Any) -> Any:
     return tf.cast(gradient, tf.float32)
 
 
-def _handle(variable: Any) -> Any:
+def _handle(variable: keras.Variable) -> Any:
     return variable.handle if hasattr(variable, "handle") else variable.value.handle
 
 
@@ -195,7 +201,7 @@ def shrinkage(gradients: Sequence[Any], most: float) -> Any:
     return most / tf.maximum(norm, most) + (norm - norm)
 
 
-def scaled(gradient: Any, factor: Any) -> Any:
+def scaled(gradient: tf.Tensor, factor: object) -> Any:
     """Return a gradient times a number."""
     import tensorflow as tf
 
@@ -207,13 +213,13 @@ def scaled(gradient: Any, factor: Any) -> Any:
     return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
 
 
-def _values(gradient: Any) -> Any:
+def _values(gradient: tf.Tensor) -> Any:
     import tensorflow as tf
 
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
-def _summed(gradient: Any) -> Any:
+def _summed(gradient: tf.Tensor) -> Any:
     """Add up the rows of an embedding's gradient that belong to the same entry."""
     import tensorflow as tf
 

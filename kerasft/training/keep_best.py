@@ -168,7 +168,7 @@ class KeepBest(keras.callbacks.Callback):
         ended = time.monotonic()
         self.not_before = ended + self.TIMES * (ended - began)
 
-    def close(self, model: Any) -> None:
+    def close(self, model: keras.Model) -> None:
         """Give the model the best epoch's weights back, and see that the files are there."""
         if self.weights is None:
             raise UserError(
@@ -179,7 +179,7 @@ class KeepBest(keras.callbacks.Callback):
         model.set_weights(self.weights)
 
 
-def _save(model: Any, path: Path) -> None:
+def _save(model: keras.Model, path: Path) -> None:
     """Write a model alone: Keras keeps the optimizer in a `.keras` file even when told not to."""
     # A run that goes on after its last stage has none.
     optimizer, compiled = getattr(model, "optimizer", None), model.compiled
@@ -203,6 +203,6 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def values_of(variable: Any) -> np.ndarray:
+def values_of(variable: keras.Variable) -> np.ndarray:
     """Return a copy of a variable's values."""
     return variable.value.numpy()

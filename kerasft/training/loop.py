@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
 from kerasft.training import frozen
@@ -16,6 +16,9 @@ from kerasft.training.keep_best import KeepBest
 from kerasft.training.recipe import Recipe
 from kerasft.training.stage_run import Feed, Recovery, Reporting, Run, StageRun
 from kerasft.training.stages import describe
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Examples:
 
 
 def fit(
-    model: Any, examples: Examples, recipe: Recipe, recovery: Recovery, reporting: Reporting
+    model: keras.Model, examples: Examples, recipe: Recipe, recovery: Recovery, reporting: Reporting
 ) -> History:
     """Train a model stage by stage.
 
@@ -105,7 +108,7 @@ def fit(
 
 
 def _begun(
-    model: Any, examples: Examples, recipe: Recipe, recovery: Recovery, reporting: Reporting
+    model: keras.Model, examples: Examples, recipe: Recipe, recovery: Recovery, reporting: Reporting
 ) -> Run:
     task, saver, folder = recipe.task, recovery.saver, reporting.output_dir
     keep = KeepBest(

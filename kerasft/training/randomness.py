@@ -68,17 +68,17 @@ def restore_random(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
         np.random.set_state(("MT19937", arrays["random/numpy"], *plain["numpy"]))
 
 
-def _is_list(value: Any, length: int) -> bool:
+def _is_list(value: object, length: int) -> bool:
     return isinstance(value, list) and len(value) == length
 
 
-def _is_whole(value: Any, least: int, most: int) -> bool:
+def _is_whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> bool:
     return (isinstance(value, float) and math.isfinite(value)) or _is_whole(value, -_WORDS, _WORDS)
 
 
-def _is_key(value: Any, length: int) -> bool:
+def _is_key(value: object, length: int) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == np.uint32 and value.shape == (length,)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.contracts import Task
 from kerasft.training.fused import add_up_rows, fuse
 from kerasft.training.stages import Stage, is_head_alone, select
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Recipe:
         """
         return planned(self.stages, steps, self.max_steps)
 
-    def select(self, model: Any, name: str) -> float:
+    def select(self, model: keras.Model, name: str) -> float:
         """Have the variables of a stage train, and no others.
 
         Args:
@@ -62,7 +65,7 @@ class Recipe:
         return stage.peak(self.learning_rate, self.usual_rate, head_alone=is_head_alone(model))
 
     def compile(
-        self, model: Any, peak: float, steps: int, *, steps_per_execution: int = 1
+        self, model: keras.Model, peak: float, steps: int, *, steps_per_execution: int = 1
     ) -> None:
         """Compile a model whose variables are selected, with an optimizer ready for its first step.
 
@@ -111,7 +114,7 @@ def planned(
     }
 
 
-def exclude_from_decay(optimizer: Any, model: Any) -> None:
+def exclude_from_decay(optimizer: keras.Optimizer, model: keras.Model) -> None:
     """Leave norms and biases, which have one dimension or none, out of weight decay."""
     if getattr(optimizer, "weight_decay", None):
         optimizer.exclude_from_weight_decay(

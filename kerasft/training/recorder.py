@@ -43,7 +43,8 @@ class Recorder:
     """
 
     def __init__(
-        self, model: Any, saver: Saver | None, callbacks: Mapping[str, Any], *, watch: Watch,
+        self, model: keras.Model, saver: Saver | None, callbacks: Mapping[str, Any], *,
+        watch: Watch,
         replay: Replay | None, stage: str, began: int, stopped: list[str], steps_per_execution: int,
         facts: Mapping[str, Any], say: Callable[[str], None], warned: set[str],
     ):
@@ -202,7 +203,7 @@ def restore_callbacks(callbacks: Mapping[str, Any], state: State) -> None:
                 vars(callback).update(_admissible(callback, held))
 
 
-def _admissible(callback: Any, held: Mapping[str, Any]) -> dict[str, Any]:
+def _admissible(callback: keras.callbacks.Callback, held: Mapping[str, Any]) -> dict[str, Any]:
     """Return of a state what `_state_of` takes down, and no more.
 
     A checkpoint may come from anywhere; it must not turn the path that a callback writes to, nor
@@ -228,18 +229,18 @@ def _admissible(callback: Any, held: Mapping[str, Any]) -> dict[str, Any]:
 _KERAS_OWN = ("params", "_model")
 
 
-def _is_known(callback: Any) -> bool:
+def _is_known(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback is one of Keras or kerasft, of which it is known what they hold."""
     return type(callback).__module__.partition(".")[0] in ("keras", "kerasft")
 
 
-def _is_of_the_class(callback: Any, name: str) -> bool:
+def _is_of_the_class(callback: keras.callbacks.Callback, name: str) -> bool:
     """Whether a name is that of a method or property, and no default of an attribute."""
     found = getattr(type(callback), name, None)
     return callable(found) or hasattr(found, "__get__")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """Return what a plain value is: a word, a number, a list, a mapping, an array."""
     if isinstance(value, np.ndarray) and value.ndim:
         return "array"
@@ -268,12 +269,12 @@ def give_random(state: State) -> None:
         restore_random(state.plain.get("random", {}), state.arrays)
 
 
-def words(callback: Any) -> dict[str, str]:
+def words(callback: keras.callbacks.Callback) -> dict[str, str]:
     """Return the attributes of a callback that are words or paths, as text."""
     return {n: str(v) for n, v in vars(callback).items() if isinstance(v, str | os.PathLike)}
 
 
-def dropped(callback: Any, made_with: Mapping[str, str]) -> list[str]:
+def dropped(callback: keras.callbacks.Callback, made_with: Mapping[str, str]) -> list[str]:
     """Name the attributes of a user's callback that are its state, maybe, and that nobody keeps.
 
     Args:
@@ -297,7 +298,7 @@ def dropped(callback: Any, made_with: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _state_of(callback: Any) -> Any:
+def _state_of(callback: keras.callbacks.Callback) -> Any:
     """Return what `get_state` gives, or all attributes that are plain values or arrays.
 
     Not words: they are what the callback was made with, paths among them, and may have changed.
@@ -310,7 +311,7 @@ def _state_of(callback: Any) -> Any:
     }
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
     if isinstance(value, list | tuple):
@@ -318,7 +319,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str | np.generic | np.ndarray)
 
 
-def _taken_out(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+def _taken_out(value: object, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         return {key: _taken_out(one, f"{path}/{key}", arrays) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -331,7 +332,7 @@ def _taken_out(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     return value
 
 
-def _put_back(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def _put_back(value: object, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         if list(value) == ["array"]:
             return arrays[value["array"]]

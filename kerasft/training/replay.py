@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -91,7 +90,7 @@ def differences(found: State, wanted: State) -> list[str]:
     ]
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield what a plain value holds, without times; `repr` makes numbers that are none equal."""
     if isinstance(value, dict):
         for key, one in value.items():

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
 
 # A new head on frozen features bears a larger rate than the network below it.
 HEAD_RATE = 1e-3
@@ -86,7 +89,7 @@ class Stage:
         return (HEAD_RATE if head_alone else usual) * self.rate
 
 
-def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
+def select(model: keras.Model, stage: Stage, *, pretrained: bool) -> list[str]:
     """Make exactly the stage's variables trainable.
 
     Flags are set on each variable: a flag on a layer that is already set reaches nobody below it.
@@ -138,11 +141,11 @@ def select(model: Any, stage: Stage, *, pretrained: bool) -> list[str]:
     return paths
 
 
-def _head_variables(model: Any) -> set[int]:
+def _head_variables(model: keras.Model) -> set[int]:
     return {id(v) for layer in getattr(model, "head_layers", ()) for v in layer.variables}
 
 
-def is_head_alone(model: Any) -> bool:
+def is_head_alone(model: keras.Model) -> bool:
     """Whether the variables that train are all of the head.
 
     Args:
@@ -152,7 +155,7 @@ def is_head_alone(model: Any) -> bool:
     return all(id(variable) in own for variable in model.trainable_variables)
 
 
-def _wanted(model: Any, train: str | float | list[str]) -> Callable[[Any], bool]:
+def _wanted(model: keras.Model, train: str | float | list[str]) -> Callable[[Any], bool]:
     """Return what tells of a variable whether it trains."""
     if isinstance(train, list):
         return lambda variable: any(re.search(p, variable.path) for p in train)
@@ -170,7 +173,7 @@ def _wanted(model: Any, train: str | float | list[str]) -> Callable[[Any], bool]
     return lambda variable: id(variable) in own or variable.path.split("/")[0] in kept
 
 
-def describe(model: Any) -> list[tuple[str, int, int]]:
+def describe(model: keras.Model) -> list[tuple[str, int, int]]:
     """Return what trains: for each top-level part its name, its weights, and how many train.
 
     Layers that are numbered alike, one after the other, are put together.

@@ -220,7 +220,7 @@ def _is(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     """Say a raw value as a label: `3.0` out of a column of whole numbers is `3`."""
     if value is None:
         return ""
@@ -235,7 +235,7 @@ def _word(value: Any) -> str:
     return str(value)  # a text "nan" is a name like any other
 
 
-def _parts(value: Any, delimiter: str | None) -> list[str]:
+def _parts(value: object, delimiter: str | None) -> list[str]:
     if isinstance(value, SEQUENCES):
         parts = [_word(part) for part in value]
     else:

@@ -118,7 +118,7 @@ def _check_cut(
         )
 
 
-def _as_text(value: Any) -> Any:
+def _as_text(value: object) -> Any:
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")
@@ -171,7 +171,7 @@ def _are_lists(
 
 
 def _split_vectors(
-    plain: list[Any], texts: Sequence[Cell], ids: Sequence[str], names: Any, key: str
+    plain: list[Any], texts: Sequence[Cell], ids: Sequence[str], names: object, key: str
 ) -> list[Any]:
     """Split texts that can only be vectors, whatever separates their numbers."""
     stripped = [cell.text.strip() for cell in texts]

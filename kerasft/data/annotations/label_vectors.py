@@ -36,7 +36,7 @@ class Vectors:
     on: list[list[int]]
 
 
-def item_value(item: Any) -> Any:
+def item_value(item: object) -> Any:
     """Return the number or truth value that an item of a list is written as, or the item.
 
     Example:
@@ -226,11 +226,11 @@ def _known(row: Sequence[Any]) -> list[Any]:
     return [-1e9 - n if item is None or item != item else item for n, item in enumerate(row)]
 
 
-def _is_number(item: Any) -> bool:
+def _is_number(item: object) -> bool:
     return item is None or isinstance(item, (bool, int, float, np.bool_, np.integer, np.floating))
 
 
-def _is_binary(item: Any) -> bool:
+def _is_binary(item: object) -> bool:
     return item is not None and (item == 0 or item == 1)
 
 
@@ -287,7 +287,7 @@ def one_hot(
     return _ones(width, lists)
 
 
-def _lone(value: Any) -> tuple[Any] | None:
+def _lone(value: object) -> tuple[Any] | None:
     """Return the one label of a value, also of a list of one."""
     if not isinstance(value, SEQUENCES):
         return (value,)

@@ -73,7 +73,7 @@ def _number(word: str) -> float | None:
         return None
 
 
-def _exact(value: Any) -> Decimal | str:
+def _exact(value: object) -> Decimal | str:
     """Return a number as it is written, of any precision: 100 and 1e2 are one."""
     try:
         return Decimal(str(value).strip())

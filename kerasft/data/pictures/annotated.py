@@ -6,12 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kerasft.data.pictures.files import holds_pictures, subfolders, walk_pictures
 from kerasft.data.splits import split_name
 from kerasft.errors import UserError
 from kerasft.system.console import listing
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Folders of pictures, and folders of what is drawn on pictures.
 PICTURES = frozenset((
@@ -229,7 +232,7 @@ def _is_mask_of(picture: Path, mask: Path) -> bool:
         return False
 
 
-def _is_flat(image: Any) -> bool:
+def _is_flat(image: tf.Tensor) -> bool:
     from PIL import Image
 
     small = image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft import raw_input
 from kerasft.data.annotations.classes import some
@@ -18,6 +18,9 @@ from kerasft.data.fingerprint import fingerprint
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Examples, Labels
 from kerasft.system.console import listing
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MAX_PIXELS = 50_000_000
 # Segments of a JPEG that are passed over in search of its orientation, here and in the network.
@@ -187,7 +190,7 @@ def _opened(content: bytes, form: str) -> Any:
     return Image.open(io.BytesIO(content), formats=[form])
 
 
-def _is_turned(image: Any) -> bool:
+def _is_turned(image: tf.Tensor) -> bool:
     from PIL import Image
 
     exif = Image.Exif()
@@ -216,7 +219,7 @@ def _has_near_exif(content: bytes) -> bool:
     return False
 
 
-def _is_dim(content: bytes, image: Any) -> bool:
+def _is_dim(content: bytes, image: tf.Tensor) -> bool:
     """Whether a picture holds 12 bits, say, in 16: decoding keeps the upper 8."""
     if content[24:25] != b"\x10":
         return False
@@ -282,7 +285,7 @@ def audit(
     return [i for i, f in enumerate(findings) if not f.problem], notices
 
 
-def check_policy(broken: str, max_pixels: Any) -> None:
+def check_policy(broken: str, max_pixels: object) -> None:
     """Check the two settings of an audit."""
     if broken not in POLICIES:
         raise UserError(

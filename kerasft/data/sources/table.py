@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
@@ -24,6 +24,9 @@ from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
 from kerasft.system.console import listing
+
+if TYPE_CHECKING:
+    pass
 
 # Beyond this a text is more likely a slip of a quote than a text.
 LONG_TEXT = 100_000
@@ -155,7 +158,9 @@ def table(
     )  # fmt: skip
 
 
-def _check_choices(text: Any, pair: Any, image: Any, label: Any, header: Any, empty: str) -> None:
+def _check_choices(
+    text: object, pair: Any, image: object, label: object, header: object, empty: str
+) -> None:
     problems = []
     several = label if isinstance(label, (list, tuple)) else [label]
     if any(isinstance(one, int) and abs(one) >= 2**63 for one in (text, pair, image, *several)):
@@ -196,7 +201,7 @@ def _check_choices(text: Any, pair: Any, image: Any, label: Any, header: Any, em
         raise UserError(problems=problems)
 
 
-def _check_kind(label: Any, kind: str) -> None:
+def _check_kind(label: object, kind: str) -> None:
     if isinstance(label, (list, tuple)) and kind != "multi":
         raise UserError(
             "data.label may list several columns only where an example may carry several labels: "

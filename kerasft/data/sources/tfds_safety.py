@@ -76,7 +76,7 @@ def require_inside(builder: Any, where: str) -> None:
                 )
 
 
-def _templates(split: Any) -> list[Any]:
+def _templates(split: object) -> list[Any]:
     parts = getattr(split, "split_infos", None) or [split]
     return [part.filename_template for part in parts if part.filename_template]
 

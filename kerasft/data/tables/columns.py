@@ -74,7 +74,7 @@ def column_name(rows: Rows, choice: str | int, key: str) -> str:
     return name
 
 
-def _place(rows: Rows, choice: Any) -> int | None:
+def _place(rows: Rows, choice: object) -> int | None:
     """Return the number of a column that is chosen by it."""
     if isinstance(choice, str):
         # Python reads no number of thousands of digits.
@@ -84,7 +84,7 @@ def _place(rows: Rows, choice: Any) -> int | None:
     return choice if 0 <= choice < len(rows.names) else None
 
 
-def _by_number(rows: Rows, choice: Any) -> int | None:
+def _by_number(rows: Rows, choice: object) -> int | None:
     """Return the number of a column that can be chosen by it alone, not by name."""
     place = _place(rows, choice)
     if place is None or (str(choice) in rows.cells and rows.names[place] != str(choice)):
@@ -255,7 +255,7 @@ def read_labels(rows: Rows, choice: Any, ids: Sequence[str]) -> list[Any]:
     return labels
 
 
-def _check_header(rows: Rows, choice: Any) -> None:
+def _check_header(rows: Rows, choice: object) -> None:
     """Refuse to lose an example as a header, where columns are chosen by number."""
     place = _by_number(rows, choice)
     if not rows.header or place is None or _are_places(rows.names):
