@@ -237,18 +237,18 @@ def test_sigterm_outside_of_training_ends_at_once_and_leaves_nothing_behind(
 def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypatch, capsys):
     overrides = [*tiny_texts, "epochs=3", "checkpoint.steps=2", "cache.directory=cache"]
     wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
-    plain, calls = FineTuned.logits, []
+    plain, calls = FineTuned.measure, []
 
-    def logits(self, examples):
+    def measure(self, examples, *further, **more):
         calls.append(len(examples))
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(30)
-        return plain(self, examples)
+        return plain(self, examples, *further, **more)
 
     began = time.monotonic()
     with monkeypatch.context() as patch, pytest.raises(Stopped, match="after 1 epochs and 6 steps"):
-        patch.setattr(FineTuned, "logits", logits)
+        patch.setattr(FineTuned, "measure", measure)
         kerasft.train([*overrides, "output_dir=run"])
     assert time.monotonic() - began < 30
     # What was written there is compared there, too.

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import kerasft
+from kerasft.system import cache_entry
 from kerasft.system.cache import Cache, CacheError
 
 PROBE = ("finetune=linear_probe", "epochs=3", "callbacks=none")
@@ -204,6 +205,9 @@ def test_what_is_there_but_wrong_is_made_again(tiny_texts, capsys):
     for entry in Cache().entries("activations"):
         for file in entry.path.glob("*.bin"):
             file.write_bytes(bytes(reversed(file.read_bytes())))
+        # As if they were computed so, by code that their key does not know.
+        (entry.path / cache_entry.ABOUT).unlink()
+        cache_entry.close(entry.path, entry.about)
     capsys.readouterr()
     run(*common, "output_dir=second")
     said = capsys.readouterr().out

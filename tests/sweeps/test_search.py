@@ -271,7 +271,8 @@ def test_a_second_ctrl_c_stops_it_where_it_is(small):
         time.sleep(1)
     status, said = sweep.ended()
     assert status == 130 and "they can go on where they are" in said
-    assert ledgers.reopen("s").counts()["running"] == 1
+    counts = ledgers.reopen("s").counts()
+    assert counts["running"] == 1, (counts, said)
 
 
 @pytest.mark.timeout(300)
