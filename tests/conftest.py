@@ -117,7 +117,8 @@ TINY_PICTURES = (
 )  # fmt: skip
 TINY_TEXTS = (
     "data=table", "data.text=text", "data.label=label", "backbone=tiny_bert",
-    "backbone.sequence_length=24", "batch_size=8", "epochs=2", "progress=false",
+    "backbone.sequence_length=24", "backbone.layers=1",
+    "batch_size=8", "epochs=2", "progress=false",
 )  # fmt: skip
 
 

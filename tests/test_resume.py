@@ -104,8 +104,7 @@ CASES = {
 # These come in each run of the tests; together they hold most of what a state is made of.
 DEFAULT = (
     "texts, bfloat16, accumulation and averages", "pictures, two stages, augmented and mixed",
-    "pictures, an epoch of kept activations",
-)  # fmt: skip
+)
 
 
 class Interruption:
@@ -333,6 +332,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(tiny_texts):
     assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(tiny_texts, monkeypatch, capsys):
     overrides = [*tiny_texts, "resume=auto"]
     stopped_run(overrides, monkeypatch)

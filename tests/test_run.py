@@ -101,9 +101,8 @@ def test_evaluate_warns_when_the_data_has_changed(tiny_texts, tiny_text_run, tmp
     assert "the data has changed since the run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("which", [
-    "pictures", pytest.param("texts", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["pictures", "texts"])
 def test_a_run_and_its_export_answer_alike(which, request, digits, kerasft_cli, tmp_path):
     name = {"pictures": "tiny_run", "texts": "tiny_text_run"}[which]
     run = request.getfixturevalue(name)

@@ -21,13 +21,16 @@ _SENTENCES = (
 )
 
 
-def text(family: str = "bert", *, sequence_length: int = 64, pretrained: bool = True) -> Backbone:
+def text(
+    family: str = "bert", *, sequence_length: int = 64, layers: int = 2, pretrained: bool = True
+) -> Backbone:
     """A tiny random network for text.
 
     Args:
         family: One of `"bert"`, `"distilbert"`, `"roberta"`, `"albert"`, `"xlm_roberta"`,
             `"gpt2"`, `"llama"`, `"mistral"`.
         sequence_length: The most tokens of a text.
+        layers: How many layers of a transformer, at least 1.
         pretrained: Accepted as with every backbone; the weights are random either way.
 
     Returns:
@@ -41,8 +44,10 @@ def text(family: str = "bert", *, sequence_length: int = 64, pretrained: bool = 
 
     if family not in TEXT:
         raise UserError(f"backbone.family must be one of {', '.join(TEXT)}. Received: {family!r}.")
+    if layers < 1:
+        raise UserError(f"backbone.layers must be at least 1. Received: {layers}.")
     tokenizer = _tokenizer(family)
-    size = {"num_layers": 2, "hidden_dim": 32, "intermediate_dim": 64}
+    size = {"num_layers": layers, "hidden_dim": 32, "intermediate_dim": 64}
     vocabulary = {"vocabulary_size": tokenizer.vocabulary_size()}
     heads, places = {"num_heads": 2}, {"max_sequence_length": max(sequence_length, 16)}
     query = {"num_query_heads": 2, "num_key_value_heads": 1}

@@ -91,6 +91,7 @@ def test_families(family, make, texts, tmp_path):
     assert parity(made)["largest_difference"]["logits"] < 1e-4
 
 
+@pytest.mark.slow
 def test_other_weights_in_the_file_are_found(given, make, tmp_path, monkeypatch):
     other, _ = make.texts("distilbert")
     kernel = other.get_layer("head_outputs").kernel
@@ -141,6 +142,7 @@ def test_contract(tmp_path):
     check_export(onnx_file, tmp_path / "made")
 
 
+@pytest.mark.slow
 def test_several_formats_of_a_run(kerasft_cli, tiny_run):
     pytest.importorskip("ai_edge_litert.interpreter")
     ended = kerasft_cli("export", str(tiny_run), "export=[onnx,litert]", "export.onnx.opset=17")

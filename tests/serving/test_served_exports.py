@@ -135,6 +135,7 @@ def clients_print(server: Command, target: Path, *arguments: str) -> list[str]:
     return printed
 
 
+@pytest.mark.slow
 def test_texts(tiny_text_run, tmp_path):
     target = export(tiny_text_run, tmp_path / "films")
     with command(target, "--verbose") as server:

@@ -40,6 +40,7 @@ CASES = {
     "texts": ("tiny_texts", (*PROBE, "head=mlp", "head.dropout=0.2")),
     "texts, upper half": ("tiny_texts", (
         "finetune=full", "finetune.full.train=['transformer_layer_1/','^head_']", "epochs=3",
+        "backbone.layers=2",
     )),
     "texts, GPT": ("tiny_texts", (*PROBE, "backbone=tiny_gpt2")),
 }  # fmt: skip

@@ -55,9 +55,6 @@ def test_a_sweep_from_the_command_line(small, kerasft_cli):
     assert [ledger.run_folder(n).joinpath("checkpoints").exists() for n in (0, 1)] == [
         n == best.number for n in (0, 1)
     ]
-    exported = kerasft_cli("export", "best-of", "s", "export.saved_model.warm_up=[1]")
-    assert exported.code == 0, exported.err
-    assert (ledger.run_folder(best.number) / "exports/saved_model/1/saved_model.pb").is_file()
     # The same command finds nothing left to do.
     again = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1")
     assert again.code == 0 and "trial 0  done" not in again.out
@@ -65,6 +62,16 @@ def test_a_sweep_from_the_command_line(small, kerasft_cli):
     assert other.code == 2
     assert "epochs=1 is gone; epochs=2 is new" in other.err
     assert read_json("s/test.json")["trials"] == [tested]
+
+
+@pytest.mark.slow
+def test_the_best_of_a_sweep_is_exported(small, kerasft_cli):
+    assert kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1").code == 0
+    exported = kerasft_cli("export", "best-of", "s", "export.saved_model.warm_up=[1]")
+    assert exported.code == 0, exported.err
+    ledger = ledgers.reopen("s")
+    (best,) = summary.best(ledger)
+    assert (ledger.run_folder(best.number) / "exports/saved_model/1/saved_model.pb").is_file()
 
 
 def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
