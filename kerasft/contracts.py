@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from kerasft.artifact.comparison import Output
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 
@@ -102,6 +103,12 @@ class Task(Protocol):
     ) -> Mapping[str, Any]:
         """Turn outputs into what is served: tensors by name, in TensorFlow ops, the batch first."""
 
+    def outputs(self, labels: Labels, decision: Decision | None = None) -> Mapping[str, Output]:
+        """Return how each of `answers` is compared with another computation of it, and shown.
+
+        Of what is not named, floats must be close, and all else equal.
+        """
+
     def statistics(
         self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
     ) -> dict[str, np.ndarray]:
@@ -162,6 +169,14 @@ class Deciding(Protocol):
 
 
 @runtime_checkable
+class Recalling(Protocol):
+    """A task whose answers follow from what it keeps: the network need not be run for them."""
+
+    def answer(self, kept: Rows, labels: Labels) -> dict[str, np.ndarray]:
+        """Return `answers`, maybe more precise than they are served, for what was kept."""
+
+
+@runtime_checkable
 class Answered(Protocol):
     """A task that is measured by what it answers: an export can be measured like its network."""
 
@@ -197,6 +212,28 @@ class Rounding(Protocol):
 
     def served_precision(self) -> str:
         """Say what that loses, or `""`; raise `UserError` where nothing would be left."""
+
+
+@runtime_checkable
+class Ranked(Protocol):
+    """A task among whose answers are the likeliest labels, in order."""
+
+    def ranked(self, answers: Mapping[str, Any], labels: Labels, top: int) -> Mapping[str, Any]:
+        """Return the first labels and their scores, as tensors by name."""
+
+
+@runtime_checkable
+class Scored(Protocol):
+    """A task that answers TensorFlow Serving's calls `classify` or `regress`.
+
+    Args:
+        method: Which of the two.
+    """
+
+    method: str
+
+    def scored(self, answers: Mapping[str, Any], labels: Labels) -> Mapping[str, Any]:
+        """Return what the call gives back, of `answers`."""
 
 
 @runtime_checkable

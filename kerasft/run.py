@@ -227,14 +227,14 @@ def predict(
     Example:
         >>> predict("outputs/last", ["picture.png"])[0]["label"]  # doctest: +SKIP
     """
-    answer, labels = answering.open_predictor(run_or_export, trusted)
+    answer = answering.open_predictor(run_or_export, trusted)
     pictures = answering.takes_pictures(answer)
     if not pictures:
         answering.check_texts(inputs)
     if on_broken is None or not pictures:
-        return answering.answers(answer(inputs), inputs, labels)
+        return answering.answers(answer(inputs), inputs, answer)
     outputs, answered = answering.answer_sound(answer, inputs, on_broken)
-    return answering.answers(outputs, answered, labels)
+    return answering.answers(outputs, answered, answer)
 
 
 def export(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
@@ -15,7 +16,8 @@ from kerasft.rows import Rows
 if TYPE_CHECKING:
     import tensorflow as tf
 
-Kind = Literal["single", "multi", "number"]
+# What labels are: `"single"`, `"multi"`, `"number"`, or what a task of another kind calls its own.
+Kind = str
 Modality = Literal["images", "text"]
 Mode = Literal["max", "min"]
 
@@ -45,30 +47,34 @@ class Examples:
         modality: `"images"` or `"text"`.
         inputs: For images, the path (`str`) or the encoded bytes (`bytes`) of each picture; for
             text, each text (`str`) or pair of texts (`tuple[str, str]`).
-        labels: `int64[N]` for kind `"single"`, `float32[N, classes]` of 0 and 1 for `"multi"`,
-            `float64[N]` (or float32) for `"number"`.
+        annotations: What is known of each example, as rows: a column `label` for the kinds
+            `"single"` (`int64[N]`), `"multi"` (`float32[N, classes]` of 0 and 1) and `"number"`
+            (`float64[N]` or `[N, numbers]`, or float32); other columns for other kinds. An array
+            is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
 
     modality: Modality
     inputs: Sequence[Any]
-    labels: np.ndarray
+    annotations: Rows
     ids: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.inputs) == len(self.labels) == len(self.ids):
+        if not isinstance(self.annotations, Rows):
+            object.__setattr__(self, "annotations", Rows.of({"label": self.annotations}))
+        if not len(self.inputs) == len(self.annotations) == len(self.ids):
             raise ValueError(
                 "Examples must hold as many inputs as labels and ids. Received: "
-                f"{len(self.inputs)} inputs, {len(self.labels)} labels, {len(self.ids)} ids."
+                f"{len(self.inputs)} inputs, {len(self.annotations)} labels, {len(self.ids)} ids."
             )
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def annotations(self) -> Rows:
-        """The labels as rows, with a column `label`."""
-        return Rows.of({"label": self.labels})
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The column `label`, of those kinds of annotations that have one."""
+        return self.annotations["label"]
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Examples:
         """Return the examples at `indices`, in that order."""
@@ -76,7 +82,7 @@ class Examples:
         return dataclasses.replace(
             self,
             inputs=[self.inputs[i] for i in chosen],
-            labels=self.labels[chosen],
+            annotations=self.annotations.take(chosen),
             ids=tuple(self.ids[i] for i in chosen),
         )
 

@@ -83,7 +83,8 @@ def tiny_splits(
             labels = random.integers(0, 5, length).astype("float32")
             strengths = np.repeat(labels[:, None] / 4, len(names), axis=1)
         inputs = [draw(row, random, size) for row in strengths]
-        return Examples(modality, inputs, labels, tuple(f"{split} {i}" for i in range(length)))
+        rows = Rows.of({"label": labels})
+        return Examples(modality, inputs, rows, tuple(f"{split} {i}" for i in range(length)))
 
     return Splits(
         part("train", count), part("validation", count // 2), part("test", count // 2),

@@ -41,7 +41,7 @@ def write_golden(directory: str | Path, requests: Iterable[Golden], *, tolerance
     Args:
         directory: The folder of a version.
         requests: The requests.
-        tolerance: The largest difference with which another answer passes, see `apart`.
+        tolerance: The largest difference with which another answer passes, see `comparison.apart`.
     """
     write_json(Path(directory) / EXTRA / GOLDEN, {
         "tolerance": tolerance,
@@ -127,52 +127,3 @@ def _bytes(value: Any) -> bytes:
     if isinstance(value, dict):
         return base64.b64decode(value["b64"], validate=True)
     return value.encode()
-
-
-def spread_of(signature: Mapping[str, Any], output: str) -> float | None:
-    """Return how far the labels spread that an output stands in, where it is a number.
-
-    Args:
-        signature: What `signature.json` says.
-        output: The name of the output.
-    """
-    return signature.get("spread") if output in ("value", "outputs") else None
-
-
-# What float32 rounds away, in parts of a value.
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)
-
-
-def apart(served: np.ndarray, wanted: np.ndarray, spread: float | None = None) -> float:
-    """Return how far an answer is from the one that is wanted.
-
-    Args:
-        served: An answer.
-        wanted: What it should be.
-        spread: The standard deviation of what is predicted, where that is a number in units of its
-            own: differences are told in parts of it, beyond what float32 rounds away.
-
-    Returns:
-        For numbers the largest difference, divided by the spread, or by the largest wanted size
-        where that is above 1; for all else the share of values that differ. Infinite where the
-        shapes differ.
-
-    Example:
-        >>> apart(np.array([0.5, 100.0]), np.array([0.5, 101.0])) < 0.01
-        True
-        >>> apart(np.array([100.0]), np.array([101.0]), spread=2.0) > 0.49
-        True
-    """
-    if served.shape != wanted.shape:
-        return float("inf")
-    if served.size == 0:
-        return 0.0
-    if wanted.dtype.kind != "f":
-        return float((served != wanted).mean())
-    served, wanted = served.astype(np.float64), wanted.astype(np.float64)
-    differences = np.abs(served - wanted)
-    if spread:
-        worst = float(np.maximum(differences - _ROUNDING * np.abs(wanted), 0).max()) / spread
-    else:
-        worst = float(differences.max()) / max(1.0, float(np.abs(wanted).max()))
-    return worst if np.isfinite(worst) else float("inf")

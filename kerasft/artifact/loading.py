@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.artifact.comparison import Output, rules_of
 from kerasft.artifact.layout import as_inputs, find_export, read_signature
 from kerasft.artifact.standalone import register_text_ops
 from kerasft.errors import Unreadable, UserError
@@ -29,6 +30,16 @@ class Predictor:
     path: Path
     signature: dict[str, Any]
     artifact: Any = field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the labels."""
+        return tuple(self.signature.get("labels", ()))
+
+    @property
+    def rules(self) -> dict[str, Output]:
+        """What each output is."""
+        return rules_of(self.signature)
 
     def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return the artifact's outputs for raw examples.

@@ -245,6 +245,8 @@ def _keywords(
             )
     if node.get("_partial_") or "_args_" in node:
         return
+    if key == "head" and node["_target_"] not in parts():
+        return  # its task knows what it is handed, and no task of one's own is asked here
     for name, parameter in found.parameters.items():
         if parameter.required and name not in given and name not in injected:
             yield f"{key}.{name}", f"{key}.{name} has no value. Set it: {key}.{name}=..."

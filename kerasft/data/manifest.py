@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from kerasft.data.collection import class_counts
+from kerasft.data.annotations.plain import counts, plain
 from kerasft.data.fingerprint import digest, fingerprint
 from kerasft.errors import UserError
 from kerasft.spec import Examples, Labels, Splits
@@ -43,7 +43,7 @@ def write_manifest(splits: Splits, path: str | os.PathLike) -> Path:
         "names": list(splits.labels.names),
         "source": dict(splits.source),
         "notices": list(splits.notices),
-        "counts": {name: _counts(part, splits.labels) for name, part in splits.parts.items()},
+        "counts": {name: counts(part, splits.labels) for name, part in splits.parts.items()},
     }
     # One line an example, so that two manifests can be compared by eye and by `diff`.
     lines = [f" {_json(key)}: {_json(value)}" for key, value in head.items()]
@@ -144,25 +144,9 @@ def _by_id(parts: Mapping[str, list]) -> dict[str, tuple]:
 
 def _rows(part: Examples, labels: Labels) -> list[list[Any]]:
     return [
-        [name, _label(label, labels), fingerprint(value, part.modality)]
-        for name, label, value in zip(part.ids, part.labels, part.inputs, strict=True)
+        [name, label, fingerprint(value, part.modality)]
+        for name, label, value in zip(part.ids, plain(part, labels), part.inputs, strict=True)
     ]
-
-
-def _label(label: Any, labels: Labels) -> Any:
-    if labels.kind == "number":
-        return float(label)
-    if labels.kind == "single":
-        return labels.names[int(label)]
-    return [name for name, on in zip(labels.names, label, strict=True) if on]
-
-
-def _counts(part: Examples, labels: Labels) -> dict[str, int]:
-    if labels.kind == "number":
-        return {"examples": len(part)}
-    found = class_counts(labels, part.labels, np.arange(len(part))).tolist()
-    named = {f"label {name}": n for name, n in zip(labels.names, found, strict=True)}
-    return {"examples": len(part), **named}
 
 
 def _summary(part: Examples, labels: Labels) -> str:

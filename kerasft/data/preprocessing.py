@@ -19,6 +19,7 @@ from kerasft.data.pictures.audit import inspect
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable, as_raw
+from kerasft.rows import Rows
 from kerasft.spec import Examples, PicturePreprocess, Preprocess, takes_pictures, takes_texts
 from kerasft.system.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.system.console import warn
@@ -89,7 +90,7 @@ def prepare_splits(
     each = Examples(
         next(iter(parts.values())).modality,
         [parts[n].inputs[i] for n, i in (places[d] for d in order)],
-        np.zeros(len(order), "int64"),
+        Rows.of({}, len(order)),
         tuple(parts[n].ids[i] for n, i in (places[d] for d in order)),
     )
     key = {

@@ -60,7 +60,8 @@ _NO_LICENCE = (
 
 
 def _what(signature: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    kind, modality = _TASKS[signature["kind"]], _MODALITIES[signature["modality"]]
+    modality = _MODALITIES[signature["modality"]]
+    kind = _TASKS.get(signature["kind"], _text(signature["kind"]))
     lines = [f"A model for {modality}: {kind}."]
     if backbone := about.get("backbone"):
         lines.append(f"Fine-tuned from {_code(backbone)}.")

@@ -57,7 +57,7 @@ def write_preprocessing(
             key: {"dtype": value.dtype.name, "shape": [None, *value.shape[1:]]}
             for key, value in outputs.items()
         },
-        "kind": labels.kind,
+        "kind": task.kind,
         "labels": list(labels.names),
         "decision": _decision(task, labels),
     }
@@ -83,11 +83,11 @@ def _shape(value: Any, modality: str, length: int | None) -> list[int | None]:
 
 
 def _decision(task: Task, labels: Labels) -> dict[str, Any]:
-    if labels.kind == "number":
-        return {"rule": "the output is the value, in the units of the labels"}
     if isinstance(task, Thresholded):
         return {"rule": "each label with probabilities >= threshold", "threshold": task.cutoff}
-    return {"rule": "the label with the largest of probabilities"}
+    if any(rule.largest for rule in task.outputs(labels).values()):
+        return {"rule": "the label with the largest of probabilities"}
+    return {"rule": "the output is the value, in the units of the labels"}
 
 
 def _text(preprocess: TextPreprocess, length: int | None) -> dict[str, Any]:

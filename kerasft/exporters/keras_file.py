@@ -80,7 +80,7 @@ def keras_file(
         model.save(folder / FILE)
         modules = carry_layers(model, folder)
         preprocess.save(str(folder / "preprocess"))
-        write_json(folder / "labels.json", {"kind": labels.kind, "names": list(labels.names)})
+        write_json(folder / "labels.json", {"kind": task.kind, "names": list(labels.names)})
         expected = tensors.in_memory(model, task, labels, batches)
         logits = reloaded(folder, FORM, batches, modules=modules)["logits"]
         report, problems = tensors.compare(

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.artifact.comparison import Output, apart, rows_apart, rule_for
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask
-from kerasft.artifact.golden import Golden, apart, spread_of, write_golden
+from kerasft.artifact.golden import Golden, write_golden
 from kerasft.artifact.layout import DEFAULT, EXTRA, PARITY
 from kerasft.contracts import Answered
-from kerasft.exporters.signatures import Served
+from kerasft.exporters.served import Arrays, Expected, Served
+from kerasft.exporters.signatures import inputs_of
+from kerasft.rows import Rows, as_table
 from kerasft.spec import Evidence
 from kerasft.system.files import write_json
 
@@ -60,7 +63,7 @@ def certify(
         tolerance: The largest difference that passes; for outputs beyond 1 in size, relative to
             the largest expected value; for predicted numbers, in parts of the labels' spread.
         golden: How many examples become golden requests.
-        evidence: What the run kept: its labels and logits for the same examples.
+        evidence: What the run kept of the same examples, and their labels.
 
     Returns:
         What `parity.json` holds: by signature the `largest_difference` of each output, and
@@ -77,7 +80,8 @@ def certify(
     """
     if len(raw) == 0:
         raise ExportError("An export is proved on at least one example. Received: none.")
-    found = served.in_memory(raw)
+    annotations = None if evidence is None else evidence.examples.annotations
+    expected = served.expected(raw, annotations)
     calls = [call for name in signatures for call in _calls(served, name, raw, golden)]
     answers = ask(directory, [(call.signature, call.inputs) for call in calls])
     report: dict[str, Any] = {
@@ -87,26 +91,22 @@ def certify(
         "digests": digests(directory),
     }  # fmt: skip
     problems = []
-    ties = near_ties(served.answers_of(found), served.labels.kind, served.cutoffs, tolerance)
-    ranked = near_ties(
-        served.answers_of(found), "ranked", None, tolerance, top=served.top_k
-    )
+    rules = served.rules()
     for name in signatures:
         mine = [(call, answers.outputs[i], answers.errors[i])
                 for i, call in enumerate(calls) if call.signature == name]
         if errors := [error for _, _, error in mine if error]:
             problems.append(f"{name} fails: {errors[0].splitlines()[0]}")
             continue
-        wanted = served.expected(name, found)
         report["signatures"][name], worse = _compare(
-            wanted, mine, ties, ranked, tolerance, served.spread
+            expected.of(name), mine, len(raw), rules, tolerance
         )
         problems += [f"{name}: {problem}" for problem in worse]
-    if evidence is not None:
-        report["run"], worse = _against_run(served, found["logits"], evidence)
+    if evidence is not None and expected.kept is not None:
+        report["run"], worse = _against_run(expected.kept, evidence.kept)
         problems += worse
         if not problems:
-            report["metric"] = _metric(served, evidence, calls, answers.outputs)
+            report["metric"] = _metric(served, evidence, expected, calls, answers.outputs)
     report["passed"] = not problems
     write_json(Path(directory) / EXTRA / PARITY, report)
     if problems:
@@ -130,7 +130,7 @@ def _calls(served: Served, name: str, raw: np.ndarray, golden: int) -> Iterator[
     together = [slice(0, min(golden, len(raw)))] if golden > 1 else []
     for kind, slices in (("all", batches), ("one", singles), ("golden", together)):
         for rows in slices:
-            inputs = served.inputs_of(name, raw[rows])
+            inputs = inputs_of(served, name, raw[rows])
             small = sum(map(_characters, inputs.values())) <= MOST_CHARACTERS
             kept = kind == "golden" or (kind == "one" and rows.stop <= golden)
             yield Call(name, inputs, rows, kept and small)
@@ -144,69 +144,68 @@ def _characters(values: np.ndarray) -> int:
 
 
 def _compare(
-    wanted: Mapping[str, np.ndarray], mine: Sequence[tuple[Call, Mapping[str, np.ndarray], Any]],
-    ties: np.ndarray, ranked: np.ndarray, tolerance: float, spread: float | None,
+    wanted: Arrays, mine: Sequence[tuple[Call, Mapping[str, np.ndarray], Any]], count: int,
+    rules: Mapping[str, Output], tolerance: float,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Hold the answers of one signature against what is wanted."""
-    worst, problems = dict.fromkeys(wanted, 0.0), []
-    flipped, tied = np.zeros(len(ties), bool), np.zeros(len(ties), bool)
-    for call, outputs, _ in mine:
-        if missing := sorted(set(wanted) - set(outputs)):
-            problems.append(f"it has no output {', '.join(missing)}")
-            break
-        for name, whole in wanted.items():
+    """Hold the answers of one signature against what is wanted, each output by its rule."""
+    worst: dict[str, float] = {}
+    problems: list[str] = []
+    flipped, tied = np.zeros(count, bool), np.zeros(count, bool)
+    for name, whole in wanted.items():
+        rule = rule_for(name, whole, rules)
+        near = rule.near(wanted, count, tolerance)
+        if rule.rule == "close":
+            worst[name] = 0.0
+        for call, outputs, _ in mine:
+            if name not in outputs:
+                problems.append(f"it has no output {name}")
+                break
             part, served = _bytes(whole[call.rows]), _bytes(outputs[name])
             if served.shape != part.shape:
                 problems.append(f"{name} has the shape {served.shape} instead of {part.shape}")
-            elif part.dtype.kind == "f":
-                of_labels = spread_of({"spread": spread}, name)
-                worst[name] = max(worst[name], apart(served, part, of_labels))
+            elif rule.rule == "close":
+                worst[name] = max(worst[name], apart(served, part, rule.unit))
             else:
-                apart_rows = (served != part).reshape(len(part), -1).any(axis=-1)
-                near = (ranked if name == "top_labels" else ties)[call.rows]
-                flipped[call.rows] |= apart_rows & ~near
-                tied[call.rows] |= apart_rows & near
-    differences = {name: worst[name] for name, v in wanted.items() if v.dtype.kind == "f"}
-    for name, value in differences.items():
+                others = rows_apart(served, part)
+                flipped[call.rows] |= others & ~near[call.rows]
+                tied[call.rows] |= others & near[call.rows]
+    for name, value in worst.items():
         if not value <= tolerance:
             problems.append(f"{name} differs by {value:.3g}, more than {tolerance:g}")
     if flipped.any():
-        problems.append(f"{flipped.sum()} of {len(ties)} examples get another label")
+        problems.append(f"{flipped.sum()} of {count} examples get another label")
     told = {
-        "largest_difference": differences, "label_flips": int(flipped.sum()),
+        "largest_difference": worst, "label_flips": int(flipped.sum()),
         "ties": int((tied & ~flipped).sum()),
     }
     return told, list(dict.fromkeys(problems))
 
 
-def _against_run(
-    served: Served, logits: np.ndarray, evidence: Evidence
-) -> tuple[dict[str, Any], list[str]]:
-    """Hold the network in memory against the logits that the run kept."""
-    kept = evidence.kept["logits"]
-    if kept.shape != logits.shape:
-        return {}, [f"the run kept outputs of the shape {kept.shape}, not {logits.shape}"]
-    difference = apart(logits, kept)
-    flips = 0
-    if served.labels.kind == "single":
-        flips = int((logits.argmax(axis=-1) != kept.argmax(axis=-1)).sum())
+def _against_run(now: Rows, kept: Rows) -> tuple[dict[str, Any], list[str]]:
+    """Hold what the task keeps of the network in memory against what the run kept."""
+    worst, found = 0.0, as_table(now, "kept")[0]
+    for name, then in as_table(kept, "kept")[0].items():
+        values = found.get(name, np.zeros(0))
+        if values.shape != then.shape:
+            return {}, [f"the run kept outputs of the shape {then.shape}, not {values.shape}"]
+        worst = max(worst, apart(values, then))
     problems = []
-    if not difference <= RUN_TOLERANCE:
+    if not worst <= RUN_TOLERANCE:
         problems.append(
             f"the network in the run folder gives other outputs than the run measured: "
-            f"{difference:.3g} apart, more than {RUN_TOLERANCE:g}"
+            f"{worst:.3g} apart, more than {RUN_TOLERANCE:g}"
         )
-    return {"largest_difference": difference, "label_flips": flips}, problems
+    return {"largest_difference": worst}, problems
 
 
 def _metric(
-    served: Served, evidence: Evidence, calls: Sequence[Call],
+    served: Served, evidence: Evidence, expected: Expected, calls: Sequence[Call],
     outputs: Sequence[Mapping[str, np.ndarray]],
-) -> dict[str, Any]:
-    """Return the task's figure on the examples, from the run's outputs and from the artifact's."""
+) -> dict[str, Any] | None:
+    """Return the task's figure on the examples, of the network in memory and of the artifact."""
     task, labels = served.task, served.labels
     if not isinstance(task, Answered):
-        return {}
+        return None
     count = len(evidence.examples)
     batches, covered = [], 0
     for call, answer in zip(calls, outputs, strict=True):
@@ -217,38 +216,13 @@ def _metric(
     annotations = evidence.examples.annotations
     sides = [
         task.figures(task.statistics_of(annotations, side, labels), labels)
-        for side in (served.answers_of({"logits": evidence.kept["logits"]}), answered)
+        for side in (expected.answers, answered)
     ]
     name = task.monitor.removeprefix("val_")
     if name not in sides[0]:
         name = next((k for k, v in sides[0].items() if isinstance(v, float)), "")
     return {"name": name, "examples": count, "run": sides[0].get(name),
             "export": sides[1].get(name)}  # fmt: skip
-
-
-def near_ties(
-    outputs: Mapping[str, np.ndarray], kind: str, cutoffs: Any, tolerance: float,
-    top: int | None = None,
-) -> np.ndarray:
-    """Tell the examples whose label hangs on less than the tolerance.
-
-    Args:
-        outputs: What is expected of them.
-        kind: What the labels are; `"ranked"` where the order of the first ones counts.
-        cutoffs: The probabilities that decide, for each class or for all, or `None`.
-        tolerance: What outputs may differ by.
-        top: How many are the first ones; all by default.
-    """
-    if "probabilities" not in outputs:
-        return np.zeros(len(next(iter(outputs.values()))), bool)
-    p = np.asarray(outputs["probabilities"], np.float64)
-    near = np.zeros(len(p), bool)
-    if cutoffs is not None:
-        near |= (np.abs(p - np.asarray(cutoffs)) <= tolerance).any(axis=-1)
-    if kind in ("single", "ranked") and p.shape[-1] > 1:
-        gaps = np.diff(np.sort(p, axis=-1), axis=-1) <= 2 * tolerance
-        near |= gaps[:, -1] if kind == "single" else gaps[:, -(top or p.shape[-1]):].any(axis=-1)
-    return near
 
 
 def _bytes(values: object) -> np.ndarray:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
-from kerasft.contracts import Deciding, Task
+from kerasft.contracts import Deciding, Task, Thresholded
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import card, deployment, parity, warmup
 from kerasft.exporters.graph import write_graph
-from kerasft.exporters.signatures import NONE, SIGNATURES, Served, Signature, raw_examples
+from kerasft.exporters.served import NONE, Served, raw_examples
+from kerasft.exporters.signatures import SIGNATURES, Signature, signatures_of
 from kerasft.exporters.tensors import require_whole
 from kerasft.exporters.versions import new_version
 from kerasft.spec import Decision, Evidence, Labels, Preprocess, takes_texts
@@ -114,7 +115,7 @@ def saved_model(
         model, preprocess, task, labels, decision, top_k, _buckets(buckets, preprocess)
     )
     served.rebuild_tokenizer()
-    chosen = served.signatures(signatures)
+    chosen = signatures_of(served, signatures)
     given = evidence.examples.inputs if evidence is not None else examples
     raw = None if given is None else raw_examples(given, preprocess.modality)
     with new_version(directory, version) as place, at_rest(model):
@@ -242,7 +243,7 @@ def _describe(
     labels, preprocess = served.labels, served.preprocess
     facts: dict[str, Any] = {
         "name": name,
-        "kind": labels.kind,
+        "kind": served.task.kind,
         "modality": preprocess.modality,
         "labels": list(labels.names),
         "decision": served.decision.to_dict(labels),
@@ -254,10 +255,10 @@ def _describe(
             for key, made in signatures.items()
         },
     }
-    if labels.kind == "multi" and not served.decision.goal and served.cutoffs is not None:
-        facts["threshold"] = served.cutoffs  # as it is after a temperature
-    if served.spread is not None:
-        facts["spread"] = served.spread
+    rules, answered = served.rules(), {name for one in outputs.values() for name in one}
+    facts["compare"] = {name: rules[name].to_dict() for name in sorted(answered & set(rules))}
+    if isinstance(served.task, Thresholded) and not served.decision.goal:
+        facts["threshold"] = served.task.cutoffs(served.decision)  # as it is after a temperature
     if preprocess.modality == "text":
         facts["sequence_length"] = getattr(preprocess, "sequence_length", None)
         facts["buckets"] = list(served.buckets)

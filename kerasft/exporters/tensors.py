@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kerasft
+from kerasft.artifact.comparison import apart, rows_apart, rule_for
 from kerasft.artifact.fresh import ExportError
-from kerasft.artifact.golden import apart
-from kerasft.contracts import Task, Thresholded
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
@@ -136,7 +136,8 @@ def require_whole(model: keras.Model, task: Task, labels: Labels) -> None:
             "An export needs the task of its network, which turns outputs into answers (such as "
             f"kerasft.tasks.classification.Classification). Received: {task!r}."
         )
-    if (units := model.output_shape[-1]) != task.head(labels)["units"]:
+    shape, wanted = model.output_shape, task.head(labels).get("units")
+    if wanted is not None and isinstance(shape, tuple) and (units := shape[-1]) != wanted:
         raise UserError(
             f"The network has {units} outputs, and there are {len(labels.names)} labels "
             f"({', '.join(labels.names[:8])}). The run folder's files do not belong together."
@@ -202,8 +203,9 @@ def answerer(
 ) -> Callable[..., Any]:
     """Return a function of the network's inputs, in order, to its numeric outputs by name.
 
-    Of the task's outputs `probabilities`, or what it has of floats without any; and `logits`.
-    Names of labels are left to `preprocessing.json`: these formats have no strings.
+    Of the task's outputs `probabilities`, or what it has of floats without any; and `logits`, where
+    the network puts out one tensor. Names of labels are left to `preprocessing.json`: these formats
+    have no strings.
     """
     import tensorflow as tf
 
@@ -211,11 +213,13 @@ def answerer(
 
     def answer(*tensors: Any) -> dict[str, Any]:
         given = dict(zip(names, tensors, strict=True)) if named else tensors[0]
-        logits = tf.cast(model(given, training=False), tf.float32)
-        outputs = task.answers(logits, labels)
-        floats = {n: v for n, v in outputs.items() if v.dtype.is_floating}
+        outputs = model(given, training=False)
+        if not isinstance(outputs, Mapping | list | tuple):
+            outputs = tf.cast(outputs, tf.float32)
+        answers = task.answers(outputs, labels)
+        floats = {n: v for n, v in answers.items() if v.dtype.is_floating}
         kept = {n: floats[n] for n in ("probabilities",) if n in floats} or floats
-        return {**kept, "logits": logits}
+        return {**kept, "logits": outputs} if tf.is_tensor(outputs) else kept
 
     return answer
 
@@ -250,7 +254,7 @@ def compare(
     Args:
         expected: Outputs of the network by name, each `[N, ...]`.
         answers: Outputs of the export.
-        task: Its `cutoff` decides for several labels.
+        task: Says how each output is compared.
         labels: What the labels mean.
         tolerance: The largest difference that passes; for outputs beyond 1 in size, relative to
             the largest expected value.
@@ -262,40 +266,30 @@ def compare(
         wrong, in words.
     """
     differences, problems = {}, []
+    rules = task.outputs(labels)
     for name, wanted in expected.items():
         got = np.asarray(answers.get(name, np.zeros(0)))
         if got.shape != wanted.shape:
             problems.append(f"{name} has the shape {got.shape} instead of {wanted.shape}")
             continue
-        spread = getattr(task, "std", None) if name == "value" else None
-        worst = differences[name] = apart(got, wanted, spread)
+        worst = differences[name] = apart(got, wanted, rule_for(name, wanted, rules).unit)
         if not worst <= tolerance and (judge_logits or name != "logits"):
             problems.append(f"{name} differs by {worst:.3g}, more than {tolerance:g}")
-    flips = ties = 0
-    if labels.kind != "number" and "probabilities" in differences:
-        flipped, near = _flips(expected, answers, task, labels, tolerance)
-        flips, ties = int(flipped.sum()), int((flipped & near).sum())
-        if flips > ties:
-            problems.append(f"{flips} of {len(flipped)} answers get another label")
+    count = len(next(iter(expected.values())))
+    flipped, near = np.zeros(count, bool), np.zeros(count, bool)
+    for rule in rules.values():
+        if rule.rule == "decided" and rule.by in differences:
+            wanted, got = (np.asarray(side[rule.by]) for side in (expected, answers))
+            flipped |= rows_apart(rule.decide(got), rule.decide(wanted))
+            near |= rule.near(expected, count, tolerance)
+    flips, ties = int(flipped.sum()), int((flipped & near).sum())
+    if flips > ties:
+        problems.append(f"{flips} of {count} answers get another label")
     report = {
         "tolerance": tolerance, "largest_difference": differences, "label_flips": flips,
         "ties": ties,
     }  # fmt: skip
     return report, problems
-
-
-def _flips(
-    expected: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray], task: Task,
-    labels: Labels, tolerance: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    wanted, got = expected["probabilities"], np.asarray(answers["probabilities"])
-    if isinstance(task, Thresholded):
-        flipped = ((wanted >= task.cutoff) != (got >= task.cutoff)).any(axis=-1)
-        return flipped, np.any(np.abs(wanted - task.cutoff) <= tolerance, axis=-1)
-    if wanted.shape[-1] < 2:
-        return np.zeros(len(wanted), bool), np.zeros(len(wanted), bool)
-    second, first = np.sort(wanted, axis=-1)[:, -2:].T
-    return wanted.argmax(-1) != got.argmax(-1), first - second <= 2 * tolerance
 
 
 def refuse(form: str, problems: Sequence[str], count: int, advice: str = "") -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from kerasft.artifact.layout import EXTRA, WARMUP
-from kerasft.exporters.signatures import Served
+from kerasft.exporters.served import Served
+from kerasft.exporters.signatures import inputs_of
 
 # What TensorFlow Serving reads at most.
 MOST = 1000
@@ -55,7 +56,7 @@ def write(
             for rows in _batches(raw, sizes):
                 if written == MOST:
                     return written
-                log = of(name, signature, served.inputs_of(signature, raw[rows]))
+                log = of(name, signature, inputs_of(served, signature, raw[rows]))
                 if size + len(log) <= MOST_BYTES:
                     writer.write(log)
                     written, size = written + 1, size + len(log)

@@ -120,7 +120,7 @@ def read(folder: RunFolder) -> Evidence:
             _rows_of(table, form) for table, form in zip(tables, forms, strict=True)
         )
         examples = Examples(
-            facts["modality"], inputs, labelled["label"], tuple(facts["ids"])
+            facts["modality"], inputs, labelled, tuple(facts["ids"])
         )
         return Evidence(examples, kept, dict(zip(facts["splits"], measured, strict=True)))
     except _DAMAGED as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from kerasft.contracts import Task, Tunable
+from kerasft.artifact.comparison import Output
+from kerasft.contracts import Recalling, Task, Tunable
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
@@ -77,11 +78,44 @@ class FineTuned:
         """Return the task's figures, of labels and what was kept of the examples."""
         return self.task.figures(self.statistics(annotations, kept), self.labels)
 
-    def answers(self, kept: Rows) -> dict[str, np.ndarray]:
-        """Return the task's named outputs for what was kept of examples."""
-        from kerasft.tasks import shared
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.labels.names
 
-        return shared.answer(self.task, kept, self.labels)
+    @property
+    def rules(self) -> Mapping[str, Output]:
+        """What each of `answers` is, see `Output`."""
+        return self.task.outputs(self.labels)
+
+    def answers(self, ready: Any, kept: Rows | None = None) -> dict[str, Any]:
+        """Return the task's named answers for examples.
+
+        Args:
+            ready: Examples that `data.prepare` made ready.
+            kept: What was kept of them, where the network has gone through them already.
+
+        Returns:
+            Arrays with a row an example; lists of arrays where lengths differ.
+        """
+        task, labels = self.task, self.labels
+        if isinstance(task, Recalling):
+            found = self.measure(ready).rows if kept is None else kept
+            return task.answer(found, labels)
+        from kerasft.model.precision import whole_float32
+
+        none = Rows.of({}, len(ready))
+        data, order = pipeline.in_one_pass(ready, self.batch_size, targets=none)
+        with whole_float32():
+            rows = stream(
+                self.model, data, order,
+                lambda outputs, inputs, targets: task.answers(outputs, labels),
+                key=(task, labels, "answers"),
+            ).rows
+        return {
+            name: rows[name] if column.ends is None
+            else [rows.row(i)[name] for i in range(len(rows))]
+            for name, column in rows.columns.items()
+        }  # fmt: skip
 
     def tuned(self, annotations: Rows, kept: Rows) -> FineTuned:
         """Return the same model with the task's decisions tuned on examples."""
@@ -107,11 +141,11 @@ class FineTuned:
                     f"This model takes {wants}. Received: {str(one)[:80]!r}."
                 )
         examples = Examples(
-            self.preprocess.modality, list(raw), np.zeros(len(raw), "int64"),
+            self.preprocess.modality, list(raw), Rows.of({}, len(raw)),
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
                   for i, r in enumerate(raw)),
         )
-        return self.answers(self.measure(prepare(examples, self.preprocess)).rows)
+        return self.answers(prepare(examples, self.preprocess))
 
     def save(self, folder: run_folder.RunFolder) -> None:
         """Write all but the network, which training has written."""
@@ -165,7 +199,8 @@ def load(
             f"{str(folder.labels)!r} is of another run: its labels are of the kind "
             f"{labels.kind!r}, and those of {folder.task.name} {task.kind!r}."
         )
-    if (units := network.output_shape[-1]) != task.head(labels)["units"]:
+    shape, wanted = network.output_shape, task.head(labels).get("units")
+    if wanted is not None and isinstance(shape, tuple) and (units := shape[-1]) != wanted:
         raise UserError(
             f"{str(folder.labels)!r} is of another run: the network has {some(units, 'output')}, "
             f"and it lists {some(len(labels.names), 'label')}."

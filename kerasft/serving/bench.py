@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.artifact.comparison import apart
 from kerasft.artifact.fresh import fresh_environment
-from kerasft.artifact.golden import Golden, apart, read_golden
+from kerasft.artifact.golden import Golden, read_golden
 from kerasft.artifact.layout import DEFAULT, find_export
 from kerasft.errors import UserError
 from kerasft.serving import onnx_twin, stopwatch

@@ -257,8 +257,8 @@ class Boundary:
         batches = self.ready.batches
         inputs, *_ = next(iter(batches.from_step(0).take(1)))
         cached, *_ = next(iter(batches.of(kept).from_step(0).take(1)))
-        whole = np.asarray(self.model(inputs, training=False), "float64")
-        found = np.asarray(cut.suffix(cached, training=False), "float64")
+        whole = _numbers(self.model(inputs, training=False))
+        found = _numbers(cut.suffix(cached, training=False))
         kinds = {str(tensor.dtype) for tensor in cut.crossing.values()}
         allowed = max(TOLERANCE.get(kind, 1e-3) for kind in kinds)
         spread = max(float(whole.std()), float(np.abs(whole).mean()), 1e-3)
@@ -276,3 +276,12 @@ class Boundary:
                 f"activation cache: stage {one.stage} spent {one.seconds:.1f} s on it and saved "
                 f"about {saved:.0f} s of forward passes"
             )
+
+
+def _numbers(outputs: Any) -> np.ndarray:
+    """Return all that a network puts out in one row."""
+    import keras
+
+    return np.concatenate(
+        [np.asarray(one, "float64").ravel() for one in keras.tree.flatten(outputs)]
+    )

@@ -8,23 +8,22 @@ from typing import Any
 import numpy as np
 
 from kerasft.errors import Unreadable, UserError
-from kerasft.steps.measure import plain
+from kerasft.runs.records import records
 from kerasft.steps.reopening import reopen
 from kerasft.system.files import at_home
 
 
 def open_predictor(
     path: str, trusted: Sequence[str] = ()
-) -> tuple[Callable[[Sequence[Any]], dict[str, np.ndarray]], Any]:
-    """Return what answers raw input, and the labels, of a run folder or an export."""
+) -> Any:
+    """Return what answers raw input, of a run folder or an export, with `names` and `rules`."""
     place = at_home(path)
     if (place / "config.yaml").is_file() and not (place / "saved_model.pb").is_file():
         _, finetuned, _ = reopen(path, trusted)
-        return finetuned, finetuned.labels.names
+        return finetuned
     from kerasft.artifact.loading import load_export
 
-    predictor = load_export(path)
-    return predictor, tuple(predictor.signature.get("labels", ()))
+    return load_export(path)
 
 
 def takes_pictures(answer: Any) -> bool:
@@ -116,24 +115,15 @@ def _problems(pictures: Sequence[Any]) -> list[str | None]:
 
 
 def answers(
-    outputs: Mapping[str, np.ndarray], inputs: Sequence[Any], labels: Sequence[str]
+    outputs: Mapping[str, np.ndarray], inputs: Sequence[Any], answer: Any
 ) -> list[dict[str, Any]]:
-    """Return the outputs as one readable dict an input, the shortest answer first."""
-    # A signature hands its outputs back in an order of its own.
-    first = [name for name in ("label", "labels", "score", "value") if name in outputs]
-    # The likeliest labels of a served answer are in its probabilities, too.
-    names = [n for n in dict.fromkeys([*first, *outputs]) if not n.startswith("top_")]
-    rows = []
-    for i, given in enumerate(inputs):
-        shown = f"<{len(given)} bytes>" if isinstance(given, bytes) else given
-        row: dict[str, Any] = {"input": shown}
-        for name in names:
-            value = outputs[name][i]
-            if name == "probabilities":
-                row[name] = dict(zip(labels, (float(v) for v in value), strict=True))
-            elif getattr(value, "ndim", 0):
-                row[name] = [label for label, on in zip(labels, value, strict=True) if on]
-            else:
-                row[name] = plain(value)
-        rows.append(row)
-    return rows
+    """Return the outputs as one readable dict an input, the shortest answer first.
+
+    Args:
+        outputs: What was answered.
+        inputs: To what.
+        answer: What `open_predictor` returned.
+    """
+    shown = (f"<{len(one)} bytes>" if isinstance(one, bytes) else one for one in inputs)
+    found = records(outputs, answer.names, answer.rules)
+    return [{"input": name, **row} for name, row in zip(shown, found, strict=True)]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
 
 from kerasft.contracts import Task
+from kerasft.data.annotations.plain import plain
 from kerasft.rows import Rows
-from kerasft.runs import evidence, run_folder
+from kerasft.runs import evidence, records, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
-from kerasft.system.files import write_json, written_whole
+from kerasft.system.files import write_json
 
 if TYPE_CHECKING:
     import keras
@@ -82,37 +81,15 @@ def measure(
         statistics = found.statistics[name] = finetuned.statistics(part.annotations, kept)
         found.metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
         if folder is not None:
-            outputs = finetuned.answers(kept)
-            write_predictions(folder.path / "predictions" / f"{name}.csv", part, outputs, finetuned)
+            outputs = finetuned.answers(ready.stores[name], kept)
+            records.write(
+                folder.path / "predictions", name, part.ids, plain(part, finetuned.labels),
+                records.records(outputs, finetuned.labels.names, finetuned.rules),
+            )
     if folder is not None:
         evidence.keep(folder, ready.splits, ready.held_out, all_kept)
         write_json(folder.metrics, found.metrics)
     return found
-
-
-def write_predictions(path: Path, part: Any, outputs: Mapping[str, Any], made: FineTuned) -> None:
-    """Write what was predicted for each example beside its label."""
-    names = made.labels.names
-    shown = [n for n in ("label", "score", "value") if n in outputs]
-    with written_whole(path) as file, open(file, "w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(["id", "true", *(f"predicted_{n}" for n in shown)])
-        for i, name in enumerate(part.ids):
-            label = part.labels[i]
-            if made.labels.kind == "single":
-                true: Any = names[int(label)]
-            elif made.labels.kind == "multi":
-                true = ",".join(n for n, on in zip(names, label, strict=True) if on)
-            else:
-                true = float(label)
-            writer.writerow([name, true, *(plain(outputs[n][i]) for n in shown)])
-
-
-def plain(value: object) -> Any:
-    """Return a numpy value as a plain one, bytes as text."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value.item() if hasattr(value, "item") else value
 
 
 def draw(

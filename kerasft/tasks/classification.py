@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
@@ -45,6 +46,7 @@ class Classification:
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy", "val_accuracy")
 
     keep = shared.keep_logits
+    answer = shared.answer
     statistics = shared.answered_statistics
 
     def __post_init__(self) -> None:
@@ -157,6 +159,28 @@ class Classification:
             enough = tf.constant(decision.thresholds, tf.float32)
             made["decided"] = made["score"] >= tf.gather(enough, best)
         return made
+
+    def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
+        decision = decision or Decision()
+        cutoffs: tuple[float | None, ...] | None = decision.thresholds or None
+        if decision.goal and decision.positive is not None:
+            # Only the probability of the class that the goal is about is held against it.
+            only = dict.fromkeys([decision.positive], decision.thresholds[0])
+            cutoffs = tuple(only.get(i) for i in range(len(labels.names)))
+        decided = Output("decided", by="probabilities", largest=True, cutoffs=cutoffs)
+        return {
+            "label": decided, "score": Output(), "decided": decided,
+            "probabilities": Output(each=True), "top_labels": Output("ranked", by="probabilities"),
+        }  # fmt: skip
+
+    def ranked(self, answers: Mapping[str, Any], labels: Labels, top: int) -> dict[str, Any]:
+        import tensorflow as tf
+
+        scores, places = tf.math.top_k(answers["probabilities"], min(top, len(labels.names)))
+        return {"top_labels": tf.gather(tf.constant(labels.names), places), "top_scores": scores}
+
+    method: ClassVar[str] = "classify"
+    scored = shared.scores_of_classes
 
     def decide(
         self, annotations: Rows, kept: Rows, labels: Labels, *, temperature: float | str = 1.0,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
@@ -50,6 +51,7 @@ class MultiLabel:
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     keep = shared.keep_logits
+    answer = shared.answer
     statistics = shared.answered_statistics
     shares = shared.shares_as_they_are
 
@@ -127,6 +129,20 @@ class MultiLabel:
             "labels": decided,
             "label": tf.strings.reduce_join(chosen, axis=-1, separator=","),
         }
+
+    def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
+        cutoffs = self.cutoffs(decision or Decision())
+        decided = Output(
+            "decided", by="probabilities",
+            cutoffs=tuple(cutoffs) if isinstance(cutoffs, list) else cutoffs,
+        )
+        return {
+            "label": decided, "labels": dataclasses.replace(decided, each=True),
+            "probabilities": Output(each=True),
+        }  # fmt: skip
+
+    method: ClassVar[str] = "classify"
+    scored = shared.scores_of_classes
 
     def cutoffs(self, decision: Decision) -> Any:
         """Return the thresholds of a decision: one for each class, or the same for all."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
@@ -133,6 +134,14 @@ class Regression:
     def answer(self, kept: Rows, labels: Labels) -> dict[str, np.ndarray]:
         """Return what `answers` does, in float64: times and other large numbers stay apart."""
         return {"value": np.asarray(kept["logits"], np.float64)[:, 0] * self.std + self.mean}
+
+    def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
+        return {"value": Output(unit=self.std), "outputs": Output(unit=self.std)}
+
+    method: ClassVar[str] = "regress"
+
+    def scored(self, answers: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+        return {"outputs": answers["value"]}
 
     def served_precision(self) -> str:
         """Say what float32, in which exports answer, leaves of the labels' differences.

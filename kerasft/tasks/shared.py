@@ -18,26 +18,17 @@ from kerasft.system.recorded import require_fields
 
 
 def answer(
-    task: Task, kept: Rows, labels: Labels, decision: Decision | None = None
+    task: Any, kept: Rows, labels: Labels, decision: Decision | None = None
 ) -> dict[str, np.ndarray]:
-    """Return a task's named outputs for what it kept.
+    """Return a task's named outputs for its `logits`: the `answer` of tasks that keep these.
 
     Args:
-        task: The task. Where it has a method `answer`, this is asked: it may be more precise than
-            what is served.
+        task: The task.
         kept: Rows with the network's `logits`.
         labels: What the labels mean.
         decision: How probabilities become decisions, as it is served; the task's own way by
             default.
-
-    Example:
-        >>> from kerasft.tasks.regression import Regression
-        >>> kept = Rows.of({"logits": np.ones((1, 1), "float32")})
-        >>> answer(Regression(mean=1.7e9), kept, Labels("number"))["value"]
-        array([1.7e+09])
     """
-    if decision is None and (own := getattr(task, "answer", None)):
-        return own(kept, labels)
     import tensorflow as tf
 
     further = () if decision is None else (decision,)
@@ -58,7 +49,19 @@ def answered_statistics(
     task: Any, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
 ) -> dict[str, np.ndarray]:
     """Measure what the task answers: the `statistics` of tasks that are `Answered`."""
-    return task.statistics_of(annotations, answer(task, kept, labels, decision), labels)
+    found = task.answer(kept, labels) if decision is None else answer(task, kept, labels, decision)
+    return task.statistics_of(annotations, found, labels)
+
+
+def scores_of_classes(
+    task: Any, answers: Mapping[str, Any], labels: Labels
+) -> dict[str, Any]:
+    """Return the classes with their probabilities: the `scored` of tasks with classes."""
+    import tensorflow as tf
+
+    scores = answers["probabilities"]
+    names = tf.constant(labels.names)
+    return {"classes": tf.broadcast_to(names, tf.shape(scores)), "scores": scores}
 
 
 def shares_as_they_are(

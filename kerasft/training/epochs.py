@@ -108,5 +108,8 @@ def build_metrics(model: keras.Model, batch: tuple[Any, ...]) -> None:
         batch: Inputs, targets, and weights if any.
     """
     inputs, targets, weights = keras.utils.unpack_x_y_sample_weight(batch)
-    model.compute_metrics(inputs, targets, model(inputs, training=False), weights)
+    outputs = model(inputs, training=False)
+    # The loss counts each output by itself, where there are several.
+    model.compute_loss(inputs, targets, outputs, weights, training=False)
+    model.compute_metrics(inputs, targets, outputs, weights)
     model.reset_metrics()

@@ -87,11 +87,13 @@ def of_texts(family: str = "bert", units: int = 3, length: int = 24, pair: bool 
 
 def evidence_of(model, preprocess, raw, labels: Labels, count: int = 60) -> Evidence:
     """Return what a run would have kept: the model's own logits, and labels that mostly agree."""
-    from kerasft.exporters.signatures import Served, raw_examples
+    from kerasft.exporters.served import Served, raw_examples
 
-    logits = Served(model, preprocess, Classification(), labels).in_memory(
-        raw_examples(raw, preprocess.modality)
-    )["logits"]
+    examples = raw_examples(raw, preprocess.modality)
+    expected = Served(model, preprocess, Classification(), labels).expected(
+        examples, Rows.of({"label": np.zeros(len(examples), "int64")})
+    )
+    logits = expected.kept["logits"]
     random = np.random.default_rng(0)
     many = random.normal(size=(count, logits.shape[1])).astype("float32") * 3
     if labels.kind == "single":

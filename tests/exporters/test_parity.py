@@ -22,10 +22,10 @@ from kerasft.exporters.parity import (
     TOLERANCE,
     _characters,
     certify,
-    near_ties,
 )
 from kerasft.exporters.saved_model import saved_model
-from kerasft.exporters.signatures import Served, raw_examples
+from kerasft.exporters.served import Served, raw_examples
+from kerasft.exporters.signatures import signatures_of
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
@@ -54,25 +54,12 @@ def test_packed_tables_come_back(tmp_path):
         assert all(again[key].tolist() == value.tolist() for key, value in table.items())
 
 
-def test_a_label_within_the_tolerance_of_another_is_a_tie():
-    p = {"probabilities": np.array([[0.5, 0.49, 0.01], [0.9, 0.1, 0.0], [0.9, 0.05, 0.05]])}
-    assert near_ties(p, "single", None, 0.01).tolist() == [True, False, False]
-    assert near_ties(p, "ranked", None, 0.01).tolist() == [True, False, True]
-    # Where one label is named, the order of the others says nothing.
-    assert near_ties(p, "ranked", None, 0.01, top=1).tolist() == [True, False, False]
-    # The class that a goal is about has a threshold, and no other.
-    cutoffs = np.array([np.inf, 0.11, np.inf])
-    assert near_ties(p, "number", cutoffs, 0.02).tolist() == [False, True, False]
-    assert near_ties(p, "multi", 0.11, 0.02).tolist() == [False, True, False]
-    assert not near_ties({"value": np.zeros(2)}, "number", None, 0.01).any()
-
-
 def export_of(make, kind, tmp_path, raw, served_as, **options):
     """Export a model of which the artifact gets another one than the comparison."""
     network, preprocess = make
     served = Served(network, preprocess, Classification(), LABELS)
     planted = served_as(served)
-    possible = planted.signatures(["serving_default"])
+    possible = signatures_of(planted, ["serving_default"])
     write = graph.write_graph
 
     def other_graph(directory, signatures, trackables):

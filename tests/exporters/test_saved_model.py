@@ -18,7 +18,8 @@ from kerasft.artifact.loading import load_export
 from kerasft.errors import UserError
 from kerasft.exporters import card
 from kerasft.exporters.saved_model import saved_model
-from kerasft.exporters.signatures import Served, raw_examples
+from kerasft.exporters.served import Served, raw_examples
+from kerasft.exporters.signatures import inputs_of, signatures_of
 from kerasft.serving import ops
 from kerasft.serving.verify import Export
 from kerasft.spec import Labels
@@ -106,7 +107,7 @@ def test_every_signature_answers_alike(image_export, model, pictures):
     served = Served(network, preprocess, Classification(), SINGLE)
     raw = raw_examples(pictures, "images")
     names = ["serving_default", "tensors", "classify", "embed"]
-    answers = ask(image_export, [(name, served.inputs_of(name, raw)) for name in names])
+    answers = ask(image_export, [(name, inputs_of(served, name, raw)) for name in names])
     default, tensors, classify, embed = answers.outputs
     assert apart(tensors["probabilities"], default["probabilities"]) < 1e-6
     assert apart(classify["scores"], default["probabilities"]) < 1e-6
@@ -453,9 +454,9 @@ def test_a_head_without_pooled_features_has_no_embedding(tmp_path):
     network = assemble(backbone, lambda features: keras.layers.Dense(3, name="head_outputs")(
         keras.layers.GlobalAveragePooling1D(name="head_average")(features.sequence)))
     served = Served(network, backbone.preprocess, Classification(), SINGLE)
-    assert "embed" not in served.signatures(None)
+    assert "embed" not in signatures_of(served)
     with pytest.raises(UserError, match="'embed' gives the output of a layer 'head_pooling'"):
-        served.signatures(["embed"])
+        signatures_of(served, ["embed"])
 
 
 def test_inputs_keep_every_byte():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft import raw_input
 from kerasft.data.annotations.classes import some
+from kerasft.data.annotations.plain import shown
 from kerasft.data.fingerprint import fingerprint
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Examples, Labels
@@ -350,14 +351,6 @@ def find_copies(parts: dict[str, Examples], labels: Labels | None = None) -> lis
     return notices
 
 
-def _label(value: Any, labels: Labels | None) -> str:
+def _label(value: object, labels: Labels | None) -> str:
     """Return the label of an example in parentheses."""
-    if labels is None:
-        return ""
-    if labels.kind == "number":
-        return f" ({float(value):g})"
-    names = labels.names
-    own = [names[int(value)]] if labels.kind == "single" else [
-        word for word, on in zip(names, value, strict=True) if on
-    ]  # fmt: skip
-    return f" ({', '.join(own) or 'no label'})"
+    return "" if labels is None else f" ({shown(value, labels) or 'no label'})"

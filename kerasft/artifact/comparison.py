@@ -1,0 +1,174 @@
+"""How the answers of two computations of one network are compared: rules that are data.
+
+Each output of a task has a rule, and `signature.json` holds the rules of what it describes, so that
+an export is proved, verified and asked again by the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Rule = Literal["close", "exact", "decided", "ranked"]
+
+# What float32 rounds away, in parts of a value.
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What an output is, as far as comparing and showing it need to know.
+
+    Args:
+        rule: `"close"` for numbers, which may differ a little; `"exact"` for what may not;
+            `"decided"` for what follows from numbers, and may differ where these are as good as
+            equal; `"ranked"` for what stands in their order.
+        by: The output with these numbers, `[N, values]`.
+        largest: Whether the largest of them decides.
+        cutoffs: The numbers that decide: one for all values, or one for each, `None` where a value
+            has none.
+        top: How many of the first in order count; all by default.
+        unit: For `"close"`, in parts of what differences are told: the standard deviation of the
+            labels, say.
+        each: Whether the last axis has a value for each label.
+    """
+
+    rule: Rule = "close"
+    by: str = ""
+    largest: bool = False
+    cutoffs: float | tuple[float | None, ...] | None = None
+    top: int | None = None
+    unit: float | None = None
+    each: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as plain values, and the rule.
+
+        Example:
+            >>> Output("decided", by="probabilities", largest=True).to_dict()
+            {'rule': 'decided', 'by': 'probabilities', 'largest': True}
+        """
+        usual = vars(Output())
+        return {"rule": self.rule} | {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items() if value != usual[name] and name != "rule"
+        }
+
+    def near(self, outputs: Mapping[str, np.ndarray], count: int, tolerance: float) -> np.ndarray:
+        """Tell the examples for which this output hangs on less than the tolerance.
+
+        Args:
+            outputs: All outputs, as they are expected.
+            count: How many examples there are.
+            tolerance: What numbers may differ by.
+
+        Returns:
+            bool `[count]`.
+
+        Example:
+            >>> rule = Output("decided", by="scores", largest=True)
+            >>> rule.near({"scores": np.array([[0.5, 0.5], [0.9, 0.1]])}, 2, 0.01).tolist()
+            [True, False]
+        """
+        near = np.zeros(count, bool)
+        if self.by not in outputs or self.rule not in ("decided", "ranked"):
+            return near
+        values = np.asarray(outputs[self.by], np.float64)
+        if self.cutoffs is not None:
+            near |= (np.abs(values - _numbers(self.cutoffs)) <= tolerance).any(axis=-1)
+        if (self.largest or self.rule == "ranked") and values.shape[-1] > 1:
+            gaps = np.diff(np.sort(values, axis=-1), axis=-1) <= 2 * tolerance
+            top = 1 if self.rule == "decided" else self.top or values.shape[-1]
+            near |= gaps[:, -top:].any(axis=-1)
+        return near
+
+    def decide(self, values: np.ndarray) -> np.ndarray:
+        """Return what numbers decide on: an array whose rows are equal where that is.
+
+        Args:
+            values: `[N, values]`.
+        """
+        parts: list[np.ndarray] = [np.zeros((len(values), 0))]
+        if self.largest:
+            parts.append(values.argmax(axis=-1)[:, None])
+        if self.cutoffs is not None:
+            parts.append(values >= _numbers(self.cutoffs))
+        return np.concatenate(parts, axis=-1)
+
+
+def _numbers(cutoffs: float | Sequence[float | None]) -> np.ndarray:
+    """Return cutoffs as an array; nothing reaches one that there is not."""
+    if not isinstance(cutoffs, list | tuple):
+        return np.asarray(cutoffs, np.float64)
+    return np.array([np.inf if one is None else one for one in cutoffs], np.float64)
+
+
+def rules_of(signature: Mapping[str, Any]) -> dict[str, Output]:
+    """Return the rules that a `signature.json` holds.
+
+    Args:
+        signature: What it says. Before it had rules, it told the `spread` of predicted numbers.
+    """
+    if "compare" not in signature:
+        unit = signature.get("spread")
+        return {
+            "probabilities": Output(each=True), "labels": Output("exact", each=True),
+            **({name: Output(unit=unit) for name in ("value", "outputs")} if unit else {}),
+        }  # fmt: skip
+    found = {}
+    for name, saved in signature["compare"].items():
+        values = {key: value for key, value in saved.items() if key in vars(Output())}
+        if isinstance(values.get("cutoffs"), list):
+            values["cutoffs"] = tuple(values["cutoffs"])
+        found[name] = Output(**values)
+    return found
+
+
+def rule_for(name: str, values: np.ndarray, rules: Mapping[str, Output]) -> Output:
+    """Return the rule of an output; by its type where it has none of its own."""
+    if name in rules:
+        return rules[name]
+    return Output("close" if np.asarray(values).dtype.kind == "f" else "exact")
+
+
+def rows_apart(served: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Tell the examples whose answers are not the same, bool `[N]`."""
+    return (served != wanted).reshape(len(wanted), -1).any(axis=-1)
+
+
+def apart(served: np.ndarray, wanted: np.ndarray, unit: float | None = None) -> float:
+    """Return how far an answer is from the one that is wanted.
+
+    Args:
+        served: An answer.
+        wanted: What it should be.
+        unit: The standard deviation of what is predicted, where that is a number in units of its
+            own: differences are told in parts of it, beyond what float32 rounds away.
+
+    Returns:
+        For numbers the largest difference, divided by the unit, or by the largest wanted size
+        where that is above 1; for all else the share of values that differ. Infinite where the
+        shapes differ.
+
+    Example:
+        >>> apart(np.array([0.5, 100.0]), np.array([0.5, 101.0])) < 0.01
+        True
+        >>> apart(np.array([100.0]), np.array([101.0]), unit=2.0) > 0.49
+        True
+    """
+    if served.shape != wanted.shape:
+        return float("inf")
+    if served.size == 0:
+        return 0.0
+    if wanted.dtype.kind != "f":
+        return float((served != wanted).mean())
+    served, wanted = served.astype(np.float64), wanted.astype(np.float64)
+    differences = np.abs(served - wanted)
+    if unit:
+        worst = float(np.maximum(differences - _ROUNDING * np.abs(wanted), 0).max()) / unit
+    else:
+        worst = float(differences.max()) / max(1.0, float(np.abs(wanted).max()))
+    return worst if np.isfinite(worst) else float("inf")

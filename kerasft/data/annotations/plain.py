@@ -1,0 +1,65 @@
+"""Annotations as plain values: in manifests, beside answers, in sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.annotations.cover import class_counts
+from kerasft.spec import Examples, Labels
+
+
+def plain(part: Examples, labels: Labels) -> list[Any]:
+    """Return what is known of each example as plain values.
+
+    Args:
+        part: The examples.
+        labels: What their labels mean.
+
+    Returns:
+        An example's class, its classes, or its number; of annotations of another kind a dict of
+        their columns.
+
+    Example:
+        >>> part = Examples("text", ["a", "b"], np.array([1, 0]), ("1", "2"))
+        >>> plain(part, Labels("single", ("no", "yes")))
+        ['yes', 'no']
+    """
+    if list(part.annotations.columns) == ["label"]:
+        return [plain_label(value, labels) for value in part.labels]
+    return [
+        {name: value.tolist() for name, value in part.annotations.row(i).items()}
+        for i in range(len(part))
+    ]
+
+
+def plain_label(value: Any, labels: Labels) -> Any:
+    """Return one label as a plain value."""
+    if labels.kind == "single":
+        return labels.names[int(value)]
+    if labels.kind == "multi":
+        return [name for name, on in zip(labels.names, value, strict=True) if on]
+    return np.asarray(value, np.float64).tolist()
+
+
+def shown(value: Any, labels: Labels) -> str:
+    """Return one label as words.
+
+    Example:
+        >>> shown(np.array([1.0, 0.0, 1.0]), Labels("multi", ("a", "b", "c")))
+        'a, c'
+    """
+    found = plain_label(value, labels)
+    if isinstance(found, float):
+        return f"{found:g}"
+    return ", ".join(map(str, found)) if isinstance(found, list) else str(found)
+
+
+def counts(part: Examples, labels: Labels) -> dict[str, int]:
+    """Return how many examples there are, and how many of each class."""
+    if labels.kind not in ("single", "multi"):
+        return {"examples": len(part)}
+    found = class_counts(labels, part.labels, np.arange(len(part))).tolist()
+    named = {f"label {name}": n for name, n in zip(labels.names, found, strict=True)}
+    return {"examples": len(part), **named}

@@ -1,0 +1,195 @@
+"""A network with what stands before and after it: from raw input to all that is answered."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerasft.artifact.comparison import Output
+from kerasft.contracts import Ranked, Scored, Task
+from kerasft.raw_input import as_raw
+from kerasft.rows import Column, Rows, joined
+from kerasft.spec import Decision, Labels, Preprocess, takes_texts
+from kerasft.system.threads import untuned
+
+if TYPE_CHECKING:
+    import keras
+
+NONE = Decision()
+POOLED = "head_pooling"
+# Examples that are taken through the network in memory at a time.
+BATCH = 16
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the network in memory gives for examples, as evaluation makes it.
+
+    Args:
+        answers: The outputs of the calls for raw input and for tensors.
+        scored: Those of `classify` or `regress`; empty where the task has no such call.
+        embedding: Those of `embed`; empty where the head has no pooled features.
+        kept: What the task keeps of each example.
+    """
+
+    answers: Arrays
+    scored: Arrays = field(default_factory=dict)
+    embedding: Arrays = field(default_factory=dict)
+    kept: Rows | None = None
+
+    def of(self, signature: str) -> Arrays:
+        """Return what a signature should answer."""
+        if signature == "embed":
+            return self.embedding
+        return self.scored if signature in ("classify", "regress") else self.answers
+
+
+@dataclass(frozen=True)
+class Served:
+    """All that is needed to answer raw input: the network with what stands before and after it.
+
+    Args:
+        model: The Keras model, from what `preprocess` gives to the network's outputs.
+        preprocess: Turns a batch of raw strings into the network's input.
+        task: Its `answers` are what is served.
+        labels: What the labels mean.
+        decision: The temperature and thresholds that are served.
+        top_k: How many of the likeliest labels are named.
+        buckets: The lengths that texts are padded to; to the longest of the batch where empty.
+    """
+
+    model: Any
+    preprocess: Preprocess
+    task: Task
+    labels: Labels
+    decision: Decision = NONE
+    top_k: int = 5
+    buckets: tuple[int, ...] = ()
+
+    def rebuild_tokenizer(self) -> None:
+        """See that the preprocessing answers before it is traced.
+
+        Whoever sets TensorFlow's global seed clears its kernels, and a SentencePiece model lives
+        in one; called by itself, the preprocessing makes it anew.
+        """
+        if takes_texts(self.preprocess):
+            self.preprocess([["", ""]] if self.preprocess.pair else [""])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the raw inputs."""
+        if not takes_texts(self.preprocess):
+            return ("image_bytes",)
+        return ("text", "text_pair") if self.preprocess.pair else ("text",)
+
+    def answers(self, outputs: Any) -> dict[str, Any]:
+        """Turn what the network puts out into all that is answered."""
+        # A task of the user's own may know nothing of decisions.
+        further = () if self.decision == NONE else (self.decision,)
+        made = dict(self.task.answers(outputs, self.labels, *further))
+        if isinstance(self.task, Ranked):
+            made |= self.task.ranked(made, self.labels, self.top_k)
+        return made
+
+    def rules(self) -> dict[str, Output]:
+        """Return how each output is compared, see `Output`."""
+        found = self.task.outputs(self.labels, self.decision)
+        return {
+            name: dataclasses.replace(rule, top=self.top_k) if rule.rule == "ranked" else rule
+            for name, rule in found.items()
+        }
+
+    def scored(self, outputs: Any) -> dict[str, Any]:
+        """Turn what the network puts out into what `classify` or `regress` gives back."""
+        assert isinstance(self.task, Scored)
+        return dict(self.task.scored(self.answers(outputs), self.labels))
+
+    def embedder(self) -> keras.Function | None:
+        """Return the part of the model up to the features that the head pooled, or `None`."""
+        import keras
+
+        # Not `layer.output`: the layer stands in the graph of the head by itself, too.
+        nodes = [node for found in self.model._nodes_by_depth.values() for node in found]
+        pooled = [node for node in nodes if node.operation and node.operation.name == POOLED]
+        if not pooled:
+            return None
+        return keras.Function(self.model.input, pooled[0].output_tensors[0])
+
+    def ready(self, raw: Any) -> Any:
+        """Preprocess raw strings as the artifact does: padded to the buckets, too."""
+        import tensorflow as tf
+
+        made = self.preprocess(raw)
+        if not self.buckets or "padding_mask" not in made:
+            return made
+        length = tf.shape(made["token_ids"])[1]
+        widths = tf.constant(sorted(self.buckets))
+        fitting = tf.boolean_mask(widths, widths >= length)
+        width = tf.cond(tf.size(fitting) > 0, lambda: fitting[0], lambda: length)
+        fill = {"token_ids": getattr(self.preprocess, "pad", 0)}
+        return {
+            name: tf.pad(value, [[0, 0], [0, width - length]], constant_values=fill.get(name, 0))
+            for name, value in made.items()
+        }
+
+    def expected(self, raw: np.ndarray, annotations: Rows | None = None) -> Expected:
+        """Return all that the artifact should answer, computed once in memory.
+
+        Args:
+            raw: Raw examples, `[N]`, pairs `[N, 2]`.
+            annotations: Their labels, where what the task keeps of them is wanted too.
+        """
+        import tensorflow as tf
+
+        embedder = self.embedder()
+        targets = None if annotations is None else self.task.targets(annotations, self.labels)
+        parts: list[tuple[Arrays, Arrays, Arrays, Rows | None]] = []
+        with tf.device("/CPU:0"):
+            batches = tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(BATCH)
+            for number, batch in enumerate(untuned(batches.map(self.preprocess))):
+                outputs = self.model(batch, training=False)
+                rows = np.arange(number * BATCH, min((number + 1) * BATCH, len(raw)))
+                parts.append((
+                    _arrays(self.answers(outputs)),
+                    _arrays(self.scored(outputs)) if isinstance(self.task, Scored) else {},
+                    {} if embedder is None else
+                    {"embedding": tf.cast(embedder(batch), tf.float32).numpy()},
+                    None if targets is None else _rows(
+                        self.task.keep(outputs, batch, targets.gather(rows))),
+                ))  # fmt: skip
+        answers, scored, embedding, kept = zip(*parts, strict=True)
+        return Expected(
+            _concatenated(answers), _concatenated(scored), _concatenated(embedding),
+            None if targets is None else joined([rows for rows in kept if rows is not None]),
+        )
+
+
+def _arrays(tensors: Mapping[str, Any]) -> Arrays:
+    return {name: value.numpy() for name, value in tensors.items()}
+
+
+def _concatenated(parts: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _rows(kept: Mapping[str, Any]) -> Rows:
+    """Return what a task keeps of a batch as rows."""
+    columns = {}
+    for name, value in kept.items():
+        if hasattr(value, "row_splits"):
+            ends = value.row_splits.numpy()[1:].astype("int64")
+            columns[name] = Column(value.flat_values.numpy(), ends, group=name)
+        else:
+            columns[name] = Column(value.numpy())
+    return Rows.of(columns)
+
+
+def raw_examples(examples: Sequence[Any], modality: str) -> np.ndarray:
+    """Return examples as the object array that all of these take."""
+    return examples if isinstance(examples, np.ndarray) else as_raw(examples, modality)

@@ -1,0 +1,80 @@
+"""How answers are compared: rules that an artifact holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from kerasft.artifact.comparison import Output, apart, rows_apart, rule_for, rules_of
+from kerasft.spec import Decision, Labels
+from kerasft.tasks.classification import Classification
+from kerasft.tasks.multi_label import MultiLabel
+from kerasft.tasks.regression import Regression
+
+P = {"p": np.array([[0.5, 0.49, 0.01], [0.9, 0.1, 0.0], [0.9, 0.05, 0.05]])}
+LABELS = Labels("single", ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(("rule", "near"), [
+    ({"largest": True}, [True, False, False]),
+    ({"cutoffs": 0.11}, [False, True, False]),
+    # The class that a goal is about has a threshold, and no other.
+    ({"cutoffs": (None, 0.11, None)}, [False, True, False]),
+    ({"largest": True, "cutoffs": (None, 0.11, None)}, [True, True, False]),
+    ({"rule": "ranked"}, [True, False, True]),
+    # Where one label is named, the order of the others says nothing.
+    ({"rule": "ranked", "top": 1}, [True, False, False]),
+    ({"by": "another"}, [False] * 3),
+    ({"rule": "exact", "largest": True}, [False] * 3),
+])  # fmt: skip
+def test_a_label_within_the_tolerance_of_another_is_a_tie(rule, near):
+    tolerance = 0.02 if "cutoffs" in rule else 0.01
+    made = Output(**({"rule": "decided", "by": "p"} | rule))
+    assert made.near(P, 3, tolerance).tolist() == near
+
+
+def test_what_numbers_decide_on():
+    values = P["p"]
+    assert Output("decided", largest=True).decide(values).tolist() == [[0], [0], [0]]
+    over = Output("decided", cutoffs=(0.6, None, 0.01)).decide(values)
+    assert over.tolist() == [[0, 0, 1], [1, 0, 0], [1, 0, 1]]
+    assert rows_apart(over, over[[0, 2, 2]]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("task", "labels", "decision"), [
+    (Classification(), LABELS, None),
+    (Classification(), LABELS, Decision(goal="recall", thresholds=(0.3,), positive=1)),
+    (Classification(), LABELS, Decision(goal="precision", thresholds=(0.3, 0.5, 0.9))),
+    (MultiLabel(threshold=0.4), Labels("multi", ("a", "b", "c")), None),
+    (MultiLabel(threshold=0.4), Labels("multi", ("a", "b")),
+     Decision(goal="f1", thresholds=(0.2, 0.7))),
+    (Regression(mean=3.0, std=2.5), Labels("number"), None),
+])  # fmt: skip
+def test_the_rules_of_a_task_go_through_json(task, labels, decision):
+    rules = task.outputs(labels, decision)
+    saved = json.loads(json.dumps({name: rule.to_dict() for name, rule in rules.items()},
+                                  allow_nan=False))  # fmt: skip
+    assert rules_of({"compare": saved}) == rules
+    later = {name: {**rule, "of a later version": 1} for name, rule in saved.items()}
+    assert rules_of({"compare": later}) == rules
+
+
+def test_artifacts_without_rules_are_read():
+    each = {"probabilities": Output(each=True), "labels": Output("exact", each=True)}
+    assert rules_of({"kind": "single"}) == each
+    unit = Output(unit=2.0)
+    assert rules_of({"spread": 2.0}) == each | {"value": unit, "outputs": unit}
+    assert rule_for("score", np.zeros(2, "float32"), {}) == Output()
+    assert rule_for("label", np.array([b"a"], object), {}).rule == "exact"
+
+
+def test_numbers_are_apart_in_their_unit():
+    one, other = np.array([100.0, 3.0]), np.array([101.0, 3.0])
+    assert apart(one, other) == pytest.approx(1 / 101)
+    assert apart(one, other, unit=4.0) == pytest.approx(0.25, rel=1e-3)
+    assert apart(one, other[:1]) == apart(one, np.array([np.nan, 3.0])) == np.inf
+    assert apart(np.array([b"a", b"b"], object), np.array([b"a", b"c"], object)) == 0.5
+    assert dataclasses.replace(Output(), unit=3.0).to_dict() == {"rule": "close", "unit": 3.0}
