@@ -299,7 +299,7 @@ def test_fewer_examples_than_the_default_batch_make_one_batch(table, capsys):
         ("tiny_pictures", ["batch_size=31"], "batch_size must not be larger than the training"),
         ("tiny_pictures", ["backbone=tiny_bert", "~backbone.image_size"],
          "The data is pictures, but the backbone tiny bert takes text"),
-        ("tiny_texts", ["backbone=tiny_resnet", "~backbone.sequence_length"],
+        ("tiny_texts", ["backbone=tiny_resnet", "~backbone.sequence_length", "~backbone.layers"],
          "The data is text, but the backbone tiny resnet takes pictures"),
         ("tiny_texts", ["augment=light"], "augment.flip changes pictures, but the data is text"),
         ("tiny_texts", ["task=regression"], "number"),

@@ -137,9 +137,10 @@ class TextPreprocess:
 
     modality: Modality = "text"
 
-    def __init__(self, tokenizer: keras_hub.tokenizers.Tokenizer, *, inputs: tuple[str, ...],
-    sequence_length: int,
-                 pair: bool = False, doubled: bool = False):
+    def __init__(
+        self, tokenizer: keras_hub.tokenizers.Tokenizer, *, inputs: tuple[str, ...],
+        sequence_length: int, pair: bool = False, doubled: bool = False,
+    ):
         self.tokenizer, self.inputs = tokenizer, tuple(inputs)
         self.pair, self.doubled = pair, doubled
         self.sequence_length = int(sequence_length)

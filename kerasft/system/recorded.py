@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from kerasft.errors import UserError
@@ -57,11 +59,22 @@ def require_fields(values: Mapping[str, Any], made: Any, file: Path) -> None:
     Raises:
         UserError: If a value is not what the class wants.
     """
-    hints: dict[str, Any] = {}
-    with suppress(NameError):  # annotations that only a type checker can resolve
-        hints = get_type_hints(made) | get_type_hints(made.__init__)
     for name, value in values.items():
-        _require(file, name, value, hints.get(name, Any))
+        _require(file, name, value, _hint(made, name))
+
+
+def _hint(made: Any, name: str) -> Any:
+    """Return what a class says that a field or parameter is; anything where it says nothing."""
+    for place in (made.__init__, *made.__mro__):
+        said = getattr(place, "__annotations__", {}).get(name, Any)
+        if not isinstance(said, str):
+            if said is not Any:
+                return said
+            continue
+        module = sys.modules.get(getattr(place, "__module__", ""), None)
+        with suppress(NameError, AttributeError):  # what only a type checker can resolve
+            return get_type_hints(SimpleNamespace(__annotations__={name: said}), vars(module))[name]
+    return Any
 
 
 def _require(file: Path, key: str, value: object, wanted: object) -> None:

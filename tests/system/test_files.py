@@ -88,6 +88,8 @@ def test_a_lock_follows_no_link(victim):
     Path("run").mkdir()
     Path("run/.lock").symlink_to(victim)
     cfg = kerasft.compose(["output_dir=run"])
-    folder = run_folder.create(cfg)
-    with pytest.raises(UserError, match="a link that leads out"), folder.recording(cfg):
+    with (
+        pytest.raises(UserError, match="a link that leads out"),
+        run_folder.create(cfg).recording(cfg),
+    ):
         raise AssertionError("it began")

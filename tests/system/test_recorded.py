@@ -42,7 +42,7 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize(("saved", "said"), [
-    ({"kind": "single"}, "lacks names"), ({"kind": "several", "names": []}, "kind must be one of"),
+    ({"kind": "single"}, "lacks names"), ({"kind": 3, "names": []}, "kind must be a text"),
     ({"kind": ["single"], "names": []}, "kind must be"), ([], "one JSON object"),
     *(({"kind": "single", "names": names}, "names must be a list of texts") for names in
       (None, 5, "ab", {"a": 1}, [1], ["a", None], [["a"]])),

@@ -247,7 +247,7 @@ def test_times_are_answered_in_float64():
     learned = learned_by(task, TIMES, NUMBER)
     assert learned.dtype == np.float32
     assert len(np.unique(learned)) == 60
-    answers = shared.answer(task, Rows.of({"logits": learned}), NUMBER)["value"]
+    answers = task.answer(Rows.of({"logits": learned}), NUMBER)["value"]
     assert np.abs(answers - TIMES).max() < 1e-4
 
 
@@ -256,7 +256,7 @@ def test_other_tasks_are_answered_as_they_are_served():
     logits = np.array([[1.0, 2.0]], "float32")
     served = task.answers(logits, labels)["probabilities"].numpy()
     kept = Rows.of({"logits": logits})
-    assert (shared.answer(task, kept, labels)["probabilities"] == served).all()
+    assert (task.answer(kept, labels)["probabilities"] == served).all()
 
 
 def test_what_float32_cannot_tell_apart_is_not_exported():

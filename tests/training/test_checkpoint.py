@@ -482,7 +482,7 @@ def test_a_state_puts_nothing_in_the_place_of_methods_or_other_kinds():
 def test_a_best_epoch_that_is_none_is_said_at_once_not_at_the_end(change):
     import keras
 
-    from kerasft.training.callbacks import KeepBest
+    from kerasft.training.keep_best import KeepBest
 
     keep = KeepBest("val_loss", "min", None)
     keep.set_model(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]))
@@ -499,7 +499,7 @@ def test_a_best_epoch_that_is_none_is_said_at_once_not_at_the_end(change):
     {"rows": 5}, {"rows": [5]}, {"rows": [{"epoch": 1, "loss": [1]}]}, {"epochs": [1]},
 ])  # fmt: skip
 def test_a_log_of_something_else_is_said(change):
-    from kerasft.training.callbacks import EpochLog
+    from kerasft.training.epoch_log import EpochLog
 
     log = EpochLog(None, None)
     held = {"callbacks": {"log": {"rows": [{"epoch": 1, "stage": "all", "loss": 0.5}],
