@@ -219,6 +219,7 @@ def test_it_trains_and_what_it_came_to_is_written(run, capsys):
     assert kerasft.evaluate(str(run), trusted=TRUSTED) == metrics
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_what_the_network_computes(tmp_path):
     words = [*WORDS, *KEPT, "cache.views=1", "~augment.light"]
     for name, kept in (("kept", "always"), ("whole", "never")):
@@ -261,13 +262,20 @@ def test_runs_are_compared_with_intervals_without_predicting_again(run, tmp_path
     assert [row["setting"]["p"] for row in rows] == [1.0, 1.0]
 
 
-def test_it_is_exported_proved_verified_and_served(run, kerasft_cli, tmp_path):
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """A copy of the run with its export, and what the command said."""
+    folder = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(run, folder)
-    ended = kerasft_cli("export", str(folder), "--trust", HERE.stem)
-    assert ended.code == 0, ended.err
-    assert "proved in a fresh process" in ended.out
-    export = folder / "exports" / "saved_model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HERE.parent))
+        kerasft.export(str(folder), trusted=TRUSTED)
+        sys.modules.pop(HERE.stem, None)
+    return folder
+
+
+def test_it_is_exported_proved_and_verified(exported, kerasft_cli):
+    export = exported / "exports" / "saved_model"
     extra = export / "1" / "assets.extra"
     parity = json.loads((extra / "parity.json").read_text("utf-8"))
     assert parity["passed"] and set(parity["signatures"]) == {"serving_default", "tensors"}
@@ -278,7 +286,7 @@ def test_it_is_exported_proved_verified_and_served(run, kerasft_cli, tmp_path):
         "pixels": {"rule": "close", "each": True},
     }
     pictured = pictures(kind="dark pixels", seed=7).test.inputs[:3]
-    here = kerasft.predict(str(folder), pictured, trusted=TRUSTED)
+    here = kerasft.predict(str(exported), pictured, trusted=TRUSTED)
     there = kerasft.predict(str(export), pictured)
     for one, other in zip(here, there, strict=True):
         assert one["darkest"] == other["darkest"]
@@ -288,10 +296,9 @@ def test_it_is_exported_proved_verified_and_served(run, kerasft_cli, tmp_path):
 
 
 @pytest.mark.enable_socket
-def test_its_export_is_served(run, tmp_path):
+def test_its_export_is_served(exported):
     pytest.importorskip("aiohttp")
-    target = tmp_path / "served"
-    kerasft.export(str(run), [f"export.saved_model.directory={target}"], trusted=TRUSTED)
+    target = exported / "exports" / "saved_model"
     golden = json.loads((target / "1" / "assets.extra" / "golden.json").read_text("utf-8"))
     process = subprocess.Popen(
         [sys.executable, "-m", "kerasft", "serve", str(target), "--rest-port", "0",

@@ -71,6 +71,7 @@ def test_the_five_minutes_run_from_the_first_line_to_the_last(kerasft_cli):
         assert line in shown, line
 
 
+@pytest.mark.slow
 def test_the_python_block_runs():
     subprocess.run([sys.executable, *lines("Five minutes")[1][1:]], check=True, timeout=120)
     blocks = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)

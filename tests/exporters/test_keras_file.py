@@ -55,6 +55,7 @@ def test_its_preprocessing_comes_back(export, given, texts):
     assert all(np.array_equal(again[key], before[key]) for key in before)
 
 
+@pytest.mark.slow
 def test_the_readme_runs_without_kerasft(export, given, tmp_path):
     copied = shutil.copytree(export, tmp_path / "copied")  # running it leaves compiled code there
     code = (copied / "README.md").read_text("utf-8").split("```")[1].removeprefix("python\n")
@@ -119,6 +120,7 @@ def test_a_layer_that_others_cannot_load(make, pictures, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_layer_of_the_users_own(make, pictures, tmp_path, monkeypatch):
     place = tmp_path / "elsewhere"
     place.mkdir()
@@ -153,5 +155,6 @@ def test_only_its_own_folder_is_replaced(given, export, tmp_path, monkeypatch):
     assert (copy / "model.keras").is_file()
 
 
+@pytest.mark.slow
 def test_contract(tmp_path):
     check_export(keras_file, tmp_path / "made")

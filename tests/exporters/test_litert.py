@@ -82,6 +82,7 @@ def test_quantized_pictures(quantize, share, make, pictures, tmp_path):
     assert facts["decision"]["threshold"] == 0.5
 
 
+@pytest.mark.slow
 def test_numbers(make, texts, tmp_path):
     model, preprocess = make.texts("gpt2", units=1)
     made = litert(

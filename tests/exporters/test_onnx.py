@@ -67,7 +67,9 @@ def test_the_readme_runs_on_any_batch(export, given, monkeypatch):
     np.testing.assert_allclose(said["outputs"][0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("family", "opset"), [("vit", 18), ("resnet", 13)])
+@pytest.mark.parametrize(("family", "opset"), [
+    pytest.param("vit", 18, marks=pytest.mark.slow), ("resnet", 13),
+])
 def test_pictures(family, opset, make, pictures, tmp_path):
     # ViT: a constant from outside of the graph.
     model, preprocess = make.pictures(family)

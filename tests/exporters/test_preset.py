@@ -132,7 +132,8 @@ def test_a_converter_that_sees_other_pictures_is_left_out(make, pictures, tmp_pa
     assert not (made / "image_converter.json").exists()
 
 
-@pytest.mark.parametrize("head", ["mlp", pytest.param("attention", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["mlp", "attention"])
 def test_another_head_comes_back_with_its_own_class(head, pictures, tmp_path):
     def made(features):
         if head == "mlp":

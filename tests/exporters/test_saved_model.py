@@ -344,6 +344,7 @@ def test_a_number_is_regressed(make, texts, tmp_path):
     assert abs(load_export(path)(["a film"])["value"][0] - 1000) < 5000
 
 
+@pytest.mark.slow
 def test_pairs_and_buckets(make, texts, tmp_path):
     network, preprocess = make.texts(pair=True)
     pairs = [("", ""), ("the film", ""), *zip(texts, texts[::-1], strict=True)]

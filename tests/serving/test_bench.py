@@ -53,6 +53,7 @@ def test_figures_are_those_of_the_rounds():
     assert shown.endswith("a note")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_timed_is_told(export, tmp_path, monkeypatch, kerasft_cli):
     copy = shutil.copytree(export / "1", tmp_path / "1")
     file = copy / "assets.extra" / "golden.json"

@@ -47,12 +47,11 @@ CASES = {
 
 
 # The others take the same ways, and longer.
-SLOW = ("pictures", "pictures, two stages", "pictures, upper half", "texts, GPT",
-        "texts, upper half", "pictures, augmented")
+OFTEN = ("pictures, two stages",)
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES
+    name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in CASES
 ])  # fmt: skip
 def test_kept_activations_change_nothing(name, request, capsys):
     fixture, overrides = CASES[name]
@@ -168,6 +167,7 @@ def test_it_says_why_it_is_not_used(tiny_pictures, capsys):
     assert "activation cache" not in capsys.readouterr().out  # all of it trains
 
 
+@pytest.mark.slow
 def test_what_differs_from_the_network_is_not_used(tiny_texts, capsys, monkeypatch):
     from kerasft.data import activations
 
