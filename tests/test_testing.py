@@ -26,8 +26,8 @@ def test_the_tiny_splits_keep_the_contract(modality, kind):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"labels": np.zeros(24, "int32")}, "must be int64"),
-    ({"labels": np.full(24, 7)}, "labels without a name"),
+    ({"annotations": np.zeros(24, "int32")}, "must be int64"),
+    ({"annotations": np.full(24, 7)}, "labels without a name"),
     ({"ids": ("a",) * 24}, "ids of train must differ"),
     ({"ids": tuple(f"test {i}" for i in range(24))}, "not again in test"),
     ({"inputs": [1] * 24}, "Texts must be str or pairs"),

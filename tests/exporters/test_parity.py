@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from kerasft.artifact import standalone
+from kerasft.artifact.comparison import apart, rules_of
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask, fresh_environment
-from kerasft.artifact.golden import apart, spread_of
 from kerasft.artifact.layout import EXTRA
 from kerasft.exporters import graph
 from kerasft.exporters.parity import (
@@ -245,9 +245,9 @@ def test_numbers_are_held_against_how_far_labels_spread(spread, difference, pass
     """Labels of a millionth are proved as well as labels around a million."""
     at = 1e6 if spread == 1.0 else 0.0
     wanted = np.array([at, at + spread], np.float64)
-    found = apart(wanted + difference, wanted, spread_of({"spread": spread}, "value"))
+    found = apart(wanted + difference, wanted, rules_of({"spread": spread})["value"].unit)
     assert (found <= TOLERANCE) == passes
-    assert spread_of({"spread": spread}, "embedding") is None
+    assert "embedding" not in rules_of({"spread": spread})
 
 
 def test_golden_requests_are_bounded_by_what_they_take():

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerasft.artifact.comparison import apart
 from kerasft.artifact.fresh import ask
-from kerasft.artifact.golden import apart, read_golden
+from kerasft.artifact.golden import read_golden
 from kerasft.artifact.layout import as_inputs, read_signature
 from kerasft.artifact.loading import load_export
 from kerasft.errors import UserError

@@ -24,7 +24,7 @@ def test_a_run_keeps_what_it_measured(tiny_text_result, texts_csv):
     for split, (labelled, of_network) in kept.measured.items():
         again = finetuned.figures(labelled, of_network)
         assert again["accuracy"] == pytest.approx(figures[split]["accuracy"])
-    logits = finetuned.answers(kept.kept)["probabilities"]
+    logits = finetuned.answers(None, kept.kept)["probabilities"]
     np.testing.assert_allclose(
         finetuned(kept.examples.inputs)["probabilities"], logits, atol=1e-5
     )

@@ -21,7 +21,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 import kerasft
-from kerasft.artifact.golden import apart, from_json, read_golden
+from kerasft.artifact.comparison import apart
+from kerasft.artifact.golden import from_json, read_golden
 
 pytestmark = pytest.mark.enable_socket
 ROOT = Path(kerasft.__file__).parents[1]
