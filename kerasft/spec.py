@@ -21,7 +21,7 @@ Kind = str
 Modality = Literal["images", "text"]
 Mode = Literal["max", "min"]
 
-KINDS: tuple[str, ...] = ("single", "multi", "number")
+KINDS: tuple[str, ...] = ("single", "multi", "number", "numbers")
 SPLIT_NAMES: tuple[str, ...] = ("train", "validation", "test")
 
 
@@ -48,9 +48,9 @@ class Examples:
         inputs: For images, the path (`str`) or the encoded bytes (`bytes`) of each picture; for
             text, each text (`str`) or pair of texts (`tuple[str, str]`).
         annotations: What is known of each example, as rows: a column `label` for the kinds
-            `"single"` (`int64[N]`), `"multi"` (`float32[N, classes]` of 0 and 1) and `"number"`
-            (`float64[N]` or `[N, numbers]`, or float32); other columns for other kinds. An array
-            is such a column `label`.
+            `"single"` (`int64[N]`), `"multi"` (`float32[N, classes]` of 0 and 1), `"number"`
+            (`float64[N]`, or float32) and `"numbers"` (`[N, numbers]`); other columns for other
+            kinds. An array is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
 

@@ -245,7 +245,8 @@ def check_task(task: Task, labels: Labels) -> None:
     y: np.ndarray = np.arange(12) % count
     if labels.kind != "single":
         y = np.random.default_rng(0).random((12, count)).round().astype("float32")
-        y = y if labels.kind == "multi" else y[:, 0] + np.arange(12, dtype="float32")
+        y = y if labels.kind == "multi" else y + np.arange(12, dtype="float32")[:, None]
+        y = y[:, 0] if labels.kind == "number" else y
     task = task.adapt(Rows.of({"label": y}))
     rows = task.targets(Rows.of({"label": y}), labels, training=True)
     assert len(rows) == 12, f"targets must have a row an example, not {len(rows)}."
@@ -256,7 +257,7 @@ def check_task(task: Task, labels: Labels) -> None:
     assert targets.shape == (12, units), f"batch must give [N, units], not {targets.shape}."
     assert targets.dtype == np.float32, f"batch must give float32, not {targets.dtype}."
     assert weights is None or weights.shape == (12,), "There must be one weight an example."
-    logits = targets if labels.kind == "number" else (targets - 0.5) * 20
+    logits = targets if labels.kind in ("number", "numbers") else (targets - 0.5) * 20
     compiled = task.compile()
     right, wrong = (float(compiled["loss"](targets, sign * logits)) for sign in (1, -1))
     assert right < wrong, "The loss of right logits must be below that of wrong ones."

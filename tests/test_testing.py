@@ -12,6 +12,7 @@ from kerasft.exporters.saved_model import saved_model
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
+from kerasft.tasks.multi_regression import MultiRegression
 from kerasft.tasks.regression import Regression
 
 
@@ -42,6 +43,7 @@ def test_broken_data_fails(change, message):
 TASKS = [
     (Classification(), Labels("single", ("a", "b"))), (Regression(), Labels("number")),
     (MultiLabel(), Labels("multi", ("a", "b"))),
+    (MultiRegression(), Labels("numbers", ("width", "height", "depth"))),
 ]  # fmt: skip
 
 

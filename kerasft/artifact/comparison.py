@@ -32,7 +32,7 @@ class Output:
             has none.
         top: How many of the first in order count; all by default.
         unit: For `"close"`, in parts of what differences are told: the standard deviation of the
-            labels, say.
+            labels, say; of an output with several numbers one for each.
         each: Whether the last axis has a value for each label.
     """
 
@@ -41,7 +41,7 @@ class Output:
     largest: bool = False
     cutoffs: float | tuple[float | None, ...] | None = None
     top: int | None = None
-    unit: float | None = None
+    unit: float | tuple[float, ...] | None = None
     each: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,8 +121,9 @@ def rules_of(signature: Mapping[str, Any]) -> dict[str, Output]:
     found = {}
     for name, saved in signature["compare"].items():
         values = {key: value for key, value in saved.items() if key in vars(Output())}
-        if isinstance(values.get("cutoffs"), list):
-            values["cutoffs"] = tuple(values["cutoffs"])
+        for key in ("cutoffs", "unit"):
+            if isinstance(values.get(key), list):
+                values[key] = tuple(values[key])
         found[name] = Output(**values)
     return found
 
@@ -139,14 +140,17 @@ def rows_apart(served: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return (served != wanted).reshape(len(wanted), -1).any(axis=-1)
 
 
-def apart(served: np.ndarray, wanted: np.ndarray, unit: float | None = None) -> float:
+def apart(
+    served: np.ndarray, wanted: np.ndarray, unit: float | Sequence[float] | None = None
+) -> float:
     """Return how far an answer is from the one that is wanted.
 
     Args:
         served: An answer.
         wanted: What it should be.
         unit: The standard deviation of what is predicted, where that is a number in units of its
-            own: differences are told in parts of it, beyond what float32 rounds away.
+            own: differences are told in parts of it, beyond what float32 rounds away. One for
+            each, where several numbers are.
 
     Returns:
         For numbers the largest difference, divided by the unit, or by the largest wanted size
@@ -168,7 +172,8 @@ def apart(served: np.ndarray, wanted: np.ndarray, unit: float | None = None) -> 
     served, wanted = served.astype(np.float64), wanted.astype(np.float64)
     differences = np.abs(served - wanted)
     if unit:
-        worst = float(np.maximum(differences - _ROUNDING * np.abs(wanted), 0).max()) / unit
+        beyond = np.maximum(differences - _ROUNDING * np.abs(wanted), 0)
+        worst = float((beyond / np.asarray(unit)).max())
     else:
         worst = float(differences.max()) / max(1.0, float(np.abs(wanted).max()))
     return worst if np.isfinite(worst) else float("inf")

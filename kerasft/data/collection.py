@@ -80,7 +80,7 @@ def to_splits(
 
     Args:
         found: The examples.
-        kind: `"single"`, `"multi"` or `"number"`.
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, another split.
         validation: The part of the training examples to validate on, if the data brings none.
         test: The same for the test; 0 for none.

@@ -139,13 +139,16 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path)
     return save(figure, path)
 
 
-def predicted_against_true(y: np.ndarray, predicted: np.ndarray, path: str | Path) -> Path:
+def predicted_against_true(
+    y: np.ndarray, predicted: np.ndarray, path: str | Path, *, name: str = ""
+) -> Path:
     """Draw each example's predicted number over its true one.
 
     Args:
         y: The true numbers, `[N]`.
         predicted: `[N]`.
         path: The PNG file to write.
+        name: What is predicted, where it has a name.
 
     Returns:
         The path.
@@ -165,7 +168,8 @@ def predicted_against_true(y: np.ndarray, predicted: np.ndarray, path: str | Pat
         alpha=float(np.clip(300 / max(len(y), 1), 0.2, 0.8)),
     )  # fmt: skip
     axes.set(xlim=limits, ylim=limits, xlabel="true", ylabel="predicted", aspect="equal")
-    axes.set_title(f"{len(y)} examples", fontsize=11)
+    title = f"{len(y)} examples"
+    axes.set_title(f"{readable(name)}: {title}" if name else title, fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="upper left")
     tidy(axes)
     return save(figure, path)

@@ -63,6 +63,10 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: object) -> Any:
+    if isinstance(value, dict):
+        value = ", ".join(f"{name} {_short(one)}" for name, one in value.items())
+    if isinstance(value, float):
+        return f"{value:.6g}"
     if isinstance(value, list | tuple):
         value = " | ".join(map(str, value))
     text = " ".join(str(value).split()) if isinstance(value, str) else value

@@ -36,8 +36,13 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
         names = tuple(map(str, range(count)))
         place = np.arange(2 * count) % count
         rows = np.eye(count, dtype=np.float32)[place]
-        y: Any = {"single": place, "multi": rows}.get(task.kind, place.astype(np.float32))
-        outputs = {"probabilities": rows, "labels": rows > 0, "value": place.astype(np.float32)}
+        y: Any = {"single": place, "multi": rows, "numbers": rows}.get(
+            task.kind, place.astype(np.float32)
+        )
+        outputs = {
+            "probabilities": rows, "labels": rows > 0, "values": rows,
+            "value": place.astype(np.float32),
+        }  # fmt: skip
         try:
             labels = Labels(task.kind, names)
             statistics = task.statistics_of(Rows.of({"label": y}), outputs, labels)

@@ -12,6 +12,7 @@ from kerasft.artifact.comparison import Output, apart, rows_apart, rule_for, rul
 from kerasft.spec import Decision, Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
+from kerasft.tasks.multi_regression import MultiRegression
 from kerasft.tasks.regression import Regression
 
 P = {"p": np.array([[0.5, 0.49, 0.01], [0.9, 0.1, 0.0], [0.9, 0.05, 0.05]])}
@@ -52,6 +53,7 @@ def test_what_numbers_decide_on():
     (MultiLabel(threshold=0.4), Labels("multi", ("a", "b")),
      Decision(goal="f1", thresholds=(0.2, 0.7))),
     (Regression(mean=3.0, std=2.5), Labels("number"), None),
+    (MultiRegression(means=(1, 2), stds=(0.5, 700)), Labels("numbers", ("x", "y")), None),
 ])  # fmt: skip
 def test_the_rules_of_a_task_go_through_json(task, labels, decision):
     rules = task.outputs(labels, decision)
@@ -75,6 +77,9 @@ def test_numbers_are_apart_in_their_unit():
     one, other = np.array([100.0, 3.0]), np.array([101.0, 3.0])
     assert apart(one, other) == pytest.approx(1 / 101)
     assert apart(one, other, unit=4.0) == pytest.approx(0.25, rel=1e-3)
+    # Each number in its own.
+    several = np.array([[1.0, 50.0]]), np.array([[1.5, 60.0]])
+    assert apart(*several, unit=(0.25, 100.0)) == pytest.approx(2.0, rel=1e-3)
     assert apart(one, other[:1]) == apart(one, np.array([np.nan, 3.0])) == np.inf
     assert apart(np.array([b"a", b"b"], object), np.array([b"a", b"c"], object)) == 0.5
     assert dataclasses.replace(Output(), unit=3.0).to_dict() == {"rule": "close", "unit": 3.0}

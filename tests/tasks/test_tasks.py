@@ -11,11 +11,13 @@ from kerasft.spec import Labels
 from kerasft.tasks import shared
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel, best_threshold
+from kerasft.tasks.multi_regression import MultiRegression
 from kerasft.tasks.regression import Regression
 
 SINGLE = Labels("single", ("cat", "dog", "পাখি"))
 MULTI = Labels("multi", ("joy", "anger", "fear"))
 NUMBER = Labels("number")
+NUMBERS = Labels("numbers", ("width", "height"))
 KINDS = [(Classification(), SINGLE), (MultiLabel(), MULTI), (Regression(), NUMBER)]
 
 
@@ -298,3 +300,36 @@ def test_numbers_that_no_deviation_can_be_made_of_are_refused(labels):
 def test_numbers_beyond_float32_are_not_learned_as_they_are():
     with pytest.raises(UserError, match=r"task\.scale=false .* Set task\.scale=true"):
         Regression(scale=False).adapt(labelled([1.0, 1e39]))
+
+
+SIZES = np.array([[1.0, 1000.0], [2.0, 3000.0], [3.0, 2000.0], [4.0, 5000.0]])
+
+
+def test_several_numbers_are_learned_in_units_of_their_own():
+    task = MultiRegression().adapt(labelled(SIZES))
+    assert task.means == (2.5, 2750.0)
+    learned = task.targets(labelled(SIZES), NUMBERS)["labels"]
+    assert learned.dtype == np.float32
+    np.testing.assert_allclose(learned.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(learned.std(axis=0), 1, rtol=1e-6)
+    kept = Rows.of({"logits": learned})
+    np.testing.assert_allclose(task.answer(kept, NUMBERS)["values"], SIZES, rtol=1e-6)
+    served = task.answers(learned, NUMBERS)["values"].numpy()
+    np.testing.assert_allclose(served, SIZES, rtol=1e-5)
+    assert task.outputs(NUMBERS)["values"].unit == task.stds
+    again = shared.load(json.loads(json.dumps(task.to_dict())))
+    assert again == task
+
+
+def test_figures_of_several_numbers_are_the_means_that_scikit_learn_gives():
+    from sklearn.metrics import mean_absolute_error, r2_score
+
+    task = MultiRegression().adapt(labelled(SIZES))
+    found = SIZES + np.random.default_rng(0).normal(size=SIZES.shape) * [0.3, 400.0]
+    statistics = task.statistics_of(labelled(SIZES), {"values": found}, NUMBERS)
+    figures = task.figures(statistics, NUMBERS)
+    assert figures["r2"] == pytest.approx(r2_score(SIZES, found))
+    assert figures["mae"] == pytest.approx(mean_absolute_error(SIZES, found))
+    assert figures["per_number"]["width"]["r2"] == pytest.approx(r2_score(SIZES[:, 0], found[:, 0]))
+    rows, figure = task.sums("mae", statistics, NUMBERS)
+    assert figure(rows.sum(), len(rows)) == pytest.approx(figures["mae"])

@@ -13,7 +13,7 @@ import numpy as np
 from kerasft.data.annotations.alike import alike_names, check_alike, number, seen
 from kerasft.data.annotations.label_lists import joint_classes, other_delimiters, read_lists
 from kerasft.data.annotations.label_vectors import SEQUENCES, Vectors
-from kerasft.data.annotations.numbers import read_numbers
+from kerasft.data.annotations.numbers import read_numbers, read_several
 from kerasft.errors import UserError, nearest
 from kerasft.spec import KINDS, Labels
 from kerasft.system.console import listing
@@ -37,7 +37,7 @@ def encode(
         values: One raw value an example: text, a number, or for kind `"multi"` also a list of
             labels. For both kinds of classes also a vector of 0 and 1, a number a class.
         ids: Where each value stands, for messages.
-        kind: `"single"`, `"multi"` or `"number"`.
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         names: The class names, in order. Values may then be the names or their numbers from 0.
             Without, the names are what the values say, sorted naturally (2 before 10).
         delimiter: What parts the labels of one example, for kind `"multi"`.
@@ -61,6 +61,9 @@ def encode(
         raise UserError("There are no examples, and so no labels.")
     if kind == "number":
         return Labels("number"), *read_numbers(values, ids, key)
+    if kind == "numbers":
+        chosen, array, notices = read_several(values, ids, names, key)
+        return Labels("numbers", chosen), array, notices
     read, notices = read_lists(
         values, ids, kind=kind, names=names, delimiter=delimiter, key=key
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.data.annotations.list_cells import Cell
 from kerasft.errors import UserError
 from kerasft.system.console import listing
 
@@ -64,6 +65,52 @@ def read_numbers(
             )
         )  # fmt: skip
     return numbers, _collapsed(numbers, key)
+
+
+def read_several(
+    values: Sequence[Any], ids: Sequence[str], names: Sequence[str] | None, key: str
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """Read several numbers an example.
+
+    Args:
+        values: For each example a list, tuple or array of numbers, or a text of a list.
+        ids: Where each value is, for messages.
+        names: What the numbers are called; by their place from 0 where `None`.
+        key: The config key behind the labels.
+
+    Returns:
+        The names, `float64[N, numbers]`, and sentences for the user.
+
+    Raises:
+        UserError: If examples have unlike numbers of values, or one is no finite number.
+
+    Example:
+
+    >>> read_several([[1, "2.5"], "[3, 4]"], ["1", "2"], ["x", "y"], "data.label")[1].tolist()
+    [[1.0, 2.5], [3.0, 4.0]]
+    """
+    rows = [_row(value) for value in values]
+    width = len(rows[0]) if names is None else len(names)
+    wrong = [f"{i} has {len(row)}" for i, row in zip(ids, rows, strict=True) if len(row) != width]
+    if wrong:
+        why = "as many as the first one" if names is None else f"one for each of {listing(names)}"
+        raise UserError(
+            f"Each example of {key} must hold {width} numbers, {why}: {listing(wrong)}. Name "
+            "several columns as data.label=[A,B], or one column of lists that are equally long."
+        )
+    chosen = tuple(map(str, range(width))) if names is None else tuple(map(str, names))
+    columns, notices = [], []
+    for place, name in enumerate(chosen):
+        column, said = read_numbers([row[place] for row in rows], ids, f"{key} ({name})")
+        columns.append(column)
+        notices += said
+    return chosen, np.stack(columns, axis=1), notices
+
+
+def _row(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return Cell.read(value).items or [value]
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
 
 
 def _number(word: str) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.cover import class_counts
+from kerasft.data.annotations.cover import CLASSES, class_counts
 from kerasft.spec import Examples, Labels
 
 
@@ -38,6 +38,8 @@ def plain_label(value: Any, labels: Labels) -> Any:
     """Return one label as a plain value."""
     if labels.kind == "single":
         return labels.names[int(value)]
+    if labels.kind == "numbers":
+        return dict(zip(labels.names, map(float, value), strict=True))
     if labels.kind == "multi":
         return [name for name, on in zip(labels.names, value, strict=True) if on]
     return np.asarray(value, np.float64).tolist()
@@ -51,6 +53,8 @@ def shown(value: Any, labels: Labels) -> str:
         'a, c'
     """
     found = plain_label(value, labels)
+    if isinstance(found, dict):
+        return ", ".join(f"{name} {number:g}" for name, number in found.items())
     if isinstance(found, float):
         return f"{found:g}"
     return ", ".join(map(str, found)) if isinstance(found, list) else str(found)
@@ -58,7 +62,7 @@ def shown(value: Any, labels: Labels) -> str:
 
 def counts(part: Examples, labels: Labels) -> dict[str, int]:
     """Return how many examples there are, and how many of each class."""
-    if labels.kind not in ("single", "multi"):
+    if labels.kind not in CLASSES:
         return {"examples": len(part)}
     found = class_counts(labels, part.labels, np.arange(len(part))).tolist()
     named = {f"label {name}": n for name, n in zip(labels.names, found, strict=True)}

@@ -22,7 +22,7 @@ def digits(
     """Load 1,797 real handwritten digits of 8 x 8 pixels, with labels as few as a task has them.
 
     Args:
-        kind: `"single"`, `"multi"` or `"number"`.
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, other examples to train on.
         train_per_class: Labelled examples of each digit to train on.
         validation_per_class: Examples of each digit to validate on. All others are the test.

@@ -49,7 +49,7 @@ def image_folder(
             valid, dev) and test with one folder a class in each; or a zip of either. Names made
             with these words (`training_set`, `seg_train`, `val2017`) are known too. One folder
             that holds everything is entered.
-        kind: `"single"`, `"multi"` or `"number"`.
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, another split.
         validation: The part of the training pictures to validate on, where the data brings none.
         test: The same for the test; 0 for none.

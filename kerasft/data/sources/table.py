@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
@@ -12,6 +12,7 @@ from kerasft.data.pictures.audit import MAX_PIXELS, POLICIES, audit, check_polic
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.columns import (
     check_different,
+    column_name,
     doubt_header,
     find_column,
     read_labels,
@@ -24,9 +25,6 @@ from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
 from kerasft.system.console import listing
-
-if TYPE_CHECKING:
-    pass
 
 # Beyond this a text is more likely a slip of a quote than a text.
 LONG_TEXT = 100_000
@@ -66,10 +64,10 @@ def table(
 
     Args:
         path: The file.
-        kind: `"single"`, `"multi"` or `"number"`.
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, another split.
         label: The column of labels; for kind `"multi"` also a list of columns, one a label,
-            whose cells are 0 or 1.
+            whose cells are 0 or 1, and for `"numbers"` a list of columns, one a number.
         text: The column of texts; either this or `image`.
         text_pair: The column of second texts, where an example is a pair.
         image: The column of paths of pictures, relative to the folder of the file (in Parquet
@@ -139,7 +137,9 @@ def table(
         rows = read(file, layout, "data.path" if name == "train" else f"data.{name}")
         # Files of one name in several folders still give their rows names of their own.
         prefix = f"{name}/{file.name}" if len(files) > 1 else file.name
-        _collect(rows, name, prefix, found, **chosen)
+        _collect(rows, name, prefix, found, kind=kind, **chosen)
+        if kind == "numbers" and names is None and isinstance(label, (list, tuple)):
+            names = [column_name(rows, column, "data.label") for column in label]
     if image is not None:
         kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
         found = found.keep(kept)
@@ -202,10 +202,11 @@ def _check_choices(
 
 
 def _check_kind(label: object, kind: str) -> None:
-    if isinstance(label, (list, tuple)) and kind != "multi":
+    if isinstance(label, (list, tuple)) and kind not in ("multi", "numbers"):
         raise UserError(
-            "data.label may list several columns only where an example may carry several labels: "
-            f"set task=multi_label. Received: data.label={list(label)}."
+            "data.label may list several columns only where an example may carry several labels "
+            "or numbers: set task=multi_label or task=multi_regression. Received: "
+            f"data.label={list(label)}."
         )
 
 
@@ -221,13 +222,13 @@ def _check_same(files: dict[str, Path]) -> None:
 
 
 def _collect(
-    rows: Rows, split: str, prefix: str, found: Collection, *, label: Any, text: Any,
+    rows: Rows, split: str, prefix: str, found: Collection, *, kind: str, label: Any, text: Any,
     text_pair: Any, image: Any, split_column: Any, group: Any,
 ) -> None:  # fmt: skip
     """Add the rows of one file."""
     ids = [f"{prefix}:{place}" for place in rows.places]
     content = {"text": text, "text_pair": text_pair, "image": image, "label": label}
-    values = read_labels(rows, label, ids)
+    values = read_labels(rows, label, ids, numbers=kind == "numbers")
     found.notices.extend(rows.notices)
     several = label if isinstance(label, (list, tuple)) else [label]
     found.notices += doubt_header(rows, [text, text_pair, image, *several])

@@ -48,7 +48,7 @@ def tfds(
     Args:
         name: Its name, such as `"beans"` or `"glue/sst2"`, or the folder in which it was
             prepared (the one with `dataset_info.json`, or one above it).
-        kind: `"single"`, `"multi"` or `"number"`.
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, another split.
         data_dir: Where data sets by name are kept; `~/tensorflow_datasets` without.
         input: The feature to read, a picture or a text; found by itself where only one fits.

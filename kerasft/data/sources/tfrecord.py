@@ -49,7 +49,7 @@ def tfrecord(
 
     Args:
         path: A file, a pattern such as `"shards/train-*"`, or a folder of `.tfrecord` files.
-        kind: `"single"`, `"multi"` or `"number"`.
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, another split.
         label: The feature that holds the label, or for kind `"multi"` all labels.
         image: The feature of encoded pictures; either this or `text`.

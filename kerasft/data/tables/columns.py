@@ -222,17 +222,25 @@ def read_pictures(rows: Rows, cells: Sequence[Any], ids: Sequence[str]) -> list[
     return result
 
 
-def read_labels(rows: Rows, choice: Any, ids: Sequence[str]) -> list[Any]:
+def read_labels(
+    rows: Rows, choice: Any, ids: Sequence[str], *, numbers: bool = False
+) -> list[Any]:
     """Return the raw labels of each row.
 
     Args:
         rows: The rows.
         choice: A column; or a list of columns, one a class, whose cells say yes or no.
         ids: The name of each row, for messages.
+        numbers: Whether a list of columns is one of numbers.
     """
     if not isinstance(choice, (list, tuple)):
         _check_header(rows, choice)
         return list(find_column(rows, choice, "data.label"))
+    if numbers:
+        for column in choice:
+            _check_header(rows, column)
+        cells_of = [find_column(rows, column, "data.label") for column in choice]
+        return list(zip(*cells_of, strict=True))
     labels: list[list[str]] = [[] for _ in ids]
     for column in choice:
         _check_header(rows, column)

@@ -6,6 +6,10 @@ import pytest
 from PIL import Image
 from table_files import ROWS, TEXTS, ask, everything, fails, write
 
+from kerasft.data.sources.table import table
+from kerasft.errors import UserError
+from kerasft.spec import Labels
+
 
 def test_csv(tmp_path):
     splits = ask(write(tmp_path / "a.csv"))
@@ -394,3 +398,44 @@ def test_paths_that_cannot_be_are_named(tmp_path, odd):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     said = fails(tmp_path / "a.jsonl", text=None, image="image", broken="fail")
     assert "a.jsonl:9" in said and "it holds a character that stands in no path" in said
+
+
+SIZES = "text,width,height\na,1,10\nb,2.5,20\nc,3,40\nd,4,30\ne,5,60\nf,6,50\n"
+
+
+def numbers(tmp_path, content=SIZES, **more):
+    (tmp_path / "sizes.csv").write_text(content)
+    settings = {"label": ["width", "height"], "text": "text", "validation": 0.2, "test": 0.2} | more
+    return table(str(tmp_path / "sizes.csv"), kind="numbers", seed=0, **settings)
+
+
+def test_several_numbers_are_several_columns(tmp_path):
+    splits = numbers(tmp_path)
+    assert splits.labels == Labels("numbers", ("width", "height"))
+    found = {text: row.tolist() for part in splits.parts.values()
+             for text, row in zip(part.inputs, part.labels, strict=True)}  # fmt: skip
+    assert found["b"] == [2.5, 20.0] and found["e"] == [5.0, 60.0] and len(found) == 6
+
+
+def test_several_numbers_may_be_a_list_in_a_cell(tmp_path):
+    lists = 'text,size\n' + "".join(f'{c},"[{i}, {i * i}.5]"\n' for i, c in enumerate("abcdef"))
+    splits = numbers(tmp_path, lists, label="size")
+    assert splits.labels.names == ("0", "1")
+    named = numbers(tmp_path, lists, label="size", label_names=["w", "h"])
+    assert named.labels.names == ("w", "h")
+    found = {text: row.tolist() for part in named.parts.values()
+             for text, row in zip(part.inputs, part.labels, strict=True)}  # fmt: skip
+    assert found["d"] == [3.0, 9.5]
+
+
+@pytest.mark.parametrize(("content", "more", "said"), [
+    (SIZES.replace("2.5", "two"), {},
+     r"1 label of data.label=\['width', 'height'\] \(width\) is no finite number"),
+    (SIZES, {"label": "width", "label_names": ["w", "h"]},
+     "must hold 2 numbers, one for each of w, h"),
+    ("text,size\n" + "".join(f'{c},"[{"1, " * (i % 2)}{i}]"\n' for i, c in enumerate("abcdef")),
+     {"label": "size"}, "must hold 1 numbers, as many as the first one: .* has 2"),
+])  # fmt: skip
+def test_several_numbers_that_are_none_are_told(tmp_path, content, more, said):
+    with pytest.raises(UserError, match=said):
+        numbers(tmp_path, content, **more)
