@@ -38,6 +38,14 @@ class Labels:
     kind: Kind
     names: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {"kind": self.kind, "names": list(self.names)}
+
+    def is_of(self, kind: str) -> bool:
+        """Whether a task of this kind learns such labels."""
+        return self.kind == kind
+
 
 @dataclass(frozen=True)
 class Examples:

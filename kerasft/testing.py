@@ -18,6 +18,7 @@ import numpy as np
 
 from kerasft.contracts import Answered, Task, Tunable
 from kerasft.data import augment, order, pipeline, store
+from kerasft.data.annotations.contract import as_logits, check_labels, check_names, made_up
 from kerasft.errors import UserError
 from kerasft.model import preprocess, tiny
 from kerasft.model.assemble import assemble, features_of
@@ -112,8 +113,7 @@ def check_data(splits: Splits) -> None:
     assert isinstance(splits, Splits), f"A data node must return Splits, not {type(splits)}."
     labels = splits.labels
     seen: set[str] = set()
-    if labels.kind in ("single", "multi"):
-        assert len(set(labels.names)) == len(labels.names) > 0, "Class names must differ."
+    check_names(labels)
     json.dumps(dict(splits.source))  # plain values: they go into the manifest
     for name, part in splits.parts.items():
         assert len(part), f"The split {name} must not be empty."
@@ -122,18 +122,7 @@ def check_data(splits: Splits) -> None:
         assert not again, f"An id must occur once in all splits, not again in {name}: {again}."
         assert len(set(part.ids)) == len(part), f"The ids of {name} must differ."
         seen |= set(part.ids)
-        found, count = np.asarray(part.labels), len(labels.names)
-        if labels.kind == "single":
-            assert found.dtype == np.int64, f"Labels of {name} must be int64, not {found.dtype}."
-            assert found.min() >= 0 and found.max() < count, f"{name} has labels without a name."
-        else:
-            shape = (len(part), count) if labels.kind == "multi" else (len(part),)
-            kinds = ("float32", "float64") if labels.kind == "number" else ("float32",)
-            assert found.dtype in kinds, f"Labels of {name} must be {' or '.join(kinds)}."
-            assert found.shape == shape, f"Labels of {name} must have the shape {shape}."
-            assert np.isfinite(found).all(), f"Labels of {name} must be finite."
-        if labels.kind == "multi":
-            assert set(np.unique(found)) <= {0.0, 1.0}, f"Labels of {name} must be 0 or 1."
+        check_labels(name, part, labels)
         for value in part.inputs:
             if part.modality == "text":
                 assert isinstance(value, str | tuple), f"Texts must be str or pairs: {value!r}."
@@ -240,13 +229,8 @@ def check_task(task: Task, labels: Labels) -> None:
     """Check a task: its encoding, loss, outputs and figures fit, and it comes back from JSON."""
     import tensorflow as tf
 
-    assert task.kind == labels.kind, f"The task is for {task.kind}, the labels are {labels.kind}."
-    count = max(len(labels.names), 1)
-    y: np.ndarray = np.arange(12) % count
-    if labels.kind != "single":
-        y = np.random.default_rng(0).random((12, count)).round().astype("float32")
-        y = y if labels.kind == "multi" else y + np.arange(12, dtype="float32")[:, None]
-        y = y[:, 0] if labels.kind == "number" else y
+    assert labels.is_of(task.kind), f"The task is for {task.kind}, the labels are {labels}."
+    y = made_up(labels)
     task = task.adapt(Rows.of({"label": y}))
     rows = task.targets(Rows.of({"label": y}), labels, training=True)
     assert len(rows) == 12, f"targets must have a row an example, not {len(rows)}."
@@ -257,7 +241,7 @@ def check_task(task: Task, labels: Labels) -> None:
     assert targets.shape == (12, units), f"batch must give [N, units], not {targets.shape}."
     assert targets.dtype == np.float32, f"batch must give float32, not {targets.dtype}."
     assert weights is None or weights.shape == (12,), "There must be one weight an example."
-    logits = targets if labels.kind in ("number", "numbers") else (targets - 0.5) * 20
+    logits = as_logits(targets, labels)
     compiled = task.compile()
     right, wrong = (float(compiled["loss"](targets, sign * logits)) for sign in (1, -1))
     assert right < wrong, "The loss of right logits must be below that of wrong ones."

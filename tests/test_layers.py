@@ -17,9 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "errors": 0, "rows": 0,
     "spec": 1, "raw_input": 1,
-    "system": 2, "contracts": 2,
+    "system": 2,
     "catalogue": 3, "artifact": 3,
-    "config": 4,
+    "config": 4, "contracts": 4,
     "data": 5, "model": 5, "training": 5, "evaluation": 5, "exporters": 5, "serving": 5,
     "tasks": 6,
     "runs": 7,
@@ -171,6 +171,23 @@ def test_hydra_is_known_in_few_places():
         "config/building.py", "config/composition.py", "config/sources.py",
         "sweeps/batches.py", "sweeps/jobs.py", "sweeps/plugin.py",
     }
+
+
+def test_what_kind_labels_are_is_the_matter_of_tasks_and_annotations():
+    seen = 0
+    for file in FILES:
+        place = file.relative_to(PACKAGE).parts
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not isinstance(node, ast.Attribute) or node.attr != "kind":
+                continue
+            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(
+                node.value, "id", "")  # fmt: skip
+            if owner.endswith("labels"):
+                seen += 1
+                assert place[0] == "tasks" or place[:2] == ("data", "annotations"), (
+                    f"{'/'.join(place)}:{node.lineno} asks what kind labels are"
+                )
+    assert seen > 5
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -39,8 +39,7 @@ def write_manifest(splits: Splits, path: str | os.PathLike) -> Path:
     head = {
         "format": FORMAT,
         "fingerprint": digest(*(_summary(part, splits.labels) for part in splits.parts.values())),
-        "kind": splits.labels.kind,
-        "names": list(splits.labels.names),
+        **splits.labels.to_dict(),
         "source": dict(splits.source),
         "notices": list(splits.notices),
         "counts": {name: counts(part, splits.labels) for name, part in splits.parts.items()},
@@ -108,8 +107,9 @@ def diff_manifest(old: Mapping[str, Any], splits: Splits) -> list[str]:
         One sentence a difference; none where training and test are the same.
     """
     said = []
-    if old["kind"] != splits.labels.kind:
-        said.append(f"The kind of labels was {old['kind']!r}; now it is {splits.labels.kind!r}.")
+    if not splits.labels.is_of(old["kind"]):
+        kind = splits.labels.to_dict()["kind"]
+        said.append(f"The kind of labels was {old['kind']!r}; now it is {kind!r}.")
     elif tuple(old["names"]) != splits.labels.names:
         said.append(
             f"The classes were {listing(old['names'], 10)}; now they are "

@@ -150,7 +150,7 @@ class FineTuned:
     def save(self, folder: run_folder.RunFolder) -> None:
         """Write all but the network, which training has written."""
         self.preprocess.save(folder.preprocess)
-        write_json(folder.labels, {"kind": self.labels.kind, "names": list(self.labels.names)})
+        write_json(folder.labels, self.labels.to_dict())
         write_json(folder.task, self.task.to_dict())
 
 
@@ -194,10 +194,10 @@ def load(
         task = shared.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
     except UserError as error:
         raise UserError(f"The task of the run ({folder.task.name}): {error}") from error
-    if task.kind != labels.kind:
+    if not labels.is_of(task.kind):
         raise UserError(
             f"{str(folder.labels)!r} is of another run: its labels are of the kind "
-            f"{labels.kind!r}, and those of {folder.task.name} {task.kind!r}."
+            f"{labels.to_dict()['kind']!r}, and those of {folder.task.name} {task.kind!r}."
         )
     shape, wanted = network.output_shape, task.head(labels).get("units")
     if wanted is not None and isinstance(shape, tuple) and (units := shape[-1]) != wanted:

@@ -234,7 +234,7 @@ def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
         task = shared.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
         labels = read_labels(folder.labels)
         splits = read_json(folder.manifest, "splits")["splits"]
-        if task.kind != labels.kind or not isinstance(splits, dict):
+        if not labels.is_of(task.kind) or not isinstance(splits, dict):
             return None  # files of several runs
         statistics = task.statistics(annotations, kept, labels)
     except (UserError, KeyError, ValueError, IndexError, TypeError):

@@ -1,0 +1,61 @@
+"""What the labels of a source must be, kind by kind; checks for `kerasft.testing`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kerasft.data.annotations.cover import CLASSES
+from kerasft.spec import Examples, Labels
+
+
+def check_names(labels: Labels) -> None:
+    """Check the names of classes."""
+    if labels.kind in CLASSES:
+        assert len(set(labels.names)) == len(labels.names) > 0, "Class names must differ."
+
+
+def check_labels(name: str, part: Examples, labels: Labels) -> None:
+    """Check the labels of a split; of kinds that kerasft does not know, only that they are there.
+
+    Args:
+        name: The split.
+        part: Its examples.
+        labels: What their labels mean.
+    """
+    count = len(labels.names)
+    shapes = {
+        "single": (len(part),), "multi": (len(part), count), "number": (len(part),),
+        "numbers": (len(part), count),
+    }  # fmt: skip
+    if labels.kind not in shapes:
+        assert len(part.annotations.columns), f"{name} must have annotations."
+        return
+    found = np.asarray(part.labels)
+    if labels.kind == "single":
+        assert found.dtype == np.int64, f"Labels of {name} must be int64, not {found.dtype}."
+        assert found.min() >= 0 and found.max() < count, f"{name} has labels without a name."
+        return
+    kinds = ("float32",) if labels.kind == "multi" else ("float32", "float64")
+    assert found.dtype in kinds, f"Labels of {name} must be {' or '.join(kinds)}."
+    shape = shapes[labels.kind]
+    assert found.shape == shape, f"Labels of {name} must have the shape {shape}."
+    assert np.isfinite(found).all(), f"Labels of {name} must be finite."
+    if labels.kind == "multi":
+        assert set(np.unique(found)) <= {0.0, 1.0}, f"Labels of {name} must be 0 or 1."
+
+
+def made_up(labels: Labels, count: int = 12) -> np.ndarray:
+    """Return labels of any of the known kinds, the same each time."""
+    classes = max(len(labels.names), 1)
+    if labels.kind == "single":
+        return np.arange(count) % classes
+    rows = np.random.default_rng(0).random((count, classes)).round().astype("float32")
+    if labels.kind == "multi":
+        return rows
+    rows += np.arange(count, dtype="float32")[:, None]
+    return rows[:, 0] if labels.kind == "number" else rows
+
+
+def as_logits(targets: np.ndarray, labels: Labels) -> np.ndarray:
+    """Return what a network would put out that has learned its targets."""
+    return (targets - 0.5) * 20 if labels.kind in CLASSES else targets
