@@ -237,6 +237,26 @@ class Scored(Protocol):
 
 
 @runtime_checkable
+class Framed(Protocol):
+    """A task among whose answers are positions in pictures.
+
+    Its `answers` are in the network's pixels. So are those of the signature `tensors`; whoever
+    sends a picture is answered in the pixels of that picture.
+    """
+
+    def in_picture(
+        self, answers: Mapping[str, Any], frames: Any, labels: Labels
+    ) -> Mapping[str, Any]:
+        """Return answers whose positions are those in the original pictures.
+
+        Args:
+            answers: Tensors or arrays by name, the batch first.
+            frames: `float32[batch, 6]`, see `model.geometry`.
+            labels: What the labels mean.
+        """
+
+
+@runtime_checkable
 class Summed(Protocol):
     """A task with figures that follow from sums over examples, which are quickly drawn anew."""
 

@@ -210,6 +210,9 @@ class PicturePreprocess(Preprocess, Protocol):
     def pixels(self, encoded: tf.Tensor) -> Any:
         """Decode one picture in the size that it has."""
 
+    def framed(self, raw: tf.Tensor) -> tuple[Any, Any]:
+        """Return pictures as `__call__` does, and how each was placed, see `model.geometry`."""
+
 
 class TextPreprocess(Preprocess, Protocol):
     """A `Preprocess` of texts or pairs of texts, whose rows have lengths of their own."""

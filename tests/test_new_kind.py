@@ -26,6 +26,7 @@ import pytest
 import kerasft
 from kerasft.artifact.comparison import Output
 from kerasft.errors import Stopped
+from kerasft.model import geometry
 from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Examples, Labels, Splits
 from kerasft.tasks import shared
@@ -81,16 +82,23 @@ class CountDark:
         import tensorflow as tf
 
         quarters = tf.cast(outputs["quarters"], tf.float32) * (SIZE * SIZE / 4)
+        place, half = tf.argmax(quarters, axis=1), SIZE / 2
+        corners = [[x * half, y * half, x * half + half, y * half + half]
+                   for y in (0, 1) for x in (0, 1)]  # fmt: skip
         return {
-            "darkest": tf.gather(tf.constant(labels.names), tf.argmax(quarters, axis=1)),
+            "darkest": tf.gather(tf.constant(labels.names), place),
+            "box": tf.gather(tf.constant(corners), place),
             "pixels": quarters,
             "share": tf.cast(outputs["whole"], tf.float32)[:, 0],
         }
 
+    def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
+        boxes = geometry.to_picture(answers["box"][:, None], frames)
+        return {**answers, "box": boxes[:, 0]}
+
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
-        return {
-            "darkest": Output("decided", by="pixels", largest=True), "pixels": Output(each=True),
-        }  # fmt: skip
+        decided = Output("decided", by="pixels", largest=True)
+        return {"darkest": decided, "box": decided, "pixels": Output(each=True)}
 
     def statistics(
         self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
@@ -140,7 +148,8 @@ def pictures(*, kind: str, seed: int, count: int = 40) -> Splits:
             light = np.kron(random.uniform(0.1, 0.9, (2, 2)), np.ones((SIZE // 2, SIZE // 2)))
             black = random.random((SIZE, SIZE)) > light
             file = io.BytesIO()
-            grey = np.where(black, 20, 235).astype("uint8")
+            # Twice as large as the network sees it.
+            grey = np.kron(np.where(black, 20, 235), np.ones((2, 2))).astype("uint8")
             Image.fromarray(np.repeat(grey[..., None], 3, -1)).save(file, "PNG")
             inputs.append(file.getvalue())
             dark.append(black.reshape(2, SIZE // 2, 2, SIZE // 2).sum(axis=(1, 3)).ravel())
@@ -184,6 +193,12 @@ KEPT = (
 )  # fmt: skip
 
 
+def box_of(quarter: str, side: int) -> list[float]:
+    """Return where a quarter is in a picture whose quarters have sides of so many pixels."""
+    y, x = divmod(QUARTERS.index(quarter), 2)
+    return [x * side, y * side, x * side + side, y * side + side]
+
+
 def outcome(run: Path) -> tuple[list, dict]:
     log = (run / "logs" / "epochs.jsonl").read_text("utf-8").splitlines()
     rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
@@ -214,6 +229,7 @@ def test_it_trains_and_what_it_came_to_is_written(run, capsys):
     predicted = records[0]["predicted"]
     assert set(predicted["pixels"]) == set(QUARTERS)
     assert predicted["darkest"] == max(QUARTERS, key=predicted["pixels"].__getitem__)
+    assert predicted["box"] == box_of(predicted["darkest"], SIZE)
     # Structured truths have no flat table.
     assert not (run / "predictions" / "test.csv").exists()
     assert kerasft.evaluate(str(run), trusted=TRUSTED) == metrics
@@ -282,14 +298,18 @@ def test_it_is_exported_proved_and_verified(exported, kerasft_cli):
     assert parity["run"]["largest_difference"] < 1e-4
     signature = json.loads((extra / "signature.json").read_text("utf-8"))
     assert signature["compare"] == {
+        "box": {"rule": "decided", "by": "pixels", "largest": True},
         "darkest": {"rule": "decided", "by": "pixels", "largest": True},
         "pixels": {"rule": "close", "each": True},
     }
+    assert signature["positions"] == {"serving_default": "picture", "tensors": "network"}
     pictured = pictures(kind="dark pixels", seed=7).test.inputs[:3]
     here = kerasft.predict(str(exported), pictured, trusted=TRUSTED)
     there = kerasft.predict(str(export), pictured)
     for one, other in zip(here, there, strict=True):
         assert one["darkest"] == other["darkest"]
+        # In the pixels of the picture that was sent, whatever the network's are.
+        assert one["box"] == other["box"] == box_of(one["darkest"], SIZE)
         assert one["pixels"] == pytest.approx(other["pixels"], rel=1e-3, abs=1e-3)
     verified = kerasft_cli("verify", str(export))
     assert verified.code == 0, verified.out + verified.err
@@ -318,7 +338,9 @@ def test_its_export_is_served(exported):
             asked = urllib.request.Request(f"{address}:predict", body)
             with urllib.request.urlopen(asked, timeout=60) as answer:
                 found = json.load(answer)["outputs"]
-            assert set(found) == {"darkest", "pixels", "share"}
+            assert set(found) == {"darkest", "box", "pixels", "share"}
+            side = SIZE / 2 if request["signature_name"] == "tensors" else SIZE
+            assert found["box"][0] == box_of(found["darkest"][0], side)
             assert np.allclose(found["pixels"], request["outputs"]["pixels"], atol=1e-3)
             assert found["darkest"] == request["outputs"]["darkest"]
     finally:

@@ -213,6 +213,21 @@ def test_regression_of_pairs(table, tmp_path):
 
 
 @pytest.mark.slow
+def test_several_numbers(table, tmp_path):
+    rows = [(f"a {'big ' * (i % 5)}dog {i}", i % 5, 1000 + 7 * (i % 3)) for i in range(40)]
+    words = [w for w in table(rows, ("text", "size", "weight")) if not w.startswith("data.label")]
+    result = kerasft.train([*words, "data.label=[size,weight]", "task=multi_regression",
+                            "epochs=2", f"output_dir={tmp_path / 'run'}"])  # fmt: skip
+    assert set(result.metrics["test"]["per_number"]) == {"size", "weight"}
+    close(kerasft.evaluate("run", split="test", say=lambda line: None),
+          {"test": result.metrics["test"]})  # fmt: skip
+    [row] = answers_alike(result.output_dir, ["a big dog"])
+    assert 990 < row["values"]["weight"] < 1030, "values come back in the units of the data"
+    (first, *_) = (tmp_path / "run" / "predictions" / "test.jsonl").read_text().splitlines()
+    assert set(json.loads(first)["true"]) == {"size", "weight"}
+
+
+@pytest.mark.slow
 def test_several_labels(table, tmp_path):
     kinds = {0: "red,big", 1: "red", 2: "big", 3: ""}
     rows = [(f"a {kinds[i % 4].replace(',', ' ')} thing {i}", kinds[i % 4]) for i in range(48)]

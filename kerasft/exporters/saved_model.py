@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
-from kerasft.contracts import Deciding, Task, Thresholded
+from kerasft.contracts import Deciding, Framed, Task, Thresholded
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import card, deployment, parity, warmup
 from kerasft.exporters.graph import write_graph
@@ -259,6 +259,11 @@ def _describe(
     facts["compare"] = {name: rules[name].to_dict() for name in sorted(answered & set(rules))}
     if isinstance(served.task, Thresholded) and not served.decision.goal:
         facts["threshold"] = served.task.cutoffs(served.decision)  # as it is after a temperature
+    if isinstance(served.task, Framed):
+        # In whose pixels positions are told.
+        facts["positions"] = {
+            key: "network" if key == "tensors" else "picture" for key in signatures
+        }
     if preprocess.modality == "text":
         facts["sequence_length"] = getattr(preprocess, "sequence_length", None)
         facts["buckets"] = list(served.buckets)

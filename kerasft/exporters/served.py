@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.artifact.comparison import Output
-from kerasft.contracts import Ranked, Scored, Task
+from kerasft.contracts import Framed, Ranked, Scored, Task
 from kerasft.raw_input import as_raw
 from kerasft.rows import Column, Rows, joined
-from kerasft.spec import Decision, Labels, Preprocess, takes_texts
+from kerasft.spec import Decision, Labels, Preprocess, takes_pictures, takes_texts
 from kerasft.system.threads import untuned
 
 if TYPE_CHECKING:
@@ -32,21 +32,23 @@ class Expected:
     """What the network in memory gives for examples, as evaluation makes it.
 
     Args:
-        answers: The outputs of the calls for raw input and for tensors.
+        answers: The outputs of the call for raw input.
+        tensors: Those of the call for tensors.
         scored: Those of `classify` or `regress`; empty where the task has no such call.
         embedding: Those of `embed`; empty where the head has no pooled features.
         kept: What the task keeps of each example.
     """
 
     answers: Arrays
+    tensors: Arrays
     scored: Arrays = field(default_factory=dict)
     embedding: Arrays = field(default_factory=dict)
     kept: Rows | None = None
 
     def of(self, signature: str) -> Arrays:
         """Return what a signature should answer."""
-        if signature == "embed":
-            return self.embedding
+        if signature in ("embed", "tensors"):
+            return self.embedding if signature == "embed" else self.tensors
         return self.scored if signature in ("classify", "regress") else self.answers
 
 
@@ -88,13 +90,20 @@ class Served:
             return ("image_bytes",)
         return ("text", "text_pair") if self.preprocess.pair else ("text",)
 
-    def answers(self, outputs: Any) -> dict[str, Any]:
-        """Turn what the network puts out into all that is answered."""
+    def answers(self, outputs: Any, frames: Any = None) -> dict[str, Any]:
+        """Turn what the network puts out into all that is answered.
+
+        Args:
+            outputs: What the network puts out.
+            frames: How the pictures were placed; positions are in the network's pixels without.
+        """
         # A task of the user's own may know nothing of decisions.
         further = () if self.decision == NONE else (self.decision,)
         made = dict(self.task.answers(outputs, self.labels, *further))
         if isinstance(self.task, Ranked):
             made |= self.task.ranked(made, self.labels, self.top_k)
+        if frames is not None and isinstance(self.task, Framed):
+            made = dict(self.task.in_picture(made, frames, self.labels))
         return made
 
     def rules(self) -> dict[str, Output]:
@@ -138,6 +147,12 @@ class Served:
             for name, value in made.items()
         }
 
+    def placed(self, raw: Any) -> tuple[Any, Any]:
+        """Preprocess raw strings, and say how pictures were placed, where the task asks for it."""
+        if isinstance(self.task, Framed) and takes_pictures(self.preprocess):
+            return self.preprocess.framed(raw)
+        return self.ready(raw), None
+
     def expected(self, raw: np.ndarray, annotations: Rows | None = None) -> Expected:
         """Return all that the artifact should answer, computed once in memory.
 
@@ -149,23 +164,27 @@ class Served:
 
         embedder = self.embedder()
         targets = None if annotations is None else self.task.targets(annotations, self.labels)
-        parts: list[tuple[Arrays, Arrays, Arrays, Rows | None]] = []
+        parts: list[tuple[Arrays, Arrays, Arrays, Arrays, Rows | None]] = []
+        framed = isinstance(self.task, Framed) and takes_pictures(self.preprocess)
+        prepare = self.placed if framed else lambda raw: (self.preprocess(raw), ())
         with tf.device("/CPU:0"):
             batches = tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(BATCH)
-            for number, batch in enumerate(untuned(batches.map(self.preprocess))):
+            for number, (batch, frames) in enumerate(untuned(batches.map(prepare))):
                 outputs = self.model(batch, training=False)
                 rows = np.arange(number * BATCH, min((number + 1) * BATCH, len(raw)))
+                here = _arrays(self.answers(outputs))
                 parts.append((
-                    _arrays(self.answers(outputs)),
+                    _arrays(self.answers(outputs, frames)) if framed else here, here,
                     _arrays(self.scored(outputs)) if isinstance(self.task, Scored) else {},
                     {} if embedder is None else
                     {"embedding": tf.cast(embedder(batch), tf.float32).numpy()},
                     None if targets is None else _rows(
                         self.task.keep(outputs, batch, targets.gather(rows))),
                 ))  # fmt: skip
-        answers, scored, embedding, kept = zip(*parts, strict=True)
+        answers, tensors, scored, embedding, kept = zip(*parts, strict=True)
         return Expected(
-            _concatenated(answers), _concatenated(scored), _concatenated(embedding),
+            _concatenated(answers), _concatenated(tensors), _concatenated(scored),
+            _concatenated(embedding),
             None if targets is None else joined([rows for rows in kept if rows is not None]),
         )
 

@@ -83,7 +83,11 @@ def _possible(served: Served) -> dict[str, Signature]:
     example = {"inputs": tf.TensorSpec([None], tf.string, name="inputs")}
 
     def ready(*columns: Any) -> Any:
-        return served.ready(columns[0] if len(columns) == 1 else tf.stack(columns, axis=-1))
+        return served.ready(_one(columns))
+
+    def answer_raw(*columns: Any) -> Mapping[str, Any]:
+        inputs, frames = served.placed(_one(columns))
+        return served.answers(outputs(inputs), frames)
 
     def from_tensors(*columns: Any) -> Any:
         named = dict(zip(tensors, columns, strict=True))
@@ -98,9 +102,7 @@ def _possible(served: Served) -> dict[str, Signature]:
         return served.model(batch, training=False)
 
     made = {
-        DEFAULT: Signature(
-            "predict", "raw", raw, lambda *x: served.answers(outputs(ready(*x)))
-        ),
+        DEFAULT: Signature("predict", "raw", raw, answer_raw),
         "tensors": Signature(
             "predict", "tensors", tensors, lambda *x: served.answers(outputs(from_tensors(*x)))
         ),
@@ -116,6 +118,13 @@ def _possible(served: Served) -> dict[str, Signature]:
             "embedding": tf.cast(embedder(ready(*x)), tf.float32)
         })  # fmt: skip
     return made
+
+
+def _one(columns: Sequence[Any]) -> Any:
+    """Return the raw inputs as one tensor: `[batch]`, or `[batch, 2]` for pairs."""
+    import tensorflow as tf
+
+    return columns[0] if len(columns) == 1 else tf.stack(columns, axis=-1)
 
 
 def _symbolic(served: Served) -> Any:

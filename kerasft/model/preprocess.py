@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
-from kerasft.model import orientation, pictures
+from kerasft.model import geometry, orientation, pictures
 from kerasft.spec import Modality
 from kerasft.system.files import read_json, write_json
 from kerasft.system.recorded import require_fields
@@ -44,7 +44,7 @@ class ImagePreprocess:
     pair = False
     trackables: tuple[Any, ...] = ()
     # Whose code decides too what comes out: what is kept is made again where it changes.
-    parts: tuple[Any, ...] = (pictures.decode, orientation.read)
+    parts: tuple[Any, ...] = (pictures.decode, orientation.read, geometry.fitted)
 
     def __init__(self, height: int, width: int, *, resize: str = "crop",
                  interpolation: str = "bilinear", antialias: bool = True, upright: bool = True):
@@ -79,23 +79,14 @@ class ImagePreprocess:
     def _sized(self, image: tf.Tensor) -> Any:
         import tensorflow as tf
 
-        size = (self.height, self.width)
-        if self.resize != "stretch":
-            shape = tf.cast(tf.shape(image)[:2], tf.float32)
-            ratio = tf.constant(size, tf.float32) / shape
-            scale = tf.reduce_max(ratio) if self.resize == "crop" else tf.reduce_min(ratio)
-            # At least the asked size when cropping, at most when padding, whatever the rounding.
-            near = tf.cast(tf.round(shape * scale), tf.int32)
-            near = (tf.maximum if self.resize == "crop" else tf.minimum)(near, size)
-            near = tf.maximum(near, 1)
-        else:
-            near = tf.constant(size)
+        near, offset = geometry.fitted(
+            tf.shape(image)[:2], (self.height, self.width), self.resize
+        )
         image = tf.image.resize(image, near, method=self.interpolation, antialias=self.antialias)
+        top, left = offset[0], offset[1]
         if self.resize == "crop":
-            top, left = (near[0] - self.height) // 2, (near[1] - self.width) // 2
-            image = tf.slice(image, [top, left, 0], [self.height, self.width, 3])
+            image = tf.slice(image, [-top, -left, 0], [self.height, self.width, 3])
         elif self.resize == "pad":
-            top, left = (self.height - near[0]) // 2, (self.width - near[1]) // 2
             bottom, right = self.height - near[0] - top, self.width - near[1] - left
             image = tf.pad(image, [[top, bottom], [left, right], [0, 0]])
         image = tf.ensure_shape(image, [self.height, self.width, 3])
@@ -111,6 +102,29 @@ class ImagePreprocess:
         return tf.map_fn(
             lambda one: self._sized(self.pixels(one)), encoded, fn_output_signature=spec
         )
+
+    def framed(self, raw: tf.Tensor) -> tuple[Any, Any]:
+        """Return pictures as `__call__` does, and how each was placed.
+
+        Args:
+            raw: Encoded pictures, `tf.string[batch]`.
+
+        Returns:
+            `uint8[batch, height, width, 3]`, and `float32[batch, 6]`, see `geometry`.
+        """
+        import tensorflow as tf
+
+        def one(encoded: tf.Tensor) -> tuple[Any, Any]:
+            pixels = self.pixels(encoded)
+            shape = tf.shape(pixels)[:2]
+            frame = geometry.frame_of(shape, (self.height, self.width), self.resize)
+            return self._sized(pixels), frame
+
+        encoded = pictures.refuse_others(tf.convert_to_tensor(raw, tf.string))
+        specs = (
+            tf.TensorSpec([self.height, self.width, 3], tf.uint8), tf.TensorSpec([6], tf.float32),
+        )  # fmt: skip
+        return tf.map_fn(one, encoded, fn_output_signature=specs)
 
     def save(self, directory: str | Path) -> None:
         """Write what `load` needs."""

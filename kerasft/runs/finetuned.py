@@ -11,12 +11,13 @@ import numpy as np
 from omegaconf import DictConfig
 
 from kerasft.artifact.comparison import Output
-from kerasft.contracts import Recalling, Task, Tunable
+from kerasft.contracts import Framed, Recalling, Task, Tunable
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
+from kerasft.raw_input import as_raw
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
 from kerasft.spec import Examples, Labels, Preprocess, takes_pictures, takes_texts
@@ -87,20 +88,23 @@ class FineTuned:
         """What each of `answers` is, see `Output`."""
         return self.task.outputs(self.labels)
 
-    def answers(self, ready: Any, kept: Rows | None = None) -> dict[str, Any]:
+    def answers(
+        self, ready: Any, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
+    ) -> dict[str, Any]:
         """Return the task's named answers for examples.
 
         Args:
             ready: Examples that `data.prepare` made ready.
             kept: What was kept of them, where the network has gone through them already.
+            inputs: The raw examples, for answers with positions in the original pictures.
 
         Returns:
             Arrays with a row an example; lists of arrays where lengths differ.
         """
         task, labels = self.task, self.labels
         if isinstance(task, Recalling):
-            found = self.measure(ready).rows if kept is None else kept
-            return task.answer(found, labels)
+            rows = self.measure(ready).rows if kept is None else kept
+            return self._in_pictures(task.answer(rows, labels), inputs)
         from kerasft.model.precision import whole_float32
 
         none = Rows.of({}, len(ready))
@@ -111,11 +115,23 @@ class FineTuned:
                 lambda outputs, inputs, targets: task.answers(outputs, labels),
                 key=(task, labels, "answers"),
             ).rows
-        return {
+        found = {
             name: rows[name] if column.ends is None
             else [rows.row(i)[name] for i in range(len(rows))]
             for name, column in rows.columns.items()
         }  # fmt: skip
+        return self._in_pictures(found, inputs)
+
+    def _in_pictures(self, answers: dict[str, Any], inputs: Sequence[Any]) -> dict[str, Any]:
+        """Move positions to where they are in the original pictures."""
+        task, ready = self.task, self.preprocess
+        if not (len(inputs) and isinstance(task, Framed) and takes_pictures(ready)):
+            return answers
+        frames = np.concatenate([
+            ready.framed(as_raw(inputs[i : i + self.batch_size], "images").tolist())[1].numpy()
+            for i in range(0, len(inputs), self.batch_size)
+        ])  # fmt: skip
+        return dict(task.in_picture(answers, frames, self.labels))
 
     def tuned(self, annotations: Rows, kept: Rows) -> FineTuned:
         """Return the same model with the task's decisions tuned on examples."""
@@ -145,7 +161,7 @@ class FineTuned:
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
                   for i, r in enumerate(raw)),
         )
-        return self.answers(prepare(examples, self.preprocess))
+        return self.answers(prepare(examples, self.preprocess), inputs=list(raw))
 
     def save(self, folder: run_folder.RunFolder) -> None:
         """Write all but the network, which training has written."""

@@ -81,7 +81,7 @@ def measure(
         statistics = found.statistics[name] = finetuned.statistics(part.annotations, kept)
         found.metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
         if folder is not None:
-            outputs = finetuned.answers(ready.stores[name], kept)
+            outputs = finetuned.answers(ready.stores[name], kept, inputs=part.inputs)
             records.write(
                 folder.path / "predictions", name, part.ids, plain(part, finetuned.labels),
                 records.records(outputs, finetuned.labels.names, finetuned.rules),

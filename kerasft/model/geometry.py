@@ -1,0 +1,94 @@
+"""Where the pixels of a picture come to lie: positions go to the network's pixels, and back.
+
+A frame is six float32 numbers: the rows and columns of the original picture, as it is seen; the
+scale of rows and of columns; and how many rows and columns the scaled picture is moved. A position
+becomes `position * scale + offset`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+FRAME = ("rows", "columns", "scale_y", "scale_x", "offset_y", "offset_x")
+
+
+def fitted(shape: Any, size: tuple[int, int], resize: str) -> tuple[Any, Any]:
+    """Return the size that a picture is scaled to, and how far it is then moved.
+
+    Args:
+        shape: `int32[2]`, rows and columns of the picture.
+        size: Rows and columns of the result.
+        resize: `"crop"`, `"pad"` or `"stretch"`, see `ImagePreprocess`.
+
+    Returns:
+        `int32[2]` twice; moved by less than 0 is cut off above or on the left.
+    """
+    import tensorflow as tf
+
+    if resize == "stretch":
+        return tf.constant(size), tf.zeros([2], tf.int32)
+    sides = tf.cast(shape, tf.float32)
+    ratio = tf.constant(size, tf.float32) / sides
+    scale = tf.reduce_max(ratio) if resize == "crop" else tf.reduce_min(ratio)
+    # At least the asked size when cropping, at most when padding, whatever the rounding.
+    near = tf.cast(tf.round(sides * scale), tf.int32)
+    near = tf.maximum((tf.maximum if resize == "crop" else tf.minimum)(near, size), 1)
+    room = tf.constant(size) - near
+    return near, room // 2 if resize == "pad" else -((-room) // 2)
+
+
+def frame_of(shape: Any, size: tuple[int, int], resize: str) -> Any:
+    """Return the frame of a picture of so many rows and columns, `float32[6]`."""
+    import tensorflow as tf
+
+    near, offset = fitted(shape, size, resize)
+    sides = tf.cast(shape, tf.float32)
+    scale = tf.cast(near, tf.float32) / sides
+    return tf.concat([sides, scale, tf.cast(offset, tf.float32)], axis=0)
+
+
+def to_network(boxes: Any, frames: Any) -> Any:
+    """Return boxes of original pictures where the network sees them.
+
+    Args:
+        boxes: `[..., boxes, 4]`, left, top, right and bottom in pixels; NumPy or TensorFlow.
+        frames: `[..., 6]`.
+
+    Example:
+        >>> import numpy as np
+        >>> frame = np.array([100.0, 200.0, 0.5, 0.5, 10.0, 0.0])
+        >>> to_network(np.array([[20.0, 40.0, 60.0, 80.0]]), frame).tolist()
+        [[10.0, 30.0, 30.0, 50.0]]
+    """
+    scale, offset = _sides(frames)
+    return boxes * scale + offset
+
+
+def to_picture(boxes: Any, frames: Any) -> Any:
+    """Return boxes in the network's pixels where they are in the original pictures.
+
+    Args:
+        boxes: `[..., boxes, 4]`, left, top, right and bottom in pixels; NumPy or TensorFlow.
+        frames: `[..., 6]`.
+
+    Example:
+        >>> import numpy as np
+        >>> frame = np.array([100.0, 200.0, 0.5, 0.5, 10.0, 0.0])
+        >>> to_picture(np.array([[10.0, 30.0, 30.0, 50.0]]), frame).tolist()
+        [[20.0, 40.0, 60.0, 80.0]]
+    """
+    scale, offset = _sides(frames)
+    return (boxes - offset) / scale
+
+
+def _sides(frames: Any) -> tuple[Any, Any]:
+    """Return scale and offset of left, top, right and bottom, `[..., 1, 4]`."""
+    import keras
+
+    order = [3, 2, 3, 2], [5, 4, 5, 4]
+    take = keras.ops.take if keras.ops.is_tensor(frames) else _take
+    return tuple(take(frames, one, axis=-1)[..., None, :] for one in order)
+
+
+def _take(values: Any, places: list[int], axis: int) -> Any:
+    return values[..., places]
