@@ -1,4 +1,4 @@
-"""Runs a SavedModel as a server does: a script by itself, with TensorFlow and NumPy alone.
+"""Runs a SavedModel as a server does: a script with TensorFlow and NumPy alone.
 
     python -P replay.py EXPORT REQUESTS ANSWERS
 

@@ -1,4 +1,4 @@
-"""How much a config may unfold to, and how large its numbers may be."""
+"""Limits on the size of a config and of its numbers."""
 
 from __future__ import annotations
 

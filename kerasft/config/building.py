@@ -1,4 +1,4 @@
-"""Calls what a config's nodes name: the one place that builds objects from a config."""
+"""Builds objects from config nodes: the one place that calls what they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between two configs, in words."""
+"""Differences between two configs, in words."""
 
 from __future__ import annotations
 

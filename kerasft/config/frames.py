@@ -1,4 +1,4 @@
-"""Whose code raised an exception: by the folder that a file lies in, not by a word in its path."""
+"""Tells whose code raised an exception, by the folder of its file."""
 
 from __future__ import annotations
 

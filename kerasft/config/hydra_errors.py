@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf find wrong with a config, in the user's words."""
+"""Hydra's and OmegaConf's errors in the user's words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what a dotted path takes, from source text, without importing it.
+"""Reads the parameters of a dotted path from its source, without importing it.
 
 Importing TensorFlow takes seconds; checking a config must not. So names are followed through
 `from x import y` statements down to the class or function that they stand for, and its signature

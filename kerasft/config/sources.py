@@ -1,4 +1,4 @@
-"""Where Hydra may read configs while kerasft composes: files, and what is installed for Hydra."""
+"""Where Hydra may read configs: files, and what is installed for Hydra."""
 
 from __future__ import annotations
 

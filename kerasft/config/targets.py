@@ -1,4 +1,4 @@
-"""Checks of what a config's nodes call: trusted targets, known keywords, plain types."""
+"""Checks what config nodes call: trusted targets, known keywords, plain types."""
 
 from __future__ import annotations
 

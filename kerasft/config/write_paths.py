@@ -1,4 +1,4 @@
-"""Where callbacks of Keras may write: below the run folder, whatever path a config gives them."""
+"""Confines callbacks that write files to the run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML whose aliases unfold to more than a machine can hold: seen before it is read."""
+"""Refuses YAML whose aliases expand beyond what a machine can hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is being read, for who asks when nothing moves: a share of the network may not answer."""
+"""What is being read right now, for messages when nothing moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an example holds, in one short word: the same content has the same fingerprint."""
+"""Digests of examples: the same content has the same digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run has learned from and was measured on, written down so that it can be compared."""
+"""The manifest: which examples a run learned from and was measured on, to be compared later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths that a user names, and what to say where nothing is found there."""
+"""Paths that a user names, and helpful errors where nothing is found there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing, done once: texts become tokens and encoded pictures pixels, kept under a key."""
+"""Preprocessing, done once: texts to tokens, encoded pictures to pixels, kept in the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who learns, who chooses, who is asked last: the three-way split as arithmetic on hashes."""
+"""Train, validation and test split, decided by hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all plots have in common: their size, their colours, names that can be drawn."""
+"""What all plots share: size, colours, names that can be drawn."""
 
 from __future__ import annotations
 

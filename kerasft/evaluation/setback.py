@@ -1,4 +1,4 @@
-"""A stage that loses what the one before it had won."""
+"""Warns of a stage that loses what the one before it had won."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a figure is: resampled examples, and paired tests between models on the same ones.
+"""Confidence intervals by bootstrap, and paired tests between models.
 
 The examples of a split are drawn anew, with replacement, and the figure is computed again (Efron,
 "Bootstrap Methods", 1979). What the seed of a training changes is not in such an interval.

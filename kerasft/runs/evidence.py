@@ -1,4 +1,4 @@
-"""What a run keeps so that decisions can be tuned and exports proved without its data."""
+"""The evidence of a run: what tuning decisions and proving exports need of its data."""
 
 from __future__ import annotations
 

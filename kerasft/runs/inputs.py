@@ -1,4 +1,4 @@
-"""What `kerasft predict` is given: words, files of lines, folders of pictures."""
+"""Parses what `kerasft predict` is given: words, files of lines, folders of pictures."""
 
 from __future__ import annotations
 

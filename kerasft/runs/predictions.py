@@ -1,4 +1,4 @@
-"""What `kerasft predict` answers and shows."""
+"""Prints and writes the answers of `kerasft predict`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run once more: its config, and where its paths lead."""
+"""Repeats a run: its config, with paths that are found again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each stage is fed with: the network's own inputs, or what its frozen part made of them."""
+"""Chooses for each stage between raw inputs and cached activations of the frozen part."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ RATE, READING, WRITING = 3e10, 1e9, 2e8
 WORTH = 2.0
 # Steps of less than so many seconds' work run so many at once: each costs Python a millisecond.
 SHORT, AT_ONCE = 1e-3, 32
-# The most that logits may differ between the ways, in the root mean square, as a share of their own
-# spread.
+# Largest allowed RMS difference between cached and uncached outputs, relative to their standard
+# deviation.
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 
 

@@ -1,4 +1,4 @@
-"""Training: the model put together and trained, and its baseline from random weights."""
+"""Training: assembles the model, trains it, and its baseline from random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After training: decisions tuned, splits measured, plots drawn, figures told."""
+"""After training: tunes decisions, measures splits, writes predictions, draws plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Too little memory: said with what would fit, or answered with smaller batches."""
+"""Out of memory: says which batch size would fit, or retries with smaller batches."""
 
 from __future__ import annotations
 

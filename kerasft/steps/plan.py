@@ -1,4 +1,4 @@
-"""What a run will cost: a few steps of each stage are measured, and multiplied."""
+"""Benchmarks a few steps of each stage, and estimates what a run will cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before training: the runtime, cheap parts, data, backbone, and everything made ready."""
+"""Before training: the runtime, data, backbone, and batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep will cost: a few of its settings are measured, and multiplied."""
+"""Estimates what a sweep will cost, from a few of its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beginning a sweep: all that its trials are composed of is copied, and its study made."""
+"""Creates a sweep: copies all that its trials are composed of, and makes its study."""
 
 from __future__ import annotations
 

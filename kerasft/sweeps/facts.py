@@ -1,4 +1,4 @@
-"""What the file of a sweep must hold: it may come from anywhere, and be damaged."""
+"""Checks the file of a sweep: it may come from anywhere, or be damaged."""
 
 from __future__ import annotations
 

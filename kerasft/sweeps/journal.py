@@ -1,4 +1,4 @@
-"""Where a sweep's trials are written down: Optuna's storages, its journal made safe."""
+"""Where trials are stored: Optuna's storages, with a journal that survives crashes."""
 
 from __future__ import annotations
 

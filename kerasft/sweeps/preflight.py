@@ -1,4 +1,4 @@
-"""What is checked of a sweep before its first trial: every value composed, the sampler tried."""
+"""Checks a sweep before its first trial: composes every value, tries the sampler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings held against the best of them: intervals, and which cannot be told apart from it."""
+"""Significance tests of settings against the best one, with confidence intervals."""
 
 from __future__ import annotations
 

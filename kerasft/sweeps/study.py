@@ -1,4 +1,4 @@
-"""What is tried next: Optuna's samplers and pruners, asked for points that are new."""
+"""Asks Optuna's samplers and pruners for the next point."""
 
 from __future__ import annotations
 

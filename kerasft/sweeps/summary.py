@@ -1,4 +1,4 @@
-"""What a sweep came to: lines on its trials, the best of them, and its figure on test."""
+"""The summary of a sweep: its trials, the best of them, and its test figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts of others in lines, tables and cells of our own: they forge none."""
+"""Other people's texts in our lines, tables and cells, made harmless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trials of a study as they may be relied on: a storage may hold anything."""
+"""The trials of a study, checked: a storage may hold anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Things that can be made again: kept whole, shared between processes, limited in size."""
+"""A disk cache: whole entries, shared between processes, limited in size."""
 
 from __future__ import annotations
 

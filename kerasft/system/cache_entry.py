@@ -1,4 +1,4 @@
-"""One thing in the cache: a folder of files, and what is written down of them."""
+"""One entry of the cache: a folder of files with their checksums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What in a cache's folder is kerasft's own, and may be removed without being asked.
+"""What in the cache folder is kerasft's own and may be removed.
 
 A config may name any folder as its cache, one full of somebody's work among them.
 """

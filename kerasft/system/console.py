@@ -1,4 +1,4 @@
-"""What is said on the console: lines, tables, and counted warnings."""
+"""Console output: lines, tables, warnings that are counted."""
 
 from __future__ import annotations
 

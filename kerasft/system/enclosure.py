@@ -1,4 +1,4 @@
-"""Folders that may come from anybody: nothing in them waits, never ends, or leads elsewhere."""
+"""Checks folders from strangers: no links that lead out, no pipes, no endless files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folders in which relative paths are looked up.
+"""Where relative paths of a run are looked up.
 
 A command looks in the folder that it is given in. A run that is opened from elsewhere names its
 data by paths that are relative to the folder of the command that trained it.

@@ -1,4 +1,4 @@
-"""Where the processes that this one starts find their packages."""
+"""The environment of subprocesses: where they find their packages."""
 
 from __future__ import annotations
 

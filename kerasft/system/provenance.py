@@ -1,4 +1,4 @@
-"""What decides a run's result beside its config and data: versions, machine, revision."""
+"""Versions, machine and Git revision of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a host can be reached, asked once and quickly: clients of hubs retry for minutes."""
+"""Whether a host can be reached, checked once and quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run wrote down, read back: a folder may come from anywhere, and be damaged."""
+"""Reads the JSON files of run folders, and checks what is in them."""
 
 from __future__ import annotations
 

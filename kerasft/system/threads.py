@@ -1,4 +1,4 @@
-"""How tf.data shares the work among threads: by fixed numbers, without its tuning."""
+"""tf.data's threads: fixed numbers instead of its autotuning."""
 
 from __future__ import annotations
 

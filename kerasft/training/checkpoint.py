@@ -200,7 +200,7 @@ class Saver:
         self.cost = 0.0  # seconds that it took to write the last one
         self.written = time.monotonic()
         self.asked: float | None = None
-        self.longest = 0.0  # between two questions
+        self.longest = 0.0  # gap between two calls of `due`
         self.deadline = None if left is None else time.monotonic() + left
         self.since = self.size = 0
         self.number = max([n for n, _ in self._files()], default=0)

@@ -1,4 +1,4 @@
-"""What is done when the loss is no number or blows up: stop, leave the batch out, or go back."""
+"""Training faults: what is done when the loss is NaN, infinite, or blows up."""
 
 from __future__ import annotations
 

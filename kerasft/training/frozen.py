@@ -1,4 +1,4 @@
-"""The frozen boundary: where a stage's graph is cut into what stays as it is and what trains."""
+"""The frozen part of a model: where its graph can be cut, so that activations can be kept."""
 
 from __future__ import annotations
 

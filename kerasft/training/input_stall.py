@@ -1,4 +1,4 @@
-"""Whether the input pipeline keeps up with the step."""
+"""Tells whether training is input-bound: whether the step waits for the pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The random numbers of Python and NumPy, which users' callbacks draw: noted, and gone on with."""
+"""The random state of Python and NumPy: captured for checkpoints, and restored."""
 
 from __future__ import annotations
 

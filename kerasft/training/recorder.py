@@ -1,4 +1,4 @@
-"""What a run is between two steps: taken down for a checkpoint, and given back."""
+"""Capture and restore of all that a training step depends on, for checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A replay: the last steps of a run done again, and their outcome compared with the first one."""
+"""The last steps of a run done again, and their outcome compared with the first one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watchdog: when no step ends for long, it says where the run stands."""
+"""A watchdog: when no step ends for long, it says what the pipeline is doing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels that a person reads as one and a computer as two."""
+"""Class names that look the same to a person and differ for a computer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what stands in a folder's name or a cell to the numbers that a network learns."""
+"""Class names: from the words of folders and cells to the numbers that a network learns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several labels of one example: as a list, as a text of a list, or as a vector of 0 and 1."""
+"""Several labels an example: as a list, as a text of a list, or as a vector of 0 and 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels as vectors of 0 and 1, a number a class, in whatever way they are written."""
+"""Labels as vectors of 0 and 1, one place a class, however they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts of lists, such as `['red', 'blue']` in a cell of a CSV file."""
+"""Parses lists in text cells, such as `['red', 'blue']` in a CSV file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets whose pictures carry masks or boxes: no classification, however well their folders train."""
+"""Recognises data sets with masks or boxes, which no classifier should be trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the pictures, said before training instead of in its middle."""
+"""Checks pictures before training: unreadable, too large, copied, turned."""
 
 from __future__ import annotations
 

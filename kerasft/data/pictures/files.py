@@ -1,4 +1,4 @@
-"""The files of a folder that are pictures, or claim to be, however deep they lie."""
+"""Finds the picture files below a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the folders of a set of pictures are: splits, classes, or no classification at all."""
+"""What the folders of a set of pictures mean: splits, classes, or neither."""
 
 from __future__ import annotations
 

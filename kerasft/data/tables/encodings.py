@@ -1,4 +1,4 @@
-"""The encoding of a file of text: taken at its word, and doubted where what comes out is odd."""
+"""Text encodings of files: checked against what the bytes look like."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotes that open in one row and close in a later one, so that the rows between become a cell."""
+"""Stray quotes that swallow the rows between them into one cell."""
 
 from __future__ import annotations
 

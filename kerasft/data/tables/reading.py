@@ -1,4 +1,4 @@
-"""The rows of a file, column by column, and how a user says that the file is written."""
+"""The rows of a file by column, and how the file is written."""
 
 from __future__ import annotations
 
