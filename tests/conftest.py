@@ -150,6 +150,16 @@ def tiny_run(tiny_result) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_text_export(tmp_path_factory, tiny_text_run) -> Path:
+    """The export of that run on texts, a folder of versions; copy it to change it."""
+    import kerasft
+
+    root = tmp_path_factory.mktemp("exports") / "texts"
+    kerasft.export(str(tiny_text_run), [f"export.saved_model.directory={root}"])
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny_text_result(tmp_path_factory, tiny_texts):
     """What `kerasft.train` returned for sixty texts."""
     import kerasft

@@ -121,6 +121,7 @@ def test_letters_that_are_not_lowered_are_found(make, tmp_path):
     assert "probabilities differs by" in said
 
 
+@pytest.mark.slow
 def test_labels_in_another_order_are_found(make, photos, tmp_path):
     given = make.pictures()
     turned = Labels("single", NAMES[::-1])
@@ -198,6 +199,7 @@ def test_an_artifact_that_only_python_can_load_is_refused(one, photos, tmp_path)
         certify(tmp_path / "1", served, ["serving_default"], raw)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked_is_said(one, tmp_path):
     _, path = one
     with pytest.raises(ExportError, match=r"(?s)does not run in a fresh process.*no signature"):

@@ -18,11 +18,9 @@ from kerasft.serving.verify import CHECKS, Export, verify
 EXTRA, WARMUP = "assets.extra", "tf_serving_warmup_requests"
 
 
-@pytest.fixture(scope="module")
-def sound(tiny_text_run, tmp_path_factory):
-    root = tmp_path_factory.mktemp("sound")
-    kerasft.export(str(tiny_text_run), [f"export.saved_model.directory={root}"])
-    return root / "1"
+@pytest.fixture
+def sound(tiny_text_export):
+    return tiny_text_export / "1"
 
 
 @pytest.fixture
