@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.artifact.comparison import Output, rule_for
+from kerasft.artifact.comparison import Output
 from kerasft.system.files import written_whole
 
 # What tells most of an answer comes first: a signature gives its outputs in an order of its own.
@@ -42,10 +42,10 @@ def records(
     ranked = {name for name, rule in rules.items() if rule.rule == "ranked"}
     ranked |= {name.replace("labels", "scores") for name in ranked}
     names = [name for name in dict.fromkeys((*FIRST, *outputs)) if name in outputs]
-    each = {name: rule_for(name, outputs[name], rules).each for name in names}
+    each = {name for name, rule in rules.items() if rule.each}
     for i in range(len(outputs[names[0]]) if names else 0):
         yield {
-            name: _named(outputs[name][i], labels) if each[name] else plain(outputs[name][i])
+            name: _named(outputs[name][i], labels) if name in each else plain(outputs[name][i])
             for name in names if name not in ranked
         }
 

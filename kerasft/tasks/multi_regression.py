@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerasft.artifact.comparison import Output
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError
 from kerasft.evaluation import metrics as figures
 from kerasft.evaluation import plots
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import shared
-from kerasft.tasks.regression import LOSSES
+from kerasft.tasks.regression import check_loss, loss_of
 
 # Numbers that are drawn by themselves.
 DRAWN = 8
@@ -58,13 +58,7 @@ class MultiRegression:
     shares = shared.shares_as_they_are
 
     def __post_init__(self) -> None:
-        if self.loss_name not in LOSSES:
-            raise UserError(
-                f"task.loss_name must be one of {', '.join(LOSSES)}. "
-                f"Received: {self.loss_name!r}.{nearest(self.loss_name, LOSSES)}"
-            )
-        if not self.huber_delta > 0:
-            raise UserError(f"task.huber_delta must be above 0. Received: {self.huber_delta}.")
+        check_loss(self.loss_name, self.huber_delta)
         object.__setattr__(self, "means", tuple(map(float, self.means)))
         object.__setattr__(self, "stds", tuple(map(float, self.stds)))
         if not all(std > 0 for std in self.stds):
@@ -94,11 +88,7 @@ class MultiRegression:
         return targets["labels"], None
 
     def compile(self) -> dict[str, Any]:
-        import keras
-
-        if self.loss_name == "huber":
-            return {"loss": keras.losses.Huber(delta=self.huber_delta)}
-        return {"loss": keras.losses.MeanSquaredError()}
+        return {"loss": loss_of(self.loss_name, self.huber_delta)}
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None

@@ -64,13 +64,7 @@ class Regression:
     shares = shared.shares_as_they_are
 
     def __post_init__(self) -> None:
-        if self.loss_name not in LOSSES:
-            raise UserError(
-                f"task.loss_name must be one of {', '.join(LOSSES)}. "
-                f"Received: {self.loss_name!r}.{nearest(self.loss_name, LOSSES)}"
-            )
-        if not self.huber_delta > 0:
-            raise UserError(f"task.huber_delta must be above 0. Received: {self.huber_delta}.")
+        check_loss(self.loss_name, self.huber_delta)
         if not self.std > 0:
             raise UserError(f"task.std must be above 0. Received: {self.std}.")
 
@@ -118,9 +112,7 @@ class Regression:
             def result(self):
                 return super().result() * std  # shown in the labels' own units
 
-        loss: Any = keras.losses.MeanSquaredError()
-        if self.loss_name == "huber":
-            loss = keras.losses.Huber(delta=self.huber_delta)
+        loss = loss_of(self.loss_name, self.huber_delta)
         return {"loss": loss, "metrics": [MeanAbsoluteError(name="mae")]}
 
     def answers(
@@ -235,6 +227,24 @@ class Regression:
 
     def to_dict(self) -> dict[str, Any]:
         return shared.to_dict(self)
+
+
+def check_loss(name: str, delta: float) -> None:
+    """Raise `UserError` unless there is such a loss."""
+    if name not in LOSSES:
+        raise UserError(
+            f"task.loss_name must be one of {', '.join(LOSSES)}. "
+            f"Received: {name!r}.{nearest(name, LOSSES)}"
+        )
+    if not delta > 0:
+        raise UserError(f"task.huber_delta must be above 0. Received: {delta}.")
+
+
+def loss_of(name: str, delta: float) -> Any:
+    """Return the loss of that name."""
+    import keras
+
+    return keras.losses.Huber(delta=delta) if name == "huber" else keras.losses.MeanSquaredError()
 
 
 def _check_apart(y: np.ndarray) -> None:

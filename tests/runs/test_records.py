@@ -1,0 +1,56 @@
+"""Answers as records."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+
+from kerasft.artifact.comparison import Output
+from kerasft.runs.records import MOST_LABELS, records, write
+
+RULES = {
+    "probabilities": Output(each=True), "labels": Output("decided", each=True),
+    "top_labels": Output("ranked", by="probabilities"),
+}  # fmt: skip
+
+
+def test_what_tells_most_comes_first_and_arrays_have_names():
+    outputs = {
+        "probabilities": np.array([[0.25, 0.75], [1.0, 0.0]], "float32"),
+        "top_labels": np.array([[b"b", b"a"]] * 2, object), "top_scores": np.zeros((2, 2)),
+        "label": np.array([b"b", "ক".encode()], object),
+        "boxes": [np.zeros((2, 4)), np.zeros((0, 4))],
+        "score": np.array([0.75, 1.0], "float32"),
+    }  # fmt: skip
+    first, second = records(outputs, ("a", "b"), RULES)
+    assert list(first) == ["label", "score", "probabilities", "boxes"]
+    assert first["probabilities"] == {"a": 0.25, "b": 0.75}
+    assert (first["label"], second["label"], second["boxes"]) == ("b", "ক", [])
+    assert json.loads(json.dumps(first))["boxes"] == [[0.0] * 4] * 2
+
+
+def test_labels_that_are_decided_on_are_listed():
+    on = np.array([[True, False, True], [False, False, False]])
+    found = list(records({"labels": on}, ("a", "b", "c"), RULES))
+    assert found == [{"labels": ["a", "c"]}, {"labels": []}]
+    assert list(records({}, (), {})) == []
+
+
+def test_files_hold_records_and_a_table_where_these_are_flat(tmp_path):
+    names = [f"c{i}" for i in range(MOST_LABELS + 1)]
+    outputs = {"label": np.array(["x,y", "z"]), "probabilities": np.zeros((2, len(names)))}
+    write(tmp_path, "test", ("1", "2"), [["x", "y"], ["z"]], records(outputs, names, RULES))
+    lines = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+    # Hundreds of probabilities an example are no use in a file.
+    assert lines[0] == {"id": "1", "true": ["x", "y"], "predicted": {"label": "x,y"}}
+    with open(tmp_path / "test.csv", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["id", "true", "predicted_label"], ["1", "x,y", "x,y"], ["2", "z", "z"],
+        ]  # fmt: skip
+    structured = [{"dark": [1]}, {"dark": [2]}]
+    write(tmp_path, "test", ("1", "2"), structured, records(outputs, names, RULES))
+    assert not (tmp_path / "test.csv").exists()
+    last = (tmp_path / "test.jsonl").read_text().splitlines()[1]
+    assert json.loads(last)["true"] == {"dark": [2]}
