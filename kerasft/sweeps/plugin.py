@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.config.composition import SWEEP, as_config, compose_search
 from kerasft.errors import Stopped, UserError
-from kerasft.sweeps import batches, creation, parts, summary, urls
+from kerasft.sweeps import batches, beginning, parts, summary, urls
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.jobs import Job
 from kerasft.sweeps.search import same
@@ -79,7 +79,7 @@ def _sweep(
     _require_searchable(space, asked)
     folder = Path(str(config.hydra.sweep.dir))
     begin = partial(
-        creation.begin, overrides=arguments, search=asked, objectives=names, directions=directions,
+        beginning.begin, overrides=arguments, search=asked, objectives=names, directions=directions,
         configs=_own_configs(context), trusted=trusted,
     )  # fmt: skip
     if not ledgers.is_sweep(folder):
@@ -89,7 +89,7 @@ def _sweep(
             trial = begin(Path(tried), search={**asked, "storage": None})
             known = [space.settled(point) for point in asked["known"]]
             _require_composable(space, known, _frozen(trial, context), config)
-    with creation.alone_in(folder):  # of several that begin at once, one does
+    with beginning.alone_in(folder):  # of several that begin at once, one does
         if ledgers.is_sweep(folder):
             ledger = same(ledgers.reopen(folder, trusted), space, asked)
         else:
@@ -157,7 +157,7 @@ def _require_searchable(space: Space, asked: Mapping[str, Any]) -> None:
 def _require_free(folder: Path) -> None:
     """See that a folder is no sweep's, and nobody else's either."""
     if folder.is_dir() and not ledgers.is_sweep(folder) \
-            and any(file.name != creation.LOCK for file in folder.iterdir()):
+            and any(file.name != beginning.LOCK for file in folder.iterdir()):
         raise UserError(
             f"hydra.sweep.dir must be new, empty or hold a sweep. Received: {str(folder)!r}."
         )

@@ -11,7 +11,7 @@ from kerasft.config.checks import settle
 from kerasft.config.composition import SEARCH, compose_search, parsed
 from kerasft.errors import UserError
 from kerasft.runs import output_dir
-from kerasft.sweeps import batches, costs, creation, launchers, objectives, parts, summary, urls
+from kerasft.sweeps import batches, beginning, costs, launchers, objectives, parts, summary, urls
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import FREE, Ledger
 from kerasft.sweeps.preflight import checked
@@ -52,8 +52,8 @@ def search(
     if found is None:
         first, names = checked(space, asked, config_dirs, trusted)
         # Several that begin at the same time, as an array of jobs does, begin one sweep.
-        with nullcontext() if folder is None else creation.alone_in(folder):
-            found = _there(folder, space, asked, trusted) or creation.create(
+        with nullcontext() if folder is None else beginning.alone_in(folder):
+            found = _there(folder, space, asked, trusted) or beginning.create(
                 output_dir.new_folder(first, "_sweep"),
                 [o for o in of_runs if _key(o) != "output_dir"], asked, objectives=names,
                 directions=objectives.directions(names), config_dirs=config_dirs, trusted=trusted,

@@ -16,12 +16,12 @@ def make_ledger(folder: Path, overrides=("head=linear,mlp", "batch_size=4,8"), *
                 objectives=("accuracy",), **search):  # fmt: skip
     """Begin a sweep whose trials nobody carries out."""
     from kerasft.config.composition import compose_search
-    from kerasft.sweeps import creation
+    from kerasft.sweeps import beginning
     from kerasft.sweeps.objectives import directions
 
     folder.mkdir(parents=True, exist_ok=True)
     asked = compose_search(["sweep=random", "sweep.n_trials=4"]) | search
-    return creation.create(
+    return beginning.create(
         folder, list(overrides), asked, objectives=list(objectives),
         directions=directions(objectives), config_dirs=[], trusted=[],
     )  # fmt: skip

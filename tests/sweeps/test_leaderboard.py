@@ -16,7 +16,7 @@ import pytest
 import kerasft
 from kerasft.artifact.standalone import pack
 from kerasft.runs import evidence, run_folder
-from kerasft.sweeps import board_rows, creation, plots, summary
+from kerasft.sweeps import beginning, board_rows, plots, summary
 from kerasft.sweeps import leaderboard as boards
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import DONE, FAILED, PRUNED, Outcome
@@ -336,7 +336,7 @@ def test_trials_of_several_objectives_form_a_front(begin, tmp_path):
 
     (tmp_path / "s").mkdir()
     asked = compose_search(["sweep=random", "sweep.n_trials=4"])
-    ledger = creation.create(
+    ledger = beginning.create(
         tmp_path / "s", ["head=linear,mlp", "batch_size=4,8"], asked,
         objectives=["accuracy", "size_mb"], directions=["maximize", "minimize"], config_dirs=[],
         trusted=[],

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from kerasft.errors import UserError
-from kerasft.sweeps import creation, summary
+from kerasft.sweeps import beginning, summary
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.journal import StorageFailed
 from kerasft.sweeps.ledger import DONE, FAILED, Outcome
@@ -216,7 +216,7 @@ def test_a_change_of_the_configs_changes_nothing_under_a_sweep(begin, tmp_path):
     from kerasft.config.composition import compose_search
 
     (tmp_path / "s").mkdir()
-    ledger = creation.create(
+    ledger = beginning.create(
         tmp_path / "s", ["head=mine,linear"], compose_search(["sweep=grid"]),
         objectives=["accuracy"], directions=["maximize"], config_dirs=[str(own)], trusted=[],
     )  # fmt: skip

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from kerasft.errors import UserError
-from kerasft.sweeps import creation, objectives, preflight, summary, worker
+from kerasft.sweeps import beginning, objectives, preflight, summary, worker
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import DONE, Outcome
 from kerasft.sweeps.search import _asked, search
@@ -81,7 +81,7 @@ def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
 
     asked = compose_search(["sweep=grid"]) | {"pruner": SECOND}
     rest = [o for o in small if not o.startswith("output_dir")]
-    ledger = creation.create(
+    ledger = beginning.create(
         folder, [*rest, "optimizer.learning_rate=1e-3,1e-8", "epochs=4"], asked,
         objectives=["accuracy"], directions=["maximize"], config_dirs=[], trusted=[],
     )  # fmt: skip
