@@ -12,6 +12,7 @@ from typing import Any
 
 from kerasft.errors import nearest
 from kerasft.system.folders import located
+from kerasft.system.shipped import shipped
 
 # Millions of parameters with the ImageNet head, from the table of keras.io/api/applications.
 APPLICATIONS: dict[str, float] = {
@@ -27,8 +28,6 @@ APPLICATIONS: dict[str, float] = {
     "ResNet152V2": 60.4, "ResNet50": 25.6, "ResNet50V2": 25.6, "VGG16": 138.4, "VGG19": 143.7,
     "Xception": 22.9,
 }
-
-_TEXT_TASKS = ("classification", "multi_label", "regression")
 
 
 def models(pattern: str = "") -> list[dict[str, Any]]:
@@ -221,5 +220,5 @@ def _is_cached(handle: str) -> bool:
 def _row(name: str, family: str, source: str, kind: str, size: object, cached: bool, choice: str):
     return {
         "name": name, "family": family, "source": source, "input": kind, "parameters": size,
-        "tasks": list(_TEXT_TASKS), "cached": cached, "choose": f"backbone.{choice}",
+        "tasks": shipped("task"), "cached": cached, "choose": f"backbone.{choice}",
     }

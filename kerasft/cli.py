@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from kerasft.commands import make_parser
 from kerasft.errors import Stopped, UserError
@@ -21,8 +21,6 @@ from kerasft.system.processes import need_current_folder
 OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # `kerasft export best-of SWEEP` exports the best of its runs.
 BEST = "best-of"
-# These import TensorFlow, which has much to say.
-HEAVY = ("train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,12 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(options, "overrides"):
         options.overrides = [*options.overrides, *rest]
     try:
-        if options.command in HEAVY:
+        act = ACTS[options.command]
+        if act.heavy:
             from kerasft.system.console import cleaned_up, without_chatter
 
             with without_chatter(), cleaned_up():
-                return ACTS[options.command](options) or OK
-        return ACTS[options.command](options) or OK
+                return act.run(options) or OK
+        return act.run(options) or OK
     except UserError as error:
         _complain(error)
         return MISTAKE
@@ -373,19 +372,26 @@ def _serve(options: argparse.Namespace) -> None:
     serve(Settings(options.export, labels=versions_of(options.label), **values))
 
 
-ACTS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "train": _train,
-    "sweep": _sweep,
-    "resume": _resume,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "export": _export,
-    "check": _check,
-    "explain": _explain,
-    "models": _models,
-    "cache": _cache,
-    "leaderboard": _leaderboard,
-    "verify": _verify,
-    "bench": _bench,
-    "serve": _serve,
+class Act(NamedTuple):
+    """What a command does, and whether it imports TensorFlow, which has much to say."""
+
+    run: Callable[[argparse.Namespace], int | None]
+    heavy: bool = False
+
+
+ACTS: dict[str, Act] = {
+    "train": Act(_train, heavy=True),
+    "sweep": Act(_sweep, heavy=True),
+    "resume": Act(_resume, heavy=True),
+    "evaluate": Act(_evaluate, heavy=True),
+    "predict": Act(_predict, heavy=True),
+    "export": Act(_export, heavy=True),
+    "check": Act(_check),
+    "explain": Act(_explain),
+    "models": Act(_models),
+    "cache": Act(_cache),
+    "leaderboard": Act(_leaderboard),
+    "verify": Act(_verify, heavy=True),
+    "bench": Act(_bench, heavy=True),
+    "serve": Act(_serve, heavy=True),
 }

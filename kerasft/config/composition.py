@@ -29,6 +29,7 @@ from kerasft.config.sources import COPY, safe_sources
 from kerasft.config.yaml_limits import require_small
 from kerasft.errors import UserError
 from kerasft.system.passwords import override_shown, text_without
+from kerasft.system.shipped import shipped_dir
 
 ConfigStore.instance().store(name="kerasft_root", node=Root)
 # The group of searches, and the name of the config that a search is composed from.
@@ -40,17 +41,6 @@ SEARCH = (SWEEP, "launcher")
 def config_dir() -> Path:
     """Return the folder that configs are composed from: the shipped one, or a copy of it."""
     return COPY.get() or shipped_dir()
-
-
-def shipped_dir() -> Path:
-    """Return the folder of the shipped configs, in a checkout and in a wheel alike."""
-    for place in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf"):
-        if (place / "train.yaml").is_file():
-            return place
-    raise UserError(
-        "The shipped configs were not found: neither 'kerasft/conf' nor 'conf' beside the package "
-        "holds train.yaml. Reinstall kerasft."
-    )
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from kerasft.config.bounds import written
-from kerasft.config.composition import options, shipped_dir
+from kerasft.config.composition import options
 from kerasft.config.keras_parts import ALLOWED, REFUSED, REFUSED_NAMES
 from kerasft.config.parameters import Definition, NotFound, Parameter, define
 from kerasft.errors import nearest, shown
+from kerasft.system.shipped import shipped_dir
 
 # The modules of what a config may call beside `parts`.
 TRUSTED = tuple(ALLOWED)
