@@ -135,6 +135,17 @@ class Task(Protocol):
         """Return the task as plain values that `load` takes."""
 
 
+def lacking(task: object) -> list[str]:
+    """Return what a task must have and this one has not.
+
+    Example:
+        >>> from kerasft.tasks.regression import Regression
+        >>> lacking(Regression()), lacking("no task")[:3]
+        ([], ['kind', 'monitor', 'mode'])
+    """
+    return [name for name in vars(Task) if name[0] != "_" and not hasattr(task, name)]
+
+
 @runtime_checkable
 class Mixable(Protocol):
     """A task whose targets can be mixed with those of other examples, as MixUp and CutMix do."""

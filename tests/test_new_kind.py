@@ -127,6 +127,13 @@ class CountDark:
         return shared.to_dict(self)
 
 
+@dataclass(frozen=True)
+class HalfATask:
+    """Something that is none."""
+
+    kind: str = "dark pixels"
+
+
 def head(features: Any, *, widths: Mapping[str, int]) -> dict[str, Any]:
     """Put out a tensor for each name."""
     import keras
@@ -346,3 +353,10 @@ def test_its_export_is_served(exported):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_task_that_is_none_is_told(kerasft_cli):
+    words = [word.replace("CountDark", "HalfATask") for word in WORDS]
+    ended = kerasft_cli("train", *words, "--trust", HERE.stem)
+    assert ended.code == 2
+    assert f"task: {HERE.stem}.HalfATask is no task: it lacks monitor, mode, " in ended.err

@@ -103,7 +103,7 @@ def test_any_change_of_a_config_is_taken_or_refused(tmp_path, tree):
 SIGNS = st.text(st.sampled_from("ab:[]{}&*!|>-?%@`'\"\n #,0~$"), max_size=40)
 
 
-@of_default(0.5)
+@of_default(0.25)
 @given(st.binary(max_size=60) | SIGNS.map(str.encode))
 def test_any_file_is_a_config_or_refused(tmp_path, content):
     file = tmp_path / "config.yaml"
@@ -131,7 +131,7 @@ OVERRIDE = st.builds(
 ) | st.text(max_size=20)
 
 
-@of_default(0.5)
+@of_default(0.25)
 @given(st.lists(OVERRIDE, min_size=1, max_size=2))
 def test_any_override_is_taken_or_refused(tmp_path, overrides):
     try:

@@ -245,6 +245,7 @@ def test_several_labels(table, tmp_path):
 # --- recipes -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_phases_with_everything_that_regularizes(tiny_pictures, tmp_path, capsys):
     result = kerasft.train([
         *tiny_pictures, "augment=randaugment", "+augment.mixup={_target_: keras.layers.MixUp}",

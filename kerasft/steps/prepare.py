@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
-from kerasft.contracts import Demanding, Mixable, Rounding, Task
+from kerasft.contracts import Demanding, Mixable, Rounding, Task, lacking
 from kerasft.errors import UserError
 from kerasft.runs import evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits, takes_pictures
@@ -99,12 +99,27 @@ def in_precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def build_task(cfg: DictConfig) -> Task:
+    """Build the task, and see that it is one.
+
+    Raises:
+        UserError: If it lacks what every task has.
+    """
+    task = build(cfg.task)
+    if missing := lacking(task):
+        raise UserError(
+            f"task: {cfg.task['_target_']} is no task: it lacks {', '.join(missing)}. "
+            "`kerasft.contracts.Task` says what every task has."
+        )
+    return task
+
+
 def cheap_parts(cfg: DictConfig) -> Parts:
     """Build what costs nothing: a typo in an optimizer must not cost a download."""
     with in_precision("float32"):  # pictures have no use for less, and MixUp fails with it
         augment = build_named(cfg.augment)
     parts = Parts(
-        task=build(cfg.task),
+        task=build_task(cfg),
         stages=build_named(cfg.finetune),
         augment=augment,
         checkpoint=build(cfg.checkpoint),
@@ -137,7 +152,7 @@ def check_exports(cfg: DictConfig) -> None:
 
 def require_monitors(cfg: DictConfig) -> Any:
     """See that whatever watches a figure watches one that the task has, and return the task."""
-    task = build(cfg.task)
+    task = build_task(cfg)
     require_known(task, plain(cfg.callbacks))
     return task
 

@@ -14,7 +14,7 @@ from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned
 from kerasft.spec import Splits
 from kerasft.steps.measure import closing_table
-from kerasft.steps.prepare import read_splits
+from kerasft.steps.prepare import build_task, read_splits
 from kerasft.system.console import warn
 from kerasft.system.enclosure import require_enclosed
 
@@ -37,7 +37,7 @@ def reopen(
 
 def read_data(cfg: DictConfig, folder: run_folder.RunFolder) -> Splits:
     """Read a run's data anew and warn where it is no longer what the run saw."""
-    splits, differences = read_splits(cfg, build(cfg.task).kind, folder.manifest)
+    splits, differences = read_splits(cfg, build_task(cfg).kind, folder.manifest)
     for difference in differences:
         warn(f"the data has changed since the run: {difference}")
     return splits

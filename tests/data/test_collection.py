@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from table_files import ask, write
 
-from kerasft.data.collection import _limit
+from kerasft.data.annotations import cover
 from kerasft.spec import Labels
 
 
@@ -76,7 +76,7 @@ def test_a_limit_keeps_what_the_rule_says(kind):
             array = (rng.random((count, classes)) < rng.random(classes) * 0.2).astype("float32")
         train = np.flatnonzero(rng.random(count) < 0.8)
         limit = int(rng.integers(1, max(2, len(train))))
-        found = _limit(train, limit, seed, labels, array)
+        found = cover.limited(train, limit, seed, labels, array)
         assert found.tolist() == limited(train, min(limit, len(train)), seed, labels, array)
 
 
@@ -84,5 +84,5 @@ def test_a_limit_among_thousands_of_classes_takes_seconds():
     labels = Labels("single", tuple(map(str, range(5000))))
     array = np.concatenate([np.arange(5000), np.zeros(95_000, "int64")])
     began = time.perf_counter()
-    assert len(set(array[_limit(np.arange(100_000), 2000, 0, labels, array)])) == 2000
+    assert len(set(array[cover.limited(np.arange(100_000), 2000, 0, labels, array)])) == 2000
     assert time.perf_counter() - began < 10  # once it was two minutes

@@ -101,6 +101,7 @@ numpy.save(sys.argv[1], task.predict(["a good film", "bad"], verbose=0))
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures_become_a_task_of_kerashub(of_pictures, pictures):
     import keras_hub
     import tensorflow as tf

@@ -176,6 +176,7 @@ def test_pairs_are_told_apart():
     assert text("bert").paired(False) is text("bert")
 
 
+@pytest.mark.slow
 def test_causal_networks_get_their_frame_too():
     ready = text("gpt2")
     row = ready(["the end"])["token_ids"].numpy()[0]

@@ -87,8 +87,8 @@ def test_what_cannot_be_timed_is_told(export, tmp_path, monkeypatch, kerasft_cli
     (["--threads", "-1"], "--threads must be from 0 to 1,024"),
     (["--threads", "10000000000"], "Received: 10000000000"),
 ])  # fmt: skip
-def test_mistakes(arguments, words, tiny_text_export, kerasft_cli):
-    ended = kerasft_cli("bench", str(tiny_text_export), *arguments)
+def test_mistakes(arguments, words, tmp_path, kerasft_cli):
+    ended = kerasft_cli("bench", str(tmp_path), *arguments)
     assert ended.code == 2
     assert words in ended.err
 

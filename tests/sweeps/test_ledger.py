@@ -64,6 +64,7 @@ def test_processes_share_the_work(storage, begin, tmp_path, request):
     assert len({trial.user_attrs["pid"] for trial in trials}) > 1
 
 
+@pytest.mark.slow
 def test_processes_killed_at_any_moment_lose_and_double_nothing(begin, tmp_path):
     import random
 

@@ -74,6 +74,7 @@ def test_the_best_of_a_sweep_is_exported(small, kerasft_cli):
     assert (ledger.run_folder(best.number) / "exports/saved_model/1/saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
     folder = tmp_path / "s"
     folder.mkdir()
