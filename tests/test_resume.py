@@ -549,6 +549,7 @@ def test_damaged_checkpoints_are_named_and_passed_over(tiny_texts, monkeypatch, 
     assert_same(found, outcome(kerasft.train([*overrides, "output_dir=whole"])))
 
 
+@pytest.mark.slow
 def test_the_last_steps_are_done_again_and_compared(tiny_texts, monkeypatch, kerasft_cli):
     overrides = [*tiny_texts, "epochs=3", "checkpoint.steps=2", "cache.directory=cache"]
     wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
