@@ -220,5 +220,5 @@ def _is_cached(handle: str) -> bool:
 def _row(name: str, family: str, source: str, kind: str, size: object, cached: bool, choice: str):
     return {
         "name": name, "family": family, "source": source, "input": kind, "parameters": size,
-        "tasks": shipped("task"), "cached": cached, "choose": f"backbone.{choice}",
+        "tasks": list(shipped("task")), "cached": cached, "choose": f"backbone.{choice}",
     }

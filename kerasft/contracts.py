@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from kerasft.artifact.comparison import Output
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
-
-if TYPE_CHECKING:
-    pass
 
 
 class Task(Protocol):
@@ -144,6 +141,14 @@ def lacking(task: object) -> list[str]:
         ([], ['kind', 'monitor', 'mode'])
     """
     return [name for name in vars(Task) if name[0] != "_" and not hasattr(task, name)]
+
+
+def odd_units(model: Any, task: Task, labels: Labels) -> int | None:
+    """Return how many numbers a network puts out, where its task wants others; else `None`."""
+    shape, wanted = model.output_shape, task.head(labels).get("units")
+    if wanted is None or not isinstance(shape, tuple) or shape[-1] == wanted:
+        return None
+    return shape[-1]
 
 
 @runtime_checkable

@@ -119,6 +119,18 @@ class Rows:
                 )
         return cls(made, np.arange(next(iter(sizes.values()), count or 0)))
 
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Any]) -> Rows:
+        """Return rows of TensorFlow's tensors, the batch first; ragged columns of ragged ones."""
+        columns = {}
+        for name, value in tensors.items():
+            if hasattr(value, "row_splits"):
+                ends = value.row_splits.numpy()[1:].astype("int64")
+                columns[name] = Column(value.flat_values.numpy(), ends, group=name)
+            else:
+                columns[name] = Column(value.numpy())
+        return cls.of(columns)
+
     def __len__(self) -> int:
         return len(self.index)
 

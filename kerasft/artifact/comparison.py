@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from kerasft.system.recorded import require_fields
 
 Rule = Literal["close", "exact", "decided", "ranked"]
 
@@ -126,6 +129,33 @@ def rules_of(signature: Mapping[str, Any]) -> dict[str, Output]:
                 values[key] = tuple(values[key])
         found[name] = Output(**values)
     return found
+
+
+def check_rules(signature: Mapping[str, Any], file: Path) -> None:
+    """See that what a `signature.json` holds as rules are some.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    require_fields({"compare": signature.get("compare", {})}, _Compared, file)
+    for saved in signature.get("compare", {}).values():
+        require_fields(saved, _Saved, file)
+
+
+class _Compared:
+    compare: dict[str, dict[str, Any]]
+
+
+class _Saved:
+    """An `Output` as JSON holds it, where tuples are lists."""
+
+    rule: Rule
+    by: str
+    largest: bool
+    cutoffs: float | list[float | None] | None
+    top: int | None
+    unit: float | list[float] | None
+    each: bool
 
 
 def rule_for(name: str, values: np.ndarray, rules: Mapping[str, Output]) -> Output:

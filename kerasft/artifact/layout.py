@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.artifact.comparison import check_rules
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_raw
 from kerasft.system.files import at_home, read_json
@@ -127,6 +128,7 @@ def read_signature(directory: str | Path) -> dict[str, Any]:
             f"{str(file)!r} lists no signature {DEFAULT!r}. It is damaged, or from another "
             "version; export the run again: kerasft export RUN"
         )
+    check_rules(found, file)
     return found
 
 

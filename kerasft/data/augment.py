@@ -100,7 +100,7 @@ def _moving(targets: Mapping[str, Any]) -> list[str]:
     return [*names, *(["labels"] if "boxes" in targets else [])]
 
 
-def _moves_labels(step: tf.Tensor) -> bool:
+def _moves_labels(step: keras.Layer) -> bool:
     """Whether a layer takes boxes and masks beside pictures, as those of Keras for pictures do."""
     import keras
 

@@ -196,7 +196,7 @@ def _pictures(
 
     changed: list[str] = []
 
-    def raw(index: tf.Tensor) -> bytes:
+    def raw(index: Any) -> bytes:
         value = examples.inputs[int(index)]
         if isinstance(value, bytes):
             return as_decodable(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasft.rows import Column, Rows, joined
+from kerasft.rows import Rows, joined
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +58,7 @@ def stream(
     parts, losses, sizes = [], [], []
     for inputs, targets in dataset:
         kept, loss = step(inputs, targets)
-        parts.append(Rows.of({name: _column(name, value) for name, value in kept.items()}))
+        parts.append(Rows.of_tensors(kept))
         losses.append(float(loss))
         sizes.append(len(parts[-1]))
     rows = joined(parts, order)
@@ -87,10 +87,3 @@ def _compiled(model: keras.Model, produce: Produce, batch: Any, key: Any) -> Any
     # Out of sight of Keras' tracking.
     object.__setattr__(model, "_kerasft_measure", (key, step))
     return step
-
-
-def _column(name: str, value: Any) -> Column:
-    if hasattr(value, "row_splits"):
-        values, splits = value.flat_values.numpy(), value.row_splits.numpy()
-        return Column(values, splits[1:].astype("int64"), group=name)
-    return Column(value.numpy())

@@ -18,7 +18,6 @@ from kerasft.system.files import at_home
 
 if TYPE_CHECKING:
     import keras
-    from omegaconf import DictConfig
 
 FORM, FILE = "onnx", "model.onnx"
 TOLERANCE = 1e-4
@@ -156,7 +155,7 @@ def _convert(model: keras.Model, task: Task, labels: Labels, feed: Feed, opset: 
     return made.SerializeToString()
 
 
-def _erfc(graph: Any, node: DictConfig, name: str, arguments: Any) -> None:
+def _erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:
     """Write `erfc(x)`, which GELU is made of and ONNX lacks, as `1 - erf(x)`."""
     given, (output,) = node.input[0], node.output
     kind, shape = graph.get_dtype(output), graph.get_shape(output)

@@ -12,7 +12,7 @@ import numpy as np
 from kerasft.artifact.comparison import Output
 from kerasft.contracts import Framed, Ranked, Scored, Task
 from kerasft.raw_input import as_raw
-from kerasft.rows import Column, Rows, joined
+from kerasft.rows import Rows, joined
 from kerasft.spec import Decision, Labels, Preprocess, takes_pictures, takes_texts
 from kerasft.system.threads import untuned
 
@@ -90,21 +90,27 @@ class Served:
             return ("image_bytes",)
         return ("text", "text_pair") if self.preprocess.pair else ("text",)
 
-    def answers(self, outputs: Any, frames: Any = None) -> dict[str, Any]:
+    def answers(self, outputs: Any) -> dict[str, Any]:
         """Turn what the network puts out into all that is answered.
 
-        Args:
-            outputs: What the network puts out.
-            frames: How the pictures were placed; positions are in the network's pixels without.
+        Positions are in the network's pixels, see `in_picture`.
         """
         # A task of the user's own may know nothing of decisions.
         further = () if self.decision == NONE else (self.decision,)
         made = dict(self.task.answers(outputs, self.labels, *further))
         if isinstance(self.task, Ranked):
             made |= self.task.ranked(made, self.labels, self.top_k)
-        if frames is not None and isinstance(self.task, Framed):
-            made = dict(self.task.in_picture(made, frames, self.labels))
         return made
+
+    @property
+    def framed(self) -> bool:
+        """Whether answers hold positions in pictures, which need to know how these were placed."""
+        return isinstance(self.task, Framed) and takes_pictures(self.preprocess)
+
+    def in_picture(self, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
+        """Return answers with positions in the pixels of the original pictures."""
+        assert isinstance(self.task, Framed)
+        return dict(self.task.in_picture(answers, frames, self.labels))
 
     def rules(self) -> dict[str, Output]:
         """Return how each output is compared, see `Output`."""
@@ -114,10 +120,10 @@ class Served:
             for name, rule in found.items()
         }
 
-    def scored(self, outputs: Any) -> dict[str, Any]:
-        """Turn what the network puts out into what `classify` or `regress` gives back."""
+    def scored(self, answers: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn answers into what `classify` or `regress` gives back."""
         assert isinstance(self.task, Scored)
-        return dict(self.task.scored(self.answers(outputs), self.labels))
+        return dict(self.task.scored(answers, self.labels))
 
     def embedder(self) -> keras.Function | None:
         """Return the part of the model up to the features that the head pooled, or `None`."""
@@ -147,12 +153,6 @@ class Served:
             for name, value in made.items()
         }
 
-    def placed(self, raw: Any) -> tuple[Any, Any]:
-        """Preprocess raw strings, and say how pictures were placed, where the task asks for it."""
-        if isinstance(self.task, Framed) and takes_pictures(self.preprocess):
-            return self.preprocess.framed(raw)
-        return self.ready(raw), None
-
     def expected(self, raw: np.ndarray, annotations: Rows | None = None) -> Expected:
         """Return all that the artifact should answer, computed once in memory.
 
@@ -165,20 +165,21 @@ class Served:
         embedder = self.embedder()
         targets = None if annotations is None else self.task.targets(annotations, self.labels)
         parts: list[tuple[Arrays, Arrays, Arrays, Arrays, Rows | None]] = []
-        framed = isinstance(self.task, Framed) and takes_pictures(self.preprocess)
-        prepare = self.placed if framed else lambda raw: (self.preprocess(raw), ())
+        prepare: Any = lambda raw: (self.preprocess(raw), ())  # noqa: E731
+        if takes_pictures(self.preprocess) and self.framed:
+            prepare = self.preprocess.framed
         with tf.device("/CPU:0"):
             batches = tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(BATCH)
             for number, (batch, frames) in enumerate(untuned(batches.map(prepare))):
                 outputs = self.model(batch, training=False)
                 rows = np.arange(number * BATCH, min((number + 1) * BATCH, len(raw)))
-                here = _arrays(self.answers(outputs))
+                made = self.answers(outputs)
                 parts.append((
-                    _arrays(self.answers(outputs, frames)) if framed else here, here,
-                    _arrays(self.scored(outputs)) if isinstance(self.task, Scored) else {},
+                    _arrays(self.in_picture(made, frames) if self.framed else made), _arrays(made),
+                    _arrays(self.scored(made)) if isinstance(self.task, Scored) else {},
                     {} if embedder is None else
                     {"embedding": tf.cast(embedder(batch), tf.float32).numpy()},
-                    None if targets is None else _rows(
+                    None if targets is None else Rows.of_tensors(
                         self.task.keep(outputs, batch, targets.gather(rows))),
                 ))  # fmt: skip
         answers, tensors, scored, embedding, kept = zip(*parts, strict=True)
@@ -195,18 +196,6 @@ def _arrays(tensors: Mapping[str, Any]) -> Arrays:
 
 def _concatenated(parts: Sequence[Arrays]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _rows(kept: Mapping[str, Any]) -> Rows:
-    """Return what a task keeps of a batch as rows."""
-    columns = {}
-    for name, value in kept.items():
-        if hasattr(value, "row_splits"):
-            ends = value.row_splits.numpy()[1:].astype("int64")
-            columns[name] = Column(value.flat_values.numpy(), ends, group=name)
-        else:
-            columns[name] = Column(value.numpy())
-    return Rows.of(columns)
 
 
 def raw_examples(examples: Sequence[Any], modality: str) -> np.ndarray:

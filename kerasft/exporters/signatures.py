@@ -86,8 +86,10 @@ def _possible(served: Served) -> dict[str, Signature]:
         return served.ready(_one(columns))
 
     def answer_raw(*columns: Any) -> Mapping[str, Any]:
-        inputs, frames = served.placed(_one(columns))
-        return served.answers(outputs(inputs), frames)
+        if not served.framed:
+            return served.answers(outputs(ready(*columns)))
+        inputs, frames = served.preprocess.framed(_one(columns))  # type: ignore[attr-defined]
+        return served.in_picture(served.answers(outputs(inputs)), frames)
 
     def from_tensors(*columns: Any) -> Any:
         named = dict(zip(tensors, columns, strict=True))
@@ -110,7 +112,7 @@ def _possible(served: Served) -> dict[str, Signature]:
     if isinstance(served.task, Scored):
         made[served.task.method] = Signature(
             served.task.method, "examples", example,
-            lambda x: served.scored(outputs(from_examples(x))),
+            lambda x: served.scored(served.answers(outputs(from_examples(x)))),
         )
     embedder = served.embedder()
     if embedder is not None:

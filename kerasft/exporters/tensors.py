@@ -20,7 +20,7 @@ import numpy as np
 import kerasft
 from kerasft.artifact.comparison import apart, rows_apart, rule_for
 from kerasft.artifact.fresh import ExportError
-from kerasft.contracts import Task
+from kerasft.contracts import Task, odd_units
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
@@ -136,8 +136,7 @@ def require_whole(model: keras.Model, task: Task, labels: Labels) -> None:
             "An export needs the task of its network, which turns outputs into answers (such as "
             f"kerasft.tasks.classification.Classification). Received: {task!r}."
         )
-    shape, wanted = model.output_shape, task.head(labels).get("units")
-    if wanted is not None and isinstance(shape, tuple) and (units := shape[-1]) != wanted:
+    if (units := odd_units(model, task, labels)) is not None:
         raise UserError(
             f"The network has {units} outputs, and there are {len(labels.names)} labels "
             f"({', '.join(labels.names[:8])}). The run folder's files do not belong together."

@@ -9,7 +9,7 @@ from kerasft.errors import UserError
 from kerasft.spec import Backbone, Features
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    import keras
 
 
 def features_of(backbone: Backbone) -> Features:
@@ -57,7 +57,7 @@ def _output(backbone: Backbone) -> Any:
     )
 
 
-def _shape(tensor: tf.Tensor) -> str:
+def _shape(tensor: keras.KerasTensor) -> str:
     sides = ", ".join("?" if side is None else str(side) for side in tensor.shape[1:])
     return f"[batch, {sides}]"
 

@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from kerasft.artifact.comparison import Output
-from kerasft.contracts import Framed, Recalling, Task, Tunable
+from kerasft.contracts import Framed, Recalling, Task, Tunable, odd_units
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
@@ -215,8 +215,7 @@ def load(
             f"{str(folder.labels)!r} is of another run: its labels are of the kind "
             f"{labels.to_dict()['kind']!r}, and those of {folder.task.name} {task.kind!r}."
         )
-    shape, wanted = network.output_shape, task.head(labels).get("units")
-    if wanted is not None and isinstance(shape, tuple) and (units := shape[-1]) != wanted:
+    if (units := odd_units(network, task, labels)) is not None:
         raise UserError(
             f"{str(folder.labels)!r} is of another run: the network has {some(units, 'output')}, "
             f"and it lists {some(len(labels.names), 'label')}."

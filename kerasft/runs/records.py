@@ -38,15 +38,16 @@ def records(
         >>> list(records({"probabilities": np.array([[0.25, 0.75]])}, ["no", "yes"], rules))
         [{'probabilities': {'no': 0.25, 'yes': 0.75}}]
     """
-    # The likeliest labels of a served answer are in its probabilities, too.
-    ranked = {name for name, rule in rules.items() if rule.rule == "ranked"}
-    ranked |= {name.replace("labels", "scores") for name in ranked}
-    names = [name for name in dict.fromkeys((*FIRST, *outputs)) if name in outputs]
+    # The likeliest labels of a served answer, `top_...`, are in its probabilities, too.
+    names = [
+        name for name in dict.fromkeys((*FIRST, *outputs))
+        if name in outputs and not name.startswith("top_")
+    ]  # fmt: skip
     each = {name for name, rule in rules.items() if rule.each}
     for i in range(len(outputs[names[0]]) if names else 0):
         yield {
             name: _named(outputs[name][i], labels) if name in each else plain(outputs[name][i])
-            for name in names if name not in ranked
+            for name in names
         }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from kerasft.serving.json_api import require_shape
 from kerasft.serving.limits import MOST_DIMENSIONS, Limits
 from kerasft.serving.status import invalid
 from kerasft.serving.wire import require_few
-
-if TYPE_CHECKING:
-    pass
 
 # What a list of values that is too short is filled up with may take so many bytes.
 MOST_FILLED = 1_000_000

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,9 +26,6 @@ from kerasft.system.console import warn
 from kerasft.system.enclosure import require_readable
 from kerasft.system.files import read_json
 from kerasft.system.recorded import read_figures, read_labels
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,7 @@ def _settings(file: Path) -> Any:
     return found
 
 
-def _flat(node: DictConfig, prefix: str = "") -> dict[str, Any]:
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(node, dict):
         found: dict[str, Any] = {}
         for key, value in node.items():

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kerasft.config.composition import SWEEP, as_config
 from kerasft.config.targets import node_problems, walk
 from kerasft.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 # They keep what they remember as plain values, or nothing at all.
 SAMPLERS = tuple(f"optuna.samplers.{name}" for name in (
@@ -46,7 +43,7 @@ LETTERS = 2045
 NUMBERS = 1000
 
 
-def problems(what: str, node: DictConfig, trusted: Sequence[str]) -> Iterator[str]:
+def problems(what: str, node: Any, trusted: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with the sampler or the pruner of a search.
 
     Args:
@@ -76,7 +73,7 @@ def problems(what: str, node: DictConfig, trusted: Sequence[str]) -> Iterator[st
             yield text
 
 
-def targets(node: DictConfig, key: str = "") -> Iterator[tuple[str, Any]]:
+def targets(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield all that a node would call, each with its key.
 
     Example:

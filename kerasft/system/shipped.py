@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from kerasft.errors import UserError
@@ -23,11 +24,12 @@ def shipped_dir() -> Path:
     )
 
 
-def shipped(group: str) -> list[str]:
+@cache
+def shipped(group: str) -> tuple[str, ...]:
     """Return the names of the shipped configs of a group.
 
     Example:
         >>> "classification" in shipped("task")
         True
     """
-    return sorted(file.stem for file in (shipped_dir() / group).glob("*.yaml"))
+    return tuple(sorted(file.stem for file in (shipped_dir() / group).glob("*.yaml")))

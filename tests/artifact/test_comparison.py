@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from kerasft.artifact.comparison import Output, apart, rows_apart, rule_for, rules_of
+from kerasft.artifact.comparison import Output, apart, check_rules, rows_apart, rule_for, rules_of
+from kerasft.errors import UserError
 from kerasft.spec import Decision, Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
@@ -83,3 +84,14 @@ def test_numbers_are_apart_in_their_unit():
     assert apart(one, other[:1]) == apart(one, np.array([np.nan, 3.0])) == np.inf
     assert apart(np.array([b"a", b"b"], object), np.array([b"a", b"c"], object)) == 0.5
     assert dataclasses.replace(Output(), unit=3.0).to_dict() == {"rule": "close", "unit": 3.0}
+
+
+@pytest.mark.parametrize("compare", [
+    3, ["a"], {"label": 3}, {"label": {"rule": "near"}}, {"label": {"rule": "decided", "by": 3}},
+    {"value": {"unit": "one"}}, {"label": {"cutoffs": ["a"]}}, {"label": {"top": 1.5}},
+    {"label": {"largest": "yes"}}, {"label": {"unit": [0.5, None]}},
+])  # fmt: skip
+def test_rules_that_are_none_are_told_with_the_file(compare, tmp_path):
+    with pytest.raises(UserError, match=r"signature\.json' is damaged"):
+        check_rules({"compare": compare}, tmp_path / "signature.json")
+    check_rules({}, tmp_path / "signature.json")

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from kerasft.artifact.comparison import Output
+from kerasft.artifact.comparison import Output, rules_of
 from kerasft.runs.records import MOST_LABELS, records, write
 
 RULES = {
@@ -36,6 +36,13 @@ def test_labels_that_are_decided_on_are_listed():
     found = list(records({"labels": on}, ("a", "b", "c"), RULES))
     assert found == [{"labels": ["a", "c"]}, {"labels": []}]
     assert list(records({}, (), {})) == []
+
+
+def test_exports_without_rules_are_shown_as_before():
+    outputs = {"top_labels": np.array([["b", "a"]]), "top_scores": np.zeros((1, 2)),
+               "probabilities": np.array([[0.25, 0.75]])}  # fmt: skip
+    (found,) = records(outputs, ("a", "b"), rules_of({"kind": "single"}))
+    assert found == {"probabilities": {"a": 0.25, "b": 0.75}}
 
 
 def test_files_hold_records_and_a_table_where_these_are_flat(tmp_path):

@@ -14,7 +14,7 @@ from kerasft.errors import UserError
 from kerasft.system.console import listing
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from PIL import Image
 
 # Folders of pictures, and folders of what is drawn on pictures.
 PICTURES = frozenset((
@@ -232,10 +232,12 @@ def _is_mask_of(picture: Path, mask: Path) -> bool:
         return False
 
 
-def _is_flat(image: tf.Tensor) -> bool:
+def _is_flat(image: Image.Image) -> bool:
     from PIL import Image
 
     small = image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)
-    counts = sorted((count for count, _ in small.getcolors(64 * 64)), reverse=True)
+    colours = small.getcolors(64 * 64)
+    assert colours is not None  # there are no more than pixels
+    counts = sorted((count for count, _ in colours), reverse=True)
     # What JPEG does to a mask leaves most of it plain.
     return len(counts) <= 64 or sum(counts[:2]) > 0.6 * 64 * 64

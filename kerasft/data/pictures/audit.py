@@ -21,7 +21,7 @@ from kerasft.spec import Examples, Labels
 from kerasft.system.console import listing
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    from PIL import Image
 
 MAX_PIXELS = 50_000_000
 # Segments of a JPEG that are passed over in search of its orientation, here and in the network.
@@ -191,7 +191,7 @@ def _opened(content: bytes, form: str) -> Any:
     return Image.open(io.BytesIO(content), formats=[form])
 
 
-def _is_turned(image: tf.Tensor) -> bool:
+def _is_turned(image: Image.Image) -> bool:
     from PIL import Image
 
     exif = Image.Exif()
@@ -220,7 +220,7 @@ def _has_near_exif(content: bytes) -> bool:
     return False
 
 
-def _is_dim(content: bytes, image: tf.Tensor) -> bool:
+def _is_dim(content: bytes, image: Image.Image) -> bool:
     """Whether a picture holds 12 bits, say, in 16: decoding keeps the upper 8."""
     if content[24:25] != b"\x10":
         return False
