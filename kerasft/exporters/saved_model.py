@@ -257,6 +257,8 @@ def _describe(
     }
     rules, answered = served.rules(), {name for one in outputs.values() for name in one}
     facts["compare"] = {name: rules[name].to_dict() for name in sorted(answered & set(rules))}
+    if "value" in rules:
+        facts["spread"] = rules["value"].unit  # for readers that know no rules
     if isinstance(served.task, Thresholded) and not served.decision.goal:
         facts["threshold"] = served.task.cutoffs(served.decision)  # as it is after a temperature
     if isinstance(served.task, Framed):
