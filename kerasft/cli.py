@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import sys
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if act.heavy:
             from kerasft.system.console import cleaned_up, without_chatter
 
+            # The import of TensorFlow makes a million objects that stay: to look through them
+            # again and again takes a fifth of it.
+            gc.set_threshold(100_000, 50, 1000)
             with without_chatter(), cleaned_up():
                 return act.run(options) or OK
         return act.run(options) or OK

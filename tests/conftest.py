@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import shutil
 import sys
@@ -25,6 +26,7 @@ BAD = ("bad", "dull", "cold", "poor", "grey")
 
 def pytest_configure(config):
     """Set what TensorFlow, Keras and Matplotlib read when they are imported."""
+    gc.set_threshold(100_000, 50, 1000)  # as the command line does
     place = tempfile.mkdtemp(prefix="kerasft-tests-")
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Several processes share the cores; their threads would only wait for one another.

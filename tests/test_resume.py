@@ -21,7 +21,7 @@ import kerasft
 from kerasft.errors import Stopped, UserError
 from kerasft.runs import repetition
 from kerasft.runs.finetuned import FineTuned
-from kerasft.system import threads
+from kerasft.system import tf_data
 from kerasft.training import checkpoint
 from kerasft.training.checkpoint import Position
 from kerasft.training.recorder import Recorder
@@ -412,7 +412,7 @@ def test_what_goes_on_otherwise_than_before_is_said(tiny_pictures, monkeypatch, 
     assert f"{changed}. It goes on with the new one." in said.err
     assert (
         "the run goes on another machine, maybe not to the last bit: cores 99 -> "
-        f"{threads.cores()}, processor abacus ->" in said.err
+        f"{tf_data.cores()}, processor abacus ->" in said.err
     )
     for difference in ("activations was kept, now computed",
                        "precision was mixed_float16, now float32",

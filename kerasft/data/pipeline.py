@@ -11,7 +11,7 @@ import numpy as np
 from kerasft.data.order import Order, once
 from kerasft.data.store import Store
 from kerasft.rows import Rows, padded_width
-from kerasft.system.threads import AHEAD, cores, untuned
+from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
 
 
 class Batches:
@@ -137,14 +137,12 @@ class Batches:
         if without:
             left_out = tf.constant(sorted(without), tf.int64)
             numbers = numbers.filter(lambda number: tf.reduce_all(number != left_out))
-        return untuned(
-            # A map of its own: with Python inside, TensorFlow makes it sequential for determinism,
-            # and it is only a copy.
-            numbers.map(gather)
-            # Several batches are augmented at once, but handed on in order.
-            .map(change, num_parallel_calls=cores(), deterministic=True)
-            .prefetch(AHEAD)
-        )
+        # A map of its own: with Python inside, TensorFlow makes it sequential for determinism,
+        # and it is only a copy.
+        gathered = mapped(numbers, gather)
+        # Several batches are augmented at once, but handed on in order.
+        made = mapped(gathered, change, num_parallel_calls=cores(), deterministic=True)
+        return untuned(made.prefetch(AHEAD))
 
 
 def in_one_pass(
@@ -185,7 +183,7 @@ def in_one_pass(
         rows, output_signature=(spec, learned, tf.TensorSpec([None], tf.int64))
     )
     data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    data = data.map(as_taken, num_parallel_calls=cores(), deterministic=True)
+    data = mapped(data, as_taken, num_parallel_calls=cores(), deterministic=True)
     return untuned(data.prefetch(2)), np.concatenate(batches)
 
 

@@ -23,7 +23,7 @@ from kerasft.rows import Rows
 from kerasft.spec import Examples, PicturePreprocess, Preprocess, takes_pictures, takes_texts
 from kerasft.system.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.system.console import warn
-from kerasft.system.threads import AHEAD, cores, untuned
+from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
 
 # Pictures beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
@@ -210,7 +210,9 @@ def _pictures(
     def decoded(index: tf.Tensor) -> Any:
         return preprocess.decode(tf.numpy_function(raw, [index], tf.string))
 
-    data = tf.data.Dataset.range(len(examples)).map(decoded, num_parallel_calls=2 * cores())
+    data = mapped(
+        tf.data.Dataset.range(len(examples)), decoded, num_parallel_calls=2 * cores()
+    )
     done, held = 0, []
     try:
         for image in untuned(data.prefetch(AHEAD)).as_numpy_iterator():

@@ -14,7 +14,7 @@ from kerasft.contracts import Framed, Ranked, Scored, Task
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, joined
 from kerasft.spec import Decision, Labels, Preprocess, takes_pictures, takes_texts
-from kerasft.system.threads import untuned
+from kerasft.system.tf_data import mapped, untuned
 
 if TYPE_CHECKING:
     import keras
@@ -170,7 +170,7 @@ class Served:
             prepare = self.preprocess.framed
         with tf.device("/CPU:0"):
             batches = tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(BATCH)
-            for number, (batch, frames) in enumerate(untuned(batches.map(prepare))):
+            for number, (batch, frames) in enumerate(untuned(mapped(batches, prepare))):
                 outputs = self.model(batch, training=False)
                 rows = np.arange(number * BATCH, min((number + 1) * BATCH, len(raw)))
                 made = self.answers(outputs)

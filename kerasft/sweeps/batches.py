@@ -19,7 +19,7 @@ from kerasft.sweeps.ledger import DONE, FAILED, Claim, Ledger, Outcome
 from kerasft.sweeps.summary import line_of
 from kerasft.system.console import say
 from kerasft.system.processes import importable
-from kerasft.system.threads import cores
+from kerasft.system.tf_data import cores
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

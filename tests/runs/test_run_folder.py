@@ -20,7 +20,7 @@ import kerasft
 from kerasft.config import composition
 from kerasft.errors import UserError
 from kerasft.runs import repetition, run_folder
-from kerasft.system import provenance, threads
+from kerasft.system import provenance, tf_data
 from kerasft.system.files import read_json, room_in, write_json, written_whole
 
 FILES = (
@@ -55,7 +55,7 @@ def test_facts_of_a_run(tiny_run):
     assert facts["command"]
     assert facts["versions"]["kerasft"] == kerasft.__version__
     assert {"python", "tensorflow", "keras", "keras-hub", "numpy"} <= set(facts["versions"])
-    assert facts["machine"]["cores"] == threads.cores()
+    assert facts["machine"]["cores"] == tf_data.cores()
 
 
 def test_fewer_processors_on_the_same_machine_are_another(monkeypatch):

@@ -27,7 +27,7 @@ from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.jobs import Job, word_of
 from kerasft.sweeps.ledger import DONE, Outcome
 from kerasft.system.files import read_json
-from kerasft.system.threads import cores
+from kerasft.system.tf_data import cores
 
 APP = '''
 import time

@@ -45,7 +45,8 @@ def test_a_sweep_is_carried_out_to_its_total_and_then_on(begin, tmp_path):
 
 
 @pytest.mark.parametrize("storage", [
-    "journal", pytest.param("sqlite", marks=pytest.mark.slow), "postgresql",
+    "journal", pytest.param("sqlite", marks=pytest.mark.slow),
+    pytest.param("postgresql", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_processes_share_the_work(storage, begin, tmp_path, request):
     url = {"journal": None, "sqlite": f"sqlite:///{tmp_path}/study.db"}.get(storage, "")

@@ -23,6 +23,7 @@ from kerasft.system.console import listing
 from kerasft.system.files import current
 from kerasft.system.folders import located
 from kerasft.system.reachable import unreachable
+from kerasft.system.tf_data import mapped
 
 
 def tfds(
@@ -274,7 +275,7 @@ def _collect(
             f"data.{split}: TFDS cannot read {expression!r} of {builder.info.full_name} "
             f"({_first(error)})."
         ) from error
-    dataset = dataset.map(lambda example: {name: example[name] for name in columns})
+    dataset = mapped(dataset, lambda example: {name: example[name] for name in columns})
     for number, example in enumerate(dataset.as_numpy_iterator()):
         content = example[columns[0]]
         if not is_image:

@@ -1,8 +1,9 @@
-"""tf.data's threads: fixed numbers instead of its autotuning."""
+"""tf.data as it is used here: fixed numbers of threads, functions traced as they are written."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 # Batches that wait, made, for the step.
@@ -34,3 +35,23 @@ def untuned(dataset: Any) -> Any:
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def mapped(dataset: Any, function: Callable, **settings: Any) -> Any:
+    """Return a dataset mapped by a function that is traced as it is written.
+
+    `Dataset.map` has AutoGraph translate a function and all that it calls, for the sake of Python's
+    `if` and `for` on tensors. Ours use TensorFlow's own, and decoding pictures was traced in 4 s
+    instead of 1.
+
+    Args:
+        dataset: A `tf.data.Dataset`.
+        function: A function in TensorFlow ops alone.
+        settings: For `Dataset.map`.
+
+    Returns:
+        The mapped dataset.
+    """
+    import tensorflow as tf
+
+    return dataset.map(tf.autograph.experimental.do_not_convert(function), **settings)
