@@ -52,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if act.heavy:
             from kerasft.system.console import cleaned_up, without_chatter
 
-            # The import of TensorFlow makes a million objects that stay: to look through them
-            # again and again takes a fifth of it.
-            gc.set_threshold(100_000, 50, 1000)
+            gc.set_threshold(100_000, 50, 1000)  # looking for garbage slows imports by a fifth
             with without_chatter(), cleaned_up():
                 return act.run(options) or OK
         return act.run(options) or OK
