@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +41,18 @@ def pytest_configure(config):
         "KERASFT_CACHE": f"{place}/cache",
         "HF_HUB_OFFLINE": "1",
     }
+
+
+@pytest.hookimpl(tryfirst=True)  # before the slow ones are taken out
+def pytest_collection_modifyitems(items):
+    """Mark as slow what `every` leaves out."""
+    seen = Counter()
+    for item in items:
+        if mark := item.get_closest_marker("every"):
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % mark.args[0]:
+                item.add_marker(pytest.mark.slow)
+            seen[test] += 1
 
 
 def pytest_unconfigure(config):

@@ -350,6 +350,7 @@ def test_the_same_command_goes_on(tiny_texts, monkeypatch, capsys):
         kerasft.train(overrides)
 
 
+@pytest.mark.slow
 def test_changed_data_is_refused(tiny_texts, texts_csv, tmp_path, monkeypatch):
     lines = texts_csv.read_text().splitlines()
     own = tmp_path / "own.csv"

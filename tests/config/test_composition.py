@@ -63,6 +63,7 @@ def test_there_are_choices():
     assert len(EXPERIMENTS) >= 9
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{g}={n}" for g, n in CHOICES])
 def test_every_choice_composes_and_checks(group, name, monkeypatch, tmp_path):
     monkeypatch.setenv("KERASFT_DATA", str(tmp_path))
@@ -290,6 +291,7 @@ def test_nearest():
 # --- what a config may call --------------------------------------------------------------------
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     "target",
     [

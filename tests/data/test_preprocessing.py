@@ -91,6 +91,7 @@ def test_an_example_that_stands_twice_is_kept_once(cache, counted):
     same(stores["validation"], prepare(part, ImagePreprocess(16, 16)))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("change", [
     {"height": 12}, {"resize": "pad"},
     pytest.param({"interpolation": "nearest"}, marks=pytest.mark.slow),

@@ -58,7 +58,7 @@ def test_the_best_epoch_is_the_monitors():
     assert plots._best(plots._column(HISTORY, "val_absent"), "min") is None
 
 
-@pytest.mark.parametrize("size", [1, 2, 8, 100])
+@pytest.mark.parametrize("size", [1, 2, 8, pytest.param(100, marks=pytest.mark.slow)])
 def test_confusion_matrix(size, tmp_path):
     names = (NAMES * 13)[:size]
     y = np.random.default_rng(0).integers(0, size, 500)

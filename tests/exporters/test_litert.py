@@ -66,6 +66,7 @@ def test_the_readme_runs_on_any_batch(export, given, monkeypatch):
     np.testing.assert_allclose(said["outputs"]["logits"], expected, atol=1e-5)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("quantize", "share"), [("float16", 0.6), ("dynamic", 0.4), ("int8", 0.4)])
 def test_quantized_pictures(quantize, share, make, pictures, tmp_path):
     model, preprocess = make.pictures("resnet")

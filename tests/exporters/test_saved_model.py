@@ -169,6 +169,7 @@ def test_transparency_is_left_out_alike_whatever_holds_it(image_export, pictures
     assert apart(answers, np.repeat(answers[:1], 4, 0)) < 1e-6
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("value", range(1, 9))
 def test_a_picture_that_is_stored_turned_is_answered_as_the_upright_one(image_export, value):
     pixels = np.random.default_rng(5).integers(0, 255, (30, 18, 3), np.uint8)

@@ -28,6 +28,7 @@ def made(family: str):
     return tiny.text(family) if family in tiny.TEXT else tiny.image(family)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("family", [
     pytest.param(family, marks=() if family in QUICK else pytest.mark.slow) for family in FAMILIES
 ])  # fmt: skip
@@ -264,6 +265,7 @@ def test_the_real_minilm_of_its_package_answers_by_meaning():
     np.testing.assert_array_equal(x[0], x[1])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("said", "stripped"), [
     ('{"do_lower_case": true, "strip_accents": null}', True), ('{"do_lower_case": true}', True),
     ('{"do_lower_case": false}', False), ('{"do_lower_case": false, "strip_accents": true}', True),

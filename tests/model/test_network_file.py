@@ -46,6 +46,7 @@ SEQUENTIAL = {
 }  # fmt: skip
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("make", SEQUENTIAL.values(), ids=SEQUENTIAL)
 def test_a_sequential_is_a_network_like_any_other(tmp_path, make):
     own = make()

@@ -135,6 +135,7 @@ def pairs(family: str, length: int = 17) -> TextPreprocess:
     return text(family, length).paired(True)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("family", "length"),
     [("bert", 16), ("bert", 17), pytest.param("albert", 16, marks=pytest.mark.slow),
@@ -185,6 +186,7 @@ def test_causal_networks_get_their_frame_too():
     assert ready([""])["token_ids"].shape == (1, 2)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("family", ["roberta", "gpt2"])
 def test_bytes_of_every_script_survive(family):
     ready = text(family)
@@ -193,6 +195,7 @@ def test_bytes_of_every_script_survive(family):
         assert ready.tokenizer.detokenize(row[1:-1]) == given
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("family", ["bert", "llama", "albert"])
 def test_texts_come_out_alike_alone_batched_in_graphs_and_reloaded(family, tmp_path):
     import tensorflow as tf

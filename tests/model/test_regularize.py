@@ -46,6 +46,7 @@ def test_l2_gives_no_gradient_to_what_is_frozen():
     assert float(sum(model.losses)) < every
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("family", ["bert", "albert", "llama", "vit"])
 def test_dropout_sets_every_rate_of_the_backbone_even_where_there_was_none(family, tmp_path):
     import keras

@@ -46,13 +46,8 @@ CASES = {
 }  # fmt: skip
 
 
-# The others take the same ways, and longer.
-OFTEN = ("pictures, two stages",)
-
-
-@pytest.mark.parametrize("name", [
-    name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in CASES
-])  # fmt: skip
+@pytest.mark.slow  # tests/test_new_kind.py trains from kept activations in each run of the tests
+@pytest.mark.parametrize("name", CASES)
 def test_kept_activations_change_nothing(name, request, capsys):
     fixture, overrides = CASES[name]
     common = (*request.getfixturevalue(fixture), *overrides)

@@ -36,6 +36,7 @@ def small(tiny_texts, tmp_path, monkeypatch):
     return [*tiny_texts, "callbacks=none", "output_dir=s"]
 
 
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line(small, kerasft_cli):
     done = kerasft_cli("sweep", *small, "sweep=grid", "head=linear,mlp", "epochs=1")
     assert done.code == 0, done.err

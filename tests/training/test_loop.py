@@ -193,6 +193,7 @@ def test_a_stage_ends_early_and_the_next_one_begins():
         np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("most", "epochs", "steps"), [(2, 1, 2), (3, 1, 3), (7, 2, 6)])
 def test_max_steps_ends_each_stage(most, epochs, steps):
     ran = train(stages={"head": Stage("head", epochs=5)}, max_steps=most)

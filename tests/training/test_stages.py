@@ -148,6 +148,7 @@ def test_describe_counts_every_weight_once(texts):
     assert {name: trains for name, _, trains in rows if trains} == {"head_outputs": 66}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("stage", [Stage(), Stage("head"), Stage(["^head_", "layer_1"], rate=0.1)])
 def test_the_contract(stage):
     testing.check_stage(stage)

@@ -173,7 +173,7 @@ def test_16_bits_that_are_hardly_used_are_mentioned(bits, colours):
     assert ("nearly black" in (found.remark or "")) == (bits < 16)
 
 
-@pytest.mark.parametrize("count", [10, 5000])
+@pytest.mark.parametrize("count", [10, pytest.param(5000, marks=pytest.mark.slow)])
 def test_an_orientation_that_the_network_does_not_find_is_not_followed_here_either(count):
     import tensorflow as tf
 
