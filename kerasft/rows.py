@@ -151,6 +151,10 @@ class Rows:
         """Return the rows at `indices`, in that order; the columns are shared."""
         return replace(self, index=self.index[np.asarray(indices, "int64")])
 
+    def only(self, names: Sequence[str]) -> Rows:
+        """Return some of the columns."""
+        return replace(self, columns={name: self.columns[name] for name in names})
+
     def lengths(self, group: str) -> np.ndarray | None:
         """Return how long each row of a group is, `int64[N]`; `None` where there is none such."""
         for column in self.columns.values():

@@ -21,7 +21,7 @@ Kind = str
 Modality = Literal["images", "text"]
 Mode = Literal["max", "min"]
 
-KINDS: tuple[str, ...] = ("single", "multi", "number", "numbers")
+KINDS: tuple[str, ...] = ("single", "multi", "number", "numbers", "boxes")
 SPLIT_NAMES: tuple[str, ...] = ("train", "validation", "test")
 
 
@@ -57,8 +57,9 @@ class Examples:
             text, each text (`str`) or pair of texts (`tuple[str, str]`).
         annotations: What is known of each example, as rows: a column `label` for the kinds
             `"single"` (`int64[N]`), `"multi"` (`float32[N, classes]` of 0 and 1), `"number"`
-            (`float64[N]`, or float32) and `"numbers"` (`[N, numbers]`); other columns for other
-            kinds. An array is such a column `label`.
+            (`float64[N]`, or float32) and `"numbers"` (`[N, numbers]`); for `"boxes"` the columns
+            `boxes`, `labels` and `ignored` of each object and the `size` of each picture; other
+            columns for other kinds. An array is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
 
@@ -273,9 +274,16 @@ class Features:
             all positions count.
         summary: Whether position 0 is a summary token ([CLS]) that `pooling="cls"` may take.
         causal: Whether a position sees only what stands before it, so that the last one knows most.
+        maps: The last feature map of each size of a network for pictures, `[batch, height, width,
+            channels]`, by the power of two of its stride.
+        size: Rows and columns of the pictures, or `None`.
+        missing: Why there is no `sequence`, where it is `None`.
     """
 
     sequence: Any
     mask: Any = None
     summary: bool = False
     causal: bool = False
+    maps: Mapping[int, Any] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    missing: str = ""

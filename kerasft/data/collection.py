@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import encode
 from kerasft.data.annotations.cover import check_cover, check_limited, limited, strata
+from kerasft.data.annotations.encoding import encode
 from kerasft.data.fingerprint import fingerprint
 from kerasft.data.pictures.audit import find_copies
 from kerasft.data.splits import check_ratios, describe_sizes, divide
 from kerasft.errors import UserError
-from kerasft.rows import Rows
 from kerasft.spec import SPLIT_NAMES, Examples, Modality, Splits
 
 
@@ -80,7 +79,7 @@ def to_splits(
 
     Args:
         found: The examples.
-        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
+        kind: `"single"`, `"multi"`, `"number"`, `"numbers"` or `"boxes"`.
         seed: Another seed, another split.
         validation: The part of the training examples to validate on, if the data brings none.
         test: The same for the test; 0 for none.
@@ -107,7 +106,7 @@ def to_splits(
         )
     check_ratios(validation, test, split, brought)
     try:
-        labels, array, notices = encode(
+        encoded = encode(
             found.values, found.ids, kind=kind, names=label_names, delimiter=label_delimiter,
             key=label_key,
         )  # fmt: skip
@@ -116,7 +115,7 @@ def to_splits(
             raise
         # What was left out may be all of the other classes.
         raise UserError(" ".join([str(error), *found.notices])) from error
-    notices = [*found.notices, *notices]
+    labels, array, notices = encoded.labels, encoded.array, [*found.notices, *encoded.notices]
     codes = np.array([SPLIT_NAMES.index(name) for name in found.brought])
     missing = {"validation": validation, "test": test}
     missing = {name: 0.0 if name in brought else r for name, r in missing.items()}
@@ -148,7 +147,7 @@ def to_splits(
         name: Examples(
             found.modality,
             choose(found.inputs, indices),
-            Rows.of({"label": array[indices]}),
+            encoded.annotations.take(indices),
             tuple(found.ids[i] for i in indices),
         )
         for name, indices in members.items()

@@ -11,6 +11,7 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output
 from kerasft.contracts import Framed, Ranked, Scored, Task
+from kerasft.model.geometry import placed
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, joined
 from kerasft.spec import Decision, Labels, Preprocess, takes_pictures, takes_texts
@@ -163,7 +164,9 @@ class Served:
         import tensorflow as tf
 
         embedder = self.embedder()
-        targets = None if annotations is None else self.task.targets(annotations, self.labels)
+        targets = None
+        if annotations is not None:
+            targets = self.task.targets(placed(annotations, self.preprocess), self.labels)
         parts: list[tuple[Arrays, Arrays, Arrays, Arrays, Rows | None]] = []
         prepare: Any = lambda raw: (self.preprocess(raw), ())  # noqa: E731
         if takes_pictures(self.preprocess) and self.framed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kerasft.errors import UserError
 from kerasft.spec import Backbone, Features
 
 if TYPE_CHECKING:
@@ -22,34 +21,36 @@ def features_of(backbone: Backbone) -> Features:
 
     Returns:
         `Features`, as symbolic tensors of the network.
-
-    Raises:
-        UserError: If the network has several outputs, and none of them is the sequence.
     """
     from kerasft.model.layers import as_sequence
+    from kerasft.model.maps import maps_of, size_of
 
     inputs = backbone.network.input
+    output, missing = _output(backbone)
     return Features(
-        as_sequence(_output(backbone)),
+        None if output is None else as_sequence(output),
         mask=inputs.get("padding_mask") if isinstance(inputs, dict) else None,
         summary=backbone.summary,
         causal=backbone.causal,
+        maps=maps_of(backbone.network),
+        size=size_of(backbone.network),
+        missing=missing,
     )
 
 
-def _output(backbone: Backbone) -> Any:
-    """Return the one output of a backbone that a head on a sequence takes."""
+def _output(backbone: Backbone) -> tuple[Any, str]:
+    """Return the one output of a backbone that a head on a sequence takes, or why there is none."""
     output = backbone.network.output
     if not isinstance(output, dict | list | tuple):
-        return output
+        return output, ""
     named = output if isinstance(output, dict) else dict(enumerate(output))
     for key in (backbone.feature, "sequence_output"):
         if key in named:
-            return named[key]
+            return named[key], ""
     if len(named) == 1:
-        return next(iter(named.values()))
+        return next(iter(named.values())), ""
     has = ", ".join(f"{name} {_shape(tensor)}" for name, tensor in named.items())
-    raise UserError(
+    return None, (
         f"{backbone.name} has several outputs, and this head takes one sequence, feature map or "
         f"vector. Received: {has}. Networks for object detection, segmentation and the like put "
         "out maps of several sizes; choose the network that they were built on (`kerasft models` "

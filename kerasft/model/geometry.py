@@ -7,7 +7,13 @@ becomes `position * scale + offset`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
+
+from kerasft.rows import Rows, joined
+from kerasft.spec import Preprocess, takes_pictures
 
 FRAME = ("rows", "columns", "scale_y", "scale_x", "offset_y", "offset_x")
 
@@ -79,6 +85,54 @@ def to_picture(boxes: Any, frames: Any) -> Any:
     """
     scale, offset = _sides(frames)
     return (boxes - offset) / scale
+
+
+def clipped(boxes: Any, frames: Any) -> Any:
+    """Return boxes in original pictures without what lies outside of these.
+
+    Args:
+        boxes: `[..., boxes, 4]`, left, top, right and bottom in pixels; NumPy or TensorFlow.
+        frames: `[..., 6]`.
+
+    Example:
+        >>> import numpy as np
+        >>> frame = np.array([100.0, 200.0, 0.5, 0.5, 10.0, 0.0])
+        >>> clipped(np.array([[-5.0, 90.0, 60.0, 120.0]]), frame).tolist()
+        [[0.0, 90.0, 60.0, 100.0]]
+    """
+    import keras
+
+    if keras.ops.is_tensor(boxes):
+        limits = keras.ops.take(frames, [1, 0, 1, 0], axis=-1)[..., None, :]
+        return keras.ops.maximum(keras.ops.minimum(boxes, limits), 0.0)
+    return boxes.clip(0.0, frames[..., [1, 0, 1, 0]][..., None, :])
+
+
+def placed(annotations: Rows, preprocess: Preprocess) -> Rows:
+    """Return annotations whose positions are those in the network's pixels.
+
+    Args:
+        annotations: Rows, maybe with `boxes` of each object, and `size`, rows and columns of each
+            picture as it is seen.
+        preprocess: What puts the pictures into the network's pixels.
+
+    Returns:
+        The same with `boxes` moved, and the `frame` of each picture; unchanged where there is no
+        `size`.
+    """
+    if "size" not in annotations or not takes_pictures(preprocess):
+        return annotations
+    size = (preprocess.height, preprocess.width)
+    sizes, which = np.unique(annotations["size"], axis=0, return_inverse=True)
+    frames = np.array([frame_of(one, size, preprocess.resize) for one in sizes], "float32")
+    frames = frames.reshape(-1, len(FRAME))[which.reshape(-1)]
+    columns = dict(joined([annotations]).columns)
+    if "boxes" in columns:
+        boxes = columns["boxes"]
+        _, lengths = boxes.spans(np.arange(len(boxes)))
+        moved = to_network(boxes.values[:, None], np.repeat(frames, lengths, axis=0))[:, 0]
+        columns["boxes"] = replace(boxes, values=moved.astype("float32"))
+    return Rows.of({**columns, "frame": frames})
 
 
 def _sides(frames: Any) -> tuple[Any, Any]:

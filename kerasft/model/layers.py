@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -99,6 +100,53 @@ class Pooling(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "mode": self.mode}
+
+
+@keras.saving.register_keras_serializable("kerasft")
+class Places(keras.layers.Layer):
+    """Makes boxes of what a head without anchors says of each place of some feature maps.
+
+    A place says how far the sides of its object are, in strides and as logarithms.
+
+    Args:
+        size: Rows and columns of the pictures.
+
+    Takes `float32[batch, height, width, 4 + classes]` for each map, and gives
+    `float32[batch, places, 6 + classes]`: left, top, right and bottom of a box in pixels, the place
+    itself (across, down), and the rest as it is.
+    """
+
+    # What a side can be away at most, as a logarithm: beyond, a step would make it endless.
+    FARTHEST = 6.0
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = tuple(size)
+
+    def call(self, maps):
+        rows, columns = self.size
+        made = []
+        for x in maps:
+            height, width = x.shape[1:3]
+            down, across = rows / height, columns / width
+            y, x_ = np.meshgrid((np.arange(height) + 0.5) * down,
+                                (np.arange(width) + 0.5) * across, indexing="ij")  # fmt: skip
+            points = np.stack([x_, y], -1).reshape(1, -1, 2).astype("float32")
+            x = ops.reshape(x, (-1, height * width, x.shape[-1]))
+            sides = ops.exp(ops.clip(x[..., :4], -self.FARTHEST, self.FARTHEST))
+            sides = sides * np.array([across, down, across, down], "float32")
+            made.append(ops.concatenate([
+                points - sides[..., :2], points + sides[..., 2:],
+                ops.broadcast_to(points, ops.shape(sides[..., :2])), x[..., 4:],
+            ], axis=-1))  # fmt: skip
+        return ops.concatenate(made, axis=1)
+
+    def compute_output_shape(self, shapes):
+        places = sum(height * width for _, height, width, _ in shapes)
+        return (shapes[0][0], places, shapes[0][-1] + 2)
+
+    def get_config(self):
+        return {**super().get_config(), "size": list(self.size)}
 
 
 class _Parts:
@@ -258,7 +306,7 @@ def _taken_by_head(network, model):
     known = {id(tensor): place for place, tensor in _places(network)}
     first = [id(tensor) for tensor in network.outputs]
     found: dict = {}
-    for node in _nodes_of(model):
+    for node in nodes_of(model):
         if not any(id(tensor) in known for tensor in node.outputs):
             found |= {id(t): t for t in node.input_tensors if id(t) in known}
     # A head may hand an output of the network on as it is.
@@ -274,7 +322,7 @@ def _head_of(network, model, places):
     # Not a model on the tensors themselves: Keras makes none where one depends on another.
     inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in taken]
     values = {id(tensor): new for tensor, new in zip(taken, inputs, strict=True)}
-    for node in _nodes_of(model):
+    for node in nodes_of(model):
         if any(id(tensor) in known for tensor in node.outputs):
             continue
         given, named = node.arguments.fill_in(values)
@@ -287,14 +335,14 @@ def _head_of(network, model, places):
 def _places(network):
     """Yield each tensor of a network's graph, with its place."""
     calls: dict = {}
-    for node in _nodes_of(network):
+    for node in nodes_of(network):
         name = node.operation.name
         call = calls[name] = calls.get(name, -1) + 1
         for number, tensor in enumerate(node.outputs):
             yield (name, call, number), tensor
 
 
-def _nodes_of(model):
+def nodes_of(model):
     """Return the nodes of a functional model's graph, inputs among them, in order of computing."""
     depths = sorted(model._nodes_by_depth, reverse=True)
     return [node for depth in depths for node in model._nodes_by_depth[depth]]

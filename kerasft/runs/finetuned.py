@@ -17,6 +17,7 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
+from kerasft.model.geometry import placed
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
@@ -48,7 +49,7 @@ class FineTuned:
 
     def targets(self, annotations: Rows) -> Rows:
         """Return what the network is measured against, of labels; to be made once."""
-        return self.task.targets(annotations, self.labels)
+        return self.task.targets(placed(annotations, self.preprocess), self.labels)
 
     def measure(
         self, ready: Any, targets: Rows | None = None, *, loss: bool = False

@@ -329,6 +329,7 @@ def make_ready(
     from kerasft.data import augment, order, pipeline
     from kerasft.data.fingerprint import fingerprint
     from kerasft.data.preprocessing import prepare_splits
+    from kerasft.model.geometry import placed
 
     task = parts.task.adapt(splits.train.annotations)
     _require_fit(task, splits, cfg)
@@ -349,7 +350,8 @@ def make_ready(
         _require_room(cfg.batch_tokens, train)
     batches = pipeline.Batches(
         train,
-        task.targets(splits.train.annotations, splits.labels, training=True),
+        task.targets(placed(splits.train.annotations, backbone.preprocess), splits.labels,
+                     training=True),
         batch=partial(task.batch, labels=splits.labels),
         order=order.Order(
             len(train), min(cfg.batch_size, len(train)), seed=cfg.seed,

@@ -124,7 +124,7 @@ def _from_vectors(
             f"to {vectors.width - 1}. data.label_names gives them names."
         )
     else:
-        chosen = _checked_names(names)
+        chosen = checked_names(names)
         said += alike_names(chosen)
     _check_count(chosen, kind, key)
     if kind == "multi":
@@ -216,7 +216,9 @@ def some(count: int, noun: str) -> str:
     """Return `1 label` or `1,200 labels`."""
     if count == 1:
         return f"{count:,} {noun}"
-    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
+    if noun.endswith("ry"):
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
 
 
 def _is(count: int) -> str:
@@ -282,7 +284,7 @@ def _named(
     names: Sequence[str], found: Sequence[str], words: Sequence[Sequence[str]], ids: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, int]]:
     """Match the values with the names that the user gave: by name, or by number from 0."""
-    chosen = _checked_names(names)
+    chosen = checked_names(names)
     by_name = {name: n for n, name in enumerate(chosen)}
     # YAML has made `true` of `True`, and tables make `1.0` of `1`.
     truth = {name.casefold(): n for name, n in by_name.items()
@@ -316,7 +318,7 @@ def _whole(word: str) -> str:
     return word
 
 
-def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
+def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(str(name) for name in names)
     twice = sorted(name for name, count in Counter(chosen).items() if count > 1)
     if twice or any(not name.strip() for name in chosen):

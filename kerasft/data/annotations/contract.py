@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from kerasft.data.annotations.cover import CLASSES
+from kerasft.data.annotations.cover import CLASSES, NAMED
 from kerasft.spec import Examples, Labels
 
 
 def check_names(labels: Labels) -> None:
     """Check the names of classes."""
-    if labels.kind in CLASSES:
+    if labels.kind in NAMED:
         assert len(set(labels.names)) == len(labels.names) > 0, "Class names must differ."
 
 
@@ -27,6 +29,9 @@ def check_labels(name: str, part: Examples, labels: Labels) -> None:
         "single": (len(part),), "multi": (len(part), count), "number": (len(part),),
         "numbers": (len(part), count),
     }  # fmt: skip
+    if labels.kind == "boxes":
+        for i in range(len(part)):
+            _check_boxes(f"{name} {part.ids[i]}", part.annotations.row(i), count)
     if labels.kind not in shapes:
         assert len(part.annotations.columns), f"{name} must have annotations."
         return
@@ -42,6 +47,17 @@ def check_labels(name: str, part: Examples, labels: Labels) -> None:
     assert np.isfinite(found).all(), f"Labels of {name} must be finite."
     if labels.kind == "multi":
         assert set(np.unique(found)) <= {0.0, 1.0}, f"Labels of {name} must be 0 or 1."
+
+
+def _check_boxes(name: str, row: Mapping[str, np.ndarray], count: int) -> None:
+    """Check the boxes of a picture."""
+    boxes, (rows, columns) = row["boxes"], row["size"]
+    assert boxes.dtype == np.float32 and boxes.shape[1:] == (4,), f"{name}: boxes: float32[., 4]."
+    assert row["ignored"].dtype == bool, f"{name}: ignored must be bool."
+    assert ((row["labels"] >= 0) & (row["labels"] < count)).all(), f"{name}: labels without a name."
+    assert (boxes[:, 2:] > boxes[:, :2]).all(), f"{name}: boxes without width or height."
+    inside = (boxes >= 0) & (boxes <= np.array([columns, rows, columns, rows]))
+    assert inside.all(), f"{name}: boxes outside of the picture."
 
 
 def made_up(labels: Labels, count: int = 12) -> np.ndarray:

@@ -14,23 +14,26 @@ from kerasft.spec import Labels
 from kerasft.system.console import listing
 
 _AT_ONCE = 4096
-# The kinds of labels that are classes.
+# The kinds of labels that are classes, and all that name classes.
 CLASSES = ("single", "multi")
-# Of hundreds of classes in a wrong split, the first say enough.
-_MOST_PROBLEMS = 100
-
-_AT_ONCE = 4096
+NAMED = (*CLASSES, "boxes")
 # Of hundreds of classes in a wrong split, the first say enough.
 _MOST_PROBLEMS = 100
 
 
 def strata(labels: Labels, array: np.ndarray) -> np.ndarray:
+    """Return what each example is split by, `int64[N]`: its class, the rarest of its classes.
+
+    Args:
+        labels: What the labels mean.
+        array: See `Encoded`.
+    """
     if labels.kind == "single":
         return array
-    if labels.kind not in CLASSES:
+    if labels.kind not in NAMED:
         return np.zeros(len(array), dtype="int64")
     # Of several labels the rarest decides: the frequent ones spread by themselves.
-    counts = array.sum(axis=0)
+    counts = (array > 0).sum(axis=0)
     rarity = np.where(array > 0, counts, np.inf)
     return np.where(array.sum(axis=1) > 0, rarity.argmin(axis=1), array.shape[1])
 
@@ -44,7 +47,7 @@ def check_cover(
     named: bool,
 ) -> list[str]:
     """See that what is asked for later was there to be learned."""
-    if labels.kind not in CLASSES:
+    if labels.kind not in NAMED:
         return []
     classes = range(len(labels.names))
     counts = {name: class_counts(labels, array, rows) for name, rows in members.items()}
@@ -91,7 +94,7 @@ def limited(
             f"data.limit must be a whole number of examples, 1 or more. Received: {limit!r}."
         )
     order = np.random.default_rng(seed).permutation(train)
-    if labels.kind not in CLASSES or limit >= len(order):
+    if labels.kind not in NAMED or limit >= len(order):
         return order[:limit]
     chosen, counts = list(order[:limit]), class_counts(labels, array, order[:limit])
     missing = (counts == 0) & (class_counts(labels, array, order) > 0)
@@ -186,7 +189,7 @@ def check_limited(
     labels: Labels, array: np.ndarray, whole: np.ndarray, train: np.ndarray, limit: int
 ) -> list[str]:
     """Say what a limit has left nothing of."""
-    if labels.kind not in CLASSES:
+    if labels.kind not in NAMED:
         alike = len(train) > 1 and bool(np.ptp(array[train]) == 0)
         return [f"data.limit={limit} leaves training labels that are all alike."] * alike
     held = class_counts(labels, array, whole) > 0

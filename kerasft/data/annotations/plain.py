@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.cover import CLASSES, class_counts
+from kerasft.data.annotations.cover import NAMED, class_counts
 from kerasft.spec import Examples, Labels
 
 
@@ -18,8 +19,8 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
         labels: What their labels mean.
 
     Returns:
-        An example's class, its classes, or its number; of annotations of another kind a dict of
-        their columns.
+        An example's class, its classes, or its number; a list of its boxes, each with its class;
+        of annotations of another kind a dict of their columns.
 
     Example:
         >>> part = Examples("text", ["a", "b"], np.array([1, 0]), ("1", "2"))
@@ -28,6 +29,8 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
     """
     if list(part.annotations.columns) == ["label"]:
         return [plain_label(value, labels) for value in part.labels]
+    if labels.kind == "boxes":
+        return [plain_boxes(part.annotations.row(i), labels) for i in range(len(part))]
     return [
         {name: value.tolist() for name, value in part.annotations.row(i).items()}
         for i in range(len(part))
@@ -43,6 +46,22 @@ def plain_label(value: Any, labels: Labels) -> Any:
     if labels.kind == "multi":
         return [name for name, on in zip(labels.names, value, strict=True) if on]
     return np.asarray(value, np.float64).tolist()
+
+
+def plain_boxes(row: Mapping[str, np.ndarray], labels: Labels) -> list[dict[str, Any]]:
+    """Return the boxes of a picture as plain values.
+
+    Args:
+        row: Its annotations.
+        labels: What their labels mean.
+    """
+    objects = zip(row["boxes"].tolist(), row["labels"].tolist(), row["ignored"].tolist(),
+                  strict=True)  # fmt: skip
+    return [
+        {"label": labels.names[unit], "box": [round(side, 3) for side in box],
+         **({"ignored": True} if ignored else {})}
+        for box, unit, ignored in objects
+    ]  # fmt: skip
 
 
 def shown(value: Any, labels: Labels) -> str:
@@ -62,8 +81,12 @@ def shown(value: Any, labels: Labels) -> str:
 
 def counts(part: Examples, labels: Labels) -> dict[str, int]:
     """Return how many examples there are, and how many of each class."""
-    if labels.kind not in CLASSES:
+    if labels.kind not in NAMED:
         return {"examples": len(part)}
-    found = class_counts(labels, part.labels, np.arange(len(part))).tolist()
+    if labels.kind == "boxes":
+        units = np.concatenate([part.annotations.row(i)["labels"] for i in range(len(part))])
+        found = np.bincount(units, minlength=len(labels.names)).tolist()
+    else:
+        found = class_counts(labels, part.labels, np.arange(len(part))).tolist()
     named = {f"label {name}": n for name, n in zip(labels.names, found, strict=True)}
     return {"examples": len(part), **named}

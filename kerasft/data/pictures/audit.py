@@ -162,9 +162,7 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
                 remark = "an animated GIF, of which the first picture counts"
             elif form in raw_input.FORMATS and animated:
                 remark = f"{form} with several pictures, of which the first counts"
-            elif form in ("JPEG", "PNG", "WEBP") and _is_turned(image) and (
-                form != "JPEG" or _has_near_exif(content)
-            ):
+            elif orientation_of(content, form, image) != 1:
                 remark = "turned upright, as the EXIF orientation says"
             if form == "PNG" and _is_dim(content, image):
                 remark = (
@@ -191,15 +189,25 @@ def _opened(content: bytes, form: str) -> Any:
     return Image.open(io.BytesIO(content), formats=[form])
 
 
-def _is_turned(image: Image.Image) -> bool:
+def orientation_of(content: bytes, form: str, image: Image.Image) -> int:
+    """Return the EXIF orientation that the network follows, 1 for upright.
+
+    Args:
+        content: The file.
+        form: Its format.
+        image: The same, opened.
+    """
     from PIL import Image
 
+    if form not in ("JPEG", "PNG", "WEBP") or (form == "JPEG" and not _has_near_exif(content)):
+        return 1
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
-        return exif.get(0x0112) in range(2, 9)
+        found = exif.get(0x0112)
     except Exception:  # what cannot be read counts as upright, in the decoder too
-        return False
+        return 1
+    return found if isinstance(found, int) and 2 <= found <= 8 else 1
 
 
 def _has_near_exif(content: bytes) -> bool:
@@ -331,11 +339,12 @@ def find_copies(parts: dict[str, Examples], labels: Labels | None = None) -> lis
             first = parts[other]
             if other != name:
                 leaked.setdefault(other, []).append(f"{part.ids[index]} (= {first.ids[place]})")
-            if first.labels[place].tobytes() != part.labels[index].tobytes() and mark not in told:
+            other_label = first.annotations.digest(place) != part.annotations.digest(index)
+            if other_label and mark not in told:
                 told.add(mark)
                 differing.append(
-                    f"{first.ids[place]}{_label(first.labels[place], labels)} and "
-                    f"{part.ids[index]}{_label(part.labels[index], labels)}"
+                    f"{first.ids[place]}{_label(first, place, labels)} and "
+                    f"{part.ids[index]}{_label(part, index, labels)}"
                 )
         for other, copies in leaked.items():
             are = "is an exact copy" if len(copies) == 1 else "are exact copies"
@@ -351,6 +360,8 @@ def find_copies(parts: dict[str, Examples], labels: Labels | None = None) -> lis
     return notices
 
 
-def _label(value: object, labels: Labels | None) -> str:
-    """Return the label of an example in parentheses."""
-    return "" if labels is None else f" ({shown(value, labels) or 'no label'})"
+def _label(part: Examples, index: int, labels: Labels | None) -> str:
+    """Return the label of an example in parentheses, where it has one."""
+    if labels is None or "label" not in part.annotations:
+        return ""
+    return f" ({shown(part.labels[index], labels) or 'no label'})"

@@ -31,6 +31,8 @@ def pool(
     """
     from kerasft.model.layers import Pooling
 
+    if features.sequence is None:
+        raise UserError(features.missing)
     if pooling == "auto":
         pooling = "last" if features.causal else "avg"
     if pooling == "cls" and not features.summary:

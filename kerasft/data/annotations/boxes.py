@@ -1,0 +1,197 @@
+"""Boxes around objects: from what readers find to the rows that a detector learns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.annotations.alike import alike_names, check_alike, is_number
+from kerasft.data.annotations.classes import checked_names, natural, some
+from kerasft.errors import UserError, nearest
+from kerasft.rows import Column, Rows
+from kerasft.spec import Labels
+from kerasft.system.console import listing
+
+# What rounding of coordinates may put a box outside of its picture.
+_ROUNDED = 1.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The boxes of one picture.
+
+    Args:
+        boxes: `float64[boxes, 4]`, left, top, right and bottom in pixels of the picture.
+        names: The class of each.
+        ignored: bool `[boxes]`, which of them are regions that nothing is learned in and nothing
+            is counted: crowds, objects that are marked as difficult.
+        size: Rows and columns of the picture as it is seen.
+    """
+
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    ignored: np.ndarray
+    size: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, boxes: Sequence[Sequence[float]] | np.ndarray, names: Sequence[str],
+        size: tuple[int, int], ignored: Sequence[bool] | None = None,
+    ) -> Drawn:
+        """Return boxes that are given as lists.
+
+        Example:
+            >>> Drawn.of([[0, 0, 5, 5]], ["cat"], (10, 10)).names
+            ('cat',)
+        """
+        array = np.asarray(boxes, "float64").reshape(-1, 4)
+        skipped = np.zeros(len(array), bool) if ignored is None else np.asarray(ignored, bool)
+        return cls(array, tuple(names), skipped, size)
+
+    def keep(self, which: np.ndarray) -> Drawn:
+        """Return some of the boxes, by a mask."""
+        names = tuple(n for n, kept in zip(self.names, which, strict=True) if kept)
+        return replace(self, boxes=self.boxes[which], names=names, ignored=self.ignored[which])
+
+
+def tidied(drawn: Sequence[Drawn], ids: Sequence[str], key: str) -> tuple[list[Drawn], list[str]]:
+    """Leave out boxes that are none, and cut off what lies outside of the picture.
+
+    Args:
+        drawn: The boxes of each picture.
+        ids: What each picture is called.
+        key: The config key behind the form of the boxes, for messages.
+
+    Returns:
+        The boxes, and a sentence for each kind of change with how many there were.
+
+    Raises:
+        UserError: If most boxes are none, or leave their pictures: they are written in another
+            form than they are read in.
+    """
+    found: dict[str, list[str]] = {
+        "without width or height, or with no number in it, left out": [],
+        "outside of the picture left out": [],
+        "cut off at the edge of the picture": [],
+        "drawn twice, counted once": [],
+    }
+    made = []
+    odd = 0
+    for name, one in zip(ids, drawn, strict=True):
+        rows, columns = one.size
+        boxes = one.boxes
+        finite = np.isfinite(boxes).all(axis=1)
+        sized = finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        cut = np.clip(boxes, 0, [columns, rows, columns, rows])
+        inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
+        moved = sized & (np.abs(cut - boxes) > _ROUNDED).any(axis=1)
+        odd += int((~sized | moved).sum())
+        again = _repeated(one, sized & inside)
+        for words, which in zip(found, (~sized, sized & ~inside, moved & inside, again),
+                                strict=True):  # fmt: skip
+            found[words] += [f"{name}: box {i + 1}" for i in np.flatnonzero(which)]
+        made.append(replace(one, boxes=cut).keep(sized & inside & ~again))
+    count = sum(len(one.boxes) for one in drawn)
+    if count and odd > count / 2:
+        first = next(n for part in found.values() for n in part)
+        raise UserError(
+            f"{odd:,} of {count:,} boxes have no size, or leave their pictures (such as {first}): "
+            "they are written in another form than they are read in. "
+            f"{key} says what four numbers mean."
+        )
+    said = [f"{some(len(part), 'box')} {words}: {listing(part)}."
+            for words, part in found.items() if part]  # fmt: skip
+    return made, said
+
+
+def _repeated(one: Drawn, which: np.ndarray) -> np.ndarray:
+    """Tell the boxes that stand before, of the same class."""
+    seen, again = set(), np.zeros(len(which), bool)
+    for i in np.flatnonzero(which):
+        mark = (*one.boxes[i].tolist(), one.names[i])
+        again[i] = mark in seen
+        seen.add(mark)
+    return again
+
+
+def encode(
+    values: Sequence[Any], ids: Sequence[str], *, names: Sequence[str] | None, key: str
+) -> tuple[Labels, Rows, np.ndarray, list[str]]:
+    """Turn the boxes of pictures into `Labels` and rows.
+
+    Args:
+        values: A `Drawn` a picture.
+        ids: What each picture is called.
+        names: The class names, in order; by default those that boxes have, sorted.
+        key: The config key behind the classes, for messages.
+
+    Returns:
+        The `Labels`; rows with `boxes` (float32, left, top, right, bottom in the picture's
+        pixels), `labels` and `ignored` of each object and `size` (rows and columns) of each
+        picture; how many boxes of each class a picture has, `int64[N, classes]`; and sentences
+        for the user.
+
+    Raises:
+        UserError: If there are no boxes, or classes that are not listed.
+
+    Example:
+        >>> drawn = [Drawn.of([[0, 0, 5, 5]], ["cat"], (9, 9)), Drawn.of([], [], (9, 9))]
+        >>> encode(drawn, ["1", "2"], names=None, key="data.path")[2].tolist()
+        [[1], [0]]
+    """
+    if not all(isinstance(value, Drawn) for value in values):
+        raise UserError(
+            "task=detection learns boxes, and this data has none: each example has one label. "
+            "Choose a source of boxes (data=voc, data=coco, data=boxes_csv or data=yolo), or "
+            "another task."
+        )
+    words = Counter(name for value in values for name in value.names)
+    if not words:
+        raise UserError(f"{key}: none of {some(len(values), 'picture')} has a box.")
+    found, notices = sorted(words, key=natural), []
+    if names is None:
+        notices += check_alike(found, key) + _mixed(found)
+        chosen = tuple(found)
+    else:
+        chosen = checked_names(names)
+        notices += alike_names(chosen)
+        if strange := [name for name in found if name not in chosen]:
+            raise UserError(
+                f"data.label_names lists {listing(chosen)}, and boxes are of other classes. "
+                f"Received: {listing(f'{name!r} ({words[name]:,})' for name in strange)}."
+                + nearest(strange[0], chosen)
+            )
+    number = {name: n for n, name in enumerate(chosen)}
+    labels = [[number[name] for name in value.names] for value in values]
+    counts = np.zeros((len(values), len(chosen)), "int64")
+    for i, value in enumerate(values):
+        units = np.asarray(labels[i], "int64")[~value.ignored]
+        np.add.at(counts[i], units, 1)
+    rows = Rows.of({
+        "boxes": Column.ragged(
+            [v.boxes for v in values], dtype="float32", shape=(4,), group="objects"
+        ),
+        "labels": Column.ragged(labels, dtype="int32", fill=-1, group="objects"),
+        "ignored": Column.ragged([v.ignored for v in values], dtype="bool", group="objects"),
+        "size": np.array([value.size for value in values], "int32"),
+    })  # fmt: skip
+    bare = sum(not len(value.names) for value in values)
+    if bare:
+        notices.append(f"{some(bare, 'picture')} without any object, learned from as such.")
+    return Labels("boxes", chosen), rows, counts, notices
+
+
+def _mixed(names: Sequence[str]) -> list[str]:
+    """Say so where some classes are numbers and others words."""
+    numbers = [name for name in names if is_number(name)]
+    if not numbers or len(numbers) == len(names):
+        return []
+    return [
+        f"Some classes are numbers ({listing(numbers)}) and others words "
+        f"({listing(n for n in names if n not in numbers)}): each is a class of its own. Write "
+        "each in one way if they mean the same."
+    ]

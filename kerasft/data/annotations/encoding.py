@@ -1,0 +1,57 @@
+"""Raw labels of any kind, encoded as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.annotations import boxes, classes
+from kerasft.rows import Rows
+from kerasft.spec import Labels
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Labels of examples.
+
+    Args:
+        labels: What they mean.
+        annotations: What is known of each example, see `Examples`.
+        array: What splits go by: the class of each example, `[N]`; which classes it has, or how
+            many objects of each, `[N, classes]`; or its number.
+        notices: Sentences for the user.
+    """
+
+    labels: Labels
+    annotations: Rows
+    array: np.ndarray
+    notices: list[str]
+
+
+def encode(
+    values: Sequence[Any], ids: Sequence[str], *, kind: str, names: Sequence[str] | None = None,
+    delimiter: str | None = ",", key: str = "data.label",
+) -> Encoded:
+    """Turn raw labels into rows.
+
+    Args:
+        values: One raw value an example: what `classes.encode` takes; for kind `"boxes"` a `Drawn`.
+        ids: Where each value stands, for messages.
+        kind: What labels are to the task.
+        names: The class names, in order.
+        delimiter: What parts the labels of one example, for kind `"multi"`.
+        key: The config key behind the labels, for messages.
+
+    Raises:
+        UserError: If labels are wrong.
+    """
+    if kind == "boxes":
+        labels, rows, array, notices = boxes.encode(values, ids, names=names, key=key)
+        return Encoded(labels, rows, array, notices)
+    labels, array, notices = classes.encode(
+        values, ids, kind=kind, names=names, delimiter=delimiter, key=key
+    )
+    return Encoded(labels, Rows.of({"label": array}), array, notices)

@@ -1,0 +1,111 @@
+"""What is wrong with boxes that were answered, and which objects were missed.
+
+The kinds are those of Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection
+Errors", 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kerasft.evaluation.boxes import overlaps
+
+# Of answered boxes, all but the last one; `missed` is counted of objects, by their class.
+KINDS = ("right", "place", "class", "both", "twice", "background", "missed")
+# The overlap from which on a box is right, and that from which on it means an object at all.
+RIGHT, NEAR = 0.5, 0.1
+
+
+def kinds(
+    found: Sequence[Mapping[str, np.ndarray]], true: Sequence[Mapping[str, np.ndarray]],
+    classes: int, least: np.ndarray,
+) -> np.ndarray:
+    """Count the kinds of boxes in each picture.
+
+    Args:
+        found: For each picture `boxes`, `scores` and `classes`.
+        true: For each picture `boxes`, `labels` and `ignored`.
+        classes: How many classes there are.
+        least: The score of each class from which on a box is answered.
+
+    Returns:
+        `int32[N, classes, kinds]`, in the order of `KINDS`.
+    """
+    made = np.zeros((len(true), classes, len(KINDS)), "int32")
+    for i, (one, truth) in enumerate(zip(found, true, strict=True)):
+        for kind, unit in (*answered(one, truth, least), *missed(one, truth, least)):
+            made[i, unit, KINDS.index(kind)] += 1
+    return made
+
+
+def _chosen(found: Mapping[str, np.ndarray], least: np.ndarray) -> np.ndarray:
+    """Return the answered boxes, the highest score first."""
+    scores, units = np.asarray(found["scores"]), np.asarray(found["classes"], "int64")
+    rows = np.flatnonzero(scores >= least[units])
+    return rows[np.argsort(-scores[rows], kind="stable")]
+
+
+def _shares(
+    found: Mapping[str, np.ndarray], rows: np.ndarray, truth: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    boxes = np.asarray(found["boxes"], "float64").reshape(-1, 4)[rows]
+    return overlaps(boxes, np.asarray(truth["boxes"], "float64").reshape(-1, 4))
+
+
+def answered(
+    found: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], least: np.ndarray
+) -> list[tuple[str, int]]:
+    """Return the kind and the class of each answered box of a picture, the highest score first.
+
+    Boxes in ignored regions are left out.
+    """
+    made, rows = [], _chosen(found, least)
+    labels, ignored = np.asarray(truth["labels"]), np.asarray(truth["ignored"], bool)
+    shares = _shares(found, rows, truth)
+    free = ~ignored
+    for d, row in enumerate(rows):
+        unit = int(found["classes"][row])
+        mine = np.where((labels == unit) & ~ignored, shares[d], 0.0)
+        others = np.where((labels != unit) & ~ignored, shares[d], 0.0)
+        open_ = np.where(free, mine, 0.0)
+        if open_.max(initial=0) >= RIGHT:
+            free[open_.argmax()] = False
+            made.append(("right", unit))
+        elif np.where(ignored, shares[d], 0.0).max(initial=0) >= NEAR:
+            continue
+        elif mine.max(initial=0) >= RIGHT:
+            made.append(("twice", unit))
+        elif others.max(initial=0) >= RIGHT:
+            made.append(("class", unit))
+        elif mine.max(initial=0) >= NEAR:
+            made.append(("place", unit))
+        elif others.max(initial=0) >= NEAR:
+            made.append(("both", unit))
+        else:
+            made.append(("background", unit))
+    return made
+
+
+def missed(
+    found: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], least: np.ndarray
+) -> list[tuple[str, int]]:
+    """Return `missed` and the class of each object that no answered box found."""
+    rows = _chosen(found, least)
+    labels, ignored = np.asarray(truth["labels"]), np.asarray(truth["ignored"], bool)
+    shares = _shares(found, rows, truth)
+    free = ~ignored
+    for d, row in enumerate(rows):
+        open_ = np.where(free & (labels == int(found["classes"][row])), shares[d], 0.0)
+        if open_.max(initial=0) >= RIGHT:
+            free[open_.argmax()] = False
+    return [("missed", int(unit)) for unit in labels[free]]
+
+
+def named(counts: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return counts `[classes, kinds]` by name."""
+    return {
+        name: dict(zip(KINDS, map(int, row), strict=True))
+        for name, row in zip(names, counts, strict=True)
+    }

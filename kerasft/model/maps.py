@@ -1,0 +1,75 @@
+"""The feature maps of a network, from fine to coarse."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kerasft.model.layers import nodes_of
+
+
+def maps_of(network: Any) -> dict[int, Any]:
+    """Return the last feature map of each size, as far as a network for pictures has any.
+
+    A map counts where all that comes later goes through it: a tensor inside of a block would miss
+    what the block adds to it.
+
+    Args:
+        network: A functional `keras.Model`.
+
+    Returns:
+        Symbolic tensors `[batch, height, width, channels]`, by the power of two of their stride.
+
+    Example:
+        >>> network = keras.applications.MobileNet(weights=None, include_top=False,
+        ...                                        input_shape=(64, 64, 3))
+        >>> {level: tuple(x.shape[1:3]) for level, x in maps_of(network).items()}
+        {1: (32, 32), 2: (16, 16), 3: (8, 8), 4: (4, 4), 5: (2, 2)}
+    """
+    size = size_of(network)
+    if size is None:
+        return {}
+    near: dict[int, Any] = {}
+    exact: dict[int, Any] = {}
+    outputs = network.outputs
+    # The maps that a network puts out are meant, where it has several.
+    for tensor in outputs if len(outputs) > 1 else _waists(network):
+        shape = tensor.shape
+        if len(shape) != 4 or None in shape[1:3] or 0 in shape[1:3]:
+            continue
+        strides = [whole / part for whole, part in zip(size, shape[1:3], strict=True)]
+        level = round(math.log2(strides[0]))
+        if level < 1 or any(not 0.8 < stride / 2**level < 1.25 for stride in strides):
+            continue
+        near[level] = tensor
+        # A padded map is a row too large, and belongs to the convolution that follows.
+        if all(part in (whole // 2**level, -(-whole // 2**level))
+               for whole, part in zip(size, shape[1:3], strict=True)):  # fmt: skip
+            exact[level] = tensor
+    return dict(sorted({**near, **exact}.items()))
+
+
+def size_of(network: Any) -> tuple[int, int] | None:
+    """Return the rows and columns of the pictures that a network takes, where it takes such."""
+    inputs = network.inputs
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or None in inputs[0].shape[1:3]:
+        return None
+    return tuple(inputs[0].shape[1:3])
+
+
+def _waists(network: Any) -> list[Any]:
+    """Return the tensors that all later ones are made of alone, in order."""
+    nodes = nodes_of(network)
+    last: dict[int, int] = {id(tensor): len(nodes) for tensor in network.outputs}
+    for place, node in enumerate(nodes):
+        for tensor in node.input_tensors:
+            last[id(tensor)] = max(last.get(id(tensor), 0), place)
+    found: list[Any] = []
+    live: set[int] = set()
+    for place, node in enumerate(nodes):
+        live = {one for one in live if last.get(one, -1) > place}
+        made = [tensor for tensor in node.outputs if last.get(id(tensor), -1) > place]
+        live |= {id(tensor) for tensor in made}
+        if len(made) == 1 and len(live) == 1:
+            found.append(made[0])
+    return found

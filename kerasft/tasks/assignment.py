@@ -1,0 +1,95 @@
+"""What a detector's places learn: which of them answer for which object, and the loss of that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerasft.model import boxes as geometry
+
+# The columns of what is compared with the network's outputs.
+BOX, CLASS, IGNORED = slice(0, 4), 4, 5
+# What a detection head puts out for each place: a box, the place itself, and a logit a class.
+PLACE, LOGITS = slice(4, 6), slice(6, None)
+
+
+def task_aligned(y: Any, outputs: Any, *, places: int = 10, sharpness: float = 6.0) -> Any:
+    """Assign places to objects by how well they answer already.
+
+    Feng et al., "TOOD: Task-aligned One-stage Object Detection", 2021: of the places inside of an
+    object those learn it whose score and overlap together are highest.
+
+    Args:
+        y: `float32[batch, G, 6]`: a box, its class (-1 pads), and whether it is ignored.
+        outputs: `float32[batch, P, 6 + classes]`, see `anchor_free`.
+        places: How many places learn an object.
+        sharpness: The power of the overlap, against that of the score, which is 1.
+
+    Returns:
+        The box that each place learns, `[batch, P, 4]`; the probability of each class that it
+        learns, `[batch, P, classes]`, 0 for places that learn that nothing is there; and the places
+        in ignored regions, `[batch, P]`, that learn nothing.
+    """
+    import tensorflow as tf
+
+    classes = outputs.shape[-1] - 6
+    found, points, logits = outputs[..., BOX], outputs[..., PLACE], outputs[..., LOGITS]
+    true, label = y[..., BOX], tf.cast(y[..., CLASS], tf.int32)
+    ignored = (y[..., IGNORED] > 0) & (label >= 0)
+    real = (label >= 0) & ~ignored
+    corners = tf.concat([points[:, None] - true[:, :, None, :2],
+                         true[:, :, None, 2:] - points[:, None]], -1)  # fmt: skip
+    within = tf.reduce_min(corners, -1) > 0  # [batch, G, P]
+    left_out = tf.reduce_any(within & ignored[..., None], 1)
+    inside = tf.cast(within & real[..., None], tf.float32)
+    overlap = geometry.overlaps(true, found)
+    scores = tf.gather(
+        tf.transpose(tf.sigmoid(logits), [0, 2, 1]), tf.maximum(label, 0), batch_dims=1
+    )
+    # Where all are 0 yet, the smallest part keeps to places inside.
+    value = (scores * overlap**sharpness + 1e-12) * inside
+    best, _ = tf.math.top_k(value, min(places, outputs.shape[1]))
+    chosen = tf.cast(value >= best[..., -1:], tf.float32) * inside
+    # A place that several objects want goes to the one that it overlaps most.
+    owner = tf.argmax(tf.where(chosen > 0, overlap + 1e-3, -1.0), axis=1)  # [batch, P]
+    chosen *= tf.transpose(tf.one_hot(owner, tf.shape(true)[1]), [0, 2, 1])
+    value *= chosen
+    # The best place of an object learns its overlap; the others, their share of that.
+    share = value / tf.maximum(tf.reduce_max(value, -1, keepdims=True), 1e-12)
+    wanted = tf.reduce_max(share * tf.reduce_max(overlap * chosen, -1, keepdims=True), 1)
+    owned = tf.gather(tf.maximum(label, 0), owner, batch_dims=1)
+    targets = tf.one_hot(owned, classes) * wanted[..., None]
+    boxes = tf.gather(true, owner, batch_dims=1)
+    # An object that several ignore would else teach that nothing is there.
+    left_out &= wanted <= 0
+    return tf.stop_gradient(boxes), tf.stop_gradient(targets), left_out
+
+
+def detection_loss(y: Any, outputs: Any, *, box: float = 2.0, focus: float = 1.5) -> Any:
+    """Return how far a detector is from what is there.
+
+    Binary cross-entropy against the overlap (Li et al., "Generalized Focal Loss", 2020), in which
+    places that are right already count little, and the generalized overlap of the boxes.
+
+    Args:
+        y: `float32[batch, G, 6]`, see `task_aligned`.
+        outputs: `float32[batch, P, 6 + classes]`.
+        box: The weight of the boxes against the classes.
+        focus: The power by which easy places without an object count less.
+
+    Returns:
+        A scalar: the sum over the batch, divided by how much is to be learned in it. A batch
+        without objects has a loss, too: what is seen where nothing is.
+    """
+    import tensorflow as tf
+
+    outputs = tf.cast(outputs, tf.float32)
+    boxes, targets, left_out = task_aligned(y, outputs)
+    logits = outputs[..., LOGITS]
+    amount = tf.maximum(tf.reduce_sum(targets), 1.0)
+    apart = tf.abs(targets - tf.sigmoid(logits))
+    weight = tf.stop_gradient(tf.where(targets > 0, tf.ones_like(apart), apart**focus))
+    weight *= tf.cast(~left_out, tf.float32)[..., None]
+    seen = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits) * weight
+    wrong = 1.0 - geometry.generalized_overlap(boxes, outputs[..., BOX])
+    placed = wrong * tf.reduce_sum(targets, -1)
+    return (tf.reduce_sum(seen) + box * tf.reduce_sum(placed)) / amount

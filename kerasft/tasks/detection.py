@@ -1,0 +1,202 @@
+"""Object detection: boxes around objects, each with its class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kerasft.artifact.comparison import Output
+from kerasft.errors import UserError
+from kerasft.evaluation import box_errors
+from kerasft.evaluation import boxes as figures
+from kerasft.evaluation.metrics import direction
+from kerasft.model import geometry
+from kerasft.rows import Rows
+from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.tasks import assignment, shared
+
+# The score from which on a box is measured: mean average precision looks at unsure ones, too.
+LEAST = 0.01
+# The score from which on a box is answered, before that is tuned on validation.
+ANSWERED = 0.3
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Each picture has any number of objects, each with a box and a class.
+
+    Args:
+        box_weight: The weight of the boxes in the loss, against the classes.
+        overlap: Of two boxes of a class that overlap by more than this (intersection over union),
+            the one with the lower score is left out.
+        max_detections: The most boxes that are answered of a picture.
+        monitor: The figure by which the best epoch is chosen.
+        thresholds: The score of each class from which on a box is answered; tuned on validation to
+            the best F1 at an overlap of 0.5.
+
+    Example:
+        >>> Detection().head(Labels("boxes", ("cat", "dog")))
+        {'classes': 2}
+    """
+
+    box_weight: float = 2.0
+    overlap: float = 0.6
+    max_detections: int = 100
+    monitor: str = "val_map"
+    thresholds: tuple[float, ...] = ()
+
+    kind: ClassVar[Kind] = "boxes"
+    follows_pixels: ClassVar[bool] = True
+    headlines: ClassVar[tuple[str, ...]] = ("map", "map_50", "map_75", "f1", "precision", "recall")
+    each_epoch: ClassVar[tuple[str, ...]] = ("val_map", "val_map_50")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thresholds", tuple(map(float, self.thresholds)))
+        problems = []
+        if not self.box_weight > 0:
+            problems.append(f"task.box_weight must be above 0. Received: {self.box_weight}.")
+        if not 0 < self.overlap < 1:
+            problems.append(
+                f"task.overlap must be above 0 and below 1. Received: {self.overlap}."
+            )
+        if self.max_detections < 1:
+            problems.append(
+                f"task.max_detections must be at least 1. Received: {self.max_detections}."
+            )
+        if problems:
+            raise UserError(problems=problems)
+
+    @property
+    def mode(self) -> Mode:
+        return direction(self.monitor)
+
+    def head(self, labels: Labels) -> dict[str, Any]:
+        return {"classes": len(labels.names)}
+
+    def adapt(self, annotations: Rows) -> Detection:
+        return self
+
+    def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
+        """Return boxes where the network sees them, and how each picture was placed."""
+        names = ("boxes", "labels", "ignored", "frame")
+        return annotations.only([name for name in names if name in annotations])
+
+    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        further = [tf.cast(targets[name], tf.float32)[..., None] for name in ("labels", "ignored")]
+        return tf.concat([tf.cast(targets["boxes"], tf.float32), *further], axis=-1), None
+
+    def compile(self) -> dict[str, Any]:
+        weight = self.box_weight
+        return {"loss": lambda y, outputs: assignment.detection_loss(y, outputs, box=weight)}
+
+    def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the boxes that were found, in the pixels of the original picture."""
+        import tensorflow as tf
+
+        boxes, scores, classes, count = self._found(outputs, LEAST)
+        if "frame" in targets:
+            boxes = geometry.to_picture(boxes, targets["frame"])
+            boxes = geometry.clipped(boxes, targets["frame"])
+        found = {"boxes": boxes, "scores": scores, "classes": classes}
+        return {n: tf.RaggedTensor.from_tensor(v, lengths=count) for n, v in found.items()}
+
+    def _found(self, outputs: Any, least: Any) -> tuple[Any, Any, Any, Any]:
+        import tensorflow as tf
+
+        from kerasft.model.boxes import detected
+
+        outputs = tf.cast(outputs, tf.float32)
+        return detected(
+            outputs[..., assignment.BOX], tf.sigmoid(outputs[..., assignment.LOGITS]),
+            least=least, overlap=self.overlap, most=self.max_detections,
+        )  # fmt: skip
+
+    def answers(
+        self, outputs: Any, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, Any]:
+        """Turn the head's outputs into the boxes of each picture, the likeliest first.
+
+        Returns:
+            `boxes` `float32[B, max_detections, 4]` (left, top, right, bottom), `scores`,
+            `classes` (-1 where there is no box) and `labels` (their names) `[B, max_detections]`,
+            `num_detections` `[B]`.
+        """
+        import tensorflow as tf
+
+        boxes, scores, classes, count = self._found(outputs, self.thresholds or ANSWERED)
+        real = tf.sequence_mask(count, self.max_detections)
+        return {
+            "boxes": boxes, "scores": scores, "classes": tf.where(real, classes, -1),
+            "labels": tf.where(real, tf.gather(tf.constant(labels.names), classes), ""),
+            "num_detections": count,
+        }  # fmt: skip
+
+    def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
+        boxes = geometry.to_picture(answers["boxes"], frames)
+        boxes = geometry.clipped(boxes, frames)
+        # What pads the boxes was moved, too.
+        real = (answers["classes"] >= 0)[..., None]
+        if isinstance(boxes, np.ndarray):
+            return {**answers, "boxes": np.where(real, boxes, np.float32(0.0))}
+        import tensorflow as tf
+
+        return {**answers, "boxes": tf.where(real, boxes, 0.0)}
+
+    def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
+        return {}
+
+    def statistics(
+        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, np.ndarray]:
+        found = [kept.row(i) for i in range(len(kept))]
+        true = [annotations.row(i) for i in range(len(annotations))]
+        made = figures.matched(found, true, len(labels.names), self.max_detections)
+        least = np.append(self._least(len(labels.names)), np.inf)  # the last one for no class
+        return {
+            **made, "answered": made["scores"] >= least[made["classes"]],
+            "errors": box_errors.kinds(found, true, len(labels.names), least),
+        }  # fmt: skip
+
+    def _least(self, classes: int) -> np.ndarray:
+        """Return the score of each class from which on a box is answered."""
+        return np.array(self.thresholds or [ANSWERED] * classes, "float64")
+
+    def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
+        """Return COCO's figures, and precision, recall and F1 of what is answered."""
+        made: dict[str, Any] = dict(figures.coco(statistics))
+        decided = figures.decided(statistics)
+        made |= figures.averaged(decided)
+        made["errors"] = box_errors.named(statistics["errors"].sum(axis=0), labels.names)
+        precisions, _ = figures.average_precision(statistics)
+        made["per_class"] = {
+            name: {
+                **figures.of_class(precisions[i]),
+                **{key: float(values[i]) for key, values in decided.items()
+                   if np.isfinite(values[i])},
+                "boxes": int(statistics["there"][:, 0, i].sum()),
+            }
+            for i, name in enumerate(labels.names)
+        }  # fmt: skip
+        return made
+
+    def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Detection:
+        """Return a copy that answers from the scores on that give each class its best F1."""
+        statistics = self.statistics(annotations, kept, labels)
+        best = figures.best_scores(statistics, default=ANSWERED)
+        return dataclasses.replace(self, thresholds=tuple(best))
+
+    def draw(
+        self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: str | Path, *,
+        split: str,
+    ) -> list[Path]:
+        return []
+
+    def to_dict(self) -> dict[str, Any]:
+        return shared.to_dict(self)
