@@ -37,6 +37,8 @@ class Output:
         unit: For `"close"`, in parts of what differences are told: the standard deviation of the
             labels, say; of an output with several numbers one for each.
         each: Whether the last axis has a value for each label.
+        among: The output with a number for each row of an example, `[N, rows]`: rows whose numbers
+            are as good as equal may stand in each other's place.
     """
 
     rule: Rule = "close"
@@ -46,6 +48,7 @@ class Output:
     top: int | None = None
     unit: float | tuple[float, ...] | None = None
     each: bool = False
+    among: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain values, and the rule.
@@ -156,6 +159,7 @@ class _Saved:
     top: int | None
     unit: float | list[float] | None
     each: bool
+    among: str
 
 
 def rule_for(name: str, values: np.ndarray, rules: Mapping[str, Output]) -> Output:
@@ -163,6 +167,79 @@ def rule_for(name: str, values: np.ndarray, rules: Mapping[str, Output]) -> Outp
     if name in rules:
         return rules[name]
     return Output("close" if np.asarray(values).dtype.kind == "f" else "exact")
+
+
+def aligned(
+    served: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray],
+    rules: Mapping[str, Output], tolerance: float,
+) -> dict[str, np.ndarray]:
+    """Return answers whose rows stand where the wanted ones do, as far as rules let them.
+
+    Args:
+        served: Answers by name, `[N, rows, ...]` where rows may change places.
+        wanted: What they should be.
+        rules: The rules of the outputs, see `Output.among`.
+        tolerance: What numbers may differ by.
+
+    Returns:
+        The answers. In a list that is full, a row at its end may be another one of the same number:
+        it then counts as the wanted one.
+
+    Example:
+        >>> rules = {"boxes": Output("exact", among="scores")}
+        >>> one = {"scores": np.array([[0.5, 0.5]]), "boxes": np.array([[7, 3]])}
+        >>> other = {"scores": np.array([[0.5, 0.5]]), "boxes": np.array([[3, 7]])}
+        >>> aligned(one, other, rules, 1e-4)["boxes"].tolist()
+        [[3, 7]]
+    """
+    made = dict(served)
+    for among in {rule.among for rule in rules.values() if rule.among}:
+        names = [among, *(name for name, rule in rules.items() if rule.among == among)]
+        names = [name for name in names if name in served and name in wanted]
+        if among not in names or any(served[n].shape != wanted[n].shape for n in names):
+            continue
+        own = {name: np.array(served[name]) for name in names}
+        for i in range(len(wanted[among])):
+            rows = {name: (own[name][i], np.asarray(wanted[name])[i]) for name in names}
+            order = _order(rows, among, tolerance)
+            for name, (mine, theirs) in rows.items():
+                own[name][i] = np.where(
+                    (order < 0).reshape(-1, *[1] * (mine.ndim - 1)), theirs, mine[order]
+                )
+        made |= own
+    return made
+
+
+def _order(
+    rows: Mapping[str, tuple[np.ndarray, np.ndarray]], among: str, tolerance: float
+) -> np.ndarray:
+    """Return which served row stands for each wanted one; -1 where any other would do."""
+    mine, theirs = rows[among]
+    count = len(theirs)
+    order, free = np.arange(count), np.ones(count, bool)
+    costs = np.zeros((count, count))  # [wanted, served]
+    for one, other in rows.values():
+        if other.dtype.kind == "f":
+            pairs = np.abs(other[:, None].astype("float64") - one[None].astype("float64"))
+            scale = max(1.0, float(np.abs(other).max(initial=0)))
+            costs = np.maximum(costs, pairs.reshape(count, count, -1).max(axis=-1) / scale)
+        else:
+            differ = (other[:, None] != one[None]).reshape(count, count, -1).any(axis=-1)
+            costs = np.maximum(costs, differ.astype("float64"))
+    if (np.diagonal(costs) <= tolerance).all():
+        return order
+    near = np.abs(theirs[:, None].astype("float64") - mine[None]) <= 2 * tolerance
+    costs = np.where(near, costs, np.inf)
+    last = theirs[-1] if count else 0.0  # 0 pads a list that is not full
+    for i in range(count):
+        able = np.where(free, costs[i], np.inf)
+        best = int(able.argmin())
+        if able[best] > tolerance and last > 0 and theirs[i] <= last + 2 * tolerance:
+            order[i] = -1
+            continue
+        if np.isfinite(able[best]):
+            order[i], free[best] = best, False
+    return order
 
 
 def rows_apart(served: np.ndarray, wanted: np.ndarray) -> np.ndarray:

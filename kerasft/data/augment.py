@@ -13,10 +13,24 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+# The part of a box that must be left of it in the picture for the object to be learned.
+VISIBLE = 0.3
+# What layers of Keras 3.15 do with boxes and masks, by their names.
+ASTRAY = {
+    "RandomCrop": "shifts boxes down by what it shifts them to the right",
+    "RandomShear": "shears boxes of pictures that are not square by another amount",
+    "RandAugment": "moves boxes in another order than pixels",
+    "AugMix": "mixes several pictures, and leaves boxes where they were",
+    "RandomElasticTransform": "does not move boxes",
+    "MixUp": "mixes the pixels of two pictures",
+    "CutMix": "mixes the pixels of two pictures",
+}
+
 
 def augmenter(
     steps: Mapping[str, Any], *, seed: int, size: tuple[int, int],
     shares: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    follows_pixels: bool = False,
 ) -> Callable | None:
     """Make one function of the named steps.
 
@@ -27,11 +41,14 @@ def augmenter(
         size: Height and width of the pictures.
         shares: Turns a batch of targets into such as can be mixed, see `contracts.Mixable`;
             `None` where they cannot.
+        follows_pixels: Whether boxes or masks must move with the pixels.
 
     Returns:
         A function `(inputs, targets, epoch, indices) -> (inputs, targets)` for `tf.data`, with
         `images` as `uint8[batch, height, width, 3]`, or `None` if there are no steps. Of the
-        targets it moves `boxes` (with the `labels` beside them) and `segmentation_masks`.
+        targets it moves `boxes` (with the `labels` beside them) and `segmentation_masks`. Boxes are
+        cut off at the edge; one of which less than `VISIBLE` is left gets the label -1, as padding
+        has it.
 
     Raises:
         UserError: If a step cannot be applied to such pictures, with its name.
@@ -49,6 +66,8 @@ def augmenter(
             f"augment.{next(iter(whole))} mixes the labels of two pictures, and those of this task "
             "cannot be mixed. Take it out: ~augment.NAME, or augment=none."
         )
+    if follows_pixels:
+        _require_moving(steps)
     _try_out(single, size)
 
     def one(values: tuple[Any, Any, Any, Any]) -> Any:
@@ -62,7 +81,7 @@ def augmenter(
                 else:
                     given = {**given, "images": step(given["images"], training=True)}
         image = tf.ensure_shape(given["images"][0], [*size, 3])
-        return _to_pixels(image), _from_keras(given, moved)
+        return _to_pixels(image), _from_keras(given, moved, size)
 
     def apply(inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[Any, Any]:
         images = inputs["images"]
@@ -104,7 +123,8 @@ def _moves_labels(step: keras.Layer) -> bool:
     """Whether a layer takes boxes and masks beside pictures, as those of Keras for pictures do."""
     import keras
 
-    return isinstance(step, keras.layers.RandomFlip.__mro__[1])
+    own = getattr(step, "moves_labels", False)
+    return own or isinstance(step, keras.layers.RandomFlip.__mro__[1])
 
 
 def _for_keras(moved: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +142,9 @@ def _for_keras(moved: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _from_keras(given: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def _from_keras(
+    given: Mapping[str, Any], before: Mapping[str, Any], size: tuple[int, int]
+) -> dict[str, Any]:
     """Return the targets of one picture as they came, in their own types."""
     import tensorflow as tf
 
@@ -132,16 +154,48 @@ def _from_keras(given: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str
         # What pads a row must stay what it is: layers move it like any other box.
         real = before["labels"] >= 0
         boxes = tf.cast(found["boxes"][0], before["boxes"].dtype)
-        made["boxes"] = tf.where(real[:, None], boxes, before["boxes"])
-        made["labels"] = tf.where(
-            real, tf.cast(found["labels"][0], before["labels"].dtype), before["labels"]
-        )
+        boxes, seen = _cut(boxes, size)
+        real &= seen
+        made["boxes"] = tf.where(real[:, None], boxes, tf.zeros_like(boxes))
+        labels = tf.cast(found["labels"][0], before["labels"].dtype)
+        made["labels"] = tf.where(real, labels, -tf.ones_like(labels))
     if "segmentation_masks" in before:
         masks = before["segmentation_masks"]
         made["segmentation_masks"] = tf.cast(
             tf.round(given["segmentation_masks"][0]), masks.dtype
         )
     return {n: tf.ensure_shape(made[n], before[n].shape) for n in before}
+
+
+def _cut(boxes: tf.Tensor, size: tuple[int, int]) -> tuple[Any, Any]:
+    """Return boxes without what lies outside of a picture, and which are left."""
+    import tensorflow as tf
+
+    rows, columns = size
+    cut = tf.clip_by_value(boxes, 0.0, tf.constant([columns, rows] * 2, boxes.dtype))
+    sides, left = boxes[:, 2:] - boxes[:, :2], cut[:, 2:] - cut[:, :2]
+    enough = tf.reduce_prod(left, -1) >= VISIBLE * tf.reduce_prod(sides, -1)
+    return cut, enough & tf.reduce_all(left >= 1.0, -1)
+
+
+def _require_moving(steps: Mapping[str, Any]) -> None:
+    """Refuse the layers of Keras that leave boxes and masks behind, or move them elsewhere."""
+    for name, step in steps.items():
+        kind = type(step).__name__
+        if type(step).__module__.startswith("keras.") and kind in ASTRAY:
+            raise UserError(
+                f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that pictures and what is "
+                "drawn on them no longer belong together. Take it out (~augment."
+                f"{name}), or choose augment=boxes, whose steps move all by one matrix."
+            )
+        if getattr(step, "fill_mode", "constant") in ("reflect", "wrap", "nearest"):
+            raise UserError(
+                f"augment.{name}: keras.layers.{kind} fills what comes in from outside with "
+                f"fill_mode={step.fill_mode}, which shows objects again where no box is. Set "
+                f"augment.{name}.fill_mode=constant, or choose augment=boxes."
+            )
+        if hasattr(step, "bounding_box_format"):
+            step.bounding_box_format = "xyxy"
 
 
 def _to_pixels(images: tf.Tensor) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.artifact.comparison import Output, apart, rows_apart, rule_for
+from kerasft.artifact.comparison import Output, aligned, apart, rows_apart, rule_for
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask
 from kerasft.artifact.golden import Golden, write_golden
@@ -18,7 +18,7 @@ from kerasft.artifact.layout import DEFAULT, EXTRA, PARITY
 from kerasft.contracts import Answered
 from kerasft.exporters.served import Arrays, Expected, Served
 from kerasft.exporters.signatures import inputs_of
-from kerasft.rows import Rows, as_table
+from kerasft.rows import Rows
 from kerasft.spec import Evidence
 from kerasft.system.files import write_json
 
@@ -103,7 +103,7 @@ def certify(
         )
         problems += [f"{name}: {problem}" for problem in worse]
     if evidence is not None and expected.kept is not None:
-        report["run"], worse = _against_run(expected.kept, evidence.kept)
+        report["run"], worse = _against_run(expected.kept, evidence.kept, rules)
         problems += worse
         if not problems:
             report["metric"] = _metric(served, evidence, expected, calls, answers.outputs)
@@ -151,6 +151,11 @@ def _compare(
     worst: dict[str, float] = {}
     problems: list[str] = []
     flipped, tied = np.zeros(count, bool), np.zeros(count, bool)
+    mine = [
+        (call, aligned(_each(outputs), {n: _bytes(w[call.rows]) for n, w in wanted.items()}, rules,
+                       tolerance), error)
+        for call, outputs, error in mine
+    ]  # fmt: skip
     for name, whole in wanted.items():
         rule = rule_for(name, whole, rules)
         near = rule.near(wanted, count, tolerance)
@@ -181,10 +186,14 @@ def _compare(
     return told, list(dict.fromkeys(problems))
 
 
-def _against_run(now: Rows, kept: Rows) -> tuple[dict[str, Any], list[str]]:
+def _against_run(
+    now: Rows, kept: Rows, rules: Mapping[str, Output]
+) -> tuple[dict[str, Any], list[str]]:
     """Hold what the task keeps of the network in memory against what the run kept."""
-    worst, found = 0.0, as_table(now, "kept")[0]
-    for name, then in as_table(kept, "kept")[0].items():
+    worst, every = 0.0, np.arange(len(kept))
+    wanted = kept.gather(every)
+    found = aligned(now.gather(np.arange(len(now))), wanted, rules, RUN_TOLERANCE)
+    for name, then in wanted.items():
         values = found.get(name, np.zeros(0))
         if values.shape != then.shape:
             return {}, [f"the run kept outputs of the shape {then.shape}, not {values.shape}"]
@@ -223,6 +232,10 @@ def _metric(
         name = next((k for k, v in sides[0].items() if isinstance(v, float)), "")
     return {"name": name, "examples": count, "run": sides[0].get(name),
             "export": sides[1].get(name)}  # fmt: skip
+
+
+def _each(outputs: Mapping[str, Any]) -> Arrays:
+    return {name: _bytes(values) for name, values in outputs.items()}
 
 
 def _bytes(values: object) -> np.ndarray:

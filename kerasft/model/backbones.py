@@ -10,7 +10,7 @@ from kerasft.catalogue import unknown_application
 from kerasft.errors import UserError, in_short
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.network_file import read_network, require_pixels
-from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
+from kerasft.model.preprocess import ImagePreprocess, TextPreprocess, side_of, sides
 from kerasft.spec import Backbone
 from kerasft.system.folders import located, require_path, whereabouts
 
@@ -31,7 +31,7 @@ def preset(
     preset: str,
     *,
     sequence_length: int = 128,
-    image_size: int | None = None,
+    image_size: int | list[int] | None = None,
     resize: Literal["crop", "stretch", "pad"] | None = None,
     pretrained: bool = True,
 ) -> Backbone:
@@ -43,7 +43,8 @@ def preset(
             `package://PACKAGE/FOLDER` (one that an installed Python package carries), or
             `kerasft://glyphs`, which kerasft carries itself.
         sequence_length: The most tokens of a text.
-        image_size: Height and width in pixels; by default what the preset was trained with.
+        image_size: Height and width in pixels, one number where they are the same; by default what
+            the preset was trained with.
         resize: How pictures come to that size; by default as the preset does it.
         pretrained: Whether to load the weights, or to start from random ones.
 
@@ -71,15 +72,16 @@ def preset(
         )
     if len(inputs) == 1 and len(next(iter(inputs.values())).shape) == 4:
         converter = load_converter(folder)
-        size = image_size or _size(getattr(converter, "image_size", None)) or _size(
+        usual = side_of(getattr(converter, "image_size", None)) or side_of(
             next(iter(inputs.values())).shape[1:3]
         ) or 224
+        size = sides(image_size, usual)
         default = "crop" if getattr(converter, "crop_to_aspect_ratio", True) else (
             "pad" if getattr(converter, "pad_to_aspect_ratio", False) else "stretch"
         )
         return image_backbone(
             network,
-            ImagePreprocess(size, size, resize=resize or default),
+            ImagePreprocess(*size, resize=resize or default),
             scale=_plain(getattr(converter, "scale", None), 1.0),
             offset=_plain(getattr(converter, "offset", None), 0.0),
             name=preset,
@@ -167,7 +169,7 @@ def applications(
     name: str,
     *,
     weights: str | None = "imagenet",
-    image_size: int | None = None,
+    image_size: int | list[int] | None = None,
     resize: Literal["crop", "stretch", "pad"] = "crop",
     alpha: float | None = None,
     pretrained: bool = True,
@@ -178,7 +180,8 @@ def applications(
         name: The name of its class or function: `"MobileNetV2"`, `"ResNet50"`, `"InceptionV3"`,
             `"EfficientNetV2B0"`, ...
         weights: `"imagenet"`, the path of a weights file, or `None` for random weights.
-        image_size: Height and width in pixels; by default those it was trained with.
+        image_size: Height and width in pixels, one number where they are the same; by default those
+            it was trained with.
         resize: `"crop"`, `"stretch"` or `"pad"`.
         alpha: The width multiplier of the MobileNets.
         pretrained: Whether to load the weights, or to start from random ones.
@@ -198,7 +201,7 @@ def applications(
     if problem := unknown_application(name):
         raise UserError(problem)
     make = getattr(keras.applications, name)
-    size = image_size or APPLICATION_SIZES.get(name, 224)
+    size = sides(image_size, APPLICATION_SIZES.get(name, 224))
     source = weights
     if weights not in (None, "imagenet"):
         source = str(located(require_path(weights, "backbone.weights")))
@@ -209,7 +212,7 @@ def applications(
             )
     if not pretrained:
         source = None
-    arguments: dict[str, Any] = {"include_top": False, "input_shape": (size, size, 3)}
+    arguments: dict[str, Any] = {"include_top": False, "input_shape": (*size, 3)}
     if alpha is not None:
         arguments["alpha"] = alpha
     try:
@@ -234,7 +237,7 @@ def applications(
     scale, offset, bgr = _pixel_scaling(name)
     return image_backbone(
         network,
-        ImagePreprocess(size, size, resize=resize),
+        ImagePreprocess(*size, resize=resize),
         scale=scale, offset=offset, bgr=bgr, name=name, pretrained=source is not None,
     )
 
@@ -246,7 +249,7 @@ def keras_file(
     scale: float | list[float] = 1.0,
     offset: float | list[float] = 0.0,
     bgr: bool = False,
-    image_size: int | None = None,
+    image_size: int | list[int] | None = None,
     resize: Literal["crop", "stretch", "pad"] = "crop",
     tokenizer: str | None = None,
     sequence_length: int = 128,
@@ -261,7 +264,8 @@ def keras_file(
         scale: What pixels 0..255 are multiplied by, one number or one for each channel.
         offset: What is then added.
         bgr: Whether the network takes the channels in reverse order.
-        image_size: Height and width in pixels, where the model leaves them open.
+        image_size: Height and width in pixels, one number where they are the same, where the model
+            leaves them open.
         resize: `"crop"`, `"stretch"` or `"pad"`.
         tokenizer: For a network on text (inputs `token_ids`, ...): a KerasHub tokenizer preset.
         sequence_length: The most tokens of a text.
@@ -296,20 +300,13 @@ def keras_file(
             f"Received: input {shape}."
         )
     # A network may have learnt pictures that are no squares.
-    size = image_size or _size(shape[1:3]) or 224
-    height, width = (image_size or side or size for side in shape[1:3])
+    height, width = sides(image_size, None) or (
+        side or side_of(shape[1:3]) or 224 for side in shape[1:3]
+    )
     return image_backbone(
         network, ImagePreprocess(height, width, resize=resize),
         scale=scale, offset=offset, bgr=bgr, name=name, pretrained=pretrained,
     )
-
-
-def _size(shape: Any) -> int | None:
-    """Return the side of a square size, or `None` where it is open."""
-    if shape is None:
-        return None
-    sides = [shape] if isinstance(shape, int) else [side for side in shape if side]
-    return int(max(sides)) if sides else None
 
 
 def _plain(value: object, default: float) -> float | list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kerasft.errors import UserError
 from kerasft.model.backbones import image_backbone, text_backbone
-from kerasft.model.preprocess import ImagePreprocess
+from kerasft.model.preprocess import ImagePreprocess, sides
 from kerasft.spec import Backbone
 
 TEXT = ("bert", "distilbert", "roberta", "albert", "xlm_roberta", "gpt2", "llama", "mistral")
@@ -68,12 +68,14 @@ def text(
     )
 
 
-def image(family: str = "resnet", *, image_size: int = 32, pretrained: bool = True) -> Backbone:
+def image(
+    family: str = "resnet", *, image_size: int | list[int] = 32, pretrained: bool = True
+) -> Backbone:
     """A tiny random network for pictures.
 
     Args:
         family: One of `"resnet"`, `"mobilenet"`, `"vit"`, `"efficientnet"`, `"densenet"`, `"vgg"`.
-        image_size: Height and width in pixels.
+        image_size: Height and width in pixels, one number where they are the same.
         pretrained: Accepted as with every backbone; the weights are random either way.
 
     Returns:
@@ -88,7 +90,8 @@ def image(family: str = "resnet", *, image_size: int = 32, pretrained: bool = Tr
 
     if family not in IMAGE:
         raise UserError(f"backbone.family must be one of {', '.join(IMAGE)}. Received: {family!r}.")
-    shape = (image_size, image_size, 3)
+    size = sides(image_size, None)
+    shape = (*size, 3)
     models = keras_hub.models
     network = {
         "resnet": lambda: models.ResNetBackbone(
@@ -98,7 +101,7 @@ def image(family: str = "resnet", *, image_size: int = 32, pretrained: bool = Tr
         "mobilenet": lambda: keras.applications.MobileNetV2(
             alpha=0.35, weights=None, include_top=False, input_shape=shape),
         "vit": lambda: models.ViTBackbone(
-            image_shape=shape, patch_size=image_size // 4, num_layers=2, num_heads=2,
+            image_shape=shape, patch_size=size[0] // 4, num_layers=2, num_heads=2,
             hidden_dim=32, mlp_dim=64),
         "efficientnet": lambda: keras.applications.EfficientNetV2B0(
             weights=None, include_top=False, input_shape=shape, include_preprocessing=False),
@@ -108,7 +111,7 @@ def image(family: str = "resnet", *, image_size: int = 32, pretrained: bool = Tr
             stackwise_num_repeats=[1, 1], stackwise_num_filters=[8, 16], image_shape=shape),
     }[family]()
     return image_backbone(
-        network, ImagePreprocess(image_size, image_size), scale=1 / 127.5, offset=-1.0,
+        network, ImagePreprocess(*size), scale=1 / 127.5, offset=-1.0,
         name=f"tiny {family}", pretrained=False,
     )
 

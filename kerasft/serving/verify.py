@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.artifact.comparison import apart, rows_apart, rule_for, rules_of
+from kerasft.artifact.comparison import aligned, apart, rows_apart, rule_for, rules_of
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import Answers, ask
 from kerasft.artifact.golden import Golden, read_golden
@@ -283,6 +283,7 @@ def _compared(
         if outputs.keys() != one.outputs.keys():
             problems.append(f"{one.signature} gives other outputs than when it was proved")
             continue
+        outputs = aligned(outputs, one.outputs, rules, tolerance)
         for name, wanted in one.outputs.items():
             rule = rule_for(name, wanted, rules)
             difference = apart(outputs[name], wanted, rule.unit)

@@ -46,6 +46,7 @@ def fit(
 ) -> tuple[Any, Any]:
     """Put the head on, regularize, and train stage by stage."""
     from kerasft.model.fast import accelerated
+    from kerasft.model.geometry import placed
     from kerasft.training import loop
     from kerasft.training.callbacks import OnEpoch
     from kerasft.training.stage_run import Reporting
@@ -55,7 +56,8 @@ def fit(
     model = with_head(cfg, ready, backbone)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 
-    targets = ready.task.targets(ready.splits.validation.annotations, ready.splits.labels)
+    annotations = placed(ready.splits.validation.annotations, ready.preprocess)
+    targets = ready.task.targets(annotations, ready.splits.labels)
 
     def validate(network: keras.Model, examples: Any) -> dict[str, float]:
         now = FineTuned(

@@ -344,8 +344,8 @@ def make_ready(
         shares = partial(task.shares, labels=splits.labels) if isinstance(task, Mixable) else None
         augmented = augment.augmenter(
             parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width),
-            shares=shares,
-        )
+            shares=shares, follows_pixels=task.follows_pixels,
+        )  # fmt: skip
     if cfg.batch_tokens is not None:
         _require_room(cfg.batch_tokens, train)
     batches = pipeline.Batches(

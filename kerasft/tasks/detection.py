@@ -150,7 +150,11 @@ class Detection:
         return {**answers, "boxes": tf.where(real, boxes, 0.0)}
 
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
-        return {}
+        # Two boxes as good as equally likely may stand in either order.
+        return {
+            "boxes": Output(among="scores"), "scores": Output(),
+            **{name: Output("exact", among="scores") for name in ("classes", "labels")},
+        }
 
     def statistics(
         self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
