@@ -39,6 +39,8 @@ class Output:
         each: Whether the last axis has a value for each label.
         among: The output with a number for each row of an example, `[N, rows]`: rows whose numbers
             are as good as equal may stand in each other's place.
+        item: What a row is called where rows are shown as objects; those that `among` pads with 0
+            are left out.
     """
 
     rule: Rule = "close"
@@ -49,6 +51,7 @@ class Output:
     unit: float | tuple[float, ...] | None = None
     each: bool = False
     among: str = ""
+    item: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain values, and the rule.
@@ -160,6 +163,7 @@ class _Saved:
     unit: float | list[float] | None
     each: bool
     among: str
+    item: str
 
 
 def rule_for(name: str, values: np.ndarray, rules: Mapping[str, Output]) -> Output:
@@ -195,7 +199,8 @@ def aligned(
     made = dict(served)
     for among in {rule.among for rule in rules.values() if rule.among}:
         names = [among, *(name for name, rule in rules.items() if rule.among == among)]
-        names = [name for name in names if name in served and name in wanted]
+        names = [name for name in names if name in served and name in wanted
+                 and served[name].shape[:2] == served[among].shape]
         if among not in names or any(served[n].shape != wanted[n].shape for n in names):
             continue
         own = {name: np.array(served[name]) for name in names}

@@ -11,6 +11,8 @@ from kerasft.errors import UserError
 from kerasft.system.console import printable, table
 from kerasft.system.files import written_whole
 
+SIDES = ("left", "top", "right", "bottom")
+
 
 def check_output(output: str | None) -> None:
     """Refuse a file whose format nobody can guess before anything is computed."""
@@ -19,8 +21,9 @@ def check_output(output: str | None) -> None:
 
 
 def show(rows: list[dict[str, Any]], *, output: str | None, as_json: bool) -> None:
-    """Print answers, or write them to a file."""
+    """Print answers, or write them to a file; tables have a line for each object of a picture."""
     if output is None and not as_json:
+        rows = _by_object(rows)
         names = [n for n in rows[0] if n != "probabilities"]
         print(table([[_short(row[n]) for n in names] for row in rows], names))
         return
@@ -35,7 +38,7 @@ def show(rows: list[dict[str, Any]], *, output: str | None, as_json: bool) -> No
         if output.endswith(".jsonl"):
             file.writelines(_json(row, "utf-8") + "\n" for row in rows)
         else:
-            flat = [_flat(row) for row in rows]
+            flat = [_flat(row) for row in _by_object(rows)]
             writer = csv.DictWriter(file, list(flat[0]))
             writer.writeheader()
             writer.writerows(flat)
@@ -60,6 +63,28 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         else:
             found[name] = ",".join(value) if isinstance(value, list) else value
     return found
+
+
+def _by_object(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each object of an answer, and one for an answer without any."""
+    columns = dict.fromkeys(key for row in rows for one in row.get("objects", ()) for key in one)
+    made: list[dict[str, Any]] = []
+    for row in rows:
+        if "objects" not in row:
+            made.append(row)
+            continue
+        others = {name: value for name, value in row.items() if name != "objects"}
+        made += [{**others, **_sides(dict.fromkeys(columns, "") | one)}
+                 for one in row["objects"] or [{}]]  # fmt: skip
+    return made
+
+
+def _sides(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an object with a column for each side of its box."""
+    if "box" not in found:
+        return found
+    box = found.pop("box") or [""] * len(SIDES)
+    return {**found, **dict(zip(SIDES, box, strict=True))}
 
 
 def _short(value: object) -> Any:

@@ -31,7 +31,8 @@ def records(
 
     Yields:
         By output name a text, number or list; of an output with a value for each label a dict of
-        these, or of true and false the labels that are true.
+        these, or of true and false the labels that are true. Outputs whose rows are those of
+        objects become one list `objects`, with a dict for each.
 
     Example:
         >>> rules = {"probabilities": Output(each=True)}
@@ -44,11 +45,34 @@ def records(
         if name in outputs and not name.startswith("top_")
     ]  # fmt: skip
     each = {name for name, rule in rules.items() if rule.each}
-    for i in range(len(outputs[names[0]]) if names else 0):
-        yield {
+    items = {name: rule for name, rule in rules.items() if rule.item and name in outputs}
+    # Of objects their number is known, and the number of their class is behind its name.
+    gone = {name for name, rule in rules.items() if rule.among} if items else set()
+    names = [name for name in names if name not in items and name not in gone]
+    for i in range(len(next(iter(outputs.values()))) if outputs else 0):
+        found = {
             name: _named(outputs[name][i], labels) if name in each else plain(outputs[name][i])
             for name in names
         }
+        yield {**found, **({"objects": list(_objects(outputs, items, i))} if items else {})}
+
+
+def _objects(
+    outputs: Mapping[str, Any], items: Mapping[str, Output], i: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the objects of an example."""
+    among = next(rule.among for rule in items.values() if rule.among)
+    for row, number in enumerate(outputs[among][i]):
+        if number > 0:
+            # Six digits are what float32 holds.
+            yield {rule.item: _rounded(plain(outputs[name][i][row]))
+                   for name, rule in items.items()}  # fmt: skip
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _named(value: Any, labels: Sequence[str]) -> Any:

@@ -152,8 +152,11 @@ class Detection:
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
         # Two boxes as good as equally likely may stand in either order.
         return {
-            "boxes": Output(among="scores"), "scores": Output(),
-            **{name: Output("exact", among="scores") for name in ("classes", "labels")},
+            "labels": Output("exact", among="scores", item="label"),
+            "scores": Output(item="score"),
+            "boxes": Output(among="scores", item="box"),
+            "classes": Output("exact", among="scores"),
+            "num_detections": Output("exact", among="scores"),
         }
 
     def statistics(
