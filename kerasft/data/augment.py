@@ -58,6 +58,8 @@ def augmenter(
     import keras
     import tensorflow as tf
 
+    if follows_pixels:
+        _require_moving(steps)
     mixing = (keras.layers.MixUp, keras.layers.CutMix)
     single = {n: s for n, s in steps.items() if not isinstance(s, mixing)}
     whole = {n: s for n, s in steps.items() if isinstance(s, mixing)}
@@ -66,8 +68,6 @@ def augmenter(
             f"augment.{next(iter(whole))} mixes the labels of two pictures, and those of this task "
             "cannot be mixed. Take it out: ~augment.NAME, or augment=none."
         )
-    if follows_pixels:
-        _require_moving(steps)
     _try_out(single, size)
 
     def one(values: tuple[Any, Any, Any, Any]) -> Any:
