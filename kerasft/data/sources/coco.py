@@ -118,11 +118,8 @@ def _files(root: Path, val_folder: str) -> dict[Path, str]:
     """Return the JSON files of COCO in a folder, and the split that each is of."""
     found: dict[Path, str] = {}
     for file in sorted((*root.glob("*.json"), *root.glob("*/*.json"))):
-        words = file.stem.replace("-", "_").split("_")
-        named = [split_name(word.rstrip("0123456789")) for word in words]
-        split = split_name(file.parent.name) or next((one for one in named if one), None)
         if _is_coco(file):
-            found[file] = split or "train"
+            found[file] = _named(file) or "train"
     if val_folder == "test" and "test" not in found.values():
         found = {f: "test" if s == "validation" else s for f, s in found.items()}
     splits = Counter(found.values())
@@ -133,6 +130,13 @@ def _files(root: Path, val_folder: str) -> dict[Path, str]:
             f"{listing(same)}. Set data.path to one of them, or take the others out."
         )
     return found
+
+
+def _named(file: Path) -> str | None:
+    """Return the split that the name of a file, or of its folder, says."""
+    words = file.stem.replace("-", "_").split("_")
+    named = [split_name(word.rstrip("0123456789")) for word in words]
+    return split_name(file.parent.name) or next((one for one in named if one), None)
 
 
 def _is_coco(file: Path) -> bool:
@@ -225,7 +229,7 @@ def _boxed(part: _Part, split: str, root: Path, notices: list[str]) -> Iterator[
     places = _Places(part.file, root)
     for key, entry in part.images.items():
         name = entry["file_name"]
-        path = places.find(name, split)
+        path = places.find(name)
         if path is None:
             (outside if places.leads_out(name) else missing).append(name)
             continue
@@ -294,13 +298,13 @@ class _Places:
         home = file.parent
         around = [home, root, *subfolders(root)]
         around += [inner for folder in subfolders(root) for inner in subfolders(folder)]
-        self.root, self.folders = root, list(dict.fromkeys(around))
+        self.split, self.folders = _named(file), list(dict.fromkeys(around))
 
     def leads_out(self, name: str) -> bool:
         path = PurePosixPath(name.replace("\\", "/"))
         return path.is_absolute() or ".." in path.parts
 
-    def find(self, name: str, split: str) -> Path | None:
+    def find(self, name: str) -> Path | None:
         if self.leads_out(name):
             return None
         plain = name.replace("\\", "/")
@@ -308,7 +312,7 @@ class _Places:
         # A folder that is named like the split comes before one that is not.
         folders = sorted(
             self.folders[1:],
-            key=lambda f: split_name(f.name.rstrip("0123456789")) != split,
+            key=lambda f: split_name(f.name.rstrip("0123456789")) != self.split,
         )  # fmt: skip
         for folder in (self.folders[0], *folders):
             for place in (folder / plain, folder / last):

@@ -117,7 +117,7 @@ def test_objects_marked_as_difficult(folder):
 
     assert ignored() == [True]
     assert ignored(difficult="learn") == [False]
-    with pytest.raises(UserError, match="data.difficult must be one of"):
+    with pytest.raises(UserError, match=r"data\.difficult must be one of"):
         read(folder, difficult="maybe")
 
 
@@ -142,7 +142,7 @@ def test_pictures_that_are_stored_turned(folder):
     xml(folder / "Annotations" / "p0.xml", [("cat", (0, 0, 10, 20))], size=(64, 48))
     assert box()[0] == [[0, 0, 10, 20]]
     xml(folder / "Annotations" / "p0.xml", [("cat", (0, 0, 10, 20))], size=(0, 0))
-    with pytest.raises(UserError, match="data.orientation=seen"):
+    with pytest.raises(UserError, match=r"data\.orientation=seen"):
         read(folder)
     assert read(folder, orientation="stored")
     assert path.is_file()
@@ -166,7 +166,7 @@ BROKEN = {
 @pytest.mark.parametrize(("content", "said"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_gets_one_message(folder, content, said):
     (folder / "Annotations" / "p3.xml").write_text(content)
-    with pytest.raises(UserError, match="p3.xml") as caught:
+    with pytest.raises(UserError, match=r"p3\.xml") as caught:
         read(folder)
     assert said in str(caught.value)
 
@@ -192,7 +192,7 @@ def test_a_size_of_another_picture(folder):
 def test_mistakes(folder, tmp_path):
     with pytest.raises(UserError, match="Set task=detection"):
         voc(str(folder), kind="single", seed=0)
-    with pytest.raises(UserError, match="boxes are of other classes. Received: 'dog'"):
+    with pytest.raises(UserError, match=r"boxes are of other classes\. Received: 'dog'"):
         read(folder, label_names=["cat", "cow"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no pictures with XML files of boxes"):
