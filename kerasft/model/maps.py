@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from kerasft.model.layers import nodes_of
+
+# The coarsest maps that are looked for, as a power of two: places 128 pixels apart.
+LEVELS = 7
 
 
 def maps_of(network: Any) -> dict[int, Any]:
@@ -37,15 +39,14 @@ def maps_of(network: Any) -> dict[int, Any]:
         shape = tensor.shape
         if len(shape) != 4 or None in shape[1:3] or 0 in shape[1:3]:
             continue
-        strides = [whole / part for whole, part in zip(size, shape[1:3], strict=True)]
-        level = round(math.log2(strides[0]))
-        if level < 1 or any(not 0.8 < stride / 2**level < 1.25 for stride in strides):
-            continue
-        near[level] = tensor
-        # A padded map is a row too large, and belongs to the convolution that follows.
-        if all(part in (whole // 2**level, -(-whole // 2**level))
-               for whole, part in zip(size, shape[1:3], strict=True)):  # fmt: skip
-            exact[level] = tensor
+        pairs = list(zip(size, shape[1:3], strict=True))
+        for level in range(1, LEVELS + 1):
+            # A padded map is a row too large, and belongs to the convolution that follows.
+            if all(part in (whole // 2**level, -(-whole // 2**level)) for whole, part in pairs):
+                exact[level] = tensor
+            # Convolutions without padding lose rows at the edge: Inception's do.
+            if all(0.75 < whole / part / 2**level < 1.4 for whole, part in pairs):
+                near[level] = tensor
     return dict(sorted({**near, **exact}.items()))
 
 

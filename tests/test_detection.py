@@ -1,0 +1,164 @@
+"""Object detection from files to a served export, on small pictures of bright rectangles."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kerasft
+from kerasft.errors import Stopped, UserError
+from kerasft.evaluation import boxes as evaluation
+from kerasft.runs import evidence
+from kerasft.runs.run_folder import RunFolder
+from kerasft.steps.reopening import reopen
+from kerasft.training.recorder import Recorder
+
+SIZE = (64, 80)
+
+
+def draw(folder, split, count, seed):
+    """Write pictures of different sizes with red and green rectangles, and COCO's file of them."""
+    random = np.random.default_rng(seed)
+    made = {"images": [], "annotations": [],
+            "categories": [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}]}  # fmt: skip
+    (folder / split).mkdir(parents=True)
+    for i in range(count):
+        rows, columns = int(random.integers(60, 90)), int(random.integers(70, 110))
+        pixels = random.integers(0, 60, (rows, columns, 3)).astype("uint8")
+        for _ in range(i % 4):  # some pictures have no object
+            height, width = random.integers(14, 32, 2)
+            top, left = random.integers(0, rows - height), random.integers(0, columns - width)
+            unit = int(random.integers(2))
+            pixels[top : top + height, left : left + width] = 40
+            pixels[top : top + height, left : left + width, unit] = 230
+            made["annotations"].append({
+                "id": len(made["annotations"]), "image_id": i, "category_id": unit + 1,
+                "iscrowd": 0, "bbox": [int(left), int(top), int(width), int(height)],
+            })  # fmt: skip
+        Image.fromarray(pixels).save(folder / split / f"{split}{i}.png")
+        made["images"].append({"id": i, "file_name": f"{split}{i}.png", "height": rows,
+                               "width": columns})  # fmt: skip
+    (folder / split / "_annotations.coco.json").write_text(json.dumps(made))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rectangles")
+    for seed, (split, count) in enumerate({"train": 48, "valid": 12, "test": 12}.items()):
+        draw(folder, split, count, seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(data):
+    return (
+        "task=detection", "data=coco", f"data.path={data}", "backbone=tiny_resnet",
+        f"backbone.image_size=[{SIZE[0]},{SIZE[1]}]", "head=anchor_free", "head.width=16",
+        "head.depth=1", "+head.finest=2", "+head.coarsest=3", "augment=boxes", "batch_size=8",
+        "epochs=3", "optimizer.learning_rate=5e-3", "baseline=null", "progress=false",
+        "callbacks=none",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detection") / "run"
+    kerasft.train([*words, f"output_dir={folder}"])
+    return folder
+
+
+def lines_of(path):
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def test_it_trains_and_what_it_came_to_is_written(trained):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert {"map", "map_50", "precision", "recall", "f1", "ar_100"} <= metrics["test"].keys()
+    assert metrics["test"]["per_class"]["red"].keys() >= {"map", "map_50", "f1", "boxes"}
+    epochs = [json.loads(line) for line in lines_of(trained / "logs/epochs.jsonl")]
+    assert epochs[-1]["loss"] < epochs[0]["loss"]
+    lines = [json.loads(line) for line in lines_of(trained / "predictions/test.jsonl")]
+    assert len(lines) == 12
+    assert lines[0]["true"] == []
+    assert set(lines[1]["true"][0]) == {"label", "box"}
+    found = [one for line in lines for one in line["predicted"]["objects"]]
+    assert all(one.keys() == {"label", "score", "box"} for one in found)
+    assert json.loads((trained / "task.json").read_text())["thresholds"]
+
+
+def test_it_is_evaluated_again(trained):
+    again = kerasft.evaluate(str(trained))
+    written = json.loads((trained / "metrics.json").read_text())
+    assert again["test"]["map"] == pytest.approx(written["test"]["map"], abs=1e-6)
+
+
+def test_boxes_are_those_of_the_picture(trained, data, tmp_path):
+    """The same picture twice as large has boxes twice as large."""
+    source = data / "test" / "test3.png"
+    large = tmp_path / "large.png"
+    with Image.open(source) as image:
+        image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(large)
+    _, finetuned, _ = reopen(str(trained))
+    small, big = (finetuned([str(path)]) for path in (source, large))
+    count = int(small["num_detections"][0])
+    assert count == int(big["num_detections"][0])
+    np.testing.assert_allclose(2 * small["boxes"][0][:count], big["boxes"][0][:count], atol=1.0)
+
+
+def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, tmp_path, monkeypatch):
+    plain, count = Recorder._at, iter(range(100))
+
+    def at(recorder, position):
+        if next(count) == 8:  # in the middle of the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        plain(recorder, position)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Recorder, "_at", at)
+        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={tmp_path}/run"])
+    kerasft.resume(str(tmp_path / "run"))
+    one, other = (json.loads((f / "metrics.json").read_text())["test"]
+                  for f in (trained, tmp_path / "run"))  # fmt: skip
+    assert one == other
+    weights = [reopen(str(f))[1].model.get_weights()
+               for f in (trained, tmp_path / "run")]  # fmt: skip
+    for mine, theirs in zip(*weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_it_is_exported_and_proved(trained, data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (export,) = kerasft.export(str(run)).values()
+    proof = json.loads((export / "assets.extra/parity.json").read_text())
+    assert proof["passed"]
+
+
+def test_the_ways_of_others_are_refused(words, tmp_path):
+    for more, said in {
+        "head=linear": "head", "augment=mixup": "augment=boxes", "augment=light": "fill_mode",
+        "task=classification": "Set task=detection", "data=digits": "learns boxes",
+        "backbone=tiny_bert": "takes text",
+    }.items():  # fmt: skip
+        kept = [word for word in words
+                if word.split("=")[0].split(".")[0].strip("+") != more.split("=")[0]]  # fmt: skip
+        with pytest.raises(UserError) as caught:
+            kerasft.train([*kept, more, f"output_dir={tmp_path / more.replace('=', '_')}"])
+        assert said in str(caught.value), (more, str(caught.value))
+
+
+def test_figures_are_of_the_answers(trained):
+    """What the run kept gives the figures that it wrote."""
+    kept = evidence.read(RunFolder(trained)).measured["test"]
+    _, finetuned, _ = reopen(str(trained))
+    statistics = finetuned.statistics(*kept)
+    assert evaluation.coco(statistics)["map"] == pytest.approx(
+        json.loads((trained / "metrics.json").read_text())["test"]["map"]
+    )
