@@ -1,0 +1,200 @@
+"""YOLO: pictures, and a text file of boxes beside each, in parts of width and height."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kerasft.data.annotations.classes import some
+from kerasft.data.current_read import begins
+from kerasft.data.paths import find_path, read_label_names
+from kerasft.data.pictures import archive
+from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
+from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.pictures.files import subfolders, walk_pictures
+from kerasft.data.pictures.layout import enter
+from kerasft.data.splits import split_name
+from kerasft.errors import UserError
+from kerasft.spec import Splits
+from kerasft.system.console import listing
+
+
+def yolo(
+    path: str,
+    *,
+    kind: str,
+    seed: int,
+    validation: float = 0.15,
+    test: float = 0.15,
+    split: str = "stratified",
+    broken: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+    label_names: list[str] | str | None = None,
+    val_folder: str = "validation",
+    orientation: str = "auto",
+) -> Splits:
+    """Read pictures with boxes in the text files of YOLO.
+
+    Each line of `labels/NAME.txt` is `class x y width height`: the number of a class, and the
+    centre and the sides of a box in parts of the picture's width and height.
+
+    Args:
+        path: A folder with `images` and `labels` (in each of them, or around both, the folders
+            train, valid and test), and `data.yaml` or `classes.txt` with the names of the classes;
+            or a zip of it.
+        kind: `"boxes"`.
+        seed: Another seed, another split.
+        validation: The part of the training pictures to validate on, where the data brings none.
+        test: The same for the test; 0 for none.
+        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
+        broken: `"skip"` leaves out pictures that cannot be decoded and says which, `"fail"`
+            stops.
+        max_pixels: The most pixels (width times height) that a picture may have.
+        label_names: The names of the classes, by their numbers, as a list or as a file with one a
+            line; by default what `data.yaml` or `classes.txt` says.
+        val_folder: What `val` is where the data has no `test`: `"validation"`, or `"test"`.
+        orientation: What boxes of pictures with an EXIF orientation are drawn on: the picture as it
+            is `"seen"` or as it is `"stored"`; `"auto"` refuses such pictures.
+
+    Returns:
+        `Splits` of paths.
+
+    Raises:
+        UserError: If there is no such folder, no names of classes, or if a file is damaged.
+
+    Example:
+
+    >>> yolo("cells", kind="boxes", seed=0)  # doctest: +SKIP
+    """
+    require_boxes(kind, "yolo")
+    check_policy(broken, max_pixels)
+    given = find_path(path, "data.path")
+    root = enter(archive.unpack(given) if given.is_file() else given)
+    names = read_label_names(label_names, given.parent) or _names(root)
+    notices: list[str] = []
+    found = list(_boxed(root, names, val_folder, notices))
+    if not found:
+        raise UserError(
+            f"data.path: {given} holds no pictures with text files of boxes. Expected the folders "
+            "images and labels, with files of the same names."
+        )
+    used = {name for one in found for name in one.names}
+    if bare := [name for name in names if name not in used]:
+        notices.append(f"{some(len(bare), 'class')} without a box: {listing(bare)}.")
+    return boxed_splits(
+        found, notices, kind=kind, seed=seed, validation=validation, test=test, split=split,
+        broken=broken, max_pixels=max_pixels, orientation=orientation, key="data=yolo",
+        label_names=[name for name in names if name in used],
+        source={"source": "yolo", "path": str(given)},
+    )  # fmt: skip
+
+
+def _names(root: Path) -> list[str]:
+    """Return the names of the classes, by their numbers."""
+    for name in ("data.yaml", "data.yml", "dataset.yaml"):
+        file = root / name
+        if file.is_file():
+            return _listed(file)
+    file = root / "classes.txt"
+    if file.is_file():
+        return [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    raise UserError(
+        f"data.path: {root} says no names of classes. Add a data.yaml with `names: [...]` or a "
+        "classes.txt with one a line, or set data.label_names=[...]."
+    )
+
+
+def _listed(file: Path) -> list[str]:
+    try:
+        found: Any = yaml.safe_load(file.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is no YAML that can be read ({str(error)[:120]}).") from error
+    names = found.get("names") if isinstance(found, dict) else None
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise UserError(
+            f"{file}: names must list the classes, or give each number from 0 on a name. "
+            f"Received: {str(names)[:80]}."
+        )
+    return [str(name) for name in names]
+
+
+def _boxed(
+    root: Path, names: list[str], val_folder: str, notices: list[str]
+) -> Iterator[Boxed]:
+    """Yield the pictures with their boxes."""
+    pictures = list(_pictures(root))
+    splits = {split for _, split in pictures if split}
+    swap = val_folder == "test" and "test" not in splits
+    bare = []
+    for picture, named in pictures:
+        split = "test" if swap and named == "validation" else named or "train"
+        labels = _labels_of(picture, root)
+        if labels is None:
+            bare.append(picture.relative_to(root).as_posix())
+            continue
+        one = Boxed(picture, picture.relative_to(root).as_posix(), split, relative=True)
+        yield _read(labels, one, names)
+    if bare:
+        notices.append(
+            f"{some(len(bare), 'picture')} without a text file, left out: {listing(bare)}. An "
+            "empty file says that there is nothing in a picture."
+        )
+
+
+def _pictures(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Yield the pictures of a set, each with the split that a folder names."""
+    tops = [folder for folder in subfolders(root) if folder.name.casefold() != "labels"]
+    for folder in tops or [root]:
+        for picture in walk_pictures(folder):
+            parts = picture.relative_to(root).parts[:-1]
+            if "labels" not in parts:
+                yield picture, next((s for part in parts if (s := split_name(part))), None)
+
+
+def _labels_of(picture: Path, root: Path) -> Path | None:
+    """Return the text file of a picture: in `labels` instead of `images`, or beside it."""
+    parts = list(picture.relative_to(root).parts)
+    swapped = ["labels" if part == "images" else part for part in parts]
+    for place in (root.joinpath(*swapped), picture):
+        if (file := place.with_suffix(".txt")).is_file():
+            return file
+    return None
+
+
+def _read(file: Path, one: Boxed, names: list[str]) -> Boxed:
+    begins(str(file))
+    for number, line in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
+        cells = line.split()
+        if not cells:
+            continue
+        try:
+            unit, values = int(float(cells[0])), [float(cell) for cell in cells[1:]]
+        except ValueError:
+            raise UserError(
+                f"{file}:{number} must be numbers: class x y width height. Received: {line[:80]!r}."
+            ) from None
+        if not 0 <= unit < len(names) or unit != float(cells[0]):
+            raise UserError(
+                f"{file}:{number} is of the class {cells[0]}, and there are names for 0 to "
+                f"{len(names) - 1} ({listing(names)})."
+            )
+        one.add(_corners(values, file, number), names[unit])
+    return one
+
+
+def _corners(values: list[float], file: Path, number: int) -> list[float]:
+    """Return left, top, right and bottom of a line: of a box, or around an outline."""
+    if len(values) == 4:
+        x, y, width, height = values
+        return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+    if len(values) >= 6 and len(values) % 2 == 0:
+        return [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
+    raise UserError(
+        f"{file}:{number} must have a class and four numbers (x, y, width, height), or the points "
+        f"of an outline. Received: {len(values)} numbers."
+    )
