@@ -214,6 +214,9 @@ class PicturePreprocess(Preprocess, Protocol):
     def framed(self, raw: tf.Tensor) -> tuple[Any, Any]:
         """Return pictures as `__call__` does, and how each was placed, see `model.geometry`."""
 
+    def placed(self, annotations: Rows) -> Rows:
+        """Return annotations with positions as the network sees them, see `model.geometry`."""
+
 
 class TextPreprocess(Preprocess, Protocol):
     """A `Preprocess` of texts or pairs of texts, whose rows have lengths of their own."""
@@ -230,6 +233,13 @@ class TextPreprocess(Preprocess, Protocol):
 def takes_pictures(preprocess: Preprocess) -> TypeGuard[PicturePreprocess]:
     """Whether a preprocessing is of pictures."""
     return preprocess.modality == "images"
+
+
+def placed(annotations: Rows, preprocess: Preprocess) -> Rows:
+    """Return annotations with positions as the network sees them, where there are positions."""
+    if takes_pictures(preprocess) and "size" in annotations:
+        return preprocess.placed(annotations)
+    return annotations
 
 
 def takes_texts(preprocess: Preprocess) -> TypeGuard[TextPreprocess]:

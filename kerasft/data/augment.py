@@ -155,10 +155,11 @@ def _from_keras(
         real = before["labels"] >= 0
         boxes = tf.cast(found["boxes"][0], before["boxes"].dtype)
         boxes, seen = _cut(boxes, size)
-        real &= seen
-        made["boxes"] = tf.where(real[:, None], boxes, tf.zeros_like(boxes))
+        left = tf.where(seen[:, None], boxes, tf.zeros_like(boxes))
+        made["boxes"] = tf.where(real[:, None], left, before["boxes"])
         labels = tf.cast(found["labels"][0], before["labels"].dtype)
-        made["labels"] = tf.where(real, labels, -tf.ones_like(labels))
+        left = tf.where(seen, labels, -tf.ones_like(labels))
+        made["labels"] = tf.where(real, left, before["labels"])
     if "segmentation_masks" in before:
         masks = before["segmentation_masks"]
         made["segmentation_masks"] = tf.cast(

@@ -11,10 +11,9 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output
 from kerasft.contracts import Framed, Ranked, Scored, Task
-from kerasft.model.geometry import placed
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, joined
-from kerasft.spec import Decision, Labels, Preprocess, takes_pictures, takes_texts
+from kerasft.spec import Decision, Labels, Preprocess, placed, takes_pictures, takes_texts
 from kerasft.system.tf_data import mapped, untuned
 
 if TYPE_CHECKING:

@@ -275,11 +275,11 @@ def _fused_layer_norm(epsilon: float) -> Callable:
         scale = tf.math.rsqrt(tf.reduce_mean(centred * centred, axis=1, keepdims=True) + epsilon)
         return centred * scale, scale
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def forward(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
         return tf.cast(standardize(x)[0] * gamma + beta, x.dtype)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def backward(x: tf.Tensor, gamma: tf.Tensor, upstream: Any) -> tuple[Any, Any, Any]:
         made, scale = standardize(x)
         upstream = tf.cast(upstream, tf.float32)
@@ -300,11 +300,11 @@ def _with_gradient(value: Callable, slope: Callable) -> Callable:
     """Return `cast(value(cast(x) + bias))`, compiled, and its gradient, compiled as well."""
     import tensorflow as tf
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def forward(x: tf.Tensor, bias: tf.Tensor) -> Any:
         return tf.cast(value(tf.cast(x, tf.float32) + bias), x.dtype)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def backward(x: tf.Tensor, bias: tf.Tensor, upstream: Any) -> tuple[Any, Any]:
         gradient = tf.cast(upstream, tf.float32) * slope(tf.cast(x, tf.float32) + bias)
         return tf.cast(gradient, x.dtype), tf.reduce_sum(gradient, axis=0)

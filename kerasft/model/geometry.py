@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from kerasft.rows import Rows, joined
-from kerasft.spec import Preprocess, takes_pictures
 
 FRAME = ("rows", "columns", "scale_y", "scale_x", "offset_y", "offset_x")
 
@@ -108,23 +107,20 @@ def clipped(boxes: Any, frames: Any) -> Any:
     return boxes.clip(0.0, frames[..., [1, 0, 1, 0]][..., None, :])
 
 
-def placed(annotations: Rows, preprocess: Preprocess) -> Rows:
+def placed(annotations: Rows, size: tuple[int, int], resize: str) -> Rows:
     """Return annotations whose positions are those in the network's pixels.
 
     Args:
-        annotations: Rows, maybe with `boxes` of each object, and `size`, rows and columns of each
-            picture as it is seen.
-        preprocess: What puts the pictures into the network's pixels.
+        annotations: Rows with `size`, rows and columns of each picture as it is seen, and maybe
+            `boxes` of each object.
+        size: Rows and columns of what the network sees.
+        resize: See `fitted`.
 
     Returns:
-        The same with `boxes` moved, and the `frame` of each picture; unchanged where there is no
-        `size`.
+        The same with `boxes` moved, and the `frame` of each picture.
     """
-    if "size" not in annotations or not takes_pictures(preprocess):
-        return annotations
-    size = (preprocess.height, preprocess.width)
     sizes, which = np.unique(annotations["size"], axis=0, return_inverse=True)
-    frames = np.array([frame_of(one, size, preprocess.resize) for one in sizes], "float32")
+    frames = np.array([frame_of(one, size, resize) for one in sizes], "float32")
     frames = frames.reshape(-1, len(FRAME))[which.reshape(-1)]
     columns = dict(joined([annotations]).columns)
     if "boxes" in columns:

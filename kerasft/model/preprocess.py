@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
 from kerasft.model import geometry, orientation, pictures
+from kerasft.rows import Rows
 from kerasft.spec import Modality
 from kerasft.system.files import read_json, write_json
 from kerasft.system.recorded import require_fields
@@ -65,6 +66,10 @@ class ImagePreprocess:
         self.height, self.width = int(height), int(width)
         self.resize, self.interpolation, self.antialias = resize, interpolation, antialias
         self.upright = upright
+
+    def placed(self, annotations: Rows) -> Rows:
+        """Return annotations of pictures with positions as the network sees them."""
+        return geometry.placed(annotations, (self.height, self.width), self.resize)
 
     def decode(self, encoded: tf.Tensor) -> Any:
         """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""

@@ -17,11 +17,10 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
-from kerasft.model.geometry import placed
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
-from kerasft.spec import Examples, Labels, Preprocess, takes_pictures, takes_texts
+from kerasft.spec import Examples, Labels, Preprocess, placed, takes_pictures, takes_texts
 from kerasft.system.files import read_json, write_json
 from kerasft.system.recorded import read_labels
 

@@ -17,7 +17,7 @@ from kerasft.evaluation.setback import setback
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
-from kerasft.spec import Backbone, Splits
+from kerasft.spec import Backbone, Splits, placed
 from kerasft.steps.activations import Boundary
 from kerasft.steps.measure import finalize, measure
 from kerasft.steps.prepare import (
@@ -46,7 +46,6 @@ def fit(
 ) -> tuple[Any, Any]:
     """Put the head on, regularize, and train stage by stage."""
     from kerasft.model.fast import accelerated
-    from kerasft.model.geometry import placed
     from kerasft.training import loop
     from kerasft.training.callbacks import OnEpoch
     from kerasft.training.stage_run import Reporting

@@ -19,7 +19,7 @@ from kerasft.config.schema import Root
 from kerasft.contracts import Demanding, Mixable, Rounding, Task, lacking
 from kerasft.errors import UserError
 from kerasft.runs import evidence, run_folder
-from kerasft.spec import Backbone, Preprocess, Splits, takes_pictures
+from kerasft.spec import Backbone, Preprocess, Splits, placed, takes_pictures
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.tasks.monitors import require_known
@@ -329,7 +329,6 @@ def make_ready(
     from kerasft.data import augment, order, pipeline
     from kerasft.data.fingerprint import fingerprint
     from kerasft.data.preprocessing import prepare_splits
-    from kerasft.model.geometry import placed
 
     task = parts.task.adapt(splits.train.annotations)
     _require_fit(task, splits, cfg)

@@ -81,7 +81,7 @@ def test_what_is_hardly_left_of_a_box_is_not_learned():
             return {**batch, "bounding_boxes": {**found, "boxes": boxes}}
 
     apply = augmenter({"away": Away()}, seed=0, size=(20, 20), follows_pixels=True)
-    boxes = tf.constant([[[0.0, 0, 4, 4], [0, 0, 10, 4], [3, 3, 9, 9], [-1, -1, -1, -1]]])
+    boxes = tf.constant([[[0.0, 0, 4, 4], [0, 0, 10, 4], [4, 3, 10, 9], [-1, -1, -1, -1]]])
     _, moved = apply(
         {"images": tf.zeros([1, 20, 20, 3], tf.uint8)},
         {"boxes": boxes, "labels": tf.constant([[2, 1, 0, -1]])},

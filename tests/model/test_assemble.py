@@ -38,11 +38,11 @@ def language_model():
 
 def test_a_network_of_several_outputs_is_refused_with_what_it_has():
     with pytest.raises(UserError, match=r"P3 \[batch, 8, 8, 4\], P4 \[batch, 4, 4, 6\]"):
-        features_of(backbone(pyramid()))
+        pooled.linear(features_of(backbone(pyramid())), units=2)
     image = keras.Input((8,))
     both = keras.Model(image, [keras.layers.Dense(2)(image), keras.layers.Dense(3)(image)])
     with pytest.raises(UserError, match=r"0 \[batch, 2\], 1 \[batch, 3\]"):
-        features_of(backbone(both))
+        pooled.linear(features_of(backbone(both)), units=2)
 
 
 def test_a_detectors_own_network_is_refused():
