@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from kerasft.config.composition import build, build_named, plain
+from kerasft.config.composition import build_named, plain
 from kerasft.evaluation.setback import setback
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits, placed
 from kerasft.steps.activations import Boundary
+from kerasft.steps.heads import with_head
 from kerasft.steps.measure import finalize, measure
 from kerasft.steps.prepare import (
     Parts,
@@ -52,7 +53,7 @@ def fit(
 
     if folder is not None:  # some figures are of two classes alone, or of many
         require_known(ready.task, plain(cfg.callbacks), len(ready.splits.labels.names))
-    model = with_head(cfg, ready, backbone)
+    model = with_head(cfg, ready.task, ready.splits.labels, backbone)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 
     annotations = placed(ready.splits.validation.annotations, ready.preprocess)
@@ -140,18 +141,6 @@ def make_recovery(
         return Recovery(parts.faults, saver, saver.newest())
     resumed, last = saver.last_two()
     return Recovery(parts.faults, saver, resumed, Replay(last, say))
-
-
-def with_head(cfg: DictConfig, ready: Ready, backbone: Backbone) -> Any:
-    """Return the model: the backbone, the head on it, and what regularizes both."""
-    from kerasft.model.assemble import assemble
-
-    given = ready.task.head(ready.splits.labels)
-    model = assemble(backbone, lambda features: build(cfg.head, features=features, **given))
-    for node in (cfg.regularize or {}).values():
-        if node:
-            model = build(node, model=model)
-    return model
 
 
 def announce(

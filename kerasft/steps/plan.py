@@ -20,7 +20,8 @@ from kerasft.rows import padded_width
 from kerasft.runs.finetuned import eval_batch_size
 from kerasft.spec import Backbone
 from kerasft.steps.activations import WRITING, Boundary
-from kerasft.steps.fit import make_recipe, with_head
+from kerasft.steps.fit import make_recipe
+from kerasft.steps.heads import with_head
 from kerasft.steps.prepare import Parts, Ready
 from kerasft.system.console import say, table
 
@@ -131,7 +132,7 @@ def measure_stages(
     from kerasft.training import frozen
     from kerasft.training.stage_run import together
 
-    model = with_head(cfg, ready, backbone)
+    model = with_head(cfg, ready.task, ready.splits.labels, backbone)
     silent: Callable[[Any], None] = lambda line: None  # noqa: E731
     boundary = Boundary(cfg, parts, ready, model, lambda network, data: {}, say=silent)
     recipe = make_recipe(cfg, parts, ready, backbone)

@@ -20,6 +20,7 @@ from kerasft.contracts import Demanding, Mixable, Rounding, Task, lacking
 from kerasft.errors import UserError
 from kerasft.runs import evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits, placed, takes_pictures
+from kerasft.steps.heads import require_head
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.tasks.monitors import require_known
@@ -118,8 +119,10 @@ def cheap_parts(cfg: DictConfig) -> Parts:
     """Build what costs nothing: a typo in an optimizer must not cost a download."""
     with in_precision("float32"):  # pictures have no use for less, and MixUp fails with it
         augment = build_named(cfg.augment)
+    task = build_task(cfg)
+    require_head(cfg, task)
     parts = Parts(
-        task=build_task(cfg),
+        task=task,
         stages=build_named(cfg.finetune),
         augment=augment,
         checkpoint=build(cfg.checkpoint),
@@ -331,6 +334,9 @@ def make_ready(
     from kerasft.data.preprocessing import prepare_splits
 
     task = parts.task.adapt(splits.train.annotations)
+    if task.follows_pixels and getattr(backbone.preprocess, "resize", "") == "crop":
+        warn("backbone.resize=crop cuts off what is too long, and what is there is neither learned "
+             "nor found: backbone.resize=stretch or pad shows the network whole pictures")
     _require_fit(task, splits, cfg)
     # By content, not by id: a row that comes into a table changes the ids of those below it.
     keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)

@@ -70,8 +70,9 @@ def refuse_annotated(
         f"data.path: {root} looks like a set for segmentation or detection, not like one folder "
         f"a class: {listing(f.name + '/' for f in (*pictures, *drawn))} are pictures and what is "
         "drawn on them (masks, boxes, labels). Learned as classes they would only be told apart "
-        f"from each other. kerasft classifies whole pictures. {advice}For a table that says which "
-        "picture is what choose data=table. If these are the names of classes, set "
+        "from each other. data=image_folder is for whole pictures; boxes are read by data=voc, "
+        f"data=coco, data=boxes_csv and data=yolo for task=detection. {advice}For a table that "
+        "says which picture is what choose data=table. If these are the names of classes, set "
         "data.folders=classes."
     )
 

@@ -1,0 +1,53 @@
+"""The head of a config: that it fits its task, and the model that it makes of a backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kerasft.config.composition import build, compose, options
+from kerasft.config.parameters import define
+from kerasft.contracts import Task
+from kerasft.errors import UserError
+from kerasft.spec import Backbone, Labels
+from kerasft.system.console import listing
+
+
+def require_head(cfg: DictConfig, task: Task) -> None:
+    """See that a task of ours hands the head what it takes.
+
+    Raises:
+        UserError: If not; it names the heads that would do.
+    """
+    if not type(task).__module__.startswith("kerasft."):
+        return
+    given = set(task.head(Labels(task.kind, ("one", "other"))))
+    if _takes(cfg.head, given):
+        return
+    others = {name: compose([f"head={name}"]).head for name in options("head")}
+    fit = [name for name, node in others.items() if _takes(node, given)]
+    raise UserError(
+        f"head: {cfg.head['_target_']} does not fit {cfg.task['_target_']}, which tells its head "
+        f"the number of {listing(sorted(given))}. Choose {listing(f'head={n}' for n in fit)}."
+    )
+
+
+def _takes(head: DictConfig, given: set[str]) -> bool:
+    """Whether a head takes what a task hands it, and needs nothing else."""
+    found = define(head["_target_"])
+    needed = {name for name, one in found.parameters.items() if one.required}
+    known = found.open or given <= found.parameters.keys()
+    return known and needed <= {"features", *given, *map(str, head)}
+
+
+def with_head(cfg: DictConfig, task: Task, labels: Labels, backbone: Backbone) -> Any:
+    """Return the model: the backbone, the head on it, and what regularizes both."""
+    from kerasft.model.assemble import assemble
+
+    given = task.head(labels)
+    model = assemble(backbone, lambda features: build(cfg.head, features=features, **given))
+    for node in (cfg.regularize or {}).values():
+        if node:
+            model = build(node, model=model)
+    return model
