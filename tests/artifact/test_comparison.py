@@ -8,7 +8,15 @@ import json
 import numpy as np
 import pytest
 
-from kerasft.artifact.comparison import Output, apart, check_rules, rows_apart, rule_for, rules_of
+from kerasft.artifact.comparison import (
+    Output,
+    aligned,
+    apart,
+    check_rules,
+    rows_apart,
+    rule_for,
+    rules_of,
+)
 from kerasft.errors import UserError
 from kerasft.spec import Decision, Labels
 from kerasft.tasks.classification import Classification
@@ -95,3 +103,43 @@ def test_rules_that_are_none_are_told_with_the_file(compare, tmp_path):
     with pytest.raises(UserError, match=r"signature\.json' is damaged"):
         check_rules({"compare": compare}, tmp_path / "signature.json")
     check_rules({}, tmp_path / "signature.json")
+
+
+ROWS = {"boxes": Output(among="scores"), "labels": Output("exact", among="scores")}
+
+
+def detections(scores, boxes, labels):
+    return {"scores": np.array([scores]), "boxes": np.array([boxes]), "labels": np.array([labels])}
+
+
+def test_rows_of_equal_numbers_may_change_places():
+    wanted = detections([0.9, 0.50001, 0.5, 0.0], [[1.0], [2], [3], [0]], ["a", "b", "c", ""])
+    served = detections([0.9, 0.50002, 0.5, 0.0], [[1.0], [3], [2], [0]], ["a", "c", "b", ""])
+    made = aligned(served, wanted, ROWS, 1e-4)
+    np.testing.assert_array_equal(made["boxes"], wanted["boxes"])
+    np.testing.assert_array_equal(made["labels"], wanted["labels"])
+    # Where the numbers differ, the order counts.
+    made = aligned(served | {"scores": np.array([[0.9, 0.6, 0.5, 0.0]])}, wanted, ROWS, 1e-4)
+    assert rows_apart(made["labels"], wanted["labels"]).all()
+    # Another box at the same place is another answer.
+    made = aligned(served | {"boxes": np.array([[[1.0], [3], [7], [0]]])}, wanted, ROWS, 1e-4)
+    assert apart(made["boxes"], wanted["boxes"]) > 0.1
+
+
+def test_the_last_row_of_a_full_list_may_be_another_one():
+    wanted = detections([0.9, 0.5], [[1.0], [2]], ["a", "b"])
+    served = detections([0.9, 0.5], [[1.0], [7]], ["a", "c"])
+    made = aligned(served, wanted, ROWS, 1e-4)
+    assert made["labels"].tolist() == [["a", "b"]]
+    more = {name: np.concatenate([value, np.zeros_like(value[:, :1])], 1)
+            for name, value in served.items()}  # fmt: skip
+    wide = {name: np.concatenate([value, np.zeros_like(value[:, :1])], 1)
+            for name, value in wanted.items()}  # fmt: skip
+    # With room left there was no reason to leave one out.
+    assert rows_apart(aligned(more, wide, ROWS, 1e-4)["labels"], wide["labels"]).all()
+
+
+def test_other_shapes_stay_as_they_are():
+    wanted = detections([0.9], [[1.0]], ["a"])
+    served = detections([0.9, 0.5], [[1.0], [2]], ["a", "b"])
+    assert aligned(served, wanted, ROWS, 1e-4)["boxes"].shape == (1, 2, 1)

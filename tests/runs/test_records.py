@@ -8,6 +8,7 @@ import json
 import numpy as np
 
 from kerasft.artifact.comparison import Output, rules_of
+from kerasft.runs.predictions import show
 from kerasft.runs.records import MOST_LABELS, records, write
 
 RULES = {
@@ -61,3 +62,29 @@ def test_files_hold_records_and_a_table_where_these_are_flat(tmp_path):
     assert not (tmp_path / "test.csv").exists()
     last = (tmp_path / "test.jsonl").read_text().splitlines()[1]
     assert json.loads(last)["true"] == {"dark": [2]}
+
+
+def test_objects_are_records_of_their_own(tmp_path, capsys):
+    rules = {
+        "labels": Output("exact", among="scores", item="label"), "scores": Output(item="score"),
+        "boxes": Output(among="scores", item="box"), "classes": Output("exact", among="scores"),
+        "num_detections": Output("exact", among="scores"),
+    }  # fmt: skip
+    outputs = {
+        "boxes": np.array([[[1.00000012, 2, 3, 4], [0, 0, 0, 0]], [[0.0] * 4] * 2], "float32"),
+        "scores": np.array([[0.75, 0.0], [0.0, 0.0]], "float32"),
+        "classes": np.array([[0, -1], [-1, -1]]), "num_detections": np.array([1, 0]),
+        "labels": np.array([[b"cat", b""], [b"", b""]], object),
+    }  # fmt: skip
+    first, second = records(outputs, ("cat",), rules)
+    assert first == {"objects": [{"label": "cat", "score": 0.75, "box": [1.0, 2.0, 3.0, 4.0]}]}
+    assert second == {"objects": []}
+    rows = [{"input": "a.png", **first}, {"input": "b.png", **second}]
+    show(rows, output=None, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["input", "label", "score", "left", "top", "right", "bottom"]
+    assert lines[1].split() == ["a.png", "cat", "0.75", "1", "2", "3", "4"]
+    assert lines[2].split() == ["b.png"]
+    show(rows, output=str(tmp_path / "a.csv"), as_json=False)
+    with open(tmp_path / "a.csv", newline="") as file:
+        assert [row["left"] for row in csv.DictReader(file)] == ["1.0", ""]
