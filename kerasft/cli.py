@@ -227,7 +227,7 @@ def _predict(options: argparse.Namespace) -> int:
     _trust_here(options.trust)
     broken: list[str] = []
     rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append)
-    predictions.show(rows, output=options.output, as_json=options.json)
+    predictions.show(rows, output=options.output, as_json=options.json, draw=options.draw)
     for one in broken:
         warn(f"not answered: {one}")
     if broken:

@@ -87,6 +87,8 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--output", metavar="FILE",
                       help="write to a .jsonl or .csv file instead of the console")
     made.add_argument("--json", action="store_true", help="print one JSON object an input")
+    made.add_argument("--draw", metavar="DIR",
+                      help="write each picture with the objects that were found in it")
 
     made = command(
         "export", "Export a run for TF Serving, and prove what was written.",

@@ -90,6 +90,7 @@ def test_it_trains_and_what_it_came_to_is_written(trained):
     found = [one for line in lines for one in line["predicted"]["objects"]]
     assert all(one.keys() == {"label", "score", "box"} for one in found)
     assert json.loads((trained / "task.json").read_text())["thresholds"]
+    assert (trained / "plots/test_objects.png").is_file()
 
 
 def test_it_is_evaluated_again(trained):

@@ -20,8 +20,19 @@ def check_output(output: str | None) -> None:
         raise UserError(f"--output must end in .csv or .jsonl. Received: {output!r}.")
 
 
-def show(rows: list[dict[str, Any]], *, output: str | None, as_json: bool) -> None:
-    """Print answers, or write them to a file; tables have a line for each object of a picture."""
+def show(
+    rows: list[dict[str, Any]], *, output: str | None, as_json: bool, draw: str | None = None
+) -> None:
+    """Print answers, or write them to a file; tables have a line for each object of a picture.
+
+    Args:
+        rows: An answer each.
+        output: The file, if any.
+        as_json: Whether they are printed as JSON.
+        draw: The folder for the pictures with what was found in them, if any.
+    """
+    if draw is not None:
+        _draw(rows, draw)
     if output is None and not as_json:
         rows = _by_object(rows)
         names = [n for n in rows[0] if n != "probabilities"]
@@ -63,6 +74,20 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         else:
             found[name] = ",".join(value) if isinstance(value, list) else value
     return found
+
+
+def _draw(rows: list[dict[str, Any]], folder: str) -> None:
+    """Write the pictures with what was found in them."""
+    if any("objects" not in row for row in rows):
+        raise UserError(
+            "--draw draws the objects that were found in pictures, and these answers have none: "
+            f"they are {', '.join(name for name in rows[0] if name != 'input')}. Leave it out."
+        )
+    from kerasft.evaluation.pictures import write_each
+
+    made = write_each(rows, [row["input"] for row in rows], folder)
+    print(printable(f"{len(made):,} {'picture' if len(made) == 1 else 'pictures'} in {folder}"),
+          file=sys.stderr)  # fmt: skip
 
 
 def _by_object(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -130,3 +130,11 @@ def write(
 
 def _is_flat(value: object) -> bool:
     return isinstance(value, str | int | float)
+
+
+def read(folder: Path, split: str) -> list[dict[str, Any]]:
+    """Return the records of a split that `write` wrote; none where there are none."""
+    file = folder / f"{split}.jsonl"
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]

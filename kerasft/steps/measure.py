@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from kerasft.data.annotations.plain import plain
 from kerasft.rows import Rows
 from kerasft.runs import evidence, records, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
+from kerasft.spec import Examples
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     import keras
 
     from kerasft.training import loop
+
+
+# Pictures in the drawing of a split.
+DRAWN = 12
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,33 @@ def draw(
     )
     for split, statistics in measured.statistics.items():
         task.draw(statistics, finetuned.labels, folder.plots, split=split)
+        draw_objects(ready.splits.parts[split], finetuned.labels.names, folder, split)
+
+
+def draw_objects(
+    part: Examples, names: Sequence[str], folder: run_folder.RunFolder, split: str
+) -> None:
+    """Draw the pictures whose objects were answered worst, where answers are objects."""
+    rows = records.read(folder.path / "predictions", split)
+    if part.modality != "images" or not rows or "objects" not in rows[0]["predicted"]:
+        return
+    from kerasft.evaluation.pictures import grid, opened, outlined
+
+    worst = sorted(range(len(rows)), key=lambda i: -_miscounted(rows[i]))[:DRAWN]
+    images = [
+        outlined(opened(part.inputs[i]), rows[i]["predicted"]["objects"], names, rows[i]["true"])
+        for i in worst
+    ]  # fmt: skip
+    grid(images, folder.plots / f"{split}_objects.png")
+
+
+def _miscounted(row: Mapping[str, Any]) -> int:
+    """Return by how many objects an answer has too many or too few, class by class."""
+    there, found = (
+        Counter(one["label"] for one in objects if not one.get("ignored"))
+        for objects in (row["true"], row["predicted"]["objects"])
+    )
+    return sum(abs(there[name] - found[name]) for name in there | found)
 
 
 def report(
