@@ -112,6 +112,7 @@ def test_boxes_are_those_of_the_picture(trained, data, tmp_path):
     np.testing.assert_allclose(2 * small["boxes"][0][:count], big["boxes"][0][:count], atol=1.0)
 
 
+@pytest.mark.slow  # tests/test_new_kind.py stops one in each run of the tests
 def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, tmp_path, monkeypatch):
     plain, count = Recorder._at, iter(range(100))
 

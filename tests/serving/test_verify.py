@@ -163,7 +163,10 @@ SPOILED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", SPOILED)
+@pytest.mark.parametrize("case", [
+    pytest.param(case, marks=pytest.mark.slow) if case == "another answer" else case
+    for case in SPOILED
+])  # fmt: skip
 def test_what_was_spoiled_is_found(case, copy):
     check, spoil, words = SPOILED[case]
     spoil(copy)

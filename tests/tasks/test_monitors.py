@@ -6,6 +6,7 @@ import pytest
 
 from kerasft.errors import UserError
 from kerasft.tasks.classification import Classification
+from kerasft.tasks.detection import Detection
 from kerasft.tasks.monitors import figures_of, require_known
 from kerasft.tasks.multi_label import MultiLabel
 from kerasft.tasks.regression import Regression
@@ -126,3 +127,10 @@ def test_checks_and_plans_in_python_look_at_monitors_too():
         with pytest.raises(UserError, match="monitor must be a figure"):
             act(mistaken)
     kerasft.check(kerasft.compose([]))
+
+
+def test_figures_of_boxes_are_known():
+    assert {"map", "map_50", "map_small", "ar_100", "f1", "loss"} <= figures_of(Detection())
+    require_known(Detection(monitor="val_map_50"), {})
+    with pytest.raises(UserError, match=r"'val_mapp'.*Did you mean 'val_map'"):
+        require_known(Detection(monitor="val_mapp"), {})
