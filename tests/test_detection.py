@@ -16,6 +16,7 @@ from kerasft.errors import Stopped, UserError
 from kerasft.evaluation import boxes as evaluation
 from kerasft.runs import evidence
 from kerasft.runs.run_folder import RunFolder
+from kerasft.serving.verify import verify
 from kerasft.steps.reopening import reopen
 from kerasft.training.recorder import Recorder
 
@@ -141,6 +142,8 @@ def test_it_is_exported_and_proved(trained, data, tmp_path):
     (export,) = kerasft.export(str(run)).values()
     proof = json.loads((export / "assets.extra/parity.json").read_text())
     assert proof["passed"]
+    assert set(proof["signatures"]) == {"serving_default", "tensors"}
+    assert all(one.result != "FAILED" for one in verify(export))
 
 
 def test_the_ways_of_others_are_refused(words, tmp_path):
