@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -92,6 +93,10 @@ def test_it_trains_and_what_it_came_to_is_written(trained):
     assert all(one.keys() == {"label", "score", "box"} for one in found)
     assert json.loads((trained / "task.json").read_text())["thresholds"]
     assert (trained / "plots/test_objects.png").is_file()
+    with open(trained / "predictions/test_unannotated.csv", newline="") as file:
+        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) <= len(found)
 
 
 def test_it_is_evaluated_again(trained):

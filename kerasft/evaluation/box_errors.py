@@ -7,6 +7,7 @@ Errors", 2020.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -101,6 +102,29 @@ def missed(
         if open_.max(initial=0) >= RIGHT:
             free[open_.argmax()] = False
     return [("missed", int(unit)) for unit in labels[free]]
+
+
+def unannotated(
+    objects: Sequence[Mapping[str, Any]], true: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the answered objects of a picture at whose place no annotation is, of any class.
+
+    What the network is sure of and nobody has drawn is wrong, or was forgotten.
+
+    Args:
+        objects: What was answered, with a `box` each.
+        true: What is annotated, with a `box` each; ignored regions among it.
+
+    Example:
+        >>> sure = {"label": "cat", "score": 0.9, "box": [0.0, 0.0, 9.0, 9.0]}
+        >>> unannotated([sure], []) == [sure], unannotated([sure], [{"box": [1, 1, 9, 9]}])
+        (True, [])
+    """
+    boxes, there = (
+        np.array([one["box"] for one in part], "float64").reshape(-1, 4) for part in (objects, true)
+    )
+    near = overlaps(boxes, there).max(axis=1, initial=0.0) >= NEAR
+    return [one for one, known in zip(objects, near, strict=True) if not known]
 
 
 def named(counts: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
 
 from kerasft.contracts import Task
+from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.plain import plain
+from kerasft.evaluation import box_errors
 from kerasft.rows import Rows
-from kerasft.runs import evidence, records, run_folder
+from kerasft.runs import evidence, predictions, records, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Examples
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
-from kerasft.system.files import write_json
+from kerasft.system.files import write_json, written_whole
 
 if TYPE_CHECKING:
     import keras
@@ -118,18 +122,39 @@ def draw(
 def draw_objects(
     part: Examples, names: Sequence[str], folder: run_folder.RunFolder, split: str
 ) -> None:
-    """Draw the pictures whose objects were answered worst, where answers are objects."""
+    """Draw the pictures whose objects were answered worst, where answers are objects.
+
+    Those that were found where nothing is annotated are listed, the surest first.
+    """
     rows = records.read(folder.path / "predictions", split)
     if part.modality != "images" or not rows or "objects" not in rows[0]["predicted"]:
         return
     from kerasft.evaluation.pictures import grid, opened, outlined
 
+    _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")
     worst = sorted(range(len(rows)), key=lambda i: -_miscounted(rows[i]))[:DRAWN]
     images = [
         outlined(opened(part.inputs[i]), rows[i]["predicted"]["objects"], names, rows[i]["true"])
         for i in worst
     ]  # fmt: skip
     grid(images, folder.plots / f"{split}_objects.png")
+
+
+def _list_unannotated(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write the objects that were found where nothing is annotated."""
+    found = [
+        {"id": row["id"], "label": one["label"], "score": one["score"],
+         **dict(zip(predictions.SIDES, one["box"], strict=True))}
+        for row in rows
+        for one in box_errors.unannotated(row["predicted"]["objects"], row["true"])
+    ]  # fmt: skip
+    with written_whole(file) as part, open(part, "w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, ["id", "label", "score", *predictions.SIDES])
+        writer.writeheader()
+        writer.writerows(sorted(found, key=lambda one: -one["score"]))
+    if found:
+        say(f"{some(len(found), 'object')} found where nothing is annotated, wrong or forgotten: "
+            f"{file}")
 
 
 def _miscounted(row: Mapping[str, Any]) -> int:
