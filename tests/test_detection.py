@@ -149,6 +149,24 @@ def test_it_is_exported_and_proved(trained, data, tmp_path):
     assert proof["passed"]
     assert set(proof["signatures"]) == {"serving_default", "tensors"}
     assert all(one.result != "FAILED" for one in verify(export))
+    # Boxes are where they were in memory, in pictures of any size, turned or not.
+    random, pictures = np.random.default_rng(0), []
+    for i in range(40):
+        with Image.open(data / "test" / f"test{1 + i % 11}.png") as image:
+            sides = random.integers(20, 400, 2).tolist()
+            exif = Image.Exif()
+            exif[0x0112] = int(random.integers(1, 9))
+            pictures.append(tmp_path / f"{i}.{('png', 'jpg')[i % 2]}")
+            image.resize(sides).save(pictures[-1], exif=exif)
+    compared = 0
+    for one, other in zip(*(kerasft.predict(str(where), list(map(str, pictures)))
+                            for where in (run, export)), strict=True):  # fmt: skip
+        assert len(one["objects"]) == len(other["objects"])
+        for mine, theirs in zip(one["objects"], other["objects"], strict=True):
+            assert mine["label"] == theirs["label"]
+            np.testing.assert_allclose(mine["box"], theirs["box"], atol=0.5)
+            compared += 1
+    assert compared > 40
 
 
 def test_the_ways_of_others_are_refused(words, tmp_path):
