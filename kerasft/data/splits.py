@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,28 @@ def split_name(word: str) -> str | None:
     """Return which split a folder or a cell names (`"val"` is `"validation"`), or `None`."""
     plain = word.strip().casefold()
     return next((name for name, words in _WORDS.items() if plain in words), None)
+
+
+def used_as(brought: Collection[str], val_folder: str) -> dict[str, str]:
+    """Return what each split that data brings is used as.
+
+    Args:
+        brought: The names of the splits.
+        val_folder: What `validation` is where there is no `test`: `"validation"`, or `"test"`.
+
+    Raises:
+        UserError: If `val_folder` is neither.
+
+    Example:
+        >>> used_as(("train", "validation"), "test")
+        {'train': 'train', 'validation': 'test'}
+    """
+    if val_folder not in ("validation", "test"):
+        raise UserError(
+            f"data.val_folder must be 'validation' or 'test'. Received: {val_folder!r}."
+        )
+    instead = val_folder if "test" not in brought else "validation"
+    return {name: instead if name == "validation" else name for name in brought}
 
 
 def split_words() -> str:

@@ -36,38 +36,30 @@ def kinds(
     """
     made = np.zeros((len(true), classes, len(KINDS)), "int32")
     for i, (one, truth) in enumerate(zip(found, true, strict=True)):
-        for kind, unit in (*answered(one, truth, least), *missed(one, truth, least)):
+        for kind, unit in of_picture(one, truth, least):
             made[i, unit, KINDS.index(kind)] += 1
     return made
 
 
-def _chosen(found: Mapping[str, np.ndarray], least: np.ndarray) -> np.ndarray:
-    """Return the answered boxes, the highest score first."""
-    scores, units = np.asarray(found["scores"]), np.asarray(found["classes"], "int64")
-    rows = np.flatnonzero(scores >= least[units])
-    return rows[np.argsort(-scores[rows], kind="stable")]
-
-
-def _shares(
-    found: Mapping[str, np.ndarray], rows: np.ndarray, truth: Mapping[str, np.ndarray]
-) -> np.ndarray:
-    boxes = np.asarray(found["boxes"], "float64").reshape(-1, 4)[rows]
-    return overlaps(boxes, np.asarray(truth["boxes"], "float64").reshape(-1, 4))
-
-
-def answered(
+def of_picture(
     found: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], least: np.ndarray
 ) -> list[tuple[str, int]]:
-    """Return the kind and the class of each answered box of a picture, the highest score first.
+    """Return the kind and the class of each answered box of a picture, and of each missed object.
 
     Boxes in ignored regions are left out.
     """
-    made, rows = [], _chosen(found, least)
+    made = []
+    scores, units = np.asarray(found["scores"]), np.asarray(found["classes"], "int64")
+    rows = np.flatnonzero(scores >= least[units])
+    rows = rows[np.argsort(-scores[rows], kind="stable")]
     labels, ignored = np.asarray(truth["labels"]), np.asarray(truth["ignored"], bool)
-    shares = _shares(found, rows, truth)
+    shares = overlaps(
+        np.asarray(found["boxes"], "float64").reshape(-1, 4)[rows],
+        np.asarray(truth["boxes"], "float64").reshape(-1, 4),
+    )
     free = ~ignored
     for d, row in enumerate(rows):
-        unit = int(found["classes"][row])
+        unit = int(units[row])
         mine = np.where((labels == unit) & ~ignored, shares[d], 0.0)
         others = np.where((labels != unit) & ~ignored, shares[d], 0.0)
         open_ = np.where(free, mine, 0.0)
@@ -86,22 +78,7 @@ def answered(
             made.append(("both", unit))
         else:
             made.append(("background", unit))
-    return made
-
-
-def missed(
-    found: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], least: np.ndarray
-) -> list[tuple[str, int]]:
-    """Return `missed` and the class of each object that no answered box found."""
-    rows = _chosen(found, least)
-    labels, ignored = np.asarray(truth["labels"]), np.asarray(truth["ignored"], bool)
-    shares = _shares(found, rows, truth)
-    free = ~ignored
-    for d, row in enumerate(rows):
-        open_ = np.where(free & (labels == int(found["classes"][row])), shares[d], 0.0)
-        if open_.max(initial=0) >= RIGHT:
-            free[open_.argmax()] = False
-    return [("missed", int(unit)) for unit in labels[free]]
+    return [*made, *(("missed", int(unit)) for unit in labels[free])]
 
 
 def unannotated(

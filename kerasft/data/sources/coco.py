@@ -17,7 +17,7 @@ from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
 from kerasft.data.pictures.files import subfolders, walk_pictures
 from kerasft.data.pictures.layout import enter
-from kerasft.data.splits import split_name
+from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
@@ -120,8 +120,8 @@ def _files(root: Path, val_folder: str) -> dict[Path, str]:
     for file in sorted((*root.glob("*.json"), *root.glob("*/*.json"))):
         if _is_coco(file):
             found[file] = _named(file) or "train"
-    if val_folder == "test" and "test" not in found.values():
-        found = {f: "test" if s == "validation" else s for f, s in found.items()}
+    used = used_as(set(found.values()), val_folder)
+    found = {file: used[split] for file, split in found.items()}
     splits = Counter(found.values())
     if several := [name for name, count in splits.items() if count > 1]:
         same = [f.relative_to(root).as_posix() for f, s in found.items() if s == several[0]]

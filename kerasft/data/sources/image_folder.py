@@ -21,7 +21,7 @@ from kerasft.data.pictures.layout import (
     loose_pictures,
     merged_folders,
 )
-from kerasft.data.splits import check_ratios
+from kerasft.data.splits import check_ratios, used_as
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
@@ -94,12 +94,8 @@ def image_folder(
     root = enter(root)
     notices: list[str] = []
     splits = arrange(root, folders, notices)
-    if val_folder not in ("validation", "test"):
-        raise UserError(
-            f"data.val_folder must be 'validation' or 'test'. Received: {val_folder!r}."
-        )
-    if val_folder == "test" and "validation" in splits and "test" not in splits:
-        splits["test"] = splits.pop("validation")
+    used = used_as(splits, val_folder)
+    splits = {used[name]: folder for name, folder in splits.items()}
     check_ratios(validation, test, split, list(splits))
     found = Collection("images", [], [], [], [], notices=notices)
     merged: dict[str, list[str]] = {}

@@ -15,7 +15,7 @@ from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
 from kerasft.data.pictures.files import subfolders, walk_pictures
 from kerasft.data.pictures.layout import enter
-from kerasft.data.splits import split_name
+from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
@@ -139,9 +139,8 @@ def _lists(root: Path, val_folder: str) -> dict[str, list[str]]:
     both = folder / "trainval.txt"
     if "train" not in found and both.is_file():
         found["train"] = both.read_text("utf-8", "replace").split()
-    if val_folder == "test" and "validation" in found and "test" not in found:
-        found["test"] = found.pop("validation")
-    return {split: names for split, names in found.items() if names}
+    used = used_as(found, val_folder)
+    return {used[split]: names for split, names in found.items() if names}
 
 
 def _beside(
@@ -149,8 +148,8 @@ def _beside(
 ) -> Iterator[Boxed]:
     """Yield pictures and the XML files beside them, in folders of splits or in one."""
     folders = {f: split for f in subfolders(root) if (split := split_name(f.name))}
-    if val_folder == "test" and "test" not in folders.values():
-        folders = {f: "test" if s == "validation" else s for f, s in folders.items()}
+    used = used_as(set(folders.values()), val_folder)
+    folders = {folder: used[split] for folder, split in folders.items()}
     lonely, bare = set(), set()
     for folder, split in (folders or {root: "train"}).items():
         pictures = {path.with_suffix("").as_posix(): path for path in walk_pictures(folder)}

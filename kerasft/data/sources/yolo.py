@@ -16,7 +16,7 @@ from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
 from kerasft.data.pictures.files import subfolders, walk_pictures
 from kerasft.data.pictures.layout import enter
-from kerasft.data.splits import split_name
+from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
@@ -128,11 +128,10 @@ def _boxed(
 ) -> Iterator[Boxed]:
     """Yield the pictures with their boxes."""
     pictures = list(_pictures(root))
-    splits = {split for _, split in pictures if split}
-    swap = val_folder == "test" and "test" not in splits
+    used = used_as({split for _, split in pictures if split}, val_folder)
     bare = []
     for picture, named in pictures:
-        split = "test" if swap and named == "validation" else named or "train"
+        split = used[named] if named else "train"
         labels = _labels_of(picture, root)
         if labels is None:
             bare.append(picture.relative_to(root).as_posix())

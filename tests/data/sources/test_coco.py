@@ -186,3 +186,8 @@ def test_real_cells(real_data):
     }  # fmt: skip
     assert splits.labels.names == ("rbc", "wbc")
     assert any("RBC-WBC" in notice for notice in splits.notices)
+
+
+def test_what_val_is_must_be_a_split(folder):
+    with pytest.raises(UserError, match=r"data\.val_folder must be 'validation' or 'test'"):
+        read(folder, val_folder="tset")

@@ -214,3 +214,8 @@ def test_real_cells(real_data):
                 for i in range(len(p)))  # fmt: skip
     assert count == 4888 - 2
     assert any("BloodImage_00338.jpg: box 13" in notice for notice in splits.notices)
+
+
+def test_what_val_is_must_be_a_split(folder):
+    with pytest.raises(UserError, match=r"data\.val_folder must be 'validation' or 'test'"):
+        read(folder, val_folder="tset")

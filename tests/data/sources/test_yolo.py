@@ -113,3 +113,8 @@ def test_no_names_and_no_pictures(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\n")
     with pytest.raises(UserError, match="holds no pictures with text files of boxes"):
         read(tmp_path)
+
+
+def test_what_val_is_must_be_a_split(folder):
+    with pytest.raises(UserError, match=r"data\.val_folder must be 'validation' or 'test'"):
+        read(folder, val_folder="tset")
