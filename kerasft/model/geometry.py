@@ -101,10 +101,10 @@ def clipped(boxes: Any, frames: Any) -> Any:
     """
     import keras
 
+    limits = _columns(frames, [1, 0, 1, 0])
     if keras.ops.is_tensor(boxes):
-        limits = keras.ops.take(frames, [1, 0, 1, 0], axis=-1)[..., None, :]
         return keras.ops.maximum(keras.ops.minimum(boxes, limits), 0.0)
-    return boxes.clip(0.0, frames[..., [1, 0, 1, 0]][..., None, :])
+    return boxes.clip(0.0, limits)
 
 
 def placed(annotations: Rows, size: tuple[int, int], resize: str) -> Rows:
@@ -133,12 +133,13 @@ def placed(annotations: Rows, size: tuple[int, int], resize: str) -> Rows:
 
 def _sides(frames: Any) -> tuple[Any, Any]:
     """Return scale and offset of left, top, right and bottom, `[..., 1, 4]`."""
+    return _columns(frames, [3, 2, 3, 2]), _columns(frames, [5, 4, 5, 4])
+
+
+def _columns(frames: Any, places: list[int]) -> Any:
+    """Return some of the numbers of frames, `[..., 1, places]`, for each box of a picture."""
     import keras
 
-    order = [3, 2, 3, 2], [5, 4, 5, 4]
-    take = keras.ops.take if keras.ops.is_tensor(frames) else _take
-    return tuple(take(frames, one, axis=-1)[..., None, :] for one in order)
-
-
-def _take(values: Any, places: list[int], axis: int) -> Any:
-    return values[..., places]
+    if keras.ops.is_tensor(frames):
+        return keras.ops.take(frames, places, axis=-1)[..., None, :]
+    return frames[..., places][..., None, :]
