@@ -263,13 +263,21 @@ class Framed(Protocol):
     def in_picture(
         self, answers: Mapping[str, Any], frames: Any, labels: Labels
     ) -> Mapping[str, Any]:
-        """Return answers whose positions are those in the original pictures.
+        """Return answers whose positions are those in the original pictures, in TensorFlow ops.
 
         Args:
-            answers: Tensors or arrays by name, the batch first.
+            answers: Tensors by name, the batch first.
             frames: `float32[batch, 6]`, see `model.geometry`.
             labels: What the labels mean.
         """
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A task that says what its statistics look like, so that its figures are known beforehand."""
+
+    def samples(self, labels: Labels) -> dict[str, np.ndarray]:
+        """Return made-up `statistics` of a few examples that bring out all figures."""
 
 
 @runtime_checkable

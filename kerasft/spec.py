@@ -21,7 +21,9 @@ Kind = str
 Modality = Literal["images", "text"]
 Mode = Literal["max", "min"]
 
-KINDS: tuple[str, ...] = ("single", "multi", "number", "numbers", "boxes")
+KINDS: tuple[str, ...] = ("single", "multi", "number", "numbers", "boxes", "masks")
+# The class of a pixel that is neither learned nor counted.
+IGNORED = 255
 SPLIT_NAMES: tuple[str, ...] = ("train", "validation", "test")
 
 
@@ -58,8 +60,9 @@ class Examples:
         annotations: What is known of each example, as rows: a column `label` for the kinds
             `"single"` (`int64[N]`), `"multi"` (`float32[N, classes]` of 0 and 1), `"number"`
             (`float64[N]`, or float32) and `"numbers"` (`[N, numbers]`); for `"boxes"` the columns
-            `boxes`, `labels` and `ignored` of each object and the `size` of each picture; other
-            columns for other kinds. An array is such a column `label`.
+            `boxes`, `labels` and `ignored` of each object and the `size` of each picture; for
+            `"masks"` the `mask` of each picture, its `size` and `pixels`; other columns for other
+            kinds. An array is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
 
@@ -286,6 +289,8 @@ class Features:
         causal: Whether a position sees only what stands before it, so that the last one knows most.
         maps: The last feature map of each size of a network for pictures, `[batch, height, width,
             channels]`, by the power of two of its stride.
+        last: Which of the maps the network ends in, or `None` where it ends in no map, or in
+            several.
         size: Rows and columns of the pictures, or `None`.
         missing: Why there is no `sequence`, where it is `None`.
     """
@@ -295,5 +300,6 @@ class Features:
     summary: bool = False
     causal: bool = False
     maps: Mapping[int, Any] = field(default_factory=dict)
+    last: int | None = None
     size: tuple[int, int] | None = None
     missing: str = ""

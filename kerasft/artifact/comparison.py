@@ -15,7 +15,7 @@ import numpy as np
 
 from kerasft.system.recorded import require_fields
 
-Rule = Literal["close", "exact", "decided", "ranked"]
+Rule = Literal["close", "exact", "decided", "ranked", "pixels"]
 
 # What float32 rounds away, in parts of a value.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
@@ -28,7 +28,8 @@ class Output:
     Args:
         rule: `"close"` for numbers, which may differ a little; `"exact"` for what may not;
             `"decided"` for what follows from numbers, and may differ where these are as good as
-            equal; `"ranked"` for what stands in their order.
+            equal; `"ranked"` for what stands in their order; `"pixels"` for encoded pictures, of
+            which a small part of the pixels may differ.
         by: The output with these numbers, `[N, values]`.
         largest: Whether the largest of them decides.
         cutoffs: The numbers that decide: one for all values, or one for each, `None` where a value

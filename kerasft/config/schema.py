@@ -14,7 +14,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "augment": frozenset(),
     "task": frozenset(),
     "backbone": frozenset({"pretrained"}),
-    "head": frozenset({"features", "units", "classes"}),
+    "head": frozenset({"features", "units", "classes", "channels"}),
     "regularize": frozenset({"model"}),
     "optimizer": frozenset({"learning_rate"}),
     "schedule": frozenset({"learning_rate", "total_steps"}),

@@ -7,7 +7,10 @@ import math
 import keras
 import tensorflow as tf
 
+from kerasft.spec import IGNORED
+
 FLIPS = ("none", "horizontal", "vertical", "both")
+FILL_MODES = ("constant", "reflect")
 
 
 @keras.saving.register_keras_serializable("kerasft")
@@ -24,7 +27,9 @@ class RandomAffine(keras.layers.Layer):
         rotation: The largest angle, in degrees, to both sides. Boxes around turned objects are
             larger than these.
         fill: The pixels that come in from outside.
-        mask_fill: The class of them in a mask.
+        mask_fill: The class of them in a mask; `IGNORED`, which nothing is learned of.
+        fill_mode: `"constant"`, or `"reflect"` for pictures and masks that go on beyond the edge as
+            in a mirror. Boxes are not mirrored.
 
     Takes and gives pictures `[batch, height, width, 3]`, or a dict of them with Keras' names:
     `images`, `bounding_boxes` (`boxes` as left, top, right and bottom in pixels, and `labels`) and
@@ -39,16 +44,21 @@ class RandomAffine(keras.layers.Layer):
     moves_labels = True
 
     def __init__(self, flip="horizontal", scale=(0.7, 1.3), shift=0.1, rotation=0.0, fill=114.0,
-                 mask_fill=0, seed=None, **kwargs):  # fmt: skip
+                 mask_fill=IGNORED, fill_mode="constant", seed=None, **kwargs):  # fmt: skip
         super().__init__(**kwargs)
         if flip not in FLIPS:
             raise ValueError(f"flip must be one of {', '.join(FLIPS)}. Received: {flip!r}")
+        if fill_mode not in FILL_MODES:
+            raise ValueError(
+                f"fill_mode must be one of {', '.join(FILL_MODES)}. Received: {fill_mode!r}"
+            )
         low, high = scale
         if not 0 < low <= high:
             raise ValueError(f"scale must be two factors above 0, the smaller first. "
                              f"Received: {list(scale)}")  # fmt: skip
         self.flip, self.scale, self.shift = flip, (float(low), float(high)), shift
         self.rotation, self.fill, self.mask_fill, self.seed = rotation, fill, mask_fill, seed
+        self.fill_mode = fill_mode
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.autocast = False
 
@@ -59,10 +69,11 @@ class RandomAffine(keras.layers.Layer):
         images = tf.cast(batch["images"], tf.float32)
         shape = tf.shape(images)
         ahead, origin, back = self._matrices(shape)
-        made = {**batch, "images": _resampled(images, back, self.fill, "BILINEAR")}
+        made = {**batch, "images": self._resampled(images, back, self.fill, "BILINEAR")}
         if "segmentation_masks" in batch:
             masks = tf.cast(batch["segmentation_masks"], tf.float32)
-            made["segmentation_masks"] = _resampled(masks, back, self.mask_fill, "NEAREST")
+            made["segmentation_masks"] = self._resampled(masks, back, self.mask_fill,
+                                                             "NEAREST")
         if "bounding_boxes" in batch:
             found = batch["bounding_boxes"]
             made["bounding_boxes"] = {**found, "boxes": _moved(found["boxes"], ahead, origin)}
@@ -91,21 +102,21 @@ class RandomAffine(keras.layers.Layer):
         rows = tf.concat([back, offset[..., None]], -1)
         return ahead, origin, tf.concat([tf.reshape(rows, [-1, 6]), tf.zeros([count, 2])], 1)
 
+    def _resampled(self, images, back, fill, interpolation):
+        moved = tf.raw_ops.ImageProjectiveTransformV3(
+            images=images, transforms=back, output_shape=tf.shape(images)[1:3],
+            fill_value=tf.cast(fill, tf.float32), interpolation=interpolation,
+            fill_mode=self.fill_mode.upper(),
+        )  # fmt: skip
+        return tf.ensure_shape(moved, images.shape)
+
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        names = ("flip", "shift", "rotation", "fill", "mask_fill", "seed")
+        names = ("flip", "shift", "rotation", "fill", "mask_fill", "fill_mode", "seed")
         return {**super().get_config(), "scale": list(self.scale),
                 **{name: getattr(self, name) for name in names}}  # fmt: skip
-
-
-def _resampled(images, back, fill, interpolation):
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images, transforms=back, output_shape=tf.shape(images)[1:3],
-        fill_value=tf.cast(fill, tf.float32), interpolation=interpolation, fill_mode="CONSTANT",
-    )  # fmt: skip
-    return tf.ensure_shape(moved, images.shape)
 
 
 def _moved(boxes, ahead, origin):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The part of a box that must be left of it in the picture for the object to be learned.
 VISIBLE = 0.3
+# The targets that stand in pixels.
+MOVING = ("boxes", "segmentation_masks")
 # What layers of Keras 3.15 do with boxes and masks, by their names.
 ASTRAY = {
     "RandomCrop": "shifts boxes down by what it shifts them to the right",
@@ -30,7 +32,7 @@ ASTRAY = {
 def augmenter(
     steps: Mapping[str, Any], *, seed: int, size: tuple[int, int],
     shares: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-    follows_pixels: bool = False,
+    moving: Collection[str] = (),
 ) -> Callable | None:
     """Make one function of the named steps.
 
@@ -41,7 +43,7 @@ def augmenter(
         size: Height and width of the pictures.
         shares: Turns a batch of targets into such as can be mixed, see `contracts.Mixable`;
             `None` where they cannot.
-        follows_pixels: Whether boxes or masks must move with the pixels.
+        moving: The targets that must move with the pixels, of `MOVING`.
 
     Returns:
         A function `(inputs, targets, epoch, indices) -> (inputs, targets)` for `tf.data`, with
@@ -58,8 +60,8 @@ def augmenter(
     import keras
     import tensorflow as tf
 
-    if follows_pixels:
-        _require_moving(steps)
+    if moving:
+        _require_moving(steps, boxes="boxes" in moving)
     mixing = (keras.layers.MixUp, keras.layers.CutMix)
     single = {n: s for n, s in steps.items() if not isinstance(s, mixing)}
     whole = {n: s for n, s in steps.items() if isinstance(s, mixing)}
@@ -115,7 +117,7 @@ def augmenter(
 
 def _moving(targets: Mapping[str, Any]) -> list[str]:
     """Return the names of the targets that stand in pixels, and of the labels beside boxes."""
-    names = [name for name in ("boxes", "segmentation_masks") if name in targets]
+    names = [name for name in MOVING if name in targets]
     return [*names, *(["labels"] if "boxes" in targets else [])]
 
 
@@ -179,20 +181,25 @@ def _cut(boxes: tf.Tensor, size: tuple[int, int]) -> tuple[Any, Any]:
     return cut, enough & tf.reduce_all(left >= 1.0, -1)
 
 
-def _require_moving(steps: Mapping[str, Any]) -> None:
-    """Refuse the layers of Keras that leave boxes and masks behind, or move them elsewhere."""
+def _require_moving(steps: Mapping[str, Any], *, boxes: bool) -> None:
+    """Refuse the layers of Keras that leave boxes and masks behind, or move them elsewhere.
+
+    Pixels that are mirrored at the edge take their mask with them, and leave boxes behind.
+    """
     for name, step in steps.items():
         kind = type(step).__name__
         if type(step).__module__.startswith("keras.") and kind in ASTRAY:
             raise UserError(
                 f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that pictures and what is "
                 "drawn on them no longer belong together. Take it out (~augment."
-                f"{name}), or choose augment=boxes, whose steps move all by one matrix."
+                f"{name}), or choose augment={'boxes' if boxes else 'masks'}, whose steps move all by "
+                "one matrix."
             )
-        if getattr(step, "fill_mode", "constant") in ("reflect", "wrap", "nearest"):
+        filling = getattr(step, "fill_mode", "constant")
+        if boxes and filling in ("reflect", "wrap", "nearest"):
             raise UserError(
-                f"augment.{name}: keras.layers.{kind} fills what comes in from outside with "
-                f"fill_mode={step.fill_mode}, which shows objects again where no box is. Set "
+                f"augment.{name}: {kind} fills what comes in from outside with "
+                f"fill_mode={filling}, which shows objects again where no box is. Set "
                 f"augment.{name}.fill_mode=constant, or choose augment=boxes."
             )
         if hasattr(step, "bounding_box_format"):

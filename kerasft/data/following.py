@@ -102,7 +102,7 @@ def _applied(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     import tensorflow as tf
 
-    apply = augmenter({"step": step}, seed=seed, size=SIZE, follows_pixels=True)
+    apply = augmenter({"step": step}, seed=seed, size=SIZE, moving=tuple(targets))
     assert apply is not None
     call = tf.function(apply, autograph=False)
     images, moved = call(

@@ -27,12 +27,14 @@ def features_of(backbone: Backbone) -> Features:
 
     inputs = backbone.network.input
     output, missing = _output(backbone)
+    maps = maps_of(backbone.network)
     return Features(
         None if output is None else as_sequence(output),
         mask=inputs.get("padding_mask") if isinstance(inputs, dict) else None,
         summary=backbone.summary,
         causal=backbone.causal,
-        maps=maps_of(backbone.network),
+        maps=maps,
+        last=next((level for level, tensor in maps.items() if tensor is output), None),
         size=size_of(backbone.network),
         missing=missing,
     )

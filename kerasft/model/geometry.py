@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.rows import Rows, joined
+from kerasft.model.masks import laid_out
+from kerasft.rows import Column, Rows, joined
 
 FRAME = ("rows", "columns", "scale_y", "scale_x", "offset_y", "offset_x")
 
@@ -112,12 +113,13 @@ def placed(annotations: Rows, size: tuple[int, int], resize: str) -> Rows:
 
     Args:
         annotations: Rows with `size`, rows and columns of each picture as it is seen, and maybe
-            `boxes` of each object.
+            `boxes` of each object, or the `mask` of each picture.
         size: Rows and columns of what the network sees.
         resize: See `fitted`.
 
     Returns:
-        The same with `boxes` moved, and the `frame` of each picture.
+        The same with `boxes` moved, masks as `segmentation_masks` at the network's size, and the
+        `frame` of each picture.
     """
     sizes, which = np.unique(annotations["size"], axis=0, return_inverse=True)
     frames = np.array([frame_of(one, size, resize) for one in sizes], "float32")
@@ -128,6 +130,8 @@ def placed(annotations: Rows, size: tuple[int, int], resize: str) -> Rows:
         _, lengths = boxes.spans(np.arange(len(boxes)))
         moved = to_network(boxes.values[:, None], np.repeat(frames, lengths, axis=0))[:, 0]
         columns["boxes"] = replace(boxes, values=moved.astype("float32"))
+    if "mask" in columns:
+        columns["segmentation_masks"] = Column(laid_out(columns["mask"].values, frames, size))
     return Rows.of({**columns, "frame": frames})
 
 

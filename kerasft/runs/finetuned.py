@@ -104,34 +104,40 @@ class FineTuned:
         task, labels = self.task, self.labels
         if isinstance(task, Recalling):
             rows = self.measure(ready).rows if kept is None else kept
-            return self._in_pictures(task.answer(rows, labels), inputs)
+            return task.answer(rows, labels)
         from kerasft.model.precision import whole_float32
 
-        none = Rows.of({}, len(ready))
-        data, order = pipeline.in_one_pass(ready, self.batch_size, targets=none)
+        frames = self._frames(inputs)
+        data, order = pipeline.in_one_pass(
+            ready, self.batch_size, targets=Rows.of(frames, len(ready))
+        )
+
+        def answered(outputs: Any, inputs: Any, placed: Mapping[str, Any]) -> Mapping[str, Any]:
+            found = task.answers(outputs, labels)
+            if "frame" in placed:
+                assert isinstance(task, Framed)
+                return task.in_picture(found, placed["frame"], labels)
+            return found
+
         with whole_float32():
             rows = stream(
-                self.model, data, order,
-                lambda outputs, inputs, targets: task.answers(outputs, labels),
-                key=(task, labels, "answers"),
+                self.model, data, order, answered, key=(task, labels, "answers", *frames)
             ).rows
-        found = {
+        return {
             name: rows[name] if column.ends is None
             else [rows.row(i)[name] for i in range(len(rows))]
             for name, column in rows.columns.items()
         }  # fmt: skip
-        return self._in_pictures(found, inputs)
 
-    def _in_pictures(self, answers: dict[str, Any], inputs: Sequence[Any]) -> dict[str, Any]:
-        """Move positions to where they are in the original pictures."""
-        task, ready = self.task, self.preprocess
-        if not (len(inputs) and isinstance(task, Framed) and takes_pictures(ready)):
-            return answers
-        frames = np.concatenate([
+    def _frames(self, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Return how each picture is placed, where answers hold positions in pictures."""
+        ready = self.preprocess
+        if not (len(inputs) and isinstance(self.task, Framed) and takes_pictures(ready)):
+            return {}
+        return {"frame": np.concatenate([
             ready.framed(as_raw(inputs[i : i + self.batch_size], "images").tolist())[1].numpy()
             for i in range(0, len(inputs), self.batch_size)
-        ])  # fmt: skip
-        return dict(task.in_picture(answers, frames, self.labels))
+        ])}  # fmt: skip
 
     def tuned(self, annotations: Rows, kept: Rows) -> FineTuned:
         """Return the same model with the task's decisions tuned on examples."""

@@ -342,6 +342,9 @@ def make_ready(
     keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
     stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)
     train = stores["train"]
+    targets = task.targets(
+        placed(splits.train.annotations, backbone.preprocess), splits.labels, training=True
+    )
     augmented = None
     if parts.augment:
         preprocess = backbone.preprocess
@@ -349,14 +352,12 @@ def make_ready(
         shares = partial(task.shares, labels=splits.labels) if isinstance(task, Mixable) else None
         augmented = augment.augmenter(
             parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width),
-            shares=shares, follows_pixels=task.follows_pixels,
+            shares=shares, moving=[name for name in augment.MOVING if name in targets],
         )  # fmt: skip
     if cfg.batch_tokens is not None:
         _require_room(cfg.batch_tokens, train)
     batches = pipeline.Batches(
-        train,
-        task.targets(placed(splits.train.annotations, backbone.preprocess), splits.labels,
-                     training=True),
+        train, targets,
         batch=partial(task.batch, labels=splits.labels),
         order=order.Order(
             len(train), min(cfg.batch_size, len(train)), seed=cfg.seed,

@@ -16,7 +16,7 @@ from kerasft.evaluation import box_errors
 from kerasft.evaluation import boxes as figures
 from kerasft.evaluation.metrics import direction
 from kerasft.model import geometry
-from kerasft.rows import Rows
+from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import assignment, shared
 
@@ -139,14 +139,12 @@ class Detection:
         }  # fmt: skip
 
     def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
+        import tensorflow as tf
+
         boxes = geometry.to_picture(answers["boxes"], frames)
         boxes = geometry.clipped(boxes, frames)
         # What pads the boxes was moved, too.
         real = (answers["classes"] >= 0)[..., None]
-        if isinstance(boxes, np.ndarray):
-            return {**answers, "boxes": np.where(real, boxes, np.float32(0.0))}
-        import tensorflow as tf
-
         return {**answers, "boxes": tf.where(real, boxes, 0.0)}
 
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
@@ -192,6 +190,24 @@ class Detection:
             for i, name in enumerate(labels.names)
         }  # fmt: skip
         return made
+
+    def samples(self, labels: Labels) -> dict[str, np.ndarray]:
+        """Return the statistics of boxes, small, medium and large, that were all found."""
+        boxes = np.array([[0.0, 0.0, side, side] for side in (10.0, 50.0, 200.0)])
+        units = np.arange(len(boxes)) % len(labels.names)
+
+        def column(values: np.ndarray, group: str) -> Column:
+            return Column.ragged([values], group=group)
+
+        there = Rows.of({
+            "boxes": column(boxes, "there"), "labels": column(units, "there"),
+            "ignored": column(units < 0, "there"), "size": np.array([[200, 200]]),
+        })  # fmt: skip
+        kept = Rows.of({
+            "boxes": column(boxes, "kept"), "classes": column(units, "kept"),
+            "scores": column(np.full(len(boxes), 0.9), "kept"),
+        })  # fmt: skip
+        return self.statistics(there, kept, labels)
 
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Detection:
         """Return a copy that answers from the scores on that give each class its best F1."""

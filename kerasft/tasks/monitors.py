@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kerasft.config.write_paths import mappings
-from kerasft.contracts import Answered, Task
+from kerasft.contracts import Answered, Sampled, Task
 from kerasft.errors import UserError, nearest
-from kerasft.rows import Column, Rows
+from kerasft.rows import Rows
 from kerasft.spec import Labels
 
 
@@ -29,8 +29,10 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
         >>> sorted(figures_of(Regression()))[:3]
         ['loss', 'mae', 'mse']
     """
-    if task.kind == "boxes" and _is_ours(task):
-        return {"loss", *(n for n, v in _of_boxes(task).items() if isinstance(v, float))}
+    if isinstance(task, Sampled):
+        labels = Labels(task.kind, ("one", "other"))
+        made = task.figures(task.samples(labels), labels)
+        return {"loss", *(name for name, value in made.items() if isinstance(value, float))}
     if not isinstance(task, Answered):
         return None  # of other answers, which cannot be made up
     found = {"loss"}
@@ -55,26 +57,6 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
             return None  # a task of the user's own, with outputs of its own
         found |= {name for name, value in scores.items() if isinstance(value, float)}
     return found
-
-
-def _of_boxes(task: Task) -> dict[str, Any]:
-    """Return the figures of some boxes, small, medium and large, that were all found."""
-    boxes = np.array([[0.0, 0.0, side, side] for side in (10.0, 50.0, 200.0)])
-    units = np.arange(3) % 2
-
-    def column(values: np.ndarray, group: str) -> Column:
-        return Column.ragged([values], group=group)
-
-    there = Rows.of({
-        "boxes": column(boxes, "there"), "labels": column(units, "there"),
-        "ignored": column(units < 0, "there"), "size": np.array([[200, 200]]),
-    })  # fmt: skip
-    kept = Rows.of({
-        "boxes": column(boxes, "kept"), "classes": column(units, "kept"),
-        "scores": column(np.full(3, 0.9), "kept"),
-    })  # fmt: skip
-    labels = Labels(task.kind, ("one", "other"))
-    return task.figures(task.statistics(there, kept, labels), labels)
 
 
 def require_known(

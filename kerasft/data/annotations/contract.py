@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from kerasft.data.annotations.cover import CLASSES, NAMED
-from kerasft.spec import Examples, Labels
+from kerasft.spec import IGNORED, Examples, Labels
 
 
 def check_names(labels: Labels) -> None:
@@ -32,6 +34,9 @@ def check_labels(name: str, part: Examples, labels: Labels) -> None:
     if labels.kind == "boxes":
         for i in range(len(part)):
             _check_boxes(f"{name} {part.ids[i]}", part.annotations.row(i), count)
+    if labels.kind == "masks":
+        for i in range(len(part)):
+            _check_mask(f"{name} {part.ids[i]}", part.annotations.row(i), count)
     if labels.kind not in shapes:
         assert len(part.annotations.columns), f"{name} must have annotations."
         return
@@ -58,6 +63,20 @@ def _check_boxes(name: str, row: Mapping[str, np.ndarray], count: int) -> None:
     assert (boxes[:, 2:] > boxes[:, :2]).all(), f"{name}: boxes without width or height."
     inside = (boxes >= 0) & (boxes <= np.array([columns, rows, columns, rows]))
     assert inside.all(), f"{name}: boxes outside of the picture."
+
+
+def _check_mask(name: str, row: Mapping[str, Any], count: int) -> None:
+    """Check the mask of a picture."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(row["mask"])) as image:
+        assert image.mode == "L", f"{name}: a mask must be a grey PNG."
+        found = np.asarray(image)
+    assert found.shape == tuple(row["size"]), f"{name}: a mask must have the size of its picture."
+    real = found[found != IGNORED]
+    assert real.max(initial=0) < count, f"{name}: pixels without a class."
+    counted = np.bincount(real, minlength=count)
+    assert (counted == row["pixels"]).all(), f"{name}: pixels must count those of each class."
 
 
 def made_up(labels: Labels, count: int = 12) -> np.ndarray:

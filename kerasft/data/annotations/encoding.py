@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations import boxes, classes
+from kerasft.data.annotations import boxes, classes, masks
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 
@@ -21,7 +21,7 @@ class Encoded:
         labels: What they mean.
         annotations: What is known of each example, see `Examples`.
         array: What splits go by: the class of each example, `[N]`; which classes it has, or how
-            many objects of each, `[N, classes]`; or its number.
+            many objects or pixels of each, `[N, classes]`; or its number.
         notices: Sentences for the user.
     """
 
@@ -38,7 +38,8 @@ def encode(
     """Turn raw labels into rows.
 
     Args:
-        values: One raw value an example: what `classes.encode` takes; for kind `"boxes"` a `Drawn`.
+        values: One raw value an example: what `classes.encode` takes; for kind `"boxes"` a
+            `Drawn`, for `"masks"` a `Painted`.
         ids: Where each value stands, for messages.
         kind: What labels are to the task.
         names: The class names, in order.
@@ -51,6 +52,8 @@ def encode(
     if kind == "boxes":
         labels, rows, array, notices = boxes.encode(values, ids, names=names, key=key)
         return Encoded(labels, rows, array, notices)
+    if kind == "masks":
+        return Encoded(*masks.encode(values, key=key))
     labels, array, notices = classes.encode(
         values, ids, kind=kind, names=names, delimiter=delimiter, key=key
     )

@@ -20,7 +20,8 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
 
     Returns:
         An example's class, its classes, or its number; a list of its boxes, each with its class;
-        of annotations of another kind a dict of their columns.
+        of a mask the part of its pixels that each class has; of annotations of another kind a dict
+        of their columns.
 
     Example:
         >>> part = Examples("text", ["a", "b"], np.array([1, 0]), ("1", "2"))
@@ -31,6 +32,8 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
         return [plain_label(value, labels) for value in part.labels]
     if labels.kind == "boxes":
         return [plain_boxes(part.annotations.row(i), labels) for i in range(len(part))]
+    if labels.kind == "masks":
+        return [plain_shares(pixels, labels) for pixels in part.annotations["pixels"]]
     return [
         {name: value.tolist() for name, value in part.annotations.row(i).items()}
         for i in range(len(part))
@@ -64,6 +67,17 @@ def plain_boxes(row: Mapping[str, np.ndarray], labels: Labels) -> list[dict[str,
     ]  # fmt: skip
 
 
+def plain_shares(pixels: np.ndarray, labels: Labels) -> dict[str, float]:
+    """Return the part of a picture's pixels that each class has.
+
+    Example:
+        >>> plain_shares(np.array([3, 1]), Labels("masks", ("ground", "cell")))
+        {'ground': 0.75, 'cell': 0.25}
+    """
+    shares = pixels / max(int(pixels.sum()), 1)
+    return {name: round(float(s), 6) for name, s in zip(labels.names, shares, strict=True)}
+
+
 def shown(value: Any, labels: Labels) -> str:
     """Return one label as words.
 
@@ -86,6 +100,8 @@ def counts(part: Examples, labels: Labels) -> dict[str, int]:
     if labels.kind == "boxes":
         units = np.concatenate([part.annotations.row(i)["labels"] for i in range(len(part))])
         found = np.bincount(units, minlength=len(labels.names)).tolist()
+    elif labels.kind == "masks":
+        found = (part.annotations["pixels"] > 0).sum(axis=0).tolist()
     else:
         found = class_counts(labels, part.labels, np.arange(len(part))).tolist()
     named = {f"label {name}": n for name, n in zip(labels.names, found, strict=True)}

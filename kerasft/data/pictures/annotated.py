@@ -27,7 +27,7 @@ _SURELY_DRAWN = frozenset((
     "labels", "masks", "segmentation", "segmentations", "segmap", "segmaps", "trimap", "trimaps",
     "bbox", "bboxes", "mattes", "msk", "msks", "depth", "depths", "disparity", "saliency",
 ))  # fmt: skip
-_DRAWN = frozenset((
+DRAWN = frozenset((
     "mask", "masks", "label", "labels", "annotation", "annotations", "annot", "annots", "anno",
     "gt", "gts", "groundtruth", "segmentation", "segmentations", "segmap", "segmaps", "target",
     "targets", "trimap", "trimaps", "bbox", "bboxes", "boxes", "polygons", "matte", "mattes",
@@ -71,7 +71,8 @@ def refuse_annotated(
         f"a class: {listing(f.name + '/' for f in (*pictures, *drawn))} are pictures and what is "
         "drawn on them (masks, boxes, labels). Learned as classes they would only be told apart "
         "from each other. data=image_folder is for whole pictures; boxes are read by data=voc, "
-        f"data=coco, data=boxes_csv and data=yolo for task=detection. {advice}For a table that "
+        "data=coco, data=boxes_csv and data=yolo for task=detection, masks by data=mask_folder for "
+        f"task=segmentation. {advice}For a table that "
         "says which picture is what choose data=table. If these are the names of classes, set "
         "data.folders=classes."
     )
@@ -139,12 +140,12 @@ def masks_among(pictures: Sequence[Path]) -> list[Path]:
     stems = {(path.parent, path.stem.casefold()) for path in pictures}
     found = []
     for path in pictures:
-        if any((path.parent, plain) in stems for plain in _plain_stems(path.stem.casefold())):
+        if any((path.parent, plain) in stems for plain in plain_stems(path.stem.casefold())):
             found.append(path)
     return found
 
 
-def _plain_stems(stem: str) -> list[str]:
+def plain_stems(stem: str) -> list[str]:
     """Return what the picture may be called whose mask has a name."""
     found = []
     if before := _BEFORE.match(stem):
@@ -178,7 +179,7 @@ def _annotated(
 
 
 def _kind(words: Sequence[str]) -> str | None:
-    if _DRAWN.intersection(words):
+    if DRAWN.intersection(words):
         return "drawn"
     return "pictures" if PICTURES.intersection(words) else None
 
@@ -199,7 +200,7 @@ def _pairs(pictures: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, 
     pairs = []
     for mask in masks:
         stem = mask.stem.casefold()
-        names = (stem, *_plain_stems(stem))
+        names = (stem, *plain_stems(stem))
         if partner := next((named[name] for name in names if name in named), None):
             pairs.append((partner, mask))
     return pairs

@@ -14,15 +14,18 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.pictures.audit import audit
 from kerasft.data.pictures.files import spelled
-from kerasft.data.pictures.shape import Shape, shape_of, upright
-from kerasft.errors import UserError, nearest
+from kerasft.data.pictures.shape import (
+    check_names,
+    check_orientation,
+    drawn_on,
+    odd_sizes,
+    require_known_orientation,
+    shape_of,
+    upright,
+)
+from kerasft.errors import UserError
 from kerasft.spec import Splits
-from kerasft.system.console import listing
 
-# What boxes are drawn on: a picture as it is seen, as it is stored, or what its size tells.
-ORIENTATIONS = ("auto", "seen", "stored")
-# The most pictures whose size is another one than their annotations say: more are a mistake.
-_MOST_ODD = 0.5
 
 
 @dataclass
@@ -86,7 +89,7 @@ def boxed_splits(
         test: The same for the test; 0 for none.
         split: `"stratified"` by the rarest class of a picture, or `"hash"`.
         broken: See `image_folder`, as `max_pixels`.
-        orientation: One of `ORIENTATIONS`.
+        orientation: One of `shape.ORIENTATIONS`.
         key: The config key behind the form of the boxes, for messages.
         label_names: The class names, in order.
         source: Plain values for the manifest.
@@ -94,12 +97,8 @@ def boxed_splits(
     Raises:
         UserError: If pictures, boxes or classes are wrong.
     """
-    if orientation not in ORIENTATIONS:
-        raise UserError(
-            f"data.orientation must be one of {list(ORIENTATIONS)}. Received: {orientation!r}."
-            + nearest(orientation, ORIENTATIONS)
-        )
-    _check_names(found)
+    check_orientation(orientation)
+    check_names([(one.name, one) for one in found])
     paths = [str(one.path) for one in found]
     names = [spelled(one.name) for one in found]
     kept, said = audit(paths, names, broken=broken, max_pixels=max_pixels)
@@ -117,16 +116,6 @@ def boxed_splits(
     )  # fmt: skip
 
 
-def _check_names(found: Sequence[Boxed]) -> None:
-    seen: dict[str, Boxed] = {}
-    twice = [one.name for one in found if seen.setdefault(one.name, one) is not one]
-    if twice:
-        raise UserError(
-            f"{some(len(twice), 'picture')} named more than once by the annotations: "
-            f"{listing(twice)}. Give each picture one entry, in one split."
-        )
-
-
 def _drawn(
     found: Sequence[Boxed], names: Sequence[str], orientation: str, notices: list[str]
 ) -> tuple[list[int], list[Drawn]]:
@@ -137,7 +126,7 @@ def _drawn(
     turned = 0
     for i, one in enumerate(found):
         shape = shape_of(str(one.path))
-        on = _drawn_on(one, shape, orientation)
+        on = drawn_on(shape, one.size, orientation, bare=not one.boxes)
         if on is None:
             odd.append(f"{names[i]} (it is {shape.columns} x {shape.rows}, its annotations say "
                        f"{one.size[1]} x {one.size[0]})" if one.size else names[i])  # fmt: skip
@@ -153,37 +142,8 @@ def _drawn(
             boxes, turned = upright(boxes, shape), turned + 1
         good.append(i)
         made.append(Drawn.of(boxes, one.names, (shape.rows, shape.columns), one.ignored))
-    if doubtful:
-        raise UserError(
-            f"{some(len(doubtful), 'picture')} with an EXIF orientation, of which the annotations "
-            f"do not say whether they are drawn on the picture as it is seen or as it is stored: "
-            f"{listing(doubtful)}. Set data.orientation=seen (most tools in a browser) or "
-            "data.orientation=stored (tools that do not know EXIF)."
-        )
-    if len(odd) > _MOST_ODD * len(found):
-        raise UserError(
-            f"{some(len(odd), 'picture')} of {len(found):,} have another size than their "
-            f"annotations say: {listing(odd)}. The boxes were drawn on others."
-        )
-    if odd:
-        notices.append(
-            f"{some(len(odd), 'picture')} left out, of another size than their annotations say: "
-            f"{listing(odd)}."
-        )
+    require_known_orientation(doubtful)
+    notices += odd_sizes(odd, len(found))
     if turned:
         notices.append(f"{some(turned, 'picture')} turned upright together with their boxes.")
     return good, made
-
-
-def _drawn_on(one: Boxed, shape: Shape, orientation: str) -> str | None:
-    """Return what boxes are drawn on: `seen`, `stored`, `either`; `None` for another picture."""
-    seen, stored = (shape.rows, shape.columns), shape.stored
-    if one.size is not None and one.size not in (seen, stored):
-        return None
-    if shape.orientation == 1:
-        return "seen"
-    if orientation != "auto":
-        return orientation
-    if one.size is not None and seen != stored:
-        return "seen" if one.size == seen else "stored"
-    return "seen" if not one.boxes else "either"

@@ -19,7 +19,9 @@ def unit(x: Any, width: int, size: int, name: str) -> Any:
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-def fused(features: Features, width: int, finest: int, coarsest: int) -> dict[int, Any]:
+def fused(
+    features: Features, width: int, finest: int, coarsest: int, *, interpolation: str = "nearest"
+) -> dict[int, Any]:
     """Return a backbone's maps with what the coarser ones know added to the finer ones.
 
     Lin et al., "Feature Pyramid Networks for Object Detection", 2017.
@@ -29,6 +31,7 @@ def fused(features: Features, width: int, finest: int, coarsest: int) -> dict[in
         width: Channels of the result.
         finest: The finest map, by the power of two of its stride.
         coarsest: The coarsest one.
+        interpolation: How coarser maps are enlarged, `"nearest"` or `"bilinear"`.
 
     Returns:
         Maps by that power, the finest first.
@@ -52,20 +55,24 @@ def fused(features: Features, width: int, finest: int, coarsest: int) -> dict[in
     for level in reversed(wanted):
         x = unit(features.maps[level], width, 1, f"head_lateral_{level}")
         if above is not None:
-            x = keras.layers.Add(name=f"head_sum_{level}")([x, resized(above, x, level)])
+            x = keras.layers.Add(name=f"head_sum_{level}")(
+                [x, resized(above, x, level, interpolation)]
+            )
             x = unit(x, width, 3, f"head_mix_{level}")
         made[level] = above = x
     return {level: made[level] for level in wanted}
 
 
-def resized(above: Any, x: Any, level: int) -> Any:
+def resized(above: Any, x: Any, level: int, interpolation: str) -> Any:
     """Return a coarse map at the size of a finer one."""
     import keras
 
     height, width = x.shape[1:3]
     if (2 * above.shape[1], 2 * above.shape[2]) == (height, width):
-        return keras.layers.UpSampling2D(2, name=f"head_up_{level}")(above)
+        return keras.layers.UpSampling2D(
+            2, interpolation=interpolation, name=f"head_up_{level}"
+        )(above)
     # Of sides that are no whole number of strides, the map above has a row more than half.
-    return keras.layers.Resizing(height, width, interpolation="nearest", name=f"head_up_{level}")(
-        above
-    )
+    return keras.layers.Resizing(
+        height, width, interpolation=interpolation, name=f"head_up_{level}"
+    )(above)

@@ -1,0 +1,212 @@
+"""What the values of mask files mean: grey values, indices of a palette, or colours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.annotations.classes import checked_names, some
+from kerasft.data.current_read import begins
+from kerasft.errors import UserError
+from kerasft.spec import IGNORED
+from kerasft.system.console import listing
+
+# More values than this are hardly classes that nobody has named.
+MOST_UNNAMED = 64
+# What a mask file, a picture like others, can raise when it is damaged.
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError)
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+# The bit that tells colours from grey values.
+_COLOURED = 1 << 24
+
+
+class Odd(Exception):
+    """A mask that cannot be used; its text says why."""
+
+
+class Unnamed(Odd):
+    """A mask with values that are of no class, which is a matter of all masks, not of this one."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Which class each value is.
+
+    Args:
+        names: The classes, in the order of their numbers.
+        values: `int64[values]`, sorted: grey values, or colours with a bit of their own.
+        classes: `uint8[values]`, the number of the class of each, or `IGNORED`.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    classes: np.ndarray
+
+    @classmethod
+    def of(cls, meanings: Mapping[int, str | None]) -> Table:
+        """Return the table of values and the names of their classes, `None` for what is ignored."""
+        names = tuple(dict.fromkeys(name for name in meanings.values() if name is not None))
+        if len(names) > IGNORED:
+            raise UserError(f"Masks may have {IGNORED} classes. Received: {len(names)}.")
+        checked_names(names)
+        values = sorted(meanings)
+        found = [meanings[value] for value in values]
+        classes = [IGNORED if name is None else names.index(name) for name in found]
+        return cls(names, np.array(values, "int64"), np.array(classes, "uint8"))
+
+    @property
+    def coloured(self) -> bool:
+        """Whether values are colours."""
+        return bool((self.values >= _COLOURED).any())
+
+    def read(self, file: Path, max_pixels: int) -> np.ndarray:
+        """Return the classes of a mask file, `uint8[rows, columns]`.
+
+        Raises:
+            Odd: If it cannot be read, or has values that mean nothing.
+        """
+        values = values_of(file, max_pixels, coloured=self.coloured)
+        places = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
+        strange = np.unique(values[self.values[places] != values])
+        if len(strange):
+            raise Unnamed(f"values without a class: {listing(map(said, strange.tolist()))}")
+        return self.classes[places]
+
+
+def said(value: int) -> str:
+    """Return a value as users write it: a number, or a colour as #rrggbb."""
+    return f"#{value - _COLOURED:06x}" if value >= _COLOURED else str(value)
+
+
+def values_of(file: Path, max_pixels: int, *, coloured: bool) -> np.ndarray:
+    """Return the values of a mask file, `int64[rows, columns]`.
+
+    Args:
+        file: A picture.
+        max_pixels: The most pixels that it may have.
+        coloured: Whether the colours of a palette count, not their numbers.
+
+    Raises:
+        Odd: If it cannot be read.
+    """
+    from PIL import Image
+
+    begins(str(file))
+    try:
+        with Image.open(file) as image:
+            if image.width * image.height > max_pixels:
+                raise Odd(f"more than {max_pixels:,} pixels")
+            plain = image.mode in ("1", "L", "I", "I;16", "I;16B") or (
+                image.mode == "P" and not coloured
+            )
+            if plain:
+                return np.asarray(image).astype("int64")
+            channels = np.asarray(image.convert("RGB")).astype("int64")
+    except DAMAGED + (Image.DecompressionBombError,) as error:
+        raise Odd(f"it cannot be read ({str(error)[:80]})") from error
+    red, green, blue = channels[..., 0], channels[..., 1], channels[..., 2]
+    # Grey that was saved in three channels.
+    if not coloured and bool(((red == green) & (green == blue)).all()):
+        return red
+    return _COLOURED + (red << 16) + (green << 8) + blue
+
+
+def meaning(classes: Any, ignore: Any) -> dict[int, str | None] | None:
+    """Return what the user says that values mean; `None` where no class is named.
+
+    Args:
+        classes: The names of the values 0, 1, 2, ... as a list, or a name for each value or colour.
+        ignore: Values or colours that are neither learned nor counted: one, several or `None`.
+
+    Raises:
+        UserError: If they are none of that.
+
+    Example:
+        >>> meaning({0: "ground", "#ff0000": "roof"}, 255)
+        {0: 'ground', 33488896: 'roof', 255: None}
+    """
+    skipped = ignore if isinstance(ignore, list | tuple) else [] if ignore is None else [ignore]
+    ignored: dict[int, str | None] = {_value(one, "data.ignore"): None for one in skipped}
+    if classes is None:
+        return None
+    if isinstance(classes, Mapping):
+        named = {_value(value, "data.classes"): str(name) for value, name in classes.items()}
+    elif isinstance(classes, list | tuple):
+        named = {value: str(name) for value, name in enumerate(classes)}
+    else:
+        raise UserError(
+            "data.classes must be a list of names, of the values 0, 1, 2 and so on, or say the "
+            "name of each value, such as {0: background, 255: nucleus} or {'#ff0000': roof}. "
+            f"Received: {classes!r}."
+        )
+    if not named:
+        raise UserError("data.classes names no class.")
+    if both := named.keys() & ignored.keys():
+        raise UserError(
+            f"data.ignore and data.classes both list {listing(map(said, sorted(both)))}. A value "
+            "is a class, or it is ignored."
+        )
+    return {**named, **ignored}
+
+
+def found_meaning(
+    values: Mapping[int, str], ignore: Any, files: Sequence[Path]
+) -> tuple[dict[int, str | None], str]:
+    """Return classes for values that nobody has named, and a sentence for the user.
+
+    Args:
+        values: Each value that there is, and a mask that has it.
+        ignore: See `meaning`.
+        files: The masks.
+
+    Raises:
+        UserError: If these are no values of classes.
+    """
+    given = meaning({0: "x"} if ignore != 0 else {1: "x"}, ignore) or {}
+    ignored: dict[int, str | None] = {value: None for value, name in given.items() if name is None}
+    classes = sorted(value for value in values if value not in ignored)
+    shown = listing(f"{said(value)} ({values[value]})" for value in classes[:12])
+    how = ("Name them: data.classes={0: background, 255: nucleus}, or {'#ff0000': roof, ...} for "
+           "colours.")  # fmt: skip
+    lossy = [file.name for file in files if file.suffix.lower() in (".jpg", ".jpeg")]
+    if lossy and len(classes) > 2:
+        raise UserError(
+            f"{some(len(lossy), 'mask')} are JPEG files ({listing(lossy, 3)}), whose compression "
+            f"changes values at each border: {len(classes):,} values were found. Save masks as PNG."
+        )
+    if any(value >= _COLOURED for value in classes):
+        raise UserError(f"The masks are colours, and nobody says which class each is: {shown}. "
+                        f"{how}")  # fmt: skip
+    if len(classes) > MOST_UNNAMED:
+        raise UserError(
+            f"The masks have {len(classes):,} values: these look like numbers of objects, and not "
+            f"of classes. {how}"
+        )
+    if not classes:
+        raise UserError("All values of the masks are in data.ignore.")
+    if len(classes) == 2 and classes[0] == 0:
+        names = {0: "background", classes[1]: "foreground"}
+    else:
+        names = {value: str(value) for value in classes}
+    told = ", ".join(f"{value}: {name}" for value, name in names.items())
+    return {**names, **ignored}, (
+        f"data.classes says nothing of the values of the masks, which are taken as {{{told}}}."
+    )
+
+
+def _value(given: Any, key: str) -> int:
+    """Return a value or a colour as one number."""
+    if isinstance(given, str) and _COLOUR.fullmatch(given.strip()):
+        return _COLOURED + int(given.strip()[1:], 16)
+    text = str(given).strip()
+    if not isinstance(given, bool) and text.isdecimal() and int(text) < 2**16:
+        return int(text)
+    raise UserError(
+        f"{key}: the values of a mask are whole numbers from 0 to 65535, or colours as '#rrggbb'. "
+        f"Received: {given!r}."
+    )

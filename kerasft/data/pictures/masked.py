@@ -1,0 +1,161 @@
+"""Pictures with masks: the one way from what a reader found to `Splits`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.annotations.classes import some
+from kerasft.data.annotations.masks import Painted
+from kerasft.data.collection import Collection, to_splits
+from kerasft.data.pictures.audit import audit
+from kerasft.data.pictures.files import spelled
+from kerasft.data.pictures.mask_values import Odd, Unnamed
+from kerasft.data.pictures.shape import (
+    Shape,
+    check_names,
+    check_orientation,
+    drawn_on,
+    odd_sizes,
+    require_known_orientation,
+    shape_of,
+    upright_mask,
+)
+from kerasft.errors import UserError
+from kerasft.spec import Splits
+from kerasft.system.console import listing
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A picture with its mask, as a reader found it.
+
+    Args:
+        path: The file.
+        name: Its name, unique in the data set.
+        paint: Returns the mask, `uint8[rows, columns]` of class numbers; raises `Odd` where there
+            is none to be had.
+        split: The split that it comes in; `"train"` where the data does not say.
+    """
+
+    path: Path
+    name: str
+    paint: Callable[[], np.ndarray]
+    split: str = "train"
+
+
+def require_masks(kind: str, source: str) -> None:
+    """Refuse a task that learns no masks.
+
+    Args:
+        kind: The kind of the task.
+        source: The name of the source, for the message.
+    """
+    if kind != "masks":
+        raise UserError(
+            f"data={source} reads masks of pictures, which task=segmentation learns; this task "
+            "learns something else. Set task=segmentation, or choose other data "
+            "(data=image_folder for pictures in class folders, data=voc, data=coco, data=boxes_csv "
+            "or data=yolo for boxes)."
+        )
+
+
+def masked_splits(
+    found: Sequence[Masked], notices: Sequence[str], *, kind: str, names: Sequence[str], seed: int,
+    validation: float, test: float, split: str, broken: str, max_pixels: int, orientation: str,
+    source: Mapping[str, Any],
+) -> Splits:
+    """Check pictures and masks, and return them as splits.
+
+    Args:
+        found: What a reader found.
+        notices: What it has to say.
+        kind: `"masks"`.
+        names: The classes, in the order of their numbers.
+        seed: Another seed, another split.
+        validation: The part of the pictures to validate on, where the data brings none.
+        test: The same for the test; 0 for none.
+        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
+        broken: See `image_folder`, as `max_pixels`; broken masks are treated like pictures.
+        orientation: One of `shape.ORIENTATIONS`.
+        source: Plain values for the manifest.
+
+    Raises:
+        UserError: If pictures or masks are wrong.
+    """
+    check_orientation(orientation)
+    check_names([(one.name, one) for one in found])
+    paths = [str(one.path) for one in found]
+    called = [spelled(one.name) for one in found]
+    kept, said = audit(paths, called, broken=broken, max_pixels=max_pixels)
+    said = [*notices, *said]
+    painted = _painted([found[i] for i in kept], names, [called[i] for i in kept], orientation,
+                       broken, said)  # fmt: skip
+    kept = [i for i, one in zip(kept, painted, strict=True) if one is not None]
+    collection = Collection(
+        "images", [paths[i] for i in kept], [one for one in painted if one is not None],
+        [called[i] for i in kept], [found[i].split for i in kept],
+        notices=[spelled(notice) for notice in said],
+    )  # fmt: skip
+    return to_splits(
+        collection, kind=kind, seed=seed, validation=validation, test=test, split=split,
+        label_key="the masks", source=source,
+    )  # fmt: skip
+
+
+def _painted(
+    found: Sequence[Masked], names: Sequence[str], called: Sequence[str], orientation: str,
+    broken: str, notices: list[str],
+) -> list[Painted | None]:
+    """Return the mask of each picture as it is seen; `None` where it cannot be used."""
+
+    def one(masked: Masked) -> tuple[Shape, np.ndarray | Odd]:
+        shape = shape_of(str(masked.path))
+        try:
+            return shape, masked.paint()
+        except Odd as error:
+            return shape, error
+
+    odd: list[str] = []
+    doubtful: list[str] = []
+    bad: list[str] = []
+    turned, unnamed = 0, False
+    made: list[Painted | None] = []
+    # Pictures are decoded without Python's lock.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for name, (shape, mask) in zip(called, pool.map(one, found), strict=True):
+            made.append(None)
+            if isinstance(mask, Odd):
+                bad.append(f"{name}: {mask}")
+                unnamed |= isinstance(mask, Unnamed)
+                continue
+            size = (mask.shape[0], mask.shape[1])
+            on = drawn_on(shape, size, orientation, bare=False)
+            if on is None:
+                odd.append(f"{name} (it is {shape.columns} x {shape.rows}, its mask "
+                           f"{size[1]} x {size[0]})")  # fmt: skip
+            elif on == "either":
+                doubtful.append(name)
+            else:
+                if on == "stored":
+                    mask, turned = upright_mask(mask, shape), turned + 1
+                made[-1] = Painted.of(mask, names)
+    if bad and (broken == "fail" or len(bad) == len(found) or unnamed):
+        raise UserError(
+            f"{some(len(bad), 'mask')} cannot be used: {listing(bad, 20)}. Name each value in "
+            "data.classes or in data.ignore, and repair or remove what is damaged."
+        )
+    if bad:
+        notices.append(f"{some(len(bad), 'picture')} left out, whose masks cannot be used: "
+                       f"{listing(bad)}.")  # fmt: skip
+    require_known_orientation(doubtful)
+    notices += odd_sizes(odd, len(found))
+    if turned:
+        notices.append(f"{some(turned, 'mask')} turned upright together with their pictures.")
+    return made
