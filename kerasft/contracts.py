@@ -273,6 +273,29 @@ class Framed(Protocol):
 
 
 @runtime_checkable
+class Rephrasing(Protocol):
+    """A task whose answers to pictures are also given in other forms, each by a signature.
+
+    Args:
+        forms: The names of these signatures.
+    """
+
+    forms: tuple[str, ...]
+
+    def rephrased(
+        self, form: str, answers: Mapping[str, Any], frames: Any, labels: Labels
+    ) -> Mapping[str, Any]:
+        """Return what `in_picture` returned in another form, in TensorFlow ops.
+
+        Args:
+            form: One of `forms`.
+            answers: What `in_picture` returned.
+            frames: `float32[batch, 6]`, see `model.geometry`.
+            labels: What the labels mean.
+        """
+
+
+@runtime_checkable
 class Sampled(Protocol):
     """A task that says what its statistics look like, so that its figures are known beforehand."""
 

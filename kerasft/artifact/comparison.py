@@ -6,6 +6,7 @@ an export is proved, verified and asked again by the same ones.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from kerasft.system.recorded import require_fields
 
 Rule = Literal["close", "exact", "decided", "ranked", "pixels"]
 
+# What fills up rows of several sizes.
+PADDING = -1
 # What float32 rounds away, in parts of a value.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
@@ -42,6 +45,8 @@ class Output:
             are as good as equal may stand in each other's place.
         item: What a row is called where rows are shown as objects; those that `among` pads with 0
             are left out.
+        padded: Whether rows are filled up with `PADDING` to the largest of their batch, so that
+            their shape hangs on what else is asked.
     """
 
     rule: Rule = "close"
@@ -53,6 +58,7 @@ class Output:
     each: bool = False
     among: str = ""
     item: str = ""
+    padded: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain values, and the rule.
@@ -94,6 +100,11 @@ class Output:
             top = 1 if self.rule == "decided" else self.top or values.shape[-1]
             near |= gaps[:, -top:].any(axis=-1)
         return near
+
+    @property
+    def by_amount(self) -> bool:
+        """Whether answers may differ by a little."""
+        return self.rule in ("close", "pixels")
 
     def decide(self, values: np.ndarray) -> np.ndarray:
         """Return what numbers decide on: an array whose rows are equal where that is.
@@ -165,6 +176,7 @@ class _Saved:
     each: bool
     among: str
     item: str
+    padded: bool
 
 
 def rule_for(name: str, values: np.ndarray, rules: Mapping[str, Output]) -> Output:
@@ -251,6 +263,53 @@ def _order(
 def rows_apart(served: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Tell the examples whose answers are not the same, bool `[N]`."""
     return (served != wanted).reshape(len(wanted), -1).any(axis=-1)
+
+
+def differs(rule: Output, served: np.ndarray, wanted: np.ndarray) -> float:
+    """Return how far an output is from the one that is wanted, as its rule has it.
+
+    Args:
+        rule: The rule.
+        served: An answer.
+        wanted: What it should be.
+
+    Returns:
+        See `apart`; of encoded pictures the largest share of one picture's pixels that differ.
+    """
+    if rule.padded:
+        served, wanted = filled_up([served, wanted])
+    if rule.rule != "pixels":
+        return apart(served, wanted, rule.unit)
+    if served.shape != wanted.shape:
+        return float("inf")
+    pairs = zip(served.ravel().tolist(), wanted.ravel().tolist(), strict=True)
+    return max((0.0 if one == other else apart(_pixels(one), _pixels(other))
+                for one, other in pairs), default=0.0)  # fmt: skip
+
+
+def filled_up(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return arrays whose rows are filled up with `PADDING` to the largest of them.
+
+    Example:
+        >>> [one.tolist() for one in filled_up([np.array([[1]]), np.array([[2, 3]])])]
+        [[[1, -1]], [[2, 3]]]
+    """
+    if len({one.shape[1:] for one in arrays}) == 1 or len({one.ndim for one in arrays}) > 1:
+        return list(arrays)
+    largest = np.max([one.shape[1:] for one in arrays], axis=0)
+    return [
+        np.pad(one, [(0, 0), *((0, int(most - has)) for most, has in
+                               zip(largest, one.shape[1:], strict=True))],
+               constant_values=PADDING)
+        for one in arrays
+    ]  # fmt: skip
+
+
+def _pixels(encoded: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image)
 
 
 def apart(

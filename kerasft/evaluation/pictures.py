@@ -1,4 +1,4 @@
-"""Pictures with the boxes that were found in them, and those that are there."""
+"""Pictures with the boxes or masks that were found in them, and those that are there."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft.evaluation.drawing import BLUE, GREEN, GREY, ORANGE, readable
 from kerasft.raw_input import as_decodable
+from kerasft.spec import IGNORED
 from kerasft.system.files import written_whole
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
+
+# Classes that are what is left, and not drawn.
+CLEAR = ("background",)
 
 # One after the other for the classes, in the order of their names.
 COLOURS = (ORANGE, BLUE, "#b3305e", "#7a4fb5", "#0f8b8d", "#8a6d1a")
@@ -70,8 +75,97 @@ def _inside(box: Sequence[float], image: Image.Image) -> tuple[float, ...]:
     )
 
 
-def grid(images: Sequence[Image.Image], path: str | Path) -> Path:
-    """Write pictures side by side as one PNG, and return the file."""
+def palette(names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Return the colour of each class; black for one that is called background."""
+    from PIL import ImageColor
+
+    made: list[tuple[int, int, int]] = []
+    for i, name in enumerate(names):
+        drawn = sum(colour != (0, 0, 0) for colour in made)
+        # Past the chosen ones, each hue far from the last.
+        words = COLOURS[drawn] if drawn < len(COLOURS) else f"hsv({i * 222 % 360}, 75%, 80%)"
+        clear = name.casefold() in CLEAR
+        made.append((0, 0, 0) if clear else ImageColor.getrgb(words)[:3])
+    return made
+
+
+def overlaid(
+    image: Image.Image, mask: np.ndarray, names: Sequence[str], opacity: float = 0.45
+) -> Image.Image:
+    """Return a picture with a mask laid over it; what is ignored is grey.
+
+    Args:
+        image: The picture.
+        mask: `uint8[rows, columns]`, the class of each pixel, or `IGNORED`.
+        names: The classes.
+        opacity: How much of the picture the colour of a class hides, from 0 to 1; its border is
+            drawn in full.
+    """
+    import numpy as np
+    from PIL import Image, ImageColor
+
+    colours = np.zeros((256, 3))
+    colours[: len(names)] = palette(names)
+    colours[IGNORED] = ImageColor.getrgb(GREY)
+    shown = np.isin(mask, [i for i, n in enumerate(names) if n.casefold() not in CLEAR])
+    shown |= mask == IGNORED
+    edge = np.zeros(mask.shape, bool)
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= mask[1:] != mask[:-1]
+    share = np.where(edge & shown, 1.0, np.where(shown, opacity, 0.0))[..., None]
+    pixels = np.asarray(image, "float64") * (1 - share) + colours[mask] * share
+    return Image.fromarray(pixels.round().astype("uint8"))
+
+
+def as_mask(png: bytes) -> np.ndarray:
+    """Return the class numbers that an answered PNG holds, `uint8[rows, columns]`."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image)
+
+
+def legend(names: Sequence[str], words: str = "") -> Image.Image:
+    """Return a picture that says which colour each class has.
+
+    Args:
+        names: The classes.
+        words: What else is to be said, below them.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    size, width = 22, COLUMNS * (SIDE + GAP) - GAP
+    font = ImageFont.load_default(size)
+    made = Image.new("RGB", (width, 2 * size * (2 + len(names))), "white")
+    pen = ImageDraw.Draw(made)
+    x, y = 0, size // 2
+    for name, colour in zip(names, palette(names), strict=True):
+        words = readable(name, 24)
+        room = round(pen.textlength(words, font=font)) + 3 * size
+        if x and x + room > width:
+            x, y = 0, y + 2 * size
+        clear = name.casefold() in CLEAR
+        pen.rectangle((x, y, x + size, y + size), fill="white" if clear else colour,
+                      outline=GREY)  # fmt: skip
+        pen.text((x + size + 8, y - 3), words, fill="black", font=font)
+        x += room
+    if words:
+        y += 2 * size
+        pen.text((0, y - 3), words, fill="black", font=font)
+    return made.crop((0, 0, width, y + 2 * size))
+
+
+def grid(
+    images: Sequence[Image.Image], path: str | Path, *, below: Image.Image | None = None
+) -> Path:
+    """Write pictures side by side as one PNG, and return the file.
+
+    Args:
+        images: The pictures.
+        path: The file.
+        below: What stands under all of them, as wide as they are.
+    """
     from PIL import Image
 
     small = []
@@ -82,10 +176,13 @@ def grid(images: Sequence[Image.Image], path: str | Path) -> Path:
     rows = [small[i : i + COLUMNS] for i in range(0, len(small), COLUMNS)]
     heights = [max(image.height for image in row) + GAP for row in rows]
     width = min(len(small), COLUMNS) * (SIDE + GAP) + GAP
-    whole = Image.new("RGB", (width, sum(heights) + GAP), "white")
+    foot = GAP if below is None else GAP + below.height
+    whole = Image.new("RGB", (width, sum(heights) + foot), "white")
     for row, images_of_row in enumerate(rows):
         for column, image in enumerate(images_of_row):
             whole.paste(image, (GAP + column * (SIDE + GAP), GAP + sum(heights[:row])))
+    if below is not None:
+        whole.paste(below, (GAP, sum(heights) + GAP))
     with written_whole(path) as part:
         whole.save(part, "PNG")
     return Path(path)
@@ -94,27 +191,47 @@ def grid(images: Sequence[Image.Image], path: str | Path) -> Path:
 def write_each(
     rows: Sequence[Mapping[str, Any]], inputs: Sequence[Any], folder: str | Path
 ) -> list[Path]:
-    """Write each picture with what was found in it, as PNG.
+    """Write each picture with what was found in it, as PNG; masks also by themselves.
 
     Args:
-        rows: Answers with `objects`.
+        rows: Answers with `objects`, or with `png_bytes` and the `shares` of the classes.
         inputs: The pictures.
-        folder: Where they go; it is made if it is not there.
+        folder: Where they go; it is made if it is not there. A mask is `NAME_mask.png`, whose
+            values are the numbers of the classes, with a palette to look at.
 
     Returns:
         The files, one a picture.
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    names = sorted({one["label"] for row in rows for one in row["objects"]})
+    names = sorted({one["label"] for row in rows for one in row.get("objects", ())})
     taken: set[str] = set()
     made = []
     for i, (row, picture) in enumerate(zip(rows, inputs, strict=True)):
         stem = f"picture_{i + 1}" if isinstance(picture, bytes) else Path(picture).stem
         name = stem if stem not in taken else f"{stem}_{i + 1}"
         taken.add(name)
-        image = outlined(opened(picture), row["objects"], names)
-        with written_whole(place / f"{name}.png") as part:
-            image.save(part, "PNG")
-        made.append(place / f"{name}.png")
+        image = opened(picture)
+        if "objects" in row:
+            image = outlined(image, row["objects"], names)
+        else:
+            mask, classes = as_mask(row["png_bytes"]), list(row["shares"])
+            _save(_with_palette(mask, classes), place / f"{name}_mask.png")
+            image = overlaid(image, mask, classes)
+        made.append(_save(image, place / f"{name}.png"))
     return made
+
+
+def _with_palette(mask: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """Return a mask whose pixels are the numbers of classes, each with its colour."""
+    from PIL import Image
+
+    made = Image.fromarray(mask).convert("P")
+    made.putpalette([side for colour in palette(names) for side in colour])
+    return made
+
+
+def _save(image: Image.Image, path: Path) -> Path:
+    with written_whole(path) as part:
+        image.save(part, "PNG")
+    return path

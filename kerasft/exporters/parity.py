@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.artifact.comparison import Output, aligned, apart, rows_apart, rule_for
+from kerasft.artifact.comparison import Output, aligned, apart, differs, rows_apart, rule_for
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import ExportError, ask
 from kerasft.artifact.golden import Golden, write_golden
@@ -159,17 +159,17 @@ def _compare(
     for name, whole in wanted.items():
         rule = rule_for(name, whole, rules)
         near = rule.near(wanted, count, tolerance)
-        if rule.rule == "close":
+        if rule.by_amount:
             worst[name] = 0.0
         for call, outputs, _ in mine:
             if name not in outputs:
                 problems.append(f"it has no output {name}")
                 break
             part, served = _bytes(whole[call.rows]), _bytes(outputs[name])
-            if served.shape != part.shape:
+            if served.shape != part.shape and not rule.padded:
                 problems.append(f"{name} has the shape {served.shape} instead of {part.shape}")
-            elif rule.rule == "close":
-                worst[name] = max(worst[name], apart(served, part, rule.unit))
+            elif rule.by_amount:
+                worst[name] = max(worst[name], differs(rule, served, part))
             else:
                 others = rows_apart(served, part)
                 flipped[call.rows] |= others & ~near[call.rows]

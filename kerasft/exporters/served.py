@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasft.artifact.comparison import Output
-from kerasft.contracts import Framed, Ranked, Scored, Task
+from kerasft.artifact.comparison import Output, filled_up
+from kerasft.contracts import Framed, Ranked, Rephrasing, Scored, Task
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, joined
 from kerasft.spec import Decision, Labels, Preprocess, placed, takes_pictures, takes_texts
@@ -36,6 +36,7 @@ class Expected:
         tensors: Those of the call for tensors.
         scored: Those of `classify` or `regress`; empty where the task has no such call.
         embedding: Those of `embed`; empty where the head has no pooled features.
+        forms: Those of the signatures with the same answers in other forms, by signature.
         kept: What the task keeps of each example.
     """
 
@@ -43,10 +44,13 @@ class Expected:
     tensors: Arrays
     scored: Arrays = field(default_factory=dict)
     embedding: Arrays = field(default_factory=dict)
+    forms: Mapping[str, Arrays] = field(default_factory=dict)
     kept: Rows | None = None
 
     def of(self, signature: str) -> Arrays:
         """Return what a signature should answer."""
+        if signature in self.forms:
+            return self.forms[signature]
         if signature in ("embed", "tensors"):
             return self.embedding if signature == "embed" else self.tensors
         return self.scored if signature in ("classify", "regress") else self.answers
@@ -112,6 +116,16 @@ class Served:
         assert isinstance(self.task, Framed)
         return dict(self.task.in_picture(answers, frames, self.labels))
 
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The signatures with the same answers in other forms."""
+        return self.task.forms if self.framed and isinstance(self.task, Rephrasing) else ()
+
+    def rephrased(self, form: str, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
+        """Return answers in another form."""
+        assert isinstance(self.task, Rephrasing)
+        return dict(self.task.rephrased(form, answers, frames, self.labels))
+
     def rules(self) -> dict[str, Output]:
         """Return how each output is compared, see `Output`."""
         found = self.task.outputs(self.labels, self.decision)
@@ -166,7 +180,7 @@ class Served:
         targets = None
         if annotations is not None:
             targets = self.task.targets(placed(annotations, self.preprocess), self.labels)
-        parts: list[tuple[Arrays, Arrays, Arrays, Arrays, Rows | None]] = []
+        parts: list[tuple[Arrays, Arrays, Arrays, Arrays, dict[str, Arrays], Rows | None]] = []
         prepare: Any = lambda raw: (self.preprocess(raw), ())  # noqa: E731
         if takes_pictures(self.preprocess) and self.framed:
             prepare = self.preprocess.framed
@@ -176,18 +190,21 @@ class Served:
                 outputs = self.model(batch, training=False)
                 rows = np.arange(number * BATCH, min((number + 1) * BATCH, len(raw)))
                 made = self.answers(outputs)
+                seen = self.in_picture(made, frames) if self.framed else made
                 parts.append((
-                    _arrays(self.in_picture(made, frames) if self.framed else made), _arrays(made),
+                    _arrays(seen), _arrays(made),
                     _arrays(self.scored(made)) if isinstance(self.task, Scored) else {},
                     {} if embedder is None else
                     {"embedding": tf.cast(embedder(batch), tf.float32).numpy()},
+                    {form: _arrays(self.rephrased(form, seen, frames)) for form in self.forms},
                     None if targets is None else Rows.of_tensors(
                         self.task.keep(outputs, batch, targets.gather(rows))),
                 ))  # fmt: skip
-        answers, tensors, scored, embedding, kept = zip(*parts, strict=True)
+        answers, tensors, scored, embedding, forms, kept = zip(*parts, strict=True)
         return Expected(
             _concatenated(answers), _concatenated(tensors), _concatenated(scored),
             _concatenated(embedding),
+            {form: _concatenated([one[form] for one in forms]) for form in self.forms},
             None if targets is None else joined([rows for rows in kept if rows is not None]),
         )
 
@@ -197,7 +214,8 @@ def _arrays(tensors: Mapping[str, Any]) -> Arrays:
 
 
 def _concatenated(parts: Sequence[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    """Return arrays one behind the other, filled up where batches have rows of several sizes."""
+    return {name: np.concatenate(filled_up([part[name] for part in parts])) for name in parts[0]}
 
 
 def raw_examples(examples: Sequence[Any], modality: str) -> np.ndarray:

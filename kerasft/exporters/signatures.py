@@ -49,12 +49,14 @@ def signatures_of(served: Served, wanted: Sequence[str] | None = None) -> dict[s
         return possible
     problems = []
     for name in wanted:
+        if name in possible:
+            continue
         if name not in SIGNATURES:
             problems.append(
                 f"export: there is no signature {name!r}. Allowed: {', '.join(possible)}."
-                f"{nearest(str(name), SIGNATURES)}"
+                f"{nearest(str(name), (*SIGNATURES, *possible))}"
             )
-        elif name not in possible:
+        else:
             problems.append(f"export: {_why_not(name, served)} Allowed: {', '.join(possible)}.")
     if problems:
         raise UserError(problems=problems)
@@ -86,10 +88,12 @@ def _possible(served: Served) -> dict[str, Signature]:
         return served.ready(_one(columns))
 
     def answer_raw(*columns: Any) -> Mapping[str, Any]:
-        if not served.framed:
-            return served.answers(outputs(ready(*columns)))
+        return answer_framed(*columns)[0] if served.framed else served.answers(
+            outputs(ready(*columns)))  # fmt: skip
+
+    def answer_framed(*columns: Any) -> tuple[Mapping[str, Any], Any]:
         inputs, frames = served.preprocess.framed(_one(columns))  # type: ignore[attr-defined]
-        return served.in_picture(served.answers(outputs(inputs)), frames)
+        return served.in_picture(served.answers(outputs(inputs)), frames), frames
 
     def from_tensors(*columns: Any) -> Any:
         named = dict(zip(tensors, columns, strict=True))
@@ -109,6 +113,10 @@ def _possible(served: Served) -> dict[str, Signature]:
             "predict", "tensors", tensors, lambda *x: served.answers(outputs(from_tensors(*x)))
         ),
     }  # fmt: skip
+    for form in served.forms:
+        made[form] = Signature("predict", "raw", raw, lambda *x, form=form: served.rephrased(
+            form, *answer_framed(*x)
+        ))  # fmt: skip
     if isinstance(served.task, Scored):
         made[served.task.method] = Signature(
             served.task.method, "examples", example,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kerasft
-from kerasft.artifact.comparison import apart, rows_apart, rule_for
+from kerasft.artifact.comparison import differs, rows_apart, rule_for
 from kerasft.artifact.fresh import ExportError
 from kerasft.contracts import Task, odd_units
 from kerasft.errors import UserError
@@ -271,7 +271,7 @@ def compare(
         if got.shape != wanted.shape:
             problems.append(f"{name} has the shape {got.shape} instead of {wanted.shape}")
             continue
-        worst = differences[name] = apart(got, wanted, rule_for(name, wanted, rules).unit)
+        worst = differences[name] = differs(rule_for(name, wanted, rules), got, wanted)
         if not worst <= tolerance and (judge_logits or name != "logits"):
             problems.append(f"{name} differs by {worst:.3g}, more than {tolerance:g}")
     count = len(next(iter(expected.values())))

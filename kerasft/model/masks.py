@@ -104,5 +104,6 @@ def each(function: Any, values: Any, signature: Any) -> Any:
     import tensorflow as tf
 
     return tf.map_fn(
-        function, values, fn_output_signature=signature, parallel_iterations=_AT_ONCE
-    )
+        function, values, fn_output_signature=signature,
+        parallel_iterations=1 if tf.executing_eagerly() else _AT_ONCE,
+    )  # fmt: skip

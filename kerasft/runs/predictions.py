@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import sys
@@ -34,7 +35,7 @@ def show(
     if draw is not None:
         _draw(rows, draw)
     if output is None and not as_json:
-        rows = _by_object(rows)
+        rows = [_without_bytes(row) for row in _by_object(rows)]
         names = [n for n in rows[0] if n != "probabilities"]
         print(table([[_short(row[n]) for n in names] for row in rows], names))
         return
@@ -49,7 +50,7 @@ def show(
         if output.endswith(".jsonl"):
             file.writelines(_json(row, "utf-8") + "\n" for row in rows)
         else:
-            flat = [_flat(row) for row in _by_object(rows)]
+            flat = [_flat(_without_bytes(row)) for row in _by_object(rows)]
             writer = csv.DictWriter(file, list(flat[0]))
             writer.writeheader()
             writer.writerows(flat)
@@ -57,7 +58,12 @@ def show(
 
 
 def _json(row: dict[str, Any], encoding: str | None) -> str:
-    """Return a row as JSON; what an encoding lacks is escaped as JSON has it."""
+    """Return a row as JSON; what an encoding lacks is escaped as JSON has it.
+
+    Bytes are written as TensorFlow Serving writes them.
+    """
+    row = {name: {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+           for name, value in row.items()}  # fmt: skip
     line = json.dumps(row, ensure_ascii=False)
     try:
         line.encode(encoding or "utf-8")
@@ -76,11 +82,17 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _without_bytes(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without encoded pictures, which no table shows."""
+    return {name: value for name, value in row.items() if not isinstance(value, bytes)}
+
+
 def _draw(rows: list[dict[str, Any]], folder: str) -> None:
     """Write the pictures with what was found in them."""
-    if any("objects" not in row for row in rows):
+    if any("objects" not in row and "png_bytes" not in row for row in rows):
         raise UserError(
-            "--draw draws the objects that were found in pictures, and these answers have none: "
+            "--draw draws the objects or masks that were found in pictures, and these answers have "
+            "none: "
             f"they are {', '.join(name for name in rows[0] if name != 'input')}. Leave it out."
         )
     from kerasft.evaluation.pictures import write_each

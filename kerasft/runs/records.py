@@ -32,7 +32,8 @@ def records(
     Yields:
         By output name a text, number or list; of an output with a value for each label a dict of
         these, or of true and false the labels that are true. Outputs whose rows are those of
-        objects become one list `objects`, with a dict for each.
+        objects become one list `objects`, with a dict for each. Encoded pictures, whose names end
+        in `_bytes` as TensorFlow Serving wants it, stay bytes.
 
     Example:
         >>> rules = {"probabilities": Output(each=True)}
@@ -51,7 +52,8 @@ def records(
     names = [name for name in names if name not in items and name not in gone]
     for i in range(len(next(iter(outputs.values()))) if outputs else 0):
         found = {
-            name: _named(outputs[name][i], labels) if name in each else plain(outputs[name][i])
+            name: outputs[name][i] if name.endswith("_bytes")
+            else _named(outputs[name][i], labels) if name in each else plain(outputs[name][i])
             for name in names
         }
         yield {**found, **({"objects": list(_objects(outputs, items, i))} if items else {})}
@@ -96,6 +98,8 @@ def write(
 ) -> None:
     """Write what was predicted of a split beside what is true, a record an example.
 
+    Encoded pictures are not written.
+
     Args:
         folder: Where `SPLIT.jsonl` goes and, where true values and answers are flat, `SPLIT.csv`.
         split: Its name.
@@ -108,6 +112,7 @@ def write(
     columns: list[str] | None = None
     with written_whole(folder / f"{split}.jsonl") as part, open(part, "w", encoding="utf-8") as out:
         for name, true, answer in zip(ids, truths, answers, strict=True):
+            answer = {key: value for key, value in answer.items() if not isinstance(value, bytes)}
             held = {key: value for key, value in answer.items()
                     if not (isinstance(value, dict) and len(value) > MOST_LABELS)}  # fmt: skip
             out.write(json.dumps({"id": name, "true": true, "predicted": held},
@@ -137,4 +142,5 @@ def read(folder: Path, split: str) -> list[dict[str, Any]]:
     file = folder / f"{split}.jsonl"
     if not file.is_file():
         return []
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    # Not `splitlines`: a name may hold one of the other signs that it takes for the end of a line.
+    return [json.loads(line) for line in file.read_text("utf-8").split("\n") if line]

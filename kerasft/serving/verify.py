@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.artifact.comparison import aligned, apart, rows_apart, rule_for, rules_of
+from kerasft.artifact.comparison import aligned, differs, rows_apart, rule_for, rules_of
 from kerasft.artifact.digests import digests
 from kerasft.artifact.fresh import Answers, ask
 from kerasft.artifact.golden import Golden, read_golden
@@ -288,10 +288,10 @@ def _compared(
         outputs = aligned(outputs, one.outputs, rules, tolerance)
         for name, wanted in one.outputs.items():
             rule = rule_for(name, wanted, rules)
-            difference = apart(outputs[name], wanted, rule.unit)
+            difference = differs(rule, outputs[name], wanted)
             worst[one.signature] = max(worst.get(one.signature, 0.0), difference)
             passes = difference <= tolerance
-            if rule.rule != "close":  # another label passes where it was as likely
+            if not rule.by_amount:  # another label passes where it was as likely
                 near = rule.near(one.outputs, len(wanted), tolerance)
                 passes = outputs[name].shape == wanted.shape and not (
                     rows_apart(outputs[name], wanted) & ~near

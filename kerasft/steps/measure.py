@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +11,19 @@ import numpy as np
 from omegaconf import DictConfig
 
 from kerasft.contracts import Task
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.plain import plain
-from kerasft.evaluation import box_errors
 from kerasft.rows import Rows
-from kerasft.runs import evidence, predictions, records, run_folder
+from kerasft.runs import evidence, records, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
-from kerasft.spec import Examples
+from kerasft.steps import pictured
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
-from kerasft.system.files import write_json, written_whole
+from kerasft.system.files import write_json
 
 if TYPE_CHECKING:
     import keras
 
     from kerasft.training import loop
-
-
-# Pictures in the drawing of a split.
-DRAWN = 12
 
 
 @dataclass(frozen=True)
@@ -116,54 +108,7 @@ def draw(
     )
     for split, statistics in measured.statistics.items():
         task.draw(statistics, finetuned.labels, folder.plots, split=split)
-        draw_objects(ready.splits.parts[split], finetuned.labels.names, folder, split)
-
-
-def draw_objects(
-    part: Examples, names: Sequence[str], folder: run_folder.RunFolder, split: str
-) -> None:
-    """Draw the pictures whose objects were answered worst, where answers are objects.
-
-    Those that were found where nothing is annotated are listed, the surest first.
-    """
-    rows = records.read(folder.path / "predictions", split)
-    if part.modality != "images" or not rows or "objects" not in rows[0]["predicted"]:
-        return
-    from kerasft.evaluation.pictures import grid, opened, outlined
-
-    _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")
-    worst = sorted(range(len(rows)), key=lambda i: -_miscounted(rows[i]))[:DRAWN]
-    images = [
-        outlined(opened(part.inputs[i]), rows[i]["predicted"]["objects"], names, rows[i]["true"])
-        for i in worst
-    ]  # fmt: skip
-    grid(images, folder.plots / f"{split}_objects.png")
-
-
-def _list_unannotated(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write the objects that were found where nothing is annotated."""
-    found = [
-        {"id": row["id"], "label": one["label"], "score": one["score"],
-         **dict(zip(predictions.SIDES, one["box"], strict=True))}
-        for row in rows
-        for one in box_errors.unannotated(row["predicted"]["objects"], row["true"])
-    ]  # fmt: skip
-    with written_whole(file) as part, open(part, "w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, ["id", "label", "score", *predictions.SIDES])
-        writer.writeheader()
-        writer.writerows(sorted(found, key=lambda one: -one["score"]))
-    if found:
-        say(f"{some(len(found), 'object')} found where nothing is annotated, wrong or forgotten: "
-            f"{file}")
-
-
-def _miscounted(row: Mapping[str, Any]) -> int:
-    """Return by how many objects an answer has too many or too few, class by class."""
-    there, found = (
-        Counter(one["label"] for one in objects if not one.get("ignored"))
-        for objects in (row["true"], row["predicted"]["objects"])
-    )
-    return sum(abs(there[name] - found[name]) for name in there | found)
+        pictured.draw(ready.splits.parts[split], finetuned, statistics, folder, split)
 
 
 def report(

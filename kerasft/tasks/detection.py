@@ -54,6 +54,7 @@ class Detection:
     follows_pixels: ClassVar[bool] = True
     headlines: ClassVar[tuple[str, ...]] = ("map", "map_50", "map_75", "f1", "precision", "recall")
     each_epoch: ClassVar[tuple[str, ...]] = ("val_map", "val_map_50")
+    forms: ClassVar[tuple[str, ...]] = ("object_detection_api",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", tuple(map(float, self.thresholds)))
@@ -147,6 +148,26 @@ class Detection:
         real = (answers["classes"] >= 0)[..., None]
         return {**answers, "boxes": tf.where(real, boxes, 0.0)}
 
+    def rephrased(
+        self, form: str, answers: Mapping[str, Any], frames: Any, labels: Labels
+    ) -> dict[str, Any]:
+        """Return boxes as TensorFlow's Object Detection API does, for clients that expect these.
+
+        Returns:
+            `detection_boxes` `float32[B, max_detections, 4]` (top, left, bottom, right, in parts of
+            the picture's height and width), `detection_scores`, `detection_classes` (float32,
+            counted from 1) and `num_detections` (float32).
+        """
+        import tensorflow as tf
+
+        sides = tf.concat([frames[:, :2], frames[:, :2]], axis=-1)[:, None]
+        boxes = tf.gather(answers["boxes"], [1, 0, 3, 2], axis=-1) / sides
+        return {
+            "detection_boxes": boxes, "detection_scores": answers["scores"],
+            "detection_classes": tf.cast(answers["classes"] + 1, tf.float32),
+            "num_detections": tf.cast(answers["num_detections"], tf.float32),
+        }  # fmt: skip
+
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
         # Two boxes as good as equally likely may stand in either order.
         return {
@@ -155,6 +176,8 @@ class Detection:
             "boxes": Output(among="scores", item="box"),
             "classes": Output("exact", among="scores"),
             "num_detections": Output("exact", among="scores"),
+            "detection_boxes": Output(among="detection_scores"),
+            "detection_classes": Output("exact", among="detection_scores"),
         }
 
     def statistics(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kerasft.artifact.comparison import Output
+from kerasft.artifact.comparison import PADDING, Output
 from kerasft.errors import UserError
 from kerasft.evaluation import masks as figures
 from kerasft.evaluation.metrics import direction
@@ -42,6 +42,7 @@ class Segmentation:
         "mean_iou", "mean_dice", "boundary_f1", "pixel_accuracy",
     )  # fmt: skip
     each_epoch: ClassVar[tuple[str, ...]] = ("val_mean_iou", "val_boundary_f1")
+    forms: ClassVar[tuple[str, ...]] = ("class_map",)
 
     def __post_init__(self) -> None:
         if not self.dice_weight >= 0:
@@ -126,8 +127,34 @@ class Segmentation:
         )  # fmt: skip
         return {"png_bytes": pngs, "shares": shares}
 
+    def rephrased(
+        self, form: str, answers: Mapping[str, Any], frames: Any, labels: Labels
+    ) -> dict[str, Any]:
+        """Return the class of each pixel as numbers: large in JSON, and read without a PNG decoder.
+
+        Returns:
+            `class_map` `int32[B, rows, columns]`, as large as the largest picture of the batch and
+            -1 beyond the others; `size` `int32[B, 2]`, the rows and columns of each.
+        """
+        import tensorflow as tf
+
+        sizes = tf.cast(tf.round(frames[:, :2]), tf.int32)
+        whole = tf.reduce_max(sizes, axis=0)
+
+        def one(values: tuple[Any, Any]) -> Any:
+            png, size = values
+            found = tf.cast(tf.io.decode_png(png, channels=1)[..., 0], tf.int32)
+            return tf.pad(found, [[0, whole[0] - size[0]], [0, whole[1] - size[1]]],
+                          constant_values=PADDING)  # fmt: skip
+
+        maps = masks.each(
+            one, (answers["png_bytes"], sizes), tf.TensorSpec([None, None], tf.int32)
+        )
+        return {"class_map": maps, "size": sizes}
+
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
-        return {"png_bytes": Output("pixels"), "shares": Output(each=True)}
+        return {"png_bytes": Output("pixels"), "shares": Output(each=True),
+                "class_map": Output(padded=True)}
 
     def statistics(
         self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None

@@ -1,0 +1,122 @@
+"""Draws what was found in the pictures of a split, the worst answers first."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kerasft.data.annotations.classes import some
+from kerasft.evaluation import box_errors
+from kerasft.runs import predictions, records, run_folder
+from kerasft.runs.finetuned import FineTuned
+from kerasft.spec import Examples
+from kerasft.system.console import say
+from kerasft.system.files import written_whole
+
+# Pictures in the drawing of a split; of masks, each of which takes a row.
+DRAWN, DRAWN_MASKS = 12, 8
+
+
+def draw(
+    part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
+    folder: run_folder.RunFolder, split: str,
+) -> None:
+    """Draw the pictures of a split that were answered worst, where answers can be drawn on them.
+
+    Args:
+        part: The examples.
+        finetuned: The model.
+        statistics: What each of them adds to the figures.
+        folder: The run folder.
+        split: The name of the split.
+    """
+    if part.modality != "images":
+        return
+    draw_objects(part, finetuned.labels.names, folder, split)
+    draw_masks(part, finetuned, statistics, folder, split)
+
+
+def draw_masks(
+    part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
+    folder: run_folder.RunFolder, split: str,
+) -> None:
+    """Draw the pictures whose masks were answered worst: as they are, the truth, the answer."""
+    name = next((n for n, rule in finetuned.rules.items() if rule.rule == "pixels"), None)
+    if name is None or "mask" not in part.annotations:
+        return
+    from kerasft.evaluation.pictures import as_mask, grid, legend, opened, overlaid
+
+    names = finetuned.labels.names
+    worst = np.argsort(_figures(finetuned, statistics, len(part)), kind="stable")[:DRAWN_MASKS]
+    answered = finetuned([part.inputs[i] for i in worst])[name]
+    images = []
+    for i, png in zip(worst, answered, strict=True):
+        image = opened(part.inputs[i])
+        true = as_mask(part.annotations["mask"][i])
+        images += [image, overlaid(image, true, names), overlaid(image, as_mask(png), names)]
+    words = "left: the picture; middle: the truth; right: the answer"
+    grid(images, folder.plots / f"{split}_masks.png", below=legend(names, words))
+
+
+def _figures(
+    finetuned: FineTuned, statistics: Mapping[str, np.ndarray], count: int
+) -> list[float]:
+    """Return the figure that epochs are chosen by, of each example alone; worse ones are lower."""
+    task = finetuned.task
+    name, sign = task.monitor.removeprefix("val_"), 1.0 if task.mode == "max" else -1.0
+    each = (
+        task.figures({key: value[i : i + 1] for key, value in statistics.items()}, finetuned.labels)
+        for i in range(count)
+    )
+    return [sign * one.get(name, np.inf) for one in each]
+
+
+def draw_objects(
+    part: Examples, names: Sequence[str], folder: run_folder.RunFolder, split: str
+) -> None:
+    """Draw the pictures whose objects were answered worst, where answers are objects.
+
+    Those that were found where nothing is annotated are listed, the surest first.
+    """
+    rows = records.read(folder.path / "predictions", split)
+    if not rows or "objects" not in rows[0]["predicted"]:
+        return
+    from kerasft.evaluation.pictures import grid, opened, outlined
+
+    _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")
+    worst = sorted(range(len(rows)), key=lambda i: -_miscounted(rows[i]))[:DRAWN]
+    images = [
+        outlined(opened(part.inputs[i]), rows[i]["predicted"]["objects"], names, rows[i]["true"])
+        for i in worst
+    ]  # fmt: skip
+    grid(images, folder.plots / f"{split}_objects.png")
+
+
+def _list_unannotated(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write the objects that were found where nothing is annotated."""
+    found = [
+        {"id": row["id"], "label": one["label"], "score": one["score"],
+         **dict(zip(predictions.SIDES, one["box"], strict=True))}
+        for row in rows
+        for one in box_errors.unannotated(row["predicted"]["objects"], row["true"])
+    ]  # fmt: skip
+    with written_whole(file) as part, open(part, "w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, ["id", "label", "score", *predictions.SIDES])
+        writer.writeheader()
+        writer.writerows(sorted(found, key=lambda one: -one["score"]))
+    if found:
+        say(f"{some(len(found), 'object')} found where nothing is annotated, wrong or forgotten: "
+            f"{file}")
+
+
+def _miscounted(row: Mapping[str, Any]) -> int:
+    """Return by how many objects an answer has too many or too few, class by class."""
+    there, found = (
+        Counter(one["label"] for one in objects if not one.get("ignored"))
+        for objects in (row["true"], row["predicted"]["objects"])
+    )
+    return sum(abs(there[name] - found[name]) for name in there | found)
