@@ -192,8 +192,8 @@ def _require_moving(steps: Mapping[str, Any], *, boxes: bool) -> None:
             raise UserError(
                 f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that pictures and what is "
                 "drawn on them no longer belong together. Take it out (~augment."
-                f"{name}), or choose augment={'boxes' if boxes else 'masks'}, whose steps move all by "
-                "one matrix."
+                f"{name}), or choose augment={'boxes' if boxes else 'masks'}, whose steps move all "
+                "by one matrix."
             )
         filling = getattr(step, "fill_mode", "constant")
         if boxes and filling in ("reflect", "wrap", "nearest"):

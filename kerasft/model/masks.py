@@ -44,8 +44,9 @@ def laid_out(masks: Iterable[bytes], frames: np.ndarray, size: tuple[int, int]) 
     if int(np.prod(shape)) <= MEMORY_LIMIT:
         made = np.empty(shape, "uint8")
     else:
-        # The file has no name, and is gone with the array.
-        made = np.memmap(tempfile.TemporaryFile(), "uint8", "w+", shape=shape)  # noqa: SIM115
+        # The file has no name, and is gone with the array, which needs it open no longer.
+        with tempfile.TemporaryFile() as file:
+            made = np.memmap(file, "uint8", "w+", shape=shape)
     for row, png, frame in zip(made, masks, frames, strict=True):
         row[..., 0] = placed(decoded(png), frame, size)
     return made

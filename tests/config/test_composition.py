@@ -22,7 +22,8 @@ EXPERIMENTS = composition.options("experiment")
 NEEDED = {
     ("data", "image_folder"): ["data.path=photos"],
     ("data", "table"): ["data.path=a.csv", "data.label=b", "data.text=c"],
-    **{("data", name): ["data.path=a"] for name in ("boxes_csv", "coco", "voc", "yolo")},
+    **{("data", name): ["data.path=a"]
+       for name in ("boxes_csv", "coco", "mask_folder", "voc", "yolo")},
     ("data", "tfds"): ["data.name=beans"],
     ("data", "tfrecord"): ["data.path=shards", "data.label=b"],
     ("backbone", "applications"): ["backbone.name=MobileNetV2"],

@@ -80,7 +80,7 @@ def test_what_is_hardly_left_of_a_box_is_not_learned():
             boxes = found["boxes"] + [15.0, 0, 15, 0]
             return {**batch, "bounding_boxes": {**found, "boxes": boxes}}
 
-    apply = augmenter({"away": Away()}, seed=0, size=(20, 20), follows_pixels=True)
+    apply = augmenter({"away": Away()}, seed=0, size=(20, 20), moving=["boxes"])
     boxes = tf.constant([[[0.0, 0, 4, 4], [0, 0, 10, 4], [4, 3, 10, 9], [-1, -1, -1, -1]]])
     _, moved = apply(
         {"images": tf.zeros([1, 20, 20, 3], tf.uint8)},
@@ -92,7 +92,7 @@ def test_what_is_hardly_left_of_a_box_is_not_learned():
 
 
 def test_it_depends_on_seed_epoch_and_example_alone():
-    apply = augmenter({"move": RandomAffine()}, seed=3, size=(24, 24), follows_pixels=True)
+    apply = augmenter({"move": RandomAffine()}, seed=3, size=(24, 24), moving=["boxes"])
     images = tf.cast(np.random.default_rng(0).integers(0, 255, (4, 24, 24, 3)), tf.uint8)
     targets = {"boxes": tf.constant([[[2.0, 3, 9, 12]]] * 4), "labels": tf.zeros([4, 1], tf.int32)}
     epoch, indices = tf.constant(5, tf.int64), tf.range(4, dtype=tf.int64)

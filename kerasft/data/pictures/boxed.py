@@ -27,7 +27,6 @@ from kerasft.errors import UserError
 from kerasft.spec import Splits
 
 
-
 @dataclass
 class Boxed:
     """A picture with its boxes, as a reader found it.

@@ -107,7 +107,7 @@ def values_of(file: Path, max_pixels: int, *, coloured: bool) -> np.ndarray:
             if plain:
                 return np.asarray(image).astype("int64")
             channels = np.asarray(image.convert("RGB")).astype("int64")
-    except DAMAGED + (Image.DecompressionBombError,) as error:
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise Odd(f"it cannot be read ({str(error)[:80]})") from error
     red, green, blue = channels[..., 0], channels[..., 1], channels[..., 2]
     # Grey that was saved in three channels.
@@ -130,8 +130,7 @@ def meaning(classes: Any, ignore: Any) -> dict[int, str | None] | None:
         >>> meaning({0: "ground", "#ff0000": "roof"}, 255)
         {0: 'ground', 33488896: 'roof', 255: None}
     """
-    skipped = ignore if isinstance(ignore, list | tuple) else [] if ignore is None else [ignore]
-    ignored: dict[int, str | None] = {_value(one, "data.ignore"): None for one in skipped}
+    ignored = _ignored(ignore)
     if classes is None:
         return None
     if isinstance(classes, Mapping):
@@ -167,8 +166,7 @@ def found_meaning(
     Raises:
         UserError: If these are no values of classes.
     """
-    given = meaning({0: "x"} if ignore != 0 else {1: "x"}, ignore) or {}
-    ignored: dict[int, str | None] = {value: None for value, name in given.items() if name is None}
+    ignored = _ignored(ignore)
     classes = sorted(value for value in values if value not in ignored)
     shown = listing(f"{said(value)} ({values[value]})" for value in classes[:12])
     how = ("Name them: data.classes={0: background, 255: nucleus}, or {'#ff0000': roof, ...} for "
@@ -197,6 +195,11 @@ def found_meaning(
     return {**names, **ignored}, (
         f"data.classes says nothing of the values of the masks, which are taken as {{{told}}}."
     )
+
+
+def _ignored(ignore: Any) -> dict[int, str | None]:
+    skipped = ignore if isinstance(ignore, list | tuple) else [] if ignore is None else [ignore]
+    return {_value(one, "data.ignore"): None for one in skipped}
 
 
 def _value(given: Any, key: str) -> int:

@@ -1,0 +1,181 @@
+"""Segmentation from files to a served export, on small pictures of bright rectangles."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kerasft
+from kerasft.artifact.loading import load_export
+from kerasft.errors import Stopped, UserError
+from kerasft.serving.verify import verify
+from kerasft.steps.reopening import reopen
+from kerasft.training.recorder import Recorder
+
+SIZE = (32, 48)
+
+
+def draw(folder, count, seed):
+    """Write pictures of different sizes with red and green rectangles, and a mask of each."""
+    random = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i in range(count):
+        rows, columns = int(random.integers(30, 60)), int(random.integers(40, 80))
+        pixels = random.integers(0, 60, (rows, columns, 3)).astype("uint8")
+        mask = np.zeros((rows, columns), "uint8")
+        for unit in range(i % 3):  # some pictures are nothing but background
+            height, width = random.integers(10, 20, 2)
+            top, left = random.integers(0, rows - height), random.integers(0, columns - width)
+            pixels[top : top + height, left : left + width] = 40
+            pixels[top : top + height, left : left + width, unit] = 230
+            mask[top : top + height, left : left + width] = 1 + unit
+        mask[:2] = 9  # ignored
+        Image.fromarray(pixels).save(folder / "images" / f"{folder.name}{i}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{folder.name}{i}.png")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rectangles")
+    for seed, (split, count) in enumerate({"train": 36, "val": 9, "test": 9}.items()):
+        draw(folder / split, count, seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(data):
+    return (
+        "task=segmentation", "data=mask_folder", f"data.path={data}",
+        "data.classes={0:background,1:red,2:green}", "data.ignore=9", "backbone=tiny_resnet",
+        f"backbone.image_size=[{SIZE[0]},{SIZE[1]}]", "head=decoder", "head.width=16",
+        "augment=masks", "batch_size=6", "epochs=3", "optimizer.learning_rate=5e-3",
+        "baseline=null", "progress=false", "callbacks=none",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segmentation") / "run"
+    kerasft.train([*words, f"output_dir={folder}"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    return kerasft.export(str(trained), ["export=saved_model"])["saved_model"]
+
+
+def test_it_trains_and_what_it_came_to_is_written(trained):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert {"mean_iou", "mean_dice", "boundary_f1", "pixel_accuracy"} <= metrics["test"].keys()
+    assert metrics["test"]["per_class"]["red"].keys() >= {"iou", "dice", "boundary_f1", "pixels"}
+    epochs = [json.loads(line) for line in
+              (trained / "logs/epochs.jsonl").read_text().splitlines()]  # fmt: skip
+    assert epochs[-1]["loss"] < epochs[0]["loss"]
+    assert epochs[-1]["val_mean_iou"] == pytest.approx(metrics["validation"]["mean_iou"])
+    lines = [json.loads(line) for line in
+             (trained / "predictions/test.jsonl").read_text().splitlines()]  # fmt: skip
+    assert len(lines) == 9
+    assert lines[0]["true"] == {"background": 1.0, "red": 0.0, "green": 0.0}
+    assert list(lines[0]["predicted"]) == ["shares"]
+    assert sum(lines[0]["predicted"]["shares"].values()) == pytest.approx(1.0, abs=1e-5)
+    with Image.open(trained / "plots/test_masks.png") as image:
+        assert image.width > 3 * 400
+
+
+def test_ignored_pixels_are_not_counted(trained, data):
+    counted = 0
+    for path in (data / "test" / "masks").iterdir():
+        with Image.open(path) as image:
+            counted += int((np.asarray(image) != 9).sum())
+    matrix = json.loads((trained / "metrics.json").read_text())["test"]["confusion_matrix"]
+    assert np.sum(matrix) == counted
+
+
+def test_it_is_evaluated_again(trained):
+    again = kerasft.evaluate(str(trained), split="test")
+    written = json.loads((trained / "metrics.json").read_text())
+    assert again["test"]["mean_iou"] == pytest.approx(written["test"]["mean_iou"], abs=1e-6)
+
+
+def test_masks_are_as_large_as_the_pictures(trained, data, kerasft_cli, tmp_path):
+    pictures = [str(data / "test" / "images" / f"test{i}.png") for i in (1, 4)]
+    said = kerasft_cli("predict", str(trained), *pictures, "--draw", str(tmp_path / "drawn"))
+    assert said.code == 0, said.err
+    assert "red" in said.out
+    assert "png" not in said.out.replace(".png", "")
+    for path in pictures:
+        stem = Path(path).stem
+        with (Image.open(path) as picture, Image.open(tmp_path / "drawn" / f"{stem}.png") as shown,
+              Image.open(tmp_path / "drawn" / f"{stem}_mask.png") as mask):
+            assert picture.size == shown.size == mask.size
+            assert mask.mode == "P"
+            assert np.asarray(mask).max() <= 2
+    lines = kerasft_cli("predict", str(trained), *pictures, "--json").out.splitlines()
+    answer = json.loads(lines[0])
+    with Image.open(io.BytesIO(base64.b64decode(answer["png_bytes"]["b64"]))) as mask:
+        found = np.bincount(np.asarray(mask).ravel(), minlength=3) / (mask.width * mask.height)
+    assert list(answer["shares"].values()) == pytest.approx(found.tolist(), abs=1e-6)
+
+
+def test_an_export_answers_with_the_same_masks(trained, exported, data):
+    pictures = [str(data / "test" / "images" / f"test{i}.png") for i in range(9)]
+    export, (_, finetuned, _) = load_export(exported), reopen(str(trained))
+    one, other = export(pictures), finetuned(pictures)
+    assert one["png_bytes"].tolist() == other["png_bytes"].tolist()
+    parity = json.loads((exported / "assets.extra/parity.json").read_text())
+    assert parity["signatures"].keys() == {"serving_default", "tensors", "class_map"}
+    assert parity["run"]["largest_difference"] == 0.0
+    assert all(one.result != "FAILED" for one in verify(exported))
+
+
+def test_a_class_map_of_pictures_of_several_sizes(exported, data):
+    import tensorflow as tf
+
+    pictures = [(data / "test" / "images" / f"test{i}.png").read_bytes() for i in (2, 5)]
+    loaded = tf.saved_model.load(str(exported))
+    made = loaded.signatures["class_map"](image_bytes=tf.constant(pictures))
+    maps, sizes = made["class_map"].numpy(), made["size"].numpy()
+    assert maps.shape[1:] == tuple(sizes.max(axis=0))
+    plain = loaded.signatures["serving_default"](image_bytes=tf.constant(pictures))
+    for found, (rows, columns), png in zip(maps, sizes, plain["png_bytes"].numpy(), strict=True):
+        mask = tf.io.decode_png(png).numpy()[..., 0]
+        np.testing.assert_array_equal(found[:rows, :columns], mask)
+        assert (found[rows:] == -1).all()
+        assert (found[:, columns:] == -1).all()
+
+
+def test_heads_that_do_not_fit(words):
+    with pytest.raises(UserError, match="Choose head=decoder"):
+        kerasft.train([*words, "head=linear", "~head.width"])
+
+
+@pytest.mark.slow  # tests/test_new_kind.py stops one in each run of the tests
+def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, tmp_path, monkeypatch):
+    plain, count = Recorder._at, iter(range(100))
+
+    def at(recorder, position):
+        if next(count) == 8:  # in the middle of the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        plain(recorder, position)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Recorder, "_at", at)
+        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={tmp_path}/run"])
+    kerasft.resume(str(tmp_path / "run"))
+    one, other = (json.loads((f / "metrics.json").read_text())["test"]
+                  for f in (trained, tmp_path / "run"))  # fmt: skip
+    assert one == other
+    weights = [reopen(str(f))[1].model.get_weights()
+               for f in (trained, tmp_path / "run")]  # fmt: skip
+    for mine, theirs in zip(*weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
