@@ -189,7 +189,7 @@ def test_a_config_reads_back_as_it_was(tmp_path):
         (["baseline=random"], ["baseline must be null or 'scratch'"]),
         (["name=../up"], ["name becomes a folder's name"]),
         (["name=.."], ["name becomes a folder's name"]),
-        (["~head"], ["head must be chosen. Allowed: anchor_free, linear, mlp"]),
+        (["~head"], ["head must be chosen. Allowed: anchor_free, decoder, linear, mlp"]),
         (["~finetune.full"], ["finetune needs a stage"]),
         (["callbacks.mine=3"], ["callbacks.mine must be a mapping with a `_target_`"]),
         (["augment.flip.mode=vertical"], ["augment.flip has no `_target_`", "augment=NAME"]),
