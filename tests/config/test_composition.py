@@ -164,7 +164,7 @@ def test_a_config_reads_back_as_it_was(tmp_path):
         (["hed=mlp"], ["There is no key 'hed'", "Did you mean 'head'?"]),
         (["++epoch=3"], ["There is no key 'epoch'", "Did you mean 'epochs'?"]),
         (["~data.nope"], ["There is no key 'data.nope'"]),
-        (["head=mpl"], ["head must be one of anchor_free, linear, mlp", "Did you mean 'mlp'?"]),
+        (["head=mpl"], ["head must be one of anchor_free, decoder, linear, mlp", "Did you mean 'mlp'?"]),
         (["experiment=sst2"], ["experiment must be one of", "sst2_minilm"]),
         (["callbacks=null"], ["callbacks must be one of default, none"]),
         (["head=mlp", "head.widht=3"], ["head.widht is unknown to kerasft.model.heads.pooled.mlp",
