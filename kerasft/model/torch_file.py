@@ -53,7 +53,7 @@ class _Storage(NamedTuple):
 
     dtype: str
     key: str
-    count: int
+    length: int
 
 
 class _Tensor(NamedTuple):
@@ -121,15 +121,15 @@ def _plain(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     data = {}
     for key in _require(_unpickled(stream, storages), list):
         storage = storages[key]
-        if int.from_bytes(stream.read(8), "little") != storage.count:
+        if int.from_bytes(stream.read(8), "little") != storage.length:
             raise _Refused("a storage has another length than its tensors say")
-        data[key] = np.frombuffer(content, storage.dtype, storage.count, stream.tell())
+        data[key] = np.frombuffer(content, storage.dtype, storage.length, stream.tell())
         stream.seek(data[key].nbytes, io.SEEK_CUR)
     return table, data
 
 
 def _zipped(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
-    """Read the format since PyTorch 1.6: a zip archive with a pickle and a file for each storage."""
+    """Read the format since PyTorch 1.6: a zip archive of a pickle and a file for each storage."""
     with zipfile.ZipFile(io.BytesIO(content)) as pack:
         members = {info.filename: info for info in pack.infolist()}
         # PyTorch never packs them: what unpacks to more is no file of its.
@@ -144,7 +144,7 @@ def _zipped(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         storages: dict[str, _Storage] = {}
         table = _unpickled(io.BytesIO(pack.read(pickle)), storages)
         data = {
-            key: np.frombuffer(pack.read(f"{root}data/{key}"), storage.dtype, storage.count)
+            key: np.frombuffer(pack.read(f"{root}data/{key}"), storage.dtype, storage.length)
             for key, storage in storages.items()
         }
     return table, data
@@ -155,6 +155,7 @@ def _unpickled(stream: io.BytesIO, storages: dict[str, _Storage]) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    given: Any
 
     def since_mark() -> list[Any]:
         place = marks.pop()
@@ -179,9 +180,7 @@ def _unpickled(stream: io.BytesIO, storages: dict[str, _Storage]) -> Any:
         elif name == "TUPLE":
             stack.append(tuple(since_mark()))
         elif name in _TUPLES:
-            values = tuple(stack[-_TUPLES[name]:])
-            del stack[-_TUPLES[name]:]
-            stack.append(values)
+            stack[-_TUPLES[name]:] = [tuple(stack[-_TUPLES[name]:])]
         elif name == "EMPTY_DICT":
             stack.append({})
         elif name == "EMPTY_LIST":
@@ -199,8 +198,8 @@ def _unpickled(stream: io.BytesIO, storages: dict[str, _Storage]) -> Any:
         elif name == "BINPERSID":
             stack.append(_storage(stack.pop(), storages))
         elif name == "REDUCE":
-            values = _require(stack.pop(), tuple)
-            stack.append(_made(_require(stack.pop(), _Name).name, values))
+            arguments = _require(stack.pop(), tuple)
+            stack.append(_made(_require(stack.pop(), _Name).name, arguments))
         elif name == "BUILD":
             stack.pop()  # the versions of the modules, which a table of PyTorch has besides
             _require(stack[-1], dict)
