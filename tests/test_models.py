@@ -8,9 +8,11 @@ import pytest
 
 import kerasft
 from kerasft import catalogue
-from kerasft.catalogue import APPLICATIONS, preset_names
+from kerasft.catalogue import APPLICATIONS, PACKAGES, preset_names
 from kerasft.errors import UserError
 from kerasft.model.hub import fetch, preset_folder
+
+PACKAGED = {package.replace("_", "-") for package, *_ in PACKAGES.values()}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def test_every_row_is_whole():
         assert row["input"] in ("pictures", "text")
         assert row["tasks"]
     sources = {row["source"] for row in rows}
-    assert sources == {"kerasft", "keras.applications", "KerasHub"}
+    assert sources == {"kerasft", "keras.applications", "KerasHub", *PACKAGED}
     assert len({row["name"] for row in rows}) == len(rows)
 
 
@@ -66,7 +68,7 @@ def test_networks_for_detection_and_segmentation_are_not_offered():
 
 def test_what_it_says_to_choose_composes():
     rows = {row["source"]: row for row in kerasft.models()}
-    assert len(rows) == 3
+    assert len(rows) == 5
     for row in rows.values():
         kerasft.check(kerasft.compose(row["choose"].split()))
 
@@ -103,8 +105,22 @@ def test_the_carried_preset_is_there():
     assert row["parameters"] > 1000
 
 
+def test_packages_that_are_installed_are_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "PACKAGES", {
+        "There": ("some_weights", "bert", "text", 1.5, "backbone=x"),
+        "Away": ("no_such_weights", "bert", "text", 1.5, "backbone=x"),
+    })  # fmt: skip
+    (tmp_path / "some_weights").mkdir()
+    (tmp_path / "some_weights" / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    there, away = kerasft.models("-weights")
+    assert there["cached"] and not away["cached"]
+    assert (there["source"], there["parameters"]) == ("some-weights", 1_500_000)
+
+
 def test_cached_weights_are_seen(tmp_path):
-    assert not [r for r in kerasft.models() if r["cached"] and r["source"] != "kerasft"]
+    own = {"kerasft", *PACKAGED}
+    assert not [r for r in kerasft.models() if r["cached"] and r["source"] not in own]
     folder = tmp_path / "keras" / "models"
     folder.mkdir(parents=True)
     for name in ("mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",

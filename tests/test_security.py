@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from torch_files import torch_file
 
 from kerasft.errors import UserError
 from kerasft.runs import evidence
@@ -296,6 +297,15 @@ def test_pickled_weights_are_not_read(mark, tmp_path, kerasft_cli):
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile(mark)))
     ended = kerasft_cli("train", f"backbone.preset={folder}")
     assert ended.code == 2
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "zip"])
+def test_a_file_of_pytorch_runs_nothing(zipped, mark, tmp_path, kerasft_cli):
+    hostile = {"_conv_stem.weight": np.zeros(4, "f4"), "_bn0.weight": Hostile(mark)}
+    file = torch_file(tmp_path / "lite0.pth", hostile, zipped=zipped)
+    ended = kerasft_cli("train", "backbone=efficientnet_lite0", f"backbone.weights={file}")
+    assert ended.code == 2
+    assert "which is no tensor" in ended.err
 
 
 def test_a_preset_names_no_foreign_class(mark, tmp_path, kerasft_cli):

