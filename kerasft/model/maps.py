@@ -40,7 +40,9 @@ def maps_of(network: Any) -> dict[int, Any]:
         if len(shape) != 4 or None in shape[1:3] or 0 in shape[1:3]:
             continue
         pairs = list(zip(size, shape[1:3], strict=True))
-        for level in range(1, LEVELS + 1):
+        # As fine as the pictures are the pixels themselves, if it is not what the network ends in.
+        finest = 0 if any(tensor is output for output in outputs) else 1
+        for level in range(finest, LEVELS + 1):
             # A padded map is a row too large, and belongs to the convolution that follows.
             if all(part in (whole // 2**level, -(-whole // 2**level)) for whole, part in pairs):
                 exact[level] = tensor

@@ -48,12 +48,12 @@ def decoder(
 
     if width < 1:
         raise UserError(f"head.width must be at least 1. Received: {width}.")
-    last = features.last or max(features.maps, default=5)
+    most = max(features.maps, default=5)
+    last = most if features.last is None else features.last
     coarse = min(last, 5) if coarsest is None else coarsest
     if finest is None:
         # A network that has gone up again has put into its last map what the others know.
-        decoded = features.last is not None and features.last < max(features.maps, default=0)
-        finest = coarse if decoded else min(features.maps, default=1)
+        finest = coarse if last < most else min(features.maps, default=1)
     assert features.size is not None, "Feature maps belong to pictures of one size."
     x = fused(features, width, finest, coarse, interpolation="bilinear")[finest]
     if dropout:
