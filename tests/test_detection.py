@@ -92,7 +92,8 @@ def test_it_trains_and_what_it_came_to_is_written(trained):
     found = [one for line in lines for one in line["predicted"]["objects"]]
     assert all(one.keys() == {"label", "score", "box"} for one in found)
     assert json.loads((trained / "task.json").read_text())["thresholds"]
-    assert (trained / "plots/test_objects.png").is_file()
+    for plot in ("test_objects", "test_precision_recall", "validation_precision_recall"):
+        assert (trained / f"plots/{plot}.png").is_file()
     with open(trained / "predictions/test_unannotated.csv", newline="") as file:
         scores = [float(row["score"]) for row in csv.DictReader(file)]
     assert scores == sorted(scores, reverse=True)

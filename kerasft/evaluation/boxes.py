@@ -7,7 +7,7 @@ follow from that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -184,36 +184,53 @@ def average_precision(
         `float64[classes, overlaps]` twice; NaN for classes of which no box is there.
     """
     there = statistics["there"][:, area].sum(axis=0)
+    precisions = np.full((len(there), len(OVERLAPS)), np.nan)
+    recalls = precisions.copy()
+    for unit, precision, recall in interpolated(statistics, area, most):
+        precisions[unit], recalls[unit] = precision.sum(axis=0) / len(RECALLS), recall
+    return precisions, recalls
+
+
+def interpolated(
+    statistics: Mapping[str, np.ndarray], area: int = 0, most: int = MOST
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Go through the precision-recall curves of the classes of which boxes are there.
+
+    Args:
+        statistics: See `average_precision`, as `area` and `most`.
+
+    Yields:
+        The class; the precision at each of `RECALLS`, the best one at that recall or a higher one,
+        `float64[recalls, overlaps]`; and the recall of all boxes, `float64[overlaps]`.
+    """
+    there = statistics["there"][:, area].sum(axis=0)
     flat = statistics["classes"].ravel()
     real = np.flatnonzero((flat >= 0) & (statistics["ranks"].ravel() < most))
     order = real[np.argsort(-statistics["scores"].ravel()[real], kind="stable")]
     labels = flat[order]
     hits = statistics["hits"][:, area].ravel()[order]
     left_out = statistics["left_out"][:, area].ravel()[order]
-    precisions = np.full((len(there), len(OVERLAPS)), np.nan)
-    recalls = precisions.copy()
     for unit in np.flatnonzero(there):
         own = labels == unit
         counts = (left_out[own, None] & BITS) == 0
         right = ((hits[own, None] & BITS) != 0) & counts
         true = np.cumsum(right, axis=0, dtype="float64")
-        precisions[unit], recalls[unit] = _curve(true, np.cumsum(counts, axis=0), there[unit])
-    return precisions, recalls
+        yield int(unit), *_curve(true, np.cumsum(counts, axis=0), there[unit])
 
 
 def _curve(true: np.ndarray, whole: np.ndarray, there: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return average precision and recall, of running counts `[D, overlaps]`."""
+    """Return precision at `RECALLS` and the last recall, of running counts `[D, overlaps]`."""
+    found = np.zeros((len(RECALLS), true.shape[1]))
     if not len(true):
-        return np.zeros(true.shape[1]), np.zeros(true.shape[1])
+        return found, np.zeros(true.shape[1])
     recall = true / there
     precision = true / np.maximum(whole, 1)
     # From right to left it never falls.
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    found = np.zeros(true.shape[1])
     for t in range(true.shape[1]):
         at = np.searchsorted(recall[:, t], RECALLS, side="left")
         inside = at < len(recall)
-        found[t] = precision[at[inside], t].sum() / len(RECALLS)
+        found[inside, t] = precision[at[inside], t]
     return found, recall[-1]
 
 
@@ -283,22 +300,37 @@ def best_scores(statistics: Mapping[str, np.ndarray], default: float) -> list[fl
         statistics: What `matched` returned.
         default: The one of classes without a box that was found.
     """
+    made = []
+    for scores, f1 in f1_by_score(statistics):
+        if not len(f1) or not f1.any():
+            made.append(default)
+            continue
+        best = int(f1.argmax())
+        following = scores[best + 1] if best + 1 < len(scores) else 0.0
+        # Halfway to the next one: neither rounding nor chance decides about these two.
+        made.append(float((scores[best] + following) / 2))
+    return made
+
+
+def f1_by_score(statistics: Mapping[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return for each class the F1 at an overlap of 0.5 of what is found from each score on.
+
+    Args:
+        statistics: What `matched` returned.
+
+    Returns:
+        For each class the scores that occur, the highest first, and the F1 of all boxes that have
+        at least that one, `float64[scores]` both; none where no box of the class is there.
+    """
     there = statistics["there"][:, 0].sum(axis=0)
     units, scores = statistics["classes"].ravel(), statistics["scores"].ravel()
     counts = (statistics["left_out"][:, 0].ravel() & 1) == 0
     right = (statistics["hits"][:, 0].ravel() & 1) == 1
     made = []
     for unit, total in enumerate(there):
-        own = np.flatnonzero((units == unit) & counts)
+        own = np.flatnonzero((units == unit) & counts) if total else np.zeros(0, "int64")
         own = own[np.argsort(-scores[own], kind="stable")]
-        true = np.cumsum(right[own])
-        if not total or not len(own) or not true[-1]:
-            made.append(default)
-            continue
-        f1 = 2 * true / (total + np.arange(1, len(own) + 1))
-        best = int(f1.argmax())
-        last = scores[own[best]]
-        following = scores[own[best + 1]] if best + 1 < len(own) else 0.0
-        # Halfway to the next one: neither rounding nor chance decides about these two.
-        made.append(float((last + following) / 2))
+        f1 = 2 * np.cumsum(right[own]) / (total + np.arange(1, len(own) + 1))
+        last = np.flatnonzero(np.diff(scores[own], append=-np.inf))  # boxes of a score, together
+        made.append((scores[own][last], f1[last]))
     return made

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError
-from kerasft.evaluation import box_errors
+from kerasft.evaluation import box_curves, box_errors
 from kerasft.evaluation import boxes as figures
 from kerasft.evaluation.metrics import direction
 from kerasft.model import geometry
@@ -242,7 +242,12 @@ class Detection:
         self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: str | Path, *,
         split: str,
     ) -> list[Path]:
-        return []
+        """Draw precision against recall, and F1 against the score, of classes with any box."""
+        found = box_curves.curves(statistics, self._least(len(labels.names)))
+        if not found:
+            return []
+        path = Path(directory) / f"{split}_precision_recall.png"
+        return [box_curves.draw_curves(found, labels.names, path)]
 
     def to_dict(self) -> dict[str, Any]:
         return shared.to_dict(self)
