@@ -121,6 +121,26 @@ def test_boxes_are_those_of_the_picture(trained, data, tmp_path):
 
 @pytest.mark.slow  # tests/test_new_kind.py stops one in each run of the tests
 def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, tmp_path, monkeypatch):
+    stopped_and_resumed(words, tmp_path / "run", monkeypatch)
+    require_equal(trained, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_run_with_mosaics_is_stopped_and_ends_as_one_that_was_not(words, tmp_path, monkeypatch):
+    more = [*(word for word in words if word != "augment=boxes"), "augment=boxes_mosaic",
+            "+augment.mixup={_target_: kerasft.data.mosaic.BoxMixUp}", "augment.mosaic.share=1.0"]
+    kerasft.train([*more, f"output_dir={tmp_path}/plain"])
+    stopped_and_resumed(more, tmp_path / "run", monkeypatch)
+    require_equal(tmp_path / "plain", tmp_path / "run")
+    # In the last of three epochs there are none.
+    kerasft.train([*more, "augment.mosaic.stop=1.0", f"output_dir={tmp_path}/on"])
+    rows = [[json.loads(line)["loss"] for line in lines_of(tmp_path / run / "logs/epochs.jsonl")]
+            for run in ("plain", "on")]  # fmt: skip
+    assert rows[0][:2] == rows[1][:2]
+    assert rows[0][2] != rows[1][2]
+
+
+def stopped_and_resumed(words, run, monkeypatch):
     plain, count = Recorder._at, iter(range(100))
 
     def at(recorder, position):
@@ -130,14 +150,16 @@ def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, tmp_path
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(Recorder, "_at", at)
-        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={tmp_path}/run"])
-    kerasft.resume(str(tmp_path / "run"))
-    one, other = (json.loads((f / "metrics.json").read_text())["test"]
-                  for f in (trained, tmp_path / "run"))  # fmt: skip
+        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={run}"])
+    kerasft.resume(str(run))
+
+
+def require_equal(*runs):
+    one, other = (json.loads((run / "metrics.json").read_text())["test"] for run in runs)
     assert one == other
-    weights = [reopen(str(f))[1].model.get_weights()
-               for f in (trained, tmp_path / "run")]  # fmt: skip
-    for mine, theirs in zip(*weights, strict=True):
+    for mine, theirs in zip(
+        *(reopen(str(run))[1].model.get_weights() for run in runs), strict=True
+    ):
         np.testing.assert_array_equal(mine, theirs)
 
 

@@ -27,23 +27,28 @@ ASTRAY = {
     "MixUp": "mixes the pixels of two pictures",
     "CutMix": "mixes the pixels of two pictures",
 }
+# What belongs to an object, and goes where its picture goes.
+OF_OBJECTS = ("boxes", "labels", "ignored")
 
 
 def augmenter(
     steps: Mapping[str, Any], *, seed: int, size: tuple[int, int],
     shares: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-    moving: Collection[str] = (),
+    moving: Collection[str] = (), epochs: int | None = None,
 ) -> Callable | None:
     """Make one function of the named steps.
 
     Args:
         steps: Keras layers by name, in order. `MixUp` and `CutMix` see the whole batch and change
-            the targets too; every other layer sees one picture at a time.
+            the targets too, and so do layers with a true `joins_pictures`, as `Mosaic` has it;
+            every other layer sees one picture at a time, before these.
         seed: The run's seed.
         size: Height and width of the pictures.
         shares: Turns a batch of targets into such as can be mixed, see `contracts.Mixable`;
             `None` where they cannot.
         moving: The targets that must move with the pixels, of `MOVING`.
+        epochs: The epochs that are planned, of all stages together. Steps that join pictures and
+            have a `stop` are left out after that part of them; without, they never stop.
 
     Returns:
         A function `(inputs, targets, epoch, indices) -> (inputs, targets)` for `tf.data`, with
@@ -63,14 +68,33 @@ def augmenter(
     if moving:
         _require_moving(steps, boxes="boxes" in moving)
     mixing = (keras.layers.MixUp, keras.layers.CutMix)
-    single = {n: s for n, s in steps.items() if not isinstance(s, mixing)}
+    joining = {n: s for n, s in steps.items() if getattr(s, "joins_pictures", False)}
+    single = {n: s for n, s in steps.items() if n not in joining and not isinstance(s, mixing)}
     whole = {n: s for n, s in steps.items() if isinstance(s, mixing)}
     if whole and shares is None:
         raise UserError(
             f"augment.{next(iter(whole))} mixes the labels of two pictures, and those of this task "
             "cannot be mixed. Take it out: ~augment.NAME, or augment=none."
         )
-    _try_out(single, size)
+    if joining and not moving:
+        raise UserError(
+            f"augment.{next(iter(joining))} puts pictures together with their boxes and masks, and "
+            "this task has neither. Take it out (~augment.NAME), or choose augment=cutmix."
+        )
+    for name, step in joining.items():
+        if "segmentation_masks" in moving and not getattr(step, "joins_masks", True):
+            raise UserError(
+                f"augment.{name} averages the pixels of pictures, and masks cannot be averaged. "
+                f"Take it out (~augment.{name}), or use kerasft.data.mosaic.Mosaic."
+            )
+    _try_out({**single, **joining}, size)
+    # A step stops by arithmetic, as the order goes: the epoch of a batch is known here, and how
+    # many are planned. No callback tells it, no state is kept, and a run that is resumed stops
+    # where it would have. The part is rounded down: of three epochs the last one is without.
+    until = {
+        name: int(getattr(step, "stop", 1.0) * epochs + 1e-6) if epochs else tf.int64.max
+        for name, step in joining.items()
+    }
 
     def one(values: tuple[Any, Any, Any, Any]) -> Any:
         image, moved, epoch, index = values
@@ -97,6 +121,15 @@ def augmenter(
                 ),
             )
             targets = {**targets, **moved}
+        if joining:
+            batch = _joinable(next(iter(joining)), images, targets)
+            for place, (name, step) in enumerate(joining.items()):
+                key = _key(seed, epoch, indices[0], 1000 + place)
+                batch = _joined(
+                    step, batch, key, (seed, place), tf.cast(epoch, tf.int64) < until[name]
+                )
+            images = _to_pixels(batch.pop("images"))
+            targets = {**targets, **batch.pop("bounding_boxes", {}), **batch}
         if whole and targets:
             assert shares is not None
             targets = shares(targets)
@@ -113,6 +146,36 @@ def augmenter(
         return {**inputs, "images": tf.ensure_shape(images, [None, *size, 3])}, targets
 
     return apply
+
+
+def _joinable(name: str, images: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a batch as steps take it that join pictures, with all that moves with these."""
+    import tensorflow as tf
+
+    objects = [key for key in OF_OBJECTS if "boxes" in targets and key in targets]
+    masks = [key for key in targets if key == "segmentation_masks"]
+    for key in targets.keys() - {*objects, *masks}:
+        # Only what belongs to objects, or to something else in pictures, has lengths of its own.
+        if (targets[key].shape.rank or 0) > 1 and targets[key].shape[1] is None:
+            raise UserError(
+                f"augment.{name} puts pictures together with their {', '.join(OF_OBJECTS)} and "
+                f"masks, and would leave {key!r} of the task behind. Take it out: ~augment.{name}."
+            )
+    batch = {"images": tf.cast(images, tf.float32), **{key: targets[key] for key in masks}}
+    return batch | ({"bounding_boxes": {k: targets[k] for k in objects}} if objects else {})
+
+
+def _joined(
+    step: keras.Layer, batch: dict[str, Any], key: Any, trace: tuple[int, int], wanted: Any
+) -> dict[str, Any]:
+    """Return what a step makes of a batch, in an epoch in which it is wanted."""
+    import tensorflow as tf
+
+    def made() -> dict[str, Any]:
+        with stateless(step, key, trace):
+            return step(batch, training=True)
+
+    return dict(tf.cond(wanted, made, lambda: batch))
 
 
 def _moving(targets: Mapping[str, Any]) -> list[str]:
@@ -189,11 +252,13 @@ def _require_moving(steps: Mapping[str, Any], *, boxes: bool) -> None:
     for name, step in steps.items():
         kind = type(step).__name__
         if type(step).__module__.startswith("keras.") and kind in ASTRAY:
+            instead = f"augment={'boxes' if boxes else 'masks'}, whose steps move all by one matrix"
+            if boxes and kind in ("MixUp", "CutMix"):
+                instead = "augment=boxes_mosaic, which puts pictures together with their boxes"
             raise UserError(
                 f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that pictures and what is "
                 "drawn on them no longer belong together. Take it out (~augment."
-                f"{name}), or choose augment={'boxes' if boxes else 'masks'}, whose steps move all "
-                "by one matrix."
+                f"{name}), or choose {instead}."
             )
         filling = getattr(step, "fill_mode", "constant")
         if boxes and filling in ("reflect", "wrap", "nearest"):

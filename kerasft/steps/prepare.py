@@ -332,6 +332,7 @@ def make_ready(
     from kerasft.data import augment, order, pipeline
     from kerasft.data.fingerprint import fingerprint
     from kerasft.data.preprocessing import prepare_splits
+    from kerasft.training.recipe import planned
 
     task = parts.task.adapt(splits.train.annotations)
     if task.follows_pixels and getattr(backbone.preprocess, "resize", "") == "crop":
@@ -345,6 +346,13 @@ def make_ready(
     targets = task.targets(
         placed(splits.train.annotations, backbone.preprocess), splits.labels, training=True
     )
+    if cfg.batch_tokens is not None:
+        _require_room(cfg.batch_tokens, train)
+    arranged = order.Order(
+        len(train), min(cfg.batch_size, len(train)), seed=cfg.seed,
+        lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
+        longest=train.longest or sys.maxsize, keys=keys,
+    )
     augmented = None
     if parts.augment:
         preprocess = backbone.preprocess
@@ -353,17 +361,13 @@ def make_ready(
         augmented = augment.augmenter(
             parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width),
             shares=shares, moving=[name for name in augment.MOVING if name in targets],
+            # The order counts the epochs of all stages in one row, as they are planned.
+            epochs=sum(planned(parts.stages, arranged.steps, cfg.max_steps)[1].values()),
         )  # fmt: skip
-    if cfg.batch_tokens is not None:
-        _require_room(cfg.batch_tokens, train)
     batches = pipeline.Batches(
         train, targets,
         batch=partial(task.batch, labels=splits.labels),
-        order=order.Order(
-            len(train), min(cfg.batch_size, len(train)), seed=cfg.seed,
-            lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
-            longest=train.longest or sys.maxsize, keys=keys,
-        ),
+        order=arranged,
         augment=augmented,
     )
     if padding := batches.padding():
