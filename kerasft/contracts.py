@@ -160,6 +160,19 @@ class Mixable(Protocol):
 
 
 @runtime_checkable
+class Described(Protocol):
+    """A task that says in words what a network learns of an example, as `kerasft show` does."""
+
+    def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
+        """Return a line for each example of a batch.
+
+        Args:
+            targets: A batch of `targets` as augmentation left it, `labels` maybe mixed.
+            labels: What the labels mean.
+        """
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """A task whose decisions can be tuned on the validation split."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,41 @@ class Batches:
         """
         import tensorflow as tf
 
+        def learned(inputs: Any, targets: Any, indices: tf.Tensor) -> tuple[Any, ...]:
+            inputs = inputs["images"] if list(inputs) == ["images"] else inputs
+            y, weights = self.batch(inputs, targets)
+            return (inputs, y) if weights is None else (inputs, y, weights)
+
+        numbers = tf.data.Dataset.range(first, np.iinfo("int64").max)
+        if without:
+            left_out = tf.constant(sorted(without), tf.int64)
+            numbers = numbers.filter(lambda number: tf.reduce_all(number != left_out))
+        return self._made(numbers, learned)
+
+    def examples(self, steps: Sequence[int]) -> Any:
+        """Return a `tf.data.Dataset` of some batches before `batch`, with labels that can be read.
+
+        Args:
+            steps: The batches, counted over all epochs.
+
+        Returns:
+            Inputs by name and targets by name, both as augmentation left them, and the index of
+            each example, `int64[batch]`.
+        """
+        import tensorflow as tf
+
+        numbers = tf.data.Dataset.from_tensor_slices(np.asarray(steps, "int64"))
+        return self._made(numbers, lambda *taken: taken)
+
+    def _made(self, numbers: Any, finish: Callable) -> Any:
+        """Return a dataset of the batches at `numbers`: what `finish` makes of the augmented ones.
+
+        Args:
+            numbers: A `tf.data.Dataset` of steps.
+            finish: A function of inputs, targets and indices, in TensorFlow ops.
+        """
+        import tensorflow as tf
+
         specs = (_tensor_specs(self.store.specs()), _tensor_specs(self.targets.specs()))
         counted = (tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64))
 
@@ -129,14 +164,8 @@ class Batches:
         ) -> tuple[Any, ...]:
             if self.augment is not None:
                 inputs, targets = self.augment(inputs, targets, epoch, indices)
-            inputs = inputs["images"] if list(inputs) == ["images"] else inputs
-            y, weights = self.batch(inputs, targets)
-            return (inputs, y) if weights is None else (inputs, y, weights)
+            return finish(inputs, targets, indices)
 
-        numbers = tf.data.Dataset.range(first, np.iinfo("int64").max)
-        if without:
-            left_out = tf.constant(sorted(without), tf.int64)
-            numbers = numbers.filter(lambda number: tf.reduce_all(number != left_out))
         # A map of its own: with Python inside, TensorFlow makes it sequential for determinism,
         # and it is only a copy.
         gathered = mapped(numbers, gather)

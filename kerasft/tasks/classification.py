@@ -47,6 +47,7 @@ class Classification:
 
     keep = shared.keep_logits
     answer = shared.answer
+    describe = shared.describe_classes
     statistics = shared.answered_statistics
 
     def __post_init__(self) -> None:

@@ -93,6 +93,18 @@ class Detection:
         further = [tf.cast(targets[name], tf.float32)[..., None] for name in ("labels", "ignored")]
         return tf.concat([tf.cast(targets["boxes"], tf.float32), *further], axis=-1), None
 
+    def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
+        """Count the objects of each class that are learned, and the regions that are ignored."""
+        made = []
+        for classes, ignored in zip(targets["labels"], targets["ignored"], strict=True):
+            real, left_out = classes >= 0, np.asarray(ignored).astype(bool)
+            counts = np.bincount(classes[real & ~left_out], minlength=len(labels.names))
+            words = [f"{name} {n}" for name, n in zip(labels.names, counts, strict=True) if n]
+            if (real & left_out).any():
+                words.append(f"{int((real & left_out).sum())} ignored")
+            made.append(", ".join(words) or "no objects")
+        return made
+
     def compile(self) -> dict[str, Any]:
         weight = self.box_weight
         return {"loss": lambda y, outputs: assignment.detection_loss(y, outputs, box=weight)}

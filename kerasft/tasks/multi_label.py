@@ -52,6 +52,7 @@ class MultiLabel:
 
     keep = shared.keep_logits
     answer = shared.answer
+    describe = shared.describe_classes
     statistics = shared.answered_statistics
     shares = shared.shares_as_they_are
 

@@ -87,6 +87,14 @@ class MultiRegression:
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["labels"], None
 
+    def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
+        """Return the numbers in the labels' own units, each behind its name."""
+        numbers = np.asarray(targets["labels"], np.float64) * self.stds + self.means
+        return [
+            ", ".join(f"{name} {one:.6g}" for name, one in zip(labels.names, row, strict=True))
+            for row in numbers
+        ]
+
     def compile(self) -> dict[str, Any]:
         return {"loss": loss_of(self.loss_name, self.huber_delta)}
 

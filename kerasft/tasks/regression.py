@@ -103,6 +103,11 @@ class Regression:
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["labels"], None
 
+    def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
+        """Return the numbers in the labels' own units, to the digits that float32 has."""
+        numbers = np.asarray(targets["labels"], np.float64)[:, 0] * self.std + self.mean
+        return [f"{number:.6g}" for number in numbers]
+
     def compile(self) -> dict[str, Any]:
         import keras
 

@@ -71,6 +71,35 @@ def shares_as_they_are(
     return dict(targets)
 
 
+def describe_classes(
+    task: Task, targets: Mapping[str, np.ndarray], labels: Labels
+) -> list[str]:
+    """Name the classes of each example: the `describe` of tasks with classes.
+
+    A class that an example has in part, after MixUp or CutMix, has its share behind it.
+
+    Example:
+        >>> pets = Labels("single", ("cat", "dog"))
+        >>> describe_classes(None, {"labels": np.array([0, 1])}, pets)
+        ['cat', 'dog']
+        >>> describe_classes(None, {"labels": np.array([[0.25, 0.75], [1.0, 0.0]])}, pets)
+        ['dog 0.75, cat 0.25', 'cat']
+    """
+    found = np.asarray(targets["labels"])
+    if found.ndim == 1:
+        return [labels.names[int(place)] for place in found]
+
+    def words(shares: np.ndarray) -> str:
+        # Shares that round to 0 or 1 are whole labels.
+        there = [place for place in np.argsort(-shares, kind="stable") if shares[place] >= 0.005]
+        return ", ".join(
+            labels.names[place] + ("" if shares[place] >= 0.995 else f" {shares[place]:.2f}")
+            for place in there
+        )
+
+    return [words(shares) or "no class" for shares in found]
+
+
 def to_dict(task: Any) -> dict[str, Any]:
     """Return a task dataclass as plain values: its import path under `class`, and its fields."""
     path = f"{type(task).__module__}.{type(task).__qualname__}"
