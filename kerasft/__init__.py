@@ -24,6 +24,7 @@ _PUBLIC = {
     "predict": "run",
     "resume": "run",
     "search": "sweeps.search",
+    "show": "run",
     "sweep": "sweeps.grid",
     "train": "run",
 }

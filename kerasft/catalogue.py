@@ -6,11 +6,13 @@ import ast
 import importlib.util
 import os
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kerasft.errors import nearest
+from kerasft.system.console import table
 from kerasft.system.folders import located
 from kerasft.system.shipped import shipped
 
@@ -58,6 +60,16 @@ def models(pattern: str = "") -> list[dict[str, Any]]:
         row for row in found
         if wanted in f"{row['name']} {row['family']} {row['source']} {row['input']}".lower()
     ]
+
+
+def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what `models` found as a table."""
+    return table(
+        [[r["name"], r["family"], r["source"], r["input"],
+          f"{r['parameters'] / 1e6:,.1f} M" if r["parameters"] else "?",
+          ", ".join(r["tasks"]), "yes" if r["cached"] else "", r["choose"]] for r in rows],
+        ["name", "family", "source", "input", "parameters", "tasks", "cached", "choose with"],
+    )
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from contextlib import redirect_stdout
 from typing import Any, NamedTuple
 
 from kerasft.commands import make_parser
@@ -130,8 +130,6 @@ def _train_one(options: argparse.Namespace) -> None:
 
 
 def _plan(config: Any, options: argparse.Namespace) -> None:
-    from contextlib import redirect_stdout
-
     from kerasft.run import plan
     from kerasft.steps.plan import tell
 
@@ -143,14 +141,22 @@ def _plan(config: Any, options: argparse.Namespace) -> None:
         tell(plans)
 
 
+def _show(options: argparse.Namespace) -> None:
+    _trust_here(options.trust)
+    from kerasft.run import show
+
+    show(
+        options.overrides, output=options.output, epoch=options.epoch, count=options.count,
+        views=options.views, config_dirs=options.config_dir, trusted=options.trust,
+    )
+
+
 def _sweep(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     from kerasft.sweeps import costs
     from kerasft.sweeps.search import plan, search
 
     if options.plan:
-        from contextlib import redirect_stdout
-
         with redirect_stdout(sys.stderr if options.json else sys.stdout):
             outlook = plan(
                 options.overrides, config_dirs=options.config_dir, trusted=options.trust
@@ -272,8 +278,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from kerasft.catalogue import models
-    from kerasft.system.console import table
+    from kerasft.catalogue import as_text, models
 
     rows = [row for row in models(options.pattern) if row["cached"] or not options.cached]
     if options.json:
@@ -284,17 +289,12 @@ def _models(options: argparse.Namespace) -> None:
             f"No network matches {options.pattern!r}"
             f"{' and is cached' if options.cached else ''}. `kerasft models` lists all."
         )
-    print(table(
-        [[r["name"], r["family"], r["source"], r["input"],
-          f"{r['parameters'] / 1e6:,.1f} M" if r["parameters"] else "?",
-          ", ".join(r["tasks"]), "yes" if r["cached"] else "", r["choose"]] for r in rows],
-        ["name", "family", "source", "input", "parameters", "tasks", "cached", "choose with"],
-    ))
+    print(as_text(rows))
 
 
 def _cache(options: argparse.Namespace) -> None:
     from kerasft.system.cache import Cache
-    from kerasft.system.console import table
+    from kerasft.system.cache_entry import as_text
 
     cache = Cache(options.directory)
     removes = options.what == "clear"
@@ -304,11 +304,7 @@ def _cache(options: argparse.Namespace) -> None:
         print(json.dumps(plain, indent=2))
         return
     if entries:
-        print(table(
-            [[e.kind, f"{e.size / 1e6:,.1f} MB", f"{datetime.fromtimestamp(e.used):%Y-%m-%d %H:%M}",
-              e.key[:8], e.about] for e in entries],
-            ["kind", "size", "last used", "key", "made from"],
-        ))
+        print(as_text(entries))
     total = sum(entry.size for entry in entries)
     print(f"{'removed ' if removes else ''}{len(entries):,} "
           f"{'entry' if len(entries) == 1 else 'entries'}, {total / 1e6:,.1f} MB, in "
@@ -383,6 +379,7 @@ class Act(NamedTuple):
 
 ACTS: dict[str, Act] = {
     "train": Act(_train, heavy=True),
+    "show": Act(_show, heavy=True),
     "sweep": Act(_sweep, heavy=True),
     "resume": Act(_resume, heavy=True),
     "evaluate": Act(_evaluate, heavy=True),

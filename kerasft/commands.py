@@ -43,6 +43,24 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
 
     made = command(
+        "show", "Show what the network sees of training examples, and what it learns of them.",
+        "  kerasft show data=image_folder data.path=photos augment=strong --views 4\n"
+        "  kerasft show experiment=bccd_mobilenet --epoch 3 --output cells.png\n"
+        "  kerasft show experiment=sst2_minilm --count 5 --output texts.txt",
+    )
+    _config_options(made)
+    made.add_argument("--output", metavar="FILE",
+                      help="the .png file for pictures (default show.png), which are drawn after "
+                      "augmentation with their classes, boxes or masks; a .txt file for texts, "
+                      "which are printed as tokens with what is cut off")
+    made.add_argument("--epoch", type=int, default=0, metavar="N",
+                      help="whose first examples and whose augmentation are shown (default 0)")
+    made.add_argument("--count", type=int, default=12, metavar="N",
+                      help="how many examples (default 12)")
+    made.add_argument("--views", type=int, default=1, metavar="N",
+                      help="show the same pictures in so many epochs, a row each (default 1)")
+
+    made = command(
         "sweep", "Search for settings: many runs, of which lagging ones are given up.",
         "  kerasft sweep 'optimizer.learning_rate=tag(log,interval(1e-5,1e-3))' head=linear,mlp\n"
         "  kerasft sweep sweep=text experiment=sst2_minilm sweep.n_trials=30 sweep.workers=2\n"

@@ -1,4 +1,4 @@
-"""The acts: train, plan, evaluate, predict, export, each in the order of the flow."""
+"""The acts: train, plan, show, evaluate, predict, export, each in the order of the flow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from kerasft.config import checks
 from kerasft.config.checks import settle
 from kerasft.runs import run_folder
-from kerasft.steps import answering, exporting, fit, measure, memory, prepare, reopening
+from kerasft.steps import answering, exporting, fit, measure, memory, prepare, reopening, showing
 from kerasft.steps import plan as costs
 from kerasft.system.console import say
 
@@ -179,6 +179,44 @@ def plan(
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
         return costs.measure_stages(cfg, parts, ready, backbone)
+
+
+def show(
+    config: Any = (), *, output: str | None = None, epoch: int = 0, count: int = 12,
+    views: int = 1, config_dirs: Sequence[str] = (), trusted: Sequence[str] = (),
+) -> Path | None:
+    """Show what the network sees of training examples, and what it learns of them.
+
+    Pictures are drawn as augmentation leaves them, with classes, boxes or masks. Texts are printed
+    as tokens, with what is cut off. Nothing is trained, and no weights are loaded.
+
+    Args:
+        config: See `train`, as `config_dirs` and `trusted`.
+        output: The file: `.png` for pictures, by default `show.png`; `.txt` for texts.
+        epoch: The epoch, from 0, whose first examples and whose augmentation are shown.
+        count: How many examples.
+        views: In how many epochs, one after the other, the same pictures are shown.
+
+    Returns:
+        The file that was written; `None` where texts were only printed.
+
+    Raises:
+        UserError: For any mistake in the config, the data, or what is asked for.
+
+    Example:
+        >>> show(["augment=light"], count=6, views=3).name
+        data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
+        6 pictures in epochs 0 to 2, a row each: show.png
+        'show.png'
+    """
+    wanted = showing.Wanted(output, epoch, count, views)
+    cfg = settle(config, config_dirs, trusted)
+    with prepare.runtime(cfg):
+        parts = prepare.cheap_parts(cfg)
+        splits = prepare.read_data(cfg, parts, None)
+        wanted.check_fit(splits.train.modality)
+        backbone = prepare.load_backbone(cfg, splits, pretrained=False)
+        return showing.show(prepare.make_ready(cfg, parts, splits, backbone), wanted)
 
 
 def evaluate(

@@ -44,7 +44,7 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_data
 
 PUBLIC = [
     "UserError", "check", "compose", "evaluate", "explain", "export", "leaderboard", "models",
-    "plan", "predict", "resume", "search", "sweep", "train", "__version__",
+    "plan", "predict", "resume", "search", "show", "sweep", "train", "__version__",
 ]  # fmt: skip
 
 

@@ -56,7 +56,12 @@ def ticks_of(names: Sequence[str], most: int) -> list[str]:
 
 
 def readable(name: str, most: int = 40) -> str:
-    """Return a name that can be drawn: short, on one line, no markup, in letters that there are.
+    """Return a name that Matplotlib can draw: as `drawable` has it, and without markup."""
+    return drawable(name, most).replace("$", r"\$")  # a dollar sign would start a formula
+
+
+def drawable(name: str, most: int = 40) -> str:
+    """Return a name that can be drawn: short, on one line, in letters that there are.
 
     A run of letters that the font lacks (it has no Bengali, Thai or Chinese) is drawn as the code
     of its first one, `U+0995...`, rather than as boxes.
@@ -72,13 +77,26 @@ def readable(name: str, most: int = 40) -> str:
             drawn += f"U+{ord(missing[0]):04X}" + ("..." if len(missing) > 1 else "")
             missing = []
         drawn += character
-    drawn = drawn if len(drawn) <= most else drawn[: most - 1] + "…"
-    return drawn.replace("$", r"\$")  # a dollar sign would start a formula
+    return drawn if len(drawn) <= most else drawn[: most - 1] + "…"
+
+
+@functools.lru_cache(maxsize=8)
+def font(height: int) -> Any:
+    """Return the default font of plots for Pillow, so many pixels high."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(_font_file(), height)
 
 
 @functools.lru_cache(maxsize=1)
 def _letters() -> frozenset[int]:
     """Return the code points that the default font can draw."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+    from matplotlib.font_manager import get_font
 
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+    return frozenset(get_font(_font_file()).get_charmap())
+
+
+def _font_file() -> str:
+    from matplotlib.font_manager import FontProperties, findfont
+
+    return findfont(FontProperties())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from colorsys import hls_to_rgb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasft.evaluation.drawing import BLUE, GREEN, GREY, ORANGE, readable
+from kerasft.evaluation.drawing import BLUE, GREEN, GREY, ORANGE, drawable, font
 from kerasft.raw_input import as_decodable
 from kerasft.spec import IGNORED
 from kerasft.system.files import written_whole
@@ -25,6 +26,21 @@ COLOURS = (ORANGE, BLUE, "#b3305e", "#7a4fb5", "#0f8b8d", "#8a6d1a")
 SIDE, COLUMNS, GAP = 420, 3, 8
 
 
+def colour_of(place: int) -> str:
+    """Return the colour of a class by its number; those beyond the first few differ in hue.
+
+    Example:
+        >>> colour_of(1) == BLUE, colour_of(6) != colour_of(7)
+        (True, True)
+    """
+    if place < len(COLOURS):
+        return COLOURS[place]
+    # Multiples of the golden ratio come nowhere near each other for long.
+    hue = (place * 0.618034) % 1.0
+    lightness = (0.42, 0.56, 0.32)[place % 3]
+    return "#" + "".join(f"{round(255 * part):02x}" for part in hls_to_rgb(hue, lightness, 0.6))
+
+
 def opened(picture: str | bytes) -> Image.Image:
     """Return a picture as it is seen, in colours."""
     from PIL import Image, ImageOps
@@ -36,34 +52,37 @@ def opened(picture: str | bytes) -> Image.Image:
 
 def outlined(
     image: Image.Image, objects: Sequence[Mapping[str, Any]], names: Sequence[str],
-    true: Sequence[Mapping[str, Any]] | None = None,
+    true: Sequence[Mapping[str, Any]] | None = None, *, named: bool = True,
 ) -> Image.Image:
     """Return a picture with boxes drawn on it.
 
     Args:
         image: The picture.
-        objects: What was found: `label`, `score` and `box` of each.
+        objects: What was found: `label` and `box` of each, and `score` where there is one.
         names: The names of all classes, which give each its colour.
         true: What is there, drawn below in green, thick; ignored regions in grey.
+        named: Whether each box has its label on it.
     """
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     made = image.copy()
     pen = ImageDraw.Draw(made)
     thin = max(1, round(max(made.size) / 400))
     height = max(10, round(max(made.size) / 45))
-    font = ImageFont.load_default(height)
+    letters = font(height)
     for one in true or ():
         colour = GREY if one.get("ignored") else GREEN
         pen.rectangle(_inside(one["box"], made), outline=colour, width=3 * thin)
     for one in reversed(objects):  # the surest on top
-        colour = COLOURS[names.index(one["label"]) % len(COLOURS)]
+        colour = colour_of(names.index(one["label"]))
         box = _inside(one["box"], made)
         pen.rectangle(box, outline=colour, width=thin)
-        words = readable(one["label"], 24) + (f" {one['score']:.2f}" if "score" in one else "")
+        if not named:
+            continue
+        words = drawable(one["label"], 24) + (f" {one['score']:.2f}" if "score" in one else "")
         place = (box[0] + thin, max(0.0, box[1] - height - 2))
-        pen.rectangle(pen.textbbox(place, words, font=font), fill=colour)
-        pen.text(place, words, fill="white", font=font)
+        pen.rectangle(pen.textbbox(place, words, font=letters), fill=colour)
+        pen.text(place, words, fill="white", font=letters)
     return made
 
 

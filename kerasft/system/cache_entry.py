@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from kerasft.system.checksums import (
     require_whole,
     sealed,
 )
+from kerasft.system.console import table
 from kerasft.system.files import sync, write_json
 
 ABOUT = "entry.json"
@@ -42,6 +45,15 @@ class Entry:
     used: float
     about: str
     path: Path
+
+
+def as_text(entries: Sequence[Entry]) -> str:
+    """Return entries as a table."""
+    return table(
+        [[e.kind, f"{e.size / 1e6:,.1f} MB", f"{datetime.fromtimestamp(e.used):%Y-%m-%d %H:%M}",
+          e.key[:8], e.about] for e in entries],
+        ["kind", "size", "last used", "key", "made from"],
+    )
 
 
 def close(folder: Path, about: str) -> None:

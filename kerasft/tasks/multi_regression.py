@@ -91,8 +91,11 @@ class MultiRegression:
         """Return the numbers in the labels' own units, each behind its name."""
         numbers = np.asarray(targets["labels"], np.float64) * self.stds + self.means
         return [
-            ", ".join(f"{name} {one:.6g}" for name, one in zip(labels.names, row, strict=True))
-            for row in numbers
+            ", ".join(
+                f"{name} {shared.number_in_words(one, std)}"
+                for name, one, std in zip(labels.names, row, self.stds, strict=True)
+            )
+            for row in numbers.tolist()
         ]
 
     def compile(self) -> dict[str, Any]:

@@ -104,9 +104,9 @@ class Regression:
         return targets["labels"], None
 
     def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
-        """Return the numbers in the labels' own units, to the digits that float32 has."""
+        """Return the numbers in the labels' own units."""
         numbers = np.asarray(targets["labels"], np.float64)[:, 0] * self.std + self.mean
-        return [f"{number:.6g}" for number in numbers]
+        return [shared.number_in_words(number, self.std) for number in numbers.tolist()]
 
     def compile(self) -> dict[str, Any]:
         import keras

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,21 @@ def describe_classes(
         )
 
     return [words(shares) or "no class" for shares in found]
+
+
+def number_in_words(number: float, std: float) -> str:
+    """Return a number that was learned in float32, standardized, with the digits that are left.
+
+    Args:
+        number: In the labels' own units.
+        std: What it was divided by.
+
+    Example:
+        >>> number_in_words(1.2e-8, 1.5), number_in_words(1_600_000_017.0, 1e7)
+        ('0', '1600000000')
+    """
+    # + 0.0 makes 0 of -0.
+    return f"{round(number, 5 - math.floor(math.log10(std))) + 0.0:.12g}"
 
 
 def to_dict(task: Any) -> dict[str, Any]:

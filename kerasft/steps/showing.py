@@ -1,0 +1,326 @@
+"""Shows what the network sees of training examples: pictures on a sheet, texts as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasft.contracts import Described, Task
+from kerasft.data.pipeline import Batches
+from kerasft.errors import UserError
+from kerasft.spec import Labels, Modality, TextPreprocess, takes_texts
+from kerasft.steps.prepare import Ready
+from kerasft.system.console import say
+from kerasft.system.files import written_whole
+
+# Where pictures go unless the user says otherwise.
+SHEET = "show.png"
+ENDINGS: dict[Modality, str] = {"images": ".png", "text": ".txt"}
+# Texts at the limit that are tokenized again to see how much they lose, and letters of a lost end.
+SAMPLE, SHOWN = 4096, 300
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be shown.
+
+    Args:
+        output: The file: `.png` for pictures, by default `show.png`; `.txt` for texts, which are
+            printed too.
+        epoch: The epoch, from 0, whose first examples and whose augmentation are shown.
+        count: How many examples.
+        views: In how many epochs, one after the other, the same pictures are shown.
+
+    Raises:
+        UserError: If there is nothing to show, or the file could not be written.
+
+    Example:
+        >>> Wanted(count=3).epochs
+        range(0, 1)
+    """
+
+    output: str | None = None
+    epoch: int = 0
+    count: int = 12
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"--{name} must be at least {least}. Received: {value}."
+            for name, value, least in (
+                ("epoch", self.epoch, 0), ("count", self.count, 1), ("views", self.views, 1),
+            )
+            if value < least
+        ]  # fmt: skip
+        if self.output is not None:
+            if not self.output.endswith(tuple(ENDINGS.values())):
+                problems.append(
+                    "--output must end in .png for pictures or .txt for texts. Received: "
+                    f"{self.output!r}."
+                )
+            elif not (folder := Path(self.output).parent).is_dir():
+                problems.append(
+                    f"--output: there is no folder {str(folder)!r}. Make it first, or choose "
+                    f"another place. Received: {self.output!r}."
+                )
+        if problems:
+            raise UserError(problems=problems)
+
+    @property
+    def epochs(self) -> range:
+        """The epochs that are shown."""
+        return range(self.epoch, self.epoch + self.views)
+
+    def check_fit(self, modality: Modality) -> None:
+        """See that what is wanted can be had of such data.
+
+        Raises:
+            UserError: If it cannot.
+        """
+        word = {"text": "texts", "images": "pictures"}[modality]
+        ending = ENDINGS[modality]
+        if self.output is not None and not self.output.endswith(ending):
+            raise UserError(
+                f"The data is {word}, for which --output must end in {ending}. Received: "
+                f"{self.output!r}."
+            )
+        if self.views > 1 and modality == "text":
+            raise UserError(
+                "--views shows what augmentation makes of pictures, and the data is texts, which "
+                f"are the same in each epoch. Leave it out. Received: {self.views}."
+            )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An example as the network sees it in an epoch: inputs and targets by name, and in words."""
+
+    inputs: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
+    words: str
+
+
+def show(ready: Ready, wanted: Wanted) -> Path | None:
+    """Draw or print the first examples of an epoch.
+
+    Args:
+        ready: The data.
+        wanted: What is to be shown.
+
+    Returns:
+        The file that was written, or `None`.
+    """
+    if takes_texts(ready.preprocess):
+        return show_texts(ready, ready.preprocess, wanted)
+    return show_pictures(ready, wanted)
+
+
+def show_pictures(ready: Ready, wanted: Wanted) -> Path:
+    """Draw pictures as they are in one or several epochs, with what is learned of them."""
+    from kerasft.evaluation import contact_sheet
+
+    chosen = first_of(ready.batches, wanted.epoch, wanted.count)
+    names, ids = ready.splits.labels.names, ready.splits.train.ids
+    views = [seen(ready, epoch, chosen) for epoch in wanted.epochs]
+    cells = [
+        cell(view[index], names, ids[index] if wanted.views == 1 else f"{ids[index]}, epoch {epoch}")
+        for index in chosen
+        for epoch, view in zip(wanted.epochs, views, strict=True)
+    ]
+    columns = wanted.views if wanted.views > 1 else None
+    path = contact_sheet.draw(cells, names, wanted.output or SHEET, columns=columns)
+    pictures = f"{len(chosen):,} {'picture' if len(chosen) == 1 else 'pictures'}"
+    epochs = f"epoch {wanted.epoch}"
+    if wanted.views > 1:
+        epochs = f"epochs {wanted.epochs[0]} to {wanted.epochs[-1]}, a row each"
+    say(f"{pictures} in {epochs}: {path}")
+    if wanted.views > 1 and ready.batches.augment is None:
+        say("augment=none: a picture is the same in each epoch")
+    return path
+
+
+def first_of(batches: Batches, epoch: int, count: int) -> list[int]:
+    """Return the first examples of an epoch, in the order of its batches."""
+    made: list[int] = []
+    for step in range(epoch * batches.steps, (epoch + 1) * batches.steps):
+        if len(made) >= count:
+            break
+        made += [int(index) for index in batches.order.batch(step)[1]]
+    return made[:count]
+
+
+def seen(ready: Ready, epoch: int, chosen: Sequence[int]) -> dict[int, Seen]:
+    """Return examples as they are in the batches of an epoch, by their numbers.
+
+    Whole batches are made, since MixUp and CutMix mix the pictures of a batch.
+    """
+    batches, made = ready.batches, {}
+    wanted = np.asarray(chosen)
+    steps = [
+        step for step in range(epoch * batches.steps, (epoch + 1) * batches.steps)
+        if np.isin(batches.order.batch(step)[1], wanted).any()
+    ]  # fmt: skip
+    for inputs, targets, indices in batches.examples(steps).as_numpy_iterator():
+        words = described(ready.task, targets, ready.splits.labels, len(indices))
+        for place in np.flatnonzero(np.isin(indices, wanted)):
+            # Copies, since a batch is large.
+            rows = ({n: np.array(v[place]) for n, v in part.items()} for part in (inputs, targets))
+            made[int(indices[place])] = Seen(*rows, words[place])
+    return made
+
+
+def described(
+    task: Task, targets: Mapping[str, np.ndarray], labels: Labels, count: int
+) -> list[str]:
+    """Say in words what is learned of each example of a batch, by a task of any kind."""
+    if isinstance(task, Described):
+        words = task.describe(targets, labels)
+    elif "segmentation_masks" in targets:
+        words = [_areas(mask, labels.names) for mask in targets["segmentation_masks"]]
+    else:
+        words = [
+            ", ".join(_plain(name, value[place]) for name, value in targets.items()
+                      if name != "weight")
+            for place in range(count)
+        ]  # fmt: skip
+    if "weight" in targets:
+        return [f"{one}, weight {w:.3g}" for one, w in zip(words, targets["weight"], strict=True)]
+    return list(words)
+
+
+def _areas(mask: np.ndarray, names: Sequence[str]) -> str:
+    """Return the share of the pixels that each class has, the largest first."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    shares = {name: counts[place] / mask.size for place, name in enumerate(names)}
+    shares["ignored"] = counts[255] / mask.size
+    there = sorted((item for item in shares.items() if item[1]), key=lambda item: -item[1])
+    return ", ".join(f"{name} {share:.0%}" for name, share in there)
+
+
+def _plain(name: str, value: np.ndarray) -> str:
+    """Return a target of which nobody says what it means: small ones whole."""
+    if value.size > 8:
+        return f"{name} [{' x '.join(map(str, value.shape))}]"
+    return f"{name} " + " ".join(
+        f"{one:.4g}" if isinstance(one, float) else str(one) for one in value.ravel().tolist()
+    )
+
+
+def cell(one: Seen, names: Sequence[str], note: str) -> Any:
+    """Return a picture with what is drawn on it."""
+    from kerasft.evaluation.contact_sheet import Cell
+
+    targets = one.targets
+    objects: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    if "boxes" in targets and "labels" in targets:
+        ignored = targets.get("ignored", np.zeros(len(targets["labels"]), bool)).astype(bool)
+        for box, label, left_out in zip(targets["boxes"], targets["labels"], ignored, strict=True):
+            if label >= 0:  # others pad, or augmentation took them out of the picture
+                objects[bool(left_out)].append({"label": names[int(label)], "box": box.tolist()})
+    mask = targets.get("segmentation_masks")
+    return Cell(
+        one.inputs["images"], one.words, note, objects[False], objects[True],
+        None if mask is None else mask[..., 0],
+    )  # fmt: skip
+
+
+def show_texts(ready: Ready, preprocess: TextPreprocess, wanted: Wanted) -> Path | None:
+    """Print texts as tokens, what is cut off of each, and how many training texts are cut."""
+    from kerasft.model.tokens import cuts, reader
+
+    batches, train = ready.batches, ready.splits.train
+    read, cut = reader(preprocess.tokenizer), cuts(preprocess)
+    left = first_of(batches, wanted.epoch, wanted.count)
+    found = seen(ready, wanted.epoch, left)
+    lines: list[str] = []
+    step = wanted.epoch * batches.steps
+    while left:
+        shown, left = left[: (size := len(batches.order.batch(step)[1]))], left[size:]
+        lines.append(_about_batch(batches, preprocess, step, len(shown)))
+        for index in shown:
+            one = found[index]
+            tokens = _tokens(one.inputs, preprocess.pad)
+            padding = len(one.inputs["token_ids"]) - len(tokens)
+            length = f"{len(tokens)} tokens" + (f" and {padding} of padding" if padding else "")
+            lines += ["", f"{train.ids[index]}: {one.words}; {length}", f"  {read(tokens)}"]
+            for place, lost in enumerate(cut.lost(train.inputs[index]) if cut else []):
+                if lost:
+                    of = f" of text {place + 1}" if preprocess.pair else ""
+                    lines.append(f"  cut off{of}, {_counted(len(lost))}: [{_short(read(lost))}]")
+        lines.append("")
+        step += 1
+    if cut is not None:
+        lines.append(_about_cuts(ready, preprocess, cut))
+    for line in lines:
+        say(line)
+    if wanted.output is None:
+        return None
+    with written_whole(wanted.output) as part:
+        part.write_text("".join(f"{line}\n" for line in lines), "utf-8", "backslashreplace")
+    return Path(wanted.output)
+
+
+def _about_batch(batches: Batches, preprocess: TextPreprocess, step: int, shown: int) -> str:
+    epoch, indices = batches.order.batch(step)
+    rows = batches.store.gather(indices)
+    width = rows["token_ids"].shape[1]
+    tokens = sum(
+        len(_tokens({name: value[place] for name, value in rows.items()}, preprocess.pad))
+        for place in range(len(indices))
+    )
+    more = f"; the first {shown}" if shown < len(indices) else ""
+    return (
+        f"epoch {epoch}, batch {step % batches.steps + 1:,} of {batches.steps:,}: "
+        f"{len(indices)} {'text' if len(indices) == 1 else 'texts'}, {width} positions wide, "
+        f"{1 - tokens / (len(indices) * width):.0%} of them padding{more}"
+    )
+
+
+def _tokens(inputs: Mapping[str, np.ndarray], pad: int) -> np.ndarray:
+    """Return the tokens of a row without its padding."""
+    ids = inputs["token_ids"]
+    if "padding_mask" in inputs:
+        return ids[inputs["padding_mask"].astype(bool)]
+    real = np.flatnonzero(ids != pad)
+    return ids[: real[-1] + 1 if len(real) else 1]
+
+
+def _about_cuts(ready: Ready, preprocess: TextPreprocess, cut: Any) -> str:
+    """Say how many training texts are cut; only those at the limit are tokenized again."""
+    store, limit = ready.batches.store, preprocess.sequence_length
+    assert store.lengths is not None
+    full = np.flatnonzero(store.lengths >= limit)
+    # Spread over the data, not its first part, which may be sorted.
+    some = full[np.unique(np.linspace(0, len(full) - 1, min(len(full), SAMPLE)).astype(int))]
+    inputs = ready.splits.train.inputs
+    counts = [cut.counts([inputs[i] for i in part]) for part in _pieces(some)]
+    lost = np.concatenate([*counts, np.zeros(0, "int64")])
+    lost = lost[lost > 0]
+    if not len(lost):
+        return f"no training text is cut at backbone.sequence_length={limit}"
+    number = round(len(lost) * len(full) / len(some))
+    about = "about " if len(some) < len(full) else ""
+    return (
+        f"{about}{number:,} of {len(store):,} training texts ({number / len(store):.1%}) are cut "
+        f"at backbone.sequence_length={limit}; the median of what they lose is "
+        f"{_counted(round(float(np.median(lost))))}"
+    )
+
+
+def _pieces(numbers: np.ndarray, size: int = 512) -> list[np.ndarray]:
+    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+
+def _counted(tokens: int) -> str:
+    return f"{tokens:,} {'token' if tokens == 1 else 'tokens'}"
+
+
+def _short(text: str) -> str:
+    """Leave out the middle of what is long."""
+    if len(text) <= SHOWN:
+        return text
+    return f"{text[: SHOWN * 2 // 3]} ... {text[-SHOWN // 3 :]}"
