@@ -15,7 +15,7 @@ import kerasft
 from kerasft.cli import make_parser
 
 COMMANDS = (
-    "train", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve",
+    "train", "show", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve",
     "check", "explain", "models", "cache", "leaderboard",
 )  # fmt: skip
 
@@ -146,6 +146,14 @@ def test_a_mistake_is_told_before_tensorflow_is_imported(argv):
         (["predict", "nowhere", "a text"], "nowhere"),
         (["predict", ".", "a text"], "There is no export at '.'"),
         (["predict", ".", "a", "--output", "x.txt"], "--output must end in .csv or .jsonl"),
+        (["show", "--count", "0"], "--count must be at least 1. Received: 0"),
+        (["show", "--views", "0"], "--views must be at least 1. Received: 0"),
+        (["show", "--epoch", "-1"], "--epoch must be at least 0. Received: -1"),
+        (["show", "--output", "x.jpg"], "must end in .png for pictures or .txt for texts"),
+        (["show", "--output", "nowhere/x.png"], "there is no folder 'nowhere'"),
+        (["show", "--output", "x.txt"], "data is pictures, for which --output must end in .png"),
+        (["show", "data=image_folder", "data.path=nowhere"], "nowhere"),
+        (["show", "augment=strogn"], "Did you mean 'strong'?"),
         (["train", "data=image_folder", "data.path=nowhere"], "nowhere"),
         (["train", "data=table", "data.path=no.csv", "data.text=a", "data.label=b"], "no.csv"),
         (["train", "backbone.preset=bert_tinny"], "backbone.preset"),

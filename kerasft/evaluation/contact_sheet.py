@@ -16,8 +16,8 @@ from kerasft.system.files import written_whole
 if TYPE_CHECKING:
     from PIL import Image
 
-# The width of a sheet, and the longest side of a picture on it: of any, of one that is enlarged, and
-# of one beside many others; all in pixels.
+# The width of a sheet, and the longest side of a picture on it: of any, of one that is enlarged,
+# and of one beside many others; all in pixels.
 WIDTH, SIDE, ENLARGED, LEAST, GAP = 1320, 420, 224, 96, 12
 # Heights of letters, and the most lines that say what is learned.
 WORDS, NOTE, LINES = 15, 12, 3
@@ -64,19 +64,17 @@ def draw(
     """
     from PIL import Image, ImageDraw
 
-    rows, width = cells[0].image.shape[:2]
     side = SIDE if columns is None else max(LEAST, min(SIDE, WIDTH // columns - GAP))
-    scale = _scale(max(rows, width), side)
-    size = (max(1, round(width * scale)), max(1, round(rows * scale)))
+    scale = _scale(max(cells[0].image.shape[:2]), side)
+    size = _times(cells[0].image, scale)
     columns = columns or _columns(len(cells), size[0])
     room = max(size[0], LEAST)
     words = [_lines(cell.words, room) for cell in cells]
     legend = _legend(cells, names)
     below = max(map(len, words)) * (WORDS + 4) + (NOTE + 4 if any(c.note for c in cells) else 0)
-    whole_rows = -(-len(cells) // columns)
     across = columns * (room + GAP) + GAP
     marks = _placed(legend, across)
-    height = whole_rows * (size[1] + below + GAP) + GAP
+    height = -(-len(cells) // columns) * (size[1] + below + GAP) + GAP
     sheet = Image.new("RGB", (across, height + _height(marks)), "white")
     pen = ImageDraw.Draw(sheet)
     for i, (cell, lines) in enumerate(zip(cells, words, strict=True)):
@@ -88,8 +86,8 @@ def draw(
             pen.text((left, top), line, fill=INK, font=font(WORDS))
             top += WORDS + 4
         pen.text((left, top), _end_of(cell.note, room), fill=GREY, font=font(NOTE))
-    for left, line, name, colour in marks:
-        top = height + line * (WORDS + 8)
+    for left, place, name, colour in marks:
+        top = height + place * (WORDS + 8)
         pen.rectangle((left, top + 2, left + WORDS, top + 2 + WORDS), fill=colour)
         pen.text((left + WORDS + 6, top), name, fill=INK, font=font(WORDS))
     with written_whole(path) as part:
@@ -99,6 +97,11 @@ def draw(
 
 def _scale(longest: int, side: int) -> float:
     return side / longest if longest > side else float(max(1, min(side, ENLARGED) // longest))
+
+
+def _times(image: np.ndarray, scale: float) -> tuple[int, int]:
+    """Return the width and the height of a picture at a scale."""
+    return max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
 
 
 def _columns(count: int, width: int) -> int:
@@ -128,7 +131,7 @@ def _picture(
 
 
 def overlaid(image: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Return a picture with the classes of its pixels laid over it, half transparent.
+    """Return a picture with the classes of its pixels laid over it, half transparent, with edges.
 
     A class called background is left as it is; pixels of which nothing is learned are grey.
 
@@ -152,7 +155,15 @@ def overlaid(image: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> np.nd
         cover[place] = 0.0 if is_background(name) else COVER
     table[IGNORED], cover[IGNORED] = ImageColor.getrgb(GREY), 0.8
     covered, share = table[mask], cover[mask]
+    share = np.where(_edges(mask)[..., None] & (share > 0), 1.0, share)
     return np.round(image * (1 - share) + covered * share).astype("uint8")
+
+
+def _edges(mask: np.ndarray) -> np.ndarray:
+    """Tell the pixels beside which another class is."""
+    around = np.pad(mask, 1, mode="edge")
+    neighbours = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+    return np.any([neighbour != mask for neighbour in neighbours], axis=0)
 
 
 def is_background(name: str) -> bool:

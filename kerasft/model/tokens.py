@@ -136,49 +136,65 @@ def _spelled(text: str) -> str:
 class Cuts:
     """What a preprocessing cuts off at its `sequence_length`.
 
+    Texts are tokenized again without that limit, and only those that reach it.
+
     Args:
         preprocess: A `TextPreprocess`.
 
     Example:
         >>> from kerasft.model.tiny import text
         >>> preprocess = text("bert", sequence_length=8).preprocess
-        >>> Cuts(preprocess).counts(["a", "a long text of many words"]).tolist()[0]
-        0
+        >>> Cuts(preprocess).counts(["a film", "a film is not a film in a film"]).tolist()
+        [0, 3]
     """
 
     def __init__(self, preprocess: TextPreprocess):
         self.preprocess = preprocess
-
-        def like(longest: int) -> TextPreprocess:
-            return TextPreprocess(
-                preprocess.tokenizer, inputs=TOLD, pair=preprocess.pair,
-                doubled=preprocess.doubled, sequence_length=longest,
-            )
-
-        self._kept, self._whole = like(preprocess.sequence_length), like(ENDLESS)
+        self._endless = TextPreprocess(
+            preprocess.tokenizer, inputs=TOLD, pair=preprocess.pair, doubled=preprocess.doubled,
+            sequence_length=ENDLESS,
+        )
 
     def counts(self, texts: Sequence[Any]) -> np.ndarray:
         """Return how many tokens each text, or pair of texts, loses: `int64[N]`."""
-        rows = self._whole(as_raw(texts, "text"))
+        rows = self._endless(as_raw(texts, "text"))
         lengths = rows["padding_mask"].numpy().sum(axis=1, dtype="int64")
         return np.maximum(lengths - self.preprocess.sequence_length, 0)
 
-    def lost(self, text: Any) -> list[list[int]]:
-        """Return the tokens that a text loses at its end; of a pair, those of each text."""
-        whole, kept = (self._texts(one, text) for one in (self._whole, self._kept))
-        return [all_of[len(part) :] for all_of, part in zip(whole, kept, strict=True)]
+    def lost(self, text: Any, row: Sequence[int]) -> list[list[int]]:
+        """Return the tokens that a text loses at its end; of a pair, those of each text.
 
-    def _texts(self, preprocess: TextPreprocess, text: Any) -> list[list[int]]:
-        """Return the tokens of each text in a row, without what frames them."""
-        row = {name: value.numpy()[0] for name, value in preprocess(as_raw([text], "text")).items()}
-        real = row["padding_mask"].astype(bool)
-        end = preprocess.end is not None
-        starts = [int(preprocess.start is not None), int(preprocess.doubled and end)]
-        made = []
-        for segment in range(2 if preprocess.pair else 1):
-            ids = row["token_ids"][real & (row["segment_ids"] == segment)].tolist()
-            made.append(ids[starts[segment] : len(ids) - end])
-        return made
+        Args:
+            text: The text, or the pair.
+            row: What the network sees of it, without padding.
+        """
+        made = self.preprocess
+        if len(row) < made.sequence_length:
+            return [[] for _ in range(1 + made.pair)]
+        start = [] if made.start is None else [made.start]
+        end = [] if made.end is None else [made.end]
+        texts = self._texts(text, len(start), len(end))
+        if not made.pair:
+            return [texts[0][len(row) - len(start) - len(end) :]]
+        first, second = texts
+        middle = end * (2 if made.doubled else 1)
+        room = len(row) - len(start) - len(middle) - len(end)
+        # How many tokens of the first text the row has, the row itself says.
+        kept = next(
+            count for count in range(room + 1)
+            if [*start, *first[:count], *middle, *second[: room - count], *end] == list(row)
+        )
+        return [first[kept:], second[room - kept :]]
+
+    def _texts(self, text: Any, start: int, end: int) -> list[list[int]]:
+        """Return all tokens of each text, without those that frame them."""
+        rows = self._endless(as_raw([text], "text"))
+        ids, segments = (rows[name].numpy()[0] for name in ("token_ids", "segment_ids"))
+        real = rows["padding_mask"].numpy()[0].astype(bool)
+        first, second = (ids[real & (segments == segment)].tolist() for segment in (0, 1))
+        before = end if self.preprocess.doubled else 0
+        found = [first[start : len(first) - end], second[before : len(second) - end]]
+        return found[: 1 + self.preprocess.pair]
 
 
 def cuts(preprocess: Preprocess) -> Cuts | None:

@@ -9,19 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.contracts import Described, Task
 from kerasft.data.pipeline import Batches
 from kerasft.errors import UserError
-from kerasft.spec import Labels, Modality, TextPreprocess, takes_texts
+from kerasft.spec import Modality, TextPreprocess, takes_texts
 from kerasft.steps.prepare import Ready
+from kerasft.steps.seen import Seen, first_of, seen
 from kerasft.system.console import say
 from kerasft.system.files import written_whole
 
 # Where pictures go unless the user says otherwise.
 SHEET = "show.png"
 ENDINGS: dict[Modality, str] = {"images": ".png", "text": ".txt"}
-# Texts at the limit that are tokenized again to see how much they lose, and letters of a lost end.
-SAMPLE, SHOWN = 4096, 300
+# Texts at the limit that are tokenized again to see how much they lose, and how many together.
+SAMPLE, AT_ONCE = 4096, 512
+# The most letters of a lost end that are shown.
+LOST = 300
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,6 @@ class Wanted:
             )
 
 
-@dataclass(frozen=True)
-class Seen:
-    """An example as the network sees it in an epoch: inputs and targets by name, and in words."""
-
-    inputs: Mapping[str, np.ndarray]
-    targets: Mapping[str, np.ndarray]
-    words: str
-
-
 def show(ready: Ready, wanted: Wanted) -> Path | None:
     """Draw or print the first examples of an epoch.
 
@@ -127,7 +120,7 @@ def show_pictures(ready: Ready, wanted: Wanted) -> Path:
     names, ids = ready.splits.labels.names, ready.splits.train.ids
     views = [seen(ready, epoch, chosen) for epoch in wanted.epochs]
     cells = [
-        cell(view[index], names, ids[index] if wanted.views == 1 else f"{ids[index]}, epoch {epoch}")
+        cell(view[index], names, ids[index] + (f", epoch {epoch}" if wanted.views > 1 else ""))
         for index in chosen
         for epoch, view in zip(wanted.epochs, views, strict=True)
     ]
@@ -141,73 +134,6 @@ def show_pictures(ready: Ready, wanted: Wanted) -> Path:
     if wanted.views > 1 and ready.batches.augment is None:
         say("augment=none: a picture is the same in each epoch")
     return path
-
-
-def first_of(batches: Batches, epoch: int, count: int) -> list[int]:
-    """Return the first examples of an epoch, in the order of its batches."""
-    made: list[int] = []
-    for step in range(epoch * batches.steps, (epoch + 1) * batches.steps):
-        if len(made) >= count:
-            break
-        made += [int(index) for index in batches.order.batch(step)[1]]
-    return made[:count]
-
-
-def seen(ready: Ready, epoch: int, chosen: Sequence[int]) -> dict[int, Seen]:
-    """Return examples as they are in the batches of an epoch, by their numbers.
-
-    Whole batches are made, since MixUp and CutMix mix the pictures of a batch.
-    """
-    batches, made = ready.batches, {}
-    wanted = np.asarray(chosen)
-    steps = [
-        step for step in range(epoch * batches.steps, (epoch + 1) * batches.steps)
-        if np.isin(batches.order.batch(step)[1], wanted).any()
-    ]  # fmt: skip
-    for inputs, targets, indices in batches.examples(steps).as_numpy_iterator():
-        words = described(ready.task, targets, ready.splits.labels, len(indices))
-        for place in np.flatnonzero(np.isin(indices, wanted)):
-            # Copies, since a batch is large.
-            rows = ({n: np.array(v[place]) for n, v in part.items()} for part in (inputs, targets))
-            made[int(indices[place])] = Seen(*rows, words[place])
-    return made
-
-
-def described(
-    task: Task, targets: Mapping[str, np.ndarray], labels: Labels, count: int
-) -> list[str]:
-    """Say in words what is learned of each example of a batch, by a task of any kind."""
-    if isinstance(task, Described):
-        words = task.describe(targets, labels)
-    elif "segmentation_masks" in targets:
-        words = [_areas(mask, labels.names) for mask in targets["segmentation_masks"]]
-    else:
-        words = [
-            ", ".join(_plain(name, value[place]) for name, value in targets.items()
-                      if name != "weight")
-            for place in range(count)
-        ]  # fmt: skip
-    if "weight" in targets:
-        return [f"{one}, weight {w:.3g}" for one, w in zip(words, targets["weight"], strict=True)]
-    return list(words)
-
-
-def _areas(mask: np.ndarray, names: Sequence[str]) -> str:
-    """Return the share of the pixels that each class has, the largest first."""
-    counts = np.bincount(mask.ravel(), minlength=256)
-    shares = {name: counts[place] / mask.size for place, name in enumerate(names)}
-    shares["ignored"] = counts[255] / mask.size
-    there = sorted((item for item in shares.items() if item[1]), key=lambda item: -item[1])
-    return ", ".join(f"{name} {share:.0%}" for name, share in there)
-
-
-def _plain(name: str, value: np.ndarray) -> str:
-    """Return a target of which nobody says what it means: small ones whole."""
-    if value.size > 8:
-        return f"{name} [{' x '.join(map(str, value.shape))}]"
-    return f"{name} " + " ".join(
-        f"{one:.4g}" if isinstance(one, float) else str(one) for one in value.ravel().tolist()
-    )
 
 
 def cell(one: Seen, names: Sequence[str], note: str) -> Any:
@@ -243,14 +169,17 @@ def show_texts(ready: Ready, preprocess: TextPreprocess, wanted: Wanted) -> Path
         lines.append(_about_batch(batches, preprocess, step, len(shown)))
         for index in shown:
             one = found[index]
-            tokens = _tokens(one.inputs, preprocess.pad)
+            tokens = _tokens(one.inputs, preprocess.pad).tolist()
             padding = len(one.inputs["token_ids"]) - len(tokens)
             length = f"{len(tokens)} tokens" + (f" and {padding} of padding" if padding else "")
-            lines += ["", f"{train.ids[index]}: {one.words}; {length}", f"  {read(tokens)}"]
-            for place, lost in enumerate(cut.lost(train.inputs[index]) if cut else []):
+            lines += ["", f"{train.ids[index]}: {one.words}; {length}"]
+            lines.append(f"  {read(tokens)}")
+            for place, lost in enumerate(cut.lost(train.inputs[index], tokens) if cut else []):
                 if lost:
-                    of = f" of text {place + 1}" if preprocess.pair else ""
-                    lines.append(f"  cut off{of}, {_counted(len(lost))}: [{_short(read(lost))}]")
+                    end = f"the end of text {place + 1}" if preprocess.pair else "the end"
+                    lines.append(
+                        f"  cut from {end}, {_counted(len(lost))}: [{_shortened(read(lost))}]"
+                    )
         lines.append("")
         step += 1
     if cut is not None:
@@ -297,7 +226,8 @@ def _about_cuts(ready: Ready, preprocess: TextPreprocess, cut: Any) -> str:
     # Spread over the data, not its first part, which may be sorted.
     some = full[np.unique(np.linspace(0, len(full) - 1, min(len(full), SAMPLE)).astype(int))]
     inputs = ready.splits.train.inputs
-    counts = [cut.counts([inputs[i] for i in part]) for part in _pieces(some)]
+    counts = [cut.counts([inputs[i] for i in some[j : j + AT_ONCE]])
+              for j in range(0, len(some), AT_ONCE)]  # fmt: skip
     lost = np.concatenate([*counts, np.zeros(0, "int64")])
     lost = lost[lost > 0]
     if not len(lost):
@@ -306,21 +236,17 @@ def _about_cuts(ready: Ready, preprocess: TextPreprocess, cut: Any) -> str:
     about = "about " if len(some) < len(full) else ""
     return (
         f"{about}{number:,} of {len(store):,} training texts ({number / len(store):.1%}) are cut "
-        f"at backbone.sequence_length={limit}; the median of what they lose is "
+        f"at backbone.sequence_length={limit}, and lose a median of "
         f"{_counted(round(float(np.median(lost))))}"
     )
-
-
-def _pieces(numbers: np.ndarray, size: int = 512) -> list[np.ndarray]:
-    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
 
 def _counted(tokens: int) -> str:
     return f"{tokens:,} {'token' if tokens == 1 else 'tokens'}"
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     """Leave out the middle of what is long."""
-    if len(text) <= SHOWN:
+    if len(text) <= LOST:
         return text
-    return f"{text[: SHOWN * 2 // 3]} ... {text[-SHOWN // 3 :]}"
+    return f"{text[: LOST * 2 // 3]} ... {text[-LOST // 3 :]}"
