@@ -372,3 +372,24 @@ def test_a_budget_of_tokens_counts_no_more_padding_than_there_is():
     lengths = np.array([100, 100, 98, 97])
     order = Order(4, 8, seed=0, lengths=lengths, positions=200, longest=100)
     assert sorted(len(batch) for batch in order.epoch(0)) == [2, 2]
+
+
+def test_examples_are_those_that_training_is_fed_with():
+    """Any steps, in any order, as augmentation left them, before the task takes them on."""
+    import keras
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3)).astype("uint8")
+    change = augment.augmenter({"flip": keras.layers.RandomFlip()}, seed=0, size=(8, 8))
+    batches = Batches(
+        Store.of({"images": images}), Rows.of({"labels": np.arange(10)}),
+        order=Order(10, 4, seed=0), augment=change,
+        batch=lambda inputs, targets: (tf.one_hot(targets["labels"], 10), None),
+    )  # fmt: skip
+    fed = [(x.numpy(), y.numpy()) for x, y in batches.from_step().take(7)]
+    for step, one in zip((5, 0, 2), batches.examples([5, 0, 2]).as_numpy_iterator(), strict=True):
+        inputs, targets, indices = one
+        assert (inputs["images"] == fed[step][0]).all()
+        assert (targets["labels"] == fed[step][1].argmax(axis=1)).all()
+        assert (targets["labels"] == indices).all()
+        assert (indices == batches.order.batch(step)[1]).all()

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from kerasft.contracts import Described
 from kerasft.errors import UserError
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 from kerasft.tasks import shared
 from kerasft.tasks.classification import Classification
+from kerasft.tasks.detection import Detection
 from kerasft.tasks.multi_label import MultiLabel, best_threshold
 from kerasft.tasks.multi_regression import MultiRegression
 from kerasft.tasks.regression import Regression
@@ -333,3 +335,42 @@ def test_figures_of_several_numbers_are_the_means_that_scikit_learn_gives():
     assert figures["per_number"]["width"]["r2"] == pytest.approx(r2_score(SIZES[:, 0], found[:, 0]))
     rows, figure = task.sums("mae", statistics, NUMBERS)
     assert figure(rows.sum(), len(rows)) == pytest.approx(figures["mae"])
+
+
+# --- what is learned, in words -------------------------------------------------------------------
+
+
+def test_classes_in_words():
+    assert Classification().describe({"labels": np.array([2, 0])}, SINGLE) == ["পাখি", "cat"]
+    mixed = {"labels": np.array([[0.3, 0.7, 0.0], [0.999, 0.001, 0.0]], "float32")}
+    assert Classification().describe(mixed, SINGLE) == ["dog 0.70, cat 0.30", "cat"]
+    several = {"labels": np.array([[1, 0, 1], [0, 0, 0], [0.25, 0, 1]], "float32")}
+    assert MultiLabel().describe(several, MULTI) == ["joy, fear", "no class", "fear, joy 0.25"]
+
+
+def test_numbers_in_words_are_in_their_own_units():
+    y = np.array([0.0, 3.667, 5.0, -2.5])
+    task = Regression().adapt(labelled(y))
+    learned = task.targets(labelled(y), NUMBER).gather(np.arange(4))
+    assert task.describe(learned, NUMBER) == ["0", "3.667", "5", "-2.5"]
+    y = np.array([[1.5, 1_600_000_000], [2.5, 1_600_500_000]])
+    task = MultiRegression().adapt(labelled(y))
+    learned = task.targets(labelled(y), NUMBERS).gather(np.arange(2))
+    assert task.describe(learned, NUMBERS) == [
+        "width 1.5, height 1600000000", "width 2.5, height 1600500000",
+    ]  # fmt: skip
+
+
+def test_objects_in_words_are_counted():
+    targets = {
+        "labels": np.array([[0, 1, 1, -1], [-1, -1, -1, -1], [1, 1, -1, -1]]),
+        "ignored": np.array([[0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]], bool),
+    }
+    said = Detection().describe(targets, Labels("boxes", ("cat", "dog")))
+    assert said == ["cat 1, dog 2", "no objects", "dog 1, 1 ignored"]
+
+
+@pytest.mark.parametrize("task", [Classification(), MultiLabel(), Regression(), MultiRegression(),
+                                  Detection()])  # fmt: skip
+def test_all_of_ours_say_what_is_learned(task):
+    assert isinstance(task, Described)
