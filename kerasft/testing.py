@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasft.contracts import Answered, Task, Tunable
+from kerasft.contracts import Answered, Described, Task, Tunable
 from kerasft.data import augment, order, pipeline, store
 from kerasft.data.annotations.contract import as_logits, check_labels, check_names, made_up
 from kerasft.data.following import boxes_follow_pixels, masks_follow_pixels  # noqa: F401
@@ -242,6 +242,11 @@ def check_task(task: Task, labels: Labels) -> None:
     assert targets.shape == (12, units), f"batch must give [N, units], not {targets.shape}."
     assert targets.dtype == np.float32, f"batch must give float32, not {targets.dtype}."
     assert weights is None or weights.shape == (12,), "There must be one weight an example."
+    if isinstance(task, Described):
+        said = task.describe(rows.gather(np.arange(12)), labels)
+        assert len(said) == 12 and all(isinstance(one, str) for one in said), (
+            f"describe must give a text an example. Received: {said}."
+        )
     logits = as_logits(targets, labels)
     compiled = task.compile()
     right, wrong = (float(compiled["loss"](targets, sign * logits)) for sign in (1, -1))

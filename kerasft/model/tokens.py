@@ -144,8 +144,8 @@ class Cuts:
     Example:
         >>> from kerasft.model.tiny import text
         >>> preprocess = text("bert", sequence_length=8).preprocess
-        >>> Cuts(preprocess).counts(["a film", "a film is not a film in a film"]).tolist()
-        [0, 3]
+        >>> Cuts(preprocess).counts(["a film", "the quick brown fox is a lazy dog"]).tolist()
+        [0, 2]
     """
 
     def __init__(self, preprocess: TextPreprocess):
