@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.evaluation.drawing import GREY, drawable, font
-from kerasft.evaluation.pictures import colour_of, outlined
+from kerasft.evaluation.pictures import colour_of, is_background, outlined, overlaid
+from kerasft.spec import IGNORED
 from kerasft.system.files import written_whole
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 WIDTH, SIDE, ENLARGED, LEAST, GAP = 1320, 420, 224, 96, 12
 # Heights of letters, and the most lines that say what is learned.
 WORDS, NOTE, LINES = 15, 12, 3
-# What masks hold where nothing is learned, and how much of a picture a mask covers.
-IGNORED, COVER = 255, 0.5
 INK = "#22262b"
 
 
@@ -120,7 +119,7 @@ def _picture(
     pixels = pixels.resize(size, method)
     if cell.mask is not None:
         mask = Image.fromarray(cell.mask).resize(size, Image.Resampling.NEAREST)
-        pixels = Image.fromarray(overlaid(np.asarray(pixels), np.asarray(mask), names))
+        pixels = overlaid(pixels, np.asarray(mask), names)
 
     def scaled(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{**one, "box": [side * scale for side in one["box"]]} for one in found]
@@ -128,47 +127,6 @@ def _picture(
     # Whose the boxes are, the legend says: names on each would hide what is below them.
     ignored = [{**one, "ignored": True} for one in scaled(cell.ignored)]
     return outlined(pixels, scaled(cell.objects), names, ignored, named=False)
-
-
-def overlaid(image: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Return a picture with the classes of its pixels laid over it, half transparent, with edges.
-
-    A class called background is left as it is; pixels of which nothing is learned are grey.
-
-    Args:
-        image: `uint8[height, width, 3]`.
-        mask: The class of each pixel, `uint8[height, width]`; 255 where nothing is learned.
-        names: The names of all classes.
-
-    Example:
-        >>> pixels = np.zeros((1, 3, 3), "uint8")
-        >>> mask = np.array([[0, 1, 255]], "uint8")
-        >>> overlaid(pixels, mask, ("background", "cat"))[0].any(axis=-1).tolist()
-        [False, True, True]
-    """
-    from PIL import ImageColor
-
-    table = np.zeros((256, 3), "float32")
-    cover = np.zeros((256, 1), "float32")
-    for place, name in enumerate(names[:IGNORED]):
-        table[place] = ImageColor.getrgb(colour_of(place))
-        cover[place] = 0.0 if is_background(name) else COVER
-    table[IGNORED], cover[IGNORED] = ImageColor.getrgb(GREY), 0.8
-    covered, share = table[mask], cover[mask]
-    share = np.where(_edges(mask)[..., None] & (share > 0), 1.0, share)
-    return np.round(image * (1 - share) + covered * share).astype("uint8")
-
-
-def _edges(mask: np.ndarray) -> np.ndarray:
-    """Tell the pixels beside which another class is."""
-    around = np.pad(mask, 1, mode="edge")
-    neighbours = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
-    return np.any([neighbour != mask for neighbour in neighbours], axis=0)
-
-
-def is_background(name: str) -> bool:
-    """Whether a class is what lies around all others."""
-    return name.casefold() == "background"
 
 
 def _legend(cells: Sequence[Cell], names: Sequence[str]) -> list[tuple[str, str]]:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-# Classes that are what is left, and not drawn.
-CLEAR = ("background",)
-
 # One after the other for the classes, in the order of their names.
 COLOURS = (ORANGE, BLUE, "#b3305e", "#7a4fb5", "#0f8b8d", "#8a6d1a")
 # The longer side of a picture in a grid, and how many there are in a row.
@@ -94,27 +91,28 @@ def _inside(box: Sequence[float], image: Image.Image) -> tuple[float, ...]:
     )
 
 
+def is_background(name: str) -> bool:
+    """Whether a class is what lies around all others, and is not drawn."""
+    return name.casefold() == "background"
+
+
 def palette(names: Sequence[str]) -> list[tuple[int, int, int]]:
     """Return the colour of each class; black for one that is called background."""
     from PIL import ImageColor
 
-    made: list[tuple[int, int, int]] = []
-    for i, name in enumerate(names):
-        drawn = sum(colour != (0, 0, 0) for colour in made)
-        # Past the chosen ones, each hue far from the last.
-        words = COLOURS[drawn] if drawn < len(COLOURS) else f"hsv({i * 222 % 360}, 75%, 80%)"
-        clear = name.casefold() in CLEAR
-        made.append((0, 0, 0) if clear else ImageColor.getrgb(words)[:3])
-    return made
+    return [
+        (0, 0, 0) if is_background(name) else ImageColor.getrgb(colour_of(place))[:3]
+        for place, name in enumerate(names)
+    ]
 
 
 def overlaid(
-    image: Image.Image, mask: np.ndarray, names: Sequence[str], opacity: float = 0.45
+    image: Image.Image, mask: np.ndarray, names: Sequence[str], opacity: float = 0.5
 ) -> Image.Image:
-    """Return a picture with a mask laid over it; what is ignored is grey.
+    """Return a picture with a mask laid over it; what is ignored is grey, background left as it is.
 
     Args:
-        image: The picture.
+        image: A picture of the size of the mask.
         mask: `uint8[rows, columns]`, the class of each pixel, or `IGNORED`.
         names: The classes.
         opacity: How much of the picture the colour of a class hides, from 0 to 1; its border is
@@ -124,9 +122,9 @@ def overlaid(
     from PIL import Image, ImageColor
 
     colours = np.zeros((256, 3))
-    colours[: len(names)] = palette(names)
+    colours[: min(len(names), IGNORED)] = palette(names[:IGNORED])
     colours[IGNORED] = ImageColor.getrgb(GREY)
-    shown = np.isin(mask, [i for i, n in enumerate(names) if n.casefold() not in CLEAR])
+    shown = np.isin(mask, [i for i, name in enumerate(names) if not is_background(name)])
     shown |= mask == IGNORED
     edge = np.zeros(mask.shape, bool)
     edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
@@ -152,26 +150,25 @@ def legend(names: Sequence[str], words: str = "") -> Image.Image:
         names: The classes.
         words: What else is to be said, below them.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     size, width = 22, COLUMNS * (SIDE + GAP) - GAP
-    font = ImageFont.load_default(size)
+    letters = font(size)
     made = Image.new("RGB", (width, 2 * size * (2 + len(names))), "white")
     pen = ImageDraw.Draw(made)
     x, y = 0, size // 2
     for name, colour in zip(names, palette(names), strict=True):
-        words = readable(name, 24)
-        room = round(pen.textlength(words, font=font)) + 3 * size
+        words = drawable(name, 24)
+        room = round(pen.textlength(words, font=letters)) + 3 * size
         if x and x + room > width:
             x, y = 0, y + 2 * size
-        clear = name.casefold() in CLEAR
-        pen.rectangle((x, y, x + size, y + size), fill="white" if clear else colour,
-                      outline=GREY)  # fmt: skip
-        pen.text((x + size + 8, y - 3), words, fill="black", font=font)
+        fill = "white" if is_background(name) else colour
+        pen.rectangle((x, y, x + size, y + size), fill=fill, outline=GREY)
+        pen.text((x + size + 8, y - 3), words, fill="black", font=letters)
         x += room
     if words:
         y += 2 * size
-        pen.text((0, y - 3), words, fill="black", font=font)
+        pen.text((0, y - 3), words, fill="black", font=letters)
     return made.crop((0, 0, width, y + 2 * size))
 
 

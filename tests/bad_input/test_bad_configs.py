@@ -13,7 +13,7 @@ ONE_MISTAKE = {
     "a key that is forced in": ("train ++epoch=3", "no key 'epoch'", "Did you mean 'epochs'?"),
     "a key that is removed": ("train ~epochs", "epochs cannot be taken out"),
     "a step that is not there removed": ("train ~augment.flop", "augment.flop"),
-    "a group removed": ("train ~head", "head must be chosen. Allowed: anchor_free, decoder, linear, mlp"),
+    "a group removed": ("train ~head", "head must be chosen. Allowed: anchor_free, decoder"),
     "no stage left": ("train ~finetune.full", "finetune needs a stage", "two_phase"),
     "a word for a number": ("train epochs=three", "epochs must be a whole number", "'three'"),
     "a fraction for a count": ("train epochs=2.5", "epochs must be a whole number", "'2.5'"),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from kerasft.evaluation.contact_sheet import GAP, LINES, SIDE, WIDTH, Cell, draw, overlaid
+from kerasft.evaluation.contact_sheet import GAP, LINES, SIDE, WIDTH, Cell, draw
+from kerasft.evaluation.pictures import overlaid
 from kerasft.evaluation.drawing import drawable
 from kerasft.evaluation.pictures import COLOURS, colour_of
 
@@ -70,7 +71,7 @@ def test_masks_show_what_is_below_them_and_have_edges():
     image = np.random.default_rng(0).integers(0, 255, (20, 20, 3)).astype("uint8")
     mask = np.zeros((20, 20), "uint8")
     mask[5:15, 5:15] = 1
-    made = overlaid(image, mask, ("background", "cell"))
+    made = np.asarray(overlaid(Image.fromarray(image), mask, ("background", "cell")))
     assert (made[:5] == image[:5]).all()
     colour = np.array(ImageColor.getrgb(colour_of(1)))
     assert (made[5, 5:15] == colour).all()
