@@ -5,9 +5,8 @@ import pytest
 from PIL import Image, ImageColor
 
 from kerasft.evaluation.contact_sheet import GAP, LINES, SIDE, WIDTH, Cell, draw
-from kerasft.evaluation.pictures import overlaid
 from kerasft.evaluation.drawing import drawable
-from kerasft.evaluation.pictures import COLOURS, colour_of
+from kerasft.evaluation.pictures import COLOURS, colour_of, overlaid
 
 
 def sheet(path):
