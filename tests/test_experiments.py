@@ -29,6 +29,10 @@ PICTURES = {
                            "finetune.head.epochs=1"],
 }  # fmt: skip
 PICTURES["trashnet_mobilenetv2"] = PICTURES["trashnet_mobilenet"]
+PICTURES["bccd_mobilenet"] = PICTURES["nuclei_mobilenet"] = [
+    "backbone=tiny_resnet", "~backbone.name", "~backbone.alpha", "~backbone.resize",
+    "~backbone.weights", "backbone.image_size=64",
+]  # fmt: skip
 
 
 def rows_of_texts(count):
@@ -45,12 +49,42 @@ def write(file: Path, rows, delimiter=",", header=None):
 
 
 def jpeg(number):
+    return encoded(np.random.default_rng(number).integers(0, 255, (40, 36, 3), np.uint8))
+
+
+def encoded(pixels, form="JPEG"):
     from PIL import Image
 
     file = io.BytesIO()
-    pixels = np.random.default_rng(number).integers(0, 255, (40, 36, 3), np.uint8)
-    Image.fromarray(pixels).save(file, "JPEG")
+    Image.fromarray(pixels).save(file, form)
     return file.getvalue()
+
+
+def write_cells(root: Path):
+    """Write pictures with boxes in files of VOC, and pictures with masks."""
+    lists = root / "bccd_voc" / "BCCD" / "ImageSets" / "Main"
+    for folder in (lists, *(root / "bccd_voc" / "BCCD" / n for n in ("Annotations", "JPEGImages"))):
+        folder.mkdir(parents=True)
+    for place, (split, count) in enumerate({"train": 20, "val": 6, "test": 6}.items()):
+        names = [f"cell{place}_{i}" for i in range(count)]
+        (lists / f"{split}.txt").write_text("\n".join(names))
+        for folder in ("images", "masks"):
+            (root / "nuclei_seg" / split / folder).mkdir(parents=True)
+        for i, name in enumerate(names):
+            picture = jpeg(100 * place + i)
+            (lists.parents[1] / "JPEGImages" / f"{name}.jpg").write_bytes(picture)
+            objects = "".join(
+                f"<object><name>{kind}</name><bndbox><xmin>{3 + i % 9}</xmin><ymin>4</ymin>"
+                f"<xmax>{20 + i % 9}</xmax><ymax>25</ymax></bndbox></object>"
+                for kind in ("RBC", "WBC", "Platelets")
+            )
+            (lists.parents[1] / "Annotations" / f"{name}.xml").write_text(
+                f"<annotation>{objects}</annotation>")
+            mask = np.zeros((40, 36), np.uint8)
+            mask[5 : 20 + i % 9, 5:15] = 255
+            (root / "nuclei_seg" / split / "images" / f"{name}.jpg").write_bytes(picture)
+            (root / "nuclei_seg" / split / "masks" / f"{name}.png").write_bytes(
+                encoded(mask, "PNG"))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +111,7 @@ def stand_in(tmp_path_factory) -> Path:
             folder.mkdir(parents=True)
             for i in range(count):
                 (folder / f"{i}.jpg").write_bytes(jpeg(f"{split}{label}{i}".encode()[-1] + i))
+    write_cells(root)
     (root / "trashnet").mkdir()
     with zipfile.ZipFile(root / "trashnet" / "trashnet.zip", "w") as archive:
         for label in ("cardboard", "glass", "metal", "paper", "plastic", "trash"):
@@ -121,7 +156,7 @@ def test_an_experiment_reads_the_real_data(name, real_data, monkeypatch):
         pytest.skip(f"{source} is not there")
     task = composition.build(cfg.task)
     splits = composition.build(cfg.data, kind=task.kind, seed=cfg.seed)
-    assert min(len(part) for part in splits.parts.values()) >= 30
+    assert min(len(part) for part in splits.parts.values()) >= 20
     assert set(splits.parts) == {"train", "validation", "test"}
     ids = [i for part in splits.parts.values() for i in part.ids]
     assert len(set(ids)) == len(ids)

@@ -65,8 +65,7 @@ def augmenter(
     import keras
     import tensorflow as tf
 
-    if moving:
-        _require_moving(steps, boxes="boxes" in moving)
+    require_moving(steps, moving)
     mixing = (keras.layers.MixUp, keras.layers.CutMix)
     joining = {n: s for n, s in steps.items() if getattr(s, "joins_pictures", False)}
     single = {n: s for n, s in steps.items() if n not in joining and not isinstance(s, mixing)}
@@ -244,11 +243,21 @@ def _cut(boxes: tf.Tensor, size: tuple[int, int]) -> tuple[Any, Any]:
     return cut, enough & tf.reduce_all(left >= 1.0, -1)
 
 
-def _require_moving(steps: Mapping[str, Any], *, boxes: bool) -> None:
+def require_moving(steps: Mapping[str, Any], moving: Collection[str]) -> None:
     """Refuse the layers of Keras that leave boxes and masks behind, or move them elsewhere.
 
     Pixels that are mirrored at the edge take their mask with them, and leave boxes behind.
+
+    Args:
+        steps: See `augmenter`.
+        moving: The targets that must move with the pixels, of `MOVING`.
+
+    Raises:
+        UserError: If a step cannot be had with such targets, with its name.
     """
+    if not moving:
+        return
+    boxes = "boxes" in moving
     for name, step in steps.items():
         kind = type(step).__name__
         if type(step).__module__.startswith("keras.") and kind in ASTRAY:
@@ -260,10 +269,11 @@ def _require_moving(steps: Mapping[str, Any], *, boxes: bool) -> None:
                 "drawn on them no longer belong together. Take it out (~augment."
                 f"{name}), or choose {instead}."
             )
+    for name, step in steps.items():
         filling = getattr(step, "fill_mode", "constant")
         if boxes and filling in ("reflect", "wrap", "nearest"):
             raise UserError(
-                f"augment.{name}: {kind} fills what comes in from outside with "
+                f"augment.{name}: {type(step).__name__} fills what comes in from outside with "
                 f"fill_mode={filling}, which shows objects again where no box is. Set "
                 f"augment.{name}.fill_mode=constant, or choose augment=boxes."
             )

@@ -339,13 +339,15 @@ def make_ready(
         warn("backbone.resize=crop cuts off what is too long, and what is there is neither learned "
              "nor found: backbone.resize=stretch or pad shows the network whole pictures")
     _require_fit(task, splits, cfg)
+    targets = task.targets(
+        placed(splits.train.annotations, backbone.preprocess), splits.labels, training=True
+    )
+    moving = [name for name in augment.MOVING if name in targets]
+    augment.require_moving(parts.augment, moving)
     # By content, not by id: a row that comes into a table changes the ids of those below it.
     keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
     stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)
     train = stores["train"]
-    targets = task.targets(
-        placed(splits.train.annotations, backbone.preprocess), splits.labels, training=True
-    )
     if cfg.batch_tokens is not None:
         _require_room(cfg.batch_tokens, train)
     arranged = order.Order(
@@ -360,7 +362,7 @@ def make_ready(
         shares = partial(task.shares, labels=splits.labels) if isinstance(task, Mixable) else None
         augmented = augment.augmenter(
             parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width),
-            shares=shares, moving=[name for name in augment.MOVING if name in targets],
+            shares=shares, moving=moving,
             # The order counts the epochs of all stages in one row, as they are planned.
             epochs=sum(planned(parts.stages, arranged.steps, cfg.max_steps)[1].values()),
         )  # fmt: skip
