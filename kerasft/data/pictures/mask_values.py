@@ -20,7 +20,8 @@ from kerasft.system.console import listing
 MOST_UNNAMED = 64
 # What a mask file, a picture like others, can raise when it is damaged.
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError)
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+# On a command line, keys cannot begin with #.
+_COLOUR = re.compile(r"(?:#|0x)([0-9a-fA-F]{6})")
 # The bit that tells colours from grey values.
 _COLOURED = 1 << 24
 
@@ -127,7 +128,7 @@ def meaning(classes: Any, ignore: Any) -> dict[int, str | None] | None:
         UserError: If they are none of that.
 
     Example:
-        >>> meaning({0: "ground", "#ff0000": "roof"}, 255)
+        >>> meaning({0: "ground", "0xff0000": "roof"}, 255)
         {0: 'ground', 33488896: 'roof', 255: None}
     """
     ignored = _ignored(ignore)
@@ -140,7 +141,7 @@ def meaning(classes: Any, ignore: Any) -> dict[int, str | None] | None:
     else:
         raise UserError(
             "data.classes must be a list of names, of the values 0, 1, 2 and so on, or say the "
-            "name of each value, such as {0: background, 255: nucleus} or {'#ff0000': roof}. "
+            "name of each value, such as {0: background, 255: nucleus} or {0xff0000: roof}. "
             f"Received: {classes!r}."
         )
     if not named:
@@ -169,7 +170,7 @@ def found_meaning(
     ignored = _ignored(ignore)
     classes = sorted(value for value in values if value not in ignored)
     shown = listing(f"{said(value)} ({values[value]})" for value in classes[:12])
-    how = ("Name them: data.classes={0: background, 255: nucleus}, or {'#ff0000': roof, ...} for "
+    how = ("Name them: data.classes={0: background, 255: nucleus}, or {0xff0000: roof, ...} for "
            "colours.")  # fmt: skip
     lossy = [file.name for file in files if file.suffix.lower() in (".jpg", ".jpeg")]
     if lossy and len(classes) > 2:
@@ -204,12 +205,12 @@ def _ignored(ignore: Any) -> dict[int, str | None]:
 
 def _value(given: Any, key: str) -> int:
     """Return a value or a colour as one number."""
-    if isinstance(given, str) and _COLOUR.fullmatch(given.strip()):
-        return _COLOURED + int(given.strip()[1:], 16)
     text = str(given).strip()
+    if isinstance(given, str) and (colour := _COLOUR.fullmatch(text)):
+        return _COLOURED + int(colour[1], 16)
     if not isinstance(given, bool) and text.isdecimal() and int(text) < 2**16:
         return int(text)
     raise UserError(
-        f"{key}: the values of a mask are whole numbers from 0 to 65535, or colours as '#rrggbb'. "
+        f"{key}: the values of a mask are whole numbers from 0 to 65535, or colours as 0xrrggbb. "
         f"Received: {given!r}."
     )

@@ -53,7 +53,7 @@ def mask_folder(
         seed: Another seed, another split.
         classes: What the values of masks mean: a list of names for 0, 1, 2, ...; a file with one a
             line; or a name for each value (`{0: background, 255: cell}`) or colour
-            (`{"#ff0000": roof}`). By default each value is a class.
+            (`{0xff0000: roof}`, in YAML `"#ff0000"`). By default each value is a class.
         ignore: A value or colour, or several, that is neither learned nor counted.
         images: The name of the folder of pictures, where that is no usual one.
         masks: The same for masks, where there are several such folders.

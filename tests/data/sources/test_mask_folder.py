@@ -114,7 +114,7 @@ def test_colours_palettes_and_grey_in_three_channels_mean_the_same(tmp_path):
             mask(folder / f"p{i}.png", colours)
         else:
             indices.save(folder / f"p{i}.png")
-    named = read(tmp_path, classes={"#000000": "ground", "#ff0010": "roof"})
+    named = read(tmp_path, classes={"#000000": "ground", "0xff0010": "roof"})
     assert named.labels.names == ("ground", "roof")
     assert all((one == wanted).all() for one in masks_of(named).values())
     for i in range(1, 12, 2):
@@ -185,7 +185,7 @@ def test_what_is_left_out_is_told(tmp_path):
 @pytest.mark.parametrize(("change", "said"), [
     ({"classes": {0: "ground"}}, "values without a class: 255"),
     ({"classes": "no_such_file.txt"}, "no file or folder of that name"),
-    ({"classes": {"#12": "a"}}, "whole numbers from 0 to 65535, or colours as '#rrggbb'"),
+    ({"classes": {"#12": "a"}}, "whole numbers from 0 to 65535, or colours as 0xrrggbb"),
     ({"classes": {0: "a", 255: "b"}, "ignore": 255}, "data.ignore and data.classes both list 255"),
     ({"classes": {}}, "names no class"),
     ({"ignore": [0, 255]}, "All values of the masks are in data.ignore"),
