@@ -30,8 +30,7 @@ PICTURES = {
 }  # fmt: skip
 PICTURES["trashnet_mobilenetv2"] = PICTURES["trashnet_mobilenet"]
 PICTURES["bccd_mobilenet"] = PICTURES["nuclei_mobilenet"] = [
-    "backbone=tiny_resnet", "~backbone.name", "~backbone.alpha", "~backbone.resize",
-    "~backbone.weights", "backbone.image_size=64",
+    "backbone.weights=null", "backbone.image_size=[64,64]",
 ]  # fmt: skip
 
 
