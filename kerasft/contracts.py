@@ -309,6 +309,27 @@ class Rephrasing(Protocol):
 
 
 @runtime_checkable
+class Explained(Protocol):
+    """A task that says how answers follow from numbers, for programs that do it themselves."""
+
+    def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
+        """Return what decides as plain values, `rule` in words among them.
+
+        Args:
+            labels: What the labels mean.
+            chosen: Whether the numbers are `answers`, or `candidates` of a task that is `Choosing`.
+        """
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A task whose answers are chosen of many, by an op that not every format carries."""
+
+    def candidates(self, outputs: Any, labels: Labels) -> Mapping[str, Any]:
+        """Return what is chosen of: tensors by name, in TensorFlow ops, the batch first."""
+
+
+@runtime_checkable
 class Sampled(Protocol):
     """A task that says what its statistics look like, so that its figures are known beforehand."""
 

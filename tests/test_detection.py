@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -170,7 +171,9 @@ def test_it_is_exported_and_proved(trained, data, tmp_path):
     (export,) = kerasft.export(str(run)).values()
     proof = json.loads((export / "assets.extra/parity.json").read_text())
     assert proof["passed"]
-    assert set(proof["signatures"]) == {"serving_default", "tensors"}
+    assert set(proof["signatures"]) == {
+        "serving_default", "tensors", "object_detection_api",
+    }  # fmt: skip
     assert all(one.result != "FAILED" for one in verify(export))
     # Boxes are where they were in memory, in pictures of any size, turned or not.
     random, pictures = np.random.default_rng(0), []
@@ -190,6 +193,71 @@ def test_it_is_exported_and_proved(trained, data, tmp_path):
             np.testing.assert_allclose(mine["box"], theirs["box"], atol=0.5)
             compared += 1
     assert compared > 40
+
+
+@pytest.mark.slow
+def test_boxes_can_be_chosen_outside_of_the_graph(trained, data, tmp_path):
+    """LiteRT gives candidates; what is written beside them says how boxes are chosen."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    folder = kerasft.export(str(run), ["export=litert"])["litert"]
+    told = json.loads((folder / "preprocessing.json").read_text())["decision"]
+    _, finetuned, _ = reopen(str(run))
+    ask = interpreter.Interpreter(str(folder / "model.tflite")).get_signature_runner()
+    compared = 0
+    for i in range(12):
+        raw = [(data / "test" / f"test{i}.png").read_bytes()]
+        found = ask(images=finetuned.preprocess(raw).numpy())
+        chosen = []
+        for unit, (name, least) in enumerate(told["thresholds"].items()):
+            scores, boxes = found["scores"][0, :, unit], found["boxes"][0]
+            left = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= least]
+            while left:
+                best, *left = left
+                chosen.append((float(scores[best]), name, boxes[best]))
+                left = [i for i in left
+                        if overlap(boxes[best], boxes[i]) <= told["overlap"]]  # fmt: skip
+        chosen = sorted(chosen, key=lambda one: -one[0])[: told["max_detections"]]
+        model = finetuned.model(finetuned.preprocess(raw), training=False)
+        wanted = finetuned.task.answers(model, finetuned.labels)
+        count = int(wanted["num_detections"][0])
+        assert len(chosen) == count
+        for place, (score, name, box) in enumerate(chosen):
+            assert wanted["labels"][0, place].numpy().decode() == name
+            assert score == pytest.approx(float(wanted["scores"][0, place]), abs=1e-4)
+            np.testing.assert_allclose(box, wanted["boxes"][0, place], atol=1e-2)
+            compared += 1
+    assert compared > 10
+
+
+def overlap(one, other):
+    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
+    both = np.prod(np.maximum(high - low, 0))
+    return both / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - both)
+
+
+@pytest.mark.slow
+def test_the_form_of_the_object_detection_api(trained, data, tmp_path):
+    import tensorflow as tf
+
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    export = kerasft.export(str(run), ["export=saved_model"])["saved_model"]
+    loaded = tf.saved_model.load(str(export))
+    raw = tf.constant([(data / "test" / f"test{i}.png").read_bytes() for i in (3, 7)])
+    plain = loaded.signatures["serving_default"](image_bytes=raw)
+    found = loaded.signatures["object_detection_api"](image_bytes=raw)
+    assert found["num_detections"].numpy().tolist() == plain["num_detections"].numpy().tolist()
+    assert found["num_detections"].numpy().sum() > 2
+    for i in range(2):
+        with Image.open(io.BytesIO(raw[i].numpy())) as image:
+            columns, rows = image.size
+        left, top, right, bottom = plain["boxes"][i].numpy().T
+        np.testing.assert_allclose(
+            found["detection_boxes"][i], np.stack([top / rows, left / columns, bottom / rows,
+                                                   right / columns], -1), atol=1e-6)
+    np.testing.assert_array_equal(found["detection_classes"], plain["classes"].numpy() + 1)
 
 
 def test_the_ways_of_others_are_refused(words, tmp_path):

@@ -211,10 +211,12 @@ def aligned(
     """
     made = dict(served)
     for among in {rule.among for rule in rules.values() if rule.among}:
+        if among not in served or among not in wanted:  # another signature has these
+            continue
         names = [among, *(name for name, rule in rules.items() if rule.among == among)]
         names = [name for name in names if name in served and name in wanted
                  and served[name].shape[:2] == served[among].shape]
-        if among not in names or any(served[n].shape != wanted[n].shape for n in names):
+        if any(served[n].shape != wanted[n].shape for n in names):
             continue
         own = {name: np.array(served[name]) for name in names}
         for i in range(len(wanted[among])):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kerasft.contracts import Task, Thresholded
+from kerasft.contracts import Explained, Task, Thresholded
 from kerasft.exporters.tensors import PREPROCESSING, Feed
 from kerasft.spec import (
     Labels,
@@ -30,7 +30,7 @@ ALGORITHMS = {
 def write_preprocessing(
     folder: Path, *, preprocess: Preprocess, task: Task, labels: Labels, feed: Feed,
     outputs: Mapping[str, Any], name: str, length: int | None = None,
-    tokenizer_in: str | None = None, scaling: Mapping[str, Any] | None = None,
+    tokenizer_in: str | None = None, scaling: Mapping[str, Any] | None = None, chosen: bool = True,
 ) -> None:
     """Write `preprocessing.json`, `labels.txt` and, for texts, the tokenizer's files.
 
@@ -45,6 +45,7 @@ def write_preprocessing(
         length: How many positions every text must have, or `None` for any number.
         tokenizer_in: The part of the folder that has the tokenizer already.
         scaling: `scale`, `offset` and `bgr`, where pixels are scaled before the network.
+        chosen: Whether outputs are answers, or what these are chosen of, see `Choosing`.
     """
     facts: dict[str, Any] = {
         "name": name,
@@ -59,7 +60,7 @@ def write_preprocessing(
         },
         "kind": task.kind,
         "labels": list(labels.names),
-        "decision": _decision(task, labels),
+        "decision": _decision(task, labels, chosen),
     }
     if takes_texts(preprocess):
         facts |= _text(preprocess, length)
@@ -82,7 +83,9 @@ def _shape(value: Any, modality: str, length: int | None) -> list[int | None]:
     return [None, *value.shape[1:]]
 
 
-def _decision(task: Task, labels: Labels) -> dict[str, Any]:
+def _decision(task: Task, labels: Labels, chosen: bool) -> dict[str, Any]:
+    if isinstance(task, Explained):
+        return task.rule(labels, chosen=chosen)
     if isinstance(task, Thresholded):
         return {"rule": "each label with probabilities >= threshold", "threshold": task.cutoff}
     if any(rule.largest for rule in task.outputs(labels).values()):

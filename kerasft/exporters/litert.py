@@ -80,7 +80,8 @@ def litert(
     interpreter = tensors.require("ai_edge_litert.interpreter", FORM)
     batches = tensors.feeds(preprocess, given)
     with tensors.placed(directory, FORM) as folder:
-        expected = tensors.in_memory(model, task, labels, batches)
+        # It has no op for the choice of boxes.
+        expected = tensors.in_memory(model, task, labels, batches, chosen=False)
         limit = TOLERANCES[quantize] if tolerance is None else tolerance
         blob, answers, length = _converted(
             interpreter, model, preprocess, task, labels, batches, quantize
@@ -93,7 +94,7 @@ def litert(
         (folder / FILE).write_bytes(blob)
         write_preprocessing(
             folder, preprocess=preprocess, task=task, labels=labels, feed=batches[0],
-            outputs=expected, name=name, length=length,
+            outputs=expected, name=name, length=length, chosen=False,
         )
         (folder / tensors.README).write_text(_readme(name, preprocess, quantize), "utf-8")
         sizes = {"weights_in_memory": tensors.bytes_of_weights(model), FILE: len(blob)}
@@ -169,7 +170,7 @@ def _convert(
     import tensorflow as tf
 
     names = list(batches[0])
-    answer = tensors.answerer(model, task, labels, names)
+    answer = tensors.answerer(model, task, labels, names, chosen=False)
     specs = [_spec(name, value, length) for name, value in batches[0].items()]
     with tempfile.TemporaryDirectory() as folder, tensors.quietly():
         archive = keras.export.ExportArchive()

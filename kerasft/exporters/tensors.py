@@ -20,7 +20,7 @@ import numpy as np
 import kerasft
 from kerasft.artifact.comparison import differs, rows_apart, rule_for
 from kerasft.artifact.fresh import ExportError
-from kerasft.contracts import Task, odd_units
+from kerasft.contracts import Choosing, Task, odd_units
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
@@ -198,13 +198,20 @@ def padded(feed: Feed, length: int, pad: int) -> Feed:
 
 
 def answerer(
-    model: keras.Model, task: Task, labels: Labels, names: Sequence[str]
+    model: keras.Model, task: Task, labels: Labels, names: Sequence[str], *, chosen: bool = True
 ) -> Callable[..., Any]:
     """Return a function of the network's inputs, in order, to its numeric outputs by name.
 
-    Of the task's outputs `probabilities`, or what it has of floats without any; and `logits`, where
+    Of the task's outputs `probabilities`, or all that are numbers without any; and `logits`, where
     the network puts out one tensor. Names of labels are left to `preprocessing.json`: these formats
     have no strings.
+
+    Args:
+        model: The network.
+        task: Turns its outputs into answers.
+        labels: What the labels mean.
+        names: The network's inputs.
+        chosen: Whether a task that is `Choosing` gives its answers, or what they are chosen of.
     """
     import tensorflow as tf
 
@@ -215,9 +222,11 @@ def answerer(
         outputs = model(given, training=False)
         if not isinstance(outputs, Mapping | list | tuple):
             outputs = tf.cast(outputs, tf.float32)
+        if isinstance(task, Choosing) and not chosen:
+            return dict(task.candidates(outputs, labels))
         answers = task.answers(outputs, labels)
-        floats = {n: v for n, v in answers.items() if v.dtype.is_floating}
-        kept = {n: floats[n] for n in ("probabilities",) if n in floats} or floats
+        numbers = {n: v for n, v in answers.items() if v.dtype.is_numeric}
+        kept = {n: numbers[n] for n in ("probabilities",) if n in numbers} or numbers
         return {**kept, "logits": outputs} if tf.is_tensor(outputs) else kept
 
     return answer
@@ -228,11 +237,13 @@ def concatenate(parts: Sequence[Mapping[str, Any]]) -> Feed:
     return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}
 
 
-def in_memory(model: keras.Model, task: Task, labels: Labels, batches: Sequence[Feed]) -> Feed:
-    """Return what the network in memory answers, on the processor."""
+def in_memory(
+    model: keras.Model, task: Task, labels: Labels, batches: Sequence[Feed], *, chosen: bool = True
+) -> Feed:
+    """Return what the network in memory answers, on the processor; see `answerer`."""
     import tensorflow as tf
 
-    answer = answerer(model, task, labels, list(batches[0]))
+    answer = answerer(model, task, labels, list(batches[0]), chosen=chosen)
     with tf.device("/CPU:0"):
         return concatenate(
             [answer(*(tf.constant(v) for v in feed.values())) for feed in batches]

@@ -151,6 +151,33 @@ class Detection:
             "num_detections": count,
         }  # fmt: skip
 
+    def candidates(self, outputs: Any, labels: Labels) -> dict[str, Any]:
+        """Return the box of each place, and how likely it holds each class.
+
+        Returns:
+            `boxes` `float32[B, places, 4]`, `scores` `float32[B, places, classes]`.
+        """
+        import tensorflow as tf
+
+        outputs = tf.cast(outputs, tf.float32)
+        return {"boxes": outputs[..., assignment.BOX],
+                "scores": tf.sigmoid(outputs[..., assignment.LOGITS])}  # fmt: skip
+
+    def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
+        where = "boxes are left, top, right and bottom in the pixels of the input"
+        if chosen:
+            return {"rule": f"{where}, the likeliest first; classes are the numbers of labels, -1 "
+                            "where there is no box"}  # fmt: skip
+        return {
+            "rule": f"{where}; for each label take the boxes whose score reaches its threshold, "
+                    "the likeliest first, and leave out those that overlap one that was "
+                    "taken by more than overlap (intersection over union); of all labels together "
+                    "keep the max_detections likeliest",
+            "thresholds": dict(zip(labels.names, self._least(len(labels.names)).tolist(),
+                                   strict=True)),
+            "overlap": self.overlap, "max_detections": self.max_detections,
+        }  # fmt: skip
+
     def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
         import tensorflow as tf
 

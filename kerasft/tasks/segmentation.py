@@ -101,6 +101,13 @@ class Segmentation:
         """
         return {"probabilities": _softmax(outputs)}
 
+    def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
+        return {
+            "rule": "the label with the largest of probabilities, pixel by pixel; for a mask as "
+                    "large as the picture, resample the probabilities first (bilinear, pixel "
+                    "centres at one half)"
+        }  # fmt: skip
+
     def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
         """Return the likeliest class of each pixel of the original pictures.
 

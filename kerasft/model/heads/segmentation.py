@@ -54,8 +54,8 @@ def decoder(
     if finest is None:
         # A network that has gone up again has put into its last map what the others know.
         finest = coarse if last < most else min(features.maps, default=1)
-    assert features.size is not None, "Feature maps belong to pictures of one size."
     x = fused(features, width, finest, coarse, interpolation="bilinear")[finest]
+    assert features.size is not None, "Feature maps belong to pictures of one size."
     if dropout:
         x = keras.layers.SpatialDropout2D(dropout, name="head_dropout")(x)
     x = keras.layers.Conv2D(
