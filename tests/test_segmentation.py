@@ -90,6 +90,8 @@ def test_it_trains_and_what_it_came_to_is_written(trained):
     assert sum(lines[0]["predicted"]["shares"].values()) == pytest.approx(1.0, abs=1e-5)
     with Image.open(trained / "plots/test_masks.png") as image:
         assert image.width > 3 * 400
+    assert (trained / "plots/test_confusion.png").is_file()
+    assert (trained / "plots/test_iou_by_class.png").is_file()
 
 
 def test_ignored_pixels_are_not_counted(trained, data):

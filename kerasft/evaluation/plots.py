@@ -86,7 +86,9 @@ def learning_curves(
     return save(figure, path)
 
 
-def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path) -> Path:
+def confusion_matrix(
+    matrix: np.ndarray, names: Sequence[str], path: str | Path, *, counted: str = ""
+) -> Path:
     """Draw a confusion matrix, coloured by the share of each true class.
 
     Counts are printed where the cells have room for them.
@@ -95,6 +97,8 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path)
         matrix: Counts, true classes in rows, `[C, C]`.
         names: The class names.
         path: The PNG file to write.
+        counted: What was counted, such as `"pixels"`, where percentages of each true class are
+            printed instead.
 
     Returns:
         The path.
@@ -120,12 +124,14 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.tick_params(length=0)
-    digits = len(str(int(matrix.max(initial=0))))
+    digits = 4 if counted else len(str(int(matrix.max(initial=0))))
     count_font = min(11.0, points / max(0.75 * digits, 1.2))
     if count_font >= 4.5:
         for row, column in np.argwhere(matrix > 0):
+            percent = f"{100 * shares[row, column]:.1f}"
             axes.text(
-                column, row, str(int(matrix[row, column])), ha="center", va="center",
+                column, row, percent if counted else str(int(matrix[row, column])),
+                ha="center", va="center",
                 fontsize=count_font, color="white" if shares[row, column] > 0.55 else "#222222",
             )  # fmt: skip
     axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
@@ -135,7 +141,10 @@ def confusion_matrix(matrix: np.ndarray, names: Sequence[str], path: str | Path)
     for spine in axes.spines.values():
         spine.set_color("#c5cad1")
     found = np.trace(matrix)
-    axes.set_title(f"{int(found)} of {int(matrix.sum())} right", fontsize=11)
+    title = f"{int(found)} of {int(matrix.sum())} right"
+    if counted:
+        title = f"{found / max(matrix.sum(), 1):.2%} of the {counted} right"
+    axes.set_title(title, fontsize=11)
     return save(figure, path)
 
 
@@ -185,21 +194,39 @@ def f1_by_class(per_class: Mapping[str, Mapping[str, float]], path: str | Path) 
     Returns:
         The path.
     """
-    ticks = dict(zip(per_class, ticks_of(list(per_class), 28), strict=True))
-    rows = sorted(per_class.items(), key=lambda item: item[1]["f1"])
+    found = {name: (row["f1"], f"{row['f1']:.2f}  ({row['support']})")
+             for name, row in per_class.items()}  # fmt: skip
+    return bars(found, path, label="F1 (support)", mean="macro")
+
+
+def bars(
+    found: Mapping[str, tuple[float, str]], path: str | Path, *, label: str, mean: str
+) -> Path:
+    """Draw a bar for each class, the best on top, and their mean.
+
+    Args:
+        found: Class name to a value from 0 to 1, and what stands beside the bar.
+        path: The PNG file to write.
+        label: What the values are.
+        mean: What their mean is called.
+
+    Returns:
+        The path.
+    """
+    ticks = dict(zip(found, ticks_of(list(found), 28), strict=True))
+    rows = sorted(found.items(), key=lambda item: item[1][0])
     step = 0.27 if len(rows) <= 60 else 0.16
     figure = new_figure(6.6, max(2.0, step * len(rows) + 1.1))
     axes = figure.subplots()
-    values = [row["f1"] for _, row in rows]
+    values = [value for _, (value, _) in rows]
     axes.barh(range(len(rows)), values, color=BLUE, height=0.72)
     font = 9 if len(rows) <= 60 else 6.5
     axes.set_yticks(range(len(rows)), [ticks[name] for name, _ in rows], fontsize=font)
-    for place, (_, row) in enumerate(rows):
-        text = f"{row['f1']:.2f}  ({row['support']})"
-        axes.text(row["f1"] + 0.01, place, text, va="center", fontsize=font - 1, color="#444444")
-    mean = float(np.mean(values)) if values else 0.0
-    axes.axvline(mean, color=ORANGE, linewidth=1.2, linestyle="--", label=f"macro {mean:.3f}")
-    axes.set(xlim=(0, 1.15), ylim=(-0.7, len(rows) - 0.3), xlabel="F1 (support)")
+    for place, (_, (value, text)) in enumerate(rows):
+        axes.text(value + 0.01, place, text, va="center", fontsize=font - 1, color="#444444")
+    middle = float(np.mean(values)) if values else 0.0
+    axes.axvline(middle, color=ORANGE, linewidth=1.2, linestyle="--", label=f"{mean} {middle:.3f}")
+    axes.set(xlim=(0, 1.15), ylim=(-0.7, len(rows) - 0.3), xlabel=label)
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.legend(frameon=False, fontsize=9, loc="lower right")
     tidy(axes)

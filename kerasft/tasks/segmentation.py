@@ -12,6 +12,7 @@ import numpy as np
 from kerasft.artifact.comparison import PADDING, Output
 from kerasft.errors import UserError
 from kerasft.evaluation import masks as figures
+from kerasft.evaluation import plots
 from kerasft.evaluation.metrics import direction
 from kerasft.model import masks
 from kerasft.rows import Rows
@@ -195,7 +196,22 @@ class Segmentation:
         self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: str | Path, *,
         split: str,
     ) -> list[Path]:
-        return []
+        """Draw which class was taken for which, and the intersection over union of each."""
+        found = self.figures(statistics, labels)
+        made = [plots.confusion_matrix(
+            np.array(found["confusion_matrix"]), labels.names,
+            Path(directory) / f"{split}_confusion.png", counted="pixels",
+        )]  # fmt: skip
+        by_class = {
+            name: (row["iou"], f"{row['iou']:.3f}  ({row['pixels']:.1%} of the pixels)")
+            for name, row in found["per_class"].items() if "iou" in row
+        }
+        if by_class:
+            made.append(plots.bars(
+                by_class, Path(directory) / f"{split}_iou_by_class.png",
+                label="intersection over union", mean="mean",
+            ))  # fmt: skip
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         return shared.to_dict(self)
