@@ -61,8 +61,8 @@ class Examples:
             `"single"` (`int64[N]`), `"multi"` (`float32[N, classes]` of 0 and 1), `"number"`
             (`float64[N]`, or float32) and `"numbers"` (`[N, numbers]`); for `"boxes"` the columns
             `boxes`, `labels` and `ignored` of each object and the `size` of each picture; for
-            `"masks"` the `mask` of each picture, its `size` and `pixels`; other columns for other
-            kinds. An array is such a column `label`.
+            `"masks"` the `mask` of each picture, its `size`, `pixels` and `digest`; other columns
+            for other kinds. An array is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
 

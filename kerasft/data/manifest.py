@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from kerasft.data.annotations.plain import counts, plain
+from kerasft.data.annotations.plain import counts, identified
 from kerasft.data.fingerprint import digest, fingerprint
 from kerasft.errors import UserError
 from kerasft.spec import Examples, Labels, Splits
@@ -145,7 +145,7 @@ def _by_id(parts: Mapping[str, list]) -> dict[str, tuple]:
 def _rows(part: Examples, labels: Labels) -> list[list[Any]]:
     return [
         [name, label, fingerprint(value, part.modality)]
-        for name, label, value in zip(part.ids, plain(part, labels), part.inputs, strict=True)
+        for name, label, value in zip(part.ids, identified(part, labels), part.inputs, strict=True)
     ]
 
 

@@ -203,13 +203,13 @@ class Segmentation:
             Path(directory) / f"{split}_confusion.png", counted="pixels",
         )]  # fmt: skip
         by_class = {
-            name: (row["iou"], f"{row['iou']:.3f}  ({row['pixels']:.1%} of the pixels)")
+            name: (row["iou"], f"{row['iou']:.3f}  ({row['pixels']:.1%})")
             for name, row in found["per_class"].items() if "iou" in row
         }
         if by_class:
             made.append(plots.bars(
                 by_class, Path(directory) / f"{split}_iou_by_class.png",
-                label="intersection over union", mean="mean",
+                label="intersection over union (share of the true pixels)", mean="mean",
             ))  # fmt: skip
         return made
 

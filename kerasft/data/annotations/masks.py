@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ class Painted:
         size: Rows and columns of the picture as it is seen.
         pixels: `int64[classes]`, how many pixels each class has.
         names: The classes, in the order of their numbers.
+        digest: Of the classes of all pixels; encoders of PNG do not agree on bytes.
     """
 
     png: bytes
     size: tuple[int, int]
     pixels: np.ndarray
     names: tuple[str, ...]
+    digest: int
 
     @classmethod
     def of(cls, classes: np.ndarray, names: Sequence[str]) -> Painted:
@@ -51,7 +54,9 @@ class Painted:
         Image.fromarray(classes).save(file, "PNG", compress_level=1)
         pixels = np.bincount(classes.ravel(), minlength=IGNORED + 1)[: len(names)]
         rows, columns = classes.shape
-        return cls(file.getvalue(), (rows, columns), pixels.astype("int64"), tuple(names))
+        content = hashlib.blake2b(classes.tobytes(), digest_size=8).digest()
+        return cls(file.getvalue(), (rows, columns), pixels.astype("int64"), tuple(names),
+                   int.from_bytes(content, "big"))  # fmt: skip
 
 
 def encode(values: Sequence[Any], *, key: str) -> tuple[Labels, Rows, np.ndarray, list[str]]:
@@ -63,8 +68,8 @@ def encode(values: Sequence[Any], *, key: str) -> tuple[Labels, Rows, np.ndarray
 
     Returns:
         The `Labels`; rows with the `mask` of each picture (bytes of a PNG), its `size` (rows and
-        columns) and the `pixels` of each class; the same pixels, `int64[N, classes]`; and sentences
-        for the user.
+        columns), the `pixels` of each class and a `digest` of all; the same pixels,
+        `int64[N, classes]`; and sentences for the user.
 
     Raises:
         UserError: If there are no masks, or if all of them are ignored.
@@ -87,7 +92,7 @@ def encode(values: Sequence[Any], *, key: str) -> tuple[Labels, Rows, np.ndarray
     masks[:] = [value.png for value in values]
     rows = Rows.of({
         "mask": masks, "size": np.array([value.size for value in values], "int32"),
-        "pixels": pixels,
+        "pixels": pixels, "digest": np.array([value.digest for value in values], "uint64"),
     })  # fmt: skip
     notices = []
     if bare := [name for name, count in zip(names, pixels.sum(axis=0), strict=True) if not count]:

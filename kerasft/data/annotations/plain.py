@@ -40,6 +40,15 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
     ]
 
 
+def identified(part: Examples, labels: Labels) -> list[Any]:
+    """Return what is known of each example as `plain` does, so that any change of it shows."""
+    made = plain(part, labels)
+    if labels.kind != "masks":
+        return made
+    return [{**one, "digest": f"{int(digest):016x}"}
+            for one, digest in zip(made, part.annotations["digest"], strict=True)]  # fmt: skip
+
+
 def plain_label(value: Any, labels: Labels) -> Any:
     """Return one label as a plain value."""
     if labels.kind == "single":

@@ -133,6 +133,17 @@ def test_what_is_ignored_is_neither_learned_nor_counted(tmp_path):
     assert splits.labels.names == ("3",)
 
 
+def test_a_mask_that_changes_is_noticed(tmp_path):
+    from kerasft.data.manifest import diff_manifest, read_manifest, write_manifest
+
+    fill(tmp_path)
+    splits = read(tmp_path)
+    written = read_manifest(write_manifest(splits, tmp_path / "manifest.json"))
+    assert not diff_manifest(written, read(tmp_path))
+    mask(tmp_path / "masks" / "p3.png", painted(3)[:, ::-1])  # as many pixels of each class
+    assert any("p3" in one for one in diff_manifest(written, read(tmp_path)))
+
+
 def test_several_values_are_one_class(tmp_path):
     fill(tmp_path)
     mask(tmp_path / "masks" / "p0.png", painted(0, values=(0, 7)))
