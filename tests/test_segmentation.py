@@ -129,6 +129,7 @@ def test_masks_are_as_large_as_the_pictures(trained, data, kerasft_cli, tmp_path
     assert list(answer["shares"].values()) == pytest.approx(found.tolist(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_export_answers_with_the_same_masks(trained, exported, data):
     pictures = [str(data / "test" / "images" / f"test{i}.png") for i in range(9)]
     export, (_, finetuned, _) = load_export(exported), reopen(str(trained))
@@ -140,6 +141,7 @@ def test_an_export_answers_with_the_same_masks(trained, exported, data):
     assert all(one.result != "FAILED" for one in verify(exported))
 
 
+@pytest.mark.slow
 def test_a_class_map_of_pictures_of_several_sizes(exported, data):
     import tensorflow as tf
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from kerasft.artifact.comparison import (
     aligned,
     apart,
     check_rules,
+    differs,
     rows_apart,
     rule_for,
     rules_of,
@@ -143,3 +145,33 @@ def test_other_shapes_stay_as_they_are():
     wanted = detections([0.9], [[1.0]], ["a"])
     served = detections([0.9, 0.5], [[1.0], [2]], ["a", "b"])
     assert aligned(served, wanted, ROWS, 1e-4)["boxes"].shape == (1, 2, 1)
+
+
+def png(pixels):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_encoded_pictures_differ_by_their_pixels():
+    one = np.zeros((20, 30), "uint8")
+    other = one.copy()
+    other[3, 5:8] = 1
+    rule = Output("pixels")
+    served, wanted = (np.array([png(one), png(last)], object) for last in (one, other))
+    assert differs(rule, served, served) == 0.0
+    assert differs(rule, served, wanted) == pytest.approx(3 / 600)
+    assert differs(rule, served[:1], np.array([png(one[:, :9])], object)) == float("inf")
+    assert differs(rule, served, served[:1]) == float("inf")
+
+
+def test_rows_that_were_filled_up_differ_by_what_they_hold():
+    rule = Output(padded=True)
+    small, large = np.full((1, 2, 3), 7), np.full((1, 4, 3), -1)
+    large[:, :2] = 7
+    assert differs(rule, small, large) == 0.0
+    assert differs(rule, large, small) == 0.0
+    large[0, 3, 0] = 7
+    assert differs(rule, small, large) == pytest.approx(1 / 12)
