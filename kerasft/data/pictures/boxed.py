@@ -13,7 +13,7 @@ from kerasft.data.annotations.boxes import Drawn, tidied
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.pictures.audit import audit
-from kerasft.data.pictures.files import spelled
+from kerasft.data.pictures.files import as_input, spelled
 from kerasft.data.pictures.shape import (
     check_names,
     check_orientation,
@@ -32,7 +32,7 @@ class Boxed:
     """A picture with its boxes, as a reader found it.
 
     Args:
-        path: The file.
+        picture: The file, or its encoded bytes.
         name: Its name, unique in the data set.
         split: The split that it comes in; `"train"` where the data does not say.
         boxes: Left, top, right and bottom of each.
@@ -42,7 +42,7 @@ class Boxed:
         relative: Whether the boxes are in parts of width and height.
     """
 
-    path: Path
+    picture: Path | bytes
     name: str
     split: str = "train"
     boxes: list[list[float]] = field(default_factory=list)
@@ -98,15 +98,15 @@ def boxed_splits(
     """
     check_orientation(orientation)
     check_names([(one.name, one) for one in found])
-    paths = [str(one.path) for one in found]
+    pictures = [as_input(one.picture) for one in found]
     names = [spelled(one.name) for one in found]
-    kept, said = audit(paths, names, broken=broken, max_pixels=max_pixels)
+    kept, said = audit(pictures, names, broken=broken, max_pixels=max_pixels)
     said = [*notices, *said]
     good, drawn = _drawn([found[i] for i in kept], [names[i] for i in kept], orientation, said)
     kept = [kept[i] for i in good]
     drawn, tidy = tidied(drawn, [names[i] for i in kept], key)
     collection = Collection(
-        "images", [paths[i] for i in kept], list(drawn), [names[i] for i in kept],
+        "images", [pictures[i] for i in kept], list(drawn), [names[i] for i in kept],
         [found[i].split for i in kept], notices=[spelled(notice) for notice in (*said, *tidy)],
     )  # fmt: skip
     return to_splits(
@@ -124,7 +124,7 @@ def _drawn(
     doubtful: list[str] = []
     turned = 0
     for i, one in enumerate(found):
-        shape = shape_of(str(one.path))
+        shape = shape_of(as_input(one.picture))
         on = drawn_on(shape, one.size, orientation, bare=not one.boxes)
         if on is None:
             odd.append(f"{names[i]} (it is {shape.columns} x {shape.rows}, its annotations say "

@@ -137,6 +137,16 @@ def spelled(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def as_input(picture: Path | bytes) -> str | bytes:
+    """Return a picture as `Examples.inputs` hold it: the path as text, or encoded bytes.
+
+    Example:
+        >>> as_input(Path("cats/1.jpg"))
+        'cats/1.jpg'
+    """
+    return picture if isinstance(picture, bytes) else str(picture)
+
+
 def holds_pictures(folder: Path) -> bool:
     """Return whether there is any picture in a folder, however deep."""
     return next(walk_pictures(folder), None) is not None

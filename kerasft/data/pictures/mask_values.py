@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from kerasft.data.annotations.classes import checked_names, some
 from kerasft.data.current_read import begins
+from kerasft.data.pictures.audit import sniff
 from kerasft.errors import UserError
 from kerasft.spec import IGNORED
 from kerasft.system.console import listing
@@ -65,13 +67,13 @@ class Table:
         """Whether values are colours."""
         return bool((self.values >= _COLOURED).any())
 
-    def read(self, file: Path, max_pixels: int) -> np.ndarray:
-        """Return the classes of a mask file, `uint8[rows, columns]`.
+    def read(self, mask: Path | bytes, max_pixels: int) -> np.ndarray:
+        """Return the classes of a mask, a file or its bytes, `uint8[rows, columns]`.
 
         Raises:
             Odd: If it cannot be read, or has values that mean nothing.
         """
-        values = values_of(file, max_pixels, coloured=self.coloured)
+        values = values_of(mask, max_pixels, coloured=self.coloured)
         places = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
         strange = np.unique(values[self.values[places] != values])
         if len(strange):
@@ -84,11 +86,11 @@ def said(value: int) -> str:
     return f"#{value - _COLOURED:06x}" if value >= _COLOURED else str(value)
 
 
-def values_of(file: Path, max_pixels: int, *, coloured: bool) -> np.ndarray:
-    """Return the values of a mask file, `int64[rows, columns]`.
+def values_of(mask: Path | bytes, max_pixels: int, *, coloured: bool) -> np.ndarray:
+    """Return the values of a mask, `int64[rows, columns]`.
 
     Args:
-        file: A picture.
+        mask: The file of a picture, or its encoded bytes.
         max_pixels: The most pixels that it may have.
         coloured: Whether the colours of a palette count, not their numbers.
 
@@ -97,9 +99,10 @@ def values_of(file: Path, max_pixels: int, *, coloured: bool) -> np.ndarray:
     """
     from PIL import Image
 
-    begins(str(file))
+    if isinstance(mask, Path):
+        begins(str(mask))
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask) as image:
             if image.width * image.height > max_pixels:
                 raise Odd(f"more than {max_pixels:,} pixels")
             plain = image.mode in ("1", "L", "I", "I;16", "I;16B") or (
@@ -154,25 +157,41 @@ def meaning(classes: Any, ignore: Any) -> dict[int, str | None] | None:
     return {**named, **ignored}
 
 
+def listed_meaning(names: Sequence[str], ignore: Any) -> dict[int, str | None]:
+    """Return what values mean where the data brings the names of 0, 1, 2 and so on.
+
+    Args:
+        names: The names.
+        ignore: See `meaning`; values that have a name may be among them.
+
+    Example:
+        >>> listed_meaning(["unlabeled", "road"], [0, 255])
+        {1: 'road', 0: None, 255: None}
+    """
+    ignored = _ignored(ignore)
+    return {**{n: name for n, name in enumerate(names) if n not in ignored}, **ignored}
+
+
 def found_meaning(
-    values: Mapping[int, str], ignore: Any, files: Sequence[Path]
+    masks: Sequence[tuple[str, Path | bytes]], ignore: Any, max_pixels: int
 ) -> tuple[dict[int, str | None], str]:
     """Return classes for values that nobody has named, and a sentence for the user.
 
     Args:
-        values: Each value that there is, and a mask that has it.
+        masks: Each mask with its name, a file or its encoded bytes.
         ignore: See `meaning`.
-        files: The masks.
+        max_pixels: The most pixels that a mask may have.
 
     Raises:
         UserError: If these are no values of classes.
     """
+    values = _found_values(masks, max_pixels)
     ignored = _ignored(ignore)
     classes = sorted(value for value in values if value not in ignored)
     shown = listing(f"{said(value)} ({values[value]})" for value in classes[:12])
     how = ("Name them: data.classes={0: background, 255: nucleus}, or {0xff0000: roof, ...} for "
            "colours.")  # fmt: skip
-    lossy = [file.name for file in files if file.suffix.lower() in (".jpg", ".jpeg")]
+    lossy = [name for name, mask in masks if _is_jpeg(mask)]
     if lossy and len(classes) > 2:
         raise UserError(
             f"{some(len(lossy), 'mask')} are JPEG files ({listing(lossy, 3)}), whose compression "
@@ -196,6 +215,27 @@ def found_meaning(
     return {**names, **ignored}, (
         f"data.classes says nothing of the values of the masks, which are taken as {{{told}}}."
     )
+
+
+def _found_values(
+    masks: Sequence[tuple[str, Path | bytes]], max_pixels: int
+) -> dict[int, str]:
+    """Return each value that masks have, and one that has it."""
+    found: dict[int, str] = {}
+    for name, mask in masks:
+        try:
+            values = np.unique(values_of(mask, max_pixels, coloured=False)).tolist()
+        except Odd:  # told when the masks are read
+            continue
+        for value in values:
+            found.setdefault(value, name)
+    return found
+
+
+def _is_jpeg(mask: Path | bytes) -> bool:
+    if isinstance(mask, bytes):
+        return sniff(mask[:32]) == "JPEG"
+    return mask.suffix.lower() in (".jpg", ".jpeg")
 
 
 def _ignored(ignore: Any) -> dict[int, str | None]:

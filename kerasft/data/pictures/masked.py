@@ -15,7 +15,7 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.masks import Painted
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.pictures.audit import audit
-from kerasft.data.pictures.files import spelled
+from kerasft.data.pictures.files import as_input, spelled
 from kerasft.data.pictures.mask_values import Odd, Unnamed
 from kerasft.data.pictures.shape import (
     Shape,
@@ -37,14 +37,14 @@ class Masked:
     """A picture with its mask, as a reader found it.
 
     Args:
-        path: The file.
+        picture: The file, or its encoded bytes.
         name: Its name, unique in the data set.
         paint: Returns the mask, `uint8[rows, columns]` of class numbers; raises `Odd` where there
             is none to be had.
         split: The split that it comes in; `"train"` where the data does not say.
     """
 
-    path: Path
+    picture: Path | bytes
     name: str
     paint: Callable[[], np.ndarray]
     split: str = "train"
@@ -91,15 +91,15 @@ def masked_splits(
     """
     check_orientation(orientation)
     check_names([(one.name, one) for one in found])
-    paths = [str(one.path) for one in found]
+    pictures = [as_input(one.picture) for one in found]
     called = [spelled(one.name) for one in found]
-    kept, said = audit(paths, called, broken=broken, max_pixels=max_pixels)
+    kept, said = audit(pictures, called, broken=broken, max_pixels=max_pixels)
     said = [*notices, *said]
     painted = _painted([found[i] for i in kept], names, [called[i] for i in kept], orientation,
                        broken, said)  # fmt: skip
     kept = [i for i, one in zip(kept, painted, strict=True) if one is not None]
     collection = Collection(
-        "images", [paths[i] for i in kept], [one for one in painted if one is not None],
+        "images", [pictures[i] for i in kept], [one for one in painted if one is not None],
         [called[i] for i in kept], [found[i].split for i in kept],
         notices=[spelled(notice) for notice in said],
     )  # fmt: skip
@@ -116,7 +116,7 @@ def _painted(
     """Return the mask of each picture as it is seen; `None` where it cannot be used."""
 
     def one(masked: Masked) -> tuple[Shape, np.ndarray | Odd]:
-        shape = shape_of(str(masked.path))
+        shape = shape_of(as_input(masked.picture))
         try:
             return shape, masked.paint()
         except Odd as error:

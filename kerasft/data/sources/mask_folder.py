@@ -15,7 +15,7 @@ from kerasft.data.pictures.annotated import DRAWN, PICTURES, plain_stems
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.pictures.files import walk_pictures
 from kerasft.data.pictures.layout import enter, words_of
-from kerasft.data.pictures.mask_values import Odd, Table, found_meaning, meaning, values_of
+from kerasft.data.pictures.mask_values import Table, found_meaning, meaning
 from kerasft.data.pictures.masked import Masked, masked_splits, require_masks
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
@@ -93,8 +93,8 @@ def mask_folder(
         )
     means = meaning(classes, ignore)
     if means is None:
-        drawn = [mask for _, mask, _ in pairs]
-        means, said = found_meaning(_values(drawn, max_pixels), ignore, drawn)
+        drawn = [(mask.name, mask) for _, mask, _ in pairs]
+        means, said = found_meaning(drawn, ignore, max_pixels)
         notices.append(said)
     table = Table.of(means)
     found = [
@@ -207,18 +207,3 @@ def _side_by_side(
         else:
             apart[tuple(p for p in key[:-1] if not _holds_pictures(p, None)) + key[-1:]] = path
     return pictures, apart
-
-
-def _values(masks: Sequence[Path], max_pixels: int) -> dict[int, str]:
-    """Return each value that masks have, and one that has it."""
-    import numpy as np
-
-    found: dict[int, str] = {}
-    for mask in masks:
-        try:
-            values = np.unique(values_of(mask, max_pixels, coloured=False)).tolist()
-        except Odd:  # told when the masks are read
-            continue
-        for value in values:
-            found.setdefault(value, mask.name)
-    return found
