@@ -9,21 +9,23 @@ from typing import Any
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.paths import read_label_names
 from kerasft.data.pictures.audit import MAX_PIXELS, audit, check_policy
-from kerasft.data.sources.tfds_safety import (
-    ForeignFeature,
-    own_features_alone,
-    require_inside,
-    require_own,
+from kerasft.data.sources import tfds_annotated
+from kerasft.data.sources.tfds_features import (
+    Leaf,
+    find,
+    is_picture,
+    learned_by,
+    names_of,
 )
-from kerasft.data.splits import check_ratios, split_name
+from kerasft.data.sources.tfds_prepared import Prepared, open_prepared
 from kerasft.data.tables.short_floats import shortest
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 from kerasft.system.files import current
-from kerasft.system.folders import located
-from kerasft.system.reachable import unreachable
-from kerasft.system.tf_data import mapped
+
+# The feature that is predicted where the user names none.
+LABEL = "label"
 
 
 def tfds(
@@ -34,7 +36,11 @@ def tfds(
     data_dir: str | None = None,
     input: str | None = None,
     text_pair: str | None = None,
-    label: str = "label",
+    label: str = LABEL,
+    boxes: str | None = None,
+    masks: str | None = None,
+    classes: list[str] | dict[Any, str] | str | None = None,
+    ignore: int | str | list[Any] | None = None,
     label_names: list[str] | str | None = None,
     label_delimiter: str | None = None,
     train: str = "train",
@@ -43,20 +49,31 @@ def tfds(
     split: str = "stratified",
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
+    orientation: str = "auto",
 ) -> Splits:
     """Read a data set of TensorFlow Datasets; pictures stay encoded, and are held in memory.
+
+    Features within others have names such as `objects/bbox`. Boxes that are marked as crowds, as
+    difficult, as groups or as invalid (`is_crowd`, `is_difficult`, `is_group_of`, `invalid`) are
+    regions in which nothing is learned and nothing counts.
 
     Args:
         name: Its name, such as `"beans"` or `"glue/sst2"`, or the folder in which it was
             prepared (the one with `dataset_info.json`, or one above it).
-        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
+        kind: `"single"`, `"multi"`, `"number"`, `"numbers"`, `"boxes"` or `"masks"`.
         seed: Another seed, another split.
         data_dir: Where data sets by name are kept; `~/tensorflow_datasets` without.
         input: The feature to read, a picture or a text; found by itself where only one fits.
         text_pair: The feature of second texts, where an example is a pair.
-        label: The feature to predict.
+        label: The feature to predict. For boxes the class of each, beside them (`label` is
+            `objects/label`), or that of the picture; found by itself where only one fits.
+        boxes: The feature with the boxes, for kind `"boxes"`; found by itself where only one fits.
+        masks: The feature with the class of each pixel, for kind `"masks"`; the same.
+        classes: What the values of masks mean, where the data set does not say it: a list of names
+            for 0, 1, 2, ...; a file with one a line; or a name for each value.
+        ignore: A value of masks, or several, that is neither learned nor counted.
         label_names: The class names in order, where the data set does not bring them, as a list
-            or as a file with one a line.
+            or as a file with one a line. Where boxes have no class, the one name of all.
         label_delimiter: What separates several labels within one text, if anything does.
         train: The split to train on, as TFDS writes it (`"train"`, `"train[:80%]"`).
         validation: The part of the training examples to validate on, where the data brings no
@@ -65,6 +82,9 @@ def tfds(
         split: `"stratified"` or `"hash"`, where a split is made by ratio.
         broken: `"skip"` leaves out pictures that cannot be decoded, `"fail"` stops.
         max_pixels: The most pixels (width times height) that a picture may have.
+        orientation: What boxes and masks of pictures with an EXIF orientation are drawn on: the
+            picture as it is `"seen"`, as it is `"stored"`, or `"auto"` what the size of a mask
+            tells.
 
     Returns:
         `Splits` of encoded pictures, or of texts.
@@ -78,214 +98,151 @@ def tfds(
     >>> tfds("beans", kind="single", seed=0)  # doctest: +SKIP
     """
     check_policy(broken, max_pixels)
-    try:
-        import tensorflow_datasets
-    except ImportError as error:
-        raise UserError(
-            f"data=tfds needs TensorFlow Datasets ({error}). Install it: "
-            'pip install tensorflow-datasets importlib_resources.'
-        ) from error
-    if not located(name).is_dir():
-        require_own(name)
-    with own_features_alone(tensorflow_datasets, name):
-        builder = _builder(tensorflow_datasets, name, data_dir)
-    require_inside(builder, name)
-    wanted = _splits(builder, train, validation, test)
-    ratios: dict[str, Any] = {
-        n: (0.0 if n in wanted else value)
-        for n, value in (("validation", validation), ("test", test))
-    }
-    check_ratios(ratios["validation"], ratios["test"], split, list(wanted))
-    features = builder.info.features
-    chosen, is_image = _input(tensorflow_datasets, features, input, label)
-    columns = [chosen, label] + ([text_pair] if text_pair else [])
-    for key, column in zip(("data.input", "data.label", "data.text_pair"), columns, strict=False):
-        if column not in features:
-            raise UserError(
-                f"{key}: {name} has no feature {column!r}.{nearest(column, features)} Its "
-                f"features: {listing(features, 30)}."
-            )
-    found = Collection("images" if is_image else "text", [], [], [], [], notices=[])
-    for split_of, expression in wanted.items():
-        _collect(tensorflow_datasets, builder, split_of, expression, columns, is_image, found)
-    found = _labelled(
-        found, features[label], ratios, {"validation": validation, "test": test}
+    _check_kind(
+        kind, {"boxes": boxes}, {"masks": masks, "classes": classes, "ignore": ignore},
+        {"text_pair": text_pair, "label_names": label_names, "label": label},
     )  # fmt: skip
+    prepared = open_prepared(
+        name, data_dir, train=train, validation=validation, test=test, split=split
+    )
+    names = read_label_names(label_names, current() or Path())
+    settings: dict[str, Any] = {"kind": kind, "seed": seed, "split": split}
+    careful: dict[str, Any] = {"broken": broken, "max_pixels": max_pixels}
+    if kind == "boxes":
+        return tfds_annotated.boxed(
+            prepared, input=input, boxes=boxes, label=label, usual=LABEL, label_names=names,
+            orientation=orientation, **settings, **careful,
+        )  # fmt: skip
+    if kind == "masks":
+        return tfds_annotated.masked(
+            prepared, input=input, masks=masks, classes=classes, ignore=ignore,
+            orientation=orientation, **settings, **careful,
+        )  # fmt: skip
+    chosen, is_image = _input(prepared, input, label)
+    known = prepared.leaves
+    columns = [find(known, chosen, "data.input", name), _label(prepared, label, kind, name)]
+    if text_pair:
+        columns.append(find(known, text_pair, "data.text_pair", name))
+    found = _collect(prepared, columns, is_image)
+    found, ratios = _labelled(prepared, found, columns[1].feature)
     if is_image:
-        kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
+        kept, said = audit(found.inputs, found.ids, **careful)
         found = found.keep(kept)
         found.notices += said
     return to_splits(
-        found, kind=kind, seed=seed, split=split, label_delimiter=label_delimiter,
-        label_names=read_label_names(label_names, current() or Path()) or _names(features[label]),
-        label_key=f"data.label={label}", **ratios,
+        found, label_delimiter=label_delimiter,
+        label_names=names or names_of(columns[1].feature), label_key=f"data.label={label}",
         source={
-            "source": "tfds", "name": builder.info.full_name, "splits": wanted,
+            "source": "tfds", "name": prepared.name, "splits": dict(prepared.wanted),
             "input": chosen, "label": label,
         },
+        **settings, **ratios,
     )  # fmt: skip
 
 
-def _labelled(
-    found: Collection, feature: Any, ratios: dict[str, Any], asked: Mapping[str, Any]
-) -> Collection:
-    """Leave out splits that hide their labels, as tests do: TFDS writes -1 for each."""
-    if getattr(feature, "names", None) is None:
-        return found
-    shown = {n for n, value in zip(found.brought, found.values, strict=True) if value != -1}
-    for name in sorted(set(found.brought) - shown):
-        said = f"none of the {found.brought.count(name):,} examples of {name} has a label (all -1)"
-        if name == "train" or isinstance(asked[name], str):
-            more = "" if name == "train" else f", or set data.{name} to a part such as 0.15"
-            raise UserError(f"data.{name}: {said}. Name another split{more}.")
-        ratios[name] = asked[name]
-        found.notices.append(
-            f"{said}, so it is left out; data.{name}={asked[name]} says what part of the training "
-            "examples takes its place."
+def _check_kind(
+    kind: str, boxes: Mapping[str, Any], masks: Mapping[str, Any], others: Mapping[str, Any]
+) -> None:
+    """Refuse settings that say nothing for a task: those of boxes, of masks, and of others."""
+    problems = [
+        f"data.{key} belongs to task={task}, and this task learns something else. Received: "
+        f"data.{key}={value}. Set task={task}, or leave it out."
+        for of, task, given in (("boxes", "detection", boxes), ("masks", "segmentation", masks))
+        for key, value in given.items() if of != kind and value is not None
+    ]  # fmt: skip
+    if kind in ("boxes", "masks") and others["text_pair"] is not None:
+        problems.append(
+            "data.text_pair is for texts, and this task learns from pictures. Received: "
+            f"data.text_pair={others['text_pair']}. Leave it out."
         )
-    return found.keep([i for i, name in enumerate(found.brought) if name in shown])
+    if kind == "masks" and others["label"] != LABEL:
+        problems.append(
+            "data.masks names the feature with the class of each pixel. Received: data.label="
+            f"{others['label']}. Set data.masks={others['label']} instead."
+        )
+    if kind == "masks" and others["label_names"] is not None:
+        problems.append(
+            "data.classes says what the values of masks mean. Received: data.label_names="
+            f"{others['label_names']}. Set data.classes instead."
+        )
+    if problems:
+        raise UserError(problems=problems)
 
 
-def _builder(module: Any, name: str, data_dir: str | None) -> Any:
-    folder = located(name)
-    if folder.is_dir():
-        found = sorted(
-            info.parent
-            for depth in ("", "*/", "*/*/", "*/*/*/")
-            for info in folder.glob(f"{depth}dataset_info.json")
-        )
-        if not found:
-            raise UserError(
-                f"data.name: {folder} is no data set that TFDS has prepared: there is no "
-                "dataset_info.json in it. For a folder of pictures choose data=image_folder."
-            )
-        if len(found) > 1:
-            raise UserError(
-                f"data.name: {folder} holds several data sets or versions. Name one of them: "
-                f"{listing(found, 10)}."
-            )
-        return module.builder_from_directory(str(found[0]))
+def _label(prepared: Prepared, label: str, kind: str, where: str) -> Leaf:
+    """Return the feature to predict, which is a class, or a number, or several."""
+    drawn = learned_by(prepared.module, prepared.leaves)
     try:
-        builder = module.builder(name, data_dir=data_dir and str(located(data_dir)), try_gcs=False)
-    except ForeignFeature:
-        raise
-    except module.core.registered.DatasetNotFoundError as error:
-        known = module.list_builders(with_community_datasets=False)
+        leaf = find(prepared.leaves, label, "data.label", where)
+    except UserError as error:
+        raise UserError(f"{error}{drawn}") from error
+    features = prepared.module.features
+    wrong = (features.Image,) if kind in ("number", "numbers") else (
+        features.Image, features.BBoxFeature)  # fmt: skip
+    if isinstance(leaf.feature, wrong):
         raise UserError(
-            f"data.name: there is no folder and no data set of TFDS named {name!r}."
-            f"{nearest(name, known)} tfds.list_builders() lists the {len(known):,} names."
-        ) from error
-    except Exception as error:
-        raise UserError(f"data.name={name}: TFDS cannot open it ({_first(error)}).") from error
-    if not builder.info.splits:
-        try:
-            _check_network(builder)
-            builder.download_and_prepare()
-        except Exception as error:
-            raise UserError(
-                f"data.name: {name} is not prepared in {builder.data_dir}, and could not be "
-                f"downloaded and prepared ({_first(error)}). Prepare it where there is a "
-                f"network (tfds build {name}), copy it over, and name its folder: data.name=DIR."
-            ) from error
-    return builder
+            f"data.label must be what is said of a whole example. Received: data.label={label}, a "
+            f"{type(leaf.feature).__name__}.{drawn}"
+        )
+    return leaf
 
 
-def _check_network(builder: Any) -> None:
-    """Fail at once where TFDS would retry for minutes."""
-    for url in list(builder.url_infos)[:1]:
-        if reason := unreachable(url):
-            raise ConnectionError(reason)
+def _labelled(
+    prepared: Prepared, found: Collection, feature: Any
+) -> tuple[Collection, dict[str, Any]]:
+    """Leave out splits that hide their labels, as tests do: TFDS writes -1 for each."""
+    shown = set(found.brought)
+    if getattr(feature, "num_classes", None) is not None:
+        shown = {n for n, value in zip(found.brought, found.values, strict=True) if value != -1}
+    ratios, said = prepared.ratios(found.brought, shown, "a label (all -1)")
+    found.notices += said
+    return found.keep([i for i, name in enumerate(found.brought) if name in shown]), ratios
 
 
-def _first(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
-def _splits(builder: Any, train: str, validation: Any, test: Any) -> dict[str, str]:
-    """Return how TFDS writes each split that the data brings."""
-    brought: dict[str, str] = {}
-    for own in builder.info.splits:
-        if split := split_name(own):
-            brought.setdefault(split, own)
-    wanted = {"train": train if train != "train" else brought.get("train", "train")}
-    for split, value in (("validation", validation), ("test", test)):
-        if isinstance(value, str):
-            wanted[split] = value
-        elif split in brought:
-            wanted[split] = brought[split]
-    for split, expression in wanted.items():
-        own = expression.split("[")[0].split("+")[0]
-        if own not in builder.info.splits:
-            raise UserError(
-                f"data.{split}: {builder.info.full_name} has no split {own!r}. Its splits: "
-                f"{listing(builder.info.splits, 20)}. Received: data.{split}={expression}."
-            )
-    return wanted
-
-
-def _input(module: Any, features: Any, chosen: str | None, label: str) -> tuple[str, bool]:
-    kinds = {}
-    for name, feature in features.items():
-        if name == label:
+def _input(prepared: Prepared, chosen: str | None, label: str) -> tuple[str, bool]:
+    """Return the name of the feature to read, and whether it is a picture."""
+    module = prepared.module
+    kinds, seen = {}, []
+    for name, leaf in prepared.leaves.items():
+        if name == label or leaf.repeated:
             continue
-        if isinstance(feature, module.features.Image):
+        if isinstance(leaf.feature, module.features.Image):
             kinds[name] = True
-        elif isinstance(feature, module.features.Text):
+            seen += [name] * is_picture(module, leaf)
+        elif isinstance(leaf.feature, module.features.Text):
             kinds[name] = False
     if chosen is None:
         pictures = [name for name, is_image in kinds.items() if is_image]
-        fitting = pictures or list(kinds)
+        fitting = seen or pictures or list(kinds)
         if len(fitting) != 1:
             raise UserError(
                 "data.input must name the feature to read, a picture or a text; "
                 + (f"several fit: {listing(fitting, 20)}." if fitting else "none fits.")
-                + f" The features: {listing(features, 30)}."
+                + f" The features: {listing(prepared.leaves, 30)}."
             )
         return fitting[0], kinds[fitting[0]]
-    if chosen in features and chosen not in kinds:
+    if chosen in prepared.leaves and chosen not in kinds:
         raise UserError(
             f"data.input must be a picture or a text. Received: data.input={chosen}, a "
-            f"{type(features[chosen]).__name__}. Those that fit: {listing(kinds, 20)}."
+            f"{type(prepared.leaves[chosen].feature).__name__}. Those that fit: "
+            f"{listing(kinds, 20)}."
         )
     return chosen, kinds.get(chosen, False)
 
 
-def _names(feature: Any) -> list[str] | None:
-    # A sequence of classes has several labels an example.
-    feature = getattr(feature, "feature", feature)
-    names = getattr(feature, "names", None)
-    if not names or all(name.isdigit() and int(name) == n for n, name in enumerate(names)):
-        return None
-    return list(names)
-
-
-def _collect(
-    module: Any, builder: Any, split: str, expression: str, columns: list[str], is_image: bool,
-    found: Collection,
-) -> None:  # fmt: skip
-    decoders: Mapping[str, Any] = {columns[0]: module.decode.SkipDecoding()} if is_image else {}
-    try:
-        # Without shuffling of files, an example has the same number, and name, each time.
-        dataset = builder.as_dataset(
-            split=expression, shuffle_files=False, decoders=dict(decoders) or None
-        )
-    except (ValueError, AssertionError, NotImplementedError) as error:
-        raise UserError(
-            f"data.{split}: TFDS cannot read {expression!r} of {builder.info.full_name} "
-            f"({_first(error)})."
-        ) from error
-    dataset = mapped(dataset, lambda example: {name: example[name] for name in columns})
-    for number, example in enumerate(dataset.as_numpy_iterator()):
-        content = example[columns[0]]
+def _collect(prepared: Prepared, columns: list[Leaf], is_image: bool) -> Collection:
+    """Return the examples, each with its input and its raw label."""
+    inputs: list[Any] = []
+    found = Collection("images" if is_image else "text", inputs, [], [], [], notices=[])
+    for split, called, (content, value, *more) in prepared.read(columns, columns[:is_image]):
         if not is_image:
-            texts = [example[name].decode("utf-8") for name in (columns[0], *columns[2:])]
-            content = tuple(texts) if len(texts) > 1 else texts[0]
-        found.inputs.append(content)  # type: ignore[attr-defined]
-        value = example[columns[1]]
+            texts = [text.decode("utf-8") for text in (content, *more)]
+            content = tuple(texts) if more else texts[0]
+        inputs.append(content)
         found.values.append(_plain(value))
-        found.ids.append(f"{expression}:{number}")
+        found.ids.append(called)
         found.brought.append(split)
+    return found
 
 
 def _plain(value: Any) -> Any:
