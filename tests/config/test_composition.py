@@ -306,7 +306,7 @@ def test_nearest():
         "kerasft.training.callbacks.keras.layers.Lambda",
         "kerasft.training.callbacks.keras.saving.load_model",
         "kerasft.training.callbacks.keras.utils.get_file",
-        "kerasft.data.sources.tfds.unreachable", "kerasft.run.train", "kerasft.cli.main",
+        "kerasft.data.sources.tfds_prepared.unreachable", "kerasft.run.train", "kerasft.cli.main",
         # What kerasft does itself, and is no part.
         "kerasft.exporters.reload.main", "kerasft.exporters.tensors.require",
         "kerasft.training.checkpoint.write", "kerasft.tasks.shared.load",

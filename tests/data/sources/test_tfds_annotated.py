@@ -1,11 +1,13 @@
 """Pictures with boxes and masks in data sets of TensorFlow Datasets."""
 
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import kerasft
 from kerasft.data.sources.tfds import tfds
 from kerasft.errors import UserError
 from kerasft.spec import IGNORED
@@ -164,8 +166,8 @@ def test_names_are_stable_and_slices_are_read(boxes):
 
 
 def test_features_are_named(boxes):
-    rows = rows_of(read(boxes, boxes="objects/bbox", label="objects/label", input="image"))
-    assert rows_of(read(boxes, label="label")).keys() == rows.keys()
+    splits = read(boxes, boxes="objects/bbox", label="objects/label", input="image")
+    assert splits.labels.names == ("cat", "dog")
     splits = read(boxes, label="note")  # a text
     assert splits.labels.names == ("n",)
     assert read(boxes, label_names=["a", "b", "c"]).labels.names == ("a", "b")
@@ -267,7 +269,7 @@ def test_one_box_a_picture(tmp_path):
                                atol=1e-4)  # fmt: skip
     with pytest.raises(UserError, match=r"is of the class 1, and there are names for 0 to 0"):
         read(folder, label_names=["car"])
-    with pytest.raises(UserError, match=r"All labels of data\.label=bbox"):  # numbers, but all alike
+    with pytest.raises(UserError, match=r"All labels of data\.label=bbox"):  # four numbers
         read(folder, "numbers", label="bbox")
     with pytest.raises(UserError, match=r"a BBoxFeature\. It has boxes \(bbox\), which task=det"):
         read(folder, "single", label="bbox")
@@ -332,6 +334,23 @@ def test_boxes_of_another_form(tmp_path):
     assert read(made["YXYX"]).train.annotations.row(0)["boxes"].tolist() == [[2, 1, 20, 10]]
     with pytest.raises(UserError, match="are written as XYWH, and can be read as REL_YXYX or YXYX"):
         read(made["XYWH"])
+
+
+@pytest.mark.slow
+def test_both_kinds_are_trained_and_evaluated(boxes, masks, tmp_path):
+    shared = ("data=tfds", "backbone=tiny_resnet", "epochs=1", "batch_size=4", "baseline=null",
+              "progress=false", "callbacks=none")  # fmt: skip
+    for folder, figure, own in (
+        (boxes, "map", ("task=detection", "head=anchor_free", "head.width=16", "head.depth=1",
+                        "+head.finest=2", "+head.coarsest=3", "augment=boxes")),
+        (masks, "mean_iou", ("task=segmentation", "head=decoder", "augment=masks",
+                             "data.classes={1: pet, 2: ground}", "data.ignore=3")),
+    ):  # fmt: skip
+        run = tmp_path / figure
+        kerasft.train([*shared, *own, f"data.name={folder}", f"output_dir={run}"])
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert figure in metrics["test"]
+        assert kerasft.evaluate(str(run))["test"][figure] == pytest.approx(metrics["test"][figure])
 
 
 @pytest.mark.parametrize(("kind", "settings", "said"), [
