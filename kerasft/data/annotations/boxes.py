@@ -146,8 +146,8 @@ def encode(
     if not all(isinstance(value, Drawn) for value in values):
         raise UserError(
             "task=detection learns boxes, and this data has none: each example has one label. "
-            "Choose a source of boxes (data=voc, data=coco, data=boxes_csv, data=yolo or data=tfds), "
-            "or another task."
+            "Choose a source of boxes (data=voc, data=coco, data=boxes_csv, data=yolo or "
+            "data=tfds), or another task."
         )
     words = Counter(name for value in values for name in value.names)
     if not words:
