@@ -158,13 +158,13 @@ def legend(names: Sequence[str], words: str = "") -> Image.Image:
     pen = ImageDraw.Draw(made)
     x, y = 0, size // 2
     for name, colour in zip(names, palette(names), strict=True):
-        words = drawable(name, 24)
-        room = round(pen.textlength(words, font=letters)) + 3 * size
+        named = drawable(name, 24)
+        room = round(pen.textlength(named, font=letters)) + 3 * size
         if x and x + room > width:
             x, y = 0, y + 2 * size
         fill = "white" if is_background(name) else colour
         pen.rectangle((x, y, x + size, y + size), fill=fill, outline=GREY)
-        pen.text((x + size + 8, y - 3), words, fill="black", font=letters)
+        pen.text((x + size + 8, y - 3), named, fill="black", font=letters)
         x += room
     if words:
         y += 2 * size

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from kerasft.errors import UserError
-from kerasft.evaluation.pictures import GAP, SIDE, grid, opened, outlined, write_each
+from kerasft.evaluation.pictures import GAP, SIDE, grid, legend, opened, outlined, write_each
 from kerasft.runs.predictions import show
 
 FOUND = [{"label": "cat", "score": 0.8, "box": [10.0, 30.0, 60.0, 70.0]}]
@@ -66,3 +66,19 @@ def test_answers_without_objects_cannot_be_drawn(tmp_path):
     with pytest.raises(UserError, match="these answers have none: they are label, score"):
         show([{"input": "a", "label": "b", "score": 1.0}], output=None, as_json=False,
              draw=str(tmp_path))  # fmt: skip
+
+
+def test_what_stands_below_a_grid_says_whose_colours_there_are(tmp_path):
+    names = ("background", "cell", "a class with a long name", *(f"class {i}" for i in range(40)))
+    plain, told = legend(names), legend(names, "left: the truth")
+    assert told.height > plain.height
+    # The line that was asked for stands in its own row, and is no name of a class.
+    assert np.asarray(told.crop((0, plain.height, told.width, told.height))).min() < 128
+    last = np.asarray(legend(names, names[-1]))
+    assert (last[: plain.height] == np.asarray(told)[: plain.height]).all()
+    assert (last[plain.height :] != np.asarray(told)[plain.height :]).any()
+    picture = Image.new("RGB", (30, 20), "white")
+    with Image.open(grid([picture] * 3, tmp_path / "grid.png", below=told)) as whole:
+        assert whole.height > told.height
+        foot = whole.crop((GAP, whole.height - told.height, whole.width, whole.height))
+        assert np.asarray(foot)[: plain.height].min() < 128
