@@ -210,7 +210,7 @@ def test_boxes_can_be_chosen_outside_of_the_graph(trained, data, tmp_path):
         raw = [(data / "test" / f"test{i}.png").read_bytes()]
         found = ask(images=finetuned.preprocess(raw).numpy())
         chosen = []
-        for unit, (name, least) in enumerate(told["thresholds"].items()):
+        for unit, (name, least) in enumerate(told["threshold"].items()):
             scores, boxes = found["scores"][0, :, unit], found["boxes"][0]
             left = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= least]
             while left:

@@ -12,7 +12,8 @@ from kerasft.system.files import written_whole
 
 _TASKS = {
     "single": "one class an example", "multi": "any number of classes an example",
-    "number": "a number an example",
+    "number": "a number an example", "numbers": "several numbers an example",
+    "boxes": "objects, each with a box and a class", "masks": "the class of each pixel",
 }
 _MODALITIES = {"images": "pictures", "text": "texts"}
 
@@ -112,7 +113,14 @@ def _figures(about: Mapping[str, Any], kind: str) -> str:
 def _decisions(signature: Mapping[str, Any]) -> str:
     decision = signature["decision"]
     lines = [f"- temperature: {decision['temperature']:.4g}"]
-    if "goal" in decision:
+    if rule := signature.get("decides"):
+        lines = [f"- {_text(rule['rule'])}"]
+        lines += [f"- {_text(name)} of {_code(unit)}: {value:.4g}"
+                  for name, each in rule.items() if isinstance(each, Mapping)
+                  for unit, value in each.items()]
+        lines += [f"- {_text(name)}: {value:g}" for name, value in rule.items()
+                  if isinstance(value, int | float)]
+    elif "goal" in decision:
         least = decision["at_least"]
         more = "" if least is None else f" of at least {least:g}"
         lines.append(f"- goal: {decision['goal']}{more}, tuned on validation")

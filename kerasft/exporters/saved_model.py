@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import kerasft
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
-from kerasft.contracts import Deciding, Framed, Task, Thresholded
+from kerasft.contracts import Deciding, Explained, Framed, Task, Thresholded
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import card, deployment, parity, warmup
 from kerasft.exporters.graph import write_graph
@@ -261,6 +261,8 @@ def _describe(
         facts["spread"] = rules["value"].unit  # for readers that know no rules
     if isinstance(served.task, Thresholded) and not served.decision.goal:
         facts["threshold"] = served.task.cutoffs(served.decision)  # as it is after a temperature
+    if isinstance(served.task, Explained):
+        facts["decides"] = served.task.rule(served.labels)
     if isinstance(served.task, Framed):
         # In whose pixels positions are told.
         facts["positions"] = {

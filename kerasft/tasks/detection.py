@@ -164,17 +164,20 @@ class Detection:
                 "scores": tf.sigmoid(outputs[..., assignment.LOGITS])}  # fmt: skip
 
     def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
-        where = "boxes are left, top, right and bottom in the pixels of the input"
-        if chosen:
-            return {"rule": f"{where}, the likeliest first; classes are the numbers of labels, -1 "
-                            "where there is no box"}  # fmt: skip
+        where = "boxes are left, top, right and bottom in pixels"
+        words = (
+            f"{where}, the likeliest first; classes are the numbers of labels, -1 where there is "
+            "no box; of each label those were taken whose score reached its threshold, without "
+            "those that overlapped a likelier one by more than overlap (intersection over union)"
+        ) if chosen else (
+            f"{where} of the input; for each label take the boxes whose score reaches its "
+            "threshold, the likeliest first, and leave out those that overlap one that was taken "
+            "by more than overlap (intersection over union); of all labels together keep the "
+            "max_detections likeliest"
+        )  # fmt: skip
+        least = self._least(len(labels.names)).tolist()
         return {
-            "rule": f"{where}; for each label take the boxes whose score reaches its threshold, "
-                    "the likeliest first, and leave out those that overlap one that was "
-                    "taken by more than overlap (intersection over union); of all labels together "
-                    "keep the max_detections likeliest",
-            "thresholds": dict(zip(labels.names, self._least(len(labels.names)).tolist(),
-                                   strict=True)),
+            "rule": words, "threshold": dict(zip(labels.names, least, strict=True)),
             "overlap": self.overlap, "max_detections": self.max_detections,
         }  # fmt: skip
 

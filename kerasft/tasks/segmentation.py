@@ -104,9 +104,9 @@ class Segmentation:
 
     def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
         return {
-            "rule": "the label with the largest of probabilities, pixel by pixel; for a mask as "
-                    "large as the picture, resample the probabilities first (bilinear, pixel "
-                    "centres at one half)"
+            "rule": "each pixel has the label with the largest of probabilities; for a mask as "
+                    "large as the picture these are resampled first (bilinear, pixel centres at "
+                    "one half)"
         }  # fmt: skip
 
     def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
