@@ -76,32 +76,38 @@ class Boundary:
         cfg: The config.
         parts: The cheap parts, among them the cache and the augmentation.
         ready: The data.
-        model: The assembled model.
+        model: The graph that is trained through: the assembled model, or the same at another size.
         validate: Figures of a model on validation examples in the form that it takes.
         say: Prints a line.
+        image_size: Rows and columns of the images where they are not the assembled model's own.
     """
 
     def __init__(
         self, cfg: DictConfig, parts: Parts, ready: Ready, model: keras.Model,
         validate: Callable[[Any, Any], dict[str, float]], *, say: Callable[[str], None],
+        image_size: tuple[int, int] | None = None,
     ):
         self.cfg, self.parts, self.ready, self.model = cfg, parts, ready, model
-        self.validate, self.say = validate, say
+        self.validate, self.say, self.image_size = validate, say, image_size
         self.cache: Cache = parts.cache
         self.made: list[Made] = []
 
-    def feed(self, stage: str, cut: frozen.Cut | None, epochs: int) -> Any:
-        """Return the `Feed` of a stage.
+    def feed(self, stage: str, epochs: int) -> Any:
+        """Return the `Feed` of a stage whose variables are selected.
 
         Args:
             stage: Its name.
-            cut: Where its graph can be cut, or `None`.
             epochs: Its epochs.
         """
+        from kerasft.training import frozen
         from kerasft.training.stage_run import Feed
 
+        cut = frozen.cut(self.model)
         examples = self.ready.stores["validation"]
-        whole = Feed(self.ready.batches, lambda model: self.validate(model, examples), cut)
+        whole = Feed(
+            self.ready.batches, lambda model: self.validate(model, examples),
+            cut or (self.model if self.image_size else None), image_size=self.image_size,
+        )
         if cut is None or self.cache.activations == "never":
             return whole
         plan = self.plan(cut, epochs)
@@ -126,6 +132,7 @@ class Boundary:
         return Feed(
             batches, lambda model: self.validate(model, kept["validation"]), cut.suffix,
             steps_per_execution=self.steps_per_execution(cut), kept=True,
+            image_size=self.image_size,
         )
 
     def steps_per_execution(self, cut: frozen.Cut) -> int:

@@ -18,6 +18,7 @@ from kerasft.rows import Rows
 from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits, placed
+from kerasft.steps import sizes
 from kerasft.steps.activations import Boundary
 from kerasft.steps.heads import with_head
 from kerasft.steps.measure import finalize, measure
@@ -56,17 +57,9 @@ def fit(
     model = with_head(cfg, ready.task, ready.splits.labels, backbone)
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 
-    annotations = placed(ready.splits.validation.annotations, ready.preprocess)
-    targets = ready.task.targets(annotations, ready.splits.labels)
-
-    def validate(network: keras.Model, examples: Any) -> dict[str, float]:
-        now = FineTuned(
-            network, ready.preprocess, ready.task, ready.splits.labels, eval_batch_size(cfg)
-        )
-        return validation_figures(now, ready, examples, targets)
-
-    boundary = Boundary(
-        cfg, parts, ready, model, validate, say=(lambda line: None) if quiet else say
+    recovery = make_recovery(cfg, parts, folder, verify=verify)
+    boundaries = make_boundaries(
+        cfg, parts, ready, backbone, model, recovery, say=(lambda line: None) if quiet else say
     )
 
     def callbacks() -> dict[str, Any]:
@@ -80,16 +73,19 @@ def fit(
         return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {})
 
     recipe = make_recipe(cfg, parts, ready, backbone, callbacks=callbacks)
-    recovery = make_recovery(cfg, parts, folder, verify=verify)
     reporting = Reporting(output_dir=folder.path if folder else None) if quiet else Reporting(
         output_dir=folder.path if folder else None, progress=tty, say=say, on_stage=announce,
         on_stage_end=partial(tell_setback, ready=ready),
     )
     steps, epochs = recipe.planned(ready.batches.steps)
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
-        examples = loop.Examples(boundary.feed, ready.batches.steps, ready.splits.train.ids)
+        examples = loop.Examples(
+            lambda name, epochs: boundaries[name].feed(name, epochs), ready.batches.steps,
+            ready.splits.train.ids,
+        )
         history = loop.fit(model, examples, recipe, recovery, reporting)
-    boundary.report(history)
+    for boundary in {id(one): one for one in boundaries.values()}.values():
+        boundary.report(history)
     if not quiet:
         say(
             f"best epoch: {history.best_epoch} [{history.best_stage}], {ready.task.monitor} "
@@ -98,6 +94,42 @@ def fit(
                if history.stopped_early else "")
         )
     return model, history
+
+
+def make_boundaries(
+    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, model: keras.Model,
+    recovery: Recovery, *, say: Callable[[str], None],
+) -> dict[str, Boundary]:
+    """Return for each stage that is to come what decides where it starts from."""
+    names = list(parts.stages)
+    if recovery.resumed is not None:
+        at = recovery.resumed.position.stage
+        names = names[names.index(at):] if at in names else []
+    found = sizes.of_stages(
+        cfg, parts, ready, backbone, model, {name: parts.stages[name] for name in names}
+    )
+    made = {
+        id(one): Boundary(
+            cfg, parts, one.ready, one.model, validator(cfg, one.ready), say=say,
+            image_size=one.image_size,
+        )
+        for one in found.values()
+    }
+    return {name: made[id(one)] for name, one in found.items()}
+
+
+def validator(cfg: DictConfig, ready: Ready) -> Callable[[Any, Any], dict[str, float]]:
+    """Return a function to figures of a model, of it and the validation split as it takes it."""
+    annotations = placed(ready.splits.validation.annotations, ready.preprocess)
+    targets = ready.task.targets(annotations, ready.splits.labels)
+
+    def validate(network: keras.Model, examples: Any) -> dict[str, float]:
+        now = FineTuned(
+            network, ready.preprocess, ready.task, ready.splits.labels, eval_batch_size(cfg)
+        )
+        return validation_figures(now, ready, examples, targets)
+
+    return validate
 
 
 def make_recipe(
@@ -148,7 +180,8 @@ def announce(
 ) -> None:
     """Say before the first step of a stage what trains, and how fast."""
     total, trains = sum(r[1] for r in rows), sum(r[2] for r in rows)
-    say(f"\nstage {name}: {steps:,} steps, learning rate up to {peak:g}, "
+    images = "images of {}x{}, ".format(*stage.size) if getattr(stage, "size", None) else ""
+    say(f"\nstage {name}: {steps:,} steps, {images}learning rate up to {peak:g}, "
         f"{trains:,} of {total:,} weights train")
     shown = [(part, count, training, f"{training / count:.0%}" if count else "-")
              for part, count, training in rows if count]

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
-from kerasft.contracts import Demanding, Mixable, Rounding, Task, lacking
+from kerasft.contracts import Demanding, Rounding, Task, lacking
 from kerasft.errors import UserError
 from kerasft.runs import evidence, run_folder
-from kerasft.spec import Backbone, Preprocess, Splits, placed, takes_pictures
+from kerasft.spec import Backbone, Preprocess, Splits
+from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import require_head
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
@@ -329,21 +329,19 @@ def make_ready(
     cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone, *, spare_test: bool = False
 ) -> Ready:
     """Tokenize or decode everything once, and make the training batches."""
-    from kerasft.data import augment, order, pipeline
+    from kerasft.data import augment, order
     from kerasft.data.fingerprint import fingerprint
     from kerasft.data.preprocessing import prepare_splits
-    from kerasft.training.recipe import planned
+    from kerasft.training.stages import require_sizes
 
+    require_sizes(parts.stages, size_of(backbone.preprocess))
     task = parts.task.adapt(splits.train.annotations)
     if task.follows_pixels and getattr(backbone.preprocess, "resize", "") == "crop":
         warn("backbone.resize=crop cuts off what is too long, and what is there is neither learned "
              "nor found: backbone.resize=stretch or pad shows the network whole pictures")
     _require_fit(task, splits, cfg)
-    targets = task.targets(
-        placed(splits.train.annotations, backbone.preprocess), splits.labels, training=True
-    )
-    moving = [name for name in augment.MOVING if name in targets]
-    augment.require_moving(parts.augment, moving)
+    targets = training_targets(task, splits, backbone.preprocess)
+    augment.require_moving(parts.augment, [name for name in augment.MOVING if name in targets])
     # By content, not by id: a row that comes into a table changes the ids of those below it.
     keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
     stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)
@@ -355,23 +353,8 @@ def make_ready(
         lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
         longest=train.longest or sys.maxsize, keys=keys,
     )
-    augmented = None
-    if parts.augment:
-        preprocess = backbone.preprocess
-        assert takes_pictures(preprocess)
-        shares = partial(task.shares, labels=splits.labels) if isinstance(task, Mixable) else None
-        augmented = augment.augmenter(
-            parts.augment, seed=cfg.seed, size=(preprocess.height, preprocess.width),
-            shares=shares, moving=moving,
-            # The order counts the epochs of all stages in one row, as they are planned.
-            epochs=sum(planned(parts.stages, arranged.steps, cfg.max_steps)[1].values()),
-        )  # fmt: skip
-    batches = pipeline.Batches(
-        train, targets,
-        batch=partial(task.batch, labels=splits.labels),
-        order=arranged,
-        augment=augmented,
-    )
+    batches = make_batches(cfg, parts, task, splits.labels, backbone.preprocess, train, targets,
+                           arranged)
     if padding := batches.padding():
         say(
             f"padding: {padding['used']:.0%} of the positions of a batch "

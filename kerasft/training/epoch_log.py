@@ -31,6 +31,7 @@ class EpochLog(keras.callbacks.Callback):
         self.directory, self.say, self.shown = directory, say, shown
         self.rows: list[dict[str, Any]] = []
         self.stage, self.epochs = "", 0
+        self.image_size: tuple[int, int] | None = None  # where it is not the model's own
 
     def get_state(self) -> dict[str, Any]:
         """Return what is in the log."""
@@ -55,6 +56,7 @@ class EpochLog(keras.callbacks.Callback):
         figures = {name: float(value) for name, value in (logs or {}).items()}
         row = {
             "epoch": epoch + 1, "stage": self.stage, **figures,
+            **({"image_size": "x".join(map(str, self.image_size))} if self.image_size else {}),
             "learning_rate": float(self.model.optimizer.learning_rate),
             "seconds": round(time.perf_counter() - self.started, 3),
         }

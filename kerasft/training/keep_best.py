@@ -19,6 +19,8 @@ from kerasft.system.files import written_whole
 class KeepBest(keras.callbacks.Callback):
     """Keeps the weights of the best epoch of all stages, in memory and as a file.
 
+    Epochs of stages that have images of another size than the model are not compared.
+
     Files are written at the end of an epoch unless writing the last ones took more than a
     hundredth of the time since, and in any case by `close`.
 
@@ -40,6 +42,7 @@ class KeepBest(keras.callbacks.Callback):
         self.stage = ""
         self.weights: list[np.ndarray] | None = None
         self.current_stage = ""
+        self.is_comparable = True  # the stage's metrics are of images of the model's own size
         self.copied_in = ""  # the stage that the weights were copied in
         self.not_before = 0.0
         self.seen = 0  # epochs that the model went through
@@ -54,13 +57,13 @@ class KeepBest(keras.callbacks.Callback):
             )
         self.seen = epoch + 1
         self.stale.add("last.keras")
-        if self._improves(value):
+        if self.is_comparable and self._improves(value):
             self.best, self.epoch, self.stage = float(value), epoch + 1, self.current_stage
             self.weights = self._copied()
             self.stale.add("best.keras")
         if time.monotonic() >= self.not_before:
             self._write()
-        if self.top and self.directory is not None and not math.isnan(value):
+        if self.is_comparable and self.top and self.directory and not math.isnan(value):
             self._keep_top(float(value), epoch + 1)
 
     def _keep_top(self, value: float, epoch: int) -> None:

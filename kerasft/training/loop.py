@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
-from kerasft.training import frozen
 from kerasft.training.checkpoint import Position
 from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Fault, Watch
@@ -45,13 +44,13 @@ class Examples:
     """What a run trains on.
 
     Args:
-        feed: Gives what a stage is fed with: of its name, where its graph can be cut, and its
-            epochs.
+        feed: Gives what a stage is fed with, of its name and its epochs, once the variables that
+            train are selected.
         steps: Steps that all training examples take.
         ids: The names of the training examples, in order.
     """
 
-    feed: Callable[[str, frozen.Cut | None, int], Feed]
+    feed: Callable[[str, int], Feed]
     steps: int
     ids: Sequence[str]
 
@@ -84,10 +83,9 @@ def fit(
                 name, recipe.stages[name], peak, steps * epochs[name], describe(model)
             )
         stage = StageRun(
-            name, following[name], peak, examples.feed(name, frozen.cut(model), epochs[name]),
+            name, following[name], peak, examples.feed(name, epochs[name]),
             first_epoch, first_epoch + epochs[name], steps, examples.steps,
         )
-        run.log.stage = run.keep.current_stage = name
         here = at if name == at.stage else Position(name, first_epoch, first_epoch, 0)
         state = resumed if name == at.stage else None
         while True:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,25 @@ def restore_random(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
         random.setstate((version, tuple(arrays["random/python"].tolist()), gauss))
     if "numpy" in plain:
         np.random.set_state(("MT19937", arrays["random/numpy"], *plain["numpy"]))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Have the random numbers of Python and NumPy go on after a block as if it had not been.
+
+    Example:
+        >>> random.seed(3)
+        >>> with undisturbed():
+        ...     inside = random.random()
+        >>> random.random() == inside
+        True
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 def _is_list(value: object, length: int) -> bool:

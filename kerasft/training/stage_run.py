@@ -37,6 +37,8 @@ class Feed:
         steps_per_execution: The most training steps in a call of the compiled function; more than 1
             where a step is shorter than Python's part of it.
         kept: Whether the batches hold what the frozen part computed earlier.
+        image_size: Rows and columns of the images where they are not the model's own; metrics are
+            then those of another task, and not compared with others.
     """
 
     batches: Any
@@ -44,6 +46,7 @@ class Feed:
     entry: Callable | None = None
     steps_per_execution: int = 1
     kept: bool = False
+    image_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,9 @@ class Run:
             The epochs that are done then.
         """
         model, watch, fed, line = self.model, self.watch, stage.fed, self.reporting.line
+        self.log.stage = self.keep.current_stage = stage.name
+        self.log.image_size = fed.image_size
+        self.keep.is_comparable = fed.image_size is None
         saver, replay = self.recovery.saver, self.recovery.replay
         form = {
             "activations": "kept" if fed.kept else "computed",

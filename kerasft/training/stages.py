@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # A new head on frozen features bears a larger rate than the network below it.
 HEAD_RATE = 1e-3
+# The largest side of images, in pixels.
+LARGEST = 100_000
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class Stage:
         batch_norm: `"frozen"` keeps the statistics and scales of the backbone's batch
             normalization, `"train"` lets them learn, `"auto"` keeps them where the backbone is
             pretrained.
+        image_size: Height and width in pixels of the images that the stage trains and validates
+            on, one number where they are the same; by default `backbone.image_size`, the size of
+            the final model, which the last stage must have. Epochs at another size are never the
+            best one.
 
     Example:
         >>> Stage("head", epochs=3).train
@@ -43,6 +49,7 @@ class Stage:
     learning_rate: float | None = None
     rate: float = 1.0
     batch_norm: Literal["auto", "frozen", "train"] = "auto"
+    image_size: int | list[int] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.train, str) and self.train not in ("all", "head"):
@@ -62,6 +69,16 @@ class Stage:
                 "finetune.NAME.epochs must be at least 1, rate and learning_rate above 0. "
                 f"Received: epochs={self.epochs}, rate={self.rate}, learning_rate={own}."
             )
+        if problem := size_problem(self.image_size):
+            raise UserError(f"finetune.NAME.image_size {problem}")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Rows and columns of the stage's own images, `None` where it has no size of its own."""
+        if self.image_size is None:
+            return None
+        one = self.image_size
+        return (one, one) if isinstance(one, int) else (one[0], one[1])
 
     def peak(self, chosen: float | None, usual: float, *, head_alone: bool | None = None) -> float:
         """Return the peak rate of the stage.
@@ -87,6 +104,56 @@ class Stage:
         if head_alone is None:
             head_alone = self.train in ("head", 0)
         return (HEAD_RATE if head_alone else usual) * self.rate
+
+
+def size_problem(image_size: object) -> str:
+    """Say what is wrong with a stage's `image_size`, `""` where nothing is.
+
+    Example:
+        >>> size_problem([256, 320]), size_problem(0)[:45]
+        ('', 'must be a number of pixels, or two: [height,w')
+    """
+    given = list(image_size) if isinstance(image_size, list | tuple) else [image_size] * 2
+    if image_size is None or (
+        len(given) == 2 and all(type(side) is int and 0 < side <= LARGEST for side in given)
+    ):
+        return ""
+    return (
+        f"must be a number of pixels, or two: [height,width], each from 1 to {LARGEST:,}. "
+        f"Received: {image_size!r}."
+    )
+
+
+def require_sizes(stages: Mapping[str, Stage], final: tuple[int, int] | None) -> None:
+    """See that images of the stages' sizes can be had, and that the last one has the model's.
+
+    Args:
+        stages: Stages by name, in order.
+        final: The size of the model that comes out; `None` where it takes no images.
+
+    Raises:
+        UserError: If not.
+
+    Example:
+        >>> require_sizes({"small": Stage(image_size=96), "large": Stage()}, (128, 128))
+    """
+    own = {name: stage.size for name, stage in stages.items() if stage.size is not None}
+    if not own:
+        return
+    if final is None:
+        raise UserError(
+            f"finetune.{next(iter(own))}.image_size is the size of images, but the data is text. "
+            "Leave it out."
+        )
+    last = list(stages)[-1]
+    if own.get(last, final) != final:
+        (rows, columns), has = own[last], "x".join(map(str, final))
+        raise UserError(
+            f"finetune.{last}.image_size: the last stage trains at the size of the model that is "
+            f"measured and exported, backbone.image_size, which is {has}. Received: "
+            f"{rows}x{columns}. Set backbone.image_size=[{rows},{columns}] and leave this one out; "
+            "earlier stages may have other sizes."
+        )
 
 
 def select(model: keras.Model, stage: Stage, *, pretrained: bool) -> list[str]:
