@@ -141,6 +141,24 @@ def test_a_run_with_mosaics_is_stopped_and_ends_as_one_that_was_not(words, tmp_p
     assert rows[0][2] != rows[1][2]
 
 
+@pytest.mark.slow
+def test_small_images_first(words, tmp_path, monkeypatch):
+    more = [
+        *words, "finetune=two_phase", "finetune.head.train=all", "finetune.head.image_size=[40,48]",
+        "finetune.head.epochs=2", "epochs=2",
+    ]  # fmt: skip
+    plain = kerasft.train([*more, f"output_dir={tmp_path}/plain"])
+    rows = [json.loads(line) for line in lines_of(tmp_path / "plain/logs/epochs.jsonl")]
+    assert [row.get("image_size") for row in rows] == ["40x48", "40x48", None, None]
+    assert plain.history.best_epoch > 2
+    # The same model as without: its boxes are those of the size that is served.
+    preprocess = plain.finetuned.preprocess
+    assert (preprocess.height, preprocess.width) == SIZE
+    assert plain.finetuned.model.input_shape == (None, *SIZE, 3)
+    stopped_and_resumed(more, tmp_path / "run", monkeypatch)
+    require_equal(tmp_path / "plain", tmp_path / "run")
+
+
 def stopped_and_resumed(words, run, monkeypatch):
     plain, count = Recorder._at, iter(range(100))
 

@@ -51,6 +51,9 @@ ROLLED_BACK = (
     "batch_size=5", "epochs=3", "faults=rollback", "faults.lower=1e-2", "faults.every=4",
 )  # fmt: skip
 
+# The first stage on images of another size.
+SMALL_FIRST = ("finetune=two_phase", "finetune.head.image_size=[16,24]", "batch_size=10")
+
 
 def amid(recorder: Recorder, position: Position) -> bool:
     """Whether the last stage is in the middle of its second epoch."""
@@ -98,6 +101,19 @@ CASES = {
         ("batch_size=5", "precision=mixed_float16", "optimizer._target_=scaled.adam",
          "~optimizer.weight_decay", "~optimizer.global_clipnorm", *AUGMENT),
         (scales,),
+    ),
+    "pictures, small first": (
+        "tiny_pictures", (*SMALL_FIRST, "finetune.head.train=all", "augment=light"),
+        (0.2, 0.5, amid),
+    ),
+    "pictures, small first, kept activations": (
+        "tiny_pictures", (*SMALL_FIRST, "cache.activations=always", "augment=light"), (0.3, 0.8),
+    ),
+    "pictures, small between, averages of weights": (
+        "tiny_pictures",
+        ("finetune=two_phase", "finetune.head.train=all", "finetune.all.image_size=24",
+         "+finetune.last._target_=kerasft.training.stages.Stage", "batch_size=10", *ACCUMULATED,
+         *AUGMENT), (0.2, 0.5, 0.8),
     ),
     "pictures, rolled back": ("tiny_pictures", ROLLED_BACK, (0.3, 0.6)),
 }  # fmt: skip

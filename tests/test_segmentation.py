@@ -165,6 +165,27 @@ def test_heads_that_do_not_fit(words):
 
 @pytest.mark.slow  # tests/test_new_kind.py stops one in each run of the tests
 def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, tmp_path, monkeypatch):
+    stopped_and_resumed(words, tmp_path / "run", monkeypatch)
+    require_equal(trained, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_small_images_first(words, tmp_path, monkeypatch):
+    more = [
+        *words, "finetune=two_phase", "finetune.head.train=all", "finetune.head.image_size=[18,25]",
+        "finetune.head.epochs=2", "epochs=2",
+    ]  # fmt: skip
+    plain = kerasft.train([*more, f"output_dir={tmp_path}/plain"])
+    rows = [json.loads(line) for line in
+            (tmp_path / "plain/logs/epochs.jsonl").read_text().splitlines()]  # fmt: skip
+    assert [row.get("image_size") for row in rows] == ["18x25", "18x25", None, None]
+    assert plain.history.best_epoch > 2
+    assert plain.finetuned.model.output_shape == (None, *SIZE, 3)
+    stopped_and_resumed(more, tmp_path / "run", monkeypatch)
+    require_equal(tmp_path / "plain", tmp_path / "run")
+
+
+def stopped_and_resumed(words, run, monkeypatch):
     plain, count = Recorder._at, iter(range(100))
 
     def at(recorder, position):
@@ -174,12 +195,14 @@ def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, tmp_path
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(Recorder, "_at", at)
-        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={tmp_path}/run"])
-    kerasft.resume(str(tmp_path / "run"))
-    one, other = (json.loads((f / "metrics.json").read_text())["test"]
-                  for f in (trained, tmp_path / "run"))  # fmt: skip
+        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={run}"])
+    kerasft.resume(str(run))
+
+
+def require_equal(*runs):
+    one, other = (json.loads((run / "metrics.json").read_text())["test"] for run in runs)
     assert one == other
-    weights = [reopen(str(f))[1].model.get_weights()
-               for f in (trained, tmp_path / "run")]  # fmt: skip
-    for mine, theirs in zip(*weights, strict=True):
+    for mine, theirs in zip(
+        *(reopen(str(run))[1].model.get_weights() for run in runs), strict=True
+    ):
         np.testing.assert_array_equal(mine, theirs)

@@ -10,7 +10,8 @@ def overfitting(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> str | Non
     """Say so where the validation loss rose while the training loss went on falling.
 
     Args:
-        rows: One dict an epoch with `epoch`, `loss` and `val_loss`.
+        rows: One dict an epoch with `epoch`, `loss` and `val_loss`. Those of another `image_size`
+            than the last one's are left out.
         best_epoch: The epoch whose weights are kept.
 
     Returns:
@@ -20,6 +21,7 @@ def overfitting(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> str | Non
         >>> overfitting([{"epoch": e, "loss": 1 / e, "val_loss": e} for e in (1, 2, 3)], 1)[:30]
         'overfitting from epoch 2 on: v'
     """
+    rows = [row for row in rows if row.get("image_size") == rows[-1].get("image_size")]
     if len(rows) < 3:
         return None
     lowest = min(range(len(rows)), key=lambda i: rows[i]["val_loss"])

@@ -37,7 +37,8 @@ def learning_curves(
 
     Args:
         history: One mapping an epoch: `epoch` (from 1), `stage`, `loss`, `val_loss` and figures
-            such as `val_accuracy`. Figures that are absent or `None` leave a gap.
+            such as `val_accuracy`. Figures that are absent or `None` leave a gap. An epoch with
+            an `image_size`, another one than the model's, is not the best.
         path: The PNG file to write.
         monitor: The key of the figure that the best epoch is chosen by.
         mode: `"max"` or `"min"`: whether a larger or a smaller figure is better; by its name
@@ -58,7 +59,8 @@ def learning_curves(
     if monitor not in ("loss", "val_loss"):
         panels.append((monitor.removeprefix("val_"), (monitor.removeprefix("val_"), monitor)))
     figure = new_figure(5.2 * len(panels) + 0.4, 3.9)
-    best = _best(_column(history, monitor), mode or direction(monitor))
+    comparable = [{} if row.get("image_size") else row for row in history]
+    best = _best(_column(comparable, monitor), mode or direction(monitor))
     for axes, (title, keys) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):

@@ -20,7 +20,8 @@ def setback(
     training split falls with it, the stage has spoilt the weights.
 
     Args:
-        rows: One dict an epoch with `epoch`, `stage` and figures, the last stage's at the end.
+        rows: One dict an epoch with `epoch`, `stage` and figures, the last stage's at the end. Only
+            stages of the same `image_size`, where there is any, are compared.
         monitor: The figure of the validation split that counts.
         mode: `"max"` or `"min"`.
         train: Training examples.
@@ -38,7 +39,10 @@ def setback(
         'stage all lost what stage head had won: '
     """
     after = rows[-1] if rows else {}
-    before = next((row for row in reversed(rows) if row["stage"] != after["stage"]), None)
+    before = next((
+        row for row in reversed(rows)
+        if row["stage"] != after["stage"] and row.get("image_size") == after.get("image_size")
+    ), None)  # fmt: skip
     if before is None:
         return None
     # Not every figure is taken in training; the loss is.

@@ -75,7 +75,8 @@ def resized(model: keras.Model, twin: keras.Model, *, name: str) -> Resized:
     try:
         made = Resized(model, twin, shared)
     except Exception as error:  # the layers' own words, of any type
-        raise UserError(f"{begins}a layer takes one size alone ({in_short(error)}).") from error
+        raise UserError(f"{begins}a layer takes one size alone ({in_short(error)}). "
+                        "Train all stages at one size.") from error
     _require_same(made, twin, begins)
     return made
 
@@ -94,8 +95,8 @@ def _pairs(model: keras.Model, twin: keras.Model, begins: str) -> Iterator[tuple
     """Yield each layer with variables and the one in its place in a twin."""
     nodes = nodes_of(model), nodes_of(twin)
     advice = (
-        "Choose sizes that divide by the same power of two, such as multiples of 32, or one size "
-        "for all stages."
+        "Choose sizes that divide by the same power of two, such as multiples of 32, or train all "
+        "stages at one size."
     )
     if len(nodes[0]) != len(nodes[1]) or _wiring(nodes[0]) != _wiring(nodes[1]):
         raise UserError(f"{begins}their layers are connected differently. {advice}")
@@ -120,7 +121,7 @@ def _pairs(model: keras.Model, twin: keras.Model, begins: str) -> Iterator[tuple
                     f"{begins}the shape of the weight {one.path} depends on the size "
                     f"({_sides(other)} and {_sides(one)}). That is so of networks with learned "
                     "positions, as vision transformers have them, and of dense layers on flattened "
-                    "feature maps. Leave out finetune.NAME.image_size, or choose a convolutional "
+                    "feature maps. Train all stages at one size, or choose a convolutional "
                     "backbone."
                 )
         yield mine, its
@@ -155,7 +156,7 @@ def _require_same(made: Resized, twin: keras.Model, begins: str) -> None:
     if not apart <= allowed * spread:
         raise UserError(
             f"{begins}a layer with weights was made for one size alone: with the same weights, the "
-            f"outputs differ by {apart:.3g}. Leave out finetune.NAME.image_size."
+            f"outputs differ by {apart:.3g}. Train all stages at one size."
         )
 
 

@@ -29,6 +29,7 @@ from kerasft.steps.prepare import (
     make_optimizer,
     make_schedule,
     set_rate,
+    watched,
 )
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json
@@ -58,9 +59,10 @@ def fit(
     tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)
-    boundaries = make_boundaries(
-        cfg, parts, ready, backbone, model, recovery, say=(lambda line: None) if quiet else say
-    )
+    with watched(parts, folder) if folder is not None else nullcontext():
+        boundaries = make_boundaries(
+            cfg, parts, ready, backbone, model, recovery, say=(lambda line: None) if quiet else say
+        )
 
     def callbacks() -> dict[str, Any]:
         if folder is None:
@@ -180,7 +182,7 @@ def announce(
 ) -> None:
     """Say before the first step of a stage what trains, and how fast."""
     total, trains = sum(r[1] for r in rows), sum(r[2] for r in rows)
-    images = "images of {}x{}, ".format(*stage.size) if getattr(stage, "size", None) else ""
+    images = "images of {}x{}, ".format(*stage.size) if stage.size else ""
     say(f"\nstage {name}: {steps:,} steps, {images}learning rate up to {peak:g}, "
         f"{trains:,} of {total:,} weights train")
     shown = [(part, count, training, f"{training / count:.0%}" if count else "-")

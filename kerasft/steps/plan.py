@@ -19,7 +19,9 @@ from kerasft.data.pipeline import Batches, in_one_pass
 from kerasft.rows import padded_width
 from kerasft.runs.finetuned import eval_batch_size
 from kerasft.spec import Backbone
+from kerasft.steps import sizes
 from kerasft.steps.activations import WRITING, Boundary
+from kerasft.steps.batches import size_of
 from kerasft.steps.fit import make_recipe
 from kerasft.steps.heads import with_head
 from kerasft.steps.prepare import Parts, Ready
@@ -67,6 +69,7 @@ class StagePlan:
         cache_bytes: What they take on disk.
         against: Why the run will not keep them, or `""`.
         memory: The most that the process has held so far, in bytes.
+        image_size: Rows and columns of its images; `None` for texts.
     """
 
     name: str
@@ -78,6 +81,7 @@ class StagePlan:
     cache_bytes: int
     against: str
     memory: int
+    image_size: tuple[int, int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -92,6 +96,7 @@ class StagePlan:
             "whole": vars(self.whole), "cached": vars(self.cached) if self.cached else None,
             "cache_bytes": self.cache_bytes, "cache_declined": self.against or None,
             "memory_bytes": self.memory, "seconds": self.seconds,
+            "image_size": list(self.image_size) if self.image_size else None,
         }
 
 
@@ -134,7 +139,7 @@ def measure_stages(
 
     model = with_head(cfg, ready.task, ready.splits.labels, backbone)
     silent: Callable[[Any], None] = lambda line: None  # noqa: E731
-    boundary = Boundary(cfg, parts, ready, model, lambda network, data: {}, say=silent)
+    at_sizes = sizes.of_stages(cfg, parts, ready, backbone, model, parts.stages)
     recipe = make_recipe(cfg, parts, ready, backbone)
     steps, every = recipe.planned(ready.batches.steps)
     plans = []
@@ -142,8 +147,10 @@ def measure_stages(
         for name in parts.stages:
             peak = recipe.select(model, name)
             recipe.compile(model, peak, steps * every[name])
-            found, cut = Timer(cfg, ready, model, steps), frozen.cut(model)
-            whole, cached, size, against = found.cost(cut, every[name]), None, 0, ""
+            at = at_sizes[name]
+            boundary = Boundary(cfg, parts, at.ready, at.model, lambda *given: {}, say=silent)
+            found, cut = Timer(cfg, at.ready, model, steps), frozen.cut(at.model)
+            whole, cached, size, against = found.cost(cut or at.entry, every[name]), None, 0, ""
             if cut is not None and parts.cache.activations != "never":
                 plan = boundary.plan(cut, every[name])
                 against, size = plan.against, plan.size
@@ -153,7 +160,7 @@ def measure_stages(
             trains = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
             plans.append(StagePlan(
                 name, steps * every[name], peak, trains, whole, cached, size, against,
-                peak_memory(),
+                peak_memory(), size_of(at.ready.preprocess),
             ))
     return plans
 
@@ -174,12 +181,12 @@ class Timer:
         self.sample = spread(ready.batches.order.epoch(0)[:steps], self.train.lengths)
         self.compiling = 0.0  # seconds of a width
 
-    def cost(self, cut: frozen.Cut | None, epochs: int) -> Cost:
-        """Return what training through the whole graph costs."""
+    def cost(self, entry: Callable | None, epochs: int) -> Cost:
+        """Return what training through a whole graph costs, see `Assembled.entered`."""
         every = self.ready.batches
         batches = Batches(every.store, every.targets, order=Chosen(self.sample),
                           batch=every.batch, augment=every.augment)
-        with self.model.entered(cut):
+        with self.model.entered(entry):
             first, step = self._steps(batches)
             answering = self._answers(self.validation)
         return self._cost(epochs, first, step, answering)
@@ -307,19 +314,22 @@ def peak_memory() -> int:
 def tell(plans: Sequence[StagePlan]) -> None:
     """Print a plan as a table, and what the cache does in words."""
     rows = []
+    several = len({plan.image_size for plan in plans}) > 1
     for plan in plans:
+        images = ["x".join(map(str, plan.image_size or ()))] if several else []
         ways: Mapping[str, Cost | None] = {"whole network": plan.whole, "kept": plan.cached}
         for way, cost in ways.items():
             if cost is not None:
                 rows.append([
-                    plan.name, way, plan.steps, f"{plan.learning_rate:g}",
+                    plan.name, way, *images, plan.steps, f"{plan.learning_rate:g}",
                     f"{cost.step * 1e3:.1f}", f"{cost.epoch:.1f}", f"{cost.once:.1f}",
                     f"{cost.total:.0f}",
                     f"{plan.cache_bytes / 1e6:,.0f}" if way == "kept" else "",
                     f"{plan.memory / 1e9:.1f}",
                 ])
-    say(table(rows, ["stage", "activations", "steps", "rate up to", "ms a step", "s an epoch",
-                     "s once", "s in all", "MB on disk", "GB memory"]))
+    say(table(rows, ["stage", "activations", *(["images"] if several else []), "steps",
+                     "rate up to", "ms a step", "s an epoch", "s once", "s in all", "MB on disk",
+                     "GB memory"]))
     for plan in plans:
         if plan.against:
             say(f"stage {plan.name}: activations are not kept, {plan.against}")

@@ -95,7 +95,8 @@ def _at_size(
     batches = make_batches(
         cfg, parts, ready.task, labels, preprocess, stores["train"], targets, ready.batches.order
     )
-    return AtSize(graph, replace(ready, preprocess=preprocess, stores=stores, batches=batches), size)
+    ready = replace(ready, preprocess=preprocess, stores=stores, batches=batches)
+    return AtSize(graph, ready, size)
 
 
 def _backbone_at(
@@ -108,7 +109,8 @@ def _backbone_at(
     if "image_size" not in takes:
         raise UserError(
             f"finetune.{stage}.image_size needs a backbone that is made for a size "
-            f"(image_size=...), and {cfg.backbone['_target_']} takes no such argument. Leave it out."
+            f"(image_size=...), and {cfg.backbone['_target_']} takes no such argument. Leave it "
+            "out."
         )
     node = cfg.backbone.copy()
     OmegaConf.set_struct(node, False)

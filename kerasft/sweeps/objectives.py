@@ -91,7 +91,11 @@ def _loss(folder: Path) -> float | None:
 
     monitor = read_json(RunFolder(folder).task, "monitor")["monitor"]
     choose = min if direction(monitor) == "min" else max
-    rows = [row for row in _epochs(folder) if row.get(monitor) is not None]
+    # No epoch on images of another size than the model's is kept.
+    rows = [
+        row for row in _epochs(folder)
+        if row.get(monitor) is not None and not row.get("image_size")
+    ]
     return choose(rows, key=lambda row: row[monitor]).get("val_loss") if rows else None
 
 

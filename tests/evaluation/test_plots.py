@@ -58,6 +58,14 @@ def test_the_best_epoch_is_the_monitors():
     assert plots._best(plots._column(HISTORY, "val_absent"), "min") is None
 
 
+def test_epochs_at_another_size_are_not_marked_as_the_best(tmp_path, monkeypatch):
+    marked, plain = [], plots._best
+    monkeypatch.setattr(plots, "_best", lambda *given: marked.append(plain(*given)) or marked[-1])
+    rows = [{**row, "image_size": "96x96"} if i == 1 else row for i, row in enumerate(HISTORY)]
+    plots.learning_curves(rows, tmp_path / "a.png", monitor="val_accuracy")
+    assert marked != [1] and len(marked) == 1
+
+
 @pytest.mark.parametrize("size", [1, 2, 8, pytest.param(100, marks=pytest.mark.slow)])
 def test_confusion_matrix(size, tmp_path):
     names = (NAMES * 13)[:size]

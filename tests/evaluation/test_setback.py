@@ -34,6 +34,12 @@ def test_what_is_no_loss_or_no_more_than_noise_is_not(figures):
     assert told(WON, after(**figures)) is None
 
 
+def test_stages_on_images_of_other_sizes_are_not_compared():
+    lost = after(accuracy=0.45, val_accuracy=0.5)
+    assert told(WON | {"image_size": "96x96"}, lost) is None
+    assert told(WON, WON | {"stage": "small", "image_size": "96x96"}, lost)
+
+
 def test_what_is_noise_is_a_matter_of_how_many_examples_there_are():
     rows = WON, after(accuracy=0.85, val_accuracy=0.82)
     assert told(*rows, train=50, validation=50) is None

@@ -18,8 +18,9 @@ from kerasft.model.backbones import image_backbone
 from kerasft.model.heads import pooled
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.tasks.classification import Classification
-from kerasft.training import loop, schedules, stage_run
+from kerasft.training import frozen, loop, schedules, stage_run
 from kerasft.training import recipe as recipes
+from kerasft.training.checkpoint import Policy, Saver
 from kerasft.training.stages import Stage
 
 SPLITS = testing.tiny_splits("images", size=8)
@@ -51,7 +52,8 @@ class Ran:
 
 
 def train(
-    *, seed=0, model=None, stages=STAGES, task=TASK, optimizer=None, accuracies=None, **more
+    *, seed=0, model=None, stages=STAGES, task=TASK, optimizer=None, accuracies=None, sizes=None,
+    **more,
 ) -> Ran:
     import keras
 
@@ -59,7 +61,7 @@ def train(
     targets = TASK.targets(SPLITS.train.annotations, SPLITS.labels, training=True)
     seen = prepare(SPLITS.validation, READY).inputs["images"]
     wanted = np.eye(len(SPLITS.labels.names), dtype="float32")[SPLITS.validation.labels]
-    scripted = iter(accuracies or [])
+    scripted, sizes = iter(accuracies or []), sizes or {}
     ran = Ran(model or build(seed), None, [], [], [])
 
     def validate(network: Any) -> dict[str, float]:
@@ -88,8 +90,11 @@ def train(
     )
     assert not more
     examples = loop.Examples(
-        lambda name, cut, epochs: loop.Feed(batches, validate, cut), batches.steps, SPLITS.train.ids
-    )
+        lambda name, epochs: stage_run.Feed(
+            batches, validate, frozen.cut(ran.model), image_size=sizes.get(name)
+        ),
+        batches.steps, SPLITS.train.ids,
+    )  # fmt: skip
     ran.history = loop.fit(ran.model, examples, recipe, recovery, reporting)
     return ran
 
@@ -139,6 +144,20 @@ def test_without_a_chosen_rate_a_stage_has_its_part_of_the_usual_one():
     rates = [row["learning_rate"] for row in ran.history.rows]
     np.testing.assert_allclose(rates, [1e-3, 4e-4, 5e-4], rtol=1e-6)
     assert ended == [["head"], ["head", "all"], ["head", "all", "half"]]
+
+
+def test_the_best_epoch_is_among_those_at_the_models_own_size(tmp_path):
+    for name in ("checkpoints", "logs"):
+        (tmp_path / name).mkdir()
+    ran = train(
+        accuracies=[0.9, 0.8, 0.3, 0.4], sizes={"head": (6, 8)}, output_dir=tmp_path,
+        saver=Saver(Policy(top=3), tmp_path / "checkpoints" / "states", lambda line: None),
+    )
+    assert (ran.history.best_epoch, ran.history.best_stage) == (4, "all")
+    assert ran.history.best_value == 0.4
+    assert [row.get("image_size") for row in ran.history.rows] == ["6x8", "6x8", None, None]
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch-*"))
+    assert kept == ["epoch-0003.keras", "epoch-0004.keras"]
 
 
 def test_it_learns(two_stages):

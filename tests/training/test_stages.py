@@ -8,7 +8,7 @@ from kerasft.errors import UserError
 from kerasft.model import tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.heads import pooled
-from kerasft.training.stages import HEAD_RATE, Stage, describe, is_head_alone, select
+from kerasft.training.stages import HEAD_RATE, Stage, describe, is_head_alone, require_sizes, select
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,24 @@ def test_stages_are_checked_when_made():
     for wrong in ({"rate": 0.0}, {"learning_rate": -1e-3}):
         with pytest.raises(UserError, match="rate and learning_rate above 0"):
             Stage(**wrong)
+    for wrong in (0, -3, [32], [32, 0], [1, 2, 3], "large", 1.5, True, 100_001):
+        with pytest.raises(UserError, match=r"image_size must be a number of pixels, or two"):
+            Stage(image_size=wrong)
+
+
+def test_the_last_stage_has_the_size_of_the_model():
+    assert Stage(image_size=32).size == (32, 32)
+    assert Stage(image_size=[24, 32]).size == (24, 32)
+    small, plain = Stage(image_size=[24, 32]), Stage()
+    require_sizes({"a": plain, "b": plain}, None)
+    require_sizes({"a": small, "b": plain, "c": small}, (24, 32))
+    with pytest.raises(UserError, match=r"finetune.a.image_size is .* but the data is text"):
+        require_sizes({"a": small, "b": plain}, None)
+    with pytest.raises(UserError, match=(
+        r"finetune.b.image_size: the last stage .* which is 64x64. Received: 24x32. Set "
+        r"backbone.image_size=\[24,32\]"
+    )):
+        require_sizes({"a": plain, "b": small}, (64, 64))
 
 
 def test_the_rate_is_the_stages_else_the_users_else_the_usual_one():
