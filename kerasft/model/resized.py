@@ -85,7 +85,8 @@ def shape_of(model: keras.Model) -> str:
     """Return the size of the images that a model takes, as text.
 
     Example:
-        >>> shape_of(keras.Sequential([keras.Input((240, 320, 3))]))
+        >>> images = keras.Input((240, 320, 3))
+        >>> shape_of(keras.Model(images, keras.layers.GlobalMaxPooling2D()(images)))
         '240x320'
     """
     return "x".join(str(side) for side in model.inputs[0].shape[1:3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,41 +14,41 @@ from kerasft.spec import Labels, Preprocess, Splits, placed, takes_pictures
 
 if TYPE_CHECKING:
     from kerasft.data.store import Store
-    from kerasft.steps.prepare import Parts
 
 
 def make_batches(
-    cfg: DictConfig, parts: Parts, task: Task, labels: Labels, preprocess: Preprocess,
-    train: Store, targets: Rows, order: Any,
+    cfg: DictConfig, train: Store, targets: Rows, order: Any, *, task: Task, labels: Labels,
+    size: tuple[int, int] | None, augment: Mapping[str, Any], stages: Mapping[str, Any],
 ) -> Any:
-    """Return the training batches, of examples as a preprocessing makes and places them.
+    """Return the training batches, of examples as a preprocessing made and placed them.
 
     Args:
         cfg: The config.
-        parts: The cheap parts, among them the augmentation.
+        train: The training examples.
+        targets: What is learned of them, see `training_targets`.
+        order: Their order.
         task: The task, as it fits the data.
         labels: What the labels mean.
-        preprocess: The preprocessing.
-        train: What it made of the training examples.
-        targets: What is learned of them, see `training_targets`.
-        order: The order of the examples.
+        size: Rows and columns of images; `None` for texts.
+        augment: Steps of augmentation by name.
+        stages: All stages by name.
 
     Returns:
         `kerasft.data.pipeline.Batches`.
     """
-    from kerasft.data import augment, pipeline
+    from kerasft.data import pipeline
+    from kerasft.data.augment import MOVING, augmenter
     from kerasft.training.recipe import planned
 
     augmented = None
-    if parts.augment:
-        size = size_of(preprocess)
+    if augment:
         assert size is not None, "Texts with augmentation are refused before."
-        augmented = augment.augmenter(
-            parts.augment, seed=cfg.seed, size=size,
+        augmented = augmenter(
+            augment, seed=cfg.seed, size=size,
             shares=partial(task.shares, labels=labels) if isinstance(task, Mixable) else None,
-            moving=[name for name in augment.MOVING if name in targets],
+            moving=[name for name in MOVING if name in targets],
             # The order counts the epochs of all stages in one row, as they are planned.
-            epochs=sum(planned(parts.stages, order.steps, cfg.max_steps)[1].values()),
+            epochs=sum(planned(stages, order.steps, cfg.max_steps)[1].values()),
         )
     return pipeline.Batches(
         train, targets, batch=partial(task.batch, labels=labels), order=order, augment=augmented

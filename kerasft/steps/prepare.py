@@ -353,8 +353,10 @@ def make_ready(
         lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
         longest=train.longest or sys.maxsize, keys=keys,
     )
-    batches = make_batches(cfg, parts, task, splits.labels, backbone.preprocess, train, targets,
-                           arranged)
+    batches = make_batches(
+        cfg, train, targets, arranged, task=task, labels=splits.labels,
+        size=size_of(backbone.preprocess), augment=parts.augment, stages=parts.stages,
+    )
     if padding := batches.padding():
         say(
             f"padding: {padding['used']:.0%} of the positions of a batch "

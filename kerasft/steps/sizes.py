@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.composition import build
+from kerasft.config.parameters import define
 from kerasft.errors import UserError
 from kerasft.spec import Backbone
 from kerasft.steps.batches import make_batches, size_of, training_targets
@@ -93,7 +93,8 @@ def _at_size(
     )
     targets = training_targets(ready.task, ready.splits, preprocess)
     batches = make_batches(
-        cfg, parts, ready.task, labels, preprocess, stores["train"], targets, ready.batches.order
+        cfg, stores["train"], targets, ready.batches.order, task=ready.task, labels=labels,
+        size=size, augment=parts.augment, stages=parts.stages,
     )
     ready = replace(ready, preprocess=preprocess, stores=stores, batches=batches)
     return AtSize(graph, ready, size)
@@ -103,10 +104,8 @@ def _backbone_at(
     cfg: DictConfig, backbone: Backbone, stage: str, size: tuple[int, int]
 ) -> Backbone:
     """Return the backbone of a config for images of another size, with random weights."""
-    from hydra.utils import get_object
-
-    takes = inspect.signature(get_object(cfg.backbone["_target_"])).parameters
-    if "image_size" not in takes:
+    takes = define(cfg.backbone["_target_"])
+    if "image_size" not in takes.parameters and not takes.open:
         raise UserError(
             f"finetune.{stage}.image_size needs a backbone that is made for a size "
             f"(image_size=...), and {cfg.backbone['_target_']} takes no such argument. Leave it "
@@ -115,7 +114,7 @@ def _backbone_at(
     node = cfg.backbone.copy()
     OmegaConf.set_struct(node, False)
     node.image_size = list(size)
-    if "pretrained" in takes:
+    if "pretrained" in takes.parameters:
         node.pretrained = False
     node._set_parent(cfg)
     try:

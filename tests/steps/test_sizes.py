@@ -41,6 +41,7 @@ def test_a_network_for_one_size_is_refused_before_it_is_trained(tiny_pictures):
         ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_size_that_the_network_does_not_take_is_refused(tiny_pictures):
     with pytest.raises(UserError, match=(
         r"finetune.head.image_size: tiny vit cannot be made for images of 18x16 pixels: .*18"
@@ -68,8 +69,7 @@ def test_a_backbone_without_a_size_is_refused(tiny_pictures, tmp_path, monkeypat
         r"finetune.head.image_size needs a backbone that is made for a size .*own_network.network"
     )):  # fmt: skip
         kerasft.train(
-            [*rest, "backbone=tiny_resnet", "~backbone.family", "~backbone.image_size",
-             "backbone._target_=own_network.network", *SMALL_FIRST],
+            [*rest, "backbone=tiny_resnet", "~backbone.family", "backbone._target_=own_network.network", *SMALL_FIRST],
             trusted=["own_network"],
         )  # fmt: skip
 

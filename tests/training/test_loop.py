@@ -90,8 +90,8 @@ def train(
     )
     assert not more
     examples = loop.Examples(
-        lambda name, epochs: stage_run.Feed(
-            batches, validate, frozen.cut(ran.model), image_size=sizes.get(name)
+        lambda name, epochs: dataclasses.replace(
+            loop.Feed(batches, validate, frozen.cut(ran.model)), image_size=sizes.get(name)
         ),
         batches.steps, SPLITS.train.ids,
     )  # fmt: skip
