@@ -69,7 +69,8 @@ def test_a_backbone_without_a_size_is_refused(tiny_pictures, tmp_path, monkeypat
         r"finetune.head.image_size needs a backbone that is made for a size .*own_network.network"
     )):  # fmt: skip
         kerasft.train(
-            [*rest, "backbone=tiny_resnet", "~backbone.family", "backbone._target_=own_network.network", *SMALL_FIRST],
+            [*rest, "backbone=tiny_resnet", "~backbone.family",
+             "backbone._target_=own_network.network", *SMALL_FIRST],
             trusted=["own_network"],
         )  # fmt: skip
 
