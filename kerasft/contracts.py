@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from kerasft.artifact.comparison import Output
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
+
+Head = TypeVar("Head", bound=Callable[..., Any])
 
 
 class Task(Protocol):
@@ -149,6 +151,43 @@ def odd_units(model: Any, task: Task, labels: Labels) -> int | None:
     if wanted is None or not isinstance(shape, tuple) or shape[-1] == wanted:
         return None
     return shape[-1]
+
+
+def trained_by(*losses: str) -> Callable[[Head], Head]:
+    """Mark a head with the losses of its task that train it, the usual one first.
+
+    Example:
+        >>> @trained_by("focal")
+        ... def mine(features, *, classes): ...
+        >>> losses_of(mine)
+        ('focal',)
+    """
+
+    def mark(head: Head) -> Head:
+        vars(head)["losses"] = losses
+        return head
+
+    return mark
+
+
+def losses_of(head: Any) -> tuple[str, ...]:
+    """Return the losses that a head is marked with; none where any may do."""
+    return tuple(getattr(head, "losses", ()))
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A task with several losses, which takes the one that its head is made for."""
+
+    def for_losses(self, losses: Sequence[str]) -> Task:
+        """Return a copy with a loss, the first of these where the user chose none.
+
+        Args:
+            losses: Those that train the head, the usual one first; none where any may do.
+
+        Raises:
+            UserError: If the user chose another one.
+        """
 
 
 @runtime_checkable

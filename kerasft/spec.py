@@ -292,6 +292,8 @@ class Features:
         last: Which of the maps the network ends in, or `None` where it ends in no map, or in
             several.
         size: Rows and columns of the pictures, or `None`.
+        fused: Whether the maps are a pyramid already: what the coarse ones know has been added to
+            the finer ones.
         missing: Why there is no `sequence`, where it is `None`.
     """
 
@@ -302,4 +304,5 @@ class Features:
     maps: Mapping[int, Any] = field(default_factory=dict)
     last: int | None = None
     size: tuple[int, int] | None = None
+    fused: bool = False
     missing: str = ""

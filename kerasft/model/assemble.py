@@ -23,7 +23,7 @@ def features_of(backbone: Backbone) -> Features:
         `Features`, as symbolic tensors of the network.
     """
     from kerasft.model.layers import as_sequence
-    from kerasft.model.maps import maps_of, size_of
+    from kerasft.model.maps import is_pyramid, maps_of, size_of
 
     inputs = backbone.network.input
     output, missing = _output(backbone)
@@ -36,6 +36,7 @@ def features_of(backbone: Backbone) -> Features:
         maps=maps,
         last=next((level for level, tensor in maps.items() if tensor is output), None),
         size=size_of(backbone.network),
+        fused=is_pyramid(backbone.network),
         missing=missing,
     )
 

@@ -76,11 +76,13 @@ def preset(
             next(iter(inputs.values())).shape[1:3]
         ) or 224
         size = sides(image_size, usual)
+        from kerasft.model.detectors import without_head
+
         default = "crop" if getattr(converter, "crop_to_aspect_ratio", True) else (
             "pad" if getattr(converter, "pad_to_aspect_ratio", False) else "stretch"
         )
         return image_backbone(
-            network,
+            without_head(network, size),
             ImagePreprocess(*size, resize=resize or default),
             scale=_plain(getattr(converter, "scale", None), 1.0),
             offset=_plain(getattr(converter, "offset", None), 0.0),

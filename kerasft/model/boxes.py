@@ -55,6 +55,16 @@ def generalized_overlap(one: Any, other: Any) -> Any:
     return both / tf.maximum(union, _LEAST) - (around - union) / tf.maximum(around, _LEAST)
 
 
+def encoded(boxes: Any, anchors: Any) -> Any:
+    """Return where boxes lie, seen from anchors, one by one: what `Anchors` makes boxes of."""
+    import tensorflow as tf
+
+    sides = anchors[..., 2:] - anchors[..., :2]
+    moved = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2
+    larger = tf.maximum(boxes[..., 2:] - boxes[..., :2], _LEAST) / sides
+    return tf.concat([moved / sides, tf.math.log(larger)], axis=-1)
+
+
 def detected(
     boxes: Any, probabilities: Any, *, least: Any, overlap: float, most: int
 ) -> tuple[Any, Any, Any, Any]:

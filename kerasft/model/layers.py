@@ -112,8 +112,8 @@ class Places(keras.layers.Layer):
         size: Rows and columns of the pictures.
 
     Takes `float32[batch, height, width, 4 + classes]` for each map, and gives
-    `float32[batch, places, 6 + classes]`: left, top, right and bottom of a box in pixels, the place
-    itself (across, down), and the rest as it is.
+    `float32[batch, places, 8 + classes]`: left, top, right and bottom of a box in pixels, likewise
+    the place itself, a cell of one stride, and the rest as it is.
     """
 
     # What a side can be away at most, as a logarithm: beyond, a step would make it endless.
@@ -135,15 +135,17 @@ class Places(keras.layers.Layer):
             x = ops.reshape(x, (-1, height * width, x.shape[-1]))
             sides = ops.exp(ops.clip(x[..., :4], -self.FARTHEST, self.FARTHEST))
             sides = sides * np.array([across, down, across, down], "float32")
+            half = np.array([across / 2, down / 2], "float32")
+            cells = np.concatenate([points - half, points + half], axis=-1)
             made.append(ops.concatenate([
                 points - sides[..., :2], points + sides[..., 2:],
-                ops.broadcast_to(points, ops.shape(sides[..., :2])), x[..., 4:],
+                ops.broadcast_to(cells, ops.shape(sides)), x[..., 4:],
             ], axis=-1))  # fmt: skip
         return ops.concatenate(made, axis=1)
 
     def compute_output_shape(self, shapes):
         places = sum(height * width for _, height, width, _ in shapes)
-        return (shapes[0][0], places, shapes[0][-1] + 2)
+        return (shapes[0][0], places, shapes[0][-1] + 4)
 
     def get_config(self):
         return {**super().get_config(), "size": list(self.size)}

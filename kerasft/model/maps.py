@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from kerasft.model.layers import nodes_of
@@ -31,6 +32,8 @@ def maps_of(network: Any) -> dict[int, Any]:
     size = size_of(network)
     if size is None:
         return {}
+    if named := named_maps(network):
+        return named
     near: dict[int, Any] = {}
     exact: dict[int, Any] = {}
     outputs = network.outputs
@@ -50,6 +53,35 @@ def maps_of(network: Any) -> dict[int, Any]:
             if all(0.75 < whole / part / 2**level < 1.4 for whole, part in pairs):
                 near[level] = tensor
     return dict(sorted({**near, **exact}.items()))
+
+
+def named_maps(network: Any) -> dict[int, Any]:
+    """Return the maps of a network that puts out nothing else and names them `P3`, `P4`, ....
+
+    So do KerasHub's networks of detectors. Of small pictures the coarsest maps have one place each:
+    only their names tell them apart.
+    """
+    size, output = size_of(network), network.output
+    if size is None or not isinstance(output, dict) or not output:
+        return {}
+    found = {}
+    for name, tensor in output.items():
+        level = re.fullmatch(r"P(\d+)", str(name))
+        shape = tensor.shape
+        sides = level and tuple(-(-side // 2 ** int(level[1])) for side in size)
+        if level is None or len(shape) != 4 or tuple(shape[1:3]) != sides:
+            return {}
+        found[int(level[1])] = tensor
+    return dict(sorted(found.items()))
+
+
+def is_pyramid(network: Any) -> bool:
+    """Whether a network's maps are a pyramid: what the coarse ones know is in the finer ones.
+
+    They have one width then; maps of a network's stages grow wider.
+    """
+    maps = named_maps(network)
+    return len(maps) > 1 and len({tensor.shape[-1] for tensor in maps.values()}) == 1
 
 
 def size_of(network: Any) -> tuple[int, int] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 from omegaconf import DictConfig
 
 from kerasft.config.composition import build, compose, options
 from kerasft.config.parameters import define
-from kerasft.contracts import Task
+from kerasft.contracts import Following, Task, losses_of
 from kerasft.errors import UserError
 from kerasft.spec import Backbone, Labels
 from kerasft.system.console import listing
@@ -31,6 +32,27 @@ def require_head(cfg: DictConfig, task: Task) -> None:
         f"head: {cfg.head['_target_']} does not fit {cfg.task['_target_']}, which tells its head "
         f"the number of {listing(sorted(given))}. Choose {listing(f'head={n}' for n in fit)}."
     )
+
+
+def follow_head(cfg: DictConfig, task: Task) -> Task:
+    """Return the task with the loss that trains the head.
+
+    Raises:
+        UserError: If the user chose another one.
+    """
+    if not isinstance(task, Following):
+        return task
+    home, _, name = str(cfg.head["_target_"]).rpartition(".")
+    # A class may stand between a module and what is built; such a head says nothing of losses.
+    head = getattr(importlib.import_module(home), name, None) if _is_module(home) else None
+    return task.for_losses(losses_of(head))
+
+
+def _is_module(path: str) -> bool:
+    try:
+        return importlib.util.find_spec(path) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _takes(head: DictConfig, given: set[str]) -> bool:

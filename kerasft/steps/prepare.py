@@ -20,7 +20,7 @@ from kerasft.errors import UserError
 from kerasft.runs import evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits
 from kerasft.steps.batches import make_batches, size_of, training_targets
-from kerasft.steps.heads import require_head
+from kerasft.steps.heads import follow_head, require_head
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.tasks.monitors import require_known
@@ -101,10 +101,10 @@ def in_precision(policy: str) -> Iterator[None]:
 
 
 def build_task(cfg: DictConfig) -> Task:
-    """Build the task, and see that it is one.
+    """Build the task, with the loss of the head, and see that it is one.
 
     Raises:
-        UserError: If it lacks what every task has.
+        UserError: If it lacks what every task has, or its loss does not train the head.
     """
     task = build(cfg.task)
     if missing := lacking(task):
@@ -112,7 +112,7 @@ def build_task(cfg: DictConfig) -> Task:
             f"task: {cfg.task['_target_']} is no task: it lacks {', '.join(missing)}. "
             "`kerasft.contracts.Task` says what every task has."
         )
-    return task
+    return follow_head(cfg, task)
 
 
 def cheap_parts(cfg: DictConfig) -> Parts:

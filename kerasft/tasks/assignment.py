@@ -8,8 +8,10 @@ from kerasft.model import boxes as geometry
 
 # The columns of what is compared with the network's outputs.
 BOX, CLASS, IGNORED = slice(0, 4), 4, 5
-# What a detection head puts out for each place: a box, the place itself, and a logit a class.
-PLACE, LOGITS = slice(4, 6), slice(6, None)
+# What every detection head puts out for each place: a box, the place itself as a box too (the
+# anchor, or the cell of a head without anchors), and a logit a class. So each of the losses can be
+# computed of each head's outputs, and what decodes them need not know which head they are of.
+PLACE, LOGITS = slice(4, 8), slice(8, None)
 
 
 def task_aligned(y: Any, outputs: Any, *, places: int = 10, sharpness: float = 6.0) -> Any:
@@ -20,7 +22,7 @@ def task_aligned(y: Any, outputs: Any, *, places: int = 10, sharpness: float = 6
 
     Args:
         y: `float32[batch, G, 6]`: a box, its class (-1 pads), and whether it is ignored.
-        outputs: `float32[batch, P, 6 + classes]`, see `anchor_free`.
+        outputs: `float32[batch, P, 8 + classes]`, see `anchor_free`.
         places: How many places learn an object.
         sharpness: The power of the overlap, against that of the score, which is 1.
 
@@ -31,8 +33,8 @@ def task_aligned(y: Any, outputs: Any, *, places: int = 10, sharpness: float = 6
     """
     import tensorflow as tf
 
-    classes = outputs.shape[-1] - 6
-    found, points, logits = outputs[..., BOX], outputs[..., PLACE], outputs[..., LOGITS]
+    found, logits = outputs[..., BOX], outputs[..., LOGITS]
+    points = (outputs[..., PLACE][..., :2] + outputs[..., PLACE][..., 2:]) / 2
     true, label = y[..., BOX], tf.cast(y[..., CLASS], tf.int32)
     ignored = (y[..., IGNORED] > 0) & (label >= 0)
     real = (label >= 0) & ~ignored
@@ -57,7 +59,7 @@ def task_aligned(y: Any, outputs: Any, *, places: int = 10, sharpness: float = 6
     share = value / tf.maximum(tf.reduce_max(value, -1, keepdims=True), 1e-12)
     wanted = tf.reduce_max(share * tf.reduce_max(overlap * chosen, -1, keepdims=True), 1)
     owned = tf.gather(tf.maximum(label, 0), owner, batch_dims=1)
-    targets = tf.one_hot(owned, classes) * wanted[..., None]
+    targets = tf.one_hot(owned, logits.shape[-1]) * wanted[..., None]
     boxes = tf.gather(true, owner, batch_dims=1)
     # An object that several ignore would else teach that nothing is there.
     left_out &= wanted <= 0
@@ -72,7 +74,7 @@ def detection_loss(y: Any, outputs: Any, *, box: float = 2.0, focus: float = 1.5
 
     Args:
         y: `float32[batch, G, 6]`, see `task_aligned`.
-        outputs: `float32[batch, P, 6 + classes]`.
+        outputs: `float32[batch, P, 8 + classes]`.
         box: The weight of the boxes against the classes.
         focus: The power by which easy places without an object count less.
 

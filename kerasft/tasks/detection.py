@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -18,12 +18,17 @@ from kerasft.evaluation.metrics import direction
 from kerasft.model import geometry
 from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
-from kerasft.tasks import assignment, shared
+from kerasft.tasks import anchored, assignment, shared
 
 # The score from which on a box is measured: mean average precision looks at unsure ones, too.
 LEAST = 0.01
 # The score from which on a box is answered, before that is tuned on validation.
 ANSWERED = 0.3
+# The losses, each with the usual weight of the boxes in it.
+LOSSES = {
+    "task_aligned": (assignment.detection_loss, 2.0),
+    "focal": (anchored.focal_loss, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,11 @@ class Detection:
     """Each picture has any number of objects, each with a box and a class.
 
     Args:
-        box_weight: The weight of the boxes in the loss, against the classes.
+        loss: `"task_aligned"`: those places of an object learn it that answer it best already
+            (Feng et al. 2021). `"focal"`: the anchors that overlap it by half (Lin et al. 2017).
+            By default the one that the head is made for.
+        box_weight: The weight of the boxes in the loss, against the classes; by default 2 for
+            `"task_aligned"` and 1 for `"focal"`.
         overlap: Of two boxes of a class that overlap by more than this (intersection over union),
             the one with the lower score is left out.
         max_detections: The most boxes that are answered of a picture.
@@ -44,7 +53,8 @@ class Detection:
         {'classes': 2}
     """
 
-    box_weight: float = 2.0
+    loss: Literal["task_aligned", "focal"] | None = None
+    box_weight: float | None = None
     overlap: float = 0.6
     max_detections: int = 100
     monitor: str = "val_map"
@@ -59,7 +69,11 @@ class Detection:
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", tuple(map(float, self.thresholds)))
         problems = []
-        if not self.box_weight > 0:
+        if self.loss not in (None, *LOSSES):
+            problems.append(
+                f"task.loss must be one of {', '.join(LOSSES)}. Received: {self.loss!r}."
+            )
+        if self.box_weight is not None and not self.box_weight > 0:
             problems.append(f"task.box_weight must be above 0. Received: {self.box_weight}.")
         if not 0 < self.overlap < 1:
             problems.append(
@@ -105,9 +119,23 @@ class Detection:
             made.append(", ".join(words) or "no objects")
         return made
 
+    def for_losses(self, losses: Sequence[str]) -> Detection:
+        """Return a copy with the loss that a head is made for, see `contracts.Following`."""
+        if self.loss is None:
+            usual: Any = losses[0] if losses else None
+            return dataclasses.replace(self, loss=usual)
+        if losses and self.loss not in losses:
+            raise UserError(
+                f"task.loss={self.loss} does not train this head: it compares objects with "
+                f"anchors, and the head has none. Choose task.loss={' or '.join(losses)}, leave "
+                "it out, or choose head=retinanet."
+            )
+        return self
+
     def compile(self) -> dict[str, Any]:
-        weight = self.box_weight
-        return {"loss": lambda y, outputs: assignment.detection_loss(y, outputs, box=weight)}
+        loss, usual = LOSSES[self.loss or "task_aligned"]
+        weight = usual if self.box_weight is None else self.box_weight
+        return {"loss": lambda y, outputs: loss(y, outputs, box=weight)}
 
     def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the boxes that were found, in the pixels of the original picture."""

@@ -165,7 +165,7 @@ def test_feature_maps_and_a_head_for_boxes(backbone):
     assert maps == {level: (64 // 2**level,) * 2 for level in (1, 2, 3, 4, 5)}
     model = assemble(backbone, lambda features: anchor_free(features, classes=2, width=8))
     found = model(np.zeros((1, 64, 64, 3), "uint8"))
-    assert found.shape == (1, 8 * 8 + 4 * 4 + 2 * 2, 8)
+    assert found.shape == (1, 8 * 8 + 4 * 4 + 2 * 2, 10)
 
 
 # --- the real weights ----------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def test_sides_that_are_no_whole_number_of_strides():
     model = assemble(backbone, lambda features: anchor_free(features, classes=2, width=8))
     found = model(np.zeros((1, 72, 100, 3), "uint8"))
     places = sum(-(-72 // s) * -(-100 // s) for s in (8, 16, 32))
-    assert found.shape == (1, places, 8)
+    assert found.shape == (1, places, 10)
 
 
 def test_a_backbone_without_maps_is_told():
@@ -69,13 +69,15 @@ def test_places_of_a_head():
         if layer.name.startswith("head_boxes"):
             layer.set_weights([np.zeros_like(one) for one in layer.get_weights()])
     (found,) = np.asarray(model(np.zeros((1, 64, 64, 3), "uint8")))
-    boxes, points = found[:, :4], found[:, 4:6]
+    boxes, cells = found[:, :4], found[:, 4:8]
+    points = (cells[:, :2] + cells[:, 2:]) / 2
     np.testing.assert_allclose((boxes[:, :2] + boxes[:, 2:]) / 2, points, atol=1e-4)
     sides = boxes[:, 2] - boxes[:, 0]
     np.testing.assert_allclose(sides, [16.0] * 64 + [32] * 16 + [64] * 4, rtol=1e-5)
     np.testing.assert_allclose(points[:2], [[4, 4], [12, 4]])
+    np.testing.assert_allclose(cells[[0, -1]], [[0, 0, 8, 8], [32, 32, 64, 64]])
     # Nearly no place takes anything for an object at first.
-    assert (1 / (1 + np.exp(-found[:, 6:])) < 0.02).mean() > 0.9
+    assert (1 / (1 + np.exp(-found[:, 8:])) < 0.02).mean() > 0.9
 
 
 def test_a_head_on_one_sequence_says_what_is_missing():

@@ -9,7 +9,8 @@ from kerasft.tasks.assignment import detection_loss, task_aligned
 def outputs_of(boxes, points, scores):
     """Return what a head puts out, for one picture."""
     logits = np.log(np.asarray(scores) / (1 - np.asarray(scores)))
-    return tf.constant(np.concatenate([boxes, points, logits], axis=-1)[None], tf.float32)
+    cells = np.concatenate([points - 4, points + 4], axis=-1)
+    return tf.constant(np.concatenate([boxes, cells, logits], axis=-1)[None], tf.float32)
 
 
 # Five places in a row, eight pixels apart; each guesses a box of eight pixels around itself.
@@ -64,8 +65,8 @@ def test_a_network_learns_boxes_by_it():
     for _ in range(200):
         with tf.GradientTape() as tape:
             loss = detection_loss(y, raw)
-        step = tape.gradient(loss, raw) * tf.constant([1.0] * 4 + [0.0] * 2 + [1.0] * 2)
+        step = tape.gradient(loss, raw) * tf.constant([1.0] * 4 + [0.0] * 4 + [1.0] * 2)
         raw.assign_sub(0.5 * step)
     assert float(loss) < 0.3 * start
-    best = raw[0].numpy()[raw[0, :, 7].numpy().argmax()]
+    best = raw[0].numpy()[raw[0, :, 9].numpy().argmax()]
     np.testing.assert_allclose(best[:4], [7, 1, 17, 9], atol=1.0)

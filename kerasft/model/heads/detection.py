@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
+from kerasft.contracts import trained_by
 from kerasft.errors import UserError
-from kerasft.model.heads.pyramid import fused, unit
+from kerasft.model.heads.pyramid import fused, pyramid, unit
 from kerasft.spec import Features
 
 # How likely a new head takes anything for an object: nearly all places hold none.
 _PRIOR = 0.01
 
 
+@trained_by("task_aligned")
 def anchor_free(
     features: Features,
     *,
@@ -36,8 +39,8 @@ def anchor_free(
         coarsest: The coarsest one.
 
     Returns:
-        `float32[batch, places, 6 + classes]`: a box (left, top, right, bottom in the network's
-        pixels), the place itself, and a logit for each class.
+        `float32[batch, places, 8 + classes]`: a box (left, top, right, bottom in the network's
+        pixels), the place itself (a cell of one stride, likewise), and a logit for each class.
 
     Raises:
         UserError: If the backbone has no such maps.
@@ -71,3 +74,122 @@ def anchor_free(
         found.append(keras.layers.Concatenate(dtype="float32", name=f"head_{level}")(
             [distances, logits]))  # fmt: skip
     return Places(features.size, dtype="float32", name="head_outputs")(found)
+
+
+@trained_by("focal", "task_aligned")
+def retinanet(
+    features: Features,
+    *,
+    classes: int,
+    width: int = 256,
+    depth: int = 4,
+    norm: Literal["group", "none"] = "group",
+    finest: int = 3,
+    coarsest: int = 7,
+    anchor_size: float = 4.0,
+    scales: int = 3,
+    ratios: Sequence[float] = (0.5, 1.0, 2.0),
+) -> Any:
+    """RetinaNet's head: a pyramid of maps, anchors at each place, and two subnets for all maps.
+
+    Lin et al., "Focal Loss for Dense Object Detection", 2017. It is built of plain layers and not
+    of KerasHub's: there the width is fixed, the low likelihood of objects at the start is given to
+    the boxes instead of the classes, and each map must be twice as large as the next one.
+
+    Args:
+        features: `Features` of a backbone with feature maps of several sizes. A RetinaNet preset
+            has the pyramid already; its maps are taken as they are.
+        classes: Number of classes.
+        width: Channels of the pyramid and of the subnets.
+        depth: Number of convolutions before boxes and classes.
+        norm: `"group"`: group normalization (Wu and He 2018) behind these, as in torchvision's
+            second version; `"none"` as in the paper.
+        finest: The finest map: its places stand `2 ** finest` pixels apart.
+        coarsest: The coarsest one; those beyond the network's are made.
+        anchor_size: The side of the smallest square anchor of a map, in places.
+        scales: Sizes of anchors from one map to the next.
+        ratios: Heights of anchors, in parts of their widths.
+
+    Returns:
+        `float32[batch, anchors, 8 + classes]`: a box (left, top, right, bottom in the network's
+        pixels), its anchor likewise, and a logit for each class.
+
+    Raises:
+        UserError: If the backbone has no such maps, or a setting is out of range.
+
+    Example:
+        >>> maps = {3: keras.Input((8, 8, 8)), 4: keras.Input((4, 4, 16))}
+        >>> retinanet(Features(None, maps=maps, size=(64, 64)), classes=2, width=8, depth=1,
+        ...           coarsest=5).shape
+        (None, 756, 10)
+    """
+    import keras
+
+    from kerasft.model.anchors import Anchors
+
+    _require_anchors(width, depth, anchor_size, scales, ratios)
+    maps = pyramid(features, width, finest, coarsest)
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    rare = keras.initializers.Constant(math.log(_PRIOR / (1 - _PRIOR)))
+    each = scales * len(ratios)
+
+    def subnet(name: str, last: str, units: int, bias: Any) -> list[Any]:
+        made: list[Any] = []
+        for i in range(depth):
+            made.append(keras.layers.Conv2D(
+                width, 3, padding="same", kernel_initializer=small, use_bias=norm == "none",
+                name=f"{name}_{i}",
+            ))  # fmt: skip
+            if norm == "group":
+                # As wide as the groups of the paper's 256 channels. Of the one place of a coarse
+                # map, a group of one channel would leave nothing.
+                groups = math.gcd(width, max(width // 8, 1))
+                made.append(keras.layers.GroupNormalization(groups, name=f"{name}_{i}_norm"))
+            made.append(keras.layers.ReLU(name=f"{name}_{i}_relu"))
+        return [*made, keras.layers.Conv2D(
+            each * units, 3, padding="same", kernel_initializer=small, bias_initializer=bias,
+            dtype="float32", name=last,
+        )]  # fmt: skip
+
+    boxes = subnet("head_box", "head_boxes", 4, "zeros")
+    seen = subnet("head_class", "head_classes", classes, rare)
+    found, grids = [], []
+    for level, x in maps.items():
+        height, columns = x.shape[1:3]
+        grids.append((height, columns))
+        flat = [
+            keras.layers.Reshape((height * columns * each, units), dtype="float32", name=name)(
+                _through(layers, x)
+            )
+            for layers, units, name in ((boxes, 4, f"head_flat_boxes_{level}"),
+                                        (seen, classes, f"head_flat_classes_{level}"))
+        ]  # fmt: skip
+        found.append(keras.layers.Concatenate(dtype="float32", name=f"head_{level}")(flat))
+    if len(found) > 1:
+        found = [keras.layers.Concatenate(axis=1, dtype="float32", name="head_levels")(found)]
+    return Anchors(
+        features.size, grids, anchor_size, scales, ratios, dtype="float32", name="head_outputs"
+    )(found[0])  # fmt: skip
+
+
+def _through(layers: Sequence[Any], x: Any) -> Any:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _require_anchors(
+    width: int, depth: int, anchor_size: float, scales: int, ratios: Sequence[float]
+) -> None:
+    """See that the settings of a head with anchors are in range."""
+    if width < 1 or depth < 0:
+        raise UserError(
+            "head.width must be at least 1 and head.depth at least 0. Received: "
+            f"width={width}, depth={depth}."
+        )
+    if not anchor_size > 0 or scales < 1 or not ratios or not all(one > 0 for one in ratios):
+        raise UserError(
+            "head.anchor_size must be above 0, head.scales at least 1, and head.ratios numbers "
+            f"above 0. Received: anchor_size={anchor_size}, scales={scales}, "
+            f"ratios={list(ratios)}."
+        )

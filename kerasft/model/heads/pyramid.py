@@ -42,6 +42,87 @@ def fused(
     import keras
 
     wanted = range(finest, coarsest + 1)
+    require_maps(features, wanted, finest, coarsest)
+    made: dict[int, Any] = {}
+    above = None
+    for level in reversed(wanted):
+        x = unit(features.maps[level], width, 1, f"head_lateral_{level}")
+        if above is not None:
+            x = keras.layers.Add(name=f"head_sum_{level}")(
+                [x, resized(above, x, interpolation, f"head_up_{level}")]
+            )
+            x = unit(x, width, 3, f"head_mix_{level}")
+        made[level] = above = x
+    return {level: made[level] for level in wanted}
+
+
+def pyramid(features: Features, width: int, finest: int, coarsest: int) -> dict[int, Any]:
+    """Return the pyramid of RetinaNet: plain convolutions, and maps coarser than the network's.
+
+    Lin et al., "Focal Loss for Dense Object Detection", 2017. Each coarser map is made of the one
+    before it by a convolution with stride 2, the first of the pyramid's own as in torchvision. A
+    network that is a pyramid already, such as that of a RetinaNet preset, keeps its maps.
+
+    Args:
+        features: `Features` of a backbone.
+        width: Channels of the maps that are made.
+        finest: The finest map, by the power of two of its stride.
+        coarsest: The coarsest one; those beyond the network's 5 are made.
+
+    Returns:
+        Maps by that power, the finest first.
+
+    Raises:
+        UserError: If the backbone has no such maps.
+    """
+    import keras
+
+    highest = max(features.maps, default=0)
+    top = min(coarsest, highest if features.fused else min(highest, 5))
+    given = range(finest, top + 1)
+    require_maps(features, given, finest, top if top >= finest else coarsest)
+    made: dict[int, Any] = {level: features.maps[level] for level in given}
+    if not features.fused:
+        made = top_down({
+            level: keras.layers.Conv2D(width, 1, name=f"head_lateral_{level}")(x)
+            for level, x in made.items()
+        })  # fmt: skip
+        made = {
+            level: keras.layers.Conv2D(width, 3, padding="same", name=f"head_mix_{level}")(x)
+            for level, x in made.items()
+        }
+    x = made[top]
+    for level in range(top + 1, coarsest + 1):
+        if level > top + 1:
+            x = keras.layers.ReLU(name=f"head_coarser_{level}_relu")(x)
+        x = keras.layers.Conv2D(
+            width, 3, strides=2, padding="same", name=f"head_coarser_{level}"
+        )(x)  # fmt: skip
+        made[level] = x
+    return made
+
+
+def top_down(maps: dict[int, Any]) -> dict[int, Any]:
+    """Add to each map what the coarser ones know, enlarged to its size."""
+    import keras
+
+    made: dict[int, Any] = {}
+    for level in sorted(maps, reverse=True):
+        x = maps[level]
+        if level + 1 in made:
+            x = keras.layers.Add(name=f"head_sum_{level}")(
+                [x, resized(made[level + 1], x, "nearest", f"head_up_{level}")]
+            )
+        made[level] = x
+    return dict(sorted(made.items()))
+
+
+def require_maps(features: Features, wanted: range, finest: int, coarsest: int) -> None:
+    """See that a backbone has the maps that a head takes.
+
+    Raises:
+        UserError: If not.
+    """
     if not wanted or any(level not in features.maps for level in wanted):
         has = ", ".join(str(level) for level in sorted(features.maps)) or "none"
         raise UserError(
@@ -50,29 +131,14 @@ def fused(
             "pictures with such maps (backbone=applications, a ResNet or MobileNet), or set "
             "head.finest and head.coarsest."
         )
-    made: dict[int, Any] = {}
-    above = None
-    for level in reversed(wanted):
-        x = unit(features.maps[level], width, 1, f"head_lateral_{level}")
-        if above is not None:
-            x = keras.layers.Add(name=f"head_sum_{level}")(
-                [x, resized(above, x, level, interpolation)]
-            )
-            x = unit(x, width, 3, f"head_mix_{level}")
-        made[level] = above = x
-    return {level: made[level] for level in wanted}
 
 
-def resized(above: Any, x: Any, level: int, interpolation: str) -> Any:
+def resized(above: Any, x: Any, interpolation: str, name: str) -> Any:
     """Return a coarse map at the size of a finer one."""
     import keras
 
     height, width = x.shape[1:3]
     if (2 * above.shape[1], 2 * above.shape[2]) == (height, width):
-        return keras.layers.UpSampling2D(
-            2, interpolation=interpolation, name=f"head_up_{level}"
-        )(above)
+        return keras.layers.UpSampling2D(2, interpolation=interpolation, name=name)(above)
     # Of sides that are no whole number of strides, the map above has a row more than half.
-    return keras.layers.Resizing(
-        height, width, interpolation=interpolation, name=f"head_up_{level}"
-    )(above)
+    return keras.layers.Resizing(height, width, interpolation=interpolation, name=name)(above)
