@@ -39,6 +39,9 @@ PACKAGES = {
                            "backbone=efficientnet_lite0"),
 }  # fmt: skip
 
+# The families of detectors whose networks heads for boxes take, see `model.detectors`.
+DETECTORS = ("retinanet", "d_fine")
+
 
 def models(pattern: str = "") -> list[dict[str, Any]]:
     """List the pretrained networks that can be fine-tuned, without a network and TensorFlow.
@@ -100,7 +103,7 @@ def unknown_preset(name: str) -> str | None:
         return None
     if name in _of_maps():
         return (
-            "backbone.preset: this network is for object detection, segmentation or depth, whose "
+            "backbone.preset: this network is for segmentation or depth, whose "
             f"outputs are maps of several sizes; kerasft has no task for it. Received: {name!r}. "
             "`kerasft models` lists what can be used."
         )
@@ -179,7 +182,7 @@ def _hub_files() -> list[Path]:
 
 @lru_cache(maxsize=1)
 def _of_maps() -> frozenset[str]:
-    """Return the presets of networks that are no classifiers', but of detectors and their like."""
+    """Return the presets of networks that put out maps and that no task here is made for."""
     return frozenset(
         name for file in _hub_files() if _puts_out_maps(file.parent) for name in _presets(file)
     )
@@ -192,12 +195,13 @@ def _keras_hub() -> list[dict[str, Any]]:
         kind = _input(file.parent)
         if kind is None or _puts_out_maps(file.parent):
             continue
+        tasks = ["detection"] if file.parent.name in DETECTORS else None
         for name, preset in _presets(file).items():
             metadata = preset.get("metadata", {})
             handle = preset.get("kaggle_handle", "")
             rows.append(_row(
                 name, file.parent.name, "KerasHub", kind, metadata.get("params"),
-                _is_cached(handle), f"preset={name}",
+                _is_cached(handle), f"preset={name}", tasks,
             ))
     return rows
 
@@ -219,7 +223,9 @@ def _input(folder: Path) -> str | None:
 
 
 def _puts_out_maps(folder: Path) -> bool:
-    """Whether a family is made for detection, segmentation or depth, and for no classes."""
+    """Whether a family is made for segmentation or depth, and for neither classes nor boxes."""
+    if folder.name in DETECTORS:
+        return False
     tasks = "object_detector|segmenter|depth_estimator"
     # BASNet's whole task is called like its family.
     found = [f.stem for f in folder.glob("*.py")
@@ -245,8 +251,11 @@ def _is_cached(handle: str) -> bool:
     return (Path(place) / "models" / handle.removeprefix("kaggle://")).is_dir()
 
 
-def _row(name: str, family: str, source: str, kind: str, size: object, cached: bool, choice: str):
+def _row(
+    name: str, family: str, source: str, kind: str, size: object, cached: bool, choice: str,
+    tasks: Sequence[str] | None = None,
+) -> dict[str, Any]:
     return {
         "name": name, "family": family, "source": source, "input": kind, "parameters": size,
-        "tasks": list(shipped("task")), "cached": cached, "choose": f"backbone.{choice}",
+        "tasks": list(tasks or shipped("task")), "cached": cached, "choose": f"backbone.{choice}",
     }

@@ -14,12 +14,15 @@ import pytest
 from PIL import Image
 
 import kerasft
+from kerasft.contracts import losses_of
 from kerasft.errors import Stopped, UserError
 from kerasft.evaluation import boxes as evaluation
 from kerasft.runs import evidence
 from kerasft.runs.run_folder import RunFolder
 from kerasft.serving.verify import verify
+from kerasft.steps.prepare import build_task
 from kerasft.steps.reopening import reopen
+from kerasft.tasks.detection import Detection
 from kerasft.training.recorder import Recorder
 
 SIZE = (64, 80)
@@ -276,6 +279,70 @@ def test_the_form_of_the_object_detection_api(trained, data, tmp_path):
             found["detection_boxes"][i], np.stack([top / rows, left / columns, bottom / rows,
                                                    right / columns], -1), atol=1e-6)
     np.testing.assert_array_equal(found["detection_classes"], plain["classes"].numpy() + 1)
+
+
+@pytest.fixture(scope="module")
+def anchored(words):
+    """The same with anchors."""
+    kept = [word for word in words if "head" not in word]
+    return [*kept, "head=retinanet", "head.width=16", "head.depth=1",
+            "head.anchor_size=2", "+head.finest=2", "+head.coarsest=4"]  # fmt: skip
+
+
+def test_the_loss_is_that_of_the_head(words, anchored):
+    def loss_of(words):
+        return build_task(kerasft.compose(words)).loss
+
+    assert (loss_of(words), loss_of(anchored)) == ("task_aligned", "focal")
+    assert loss_of([*anchored, "+task.loss=task_aligned"]) == "task_aligned"
+    assert loss_of([*words, "+task.loss=task_aligned"]) == "task_aligned"
+    with pytest.raises(UserError, match=r"task\.loss=focal does not train this head.*task_aligned"):
+        loss_of([*words, "+task.loss=focal"])
+    # Heads of others say nothing, and take what the task is told.
+    assert losses_of(lambda features, classes: features) == ()
+    assert Detection(loss="focal").for_losses(()).loss == "focal"
+    assert Detection().for_losses(()).loss is None
+    with pytest.raises(UserError, match=r"task\.loss must be one of task_aligned, focal"):
+        Detection().for_losses(("hinge",))
+
+
+@pytest.mark.slow
+def test_anchors_are_trained_resumed_and_exported(anchored, tmp_path, monkeypatch):
+    words = [*anchored, "export=[saved_model,onnx,litert]"]
+    kerasft.train([*words, f"output_dir={tmp_path}/plain"])
+    epochs = [json.loads(line) for line in lines_of(tmp_path / "plain/logs/epochs.jsonl")]
+    assert epochs[-1]["loss"] < 0.9 * epochs[0]["loss"]
+    assert json.loads((tmp_path / "plain/task.json").read_text())["loss"] == "focal"
+    again = kerasft.evaluate(str(tmp_path / "plain"))["test"]["map"]
+    written = json.loads((tmp_path / "plain/metrics.json").read_text())["test"]["map"]
+    assert again == pytest.approx(written, abs=1e-6)
+    stopped_and_resumed(anchored, tmp_path / "run", monkeypatch)
+    require_equal(tmp_path / "plain", tmp_path / "run")
+    (export,) = kerasft.export(str(tmp_path / "run"), ["export=saved_model"]).values()
+    assert json.loads((export / "assets.extra/parity.json").read_text())["passed"]
+    assert all(one.result != "FAILED" for one in verify(export))
+
+
+@pytest.mark.slow
+def test_a_retinanet_preset_is_trained(anchored, tmp_path):
+    import keras_hub
+
+    encoder = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64], input_conv_kernel_sizes=[7], stackwise_num_filters=[64] * 4,
+        stackwise_num_blocks=[1] * 4, stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block", image_shape=(None, None, 3),
+    )  # fmt: skip
+    network = keras_hub.models.RetinaNetBackbone(encoder, min_level=3, max_level=5, use_p5=False)
+    network.save_to_preset(str(tmp_path / "preset"))
+    kept = [word for word in anchored if "backbone" not in word and "finest" not in word]
+    kerasft.train([
+        *kept, "backbone=preset", f"backbone.preset={tmp_path}/preset",
+        f"+backbone.image_size=[{SIZE[0]},{SIZE[1]}]", "+backbone.resize=stretch",
+        "max_steps=2", "epochs=1", f"output_dir={tmp_path}/run",
+    ])  # fmt: skip
+    _, finetuned, _ = reopen(str(tmp_path / "run"))
+    names = [layer.name for layer in finetuned.model.layers]
+    assert "lateral_conv_P3" in names and "head_lateral_3" not in names
 
 
 def test_the_ways_of_others_are_refused(words, tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 
+from kerasft.errors import UserError
 from kerasft.model.heads.pyramid import resized
 
 
@@ -19,6 +21,9 @@ def without_head(network: Any, size: tuple[int, int]) -> Any:
     Returns:
         For the networks of RetinaNet and D-FINE a `keras.Model` that puts out maps, `P3` and
         coarser, with the weights that they have; any other network as it is.
+
+    Raises:
+        UserError: If the network cannot take pictures of that size.
     """
     made = {"RetinaNetBackbone": _retinanet, "DFineBackbone": _d_fine}.get(type(network).__name__)
     return network if made is None else made(network, size)
@@ -68,11 +73,20 @@ def _normalized(fpn: Any, norms: Any, name: str, x: Any) -> Any:
 def _d_fine(network: Any, size: tuple[int, int]) -> Any:
     """Return a D-FINE's network as far as its encoder, whose maps its decoder looks at.
 
-    What comes behind is made of queries and of the classes that it learned: their number shapes
-    which places become queries.
-    """
-    import math
+    The decoder is left out: it is made for the classes that it learned, from the choice of its
+    queries on, and trained by a one-to-one assignment in each of its layers.
 
-    maps = keras.tree.flatten(network.get_layer("hybrid_encoder").output)
-    names = [f"P{round(math.log2(stride))}" for stride in network.feat_strides]
-    return keras.Model(network.input, dict(zip(names, maps, strict=False)), name=network.name)
+    Raises:
+        UserError: If the encoder cannot take such pictures: it doubles maps and joins them.
+    """
+    coarsest = max(network.feat_strides)
+    if any(side % coarsest for side in size):
+        raise UserError(
+            f"backbone.image_size must be multiples of {coarsest} for a D-FINE. Received: "
+            f"{size[0]}x{size[1]}."
+        )
+    # The encoder gives its maps, then what they were made of.
+    made = keras.tree.flatten(network.get_layer("hybrid_encoder").output)
+    strides = network.feat_strides[: len(network.encoder_in_channels)]
+    maps = {f"P{round(math.log2(s))}": x for s, x in zip(strides, made, strict=False)}
+    return keras.Model(network.input, maps, name=network.name)

@@ -1,0 +1,127 @@
+"""The networks of KerasHub's detectors as backbones."""
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+
+from kerasft.errors import UserError
+from kerasft.model.assemble import assemble, features_of
+from kerasft.model.backbones import preset
+from kerasft.model.detectors import without_head
+from kerasft.model.heads.detection import anchor_free, retinanet
+from kerasft.model.maps import maps_of
+from kerasft.tasks.anchored import focal_loss
+
+
+def pixels(*size):
+    return np.random.default_rng(0).integers(0, 255, (2, *size, 3)).astype("uint8")
+
+
+def retina(*, norm=False, from_encoder=False, coarsest=7):
+    encoder = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64], input_conv_kernel_sizes=[7], stackwise_num_filters=[64] * 4,
+        stackwise_num_blocks=[1] * 4, stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block", image_shape=(None, None, 3),
+    )  # fmt: skip
+    return keras_hub.models.RetinaNetBackbone(
+        encoder, min_level=3, max_level=coarsest, use_p5=from_encoder, use_fpn_batch_norm=norm
+    )
+
+
+def d_fine(size=None):
+    shape = (size, size, 3)
+    stages = [[8, 8, 16], [16, 8, 32], [32, 16, 64], [64, 16, 64]]
+    inner = keras_hub.models.HGNetV2Backbone(
+        stem_channels=[3, 8, 8], embedding_size=8, depths=[1] * 4, hidden_sizes=[16, 32, 64, 64],
+        stackwise_stage_filters=[[*stage, 1, 1, 3] for stage in stages], hidden_act="relu",
+        apply_downsample=[False, True, True, True], use_lightweight_conv_block=[False] * 4,
+        use_learnable_affine_block=True, image_shape=shape, out_features=["stage3", "stage4"],
+    )  # fmt: skip
+    return keras_hub.models.DFineBackbone(
+        inner, decoder_in_channels=[16, 16], encoder_hidden_dim=16, num_denoising=0, num_labels=3,
+        hidden_dim=16, learn_initial_query=False, num_queries=10, anchor_image_size=(64, 64),
+        feat_strides=[16, 32], num_feature_levels=2, encoder_in_channels=[64, 64],
+        encode_proj_layers=[1], num_attention_heads=2, encoder_ffn_dim=16, num_encoder_layers=1,
+        hidden_expansion=0.34, depth_multiplier=0.5, eval_idx=-1, num_decoder_layers=1,
+        decoder_attention_heads=2, decoder_ffn_dim=16, decoder_n_points=[2, 2], lqe_hidden_dim=16,
+        num_lqe_layers=1, out_features=["stage3", "stage4"], image_shape=shape,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "size"), [
+    ({}, (128, 192)), ({"norm": True, "from_encoder": True}, (128, 128)),
+])  # fmt: skip
+def test_a_retinanets_maps_are_those_that_it_was_trained_with(settings, size, tmp_path):
+    network = retina(**settings)
+    network.save_to_preset(str(tmp_path / "preset"))
+    backbone = preset(str(tmp_path / "preset"), image_size=list(size))
+    features = features_of(backbone)
+    assert features.fused
+    # Of oblong pictures, KerasHub says another shape of the coarsest maps than they have.
+    assert {level: tuple(x.shape[1:3]) for level, x in features.maps.items()} == {
+        level: tuple(-(-side // 2**level) for side in size) for level in (3, 4, 5, 6, 7)
+    }
+    seen = pixels(*size)
+    mine, theirs = backbone.network(seen), network(seen.astype("float32"))
+    for name, value in theirs.items():
+        np.testing.assert_allclose(mine[name], value, atol=1e-4)
+    norms = [layer for layer in backbone.network.layers if "_norm_P" in layer.name]
+    assert bool(norms) == bool(settings.get("norm"))
+    assert all(layer.momentum == 0.99 for layer in norms)
+
+
+def learned_and_loaded(model, size, tmp_path):
+    """Take a step, write the model and read it again."""
+    model.compile(keras.optimizers.SGD(1e-3), loss=focal_loss)
+    y = np.array([[[10, 8, 40, 44, 1, 0]]] * 2, "float32")
+    before = model.get_weights()
+    assert np.isfinite(model.train_on_batch(pixels(*size), y))
+    moved = sum((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+    assert moved > 0.8 * len(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_allclose(again(pixels(*size)), model(pixels(*size)), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [retinanet, anchor_free])
+def test_a_retinanet_preset_is_trained_at_any_size(head, tmp_path):
+    retina().save_to_preset(str(tmp_path / "preset"))
+    size = (72, 100)  # no whole number of strides
+    backbone = preset(str(tmp_path / "preset"), image_size=list(size))
+    model = assemble(backbone, lambda features: head(features, classes=2, width=16, depth=1))
+    names = [layer.name for layer in model.head_layers]
+    # The pyramid is the preset's own.
+    assert ("head_lateral_3" in names) == (head is anchor_free)
+    learned_and_loaded(model, size, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [retinanet, anchor_free])
+def test_a_d_fine_preset_is_trained_without_its_decoder(head, tmp_path):
+    network = d_fine()
+    network.save_to_preset(str(tmp_path / "preset"))
+    size = (64, 96)
+    backbone = preset(str(tmp_path / "preset"), image_size=list(size))
+    maps = features_of(backbone).maps
+    assert {level: tuple(x.shape[1:3]) for level, x in maps.items()} == {4: (4, 6), 5: (2, 3)}
+    known = {id(layer) for layer in network.layers if "decoder" in layer.name}
+    assert not known & {id(layer) for layer in backbone.network.layers}
+    model = assemble(
+        backbone, lambda features: head(features, classes=2, width=16, depth=1, finest=4)
+    )
+    learned_and_loaded(model, size, tmp_path)
+    with pytest.raises(UserError, match=r"multiples of 32 for a D-FINE\. Received: 72x100"):
+        preset(str(tmp_path / "preset"), image_size=[72, 100])
+
+
+def test_the_smallest_maps_are_told_apart_by_their_names():
+    network = retina()
+    images = keras.Input((64, 64, 3))
+    made = without_head(network, (64, 64))
+    maps = maps_of(made)
+    assert [tuple(maps[level].shape[1:3]) for level in (5, 6, 7)] == [(2, 2), (1, 1), (1, 1)]
+    assert maps[6] is made.output["P6"] and maps[7] is made.output["P7"]
+    other = keras.Model(images, images)
+    assert without_head(other, (64, 64)) is other
