@@ -39,8 +39,12 @@ PACKAGES = {
                            "backbone=efficientnet_lite0"),
 }  # fmt: skip
 
-# The families of detectors whose networks heads for boxes take, see `model.detectors`.
-DETECTORS = ("retinanet", "d_fine")
+# The families whose networks put out maps, and the task that heads on these are for: boxes, see
+# `model.detectors`, and masks.
+OF_MAPS = {
+    "retinanet": "detection", "d_fine": "detection",
+    "deeplab_v3": "segmentation", "segformer": "segmentation",
+}  # fmt: skip
 
 
 def models(pattern: str = "") -> list[dict[str, Any]]:
@@ -103,8 +107,8 @@ def unknown_preset(name: str) -> str | None:
         return None
     if name in _of_maps():
         return (
-            "backbone.preset: this network is for segmentation or depth, whose "
-            f"outputs are maps of several sizes; kerasft has no task for it. Received: {name!r}. "
+            "backbone.preset: this network puts out maps that no task of kerasft is made for (of "
+            f"depth, of what a click means, and the like). Received: {name!r}. "
             "`kerasft models` lists what can be used."
         )
     return (
@@ -195,13 +199,13 @@ def _keras_hub() -> list[dict[str, Any]]:
         kind = _input(file.parent)
         if kind is None or _puts_out_maps(file.parent):
             continue
-        tasks = ["detection"] if file.parent.name in DETECTORS else None
+        made_for = OF_MAPS.get(file.parent.name)
         for name, preset in _presets(file).items():
             metadata = preset.get("metadata", {})
             handle = preset.get("kaggle_handle", "")
             rows.append(_row(
                 name, file.parent.name, "KerasHub", kind, metadata.get("params"),
-                _is_cached(handle), f"preset={name}", tasks,
+                _is_cached(handle), f"preset={name}", [made_for] if made_for else None,
             ))
     return rows
 
@@ -223,8 +227,8 @@ def _input(folder: Path) -> str | None:
 
 
 def _puts_out_maps(folder: Path) -> bool:
-    """Whether a family is made for segmentation or depth, and for neither classes nor boxes."""
-    if folder.name in DETECTORS:
+    """Whether a family puts out maps that no task here is made for."""
+    if folder.name in OF_MAPS:
         return False
     tasks = "object_detector|segmenter|depth_estimator"
     # BASNet's whole task is called like its family.
