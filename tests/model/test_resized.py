@@ -25,6 +25,13 @@ def finder(size):
     )
 
 
+def anchored(size):
+    return assemble(
+        tiny.image("resnet", image_size=size),
+        lambda f: detection.retinanet(f, classes=2, width=8, depth=1, finest=2, coarsest=4),
+    )
+
+
 def decoder(size):
     return assemble(
         tiny.image("resnet", image_size=size),
@@ -37,8 +44,9 @@ def images(*size):
 
 
 @pytest.mark.parametrize(("make", "size"), [
-    (lambda size: classifier("resnet", size), (20, 27)), (finder, (24, 32)), (decoder, (18, 25)),
-], ids=["classes", "boxes", "masks"])  # fmt: skip
+    (lambda size: classifier("resnet", size), (20, 27)), (finder, (24, 32)), (anchored, (24, 40)),
+    (decoder, (18, 25)),
+], ids=["classes", "boxes", "anchors", "masks"])  # fmt: skip
 def test_the_same_weights_answer_as_a_model_of_that_size_does(make, size):
     model, twin = make(32), make(list(size))
     before = [value.numpy() for value in model.weights]
