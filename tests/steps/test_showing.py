@@ -121,6 +121,7 @@ def test_shares_of_mixed_pictures_are_told(tmp_path, drawn):
     assert sum("0." in one for one in said) >= 3
 
 
+@pytest.mark.slow
 def test_without_augmentation_views_are_alike_and_that_is_said(tiny_pictures, capsys, drawn):
     kerasft.show(tiny_pictures, count=2, views=3)
     cells, _ = drawn[0]
@@ -154,6 +155,7 @@ def test_several_labels_and_numbers(tmp_path, drawn):
             assert cell.words == said(int(cell.image[0, 0, 0]))
 
 
+@pytest.mark.slow
 def test_more_pictures_than_there_are_shows_all(tiny_pictures, drawn):
     kerasft.show(tiny_pictures, count=1000)
     cells, _ = drawn[0]
@@ -306,6 +308,7 @@ def test_where_nothing_is_cut_that_is_said(long_texts, capsys):
     assert said.strip().endswith("no training text is cut at backbone.sequence_length=64")
 
 
+@pytest.mark.slow
 def test_pairs_lose_the_end_of_either_text(tmp_path, capsys):
     with open(tmp_path / "pairs.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
