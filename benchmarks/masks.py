@@ -92,8 +92,8 @@ def measured(
     for image, frame, png in zip(images, frames, part.annotations["mask"], strict=True):
         true = tf.io.decode_png(png, channels=1)[..., 0]
         predicted = class_map(network(image[None], training=False)[0], tf.constant(frame))
-        pixels += figures.confusion(true, predicted, len(names))
-        borders += figures.borders_near(true, predicted, len(names))
+        pixels += figures.confusion(true, predicted, len(names)).numpy()
+        borders += figures.borders_near(true, predicted, len(names)).numpy()
     return figures.summary(pixels, borders, names)
 
 
