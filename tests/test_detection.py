@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
+from interruption import require_equal, stopped_and_resumed
 from PIL import Image
 
 import kerasft
 from kerasft.contracts import losses_of
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import UserError
 from kerasft.evaluation import boxes as evaluation
 from kerasft.runs import evidence
 from kerasft.runs.run_folder import RunFolder
@@ -23,7 +22,6 @@ from kerasft.serving.verify import verify
 from kerasft.steps.prepare import build_task
 from kerasft.steps.reopening import reopen
 from kerasft.tasks.detection import Detection
-from kerasft.training.recorder import Recorder
 
 SIZE = (64, 80)
 
@@ -160,29 +158,6 @@ def test_small_images_first(words, tmp_path, monkeypatch):
     assert plain.finetuned.model.input_shape == (None, *SIZE, 3)
     stopped_and_resumed(more, tmp_path / "run", monkeypatch)
     require_equal(tmp_path / "plain", tmp_path / "run")
-
-
-def stopped_and_resumed(words, run, monkeypatch):
-    plain, count = Recorder._at, iter(range(100))
-
-    def at(recorder, position):
-        if next(count) == 8:  # in the middle of the second epoch
-            os.kill(os.getpid(), signal.SIGTERM)
-        plain(recorder, position)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Recorder, "_at", at)
-        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={run}"])
-    kerasft.resume(str(run))
-
-
-def require_equal(*runs):
-    one, other = (json.loads((run / "metrics.json").read_text())["test"] for run in runs)
-    assert one == other
-    for mine, theirs in zip(
-        *(reopen(str(run))[1].model.get_weights() for run in runs), strict=True
-    ):
-        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.slow

@@ -5,20 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from interruption import require_equal, stopped_and_resumed
 from PIL import Image
 
 import kerasft
 from kerasft.artifact.loading import load_export
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import UserError
 from kerasft.serving.verify import verify
 from kerasft.steps.reopening import reopen
-from kerasft.training.recorder import Recorder
 
 SIZE = (32, 48)
 
@@ -183,26 +181,3 @@ def test_small_images_first(words, tmp_path, monkeypatch):
     assert plain.finetuned.model.output_shape == (None, *SIZE, 3)
     stopped_and_resumed(more, tmp_path / "run", monkeypatch)
     require_equal(tmp_path / "plain", tmp_path / "run")
-
-
-def stopped_and_resumed(words, run, monkeypatch):
-    plain, count = Recorder._at, iter(range(100))
-
-    def at(recorder, position):
-        if next(count) == 8:  # in the middle of the second epoch
-            os.kill(os.getpid(), signal.SIGTERM)
-        plain(recorder, position)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Recorder, "_at", at)
-        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={run}"])
-    kerasft.resume(str(run))
-
-
-def require_equal(*runs):
-    one, other = (json.loads((run / "metrics.json").read_text())["test"] for run in runs)
-    assert one == other
-    for mine, theirs in zip(
-        *(reopen(str(run))[1].model.get_weights() for run in runs), strict=True
-    ):
-        np.testing.assert_array_equal(mine, theirs)

@@ -1,0 +1,38 @@
+"""A run that is stopped in the middle of an epoch, and goes on."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import kerasft
+from kerasft.errors import Stopped
+from kerasft.steps.reopening import reopen
+from kerasft.training.recorder import Recorder
+
+
+def stopped_and_resumed(words, run, monkeypatch):
+    """Train into a folder, with a signal in the middle of the second epoch, and go on."""
+    plain, count = Recorder._at, iter(range(100))
+
+    def at(recorder, position):
+        if next(count) == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        plain(recorder, position)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Recorder, "_at", at)
+        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={run}"])
+    kerasft.resume(str(run))
+
+
+def require_equal(*runs):
+    """Check that two runs ended with the same figures and weights, to the last bit."""
+    one, other = (json.loads((run / "metrics.json").read_text())["test"] for run in runs)
+    assert one == other
+    for mine, theirs in zip(
+        *(reopen(str(run))[1].model.get_weights() for run in runs), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
