@@ -139,6 +139,14 @@ def open_picture(content: bytes, form: str) -> Any:
     return Image.open(io.BytesIO(content), formats=["AVIF"])
 
 
+def values_of(encoded: bytes) -> np.ndarray:
+    """Return the values of an encoded picture as they are, of a mask the numbers of classes."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image)
+
+
 def _heif() -> Any:
     for name in _READERS:
         try:

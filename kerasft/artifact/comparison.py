@@ -6,7 +6,6 @@ an export is proved, verified and asked again by the same ones.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kerasft.raw_input import values_of
 from kerasft.system.recorded import require_fields
 
 Rule = Literal["close", "exact", "decided", "ranked", "pixels"]
@@ -285,7 +285,7 @@ def differs(rule: Output, served: np.ndarray, wanted: np.ndarray) -> float:
     if served.shape != wanted.shape:
         return float("inf")
     pairs = zip(served.ravel().tolist(), wanted.ravel().tolist(), strict=True)
-    return max((0.0 if one == other else apart(_pixels(one), _pixels(other))
+    return max((0.0 if one == other else apart(values_of(one), values_of(other))
                 for one, other in pairs), default=0.0)  # fmt: skip
 
 
@@ -305,13 +305,6 @@ def filled_up(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
                constant_values=PADDING)
         for one in arrays
     ]  # fmt: skip
-
-
-def _pixels(encoded: bytes) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image)
 
 
 def apart(

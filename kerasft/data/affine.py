@@ -72,8 +72,8 @@ class RandomAffine(keras.layers.Layer):
         made = {**batch, "images": self._resampled(images, back, self.fill, "BILINEAR")}
         if "segmentation_masks" in batch:
             masks = tf.cast(batch["segmentation_masks"], tf.float32)
-            made["segmentation_masks"] = self._resampled(masks, back, self.mask_fill,
-                                                             "NEAREST")
+            moved = self._resampled(masks, back, self.mask_fill, "NEAREST")
+            made["segmentation_masks"] = moved
         if "bounding_boxes" in batch:
             found = batch["bounding_boxes"]
             made["bounding_boxes"] = {**found, "boxes": _moved(found["boxes"], ahead, origin)}

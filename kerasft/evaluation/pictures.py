@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasft.evaluation.drawing import BLUE, GREEN, GREY, ORANGE, drawable, font
-from kerasft.raw_input import as_decodable
+from kerasft.raw_input import as_decodable, values_of
 from kerasft.spec import IGNORED
 from kerasft.system.files import written_whole
 
@@ -134,15 +134,6 @@ def overlaid(
     return Image.fromarray(pixels.round().astype("uint8"))
 
 
-def as_mask(png: bytes) -> np.ndarray:
-    """Return the class numbers that an answered PNG holds, `uint8[rows, columns]`."""
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as image:
-        return np.asarray(image)
-
-
 def legend(names: Sequence[str], words: str = "") -> Image.Image:
     """Return a picture that says which colour each class has.
 
@@ -199,9 +190,7 @@ def grid(
             whole.paste(image, (GAP + column * (SIDE + GAP), GAP + sum(heights[:row])))
     if below is not None:
         whole.paste(below, (GAP, sum(heights) + GAP))
-    with written_whole(path) as part:
-        whole.save(part, "PNG")
-    return Path(path)
+    return _save(whole, Path(path))
 
 
 def write_each(
@@ -231,7 +220,7 @@ def write_each(
         if "objects" in row:
             image = outlined(image, row["objects"], names)
         else:
-            mask, classes = as_mask(row["png_bytes"]), list(row["shares"])
+            mask, classes = values_of(row["png_bytes"]), list(row["shares"])
             _save(_with_palette(mask, classes), place / f"{name}_mask.png")
             image = overlaid(image, mask, classes)
         made.append(_save(image, place / f"{name}.png"))

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from kerasft.raw_input import values_of
 from kerasft.spec import IGNORED
 
 # Masks beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
 # Pictures whose maps are made at the same time.
 _AT_ONCE = 2
-
-
-def decoded(png: bytes) -> np.ndarray:
-    """Return the class numbers that a grey PNG holds, `uint8[rows, columns]`."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as image:
-        return np.asarray(image)
 
 
 def laid_out(masks: Iterable[bytes], frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -48,7 +40,7 @@ def laid_out(masks: Iterable[bytes], frames: np.ndarray, size: tuple[int, int]) 
         with tempfile.TemporaryFile() as file:
             made = np.memmap(file, "uint8", "w+", shape=shape)
     for row, png, frame in zip(made, masks, frames, strict=True):
-        row[..., 0] = placed(decoded(png), frame, size)
+        row[..., 0] = placed(values_of(png), frame, size)
     return made
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from kerasft.data.annotations.classes import some
 from kerasft.evaluation import box_errors
+from kerasft.raw_input import values_of
 from kerasft.runs import predictions, records, run_folder
 from kerasft.runs.finetuned import FineTuned
 from kerasft.spec import Examples
@@ -49,7 +50,7 @@ def draw_masks(
     name = next((n for n, rule in finetuned.rules.items() if rule.rule == "pixels"), None)
     if name is None or "mask" not in part.annotations:
         return
-    from kerasft.evaluation.pictures import as_mask, grid, legend, opened, overlaid
+    from kerasft.evaluation.pictures import grid, legend, opened, overlaid
 
     names = finetuned.labels.names
     worst = np.argsort(_figures(finetuned, statistics, len(part)), kind="stable")[:DRAWN_MASKS]
@@ -57,8 +58,8 @@ def draw_masks(
     images = []
     for i, png in zip(worst, answered, strict=True):
         image = opened(part.inputs[i])
-        true = as_mask(part.annotations["mask"][i])
-        images += [image, overlaid(image, true, names), overlaid(image, as_mask(png), names)]
+        true = values_of(part.annotations["mask"][i])
+        images += [image, overlaid(image, true, names), overlaid(image, values_of(png), names)]
     words = "left: the picture; middle: the truth; right: the answer"
     grid(images, folder.plots / f"{split}_masks.png", below=legend(names, words))
 

@@ -11,12 +11,9 @@ import numpy as np
 
 from kerasft.data.annotations.boxes import Drawn, tidied
 from kerasft.data.annotations.classes import some
-from kerasft.data.collection import Collection, to_splits
-from kerasft.data.pictures.audit import audit
-from kerasft.data.pictures.files import as_input, spelled
+from kerasft.data.pictures.drawings import drawing_splits
+from kerasft.data.pictures.files import as_input
 from kerasft.data.pictures.shape import (
-    check_names,
-    check_orientation,
     drawn_on,
     odd_sizes,
     require_known_orientation,
@@ -96,21 +93,18 @@ def boxed_splits(
     Raises:
         UserError: If pictures, boxes or classes are wrong.
     """
-    check_orientation(orientation)
-    check_names([(one.name, one) for one in found])
-    pictures = [as_input(one.picture) for one in found]
-    names = [spelled(one.name) for one in found]
-    kept, said = audit(pictures, names, broken=broken, max_pixels=max_pixels)
-    said = [*notices, *said]
-    good, drawn = _drawn([found[i] for i in kept], [names[i] for i in kept], orientation, said)
-    kept = [kept[i] for i in good]
-    drawn, tidy = tidied(drawn, [names[i] for i in kept], key)
-    collection = Collection(
-        "images", [pictures[i] for i in kept], list(drawn), [names[i] for i in kept],
-        [found[i].split for i in kept], notices=[spelled(notice) for notice in (*said, *tidy)],
-    )  # fmt: skip
-    return to_splits(
-        collection, kind=kind, seed=seed, validation=validation, test=test, split=split,
+    def read(sound: list[Boxed], names: list[str], said: list[str]) -> list[Drawn | None]:
+        good, drawn = _drawn(sound, names, orientation, said)
+        drawn, tidy = tidied(drawn, [names[i] for i in good], key)
+        said += tidy
+        made: list[Drawn | None] = [None] * len(sound)
+        for i, one in zip(good, drawn, strict=True):
+            made[i] = one
+        return made
+
+    return drawing_splits(
+        found, notices, read, broken=broken, max_pixels=max_pixels, orientation=orientation,
+        kind=kind, seed=seed, validation=validation, test=test, split=split,
         label_names=label_names, label_key="the boxes", source=source,
     )  # fmt: skip
 

@@ -13,14 +13,11 @@ import numpy as np
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.masks import Painted
-from kerasft.data.collection import Collection, to_splits
-from kerasft.data.pictures.audit import audit
-from kerasft.data.pictures.files import as_input, spelled
+from kerasft.data.pictures.drawings import drawing_splits
+from kerasft.data.pictures.files import as_input
 from kerasft.data.pictures.mask_values import Odd, Unnamed
 from kerasft.data.pictures.shape import (
     Shape,
-    check_names,
-    check_orientation,
     drawn_on,
     odd_sizes,
     require_known_orientation,
@@ -89,23 +86,11 @@ def masked_splits(
     Raises:
         UserError: If pictures or masks are wrong.
     """
-    check_orientation(orientation)
-    check_names([(one.name, one) for one in found])
-    pictures = [as_input(one.picture) for one in found]
-    called = [spelled(one.name) for one in found]
-    kept, said = audit(pictures, called, broken=broken, max_pixels=max_pixels)
-    said = [*notices, *said]
-    painted = _painted([found[i] for i in kept], names, [called[i] for i in kept], orientation,
-                       broken, said)  # fmt: skip
-    kept = [i for i, one in zip(kept, painted, strict=True) if one is not None]
-    collection = Collection(
-        "images", [pictures[i] for i in kept], [one for one in painted if one is not None],
-        [called[i] for i in kept], [found[i].split for i in kept],
-        notices=[spelled(notice) for notice in said],
-    )  # fmt: skip
-    return to_splits(
-        collection, kind=kind, seed=seed, validation=validation, test=test, split=split,
-        label_key="the masks", source=source,
+    return drawing_splits(
+        found, notices,
+        lambda sound, called, said: _painted(sound, names, called, orientation, broken, said),
+        broken=broken, max_pixels=max_pixels, orientation=orientation, kind=kind, seed=seed,
+        validation=validation, test=test, split=split, label_key="the masks", source=source,
     )  # fmt: skip
 
 

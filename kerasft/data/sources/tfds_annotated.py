@@ -34,7 +34,6 @@ from kerasft.system.files import current
 _RELATIVE = {None: True, "REL_YXYX": True, "YXYX": False}
 
 
-
 def boxed(
     prepared: Prepared, *, input: str | None, boxes: str | None, label: str, usual: str,
     label_names: Sequence[str] | None, **settings: Any,
