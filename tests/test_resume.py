@@ -284,6 +284,7 @@ def test_a_second_signal_ends_a_run_at_once(tiny_texts, kerasft_cli, monkeypatch
     assert not Path("run/checkpoints/states").exists()
 
 
+@pytest.mark.slow
 def test_sigusr1_saves_and_goes_on(tiny_texts, monkeypatch):
     plain, asked, found = Recorder._at, iter(range(1000)), []
 
@@ -617,6 +618,7 @@ def test_without_an_older_checkpoint_the_replay_begins_at_the_beginning(
     assert "verified: " in said
 
 
+@pytest.mark.slow
 def test_what_has_no_checkpoint_cannot_be_verified(tiny_texts, monkeypatch, kerasft_cli):
     stopped_run(tiny_texts, monkeypatch)
     shutil.rmtree("run/checkpoints/states")

@@ -153,6 +153,7 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("where", HIDDEN)
+@pytest.mark.every(2)
 def test_a_config_calls_only_what_is_trusted(where, mark, tmp_path, kerasft_cli):
     folder = tmp_path / "configs" / "experiment"
     folder.mkdir(parents=True)
@@ -319,6 +320,7 @@ def test_a_preset_names_no_foreign_class(mark, tmp_path, kerasft_cli):
         assert ended.code == 2
 
 
+@pytest.mark.slow
 def test_what_is_printed_holds_no_terminal_codes(tmp_path, tiny_texts, kerasft_cli):
     assert printable("a\x1b]0;title\x07b\x9bc\r\td\ne\x00é") == (
         "a\\x1b]0;title\\x07b\\x9bc\\r\td\ne\\x00é"

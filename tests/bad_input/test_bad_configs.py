@@ -116,6 +116,7 @@ ONE_MISTAKE = {
 
 
 @pytest.mark.parametrize("name", ONE_MISTAKE)
+@pytest.mark.every(2)
 def test_one_mistake_gets_one_message(name, refuses):
     command, *said = ONE_MISTAKE[name]
     refuses(command, *said)

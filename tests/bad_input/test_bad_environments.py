@@ -89,6 +89,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.every(2)
 def test_a_network_from_elsewhere(name, put, refuses):
     files, command, *said = NETWORKS[name]
     put({"t.csv": TABLE} | files)

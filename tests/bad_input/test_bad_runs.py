@@ -179,6 +179,7 @@ RUNS = {
     [pytest.param(name, command, id=f"{name}, {command}")
      for name, (_, commands, *_) in RUNS.items() for command in commands.split()],
 )  # fmt: skip
+@pytest.mark.every(2)
 def test_a_broken_run_gets_one_message(name, command, text_run, refuses):
     act, _, *said = RUNS[name]
     act(text_run)

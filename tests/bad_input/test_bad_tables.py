@@ -177,6 +177,7 @@ def command(file: str, further: str) -> str:
 
 
 @pytest.mark.parametrize("name", FILES)
+@pytest.mark.every(2)
 def test_a_table_gets_one_message(name, put, refuses):
     file, content, further, *said = FILES[name]
     put({file: content, "bare.csv": "text\na film\n", "u.csv": TABLE + "odd one,odd\n"})

@@ -45,6 +45,7 @@ DOUBLED = {
 
 
 @pytest.mark.parametrize("how", DOUBLED)
+@pytest.mark.every(2)
 def test_interpolations_that_double_are_refused(how, tmp_path):
     head = {"_target_": "kerasft.model.heads.pooled.linear", **DOUBLED[how]}
     folder = tmp_path / "experiment"
@@ -136,6 +137,7 @@ def test_numbers_beyond_all_measure_are_refused(key, value, tmp_path):
     "callbacks.early_stopping.patience", "data.validation",
 ])  # fmt: skip
 @pytest.mark.parametrize("value", ["1" + "0" * 400, ".nan"])
+@pytest.mark.every(2)
 def test_the_same_is_true_of_the_numbers_of_parts(key, value):
     with pytest.raises(UserError) as caught:
         settle([f"{key}={value}"], (), ())

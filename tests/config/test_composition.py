@@ -207,6 +207,7 @@ def test_a_config_reads_back_as_it_was(tmp_path):
          ["leads nowhere", "Did you mean 'AdamW'?"]),
     ],
 )  # fmt: skip
+@pytest.mark.every(2)
 def test_one_mistake(overrides, said):
     found = problem(*overrides)
     for part in said:

@@ -186,6 +186,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.every(3)
 def test_augmentation_depends_on_seed_epoch_and_example_alone(name):
     import keras
 

@@ -83,6 +83,7 @@ def test_another_split_of_the_same_data_finds_it(cache, counted):
     same(stores["train"], prepare(PICTURES.validation, ready))
 
 
+@pytest.mark.slow
 def test_an_example_that_stands_twice_is_kept_once(cache, counted):
     part = PICTURES.train.take([0, 1, 1, 0, 2])
     part = dataclasses.replace(part, ids=tuple("abcde"))
@@ -147,6 +148,7 @@ def test_a_broken_picture_is_named_and_nothing_kept(cache):
     assert cache.entries() == []
 
 
+@pytest.mark.slow
 def test_without_room_the_run_goes_on_in_memory_and_says_so(tmp_path, capsys):
     ready = ImagePreprocess(16, 16)
     small = Cache(tmp_path / "small", limit_gb=1e-9)

@@ -83,6 +83,7 @@ class Width(keras.layers.Layer):
         return tf.fill([tf.shape(mask)[0], 1], tf.cast(tf.shape(mask)[1], tf.float32))
 
 
+@pytest.mark.slow
 def test_the_served_graph_pads_to_the_next_bucket(make, tmp_path):
     _, preprocess = make.texts(length=24)
     inputs = {key: keras.Input((None,), dtype="int32", name=key) for key in preprocess.inputs}

@@ -91,6 +91,7 @@ def test_wordpiece_from_the_description_alone(pair, make, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "albert"])
+@pytest.mark.slow
 def test_other_tokenizers_name_their_files(family, make, tmp_path):
     _, preprocess = make.texts(family)
     facts, _ = describe(preprocess, TEXTS, tmp_path)

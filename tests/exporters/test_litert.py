@@ -106,6 +106,7 @@ def test_where_an_op_needs_one_length_it_is_written_down(family, make, texts, tm
     assert parity(made)["largest_difference"]["logits"] < 1e-4
 
 
+@pytest.mark.slow
 def test_other_weights_in_the_file_are_found(given, make, tmp_path, monkeypatch):
     other, _ = make.texts("bert")
     kernel = other.get_layer("head_outputs").kernel
@@ -125,6 +126,7 @@ def test_too_coarse_rounding_is_refused(make, pictures, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_op_that_litert_lacks(tmp_path, make, pictures):
     import keras
     import tensorflow as tf

@@ -121,6 +121,7 @@ def test_every_signature_answers_alike(image_export, model, pictures):
     assert apart(embed["embedding"] @ kernel + bias, logits.numpy()) < 1e-5
 
 
+@pytest.mark.slow
 def test_what_is_no_picture_fails_its_request_alone(image_export, pictures):
     def saved(mode, kind, **how):
         file = io.BytesIO()

@@ -252,6 +252,7 @@ def plainly(content: bytes) -> int:
     return 1
 
 
+@pytest.mark.slow
 def test_bytes_that_were_changed_give_what_they_say_and_never_fail():
     random = np.random.default_rng(0)
     bases = [make(tiff(value, order)) for make in MAKERS.values()

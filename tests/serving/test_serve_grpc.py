@@ -212,6 +212,7 @@ def test_a_request_that_takes_too_long(serve, toy):
         assert refused.value.details() == "No answer within 0.2 s."
 
 
+@pytest.mark.slow
 def test_a_client_with_a_deadline(serve, toy, caplog):
     with serve(toy) as server, grpc.insecure_channel(server.address) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)

@@ -27,6 +27,7 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 def test_under_load_each_gets_its_own_answer(serve, toy, monkeypatch):
     from kerasft.serving import bundle
 
@@ -327,6 +328,7 @@ def test_a_missing_extra_is_named(toy, kerasft_cli, monkeypatch):
     assert "needs aiohttp. Install: pip install 'kerasft[serve]'" in ended.err
 
 
+@pytest.mark.slow
 def test_stopping_under_load_answers_what_was_taken(serve, toy):
     results = []
     with serve(toy) as server:

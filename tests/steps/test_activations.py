@@ -180,6 +180,7 @@ def test_what_differs_from_the_network_is_not_used(tiny_texts, capsys, monkeypat
     assert losses(Path("spoiled")) == losses(Path("never"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(tiny_texts, capsys, monkeypatch):
     original = Cache.get
 

@@ -30,6 +30,7 @@ def test_the_last_stage_has_the_size_of_the_model(tiny_pictures):
         kerasft.train([*tiny_pictures, "finetune=two_phase", "finetune.all.image_size=32"])
 
 
+@pytest.mark.slow
 def test_a_network_for_one_size_is_refused_before_it_is_trained(tiny_pictures):
     with pytest.raises(UserError, match=(
         r"finetune.head.image_size: tiny vit cannot be trained on images of both 32x32 and 16x16 "

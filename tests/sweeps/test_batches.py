@@ -128,6 +128,7 @@ def test_any_application_is_swept_to_a_total(app, tmp_path):
     # All at once, though each would fail alone.
     (["x=1,2", "db=a,c", "y=1,2"], ["Could not find 'db/c'", "Could not override 'y'"]),
 ])  # fmt: skip
+@pytest.mark.every(2)
 def test_mistakes_are_told_before_any_job(app, tmp_path, overrides, said):
     done = app(*overrides)
     assert done.code == 1
@@ -165,6 +166,7 @@ def wait_for(done) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_an_application_is_left_its_own_and_may_report(app, tmp_path):
     """Its `logs` stay, a pruner gives up what it reports, and time ends with status 75."""
     (tmp_path / "out").mkdir()

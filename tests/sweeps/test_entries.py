@@ -88,6 +88,7 @@ def test_what_is_not_finite_has_no_rank(value, put, kerasft_cli):
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf")])
 @pytest.mark.parametrize("objectives", [("accuracy",), ("loss",), ("accuracy", "weights")])
+@pytest.mark.every(3)
 def test_a_trial_whose_figure_is_not_finite_is_never_the_best(
     value, objectives, begin, tmp_path, kerasft_cli
 ):

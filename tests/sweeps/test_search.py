@@ -386,6 +386,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("case", SPOILT)
+@pytest.mark.every(2)
 def test_what_is_wrong_is_told_before_any_trial(case, small, kerasft_cli):
     overrides, said = SPOILT[case]
     done = kerasft_cli("sweep", *small, "epochs=1", *overrides)

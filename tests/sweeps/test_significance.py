@@ -44,6 +44,7 @@ def undrawn(right: np.ndarray) -> Setting:
     return Setting([], [float(right.mean())], [Measured("1", np.zeros(2), right)])
 
 
+@pytest.mark.slow
 def test_alike_settings_are_seldom_called_worse():
     """Of twenty settings that are all alike, in a hundred tables; and a worse one is found."""
     random = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """Which places of a detector learn which object."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from kerasft.tasks.assignment import detection_loss, task_aligned
@@ -57,6 +58,7 @@ def test_pictures_without_objects_teach_that_nothing_is_there():
     assert 0 < loss[0] < loss[1] < loss[2]
 
 
+@pytest.mark.slow
 def test_a_network_learns_boxes_by_it():
     """Free numbers instead of a network come to say what is there."""
     y = truth([7, 1, 17, 9, 1, 0])

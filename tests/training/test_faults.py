@@ -110,6 +110,7 @@ def test_a_rollback_lowers_the_rate_until_it_works(tiny_pictures):
     np.testing.assert_allclose(rates, 1e4 * 1e-3 ** len(faults_of("run")), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_has_so_many_faults_and_no_more(tiny_pictures):
     overrides = [*tiny_pictures, *DIVERGING, "faults=rollback", "faults.lower=0.99"]
     with pytest.raises(UserError, match=r"one fault more than faults\.limit=2 allows"):
@@ -117,6 +118,7 @@ def test_a_run_has_so_many_faults_and_no_more(tiny_pictures):
     assert len(faults_of("run")) == 3
 
 
+@pytest.mark.slow
 def test_of_steps_that_run_together_the_one_at_fault_is_found(tiny_pictures):
     overrides = [
         *tiny_pictures, *DIVERGING, "optimizer.learning_rate=1e38", "cache.activations=always",

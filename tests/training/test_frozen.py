@@ -14,6 +14,8 @@ TEXTS = {
     "segment_ids": np.zeros((3, 6), "int32"),
     "padding_mask": np.array([[1] * 4 + [0] * 2, [1] * 3 + [0] * 3, [1] * 6], "int32"),
 }
+# Networks of so many layers that their graphs alone take seconds.
+LARGE = ("mobilenet", "efficientnet")
 
 
 def made(family: str, head=pooled.linear, **settings):
@@ -35,7 +37,10 @@ def cut_for(model, train="head", pretrained=True):
     return frozen.cut(model)
 
 
-@pytest.mark.parametrize("family", [*tiny.TEXT, *tiny.IMAGE])
+@pytest.mark.parametrize("family", [
+    pytest.param(family, marks=pytest.mark.slow if family in LARGE else ())
+    for family in (*tiny.TEXT, *tiny.IMAGE)
+])  # fmt: skip
 def test_both_parts_together_compute_the_whole(family):
     model, inputs = made(family)
     cut = cut_for(model)

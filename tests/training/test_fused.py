@@ -64,7 +64,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(8)
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_the_fused_update_is_that_of_keras(name, compiled, monkeypatch):
