@@ -61,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
                       help="show the same pictures in so many epochs, a row each (default 1)")
 
     made = command(
-        "sweep", "Search for settings: many runs, of which lagging ones are given up.",
+        "sweep", "Search for settings: many runs; those that lag behind are pruned.",
         "  kerasft sweep 'optimizer.learning_rate=tag(log,interval(1e-5,1e-3))' head=linear,mlp\n"
         "  kerasft sweep sweep=text experiment=sst2_minilm sweep.n_trials=30 sweep.workers=2\n"
         "  kerasft sweep sweep=grid optimizer.learning_rate=1e-4,3e-4 seed=0,1,2",

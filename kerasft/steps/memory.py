@@ -27,7 +27,7 @@ class OutOfMemory(UserError):
 def until_it_fits(
     carry_out: Callable[[DictConfig, RunFolder], T], cfg: DictConfig, folder: RunFolder
 ) -> T:
-    """Carry a run out; where memory does not suffice and `faults.memory=halve`, begin it anew.
+    """Carry out a run; out of memory with `faults.memory=halve`, restart it with half the batch.
 
     The run becomes the one whose config says half of the batch, so that it can be repeated.
 
@@ -48,7 +48,7 @@ def until_it_fits(
             settings = halve(cfg)
             # They count steps of the old size.
             shutil.rmtree(folder.states, ignore_errors=True)
-            warn(f"{str(error).partition(' What takes')[0]} The run begins anew with {settings}")
+            warn(f"{str(error).partition(' What takes')[0]} The run restarts with {settings}")
         _let_go()
 
 
@@ -62,7 +62,7 @@ def _let_go() -> None:
 
 @contextmanager
 def noticed(cfg: DictConfig) -> Iterator[None]:
-    """Say in words where memory does not suffice inside the block.
+    """Report running out of memory inside the block in the user's words.
 
     Args:
         cfg: The config, for the message.
@@ -80,7 +80,7 @@ def noticed(cfg: DictConfig) -> Iterator[None]:
         # Smaller batches are no remedy: TensorFlow gives nothing back to the system.
         raise UserError(
             f"The system has no memory left ({error.strerror}). End other processes, or set "
-            "batch_size lower. Where a run was begun anew with smaller batches just now, "
+            "batch_size lower. If a run was restarted with smaller batches just now, "
             f"`kerasft resume {shlex.quote(str(cfg.output_dir))}` does so in a process that holds "
             "nothing yet."
         ) from error
@@ -89,8 +89,8 @@ def noticed(cfg: DictConfig) -> Iterator[None]:
         found = re.search(r"(OOM when allocating|MemoryError|Failed to allocate)[^\n]*", str(error))
         reason = f" ({found[0][:160]})" if found else ""
         raise OutOfMemory(
-            f"The memory does not suffice for batches of {_size(cfg)}{reason}. What takes "
-            f"less: {_advice(cfg)}; eval_batch_size, where it happens in the validation; a shorter "
+            f"Out of memory with {_size(cfg)}{reason}. What takes "
+            f"less: {_advice(cfg)}; eval_batch_size, if it happened in validation; a shorter "
             "backbone.sequence_length or smaller backbone.image_size; precision=mixed_bfloat16. "
             "faults.memory=halve does the first of these by itself."
         ) from error
@@ -98,8 +98,8 @@ def noticed(cfg: DictConfig) -> Iterator[None]:
 
 def _size(cfg: DictConfig) -> str:
     if cfg.batch_tokens is not None:
-        return f"{cfg.batch_tokens:,} tokens"
-    return f"{cfg.batch_size:,}"
+        return f"batch_tokens={cfg.batch_tokens}"
+    return f"batch_size={cfg.batch_size}"
 
 
 def _advice(cfg: DictConfig) -> str:
@@ -138,7 +138,7 @@ def halve(cfg: DictConfig) -> str:
     """
     smaller = halved(cfg)
     if not smaller:
-        raise UserError("The memory does not suffice for a single example: take a smaller network.")
+        raise UserError("Out of memory with a single example: use a smaller model.")
     for key, value in smaller.items():
         OmegaConf.update(cfg, key, value, force_add=True)
     return " ".join(f"{key}={value}" for key, value in smaller.items())

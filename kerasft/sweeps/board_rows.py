@@ -108,8 +108,8 @@ def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     if len(ranked) > 1:
         said.append(
-            f"The best of {len(ranked)} on validation is chosen by chance, too: its figure there "
-            "is too good."
+            f"The best of {len(ranked)} was chosen by its validation metric, which is therefore "
+            "optimistic; look at the test metric."
         )
     return [one_line(line) for line in (*said, *_failures(rows))]
 

@@ -106,7 +106,7 @@ def tell(ledger: Ledger) -> None:
     if len(names) == 1:
         say(f"the best again: {repetition.of_trial(ledger, found[0].number)}")
         say(f"its folder: {one_line(str(ledger.run_folder(found[0].number)))}")
-        say(f"chosen among {counts['done']} on validation, whose figure is therefore too good")
+        say(f"chosen among {counts['done']} on validation, whose metric is therefore optimistic")
         _test(ledger, found[0].number)
     say(f"to compare: {command(['kerasft', 'leaderboard', str(ledger.path)])}")
 

@@ -38,7 +38,7 @@ class Policy:
             memory; at the start of an epoch too. Nothing is noted with `"stop"`.
         stall_minutes: After how many minutes without a step the run says where it stands; `null`
             for never.
-        memory: What follows where memory does not suffice: `"stop"`, or `"halve"` to begin anew
+        memory: What follows when memory runs out: `"stop"`, or `"halve"` to restart
             with half of the batch and twice as many `optimizer.gradient_accumulation_steps`.
 
     Raises:

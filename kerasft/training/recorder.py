@@ -24,7 +24,7 @@ OURS = ("best", "log", "watch")
 
 
 class Recorder:
-    """Has the state of a stage noted and written where that is due, and gives it back.
+    """Captures and restores the training state, and decides when to write a checkpoint.
 
     Args:
         model: The compiled model.

@@ -43,7 +43,7 @@ def test_a_sweep_from_the_command_line(small, kerasft_cli):
     ledger = ledgers.reopen("s")
     assert ledger.counts()["done"] == 2
     for line in ("trial 0  done  accuracy", "trial 1  done", "2 done, 0 pruned, 0 failed",
-                 "the best again: kerasft train", "is therefore too good"):  # fmt: skip
+                 "the best again: kerasft train", "is therefore optimistic"):  # fmt: skip
         assert line in done.out
     (best,) = summary.best(ledger)
     # The test split was looked at for the chosen one alone.

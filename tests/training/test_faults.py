@@ -242,7 +242,7 @@ def cramped(tiny_texts, tmp_path, monkeypatch) -> list[str]:
 def test_too_little_memory_is_named_with_what_would_fit(cramped, kerasft_cli):
     ended = kerasft_cli("train", *cramped, "--trust", "cramped", "output_dir=run")
     assert ended.code == 2
-    assert "error: The memory does not suffice for batches of 8 (" in ended.err
+    assert "error: Out of memory with batch_size=8 (" in ended.err
     assert "no room for 8 examples" in ended.err
     assert "What takes less: batch_size=4 optimizer.gradient_accumulation_steps=2" in ended.err
 
@@ -307,7 +307,7 @@ def test_memory_that_the_system_refuses_is_named(tiny_texts, tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert ended.returncode == 2, ended.stderr[-2000:]
-    assert "error: The memory does not suffice for batches of 8 (OOM when alloc" in ended.stderr
+    assert "error: Out of memory with batch_size=8 (OOM when alloc" in ended.stderr
     assert "What takes less: batch_size=4 optimizer.gradient_accumulation_steps=2" in ended.stderr
     assert "Traceback" not in ended.stderr
 

@@ -84,7 +84,7 @@ def _format(path: Path, form: str, key: str) -> str:
             return found
         if path.suffix.lower() in _PACKED:
             raise UserError(
-                f"{key}: {path.name} is packed, and packed tables are not read. "
+                f"{key}: {path.name} is compressed, and compressed tables are not supported. "
                 f"{_PACKED[path.suffix.lower()]} If only its name is wrong, set data.format."
             )
         raise UserError(
