@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError, nearest
 from kerasft.system.files import at_home
-from kerasft.system.folders import candidates, is_there, looked_up, require_path, whereabouts
+from kerasft.system.folders import (
+    candidates,
+    is_there,
+    located,
+    looked_up,
+    require_path,
+    whereabouts,
+)
 
 
 def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
@@ -49,6 +58,58 @@ def find_path(path: Any, key: str, *, beside: Path | None = None) -> Path:
         f"{key}: there is no file or folder of that name. Received: {key}={path} ({where}"
         + whereabouts(path)
     )
+
+
+def find_files(path: Any, key: str, *, beside: Path | None = None) -> list[Path] | None:
+    """Return the files that a pattern such as `"shards/train-*"` means.
+
+    Args:
+        path: As given.
+        key: The config key it came from, for messages.
+        beside: See `find_path`.
+
+    Returns:
+        At least one file, sorted by name; `None` where the path is no pattern, or is there itself.
+
+    Raises:
+        UserError: If no file fits the pattern.
+    """
+    if not isinstance(path, str) or not glob.has_magic(path) or is_there(located(path)):
+        return None
+    places = candidates(path)
+    if beside is not None and not at_home(path).is_absolute():
+        places = [*places, beside / at_home(path)]
+    for place in places:
+        names = glob.glob(str(place), recursive=True)  # noqa: PTH207
+        files = [Path(name).absolute() for name in sorted(names)]
+        if found := [file for file in files if file.is_file()]:
+            for file in found:
+                require_written(str(file), key)
+            return found
+    raise UserError(
+        f"{key}: no file fits the pattern. Received: {key}={path}.{whereabouts(path)}"
+    )
+
+
+def require_apart(files: Mapping[str, Sequence[Path]], remedy: str) -> None:
+    """Refuse a file that is in two splits.
+
+    Args:
+        files: The files of each split.
+        remedy: A sentence on what to do.
+
+    Raises:
+        UserError: If one is.
+    """
+    seen: dict[Path, str] = {}
+    for name, paths in files.items():
+        for file in paths:
+            other = seen.setdefault(file.resolve(), name)
+            if other != name:
+                raise UserError(
+                    f"{name} and {other} must not share a file, or the figures say nothing. "
+                    f"Received: {file} for both. {remedy}"
+                )
 
 
 def require_written(path: str, key: str) -> None:

@@ -145,7 +145,7 @@ FILES = {
                                   "exclude each other"),
     "a test file that is not there": ("t.csv", TABLE, "data.test=no.csv", "data.test=no.csv"),
     "a test file that is the same": ("t.csv", TABLE, "data.test=t.csv",
-                                     "must not be the same file"),
+                                     "must not share a file"),
     "a test file without labels": ("t.csv", TABLE, "data.test=bare.csv", "bare.csv", "'label'"),
     "a part of more than all": ("t.csv", TABLE, "data.validation=1.5", "data.validation=1.5"),
     "parts that leave nothing": ("t.csv", TABLE, "data.validation=0.6 data.test=0.6",

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from kerasft.data.annotations.classes import some
-from kerasft.data.collection import Collection, to_splits
-from kerasft.data.paths import find_path, read_label_names
-from kerasft.data.pictures.audit import MAX_PIXELS, POLICIES, audit, check_policy
+from kerasft.data.paths import read_label_names, require_apart
+from kerasft.data.pictures.audit import MAX_PIXELS, POLICIES, check_policy
 from kerasft.data.splits import check_ratios
-from kerasft.data.tables.columns import (
-    check_different,
-    column_name,
-    doubt_header,
-    find_column,
-    read_labels,
-    read_pictures,
-    read_splits,
-    read_texts,
-)
+from kerasft.data.tables.folder import Tables, find_tables
+from kerasft.data.tables.gathering import Chosen, Part, gather
 from kerasft.data.tables.readers import read
-from kerasft.data.tables.reading import Layout, Rows
+from kerasft.data.tables.reading import Layout
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
 from kerasft.system.console import listing
-
-# Beyond this a text is more likely a slip of a quote than a text.
-LONG_TEXT = 100_000
 
 
 def table(
@@ -105,57 +92,49 @@ def table(
 
     >>> table("reviews.csv", text="review", label="stars", kind="single", seed=0)  # doctest: +SKIP
     """
-    _check_choices(text, text_pair, image, label, header, empty)
     check_policy(broken, max_pixels)
-    layout = Layout(format, header, columns, encoding, delimiter, quoting)
-    main = find_path(path, "data.path")
+    found = find_tables(path, {"validation": validation, "test": test})
+    if found.metadata and text is None and image is None:
+        image = "file_name"  # what the pictures of such a folder are always named in
+    _check_choices(text, text_pair, image, label, header, empty)
     _check_kind(label, kind)
-    files = {"train": main}
-    for name, value in (("validation", validation), ("test", test)):
-        if isinstance(value, str):
-            files[name] = find_path(value, f"data.{name}", beside=main.parent)
-    asked: dict[str, Any] = {"validation": validation, "test": test}
-    ratios = {name: 0.0 if isinstance(part, str) else part for name, part in asked.items()}
+    files = found.files
     if split_column is None:
-        check_ratios(ratios["validation"], ratios["test"], split, list(files))
+        ratios = {n: part for n, part in (("validation", validation), ("test", test))
+                  if not isinstance(part, str)}  # fmt: skip
+        check_ratios(ratios.get("validation"), ratios.get("test"), split, list(files))
     elif len(files) > 1:
         raise UserError(
-            "data.split_column and another file for validation or test exclude each other: both "
-            f"say which row is in which split. Received: data.split_column={split_column}, "
-            + ", ".join(f"data.{name}={file}" for name, file in files.items() if name != "train")
-            + ". Leave one of them out."
+            "data.split_column and files of validation or test exclude each other: both say which "
+            f"row is in which split. Received: data.split_column={split_column}, "
+            + ", ".join(f"{name}: {listing(map(str, files[name]), 2)}"
+                        for name in files if name != "train")
+            + ". Leave one of them out, or name the one file that holds all splits."
         )
-    _check_same(files)
-    names = read_label_names(label_names, main.parent)
-    found = Collection("text" if image is None else "images", [], [], [], [], notices=[])
-    found.groups = None if group is None else []
-    chosen = {
-        "text": text, "text_pair": text_pair, "image": image, "label": label,
-        "split_column": split_column, "group": group,
-    }  # fmt: skip
-    for name, file in files.items():
-        rows = read(file, layout, "data.path" if name == "train" else f"data.{name}")
-        # Files of one name in several folders still give their rows names of their own.
-        prefix = f"{name}/{file.name}" if len(files) > 1 else file.name
-        _collect(rows, name, prefix, found, kind=kind, **chosen)
-        if kind == "numbers" and names is None and isinstance(label, (list, tuple)):
-            names = [column_name(rows, column, "data.label") for column in label]
-    if image is not None:
-        kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
-        found = found.keep(kept)
-        found.notices += said
-    else:
-        found = _audit_texts(found, empty)
-    source = {
-        "source": "table",
-        "files": {name: str(file) for name, file in files.items()},
-        "columns": chosen,
-    }
-    return to_splits(
-        found, kind=kind, seed=seed, split=split, label_names=names,
-        label_delimiter=label_delimiter, label_key=f"data.label={label}", limit=limit,
-        source=source, **ratios,
+    require_apart(files, "Name another file, or a part such as 0.15.")
+    layout = Layout(format, header, columns, encoding, delimiter, quoting)
+    chosen = Chosen(label, text, text_pair, image, split_column, group)
+    names = read_label_names(label_names, files["train"][0].parent)
+    shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]
+             for name, paths in files.items()}  # fmt: skip
+    return gather(
+        _parts(found, layout), chosen, kind=kind, seed=seed, split=split, label_names=names,
+        label_delimiter=label_delimiter, limit=limit, empty=empty, broken=broken,
+        max_pixels=max_pixels, ratios={"validation": validation, "test": test},
+        named=found.named, notices=found.notices, source={"source": "table", "files": shown},
     )  # fmt: skip
+
+
+def _parts(found: Tables, layout: Layout) -> Iterator[Part]:
+    """Read file by file."""
+    for split, paths in found.files.items():
+        alike = len({file.name for file in paths}) < len(paths)
+        for file in paths:
+            key = f"data.{split}" if split in found.named else "data.path"
+            # Files of one name in several folders still give their rows names of their own.
+            name = f"{file.parent.name}/{file.name}" if alike else file.name
+            name = f"{split}/{name}" if len(found.files) > 1 else name
+            yield Part(split, name, read(file, layout, key), found.metadata)
 
 
 def _check_choices(
@@ -208,77 +187,3 @@ def _check_kind(label: object, kind: str) -> None:
             "or numbers: set task=multi_label or task=multi_regression. Received: "
             f"data.label={list(label)}."
         )
-
-
-def _check_same(files: dict[str, Path]) -> None:
-    seen: dict[Path, str] = {}
-    for name, file in files.items():
-        other = seen.setdefault(file.resolve(), name)
-        if other != name:
-            raise UserError(
-                f"{name} and {other} must not be the same file, or the figures say nothing. "
-                f"Received: {file} for both. Name another file, or a part such as 0.15."
-            )
-
-
-def _collect(
-    rows: Rows, split: str, prefix: str, found: Collection, *, kind: str, label: Any, text: Any,
-    text_pair: Any, image: Any, split_column: Any, group: Any,
-) -> None:  # fmt: skip
-    """Add the rows of one file."""
-    ids = [f"{prefix}:{place}" for place in rows.places]
-    content = {"text": text, "text_pair": text_pair, "image": image, "label": label}
-    values = read_labels(rows, label, ids, numbers=kind == "numbers")
-    found.notices.extend(rows.notices)
-    several = label if isinstance(label, (list, tuple)) else [label]
-    found.notices += doubt_header(rows, [text, text_pair, image, *several])
-    inputs: list[Any]
-    if image is not None:
-        inputs = list(read_pictures(rows, find_column(rows, image, "data.image"), ids))
-    else:
-        inputs = list(read_texts(find_column(rows, text, "data.text"), ids, "data.text"))
-        if text_pair is not None:
-            cells = find_column(rows, text_pair, "data.text_pair")
-            second = read_texts(cells, ids, "data.text_pair")
-            inputs = list(zip(inputs, second, strict=True))
-    check_different(rows, content)
-    found.inputs.extend(inputs)  # type: ignore[attr-defined]
-    found.values.extend(values)
-    found.ids.extend(ids)
-    if split_column is None:
-        found.brought.extend([split] * len(ids))
-    else:
-        found.brought.extend(read_splits(find_column(rows, split_column, "data.split_column"), ids))
-    if group is not None and found.groups is not None:
-        cells = find_column(rows, group, "data.group")
-        bare = [i for i, cell in zip(ids, cells, strict=True) if cell is None or cell == ""]
-        if bare:
-            raise UserError(
-                f"data.group: {some(len(bare), 'row')} without a group: {listing(bare)}. Give "
-                "each row a group, or take those rows out."
-            )
-        found.groups.extend(str(cell) for cell in cells)
-
-
-def _audit_texts(found: Collection, empty: str) -> Collection:
-    """Leave out or refuse empty texts, and point at absurdly long ones."""
-    both = [text if isinstance(text, tuple) else (text,) for text in found.inputs]
-    bare = [i for i, texts in enumerate(both) if not all(text.strip() for text in texts)]
-    if bare:
-        said = f"{some(len(bare), 'text')} {{}}: {listing(found.ids[i] for i in bare)}."
-        if empty == "fail":
-            raise UserError(
-                said.format("empty") + " Correct or remove those rows, or set data.empty=skip to "
-                "leave them out."
-            )
-        found.notices.append(said.format("left out, as empty"))
-    gone = set(bare)
-    long = [i for i, texts in enumerate(both) if max(map(len, texts)) > LONG_TEXT]
-    if long:
-        most = max(len(text) for i in long for text in both[i])
-        found.notices.append(
-            f"{some(len(long), 'text')} of more than {LONG_TEXT:,} characters (the longest has "
-            f"{most:,}): {listing(found.ids[i] for i in long)}. The network reads their beginning "
-            "only; a quote that is never closed makes such texts, too (data.quoting=false)."
-        )
-    return found.keep([i for i in range(len(found)) if i not in gone])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.collection import Collection, to_splits
+from kerasft.data.hidden import shown_splits
 from kerasft.data.paths import read_label_names
 from kerasft.data.pictures.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.sources import tfds_annotated
@@ -124,7 +125,7 @@ def tfds(
     if text_pair:
         columns.append(find(known, text_pair, "data.text_pair", name))
     found = _collect(prepared, columns, is_image)
-    found, ratios = _labelled(prepared, found, columns[1].feature)
+    found, ratios = _labelled(prepared, found, kind)
     if is_image:
         kept, said = audit(found.inputs, found.ids, **careful)
         found = found.keep(kept)
@@ -188,12 +189,10 @@ def _label(prepared: Prepared, label: str, kind: str, where: str) -> Leaf:
 
 
 def _labelled(
-    prepared: Prepared, found: Collection, feature: Any
+    prepared: Prepared, found: Collection, kind: str
 ) -> tuple[Collection, dict[str, Any]]:
     """Leave out splits that hide their labels, as tests do: TFDS writes -1 for each."""
-    shown = set(found.brought)
-    if getattr(feature, "num_classes", None) is not None:
-        shown = {n for n, value in zip(found.brought, found.values, strict=True) if value != -1}
+    shown = shown_splits(found.brought, found.values, kind)
     ratios, said = prepared.ratios(found.brought, shown, "a label (all -1)")
     found.notices += said
     return found.keep([i for i, name in enumerate(found.brought) if name in shown]), ratios

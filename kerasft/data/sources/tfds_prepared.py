@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from kerasft.data.hidden import substituted
 from kerasft.data.sources.tfds_features import Leaf, leaves, spec_of
 from kerasft.data.sources.tfds_safety import (
     ForeignFeature,
@@ -96,19 +97,8 @@ class Prepared:
         Raises:
             UserError: If a split that the user names hides its labels.
         """
-        ratios = {name: 0.0 if name in self.wanted else one for name, one in self.asked.items()}
-        notices = []
-        for name in sorted(set(brought) - set(shown)):
-            said = f"none of the {brought.count(name):,} examples of {name} has {what}"
-            if name == "train" or isinstance(self.asked[name], str):
-                more = "" if name == "train" else f", or set data.{name} to a part such as 0.15"
-                raise UserError(f"data.{name}: {said}. Name another split{more}.")
-            ratios[name] = self.asked[name]
-            notices.append(
-                f"{said}, so it is left out; data.{name}={self.asked[name]} says what part of the "
-                "training examples takes its place."
-            )
-        return ratios, notices
+        named = [name for name, one in self.asked.items() if isinstance(one, str)]
+        return substituted(brought, shown, self.wanted, self.asked, what, named)
 
 
 def open_prepared(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,14 +13,19 @@ import numpy as np
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.current_read import begins
-from kerasft.data.paths import find_path, read_label_names, require_written
+from kerasft.data.paths import (
+    find_files,
+    find_path,
+    read_label_names,
+    require_apart,
+    require_written,
+)
 from kerasft.data.pictures.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.short_floats import shortest
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
 from kerasft.system.console import listing
-from kerasft.system.folders import candidates, is_there, located, whereabouts
 
 _SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
 
@@ -93,7 +97,7 @@ def tfrecord(
         else:
             ratios[name] = value
     check_ratios(ratios["validation"], ratios["test"], split, list(files))
-    _check_apart(files)
+    require_apart(files, "Narrow the patterns, such as data.path=DIR/train-*.")
     for name, paths in files.items():
         for file in paths:
             require_written(str(file), "data.path" if name == "train" else f"data.{name}")
@@ -228,15 +232,8 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _files(path: str, key: str) -> list[Path]:
-    if isinstance(path, str) and glob.has_magic(path) and not is_there(located(path)):
-        for place in candidates(path):
-            names = glob.glob(str(place), recursive=True)  # noqa: PTH207
-            files = [Path(name) for name in sorted(names)]
-            if found := [file for file in files if file.is_file()]:
-                return found
-        raise UserError(
-            f"{key}: no file fits the pattern. Received: {key}={path}.{whereabouts(path)}"
-        )
+    if found := find_files(path, key):
+        return found
     given = find_path(path, key)
     if given.is_file():
         return [given]
@@ -250,19 +247,6 @@ def _files(path: str, key: str) -> list[Path]:
             f"them by a pattern, such as {key}={given}/*."
         )
     return found
-
-
-def _check_apart(files: dict[str, list[Path]]) -> None:
-    seen: dict[Path, str] = {}
-    for name, paths in files.items():
-        for file in paths:
-            other = seen.setdefault(file.resolve(), name)
-            if other != name:
-                raise UserError(
-                    f"{name} and {other} must not share a file, or the figures say nothing. "
-                    f"Received: {file} for both. Narrow the patterns, such as "
-                    "data.path=DIR/train-*."
-                )
 
 
 def _features(content: bytes) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.alike import number
@@ -199,27 +200,55 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def read_pictures(rows: Rows, cells: Sequence[Any], ids: Sequence[str]) -> list[str | bytes]:
-    """Return paths, or the bytes of pictures that stand in the table themselves."""
+def read_pictures(
+    rows: Rows, cells: Sequence[Any], ids: Sequence[str], *, inside: bool = False
+) -> list[str | bytes]:
+    """Return paths, or the bytes of pictures that stand in the table themselves.
+
+    Args:
+        rows: The rows.
+        cells: What names or holds the picture of each: a path, encoded bytes, or either of them
+            as `bytes` and `path` of one cell.
+        ids: The name of each row, for messages.
+        inside: Whether a path must stay in the folder of the table.
+
+    Raises:
+        UserError: If a cell is none of these, or leads out of the folder.
+    """
     result: list[str | bytes] = []
-    wrong = []
+    wrong, outer = [], []
     for index, cell in enumerate(cells):
-        if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
-            cell = cell["bytes"]
+        held = isinstance(cell, dict) and set(cell) <= {"bytes", "path"}
+        if isinstance(cell, dict) and held:
+            cell = cell["bytes"] if isinstance(cell.get("bytes"), bytes) else cell.get("path")
         if isinstance(cell, bytes):
             result.append(cell)
         elif isinstance(cell, str) and cell.strip():
+            if (inside or held) and _leads_out(cell):
+                outer.append(f"{ids[index]} has {cell!r}")
+                continue
             with suppress(UserError):  # whoever looks at the picture names the row
                 cell = str(at_home(cell))
-            result.append(str(rows.path.parent / cell))
+            result.append(str(rows.home / cell))
         else:
-            wrong.append(f"{ids[index]} has {cell!r}")
+            wrong.append(f"{ids[index]} has {str(cell)[:80]!r}" if cell else f"{ids[index]} has "
+                         f"{cell!r}")  # fmt: skip
     if wrong:
         raise UserError(
             f"data.image must hold a path in each row, and {some(len(wrong), 'row')} hold none: "
             f"{listing(wrong)}. Correct or remove those rows."
         )
+    if outer:
+        raise UserError(
+            f"data.image: {some(len(outer), 'path')} lead out of the folder of {rows.path}: "
+            f"{listing(outer)}. Pictures of such a data set lie in its folder, or below."
+        )
     return result
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path is not one that stays below the folder that it starts from."""
+    return path.startswith(("~", "/", "\\")) or ".." in Path(path).parts
 
 
 def read_labels(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from kerasft.data.current_read import begins
+from kerasft.data.tables import arrow
 from kerasft.data.tables.delimited import delimited, lines_of
 from kerasft.data.tables.encodings import decode
-from kerasft.data.tables.reading import Layout, Rows, by_name, shown
-from kerasft.data.tables.short_floats import shortest
+from kerasft.data.tables.reading import Layout, Rows, shown
 from kerasft.errors import UserError, nearest
 from kerasft.system.console import listing
 
@@ -25,11 +24,14 @@ SUFFIXES: dict[str, str] = {
     ".json": "json",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
 }
 _PACKED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "Unpack it first.") | (
     dict.fromkeys((".xls", ".xlsx", ".ods"), "Save the sheet as CSV (UTF-8) or Parquet.")
 )
-FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet")
+_BINARY = {"parquet": arrow.parquet, "arrow": arrow.stream}
+FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet", "arrow")
 
 
 def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
@@ -53,8 +55,8 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
         )
     form = _format(path, layout.format, key)
     begins(path)
-    if form == "parquet":
-        rows = _parquet(path, key)
+    if form in _BINARY:
+        rows = _BINARY[form](path, key)
     else:
         text = decode(path, layout.encoding, key)
         if form == "jsonl":
@@ -189,32 +191,3 @@ def _objects(
     names = tuple(dict.fromkeys(name for record in records for name in record))
     cells = {name: [record.get(name) for record in records] for name in names}
     return Rows(path, names, cells, places, unit, notices=notices)
-
-
-def _parquet(path: Path, key: str) -> Rows:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError(
-            f"{key}: Parquet files are read with pyarrow, which is not installed: pip install "
-            "pyarrow"
-        ) from error
-    try:
-        data = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = re.sub(r"\b\w+Exception: ", "", str(error).splitlines()[0]).rstrip(". ")
-        raise UserError(
-            f"{key}: {path} is no Parquet file, or broken ({reason}). Fetch or write it again."
-        ) from error
-    names = tuple(data.column_names)
-    columns = [_cells(column) for column in data.columns]
-    return Rows(path, names, by_name(names, columns), list(range(1, data.num_rows + 1)), "row")
-
-
-def _cells(column: Any) -> list[Any]:
-    kind, cells = column.type, column.to_pylist()
-    while hasattr(kind, "value_type"):  # lists, and dictionaries of values
-        kind = kind.value_type
-    narrow = {"float": "float32", "halffloat": "float16"}.get(str(kind))
-    return shortest(cells, narrow) if narrow else cells

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ class Rows:
     """The rows of one file.
 
     Args:
-        path: The file.
+        path: The file, or what rows that are in none are called in messages.
         names: The names of the columns, in order.
         cells: The cells of each column, by name. `None` stands for a cell that is not there.
         places: Where each row stands: its first line, or its number from 1 where the file has
@@ -23,18 +23,26 @@ class Rows:
         unit: `"line"` or `"row"`: what a place counts.
         header: Whether the names were read from the first line.
         notices: Sentences for the user.
+        classes: The names of the classes whose numbers a column holds, by column, where the data
+            says them.
     """
 
-    path: Path
+    path: Path | str
     names: tuple[str, ...]
     cells: Mapping[str, Sequence[Any]]
-    places: Sequence[int]
+    places: Sequence[Any]
     unit: str = "line"
     header: bool = False
     notices: tuple[str, ...] = ()
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @property
+    def home(self) -> Path:
+        """The folder that relative paths in cells start from."""
+        return self.path.parent if isinstance(self.path, Path) else Path()
 
 
 @dataclass(frozen=True)

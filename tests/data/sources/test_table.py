@@ -275,7 +275,7 @@ def test_pictures_inside_parquet(tmp_path):
         (b"text,label\na,b\n", {"empty": "drop"}, "data.empty"),
         (b"text,label\na,b\n", {"split": "x", "validation": 3}, "data.validation=3"),
         (b"text,label\na,b\n", {"validation": "none.csv"}, "data.validation=none.csv"),
-        (b"text,label\na,b\n", {"validation": "a.csv"}, "must not be the same file"),
+        (b"text,label\na,b\n", {"validation": "a.csv"}, "must not share a file"),
         (b"text,label\na,b\n", {"label_names": "none.txt"}, "data.label_names=none.txt"),
         (b"text,label\na,b\n", {"group": "who"}, "data.group"),
         (b"text,label\na,0.1\nb,x\n", {"kind": "number"}, "a.csv:3 has 'x'"),

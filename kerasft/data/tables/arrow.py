@@ -1,0 +1,162 @@
+"""Parquet and Arrow: columns converted when they are asked for, and the classes' names in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.tables.reading import Rows, by_name
+from kerasft.data.tables.short_floats import shortest
+from kerasft.errors import UserError
+
+# Under this key of a schema the library `datasets` describes the columns.
+_DESCRIBED = b"huggingface"
+# A description is small; of a longer one the names of classes are not worth their reading.
+_MOST_BYTES = 16_000_000
+
+
+def parquet(path: Path, key: str) -> Rows:
+    """Read a Parquet file.
+
+    Args:
+        path: The file.
+        key: The config key behind the path, for messages.
+
+    Raises:
+        UserError: If it is none.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+        table.validate(full=True)  # texts need not be UTF-8
+        return rows_of(table, path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _broken(path, "Parquet", key, error) from error
+
+
+def stream(path: Path, key: str) -> Rows:
+    """Read a file of Arrow's IPC formats, as `save_to_disk` of the library `datasets` writes them.
+
+    Args:
+        path: The file.
+        key: The config key behind the path, for messages.
+
+    Raises:
+        UserError: If it is none.
+    """
+    import pyarrow
+    import pyarrow.ipc
+
+    try:
+        # Mapped, not read: pictures that a split does not use stay on the disk.
+        with pyarrow.memory_map(str(path)) as file:
+            try:
+                table = pyarrow.ipc.open_stream(file).read_all()
+            except pyarrow.ArrowInvalid:  # with a footer, as Feather has it
+                file.seek(0)
+                table = pyarrow.ipc.open_file(file).read_all()
+            table.validate(full=True)  # offsets may point anywhere
+            return rows_of(table, path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _broken(path, "Arrow", key, error) from error
+
+
+def rows_of(table: Any, path: Path | str, places: Sequence[Any] | None = None) -> Rows:
+    """Return a `pyarrow.Table` as rows.
+
+    Args:
+        table: The table.
+        path: The file that it was read from, or what it is called in messages.
+        places: What each row is called; its number from 1 without.
+    """
+    names = tuple(table.column_names)
+    return Rows(
+        path, names, _Columns(by_name(names, table.columns)),
+        list(range(1, table.num_rows + 1)) if places is None else places, "row",
+        classes=described_classes(table.schema.metadata),
+    )  # fmt: skip
+
+
+class _Columns(Mapping[str, list[Any]]):
+    """The cells of each column, as Python's values once they are asked for."""
+
+    def __init__(self, columns: Mapping[str, Any]):
+        self.columns = columns
+        self.read: dict[str, list[Any]] = {}
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self.read:
+            self.read[name] = _cells(self.columns[name])
+        return self.read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+def _cells(column: Any) -> list[Any]:
+    kind, cells = column.type, column.to_pylist()
+    while hasattr(kind, "value_type"):  # lists, and dictionaries of values
+        kind = kind.value_type
+    narrow = {"float": "float32", "halffloat": "float16"}.get(str(kind))
+    return shortest(cells, narrow) if narrow else cells
+
+
+def described_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
+    """Return the names of the classes that a schema describes, by column.
+
+    Args:
+        metadata: What the schema says beside its columns. It may come from anywhere: what is no
+            such description counts as none.
+
+    Returns:
+        The names in the order of their numbers. Columns within others are joined by dots, such as
+        `"objects.category"`.
+
+    Example:
+        >>> described_classes({b"huggingface": b'''{"info": {"features": {
+        ...     "label": {"names": ["ant", "bee"], "_type": "ClassLabel"}}}}'''})
+        {'label': ('ant', 'bee')}
+    """
+    written = (metadata or {}).get(_DESCRIBED, b"")
+    if not written or len(written) > _MOST_BYTES:
+        return {}
+    try:
+        features = json.loads(written)["info"]["features"]
+        return dict(_classes("", features))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def _classes(name: str, feature: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if isinstance(feature, list) and len(feature) == 1:  # how lists were once written
+        yield from _classes(name, feature[0])
+    elif isinstance(feature, dict):
+        kind = feature.get("_type")
+        names = feature.get("names")
+        if kind == "ClassLabel" and isinstance(names, list):
+            if names and all(isinstance(one, str) for one in names):
+                yield name, tuple(names)
+        elif isinstance(kind, str):
+            yield from _classes(name, feature.get("feature"))
+        else:
+            for inner, one in feature.items():
+                yield from _classes(f"{name}.{inner}" if name else inner, one)
+
+
+def _broken(path: Path, form: str, key: str, error: Exception) -> UserError:
+    lines = str(error).splitlines() or [type(error).__name__]
+    reason = re.sub(r"\b\w+Exception: ", "", lines[0]).rstrip(". ")
+    return UserError(
+        f"{key}: {path} is no {form} file, or broken ({reason}). Fetch or write it again."
+    )

@@ -1,0 +1,205 @@
+"""From rows of tables to splits: the columns that are chosen, checked, and what is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.annotations.classes import some
+from kerasft.data.collection import Collection, to_splits
+from kerasft.data.hidden import shown_splits, substituted
+from kerasft.data.pictures.audit import audit
+from kerasft.data.pictures.files import outside
+from kerasft.data.splits import split_name
+from kerasft.data.tables.class_numbers import named_classes, with_names
+from kerasft.data.tables.columns import (
+    check_different,
+    column_name,
+    doubt_header,
+    find_column,
+    read_labels,
+    read_pictures,
+    read_splits,
+    read_texts,
+)
+from kerasft.data.tables.reading import Rows
+from kerasft.errors import UserError
+from kerasft.spec import Splits
+from kerasft.system.console import listing
+
+# Beyond this a text is more likely a slip of a quote than a text.
+LONG_TEXT = 100_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a file.
+
+    Args:
+        split: The split that the file belongs to.
+        name: What names of its examples begin with.
+        rows: The rows.
+        inside: Whether paths of pictures must stay in the folder of the file.
+    """
+
+    split: str
+    name: str
+    rows: Rows
+    inside: bool = False
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The columns that are chosen, by name or number; see `table` for each."""
+
+    label: Any
+    text: Any = None
+    text_pair: Any = None
+    image: Any = None
+    split_column: Any = None
+    group: Any = None
+
+
+def gather(
+    parts: Iterable[Part], chosen: Chosen, *, kind: str, label_names: list[str] | None,
+    ratios: Mapping[str, Any], named: Sequence[str] = (), empty: str, broken: str,
+    max_pixels: int, notices: Sequence[str] = (), source: Mapping[str, Any], **settings: Any,
+) -> Splits:
+    """Return the examples of rows as splits.
+
+    Args:
+        parts: The rows.
+        chosen: Their columns.
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
+        label_names: The class names that the user gives, in order.
+        ratios: What `data.validation` and `data.test` say: a part, or a file.
+        named: The splits that the user has named himself, of which none is left out.
+        empty: `"skip"` or `"fail"`, as `broken`.
+        broken: See `table`, as `max_pixels`.
+        notices: Sentences for the user.
+        source: Plain values for the manifest.
+        **settings: Others of `to_splits`.
+    """
+    modality: Any = "text" if chosen.image is None else "images"
+    found = Collection(modality, [], [], [], [], notices=list(notices))
+    found.groups = None if chosen.group is None else []
+    classes: dict[str, tuple[str, ...]] = {}
+    for part in parts:
+        _collect(part, chosen, found, kind)
+        if label_names is None:
+            classes |= named_classes(part.rows, chosen.label, kind)
+            if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
+                label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
+    if len(set(classes.values())) > 1:
+        (one, first), (other, second) = list(classes.items())[:2]
+        raise UserError(
+            f"data.label: {one} and {other} name other classes: {listing(first, 10)}, and "
+            f"{listing(second, 10)}. Say which ones hold with data.label_names."
+        )
+    if classes:
+        label_names = list(next(iter(classes.values())))
+        found.values = with_names(found.values, found.ids, label_names)
+    # Training examples without labels are told row by row.
+    shown = shown_splits(found.brought, found.values, kind) | {"train"}
+    brought = set(found.brought)
+    left, said = substituted(
+        found.brought, shown, brought, ratios, "a label (all -1 or empty)", named
+    )
+    if not brought <= shown:
+        found = found.keep([i for i, name in enumerate(found.brought) if name in shown])
+    found.notices += said
+    if chosen.image is not None:
+        kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
+        found = found.keep(kept)
+        found.notices += said
+    else:
+        found = _audit_texts(found, empty)
+    return to_splits(
+        found, kind=kind, label_names=label_names, label_key=f"data.label={chosen.label}",
+        source={**source, "columns": asdict(chosen)}, **left, **settings,
+    )  # fmt: skip
+
+
+def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> None:
+    """Add the rows of one file."""
+    rows = part.rows
+    ids = [f"{part.name}:{place}" for place in rows.places]
+    values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers")
+    found.notices.extend(rows.notices)
+    several = chosen.label if isinstance(chosen.label, (list, tuple)) else [chosen.label]
+    found.notices += doubt_header(
+        rows, [chosen.text, chosen.text_pair, chosen.image, *several]
+    )
+    inputs: list[Any]
+    splits = [part.split] * len(ids)
+    if chosen.image is not None:
+        cells = find_column(rows, chosen.image, "data.image")
+        inputs = list(read_pictures(rows, cells, ids, inside=part.inside))
+        if part.inside:
+            found.notices += _links(rows.home, inputs)
+            splits = _folders_of_splits(cells) or splits
+    else:
+        inputs = list(read_texts(find_column(rows, chosen.text, "data.text"), ids, "data.text"))
+        if chosen.text_pair is not None:
+            cells = find_column(rows, chosen.text_pair, "data.text_pair")
+            second = read_texts(cells, ids, "data.text_pair")
+            inputs = list(zip(inputs, second, strict=True))
+    check_different(rows, {k: getattr(chosen, k) for k in ("text", "text_pair", "image", "label")})
+    found.inputs.extend(inputs)  # type: ignore[attr-defined]
+    found.values.extend(values)
+    found.ids.extend(ids)
+    if chosen.split_column is not None:
+        splits = read_splits(find_column(rows, chosen.split_column, "data.split_column"), ids)
+    found.brought.extend(splits)
+    if chosen.group is not None and found.groups is not None:
+        cells = find_column(rows, chosen.group, "data.group")
+        bare = [i for i, cell in zip(ids, cells, strict=True) if cell is None or cell == ""]
+        if bare:
+            raise UserError(
+                f"data.group: {some(len(bare), 'row')} without a group: {listing(bare)}. Give "
+                "each row a group, or take those rows out."
+            )
+        found.groups.extend(str(cell) for cell in cells)
+
+
+def _folders_of_splits(cells: Sequence[Any]) -> list[str]:
+    """Return the split of each picture where all lie in folders of splits, `train/1.jpg`."""
+    folders = [Path(cell).parts[0] if isinstance(cell, str) and cell else "" for cell in cells]
+    splits = [split_name(folder) for folder in folders]
+    found = [one for one in splits if one]
+    return found if len(found) == len(splits) and "train" in found else []
+
+
+def _links(home: Path, pictures: Sequence[Any]) -> list[str]:
+    links = outside(home, [Path(one) for one in pictures if isinstance(one, str)])
+    said = listing(f"{link.relative_to(home).as_posix()} -> {real}" for link, real in links)
+    return [
+        f"{some(len(links), 'link')} out of {home}, whose pictures are learned: {said}. Take out "
+        "the links to pictures that do not belong to the data."
+    ] * bool(links)
+
+
+def _audit_texts(found: Collection, empty: str) -> Collection:
+    """Leave out or refuse empty texts, and point at absurdly long ones."""
+    both = [text if isinstance(text, tuple) else (text,) for text in found.inputs]
+    bare = [i for i, texts in enumerate(both) if not all(text.strip() for text in texts)]
+    if bare:
+        said = f"{some(len(bare), 'text')} {{}}: {listing(found.ids[i] for i in bare)}."
+        if empty == "fail":
+            raise UserError(
+                said.format("empty") + " Correct or remove those rows, or set data.empty=skip to "
+                "leave them out."
+            )
+        found.notices.append(said.format("left out, as empty"))
+    gone = set(bare)
+    long = [i for i, texts in enumerate(both) if max(map(len, texts)) > LONG_TEXT]
+    if long:
+        most = max(len(text) for i in long for text in both[i])
+        found.notices.append(
+            f"{some(len(long), 'text')} of more than {LONG_TEXT:,} characters (the longest has "
+            f"{most:,}): {listing(found.ids[i] for i in long)}. The network reads their beginning "
+            "only; a quote that is never closed makes such texts, too (data.quoting=false)."
+        )
+    return found.keep([i for i in range(len(found)) if i not in gone])
