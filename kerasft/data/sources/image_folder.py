@@ -22,6 +22,7 @@ from kerasft.data.pictures.layout import (
     merged_folders,
 )
 from kerasft.data.splits import check_ratios, used_as
+from kerasft.data.tables.folder import advice
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
@@ -93,7 +94,10 @@ def image_folder(
         root = archive.unpack(given)
     root = enter(root)
     notices: list[str] = []
-    splits = arrange(root, folders, notices)
+    try:
+        splits = arrange(root, folders, notices)
+    except UserError as error:
+        raise UserError(f"{error}{advice(root)}") from error
     used = used_as(splits, val_folder)
     splits = {used[name]: folder for name, folder in splits.items()}
     check_ratios(validation, test, split, list(splits))
@@ -106,6 +110,7 @@ def image_folder(
     if not len(found):
         raise UserError(
             f"data.path: {given} holds no pictures ({', '.join(FORMATS)}) in class folders."
+            f"{advice(root)}"
         )
     kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
     lost = set(found.values) - {found.values[i] for i in kept}

@@ -50,8 +50,8 @@ def with_names(values: Sequence[Any], ids: Sequence[str], names: Sequence[str]) 
     if wrong:
         raise UserError(
             f"data.label: the data names {some(len(names), 'class')}, from 0 to {len(names) - 1}, "
-            f"and {some(len(wrong), 'label')} are none of them: {listing(wrong)}. Correct them, "
-            "or name all classes with data.label_names."
+            f"but {some(len(wrong), 'label')} {'is' if len(wrong) == 1 else 'are'} none of them: "
+            f"{listing(wrong)}. Correct them, or name all classes with data.label_names."
         )
 
     def name(value: Any) -> Any:

@@ -240,7 +240,7 @@ def read_pictures(
         )
     if outer:
         raise UserError(
-            f"data.image: {some(len(outer), 'path')} lead out of the folder of {rows.path}: "
+            f"data.image: {some(len(outer), 'path')} lead{'s' * (len(outer) == 1)} out of the folder of {rows.path}: "
             f"{listing(outer)}. Pictures of such a data set lie in its folder, or below."
         )
     return result

@@ -78,7 +78,7 @@ def _named(path: Any, key: str, beside: Path | None) -> Tables:
         return Tables({"train": files}, _missing(files))
     given = find_path(path, key, beside=beside)
     if not given.is_dir():
-        return Tables({"train": [given]}, metadata=given.name in METADATA)
+        return Tables({"train": [given]})
     if found := tables_in(given, key):
         return found
     raise UserError(
@@ -107,6 +107,19 @@ def tables_in(folder: Path, key: str) -> Tables | None:
     if (folder / _STATE).is_file():
         return Tables({"train": _saved(folder, key)})
     return _metadata(folder, key) or _shards(folder, key)
+
+
+def advice(folder: Path) -> str:
+    """Return a sentence on how a folder is read that is one of tables; empty where it is none."""
+    try:
+        found = tables_in(folder, "data.path")
+    except UserError:  # whoever reads it as tables is told
+        found = Tables({})
+    if found is None:
+        return ""
+    columns = "data.label=COLUMN" if found.metadata else (
+        "data.label=COLUMN and data.image=COLUMN or data.text=COLUMN")  # fmt: skip
+    return f" It looks like a data set in tables: set data=table data.path={folder} {columns}."
 
 
 def _saved_splits(folder: Path, key: str) -> Tables:
@@ -166,7 +179,7 @@ def _metadata(folder: Path, key: str) -> Tables | None:
         for one in subfolders(folder)
         if (file := _only([one / name for name in METADATA if (one / name).is_file()], key))
     ]
-    if not inner:
+    if not any(split_name(name) for name, _ in inner):
         return None
     found = _by_split(inner, folder, key)
     found.metadata = True
@@ -268,13 +281,14 @@ def _by_split(named: Sequence[tuple[str, list[Path]]], folder: Path, key: str) -
             f"{listing([*found, *left], 10)}. Name the files to train on, such as {key}=FILE or a "
             "pattern in quotes."
         )
+    found = {name: found[name] for name in SPLIT_NAMES if name in found}
     notices = []
     if left:
         notices.append(
             f"What {folder} brings beside {', '.join(found)} was left out: {listing(left, 10)}. "
             "data.validation and data.test take the path of other files."
         )
-    return Tables({name: found[name] for name in SPLIT_NAMES if name in found}, notices)
+    return Tables(found, notices)
 
 
 def _missing(files: Sequence[Path]) -> list[str]:

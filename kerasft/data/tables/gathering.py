@@ -11,7 +11,7 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits, substituted
 from kerasft.data.pictures.audit import audit
-from kerasft.data.pictures.files import outside
+from kerasft.data.pictures.files import outside, walk_pictures
 from kerasft.data.splits import split_name
 from kerasft.data.tables.class_numbers import named_classes, with_names
 from kerasft.data.tables.columns import (
@@ -101,6 +101,9 @@ def gather(
     if classes:
         label_names = list(next(iter(classes.values())))
         found.values = with_names(found.values, found.ids, label_names)
+        if kind == "multi":  # no delimiter is looked for in a name
+            lists = [[] if v is None else v for v in found.values]
+            found.values = [v if isinstance(v, list) else [v] for v in lists]
     # Training examples without labels are told row by row.
     shown = shown_splits(found.brought, found.values, kind) | {"train"}
     brought = set(found.brought)
@@ -138,7 +141,7 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> None:
         cells = find_column(rows, chosen.image, "data.image")
         inputs = list(read_pictures(rows, cells, ids, inside=part.inside))
         if part.inside:
-            found.notices += _links(rows.home, inputs)
+            found.notices += [*_links(rows.home, inputs), *_unlisted(rows, inputs)]
             splits = _folders_of_splits(cells) or splits
     else:
         inputs = list(read_texts(find_column(rows, chosen.text, "data.text"), ids, "data.text"))
@@ -179,6 +182,16 @@ def _links(home: Path, pictures: Sequence[Any]) -> list[str]:
         f"{some(len(links), 'link')} out of {home}, whose pictures are learned: {said}. Take out "
         "the links to pictures that do not belong to the data."
     ] * bool(links)
+
+
+def _unlisted(rows: Rows, pictures: Sequence[Any]) -> list[str]:
+    """Say which pictures of a folder its table says nothing of."""
+    listed = {Path(one) for one in pictures if isinstance(one, str)}
+    bare = [one for one in walk_pictures(rows.home) if one not in listed]
+    return [
+        f"{some(len(bare), 'picture')} in no row of {rows.path}, left out: "
+        f"{listing(one.relative_to(rows.home).as_posix() for one in bare)}."
+    ] * bool(bare)
 
 
 def _audit_texts(found: Collection, empty: str) -> Collection:
