@@ -13,7 +13,17 @@ from omegaconf import DictConfig
 from kerasft.config import checks
 from kerasft.config.checks import settle
 from kerasft.runs import run_folder
-from kerasft.steps import answering, exporting, fit, measure, memory, prepare, reopening, showing
+from kerasft.steps import (
+    answering,
+    exporting,
+    fit,
+    in_memory,
+    measure,
+    memory,
+    prepare,
+    reopening,
+    showing,
+)
 from kerasft.steps import plan as costs
 from kerasft.system.console import say
 
@@ -63,13 +73,18 @@ def check(
 
 
 def train(
-    config: Any = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = (),
+    config: Any = (), *, data: Any = None, config_dirs: Sequence[str] = (),
+    trusted: Sequence[str] = (),
     on_epoch: Callable[[int, dict[str, float]], None] | None = None, spare_test: bool = False,
 ) -> Result:
     """Fine-tune a pretrained network.
 
     Args:
         config: A list of overrides as on the command line, or a composed config.
+        data: Examples in memory, in place of a source in the config: a pandas or polars DataFrame,
+            a `pyarrow.Table`, a `Dataset` of Hugging Face, a dict of columns, a pair (inputs,
+            labels), a finite `tf.data.Dataset`, or a dict of these by split. `data.text`,
+            `data.image` and `data.label` name its columns.
         config_dirs: Folders with configs of your own.
         trusted: Import prefixes, beside the built-in ones, that a `_target_` may start with.
         on_epoch: Told of each epoch, counted from 1, and of its figures; what raises
@@ -90,14 +105,16 @@ def train(
         >>> result.metrics["test"]["accuracy"] > 0.5
         True
     """
-    cfg = settle(config, config_dirs, trusted)
+    cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.check_exports(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
-    return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
+    with in_memory.holding(cfg, data):
+        return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
 
 
 def resume(
-    run: str, *, verify: bool = False, accept: bool = False, trusted: Sequence[str] = ()
+    run: str, *, data: Any = None, verify: bool = False, accept: bool = False,
+    trusted: Sequence[str] = (),
 ) -> Result:
     """Go on with a run that was stopped or crashed, from its last checkpoint.
 
@@ -105,6 +122,7 @@ def resume(
 
     Args:
         run: The run folder.
+        data: The same examples again, where the run began with some in memory.
         verify: Whether the steps between the last two checkpoints are done again first, and must
             give the same state.
         accept: Whether to go on though the data has changed.
@@ -123,7 +141,8 @@ def resume(
     folder, cfg = run_folder.reopen(run, accept=accept)
     with folder.at_its_command():
         checks.check(cfg, trusted=trusted)
-    return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
+    with in_memory.holding(cfg, data):
+        return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
 
 
 def _carry_out(
@@ -153,12 +172,13 @@ def _carry_out(
 
 
 def plan(
-    config: Any = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
+    config: Any = (), *, data: Any = None, config_dirs: Sequence[str] = (),
+    trusted: Sequence[str] = (),
 ) -> list[Any]:
     """Measure a few steps of each stage, and tell what `train` would cost. Nothing is trained.
 
     Args:
-        config: See `train`, as `config_dirs` and `trusted`.
+        config: See `train`, as `data`, `config_dirs` and `trusted`.
 
     Returns:
         A `kerasft.steps.plan.StagePlan` a stage.
@@ -171,9 +191,9 @@ def plan(
         data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
         [('head', 12), ('all', 60)]
     """
-    cfg = settle(config, config_dirs, trusted)
+    cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.require_monitors(cfg)
-    with prepare.runtime(cfg):
+    with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
         backbone = prepare.load_backbone(cfg, splits)
@@ -182,8 +202,8 @@ def plan(
 
 
 def show(
-    config: Any = (), *, output: str | None = None, epoch: int = 0, count: int = 12,
-    views: int = 1, config_dirs: Sequence[str] = (), trusted: Sequence[str] = (),
+    config: Any = (), *, data: Any = None, output: str | None = None, epoch: int = 0,
+    count: int = 12, views: int = 1, config_dirs: Sequence[str] = (), trusted: Sequence[str] = (),
 ) -> Path | None:
     """Show what the network sees of training examples, and what it learns of them.
 
@@ -191,7 +211,7 @@ def show(
     as tokens, with what is cut off. Nothing is trained, and no weights are loaded.
 
     Args:
-        config: See `train`, as `config_dirs` and `trusted`.
+        config: See `train`, as `data`, `config_dirs` and `trusted`.
         output: The file: `.png` for pictures, by default `show.png`; `.txt` for texts.
         epoch: The epoch, from 0, whose first examples and whose augmentation are shown.
         count: How many examples.
@@ -210,8 +230,8 @@ def show(
         'show.png'
     """
     wanted = showing.Wanted(output, epoch, count, views)
-    cfg = settle(config, config_dirs, trusted)
-    with prepare.runtime(cfg):
+    cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
+    with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
         wanted.check_fit(splits.train.modality)
@@ -220,12 +240,14 @@ def show(
 
 
 def evaluate(
-    run: str, *, split: str | None = None, trusted: Sequence[str] = (), say: Any = say
+    run: str, *, data: Any = None, split: str | None = None, trusted: Sequence[str] = (),
+    say: Any = say,
 ) -> dict[str, dict[str, Any]]:
     """Measure a run again on its data.
 
     Args:
         run: The run folder.
+        data: The same examples again, where the run learned from some in memory.
         split: `"train"`, `"validation"` or `"test"`; by default validation and test.
         trusted: Import prefixes that the run's own parts may come from.
         say: Prints a line.
@@ -237,7 +259,7 @@ def evaluate(
         UserError: If the folder is no whole run, or its data has changed.
     """
     folder, finetuned, cfg = reopening.reopen(run, trusted)
-    with folder.at_its_command(), prepare.runtime(cfg):
+    with folder.at_its_command(), prepare.runtime(cfg), in_memory.holding(cfg, data):
         splits = reopening.read_data(cfg, folder)
         return reopening.measure_splits(cfg, finetuned, splits, split, say)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from kerasft.data.paths import read_label_names, require_apart
-from kerasft.data.pictures.audit import MAX_PIXELS, POLICIES, check_policy
+from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.folder import Tables, find_tables
-from kerasft.data.tables.gathering import Chosen, Part, gather
+from kerasft.data.tables.gathering import Chosen, Part, check_columns, gather
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 
@@ -96,8 +95,7 @@ def table(
     found = find_tables(path, {"validation": validation, "test": test})
     if found.metadata and text is None and image is None:
         image = "file_name"  # what the pictures of such a folder are always named in
-    _check_choices(text, text_pair, image, label, header, empty)
-    _check_kind(label, kind)
+    check_columns(text, text_pair, image, label, empty, kind, header=header)
     files = found.files
     if split_column is None:
         ratios = {n: part for n, part in (("validation", validation), ("test", test))
@@ -135,55 +133,3 @@ def _parts(found: Tables, layout: Layout) -> Iterator[Part]:
             name = f"{file.parent.name}/{file.name}" if alike else file.name
             name = f"{split}/{name}" if len(found.files) > 1 else name
             yield Part(split, name, read(file, layout, key), found.metadata)
-
-
-def _check_choices(
-    text: object, pair: Any, image: object, label: object, header: object, empty: str
-) -> None:
-    problems = []
-    several = label if isinstance(label, (list, tuple)) else [label]
-    if any(isinstance(one, int) and abs(one) >= 2**63 for one in (text, pair, image, *several)):
-        raise UserError(  # Python may refuse to write such a number
-            "There is no column of such a number: data.text, data.text_pair, data.image and "
-            "data.label are names of columns, or numbers from 0."
-        )
-    if (text is None) == (image is None):
-        said = f"data.text={text}, data.image={image}"
-        problems.append(
-            "Exactly one of data.text and data.image must name a column: what the network reads "
-            f"is text or pictures. Received: {said.replace('None', 'null')}."
-        )
-    if pair is not None and text is None:
-        problems.append(
-            f"data.text_pair needs data.text, the first text. Received: data.text_pair={pair}."
-        )
-    chosen = {"text": text, "text_pair": pair, "image": image}
-    chosen |= {f"label={column}": column for column in several}
-    taken: dict[str, str] = {}
-    for key, column in chosen.items():
-        if column is None:
-            continue
-        if str(column) in taken:
-            problems.append(
-                f"data.{taken[str(column)]} and data.{key} name the same column. Received: "
-                f"{column} for both. Choose another one for one of them."
-            )
-        taken[str(column)] = key
-    if not isinstance(header, bool):
-        problems.append(f"data.header must be true or false. Received: data.header={header!r}.")
-    if empty not in POLICIES:
-        problems.append(
-            f"data.empty must be one of {list(POLICIES)}. Received: data.empty={empty!r}."
-            + nearest(empty, POLICIES)
-        )
-    if problems:
-        raise UserError(problems=problems)
-
-
-def _check_kind(label: object, kind: str) -> None:
-    if isinstance(label, (list, tuple)) and kind not in ("multi", "numbers"):
-        raise UserError(
-            "data.label may list several columns only where an example may carry several labels "
-            "or numbers: set task=multi_label or task=multi_regression. Received: "
-            f"data.label={list(label)}."
-        )

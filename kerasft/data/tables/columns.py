@@ -70,7 +70,7 @@ def column_name(rows: Rows, choice: str | int, key: str) -> str:
     if rows.names.count(name) > 1:
         raise UserError(
             f"{key}: {rows.path} has {rows.names.count(name)} columns named {name!r}. Give each "
-            f"a name of its own with data.columns.{_no_header(rows)}"
+            f"a name of its own{' with data.columns' * rows.header}.{_no_header(rows)}"
         )
     return name
 
@@ -239,8 +239,9 @@ def read_pictures(
             f"{listing(wrong)}. Correct or remove those rows."
         )
     if outer:
+        leads = "leads" if len(outer) == 1 else "lead"
         raise UserError(
-            f"data.image: {some(len(outer), 'path')} lead{'s' * (len(outer) == 1)} out of the folder of {rows.path}: "
+            f"data.image: {some(len(outer), 'path')} {leads} out of the folder of {rows.path}: "
             f"{listing(outer)}. Pictures of such a data set lie in its folder, or below."
         )
     return result

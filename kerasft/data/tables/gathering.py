@@ -10,7 +10,7 @@ from typing import Any
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits, substituted
-from kerasft.data.pictures.audit import audit
+from kerasft.data.pictures.audit import POLICIES, audit
 from kerasft.data.pictures.files import outside, walk_pictures
 from kerasft.data.splits import split_name
 from kerasft.data.tables.class_numbers import named_classes, with_names
@@ -25,7 +25,7 @@ from kerasft.data.tables.columns import (
     read_texts,
 )
 from kerasft.data.tables.reading import Rows
-from kerasft.errors import UserError
+from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 
@@ -60,6 +60,70 @@ class Chosen:
     image: Any = None
     split_column: Any = None
     group: Any = None
+
+
+def check_columns(
+    text: object, pair: Any, image: object, label: object, empty: str, kind: str, *,
+    header: object = True,
+) -> None:
+    """Check which columns are chosen, all at once, before anything is read.
+
+    Args:
+        text: See `table`, as all others.
+        pair: The column of second texts.
+        image: The column of pictures.
+        label: The column of labels.
+        empty: What is done with empty texts.
+        kind: What the task learns.
+        header: Whether the first line names the columns.
+
+    Raises:
+        UserError: If two are the same, one is missing, or a setting is none of those there are.
+    """
+    problems = []
+    several = label if isinstance(label, (list, tuple)) else [label]
+    if any(isinstance(one, int) and abs(one) >= 2**63 for one in (text, pair, image, *several)):
+        raise UserError(  # Python may refuse to write such a number
+            "There is no column of such a number: data.text, data.text_pair, data.image and "
+            "data.label are names of columns, or numbers from 0."
+        )
+    if (text is None) == (image is None):
+        said = f"data.text={text}, data.image={image}"
+        problems.append(
+            "Exactly one of data.text and data.image must name a column: what the network reads "
+            f"is text or pictures. Received: {said.replace('None', 'null')}."
+        )
+    if pair is not None and text is None:
+        problems.append(
+            f"data.text_pair needs data.text, the first text. Received: data.text_pair={pair}."
+        )
+    chosen = {"text": text, "text_pair": pair, "image": image}
+    chosen |= {f"label={column}": column for column in several}
+    taken: dict[str, str] = {}
+    for key, column in chosen.items():
+        if column is None:
+            continue
+        if str(column) in taken:
+            problems.append(
+                f"data.{taken[str(column)]} and data.{key} name the same column. Received: "
+                f"{column} for both. Choose another one for one of them."
+            )
+        taken[str(column)] = key
+    if not isinstance(header, bool):
+        problems.append(f"data.header must be true or false. Received: data.header={header!r}.")
+    if empty not in POLICIES:
+        problems.append(
+            f"data.empty must be one of {list(POLICIES)}. Received: data.empty={empty!r}."
+            + nearest(empty, POLICIES)
+        )
+    if problems:
+        raise UserError(problems=problems)
+    if isinstance(label, (list, tuple)) and kind not in ("multi", "numbers"):
+        raise UserError(
+            "data.label may list several columns only where an example may carry several labels "
+            "or numbers: set task=multi_label or task=multi_regression. Received: "
+            f"data.label={list(label)}."
+        )
 
 
 def gather(

@@ -1,0 +1,139 @@
+"""Data that Python hands over: `kerasft.train([...], data=frame)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.given import current_data
+from kerasft.data.paths import read_label_names
+from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
+from kerasft.data.splits import check_ratios
+from kerasft.data.tables.columns import column_name
+from kerasft.data.tables.gathering import Chosen, Part, check_columns, gather
+from kerasft.data.tables.objects import IMAGE, LABEL, TEXT, tables_of
+from kerasft.data.tables.reading import Rows
+from kerasft.errors import UserError
+from kerasft.spec import Splits
+from kerasft.system.console import listing
+from kerasft.system.files import current
+
+
+def memory(
+    *,
+    kind: str,
+    seed: int,
+    label: str | int | list[str] = LABEL,
+    text: str | int | None = None,
+    text_pair: str | int | None = None,
+    image: str | int | None = None,
+    label_delimiter: str | None = None,
+    label_names: list[str] | str | None = None,
+    validation: float = 0.15,
+    test: float = 0.15,
+    split: str = "stratified",
+    split_column: str | int | None = None,
+    group: str | int | None = None,
+    empty: str = "skip",
+    limit: int | None = None,
+    broken: str = "skip",
+    max_pixels: int = MAX_PIXELS,
+) -> Splits:
+    """Read the examples that were given to `kerasft.train`, `evaluate` or `resume` as `data`.
+
+    Args:
+        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
+        seed: Another seed, another split.
+        label: The column of labels, or several as for `table`.
+        text: The column of texts. Where neither this nor `image` is set, the column called `text`
+            or `image` is read, or the only one of texts or pictures that is left.
+        text_pair: The column of second texts, where an example is a pair.
+        image: The column of pictures: paths, encoded bytes, arrays of pixels (8 bits, or floats
+            from 0 to 1 or 255), or pictures of Pillow.
+        label_delimiter: What parts several labels within one text, if anything does.
+        label_names: The class names in order, as a list or as a file with one a line.
+        validation: The part of the rows to validate on, where no such split is given.
+        test: The same for the test; 0 for none.
+        split: `"stratified"` or `"hash"`, where a split is made by ratio.
+        split_column: The column that says train, validation or test.
+        group: The column that names the group of a row; no group stands in two splits.
+        empty: `"skip"` leaves out rows with an empty text and says how many, `"fail"` stops.
+        limit: Train on so many rows only, for a quick try.
+        broken: `"skip"` leaves out pictures that cannot be decoded, `"fail"` stops.
+        max_pixels: The most pixels (width times height) that a picture may have.
+
+    Returns:
+        `Splits` of texts, pairs of texts, or pictures.
+
+    Raises:
+        UserError: If nothing was given, or a column or cell is not what it should be.
+
+    Example:
+
+    >>> from kerasft.data.given import given
+    >>> with given((["fine", "dull", "good", "bad", "great", "poor"], [1, 0] * 3)):
+    ...     len(memory(kind="single", seed=0, test=0).train)
+    4
+    """
+    check_policy(broken, max_pixels)
+    tables, notices = tables_of(current_data())
+    if split_column is None:
+        check_ratios(validation, test, split, list(tables))
+    elif len(tables) > 1:
+        raise UserError(
+            "data.split_column says which row is in which split, and so do the splits that were "
+            f"given: {', '.join(tables)}. Leave one of them out. Received: "
+            f"data.split_column={split_column}."
+        )
+    for column in label if isinstance(label, (list, tuple)) else [label]:
+        column_name(tables["train"], column, "data.label")
+    if text is None and image is None:
+        others = (label, text_pair, split_column, group)
+        text, image = _content(tables["train"], others)
+    check_columns(text, text_pair, image, label, empty, kind)
+    names = read_label_names(label_names, current() or Path())
+    return gather(
+        [Part(name, name if len(tables) > 1 else "data", rows) for name, rows in tables.items()],
+        Chosen(label, text, text_pair, image, split_column, group), kind=kind, seed=seed,
+        split=split, label_names=names, label_delimiter=label_delimiter, limit=limit,
+        empty=empty, broken=broken, max_pixels=max_pixels,
+        ratios={"validation": validation, "test": test}, notices=notices,
+        source={"source": "memory", "given": {
+            name: {"rows": len(rows), "columns": list(rows.names)} for name, rows in tables.items()
+        }},
+    )  # fmt: skip
+
+
+def _content(rows: Rows, others: Sequence[Any]) -> tuple[str | None, str | None]:
+    """Return the column of texts or that of pictures, where the user names none."""
+    taken = {str(c) for one in others for c in (one if isinstance(one, (list, tuple)) else [one])}
+    left = [name for name in rows.names if name not in taken]
+    pictures = [name for name in left if _is_shown(rows.cells[name])]
+    texts = [name for name in left if _first(rows.cells[name], str)]
+    for usual, fitting in ((IMAGE, pictures), (TEXT, texts)):
+        if usual in fitting:
+            fitting[:] = [usual]
+    if IMAGE in texts and not pictures:  # paths
+        pictures, texts = [IMAGE], []
+    if len(pictures) == 1:
+        return None, pictures[0]
+    if len(texts) == 1 and not pictures:
+        return texts[0], None
+    fitting = pictures or texts
+    raise UserError(
+        "data.text or data.image must name the column that the network reads; "
+        + (f"several fit: {listing(map(repr, fitting), 20)}." if fitting else "none fits.")
+        + f" The columns: {listing(map(repr, rows.names), 30)}."
+    )
+
+
+def _is_shown(cells: Sequence[Any]) -> bool:
+    return _first(cells, bytes) or (
+        _first(cells, dict) and all(one is None or set(one) <= {"bytes", "path"} for one in cells)
+    )
+
+
+def _first(cells: Sequence[Any], kind: type) -> bool:
+    """Whether the first cell that holds anything is of a kind."""
+    return isinstance(next((one for one in cells if one is not None), None), kind)
