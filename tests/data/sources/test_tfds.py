@@ -127,6 +127,7 @@ def hidden(tmp_path_factory):
             features = {
                 "text": module.features.Text(),
                 "label": module.features.ClassLabel(names=["negative", "positive"]),
+                "score": np.float32,
                 "ints": module.features.Tensor(shape=(3,), dtype=np.int64),
                 "bools": module.features.Tensor(shape=(3,), dtype=np.bool_),
                 "joined": module.features.Text(),
@@ -146,6 +147,7 @@ def hidden(tmp_path_factory):
                 yield i, {
                     "text": f"text {count} {i}", "label": -1 if hide else i % 2, "ints": vector,
                     "bools": vector > 0, "joined": "a|b" if i % 2 else "b",
+                    "score": -1.0 if hide else i / 4,
                 }  # fmt: skip
 
     folder = tmp_path_factory.mktemp("hidden")
@@ -160,6 +162,8 @@ def test_a_test_split_that_hides_its_labels_is_left_out(hidden):
         "train": 28, "validation": 6, "test": 6,
     }  # fmt: skip
     assert ask(hidden, input="text", test=0).test is None
+    scores = ask(hidden, input="text", kind="number", label="score")
+    assert len(scores.test) == 6 and min(scores.test.labels) >= 0
     with pytest.raises(UserError, match=r"data\.test: none .* data\.test to a part"):
         ask(hidden, input="text", test="test")
     with pytest.raises(UserError, match=r"data\.train: none"):

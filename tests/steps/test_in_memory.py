@@ -1,0 +1,89 @@
+"""Runs on data that Python hands over: trained, measured again, stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import kerasft
+from kerasft.errors import Stopped, UserError
+from kerasft.steps.in_memory import reading
+from kerasft.training.recorder import Recorder
+
+GOOD, BAD = ("good", "fine", "warm"), ("bad", "dull", "cold")
+DATA = {
+    "text": [f"{word} film {i}" for i in range(8) for word in (*GOOD, *BAD)],
+    "label": ["good", "good", "good", "bad", "bad", "bad"] * 8,
+}
+WORDS = ["backbone=tiny_bert", "backbone.sequence_length=8", "batch_size=8", "epochs=2",
+         "progress=false", "checkpoint.steps=1", "cache.directory=cache"]  # fmt: skip
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run on `DATA` that was stopped by a signal."""
+    monkeypatch.chdir(tmp_path)
+    plain, count = Recorder._at, iter(range(100))
+
+    def at(recorder, position):
+        if next(count) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        plain(recorder, position)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Recorder, "_at", at)
+        kerasft.train([*WORDS, "output_dir=run"], data=DATA)
+    return "run"
+
+
+def test_a_run_goes_on_with_the_same_data_alone(stopped, kerasft_cli):
+    config = Path(stopped, "config.yaml").read_text("utf-8")
+    assert "_target_: kerasft.data.sources.memory.memory" in config
+    ended = kerasft_cli("resume", stopped)
+    assert ended.code == 2 and "kerasft.resume(RUN, data=frame)" in ended.err
+    other = {**DATA, "text": ["another film", *DATA["text"][1:]]}
+    with pytest.raises(UserError, match="The data has changed since the run began"):
+        kerasft.resume(stopped, data=other)
+    result = kerasft.resume(stopped, data=DATA)
+    manifest = json.loads((result.output_dir / "manifest.json").read_text())
+    assert manifest["source"]["given"]["train"] == {"rows": 48, "columns": ["text", "label"]}
+
+    ended = kerasft_cli("evaluate", stopped)
+    assert ended.code == 2 and "kerasft.evaluate(RUN, data=frame)" in ended.err
+    again = kerasft.evaluate(stopped, data=DATA, split="test", say=lambda line: None)
+    assert again["test"]["accuracy"] == pytest.approx(result.metrics["test"]["accuracy"])
+
+
+@pytest.mark.parametrize("act", [kerasft.train, kerasft.plan, kerasft.show])
+def test_nothing_given(act, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="reads what Python hands over, and nothing was"):
+        act(["data=memory", *WORDS])
+    assert not list(tmp_path.iterdir())
+
+
+def test_given_beside_another_source(tiny_result):
+    with pytest.raises(UserError, match=r"another source .* Received: data=table"):
+        kerasft.train(["data=table", "data.path=x.csv", *WORDS], data=DATA)
+    with pytest.raises(UserError, match=r"this config reads its data itself"):
+        kerasft.train(kerasft.compose(WORDS), data=DATA)
+    with pytest.raises(UserError, match=r"data\._target_=kerasft\.data\.sources\.digits\.digits"):
+        kerasft.evaluate(str(tiny_result.output_dir), data=DATA)
+
+
+def test_an_experiment_keeps_its_recipe_and_not_its_data():
+    from kerasft.config.checks import settle
+
+    words = ["experiment=sst2_minilm", "data.label_names=[bad,good]", "data.test=0"]
+    cfg = settle(reading(words, DATA), (), ())
+    assert cfg.optimizer.learning_rate == 5e-5
+    assert cfg.data.test == 0
+    assert not {"path", "text", "label", "header"} & set(cfg.data)
+    assert list(cfg.data.label_names) == ["bad", "good"]
+    assert reading(["epochs=2"], None) == ["epochs=2"]
+    with pytest.raises(UserError, match="epochz"):  # said by whoever composes them
+        settle(reading(["epochz=2"], DATA), (), ())
