@@ -1,8 +1,9 @@
-"""A table with a row for each box, or for each picture without one."""
+"""A table with a row for each box, or with a row for each picture and lists of its boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
 from kerasft.data.splits import check_ratios
-from kerasft.data.tables import readers
-from kerasft.data.tables.columns import find_column, read_splits
+from kerasft.data.tables.class_numbers import with_names
+from kerasft.data.tables.columns import find_column, read_pictures, read_splits
+from kerasft.data.tables.folder import find_tables
+from kerasft.data.tables.gathering import Part, notices_of_folder, parts_of
+from kerasft.data.tables.nested import find_nested
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
@@ -35,7 +39,7 @@ def boxes_csv(
     seed: int,
     image: str = "filename",
     label: str = "class",
-    box: Sequence[str] = ("xmin", "ymin", "xmax", "ymax"),
+    box: Sequence[str] | str = ("xmin", "ymin", "xmax", "ymax"),
     box_format: str = "xyxy",
     relative: bool = False,
     images: str | None = None,
@@ -53,13 +57,16 @@ def boxes_csv(
     """Read pictures with boxes in the rows of a table.
 
     Args:
-        path: A file of the formats that `table` reads: CSV, TSV, JSON, Parquet.
+        path: A file of the formats that `table` reads: CSV, TSV, JSON, Parquet; or a pattern or a
+            folder of them, as there.
         kind: `"boxes"`.
         seed: Another seed, another split.
-        image: The column with the path of the picture, relative to the table or to `images`.
+        image: The column with the path of the picture, relative to the table or to `images`; or
+            with encoded pictures, where a row holds all boxes of one.
         label: The column with the class. A row without a class or without a box says that there is
             nothing in its picture.
-        box: The four columns of a box.
+        box: The four columns of a box. One column, such as `"objects.bbox"`, where each row is of
+            one picture and holds a list of boxes; `label` then is one of lists, too.
         box_format: What they mean: `"xyxy"` (left, top, right, bottom), `"xywh"` (left, top, width,
             height) or `"center_xywh"` (the centre, width, height).
         relative: Whether they are parts of the picture's width and height.
@@ -91,31 +98,60 @@ def boxes_csv(
     require_boxes(kind, "boxes_csv")
     check_policy(broken, max_pixels)
     _check_choices(box, box_format, size)
-    file = find_path(path, "data.path")
-    home = file.parent if images is None else find_path(images, "data.images", beside=file.parent)
-    rows = readers.read(file, Layout(delimiter=delimiter))
-    ids = [f"{file.name}:{place}" for place in rows.places]
-    splits = None
+    tables = find_tables(path, {})
+    file = tables.files["train"][0]
+    home = None if images is None else find_path(images, "data.images", beside=file.parent)
     if split_column is not None:
-        splits = read_splits(find_column(rows, split_column, "data.split_column"), ids)
-        check_ratios(validation, test, split, sorted(set(splits)))
-    found, notices = _boxed(
-        rows, ids, home, splits, image=image, label=label, box=box, form=FORMATS[box_format],
-        relative=relative, size=size,
-    )  # fmt: skip
+        if len(tables.files) > 1:
+            raise UserError(
+                f"data.split_column says the split of each row, and the files of {path} say it, "
+                f"too. Received: data.split_column={split_column}. Leave it out."
+            )
+    else:
+        check_ratios(validation, test, split, list(tables.files))
+    names = read_label_names(label_names, file.parent)
+    found: dict[str, Boxed] = {}
+    missing: dict[str, str] = {}
+    notices = list(tables.notices)
+    columns = _Columns(image, label, box, size, FORMATS[box_format], relative)
+    for part in parts_of(tables, Layout(delimiter=delimiter)):
+        splits = [part.split] * len(part.rows)
+        ids = [f"{part.name}:{place}" for place in part.rows.places]
+        if split_column is not None:
+            splits = read_splits(find_column(part.rows, split_column, "data.split_column"), ids)
+        notices += part.rows.notices
+        # Pictures of one name in the folders of several splits are several pictures.
+        rows = _Rows(part, ids, splits, home, f"{part.split}/" * (len(tables.files) > 1))
+        if columns.lists:
+            classes = part.rows.classes.get(label)
+            names = list(classes) if classes and names is None else names
+            notices += _listed(rows, columns, classes, found)
+        else:
+            _boxed(rows, columns, found, missing)
+    if missing:
+        notices.append(
+            f"{some(len(missing), 'picture')} that are not there, left out: "
+            f"{listing(f'{name} ({place})' for name, place in missing.items())}."
+        )
+    brought = {one.split for one in found.values()}
+    if split_column is not None:
+        check_ratios(validation, test, split, sorted(brought))
     return boxed_splits(
-        found, [*rows.notices, *notices], kind=kind, seed=seed, validation=validation, test=test,
+        list(found.values()), notices, kind=kind, seed=seed, validation=validation, test=test,
         split=split, broken=broken, max_pixels=max_pixels, orientation=orientation,
-        key="data.box_format", label_names=read_label_names(label_names, file.parent),
-        source={"source": "boxes_csv", "path": str(file), "box": list(box),
-                "box_format": box_format, "relative": relative},
+        key="data.box_format", label_names=names,
+        source={"source": "boxes_csv", "path": str(path), "box": box if isinstance(box, str) else
+                list(box), "box_format": box_format, "relative": relative},
     )  # fmt: skip
 
 
 def _check_choices(box: Sequence[str], box_format: str, size: Sequence[str] | None) -> None:
     problems = []
-    if isinstance(box, str) or len(box) != 4:
-        problems.append(f"data.box must list the four columns of a box. Received: {box!r}.")
+    if not isinstance(box, str) and len(box) != 4:
+        problems.append(
+            "data.box must list the four columns of a box, or name the one column of lists of "
+            f"boxes. Received: {box!r}."
+        )
     if box_format not in FORMATS:
         problems.append(
             f"data.box_format must be one of {list(FORMATS)}. Received: {box_format!r}."
@@ -127,39 +163,127 @@ def _check_choices(box: Sequence[str], box_format: str, size: Sequence[str] | No
         raise UserError(problems=problems)
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """What the columns are called, and what the numbers mean."""
+
+    image: str
+    label: str
+    box: Sequence[str] | str
+    size: Sequence[str] | None
+    form: Callable[..., list[float]]
+    relative: bool
+
+    @property
+    def lists(self) -> bool:
+        """Whether each row has all boxes of a picture."""
+        return isinstance(self.box, str)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a file: their names, their splits, and where their pictures are."""
+
+    part: Part
+    ids: Sequence[str]
+    splits: Sequence[str]
+    home: Path | None
+    prefix: str
+
+    @property
+    def rows(self) -> Rows:
+        return self.part.rows
+
+
+def _sizes(given: _Rows, columns: _Columns) -> list[tuple[int, int] | None]:
+    """Return the height and width that each row says of its picture."""
+    cells = [find_column(given.rows, column, "data.size") for column in columns.size or ()]
+    if not cells:
+        return [None] * len(given.ids)
+    return [
+        (int(_number(height, place, "data.size")), int(_number(width, place, "data.size")))
+        for place, height, width in zip(given.ids, *cells, strict=True)
+    ]
+
+
+def _listed(
+    given: _Rows, columns: _Columns, classes: Sequence[str] | None, found: dict[str, Boxed]
+) -> list[str]:
+    """Add the pictures of a table with a row for each; return what is to be said of its folder."""
+    rows = given.rows
+    cells = find_column(rows, columns.image, "data.image")
+    pictures = read_pictures(rows, cells, given.ids, inside=given.part.inside, home=given.home)
+    names = find_nested(rows, columns.label, "data.label")
+    if classes:
+        names = with_names(names, given.ids, classes)
+    boxes = find_nested(rows, str(columns.box), "data.box")
+    sizes = _sizes(given, columns)
+    for i, place in enumerate(given.ids):
+        picture, cell = pictures[i], cells[i]
+        inner, of = boxes[i] or [], [] if names[i] is None else names[i]
+        if not isinstance(inner, list) or not isinstance(of, list) or len(inner) != len(of):
+            raise UserError(
+                f"{place}: data.box={columns.box} and data.label={columns.label} must hold lists "
+                f"that are equally long. Received: {str(inner)[:60]} and {str(of)[:60]}."
+            )
+        name = place if isinstance(picture, bytes) else f"{given.prefix}{_path_of(cell)}"
+        if name in found:
+            raise UserError(
+                f"{place}: {name} has a row before. With data.box={columns.box} each row is of "
+                "a picture of its own; for a row each box list the four columns in data.box."
+            )
+        one = Boxed(
+            picture if isinstance(picture, bytes) else Path(picture), name, given.splits[i],
+            size=sizes[i], relative=columns.relative,
+        )  # fmt: skip
+        for box, label in zip(inner, of, strict=True):
+            if not isinstance(box, list) or len(box) != 4 or label is None:
+                raise UserError(
+                    f"{place}: each box must be four numbers, with a class. Received: "
+                    f"{str(box)[:60]}, {label!r}."
+                )
+            sides = [_number(side, place, "data.box") for side in box]
+            one.add(columns.form(*sides), str(label))
+        found[name] = one
+    return notices_of_folder(rows, pictures) if given.part.inside else []
+
+
+def _path_of(cell: Any) -> str:
+    return str(cell.get("path") if isinstance(cell, dict) else cell)
+
+
 def _boxed(
-    rows: Rows, ids: Sequence[str], home: Path, splits: Sequence[str] | None, *, image: str,
-    label: str, box: Sequence[str], form: Callable[..., list[float]], relative: bool,
-    size: Sequence[str] | None,
-) -> tuple[list[Boxed], list[str]]:  # fmt: skip
-    """Return the pictures of a table, each with the boxes of its rows."""
-    names = find_column(rows, image, "data.image")
-    classes = find_column(rows, label, "data.label")
-    sides = [find_column(rows, column, f"data.box.{i}") for i, column in enumerate(box)]
-    sizes = [find_column(rows, column, "data.size") for column in size or ()]
-    found: dict[str, Boxed] = {}
-    missing: dict[str, str] = {}
+    given: _Rows, columns: _Columns, found: dict[str, Boxed], missing: dict[str, str]
+) -> None:
+    """Add the pictures of a table with a row for each box."""
+    rows, ids = given.rows, given.ids
+    names = find_column(rows, columns.image, "data.image")
+    classes = find_column(rows, columns.label, "data.label")
+    sides = [find_column(rows, name, f"data.box.{i}") for i, name in enumerate(columns.box)]
+    sizes = _sizes(given, columns)
     for i, place in enumerate(ids):
         name = str(names[i] or "").strip()
         if not name:
-            raise UserError(f"{place}: data.image={image} names no picture.")
-        if name in missing:
+            raise UserError(f"{place}: data.image={columns.image} names no picture.")
+        called = given.prefix + name
+        if called in missing:
             continue
-        if name not in found:
-            picture = home / name
-            if not picture.is_file():
-                missing[name] = place
+        if called not in found:
+            [picture] = read_pictures(
+                rows, [name], [place], inside=given.part.inside, home=given.home
+            )
+            if not Path(str(picture)).is_file():
+                missing[called] = place
                 continue
-            found[name] = Boxed(picture, name, "train" if splits is None else splits[i],
-                                relative=relative)  # fmt: skip
-            if sizes:
-                height, width = (_number(column[i], place, "data.size") for column in sizes)
-                found[name].size = (int(height), int(width))
-        one = found[name]
-        if splits is not None and splits[i] != one.split:
+            found[called] = Boxed(
+                Path(str(picture)), called, given.splits[i], size=sizes[i],
+                relative=columns.relative,
+            )  # fmt: skip
+        one = found[called]
+        if given.splits[i] != one.split:
             raise UserError(
-                f"{place}: {name} is of the split {splits[i]} here, and of {one.split} before. "
-                "Each picture belongs to one split."
+                f"{place}: {name} is of the split {given.splits[i]} here, and of {one.split} "
+                "before. Each picture belongs to one split."
             )
         cells = [column[i] for column in sides]
         if all(_is_empty(cell) for cell in (*cells, classes[i])):
@@ -169,14 +293,8 @@ def _boxed(
                 f"{place}: a box needs a class and four numbers; a picture without objects has "
                 f"none of them. Received: {[classes[i], *cells]}."
             )
-        one.add(form(*(_number(cell, place, "data.box") for cell in cells)), str(classes[i]))
-    notices = []
-    if missing:
-        notices.append(
-            f"{some(len(missing), 'picture')} that are not there, left out: "
-            f"{listing(f'{name} ({place})' for name, place in missing.items())}."
-        )
-    return list(found.values()), notices
+        numbers = [_number(cell, place, "data.box") for cell in cells]
+        one.add(columns.form(*numbers), str(classes[i]))
 
 
 def _is_empty(cell: Any) -> bool:

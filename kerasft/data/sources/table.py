@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from kerasft.data.paths import read_label_names, require_apart
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.splits import check_ratios
-from kerasft.data.tables.folder import Tables, find_tables
-from kerasft.data.tables.gathering import Chosen, Part, check_columns, gather
-from kerasft.data.tables.readers import read
+from kerasft.data.tables.folder import find_tables
+from kerasft.data.tables.gathering import Chosen, check_columns, gather, parts_of
 from kerasft.data.tables.reading import Layout
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -116,20 +113,8 @@ def table(
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]
              for name, paths in files.items()}  # fmt: skip
     return gather(
-        _parts(found, layout), chosen, kind=kind, seed=seed, split=split, label_names=names,
+        parts_of(found, layout), chosen, kind=kind, seed=seed, split=split, label_names=names,
         label_delimiter=label_delimiter, limit=limit, empty=empty, broken=broken,
         max_pixels=max_pixels, ratios={"validation": validation, "test": test},
         named=found.named, notices=found.notices, source={"source": "table", "files": shown},
     )  # fmt: skip
-
-
-def _parts(found: Tables, layout: Layout) -> Iterator[Part]:
-    """Read file by file."""
-    for split, paths in found.files.items():
-        alike = len({file.name for file in paths}) < len(paths)
-        for file in paths:
-            key = f"data.{split}" if split in found.named else "data.path"
-            # Files of one name in several folders still give their rows names of their own.
-            name = f"{file.parent.name}/{file.name}" if alike else file.name
-            name = f"{split}/{name}" if len(found.files) > 1 else name
-            yield Part(split, name, read(file, layout, key), found.metadata)

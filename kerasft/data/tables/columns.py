@@ -201,7 +201,8 @@ def _encodable(text: str) -> bool:
 
 
 def read_pictures(
-    rows: Rows, cells: Sequence[Any], ids: Sequence[str], *, inside: bool = False
+    rows: Rows, cells: Sequence[Any], ids: Sequence[str], *, inside: bool = False,
+    home: Path | None = None,
 ) -> list[str | bytes]:
     """Return paths, or the bytes of pictures that stand in the table themselves.
 
@@ -211,6 +212,7 @@ def read_pictures(
             as `bytes` and `path` of one cell.
         ids: The name of each row, for messages.
         inside: Whether a path must stay in the folder of the table.
+        home: The folder that relative paths start from; that of the table without.
 
     Raises:
         UserError: If a cell is none of these, or leads out of the folder.
@@ -229,7 +231,7 @@ def read_pictures(
                 continue
             with suppress(UserError):  # whoever looks at the picture names the row
                 cell = str(at_home(cell))
-            result.append(str(rows.home / cell))
+            result.append(str((home or rows.home) / cell))
         else:
             wrong.append(f"{ids[index]} has {str(cell)[:80]!r}" if cell else f"{ids[index]} has "
                          f"{cell!r}")  # fmt: skip

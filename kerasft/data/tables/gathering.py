@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from kerasft.data.tables.columns import (
     read_splits,
     read_texts,
 )
-from kerasft.data.tables.reading import Rows
+from kerasft.data.tables.folder import Tables
+from kerasft.data.tables.readers import read
+from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
 from kerasft.system.console import listing
@@ -48,6 +50,23 @@ class Part:
     name: str
     rows: Rows
     inside: bool = False
+
+
+def parts_of(tables: Tables, layout: Layout) -> Iterator[Part]:
+    """Read tables file by file.
+
+    Args:
+        tables: The files.
+        layout: How they are written.
+    """
+    for split, paths in tables.files.items():
+        alike = len({file.name for file in paths}) < len(paths)
+        for file in paths:
+            key = f"data.{split}" if split in tables.named else "data.path"
+            # Files of one name in several folders still give their rows names of their own.
+            name = f"{file.parent.name}/{file.name}" if alike else file.name
+            name = f"{split}/{name}" if len(tables.files) > 1 else name
+            yield Part(split, name, read(file, layout, key), tables.metadata)
 
 
 @dataclass(frozen=True)
@@ -205,7 +224,7 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> None:
         cells = find_column(rows, chosen.image, "data.image")
         inputs = list(read_pictures(rows, cells, ids, inside=part.inside))
         if part.inside:
-            found.notices += [*_links(rows.home, inputs), *_unlisted(rows, inputs)]
+            found.notices += notices_of_folder(rows, inputs)
             splits = _folders_of_splits(cells) or splits
     else:
         inputs = list(read_texts(find_column(rows, chosen.text, "data.text"), ids, "data.text"))
@@ -237,6 +256,16 @@ def _folders_of_splits(cells: Sequence[Any]) -> list[str]:
     splits = [split_name(folder) for folder in folders]
     found = [one for one in splits if one]
     return found if len(found) == len(splits) and "train" in found else []
+
+
+def notices_of_folder(rows: Rows, pictures: Sequence[Any]) -> list[str]:
+    """Say which pictures in the folder of a table are links, or in no row of it.
+
+    Args:
+        rows: The table.
+        pictures: The paths in its rows.
+    """
+    return [*_links(rows.home, pictures), *_unlisted(rows, pictures)]
 
 
 def _links(home: Path, pictures: Sequence[Any]) -> list[str]:

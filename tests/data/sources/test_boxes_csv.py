@@ -1,7 +1,10 @@
 """Boxes in the rows of a table."""
 
+import json
+
 import numpy as np
 import pytest
+from hub_files import described, write_shards
 from PIL import Image
 
 from kerasft.data.sources.boxes_csv import boxes_csv
@@ -110,3 +113,75 @@ def test_corners_taken_for_sizes(folder):
     lines = [f"pictures/{i}.png,64,48,cat,40,30,60,45" for i in range(12)]
     with pytest.raises(UserError, match=r"data\.box_format says what four numbers mean"):
         read(folder, lines, box_format="xywh")
+
+
+# --- a row for each picture --------------------------------------------------------------------
+
+LISTED = {"image": "file_name", "box": "objects.bbox", "label": "objects.category",
+          "box_format": "xywh"}  # fmt: skip
+
+
+def objects(i):
+    return {"bbox": [[4, 5, 16, 25], [5, 5, 16, 25]][: i % 3], "category": ["cat", "dog"][: i % 3]}
+
+
+def listed(folder, rows, **more):
+    (folder / "pictures" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return boxes_csv(str(folder / "pictures"), kind="boxes", seed=0, **{**LISTED, **more})
+
+
+def test_a_row_for_each_picture(folder):
+    rows = [{"file_name": f"{i}.png", "objects": objects(i)} for i in range(11)]
+    splits = listed(folder, rows)
+    check_data(splits)
+    assert splits.labels.names == ("cat", "dog")
+    assert boxes_of(splits, "2.png") == [[4, 5, 20, 30], [5, 5, 21, 30]]
+    assert boxes_of(splits, "3.png") == []
+    assert any("in no row of" in said and "11.png" in said for said in splits.notices)
+    # A list of objects, and the sides in parts of the picture.
+    for row, i in zip(rows, range(11), strict=True):
+        pairs = zip(*objects(i).values(), strict=True)
+        row["objects"] = [
+            {"bbox": [x / 64, y / 48, w / 64, h / 48], "category": name}
+            for (x, y, w, h), name in pairs
+        ]  # fmt: skip
+    splits = listed(folder, rows, relative=True)
+    assert boxes_of(splits, "2.png") == [[4, 5, 20, 30], [5, 5, 21, 30]]
+
+
+def test_classes_and_pictures_in_the_table(folder):
+    cells = [{"bytes": (folder / "pictures" / f"{i}.png").read_bytes(), "path": None}
+             for i in range(12)]  # fmt: skip
+    found = [objects(i) for i in range(12)]
+    for one in found:
+        one["category"] = [{"cat": 1, "dog": 0}[name] for name in one["category"]]
+    names = {"feature": {"names": ["dog", "cat"], "_type": "ClassLabel"}, "_type": "List"}
+    table = described({"image": cells, "objects": found}, {"objects": {"category": names}})
+    write_shards(folder / "hub", "train", [table])
+    write_shards(folder / "hub", "test", [table])
+    splits = boxes_csv(str(folder / "hub"), kind="boxes", seed=0, **{**LISTED, "image": "image"})
+    assert splits.labels.names == ("dog", "cat")
+    assert len(splits.test) == 12
+    row = splits.test.annotations.row(2)
+    assert row["boxes"].tolist() == [[4, 5, 20, 30], [5, 5, 21, 30]]
+    assert row["labels"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("change", "settings", "said"), [
+    ({"objects": {"bbox": [[1, 2, 3, 4]], "category": []}}, {}, "lists that are equally long"),
+    ({"objects": {"bbox": [[1, 2, 3]], "category": ["cat"]}}, {}, "must be four numbers"),
+    ({"objects": {"bbox": [[1, 2, 3, "x"]], "category": ["cat"]}}, {}, "must be numbers"),
+    ({"objects": {"bbox": [3], "category": ["cat"]}}, {}, "must be four numbers"),
+    ({"objects": {"bbox": 3, "category": 3}}, {}, "lists that are equally long"),
+    ({"file_name": "1.png"}, {}, "1.png has a row before"),
+    ({"file_name": "../boxes.png"}, {}, "leads out of the folder"),
+    ({}, {"label": "objects.categry"}, "hold no 'categry'. Did you mean 'category'?"),
+    ({}, {"box": "object.bbox"}, "no column 'object.bbox'"),
+    ({}, {"split_column": "none"}, "no column 'none'"),
+])  # fmt: skip
+def test_wrong_rows_of_pictures(folder, change, settings, said):
+    rows = [{"file_name": f"{i}.png", "objects": objects(i)} for i in range(11)]
+    rows[3] |= change
+    with pytest.raises(UserError) as caught:
+        listed(folder, rows, **settings)
+    assert said in str(caught.value)
