@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,41 @@ def build(node: DictConfig, **runtime: Any) -> Any:
     Raises:
         UserError: If the call refuses its values.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import get_object, instantiate
+    return _called(node, runtime, call=True)
 
-    target = get_object(node["_target_"])
-    takes = inspect.signature(target).parameters
+
+def build_function(node: DictConfig, **runtime: Any) -> Any:
+    """Return the function of labels and predictions that a config node names, with its settings.
+
+    Args:
+        node: A node with a `_target_`.
+        **runtime: See `build`.
+
+    Returns:
+        A function that waits for its first two arguments; `None` where the node names a class, or
+        a function that needs no two arguments of the run's, and so makes what is wanted.
+    """
+    target = target_of(node)
+    if inspect.isclass(target):
+        return None
+    first = list(inspect.signature(target).parameters.values())[:2]
+    if len(first) < 2 or any(one.default is not one.empty or one.name in node for one in first):
+        return None
+    return _called(node, runtime, call=False)
+
+
+def target_of(node: DictConfig) -> Any:
+    """Return the class or function that a config node names."""
+    from hydra.utils import get_object
+
+    return get_object(node["_target_"])
+
+
+def _called(node: DictConfig, runtime: Mapping[str, Any], *, call: bool) -> Any:
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    takes = inspect.signature(target_of(node)).parameters
     given = {k: v for k, v in runtime.items() if k in takes and node.get(k) is None}
     settings = placed(plain(node), runtime.get("output_dir"))
     values = OmegaConf.create(
@@ -53,7 +84,8 @@ def build(node: DictConfig, **runtime: Any) -> Any:
     where = node._get_full_key(None) if isinstance(node, DictConfig) else node["_target_"]
     try:
         # Partial first: Hydra would turn dataclasses among the runtime values into configs.
-        return instantiate(values, _convert_="all", _partial_=True)(**given)
+        made = instantiate(values, _convert_="all", _partial_=True)
+        return made(**given) if call else partial(made, **given)
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, UserError):

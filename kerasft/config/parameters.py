@@ -40,6 +40,7 @@ class Definition:
         open: Whether it takes further keywords that cannot be read off.
         docstring: Its docstring, for a class with that of `__init__` when it has no own.
         direct: Whether the path is a module and a name in it, not a way through other names.
+        is_class: Whether it is a class, and no function.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Definition:
     open: bool = False
     docstring: str = ""
     direct: bool = True
+    is_class: bool = False
 
 
 class NotFound(LookupError):
@@ -233,4 +235,5 @@ def define(path: str) -> Definition:
     else:
         raise NotFound(path, path.rsplit(".", 1)[-1], ())
     return Definition(path, module.name, module.file, node.lineno, parameters, takes_more,
-                      text or "", _module(path.rpartition(".")[0]) is not None)
+                      text or "", _module(path.rpartition(".")[0]) is not None,
+                      isinstance(node, ast.ClassDef))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -133,10 +134,36 @@ def node_problems(
         if not isinstance(child, DictConfig | ListConfig):
             continue
         for place, inner in _mappings(child, f"{key}.{name}"):
-            if "_target_" in inner:
+            if "_target_" in inner and _COMPARING.fullmatch(place):
+                yield from comparing_problems(place, inner, trusted)
+            elif "_target_" in inner:
                 yield from node_problems(place, inner, frozenset(), trusted)
             elif isinstance(inner.get("class_name"), str):
                 yield place, _serialized(place, inner["class_name"])
+
+
+# What compares labels and predictions, where it lies in a config.
+_COMPARING = re.compile(r"task\.(loss|metrics\.[^.]+)")
+_COMPARES = ("keras.losses", "keras.metrics", "keras_hub.metrics")
+
+
+def comparing_problems(
+    key: str, node: DictConfig, trusted: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the node of a loss or metric, which may be a function of two."""
+    target = str(node["_target_"])
+    home = target.rpartition(".")[0]
+    if home in TRUSTED and home not in _COMPARES and not is_trusted(target, trusted):
+        yield f"{key}._target_", (
+            f"{key}._target_ must be a part of {' or '.join(_COMPARES)}, or one of your own. "
+            f"Received: {target!r}."
+        )
+        return
+    handed: frozenset[str] = frozenset()
+    with suppress(NotFound, SyntaxError):  # which `node_problems` tells
+        if not _untrusted(target, trusted) and not (found := define(target)).is_class:
+            handed = frozenset(list(found.parameters)[:2])
+    yield from node_problems(key, node, handed, trusted)
 
 
 def _mappings(node: DictConfig, key: str) -> Iterator[tuple[str, DictConfig]]:

@@ -14,7 +14,7 @@ import numpy as np
 Mode = Literal["max", "min"]
 
 # Words in the name of a figure that is better when it is smaller.
-_SMALLER_IS_BETTER = ("loss", "mae", "mse", "rmse", "error")
+_SMALLER_IS_BETTER = ("loss", "mae", "mse", "rmse", "error", "cost")
 
 
 def direction(name: str) -> Mode:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from kerasft.contracts import Summed, Task
+from kerasft.errors import UserError
 from kerasft.spec import Labels
 
 LEVEL = 0.95
@@ -68,7 +69,10 @@ def resampled(
     values = []
     for one in itertools.islice(rows, FEW_REPEATS):
         drawn = {name: value[one] for name, value in statistics.items()}
-        value = task.figures(drawn, labels).get(metric)
+        try:
+            value = task.figures(drawn, labels).get(metric)
+        except UserError:  # a metric of the user's own refuses these examples
+            return None
         if not isinstance(value, float):
             return None
         values.append(value)

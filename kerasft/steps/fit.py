@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from kerasft.config.composition import build_named, plain
+from kerasft.evaluation.metrics import direction
 from kerasft.evaluation.setback import setback
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
@@ -67,10 +68,14 @@ def fit(
     def callbacks() -> dict[str, Any]:
         if folder is None:
             return {}
-        made = build_named(
-            cfg.callbacks, monitor=ready.task.monitor, mode=ready.task.mode,
-            output_dir=str(folder.path),
-        )
+        made = {}
+        for name, node in (cfg.callbacks or {}).items():
+            # A callback that watches another metric than the task's goes the way of that one.
+            monitor = node and node.get("monitor") or ready.task.monitor
+            mode = ready.task.mode if monitor == ready.task.monitor else direction(str(monitor))
+            made |= build_named(
+                {name: node}, monitor=monitor, mode=mode, output_dir=str(folder.path)
+            )
         # Under a name that no config can give.
         return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {})
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kerasft.config.building import target_of
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
 from kerasft.contracts import Demanding, Rounding, Task, lacking
@@ -24,6 +25,7 @@ from kerasft.steps.heads import follow_head, require_head
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.tasks.monitors import require_known
+from kerasft.tasks.own_metrics import Measuring, require_sound
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,12 @@ def build_task(cfg: DictConfig) -> Task:
     Raises:
         UserError: If it lacks what every task has, or its loss does not train the head.
     """
-    task = build(cfg.task)
+    node, own = cfg.task, {}
+    if hasattr(target_of(node), "compared"):  # it builds its loss and metrics itself
+        own = {key: plain(node[key]) for key in ("loss", "metrics") if node.get(key) is not None}
+        node = OmegaConf.masked_copy(node, [key for key in node if key not in own])
+        node._set_parent(cfg)
+    task = build(node, **own)
     if missing := lacking(task):
         raise UserError(
             f"task: {cfg.task['_target_']} is no task: it lacks {', '.join(missing)}. "
@@ -288,6 +295,8 @@ def _require_fit(task: Task, splits: Splits, cfg: DictConfig) -> None:
     """See before training that what comes after it can be done with these labels."""
     if isinstance(task, Demanding):
         task.check_validation(splits.validation.labels)
+    if isinstance(task, Measuring):
+        require_sound(task, splits.train.annotations, splits.labels)
     if isinstance(task, Rounding) and any((cfg.export or {}).values()):
         task.served_precision()
 

@@ -15,7 +15,7 @@ from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
-from kerasft.tasks import shared
+from kerasft.tasks import losses, own_metrics, shared
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class Classification:
         class_weight: How much each class counts in the loss: `None` (all examples alike),
             `"balanced"` (inversely to how often the class occurs in the training split), or a
             mapping of class name to weight (classes left out weigh 1).
+        loss: The loss, instead of the crossentropy: the name of one of Keras
+            (`"categorical_focal_crossentropy"`), or a node with a `_target_`, see `losses.made`.
+        metrics: Metrics beside those that there are anyway: nodes by name, of `keras.metrics` or of
+            your own. They compare rows of 0 and 1 with probabilities.
         top_k: `top_{k}_accuracy` is reported where there are more than this many classes.
         monitor: The figure by which the best epoch is chosen.
 
@@ -37,6 +41,8 @@ class Classification:
 
     label_smoothing: float = 0.0
     class_weight: str | Mapping[str, float] | None = None
+    loss: str | Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
     top_k: int = 5
     monitor: str = "val_accuracy"
 
@@ -52,19 +58,12 @@ class Classification:
 
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
-        weights = self.class_weight
-        if isinstance(weights, str) and weights != "balanced":
-            raise UserError(
-                "task.class_weight must be null, 'balanced' or a mapping of class name to weight. "
-                f"Received: {weights!r}.{nearest(weights, ['balanced'])}"
-            )
-        if isinstance(weights, Mapping) and not all(map(_is_weight, weights.values())):
-            raise UserError(
-                "task.class_weight must hold a number from 0 on for each class. "
-                f"Received: {dict(weights)}."
-            )
+        check_class_weight(self.class_weight)
         if self.top_k < 1:
             raise UserError(f"task.top_k must be at least 1. Received: {self.top_k}.")
+        losses.check(self.loss, self.kind)
+        own_metrics.check(self.metrics)
+        own_metrics.show(self)
 
     @property
     def mode(self) -> Mode:
@@ -99,30 +98,26 @@ class Classification:
             present = max(int((counts > 0).sum()), 1)
             by_class = len(y) / (present * np.maximum(counts, 1))
         else:
-            # YAML reads the class names 0, 1, 2 as numbers.
-            by_name = self.class_weight or {}
-            given = {str(name): float(weight) for name, weight in by_name.items()}
-            problems = [
-                f"task.class_weight names a class that the data does not have. "
-                f"Received: {name!r}. Allowed: {', '.join(labels.names)}."
-                f"{nearest(name, labels.names)}"
-                for name in given
-                if name not in labels.names
-            ]
-            if problems:
-                raise UserError(problems=problems)
-            by_class = np.array([given.get(name, 1.0) for name in labels.names])
+            by_class = weights_by_name(self.class_weight, labels)
         return by_class[y].astype(np.float32)
 
     def compile(self) -> dict[str, Any]:
         import keras
 
         return {
-            "loss": keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=self.label_smoothing
+            "loss": losses.made(
+                self.loss or "categorical_crossentropy", self.kind,
+                activation=keras.ops.softmax, label_smoothing=self.label_smoothing,
             ),
-            "metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
+            "metrics": [
+                keras.metrics.CategoricalAccuracy(name="accuracy"), *own_metrics.in_training(self)
+            ],
         }
+
+    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+        import keras
+
+        return y_true, keras.ops.softmax(keras.ops.cast(outputs, "float32"))
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
@@ -227,10 +222,14 @@ class Classification:
         }  # fmt: skip
 
     def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
-        return figures.single(
-            statistics["true"], statistics["probabilities"], labels.names, top_k=self.top_k,
-            predicted=statistics["predicted"],
+        true, probabilities = statistics["true"], statistics["probabilities"]
+        found = figures.single(
+            true, probabilities, labels.names, top_k=self.top_k, predicted=statistics["predicted"]
         )
+        if not self.metrics:
+            return found
+        rows = np.eye(len(labels.names), dtype=np.float32)[true]
+        return own_metrics.with_own(found, self.metrics, rows, probabilities)
 
     def sums(
         self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels
@@ -251,6 +250,39 @@ class Classification:
 
     def to_dict(self) -> dict[str, Any]:
         return shared.to_dict(self)
+
+
+def check_class_weight(weights: str | Mapping[str, float] | None) -> None:
+    """Raise `UserError` unless `weights` is what `class_weight` may be."""
+    if isinstance(weights, str) and weights != "balanced":
+        raise UserError(
+            "task.class_weight must be null, 'balanced' or a mapping of class name to weight. "
+            f"Received: {weights!r}.{nearest(weights, ['balanced'])}"
+        )
+    if isinstance(weights, Mapping) and not all(map(_is_weight, weights.values())):
+        raise UserError(
+            "task.class_weight must hold a number from 0 on for each class. "
+            f"Received: {dict(weights)}."
+        )
+
+
+def weights_by_name(weights: Mapping[str, float] | None, labels: Labels) -> np.ndarray:
+    """Return the weight of each class in the order of the labels, 1 where none is given.
+
+    Raises:
+        UserError: If there is no such class.
+    """
+    # YAML reads the class names 0, 1, 2 as numbers.
+    given = {str(name): float(weight) for name, weight in (weights or {}).items()}
+    problems = [
+        f"task.class_weight names a class that the data does not have. Received: {name!r}. "
+        f"Allowed: {', '.join(labels.names)}.{nearest(name, labels.names)}"
+        for name in given
+        if name not in labels.names
+    ]
+    if problems:
+        raise UserError(problems=problems)
+    return np.array([given.get(name, 1.0) for name in labels.names])
 
 
 def _is_weight(value: Any) -> bool:

@@ -14,6 +14,7 @@ from kerasft.contracts import Answered, Sampled, Task
 from kerasft.errors import UserError, nearest
 from kerasft.rows import Rows
 from kerasft.spec import Labels
+from kerasft.tasks import own_metrics
 
 
 def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | None:
@@ -29,6 +30,10 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
         >>> sorted(figures_of(Regression()))[:3]
         ['loss', 'mae', 'mse']
     """
+    if isinstance(task, own_metrics.Measuring) and (own := own_metrics.names(task.metrics)):
+        # They are not measured here: that would take Keras, whose import takes longer than a check.
+        found = figures_of(dataclasses.replace(task, metrics=None), classes)
+        return None if found is None else {*found, *own}
     if isinstance(task, Sampled):
         labels = Labels(task.kind, ("one", "other"))
         made = task.figures(task.samples(labels), labels)

@@ -16,8 +16,8 @@ from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
-from kerasft.tasks import shared
-from kerasft.tasks.classification import check_smoothing
+from kerasft.tasks import losses, own_metrics, shared
+from kerasft.tasks.classification import check_class_weight, check_smoothing, weights_by_name
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,16 @@ class MultiLabel:
         threshold: A class is decided on from this probability on: a number between 0 and 1, or
             `"auto"`, which takes the number with the best micro F1 on the validation split.
         label_smoothing: Share by which 0 and 1 are drawn towards one half, 0 to below 1.
+        class_weight: How much each label counts in the loss: `None` (all alike), `"balanced"` (of
+            each label, the examples that have it count together as much as those that have it not),
+            or a mapping of label to the weight of examples that have it (1 where left out).
+        loss: The loss, instead of the binary crossentropy: the name of one of Keras
+            (`"binary_focal_crossentropy"`), or a node with a `_target_`, see `losses.made`.
+        metrics: Metrics beside those that there are anyway: nodes by name, of `keras.metrics` or of
+            your own. They compare rows of 0 and 1 with probabilities.
         monitor: The figure by which the best epoch is chosen.
         tuned: The number that `"auto"` became; set by `tune`.
+        frequencies: Which share of the training examples has each label; set by `adapt` for `"balanced"`.
 
     Example:
         >>> MultiLabel(threshold=0.3).cutoff
@@ -42,8 +50,12 @@ class MultiLabel:
 
     threshold: float | str = "auto"
     label_smoothing: float = 0.0
+    class_weight: str | Mapping[str, float] | None = None
+    loss: str | Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
     monitor: str = "val_f1_micro"
     tuned: float | None = None
+    frequencies: tuple[float, ...] = ()
 
     kind: ClassVar[Kind] = "multi"
     follows_pixels: ClassVar[bool] = False
@@ -58,6 +70,17 @@ class MultiLabel:
 
     def __post_init__(self) -> None:
         check_smoothing(self.label_smoothing)
+        check_class_weight(self.class_weight)
+        losses.check(self.loss, self.kind)
+        if self.class_weight is not None and not losses.is_binary(self.loss):
+            raise UserError(
+                "task.class_weight weighs each label for itself, which needs a binary loss of Keras "
+                "(binary_crossentropy, binary_focal_crossentropy). Received: "
+                f"task.loss={self.loss}. Leave one of them out."
+            )
+        own_metrics.check(self.metrics)
+        own_metrics.show(self)
+        object.__setattr__(self, "frequencies", tuple(map(float, self.frequencies)))
         number = isinstance(self.threshold, (int, float)) and not isinstance(self.threshold, bool)
         if self.threshold != "auto" and not (number and 0 < float(self.threshold) < 1):
             raise UserError(
@@ -80,27 +103,58 @@ class MultiLabel:
         return {"units": len(labels.names)}
 
     def adapt(self, annotations: Rows) -> MultiLabel:
-        return self
+        """Return a copy that knows how often each label occurs, where labels are balanced."""
+        if self.class_weight != "balanced":
+            return self
+        share = np.asarray(annotations["label"], np.float64).mean(axis=0)
+        return dataclasses.replace(self, frequencies=tuple(share))
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
-        return Rows.of({"labels": np.asarray(annotations["label"], np.float32)})
+        y = np.asarray(annotations["label"], np.float32)
+        if not training or self.class_weight is None:
+            return Rows.of({"labels": y})
+        self.weights(labels)  # names that there are not are told here, before anything is trained
+        return Rows.of({"labels": y, "weighted": np.ones(len(y), bool)})
 
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
-        return targets["labels"], None
+        y = targets["labels"]
+        if "weighted" not in targets:
+            return y, None
+        # Of the labels as they are now: MixUp and CutMix may have mixed them.
+        with_it, without = self.weights(labels)
+        return y, without + (with_it - without) * y
+
+    def weights(self, labels: Labels) -> np.ndarray:
+        """Return what each label counts where it is there, and where not, `float32[2, classes]`.
+
+        Raises:
+            UserError: If `class_weight` names a class that the data does not have.
+        """
+        if self.class_weight != "balanced":
+            with_it = weights_by_name(self.class_weight, labels)
+            return np.stack([with_it, np.ones_like(with_it)]).astype(np.float32)
+        share = np.array(self.frequencies)
+        both = np.stack([share, 1 - share])
+        # A label that all examples have, or none, has nothing to be balanced against.
+        even = np.divide(0.5, both, out=np.ones_like(both), where=both > 0)
+        return np.where((both > 0).all(axis=0), even, 1.0).astype(np.float32)
 
     def compile(self) -> dict[str, Any]:
         import keras
 
-        class SummedBinaryCrossentropy(keras.losses.BinaryCrossentropy):
-            def call(self, y_true, y_pred):
-                return super().call(y_true, y_pred) * y_pred.shape[-1]
+        loss = losses.made(
+            self.loss or "binary_crossentropy", self.kind, activation=keras.ops.sigmoid,
+            label_smoothing=self.label_smoothing,
+        )
+        if losses.is_binary(self.loss):
+            loss = losses.summed_over_labels(loss, apart=self.class_weight is not None)
+        accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
+        return {"loss": loss, "metrics": [accuracy, *own_metrics.in_training(self)]}
 
-        return {
-            "loss": SummedBinaryCrossentropy(
-                from_logits=True, label_smoothing=self.label_smoothing
-            ),
-            "metrics": [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)],
-        }
+    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+        import keras
+
+        return y_true, keras.ops.sigmoid(keras.ops.cast(outputs, "float32"))
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
@@ -212,7 +266,9 @@ class MultiLabel:
         found = figures.multi(
             statistics["true"], statistics["probabilities"], statistics["decided"], labels.names
         )
-        return {**found, "threshold": self.cutoff}
+        true = np.asarray(statistics["true"], np.float32)
+        found["threshold"] = self.cutoff
+        return own_metrics.with_own(found, self.metrics, true, statistics["probabilities"])
 
     def sums(
         self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels

@@ -16,8 +16,8 @@ from kerasft.evaluation import metrics as figures
 from kerasft.evaluation import plots
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
-from kerasft.tasks import shared
-from kerasft.tasks.regression import check_loss, loss_of
+from kerasft.tasks import own_metrics, shared
+from kerasft.tasks.regression import check_loss, check_own, check_standardized, loss_of
 
 # Numbers that are drawn by themselves.
 DRAWN = 8
@@ -31,6 +31,10 @@ class MultiRegression:
         loss_name: `"mse"`, or `"huber"`, which outliers pull at less.
         huber_delta: Where Huber's loss turns from square to straight, in standard deviations of
             the training labels.
+        loss: The loss, instead of `loss_name`: the name of one of Keras (`"log_cosh"`), or a node
+            with a `_target_`. It compares standardized labels.
+        metrics: Metrics beside those that there are anyway: nodes by name, of `keras.metrics` or of
+            your own. They compare numbers in the labels' own units.
         monitor: The figure by which the best epoch is chosen.
         means: Subtracted from the labels, one for each number; set by `adapt`.
         stds: The labels are divided by them; set by `adapt`. So that each number counts alike in
@@ -44,6 +48,8 @@ class MultiRegression:
 
     loss_name: str = "mse"
     huber_delta: float = 1.0
+    loss: str | Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
     monitor: str = "val_r2"
     means: tuple[float, ...] = ()
     stds: tuple[float, ...] = ()
@@ -59,6 +65,8 @@ class MultiRegression:
 
     def __post_init__(self) -> None:
         check_loss(self.loss_name, self.huber_delta)
+        check_own(self)
+        check_standardized(self.loss)
         object.__setattr__(self, "means", tuple(map(float, self.means)))
         object.__setattr__(self, "stds", tuple(map(float, self.stds)))
         if not all(std > 0 for std in self.stds):
@@ -99,7 +107,11 @@ class MultiRegression:
         ]
 
     def compile(self) -> dict[str, Any]:
-        return {"loss": loss_of(self.loss_name, self.huber_delta)}
+        return {"loss": loss_of(self), "metrics": own_metrics.in_training(self)}
+
+    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+        stds, means = np.float32(self.stds), np.float32(self.means)
+        return y_true * stds + means, outputs * stds + means
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
@@ -131,7 +143,8 @@ class MultiRegression:
         names = dict.fromkeys(name for found in each.values() for name in found)
         whole = [n for n in names if all(n in found for found in each.values())]
         averaged = {n: float(np.mean([found[n] for found in each.values()])) for n in whole}
-        return {**averaged, "per_number": each}
+        found = {**averaged, "per_number": each}
+        return own_metrics.with_own(found, self.metrics, true, values)
 
     def sums(
         self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels

@@ -17,7 +17,7 @@ from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
-from kerasft.tasks import shared
+from kerasft.tasks import losses, own_metrics, shared
 
 LOSSES = ("mse", "huber")
 _MOST = float(np.finfo("float32").max)
@@ -35,6 +35,11 @@ class Regression:
         loss_name: `"mse"`, or `"huber"`, which outliers pull at less.
         huber_delta: Where Huber's loss turns from square to straight, in units of the loss (in
             standard deviations of the training labels, unless `scale` is off).
+        loss: The loss, instead of `loss_name`: the name of one of Keras (`"log_cosh"`), or a node
+            with a `_target_`. It compares what the network learns: standardized labels, unless
+            `scale` is off.
+        metrics: Metrics beside those that there are anyway: nodes by name, of `keras.metrics` or of
+            your own. They compare numbers in the labels' own units.
         scale: Whether the network learns the labels less their mean and divided by their
             standard deviation, so that prices train as well as shares. Outputs and metrics are
             in the labels' own units either way.
@@ -49,6 +54,8 @@ class Regression:
 
     loss_name: str = "mse"
     huber_delta: float = 1.0
+    loss: str | Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
     scale: bool = True
     monitor: str = "val_pearson"
     mean: float = 0.0
@@ -65,6 +72,9 @@ class Regression:
 
     def __post_init__(self) -> None:
         check_loss(self.loss_name, self.huber_delta)
+        check_own(self)
+        if self.scale:
+            check_standardized(self.loss)
         if not self.std > 0:
             raise UserError(f"task.std must be above 0. Received: {self.std}.")
 
@@ -117,8 +127,11 @@ class Regression:
             def result(self):
                 return super().result() * std  # shown in the labels' own units
 
-        loss = loss_of(self.loss_name, self.huber_delta)
-        return {"loss": loss, "metrics": [MeanAbsoluteError(name="mae")]}
+        metrics = [MeanAbsoluteError(name="mae"), *own_metrics.in_training(self)]
+        return {"loss": loss_of(self), "metrics": metrics}
+
+    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+        return y_true * self.std + self.mean, outputs * self.std + self.mean
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
@@ -210,7 +223,8 @@ class Regression:
         return {"true": annotations["label"], "value": np.asarray(answers["value"])}
 
     def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
-        return figures.number(statistics["true"], statistics["value"])
+        true, value = (np.asarray(statistics[key]).reshape(-1, 1) for key in ("true", "value"))
+        return own_metrics.with_own(figures.number(true, value), self.metrics, true, value)
 
     def sums(
         self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels
@@ -245,11 +259,38 @@ def check_loss(name: str, delta: float) -> None:
         raise UserError(f"task.huber_delta must be above 0. Received: {delta}.")
 
 
-def loss_of(name: str, delta: float) -> Any:
-    """Return the loss of that name."""
+def check_own(task: Any) -> None:
+    """Refuse a loss or metrics of a task of numbers that are none; show the metrics else."""
+    losses.check(task.loss, task.kind)
+    if task.loss is not None and task.loss_name != LOSSES[0]:
+        raise UserError(
+            "task.loss and task.loss_name both choose the loss. Received: "
+            f"task.loss={task.loss}, task.loss_name={task.loss_name}. Leave one of them out."
+        )
+    own_metrics.check(task.metrics)
+    own_metrics.show(task)
+
+
+def check_standardized(loss: str | Mapping[str, Any] | None) -> None:
+    """Refuse losses that are of positive labels: standardized, half of them are negative."""
+    named = losses.class_of(loss, "number") if isinstance(loss, str) else (
+        str(loss["_target_"]).removeprefix("keras.losses.") if loss else "")  # fmt: skip
+    if named in losses.POSITIVE:
+        raise UserError(
+            f"task.loss={named} is of labels above 0, and the network learns standardized labels. "
+            "Set task.scale=false, or choose another loss."
+        )
+
+
+def loss_of(task: Any) -> Any:
+    """Return the loss of a task of numbers."""
     import keras
 
-    return keras.losses.Huber(delta=delta) if name == "huber" else keras.losses.MeanSquaredError()
+    if task.loss is not None:
+        return losses.made(task.loss, task.kind)
+    if task.loss_name == "huber":
+        return keras.losses.Huber(delta=task.huber_delta)
+    return keras.losses.MeanSquaredError()
 
 
 def _check_apart(y: np.ndarray) -> None:

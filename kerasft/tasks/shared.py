@@ -16,6 +16,7 @@ from kerasft.errors import UserError
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Labels
 from kerasft.system.recorded import require_fields
+from kerasft.tasks import own_metrics
 
 
 def answer(
@@ -158,6 +159,7 @@ def load(
                 and callable(getattr(made, "answers", None))):
             raise TypeError(f"{path} is no task")
         require_fields(fields, made, file)
+        fields = own_metrics.trusted_only(fields, trusted)
         return made(**fields)
     except (ImportError, AttributeError, TypeError) as error:
         raise UserError(
