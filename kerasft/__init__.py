@@ -18,21 +18,31 @@ _PUBLIC = {
     "evaluate": "run",
     "explain": "config.explanation",
     "export": "run",
+    "grid": "sweeps.grid",
     "leaderboard": "sweeps.leaderboard",
     "models": "catalogue",
     "plan": "run",
     "predict": "run",
     "resume": "run",
-    "search": "sweeps.search",
     "show": "run",
-    "sweep": "sweeps.grid",
+    "sweep": "sweeps.search",
     "train": "run",
 }
 
 __all__ = [*sorted(_PUBLIC), "__version__"]
 
 
+# Former public name -> today's.
+_FORMER = {"search": "sweep"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FORMER:
+        import warnings
+
+        new = _FORMER[name]
+        warnings.warn(f"kerasft.{name} is now kerasft.{new}", DeprecationWarning, stacklevel=2)
+        return __getattr__(new)
     if name not in _PUBLIC:
         raise AttributeError(f"module 'kerasft' has no attribute {name!r}")
     import importlib

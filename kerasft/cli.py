@@ -13,6 +13,7 @@ from contextlib import redirect_stdout
 from typing import Any, NamedTuple
 
 from kerasft.commands import make_parser
+from kerasft.config.leads import without_dashes
 from kerasft.errors import Stopped, UserError
 from kerasft.sweeps.text import command
 from kerasft.system.passwords import override_shown
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = [word for word in rest if word.startswith("-")]
     if unknown or (rest and not hasattr(options, "overrides")):
         kind, word = ("option", unknown[0]) if unknown else ("argument", rest[0])
-        parser.error(f"unknown {kind} {override_shown(word)}; see kerasft {options.command} --help")
+        see = without_dashes(argv or sys.argv[1:], word) or f"see kerasft {options.command} --help"
+        parser.error(f"unknown {kind} {override_shown(word)}; {see}")
     if hasattr(options, "overrides"):
         options.overrides = [*options.overrides, *rest]
     try:
@@ -98,9 +100,9 @@ def _train(options: argparse.Namespace) -> None:
             raise UserError("--plan plans one run; it cannot be joined with -m.")
         if options.source is not None:
             raise UserError("--from repeats one run; it cannot be joined with -m.")
-        from kerasft.sweeps.grid import sweep
+        from kerasft.sweeps.grid import grid
 
-        sweep(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
+        grid(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
         return
     from kerasft.runs.repetition import repeating
 
@@ -154,7 +156,7 @@ def _show(options: argparse.Namespace) -> None:
 def _sweep(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     from kerasft.sweeps import costs
-    from kerasft.sweeps.search import plan, search
+    from kerasft.sweeps.search import plan, sweep
 
     if options.plan:
         with redirect_stdout(sys.stderr if options.json else sys.stdout):
@@ -166,7 +168,7 @@ def _sweep(options: argparse.Namespace) -> None:
         else:
             costs.tell(outlook)
         return
-    search(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
+    sweep(options.overrides, config_dirs=options.config_dir, trusted=options.trust)
 
 
 def _resume(options: argparse.Namespace) -> None:

@@ -43,8 +43,8 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_data
          "pandas", "matplotlib")  # fmt: skip
 
 PUBLIC = [
-    "UserError", "check", "compose", "evaluate", "explain", "export", "leaderboard", "models",
-    "plan", "predict", "resume", "search", "show", "sweep", "train", "__version__",
+    "UserError", "check", "compose", "evaluate", "explain", "export", "grid", "leaderboard",
+    "models", "plan", "predict", "resume", "show", "sweep", "train", "__version__",
 ]  # fmt: skip
 
 

@@ -286,7 +286,15 @@ def _nodes(cfg: DictConfig, trusted: tuple[str, ...]) -> Iterator[tuple[str, str
             if not isinstance(node, DictConfig):
                 yield group, f"{group} must be a mapping of named nodes. Received: {node!r}."
                 continue
+            if "_target_" in node:
+                yield f"{group}._target_", (
+                    f"{group} holds parts by name, and has no `_target_` of its own. Received: "
+                    f"{short(node['_target_'])}. Name it: "
+                    f"+{group}.NAME._target_={node['_target_']}"
+                )
             for name, step in node.items():
+                if name == "_target_":
+                    continue
                 if step is not None:  # null switches a step off
                     yield from part_problems(f"{group}.{name}", step, injected, trusted)
             if group == "finetune" and not any(step is not None for step in node.values()):

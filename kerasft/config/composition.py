@@ -23,7 +23,9 @@ from kerasft.config.building import build as build
 from kerasft.config.building import build_named as build_named
 from kerasft.config.building import plain as plain
 from kerasft.config.hydra_errors import in_words
+from kerasft.config.leads import space
 from kerasft.config.moved import renew
+from kerasft.config.replaced import let_go
 from kerasft.config.schema import ALWAYS, RUNTIME, SCALARS, Root
 from kerasft.config.sources import COPY, safe_sources
 from kerasft.config.yaml_limits import require_small
@@ -123,9 +125,13 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
     _refuse_hydra(overrides)
     with _hydra():
         try:
-            cfg = hydra_compose("train", overrides=[*map(_open, overrides), *extra])
+            def composed(of: Sequence[str]) -> DictConfig:
+                return hydra_compose("train", overrides=[*map(_open, of), *extra])
+
+            cfg = composed(overrides)
             require_bounded(cfg)
             renew(cfg)
+            let_go(cfg, overrides, composed)
             return cfg
         except UserError:  # a file or an interpolation that unfolds without end
             raise
@@ -237,6 +243,8 @@ def parsed(overrides: Sequence[str]) -> list[Any]:
         return OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
         said = f"An override cannot be read: {str(error).splitlines()[0]}. It must read key=value."
+        if meant := next(filter(None, map(space, overrides)), None):
+            said += f" Did you mean '{meant}'?"
         raise UserError(text_without(said, overrides)) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -44,6 +45,8 @@ def explain(
     parts = name.split(".")
     if parts[0] not in cfg:
         if name in ("experiment", "debug"):
+            if chosen and key.partition("=")[2] in composition.options(name, config_dirs):
+                return _recipe(name, key.partition("=")[2], cfg, places, config_dirs)
             return _choices(name, config_dirs)
         names = [*SCALARS, *composition.groups(), *composition.SEARCH]
         raise UserError(
@@ -140,6 +143,35 @@ def _takes(node: DictConfig) -> list[str]:
 def _choices(group: str, config_dirs: Sequence[str]) -> str:
     names = composition.options(group, config_dirs)
     return f"choose with {group}=NAME: {', '.join(names) or 'nothing yet'}"
+
+
+def _recipe(
+    group: str, choice: str, cfg: DictConfig, places: dict[str, str], config_dirs: Sequence[str]
+) -> str:
+    """Explain what an experiment sets: the parts that it chooses, and values."""
+    folders = [composition.config_dir(), *map(Path, config_dirs)]
+    file = next(f for one in folders if (f := one / group / f"{choice}.yaml").is_file())
+    lines, text = [], file.read_text("utf-8")
+    for line in text.splitlines():
+        if line.startswith("# @"):
+            continue
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    parts = [
+        (key.removeprefix("override").strip().lstrip("/"), _show(part))
+        for one in (OmegaConf.create(text).get("defaults") or [])
+        if isinstance(one, DictConfig)
+        for key, part in one.items()
+        if key != "_self_"
+    ]  # fmt: skip
+    values = [
+        (key, _show(_value(cfg, key))) for key, place in places.items()
+        if place == f"{group}/{choice}.yaml" and key not in ("defaults", *composition.groups())
+    ]  # fmt: skip
+    rows = [(key, value, f"{key}/{value}.yaml") for key, value in parts]
+    lines += ["", *_aligned([*rows, *((key, value, "") for key, value in values)])]
+    return "\n".join([*lines, "", _choices(group, config_dirs)])
 
 
 def _values(name: str, node: DictConfig, places: dict[str, str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from kerasft.config.leads import network, override_for, space
 from kerasft.errors import nearest
 from kerasft.system.files import GONE, current
 from kerasft.system.passwords import text_without
@@ -79,6 +80,11 @@ def _said(
         return GONE
     if isinstance(error, UnicodeDecodeError):
         return f"{origin} cannot be read: it must be UTF-8 text ({error})."
+    if override and (meant := space(override)):
+        return (
+            f"{key} cannot be read. Received: {override}. Did you mean, with `kerasft sweep`, "
+            f"'{meant}'?"
+        )
     if override and (any(sign in text for sign in _NOT_READ) or not key):
         return (
             "An override must read key=value, with the value in quotes where it holds one of "
@@ -102,14 +108,18 @@ def _said(
     if override and names is not None and value not in names and (
         "Could not find" in text or "Config group override must be" in text
     ):
+        meant = network(value) if key == "backbone" else None
         return (
             f"{key} must be one of {', '.join(names)}. Received: {key}={value} ({origin})."
-            + nearest(value, names)
+            + (f" Did you mean {meant}?" if meant else nearest(value, names))
         )
     if match := re.search(r"Key '([^']+)' (?:is )?not in (?:'Root'|struct)", text):
+        near, meant = nearest(match[1], keys), override_for(match[1], value, choices)
+        if meant and not near and match[1] == key:
+            return f"There is no key {key!r}. Received: {override}. Did you mean {meant}?"
         return (
             f"There is no key {match[1]!r}. Allowed: {', '.join(keys)}. "
-            f"Received: {match[1]} ({origin}).{nearest(match[1], keys)}"
+            f"Received: {match[1]} ({origin}).{near}"
         )
     if match := re.search(r"Could not (?:delete from config|override)\W*'([^']+)'", text):
         return (

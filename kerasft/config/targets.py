@@ -261,8 +261,8 @@ def _keywords(
             if not found.open:
                 yield f"{key}.{name}", (
                     f"{key}.{name} is unknown to {node['_target_']}. "
-                    f"Allowed: {', '.join(public)}. Received: {name}={short(values[name])}."
-                    f"{nearest(name, public)}"
+                    f"Allowed: {', '.join(public) or 'nothing'}. "
+                    f"Received: {name}={short(values[name])}.{nearest(name, public)}"
                 )
         elif name not in injected and (
             problem := _mismatch(values[name], found.parameters[name], f"{node['_target_']}.{name}")

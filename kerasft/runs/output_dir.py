@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from kerasft.errors import UserError
 from kerasft.system.enclosure import require_enclosed
-from kerasft.system.files import at_home
+from kerasft.system.files import at_home, current
 from kerasft.system.folders import require_path
 
 
@@ -66,7 +66,15 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def point_last(path: Path) -> None:
-    """Make `outputs/last` a link to the newest run, replaced in one step."""
+    """Make `outputs/last` a link to a run below `outputs`, replaced in one step.
+
+    That is the newest one; once runs have been compared, the best of them.
+    """
+    here = current()
+    if path.is_absolute() and here is not None and path.is_relative_to(here):
+        path = path.relative_to(here)
+    if path.parts[0] != "outputs":
+        return
     link = Path("outputs/last")
     part = link.with_name(f".last-{os.getpid()}")
     try:

@@ -232,8 +232,7 @@ def create(cfg: DictConfig) -> RunFolder:
         return folder
     path = new_folder(cfg)
     cfg.output_dir = str(path)
-    if path.parts[0] == "outputs":
-        point_last(path)
+    point_last(path)
     return RunFolder(path)
 
 

@@ -71,7 +71,7 @@ def fit(
         made = {}
         for name, node in (cfg.callbacks or {}).items():
             # A callback that watches another metric than the task's goes the way of that one.
-            monitor = node and node.get("monitor") or ready.task.monitor
+            monitor = (node and node.get("monitor")) or ready.task.monitor
             mode = ready.task.mode if monitor == ready.task.monitor else direction(str(monitor))
             made |= build_named(
                 {name: node}, monitor=monitor, mode=mode, output_dir=str(folder.path)

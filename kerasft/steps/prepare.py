@@ -209,7 +209,7 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
         if cfg.batch_size != Root.batch_size:
             raise UserError(
                 f"batch_size must not be larger than the training split, which has {count} "
-                f"examples. Received: {cfg.batch_size}."
+                f"examples. Received: {cfg.batch_size}. Set batch_size={count} or less."
             )
         warn(f"the training split has {count} examples, fewer than batch_size={cfg.batch_size}, "
              "the default: each step takes all of them. batch_size=8, say, takes more steps")

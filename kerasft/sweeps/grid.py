@@ -55,7 +55,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return [list(one) for one in itertools.product(*choices)]
 
 
-def sweep(
+def grid(
     overrides: Sequence[str], *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
 ) -> tuple[Path, list[dict[str, Any]]]:
     """Run a grid, one run after the other, and compare.
@@ -107,7 +107,8 @@ def sweep(
             warn(f"run {number} ({name}) failed: {' '.join(error.problems)}")
     if len(failed) == len(runs):
         raise UserError(problems=["Every run of the sweep failed.", *failed])
-    rows = leaderboard(str(folder))
+    rows = leaderboard(str(folder), trusted=trusted)
+    output_dir.point_last(folder / rows[0]["run"])
     say("\n" + as_text(rows))
     say(f"\nsweep folder: {one_line(str(folder))}")
     return folder, rows

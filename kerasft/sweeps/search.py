@@ -24,7 +24,7 @@ from kerasft.system.files import at_home
 from kerasft.system.passwords import override_shown
 
 
-def search(
+def sweep(
     overrides: Sequence[str] = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
 ) -> Ledger:
     """Begin a sweep, or go on with the one in `output_dir`, and carry it out.
@@ -85,7 +85,7 @@ def plan(
     """Measure a few steps of some settings, and tell what a sweep would cost. Nothing is trained.
 
     Args:
-        overrides: See `search`, as `config_dirs` and `trusted`.
+        overrides: See `sweep`, as `config_dirs` and `trusted`.
 
     Returns:
         The outlook.

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from kerasft.errors import UserError
+from kerasft.runs.output_dir import point_last
 from kerasft.runs.run_folder import RunFolder
 from kerasft.sweeps import repetition, trials
 from kerasft.sweeps.ledger import Ledger, reopen, seconds
@@ -106,6 +107,7 @@ def tell(ledger: Ledger) -> None:
     if len(names) == 1:
         say(f"the best again: {repetition.of_trial(ledger, found[0].number)}")
         say(f"its folder: {one_line(str(ledger.run_folder(found[0].number)))}")
+        point_last(ledger.run_folder(found[0].number))
         say(f"chosen among {counts['done']} on validation, whose metric is therefore optimistic")
         _test(ledger, found[0].number)
     say(f"to compare: {command(['kerasft', 'leaderboard', str(ledger.path)])}")

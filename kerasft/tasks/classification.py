@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError, nearest
-from kerasft.evaluation import calibration, plots
+from kerasft.evaluation import calibration, ordered, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
@@ -31,6 +31,9 @@ class Classification:
             (`"categorical_focal_crossentropy"`), or a node with a `_target_`, see `losses.made`.
         metrics: Metrics beside those that there are anyway: nodes by name, of `keras.metrics` or of
             your own. They compare rows of 0 and 1 with probabilities.
+        ordered: Whether the classes have an order, as stars and grades have: `True` for that of
+            the numbers that they are called by, or their names, the lowest first. Figures then say
+            how far off an answer is: `mae`, in steps of the order, and `quadratic_kappa`.
         top_k: `top_{k}_accuracy` is reported where there are more than this many classes.
         monitor: The figure by which the best epoch is chosen.
 
@@ -43,6 +46,7 @@ class Classification:
     class_weight: str | Mapping[str, float] | None = None
     loss: str | Mapping[str, Any] | None = None
     metrics: Mapping[str, Any] | None = None
+    ordered: bool | Sequence[str] = False
     top_k: int = 5
     monitor: str = "val_accuracy"
 
@@ -63,7 +67,7 @@ class Classification:
             raise UserError(f"task.top_k must be at least 1. Received: {self.top_k}.")
         losses.check(self.loss, self.kind)
         own_metrics.check(self.metrics)
-        own_metrics.show(self)
+        own_metrics.show(self, ordered.NAMES if self.ordered else ())
 
     @property
     def mode(self) -> Mode:
@@ -78,6 +82,8 @@ class Classification:
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         # One-hot in the batch: a million examples of 1,000 classes would be 4 GB.
         y = annotations["label"].astype(np.int64)
+        if training and self.ordered:
+            ranks_of(self.ordered, labels.names)  # an order that is none is told before training
         weighted = training and self.class_weight is not None
         return Rows.of({"labels": y, **({"weight": self._weights(y, labels)} if weighted else {})})
 
@@ -226,6 +232,9 @@ class Classification:
         found = figures.single(
             true, probabilities, labels.names, top_k=self.top_k, predicted=statistics["predicted"]
         )
+        if self.ordered:
+            ranks = ranks_of(self.ordered, labels.names)
+            found |= ordered.figures(ranks[true], ranks[statistics["predicted"]])
         if not self.metrics:
             return found
         rows = np.eye(len(labels.names), dtype=np.float32)[true]
@@ -237,6 +246,9 @@ class Classification:
         true, predicted = statistics["true"], statistics["predicted"]
         if metric == "accuracy":
             return true == predicted, lambda right, count: float(right / count)
+        if self.ordered and metric in ordered.NAMES:
+            ranks = ranks_of(self.ordered, labels.names)
+            return ordered.sums(metric, ranks[true], ranks[predicted])
         rows = np.eye(len(labels.names), dtype=bool)
         return figures.from_counts(metric, rows[true], rows[predicted], seen_alone=True)
 
@@ -250,6 +262,48 @@ class Classification:
 
     def to_dict(self) -> dict[str, Any]:
         return shared.to_dict(self)
+
+
+def ranks_of(order: bool | Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Return the place of each class in the order of classes, `int64[classes]`.
+
+    Args:
+        order: `True` for the order of numbers, or the names in their order.
+        names: The class names, in the order of the network's outputs.
+
+    Raises:
+        UserError: If the classes are not called by numbers, or others are named.
+
+    Example:
+        >>> ranks_of(True, ("1", "2", "10")).tolist()
+        [0, 1, 2]
+        >>> ranks_of(["low", "high"], ("high", "low")).tolist()
+        [1, 0]
+    """
+    if isinstance(order, bool):
+        values = [_value(name) for name in names]
+        if None in values:
+            raise UserError(
+                "task.ordered=true takes the order of the numbers that classes are called by, and "
+                f"these are words. Received: {', '.join(names)}. Give their order, the lowest "
+                f"first: 'task.ordered=[{','.join(names)}]'."
+            )
+        wanted: Sequence[Any] = sorted(values)
+        return np.array([wanted.index(value) for value in values], np.int64)
+    wanted = [str(name) for name in order]
+    if sorted(wanted) != sorted(names):
+        raise UserError(
+            "task.ordered must name each class once, the lowest first. Received: "
+            f"{', '.join(wanted)}. The classes are {', '.join(names)}."
+        )
+    return np.array([wanted.index(name) for name in names], np.int64)
+
+
+def _value(name: str) -> float | None:
+    try:
+        return float(name)
+    except ValueError:
+        return None
 
 
 def check_class_weight(weights: str | Mapping[str, float] | None) -> None:

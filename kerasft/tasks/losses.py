@@ -19,8 +19,8 @@ _OF_NUMBERS = (
 NAMES: dict[str, tuple[str, ...]] = {
     "single": (
         "BinaryCrossentropy", "BinaryFocalCrossentropy", "CategoricalCrossentropy",
-        "CategoricalFocalCrossentropy", "CategoricalGeneralizedCrossEntropy", "CategoricalHinge",
-        "Dice", "KLDivergence", "MeanAbsoluteError", "MeanSquaredError", "SquaredHinge", "Tversky",
+        "CategoricalFocalCrossentropy", "CategoricalHinge", "Dice", "KLDivergence",
+        "MeanAbsoluteError", "MeanSquaredError", "SquaredHinge", "Tversky",
     ),
     "multi": (
         "BinaryCrossentropy", "BinaryFocalCrossentropy", "Dice", "Hinge", "MeanAbsoluteError",
@@ -35,6 +35,7 @@ _SHORT = {
 }  # fmt: skip
 # Those that are of labels above 0, which standardized labels are not.
 POSITIVE = ("MeanAbsolutePercentageError", "MeanSquaredLogarithmicError", "Poisson")
+_FOCAL = {"single": "CategoricalFocalCrossentropy", "multi": "BinaryFocalCrossentropy"}
 _BINARY = ("BinaryCrossentropy", "BinaryFocalCrossentropy")
 
 
@@ -69,10 +70,12 @@ def class_of(name: str, kind: str) -> str:
         ('CategoricalFocalCrossentropy', 'MeanSquaredError')
     """
     by_name = {_plainly(one): one for one in NAMES[kind]}
+    if kind in _FOCAL:
+        by_name["focal"] = _FOCAL[kind]
     wanted = _plainly(_SHORT.get(name.lower(), name))
     if wanted in by_name:
         return by_name[wanted]
-    allowed = [_snake(one) for one in NAMES[kind]]
+    allowed = [*(["focal"] if kind in _FOCAL else []), *map(_snake, NAMES[kind])]
     meant = nearest(name, allowed)
     if wanted.startswith("sparse") and wanted.removeprefix("sparse") in by_name:
         meant = f" Did you mean '{_snake(by_name[wanted.removeprefix('sparse')])}'?"
@@ -87,7 +90,7 @@ def _plainly(name: str) -> str:
 
 
 def _snake(name: str) -> str:
-    name = name.replace("CrossEntropy", "Cross_Entropy").replace("KLD", "Kl_D")
+    name = name.replace("KLD", "Kl_D")
     made = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
     return made.replace("__", "_").lstrip("_")
 
@@ -140,19 +143,20 @@ def made(
             f"{node['_target_']}, which gives a {type(found).__name__}."
         )
     if activation is None or of_logits:
-        return found
-    return _of_probabilities(found, activation)
+        return found if isinstance(found, keras.losses.Loss) else _loss(found, lambda same: same)
+    return _loss(found, activation)
 
 
-def _of_probabilities(found: Any, activation: Callable[[Any], Any]) -> Any:
+def _loss(found: Any, activation: Callable[[Any], Any]) -> Any:
+    """Return a loss of what an activation makes of outputs, from a loss or a function."""
     import keras
 
-    class OfProbabilities(keras.losses.Loss):
+    class Activated(keras.losses.Loss):
         def call(self, y_true, y_pred):
             call = found.call if isinstance(found, keras.losses.Loss) else found
             return call(y_true, activation(y_pred))
 
-    return OfProbabilities(reduction=getattr(found, "reduction", "sum_over_batch_size"))
+    return Activated(reduction=getattr(found, "reduction", "sum_over_batch_size"))
 
 
 def is_binary(loss: str | Mapping[str, Any] | None) -> bool:

@@ -30,9 +30,12 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
         >>> sorted(figures_of(Regression()))[:3]
         ['loss', 'mae', 'mse']
     """
+    if getattr(task, "ordered", False) not in (False, True):
+        # An order by name is of the classes of the data, and these are made up.
+        task = _with(task, ordered=True)
     if isinstance(task, own_metrics.Measuring) and (own := own_metrics.names(task.metrics)):
         # They are not measured here: that would take Keras, whose import takes longer than a check.
-        found = figures_of(dataclasses.replace(task, metrics=None), classes)
+        found = figures_of(_with(task, metrics=None), classes)
         return None if found is None else {*found, *own}
     if isinstance(task, Sampled):
         labels = Labels(task.kind, ("one", "other"))
@@ -62,6 +65,10 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
             return None  # a task of the user's own, with outputs of its own
         found |= {name for name, value in scores.items() if isinstance(value, float)}
     return found
+
+
+def _with(task: Any, **values: Any) -> Any:
+    return dataclasses.replace(task, **values)
 
 
 def require_known(

@@ -41,7 +41,8 @@ class MultiLabel:
             your own. They compare rows of 0 and 1 with probabilities.
         monitor: The figure by which the best epoch is chosen.
         tuned: The number that `"auto"` became; set by `tune`.
-        frequencies: Which share of the training examples has each label; set by `adapt` for `"balanced"`.
+        frequencies: Which share of the training examples has each label; set by `adapt` where
+            `class_weight` is `"balanced"`.
 
     Example:
         >>> MultiLabel(threshold=0.3).cutoff
@@ -74,8 +75,8 @@ class MultiLabel:
         losses.check(self.loss, self.kind)
         if self.class_weight is not None and not losses.is_binary(self.loss):
             raise UserError(
-                "task.class_weight weighs each label for itself, which needs a binary loss of Keras "
-                "(binary_crossentropy, binary_focal_crossentropy). Received: "
+                "task.class_weight weighs each label for itself, which needs a binary loss of "
+                "Keras (binary_crossentropy, binary_focal_crossentropy). Received: "
                 f"task.loss={self.loss}. Leave one of them out."
             )
         own_metrics.check(self.metrics)
@@ -130,7 +131,7 @@ class MultiLabel:
         Raises:
             UserError: If `class_weight` names a class that the data does not have.
         """
-        if self.class_weight != "balanced":
+        if not isinstance(self.class_weight, str):
             with_it = weights_by_name(self.class_weight, labels)
             return np.stack([with_it, np.ones_like(with_it)]).astype(np.float32)
         share = np.array(self.frequencies)

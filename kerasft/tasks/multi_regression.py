@@ -110,7 +110,7 @@ class MultiRegression:
         return {"loss": loss_of(self), "metrics": own_metrics.in_training(self)}
 
     def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
-        stds, means = np.float32(self.stds), np.float32(self.means)
+        stds, means = (np.array(one, np.float32) for one in (self.stds, self.means))
         return y_true * stds + means, outputs * stds + means
 
     def answers(

@@ -70,9 +70,10 @@ def check(metrics: Nodes | None) -> None:
                 f"task.metrics.{name}: there is a metric of that name already. Choose another."
             )
         if node is not None and not (isinstance(node, Mapping) and "_target_" in node):
+            path = node if isinstance(node, str) and "." in node else "keras.metrics.AUC"
             problems.append(
                 f"task.metrics.{name} must be a mapping with a `_target_`: "
-                f"task.metrics.{name}._target_=keras.metrics.AUC. Received: {node!r}."
+                f"task.metrics.{name}._target_={path}. Received: {node!r}."
             )
     if problems:
         raise UserError(problems=problems)
@@ -88,9 +89,14 @@ def names(metrics: Nodes | None) -> tuple[str, ...]:
     return tuple(name for name, node in (metrics or {}).items() if node)
 
 
-def show(task: Measuring) -> None:
-    """Have a task's own metrics shown beside those that it has by itself, in a new task."""
-    own = names(task.metrics)
+def show(task: Measuring, further: Sequence[str] = ()) -> None:
+    """Have a task's own metrics shown beside those that it has by itself, in a new task.
+
+    Args:
+        task: The task.
+        further: Other figures that are shown like them.
+    """
+    own = (*further, *names(task.metrics))
     of_epochs = [shown for name in own for shown in (name, f"val_{name}")]
     for attribute, more in (("headlines", own), ("each_epoch", of_epochs)):
         object.__setattr__(task, attribute, (*getattr(type(task), attribute), *more))
@@ -278,8 +284,8 @@ def _arguments(node: Mapping[str, Any]) -> Sequence[str]:
 def trusted_only(fields: dict[str, Any], trusted: Sequence[str]) -> dict[str, Any]:
     """Return the fields of a saved task without own parts that are not trusted.
 
-    A run folder may come from anywhere, and answers need neither loss nor metrics: what would
-    measure the run again checks its config first, and refuses it as a whole.
+    A run folder may come from anywhere. Whoever measures the run again checks its config first, and
+    refuses it as a whole; whoever only compares runs needs neither loss nor metrics of their own.
 
     Args:
         fields: The fields of the task.

@@ -53,7 +53,7 @@ def test_what_is_no_grid(overrides, said):
 def swept(tmp_path_factory, texts_csv):
     """Two by two runs, of which those with a network for pictures fail."""
     folder = tmp_path_factory.mktemp("sweep") / "grid"
-    return kerasft.sweep([
+    return kerasft.grid([
         "data=table", f"data.path={texts_csv}", "data.text=text", "data.label=label",
         "backbone=tiny_bert,tiny_resnet", "head=linear,mlp", "batch_size=8", "epochs=1",
         "max_steps=2", "finetune=linear_probe", "progress=false", f"output_dir={folder}",
@@ -131,7 +131,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").touch()
     with pytest.raises(UserError, match="new or empty"):
-        kerasft.sweep(["head=linear,mlp", "output_dir=full"])
+        kerasft.grid(["head=linear,mlp", "output_dir=full"])
 
 
 def test_runs_without_figures(tmp_path):

@@ -20,7 +20,7 @@ from kerasft.errors import UserError
 from kerasft.sweeps import beginning, objectives, preflight, summary, worker
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import DONE, Outcome
-from kerasft.sweeps.search import _asked, search
+from kerasft.sweeps.search import _asked, sweep
 from kerasft.sweeps.supervisor import Supervisor, accelerator
 from kerasft.system.cache import Cache
 from kerasft.system.files import read_json
@@ -435,7 +435,7 @@ def test_the_validation_loss_can_be_the_objective(small, kerasft_cli):
 
 def test_all_mistakes_are_told_at_once(small):
     with pytest.raises(UserError) as caught:
-        search([*small, "head.dropout=0.1,1.5", "batch_size=0,8", "optimizer.learning_rate=-1,1"])
+        sweep([*small, "head.dropout=0.1,1.5", "batch_size=0,8", "optimizer.learning_rate=-1,1"])
     assert len(caught.value.problems) == 3
 
 

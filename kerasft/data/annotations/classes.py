@@ -79,6 +79,9 @@ def encode(
                 f"{some(len(empty), 'label')} of {key} {_is(len(empty))} empty or NaN: "
                 f"{listing(empty)}. Give each example a label, or take those rows out."
             )
+        if names is None:
+            words, said = _whole_numbers(words, key)
+            notices += said
     else:
         words = [_parts(value, delimiter) for value in values]
     found = sorted({word for part in words for word in part}, key=natural)
@@ -238,6 +241,24 @@ def _word(value: object) -> str:
             return ""
         return str(int(value)) if float(value).is_integer() else repr(float(value))
     return str(value)  # a text "nan" is a name like any other
+
+
+def _whole_numbers(
+    words: Sequence[Sequence[str]], key: str
+) -> tuple[list[list[str]], list[str]]:
+    """Call classes `1`, `2` that a table writes as `1.0`, `2.0`, as those of columns of floats."""
+    found = {word for part in words for word in part}
+    pattern = re.compile(r"([+-]?\d{1,15})(\.0+)?")
+    plain = {word: match[1] for word in found if (match := pattern.fullmatch(word))}
+    written = [word for word, short in plain.items() if word != short]
+    # `1` beside `1.0` is another matter, see `check_alike`.
+    if not written or len(plain) < len(found) or len(set(plain.values())) < len(found):
+        return [list(part) for part in words], []
+    first = min(written, key=natural)
+    return [[plain[word] for word in part] for part in words], [
+        f"The classes of {key} are whole numbers, written with a point: {first} is class "
+        f"{plain[first]}."
+    ]
 
 
 def _parts(value: object, delimiter: str | None) -> list[str]:

@@ -148,6 +148,17 @@ def test_whole_numbers_written_with_a_point_are_class_numbers(values, names, uni
     assert ask(values, names=names)[1].tolist() == units
 
 
+def test_classes_of_a_column_of_floats_are_called_by_whole_numbers():
+    labels, array, (said,) = ask(["5.0", "1.0", "10.0", "5.0"])
+    assert labels.names == ("1", "5", "10") and array.tolist() == [1, 0, 2, 1]
+    assert "1.0 is class 1" in said
+    assert ask(["0.0", "1.0", "-1"])[0].names == ("-1", "0", "1")
+    assert ask(["1.5", "2.0", "1.5", "2.0"])[0].names == ("1.5", "2.0")
+    assert ask(["v1.0", "2.0"])[0].names == ("2.0", "v1.0")
+    with pytest.raises(UserError):
+        ask(["1.0", "1", "2"])
+
+
 def test_a_number_between_two_classes_is_no_class_number():
     with pytest.raises(UserError, match=r"Received: '0\.5'"):
         ask(["0.5", "1.0"], names=["neg", "pos"])

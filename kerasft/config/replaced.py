@@ -1,0 +1,72 @@
+"""A part that is replaced by `GROUP._target_=...`: what belonged to the former one goes with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from kerasft.config.parameters import NotFound, define
+from kerasft.config.schema import NAMED, RUNTIME
+
+_TARGET = re.compile(r"[+]*((?:[A-Za-z_]\w*)(?:\.\w+)*)\._target_=.*", re.DOTALL)
+
+
+def replaced(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that put another call into a node.
+
+    Example:
+        >>> replaced(["head._target_=mine.head", "head.width=3"])
+        ['head._target_=mine.head']
+    """
+    found = [(one, match[1]) for one in overrides if (match := _TARGET.fullmatch(one))]
+
+    def is_part(key: str) -> bool:
+        group, *step = key.split(".")
+        return group in RUNTIME and len(step) == (group in NAMED)
+
+    return [one for one, key in found if is_part(key)]
+
+
+def let_go(
+    cfg: DictConfig, overrides: Sequence[str], before: Callable[[Sequence[str]], DictConfig]
+) -> None:
+    """Take out of a config what was of parts that the command line has replaced.
+
+    A part of the same module (another optimizer of Keras) keeps the values that it takes too; one
+    from elsewhere begins with what the command line gives it.
+
+    Args:
+        cfg: The composed config, changed in place.
+        overrides: What it was composed of.
+        before: Composes without the overrides that replace parts.
+    """
+    if not (new := replaced(overrides)):
+        return
+    former = before([one for one in overrides if one not in new])
+    given = {one.lstrip("+~").partition("=")[0] for one in overrides}
+    for one in new:
+        key = one.lstrip("+").partition("._target_=")[0]
+        node, was = OmegaConf.select(cfg, key), OmegaConf.select(former, key)
+        if not isinstance(node, DictConfig) or not isinstance(was, DictConfig):
+            continue
+        target, old = str(node.get("_target_")), str(was.get("_target_"))
+        try:
+            found = define(target)
+        except (NotFound, SyntaxError):  # the check tells
+            continue
+        same = target.rpartition(".")[0] == old.rpartition(".")[0]
+        with_all = RUNTIME.get(key.split(".")[0], frozenset())
+        # By their keys: `in` says no of a value that is missing.
+        for name in [n for n in was.keys() & node.keys() if n != "_target_"]:
+            taken = found.open or name in found.parameters
+            if name in with_all or (same and taken) or _is_given(f"{key}.{name}", given):
+                continue
+            OmegaConf.set_struct(node, False)
+            del node[name]
+            OmegaConf.set_struct(node, None)
+
+
+def _is_given(key: str, given: set[str]) -> bool:
+    return any(one == key or one.startswith(f"{key}.") for one in given)
