@@ -82,13 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: UserError) -> None:
-    from kerasft.system.console import printable
+    from kerasft.system.console import complain
 
-    problems = [printable(problem) for problem in error.problems]
-    if len(problems) > 1:
-        print(f"error: {len(problems)} problems", file=sys.stderr)
-    for problem in problems:
-        print(f"{'  - ' if len(problems) > 1 else 'error: '}{problem}", file=sys.stderr)
+    complain(error.problems)
 
 
 def _train(options: argparse.Namespace) -> None:

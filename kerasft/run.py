@@ -25,7 +25,7 @@ from kerasft.steps import (
     showing,
 )
 from kerasft.steps import plan as costs
-from kerasft.system.console import say
+from kerasft.system.console import say, without_chatter
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def check(
     prepare.require_monitors(cfg)
 
 
+@without_chatter()
 def train(
     config: Any = (), *, data: Any = None, config_dirs: Sequence[str] = (),
     trusted: Sequence[str] = (),
@@ -112,6 +113,7 @@ def train(
         return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
 
 
+@without_chatter()
 def resume(
     run: str, *, data: Any = None, verify: bool = False, accept: bool = False,
     trusted: Sequence[str] = (),
@@ -171,6 +173,7 @@ def _carry_out(
     return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
 
 
+@without_chatter()
 def plan(
     config: Any = (), *, data: Any = None, config_dirs: Sequence[str] = (),
     trusted: Sequence[str] = (),
@@ -201,6 +204,7 @@ def plan(
         return costs.measure_stages(cfg, parts, ready, backbone)
 
 
+@without_chatter()
 def show(
     config: Any = (), *, data: Any = None, output: str | None = None, epoch: int = 0,
     count: int = 12, views: int = 1, config_dirs: Sequence[str] = (), trusted: Sequence[str] = (),
@@ -239,6 +243,7 @@ def show(
         return showing.show(prepare.make_ready(cfg, parts, splits, backbone), wanted)
 
 
+@without_chatter()
 def evaluate(
     run: str, *, data: Any = None, split: str | None = None, trusted: Sequence[str] = (),
     say: Any = say,
@@ -264,6 +269,7 @@ def evaluate(
         return reopening.measure_splits(cfg, finetuned, splits, split, say)
 
 
+@without_chatter()
 def predict(
     run_or_export: str, inputs: Sequence[Any], *, trusted: Sequence[str] = (),
     on_broken: Callable[[str], None] | None = None,
@@ -297,6 +303,7 @@ def predict(
     return answering.answers(outputs, answered, answer)
 
 
+@without_chatter()
 def export(
     run: str, overrides: Sequence[str] = (), *, trusted: Sequence[str] = ()
 ) -> dict[str, Path]:

@@ -62,7 +62,8 @@ class Root:
             Keras' own. Both give the same result up to rounding in a network without dropout. On
             processors dropout draws other random bits than Keras', so that a run with dropout comes
             out as with another seed.
-        progress: Whether to draw a progress bar; `None` means only on a terminal.
+        progress: Whether to show what is being done and a bar of the epoch at work; `None` means
+            only on a terminal.
     """
 
     name: str = "run"

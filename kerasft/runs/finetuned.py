@@ -152,7 +152,16 @@ class FineTuned:
             raw: The inputs.
 
         Returns:
-            The task's outputs by name, each with one row an input.
+            The task's outputs by name, each with one row an input. Labels are strings; encoded
+            pictures, whose names end in `_bytes`, are bytes.
+
+        Raises:
+            UserError: If an input is not what the model takes, or cannot be read.
+
+        Example:
+            >>> result = train(["debug=quick", "baseline=null"])  # doctest: +SKIP
+            >>> result.finetuned(["seven.png"])["label"]  # doctest: +SKIP
+            array(['7'], dtype=object)
         """
         if not len(raw):
             raise UserError("There is nothing to predict: the list of inputs is empty.")
@@ -167,7 +176,9 @@ class FineTuned:
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
                   for i, r in enumerate(raw)),
         )
-        return self.answers(prepare(examples, self.preprocess), inputs=list(raw))
+        found = self.answers(prepare(examples, self.preprocess), inputs=list(raw))
+        return {name: value if name.endswith("_bytes") else as_text(value)
+                for name, value in found.items()}  # fmt: skip
 
     def save(self, folder: run_folder.RunFolder) -> None:
         """Write all but the network, which training has written."""
@@ -247,6 +258,24 @@ def _require_fit(
             f"{str(folder.preprocess)!r} is of another run: it makes {has}, and the network takes "
             f"{takes}."
         )
+
+
+def as_text(value: Any) -> Any:
+    """Return an output with bytes as text; numbers stay what they are.
+
+    Example:
+        >>> as_text(np.array([b"cat", b"dog"], object))
+        array(['cat', 'dog'], dtype=object)
+    """
+    if isinstance(value, list):
+        return [as_text(one) for one in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OS":
+        made = np.empty(value.shape, object)
+        made[...] = np.vectorize(as_text, otypes=[object])(value) if value.size else value
+        return made
+    return value
 
 
 def eval_batch_size(cfg: DictConfig) -> int:

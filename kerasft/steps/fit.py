@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -34,6 +33,7 @@ from kerasft.steps.prepare import (
 )
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json
+from kerasft.system.terminal import Styled, status
 from kerasft.tasks.monitors import require_known
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ def fit(
     if folder is not None:  # some figures are of two classes alone, or of many
         require_known(ready.task, plain(cfg.callbacks), len(ready.splits.labels.names))
     model = with_head(cfg, ready.task, ready.splits.labels, backbone)
-    tty = sys.stdout.isatty() if cfg.progress is None else cfg.progress
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)
     with watched(parts, folder) if folder is not None else nullcontext():
@@ -80,8 +79,9 @@ def fit(
         return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {})
 
     recipe = make_recipe(cfg, parts, ready, backbone, callbacks=callbacks)
-    reporting = Reporting(output_dir=folder.path if folder else None) if quiet else Reporting(
-        output_dir=folder.path if folder else None, progress=tty, say=say, on_stage=announce,
+    place = folder.path if folder else None
+    reporting = Reporting(place, status.is_live) if quiet else Reporting(
+        place, status.is_live, say=say, on_stage=announce,
         on_stage_end=partial(tell_setback, ready=ready),
     )
     steps, epochs = recipe.planned(ready.batches.steps)
@@ -188,8 +188,9 @@ def announce(
     """Say before the first step of a stage what trains, and how fast."""
     total, trains = sum(r[1] for r in rows), sum(r[2] for r in rows)
     images = "images of {}x{}, ".format(*stage.size) if stage.size else ""
-    say(f"\nstage {name}: {steps:,} steps, {images}learning rate up to {peak:g}, "
-        f"{trains:,} of {total:,} weights train")
+    say()
+    say(Styled.of((f"stage {name}:", "bold"), f" {steps:,} steps, {images}learning rate up to "
+                  f"{peak:g}, {trains:,} of {total:,} weights train"))
     shown = [(part, count, training, f"{training / count:.0%}" if count else "-")
              for part, count, training in rows if count]
     if len(shown) > 12:

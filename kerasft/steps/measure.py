@@ -18,6 +18,7 @@ from kerasft.steps import pictured
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json
+from kerasft.system.terminal import status
 
 if TYPE_CHECKING:
     import keras
@@ -33,6 +34,7 @@ class Measured:
     statistics: dict[str, dict[str, np.ndarray]]
 
 
+@status.showing("measuring validation ...")
 def finalize(
     cfg: DictConfig, ready: Ready, model: keras.Model, folder: run_folder.RunFolder | None
 ) -> tuple[FineTuned, dict[str, Rows]]:
@@ -53,6 +55,7 @@ def finalize(
     return made, {"validation": kept}
 
 
+@status.showing("measuring the test split ...")
 def measure(
     finetuned: FineTuned, ready: Ready, known: Mapping[str, Rows],
     folder: run_folder.RunFolder | None, *, spare_test: bool = False,
@@ -93,6 +96,7 @@ def measure(
     return found
 
 
+@status.showing("drawing plots ...")
 def draw(
     history: loop.History, finetuned: FineTuned, ready: Ready, measured: Measured,
     folder: run_folder.RunFolder,

@@ -24,6 +24,7 @@ from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
+from kerasft.system.terminal import status
 from kerasft.tasks.monitors import require_known
 from kerasft.tasks.own_metrics import Measuring, require_sound
 
@@ -55,10 +56,12 @@ class Ready:
 @contextmanager
 def runtime(cfg: DictConfig) -> Iterator[None]:
     """Set seeds, precision and determinism for a run, and put precision back afterwards."""
-    import keras
-    import tensorflow as tf
+    status.wanted = cfg.progress
+    with status.showing("loading TensorFlow ..."):
+        import keras
+        import tensorflow as tf
 
-    from kerasft.model.precision import policy_of
+        from kerasft.model.precision import policy_of
 
     _require_one_device()
     keras.utils.set_random_seed(cfg.seed % 2**32)
@@ -69,6 +72,8 @@ def runtime(cfg: DictConfig) -> Iterator[None]:
         with in_precision(policy_of(cfg.precision)):
             yield
     finally:
+        status.show("")
+        status.wanted = None
         clock.restart()
 
 
@@ -196,6 +201,7 @@ def watched(parts: Parts, folder: run_folder.RunFolder) -> Iterator[None]:
         yield
 
 
+@status.showing("reading data ...")
 def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None) -> Splits:
     """Read the examples, say what they are, and write the manifest into the run folder, if any."""
     from kerasft.data.manifest import write_manifest
@@ -316,6 +322,7 @@ def _require_room(tokens: int, train: Any) -> None:
         )
 
 
+@status.showing("loading the backbone ...")
 def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -> Backbone:
     """Load the backbone and see that it and the data speak of the same thing."""
     # None where pretrained: the node's own default, or what the user set, holds.
@@ -334,6 +341,7 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
     return backbone
 
 
+@status.showing("decoding or tokenizing ...")
 def make_ready(
     cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone, *, spare_test: bool = False
 ) -> Ready:

@@ -12,12 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-# What TensorFlow's C++ side writes to the error stream before its log levels are in force.
+from kerasft.system.terminal import Styled, printable, status, wrapped
+
+# What TensorFlow's C++ side writes to the error stream before its log levels are in force, or
+# where TensorFlow was imported before they were set.
 _CHATTER = re.compile(
     rb"^(WARNING: All log messages before absl::InitializeLog"
+    rb"|To enable the following instructions: .*rebuild TensorFlow"
     rb"|[IWE]0000 .*(port\.cc|cudart_stub|cuda_platform|cuda_executor|cuda_diagnostics"
-    rb"|node_def_util|cpu_feature_guard|computation_placer|util\.cc))"
+    rb"|node_def_util|cpu_feature_guard|computation_placer|generator_dataset_op|meta_optimizer"
+    rb"|util\.cc))"
 )
+# How such a line begins. Any other is passed on before it has ended: it may be a download's bar.
+_MAY_BE_CHATTER = re.compile(rb"WARNING: All|To enable|[IWE]0000 ")
 
 
 class Clock:
@@ -51,27 +58,33 @@ def show_whatever() -> None:
 
 def say(line: str = "") -> None:
     """Print a line at once, also into a file."""
-    print(printable(line), flush=True)
+    with status.aside():
+        if isinstance(line, Styled):
+            print(line.shown_on(sys.stdout), flush=True)
+        else:
+            print(wrapped(printable(line), sys.stdout), flush=True)
 
 
 def warn(line: str) -> None:
     """Print a warning to the error stream."""
-    print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
+    with status.aside():
+        text = Styled.of(("warning:", "yellow"), f" {line}")
+        print(text.shown_on(sys.stderr), file=sys.stderr, flush=True)
 
 
-# Names of classes, files and columns may hold what a terminal takes for orders.
-_CONTROL = {n: f"\\x{n:02x}" for n in [*range(32), *range(127, 160)] if chr(n) not in "\n\t"}
-_CONTROL[ord("\r")] = "\\r"
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters spelled out, but for line ends and tabs.
-
-    Example:
-        >>> printable("a label\\x1b[2J")
-        'a label\\\\x1b[2J'
-    """
-    return text.translate(_CONTROL)
+def complain(problems: Sequence[str]) -> None:
+    """Print what is wrong to the error stream, one problem after the other."""
+    stream = sys.stderr
+    with status.aside():
+        if len(problems) > 1:
+            print(Styled.of(("error:", "red"), f" {len(problems)} problems").shown_on(stream),
+                  file=stream)  # fmt: skip
+        for problem in problems:
+            if len(problems) > 1:
+                print(wrapped(printable(f"  - {problem}"), stream, "    "), file=stream)
+            else:
+                text = Styled.of(("error:", "red"), f" {problem}")
+                print(text.shown_on(stream), file=stream)
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
@@ -121,30 +134,70 @@ def _text(cell: object) -> str:
     return f"{cell:.4f}" if isinstance(cell, float) else printable(str(cell))
 
 
+class _Filter:
+    """Keeps lines off the error stream while anybody wants it to: calls may lie in one another."""
+
+    def __init__(self) -> None:
+        self.lock, self.wanted = threading.Lock(), 0
+
+    def begin(self) -> None:
+        with self.lock:
+            self.wanted += 1
+            if self.wanted > 1:
+                return
+            sys.stderr.flush()
+            self.stream = os.dup(2)
+            reader, writer = os.pipe()
+            os.dup2(writer, 2)
+            os.close(writer)
+            self.thread = threading.Thread(
+                target=_pass_on, args=(reader, self.stream), daemon=True
+            )
+            self.thread.start()
+
+    def end(self) -> None:
+        with self.lock:
+            self.wanted -= 1
+            if self.wanted:
+                return
+            sys.stderr.flush()
+            os.dup2(self.stream, 2)  # closes the pipe's last writing end, so that the thread ends
+            self.thread.join(timeout=2)
+            if not self.thread.is_alive():  # a process that was started inside may still write
+                os.close(self.stream)
+
+
+_filter = _Filter()
+
+
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Keep the start-up lines of TensorFlow's C++ side off the error stream; all else passes."""
-    sys.stderr.flush()
-    stream = os.dup(2)
-    reader, writer = os.pipe()
-    os.dup2(writer, 2)
-    os.close(writer)
+    """Keep the start-up lines of TensorFlow's C++ side off the error stream; all else passes.
 
-    def pass_on() -> None:
-        with os.fdopen(reader, "rb") as lines:
-            for line in lines:
-                if not _CHATTER.match(line):
-                    os.write(stream, line)
-
-    thread = threading.Thread(target=pass_on, daemon=True)
-    thread.start()
+    What it has to say is of the machine, and raised as exceptions where it matters.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # heeded where TensorFlow comes later
+    _filter.begin()
     try:
         yield
     finally:
-        sys.stderr.flush()
-        os.dup2(stream, 2)  # closes the pipe's last writing end, so that the thread ends
-        thread.join(timeout=2)
-        os.close(stream)
+        _filter.end()
+
+
+def _pass_on(reader: int, stream: int) -> None:
+    """Copy what is read but for chatter, until the other end is closed."""
+    rest = b""
+    while chunk := os.read(reader, 65536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        passed = b"".join(line + b"\n" for line in lines if not _CHATTER.match(line))
+        if not _MAY_BE_CHATTER.match(rest) and not b"WARNING: All".startswith(rest[:12]):
+            passed, rest = passed + rest, b""
+        if passed:
+            with status.aside():
+                os.write(stream, passed)
+    os.close(reader)
+    if rest:
+        os.write(stream, rest)
 
 
 @contextmanager

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from kerasft.system.files import appending, written_whole
+from kerasft.system.terminal import Styled, columns, is_terminal
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -19,16 +21,20 @@ class EpochLog(keras.callbacks.Callback):
 
     Args:
         directory: Where the files go; `None` writes none.
-        say: Prints a line; `None` prints none (where a progress bar does).
-        shown: The figures in that line.
+        say: Prints a line; `None` prints none.
+        shown: The figures in that line. On a narrow terminal the monitor and the losses stay
+            longest; all are in the files.
+        monitor: The figure that chooses the best epoch.
+        best: Gives the number of the best epoch so far, counted from 1.
     """
 
     def __init__(
         self, directory: Path | None, say: Callable[[str], None] | None,
-        shown: Sequence[str] = (),
+        shown: Sequence[str] = (), *, monitor: str = "", best: Callable[[], int] = lambda: 0,
     ):
         super().__init__()
         self.directory, self.say, self.shown = directory, say, shown
+        self.monitor, self.best = monitor, best
         self.rows: list[dict[str, Any]] = []
         self.stage, self.epochs = "", 0
         self.image_size: tuple[int, int] | None = None  # where it is not the model's own
@@ -66,9 +72,31 @@ class EpochLog(keras.callbacks.Callback):
                 file.write(json.dumps(row) + "\n")
             self._write_csv(self.directory / "epochs.csv")
         if self.say is not None:
-            shown = "  ".join(f"{n} {v:.4f}" for n, v in figures.items() if n in self.shown)
-            self.say(f"epoch {epoch + 1}/{self.epochs} [{self.stage}]  {shown}  "
-                     f"({row['seconds']:.1f} s)")
+            self.say(self._line(epoch + 1, figures, row["seconds"]))
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The figures that are known while an epoch runs, the loss first."""
+        names = dict.fromkeys(("loss", *self.shown))
+        return tuple(name for name in names if not name.startswith("val_"))
+
+    def _line(self, epoch: int, figures: Mapping[str, float], seconds: float) -> Styled:
+        # Of one width while the numbers grow, so that the figures stand below each other.
+        widest = len(f"epoch {self.epochs}/{self.epochs} [{self.stage}]")
+        head = f"epoch {epoch}/{self.epochs} [{self.stage}]".ljust(widest)
+        tail = f"  ({seconds:.1f} s)"
+        texts = {n: f"  {n} {v:.4f}" for n, v in figures.items() if n in self.shown}
+        if is_terminal(sys.stdout):
+            least = [n for n in texts if n not in (self.monitor, "val_loss", "loss")]
+            for name in [*reversed(least), "loss", "val_loss"]:
+                if len(head) + len(tail) + sum(map(len, texts.values())) < columns():
+                    break
+                texts.pop(name, None)
+        is_best = self.best() == epoch
+        return Styled.of(
+            head, *((text, "green" if is_best and name == self.monitor else "")
+                    for name, text in texts.items()), (tail, "dim"),
+        )  # fmt: skip
 
     def _write_csv(self, path: Path) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))

@@ -26,7 +26,6 @@ def run(
     steps: int,
     done: int = 0,
     steps_per_execution: int = 1,
-    progress: bool = False,
     restore: Callable[[], None] | None = None,
     between: Callable[[int, int], None] = lambda epoch, step: None,
     is_left_out: Callable[[int, int], bool] = lambda epoch, step: False,
@@ -42,7 +41,6 @@ def run(
         steps: Steps in an epoch.
         done: Steps of the first epoch that are done already.
         steps_per_execution: Steps in an execution of the train function.
-        progress: Whether Keras' progress bar is drawn.
         restore: Called once the callbacks have begun, to give all its state back.
         between: Told after each execution where the run stands: the epoch and its steps that are
             done. What it raises ends training there.
@@ -54,7 +52,7 @@ def run(
         Pruned: If a callback did.
     """
     listed = keras.callbacks.CallbackList(
-        list(callbacks), add_history=True, add_progbar=progress, verbose=int(progress),
+        list(callbacks), add_history=True, add_progbar=False, verbose=0,
         epochs=last, steps=steps, model=model,
     )
     model.stop_training = False

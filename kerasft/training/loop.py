@@ -115,8 +115,8 @@ def _begun(
     )
     keep.set_model(model)
     log = EpochLog(
-        reporting.logs, None if reporting.progress else reporting.line,
-        shown=("loss", "val_loss", *task.each_epoch, task.monitor),
+        reporting.logs, reporting.line, shown=("loss", "val_loss", *task.each_epoch, task.monitor),
+        monitor=task.monitor, best=lambda: keep.epoch,
     )
     watch = Watch(recovery.policy, examples.ids, reporting.logs, reporting.line)
     return Run(model, recipe, recovery, reporting, keep, log, watch)

@@ -19,6 +19,7 @@ from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Policy, Watch
 from kerasft.training.input_stall import InputStall
 from kerasft.training.keep_best import KeepBest
+from kerasft.training.progress import EpochBar
 from kerasft.training.recipe import Recipe
 from kerasft.training.replay import Replay
 from kerasft.training.stages import Stage
@@ -102,7 +103,7 @@ class Reporting:
 
     Args:
         output_dir: The run folder; `None` writes nothing.
-        progress: Whether Keras' progress bar is drawn.
+        progress: Whether a bar is drawn of the epoch at work.
         say: Prints a line; `None` for a run that says nothing.
         on_stage: Called with each stage before its first step: its name, the stage, its peak rate,
             its steps, and what trains.
@@ -212,23 +213,30 @@ class Run:
             watch.policy.stall_minutes, partial(pipeline_state, fed.batches, watch.ids),
             self.reporting.logs, line,
         )
+        bar = EpochBar(
+            stage.name, lambda: self.log.epochs, stage.end_epoch, stage.steps, self.log.running,
+            is_last=not stage.following, done=here.step,
+        ) if self.reporting.progress else None
         validation = Validation(
-            fed.validate, saver.interrupting if saver else nullcontext,
+            bar.validating(fed.validate) if bar else fed.validate,
+            saver.interrupting if saver else nullcontext,
             begin=lambda epoch: record.compare(epoch, stage.steps),
             stop=lambda epoch: record.at(epoch, stage.steps),
         )
         with (
             saver.attending() if saver else nullcontext(),
             model.entered(fed.entry), watchdog.watching(),
+            bar.drawn() if bar else nullcontext(),
         ):
             epochs.run(
                 model, fed.batches.from_step(ahead, without=watch.skipped), first=here.epoch,
                 last=stage.end_epoch, steps=stage.steps, done=here.step,
-                steps_per_execution=per_execution, progress=self.reporting.progress,
+                steps_per_execution=per_execution,
                 restore=partial(record.restore, amid) if amid else None, between=record.at,
                 is_left_out=lambda epoch, step: stage.global_batch(epoch, step) in watch.skipped,
                 callbacks=[
-                    watchdog, watch, FirstStep(line, reports=first), validation,
+                    watchdog, *([bar] if bar else []), watch, FirstStep(line, reports=first),
+                    validation,
                     self.keep, self.log, *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.
                     *([InputStall(fed.batches, ahead, line)] if self.reporting.say else []),
