@@ -100,6 +100,29 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """An example whose input is the same as that of an earlier one.
+
+    Args:
+        split: Its split.
+        example: Its id.
+        label: Its label in words; `None` where examples have none.
+        of_split: The split of the earlier one.
+        of_example: The id of the earlier one.
+        of_label: The label of the earlier one.
+        differs: Whether their annotations differ.
+    """
+
+    split: str
+    example: str
+    label: str | None
+    of_split: str
+    of_example: str
+    of_label: str | None
+    differs: bool
+
+
+@dataclass(frozen=True)
 class Splits:
     """The three-way split that a data node returns.
 
@@ -111,6 +134,7 @@ class Splits:
         source: Plain values that say where the examples come from and how they were split; they
             go into the manifest.
         notices: Sentences for the user: what was skipped, what looks odd.
+        copies: Exact copies that stand in two splits, or under two labels.
     """
 
     train: Examples
@@ -119,6 +143,7 @@ class Splits:
     labels: Labels
     source: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
     @property
     def parts(self) -> dict[str, Examples]:

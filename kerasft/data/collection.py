@@ -10,8 +10,9 @@ import numpy as np
 
 from kerasft.data.annotations.cover import check_cover, check_limited, limited, strata
 from kerasft.data.annotations.encoding import encode
+from kerasft.data.copies import find_copies
+from kerasft.data.copies import notices as copies_told
 from kerasft.data.fingerprint import fingerprint
-from kerasft.data.pictures.audit import find_copies
 from kerasft.data.splits import check_ratios, describe_sizes, divide
 from kerasft.errors import UserError
 from kerasft.spec import SPLIT_NAMES, Examples, Modality, Splits
@@ -152,7 +153,8 @@ def to_splits(
         )
         for name, indices in members.items()
     }
-    notices += find_copies(parts, labels)
+    copies = find_copies(parts, labels)
+    notices += copies_told(copies, "picture" if found.modality == "images" else "text")
     said: dict[str, Any] = {"brought": list(brought), "seed": seed, "limit": limit}
     if any(missing.values()):
         said |= {"split": split, **{name: r for name, r in missing.items() if r}}
@@ -163,6 +165,7 @@ def to_splits(
         labels,
         source={**(source or {}), **said},
         notices=tuple(notices),
+        copies=tuple(copies),
     )
 
 

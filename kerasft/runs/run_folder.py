@@ -83,6 +83,10 @@ class RunFolder:
         return self.path / "manifest.json"
 
     @property
+    def copies(self) -> Path:
+        return self.path / "copies.csv"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 

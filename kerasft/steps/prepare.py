@@ -204,6 +204,7 @@ def watched(parts: Parts, folder: run_folder.RunFolder) -> Iterator[None]:
 @status.showing("reading data ...")
 def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None) -> Splits:
     """Read the examples, say what they are, and write the manifest into the run folder, if any."""
+    from kerasft.data.copies import write_copies
     from kerasft.data.manifest import write_manifest
 
     manifest = folder.manifest if folder is not None else None
@@ -227,6 +228,9 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
     if folder is not None:
         _require_same(differences, folder, accept=cfg.resume == "accept")
         write_manifest(splits, folder.manifest)
+        write_copies(splits.copies, folder.copies)
+        if splits.copies:
+            say(f"copies: {folder.copies} names all {len(splits.copies):,}")
     return splits
 
 

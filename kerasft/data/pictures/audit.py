@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft import raw_input
 from kerasft.data.annotations.classes import some
-from kerasft.data.annotations.plain import shown
-from kerasft.data.fingerprint import fingerprint
 from kerasft.errors import UserError, nearest
-from kerasft.spec import Examples, Labels
 from kerasft.system.console import listing
 
 if TYPE_CHECKING:
@@ -316,52 +313,3 @@ def _inspect_all(pictures: Sequence[Any], max_pixels: int) -> list[Finding]:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             look = lambda i: inspect(pictures[i], max_pixels)  # noqa: E731
             return list(pool.map(look, range(len(pictures))))
-
-
-def find_copies(parts: dict[str, Examples], labels: Labels | None = None) -> list[str]:
-    """Say which exact copies stand in two splits, or under two labels.
-
-    Args:
-        parts: The splits by name, in order.
-        labels: What their labels mean, to be named where two differ.
-
-    Returns:
-        Sentences for the user, with the names of the first few; none where there are no copies.
-    """
-    seen: dict[str, tuple[str, int]] = {}
-    notices, differing, told, noun = [], [], set(), "input"
-    for name, part in parts.items():
-        leaked: dict[str, list[str]] = {}
-        noun = "picture" if part.modality == "images" else "text"
-        for index, value in enumerate(part.inputs):
-            mark = fingerprint(value, part.modality)
-            other, place = seen.setdefault(mark, (name, index))
-            first = parts[other]
-            if other != name:
-                leaked.setdefault(other, []).append(f"{part.ids[index]} (= {first.ids[place]})")
-            other_label = first.annotations.digest(place) != part.annotations.digest(index)
-            if other_label and mark not in told:
-                told.add(mark)
-                differing.append(
-                    f"{first.ids[place]}{_label(first, place, labels)} and "
-                    f"{part.ids[index]}{_label(part, index, labels)}"
-                )
-        for other, copies in leaked.items():
-            are = "is an exact copy" if len(copies) == 1 else "are exact copies"
-            notices.append(
-                f"{some(len(copies), noun)} of {name} {are} of what stands in {other}, which "
-                f"flatters the figures of {name}; kept, as the data says so: {listing(copies)}."
-            )
-    if differing:
-        notices.append(
-            f"{some(len(differing), noun)} {'stands' if len(differing) == 1 else 'stand'} in the "
-            f"data more than once, under different labels: {listing(differing, most=5)}."
-        )
-    return notices
-
-
-def _label(part: Examples, index: int, labels: Labels | None) -> str:
-    """Return the label of an example in parentheses, where it has one."""
-    if labels is None or "label" not in part.annotations:
-        return ""
-    return f" ({shown(part.labels[index], labels) or 'no label'})"

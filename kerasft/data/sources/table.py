@@ -40,7 +40,7 @@ def table(
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
 ) -> Splits:
-    """Read examples from a CSV, TSV, JSONL, JSON or Parquet file.
+    """Read examples from a CSV, TSV, JSONL, JSON or Parquet file, or from labelled lines.
 
     Columns are chosen by name, or by number from 0 (a column that is called by a number needs
     quotes: `"0"`). No text is trimmed or normalized.
@@ -55,8 +55,10 @@ def table(
         text_pair: The column of second texts, where an example is a pair.
         image: The column of paths of pictures, relative to the folder of the file (in Parquet
             also of encoded pictures); either this or `text`.
-        format: `"csv"`, `"tsv"`, `"jsonl"`, `"json"`, `"parquet"`, or `"auto"` for what the
-            suffix says.
+        format: `"csv"`, `"tsv"`, `"jsonl"`, `"json"`, `"parquet"`, `"lines"`, or `"auto"` for
+            what the suffix says. Each of the lines holds a label, blanks and a text, in the
+            columns `"label"` and `"text"`; labels may be written as `__label__NAME`, and are then
+            several for kind `"multi"`.
         header: Whether the first line of a CSV or TSV file names the columns.
         columns: The names of the columns, where no header says them.
         encoding: How the characters of the file are written.
@@ -107,7 +109,7 @@ def table(
             + ". Leave one of them out, or name the one file that holds all splits."
         )
     require_apart(files, "Name another file, or a part such as 0.15.")
-    layout = Layout(format, header, columns, encoding, delimiter, quoting)
+    layout = Layout(format, header, columns, encoding, delimiter, quoting, kind == "multi")
     chosen = Chosen(label, text, text_pair, image, split_column, group)
     names = read_label_names(label_names, files["train"][0].parent)
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]

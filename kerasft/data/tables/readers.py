@@ -11,6 +11,7 @@ from kerasft.data.current_read import begins
 from kerasft.data.tables import arrow
 from kerasft.data.tables.delimited import delimited, lines_of
 from kerasft.data.tables.encodings import decode
+from kerasft.data.tables.labelled_lines import PREFIX, labelled_lines
 from kerasft.data.tables.reading import Layout, Rows, shown
 from kerasft.errors import UserError, nearest
 from kerasft.system.console import listing
@@ -31,7 +32,7 @@ _PACKED = dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "Unpack it first
     dict.fromkeys((".xls", ".xlsx", ".ods"), "Save the sheet as CSV (UTF-8) or Parquet.")
 )
 _BINARY = {"parquet": arrow.parquet, "arrow": arrow.stream}
-FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet", "arrow")
+FORMATS: tuple[str, ...] = ("csv", "tsv", "jsonl", "json", "parquet", "arrow", "lines")
 
 
 def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
@@ -63,6 +64,8 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
             rows = _jsonl(path, text, key)
         elif form == "json":
             rows = _json(path, text, key)
+        elif form == "lines":
+            rows = labelled_lines(path, text, layout, key)
         else:
             delimiter = layout.delimiter or ("\t" if form == "tsv" else ",")
             rows = delimited(path, text, layout, delimiter, key)
@@ -89,9 +92,13 @@ def _format(path: Path, form: str, key: str) -> str:
                 f"{key}: {path.name} is compressed, and compressed tables are not supported. "
                 f"{_PACKED[path.suffix.lower()]} If only its name is wrong, set data.format."
             )
+        with open(path, "rb") as file:
+            if file.read(len(PREFIX)) == PREFIX.encode():
+                return "lines"
         raise UserError(
             f"{key}: the suffix of {path.name} does not say how the file is written; known are "
-            f"{', '.join(SUFFIXES)}. Say it with data.format, one of {list(FORMATS)}."
+            f"{', '.join(SUFFIXES)}. Say it with data.format, one of {list(FORMATS)}; lines "
+            "are those of a label and a text, with a blank between them."
         )
     if form not in FORMATS:
         raise UserError(

@@ -55,6 +55,7 @@ class Layout:
     encoding: str = "utf-8"
     delimiter: str | None = None
     quoting: bool | str = True
+    several: bool = False  # whether a line may carry several labels
 
 
 def by_name(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
