@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import nearest
+from kerasft.spec import Modality
 from kerasft.system.console import table
 from kerasft.system.folders import located
 from kerasft.system.shipped import shipped
@@ -125,6 +126,37 @@ def unknown_application(name: str) -> str | None:
         "backbone.name: there is no such network in keras.applications; `kerasft models` lists "
         f"what there is. Received: {name!r}.{nearest(name, application_names())}"
     )
+
+
+# What the backbones take that are no presets, by their functions.
+_TAKES: dict[str, Modality] = {
+    "kerasft.model.backbones.applications": "images",
+    "kerasft.model.efficientnet_lite.efficientnet_lite0": "images",
+    "kerasft.model.tiny.image": "images",
+    "kerasft.model.tiny.text": "text",
+}
+
+
+def input_of(backbone: Mapping[str, Any]) -> tuple[Modality | None, str]:
+    """Return what a backbone takes, and its name, without loading it.
+
+    Args:
+        backbone: Its node of a config.
+
+    Returns:
+        `"images"`, `"text"`, or `None` where only loading tells; and a name for messages.
+
+    Example:
+        >>> input_of({"_target_": "kerasft.model.tiny.text"})
+        ('text', 'text')
+    """
+    target = str(backbone["_target_"])
+    name = str(backbone.get("preset") or backbone.get("name") or target.rpartition(".")[2])
+    if target in _TAKES:
+        return _TAKES[target], name
+    of_input: dict[str, Modality] = {"text": "text", "pictures": "images"}
+    wanted = f"backbone.preset={name}"
+    return next((of_input[row["input"]] for row in models() if row["choose"] == wanted), None), name
 
 
 def hugging_face_cache() -> Path:

@@ -261,11 +261,15 @@ def _check(options: argparse.Namespace) -> None:
     from omegaconf import OmegaConf
 
     from kerasft.config.checks import settle
-    from kerasft.steps.prepare import require_monitors
+    from kerasft.steps.looking import look
+    from kerasft.system.console import say
 
     cfg = settle(options.overrides, options.config_dir, options.trust)
-    require_monitors(cfg)
-    print(OmegaConf.to_yaml(cfg) if options.show else "The config is sound.")
+    found = look(cfg)
+    if options.show:
+        print(OmegaConf.to_yaml(cfg))
+    else:
+        say(str(found))
 
 
 def _explain(options: argparse.Namespace) -> None:

@@ -171,7 +171,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--verbose", action="store_true", help="tell each request")
 
     made = command(
-        "check", "Check a config without reading data: all problems at once.",
+        "check", "Check a config, and that what it names is there and fits: all problems at once.",
         "  kerasft check experiment=sst2_minilm optimizer.learning_rate=1e-4",
     )
     _config_options(made)

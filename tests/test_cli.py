@@ -72,7 +72,7 @@ def test_examples_in_help_parse(kerasft_cli, command):
 
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], ["train", "--help"], ["check", "head=mlp", "experiment=sst2_minilm"],
+    [["--help"], ["train", "--help"], ["check", "head=mlp", "finetune=two_phase"],
      ["explain", "head=mlp"], ["models"], ["cache"]],
     ids=lambda argv: " ".join(argv),
 )  # fmt: skip
@@ -206,7 +206,11 @@ def test_a_closed_pipe_is_no_mistake():
 
 
 def test_check_says_that_all_is_well(kerasft_cli):
-    assert kerasft_cli("check", "head=mlp").out == "The config is sound.\n"
+    said = kerasft_cli("check", "head=mlp").out
+    checked, unchecked = said.split("Not checked:\n")
+    assert checked.startswith("Checked:\n  - the config: every key, value and name of a part\n")
+    assert "the data is pictures, and the backbone takes pictures" in checked
+    assert "the weights of the backbone" in unchecked and "sound" not in said
 
 
 def test_check_shows_the_config(kerasft_cli):

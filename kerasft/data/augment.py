@@ -27,6 +27,8 @@ ASTRAY = {
     "MixUp": "mixes the pixels of two pictures",
     "CutMix": "mixes the pixels of two pictures",
 }
+# What layers may fill what comes in from outside with: the picture once more.
+FILLS_WITH_PICTURE = ("reflect", "wrap", "nearest")
 # What belongs to an object, and goes where its picture goes.
 OF_OBJECTS = ("boxes", "labels", "ignored")
 
@@ -71,10 +73,7 @@ def augmenter(
     single = {n: s for n, s in steps.items() if n not in joining and not isinstance(s, mixing)}
     whole = {n: s for n, s in steps.items() if isinstance(s, mixing)}
     if whole and shares is None:
-        raise UserError(
-            f"augment.{next(iter(whole))} mixes the labels of two pictures, and those of this task "
-            "cannot be mixed. Take it out: ~augment.NAME, or augment=none."
-        )
+        raise UserError(not_mixable(next(iter(whole))))
     if joining and not moving:
         raise UserError(
             f"augment.{next(iter(joining))} puts pictures together with their boxes and masks, and "
@@ -243,6 +242,35 @@ def _cut(boxes: tf.Tensor, size: tuple[int, int]) -> tuple[Any, Any]:
     return cut, enough & tf.reduce_all(left >= 1.0, -1)
 
 
+def astray(name: str, kind: str, *, boxes: bool) -> str:
+    """Say what a layer of Keras does to boxes or masks, see `ASTRAY`."""
+    instead = f"augment={'boxes' if boxes else 'masks'}, whose steps move all by one matrix"
+    if boxes and kind in ("MixUp", "CutMix"):
+        instead = "augment=boxes_mosaic, which puts pictures together with their boxes"
+    return (
+        f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that pictures and what is "
+        "drawn on them no longer belong together. Take it out (~augment."
+        f"{name}), or choose {instead}."
+    )
+
+
+def fills_astray(name: str, kind: str, filling: str) -> str:
+    """Say that a layer shows objects a second time."""
+    return (
+        f"augment.{name}: {kind} fills what comes in from outside with fill_mode={filling}, which "
+        f"shows objects again where no box is. Set augment.{name}.fill_mode=constant, or choose "
+        "augment=boxes."
+    )
+
+
+def not_mixable(name: str) -> str:
+    """Say that the labels of a task cannot be mixed."""
+    return (
+        f"augment.{name} mixes the labels of two pictures, and those of this task cannot be mixed. "
+        "Take it out: ~augment.NAME, or augment=none."
+    )
+
+
 def require_moving(steps: Mapping[str, Any], moving: Collection[str]) -> None:
     """Refuse the layers of Keras that leave boxes and masks behind, or move them elsewhere.
 
@@ -261,22 +289,11 @@ def require_moving(steps: Mapping[str, Any], moving: Collection[str]) -> None:
     for name, step in steps.items():
         kind = type(step).__name__
         if type(step).__module__.startswith("keras.") and kind in ASTRAY:
-            instead = f"augment={'boxes' if boxes else 'masks'}, whose steps move all by one matrix"
-            if boxes and kind in ("MixUp", "CutMix"):
-                instead = "augment=boxes_mosaic, which puts pictures together with their boxes"
-            raise UserError(
-                f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that pictures and what is "
-                "drawn on them no longer belong together. Take it out (~augment."
-                f"{name}), or choose {instead}."
-            )
+            raise UserError(astray(name, kind, boxes=boxes))
     for name, step in steps.items():
         filling = getattr(step, "fill_mode", "constant")
-        if boxes and filling in ("reflect", "wrap", "nearest"):
-            raise UserError(
-                f"augment.{name}: {type(step).__name__} fills what comes in from outside with "
-                f"fill_mode={filling}, which shows objects again where no box is. Set "
-                f"augment.{name}.fill_mode=constant, or choose augment=boxes."
-            )
+        if boxes and filling in FILLS_WITH_PICTURE:
+            raise UserError(fills_astray(name, type(step).__name__, filling))
         if hasattr(step, "bounding_box_format"):
             step.bounding_box_format = "xyxy"
 

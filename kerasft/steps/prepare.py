@@ -222,9 +222,7 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
              "the default: each step takes all of them. batch_size=8, say, takes more steps")
     if cfg.augment and splits.train.modality != "images":
         names = [name for name, node in cfg.augment.items() if node]
-        raise UserError(
-            f"augment.{names[0]} changes pictures, but the data is text. Set augment=none."
-        )
+        raise UserError(not_of_texts(names[0]))
     if folder is not None:
         _require_same(differences, folder, accept=cfg.resume == "accept")
         write_manifest(splits, folder.manifest)
@@ -232,6 +230,11 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
         if splits.copies:
             say(f"copies: {folder.copies} names all {len(splits.copies):,}")
     return splits
+
+
+def not_of_texts(name: str) -> str:
+    """Say that a step of augmentation needs pictures."""
+    return f"augment.{name} changes pictures, but the data is text. Set augment=none."
 
 
 def read_splits(cfg: DictConfig, kind: str, manifest: Path | None) -> tuple[Splits, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import some
+from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes

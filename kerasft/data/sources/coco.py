@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.classes import natural, some
+from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.pictures import archive
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy

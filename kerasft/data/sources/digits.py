@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from kerasft.data.collection import Collection, to_splits
+from kerasft.data.looks import Look
 from kerasft.data.splits import position
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 
 # The rarest digit comes 174 times; one of each must be left for the test.
 MOST_PER_CLASS = 173
+
+
+def look(settings: Mapping[str, Any]) -> Look:
+    """Say what the digits are; they come with scikit-learn."""
+    return Look("images", ("data: the digits of scikit-learn",))
 
 
 def digits(

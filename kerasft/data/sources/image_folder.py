@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kerasft.data.annotations.classes import natural, some
 from kerasft.data.collection import Collection, to_splits
+from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.pictures import archive
 from kerasft.data.pictures.annotated import masks_among

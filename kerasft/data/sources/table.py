@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import read_label_names, require_apart
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.splits import check_ratios
-from kerasft.data.tables.folder import find_tables
+from kerasft.data.tables.folder import PICTURES, find_tables
 from kerasft.data.tables.gathering import Chosen, check_columns, gather, parts_of
 from kerasft.data.tables.reading import Layout
 from kerasft.errors import UserError
@@ -93,7 +94,7 @@ def table(
     check_policy(broken, max_pixels)
     found = find_tables(path, {"validation": validation, "test": test})
     if found.metadata and text is None and image is None:
-        image = "file_name"  # what the pictures of such a folder are always named in
+        image = PICTURES
     check_columns(text, text_pair, image, label, empty, kind, header=header)
     files = found.files
     if split_column is None:

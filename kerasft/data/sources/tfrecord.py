@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.current_read import begins
+from kerasft.data.looks import Look
 from kerasft.data.paths import (
     find_files,
     find_path,
@@ -24,10 +25,26 @@ from kerasft.data.pictures.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.short_floats import shortest
 from kerasft.errors import UserError, nearest
-from kerasft.spec import Splits
+from kerasft.spec import Modality, Splits
 from kerasft.system.console import listing
 
 _SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
+
+
+def look(settings: Mapping[str, Any]) -> Look:
+    """Look whether the files are there.
+
+    Raises:
+        UserError: If they are not.
+    """
+    checked = []
+    for name in ("path", "validation", "test"):
+        if isinstance(value := settings.get(name), str):
+            files = _files(value, f"data.{name}")
+            are = "is" if len(files) == 1 else "are"
+            checked.append(f"data.{name}: {some(len(files), 'file')} {are} there")
+    modality: Modality = "images" if settings.get("image") is not None else "text"
+    return Look(modality, tuple(checked), ("the examples and their labels",))
 
 
 def tfrecord(

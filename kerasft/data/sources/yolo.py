@@ -10,6 +10,7 @@ import yaml
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.current_read import begins
+from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.pictures import archive
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy

@@ -32,7 +32,7 @@ def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -
             f"data.quoting must be true, false or {STRICT}. Received: "
             f"data.quoting={layout.quoting!r}."
         )
-    text, told = _told_delimiter(text)
+    text, told = told_delimiter(text)
     if told and layout.delimiter is None:
         delimiter = told
     if delimiter == "\\t":  # as a shell hands it over
@@ -52,7 +52,7 @@ def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -
         places = [n for _, n in numbered]
     if not records:
         raise UserError(f"{key}: {path} holds no rows, only empty lines.")
-    names = _names(path, records[0], layout, delimiter, key)
+    names = names_of(path, records[0], layout, delimiter, key)
     if layout.header:
         records, places = records[1:], places[1:]
     ragged = [
@@ -78,7 +78,7 @@ def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -
     )
 
 
-def _told_delimiter(text: str) -> tuple[str, str | None]:
+def told_delimiter(text: str) -> tuple[str, str | None]:
     """Return a text without its line `sep=;`, by which Excel is told the delimiter, and that."""
     found = _SEP.match(text)
     # The line stays, empty, so that the numbers of the others stay.
@@ -125,9 +125,10 @@ def _quoted(
     return records, places, ()
 
 
-def _names(
+def names_of(
     path: Path, first: Sequence[str], layout: Layout, delimiter: str, key: str
 ) -> tuple[str, ...]:
+    """Return the names of the columns, of the first row and what the user says of it."""
     given = None if layout.columns is None else tuple(str(name) for name in layout.columns)
     if given is not None and len(given) != len(first):
         raise UserError(

@@ -18,6 +18,8 @@ from kerasft.spec import SPLIT_NAMES
 from kerasft.system.console import listing
 from kerasft.system.files import read_json
 
+# The column of the paths in such a file.
+PICTURES = "file_name"
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 # What describes a data set, and is none.

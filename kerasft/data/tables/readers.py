@@ -49,12 +49,8 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
     Raises:
         UserError: If the format is unknown, or if the file is not what it is said to be.
     """
-    if path.is_dir():
-        raise UserError(
-            f"{key} must be a file of one of the formats {list(FORMATS)}. Received: {path}, a "
-            "folder. For a folder of pictures choose data=image_folder."
-        )
-    form = _format(path, layout.format, key)
+    require_file(path, key)
+    form = format_of(path, layout.format, key)
     begins(path)
     if form in _BINARY:
         rows = _BINARY[form](path, key)
@@ -83,7 +79,17 @@ def _header_only(rows: Rows) -> str:
     )
 
 
-def _format(path: Path, form: str, key: str) -> str:
+def require_file(path: Path, key: str) -> None:
+    """Refuse a folder where a file of rows is wanted."""
+    if path.is_dir():
+        raise UserError(
+            f"{key} must be a file of one of the formats {list(FORMATS)}. Received: {path}, a "
+            "folder. For a folder of pictures choose data=image_folder."
+        )
+
+
+def format_of(path: Path, form: str, key: str) -> str:
+    """Return how a file is written, as the user or its suffix says."""
     if form == "auto":
         if found := SUFFIXES.get(path.suffix.lower()):
             return found

@@ -1,0 +1,169 @@
+"""What can be said of data before it is read: whether it is there, and what it consists of.
+
+A module of a source may have a function `look`, which `kerasft check` calls with the source's
+settings. It opens no more than the beginning of a file.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.paths import find_path
+from kerasft.data.tables.columns import column_name
+from kerasft.data.tables.delimited import lines_of, names_of, told_delimiter
+from kerasft.data.tables.folder import PICTURES, find_tables
+from kerasft.data.tables.labelled_lines import LABEL, TEXT
+from kerasft.data.tables.readers import format_of, require_file
+from kerasft.data.tables.reading import Layout, Rows, shown
+from kerasft.errors import UserError
+from kerasft.spec import Modality
+
+# So much of a file is read to find its columns: bytes, and lines of JSON.
+HEAD, LINES = 1 << 18, 100
+# The settings of a table that choose columns.
+COLUMNS = ("text", "text_pair", "image", "label", "split_column", "group")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at data found.
+
+    Args:
+        modality: What the examples are; `None` where only reading tells.
+        checked: What was looked at and is right, a phrase each.
+        unchecked: What was not looked at, a phrase each.
+    """
+
+    modality: Modality | None = None
+    checked: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+def look_at_pictures(settings: Mapping[str, Any]) -> Look:
+    """Look whether a file or folder of pictures is there.
+
+    Raises:
+        UserError: If it is not.
+    """
+    found = find_path(settings["path"], "data.path")
+    return Look("images", (f"data.path: {found} is there",), ("the pictures and their labels",))
+
+
+def look_at_table(settings: Mapping[str, Any]) -> Look:
+    """Look whether the files of a table are there, and have the columns that are named.
+
+    Raises:
+        UserError: If they are not, or have not.
+    """
+    layout = Layout(**{
+        name: settings[name] for name in ("format", "header", "columns", "encoding", "delimiter",
+                                          "quoting") if name in settings
+    })  # fmt: skip
+    checked, unchecked, problems = [], [], []
+    named = {name: settings.get(name) for name in ("validation", "test")}
+    tables = find_tables(settings["path"], named)
+    chosen_columns = {column: settings.get(column) for column in COLUMNS}
+    if tables.metadata and chosen_columns["text"] is None and chosen_columns["image"] is None:
+        chosen_columns["image"] = PICTURES
+    for name, files in tables.files.items():
+        key = f"data.{name}" if name in tables.named else "data.path"
+        file = files[0]  # the shards of a split are alike
+        there = f"{key}: {file} is there" if len(files) == 1 else (
+            f"{key}: {len(files)} files of {name} are there"
+        )
+        head = head_of(file, layout, key)
+        if head is None:
+            unchecked.append(f"the columns of {file.name}")
+            checked.append(there)
+            continue
+        missing = []
+        for column in COLUMNS:
+            chosen = chosen_columns[column]
+            for one in chosen if isinstance(chosen, list | tuple) else [chosen]:
+                if one is None:
+                    continue
+                try:
+                    column_name(head, one, f"data.{column}")
+                except UserError as error:
+                    missing += error.problems
+        if missing and head.unit == "object":  # a later line may have it
+            unchecked.append(f"columns that the first {LINES} lines of {file.name} lack: "
+                             f"{' '.join(missing)}")
+        else:
+            problems += missing
+            checked.append(f"{there}, with the columns {shown(head.names)}")
+    if problems:
+        raise UserError(problems=list(dict.fromkeys(problems)))
+    modality: Modality = "images" if chosen_columns["image"] is not None else "text"
+    return Look(modality, tuple(checked), ("the rows of the table and their labels", *unchecked))
+
+
+def head_of(path: Path, layout: Layout, key: str) -> Rows | None:
+    """Return the names of a table's columns as `Rows` without rows; `None` if only reading tells.
+
+    Args:
+        path: The file.
+        layout: How it is written.
+        key: The config key behind the path.
+    """
+    require_file(path, key)
+    form = format_of(path, layout.format, key)
+    if form == "json":
+        return None
+    if form == "lines":
+        return _rows(path, (LABEL, TEXT))
+    if form == "arrow":
+        return None
+    if form == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return _rows(path, tuple(pyarrow.parquet.read_schema(path).names))
+        except (pyarrow.ArrowException, OSError):  # reading says what is wrong
+            return None
+    with open(path, "rb") as file:
+        begin = file.read(HEAD)
+    try:
+        # A character may be cut at the end of it.
+        text = begin.decode(layout.encoding, "ignore").removeprefix("\ufeff")
+    except LookupError:  # no such encoding, which reading says
+        return None
+    lines = lines_of(text)
+    if form == "jsonl":
+        return _of_objects(path, lines[:-1] if len(begin) == HEAD else lines)
+    text, told = told_delimiter(text)
+    delimiter = layout.delimiter or told or ("\t" if form == "tsv" else ",")
+    delimiter = "\t" if delimiter == "\\t" else delimiter
+    rows = [line for line in lines_of(text) if line]
+    if layout.quoting:
+        try:
+            first = next((r for r in csv.reader(rows, delimiter=delimiter) if r), None)
+        except (csv.Error, TypeError):  # reading says what is wrong
+            return None
+    else:
+        first = rows[0].split(delimiter) if rows else None
+    if first is None:
+        raise UserError(f"{key}: {path} holds no rows.")
+    header = layout.header and layout.columns is None
+    return _rows(path, names_of(path, first, layout, delimiter, key), header=header)
+
+
+def _of_objects(path: Path, lines: list[str]) -> Rows | None:
+    names: dict[str, None] = {}
+    for line in itertools.islice((one for one in lines if one.strip()), LINES):
+        try:
+            names |= dict.fromkeys(json.loads(line))
+        except (ValueError, TypeError, RecursionError):  # reading says what is wrong
+            return None
+    return _rows(path, tuple(names), unit="object")
+
+
+def _rows(path: Path, names: tuple[str, ...], *, header: bool = False, unit: str = "line") -> Rows:
+    return Rows(path, names, dict.fromkeys(names, ()), (), unit, header)

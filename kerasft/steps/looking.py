@@ -1,0 +1,127 @@
+"""A look before a run: whether data, backbone, augmentation and task fit, without reading them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kerasft.catalogue import input_of
+from kerasft.config.composition import plain
+from kerasft.config.parameters import NotFound, define
+from kerasft.contracts import Mixable, Task
+from kerasft.data.augment import ASTRAY, FILLS_WITH_PICTURE, astray, fills_astray, not_mixable
+from kerasft.data.looks import Look
+from kerasft.errors import UserError
+from kerasft.steps.prepare import not_of_texts, require_monitors
+
+MIXING = ("MixUp", "CutMix")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check looked at, and what it did not look at; a phrase each."""
+
+    checked: tuple[str, ...]
+    unchecked: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = (("Checked", self.checked), ("Not checked", self.unchecked))
+        return "\n".join(
+            "\n".join([f"{title}:", *(f"  - {one}" for one in phrases)]) for title, phrases in parts
+        )
+
+
+def look(cfg: DictConfig) -> Found:
+    """Look at what a config names, as far as that needs no TensorFlow and reads no example.
+
+    Args:
+        cfg: A config that `kerasft.check` has found in order.
+
+    Returns:
+        What was looked at, and what was not.
+
+    Raises:
+        UserError: If something is not there, or does not fit the rest; with all such problems.
+
+    Example:
+        >>> from kerasft import compose
+        >>> look(compose(["backbone=tiny_resnet"])).checked[0]
+        'the config: every key, value and name of a part'
+    """
+    task = require_monitors(cfg)
+    checked = ["the config: every key, value and name of a part",
+               "what callbacks and the best epoch go by is a metric of the task"]  # fmt: skip
+    unchecked, problems = [], []
+    data, modality = _look_at_data(plain(cfg.data), problems)
+    checked += data.checked
+    unchecked += data.unchecked
+    backbone = plain(cfg.backbone)
+    takes, name = input_of(backbone)
+    if modality is None or takes is None:
+        unchecked.append("whether the backbone takes what the data is")
+    elif modality != takes:
+        word = {"text": "text", "images": "pictures"}
+        problems.append(
+            f"The data is {word[modality]}, but the backbone {name} takes {word[takes]}. Choose a "
+            f"backbone for {word[modality]} (`kerasft models` lists them) or other data."
+        )
+    else:
+        word = {"text": "texts", "images": "pictures"}[takes]
+        checked.append(f"the data is {word}, and the backbone takes {word}")
+    steps = {name: node for name, node in (plain(cfg.augment) or {}).items() if node}
+    if steps:
+        found = _augmentation(steps, task, modality or takes)
+        problems += found
+        checked.append(f"augmentation ({', '.join(steps)}) fits the task")
+        unchecked.append("augmentation at work; `kerasft show` shows it")
+    if problems:
+        raise UserError(problems=problems)
+    unchecked.append("the weights of the backbone, memory, and time; `kerasft train --plan` "
+                     "measures them")  # fmt: skip
+    return Found(tuple(checked), tuple(unchecked))
+
+
+def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, Any]:
+    target = str(node["_target_"])
+    module = importlib.import_module(target.rpartition(".")[0])
+    ask = getattr(module, "look", None)
+    if ask is None:
+        return Look(unchecked=(f"the data: {target} tells nothing before it is read",)), None
+    try:
+        found = ask({name: value for name, value in node.items() if name != "_target_"})
+    except UserError as error:
+        problems += error.problems
+        return Look(), None
+    return found, found.modality
+
+
+def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[str]:
+    """Return what speaks against the steps, of their classes and settings alone."""
+    if modality == "text":
+        return [not_of_texts(next(iter(steps)))]
+    problems = []
+    boxes = task.kind == "boxes"
+    for name, node in steps.items():
+        target = str(node["_target_"])
+        kind = target.rpartition(".")[2]
+        if not target.startswith("keras."):
+            continue
+        if task.follows_pixels and kind in ASTRAY:
+            problems.append(astray(name, kind, boxes=boxes))
+        elif kind in MIXING and not isinstance(task, Mixable):
+            problems.append(not_mixable(name))
+        elif boxes and (filling := _filling(target, node)) in FILLS_WITH_PICTURE:
+            problems.append(fills_astray(name, kind, filling))
+    return problems
+
+
+def _filling(target: str, node: Mapping[str, Any]) -> str:
+    try:
+        default = define(target).parameters["fill_mode"].default
+    except (NotFound, KeyError):
+        return "constant"
+    return str(node.get("fill_mode", default)).strip("'\"")

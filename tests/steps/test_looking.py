@@ -1,0 +1,108 @@
+"""What `kerasft check` looks at before anything is read."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from kerasft import compose
+from kerasft.errors import UserError
+from kerasft.steps.looking import look
+
+TABLE = ("data=table", "data.text=review", "data.label=stars", "backbone=tiny_bert")
+
+
+def found(*overrides):
+    return look(compose(list(overrides)))
+
+
+def problems(*overrides) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        found(*overrides)
+    return list(caught.value.problems)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a table of a kind, and return the overrides that read it."""
+
+    def write(name: str, *further: str) -> list[str]:
+        file = tmp_path / name
+        rows = [{"review": "a, b", "stars": "1"}] * 3
+        if name.endswith(".parquet"):
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+        elif name.endswith(".jsonl"):
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        elif name.endswith(".json"):
+            file.write_text(json.dumps(rows), "utf-8")
+        else:
+            sign = "\t" if name.endswith(".tsv") else ","
+            file.write_text(f'\ufeff"review"{sign}stars\n' + f'"a, b"{sign}1\n' * 3, "utf-8")
+        return [*TABLE, f"data.path={file}", *further]
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+def test_columns_are_found_in_the_beginning_of_a_file(name, table):
+    said = found(*table(name))
+    assert any("is there, with the columns 'review', 'stars'" in one for one in said.checked)
+    assert "the data is texts, and the backbone takes texts" in said.checked
+    assert "the rows of the table and their labels" in said.unchecked
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_column_that_is_not_there_is_told(name, table):
+    (problem,) = problems(*table(name, "data.label=star"))
+    assert "data.label" in problem and "'stars'" in problem
+
+
+def test_what_a_later_line_may_hold_is_not_told_of(table):
+    said = found(*table("a.jsonl", "data.label=other"))
+    assert any("the first 100 lines of a.jsonl lack" in one for one in said.unchecked)
+    assert any("the columns of a.json" in one for one in found(*table("a.json")).unchecked)
+
+
+def test_all_problems_are_told_at_once(table):
+    told = problems(
+        *table("a.csv", "data.text=reviews", "data.test=nowhere.csv", "backbone=tiny_resnet")
+    )
+    assert len(told) == 2  # what the data is, it cannot say then
+    assert any("nowhere.csv" in one for one in told) and any("reviews" in one for one in told)
+
+
+@pytest.mark.parametrize(("overrides", "said"), [
+    (["data=digits", "backbone=tiny_bert"], "The data is pictures, but the backbone"),
+    (["data=digits", "backbone.preset=bert_tiny_en_uncased", "backbone=preset"],
+     "The data is pictures, but the backbone bert_tiny_en_uncased takes text"),
+    (["data=image_folder", "data.path=nowhere"], "data.path: there is no file or folder"),
+    (["task=detection", "head=anchor_free", "augment=cutmix"], "augment.cutmix: keras.layers.Cut"),
+    (["task=detection", "head=anchor_free", "augment=light"], "fill_mode=reflect"),
+    (["callbacks.early_stopping.monitor=val_acuracy"], "val_acuracy"),
+])  # fmt: skip
+def test_what_does_not_fit_is_told(overrides, said):
+    assert any(said in one for one in problems(*overrides))
+
+
+def test_augmentation_of_texts_is_told(table):
+    assert any("flip changes pictures" in one for one in problems(*table("a.csv", "augment=light")))
+
+
+def test_what_only_loading_tells_is_listed(tmp_path):
+    said = found("backbone=keras_file", f"backbone.path={tmp_path}/x.keras")
+    assert "whether the backbone takes what the data is" in said.unchecked
+    assert re.match(r"Checked:\n  - .*\nNot checked:\n  - ", str(said), re.S)
+
+
+def test_sources_of_ones_own_may_say_nothing(tmp_path, monkeypatch):
+    (tmp_path / "own_source.py").write_text("def make(*, kind, seed): pass\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = compose(["data=digits"])
+    cfg.data._target_ = "own_source.make"
+    said = look(cfg)
+    assert any("own_source.make tells nothing before it is read" in o for o in said.unchecked)
