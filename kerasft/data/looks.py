@@ -66,8 +66,15 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
                                           "quoting") if name in settings
     })  # fmt: skip
     checked, unchecked, problems = [], [], []
-    named = {name: settings.get(name) for name in ("validation", "test")}
-    tables = find_tables(settings["path"], named)
+    tables = find_tables(settings["path"], {})
+    for name in ("validation", "test"):
+        try:
+            more = find_tables(settings["path"], {name: settings.get(name)})
+        except UserError as error:
+            problems += error.problems
+        else:
+            tables.files |= more.files
+            tables.named += more.named
     chosen_columns = {column: settings.get(column) for column in COLUMNS}
     if tables.metadata and chosen_columns["text"] is None and chosen_columns["image"] is None:
         chosen_columns["image"] = PICTURES
