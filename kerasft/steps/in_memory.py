@@ -53,6 +53,11 @@ def reading(config: Any, data: Any, config_dirs: Sequence[str] = ()) -> Any:
     return [*chosen, "data=memory", *(f"~{key}" for key in unwanted if key not in own)]
 
 
+def is_read(cfg: DictConfig) -> bool:
+    """Whether a config reads data that Python hands over."""
+    return str(cfg.data.get("_target_")) == _TARGET
+
+
 @contextmanager
 def holding(cfg: DictConfig, data: Any) -> Iterator[None]:
     """Hand data over to the source of a config while the block runs.
@@ -64,10 +69,9 @@ def holding(cfg: DictConfig, data: Any) -> Iterator[None]:
     Raises:
         UserError: If the config reads such data and none is given, or the other way round.
     """
-    reads = str(cfg.data.get("_target_")) == _TARGET
-    if reads and data is None:
+    if data is None and is_read(cfg):
         raise UserError(NOT_GIVEN)
-    if data is not None and not reads:
+    if data is not None and not is_read(cfg):
         raise UserError(
             "data=... is for a run that reads what Python hands over (data=memory), and this "
             f"config reads its data itself. Received: data._target_={cfg.data.get('_target_')}. "

@@ -19,8 +19,9 @@ DATA = {
     "text": [f"{word} film {i}" for i in range(8) for word in (*GOOD, *BAD)],
     "label": ["good", "good", "good", "bad", "bad", "bad"] * 8,
 }
-WORDS = ["backbone=tiny_bert", "backbone.sequence_length=8", "batch_size=8", "epochs=2",
-         "progress=false", "checkpoint.steps=1", "cache.directory=cache"]  # fmt: skip
+WORDS = ["backbone=tiny_bert", "backbone.sequence_length=8", "epochs=2",
+         "batch_size=8", "progress=false", "checkpoint.steps=1",
+         "cache.directory=cache"]  # fmt: skip
 
 
 @pytest.fixture
@@ -64,6 +65,12 @@ def test_nothing_given(act, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="reads what Python hands over, and nothing was"):
         act(["data=memory", *WORDS])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_reads_its_data_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"Received: data=memory\. Write the data to a file"):
+        kerasft.search(["sweep=grid", "data=memory", "seed=0,1", *WORDS])
 
 
 def test_given_beside_another_source(tiny_result):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import read_label_names, require_apart
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
@@ -95,7 +97,12 @@ def table(
     found = find_tables(path, {"validation": validation, "test": test})
     if found.metadata and text is None and image is None:
         image = PICTURES
-    check_columns(text, text_pair, image, label, empty, kind, header=header)
+    layout = Layout(format, header, columns, encoding, delimiter, quoting, kind == "multi")
+    known: tuple[str, ...] = ()
+    if text is None and image is None:
+        with suppress(UserError):  # nothing is chosen, which is told first
+            known = next(parts_of(found, layout)).rows.names
+    check_columns(text, text_pair, image, label, empty, kind, header=header, known=known)
     files = found.files
     if split_column is None:
         ratios = {n: part for n, part in (("validation", validation), ("test", test))
@@ -110,7 +117,6 @@ def table(
             + ". Leave one of them out, or name the one file that holds all splits."
         )
     require_apart(files, "Name another file, or a part such as 0.15.")
-    layout = Layout(format, header, columns, encoding, delimiter, quoting, kind == "multi")
     chosen = Chosen(label, text, text_pair, image, split_column, group)
     names = read_label_names(label_names, files["train"][0].parent)
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]

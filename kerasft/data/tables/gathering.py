@@ -83,7 +83,7 @@ class Chosen:
 
 def check_columns(
     text: object, pair: Any, image: object, label: object, empty: str, kind: str, *,
-    header: object = True,
+    header: object = True, known: Sequence[str] = (),
 ) -> None:
     """Check which columns are chosen, all at once, before anything is read.
 
@@ -95,6 +95,7 @@ def check_columns(
         empty: What is done with empty texts.
         kind: What the task learns.
         header: Whether the first line names the columns.
+        known: The columns that there are, for messages.
 
     Raises:
         UserError: If two are the same, one is missing, or a setting is none of those there are.
@@ -111,6 +112,7 @@ def check_columns(
         problems.append(
             "Exactly one of data.text and data.image must name a column: what the network reads "
             f"is text or pictures. Received: {said.replace('None', 'null')}."
+            + (f" The columns: {listing(map(repr, known), 30)}." if known else "")
         )
     if pair is not None and text is None:
         problems.append(
