@@ -13,6 +13,7 @@ from typing import Any
 
 from kerasft.errors import nearest
 from kerasft.spec import Modality
+from kerasft.suggested import SUGGESTED
 from kerasft.system.console import table
 from kerasft.system.folders import located
 from kerasft.system.shipped import shipped
@@ -31,6 +32,27 @@ APPLICATIONS: dict[str, float] = {
     "ResNet152V2": 60.4, "ResNet50": 25.6, "ResNet50V2": 25.6, "VGG16": 138.4, "VGG19": 143.7,
     "Xception": 22.9,
 }
+
+# Megabytes of their files of weights, with the ImageNet head, from the same table where it says so.
+DOWNLOADS: dict[str, int] = {
+    "DenseNet121": 33, "DenseNet169": 57, "DenseNet201": 80, "EfficientNetB0": 29,
+    "EfficientNetB1": 31, "EfficientNetB2": 36, "EfficientNetB3": 48, "EfficientNetB4": 75,
+    "EfficientNetB5": 118, "EfficientNetB6": 166, "EfficientNetB7": 256, "EfficientNetV2B0": 29,
+    "EfficientNetV2B1": 34, "EfficientNetV2B2": 42, "EfficientNetV2B3": 59, "EfficientNetV2L": 479,
+    "EfficientNetV2M": 220, "EfficientNetV2S": 88, "InceptionResNetV2": 215, "InceptionV3": 92,
+    "MobileNet": 16, "MobileNetV2": 14, "NASNetLarge": 343, "NASNetMobile": 23, "ResNet101": 171,
+    "ResNet101V2": 171, "ResNet152": 232, "ResNet152V2": 232, "ResNet50": 98, "ResNet50V2": 98,
+    "VGG16": 528, "VGG19": 549, "Xception": 88,
+}
+# Bytes of memory that training takes a parameter: it, its gradient and the two moments of Adam,
+# each in float32. What the layers put out comes on top; `train --plan` measures all of it.
+TRAINING_BYTES = 4 * 4
+# The columns that are left out where a terminal is too narrow for all, in this order.
+LESS_NEEDED = (
+    "family", "source", "input", "choose with", "download", "memory", "suggested",
+)
+# The tasks that need places in a picture.
+OF_PLACES = ("detection", "segmentation")
 
 # Checkpoints that Python packages carry: package, family, input, millions of parameters, choice.
 PACKAGES = {
@@ -55,8 +77,10 @@ def models(pattern: str = "") -> list[dict[str, Any]]:
         pattern: A part of the name, family or description to look for.
 
     Returns:
-        One dict each: `name`, `family`, `source`, `input`, `parameters`, `tasks`, `cached`, and
-        `choose`, the overrides that choose it.
+        One dict each: `name`, `family`, `source`, `input`, `parameters`, `memory` (the bytes that
+        training takes at least), `download` (bytes, `None` where only the network tells),
+        `tasks`, `suggested` and `why` (see `kerasft.suggested`), `cached`, and `choose`, the
+        overrides that choose it.
 
     Example:
         >>> models("glyphs")[0]["cached"]
@@ -70,14 +94,72 @@ def models(pattern: str = "") -> list[dict[str, Any]]:
     ]
 
 
-def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what `models` found as a table."""
-    return table(
-        [[r["name"], r["family"], r["source"], r["input"],
-          f"{r['parameters'] / 1e6:,.1f} M" if r["parameters"] else "?",
-          ", ".join(r["tasks"]), "yes" if r["cached"] else "", r["choose"]] for r in rows],
-        ["name", "family", "source", "input", "parameters", "tasks", "cached", "choose with"],
-    )
+def as_text(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
+    """Return what `models` found as a table, and below it which to begin with.
+
+    Args:
+        rows: What `models` found.
+        width: How many characters fit into a line; where there are fewer than the table takes,
+            columns are left out.
+    """
+    columns: dict[str, list[str]] = {
+        "name": [r["name"] for r in rows],
+        "family": [r["family"] for r in rows],
+        "source": [r["source"] for r in rows],
+        "input": [r["input"] for r in rows],
+        "parameters": [f"{r['parameters'] / 1e6:,.1f} M" if r["parameters"] else "?" for r in rows],
+        "memory": [_bytes(r["memory"]) for r in rows],
+        "download": [_bytes(r["download"]) for r in rows],
+        "tasks": [_tasks(r) for r in rows],
+        "suggested": [r["suggested"] for r in rows],
+        "cached": ["yes" if r["cached"] else "" for r in rows],
+        "choose with": [r["choose"] for r in rows],
+    }
+    hidden = []
+    for name in LESS_NEEDED:
+        taken = sum(max(map(len, [head, *cells])) + 2 for head, cells in columns.items()) - 2
+        if width is None or taken <= width:
+            break
+        hidden.append(name)
+        del columns[name]
+    found = table(list(zip(*columns.values(), strict=True)), list(columns))
+    kinds = {_tasks(row): row["tasks"] for row in rows if _tasks(row).endswith(" tasks")}
+    notes = [f"{kind}: {', '.join(tasks)}" for kind, tasks in sorted(kinds.items())]
+    if "memory" in columns:
+        notes.append("memory: what training takes at least (weights, gradients and Adam's moments "
+                     "in float32), without activations")  # fmt: skip
+    if "choose with" in hidden:
+        notes.append("choose with: backbone.preset=NAME, or for keras.applications (names such as "
+                     "MobileNetV2) backbone=applications backbone.name=NAME")  # fmt: skip
+    if hidden:
+        notes.append(f"not shown in {width} columns: {', '.join(hidden)}; --json has all")
+    if chosen := sorted((row for row in rows if row["suggested"]), key=_by_suggestion):
+        head = ["to begin with", "name", "why", "choose with"]
+        cells = [[r["suggested"], r["name"], r["why"], r["choose"]] for r in chosen]
+        begin = table(cells, head)
+        if width is not None and max(map(len, begin.splitlines())) > width:
+            begin = table([one[:3] for one in cells], head[:3])
+        notes += ["", begin]
+    return "\n".join([found, "", *notes])
+
+
+def _bytes(number: int | None) -> str:
+    if number is None:
+        return "?"
+    return f"{number / 1e9:,.1f} GB" if number >= 10**9 else f"{number / 1e6:,.0f} MB"
+
+
+def _by_suggestion(row: Mapping[str, Any]) -> int:
+    return [one.name for one in SUGGESTED].index(row["name"])
+
+
+def _tasks(row: Mapping[str, Any]) -> str:
+    usual = row["tasks"] == _usual_tasks(row["input"])
+    return f"{row['input'].removesuffix('s')} tasks" if usual else ", ".join(row["tasks"])
+
+
+def _usual_tasks(kind: str) -> list[str]:
+    return [task for task in shipped("task") if kind == "pictures" or task not in OF_PLACES]
 
 
 @lru_cache(maxsize=1)
@@ -291,7 +373,13 @@ def _row(
     name: str, family: str, source: str, kind: str, size: object, cached: bool, choice: str,
     tasks: Sequence[str] | None = None,
 ) -> dict[str, Any]:
+    found = next((one for one in SUGGESTED if one.name == name), None)
+    megabytes = DOWNLOADS.get(name)
     return {
         "name": name, "family": family, "source": source, "input": kind, "parameters": size,
-        "tasks": list(tasks or shipped("task")), "cached": cached, "choose": f"backbone.{choice}",
+        "memory": TRAINING_BYTES * size if isinstance(size, int) else None,
+        "download": megabytes * 10**6 if megabytes else None,
+        "tasks": list(tasks or _usual_tasks(kind)),
+        "suggested": f"{found.data}: {found.grade}" if found else "",
+        "why": found.why if found else "", "cached": cached, "choose": f"backbone.{choice}",
     }

@@ -281,6 +281,8 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace) -> None:
     from kerasft.catalogue import as_text, models
+    from kerasft.system.console import say
+    from kerasft.system.terminal import columns, is_terminal
 
     rows = [row for row in models(options.pattern) if row["cached"] or not options.cached]
     if options.json:
@@ -291,7 +293,7 @@ def _models(options: argparse.Namespace) -> None:
             f"No network matches {options.pattern!r}"
             f"{' and is cached' if options.cached else ''}. `kerasft models` lists all."
         )
-    print(as_text(rows))
+    say(as_text(rows, columns() if is_terminal(sys.stdout) else None))
 
 
 def _cache(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Each part of the package may import parts of a lower rank, and itself.
 RANK = {
-    "errors": 0, "rows": 0,
+    "errors": 0, "rows": 0, "suggested": 0,
     "spec": 1, "raw_input": 1,
     "system": 2,
     "catalogue": 3, "artifact": 3,
@@ -37,7 +37,8 @@ BELOW_ROOMS = (
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config/", "errors", "spec", "rows", "raw_input",
-    "contracts", "system/", "runs/", "run", "steps", "catalogue", "sweeps/", "model/hub",
+    "contracts", "system/", "runs/", "run", "steps", "catalogue", "suggested", "sweeps/",
+    "model/hub",
 )
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",
          "pandas", "matplotlib")  # fmt: skip

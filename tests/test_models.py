@@ -11,6 +11,7 @@ from kerasft import catalogue
 from kerasft.catalogue import APPLICATIONS, PACKAGES, preset_names
 from kerasft.errors import UserError
 from kerasft.model.hub import fetch, preset_folder
+from kerasft.suggested import SUGGESTED
 
 PACKAGED = {package.replace("_", "-") for package, *_ in PACKAGES.values()}
 
@@ -41,7 +42,8 @@ def test_every_row_is_whole():
     assert len(rows) > 150
     for row in rows:
         assert list(row) == [
-            "name", "family", "source", "input", "parameters", "tasks", "cached", "choose",
+            "name", "family", "source", "input", "parameters", "memory", "download", "tasks",
+            "suggested", "why", "cached", "choose",
         ]  # fmt: skip
         assert row["input"] in ("pictures", "text")
         assert row["tasks"]
@@ -149,6 +151,41 @@ def test_the_table(kerasft_cli):
     for word in ("name", "family", "input", "parameters", "tasks", "cached", "choose with"):
         assert word in header
     assert "backbone=applications backbone.name=MobileNetV2" in said.out
+
+
+def test_each_kind_of_data_has_a_small_a_good_and_a_best_network():
+    rows = {row["name"]: row for row in kerasft.models()}
+    assert {one.name for one in SUGGESTED} <= rows.keys()
+    marks = [(one.data, one.grade) for one in SUGGESTED]
+    assert marks == [
+        (data, grade) for data in ("texts", "pictures", "many languages")
+        for grade in ("small", "good", "best")
+    ]  # fmt: skip
+    for data in {one.data for one in SUGGESTED}:
+        sizes = [rows[one.name]["parameters"] for one in SUGGESTED if one.data == data]
+        assert sizes == sorted(sizes)
+    assert all(one.why for one in SUGGESTED)
+
+
+def test_texts_are_for_no_task_with_places():
+    rows = kerasft.models()
+    assert not any("detection" in r["tasks"] for r in rows if r["input"] == "text")
+    [row] = [r for r in rows if r["name"] == "MobileNetV2"]
+    assert row["tasks"] == [
+        "classification", "detection", "multi_label", "multi_regression", "regression",
+        "segmentation",
+    ]  # fmt: skip
+    assert (row["memory"], row["download"]) == (56_000_000, 14_000_000)
+    assert set(catalogue.DOWNLOADS) <= set(APPLICATIONS)
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_fits_a_terminal(width):
+    said = catalogue.as_text(kerasft.models(), width)
+    lines = said.splitlines()
+    assert max(len(line) for line in lines if "  " in line) <= width
+    assert f"not shown in {width} columns: family" in said
+    assert "texts: small" in said and "88.4 % on SST-2" in said
 
 
 def test_nothing_matches(kerasft_cli):
