@@ -120,12 +120,44 @@ def report(
     folder: run_folder.RunFolder,
 ) -> None:
     """Say what came out: the figures, signs of overfitting, and where everything lies."""
+    import keras
+
     from kerasft.evaluation.overfitting import overfitting
 
     if notice := overfitting(history.rows, history.best_epoch):
         warn(notice)
     say("\n" + closing_table(task.headlines, metrics, baseline))
+    policy = keras.config.dtype_policy().name
+    if note := other_than_shown(history, task.monitor, metrics, policy):
+        say(note)
     say(f"\nrun folder: {folder.path}")
+
+
+def other_than_shown(
+    history: loop.History, monitor: str, metrics: Mapping[str, Any], policy: str
+) -> str:
+    """Say why figures of the closing table are other ones than those of the best epoch's line.
+
+    Args:
+        history: What training went through.
+        monitor: The figure that chose the best epoch.
+        metrics: The figures of the table, by split.
+        policy: The dtype policy that epochs computed with; the table is measured in float32.
+
+    Returns:
+        A sentence; `""` where they agree.
+    """
+    name = monitor.removeprefix("val_")
+    now = metrics.get("validation", {}).get(name)
+    then = f"{history.best_value:.4f}"
+    differs = now is not None and f"{now:.4f}" != then
+    shown = f"{monitor} of epoch {history.best_epoch} was {then}, and is {now:.4f} here"
+    if policy != "float32":
+        return (
+            f"measured in float32, as answers and exports are; the epochs were in {policy}"
+            + (f": {shown}" if differs else "")
+        )
+    return f"{shown}: they agree up to rounding" if differs else ""
 
 
 def closing_table(
