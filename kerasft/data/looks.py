@@ -65,7 +65,8 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
         name: settings[name] for name in ("format", "header", "columns", "encoding", "delimiter",
                                           "quoting") if name in settings
     })  # fmt: skip
-    checked, unchecked, problems = [], [], []
+    checked, unchecked = [], []
+    problems: list[str] = []
     tables = find_tables(settings["path"], {})
     for name in ("validation", "test"):
         try:
@@ -89,7 +90,7 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
             unchecked.append(f"the columns of {file.name}")
             checked.append(there)
             continue
-        missing = []
+        missing: list[str] = []
         for column in COLUMNS:
             chosen = chosen_columns[column]
             for one in chosen if isinstance(chosen, list | tuple) else [chosen]:

@@ -55,7 +55,8 @@ def look(cfg: DictConfig) -> Found:
     task = require_monitors(cfg)
     checked = ["the config: every key, value and name of a part",
                "what callbacks and the best epoch go by is a metric of the task"]  # fmt: skip
-    unchecked, problems = [], []
+    unchecked: list[str] = []
+    problems: list[str] = []
     data, modality = _look_at_data(plain(cfg.data), problems)
     checked += data.checked
     unchecked += data.unchecked
@@ -70,8 +71,8 @@ def look(cfg: DictConfig) -> Found:
             f"backbone for {word[modality]} (`kerasft models` lists them) or other data."
         )
     else:
-        word = {"text": "texts", "images": "pictures"}[takes]
-        checked.append(f"the data is {word}, and the backbone takes {word}")
+        both = {"text": "texts", "images": "pictures"}[takes]
+        checked.append(f"the data is {both}, and the backbone takes {both}")
     steps = {name: node for name, node in (plain(cfg.augment) or {}).items() if node}
     if steps:
         found = _augmentation(steps, task, modality or takes)

@@ -149,15 +149,15 @@ def other_than_shown(
     """
     name = monitor.removeprefix("val_")
     now = metrics.get("validation", {}).get(name)
-    then = f"{history.best_value:.4f}"
-    differs = now is not None and f"{now:.4f}" != then
-    shown = f"{monitor} of epoch {history.best_epoch} was {then}, and is {now:.4f} here"
+    then, shown = f"{history.best_value:.4f}", ""
+    if now is not None and f"{now:.4f}" != then:
+        shown = f"{monitor} of epoch {history.best_epoch} was {then}, and is {now:.4f} here"
     if policy != "float32":
         return (
             f"measured in float32, as answers and exports are; the epochs were in {policy}"
-            + (f": {shown}" if differs else "")
+            + (f": {shown}" if shown else "")
         )
-    return f"{shown}: they agree up to rounding" if differs else ""
+    return f"{shown}: they agree up to rounding" if shown else ""
 
 
 def closing_table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.tables.delimited import lines_of
@@ -46,8 +47,8 @@ def labelled_lines(path: Path, text: str, layout: Layout, key: str) -> Rows:
     if marked:
         _check(path, places, cells, layout, key)
     # A comma in a label of fastText parts nothing, so that several are a list.
-    labels = [found if marked and layout.several else found[0] for found, _ in cells]
-    columns = {LABEL: labels, TEXT: [rest for _, rest in cells]}
+    labels: list[Any] = [found if marked and layout.several else found[0] for found, _ in cells]
+    columns: dict[str, list[Any]] = {LABEL: labels, TEXT: [rest for _, rest in cells]}
     return Rows(path, (LABEL, TEXT), columns, places, notices=mojibake(path, layout.encoding))
 
 
