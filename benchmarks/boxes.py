@@ -80,8 +80,9 @@ def annotations(part: Examples) -> list[dict[str, np.ndarray]]:
     made = []
     for i in range(len(part)):
         one = part.annotations.row(i)
-        made.append({"boxes": np.asarray(one["boxes"], "float64").reshape(-1, 4),
-                     "labels": one["labels"], "ignored": np.asarray(one["ignored"], bool)})  # fmt: skip
+        boxes = np.asarray(one["boxes"], "float64").reshape(-1, 4)
+        ignored = np.asarray(one["ignored"], bool)
+        made.append({"boxes": boxes, "labels": one["labels"], "ignored": ignored})
     return made
 
 

@@ -289,6 +289,7 @@ class Backbone:
         summary: Whether the first position of the output is a summary token.
         causal: Whether the network reads from left to right only.
         feature: The output that a head on one sequence takes, where the network names several.
+        whole: The network that `network` was cut out of, where a head may take layers of the rest.
     """
 
     network: Any
@@ -299,6 +300,7 @@ class Backbone:
     summary: bool = False
     causal: bool = False
     feature: str = ""
+    whole: Any = None
 
 
 @dataclass(frozen=True)
@@ -320,6 +322,7 @@ class Features:
         fused: Whether the maps are a pyramid already: what the coarse ones know has been added to
             the finer ones.
         missing: Why there is no `sequence`, where it is `None`.
+        whole: See `Backbone`.
     """
 
     sequence: Any
@@ -331,3 +334,4 @@ class Features:
     size: tuple[int, int] | None = None
     fused: bool = False
     missing: str = ""
+    whole: Any = None

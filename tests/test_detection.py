@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from interruption import require_equal, stopped_and_resumed
 from PIL import Image
+from tiny_detectors import d_fine
 
 import kerasft
 from kerasft.contracts import losses_of
@@ -279,6 +280,13 @@ def test_the_loss_is_that_of_the_head(words, anchored):
     assert Detection().for_losses(()).loss is None
     with pytest.raises(UserError, match=r"task\.loss must be one of task_aligned, focal"):
         Detection().for_losses(("hinge",))
+    queries = [word for word in words if "head" not in word] + ["head=dfine"]
+    assert loss_of(queries) == "queries"
+    with pytest.raises(UserError, match=r"task\.loss=task_aligned does not train.*a query of the"):
+        loss_of([*queries, "+task.loss=task_aligned"])
+    # One query an object: no two boxes of one need be told apart.
+    assert [Detection(loss=loss).suppressed for loss in (None, "queries")] == [0.6, 1.0]
+    assert Detection(loss="queries", overlap=0.7).suppressed == 0.7
 
 
 @pytest.mark.slow
@@ -319,6 +327,37 @@ def test_a_retinanet_preset_is_trained(anchored, tmp_path):
     _, finetuned, _ = reopen(str(tmp_path / "run"))
     names = [layer.name for layer in finetuned.model.layers]
     assert "lateral_conv_P3" in names and "head_lateral_3" not in names
+
+
+@pytest.mark.slow
+def test_a_d_fine_preset_is_trained_resumed_and_exported(words, tmp_path, monkeypatch, capsys):
+    """The whole of it: its decoder, too."""
+    d_fine(lively=True).save_to_preset(str(tmp_path / "preset"))
+    kept = [word for word in words if "head" not in word and "backbone" not in word]
+    more = [
+        *kept, "head=dfine", "backbone=preset", f"backbone.preset={tmp_path}/preset",
+        "+backbone.image_size=[64,96]", "+backbone.resize=stretch",
+        "optimizer.learning_rate=2e-3",
+    ]  # fmt: skip
+    kerasft.train([*more, f"output_dir={tmp_path}/plain"])
+    assert "the layers that tell classes apart are new" in capsys.readouterr().out
+    epochs = [json.loads(line) for line in lines_of(tmp_path / "plain/logs/epochs.jsonl")]
+    assert epochs[-1]["loss"] < 0.95 * epochs[0]["loss"]
+    assert epochs[-1]["val_loss"] < epochs[0]["val_loss"]
+    assert json.loads((tmp_path / "plain/task.json").read_text())["loss"] == "queries"
+    again = kerasft.evaluate(str(tmp_path / "plain"))["test"]["map"]
+    written = json.loads((tmp_path / "plain/metrics.json").read_text())["test"]["map"]
+    assert again == pytest.approx(written, abs=1e-6)
+    stopped_and_resumed(more, tmp_path / "run", monkeypatch)
+    require_equal(tmp_path / "plain", tmp_path / "run")
+    # Each of them is proved on held-out pictures, or there is none.
+    made = kerasft.export(str(tmp_path / "run"), ["export=[saved_model,onnx,litert]"])
+    assert set(made) == {"saved_model", "onnx", "litert"}
+    proof = json.loads((made["saved_model"] / "assets.extra/parity.json").read_text())
+    assert proof["passed"]
+    with pytest.raises(UserError, match=r"head=dfine is the decoder that a D-FINE preset brings"):
+        kerasft.train([*kept, "head=dfine", "backbone=tiny_resnet", "backbone.image_size=64",
+                       f"output_dir={tmp_path}/other"])  # fmt: skip
 
 
 def test_the_ways_of_others_are_refused(words, tmp_path):

@@ -41,9 +41,10 @@ def main() -> None:
     body.load(task["weights"])
     body.require_equal(task["probe"])
     network = build(task, body)
-    train = [(picture(row["path"], task["size"]), scaled(row, task["size"])) for row in data["train"]]
+    size = task["size"]
+    train = [(picture(row["path"], size), scaled(row, size)) for row in data["train"]]
     epochs, seconds = fit(network, train, task, random)
-    answers = {name: [predict(network, row["path"], task["size"]) for row in data[name]]
+    answers = {name: [predict(network, row["path"], size) for row in data[name]]
                for name in ("validation", "test")}  # fmt: skip
     print(json.dumps({"epochs": epochs, "seconds": seconds, **answers}))
 
@@ -75,7 +76,7 @@ class MobileNet(nn.Module):
         """Take over the weights of Keras' file."""
         with h5py.File(weights, "r") as file:
             found = {}
-            root = file["model_weights"] if "model_weights" in file else file
+            root = file.get("model_weights", file)
             root.visititems(lambda name, node: found.update({
                 "/".join(name.split("/")[-2:]).split(":")[0]: np.array(node)
             }) if isinstance(node, h5py.Dataset) else None)  # fmt: skip
@@ -214,8 +215,9 @@ def predict(network: nn.Module, path: str, size: tuple[int, int]) -> dict:
     network.eval()
     with torch.no_grad():
         (found,) = network([picture(path, size)])
-    return {"boxes": (found["boxes"].numpy() / shares(path, size)).tolist(),
-            "scores": found["scores"].tolist(), "classes": (found["labels"] - 1).tolist()}  # fmt: skip
+    boxes = found["boxes"].numpy() / shares(path, size)
+    return {"boxes": boxes.tolist(), "scores": found["scores"].tolist(),
+            "classes": (found["labels"] - 1).tolist()}  # fmt: skip
 
 
 if __name__ == "__main__":

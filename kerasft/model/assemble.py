@@ -38,6 +38,7 @@ def features_of(backbone: Backbone) -> Features:
         size=size_of(backbone.network),
         fused=is_pyramid(backbone.network),
         missing=missing,
+        whole=backbone.whole,
     )
 
 

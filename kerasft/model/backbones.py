@@ -81,13 +81,15 @@ def preset(
         default = "crop" if getattr(converter, "crop_to_aspect_ratio", True) else (
             "pad" if getattr(converter, "pad_to_aspect_ratio", False) else "stretch"
         )
+        cut = without_head(network, size)
         return image_backbone(
-            without_head(network, size),
+            cut,
             ImagePreprocess(*size, resize=resize or default),
             scale=_plain(getattr(converter, "scale", None), 1.0),
             offset=_plain(getattr(converter, "offset", None), 0.0),
             name=preset,
             pretrained=pretrained,
+            whole=None if cut is network else network,
         )
     raise UserError(
         "backbone.preset must be a backbone for text (token_ids) or for pictures. "
@@ -137,6 +139,7 @@ def image_backbone(
     bgr: bool = False,
     name: str,
     pretrained: bool,
+    whole: keras.Model | None = None,
 ) -> Backbone:
     """Make a `Backbone` of a network for pictures: it takes `uint8` pixels and scales them."""
     from kerasft.model.layers import PictureNetwork
@@ -164,6 +167,7 @@ def image_backbone(
         pretrained=pretrained,
         summary=_has_class_token(network),
         feature=_last_stage(network),
+        whole=whole,
     )
 
 

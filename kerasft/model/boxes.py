@@ -33,9 +33,13 @@ def overlaps(one: Any, other: Any) -> Any:
     Returns:
         `float32[batch, G, P]`.
     """
+    return overlap(one[:, :, None], other[:, None])
+
+
+def overlap(one: Any, other: Any) -> Any:
+    """Return the intersection over union of boxes, one by one."""
     import tensorflow as tf
 
-    one, other = one[:, :, None], other[:, None]
     both = shared(one, other)
     return both / tf.maximum(area(one) + area(other) - both, _LEAST)
 

@@ -57,6 +57,9 @@ def fit(
     if folder is not None:  # some figures are of two classes alone, or of many
         require_known(ready.task, plain(cfg.callbacks), len(ready.splits.labels.names))
     model = with_head(cfg, ready.task, ready.splits.labels, backbone)
+    if backbone.pretrained and not quiet:
+        for notice in filter(None, (getattr(layer, "notice", "") for layer in model.head_layers)):
+            say(f"head: {notice}")
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)
     with watched(parts, folder) if folder is not None else nullcontext():
@@ -67,7 +70,7 @@ def fit(
     def callbacks() -> dict[str, Any]:
         if folder is None:
             return {}
-        made = {}
+        made: dict[str, Any] = {}
         for name, node in (cfg.callbacks or {}).items():
             # A callback that watches another metric than the task's goes the way of that one.
             monitor = (node and node.get("monitor")) or ready.task.monitor

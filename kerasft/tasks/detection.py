@@ -18,7 +18,7 @@ from kerasft.evaluation.metrics import direction
 from kerasft.model import geometry
 from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
-from kerasft.tasks import anchored, assignment, shared
+from kerasft.tasks import anchored, assignment, matched, shared
 
 # The score from which on a box is measured: mean average precision looks at unsure ones, too.
 LEAST = 0.01
@@ -28,6 +28,13 @@ ANSWERED = 0.3
 LOSSES = {
     "task_aligned": (assignment.detection_loss, 2.0),
     "focal": (anchored.focal_loss, 1.0),
+    "queries": (matched.query_loss, 1.0),
+}
+# Why a loss trains some heads alone.
+NEEDS = {
+    "task_aligned": "it looks for the places within an object, and a query of the head has none",
+    "focal": "it compares objects with anchors, and the head has none",
+    "queries": "it gives each object to one query, and the head has places of feature maps",
 }
 
 
@@ -38,11 +45,13 @@ class Detection:
     Args:
         loss: `"task_aligned"`: those places of an object learn it that answer it best already
             (Feng et al. 2021). `"focal"`: the anchors that overlap it by half (Lin et al. 2017).
-            By default the one that the head is made for.
+            `"queries"`: one query an object (Peng et al. 2024). By default the one that the head is
+            made for.
         box_weight: The weight of the boxes in the loss, against the classes; by default 2 for
-            `"task_aligned"` and 1 for `"focal"`.
+            `"task_aligned"` and 1 for the others.
         overlap: Of two boxes of a class that overlap by more than this (intersection over union),
-            the one with the lower score is left out.
+            the one with the lower score is left out. By default 0.6, and 1 for `"queries"`: none
+            is left out, as each object has one query.
         max_detections: The most boxes that are answered of a picture.
         monitor: The figure by which the best epoch is chosen.
         thresholds: The score of each class from which on a box is answered; tuned on validation to
@@ -53,9 +62,9 @@ class Detection:
         {'classes': 2}
     """
 
-    loss: Literal["task_aligned", "focal"] | None = None
+    loss: Literal["task_aligned", "focal", "queries"] | None = None
     box_weight: float | None = None
-    overlap: float = 0.6
+    overlap: float | None = None
     max_detections: int = 100
     monitor: str = "val_map"
     thresholds: tuple[float, ...] = ()
@@ -75,9 +84,9 @@ class Detection:
             )
         if self.box_weight is not None and not self.box_weight > 0:
             problems.append(f"task.box_weight must be above 0. Received: {self.box_weight}.")
-        if not 0 < self.overlap < 1:
+        if self.overlap is not None and not 0 < self.overlap <= 1:
             problems.append(
-                f"task.overlap must be above 0 and below 1. Received: {self.overlap}."
+                f"task.overlap must be above 0 and at most 1. Received: {self.overlap}."
             )
         if self.max_detections < 1:
             problems.append(
@@ -126,11 +135,15 @@ class Detection:
             return dataclasses.replace(self, loss=usual)
         if losses and self.loss not in losses:
             raise UserError(
-                f"task.loss={self.loss} does not train this head: it compares objects with "
-                f"anchors, and the head has none. Choose task.loss={' or '.join(losses)}, leave "
-                "it out, or choose head=retinanet."
+                f"task.loss={self.loss} does not train this head: {NEEDS[self.loss]}. Choose "
+                f"task.loss={' or '.join(losses)}, leave it out, or choose another head."
             )
         return self
+
+    @property
+    def suppressed(self) -> float:
+        """The overlap from which on the less likely of two boxes is left out."""
+        return (1.0 if self.loss == "queries" else 0.6) if self.overlap is None else self.overlap
 
     def compile(self) -> dict[str, Any]:
         loss, usual = LOSSES[self.loss or "task_aligned"]
@@ -156,7 +169,7 @@ class Detection:
         outputs = tf.cast(outputs, tf.float32)
         return detected(
             outputs[..., assignment.BOX], tf.sigmoid(outputs[..., assignment.LOGITS]),
-            least=least, overlap=self.overlap, most=self.max_detections,
+            least=least, overlap=self.suppressed, most=self.max_detections,
         )  # fmt: skip
 
     def answers(
@@ -206,7 +219,7 @@ class Detection:
         least = self._least(len(labels.names)).tolist()
         return {
             "rule": words, "threshold": dict(zip(labels.names, least, strict=True)),
-            "overlap": self.overlap, "max_detections": self.max_detections,
+            "overlap": self.suppressed, "max_detections": self.max_detections,
         }  # fmt: skip
 
     def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+from tiny_detectors import d_fine
 
 from kerasft.errors import UserError
 from kerasft.model.assemble import assemble, features_of
@@ -27,26 +28,6 @@ def retina(*, norm=False, from_encoder=False, coarsest=7):
     return keras_hub.models.RetinaNetBackbone(
         encoder, min_level=3, max_level=coarsest, use_p5=from_encoder, use_fpn_batch_norm=norm
     )
-
-
-def d_fine(size=None):
-    shape = (size, size, 3)
-    stages = [[8, 8, 16], [16, 8, 32], [32, 16, 64], [64, 16, 64]]
-    inner = keras_hub.models.HGNetV2Backbone(
-        stem_channels=[3, 8, 8], embedding_size=8, depths=[1] * 4, hidden_sizes=[16, 32, 64, 64],
-        stackwise_stage_filters=[[*stage, 1, 1, 3] for stage in stages], hidden_act="relu",
-        apply_downsample=[False, True, True, True], use_lightweight_conv_block=[False] * 4,
-        use_learnable_affine_block=True, image_shape=shape, out_features=["stage3", "stage4"],
-    )  # fmt: skip
-    return keras_hub.models.DFineBackbone(
-        inner, decoder_in_channels=[16, 16], encoder_hidden_dim=16, num_denoising=0, num_labels=3,
-        hidden_dim=16, learn_initial_query=False, num_queries=10, anchor_image_size=(64, 64),
-        feat_strides=[16, 32], num_feature_levels=2, encoder_in_channels=[64, 64],
-        encode_proj_layers=[1], num_attention_heads=2, encoder_ffn_dim=16, num_encoder_layers=1,
-        hidden_expansion=0.34, depth_multiplier=0.5, eval_idx=-1, num_decoder_layers=1,
-        decoder_attention_heads=2, decoder_ffn_dim=16, decoder_n_points=[2, 2], lqe_hidden_dim=16,
-        num_lqe_layers=1, out_features=["stage3", "stage4"], image_shape=shape,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("settings", "size"), [

@@ -70,7 +70,7 @@ def test_nothing_given(act, tmp_path, monkeypatch):
 def test_a_sweep_reads_its_data_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"Received: data=memory\. Write the data to a file"):
-        kerasft.search(["sweep=grid", "data=memory", "seed=0,1", *WORDS])
+        kerasft.sweep(["sweep=grid", "data=memory", "seed=0,1", *WORDS])
 
 
 def test_given_beside_another_source(tiny_result):

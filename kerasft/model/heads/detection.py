@@ -172,6 +172,59 @@ def retinanet(
     )(found[0])  # fmt: skip
 
 
+@trained_by("queries")
+def dfine(features: Features, *, classes: int, queries: int | None = None) -> Any:
+    """The decoder of a D-FINE preset: queries that become objects, layer by layer.
+
+    Peng et al., "D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution
+    Refinement", 2024 (arXiv:2410.13842). It has the preset's weights, but for the layers that tell
+    classes apart: these are new, also where the classes are those of the preset.
+
+    Args:
+        features: `Features` of a backbone that is a D-FINE preset.
+        classes: Number of classes.
+        queries: How many objects are looked for; by default as many as the preset does, and at most
+            one for each place of the maps.
+
+    Returns:
+        See `kerasft.model.d_fine.DFineHead`.
+
+    Raises:
+        UserError: If the backbone is no D-FINE, or there are more queries than places.
+    """
+    from kerasft.model.d_fine import DFineHead, settings_of, teach
+
+    network = features.whole
+    if type(network).__name__ != "DFineBackbone":
+        found = "another network" if network is None else f"a {type(network).__name__}"
+        raise UserError(
+            "head=dfine is the decoder that a D-FINE preset brings along, as backbone.preset=... "
+            f"(`kerasft models d_fine` lists them). The backbone is {found}: choose such a preset, "
+            "or head=anchor_free or head=retinanet."
+        )
+    settings = settings_of(network)
+    strides = settings["feat_strides"][: settings["num_feature_levels"]]
+    assert features.size is not None, "Feature maps belong to pictures of one size."
+    height, width = features.size
+    places = sum(math.ceil(height / s) * math.ceil(width / s) for s in strides)
+    most = min(settings["num_queries"], places)
+    if not 1 <= (wanted := most if queries is None else queries) <= places:
+        raise UserError(
+            f"head.queries must be from 1 to {places}, the places of the maps of pictures of "
+            f"{height}x{width} pixels. Received: {queries}."
+        )
+    if settings["learn_initial_query"] and wanted > settings["num_queries"]:
+        raise UserError(
+            f"head.queries must be at most {settings['num_queries']}: the preset has learned so "
+            f"many. Received: {queries}."
+        )
+    # Half precision has too few digits for a box in parts of a picture.
+    layer = DFineHead(classes, wanted, settings, dtype="float32", name="head_outputs")
+    outputs = layer(list(features.maps.values()))
+    teach(layer, network)
+    return outputs
+
+
 def _through(layers: Sequence[Any], x: Any) -> Any:
     for layer in layers:
         x = layer(x)
