@@ -74,7 +74,7 @@ def _d_fine(network: Any, size: tuple[int, int]) -> Any:
     """Return a D-FINE's network as far as its encoder, whose maps its decoder looks at.
 
     The decoder is left out: it is made for the classes that it learned, from the choice of its
-    queries on, and trained by a one-to-one assignment in each of its layers.
+    queries on. `head=dfine` makes it anew, with its weights.
 
     Raises:
         UserError: If the encoder cannot take such pictures: it doubles maps and joins them.

@@ -9,8 +9,8 @@ from kerasft.model import boxes as geometry
 # The columns of what is compared with the network's outputs.
 BOX, CLASS, IGNORED = slice(0, 4), 4, 5
 # What every detection head puts out for each place: a box, the place itself as a box too (the
-# anchor, or the cell of a head without anchors), and a logit a class. So each of the losses can be
-# computed of each head's outputs, and what decodes them need not know which head they are of.
+# anchor, the cell of a head without anchors, or for a query the whole picture), and a logit a class.
+# So what decodes outputs need not know which head they are of.
 PLACE, LOGITS = slice(4, 8), slice(8, None)
 
 
