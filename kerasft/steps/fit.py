@@ -99,7 +99,7 @@ def fit(
     if not quiet:
         say(
             f"best epoch: {history.best_epoch} [{history.best_stage}], {ready.task.monitor} "
-            f"{history.best_value:.4f}; its weights are back"
+            f"{history.best_value:.4f}; best weights restored"
             + (f" (stopped early: {', '.join(history.stopped_early)})"
                if history.stopped_early else "")
         )
