@@ -19,7 +19,7 @@ import tensorflow as tf
 import kerasft
 from kerasft.config import composition
 from kerasft.errors import UserError
-from kerasft.runs import repetition, run_folder
+from kerasft.runs import output_dir, repetition, run_folder
 from kerasft.system import provenance, tf_data
 from kerasft.system.files import read_json, room_in, write_json, written_whole
 
@@ -415,3 +415,17 @@ def test_a_disk_that_fails_is_told(error, where):
 def test_what_is_no_fault_of_a_disk_passes():
     with pytest.raises(ZeroDivisionError), room_in("run"):
         raise ZeroDivisionError
+
+
+def test_last_is_a_run_below_outputs_however_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "outputs" / name).mkdir(parents=True)
+    last = tmp_path / "outputs/last"
+    output_dir.point_last(Path("outputs/a"))
+    assert last.resolve() == (tmp_path / "outputs/a").resolve()
+    output_dir.point_last(tmp_path / "outputs" / "b")
+    assert last.resolve() == (tmp_path / "outputs/b").resolve()
+    for elsewhere in (Path("runs/c"), tmp_path.parent / "outputs" / "d"):
+        output_dir.point_last(elsewhere)
+        assert last.resolve() == (tmp_path / "outputs/b").resolve()

@@ -98,6 +98,21 @@ def test_the_table_on_the_console_and_in_files(swept, kerasft_cli, tmp_path):
     assert json.loads((tmp_path / "runs.json").read_text()) == rows
 
 
+@pytest.mark.slow
+def test_outputs_last_is_the_best_run(tiny_texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # The first one learns next to nothing.
+    words = [one for one in tiny_texts if not one.startswith("output_dir")]
+    folder, rows = kerasft.grid([*words, "optimizer.learning_rate=1e-2,1e-9", "epochs=3"])
+    assert [row["run"] for row in rows] == ["0", "1"]
+    assert (tmp_path / "outputs/last").resolve() == (tmp_path / folder / "0").resolve()
+
+
+def test_the_former_name_of_a_sweep_warns():
+    with pytest.warns(DeprecationWarning, match=r"kerasft\.search is now kerasft\.sweep"):
+        assert kerasft.search is kerasft.sweep
+
+
 def test_another_metric(swept, kerasft_cli):
     folder, _ = swept
     by_f1 = kerasft.leaderboard(str(folder), metric="f1_macro")

@@ -204,8 +204,8 @@ def test_functions_of_two_need_no_values_for_them():
 def test_a_run_shows_measures_and_watches_them(tiny_texts, tmp_path, capsys):
     words = [
         *tiny_texts, "epochs=2", "task.loss=focal",
-        "task.metrics.f2._target_=keras.metrics.FBetaScore",
-        "task.metrics.f2.average=macro", "task.metrics.f2.beta=2.0",
+        "task.metrics.f2._target_=keras.metrics.FBetaScore", "task.metrics.f2.average=macro",
+        "task.metrics.f2.beta=2.0",
         f"task.metrics.my_cost._target_={HERE.stem}.cost",
         "callbacks.early_stopping.monitor=val_my_cost", f"output_dir={tmp_path / 'run'}",
     ]  # fmt: skip
