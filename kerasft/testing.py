@@ -241,7 +241,9 @@ def check_task(task: Task, labels: Labels) -> None:
     units = task.head(labels)["units"]
     assert targets.shape == (12, units), f"batch must give [N, units], not {targets.shape}."
     assert targets.dtype == np.float32, f"batch must give float32, not {targets.dtype}."
-    assert weights is None or weights.shape == (12,), "There must be one weight an example."
+    assert weights is None or weights.shape in ((12,), (12, units)), (
+        "There must be one weight an example, or one a number that is learned of it."
+    )
     if isinstance(task, Described):
         said = task.describe(rows.gather(np.arange(12)), labels)
         assert len(said) == 12 and all(isinstance(one, str) for one in said), (

@@ -16,6 +16,7 @@ from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
 from kerasft.tasks.multi_regression import MultiRegression
 from kerasft.tasks.regression import Regression
+from kerasft.testing import check_task
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 3)).astype(np.float32)
@@ -138,6 +139,11 @@ def test_labels_are_balanced_one_by_one(loss):
     assert float(loss_of(task)(y, logits)) == pytest.approx(
         float(loss_of(MultiLabel(loss=loss))(y, logits)), rel=1e-6
     )
+
+
+def test_balanced_labels_keep_the_contract():
+    check_task(MultiLabel(class_weight="balanced"), MULTI)
+    check_task(Classification(ordered=True, loss="focal"), Labels("single", ("1", "2", "3")))
 
 
 def test_labels_are_weighed_by_name():

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from interruption import require_equal, stopped_and_resumed
 from sklearn.metrics import fbeta_score, top_k_accuracy_score
 
 import kerasft
@@ -180,6 +181,18 @@ def test_a_saved_task_keeps_its_own_parts_where_they_are_trusted():
 
 
 @pytest.mark.parametrize(
+    "target",
+    ["os.system", "kerasft.system.files.write_json", "keras.callbacks.CSVLogger",
+     "keras.saving.load_model", "keras.layers.Lambda"],
+)  # fmt: skip
+def test_a_file_cannot_have_anything_called_as_a_metric(target):
+    saved = {**Classification().to_dict(), "metrics": {"x": {"_target_": target}},
+             "loss": {"_target_": target}}  # fmt: skip
+    found = shared.load(saved)
+    assert not found.metrics and found.loss is None
+
+
+@pytest.mark.parametrize(
     ("override", "words"),
     [
         ("task.metrics.x._target_=os.system", "is refused"),
@@ -225,3 +238,27 @@ def test_a_run_shows_measures_and_watches_them(tiny_texts, tmp_path, capsys):
     with pytest.raises(UserError, match="is refused"):
         kerasft.evaluate(run)
     assert open_run(run)[1].task.metrics.my_cost["_target_"] == f"{HERE.stem}.cost"
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_exactly(tmp_path, monkeypatch):
+    kinds = {0: "red,big", 1: "red", 2: "big", 3: ""}
+    file = tmp_path / "things.csv"
+    file.write_text("text,label\n" + "".join(
+        f'"a {kinds[i % 4].replace(",", " ")} thing {i}","{kinds[i % 4]}"\n' for i in range(48)
+    ))  # fmt: skip
+    words = [
+        "data=table", f"data.path={file}", "data.text=text", "data.label=label",
+        "backbone=tiny_bert", "task=multi_label", "task.class_weight=balanced", "task.loss=focal",
+        "task.metrics.f2._target_=keras.metrics.FBetaScore", "task.metrics.f2.average=macro",
+        "task.metrics.f2.threshold=0.5", "task.monitor=val_f2", "batch_size=6", "epochs=3",
+        "progress=false",
+    ]  # fmt: skip
+    kerasft.train([*words, f"output_dir={tmp_path / 'whole'}"])
+    stopped_and_resumed(words, tmp_path / "stopped", monkeypatch)
+    require_equal(tmp_path / "whole", tmp_path / "stopped")
+    logs = [(tmp_path / run / "logs/epochs.jsonl").read_text() for run in ("whole", "stopped")]
+    rows = [[json.loads(line) for line in log.splitlines()] for log in logs]
+    for one, other in zip(*rows, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+        assert "f2" in one
