@@ -23,6 +23,7 @@ _PUBLIC = {
     "models": "catalogue",
     "plan": "run",
     "predict": "run",
+    "predict_data": "run",
     "resume": "run",
     "show": "run",
     "sweep": "sweeps.search",

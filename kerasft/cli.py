@@ -42,13 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_whatever()
     parser = make_parser()
     options, rest = parser.parse_known_args(argv)
-    unknown = [word for word in rest if word.startswith("-")]
-    if unknown or (rest and not hasattr(options, "overrides")):
+    unknown = [word for word in rest if word.startswith("-") and word != "-"]
+    if unknown or (rest and not {"overrides", "inputs"} & {*vars(options)}):
         kind, word = ("option", unknown[0]) if unknown else ("argument", rest[0])
         see = without_dashes(argv or sys.argv[1:], word) or f"see kerasft {options.command} --help"
         parser.error(f"unknown {kind} {override_shown(word)}; {see}")
-    if hasattr(options, "overrides"):
-        options.overrides = [*options.overrides, *rest]
+    for name in {"overrides", "inputs"} & {*vars(options)}:  # behind options
+        setattr(options, name, [*getattr(options, name), *rest])
     try:
         act = ACTS[options.command]
         if act.heavy:
@@ -222,20 +222,21 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from kerasft.runs import inputs, predictions
-    from kerasft.system.console import warn
 
-    predictions.check_output(options.output)
-    wanted = inputs.inputs(options.model, options.inputs)
-    from kerasft.run import predict
+    predictions.check_asked(options.output, options.inputs, options.data, options.id)
+    how = {"output": options.output, "as_json": options.json, "draw": options.draw}
+    wanted = [] if options.data else inputs.inputs(options.model, options.inputs)
+    from kerasft.run import predict, predict_data
 
     _trust_here(options.trust)
+    if options.data:
+        answers = predict_data(options.model, options.data, options.inputs, id=options.id,
+                               trusted=options.trust)  # fmt: skip
+        return FAILED if predictions.show_all(answers, **how) else OK
     broken: list[str] = []
     rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append)
-    predictions.show(rows, output=options.output, as_json=options.json, draw=options.draw)
-    for one in broken:
-        warn(f"not answered: {one}")
-    if broken:
-        warn(f"{len(broken):,} of {len(wanted):,} pictures were not answered")
+    predictions.show(rows, **how)
+    predictions.name_broken(broken, len(broken), len(wanted), "pictures")
     return FAILED if broken else OK
 
 

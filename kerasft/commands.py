@@ -94,16 +94,24 @@ def make_parser() -> argparse.ArgumentParser:
     made = command(
         "predict", "Answer raw input with a run or an exported SavedModel.",
         '  kerasft predict outputs/last "a fine film"\n'
-        "  kerasft predict outputs/last/exports/saved_model photo.jpg folder_of_photos",
+        "  kerasft predict outputs/last/exports/saved_model photo.jpg folder_of_photos\n"
+        "  kerasft predict outputs/last --data test.csv --output answers.csv",
     )
     made.add_argument("model", metavar="RUN_OR_EXPORT", help="a run folder or an export")
-    made.add_argument("inputs", metavar="INPUT", nargs="+",
+    made.add_argument("inputs", metavar="INPUT", nargs="*",
                       help="texts (pairs with a tab between), pictures, folders of pictures; "
                            "@FILE for a file with one text a line; - for lines of standard input; "
-                           "@@TEXT for a text that begins with @")
+                           "@@TEXT for a text that begins with @; with --data data.KEY=VALUE where "
+                           "the table is written otherwise than that of the run")
+    made.add_argument("--data", metavar="FILE",
+                      help="answer all rows of a table, with the run's own columns, or all "
+                           "pictures of a folder or zip")
+    made.add_argument("--id", metavar="COLUMN",
+                      help="with --data: the column with the id of each row (default: the one "
+                           "called id, else the place in the file)")
     _trust_option(made)
     made.add_argument("--output", metavar="FILE",
-                      help="write to a .jsonl or .csv file instead of the console")
+                      help="write to a .csv, .jsonl or .parquet file instead of the console")
     made.add_argument("--json", action="store_true", help="print one JSON object an input")
     made.add_argument("--draw", metavar="DIR",
                       help="write each picture with the objects that were found in it")

@@ -20,6 +20,7 @@ from kerasft.steps import (
     in_memory,
     measure,
     memory,
+    predicting,
     prepare,
     reopening,
     showing,
@@ -301,6 +302,37 @@ def predict(
         return answering.answers(answer(inputs), inputs, answer)
     outputs, answered = answering.answer_sound(answer, inputs, on_broken)
     return answering.answers(outputs, answered, answer)
+
+
+def predict_data(
+    run_or_export: str, data: str, overrides: Sequence[str] = (), *, id: str | None = None,
+    trusted: Sequence[str] = (),
+) -> predicting.Answering:
+    """Answer all rows of a table, or all pictures of a folder, a few at a time.
+
+    Columns are those that the run has learned from; labels need not be there.
+
+    Args:
+        run_or_export: The folder of either.
+        data: A table of the formats that training reads, or a folder or zip of pictures.
+        overrides: `data.KEY=VALUE`, where this table is written otherwise than that of the run.
+        id: The column with the name of each row; by default the one called id, else the row's
+            place in the file.
+        trusted: Import prefixes that the run's own parts may come from.
+
+    Returns:
+        What gives a dict for each, in order, when it is iterated: `id`, `input`, where it is known
+        `true` and `true_probability`, the task's answers, and `error`: why there is no answer.
+
+    Raises:
+        UserError: If the data cannot be read, or no row of it can be answered.
+
+    Example:
+        >>> for row in predict_data("outputs/last", "test.csv"):  # doctest: +SKIP
+        ...     print(row["id"], row["error"] or row["label"])
+    """
+    asked = predicting.read(run_or_export, data, overrides, id, trusted)
+    return predicting.Answering(answering.open_predictor(run_or_export, trusted), asked)
 
 
 @without_chatter()

@@ -145,7 +145,7 @@ def test_a_mistake_is_told_before_tensorflow_is_imported(argv):
         (["export", "."], "is no run folder"),
         (["predict", "nowhere", "a text"], "nowhere"),
         (["predict", ".", "a text"], "There is no export at '.'"),
-        (["predict", ".", "a", "--output", "x.txt"], "--output must end in .csv or .jsonl"),
+        (["predict", ".", "a", "--output", "x.txt"], "--output must end in .csv, .jsonl or"),
         (["show", "--count", "0"], "--count must be at least 1. Received: 0"),
         (["show", "--views", "0"], "--views must be at least 1. Received: 0"),
         (["show", "--epoch", "-1"], "--epoch must be at least 0. Received: -1"),

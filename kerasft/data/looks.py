@@ -19,6 +19,7 @@ from kerasft.data.tables.columns import column_name
 from kerasft.data.tables.delimited import lines_of, names_of, told_delimiter
 from kerasft.data.tables.folder import PICTURES, find_tables
 from kerasft.data.tables.labelled_lines import LABEL, TEXT
+from kerasft.data.tables.picture_cells import fields, is_pattern
 from kerasft.data.tables.readers import format_of, require_file
 from kerasft.data.tables.reading import Layout, Rows, shown
 from kerasft.errors import UserError
@@ -97,7 +98,9 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
                 if one is None:
                     continue
                 try:
-                    column_name(head, one, f"data.{column}")
+                    pattern = column == "image" and is_pattern(one) and one not in head.names
+                    for name in fields(one) if pattern else [one]:
+                        column_name(head, name, f"data.{column}")
                 except UserError as error:
                     missing += error.problems
         if missing and head.unit == "object":  # a later line may have it
@@ -106,6 +109,14 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
         else:
             problems += missing
             checked.append(f"{there}, with the columns {shown(head.names)}")
+    if (root := settings.get("image_root")) is not None:
+        beside = tables.files["train"][0].parent
+        try:
+            found = find_path(root, "data.image_root", beside=beside)
+        except UserError as error:
+            problems += error.problems
+        else:
+            checked.append(f"data.image_root: {found} is there")
     if problems:
         raise UserError(problems=list(dict.fromkeys(problems)))
     modality: Modality = "images" if chosen_columns["image"] is not None else "text"

@@ -194,7 +194,8 @@ def grid(
 
 
 def write_each(
-    rows: Sequence[Mapping[str, Any]], inputs: Sequence[Any], folder: str | Path
+    rows: Sequence[Mapping[str, Any]], inputs: Sequence[Any], folder: str | Path, *,
+    names: Sequence[str] = (), taken: set[str] | None = None, first: int = 0,
 ) -> list[Path]:
     """Write each picture with what was found in it, as PNG; masks also by themselves.
 
@@ -203,16 +204,20 @@ def write_each(
         inputs: The pictures.
         folder: Where they go; it is made if it is not there. A mask is `NAME_mask.png`, whose
             values are the numbers of the classes, with a palette to look at.
+        names: The classes, each of which has its colour; those that were found by default.
+        taken: The names of files that are there already, without suffix; those that are written
+            are added.
+        first: How many pictures there have been before these.
 
     Returns:
         The files, one a picture.
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    names = sorted({one["label"] for row in rows for one in row.get("objects", ())})
-    taken: set[str] = set()
+    names = names or sorted({one["label"] for row in rows for one in row.get("objects", ())})
+    taken = set() if taken is None else taken
     made = []
-    for i, (row, picture) in enumerate(zip(rows, inputs, strict=True)):
+    for i, (row, picture) in enumerate(zip(rows, inputs, strict=True), first):
         stem = f"picture_{i + 1}" if isinstance(picture, bytes) else Path(picture).stem
         name = stem if stem not in taken else f"{stem}_{i + 1}"
         taken.add(name)

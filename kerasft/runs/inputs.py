@@ -33,7 +33,7 @@ def inputs(model: str, given: Sequence[str]) -> list[Any]:
         UserError: If a text is not UTF-8 or names a file, if a folder holds no picture, or if a
             pair lacks its tab.
     """
-    modality, pair = _wants(model)
+    modality, pair = wants(model)
     if modality == "images":
         return _all_pictures(given)
     texts: list[str] = []
@@ -50,7 +50,7 @@ def inputs(model: str, given: Sequence[str]) -> list[Any]:
     return [_pair(text) for text in texts] if pair else texts
 
 
-def _wants(model: str) -> tuple[str, bool]:
+def wants(model: str) -> tuple[str, bool]:
     """Return what a model takes: `images` or `text`, and whether in pairs."""
     place = at_home(model)
     if (place / "config.yaml").is_file():

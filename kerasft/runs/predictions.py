@@ -2,126 +2,185 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import json
 import sys
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from kerasft.errors import UserError
-from kerasft.system.console import printable, table
-from kerasft.system.files import written_whole
+from kerasft.runs.answer_files import ERROR, as_json, by_object, check_output, written
+from kerasft.system.console import printable, table, warn
 
-SIDES = ("left", "top", "right", "bottom")
+Row = dict[str, Any]
+# Rows without an answer that the console names; a file of answers has the reason of each.
+MOST_NAMED = 20
 
 
-def check_output(output: str | None) -> None:
-    """Refuse a file whose format nobody can guess before anything is computed."""
-    if output is not None and not output.endswith((".csv", ".jsonl")):
-        raise UserError(f"--output must end in .csv or .jsonl. Received: {output!r}.")
+class Answers(Protocol):
+    """Answers that are made while they are taken; see `kerasft.steps.predicting.Answering`."""
+
+    @property
+    def items(self) -> list[str]: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    def place(self, index: int) -> str: ...
+
+    def batches(self) -> Iterator[tuple[list[Row], list[Any]]]: ...
+
+
+def check_asked(
+    output: str | None, inputs: Sequence[str], data: str | None, id_column: str | None
+) -> None:
+    """Refuse a command before anything is computed that names no input, or an odd file.
+
+    Args:
+        output: The file for the answers, if any.
+        inputs: The words of the command line.
+        data: The table or folder, if any.
+        id_column: The column of ids, if any.
+
+    Raises:
+        UserError: If they do not go together.
+    """
+    check_output(output)
+    if data is not None and not data.strip():
+        raise UserError(f"--data must be a table, or a folder of pictures. Received: {data!r}.")
+    if data is None and id_column is not None:
+        raise UserError(
+            f"--id names a column of the table of --data. Received: --id {id_column} without it."
+        )
+    if data is None and not inputs:
+        raise UserError("the following arguments are required: INPUT, or --data FILE")
 
 
 def show(
-    rows: list[dict[str, Any]], *, output: str | None, as_json: bool, draw: str | None = None
+    rows: Sequence[Row], *, output: str | None, as_json: bool, draw: str | None = None
 ) -> None:
-    """Print answers, or write them to a file; tables have a line for each object of a picture.
+    """Print answers, or write them to a file; see `shown`."""
+    items = dict.fromkeys(key for row in rows for one in row.get("objects", ()) for key in one)
+    with shown(
+        output=output, as_json_lines=as_json, draw=draw, items=list(items),
+        labels=sorted({one["label"] for row in rows for one in row.get("objects", ())}),
+    ) as take:
+        take(rows, [row["input"] for row in rows])
+
+
+@contextmanager
+def shown(
+    *, output: str | None, as_json_lines: bool = False, draw: str | None = None,
+    items: Sequence[str] = (), labels: Sequence[str] = (), noun: str = "answer",
+) -> Iterator[Callable[[Sequence[Row], Sequence[Any]], None]]:
+    """Print answers as they come, or write them to a file that is whole at the end.
 
     Args:
-        rows: An answer each.
-        output: The file, if any.
-        as_json: Whether they are printed as JSON.
+        output: The file, if any; see `answer_files.written`.
+        as_json_lines: Whether they are printed as JSON.
         draw: The folder for the pictures with what was found in them, if any.
+        items: What is known of each object of a picture; by default what the rows say.
+        labels: The classes, each of which has its colour; by default those of the rows.
+        noun: What a row is called.
+
+    Yields:
+        A function that takes some rows, and the inputs that they answer.
     """
+    count, drawn, taken = 0, 0, set[str]()
+    with written(output, items) if output else _printed(as_json_lines, items) as write:
+
+        def take(rows: Sequence[Row], inputs: Sequence[Any]) -> None:
+            nonlocal count, drawn
+            if draw is not None:
+                drawn += _draw(rows, inputs, draw, labels, taken, count)
+            write(rows)
+            count += len(rows)
+
+        yield take
     if draw is not None:
-        _draw(rows, draw)
-    if output is None and not as_json:
-        rows = [_without_bytes(row) for row in _by_object(rows)]
-        names = [n for n in rows[0] if n != "probabilities"]
-        print(table([[_short(row[n]) for n in names] for row in rows], names))
-        return
-    if output is None:
-        for row in rows:
-            print(_json(row, sys.stdout.encoding))
-        return
-    # A path may hold bytes that are no UTF-8; they are spelled out.
-    with written_whole(output) as part, open(
-        part, "w", newline="", encoding="utf-8", errors="backslashreplace"
-    ) as file:
-        if output.endswith(".jsonl"):
-            file.writelines(_json(row, "utf-8") + "\n" for row in rows)
-        else:
-            flat = [_flat(_without_bytes(row)) for row in _by_object(rows)]
-            writer = csv.DictWriter(file, list(flat[0]))
-            writer.writeheader()
-            writer.writerows(flat)
-    print(printable(f"{len(rows):,} {'answer' if len(rows) == 1 else 'answers'} in {output}"))
+        print(printable(f"{drawn:,} {'picture' if drawn == 1 else 'pictures'} in {draw}"),
+              file=sys.stderr)  # fmt: skip
+    if output is not None:
+        print(printable(f"{count:,} {noun if count == 1 else f'{noun}s'} in {output}"))
 
 
-def _json(row: dict[str, Any], encoding: str | None) -> str:
-    """Return a row as JSON; what an encoding lacks is escaped as JSON has it.
+def show_all(
+    answers: Answers, *, output: str | None, as_json: bool, draw: str | None = None
+) -> int:
+    """Print all answers, or write them to a file; return how many rows have none.
 
-    Bytes are written as TensorFlow Serving writes them.
+    The first of these are named on the error stream.
     """
-    row = {name: {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-           for name, value in row.items()}  # fmt: skip
-    line = json.dumps(row, ensure_ascii=False)
-    try:
-        line.encode(encoding or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return json.dumps(row)
-    return line
+    failed, done = [], 0
+    count = 0
+    with shown(
+        output=output, as_json_lines=as_json, draw=draw, items=answers.items, labels=answers.labels,
+        noun="row",
+    ) as take:
+        for rows, inputs in answers.batches():
+            take(rows, inputs)
+            for row in rows:
+                if row[ERROR]:
+                    count += 1
+                    if count <= MOST_NAMED:
+                        failed.append(f"{answers.place(done)}: {row[ERROR]}")
+                done += 1
+    name_broken(failed, count, done, "rows", output)
+    return count
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, dict):
-            found |= {f"{name}_{key}": number for key, number in value.items()}
-        else:
-            found[name] = ",".join(value) if isinstance(value, list) else value
-    return found
+def name_broken(
+    named: Sequence[str], count: int, of: int, noun: str, output: str | None = None
+) -> None:
+    """Name on the error stream what was not answered, and say how many there are."""
+    for one in named:
+        warn(f"not answered: {one}")
+    if count:
+        more = f"; {output} says why each" if output else ""
+        warn(f"{count:,} of {of:,} {noun} were not answered{more}")
 
 
-def _without_bytes(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without encoded pictures, which no table shows."""
-    return {name: value for name, value in row.items() if not isinstance(value, bytes)}
+@contextmanager
+def _printed(
+    as_json_lines: bool, items: Sequence[str]
+) -> Iterator[Callable[[Sequence[Row]], None]]:
+    names: list[str] = []
+
+    def as_table(rows: Sequence[Row]) -> None:
+        found = [{n: v for n, v in row.items() if not isinstance(v, bytes)}
+                 for row in by_object(rows, items)]  # fmt: skip
+        first = not names
+        if first:
+            hidden = {"probabilities", ERROR}
+            names.extend(n for n in dict.fromkeys(n for row in found for n in row)
+                         if n not in hidden)  # fmt: skip
+        lines = table([[_short(row.get(n, "")) for n in names] for row in found], names)
+        print(lines if first else lines.partition("\n")[2])
+
+    def as_lines(rows: Sequence[Row]) -> None:
+        for row in rows:
+            print(as_json(row, sys.stdout.encoding))
+
+    yield as_lines if as_json_lines else as_table
 
 
-def _draw(rows: list[dict[str, Any]], folder: str) -> None:
-    """Write the pictures with what was found in them."""
-    if any("objects" not in row and "png_bytes" not in row for row in rows):
+def _draw(
+    rows: Sequence[Row], inputs: Sequence[Any], folder: str, labels: Sequence[str],
+    taken: set[str], first: int,
+) -> int:
+    """Write the pictures with what was found in them; return how many."""
+    answered = [(row, one) for row, one in zip(rows, inputs, strict=True) if not row.get(ERROR)]
+    if any("objects" not in row and "png_bytes" not in row for row, _ in answered):
+        names = (name for name in answered[0][0] if name != "input")
         raise UserError(
             "--draw draws the objects or masks that were found in pictures, and these answers have "
-            "none: "
-            f"they are {', '.join(name for name in rows[0] if name != 'input')}. Leave it out."
+            f"none: they are {', '.join(names)}. Leave it out."
         )
     from kerasft.evaluation.pictures import write_each
 
-    made = write_each(rows, [row["input"] for row in rows], folder)
-    print(printable(f"{len(made):,} {'picture' if len(made) == 1 else 'pictures'} in {folder}"),
-          file=sys.stderr)  # fmt: skip
-
-
-def _by_object(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each object of an answer, and one for an answer without any."""
-    columns = dict.fromkeys(key for row in rows for one in row.get("objects", ()) for key in one)
-    made: list[dict[str, Any]] = []
-    for row in rows:
-        if "objects" not in row:
-            made.append(row)
-            continue
-        others = {name: value for name, value in row.items() if name != "objects"}
-        made += [{**others, **_sides(dict.fromkeys(columns, "") | one)}
-                 for one in row["objects"] or [{}]]  # fmt: skip
-    return made
-
-
-def _sides(found: dict[str, Any]) -> dict[str, Any]:
-    """Return an object with a column for each side of its box."""
-    if "box" not in found:
-        return found
-    box = found.pop("box") or [""] * len(SIDES)
-    return {**found, **dict(zip(SIDES, box, strict=True))}
+    return len(write_each(
+        [row for row, _ in answered], [one for _, one in answered], folder, names=labels,
+        taken=taken, first=first,
+    ))  # fmt: skip
 
 
 def _short(value: object) -> Any:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerasft.artifact.comparison import Output
-from kerasft.system.files import written_whole
+from kerasft.runs.answer_files import written
 
 # What tells most of an answer comes first: a signature gives its outputs in an order of its own.
 FIRST = ("label", "labels", "score", "value")
-# Files name the probability of each label up to so many of them.
+# Run folders hold the probabilities of at most so many labels an example, the likeliest.
 MOST_LABELS = 100
 
 
@@ -92,13 +92,52 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+def about(
+    given: Any, true: Any, answer: Mapping[str, Any], known: bool = False
+) -> dict[str, Any]:
+    """Return what stands before the answer in a record: what was asked about, and what is true.
+
+    Args:
+        given: The input. Texts, pairs of texts and paths are shown as they are; encoded pictures
+            and arrays are not.
+        true: What is true as a plain value, `None` where that is not known.
+        answer: The answer.
+        known: Whether it is known of other examples, so that an empty value stands here.
+
+    Returns:
+        `input`, `true`, and `true_probability`: what the model gave the true label, or each of
+        several. What there is not is left out.
+
+    Example:
+        >>> about("good", "pos", {"label": "neg", "probabilities": {"neg": 0.75, "pos": 0.25}})
+        {'input': 'good', 'true': 'pos', 'true_probability': 0.25}
+    """
+    found: dict[str, Any] = {}
+    if isinstance(given, str):
+        found["input"] = given
+    elif isinstance(given, tuple | list) and all(isinstance(one, str) for one in given):
+        found["input"] = list(given)
+    if true is None and not known:
+        return found
+    found["true"] = true
+    by_label = answer.get("probabilities")
+    if isinstance(by_label, Mapping):
+        if true is None:
+            found["true_probability"] = None
+        elif isinstance(true, str) and true in by_label:
+            found["true_probability"] = by_label[true]
+        elif isinstance(true, list) and all(isinstance(one, str) for one in true):
+            found["true_probability"] = [by_label.get(one) for one in true]
+    return found
+
+
 def write(
     folder: Path, split: str, ids: Sequence[str], truths: Sequence[Any],
-    answers: Iterator[dict[str, Any]],
+    answers: Iterator[dict[str, Any]], inputs: Iterable[Any] | None = None,
 ) -> None:
     """Write what was predicted of a split beside what is true, a record an example.
 
-    Encoded pictures are not written.
+    Encoded pictures are not written, and of very many labels only the likeliest.
 
     Args:
         folder: Where `SPLIT.jsonl` goes and, where true values and answers are flat, `SPLIT.csv`.
@@ -106,35 +145,57 @@ def write(
         ids: The names of the examples.
         truths: What is true of each, as plain values.
         answers: See `records`.
+        inputs: The examples, see `about`; `None` where they are not shown.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[list[Any]] = []
-    columns: list[str] | None = None
-    with written_whole(folder / f"{split}.jsonl") as part, open(part, "w", encoding="utf-8") as out:
-        for name, true, answer in zip(ids, truths, answers, strict=True):
-            answer = {key: value for key, value in answer.items() if not isinstance(value, bytes)}
-            held = {key: value for key, value in answer.items()
-                    if not (isinstance(value, dict) and len(value) > MOST_LABELS)}  # fmt: skip
-            out.write(json.dumps({"id": name, "true": true, "predicted": held},
-                                 ensure_ascii=False) + "\n")  # fmt: skip
-            if columns is None:
-                columns = [key for key, value in answer.items() if _is_flat(value)]
-            said = ",".join(map(str, true)) if isinstance(true, list) else true
-            rows.append([name, said, *(answer[key] for key in columns)])
-            if isinstance(true, dict):
-                columns = []
     file = folder / f"{split}.csv"
-    if not columns:
+    flat = True
+    with (
+        written(folder / f"{split}.jsonl") as write_json_lines,
+        ExitStack() as opened,
+    ):
+        table: Callable[[Sequence[Mapping[str, Any]]], None] | None = None
+        shown = [None] * len(ids) if inputs is None else inputs
+        for name, given, true, answer in zip(ids, shown, truths, answers, strict=True):
+            answer = {key: value for key, value in answer.items() if not isinstance(value, bytes)}
+            first = {"id": name, **about(given, true, answer)}
+            # Beyond so many labels they would be most of the file.
+            answer = {key: kept for key, value in answer.items()
+                      if (kept := _bounded(key, value)) is not None}  # fmt: skip
+            write_json_lines([{**first, "predicted": answer}])
+            row = _flat_row(first, answer) if flat else None
+            if row is None:
+                flat = False
+            else:
+                table = table or opened.enter_context(written(file))
+                table([row])
+    if not flat or table is None:
         file.unlink(missing_ok=True)
-        return
-    with written_whole(file) as part, open(part, "w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(["id", "true", *(f"predicted_{name}" for name in columns)])
-        writer.writerows(rows)
 
 
-def _is_flat(value: object) -> bool:
-    return isinstance(value, str | int | float)
+def _bounded(key: str, value: Any) -> Any:
+    """Return a value with one number for each label, where these are not too many."""
+    if not isinstance(value, dict) or len(value) <= MOST_LABELS:
+        return value
+    if key != "probabilities":
+        return None
+    return dict(sorted(value.items(), key=lambda one: -one[1])[:MOST_LABELS])
+
+
+def _flat_row(first: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a record as a row of a table, `None` where it is none."""
+    columns = {
+        f"predicted_{key}": value for key, value in answer.items()
+        if isinstance(value, str | int | float)
+        or (isinstance(value, dict) and len(value) < MOST_LABELS
+            and all(isinstance(one, str | int | float) for one in value.values()))
+    }  # fmt: skip
+    true = first.get("true")
+    # True values by name are compared with answers by the same names, or with nothing.
+    alike = [value for value in answer.values() if isinstance(value, dict)]
+    if not columns or (isinstance(true, dict) and not any(set(true) == set(a) for a in alike)):
+        return None
+    return {**first, **columns}
 
 
 def read(folder: Path, split: str) -> list[dict[str, Any]]:

@@ -48,15 +48,68 @@ def _is_halved(text: str) -> bool:
     return any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
-def answer_sound(
-    answer: Callable[[Sequence[Any]], dict[str, np.ndarray]], inputs: Sequence[Any],
-    on_broken: Callable[[str], None],
-) -> tuple[dict[str, np.ndarray], list[Any]]:
+def answer_each(
+    answer: Any, inputs: Sequence[Any], *, pictures: bool | None = None
+) -> tuple[dict[str, Any], list[int], dict[int, str | Unreadable]]:
     """Answer the inputs, without the pictures that cannot be decoded.
 
     Args:
         answer: Answers raw input, and raises `Unreadable` where one of it cannot be read.
         inputs: Texts, pairs of texts, paths or bytes of pictures.
+        pictures: Whether they are pictures; by default what the answer takes.
+
+    Returns:
+        The outputs, the indices of the inputs that they belong to, and for each other index the
+        reason, or the error where nobody knows one.
+
+    Raises:
+        UserError: For what is no matter of a picture.
+    """
+    if not len(inputs):
+        return {}, [], {}
+    try:
+        # All at once: they are looked at one by one where this fails, and not before.
+        return answer(inputs), list(range(len(inputs))), {}
+    except Unreadable as error:
+        pictures = takes_pictures(answer) if pictures is None else pictures
+        if not pictures:
+            raise
+        problems: dict[int, str | Unreadable] = {
+            i: why for i, why in enumerate(_problems(inputs)) if why
+        }
+        sound = [i for i in range(len(inputs)) if i not in problems]
+        if len(inputs) == 1 and sound:
+            return {}, [], {0: error}
+        # What decodes here, and not there, is found by halves.
+        half = len(sound) // 2
+        made: list[dict[str, Any]] = []
+        kept: list[int] = []
+        for part in [sound] if problems else [sound[:half], sound[half:]]:
+            outputs, answered, broken = answer_each(
+                answer, [inputs[i] for i in part], pictures=pictures
+            )
+            made += [outputs] * bool(answered)
+            kept += [part[i] for i in answered]
+            problems |= {part[i]: why for i, why in broken.items()}
+    return {key: _joined([one[key] for one in made]) for key in (made or [{}])[0]}, kept, problems
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Return arrays end to end; lists of arrays, whose lengths differ, as one list."""
+    if any(isinstance(one, list) for one in parts):
+        return [row for part in parts for row in part]
+    return np.concatenate(parts)
+
+
+def answer_sound(
+    answer: Callable[[Sequence[Any]], dict[str, np.ndarray]], inputs: Sequence[Any],
+    on_broken: Callable[[str], None],
+) -> tuple[dict[str, np.ndarray], list[Any]]:
+    """Answer pictures, without those that cannot be decoded.
+
+    Args:
+        answer: See `answer_each`.
+        inputs: Paths or bytes of pictures.
         on_broken: Called with a sentence for each picture that is left out.
 
     Returns:
@@ -65,37 +118,18 @@ def answer_sound(
     Raises:
         UserError: If none can be answered, or for what is no matter of a picture.
     """
-    try:
-        # All at once: they are looked at one by one where this fails, and not before.
-        return answer(inputs), list(inputs)
-    except Unreadable as error:
-        problems = _problems(inputs)
-        told = [
-            f"The picture {_name(one)!r} could not be decoded: {why}."
-            for one, why in zip(inputs, problems, strict=True) if why
-        ]  # fmt: skip
-        sound = [one for one, why in zip(inputs, problems, strict=True) if not why]
-        if not sound:
-            raise Unreadable(problems=_first(told)) from error
-        if len(inputs) == 1:
-            raise
-        # What decodes here, and not there, is found by halves.
-        half = len(sound) // 2
-        parts = [sound] if told else [sound[:half], sound[half:]]
-        made, kept = [], []
-        for part in parts:
-            try:
-                outputs, answered = answer_sound(answer, part, told.append)
-            except Unreadable as failed:
-                told += failed.problems
-                continue
-            made.append(outputs)
-            kept += answered
-        if not made:
-            raise Unreadable(problems=_first(told)) from error
+    if not len(inputs):
+        return answer(inputs), []  # which says that there is nothing
+    outputs, answered, problems = answer_each(answer, inputs, pictures=True)
+    told = [
+        f"The picture {_name(inputs[i])!r} could not be decoded: {why}." if isinstance(why, str)
+        else str(why) for i, why in sorted(problems.items())
+    ]  # fmt: skip
+    if not answered:
+        raise Unreadable(problems=_first(told))
     for sentence in told:
         on_broken(sentence)
-    return {key: np.concatenate([one[key] for one in made]) for key in made[0]}, kept
+    return outputs, [inputs[i] for i in answered]
 
 
 def _first(problems: list[str], most: int = 20) -> list[str]:

@@ -89,6 +89,8 @@ def measure(
             records.write(
                 folder.path / "predictions", name, part.ids, plain(part, finetuned.labels),
                 records.records(outputs, finetuned.labels.names, finetuned.rules),
+                # Those that are read one by one are pictures in a file of their own form.
+                None if hasattr(part.inputs, "choose") else part.inputs,
             )
     if folder is not None:
         evidence.keep(folder, ready.splits, ready.held_out, all_kept)

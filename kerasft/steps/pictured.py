@@ -13,7 +13,7 @@ import numpy as np
 from kerasft.data.annotations.classes import some
 from kerasft.evaluation import box_errors
 from kerasft.raw_input import values_of
-from kerasft.runs import predictions, records, run_folder
+from kerasft.runs import answer_files, records, run_folder
 from kerasft.runs.finetuned import FineTuned
 from kerasft.spec import Examples
 from kerasft.system.console import say
@@ -102,12 +102,12 @@ def _list_unannotated(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Write the objects that were found where nothing is annotated."""
     found = [
         {"id": row["id"], "label": one["label"], "score": one["score"],
-         **dict(zip(predictions.SIDES, one["box"], strict=True))}
+         **dict(zip(answer_files.SIDES, one["box"], strict=True))}
         for row in rows
         for one in box_errors.unannotated(row["predicted"]["objects"], row["true"])
     ]  # fmt: skip
     with written_whole(file) as part, open(part, "w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, ["id", "label", "score", *predictions.SIDES])
+        writer = csv.DictWriter(out, ["id", "label", "score", *answer_files.SIDES])
         writer.writeheader()
         writer.writerows(sorted(found, key=lambda one: -one["score"]))
     if found:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output, rules_of
 from kerasft.runs.predictions import show
-from kerasft.runs.records import MOST_LABELS, records, write
+from kerasft.runs.records import MOST_LABELS, about, records, write
 
 RULES = {
     "probabilities": Output(each=True), "labels": Output("decided", each=True),
@@ -48,20 +48,59 @@ def test_exports_without_rules_are_shown_as_before():
 
 def test_files_hold_records_and_a_table_where_these_are_flat(tmp_path):
     names = [f"c{i}" for i in range(MOST_LABELS + 1)]
-    outputs = {"label": np.array(["x,y", "z"]), "probabilities": np.zeros((2, len(names)))}
-    write(tmp_path, "test", ("1", "2"), [["x", "y"], ["z"]], records(outputs, names, RULES))
-    lines = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
-    # Hundreds of probabilities an example are no use in a file.
-    assert lines[0] == {"id": "1", "true": ["x", "y"], "predicted": {"label": "x,y"}}
+    outputs = {"label": np.array(["c3", "c1"]), "probabilities": np.eye(MOST_LABELS + 1)[[3, 1]]}
+    write(tmp_path, "test", ("1", "2"), ["c3", "c0"], records(outputs, names, RULES), ["x,y", "z"])
+    lines = (tmp_path / "test.jsonl").read_text().splitlines()
+    first, second = map(json.loads, lines)
+    assert list(first) == ["id", "input", "true", "true_probability", "predicted"]
+    assert (first["input"], first["true_probability"]) == ("x,y", 1.0)
+    # The likeliest alone: with thousands of labels they would be most of the file.
+    held = first["predicted"]["probabilities"]
+    assert len(held) == MOST_LABELS and next(iter(held)) == "c3" and f"c{MOST_LABELS}" not in held
+    assert second["true_probability"] == 0.0
     with open(tmp_path / "test.csv", newline="") as file:
         assert list(csv.reader(file)) == [
-            ["id", "true", "predicted_label"], ["1", "x,y", "x,y"], ["2", "z", "z"],
+            ["id", "input", "true", "true_probability", "predicted_label"],
+            ["1", "x,y", "c3", "1.0", "c3"], ["2", "z", "c0", "0.0", "c1"],
         ]  # fmt: skip
     structured = [{"dark": [1]}, {"dark": [2]}]
     write(tmp_path, "test", ("1", "2"), structured, records(outputs, names, RULES))
     assert not (tmp_path / "test.csv").exists()
     last = (tmp_path / "test.jsonl").read_text().splitlines()[1]
     assert json.loads(last)["true"] == {"dark": [2]}
+
+
+def test_several_labels_have_the_score_of_each(tmp_path):
+    rules = {"labels": Output("decided", each=True), "probabilities": Output(each=True)}
+    outputs = {
+        "label": np.array(["a"]), "labels": np.array([[True, False, False]]),
+        "probabilities": np.array([[0.75, 0.5, 0.0]]),
+    }  # fmt: skip
+    given = [("first", "second")]
+    write(tmp_path, "test", ("1",), [["b", "a"]], records(outputs, "abc", rules), given)
+    line = json.loads((tmp_path / "test.jsonl").read_text())
+    assert line["input"] == ["first", "second"] and line["true_probability"] == [0.5, 0.75]
+    with open(tmp_path / "test.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["input"], row["input_pair"], row["true"]) == ("first", "second", "b,a")
+    assert (row["true_probability"], row["predicted_probabilities_b"]) == ("0.5,0.75", "0.5")
+    assert row["predicted_probabilities_c"] == "0.0" and "predicted_labels" not in row
+
+
+def test_numbers_stand_beside_the_true_ones(tmp_path):
+    found = records({"values": np.array([[1.5, 2.0]])}, ("w", "h"), {"values": Output(each=True)})
+    write(tmp_path, "test", ("1",), [{"w": 1.0, "h": 2.5}], found, ["a parcel"])
+    with open(tmp_path / "test.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["true_w"], row["predicted_values_w"], row["input"]) == ("1.0", "1.5", "a parcel")
+
+
+def test_encoded_pictures_and_arrays_are_not_written():
+    for given in (b"\x89PNG", np.zeros((4, 4)), [1.0, 2.0], None):
+        assert about(given, "a", {"probabilities": {"b": 1.0}}) == {"true": "a"}
+    assert about("x", None, {}) == {"input": "x"}
+    blank = about("x", None, {"probabilities": {"b": 1.0}}, known=True)
+    assert blank == {"input": "x", "true": None, "true_probability": None}
 
 
 def test_objects_are_records_of_their_own(tmp_path, capsys):

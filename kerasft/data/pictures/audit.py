@@ -251,6 +251,7 @@ def audit(
     *,
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
+    places: Sequence[str] = (),
 ) -> tuple[list[int], list[str]]:
     """Look at every picture, and leave out or refuse those that cannot be used.
 
@@ -259,6 +260,7 @@ def audit(
         names: What each is called in a message.
         broken: `"skip"` leaves the bad ones out and says so, `"fail"` refuses the data.
         max_pixels: The most pixels (width times height) that a picture may have.
+        places: What a message calls one that cannot be used, where that says more than its name.
 
     Returns:
         The indices of the pictures to keep, and sentences for the user.
@@ -275,7 +277,7 @@ def audit(
     """
     check_policy(broken, max_pixels)
     findings = _inspect_all(pictures, max_pixels)
-    bad = [f"{names[i]}: {f.problem}" for i, f in enumerate(findings) if f.problem]
+    bad = [f"{(places or names)[i]}: {f.problem}" for i, f in enumerate(findings) if f.problem]
     if bad and (broken == "fail" or len(bad) == len(findings)):
         raise UserError(
             f"{some(len(bad), 'picture')} cannot be used: {listing(bad, 20)}. Repair or remove "

@@ -14,10 +14,16 @@ from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.class_numbers import with_names
-from kerasft.data.tables.columns import find_column, read_pictures, read_splits
+from kerasft.data.tables.columns import find_column, read_splits
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import Part, notices_of_folder, parts_of
 from kerasft.data.tables.nested import find_nested
+from kerasft.data.tables.picture_cells import (
+    located,
+    picture_cells,
+    read_pictures,
+    require_inside,
+)
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
@@ -62,8 +68,9 @@ def boxes_csv(
             folder of them, as there.
         kind: `"boxes"`.
         seed: Another seed, another split.
-        image: The column with the path of the picture, relative to the table or to `images`; or
-            with encoded pictures, where a row holds all boxes of one.
+        image: The column with the path of the picture, relative to the table or to `images`, or a
+            pattern with columns in braces, such as `"{id}.jpg"`; or with encoded pictures, where a
+            row holds all boxes of one.
         label: The column with the class. A row without a class or without a box says that there is
             nothing in its picture.
         box: The four columns of a box. One column, such as `"objects.bbox"`, where each row is of
@@ -132,7 +139,7 @@ def boxes_csv(
     if missing:
         notices.append(
             f"{some(len(missing), 'picture')} that are not there, left out: "
-            f"{listing(f'{name} ({place})' for name, place in missing.items())}."
+            f"{listing(missing.values())}."
         )
     brought = {one.split for one in found.values()}
     if split_column is not None:
@@ -212,8 +219,10 @@ def _listed(
 ) -> list[str]:
     """Add the pictures of a table with a row for each; return what is to be said of its folder."""
     rows = given.rows
-    cells = find_column(rows, columns.image, "data.image")
-    pictures = read_pictures(rows, cells, given.ids, inside=given.part.inside, home=given.home)
+    cells = picture_cells(rows, columns.image).values
+    pictures, _ = read_pictures(
+        rows, columns.image, given.home or rows.home, given.ids, inside=given.part.inside
+    )
     names = find_nested(rows, columns.label, "data.label")
     if classes:
         names = with_names(names, given.ids, classes)
@@ -227,7 +236,7 @@ def _listed(
                 f"{place}: data.box={columns.box} and data.label={columns.label} must hold lists "
                 f"that are equally long. Received: {str(inner)[:60]} and {str(of)[:60]}."
             )
-        name = place if isinstance(picture, bytes) else f"{given.prefix}{_path_of(cell)}"
+        name = place if isinstance(picture, bytes) else f"{given.prefix}{cell!s}"
         if name in found:
             raise UserError(
                 f"{place}: {name} has a row before. With data.box={columns.box} each row is of "
@@ -249,36 +258,32 @@ def _listed(
     return notices_of_folder(rows, pictures) if given.part.inside else []
 
 
-def _path_of(cell: Any) -> str:
-    return str(cell.get("path") if isinstance(cell, dict) else cell)
-
-
 def _boxed(
     given: _Rows, columns: _Columns, found: dict[str, Boxed], missing: dict[str, str]
 ) -> None:
     """Add the pictures of a table with a row for each box."""
     rows, ids = given.rows, given.ids
-    names = find_column(rows, columns.image, "data.image")
+    cells_of_pictures = picture_cells(rows, columns.image)
+    require_inside(rows, cells_of_pictures, ids, everywhere=given.part.inside)
+    names = cells_of_pictures.values
     classes = find_column(rows, columns.label, "data.label")
     sides = [find_column(rows, name, f"data.box.{i}") for i, name in enumerate(columns.box)]
     sizes = _sizes(given, columns)
     for i, place in enumerate(ids):
-        name = str(names[i] or "").strip()
+        cell = names[i]
+        name = cell.strip() if isinstance(cell, str) else ""
         if not name:
             raise UserError(f"{place}: data.image={columns.image} names no picture.")
         called = given.prefix + name
         if called in missing:
             continue
         if called not in found:
-            [picture] = read_pictures(
-                rows, [name], [place], inside=given.part.inside, home=given.home
-            )
-            if not Path(str(picture)).is_file():
-                missing[called] = place
+            picture = Path(str(located(name, given.home or rows.home)))
+            if not picture.is_file():
+                missing[called] = f"{picture} ({place})"
                 continue
             found[called] = Boxed(
-                Path(str(picture)), called, given.splits[i], size=sizes[i],
-                relative=columns.relative,
+                picture, called, given.splits[i], size=sizes[i], relative=columns.relative,
             )  # fmt: skip
         one = found[called]
         if given.splits[i] != one.split:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
-from kerasft.data.paths import read_label_names, require_apart
+from kerasft.data.paths import find_path, read_label_names, require_apart
 from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.folder import PICTURES, find_tables
@@ -25,6 +25,7 @@ def table(
     text: str | int | None = None,
     text_pair: str | int | None = None,
     image: str | int | None = None,
+    image_root: str | None = None,
     format: str = "auto",
     header: bool = True,
     columns: list[str] | None = None,
@@ -56,8 +57,10 @@ def table(
             whose cells are 0 or 1, and for `"numbers"` a list of columns, one a number.
         text: The column of texts; either this or `image`.
         text_pair: The column of second texts, where an example is a pair.
-        image: The column of paths of pictures, relative to the folder of the file (in Parquet
-            also of encoded pictures); either this or `text`.
+        image: The column of paths of pictures (in Parquet also of encoded pictures), or a pattern
+            with columns in braces, such as `"images/{id}.jpg"`; either this or `text`.
+        image_root: The folder that relative paths are looked up under; by default that of the
+            file.
         format: `"csv"`, `"tsv"`, `"jsonl"`, `"json"`, `"parquet"`, `"lines"`, or `"auto"` for
             what the suffix says. Each of the lines holds a label, blanks and a text, in the
             columns `"label"` and `"text"`; labels may be written as `__label__NAME`, and are then
@@ -102,7 +105,9 @@ def table(
     if text is None and image is None:
         with suppress(UserError):  # nothing is chosen, which is told first
             known = next(parts_of(found, layout)).rows.names
-    check_columns(text, text_pair, image, label, empty, kind, header=header, known=known)
+    check_columns(
+        text, text_pair, image, label, empty, kind, header=header, known=known, root=image_root
+    )
     files = found.files
     if split_column is None:
         ratios = {n: part for n, part in (("validation", validation), ("test", test))
@@ -117,8 +122,12 @@ def table(
             + ". Leave one of them out, or name the one file that holds all splits."
         )
     require_apart(files, "Name another file, or a part such as 0.15.")
-    chosen = Chosen(label, text, text_pair, image, split_column, group)
-    names = read_label_names(label_names, files["train"][0].parent)
+    beside = files["train"][0].parent
+    root = None if image_root is None else find_path(
+        image_root, "data.image_root", beside=beside
+    )
+    chosen = Chosen(label, text, text_pair, image, split_column, group, root)
+    names = read_label_names(label_names, beside)
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]
              for name, paths in files.items()}  # fmt: skip
     return gather(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.alike import number
@@ -13,7 +11,6 @@ from kerasft.data.splits import split_name, split_words
 from kerasft.data.tables.reading import Rows, shown
 from kerasft.errors import UserError, nearest
 from kerasft.system.console import listing
-from kerasft.system.files import at_home
 
 # What columns are often called; such a header is no example.
 _USUAL = frozenset((
@@ -200,60 +197,6 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def read_pictures(
-    rows: Rows, cells: Sequence[Any], ids: Sequence[str], *, inside: bool = False,
-    home: Path | None = None,
-) -> list[str | bytes]:
-    """Return paths, or the bytes of pictures that stand in the table themselves.
-
-    Args:
-        rows: The rows.
-        cells: What names or holds the picture of each: a path, encoded bytes, or either of them
-            as `bytes` and `path` of one cell.
-        ids: The name of each row, for messages.
-        inside: Whether a path must stay in the folder of the table.
-        home: The folder that relative paths start from; that of the table without.
-
-    Raises:
-        UserError: If a cell is none of these, or leads out of the folder.
-    """
-    result: list[str | bytes] = []
-    wrong, outer = [], []
-    for index, cell in enumerate(cells):
-        held = isinstance(cell, dict) and set(cell) <= {"bytes", "path"}
-        if isinstance(cell, dict) and held:
-            cell = cell["bytes"] if isinstance(cell.get("bytes"), bytes) else cell.get("path")
-        if isinstance(cell, bytes):
-            result.append(cell)
-        elif isinstance(cell, str) and cell.strip():
-            if (inside or held) and _leads_out(cell):
-                outer.append(f"{ids[index]} has {cell!r}")
-                continue
-            with suppress(UserError):  # whoever looks at the picture names the row
-                cell = str(at_home(cell))
-            result.append(str((home or rows.home) / cell))
-        else:
-            wrong.append(f"{ids[index]} has {str(cell)[:80]!r}" if cell else f"{ids[index]} has "
-                         f"{cell!r}")  # fmt: skip
-    if wrong:
-        raise UserError(
-            f"data.image must hold a path in each row, and {some(len(wrong), 'row')} hold none: "
-            f"{listing(wrong)}. Correct or remove those rows."
-        )
-    if outer:
-        leads = "leads" if len(outer) == 1 else "lead"
-        raise UserError(
-            f"data.image: {some(len(outer), 'path')} {leads} out of the folder of {rows.path}: "
-            f"{listing(outer)}. Pictures of such a data set lie in its folder, or below."
-        )
-    return result
-
-
-def _leads_out(path: str) -> bool:
-    """Whether a path is not one that stays below the folder that it starts from."""
-    return path.startswith(("~", "/", "\\")) or ".." in Path(path).parts
-
-
 def read_labels(
     rows: Rows, choice: Any, ids: Sequence[str], *, numbers: bool = False
 ) -> list[Any]:
@@ -338,6 +281,26 @@ def doubt_header(rows: Rows, chosen: Iterable[Any]) -> list[str]:
     return [
         f"The first line of {rows.path} was taken for the names of the columns ("
         f"{shown(rows.names)}); if it is an example, set data.header=false."
+    ]
+
+
+def doubt_no_header(rows: Rows) -> list[str]:
+    """Say that the first row looks like names of columns, where the file is said to have none.
+
+    Args:
+        rows: The rows.
+
+    Returns:
+        Sentences for the user.
+    """
+    if rows.header or rows.unit != "line" or not len(rows):
+        return []
+    first = [cells[0] for cells in rows.cells.values()]
+    if not all(isinstance(cell, str) and _plain(cell) in _USUAL for cell in first):
+        return []
+    return [
+        f"The first line of {rows.path} looks like the names of the columns ({shown(first)}), and "
+        "is taken as a row; if it names them, set data.header=true."
     ]
 
 

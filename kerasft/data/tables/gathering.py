@@ -20,11 +20,11 @@ from kerasft.data.tables.columns import (
     doubt_header,
     find_column,
     read_labels,
-    read_pictures,
     read_splits,
     read_texts,
 )
 from kerasft.data.tables.folder import Tables
+from kerasft.data.tables.picture_cells import is_pattern, picture_cells, read_pictures
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError, nearest
@@ -79,11 +79,18 @@ class Chosen:
     image: Any = None
     split_column: Any = None
     group: Any = None
+    root: Path | None = None  # where relative paths of pictures start; else the table's folder
+
+    def described(self) -> dict[str, Any]:
+        """Return the choice as plain values, for the manifest."""
+        made = asdict(self)
+        root = made.pop("root")
+        return made if root is None else {**made, "image_root": str(root)}
 
 
 def check_columns(
     text: object, pair: Any, image: object, label: object, empty: str, kind: str, *,
-    header: object = True, known: Sequence[str] = (),
+    header: object = True, known: Sequence[str] = (), root: object = None,
 ) -> None:
     """Check which columns are chosen, all at once, before anything is read.
 
@@ -96,6 +103,7 @@ def check_columns(
         kind: What the task learns.
         header: Whether the first line names the columns.
         known: The columns that there are, for messages.
+        root: The folder that relative paths of pictures are looked up under.
 
     Raises:
         UserError: If two are the same, one is missing, or a setting is none of those there are.
@@ -117,6 +125,11 @@ def check_columns(
     if pair is not None and text is None:
         problems.append(
             f"data.text_pair needs data.text, the first text. Received: data.text_pair={pair}."
+        )
+    if root is not None and image is None:
+        problems.append(
+            "data.image_root is the folder of the pictures that data.image names. Received: "
+            f"data.image_root={root} without data.image."
         )
     chosen = {"text": text, "text_pair": pair, "image": image}
     chosen |= {f"label={column}": column for column in several}
@@ -171,8 +184,9 @@ def gather(
     found = Collection(modality, [], [], [], [], notices=list(notices))
     found.groups = None if chosen.group is None else []
     classes: dict[str, tuple[str, ...]] = {}
+    places: dict[str, str] = {}
     for part in parts:
-        _collect(part, chosen, found, kind)
+        places |= _collect(part, chosen, found, kind)
         if label_names is None:
             classes |= named_classes(part.rows, chosen.label, kind)
             if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
@@ -199,19 +213,22 @@ def gather(
         found = found.keep([i for i, name in enumerate(found.brought) if name in shown])
     found.notices += said
     if chosen.image is not None:
-        kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
+        kept, said = audit(
+            found.inputs, found.ids, broken=broken, max_pixels=max_pixels,
+            places=[places[one] for one in found.ids],
+        )  # fmt: skip
         found = found.keep(kept)
         found.notices += said
     else:
         found = _audit_texts(found, empty)
     return to_splits(
         found, kind=kind, label_names=label_names, label_key=f"data.label={chosen.label}",
-        source={**source, "columns": asdict(chosen)}, **left, **settings,
+        source={**source, "columns": chosen.described()}, **left, **settings,
     )  # fmt: skip
 
 
-def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> None:
-    """Add the rows of one file."""
+def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[str, str]:
+    """Add the rows of one file; return how messages name the picture of each."""
     rows = part.rows
     ids = [f"{part.name}:{place}" for place in rows.places]
     values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers")
@@ -221,20 +238,25 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> None:
         rows, [chosen.text, chosen.text_pair, chosen.image, *several]
     )
     inputs: list[Any]
+    places = ids
     splits = [part.split] * len(ids)
     if chosen.image is not None:
-        cells = find_column(rows, chosen.image, "data.image")
-        inputs = list(read_pictures(rows, cells, ids, inside=part.inside))
+        pictures, places = read_pictures(
+            rows, chosen.image, chosen.root or rows.home, ids, inside=part.inside
+        )
+        inputs = list(pictures)
         if part.inside:
             found.notices += notices_of_folder(rows, inputs)
-            splits = _folders_of_splits(cells) or splits
+            splits = _folders_of_splits(picture_cells(rows, chosen.image).raw) or splits
     else:
         inputs = list(read_texts(find_column(rows, chosen.text, "data.text"), ids, "data.text"))
         if chosen.text_pair is not None:
             cells = find_column(rows, chosen.text_pair, "data.text_pair")
             second = read_texts(cells, ids, "data.text_pair")
             inputs = list(zip(inputs, second, strict=True))
-    check_different(rows, {k: getattr(chosen, k) for k in ("text", "text_pair", "image", "label")})
+    # A pattern of paths may well name the column of labels, too.
+    content = ("text", "text_pair", "label", *([] if is_pattern(chosen.image) else ["image"]))
+    check_different(rows, {name: getattr(chosen, name) for name in content})
     found.inputs.extend(inputs)  # type: ignore[attr-defined]
     found.values.extend(values)
     found.ids.extend(ids)
@@ -250,6 +272,7 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> None:
                 "each row a group, or take those rows out."
             )
         found.groups.extend(str(cell) for cell in cells)
+    return dict(zip(ids, places, strict=True))
 
 
 def _folders_of_splits(cells: Sequence[Any]) -> list[str]:

@@ -214,7 +214,7 @@ def test_paths_of_pictures(tmp_path):
     assert splits.train.inputs[0].startswith(str(tmp_path / "pics"))
     path = write(tmp_path / "a.csv", [*rows, ("pics/none.png", "a")], header=("file", "label"))
     notices = ask(path, text=None, image="file").notices
-    assert any("a.csv:22: there is no such file" in n for n in notices)
+    assert any("a.csv:22 (column 'file', " in n and "there is no such file" in n for n in notices)
     assert "no such file" in fails(path, text=None, image="file", broken="fail")
     path = write(tmp_path / "a.csv", [*rows, ("", "a")], header=("file", "label"))
     assert "a.csv:22 has ''" in fails(path, text=None, image="file")

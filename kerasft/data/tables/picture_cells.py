@@ -1,0 +1,274 @@
+"""Pictures that a table names: by a column of paths, by a pattern, or as encoded bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.annotations.classes import some
+from kerasft.data.pictures.audit import SUFFIXES
+from kerasft.data.tables.columns import column_name, find_column
+from kerasft.data.tables.reading import Rows
+from kerasft.errors import UserError
+from kerasft.system.console import listing
+from kerasft.system.files import at_home
+
+_FIELD = re.compile(r"\{([^{}]*)\}")
+# How many folders are looked through for pictures that are not where a table says.
+_MOST_FOLDERS = 200
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a table says of the pictures of its rows.
+
+    Args:
+        values: For each row a path, encoded bytes, or `None` where it names no picture.
+        raw: What stands in the cell of each row, for messages.
+        said: The column or the pattern that they come from, for messages.
+        choice: That column or pattern, as the user named it.
+    """
+
+    values: list[str | bytes | None]
+    raw: list[Any]
+    said: str
+    choice: str | int
+
+
+def is_pattern(choice: object) -> bool:
+    """Whether a choice of a column is a pattern that columns fill in.
+
+    Example:
+        >>> is_pattern("images/{id}.jpg"), is_pattern("file")
+        (True, False)
+    """
+    return isinstance(choice, str) and ("{" in choice or "}" in choice)
+
+
+def fields(pattern: str, key: str = "data.image") -> list[str]:
+    """Return the columns that a pattern names in braces.
+
+    Args:
+        pattern: Such as `"images/{id}.jpg"`.
+        key: The config key behind it, for messages.
+
+    Raises:
+        UserError: If braces are not in pairs around a name.
+
+    Example:
+        >>> fields("{split}/{id}.jpg")
+        ['split', 'id']
+    """
+    found = _FIELD.findall(pattern)
+    if not found or not all(found) or re.search(r"[{}]", _FIELD.sub("", pattern)):
+        raise UserError(
+            f"{key}: a pattern holds names of columns in braces, such as images/{{id}}.jpg. "
+            f"Received: {key}={pattern!r}."
+        )
+    return found
+
+
+def picture_cells(rows: Rows, choice: str | int, key: str = "data.image") -> Cells:
+    """Return what a table says of the picture of each row.
+
+    Args:
+        rows: The table.
+        choice: A column with paths or encoded pictures, or a pattern with columns in braces.
+        key: The config key behind the choice, for messages.
+
+    Raises:
+        UserError: If there is no such column, or the pattern is none.
+    """
+    if is_pattern(choice) and choice not in rows.cells:
+        assert isinstance(choice, str)
+        # A column may be named twice, and is looked up once.
+        columns = {name: find_column(rows, name, key) for name in fields(choice, key)}
+        raw: list[Any] = [
+            {name: cells[i] for name, cells in columns.items()} for i in range(len(rows))
+        ]
+        values: list[str | bytes | None] = [
+            _filled(choice, {n: _word(cell) for n, cell in row.items()}) for row in raw
+        ]
+        return Cells(values, raw, f"pattern {choice!r}", choice)
+    name = column_name(rows, choice, key)
+    cells = rows.cells[name]
+    return Cells([_picture(cell) for cell in cells], list(cells), f"column {name!r}", choice)
+
+
+def _picture(cell: Any) -> str | bytes | None:
+    if isinstance(cell, dict) and set(cell) <= {"bytes", "path"}:
+        cell = cell["bytes"] if isinstance(cell.get("bytes"), bytes) else cell.get("path")
+    if isinstance(cell, bytes):
+        return cell
+    return cell if isinstance(cell, str) and cell.strip() else None
+
+
+def _word(cell: Any) -> str:
+    """Return a cell as it stands in a path: tables with gaps hold 7 as 7.0."""
+    if cell is None or cell != cell:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return str(cell)
+
+
+def _filled(pattern: str, words: dict[str, str]) -> str | None:
+    if not all(word.strip() for word in words.values()):
+        return None
+    return _FIELD.sub(lambda match: words[match[1]], pattern)
+
+
+def located(value: str | bytes, root: Path) -> str | bytes:
+    """Return the path of a picture below the folder that relative ones are looked up under.
+
+    Example:
+        >>> located("1.jpg", Path("/photos")), located("/elsewhere/1.jpg", Path("/photos"))
+        ('/photos/1.jpg', '/elsewhere/1.jpg')
+    """
+    if isinstance(value, bytes):
+        return value
+    with suppress(UserError):  # whoever looks at the picture names the row
+        value = str(at_home(value))
+    return str(root / value)
+
+
+def place(row: str, said: str, value: object) -> str:
+    """Return how a message names the picture of a row: where it stands, and the path looked for.
+
+    Example:
+        >>> place("train.csv:2", "column 'id'", "/photos/7.jpg")
+        "train.csv:2 (column 'id', '/photos/7.jpg')"
+    """
+    return f"{row} ({said}{'' if isinstance(value, bytes) else f', {value!r}'})"
+
+
+def read_pictures(
+    rows: Rows, choice: str | int, root: Path, ids: Sequence[str], *, inside: bool = False
+) -> tuple[list[str | bytes], list[str]]:
+    """Return the pictures of a table, and how messages name each.
+
+    Args:
+        rows: The table.
+        choice: See `picture_cells`.
+        root: The folder that relative paths are looked up under.
+        ids: The name of each row.
+        inside: Whether paths must stay in that folder, as those within encoded cells must.
+
+    Raises:
+        UserError: If a row names none, if a path leads out, or if none of them is there.
+    """
+    cells = picture_cells(rows, choice)
+    wrong = [f"{one} has {str(raw)[:80]!r}" for one, raw, value in
+             zip(ids, cells.raw, cells.values, strict=True) if value is None]  # fmt: skip
+    if wrong:
+        raise UserError(
+            f"data.image must give the path of a picture in each row. Received: none in "
+            f"{some(len(wrong), 'row')} ({cells.said}): {listing(wrong)}. Correct or remove those "
+            "rows."
+        )
+    require_inside(rows, cells, ids, everywhere=inside)
+    found = [located(value, root) for value in cells.values if value is not None]
+    require_any(cells, found, root, ids)
+    names = [place(one, cells.said, value) for one, value in zip(ids, found, strict=True)]
+    return found, names
+
+
+def require_inside(rows: Rows, cells: Cells, ids: Sequence[str], *, everywhere: bool) -> None:
+    """Refuse paths that lead out of the folder of a data set that brings its pictures.
+
+    Args:
+        rows: The table.
+        cells: What it says of its pictures.
+        ids: The name of each row.
+        everywhere: Whether all paths must stay; else those within cells of `bytes` and `path`.
+
+    Raises:
+        UserError: If one leads out.
+    """
+    outer = [
+        f"{one} has {value!r}" for one, raw, value in zip(ids, cells.raw, cells.values, strict=True)
+        if isinstance(value, str) and (everywhere or (isinstance(raw, dict) and "path" in raw
+                                                      and not is_pattern(cells.choice)))
+        and _leads_out(value)
+    ]  # fmt: skip
+    if outer:
+        leads = "leads" if len(outer) == 1 else "lead"
+        raise UserError(
+            f"data.image: {some(len(outer), 'path')} {leads} out of the folder of {rows.path}: "
+            f"{listing(outer)}. Pictures of such a data set lie in its folder, or below."
+        )
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path is not one that stays below the folder that it starts from."""
+    return path.startswith(("~", "/", "\\")) or ".." in Path(path).parts
+
+
+def require_any(
+    cells: Cells, pictures: Sequence[str | bytes | None], root: Path, ids: Sequence[str]
+) -> None:
+    """Refuse a table of which no picture is where it says: its paths are meant otherwise.
+
+    Args:
+        cells: What the table says.
+        pictures: The paths that follow.
+        root: The folder that relative paths are looked up under.
+        ids: The name of each row.
+
+    Raises:
+        UserError: With the paths that were looked for, and where such pictures are.
+    """
+    sought = [(i, one) for i, one in enumerate(pictures) if isinstance(one, str)]
+    if len(sought) < sum(one is not None for one in pictures) or not sought:
+        return
+    if any(os.path.lexists(one) for _, one in sought):
+        return
+    first = [place(ids[i], cells.said, one) for i, one in sought]
+    raise UserError(
+        f"data.image: no picture of the table is where it says. Looked for: {listing(first, 3)}. "
+        + (_hint(cells, root) or f"Relative paths are looked up under {root}: "
+           "data.image_root=DIR names another folder, and a pattern such as "
+           "'data.image=images/{id}.jpg' makes paths of columns.")
+    )  # fmt: skip
+
+
+def _hint(cells: Cells, root: Path) -> str:
+    """Say where the picture of the first row seems to be, if a look around finds it."""
+    name = next(value for value in cells.values if isinstance(value, str))
+    pattern = "pattern" in cells.said.split()[0]
+    for folder in _around(root):
+        for suffix in ("",) if pattern else ("", *SUFFIXES):
+            found = folder / (name + suffix)
+            if not found.is_file():
+                continue
+            if not suffix:
+                return f"{str(found)!r} is there: set data.image_root={folder}."
+            inner = folder.relative_to(root).as_posix()
+            column = cells.said.partition(" ")[2].strip("'\"")
+            way = "" if inner == "." else f"{inner}/"
+            return (
+                f"{str(found)!r} is there: set 'data.image={way}{{{column}}}{suffix}', which makes "
+                "a path of the column."
+            )
+    return ""
+
+
+def _around(root: Path) -> Iterator[Path]:
+    """Yield a folder and those in it, two levels deep, and no more than a few."""
+    level, count = [root], 0
+    for _ in range(3):
+        below: list[Path] = []
+        for folder in level:
+            count += 1
+            if count > _MOST_FOLDERS:
+                return
+            yield folder
+            with suppress(OSError), os.scandir(folder) as scanned:
+                below += sorted(folder / one.name for one in scanned
+                                if one.is_dir(follow_symlinks=False) and one.name[:1] != ".")
+        level = below
