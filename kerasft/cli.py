@@ -12,11 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any, NamedTuple
 
-from kerasft.commands import make_parser
-from kerasft.config.leads import without_dashes
+from kerasft.commands import parse
 from kerasft.errors import Stopped, UserError
 from kerasft.sweeps.text import command
-from kerasft.system.passwords import override_shown
 from kerasft.system.processes import need_current_folder
 
 # What a shell learns; `main` says more.
@@ -40,15 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     show_whatever()
-    parser = make_parser()
-    options, rest = parser.parse_known_args(argv)
-    unknown = [word for word in rest if word.startswith("-") and word != "-"]
-    if unknown or (rest and not {"overrides", "inputs"} & {*vars(options)}):
-        kind, word = ("option", unknown[0]) if unknown else ("argument", rest[0])
-        see = without_dashes(argv or sys.argv[1:], word) or f"see kerasft {options.command} --help"
-        parser.error(f"unknown {kind} {override_shown(word)}; {see}")
-    for name in {"overrides", "inputs"} & {*vars(options)}:  # behind options
-        setattr(options, name, [*getattr(options, name), *rest])
+    options = parse(argv)
     try:
         act = ACTS[options.command]
         if act.heavy:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 
 from kerasft import __version__
+from kerasft.config.leads import without_dashes
 from kerasft.system.cache import KINDS
+from kerasft.system.passwords import override_shown
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -241,3 +245,21 @@ def _config_options(parser: argparse.ArgumentParser, *, trust: bool = True) -> N
 def _trust_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", action="append", default=[], metavar="PREFIX",
                         help="an import prefix that a _target_ may start with too")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a command line; one that is none ends the program with status 2.
+
+    Args:
+        argv: The words after `kerasft`; those of this process without.
+    """
+    parser = make_parser()
+    options, rest = parser.parse_known_args(argv)
+    unknown = [word for word in rest if word.startswith("-") and word != "-"]
+    if unknown or (rest and not {"overrides", "inputs"} & {*vars(options)}):
+        word = (unknown or rest)[0]
+        see = without_dashes(argv or sys.argv[1:], word) or f"see kerasft {options.command} --help"
+        parser.error(f"unknown {'option' if unknown else 'argument'} {override_shown(word)}; {see}")
+    for name in {"overrides", "inputs"} & {*vars(options)}:  # behind options
+        setattr(options, name, [*getattr(options, name), *rest])
+    return options

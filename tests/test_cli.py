@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import kerasft
-from kerasft.cli import make_parser
+from kerasft.commands import make_parser
 
 COMMANDS = (
     "train", "show", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve",

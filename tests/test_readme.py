@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kerasft.cli import make_parser
+from kerasft.commands import make_parser
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
 

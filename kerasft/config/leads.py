@@ -6,9 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from yaml import safe_load
+
 from kerasft import catalogue
 from kerasft.config.parameters import NotFound, define
 from kerasft.config.schema import NAMED, RUNTIME, SCALARS
+from kerasft.system.shipped import shipped_dir
 
 # What no signature of a default part says.
 _CALLED: dict[str, str] = {
@@ -41,15 +44,18 @@ def key_for(word: str) -> str | None:
 @lru_cache(maxsize=1)
 def _of_parts() -> dict[str, str]:
     """Return the arguments of the default parts, each with its key."""
-    from kerasft.config.composition import compose
-
-    cfg = compose()
-    found: dict[str, str] = {}
+    conf, found = shipped_dir(), dict[str, str]()
+    choices: dict[str, str] = {}
+    for entry in safe_load((conf / "train.yaml").read_text("utf-8"))["defaults"]:
+        choices |= entry if isinstance(entry, dict) else {}
     for group in RUNTIME:
-        if group in NAMED or not cfg[group]:
+        if group in NAMED or not choices.get(group):
+            continue
+        part = safe_load((conf / group / f"{choices[group]}.yaml").read_text("utf-8")) or {}
+        if "_target_" not in part:
             continue
         try:
-            takes = define(cfg[group]["_target_"]).parameters
+            takes = define(part["_target_"]).parameters
         except NotFound:
             continue
         for name in takes:

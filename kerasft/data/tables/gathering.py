@@ -83,9 +83,9 @@ class Chosen:
 
     def described(self) -> dict[str, Any]:
         """Return the choice as plain values, for the manifest."""
-        made = asdict(self)
-        root = made.pop("root")
-        return made if root is None else {**made, "image_root": str(root)}
+        columns = asdict(self)
+        root = columns.pop("root")
+        return {"columns": columns} | ({} if root is None else {"image_root": str(root)})
 
 
 def check_columns(
@@ -223,7 +223,7 @@ def gather(
         found = _audit_texts(found, empty)
     return to_splits(
         found, kind=kind, label_names=label_names, label_key=f"data.label={chosen.label}",
-        source={**source, "columns": chosen.described()}, **left, **settings,
+        source={**source, **chosen.described()}, **left, **settings,
     )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ def read_pictures(
         UserError: If a row names none, if a path leads out, or if none of them is there.
     """
     cells = picture_cells(rows, choice)
-    wrong = [f"{one} has {str(raw)[:80]!r}" for one, raw, value in
+    wrong = [f"{one} has {repr(raw)[:80]}" for one, raw, value in
              zip(ids, cells.raw, cells.values, strict=True) if value is None]  # fmt: skip
     if wrong:
         raise UserError(

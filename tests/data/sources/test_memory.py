@@ -246,7 +246,8 @@ def test_the_column_that_is_read_is_found():
     assert "none fits" in fails({"a": NUMBERS, **label})
     assert "no column 'label'. Its columns: 'a'" in fails({"a": TEXTS})
     assert "Did you mean 'text'?" in fails(FORMS["dict"], text="texts")
-    assert "there is no such file" in fails({"image": ["none.png"] * 40, **label})
+    said = fails({"image": ["none.png"] * 40, **label})
+    assert "no picture of the table is where it says" in said
 
 
 def test_splits():

@@ -94,13 +94,15 @@ def test_cells_become_words_of_a_path(tmp_path):
     assert picture_cells(rows, "id").values == [None, None, "009", None, None]
 
 
-def test_a_root_needs_pictures():
+def test_a_root_needs_pictures(kaggle, monkeypatch):
+    monkeypatch.chdir(kaggle)
     with pytest.raises(UserError, match=r"data\.image_root is the folder of the pictures"):
-        table("x.csv", kind="single", seed=0, label="a", text="b", image_root="c")
+        table("train.csv", kind="single", seed=0, label="label", text="id", image_root="c")
 
 
-def test_a_pattern_needs_no_second_quotes(kerasft_cli):
-    words = ["data=table", "data.path=a.csv", "data.label=label", "backbone=tiny_resnet"]
+def test_a_pattern_needs_no_second_quotes(kaggle, kerasft_cli):
+    words = ["data=table", f"data.path={kaggle / 'train.csv'}", "data.label=label",
+             "backbone=tiny_resnet"]  # fmt: skip
     for image in ("images/{id}.png", "{id}.png", '"images/{id}.png"'):
         ended = kerasft_cli("check", *words, f"data.image={image}", "--show")
         assert ended.code == 0, ended.err
