@@ -113,3 +113,13 @@ def test_files_that_are_named_are_there():
             seen += 1
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
     assert seen
+
+
+def test_the_suggested_networks_are_those_of_the_catalogue():
+    from kerasft.catalogue import models
+    from kerasft.suggested import SUGGESTED
+
+    choices = {row["name"]: row["choose"] for row in models()}
+    for page in (ROOT / "README.md", ROOT / "docs" / "backbones.md"):
+        text = page.read_text("utf-8")
+        assert not [one.name for one in SUGGESTED if f"`{choices[one.name]}`" not in text]
