@@ -229,11 +229,12 @@ def input_of(backbone: Mapping[str, Any]) -> tuple[Modality | None, str]:
         `"images"`, `"text"`, or `None` where only loading tells; and a name for messages.
 
     Example:
-        >>> input_of({"_target_": "kerasft.model.tiny.text"})
-        ('text', 'text')
+        >>> input_of({"_target_": "kerasft.model.tiny.text", "family": "bert"})
+        ('text', 'bert')
     """
     target = str(backbone["_target_"])
-    name = str(backbone.get("preset") or backbone.get("name") or target.rpartition(".")[2])
+    called = (backbone.get(key) for key in ("preset", "name", "path", "family"))
+    name = str(next(filter(None, called), target.rpartition(".")[2]))
     if target in _TAKES:
         return _TAKES[target], name
     of_input: dict[str, Modality] = {"text": "text", "pictures": "images"}

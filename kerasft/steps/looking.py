@@ -16,6 +16,7 @@ from kerasft.contracts import Mixable, Task
 from kerasft.data.augment import ASTRAY, FILLS_WITH_PICTURE, astray, fills_astray, not_mixable
 from kerasft.data.looks import Look
 from kerasft.errors import UserError
+from kerasft.steps.heads import require_head
 from kerasft.steps.prepare import not_of_texts, require_monitors
 
 MIXING = ("MixUp", "CutMix")
@@ -57,6 +58,11 @@ def look(cfg: DictConfig) -> Found:
                "what callbacks and the best epoch go by is a metric of the task"]  # fmt: skip
     unchecked: list[str] = []
     problems: list[str] = []
+    try:
+        require_head(cfg, task)
+        checked.append("the head takes what the task tells it")
+    except UserError as error:
+        problems += error.problems
     data, modality = _look_at_data(plain(cfg.data), problems)
     checked += data.checked
     unchecked += data.unchecked

@@ -117,7 +117,7 @@ def require_known(
         allowed = known if key == "task.monitor" else every
         if name not in every:
             problems.append(
-                f"{key} must be a figure that each epoch has. Received: {name!r}."
+                f"{key} must be a metric that each epoch has. Received: {name!r}."
                 f"{_meant(name, allowed)} Allowed: {', '.join(allowed)}."
             )
     for key, node in paths:

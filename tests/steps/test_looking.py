@@ -106,3 +106,9 @@ def test_sources_of_ones_own_may_say_nothing(tmp_path, monkeypatch):
     cfg.data._target_ = "own_source.make"
     said = look(cfg)
     assert any("own_source.make tells nothing before it is read" in o for o in said.unchecked)
+
+
+def test_a_head_that_does_not_fit_the_task_is_told():
+    (said,) = problems("data=digits", "task=detection", "backbone=tiny_resnet")
+    assert "head=anchor_free" in said
+    assert "the head takes what the task tells it" in found("backbone=tiny_resnet").checked

@@ -38,7 +38,7 @@ def test_a_monitor_that_there_is_not_is_refused_with_what_there_is(task, name, m
         (problem,) = said(task, nodes)
         assert f"Received: {name!r}" in problem
         assert meant in problem
-        assert ".monitor must be a figure" in problem
+        assert ".monitor must be a metric" in problem
 
 
 @pytest.mark.parametrize("task", [Classification(), MultiLabel(), Regression()])
@@ -74,7 +74,7 @@ def test_it_is_told_before_a_run_has_a_folder(command, kerasft_cli, tmp_path, mo
     ended = kerasft_cli(command, "callbacks.early_stopping.monitor=val_f1", "data=image_folder",
                         "data.path=nowhere")  # fmt: skip
     assert ended.code == 2
-    assert "callbacks.early_stopping.monitor must be a figure" in ended.err
+    assert "callbacks.early_stopping.monitor must be a metric" in ended.err
     assert "val_f1_macro" in ended.err
     assert list(tmp_path.iterdir()) == []
 
@@ -124,7 +124,7 @@ def test_checks_and_plans_in_python_look_at_monitors_too():
 
     mistaken = ["callbacks.early_stopping.monitor=val_f1"]
     for act in (kerasft.plan, lambda given: kerasft.check(kerasft.compose(given))):
-        with pytest.raises(UserError, match="monitor must be a figure"):
+        with pytest.raises(UserError, match="monitor must be a metric"):
             act(mistaken)
     kerasft.check(kerasft.compose([]))
 
