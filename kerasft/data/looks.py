@@ -140,9 +140,11 @@ def head_of(path: Path, layout: Layout, key: str) -> Rows | None:
     if form == "arrow":
         return None
     if form == "parquet":
-        import pyarrow
-        import pyarrow.parquet
-
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:  # reading says so
+            return None
         try:
             return _rows(path, tuple(pyarrow.parquet.read_schema(path).names))
         except (pyarrow.ArrowException, OSError):  # reading says what is wrong

@@ -197,7 +197,7 @@ LISTED = "".join(f"photos/cats/{i}.png,cat\nphotos/dogs/{i}.png,dog\n" for i in 
 LISTS = {
     "a picture that is not there": ("photos/none.png,cat\n", "data.broken=fail",
                                     "there is no such"),
-    "no path": (" ,cat\n", "", "list.csv:10", "path in each row"),
+    "no path": (" ,cat\n", "", "list.csv:10", "path of a picture in each row"),
     "a folder for a picture": ("photos/cats,cat\n", "data.broken=fail", "list.csv:10"),
     "a path too long": (f"{'x' * 400},cat\n", "data.broken=fail", "list.csv:10"),
     "a text for a picture": ("list.csv,cat\n", "data.broken=fail", "those of no picture"),

@@ -203,7 +203,7 @@ WRONG = {
     "a file of texts that is a folder": ("predict run @cache", "'cache'"),
     "a file of texts in another encoding": ("predict run @latin.txt", "'latin.txt'"),
     "an empty file of texts": ("predict run @empty.txt", "nothing to predict"),
-    "an answer of another format": ("predict run a --output a.txt", ".csv or .jsonl"),
+    "an answer of another format": ("predict run a --output a.txt", ".csv, .jsonl or .parquet"),
     "an answer below a file": ("predict run a --output empty.txt/a.csv", "empty.txt/a.csv"),
     "a run repeated with another part": ("train --from run head=mlp", "head keeps its part"),
     "a run repeated with a typo": ("train --from run epoch=3", "epoch"),

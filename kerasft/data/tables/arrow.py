@@ -28,8 +28,7 @@ def parquet(path: Path, key: str) -> Rows:
     Raises:
         UserError: If it is none.
     """
-    import pyarrow
-    import pyarrow.parquet
+    pyarrow = _library("Parquet", key)
 
     try:
         table = pyarrow.parquet.read_table(path)
@@ -49,8 +48,7 @@ def stream(path: Path, key: str) -> Rows:
     Raises:
         UserError: If it is none.
     """
-    import pyarrow
-    import pyarrow.ipc
+    pyarrow = _library("Arrow", key)
 
     try:
         # Mapped, not read: pictures that a split does not use stay on the disk.
@@ -64,6 +62,19 @@ def stream(path: Path, key: str) -> Rows:
             return rows_of(table, path)
     except (pyarrow.ArrowException, OSError) as error:
         raise _broken(path, "Arrow", key, error) from error
+
+
+def _library(form: str, key: str) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(
+            f"{key}: {form} files are read with pyarrow, which is not installed: pip install "
+            "pyarrow"
+        ) from error
+    return pyarrow
 
 
 def rows_of(table: Any, path: Path | str, places: Sequence[Any] | None = None) -> Rows:
