@@ -61,8 +61,8 @@ def notices(copies: Sequence[Copy], noun: str) -> list[str]:
         are = "is an exact copy" if len(pairs) == 1 else "are exact copies"
         named = listing((f"{one.example} (= {one.of_example})" for one in pairs), NAMED)
         said.append(
-            f"{some(len(pairs), noun)} of {split} {are} of what stands in {other}, which "
-            f"flatters the figures of {split}; kept, as the data says so: {named}."
+            f"{some(len(pairs), noun)} of {split} {are} of examples of {other}, which makes the "
+            f"metrics of {split} optimistic; kept, since the data brings these splits: {named}."
         )
     # One that is there five times is one input under several labels.
     differing: dict[tuple[str, str], Copy] = {}
@@ -75,8 +75,8 @@ def notices(copies: Sequence[Copy], noun: str) -> list[str]:
              f"{_in_brackets(one.label)}" for one in differing.values()), NAMED
         )  # fmt: skip
         said.append(
-            f"{some(len(differing), noun)} {'stands' if len(differing) == 1 else 'stand'} in the "
-            f"data more than once, under different labels: {named}."
+            f"{some(len(differing), noun)} {'occurs' if len(differing) == 1 else 'occur'} more "
+            f"than once under different labels: {named}."
         )
     return said
 

@@ -27,7 +27,7 @@ def test_copies_are_named_with_both_rows_and_labels(tmp_path):
     assert set(said) <= set(splits.notices)
     assert any("test/test.csv:3 (= train/train.csv:3)" in one for one in said)
     (differing,) = [one for one in said if "under different labels" in one]
-    assert differing.startswith("2 texts stand in the data more than once")
+    assert differing.startswith("2 texts occur more than once")
     assert "train/train.csv:2 (a) and train/train.csv:22 (b)" in differing
     write_copies(splits.copies, tmp_path / "copies.csv")
     with open(tmp_path / "copies.csv", encoding="utf-8") as file:
