@@ -141,7 +141,7 @@ def test_the_result_holds_the_model(tiny_text_result, tiny_text_run):
     texts = ["a good film", "a bad film"]
     answers = tiny_text_result.finetuned(texts)
     rows = kerasft.predict(str(tiny_text_run), texts)
-    assert [label.decode() for label in answers["label"]] == [r["label"] for r in rows]
+    assert list(answers["label"]) == [r["label"] for r in rows]
     with pytest.raises(UserError, match="nothing to predict"):
         tiny_text_result.finetuned([])
 

@@ -89,9 +89,9 @@ def test_the_command_line_trusts_the_sampler_that_it_names(begin, tmp_path, monk
     monkeypatch.setattr(search, "checked", lambda *given: (None, ["accuracy"]))
     monkeypatch.setattr(search.output_dir, "new_folder", lambda first, suffix: tmp_path)
     named = "sweep.sampler={_target_: optuna.samplers.CmaEsSampler}"
-    search.search([*INTERVALS, "sweep=random", named])
+    search.sweep([*INTERVALS, "sweep=random", named])
     assert told[0].trusted == ("optuna.samplers.CmaEsSampler",)
-    search.search([*INTERVALS, "sweep=random", f"output_dir={tmp_path}", named])
+    search.sweep([*INTERVALS, "sweep=random", f"output_dir={tmp_path}", named])
     assert told[1].trusted == told[0].trusted
 
 
