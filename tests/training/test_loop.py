@@ -348,7 +348,7 @@ def test_the_step_is_traced_once_a_stage():
 
     train(
         stages={"head": Stage("head", epochs=2), "all": Stage("all", epochs=2)},
-        task=Counting(**{field.name: getattr(TASK, field.name) for field in dataclasses.fields(TASK)}),
+        task=Counting(**{one.name: getattr(TASK, one.name) for one in dataclasses.fields(TASK)}),
     )
     assert len(traced) == 2, traced
 
