@@ -68,14 +68,14 @@ def rows(splits: Splits, name: str) -> list[dict]:
     """Return path, boxes and classes of each picture of a split; regions of crowds are left out."""
     part = splits.parts[name]
     made = []
-    for path, one in zip(part.inputs, annotations(part), strict=True):
+    for path, one in zip(part.inputs, true_boxes(part), strict=True):
         kept = ~one["ignored"]
         made.append({"path": str(path), "boxes": one["boxes"][kept].tolist(),
                      "labels": one["labels"][kept].tolist()})  # fmt: skip
     return made
 
 
-def annotations(part: Examples) -> list[dict[str, np.ndarray]]:
+def true_boxes(part: Examples) -> list[dict[str, np.ndarray]]:
     """Return boxes, classes and regions of crowds of each picture."""
     made = []
     for i in range(len(part)):
@@ -90,7 +90,7 @@ def measured(found: list[dict], part: Examples, classes: int) -> dict[str, float
     """Return the figures of COCO."""
     there = [{"boxes": np.array(one["boxes"]).reshape(-1, 4), "scores": np.array(one["scores"]),
               "classes": np.array(one["classes"], "int64")} for one in found]  # fmt: skip
-    return figures.coco(figures.matched(there, annotations(part), classes))
+    return figures.coco(figures.matched(there, true_boxes(part), classes))
 
 
 def write_probe(weights: Path, size: tuple[int, int], folder: Path) -> str:
