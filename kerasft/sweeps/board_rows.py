@@ -127,8 +127,8 @@ def _alike(ranked: Sequence[Mapping[str, Any]]) -> list[str]:
     alike = [row for row in tested if row["setting"]["as_good_as_best"]]
     of = f"of the {len(tested)} other settings" if len(tested) > 1 else ""
     if not alike:
-        return [f"{f'None {of}' if of else 'The other setting'} is as good as the best (p below "
-                f"{BOUND:g}, corrected for the number of pairs)."]  # fmt: skip
+        are = f"None {of} is as good as" if of else "The other setting is worse than"
+        return [f"{are} the best (p below {BOUND:g}, corrected for the number of pairs)."]
     return [f"{f'{len(alike)} {of}' if of else 'The other setting'} cannot be told apart from the "
             f"best (p of at least {BOUND:g}, corrected for the number of pairs)."]  # fmt: skip
 

@@ -77,6 +77,14 @@ def test_what_cannot_be_told_apart(runs):
     assert "What another seed would change is not in them" in said[1]
 
 
+def test_one_other_setting_that_is_worse_is_called_so(runs):
+    good = np.random.default_rng(0).random(COUNT) < 0.9
+    runs("good", good, epochs=1)
+    runs("worse", good & (np.random.default_rng(1).random(COUNT) < 0.85), epochs=2)
+    said = board_rows.remarks(kerasft.leaderboard("runs"))
+    assert said[0].startswith("The other setting is worse than the best (p below 0.05")
+
+
 def test_seeds_of_a_setting_are_put_together(runs, kerasft_cli):
     """One lucky seed does not make the best setting, and seeds that differ widely tell little."""
     random = np.random.default_rng(1)
