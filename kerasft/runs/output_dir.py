@@ -10,8 +10,11 @@ from omegaconf import DictConfig
 
 from kerasft.errors import UserError
 from kerasft.system.enclosure import require_enclosed
-from kerasft.system.files import at_home, current
+from kerasft.system.files import at_home, current, read_json
 from kerasft.system.folders import require_path
+
+# What a run writes before it trains.
+_BEFORE_TRAINING = {"config.yaml", "run.json", "manifest.json", "copies.csv"}
 
 
 def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
@@ -22,7 +25,8 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
         suffix: What the stamp ends in.
 
     Returns:
-        The folder, which is empty and can be written to.
+        The folder, which is empty and can be written to. A run that failed before it had trained
+        anything makes room.
 
     Raises:
         UserError: If it holds something already or cannot be made.
@@ -34,7 +38,10 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
             holds = [p.name for p in path.iterdir() if p.name[0] != "."] if path.is_dir() else []
         except OSError as error:
             raise _unwritable(path, error) from error
-        if holds:
+        if holds and _never_trained(path, holds):
+            for name in holds:
+                (path / name).unlink()
+        elif holds:
             raise UserError(
                 f"output_dir must be a new or empty folder. Received: {str(path)!r}, which holds "
                 f"{', '.join(sorted(holds)[:5])}. Choose another, or remove it first."
@@ -56,6 +63,18 @@ def new_folder(cfg: DictConfig, suffix: str = "") -> Path:
     except OSError as error:
         raise _unwritable(path, error) from error
     return path
+
+
+def _never_trained(path: Path, holds: list[str]) -> bool:
+    """Whether a folder holds nothing but a run that failed before it had trained anything."""
+    if not {"run.json"} <= set(holds) <= _BEFORE_TRAINING:
+        return False
+    if not all((path / name).is_file() for name in holds):
+        return False
+    try:
+        return read_json(path / "run.json", "status")["status"] == "failed"
+    except UserError:  # damaged, so that nobody knows
+        return False
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

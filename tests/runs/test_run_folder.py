@@ -132,6 +132,30 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     assert (tmp_path / "full" / "thesis.txt").exists()
 
 
+def test_a_run_that_failed_before_it_trained_makes_room(tiny_pictures):
+    words = [*tiny_pictures, "epochs=1", "callbacks=none", "output_dir=mine"]
+    with pytest.raises(UserError, match="train_per_class"):
+        kerasft.train([*words, "data.train_per_class=100000"])
+    assert Path("mine/run.json").is_file()
+    assert kerasft.train(words).output_dir == Path("mine")
+    with pytest.raises(UserError, match="new or empty folder"):
+        kerasft.train(words)
+
+
+@pytest.mark.parametrize("change", [
+    {"run.json": '{"status": "stopped"}'}, {"run.json": "{"}, {"notes.txt": "mine"},
+])  # fmt: skip
+def test_all_else_stays_where_it_is(tmp_path, change):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    files = {"config.yaml": "a: 1", "run.json": '{"status": "failed"}', **change}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    with pytest.raises(UserError, match="new or empty folder"):
+        run_folder.create(kerasft.compose(["output_dir=mine"]))
+    assert {file.name: file.read_text() for file in folder.iterdir()} == files
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
