@@ -205,14 +205,16 @@ def _value(
 ) -> float:
     import keras
 
-    found = _metric(name, json.dumps(plain(node)))
+    found, update = _metric(name, json.dumps(plain(node)))
     y, p = np.asarray(true, np.float32), np.asarray(predicted, np.float32)
     if _is_sparse(node):
         y = y.argmax(axis=-1)
     try:
         if isinstance(found, keras.metrics.Metric):
+            if not found.variables:  # some make them of the first batch that they see
+                found.update_state(y[:1], p[:1])
             found.reset_state()
-            found.update_state(y, p)
+            update(y, p)
             value = np.asarray(keras.ops.convert_to_numpy(found.result()), np.float64)
         else:
             value = np.asarray(found(y, p), np.float64)
@@ -235,9 +237,16 @@ def _value(
 
 
 @lru_cache(maxsize=32)
-def _metric(name: str, node: str) -> Any:
-    """Return a metric that whole splits are measured with: drawn anew, that is done often."""
-    return _built(name, node)
+def _metric(name: str, node: str) -> tuple[Any, Any]:
+    """Return a metric that whole splits are measured with, and its update as a graph.
+
+    Both are kept: a split that is drawn anew is measured often.
+    """
+    import tensorflow as tf
+
+    found = _built(name, node)
+    update = getattr(found, "update_state", None)
+    return found, update and tf.function(update, autograph=False, reduce_retracing=True)
 
 
 def _built(name: str, node: str) -> Any:
