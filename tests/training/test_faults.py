@@ -254,7 +254,7 @@ def test_a_batch_is_halved_and_accumulated_where_that_is_asked_for(cramped, caps
     )  # fmt: skip
     said = capsys.readouterr()
     settings = "batch_size=4 optimizer.gradient_accumulation_steps=2"
-    assert f"The run begins anew with {settings}" in said.err
+    assert f"The run restarts with {settings}" in said.err
     cfg = OmegaConf.load("run/config.yaml")
     assert (cfg.batch_size, cfg.optimizer.gradient_accumulation_steps) == (4, 2)
     facts = json.loads(Path("run/run.json").read_text())
