@@ -20,7 +20,7 @@ _PUBLIC = {
     "export": "run",
     "grid": "sweeps.grid",
     "leaderboard": "sweeps.leaderboard",
-    "models": "catalogue",
+    "models": "catalogue.networks",
     "plan": "run",
     "predict": "run",
     "predict_data": "run",

@@ -271,7 +271,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from kerasft.catalogue import as_text, models
+    from kerasft.catalogue.networks import as_text, models
     from kerasft.system.console import say
     from kerasft.system.terminal import columns, is_terminal
 

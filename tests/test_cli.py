@@ -187,7 +187,7 @@ def test_an_interruption_is_status_130(kerasft_cli, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kerasft.catalogue.models", interrupted)
+    monkeypatch.setattr("kerasft.catalogue.networks.models", interrupted)
     ended = kerasft_cli("models")
     assert ended.code == 130
     assert ended.err == "interrupted\n"

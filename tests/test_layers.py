@@ -37,7 +37,7 @@ BELOW_ROOMS = (
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config/", "errors", "spec", "rows", "raw_input",
-    "contracts", "system/", "runs/", "run", "steps", "catalogue", "suggested", "sweeps/",
+    "contracts", "system/", "runs/", "run", "steps", "catalogue/", "sweeps/",
     "model/hub",
 )
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",

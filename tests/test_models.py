@@ -7,11 +7,11 @@ import time
 import pytest
 
 import kerasft
-from kerasft import catalogue
-from kerasft.catalogue import APPLICATIONS, PACKAGES, preset_names
+from kerasft.catalogue import networks
+from kerasft.catalogue.networks import APPLICATIONS, PACKAGES, preset_names
+from kerasft.catalogue.suggested import SUGGESTED
 from kerasft.errors import UserError
 from kerasft.model.hub import fetch, preset_folder
-from kerasft.suggested import SUGGESTED
 
 PACKAGED = {package.replace("_", "-") for package, *_ in PACKAGES.values()}
 
@@ -23,9 +23,9 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "kagglehub"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     preset_names.cache_clear()
-    catalogue._keras_hub.cache_clear()
+    networks._keras_hub.cache_clear()
     yield
-    catalogue._keras_hub.cache_clear()
+    networks._keras_hub.cache_clear()
 
 
 def fails(act, *arguments):
@@ -66,14 +66,14 @@ def test_networks_of_maps_are_offered_for_the_task_that_takes_these():
     segmenters = {*models.DeepLabV3ImageSegmenter.presets, *models.SegFormerImageSegmenter.presets}
     assert len(segmenters) > 5
     assert all(offered[name] == ["segmentation"] for name in segmenters)
-    assert not any(map(catalogue.unknown_preset, (*detectors, *segmenters)))
+    assert not any(map(networks.unknown_preset, (*detectors, *segmenters)))
     theirs = {name for kind in (models.ImageSegmenter, models.DepthEstimator)
               for name in kind.presets} - segmenters  # fmt: skip
     # Those that a classifier has, too, are of a network with one output.
     theirs -= set(models.ImageClassifier.presets)
     assert len(theirs) > 5
     assert not {name for name in theirs & offered.keys() if "mit" not in name.split("_")}
-    assert "no task of kerasft is made for" in catalogue.unknown_preset(min(theirs))
+    assert "no task of kerasft is made for" in networks.unknown_preset(min(theirs))
 
 
 def test_what_it_says_to_choose_composes():
@@ -116,7 +116,7 @@ def test_the_carried_preset_is_there():
 
 
 def test_packages_that_are_installed_are_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue, "PACKAGES", {
+    monkeypatch.setattr(networks, "PACKAGES", {
         "There": ("some_weights", "bert", "text", 1.5, "backbone=x"),
         "Away": ("no_such_weights", "bert", "text", 1.5, "backbone=x"),
     })  # fmt: skip
@@ -138,7 +138,7 @@ def test_cached_weights_are_seen(tmp_path):
         (folder / name).touch()
     handle = tmp_path / "kagglehub" / "models" / "keras" / "bert" / "keras"
     (handle / "bert_tiny_en_uncased" / "3").mkdir(parents=True)
-    catalogue._keras_hub.cache_clear()
+    networks._keras_hub.cache_clear()
     cached = {r["name"] for r in kerasft.models() if r["cached"]}
     assert {"MobileNetV2", "ResNet50V2", "bert_tiny_en_uncased"} <= cached
     assert not cached & {"ResNet50", "MobileNet", "bert_base_en"}
@@ -176,12 +176,12 @@ def test_texts_are_for_no_task_with_places():
         "segmentation",
     ]  # fmt: skip
     assert (row["memory"], row["download"]) == (56_000_000, 14_000_000)
-    assert set(catalogue.DOWNLOADS) <= set(APPLICATIONS)
+    assert set(networks.DOWNLOADS) <= set(APPLICATIONS)
 
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_table_fits_a_terminal(width):
-    said = catalogue.as_text(kerasft.models(), width)
+    said = networks.as_text(kerasft.models(), width)
     lines = said.splitlines()
     assert max(len(line) for line in lines if "  " in line) <= width
     assert f"not shown in {width} columns: family" in said

@@ -116,8 +116,8 @@ def test_files_that_are_named_are_there():
 
 
 def test_the_suggested_networks_are_those_of_the_catalogue():
-    from kerasft.catalogue import models
-    from kerasft.suggested import SUGGESTED
+    from kerasft.catalogue.networks import models
+    from kerasft.catalogue.suggested import SUGGESTED
 
     choices = {row["name"]: row["choose"] for row in models()}
     for page in (ROOT / "README.md", ROOT / "docs" / "backbones.md"):

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kerasft import catalogue
+from kerasft.catalogue import networks
 from kerasft.config import write_paths
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
@@ -265,8 +265,8 @@ def _stages(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 def _names(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield the name of a pretrained network that nobody has heard of."""
     for target, key, unknown in (
-        ("preset", "preset", catalogue.unknown_preset),
-        ("applications", "name", catalogue.unknown_application),
+        ("preset", "preset", networks.unknown_preset),
+        ("applications", "name", networks.unknown_application),
     ):
         if _value(cfg, "backbone", "_target_") != f"kerasft.model.backbones.{target}":
             continue

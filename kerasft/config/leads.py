@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from yaml import safe_load
 
-from kerasft import catalogue
+from kerasft.catalogue import networks
 from kerasft.config.parameters import NotFound, define
 from kerasft.config.schema import NAMED, RUNTIME, SCALARS
 from kerasft.system.shipped import shipped_dir
@@ -72,10 +72,10 @@ def network(value: str) -> str | None:
         ('backbone=applications backbone.name=ResNet50', 'backbone.preset=bert_tiny_en_uncased')
     """
     plainly = re.sub(r"[\W_]", "", value).lower()
-    for name in catalogue.application_names():
+    for name in networks.application_names():
         if name.lower() == plainly:
             return f"backbone=applications backbone.name={name}"
-    if value in catalogue.preset_names():
+    if value in networks.preset_names():
         return f"backbone.preset={value}"
     if "://" in value:
         return f"backbone.preset={value}"

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kerasft.catalogue import unknown_application
+from kerasft.catalogue.networks import unknown_application
 from kerasft.errors import UserError, in_short
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.network_file import read_network, require_pixels

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kerasft import catalogue
+from kerasft.catalogue import networks
 from kerasft.errors import UserError, nearest
 from kerasft.system.folders import located, whereabouts
 from kerasft.system.reachable import unreachable
@@ -70,7 +70,7 @@ def preset_folder(preset: str) -> str:
             f"backbone.preset: there is no folder {preset!r}. For a model on Hugging Face write "
             f"hf://owner/name. {_ALTERNATIVES}.{whereabouts(preset)}"
         )
-    if problem := catalogue.unknown_preset(preset):
+    if problem := networks.unknown_preset(preset):
         raise UserError(f"{problem} {_ALTERNATIVES}.")
     return preset
 
@@ -109,7 +109,7 @@ def _require_network(preset: str) -> None:
     if not preset.startswith("hf://") or os.environ.get("HF_HUB_OFFLINE"):
         return
     name = preset.removeprefix("hf://").split("@")[0].strip("/")
-    if (catalogue.hugging_face_cache() / f"models--{name.replace('/', '--')}").is_dir():
+    if (networks.hugging_face_cache() / f"models--{name.replace('/', '--')}").is_dir():
         return
     if reason := unreachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
         raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kerasft.catalogue import input_of
+from kerasft.catalogue.networks import input_of
 from kerasft.config.composition import plain
 from kerasft.config.parameters import NotFound, define
 from kerasft.contracts import Mixable, Task

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerasft import testing
-from kerasft.catalogue import APPLICATIONS
+from kerasft.catalogue.networks import APPLICATIONS
 from kerasft.errors import UserError
 from kerasft.model import backbones, hub, preprocess, tiny
 from kerasft.model.assemble import assemble

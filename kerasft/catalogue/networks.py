@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kerasft.catalogue.suggested import SUGGESTED
 from kerasft.errors import nearest
 from kerasft.spec import Modality
-from kerasft.suggested import SUGGESTED
 from kerasft.system.console import table
 from kerasft.system.folders import located
 from kerasft.system.shipped import shipped
@@ -79,8 +79,8 @@ def models(pattern: str = "") -> list[dict[str, Any]]:
     Returns:
         One dict each: `name`, `family`, `source`, `input`, `parameters`, `memory` (the bytes that
         training takes at least), `download` (bytes, `None` where only the network tells),
-        `tasks`, `suggested` and `why` (see `kerasft.suggested`), `cached`, and `choose`, the
-        overrides that choose it.
+        `tasks`, `suggested` and `why` (see `kerasft.catalogue.suggested`), `cached`, and
+        `choose`, the overrides that choose it.
 
     Example:
         >>> models("glyphs")[0]["cached"]
@@ -253,7 +253,7 @@ def _carried() -> list[dict[str, Any]]:
     from kerasft.system.files import read_json
 
     rows = []
-    for folder in sorted((Path(__file__).parent / "presets").glob("*/config.json")):
+    for folder in sorted((Path(__file__).parents[1] / "presets").glob("*/config.json")):
         name = f"kerasft://{folder.parent.name}"
         metadata = folder.parent / "metadata.json"
         count = read_json(metadata).get("parameter_count") if metadata.is_file() else None

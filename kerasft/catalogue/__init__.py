@@ -1,0 +1,1 @@
+"""What pretrained networks there are, and which to begin with."""
