@@ -289,17 +289,23 @@ def test_the_loss_is_that_of_the_head(words, anchored):
     assert Detection(loss="queries", overlap=0.7).suppressed == 0.7
 
 
+def require_measured_and_resumed(words, loss, folder, monkeypatch):
+    """Check that a run in `plain` has its figures again, and that a stopped one ends alike."""
+    plain = folder / "plain"
+    assert json.loads((plain / "task.json").read_text())["loss"] == loss
+    again = kerasft.evaluate(str(plain))["test"]["map"]
+    written = json.loads((plain / "metrics.json").read_text())["test"]["map"]
+    assert again == pytest.approx(written, abs=1e-6)
+    stopped_and_resumed(words, folder / "run", monkeypatch)
+    require_equal(plain, folder / "run")
+
+
 @pytest.mark.slow
 def test_anchors_are_trained_resumed_and_exported(anchored, tmp_path, monkeypatch):
     kerasft.train([*anchored, f"output_dir={tmp_path}/plain"])
     epochs = [json.loads(line) for line in lines_of(tmp_path / "plain/logs/epochs.jsonl")]
     assert epochs[-1]["loss"] < 0.9 * epochs[0]["loss"]
-    assert json.loads((tmp_path / "plain/task.json").read_text())["loss"] == "focal"
-    again = kerasft.evaluate(str(tmp_path / "plain"))["test"]["map"]
-    written = json.loads((tmp_path / "plain/metrics.json").read_text())["test"]["map"]
-    assert again == pytest.approx(written, abs=1e-6)
-    stopped_and_resumed(anchored, tmp_path / "run", monkeypatch)
-    require_equal(tmp_path / "plain", tmp_path / "run")
+    require_measured_and_resumed(anchored, "focal", tmp_path, monkeypatch)
     # Each of them is proved on held-out pictures, or there is none.
     made = kerasft.export(str(tmp_path / "run"), ["export=[saved_model,onnx,litert]"])
     assert set(made) == {"saved_model", "onnx", "litert"}
@@ -365,12 +371,7 @@ def test_a_d_fine_preset_is_trained_and_resumed(whole_d_fine, tmp_path, monkeypa
     epochs = [json.loads(line) for line in lines_of(tmp_path / "plain/logs/epochs.jsonl")]
     assert epochs[-1]["loss"] < 0.95 * epochs[0]["loss"]
     assert epochs[-1]["val_loss"] < epochs[0]["val_loss"]
-    assert json.loads((tmp_path / "plain/task.json").read_text())["loss"] == "queries"
-    again = kerasft.evaluate(str(tmp_path / "plain"))["test"]["map"]
-    written = json.loads((tmp_path / "plain/metrics.json").read_text())["test"]["map"]
-    assert again == pytest.approx(written, abs=1e-6)
-    stopped_and_resumed(more, tmp_path / "run", monkeypatch)
-    require_equal(tmp_path / "plain", tmp_path / "run")
+    require_measured_and_resumed(more, "queries", tmp_path, monkeypatch)
 
 
 def test_the_ways_of_others_are_refused(words, tmp_path):

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -22,10 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from interruption import stopped
 
 import kerasft
 from kerasft.artifact.comparison import Output
-from kerasft.errors import Stopped
 from kerasft.model import geometry
 from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Examples, Labels, Splits
@@ -254,18 +253,8 @@ def test_what_was_kept_is_what_the_network_computes(tmp_path):
 
 
 def test_a_run_that_is_stopped_ends_as_one_that_was_not(run, monkeypatch, tmp_path):
-    from kerasft.training.recorder import Recorder
-
-    plain, count = Recorder._at, iter(range(100))
-
-    def at(recorder, position):
-        if next(count) == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        plain(recorder, position)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Recorder, "_at", at)
-        kerasft.train([*WORDS, *KEPT, "checkpoint.steps=2", "output_dir=again"], trusted=TRUSTED)
+    words = [*WORDS, *KEPT, "checkpoint.steps=2", "output_dir=again"]
+    stopped(words, monkeypatch, 1, trusted=TRUSTED)
     kerasft.resume("again", trusted=TRUSTED)
     assert outcome(Path("again")) == outcome(run)
 

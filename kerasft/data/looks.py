@@ -69,14 +69,12 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
     checked, unchecked = [], []
     problems: list[str] = []
     tables = find_tables(settings["path"], {})
+    beside = tables.files["train"][0].parent
     for name in ("validation", "test"):
         try:
-            more = find_tables(settings["path"], {name: settings.get(name)})
+            tables.take(name, settings.get(name), beside)
         except UserError as error:
             problems += error.problems
-        else:
-            tables.files |= more.files
-            tables.named += more.named
     chosen_columns = {column: settings.get(column) for column in COLUMNS}
     if tables.metadata and chosen_columns["text"] is None and chosen_columns["image"] is None:
         chosen_columns["image"] = PICTURES
@@ -110,7 +108,6 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
             problems += missing
             checked.append(f"{there}, with the columns {shown(head.names)}")
     if (root := settings.get("image_root")) is not None:
-        beside = tables.files["train"][0].parent
         try:
             found = find_path(root, "data.image_root", beside=beside)
         except UserError as error:
@@ -133,12 +130,10 @@ def head_of(path: Path, layout: Layout, key: str) -> Rows | None:
     """
     require_file(path, key)
     form = format_of(path, layout.format, key)
-    if form == "json":
+    if form in ("json", "arrow"):
         return None
     if form == "lines":
         return _rows(path, (LABEL, TEXT))
-    if form == "arrow":
-        return None
     if form == "parquet":
         try:
             import pyarrow

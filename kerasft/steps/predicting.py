@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -279,7 +278,7 @@ def _root(
     # That of the run: beside this table, or where the run found it.
     if (beside := file.parent / at_home(root)).is_dir():
         return beside
-    with folder.at_its_command() if folder is not None else nullcontext():
+    with folder.at_its_command():
         return find_path(root, "data.image_root", beside=located(str(own["path"])).parent)
 
 

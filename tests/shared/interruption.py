@@ -13,18 +13,23 @@ from kerasft.steps.reopening import reopen
 from kerasft.training.recorder import Recorder
 
 
-def stopped_and_resumed(words, run, monkeypatch):
-    """Train into a folder, with a signal in the middle of the second epoch, and go on."""
+def stopped(words, monkeypatch, after, **given):
+    """Train until a signal stops it, where a checkpoint might be due for the time `after`."""
     plain, count = Recorder._at, iter(range(100))
 
     def at(recorder, position):
-        if next(count) == 8:
+        if next(count) == after:
             os.kill(os.getpid(), signal.SIGTERM)
         plain(recorder, position)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(Recorder, "_at", at)
-        kerasft.train([*words, "checkpoint.steps=1", f"output_dir={run}"])
+        kerasft.train(words, **given)
+
+
+def stopped_and_resumed(words, run, monkeypatch):
+    """Train into a folder, with a signal in the middle of the second epoch, and go on."""
+    stopped([*words, "checkpoint.steps=1", f"output_dir={run}"], monkeypatch, 8)
     kerasft.resume(str(run))
 
 

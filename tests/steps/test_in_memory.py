@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 
+import interruption
 import pytest
 
 import kerasft
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import UserError
 from kerasft.steps.in_memory import reading
-from kerasft.training.recorder import Recorder
 
 GOOD, BAD = ("good", "fine", "warm"), ("bad", "dull", "cold")
 DATA = {
@@ -28,16 +26,7 @@ WORDS = ["backbone=tiny_bert", "backbone.sequence_length=8", "epochs=2",
 def stopped(tmp_path, monkeypatch):
     """A run on `DATA` that was stopped by a signal."""
     monkeypatch.chdir(tmp_path)
-    plain, count = Recorder._at, iter(range(100))
-
-    def at(recorder, position):
-        if next(count) == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        plain(recorder, position)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Recorder, "_at", at)
-        kerasft.train([*WORDS, "output_dir=run"], data=DATA)
+    interruption.stopped([*WORDS, "output_dir=run"], monkeypatch, 4, data=DATA)
     return "run"
 
 

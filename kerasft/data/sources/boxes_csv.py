@@ -219,9 +219,9 @@ def _listed(
 ) -> list[str]:
     """Add the pictures of a table with a row for each; return what is to be said of its folder."""
     rows = given.rows
-    cells = picture_cells(rows, columns.image).values
+    cells = picture_cells(rows, columns.image)
     pictures, _ = read_pictures(
-        rows, columns.image, given.home or rows.home, given.ids, inside=given.part.inside
+        rows, cells, given.home or rows.home, given.ids, inside=given.part.inside
     )
     names = find_nested(rows, columns.label, "data.label")
     if classes:
@@ -229,7 +229,7 @@ def _listed(
     boxes = find_nested(rows, str(columns.box), "data.box")
     sizes = _sizes(given, columns)
     for i, place in enumerate(given.ids):
-        picture, cell = pictures[i], cells[i]
+        picture, cell = pictures[i], cells.values[i]
         inner, of = boxes[i] or [], [] if names[i] is None else names[i]
         if not isinstance(inner, list) or not isinstance(of, list) or len(inner) != len(of):
             raise UserError(

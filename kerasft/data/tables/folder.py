@@ -48,6 +48,29 @@ class Tables:
     metadata: bool = False
     named: list[str] = field(default_factory=list)
 
+    def take(self, name: str, value: Any, home: Path) -> None:
+        """Take the files that a user names for a split in place of those of the folder.
+
+        Args:
+            name: The split.
+            value: What `data.NAME` says; a number names no files.
+            home: The folder beside which they may be.
+
+        Raises:
+            UserError: If nothing is there, or files of several splits.
+        """
+        if not isinstance(value, str):
+            return
+        more = _named(value, f"data.{name}", home)
+        if len(more.files) > 1:
+            raise UserError(
+                f"data.{name}: {value} brings several splits: {', '.join(more.files)}. Name "
+                "files, such as by a pattern in quotes."
+            )
+        self.files[name] = more.files["train"]
+        self.notices += more.notices
+        self.named.append(name)
+
 
 def find_tables(path: Any, others: Mapping[str, Any]) -> Tables:
     """Return the tables that a user names: a file, a pattern, or a folder of them.
@@ -62,16 +85,7 @@ def find_tables(path: Any, others: Mapping[str, Any]) -> Tables:
     found = _named(path, "data.path", None)
     home = found.files["train"][0].parent
     for name, value in others.items():
-        if isinstance(value, str):
-            more = _named(value, f"data.{name}", home)
-            if len(more.files) > 1:
-                raise UserError(
-                    f"data.{name}: {value} brings several splits: {', '.join(more.files)}. Name "
-                    "files, such as by a pattern in quotes."
-                )
-            found.files[name] = more.files["train"]
-            found.notices += more.notices
-            found.named.append(name)
+        found.take(name, value, home)
     return found
 
 

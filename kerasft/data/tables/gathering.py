@@ -241,18 +241,19 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[s
     places = ids
     splits = [part.split] * len(ids)
     if chosen.image is not None:
+        cells = picture_cells(rows, chosen.image)
         pictures, places = read_pictures(
-            rows, chosen.image, chosen.root or rows.home, ids, inside=part.inside
+            rows, cells, chosen.root or rows.home, ids, inside=part.inside
         )
         inputs = list(pictures)
         if part.inside:
             found.notices += notices_of_folder(rows, inputs)
-            splits = _folders_of_splits(picture_cells(rows, chosen.image).raw) or splits
+            splits = _folders_of_splits(cells.raw) or splits
     else:
         inputs = list(read_texts(find_column(rows, chosen.text, "data.text"), ids, "data.text"))
         if chosen.text_pair is not None:
-            cells = find_column(rows, chosen.text_pair, "data.text_pair")
-            second = read_texts(cells, ids, "data.text_pair")
+            column = find_column(rows, chosen.text_pair, "data.text_pair")
+            second = read_texts(column, ids, "data.text_pair")
             inputs = list(zip(inputs, second, strict=True))
     # A pattern of paths may well name the column of labels, too.
     content = ("text", "text_pair", "label", *([] if is_pattern(chosen.image) else ["image"]))
@@ -264,14 +265,14 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[s
         splits = read_splits(find_column(rows, chosen.split_column, "data.split_column"), ids)
     found.brought.extend(splits)
     if chosen.group is not None and found.groups is not None:
-        cells = find_column(rows, chosen.group, "data.group")
-        bare = [i for i, cell in zip(ids, cells, strict=True) if cell is None or cell == ""]
+        groups = find_column(rows, chosen.group, "data.group")
+        bare = [i for i, cell in zip(ids, groups, strict=True) if cell is None or cell == ""]
         if bare:
             raise UserError(
                 f"data.group: {some(len(bare), 'row')} without a group: {listing(bare)}. Give "
                 "each row a group, or take those rows out."
             )
-        found.groups.extend(str(cell) for cell in cells)
+        found.groups.extend(str(cell) for cell in groups)
     return dict(zip(ids, places, strict=True))
 
 

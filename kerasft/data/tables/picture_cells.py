@@ -148,13 +148,13 @@ def place(row: str, said: str, value: object) -> str:
 
 
 def read_pictures(
-    rows: Rows, choice: str | int, root: Path, ids: Sequence[str], *, inside: bool = False
+    rows: Rows, cells: Cells, root: Path, ids: Sequence[str], *, inside: bool = False
 ) -> tuple[list[str | bytes], list[str]]:
     """Return the pictures of a table, and how messages name each.
 
     Args:
         rows: The table.
-        choice: See `picture_cells`.
+        cells: What it says of its pictures, see `picture_cells`.
         root: The folder that relative paths are looked up under.
         ids: The name of each row.
         inside: Whether paths must stay in that folder, as those within encoded cells must.
@@ -162,7 +162,6 @@ def read_pictures(
     Raises:
         UserError: If a row names none, if a path leads out, or if none of them is there.
     """
-    cells = picture_cells(rows, choice)
     wrong = [f"{one} has {repr(raw)[:80]}" for one, raw, value in
              zip(ids, cells.raw, cells.values, strict=True) if value is None]  # fmt: skip
     if wrong:
