@@ -3,7 +3,7 @@
     KERASFT_DATA=DIR python benchmarks/boxes.py --torch ENV/bin/python --seconds 1300 fcos
 
 `--torch` names the Python of an environment with `peers/requirements.txt`. The peer gets the same
-pictures, splits, size and MobileNet weights; that its features are those of Keras is required
+images, splits, size and MobileNet weights; that its features are those of Keras is required
 first. Seconds are processor time, so that trainings beside other programs get the same. Beside it
 stands `kerasft train experiment=bccd_mobilenet`.
 """
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def rows(splits: Splits, name: str) -> list[dict]:
-    """Return path, boxes and classes of each picture of a split; regions of crowds are left out."""
+    """Return path, boxes and classes of each image of a split; regions of crowds are left out."""
     part = splits.parts[name]
     made = []
     for path, one in zip(part.inputs, true_boxes(part), strict=True):
@@ -76,7 +76,7 @@ def rows(splits: Splits, name: str) -> list[dict]:
 
 
 def true_boxes(part: Examples) -> list[dict[str, np.ndarray]]:
-    """Return boxes, classes and regions of crowds of each picture."""
+    """Return boxes, classes and regions of crowds of each image."""
     made = []
     for i in range(len(part)):
         one = part.annotations.row(i)
@@ -94,13 +94,13 @@ def measured(found: list[dict], part: Examples, classes: int) -> dict[str, float
 
 
 def write_probe(weights: Path, size: tuple[int, int], folder: Path) -> str:
-    """Write a picture of noise, and what Keras' network makes of it."""
+    """Write an image of noise, and what Keras' network makes of it."""
     network = keras.applications.MobileNet(
         alpha=ALPHA, include_top=False, weights=str(weights), input_shape=(*size, 3)
     )
-    picture = np.random.default_rng(0).uniform(-1, 1, (1, *size, 3)).astype("float32")
+    image = np.random.default_rng(0).uniform(-1, 1, (1, *size, 3)).astype("float32")
     file = folder / "probe.npz"
-    np.savez(file, picture=picture, features=np.asarray(network(picture, training=False)))
+    np.savez(file, image=image, features=np.asarray(network(image, training=False)))
     return str(file)
 
 

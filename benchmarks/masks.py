@@ -5,7 +5,7 @@
 Seconds are processor time, so that two trainings beside other programs get the same.
 
 https://keras.io/examples/vision/oxford_pets_image_segmentation/ has the network, from random
-weights, with Adam at 1e-4 and batches of 32; `--rate` and `--batch` are kinder to few pictures. Its
+weights, with Adam at 1e-4 and batches of 32; `--rate` and `--batch` are kinder to few images. Its
 weights of the lowest validation loss are kept, as there. Beside it stands
 `kerasft train experiment=nuclei_mobilenet`.
 """
@@ -77,7 +77,7 @@ class Best(keras.callbacks.Callback):
 
 
 def arrays(part: Examples, preprocess: ImagePreprocess) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures and masks at the network's size."""
+    """Return images and masks at the network's size."""
     rows = prepare(part, preprocess).gather(np.arange(len(part)))
     return rows["images"], preprocess.placed(part.annotations)["segmentation_masks"]
 
@@ -85,7 +85,7 @@ def arrays(part: Examples, preprocess: ImagePreprocess) -> tuple[np.ndarray, np.
 def measured(
     network: keras.Model, part: Examples, preprocess: ImagePreprocess, names: Any
 ) -> dict[str, Any]:
-    """Return the figures at the size of the original pictures."""
+    """Return the figures at the size of the original images."""
     images, _ = arrays(part, preprocess)
     frames = preprocess.placed(part.annotations)["frame"]
     pixels, borders = np.zeros((len(names),) * 2), np.zeros((len(names), 4))

@@ -1,4 +1,4 @@
-"""Measures the input pipeline alone: pictures and sentences a second, without any network.
+"""Measures the input pipeline alone: images and sentences a second, without any network.
 
     KERASFT_DATA=DIR python benchmarks/pipeline.py
 
@@ -20,7 +20,7 @@ import keras
 import keras_hub
 import numpy as np
 import tensorflow as tf
-from pictures import unpack
+from images import unpack
 
 from kerasft.data.augment import augmenter
 from kerasft.data.order import Order
@@ -40,8 +40,8 @@ def main() -> None:
     data = Path(os.environ["KERASFT_DATA"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        unpack(data / "trashnet" / "trashnet.zip", folder / "pictures")
-        compare("pictures", pictures(folder))
+        unpack(data / "trashnet" / "trashnet.zip", folder / "images")
+        compare("images", images(folder))
         compare("sentences", sentences(data / "sst2", folder))
 
 
@@ -106,14 +106,14 @@ def epochs_of(splits, preprocess, augment, folder: Path, lengths: bool):
     return first, later
 
 
-def pictures(folder: Path):
-    splits = image_folder(str(folder / "pictures"), kind="single", seed=0)
+def images(folder: Path):
+    splits = image_folder(str(folder / "images"), kind="single", seed=0)
     preprocess = ImagePreprocess(SIZE, SIZE, resize="stretch")
     first, later = epochs_of(
         splits, preprocess, augmenter(augmentation(), seed=0, size=(SIZE, SIZE)), folder, False
     )
     files = keras.utils.image_dataset_from_directory(
-        folder / "pictures" / "train", image_size=(SIZE, SIZE), batch_size=BATCH, verbose=0
+        folder / "images" / "train", image_size=(SIZE, SIZE), batch_size=BATCH, verbose=0
     )
     layers = list(augmentation().values())
 

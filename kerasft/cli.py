@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, 1 for an export that `verify` finds wanting or pictures that `predict`
+        The exit status: 0, 1 for an export that `verify` finds wanting or images that `predict`
         could not answer, 2 for a user's mistake, 130 when interrupted, 143 after SIGTERM, 75 where
         `max_time` was over.
     """
@@ -226,7 +226,7 @@ def _predict(options: argparse.Namespace) -> int:
     broken: list[str] = []
     rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append)
     predictions.show(rows, **how)
-    predictions.name_broken(broken, len(broken), len(wanted), "pictures")
+    predictions.name_broken(broken, len(broken), len(wanted), "images")
     return FAILED if broken else OK
 
 

@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _config_options(made)
     made.add_argument("--output", metavar="FILE",
-                      help="the .png file for pictures (default show.png), which are drawn after "
+                      help="the .png file for images (default show.png), which are drawn after "
                       "augmentation with their classes, boxes or masks; a .txt file for texts, "
                       "which are printed as tokens with what is cut off")
     made.add_argument("--epoch", type=int, default=0, metavar="N",
@@ -62,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--count", type=int, default=12, metavar="N",
                       help="how many examples (default 12)")
     made.add_argument("--views", type=int, default=1, metavar="N",
-                      help="show the same pictures in so many epochs, a row each (default 1)")
+                      help="show the same images in so many epochs, a row each (default 1)")
 
     made = command(
         "sweep", "Search for settings: many runs; those that lag behind are pruned.",
@@ -93,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("run", metavar="RUN", help="a run folder")
     _overrides(made, "split=train|validation|test")
     _trust_option(made)
-    made.add_argument("--json", action="store_true", help="print the figures as JSON")
+    made.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
     made = command(
         "predict", "Answer raw input with a run or an exported SavedModel.",
@@ -103,13 +103,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     made.add_argument("model", metavar="RUN_OR_EXPORT", help="a run folder or an export")
     made.add_argument("inputs", metavar="INPUT", nargs="*",
-                      help="texts (pairs with a tab between), pictures, folders of pictures; "
+                      help="texts (pairs with a tab between), images, folders of images; "
                            "@FILE for a file with one text a line; - for lines of standard input; "
                            "@@TEXT for a text that begins with @; with --data data.KEY=VALUE where "
                            "the table is written otherwise than that of the run")
     made.add_argument("--data", metavar="FILE",
                       help="answer all rows of a table, with the run's own columns, or all "
-                           "pictures of a folder or zip")
+                           "images of a folder or zip")
     made.add_argument("--id", metavar="COLUMN",
                       help="with --data: the column with the id of each row (default: the one "
                            "called id, else the place in the file)")
@@ -118,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
                       help="write to a .csv, .jsonl or .parquet file instead of the console")
     made.add_argument("--json", action="store_true", help="print one JSON object an input")
     made.add_argument("--draw", metavar="DIR",
-                      help="write each picture with the objects that were found in it")
+                      help="write each image with the objects that were found in it")
 
     made = command(
         "export", "Export a run for TF Serving, and prove what was written.",
@@ -201,7 +201,7 @@ def make_parser() -> argparse.ArgumentParser:
         "  kerasft models mobilenet",
     )
     made.add_argument("pattern", metavar="PATTERN", nargs="?", default="",
-                      help="a part of a name, family or input (text, pictures)")
+                      help="a part of a name, family or input (text, images)")
     made.add_argument("--cached", action="store_true", help="only those that are on this machine")
     made.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -222,7 +222,7 @@ def make_parser() -> argparse.ArgumentParser:
         "  kerasft leaderboard outputs/films_sweep --output films.html",
     )
     made.add_argument("directory", metavar="DIR", help="a sweep, or a folder of runs")
-    made.add_argument("--metric", help="the figure of the validation split to rank by")
+    made.add_argument("--metric", help="the validation metric to rank by")
     made.add_argument("--output", metavar="FILE",
                       help="also write a .csv or .json file, or a page with plots (.html)")
     _trust_option(made)

@@ -37,7 +37,7 @@ class Task(Protocol):
     def follows_pixels(self) -> bool:
         """Whether what is learned moves with the pixels, as boxes and masks do.
 
-        Each augmented view of a picture then has targets of its own.
+        Each augmented view of an image then has targets of its own.
         """
 
     @property
@@ -306,16 +306,16 @@ class Scored(Protocol):
 
 @runtime_checkable
 class Framed(Protocol):
-    """A task among whose answers are positions in pictures.
+    """A task among whose answers are positions in images.
 
     Its `answers` are in the network's pixels. So are those of the signature `tensors`; whoever
-    sends a picture is answered in the pixels of that picture.
+    sends an image is answered in the pixels of that image.
     """
 
-    def in_picture(
+    def in_image(
         self, answers: Mapping[str, Any], frames: Any, labels: Labels
     ) -> Mapping[str, Any]:
-        """Return answers whose positions are those in the original pictures, in TensorFlow ops.
+        """Return answers whose positions are those in the original images, in TensorFlow ops.
 
         Args:
             answers: Tensors by name, the batch first.
@@ -326,7 +326,7 @@ class Framed(Protocol):
 
 @runtime_checkable
 class Rephrasing(Protocol):
-    """A task whose answers to pictures are also given in other forms, each by a signature.
+    """A task whose answers to images are also given in other forms, each by a signature.
 
     Args:
         forms: The names of these signatures.
@@ -337,11 +337,11 @@ class Rephrasing(Protocol):
     def rephrased(
         self, form: str, answers: Mapping[str, Any], frames: Any, labels: Labels
     ) -> Mapping[str, Any]:
-        """Return what `in_picture` returned in another form, in TensorFlow ops.
+        """Return what `in_image` returned in another form, in TensorFlow ops.
 
         Args:
             form: One of `forms`.
-            answers: What `in_picture` returned.
+            answers: What `in_image` returned.
             frames: `float32[batch, 6]`, see `model.geometry`.
             labels: What the labels mean.
         """

@@ -1,7 +1,7 @@
-"""Raw input: texts and encoded pictures as what a preprocessing and a signature take.
+"""Raw input: texts and encoded images as what a preprocessing and a signature take.
 
-Pictures that TensorFlow does not decode are converted: HEIC and AVIF become PNG. This is done
-where a picture is read, for training and for `predict` alike: an export is sent the PNG. What a
+Images that TensorFlow does not decode are converted: HEIC and AVIF become PNG. This is done
+where an image is read, for training and for `predict` alike: an export is sent the PNG. What a
 client sends to a server by itself comes to TensorFlow as it is, and is refused there.
 """
 
@@ -40,14 +40,14 @@ def as_raw(values: Sequence[Any], modality: str) -> np.ndarray:
     """Return raw values as what a preprocessing and a signature take: an object array of bytes.
 
     Args:
-        values: Texts, pairs of texts, encoded pictures, or paths of pictures, which are read.
+        values: Texts, pairs of texts, encoded images, or paths of images, which are read.
         modality: `"text"` or `"images"`.
 
     Returns:
-        `[N]`, or `[N, 2]` for pairs. Pictures that TensorFlow does not decode are converted.
+        `[N]`, or `[N, 2]` for pairs. Images that TensorFlow does not decode are converted.
 
     Raises:
-        UserError: If a picture cannot be converted.
+        UserError: If an image cannot be converted.
     """
 
     def plain(value: Any) -> bytes:
@@ -57,7 +57,7 @@ def as_raw(values: Sequence[Any], modality: str) -> np.ndarray:
         try:
             return as_decodable(content)
         except UserError as error:
-            name = "A picture" if content is value else f"The picture {str(value)!r}"
+            name = "An image" if content is value else f"The image {str(value)!r}"
             raise UserError(f"{name} cannot be used: {error}.") from error
 
     rows = list(values)
@@ -86,13 +86,13 @@ def kind(head: bytes) -> str | None:
 
 
 def as_decodable(content: bytes) -> bytes:
-    """Return an encoded picture as one that TensorFlow decodes.
+    """Return an encoded image as one that TensorFlow decodes.
 
     Args:
         content: A file of any format.
 
     Returns:
-        A PNG of the first picture, upright, for HEIC and AVIF; all else as it is.
+        A PNG of the first image, upright, for HEIC and AVIF; all else as it is.
 
     Raises:
         UserError: If it is damaged, or no installed package reads it.
@@ -105,7 +105,7 @@ def as_decodable(content: bytes) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with open_picture(content, form) as image:
+            with open_image(content, form) as image:
                 if image.width * image.height > _MOST_PIXELS:
                     raise UserError(
                         f"it has {image.width:,} x {image.height:,} pixels, more than are decoded"
@@ -122,7 +122,7 @@ def as_decodable(content: bytes) -> bytes:
     return file.getvalue()
 
 
-def open_picture(content: bytes, form: str) -> Any:
+def open_image(content: bytes, form: str) -> Any:
     """Return a HEIC or an AVIF as Pillow's image, whose pixels are not decoded yet.
 
     Raises:
@@ -140,7 +140,7 @@ def open_picture(content: bytes, form: str) -> Any:
 
 
 def values_of(encoded: bytes) -> np.ndarray:
-    """Return the values of an encoded picture as they are, of a mask the numbers of classes."""
+    """Return the values of an encoded image as they are, of a mask the numbers of classes."""
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as image:

@@ -212,15 +212,15 @@ def show(
 ) -> Path | None:
     """Show what the network sees of training examples, and what it learns of them.
 
-    Pictures are drawn as augmentation leaves them, with classes, boxes or masks. Texts are printed
+    Images are drawn as augmentation leaves them, with classes, boxes or masks. Texts are printed
     as tokens, with what is cut off. Nothing is trained, and no weights are loaded.
 
     Args:
         config: See `train`, as `data`, `config_dirs` and `trusted`.
-        output: The file: `.png` for pictures, by default `show.png`; `.txt` for texts.
+        output: The file: `.png` for images, by default `show.png`; `.txt` for texts.
         epoch: The epoch, from 0, whose first examples and whose augmentation are shown.
         count: How many examples.
-        views: In how many epochs, one after the other, the same pictures are shown.
+        views: In how many epochs, one after the other, the same images are shown.
 
     Returns:
         The file that was written; `None` where texts were only printed.
@@ -231,7 +231,7 @@ def show(
     Example:
         >>> show(["augment=light"], count=6, views=3).name
         data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
-        6 pictures in epochs 0 to 2, a row each: show.png
+        6 images in epochs 0 to 2, a row each: show.png
         'show.png'
     """
     wanted = showing.Wanted(output, epoch, count, views)
@@ -279,10 +279,10 @@ def predict(
 
     Args:
         run_or_export: The folder of either.
-        inputs: Texts, pairs of texts, or paths or bytes of pictures.
+        inputs: Texts, pairs of texts, or paths or bytes of images.
         trusted: Import prefixes that the run's own parts may come from.
-        on_broken: Told of each picture that cannot be decoded, in a sentence; the others are
-            answered. Without, the first such picture is an error.
+        on_broken: Told of each image that cannot be decoded, in a sentence; the others are
+            answered. Without, the first such image is an error.
 
     Returns:
         One dict an input: `input`, and the task's answers (`label`, `score`, `probabilities` by
@@ -292,13 +292,13 @@ def predict(
         UserError: If the folder is neither, or an input cannot be read.
 
     Example:
-        >>> predict("outputs/last", ["picture.png"])[0]["label"]  # doctest: +SKIP
+        >>> predict("outputs/last", ["image.png"])[0]["label"]  # doctest: +SKIP
     """
     answer = answering.open_predictor(run_or_export, trusted)
-    pictures = answering.takes_pictures(answer)
-    if not pictures:
+    images = answering.takes_images(answer)
+    if not images:
         answering.check_texts(inputs)
-    if on_broken is None or not pictures:
+    if on_broken is None or not images:
         return answering.answers(answer(inputs), inputs, answer)
     outputs, answered = answering.answer_sound(answer, inputs, on_broken)
     return answering.answers(outputs, answered, answer)
@@ -308,13 +308,13 @@ def predict_data(
     run_or_export: str, data: str, overrides: Sequence[str] = (), *, id: str | None = None,
     trusted: Sequence[str] = (),
 ) -> predicting.Answering:
-    """Answer all rows of a table, or all pictures of a folder, a few at a time.
+    """Answer all rows of a table, or all images of a folder, a few at a time.
 
     Columns are those that the run has learned from; labels need not be there.
 
     Args:
         run_or_export: The folder of either.
-        data: A table of the formats that training reads, or a folder or zip of pictures.
+        data: A table of the formats that training reads, or a folder or zip of images.
         overrides: `data.KEY=VALUE`, where this table is written otherwise than that of the run.
         id: The column with the name of each row; by default the one called id, else the row's
             place in the file.

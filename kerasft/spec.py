@@ -55,13 +55,13 @@ class Examples:
 
     Args:
         modality: `"images"` or `"text"`.
-        inputs: For images, the path (`str`) or the encoded bytes (`bytes`) of each picture; for
+        inputs: For images, the path (`str`) or the encoded bytes (`bytes`) of each image; for
             text, each text (`str`) or pair of texts (`tuple[str, str]`).
         annotations: What is known of each example, as rows: a column `label` for the kinds
             `"single"` (`int64[N]`), `"multi"` (`float32[N, classes]` of 0 and 1), `"number"`
             (`float64[N]`, or float32) and `"numbers"` (`[N, numbers]`); for `"boxes"` the columns
-            `boxes`, `labels` and `ignored` of each object and the `size` of each picture; for
-            `"masks"` the `mask` of each picture, its `size`, `pixels` and `digest`; other columns
+            `boxes`, `labels` and `ignored` of each object and the `size` of each image; for
+            `"masks"` the `mask` of each image, its `size`, `pixels` and `digest`; other columns
             for other kinds. An array is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
@@ -195,7 +195,7 @@ class Evidence:
     """What a run keeps so that decisions can be tuned and exports proved without its data.
 
     Args:
-        examples: A few held-out examples, pictures as encoded bytes.
+        examples: A few held-out examples, images as encoded bytes.
         kept: What the task kept of the network's outputs for them when the run measured it.
         measured: For each split that was measured its annotations, and what was kept of it.
     """
@@ -222,8 +222,8 @@ class Preprocess(Protocol):
     def save(self, directory: str | Path) -> None: ...
 
 
-class PicturePreprocess(Preprocess, Protocol):
-    """A `Preprocess` of encoded pictures, which all become one size."""
+class ImagePreprocess(Preprocess, Protocol):
+    """A `Preprocess` of encoded images, which all become one size."""
 
     height: int
     width: int
@@ -234,13 +234,13 @@ class PicturePreprocess(Preprocess, Protocol):
     parts: tuple[Any, ...]
 
     def decode(self, encoded: tf.Tensor) -> Any:
-        """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""
+        """Decode one image: a scalar `tf.string` to `uint8[height, width, 3]`."""
 
     def pixels(self, encoded: tf.Tensor) -> Any:
-        """Decode one picture in the size that it has."""
+        """Decode one image in the size that it has."""
 
     def framed(self, raw: tf.Tensor) -> tuple[Any, Any]:
-        """Return pictures as `__call__` does, and how each was placed, see `model.geometry`."""
+        """Return images as `__call__` does, and how each was placed, see `model.geometry`."""
 
     def placed(self, annotations: Rows) -> Rows:
         """Return annotations with positions as the network sees them, see `model.geometry`."""
@@ -258,14 +258,14 @@ class TextPreprocess(Preprocess, Protocol):
     pad: int
 
 
-def takes_pictures(preprocess: Preprocess) -> TypeGuard[PicturePreprocess]:
-    """Whether a preprocessing is of pictures."""
+def takes_images(preprocess: Preprocess) -> TypeGuard[ImagePreprocess]:
+    """Whether a preprocessing is of images."""
     return preprocess.modality == "images"
 
 
 def placed(annotations: Rows, preprocess: Preprocess) -> Rows:
     """Return annotations with positions as the network sees them, where there are positions."""
-    if takes_pictures(preprocess) and "size" in annotations:
+    if takes_images(preprocess) and "size" in annotations:
         return preprocess.placed(annotations)
     return annotations
 
@@ -314,11 +314,11 @@ class Features:
             all positions count.
         summary: Whether position 0 is a summary token ([CLS]) that `pooling="cls"` may take.
         causal: Whether a position sees only what stands before it, so that the last one knows most.
-        maps: The last feature map of each size of a network for pictures, `[batch, height, width,
+        maps: The last feature map of each size of a network for images, `[batch, height, width,
             channels]`, by the power of two of its stride.
         last: Which of the maps the network ends in, or `None` where it ends in no map, or in
             several.
-        size: Rows and columns of the pictures, or `None`.
+        size: Rows and columns of the images, or `None`.
         fused: Whether the maps are a pyramid already: what the coarse ones know has been added to
             the finer ones.
         missing: Why there is no `sequence`, where it is `None`.

@@ -51,14 +51,14 @@ def tiny_splits(
 ) -> Splits:
     """Draw a small data set with a signal that a tiny network learns.
 
-    Pictures have a colour: its name is the class, the colours that are on are the classes, or
+    Images have a colour: its name is the class, the colours that are on are the classes, or
     the brightness is the number. Texts hold a word: which one, which ones, or how often.
 
     Args:
         modality: `"images"` (PNG bytes) or `"text"`.
         kind: `"single"`, `"multi"` or `"number"`.
         count: Training examples; validation and test have half as many each.
-        size: Height and width of the pictures in pixels.
+        size: Height and width of the images in pixels.
         seed: Decides the examples.
 
     Returns:
@@ -70,7 +70,7 @@ def tiny_splits(
     """
     random = np.random.default_rng(seed)
     names = COLOURS if modality == "images" else WORDS
-    draw = _picture if modality == "images" else _text
+    draw = _image if modality == "images" else _text
 
     def part(split: str, length: int) -> Examples:
         labels: np.ndarray
@@ -94,7 +94,7 @@ def tiny_splits(
     )
 
 
-def _picture(strengths: np.ndarray, random: np.random.Generator, size: int) -> bytes:
+def _image(strengths: np.ndarray, random: np.random.Generator, size: int) -> bytes:
     from PIL import Image
 
     pixels = random.integers(0, 60, (size, size, 3)) + (strengths * 190).astype("int64")
@@ -129,13 +129,13 @@ def check_data(splits: Splits) -> None:
                 assert isinstance(value, str | tuple), f"Texts must be str or pairs: {value!r}."
             else:
                 there = isinstance(value, bytes) or Path(value).is_file()
-                assert there, f"Pictures must be bytes or paths of files: {value!r}."
+                assert there, f"Images must be bytes or paths of files: {value!r}."
 
 
 def check_augment(layer: keras.Layer, size: tuple[int, int] = (32, 32)) -> None:
     """Check a layer for `augment.NAME`: it keeps shapes, and repeats for the same example."""
     random = np.random.default_rng(0)
-    pictures = store.Store.of(
+    stored = store.Store.of(
         {"images": random.integers(0, 256, (12, *size, 3)).astype("uint8")}
     )
     task, labels = Classification(), Labels("single", COLOURS)
@@ -149,14 +149,14 @@ def check_augment(layer: keras.Layer, size: tuple[int, int] = (32, 32)) -> None:
         except UserError as error:
             raise AssertionError(str(error)) from error
         made = pipeline.Batches(
-            pictures, targets, order=order.Order(12, 4, seed=0), augment=step,
+            stored, targets, order=order.Order(12, 4, seed=0), augment=step,
             batch=partial(task.batch, labels=labels),
         )
         return [(x.numpy(), y.numpy()) for x, y in made.from_step(first).take(count)]
 
     once, late = batches(0, 5), batches(3, 2)
     for images, labels in once:
-        assert images.shape == (4, *size, 3), "Pictures must keep their shape."
+        assert images.shape == (4, *size, 3), "Images must keep their shape."
         assert labels.shape == (4, 3), "Labels must keep their shape."
         assert np.allclose(labels.sum(axis=1), 1, atol=1e-5), "Shares of labels must add up to 1."
     same = all(np.array_equal(a, b) for p, q in zip(once[3:], late, strict=True)
@@ -270,13 +270,13 @@ def check_task(task: Task, labels: Labels) -> None:
     figures = task.figures(statistics, labels)
     if isinstance(task, Answered):
         same = task.figures(task.statistics_of(annotations, outputs, labels), labels)
-        assert set(same) == set(figures), "Figures of answers must be those of what was kept."
+        assert set(same) == set(figures), "Metrics of answers must be those of what was kept."
     json.dumps(figures, allow_nan=False)
     for name in task.headlines:
         assert isinstance(figures.get(name, 0.0), float | int), f"{name!r} is no number to show."
     assert all(isinstance(name, str) for name in task.each_epoch)
     monitor = task.monitor.removeprefix("val_")
-    assert monitor in (*figures, "loss"), f"The monitor must be one of figures: {monitor!r}."
+    assert monitor in (*figures, "loss"), f"The monitor must be one of the metrics: {monitor!r}."
     assert task.mode in ("min", "max"), f"mode must be 'min' or 'max', not {task.mode!r}."
     saved = json.loads(json.dumps(task.to_dict()))
     trusted = ("kerasft", type(task).__module__.split(".")[0])

@@ -2,14 +2,14 @@
 """Pretrain the small network that kerasft carries, on glyphs rendered from free fonts.
 
 It learns to tell 271 letters and signs apart (Latin, Greek, Cyrillic, Armenian, Georgian; no
-digits) in the DejaVu and STIX faces that Matplotlib ships, each picture distorted at random.
+digits) in the DejaVu and STIX faces that Matplotlib ships, each image distorted at random.
 The carried preset is the result of the defaults, on two CPU cores in about 3 minutes where they are
 free:
 
     python scripts/pretrain_glyphs.py --out kerasft/presets/glyphs
 
 It reached an accuracy of 0.851 on 5,000 held-out renderings (other random distortions of the same
-glyphs). Pictures, their order and the starting weights follow from --seed, and TensorFlow runs
+glyphs). Images, their order and the starting weights follow from --seed, and TensorFlow runs
 its deterministic kernels: on one machine with the same versions the weights come out bit by bit
 the same; elsewhere, rounding differs. kerasft/presets/glyphs/README.md has the versions.
 """
@@ -51,7 +51,7 @@ def load_glyphs(limit: int | None = None) -> tuple[list, np.ndarray, list[str]]:
         limit: Take only that many characters.
 
     Returns:
-        The pictures (PIL, `CANVAS` pixels, white on black), the class of each, the characters.
+        The images (PIL, `CANVAS` pixels, white on black), the class of each, the characters.
     """
     import matplotlib
     from matplotlib.ft2font import FT2Font
@@ -59,7 +59,7 @@ def load_glyphs(limit: int | None = None) -> tuple[list, np.ndarray, list[str]]:
 
     characters = list("".join(ALPHABETS.values()))[:limit]
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    pictures, labels = [], []
+    images, labels = [], []
     inner = CANVAS - 2 * MARGIN
     for face in FACES:
         path = str(folder / f"{face}.ttf")
@@ -76,9 +76,9 @@ def load_glyphs(limit: int | None = None) -> tuple[list, np.ndarray, list[str]]:
             canvas = Image.new("L", (CANVAS, CANVAS))
             corner = ((CANVAS - size[0]) // 2, (CANVAS - size[1]) // 2)
             canvas.paste(glyph.resize(size, Image.Resampling.BOX), corner)
-            pictures.append(canvas)
+            images.append(canvas)
             labels.append(label)
-    return pictures, np.array(labels), characters
+    return images, np.array(labels), characters
 
 
 def distort(glyph, rng: np.random.Generator) -> np.ndarray:
@@ -126,13 +126,13 @@ def distort(glyph, rng: np.random.Generator) -> np.ndarray:
 
 
 def render(glyphs, labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Render `count` random pictures, all classes alike often.
+    """Render `count` random images, all classes alike often.
 
     Args:
         glyphs: The undistorted glyphs, from `load_glyphs`.
         labels: The class of each.
-        count: How many pictures.
-        seed: The same seed gives the same pictures.
+        count: How many images.
+        seed: The same seed gives the same images.
 
     Returns:
         `uint8[count, SIZE, SIZE]` and `int64[count]`.
@@ -191,7 +191,7 @@ def pretrain(backbone, train, test, *, epochs: int, seed: int, batch_size: int =
 
 
 def save(backbone, directory: Path) -> None:
-    """Write the preset: the network, its weights, and the scaling of raw pictures."""
+    """Write the preset: the network, its weights, and the scaling of raw images."""
     import keras_hub
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PRESET)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a few pictures, to try the script")
+    parser.add_argument("--quick", action="store_true", help="a few images, to try the script")
     args = parser.parse_args()
 
     import keras
@@ -218,7 +218,7 @@ def main() -> None:
     glyphs, labels, characters = load_glyphs(20 if args.quick else None)
     train = render(glyphs, labels, 1_000 if args.quick else 60_000, args.seed + 1)
     test = render(glyphs, labels, 200 if args.quick else 5_000, args.seed + 2)
-    print(f"{len(characters)} characters, {len(glyphs)} glyphs, {len(train[1])} pictures: "
+    print(f"{len(characters)} characters, {len(glyphs)} glyphs, {len(train[1])} images: "
           f"{time.time() - started:.0f} s")
     backbone = build_backbone()
     accuracy = pretrain(backbone, train, test, epochs=args.epochs, seed=args.seed)

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0")
     parser.add_argument("--output", type=Path, default=Path("outputs/results"))
     options = parser.parse_args()
-    print("| experiment | figure | validation | test | runs | minutes a run |")
+    print("| experiment | metric | validation | test | runs | minutes a run |")
     print("|---|---|---|---|---|---|")
     for experiment in options.experiments:
         rows = [run(experiment, seed, options.output) for seed in range(options.seeds)]

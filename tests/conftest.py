@@ -125,7 +125,7 @@ def kerasft_cli(capsys):
 
 
 # The smallest settings under which every part still does something.
-TINY_PICTURES = (
+TINY_IMAGES = (
     "backbone=tiny_resnet", "backbone.image_size=16", "data.train_per_class=3",
     "data.validation_per_class=2", "batch_size=15", "eval_batch_size=256", "epochs=2",
     "baseline=null", "progress=false",
@@ -138,9 +138,9 @@ TINY_TEXTS = (
 
 
 @pytest.fixture(scope="session")
-def tiny_pictures() -> tuple[str, ...]:
+def tiny_images() -> tuple[str, ...]:
     """Overrides of a run on a few digits that takes seconds."""
-    return TINY_PICTURES
+    return TINY_IMAGES
 
 
 @pytest.fixture(scope="session")
@@ -150,17 +150,17 @@ def tiny_texts(texts_csv) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def tiny_result(tmp_path_factory, tiny_pictures):
+def tiny_result(tmp_path_factory, tiny_images):
     """What `kerasft.train` returned for a few digits."""
     import kerasft
 
-    folder = tmp_path_factory.mktemp("runs") / "pictures"
-    return kerasft.train([*tiny_pictures, f"output_dir={folder}"])
+    folder = tmp_path_factory.mktemp("runs") / "images"
+    return kerasft.train([*tiny_images, f"output_dir={folder}"])
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_result) -> Path:
-    """The folder of a finished run on pictures."""
+    """The folder of a finished run on images."""
     return tiny_result.output_dir
 
 

@@ -149,9 +149,9 @@ def test_a_mistake_is_told_before_tensorflow_is_imported(argv):
         (["show", "--count", "0"], "--count must be at least 1. Received: 0"),
         (["show", "--views", "0"], "--views must be at least 1. Received: 0"),
         (["show", "--epoch", "-1"], "--epoch must be at least 0. Received: -1"),
-        (["show", "--output", "x.jpg"], "must end in .png for pictures or .txt for texts"),
+        (["show", "--output", "x.jpg"], "must end in .png for images or .txt for texts"),
         (["show", "--output", "nowhere/x.png"], "there is no folder 'nowhere'"),
-        (["show", "--output", "x.txt"], "data is pictures, for which --output must end in .png"),
+        (["show", "--output", "x.txt"], "data is images, for which --output must end in .png"),
         (["show", "data=image_folder", "data.path=nowhere"], "nowhere"),
         (["show", "augment=strogn"], "Did you mean 'strong'?"),
         (["train", "data=image_folder", "data.path=nowhere"], "nowhere"),
@@ -209,7 +209,7 @@ def test_check_says_that_all_is_well(kerasft_cli):
     said = kerasft_cli("check", "head=mlp").out
     checked, unchecked = said.split("Not checked:\n")
     assert checked.startswith("Checked:\n  - the config: every key, value and name of a part\n")
-    assert "the data is pictures, and the backbone takes pictures" in checked
+    assert "the data is images, and the backbone takes images" in checked
     assert "the weights of the backbone" in unchecked and "sound" not in said
 
 
@@ -292,9 +292,9 @@ def test_predict_writes_files(kerasft_cli, tiny_text_run, tmp_path):
 
 
 def test_predict_says_what_it_cannot_read(kerasft_cli, tiny_run, tiny_text_run, tmp_path):
-    assert "There is no picture 'no.png'" in kerasft_cli("predict", str(tiny_run), "no.png").err
+    assert "There is no image 'no.png'" in kerasft_cli("predict", str(tiny_run), "no.png").err
     (tmp_path / "empty").mkdir()
-    assert "There is no picture in the folder" in kerasft_cli(
+    assert "There is no image in the folder" in kerasft_cli(
         "predict", str(tiny_run), "empty").err  # fmt: skip
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nonsense")
     ended = kerasft_cli("predict", str(tiny_run), "broken.png")

@@ -1,4 +1,4 @@
-"""Object detection from files to a served export, on small pictures of bright rectangles."""
+"""Object detection from files to a served export, on small images of bright rectangles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZE = (64, 80)
 
 
 def draw(folder, split, count, seed):
-    """Write pictures of different sizes with red and green rectangles, and COCO's file of them."""
+    """Write images of different sizes with red and green rectangles, and COCO's file of them."""
     random = np.random.default_rng(seed)
     made = {"images": [], "annotations": [],
             "categories": [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}]}  # fmt: skip
@@ -36,7 +36,7 @@ def draw(folder, split, count, seed):
     for i in range(count):
         rows, columns = int(random.integers(60, 90)), int(random.integers(70, 110))
         pixels = random.integers(0, 60, (rows, columns, 3)).astype("uint8")
-        for _ in range(i % 4):  # some pictures have no object
+        for _ in range(i % 4):  # some images have no object
             height, width = random.integers(14, 32, 2)
             top, left = random.integers(0, rows - height), random.integers(0, columns - width)
             unit = int(random.integers(2))
@@ -109,8 +109,8 @@ def test_it_is_evaluated_again(trained):
     assert again["test"]["map"] == pytest.approx(written["test"]["map"], abs=1e-6)
 
 
-def test_boxes_are_those_of_the_picture(trained, data, tmp_path):
-    """The same picture twice as large has boxes twice as large."""
+def test_boxes_are_those_of_the_image(trained, data, tmp_path):
+    """The same image twice as large has boxes twice as large."""
     source = data / "test" / "test3.png"
     large = tmp_path / "large.png"
     with Image.open(source) as image:
@@ -172,17 +172,17 @@ def test_it_is_exported_and_proved(trained, data, tmp_path):
         "serving_default", "tensors", "object_detection_api",
     }  # fmt: skip
     assert all(one.result != "FAILED" for one in verify(export))
-    # Boxes are where they were in memory, in pictures of any size, turned or not.
-    random, pictures = np.random.default_rng(0), []
+    # Boxes are where they were in memory, in images of any size, turned or not.
+    random, images = np.random.default_rng(0), []
     for i in range(40):
         with Image.open(data / "test" / f"test{1 + i % 11}.png") as image:
             sides = random.integers(20, 400, 2).tolist()
             exif = Image.Exif()
             exif[0x0112] = int(random.integers(1, 9))
-            pictures.append(tmp_path / f"{i}.{('png', 'jpg')[i % 2]}")
-            image.resize(sides).save(pictures[-1], exif=exif)
+            images.append(tmp_path / f"{i}.{('png', 'jpg')[i % 2]}")
+            image.resize(sides).save(images[-1], exif=exif)
     compared = 0
-    for one, other in zip(*(kerasft.predict(str(where), list(map(str, pictures)))
+    for one, other in zip(*(kerasft.predict(str(where), list(map(str, images)))
                             for where in (run, export)), strict=True):  # fmt: skip
         assert len(one["objects"]) == len(other["objects"])
         for mine, theirs in zip(one["objects"], other["objects"], strict=True):
@@ -306,7 +306,7 @@ def test_anchors_are_trained_resumed_and_exported(anchored, tmp_path, monkeypatc
     epochs = [json.loads(line) for line in lines_of(tmp_path / "plain/logs/epochs.jsonl")]
     assert epochs[-1]["loss"] < 0.9 * epochs[0]["loss"]
     require_measured_and_resumed(anchored, "focal", tmp_path, monkeypatch)
-    # Each of them is proved on held-out pictures, or there is none.
+    # Each of them is proved on held-out images, or there is none.
     made = kerasft.export(str(tmp_path / "run"), ["export=[saved_model,onnx,litert]"])
     assert set(made) == {"saved_model", "onnx", "litert"}
     proof = json.loads((made["saved_model"] / "assets.extra/parity.json").read_text())
@@ -356,8 +356,8 @@ def test_a_d_fine_preset_is_exported(whole_d_fine, data, tmp_path):
     (run / "task.json").write_text(json.dumps({**task, "thresholds": [0.005, 0.005]}))
     (export,) = kerasft.export(str(run)).values()
     assert json.loads((export / "assets.extra/parity.json").read_text())["passed"]
-    pictures = [str(data / "test" / f"test{i}.png") for i in range(4)]
-    mine, theirs = (kerasft.predict(str(where), pictures) for where in (run, export))
+    images = [str(data / "test" / f"test{i}.png") for i in range(4)]
+    mine, theirs = (kerasft.predict(str(where), images) for where in (run, export))
     assert sum(len(one["objects"]) for one in mine) > 8
     for one, other in zip(mine, theirs, strict=True):
         assert len(one["objects"]) == len(other["objects"])

@@ -21,7 +21,7 @@ EXPERIMENTS = composition.options("experiment")
 TEXT = ["backbone=tiny_bert", "~backbone.preset", "backbone.sequence_length=16",
         "length_grouping=true"]  # fmt: skip
 HYMENOPTERA = ["backbone.weights=null", "backbone.image_size=32", "finetune.head.epochs=1"]
-PICTURES = {
+IMAGES = {
     "hymenoptera_efficientnet_lite0": ["backbone.weights=null", "+backbone.image_size=32"],
     "hymenoptera_mobilenet": HYMENOPTERA,
     "hymenoptera_mobilenetv2": HYMENOPTERA,
@@ -29,9 +29,9 @@ PICTURES = {
                            "~backbone.resize", "~backbone.weights", "backbone.image_size=16",
                            "finetune.head.epochs=1"],
 }  # fmt: skip
-PICTURES["trashnet_mobilenetv2"] = PICTURES["trashnet_mobilenet"]
+IMAGES["trashnet_mobilenetv2"] = IMAGES["trashnet_mobilenet"]
 CELLS = ["backbone.weights=null", "backbone.image_size=[64,64]"]
-PICTURES |= {"bccd_mobilenet": CELLS, "nuclei_mobilenet": CELLS, "rbc_wbc_mobilenet": CELLS}
+IMAGES |= {"bccd_mobilenet": CELLS, "nuclei_mobilenet": CELLS, "rbc_wbc_mobilenet": CELLS}
 
 
 def rows_of_texts(count):
@@ -60,7 +60,7 @@ def encoded(pixels, form="JPEG"):
 
 
 def write_cells(root: Path):
-    """Write pictures with boxes in files of VOC, and pictures with masks."""
+    """Write images with boxes in files of VOC, and images with masks."""
     lists = root / "bccd_voc" / "BCCD" / "ImageSets" / "Main"
     for folder in (lists, *(root / "bccd_voc" / "BCCD" / n for n in ("Annotations", "JPEGImages"))):
         folder.mkdir(parents=True)
@@ -70,8 +70,8 @@ def write_cells(root: Path):
         for folder in ("images", "masks"):
             (root / "nuclei_seg" / split / folder).mkdir(parents=True)
         for i, name in enumerate(names):
-            picture = jpeg(100 * place + i)
-            (lists.parents[1] / "JPEGImages" / f"{name}.jpg").write_bytes(picture)
+            image = jpeg(100 * place + i)
+            (lists.parents[1] / "JPEGImages" / f"{name}.jpg").write_bytes(image)
             objects = "".join(
                 f"<object><name>{kind}</name><bndbox><xmin>{3 + i % 9}</xmin><ymin>4</ymin>"
                 f"<xmax>{20 + i % 9}</xmax><ymax>25</ymax></bndbox></object>"
@@ -81,14 +81,14 @@ def write_cells(root: Path):
                 f"<annotation>{objects}</annotation>")
             mask = np.zeros((40, 36), np.uint8)
             mask[5 : 20 + i % 9, 5:15] = 255
-            (root / "nuclei_seg" / split / "images" / f"{name}.jpg").write_bytes(picture)
+            (root / "nuclei_seg" / split / "images" / f"{name}.jpg").write_bytes(image)
             (root / "nuclei_seg" / split / "masks" / f"{name}.png").write_bytes(
                 encoded(mask, "PNG"))
         write_coco(root / "rbc_wbc_coco" / {"val": "valid"}.get(split, split), names)
 
 
 def write_coco(folder: Path, names: list[str]):
-    """Write pictures with two cells each, in the layout of Roboflow."""
+    """Write images with two cells each, in the layout of Roboflow."""
     folder.mkdir(parents=True)
     cells = [{"category_id": k, "bbox": [3 * k, 4, 17, 21], "iscrowd": 0} for k in (1, 2)]
     for name in names:
@@ -148,7 +148,7 @@ OFTEN = ("sst2_minilm",)
 ])  # fmt: skip
 def test_an_experiment_runs_small(name, stand_in, monkeypatch, tmp_path):
     monkeypatch.setenv("KERASFT_DATA", str(stand_in))
-    small = PICTURES.get(name, TEXT)
+    small = IMAGES.get(name, TEXT)
     result = kerasft.train([
         f"experiment={name}", *small, "debug=quick", "max_steps=1", "batch_size=16",
         "progress=false", f"output_dir={tmp_path / 'run'}",

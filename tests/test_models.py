@@ -45,7 +45,7 @@ def test_every_row_is_whole():
             "name", "family", "source", "input", "parameters", "memory", "download", "tasks",
             "suggested", "why", "cached", "choose",
         ]  # fmt: skip
-        assert row["input"] in ("pictures", "text")
+        assert row["input"] in ("images", "text")
         assert row["tasks"]
     sources = {row["source"] for row in rows}
     assert sources == {"kerasft", "keras.applications", "KerasHub", *PACKAGED}
@@ -158,7 +158,7 @@ def test_each_kind_of_data_has_a_small_a_good_and_a_best_network():
     assert {one.name for one in SUGGESTED} <= rows.keys()
     marks = [(one.data, one.grade) for one in SUGGESTED]
     assert marks == [
-        (data, grade) for data in ("texts", "pictures", "many languages")
+        (data, grade) for data in ("texts", "images", "many languages")
         for grade in ("small", "good", "best")
     ]  # fmt: skip
     for data in {one.data for one in SUGGESTED}:

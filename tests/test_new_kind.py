@@ -1,4 +1,4 @@
-"""A task of a new kind, all in this file: how many pixels of each quarter of a picture are dark.
+"""A task of a new kind, all in this file: how many pixels of each quarter of an image are dark.
 
 Its labels are no class and no number, its network puts out several tensors of unlike widths, and
 what it keeps of an example has a length of its own. Nothing in kerasft knows of it.
@@ -91,8 +91,8 @@ class CountDark:
             "share": tf.cast(outputs["whole"], tf.float32)[:, 0],
         }
 
-    def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
-        boxes = geometry.to_picture(answers["box"][:, None], frames)
+    def in_image(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
+        boxes = geometry.to_image(answers["box"][:, None], frames)
         return {**answers, "box": boxes[:, 0]}
 
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
@@ -142,7 +142,7 @@ def head(features: Any, *, widths: Mapping[str, int]) -> dict[str, Any]:
             for name, units in widths.items()}  # fmt: skip
 
 
-def pictures(*, kind: str, seed: int, count: int = 40) -> Splits:
+def images(*, kind: str, seed: int, count: int = 40) -> Splits:
     """Draw noise of which each quarter has a brightness of its own."""
     from PIL import Image
 
@@ -186,7 +186,7 @@ def importable(monkeypatch):
 
 TRUSTED = [HERE.stem]
 WORDS = (
-    "~data", f"+data._target_={HERE.stem}.pictures", "~head", f"+head._target_={HERE.stem}.head",
+    "~data", f"+data._target_={HERE.stem}.images", "~head", f"+head._target_={HERE.stem}.head",
     "~task", f"+task._target_={HERE.stem}.CountDark", "backbone=tiny_resnet",
     f"backbone.image_size={SIZE}", "batch_size=8", "epochs=3", "baseline=null", "progress=false",
     "callbacks=none",
@@ -200,7 +200,7 @@ KEPT = (
 
 
 def box_of(quarter: str, side: int) -> list[float]:
-    """Return where a quarter is in a picture whose quarters have sides of so many pixels."""
+    """Return where a quarter is in an image whose quarters have sides of so many pixels."""
     y, x = divmod(QUARTERS.index(quarter), 2)
     return [x * side, y * side, x * side + side, y * side + side]
 
@@ -298,13 +298,13 @@ def test_it_is_exported_proved_and_verified(exported, kerasft_cli):
         "darkest": {"rule": "decided", "by": "pixels", "largest": True},
         "pixels": {"rule": "close", "each": True},
     }
-    assert signature["positions"] == {"serving_default": "picture", "tensors": "network"}
-    pictured = pictures(kind="dark pixels", seed=7).test.inputs[:3]
-    here = kerasft.predict(str(exported), pictured, trusted=TRUSTED)
-    there = kerasft.predict(str(export), pictured)
+    assert signature["positions"] == {"serving_default": "image", "tensors": "network"}
+    drawn_on = images(kind="dark pixels", seed=7).test.inputs[:3]
+    here = kerasft.predict(str(exported), drawn_on, trusted=TRUSTED)
+    there = kerasft.predict(str(export), drawn_on)
     for one, other in zip(here, there, strict=True):
         assert one["darkest"] == other["darkest"]
-        # In the pixels of the picture that was sent, whatever the network's are.
+        # In the pixels of the image that was sent, whatever the network's are.
         assert one["box"] == other["box"] == box_of(one["darkest"], SIZE)
         assert one["pixels"] == pytest.approx(other["pixels"], rel=1e-3, abs=1e-3)
     verified = kerasft_cli("verify", str(export))

@@ -1,4 +1,4 @@
-"""HEIC and AVIF become pictures that TensorFlow decodes."""
+"""HEIC and AVIF become images that TensorFlow decodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kerasft import raw_input
-from kerasft.data.pictures.audit import inspect
+from kerasft.data.images.audit import inspect
 from kerasft.errors import UserError
 from kerasft.raw_input import as_decodable, as_raw, kind
 
@@ -45,9 +45,9 @@ def avif(**how) -> bytes:
 
 
 def decoded(content: bytes) -> np.ndarray:
-    from kerasft.model import pictures
+    from kerasft.model import images
 
-    return pictures.decode(pictures.refuse_others([content])[0]).numpy().astype(int)
+    return images.decode(images.refuse_others([content])[0]).numpy().astype(int)
 
 
 def test_a_heic_becomes_a_png():
@@ -77,7 +77,7 @@ def test_what_is_broken_is_said(tmp_path):
 def test_without_a_reader_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(raw_input, "_READERS", ("no_such_package",))
     assert "pip install 'kerasft[heif]'" in inspect(HEIC).problem
-    with pytest.raises(UserError, match=r"A picture cannot be used: .*kerasft\[heif\]"):
+    with pytest.raises(UserError, match=r"An image cannot be used: .*kerasft\[heif\]"):
         as_raw([HEIC], "images")
 
 

@@ -44,7 +44,7 @@ ACCUMULATED = (
     "precision=mixed_bfloat16", "optimizer.gradient_accumulation_steps=3",
     "+optimizer.use_ema=true", "+optimizer.ema_momentum=0.9",
 )  # fmt: skip
-# A policy for losses that blow up, on pictures at a rate at which they soon do.
+# A policy for losses that blow up, on images at a rate at which they soon do.
 ROLLED_BACK = (
     "optimizer._target_=keras.optimizers.SGD", "~optimizer.weight_decay",
     "~optimizer.global_clipnorm", "optimizer.learning_rate=1e4", "schedule=constant",
@@ -82,42 +82,42 @@ CASES = {
         "tiny_texts", ("epochs=12", "callbacks.early_stopping.patience=2", "batch_size=30"),
         (waits,),
     ),
-    "pictures, two stages, kept activations": (
-        "tiny_pictures", ("finetune=two_phase", "cache.activations=always", "augment=light"),
+    "images, two stages, kept activations": (
+        "tiny_images", ("finetune=two_phase", "cache.activations=always", "augment=light"),
         (0.7,),
     ),
-    "pictures, two stages, augmented and mixed": (
-        "tiny_pictures",
+    "images, two stages, augmented and mixed": (
+        "tiny_images",
         ("finetune=two_phase", "finetune.head.epochs=1", "batch_size=10", *AUGMENT), (amid,),
     ),
-    "pictures, an epoch of kept activations": (
-        "tiny_pictures",
+    "images, an epoch of kept activations": (
+        "tiny_images",
         ("finetune=linear_probe", "cache.activations=always", "data.train_per_class=7",
          "batch_size=2"),
         (amid,),
     ),
-    "pictures, mixed, float16": (
-        "tiny_pictures",
+    "images, mixed, float16": (
+        "tiny_images",
         ("batch_size=5", "precision=mixed_float16", "optimizer._target_=scaled.adam",
          "~optimizer.weight_decay", "~optimizer.global_clipnorm", *AUGMENT),
         (scales,),
     ),
-    "pictures, small first": (
-        "tiny_pictures", (*SMALL_FIRST, "finetune.head.train=all", "augment=light"),
+    "images, small first": (
+        "tiny_images", (*SMALL_FIRST, "finetune.head.train=all", "augment=light"),
         (0.2, 0.5, amid),
     ),
-    "pictures, small first, kept activations": (
-        "tiny_pictures", (*SMALL_FIRST, "cache.activations=always", "augment=light"), (0.3, 0.8),
+    "images, small first, kept activations": (
+        "tiny_images", (*SMALL_FIRST, "cache.activations=always", "augment=light"), (0.3, 0.8),
     ),
-    "pictures, small between, averages of weights": (
-        "tiny_pictures",
+    "images, small between, averages of weights": (
+        "tiny_images",
         ("finetune=two_phase", "finetune.head.train=all", "finetune.all.image_size=24",
          "+finetune.last._target_=kerasft.training.stages.Stage", "batch_size=10", *ACCUMULATED,
          *AUGMENT), (0.2, 0.5, 0.8),
     ),
-    "pictures, rolled back": ("tiny_pictures", ROLLED_BACK, (0.3, 0.6)),
+    "images, rolled back": ("tiny_images", ROLLED_BACK, (0.3, 0.6)),
 }  # fmt: skip
-# These come in each run of the tests, as does a run on augmented pictures of test_new_kind.py.
+# These come in each run of the tests, as does a run on augmented images of test_new_kind.py.
 DEFAULT = ("texts",)
 
 
@@ -408,8 +408,8 @@ def test_changed_data_and_a_changed_config_are_accepted_on_request(
 
 
 @pytest.mark.slow
-def test_what_goes_on_otherwise_than_before_is_said(tiny_pictures, monkeypatch, capsys):
-    overrides = [*tiny_pictures, "finetune=linear_probe", "cache.directory=cache"]
+def test_what_goes_on_otherwise_than_before_is_said(tiny_images, monkeypatch, capsys):
+    overrides = [*tiny_images, "finetune=linear_probe", "cache.directory=cache"]
     stopped_run([*overrides, "cache.activations=always"], monkeypatch, at=1)
     facts = json.loads(Path("run/run.json").read_text())
     facts["machine"] |= {"processor": "abacus", "cores": 99}
@@ -534,10 +534,10 @@ def test_random_numbers_of_callbacks_go_on_and_what_is_not_kept_is_named(
 
 
 @pytest.mark.slow
-def test_an_epoch_goes_on_with_other_executions(tiny_pictures, monkeypatch):
+def test_an_epoch_goes_on_with_other_executions(tiny_images, monkeypatch):
     from kerasft.training import stage_run
 
-    overrides = [*tiny_pictures, "batch_size=5", "epochs=3", "cache.directory=cache"]
+    overrides = [*tiny_images, "batch_size=5", "epochs=3", "cache.directory=cache"]
     wanted = outcome(kerasft.train([*overrides, "output_dir=whole"]))
     stopped_run(overrides, monkeypatch, at=4)
     monkeypatch.setattr(stage_run, "together", lambda most, steps: 3)

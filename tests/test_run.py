@@ -102,9 +102,9 @@ def test_evaluate_warns_when_the_data_has_changed(tiny_texts, tiny_text_run, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["pictures", "texts"])
+@pytest.mark.parametrize("which", ["images", "texts"])
 def test_a_run_and_its_export_answer_alike(which, request, digits, kerasft_cli, tmp_path):
-    name = {"pictures": "tiny_run", "texts": "tiny_text_run"}[which]
+    name = {"images": "tiny_run", "texts": "tiny_text_run"}[which]
     run = request.getfixturevalue(name)
     ended = kerasft_cli("export", str(run))
     assert ended.code == 0, ended.err
@@ -114,7 +114,7 @@ def test_a_run_and_its_export_answer_alike(which, request, digits, kerasft_cli, 
     assert parity["passed"]
     assert [one["label_flips"] for one in parity["signatures"].values()] == [0] * 4
     texts = ["a good film", "", "ein 電影 🙂"]
-    given = [str(digits)] if which == "pictures" else texts
+    given = [str(digits)] if which == "images" else texts
     answers = {}
     for model in (run, export):
         ended = kerasft_cli("predict", str(model), *given, "--output", f"{model.name}.jsonl")
@@ -125,12 +125,12 @@ def test_a_run_and_its_export_answer_alike(which, request, digits, kerasft_cli, 
     for one, other in zip(*answers.values(), strict=True):
         close(one, other)
     again = kerasft.predict(str(run), [str(digits / f"{i}.png") for i in range(3)]
-                            if which == "pictures" else texts)  # fmt: skip
+                            if which == "images" else texts)  # fmt: skip
     for one, other in zip(again, answers[run], strict=True):
         close(one, other)
 
 
-def test_bytes_of_pictures_are_answered_too(tiny_run, digits):
+def test_bytes_of_images_are_answered_too(tiny_run, digits):
     [row] = kerasft.predict(str(tiny_run), [(digits / "0.png").read_bytes()])
     [file] = kerasft.predict(str(tiny_run), [str(digits / "0.png")])
     assert row["probabilities"] == pytest.approx(file["probabilities"])
@@ -246,9 +246,9 @@ def test_several_labels(table, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_phases_with_everything_that_regularizes(tiny_pictures, tmp_path, capsys):
+def test_two_phases_with_everything_that_regularizes(tiny_images, tmp_path, capsys):
     result = kerasft.train([
-        *tiny_pictures, "augment=randaugment", "+augment.mixup={_target_: keras.layers.MixUp}",
+        *tiny_images, "augment=randaugment", "+augment.mixup={_target_: keras.layers.MixUp}",
         "task.label_smoothing=0.1", "task.class_weight=balanced", "regularize=l2", "head=mlp",
         "finetune=two_phase", "finetune.head.epochs=1", "epochs=1", "max_steps=1",
         "optimizer=sgd", f"output_dir={tmp_path / 'run'}",
@@ -264,9 +264,9 @@ def test_two_phases_with_everything_that_regularizes(tiny_pictures, tmp_path, ca
 
 
 @pytest.mark.slow
-def test_cutmix_dropout_and_a_baseline_from_scratch(tiny_pictures, tmp_path, capsys):
+def test_cutmix_dropout_and_a_baseline_from_scratch(tiny_images, tmp_path, capsys):
     result = kerasft.train([
-        *tiny_pictures, "augment=cutmix", "finetune=linear_probe", "epochs=1", "max_steps=1",
+        *tiny_images, "augment=cutmix", "finetune=linear_probe", "epochs=1", "max_steps=1",
         "head.dropout=0.5", "baseline=scratch", f"output_dir={tmp_path / 'run'}",
     ])  # fmt: skip
     assert result.baseline == read_json("run/baseline.json")
@@ -312,12 +312,12 @@ def test_fewer_examples_than_the_default_batch_make_one_batch(table, capsys):
 @pytest.mark.parametrize(
     ("which", "words", "said"),
     [
-        ("tiny_pictures", ["batch_size=31"], "batch_size must not be larger than the training"),
-        ("tiny_pictures", ["backbone=tiny_bert", "~backbone.image_size"],
-         "The data is pictures, but the backbone tiny bert takes text"),
+        ("tiny_images", ["batch_size=31"], "batch_size must not be larger than the training"),
+        ("tiny_images", ["backbone=tiny_bert", "~backbone.image_size"],
+         "The data is images, but the backbone tiny bert takes text"),
         ("tiny_texts", ["backbone=tiny_resnet", "~backbone.sequence_length", "~backbone.layers"],
-         "The data is text, but the backbone tiny resnet takes pictures"),
-        ("tiny_texts", ["augment=light"], "augment.flip changes pictures, but the data is text"),
+         "The data is text, but the backbone tiny resnet takes images"),
+        ("tiny_texts", ["augment=light"], "augment.flip changes images, but the data is text"),
         ("tiny_texts", ["task=regression"], "number"),
         ("tiny_texts", ["task.class_weight={pos: 2, nought: 1}"],
          "task.class_weight names a class"),
@@ -351,11 +351,11 @@ def test_batches_by_tokens(tiny_texts, capsys):
     assert result.metrics["test"]["accuracy"] >= 0.0
 
 
-def test_room_for_no_text(tiny_texts, tiny_pictures):
+def test_room_for_no_text(tiny_texts, tiny_images):
     with pytest.raises(UserError, match="longest training text, which takes"):
         kerasft.train([*tiny_texts, "batch_tokens=3", "output_dir=run"])
     with pytest.raises(UserError, match="Set batch_size instead"):
-        kerasft.train([*tiny_pictures, "batch_tokens=300", "output_dir=run2"])
+        kerasft.train([*tiny_images, "batch_tokens=300", "output_dir=run2"])
     with pytest.raises(UserError, match="length_grouping=true"):
         kerasft.train([*tiny_texts, "batch_tokens=96", "length_grouping=false"])
 
@@ -386,10 +386,10 @@ def test_numbers_that_cannot_be_measured_or_exported_are_refused_before_training
             prepare.make_ready(cfg, parts, splits, prepare.load_backbone(cfg, splits))
 
 
-def test_a_strategy_is_refused_before_data_is_read(tiny_pictures, tmp_path):
+def test_a_strategy_is_refused_before_data_is_read(tiny_images, tmp_path):
     import tensorflow as tf
 
-    words = [*tiny_pictures, f"output_dir={tmp_path / 'run'}"]
+    words = [*tiny_images, f"output_dir={tmp_path / 'run'}"]
     with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
         for act in (kerasft.train, kerasft.plan):
             with pytest.raises(UserError, match=r"outside of the scope.*OneDeviceStr"):

@@ -137,7 +137,7 @@ HIDDEN = {
         "trusted": ["evil"],
     }},
     "a helper that unpacks": lambda mark: {"augment": {"x": {
-        "_target_": "kerasft.data.pictures.archive.unpack", "path": "x.zip",
+        "_target_": "kerasft.data.images.archive.unpack", "path": "x.zip",
     }}},
     "a helper that makes folders": lambda mark: {"augment": {"x": {
         "_target_": "kerasft.exporters.deployment.write", "directory": str(mark),

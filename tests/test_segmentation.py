@@ -1,4 +1,4 @@
-"""Segmentation from files to a served export, on small pictures of bright rectangles."""
+"""Segmentation from files to a served export, on small images of bright rectangles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = (32, 48)
 
 
 def draw(folder, count, seed):
-    """Write pictures of different sizes with red and green rectangles, and a mask of each."""
+    """Write images of different sizes with red and green rectangles, and a mask of each."""
     random = np.random.default_rng(seed)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
@@ -30,7 +30,7 @@ def draw(folder, count, seed):
         rows, columns = int(random.integers(30, 60)), int(random.integers(40, 80))
         pixels = random.integers(0, 60, (rows, columns, 3)).astype("uint8")
         mask = np.zeros((rows, columns), "uint8")
-        for unit in range(i % 3):  # some pictures are nothing but background
+        for unit in range(i % 3):  # some images are nothing but background
             height, width = random.integers(10, 20, 2)
             top, left = random.integers(0, rows - height), random.integers(0, columns - width)
             pixels[top : top + height, left : left + width] = 40
@@ -107,20 +107,20 @@ def test_it_is_evaluated_again(trained):
     assert again["test"]["mean_iou"] == pytest.approx(written["test"]["mean_iou"], abs=1e-6)
 
 
-def test_masks_are_as_large_as_the_pictures(trained, data, kerasft_cli, tmp_path):
-    pictures = [str(data / "test" / "images" / f"test{i}.png") for i in (1, 4)]
-    said = kerasft_cli("predict", str(trained), *pictures, "--draw", str(tmp_path / "drawn"))
+def test_masks_are_as_large_as_the_images(trained, data, kerasft_cli, tmp_path):
+    images = [str(data / "test" / "images" / f"test{i}.png") for i in (1, 4)]
+    said = kerasft_cli("predict", str(trained), *images, "--draw", str(tmp_path / "drawn"))
     assert said.code == 0, said.err
     assert "red" in said.out
     assert "png" not in said.out.replace(".png", "")
-    for path in pictures:
+    for path in images:
         stem = Path(path).stem
-        with (Image.open(path) as picture, Image.open(tmp_path / "drawn" / f"{stem}.png") as shown,
+        with (Image.open(path) as image, Image.open(tmp_path / "drawn" / f"{stem}.png") as shown,
               Image.open(tmp_path / "drawn" / f"{stem}_mask.png") as mask):
-            assert picture.size == shown.size == mask.size
+            assert image.size == shown.size == mask.size
             assert mask.mode == "P"
             assert np.asarray(mask).max() <= 2
-    lines = kerasft_cli("predict", str(trained), *pictures, "--json").out.splitlines()
+    lines = kerasft_cli("predict", str(trained), *images, "--json").out.splitlines()
     answer = json.loads(lines[0])
     with Image.open(io.BytesIO(base64.b64decode(answer["png_bytes"]["b64"]))) as mask:
         found = np.bincount(np.asarray(mask).ravel(), minlength=3) / (mask.width * mask.height)
@@ -129,9 +129,9 @@ def test_masks_are_as_large_as_the_pictures(trained, data, kerasft_cli, tmp_path
 
 @pytest.mark.slow
 def test_an_export_answers_with_the_same_masks(trained, exported, data):
-    pictures = [str(data / "test" / "images" / f"test{i}.png") for i in range(9)]
+    images = [str(data / "test" / "images" / f"test{i}.png") for i in range(9)]
     export, (_, finetuned, _) = load_export(exported), reopen(str(trained))
-    one, other = export(pictures), finetuned(pictures)
+    one, other = export(images), finetuned(images)
     assert one["png_bytes"].tolist() == other["png_bytes"].tolist()
     parity = json.loads((exported / "assets.extra/parity.json").read_text())
     assert parity["signatures"].keys() == {"serving_default", "tensors", "class_map"}
@@ -140,15 +140,15 @@ def test_an_export_answers_with_the_same_masks(trained, exported, data):
 
 
 @pytest.mark.slow
-def test_a_class_map_of_pictures_of_several_sizes(exported, data):
+def test_a_class_map_of_images_of_several_sizes(exported, data):
     import tensorflow as tf
 
-    pictures = [(data / "test" / "images" / f"test{i}.png").read_bytes() for i in (2, 5)]
+    images = [(data / "test" / "images" / f"test{i}.png").read_bytes() for i in (2, 5)]
     loaded = tf.saved_model.load(str(exported))
-    made = loaded.signatures["class_map"](image_bytes=tf.constant(pictures))
+    made = loaded.signatures["class_map"](image_bytes=tf.constant(images))
     maps, sizes = made["class_map"].numpy(), made["size"].numpy()
     assert maps.shape[1:] == tuple(sizes.max(axis=0))
-    plain = loaded.signatures["serving_default"](image_bytes=tf.constant(pictures))
+    plain = loaded.signatures["serving_default"](image_bytes=tf.constant(images))
     for found, (rows, columns), png in zip(maps, sizes, plain["png_bytes"].numpy(), strict=True):
         mask = tf.io.decode_png(png).numpy()[..., 0]
         np.testing.assert_array_equal(found[:rows, :columns], mask)

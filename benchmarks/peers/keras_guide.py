@@ -1,4 +1,4 @@
-"""Peer: transfer learning on pictures as Keras' guide shows it.
+"""Peer: transfer learning on images as Keras' guide shows it.
 
 https://keras.io/guides/transfer_learning/: `image_dataset_from_directory`, augmentation in `map`,
 `prefetch` and `cache`; the frozen base in inference mode, pooling, dropout 0.2 and a dense layer.
@@ -21,13 +21,13 @@ def main() -> None:
 
     keras.utils.set_random_seed(task["seed"])
 
-    def pictures(split: str):
+    def images(split: str):
         return keras.utils.image_dataset_from_directory(
             f"{task['folder']}/{split}", image_size=(task["size"], task["size"]),
             batch_size=task["batch_size"], shuffle=split == "train", seed=task["seed"], verbose=0,
         )  # fmt: skip
 
-    train, validation, test = map(pictures, ("train", "validation", "test"))
+    train, validation, test = map(images, ("train", "validation", "test"))
     classes = len(train.class_names)
     if task["augmented"]:
         layers = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]

@@ -3,7 +3,7 @@
     python benchmarks/peers/resume_hugging_face.py FOLDER
 
 A checkpoint every 10 steps; run again on the same folder, it goes on from the last one. The outcome
-is written to FOLDER/outcome.json at the end. Digits as pictures through a small network with
+is written to FOLDER/outcome.json at the end. Digits as images through a small network with
 dropout, random shifts in the data set, early stopping; full determinism is on, and the callbacks'
 state is restored, which is off by default.
 """
@@ -26,21 +26,21 @@ from sklearn.datasets import load_digits
 from transformers.trainer_utils import get_last_checkpoint
 
 
-class Pictures(torch.utils.data.Dataset):
+class Images(torch.utils.data.Dataset):
     """Digits, shifted by up to a pixel where they are for training."""
 
-    def __init__(self, pictures, labels, *, shifts):
-        self.pictures, self.labels, self.shifts = pictures, labels, shifts
+    def __init__(self, images, labels, *, shifts):
+        self.images, self.labels, self.shifts = images, labels, shifts
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, index):
-        picture = self.pictures[index]
+        image = self.images[index]
         if self.shifts:
             down, right = (int(torch.randint(-1, 2, ())) for _ in range(2))
-            picture = torch.roll(picture, (down, right), (1, 2))
-        return {"pixel_values": picture, "labels": self.labels[index]}
+            image = torch.roll(image, (down, right), (1, 2))
+        return {"pixel_values": image, "labels": self.labels[index]}
 
 
 class FirstStep(transformers.TrainerCallback):
@@ -70,7 +70,7 @@ def main(folder: Path) -> None:
     transformers.enable_full_determinism(0)
     transformers.logging.set_verbosity_error()
     digits = load_digits()
-    pictures = torch.tensor(digits.images[:, None] / 16, dtype=torch.float32)
+    images = torch.tensor(digits.images[:, None] / 16, dtype=torch.float32)
     labels = torch.tensor(digits.target)
     model = Network()
     trainer = transformers.Trainer(
@@ -82,8 +82,8 @@ def main(folder: Path) -> None:
             report_to="none", disable_tqdm=True, metric_for_best_model="eval_loss",
             greater_is_better=False, restore_callback_states_from_checkpoint=True,
         ),
-        train_dataset=Pictures(pictures[:1000], labels[:1000], shifts=True),
-        eval_dataset=Pictures(pictures[1000:1400], labels[1000:1400], shifts=False),
+        train_dataset=Images(images[:1000], labels[:1000], shifts=True),
+        eval_dataset=Images(images[1000:1400], labels[1000:1400], shifts=False),
         callbacks=[transformers.EarlyStoppingCallback(3), FirstStep()],
     )  # fmt: skip
     last = get_last_checkpoint(folder / "run") if (folder / "run").is_dir() else None

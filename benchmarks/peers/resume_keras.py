@@ -31,13 +31,13 @@ def main(folder: Path) -> None:
     keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
     digits = load_digits()
-    pictures = digits.images[..., None].astype("float32") / 16
+    images = digits.images[..., None].astype("float32") / 16
     labels = digits.target.astype("int64")
     train = (
-        tf.data.Dataset.from_tensor_slices((pictures[:1000], labels[:1000]))
+        tf.data.Dataset.from_tensor_slices((images[:1000], labels[:1000]))
         .shuffle(1000, seed=0).batch(16).prefetch(2)
     )  # fmt: skip
-    held_out = tf.data.Dataset.from_tensor_slices((pictures[1000:1400], labels[1000:1400]))
+    held_out = tf.data.Dataset.from_tensor_slices((images[1000:1400], labels[1000:1400]))
     model = keras.Sequential([
         keras.Input((8, 8, 1)), keras.layers.RandomTranslation(0.1, 0.1),
         keras.layers.Conv2D(32, 3, activation="relu"), keras.layers.Flatten(),

@@ -35,7 +35,7 @@ SETTINGS = (
 
 
 def backbone(*, pretrained: bool = True) -> Any:
-    """One convolution over pictures of 8 x 8 pixels."""
+    """One convolution over images of 8 x 8 pixels."""
     import keras
 
     from kerasft.model.backbones import image_backbone

@@ -2,7 +2,7 @@
 
 Runs in an environment of its own: PyTorch and TensorFlow in one process disturb each other. The
 recipe is that of torchvision's own references (stochastic gradient descent with momentum 0.9,
-pictures flipped), with a rate that falls as a cosine over the time that there is, so that the
+images flipped), with a rate that falls as a cosine over the time that there is, so that the
 schedule always comes to its end.
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
     body.require_equal(task["probe"])
     network = build(task, body)
     size = task["size"]
-    train = [(picture(row["path"], size), scaled(row, size)) for row in data["train"]]
+    train = [(image(row["path"], size), scaled(row, size)) for row in data["train"]]
     epochs, seconds = fit(network, train, task, random)
     answers = {name: [predict(network, row["path"], size) for row in data[name]]
                for name in ("validation", "test")}  # fmt: skip
@@ -99,9 +99,9 @@ class MobileNet(nn.Module):
             getattr(layer, ours).copy_(torch.from_numpy(found[f"{name}/{theirs}"]))
 
     def require_equal(self, probe: str) -> None:
-        """Require that the features of a picture are those of Keras."""
+        """Require that the features of an image are those of Keras."""
         with np.load(probe) as file, torch.no_grad():
-            found = self(torch.from_numpy(file["picture"].transpose(0, 3, 1, 2)))["2"].numpy()
+            found = self(torch.from_numpy(file["image"].transpose(0, 3, 1, 2)))["2"].numpy()
             np.testing.assert_allclose(
                 found.transpose(0, 2, 3, 1), file["features"], rtol=1e-3, atol=1e-3
             )
@@ -150,8 +150,8 @@ def build(task: dict, body: MobileNet) -> nn.Module:
     )  # fmt: skip
 
 
-def picture(path: str, size: tuple[int, int]) -> torch.Tensor:
-    """Return a picture at the network's size, antialiased, between 0 and 1."""
+def image(path: str, size: tuple[int, int]) -> torch.Tensor:
+    """Return an image at the network's size, antialiased, between 0 and 1."""
     with Image.open(path) as file:
         small = file.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(small).transpose(2, 0, 1).astype("float32") / 255)
@@ -202,7 +202,7 @@ def fit(
 def flipped(
     image: torch.Tensor, target: dict, random: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Flip a picture in each direction, half of the times."""
+    """Flip an image in each direction, half of the times."""
     boxes = target["boxes"].clone()
     for axis, side in ((2, 0), (1, 1)):
         if random.random() < 0.5:
@@ -214,7 +214,7 @@ def flipped(
 def predict(network: nn.Module, path: str, size: tuple[int, int]) -> dict:
     network.eval()
     with torch.no_grad():
-        (found,) = network([picture(path, size)])
+        (found,) = network([image(path, size)])
     boxes = found["boxes"].numpy() / shares(path, size)
     return {"boxes": boxes.tolist(), "scores": found["scores"].tolist(),
             "classes": (found["labels"] - 1).tolist()}  # fmt: skip

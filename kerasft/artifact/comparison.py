@@ -31,7 +31,7 @@ class Output:
     Args:
         rule: `"close"` for numbers, which may differ a little; `"exact"` for what may not;
             `"decided"` for what follows from numbers, and may differ where these are as good as
-            equal; `"ranked"` for what stands in their order; `"pixels"` for encoded pictures, of
+            equal; `"ranked"` for what stands in their order; `"pixels"` for encoded images, of
             which a small part of the pixels may differ.
         by: The output with these numbers, `[N, values]`.
         largest: Whether the largest of them decides.
@@ -276,7 +276,7 @@ def differs(rule: Output, served: np.ndarray, wanted: np.ndarray) -> float:
         wanted: What it should be.
 
     Returns:
-        See `apart`; of encoded pictures the largest share of one picture's pixels that differ.
+        See `apart`; of encoded images the largest share of one image's pixels that differ.
     """
     if rule.padded:
         served, wanted = filled_up([served, wanted])

@@ -136,8 +136,8 @@ def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str
     """Return raw examples as the named columns that `serving_default` takes.
 
     Raises:
-        UserError: If pairs are given to a signature for single examples, or the reverse; or if a
-            picture cannot be read.
+        UserError: If pairs are given to a signature for single examples, or the reverse; or if an
+            image cannot be read.
     """
     rows, names = list(examples), list(signature["signatures"][DEFAULT]["inputs"])
     for i, row in enumerate(rows):
@@ -151,7 +151,7 @@ def as_inputs(examples: Sequence[Any], signature: Mapping[str, Any]) -> dict[str
         raw = as_raw(rows, signature["modality"])
     except OSError as error:
         raise Unreadable(
-            f"The picture {str(error.filename)!r} cannot be read: {error.strerror}."
+            f"The image {str(error.filename)!r} cannot be read: {error.strerror}."
         ) from error
     columns = [raw] if raw.ndim < 2 else [raw[:, i] for i in range(raw.shape[1])]
     return {name: column.tolist() for name, column in zip(names, columns, strict=True)}

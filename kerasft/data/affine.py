@@ -1,4 +1,4 @@
-"""Augmentation that moves pictures with all that is drawn on them, by one matrix a picture."""
+"""Augmentation that moves images with all that is drawn on them, by one matrix an image."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ FILL_MODES = ("constant", "reflect")
 
 @keras.saving.register_keras_serializable("kerasft")
 class RandomAffine(keras.layers.Layer):
-    """Flips, scales, shifts and turns pictures, and boxes and masks with them.
+    """Flips, scales, shifts and turns images, and boxes and masks with them.
 
-    All is one resampling of the picture. Boxes become those around their moved corners; what lies
+    All is one resampling of the image. Boxes become those around their moved corners; what lies
     outside is cut off where `augmenter` ends.
 
     Args:
         flip: `"horizontal"`, `"vertical"`, `"both"` or `"none"`: which mirror images there are.
-        scale: The smallest and the largest factor by which a picture is enlarged.
+        scale: The smallest and the largest factor by which an image is enlarged.
         shift: The largest part of width and height by which it is moved.
         rotation: The largest angle, in degrees, to both sides. Boxes around turned objects are
             larger than these.
         fill: The pixels that come in from outside.
         mask_fill: The class of them in a mask; `IGNORED`, which nothing is learned of.
-        fill_mode: `"constant"`, or `"reflect"` for pictures and masks that go on beyond the edge as
+        fill_mode: `"constant"`, or `"reflect"` for images and masks that go on beyond the edge as
             in a mirror. Boxes are not mirrored.
 
-    Takes and gives pictures `[batch, height, width, 3]`, or a dict of them with Keras' names:
+    Takes and gives images `[batch, height, width, 3]`, or a dict of them with Keras' names:
     `images`, `bounding_boxes` (`boxes` as left, top, right and bottom in pixels, and `labels`) and
     `segmentation_masks`.
 

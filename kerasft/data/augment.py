@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-# The part of a box that must be left of it in the picture for the object to be learned.
+# The part of a box that must be left of it in the image for the object to be learned.
 VISIBLE = 0.3
 # The targets that stand in pixels.
 MOVING = ("boxes", "segmentation_masks")
 # What layers of Keras 3.15 do with boxes and masks, by their names.
 ASTRAY = {
     "RandomCrop": "shifts boxes down by what it shifts them to the right",
-    "RandomShear": "shears boxes of pictures that are not square by another amount",
+    "RandomShear": "shears boxes of images that are not square by another amount",
     "RandAugment": "moves boxes in another order than pixels",
-    "AugMix": "mixes several pictures, and leaves boxes where they were",
+    "AugMix": "mixes several images, and leaves boxes where they were",
     "RandomElasticTransform": "does not move boxes",
-    "MixUp": "mixes the pixels of two pictures",
-    "CutMix": "mixes the pixels of two pictures",
+    "MixUp": "mixes the pixels of two images",
+    "CutMix": "mixes the pixels of two images",
 }
-# What layers may fill what comes in from outside with: the picture once more.
-FILLS_WITH_PICTURE = ("reflect", "wrap", "nearest")
-# What belongs to an object, and goes where its picture goes.
+# What layers may fill what comes in from outside with: the image once more.
+FILLS_WITH_IMAGE = ("reflect", "wrap", "nearest")
+# What belongs to an object, and goes where its image goes.
 OF_OBJECTS = ("boxes", "labels", "ignored")
 
 
@@ -42,14 +42,14 @@ def augmenter(
 
     Args:
         steps: Keras layers by name, in order. `MixUp` and `CutMix` see the whole batch and change
-            the targets too, and so do layers with a true `joins_pictures`, as `Mosaic` has it;
-            every other layer sees one picture at a time, before these.
+            the targets too, and so do layers with a true `joins_images`, as `Mosaic` has it;
+            every other layer sees one image at a time, before these.
         seed: The run's seed.
-        size: Height and width of the pictures.
+        size: Height and width of the images.
         shares: Turns a batch of targets into such as can be mixed, see `contracts.Mixable`;
             `None` where they cannot.
         moving: The targets that must move with the pixels, of `MOVING`.
-        epochs: The epochs that are planned, of all stages together. Steps that join pictures and
+        epochs: The epochs that are planned, of all stages together. Steps that join images and
             have a `stop` are left out after that part of them; without, they never stop.
 
     Returns:
@@ -60,7 +60,7 @@ def augmenter(
         has it.
 
     Raises:
-        UserError: If a step cannot be applied to such pictures, with its name.
+        UserError: If a step cannot be applied to such images, with its name.
     """
     if not steps:
         return None
@@ -69,20 +69,20 @@ def augmenter(
 
     require_moving(steps, moving)
     mixing = (keras.layers.MixUp, keras.layers.CutMix)
-    joining = {n: s for n, s in steps.items() if getattr(s, "joins_pictures", False)}
+    joining = {n: s for n, s in steps.items() if getattr(s, "joins_images", False)}
     single = {n: s for n, s in steps.items() if n not in joining and not isinstance(s, mixing)}
     whole = {n: s for n, s in steps.items() if isinstance(s, mixing)}
     if whole and shares is None:
         raise UserError(not_mixable(next(iter(whole))))
     if joining and not moving:
         raise UserError(
-            f"augment.{next(iter(joining))} puts pictures together with their boxes and masks, and "
+            f"augment.{next(iter(joining))} puts images together with their boxes and masks, and "
             "this task has neither. Take it out (~augment.NAME), or choose augment=cutmix."
         )
     for name, step in joining.items():
         if "segmentation_masks" in moving and not getattr(step, "joins_masks", True):
             raise UserError(
-                f"augment.{name} averages the pixels of pictures, and masks cannot be averaged. "
+                f"augment.{name} averages the pixels of images, and masks cannot be averaged. "
                 f"Take it out (~augment.{name}), or use kerasft.data.mosaic.Mosaic."
             )
     _try_out({**single, **joining}, size)
@@ -147,16 +147,16 @@ def augmenter(
 
 
 def _joinable(name: str, images: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a batch as steps take it that join pictures, with all that moves with these."""
+    """Return a batch as steps take it that join images, with all that moves with these."""
     import tensorflow as tf
 
     objects = [key for key in OF_OBJECTS if "boxes" in targets and key in targets]
     masks = [key for key in targets if key == "segmentation_masks"]
     for key in targets.keys() - {*objects, *masks}:
-        # Only what belongs to objects, or to something else in pictures, has lengths of its own.
+        # Only what belongs to objects, or to something else in images, has lengths of its own.
         if (targets[key].shape.rank or 0) > 1 and targets[key].shape[1] is None:
             raise UserError(
-                f"augment.{name} puts pictures together with their {', '.join(OF_OBJECTS)} and "
+                f"augment.{name} puts images together with their {', '.join(OF_OBJECTS)} and "
                 f"masks, and would leave {key!r} of the task behind. Take it out: ~augment.{name}."
             )
     batch = {"images": tf.cast(images, tf.float32), **{key: targets[key] for key in masks}}
@@ -183,7 +183,7 @@ def _moving(targets: Mapping[str, Any]) -> list[str]:
 
 
 def _moves_labels(step: keras.Layer) -> bool:
-    """Whether a layer takes boxes and masks beside pictures, as those of Keras for pictures do."""
+    """Whether a layer takes boxes and masks beside images, as those of Keras for images do."""
     import keras
 
     own = getattr(step, "moves_labels", False)
@@ -191,7 +191,7 @@ def _moves_labels(step: keras.Layer) -> bool:
 
 
 def _for_keras(moved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the targets of one picture under the keys of Keras, as a batch of one."""
+    """Return the targets of one image under the keys of Keras, as a batch of one."""
     import tensorflow as tf
 
     made: dict[str, Any] = {}
@@ -208,7 +208,7 @@ def _for_keras(moved: Mapping[str, Any]) -> dict[str, Any]:
 def _from_keras(
     given: Mapping[str, Any], before: Mapping[str, Any], size: tuple[int, int]
 ) -> dict[str, Any]:
-    """Return the targets of one picture as they came, in their own types."""
+    """Return the targets of one image as they came, in their own types."""
     import tensorflow as tf
 
     made = {}
@@ -232,7 +232,7 @@ def _from_keras(
 
 
 def _cut(boxes: tf.Tensor, size: tuple[int, int]) -> tuple[Any, Any]:
-    """Return boxes without what lies outside of a picture, and which are left."""
+    """Return boxes without what lies outside of an image, and which are left."""
     import tensorflow as tf
 
     rows, columns = size
@@ -246,9 +246,9 @@ def astray(name: str, kind: str, *, boxes: bool) -> str:
     """Say what a layer of Keras does to boxes or masks, see `ASTRAY`."""
     instead = f"augment={'boxes' if boxes else 'masks'}, whose steps move all by one matrix"
     if boxes and kind in ("MixUp", "CutMix"):
-        instead = "augment=boxes_mosaic, which puts pictures together with their boxes"
+        instead = "augment=boxes_mosaic, which puts images together with their boxes"
     return (
-        f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that pictures and what is "
+        f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that images and what is "
         "drawn on them no longer belong together. Take it out (~augment."
         f"{name}), or choose {instead}."
     )
@@ -266,7 +266,7 @@ def fills_astray(name: str, kind: str, filling: str) -> str:
 def not_mixable(name: str) -> str:
     """Say that the labels of a task cannot be mixed."""
     return (
-        f"augment.{name} mixes the labels of two pictures, and those of this task cannot be mixed. "
+        f"augment.{name} mixes the labels of two images, and those of this task cannot be mixed. "
         "Take it out: ~augment.NAME, or augment=none."
     )
 
@@ -292,7 +292,7 @@ def require_moving(steps: Mapping[str, Any], moving: Collection[str]) -> None:
             raise UserError(astray(name, kind, boxes=boxes))
     for name, step in steps.items():
         filling = getattr(step, "fill_mode", "constant")
-        if boxes and filling in FILLS_WITH_PICTURE:
+        if boxes and filling in FILLS_WITH_IMAGE:
             raise UserError(fills_astray(name, type(step).__name__, filling))
         if hasattr(step, "bounding_box_format"):
             step.bounding_box_format = "xyxy"
@@ -324,14 +324,14 @@ def _try_out(steps: Mapping[str, Any], size: tuple[int, int]) -> None:
             result = step(tf.zeros([1, *size, 3]), training=True)
         except Exception as error:
             raise UserError(
-                f"augment.{name} cannot be applied to pictures of {size[0]}x{size[1]} pixels: "
+                f"augment.{name} cannot be applied to images of {size[0]}x{size[1]} pixels: "
                 f"{str(error).strip().splitlines()[0]}"
             ) from error
         shape = tuple(getattr(result, "shape", ()))
         if shape[1:] != (*size, 3):
             raise UserError(
-                f"augment.{name} must keep the size of the pictures, {size[0]}x{size[1]}x3. "
-                f"Received pictures of {'x'.join(map(str, shape[1:]))} from it."
+                f"augment.{name} must keep the size of the images, {size[0]}x{size[1]}x3. "
+                f"Received images of {'x'.join(map(str, shape[1:]))} from it."
             )
 
 

@@ -154,7 +154,7 @@ def to_splits(
         for name, indices in members.items()
     }
     copies = find_copies(parts, labels)
-    notices += copies_told(copies, "picture" if found.modality == "images" else "text")
+    notices += copies_told(copies, "image" if found.modality == "images" else "text")
     said: dict[str, Any] = {"brought": list(brought), "seed": seed, "limit": limit}
     if any(missing.values()):
         said |= {"split": split, **{name: r for name, r in missing.items() if r}}

@@ -47,7 +47,7 @@ def notices(copies: Sequence[Copy], noun: str) -> list[str]:
 
     Args:
         copies: What `find_copies` found.
-        noun: What is copied: `"text"` or `"picture"`.
+        noun: What is copied: `"text"` or `"image"`.
 
     Returns:
         Sentences for the user, with the names of the first few.

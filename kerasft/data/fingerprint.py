@@ -21,7 +21,7 @@ def fingerprint(value: Any, modality: Modality) -> str:
         modality: `"images"` or `"text"`.
 
     Returns:
-        64 hexadecimal digits. A picture has the same ones as a file and as bytes.
+        64 hexadecimal digits. An image has the same ones as a file and as bytes.
 
     Example:
 

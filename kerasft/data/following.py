@@ -17,7 +17,7 @@ COUNT = 24
 def boxes_follow_pixels(step: Any, *, least: float = 0.93, seed: int = 0) -> None:
     """Check that a step of augmentation moves boxes as it moves the pixels.
 
-    Pictures with one bright rectangle go through the step, in a graph and one by one as in
+    Images with one bright rectangle go through the step, in a graph and one by one as in
     training. The box that comes back must be the one around the pixels that are bright.
 
     Args:
@@ -33,8 +33,8 @@ def boxes_follow_pixels(step: Any, *, least: float = 0.93, seed: int = 0) -> Non
         >>> from kerasft.data.affine import RandomAffine
         >>> boxes_follow_pixels(RandomAffine(flip="both", scale=(0.8, 1.2)))
     """
-    pictures, _, boxes = _rectangles(seed)
-    images, targets = _applied(step, pictures, {
+    drawn, _, boxes = _rectangles(seed)
+    images, targets = _applied(step, drawn, {
         "boxes": boxes, "labels": np.zeros((COUNT, 1), "int32"),
     }, seed)  # fmt: skip
     shares = []
@@ -65,9 +65,9 @@ def masks_follow_pixels(step: Any, *, least: float = 0.93, seed: int = 0) -> Non
         >>> from kerasft.data.affine import RandomAffine
         >>> masks_follow_pixels(RandomAffine(flip="both", scale=(0.8, 1.2)))
     """
-    pictures, masks, _ = _rectangles(seed)
+    drawn, masks, _ = _rectangles(seed)
     # A class beyond 1 shows blended borders, which would be 1.
-    images, targets = _applied(step, pictures, {"segmentation_masks": 2 * masks[..., None]}, seed)
+    images, targets = _applied(step, drawn, {"segmentation_masks": 2 * masks[..., None]}, seed)
     found = targets["segmentation_masks"]
     assert set(np.unique(found)) <= {0, 2, IGNORED}, (
         "The step makes classes that were not in the mask."
@@ -86,23 +86,23 @@ def masks_follow_pixels(step: Any, *, least: float = 0.93, seed: int = 0) -> Non
 
 
 def _rectangles(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return pictures of a bright rectangle each, its mask, and its box."""
+    """Return images of a bright rectangle each, its mask, and its box."""
     random = np.random.default_rng(seed)
-    pictures = np.full((COUNT, *SIZE, 3), 60, "uint8")
+    drawn = np.full((COUNT, *SIZE, 3), 60, "uint8")
     masks = np.zeros((COUNT, *SIZE), "uint8")
     boxes = np.zeros((COUNT, 1, 4), "float32")
     for i in range(COUNT):
         height, width = random.integers(20, 36, 2)
         top = random.integers(20, SIZE[0] - height - 20)
         left = random.integers(30, SIZE[1] - width - 30)
-        pictures[i, top : top + height, left : left + width] = 200
+        drawn[i, top : top + height, left : left + width] = 200
         masks[i, top : top + height, left : left + width] = 1
         boxes[i, 0] = left, top, left + width, top + height
-    return pictures, masks, boxes
+    return drawn, masks, boxes
 
 
 def _applied(
-    step: Any, pictures: np.ndarray, targets: dict[str, np.ndarray], seed: int
+    step: Any, drawn: np.ndarray, targets: dict[str, np.ndarray], seed: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     import tensorflow as tf
 
@@ -110,8 +110,8 @@ def _applied(
     assert apply is not None
     call = tf.function(apply, autograph=False)
     images, moved = call(
-        {"images": tf.constant(pictures)}, {n: tf.constant(v) for n, v in targets.items()},
-        tf.constant(1, tf.int64), tf.range(len(pictures), dtype=tf.int64),
+        {"images": tf.constant(drawn)}, {n: tf.constant(v) for n, v in targets.items()},
+        tf.constant(1, tf.int64), tf.range(len(drawn), dtype=tf.int64),
     )
     return images["images"].numpy(), {name: value.numpy() for name, value in moved.items()}
 

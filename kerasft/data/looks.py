@@ -17,9 +17,9 @@ from typing import Any
 from kerasft.data.paths import find_path
 from kerasft.data.tables.columns import column_name
 from kerasft.data.tables.delimited import lines_of, names_of, told_delimiter
-from kerasft.data.tables.folder import PICTURES, find_tables
+from kerasft.data.tables.folder import IMAGES, find_tables
+from kerasft.data.tables.image_cells import fields, is_pattern
 from kerasft.data.tables.labelled_lines import LABEL, TEXT
-from kerasft.data.tables.picture_cells import fields, is_pattern
 from kerasft.data.tables.readers import format_of, require_file
 from kerasft.data.tables.reading import Layout, Rows, shown
 from kerasft.errors import UserError
@@ -46,14 +46,14 @@ class Look:
     unchecked: tuple[str, ...] = ()
 
 
-def look_at_pictures(settings: Mapping[str, Any]) -> Look:
-    """Look whether a file or folder of pictures is there.
+def look_at_images(settings: Mapping[str, Any]) -> Look:
+    """Look whether a file or folder of images is there.
 
     Raises:
         UserError: If it is not.
     """
     found = find_path(settings["path"], "data.path")
-    return Look("images", (f"data.path: {found} is there",), ("the pictures and their labels",))
+    return Look("images", (f"data.path: {found} is there",), ("the images and their labels",))
 
 
 def look_at_table(settings: Mapping[str, Any]) -> Look:
@@ -77,7 +77,7 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
             problems += error.problems
     chosen_columns = {column: settings.get(column) for column in COLUMNS}
     if tables.metadata and chosen_columns["text"] is None and chosen_columns["image"] is None:
-        chosen_columns["image"] = PICTURES
+        chosen_columns["image"] = IMAGES
     for name, files in tables.files.items():
         key = f"data.{name}" if name in tables.named else "data.path"
         file = files[0]  # the shards of a split are alike

@@ -1,4 +1,4 @@
-"""Augmentation that puts several pictures of a batch together, with all that is drawn on them."""
+"""Augmentation that puts several images of a batch together, with all that is drawn on them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import tensorflow as tf
 
 from kerasft.data.augment import VISIBLE
 
-# Pictures are not made smaller than this: a finer grid would need smoothing before.
+# Images are not made smaller than this: a finer grid would need smoothing before.
 SMALLEST = 0.5
 
 
 class _Joining(keras.layers.Layer):
     """A step that `augmenter` hands the whole batch, with its boxes and masks.
 
-    Until which epoch is the augmenter's part: a picture's random numbers are a function of (seed,
+    Until which epoch is the augmenter's part: an image's random numbers are a function of (seed,
     epoch, example), and a layer that counted its calls would go on otherwise after a stop.
     """
 
-    joins_pictures = True
+    joins_images = True
 
     def __init__(self, share, stop, seed, **kwargs):
         super().__init__(**kwargs)
@@ -47,7 +47,7 @@ class _Joining(keras.layers.Layer):
         return keras.random.uniform(shape, seed=self.seed_generator)
 
     def _others(self, count, number):
-        """Return for each picture itself and others of the batch, `[count, number]`.
+        """Return for each image itself and others of the batch, `[count, number]`.
 
         They are different ones as far as there are so many.
         """
@@ -57,24 +57,24 @@ class _Joining(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kerasft")
 class Mosaic(_Joining):
-    """Puts four pictures of the batch into one, around a random point.
+    """Puts four images of the batch into one, around a random point.
 
-    Bochkovskiy et al., "YOLOv4: Optimal Speed and Accuracy of Object Detection", 2020. Each picture
+    Bochkovskiy et al., "YOLOv4: Optimal Speed and Accuracy of Object Detection", 2020. Each image
     keeps its proportions: it is made smaller, by half at most, and what its part of the mosaic has
     no room for is cut off, on random sides. Boxes are cut off with it, and dropped where less than
     `kerasft.data.augment.VISIBLE` of them is left; of ignored regions all that is left stays.
 
     Args:
-        share: The part of the pictures that become mosaics, each with three others.
-        stop: The part of all epochs after which it stops, so that the last ones show pictures as
+        share: The part of the images that become mosaics, each with three others.
+        stop: The part of all epochs after which it stops, so that the last ones show images as
             they are (Ge et al., "YOLOX: Exceeding YOLO Series in 2021"). Epochs of all stages
             count, as planned; rounded down, so that at least the last one is without; 1 never
             stops.
         centre: From where to where the common point lies, as part of width and height.
 
-    Takes and gives pictures `[batch, height, width, 3]`, or a dict of them with Keras' names:
+    Takes and gives images `[batch, height, width, 3]`, or a dict of them with Keras' names:
     `images`, `bounding_boxes` (`boxes` as left, top, right and bottom in pixels, `labels`, of which
-    -1 pads, and `ignored`) and `segmentation_masks`. The number of boxes a picture is padded to
+    -1 pads, and `ignored`) and `segmentation_masks`. The number of boxes an image is padded to
     changes.
 
     Example:
@@ -86,7 +86,7 @@ class Mosaic(_Joining):
         super().__init__(share, stop, seed, **kwargs)
         low, high = centre
         if not 0 < low <= high < 1:
-            raise ValueError("centre must be two parts of the picture between 0 and 1, the smaller "
+            raise ValueError("centre must be two parts of the image between 0 and 1, the smaller "
                              f"first. Received: {list(centre)}")  # fmt: skip
         self.centre = (float(low), float(high))
 
@@ -107,11 +107,11 @@ class Mosaic(_Joining):
         factor = tf.reduce_max(sides / whole, -1, keepdims=True)
         factor = tf.maximum(factor, SMALLEST)
         offset = self._uniform(count, 4, 2) * (whole - sides / factor)
-        # A pixel lies half a pixel into its place; here places are counted in parts of the picture.
+        # A pixel lies half a pixel into its place; here places are counted in parts of the image.
         ends = [0.5 / factor, (sides - 0.5) / factor]
         seen = tf.concat([end + offset - 0.5 for end in ends], -1) / tf.tile(whole - 1, [2])
 
-        def assembled(pictures, method):
+        def assembled(pixels, method):
             def one(values):
                 chosen, whose, seen, middle, own = values
                 rows = [middle[0], size[0] - middle[0]]
@@ -120,19 +120,19 @@ class Mosaic(_Joining):
                 def made():
                     parts = [
                         tf.image.crop_and_resize(
-                            pictures, seen[at : at + 1], whose[at : at + 1],
+                            pixels, seen[at : at + 1], whose[at : at + 1],
                             [rows[at // 2], columns[at % 2]], method=method,
                         )[0]
                         for at in range(4)
                     ]  # fmt: skip
                     halves = [tf.concat(parts[:2], 1), tf.concat(parts[2:], 1)]
-                    return tf.ensure_shape(tf.concat(halves, 0), pictures.shape[1:])
+                    return tf.ensure_shape(tf.concat(halves, 0), pixels.shape[1:])
 
                 return tf.cond(chosen, made, lambda: own)
 
             return tf.map_fn(
-                one, (chosen, whose, seen, middle, pictures),
-                fn_output_signature=tf.TensorSpec(pictures.shape[1:], tf.float32),
+                one, (chosen, whose, seen, middle, pixels),
+                fn_output_signature=tf.TensorSpec(pixels.shape[1:], tf.float32),
             )
 
         made = {**batch, "images": assembled(images, "bilinear")}
@@ -153,14 +153,14 @@ class Mosaic(_Joining):
 
 @keras.saving.register_keras_serializable("kerasft")
 class BoxMixUp(_Joining):
-    """Averages the pixels of two pictures of the batch, and keeps the boxes of both.
+    """Averages the pixels of two images of the batch, and keeps the boxes of both.
 
     Zhang et al., "Bag of Freebies for Training Object Detection Neural Networks", 2019.
 
     Args:
-        share: The part of the pictures that are averaged with another one.
+        share: The part of the images that are averaged with another one.
         alpha: The weights are of Beta(alpha, alpha): the larger, the closer to a half. Below 1 most
-            would be near 0 or 1, where the objects of one picture can hardly be seen.
+            would be near 0 or 1, where the objects of one image can hardly be seen.
         stop: See `Mosaic`.
 
     Takes and gives what `Mosaic` does, but for masks, which cannot be averaged.
@@ -184,7 +184,7 @@ class BoxMixUp(_Joining):
         images = tf.cast(batch["images"], tf.float32)
         count = tf.shape(images)[0]
         whose = self._others(count, 2)
-        # A picture alone in its batch has no other one.
+        # An image alone in its batch has no other one.
         chosen = (self._uniform(count) < self.share) & (whose[:, 0] != whose[:, 1])
         weight = keras.random.beta((count,), self.alpha, self.alpha, seed=self.seed_generator)
         weight = tf.where(chosen, weight, 1.0)[:, None, None, None]
@@ -205,9 +205,9 @@ def _placed(found, chosen, factor, offset, start, end):
     """Return the boxes of mosaics.
 
     Args:
-        found: What belongs to the objects of four pictures each, `[count, 4, boxes, ...]`.
-        chosen: Which mosaics there are, `[count]`; otherwise the first picture stays.
-        factor: By which a picture is made smaller, `[count, 4, 1]`.
+        found: What belongs to the objects of four images each, `[count, 4, boxes, ...]`.
+        chosen: Which mosaics there are, `[count]`; otherwise the first image stays.
+        factor: By which an image is made smaller, `[count, 4, 1]`.
         offset: Where what is seen of it begins, `[count, 4, columns and rows]`.
         start: Where that begins in the mosaic.
         end: Where that ends.
@@ -231,15 +231,15 @@ def _placed(found, chosen, factor, offset, start, end):
 
 
 def _of_chosen(labels, chosen):
-    """Return labels `[count, pictures, boxes]` without those of other pictures where none are."""
+    """Return labels `[count, images, boxes]` without those of other images where none are."""
     first = tf.range(tf.shape(labels)[1])[None, :, None] == 0
     return tf.where(first | chosen[:, None, None], labels, -tf.ones_like(labels))
 
 
 def _packed(found):
-    """Return what several pictures `[count, pictures, boxes, ...]` bring in one row for each.
+    """Return what several images `[count, images, boxes, ...]` bring in one row for each.
 
-    Boxes come first and padding last, of which there is no more than the fullest picture needs:
+    Boxes come first and padding last, of which there is no more than the fullest image needs:
     what an epoch takes grows with the boxes that a batch is padded to.
     """
     shape = tf.shape(found["labels"])

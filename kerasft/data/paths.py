@@ -107,7 +107,7 @@ def require_apart(files: Mapping[str, Sequence[Path]], remedy: str) -> None:
             other = seen.setdefault(file.resolve(), name)
             if other != name:
                 raise UserError(
-                    f"{name} and {other} must not share a file, or the figures say nothing. "
+                    f"{name} and {other} must not share a file, or the metrics mean nothing. "
                     f"Received: {file} for both. {remedy}"
                 )
 

@@ -184,7 +184,7 @@ def in_one_pass(
         store: Preprocessed examples.
         batch_size: Examples in a batch.
         targets: What is learned of each example, where that is wanted too.
-        augment: What `augmenter` returns, where pictures shall be changed as in training.
+        augment: What `augmenter` returns, where images shall be changed as in training.
         epoch: The epoch whose changes these are.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Preprocessing, done once: texts to tokens, encoded pictures to pixels, kept in the cache."""
+"""Preprocessing, done once: texts to tokens, encoded images to pixels, kept in the cache."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import numpy as np
 from kerasft.data import store
 from kerasft.data.current_read import begins
 from kerasft.data.fingerprint import fingerprint
-from kerasft.data.pictures.audit import inspect
+from kerasft.data.images.audit import inspect
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable, as_raw
 from kerasft.rows import Rows
-from kerasft.spec import Examples, PicturePreprocess, Preprocess, takes_pictures, takes_texts
+from kerasft.spec import Examples, ImagePreprocess, Preprocess, takes_images, takes_texts
 from kerasft.system.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.system.console import warn
 from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
 
-# Pictures beyond this many bytes are not held in memory.
+# Images beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
 TEXTS_AT_ONCE = 512
-PICTURES_AT_ONCE = 64
+IMAGES_AT_ONCE = 64
 
 # What decodes and tokenizes: another version may do it otherwise.
 MAKERS = ("tensorflow", "tensorflow-text", "keras-hub")
@@ -47,7 +47,7 @@ def prepare(examples: Examples, preprocess: Preprocess) -> Store:
         A `Store`.
 
     Raises:
-        UserError: If a picture cannot be decoded, with its name.
+        UserError: If an image cannot be decoded, with its name.
     """
     forms, longest = _forms(preprocess)
     if len(examples) * _row_size(forms) <= MEMORY_LIMIT:
@@ -75,7 +75,7 @@ def prepare_splits(
         A `Store` for each split, or for each that is wanted.
 
     Raises:
-        UserError: If a picture cannot be decoded, or they fit nowhere.
+        UserError: If an image cannot be decoded, or they fit nowhere.
     """
     digests = {
         name: [fingerprint(value, part.modality) for value in part.inputs]
@@ -136,7 +136,7 @@ def _kept(
 
 
 def _kind(preprocess: Preprocess) -> str:
-    return "texts" if preprocess.modality == "text" else "pictures"
+    return "texts" if preprocess.modality == "text" else "images"
 
 
 def _too_large(
@@ -145,7 +145,7 @@ def _too_large(
     what = " x ".join(str(n) for n in next(iter(forms.values())).shape[:2])
     limit = "" if place == "TMPDIR" else " cache.limit_gb higher,"
     return UserError(
-        f"{count:,} pictures of {what} pixels are more than is held in memory, {size / 1e9:.1f} GB,"
+        f"{count:,} images of {what} pixels are more than is held in memory, {size / 1e9:.1f} GB,"
         f" and cannot be kept on disk: {error}. Set backbone.image_size lower,{limit} or {place} "
         "to a folder on a larger disk."
     )
@@ -166,7 +166,7 @@ def identity(preprocess: Preprocess) -> str:
 
 
 def _forms(preprocess: Preprocess) -> tuple[dict[str, Form], int]:
-    if takes_pictures(preprocess):
+    if takes_images(preprocess):
         return {"images": Form("uint8", (preprocess.height, preprocess.width, 3))}, 0
     assert takes_texts(preprocess)
     forms = {
@@ -184,13 +184,13 @@ def _row_size(forms: Mapping[str, Form]) -> int:
 def _pieces(
     examples: Examples, preprocess: Preprocess, digests: Sequence[str] | None = None
 ) -> Iterator[Piece]:
-    if takes_pictures(preprocess):
-        return _pictures(examples, preprocess, digests)
+    if takes_images(preprocess):
+        return _images(examples, preprocess, digests)
     return _texts(examples.inputs, preprocess)
 
 
-def _pictures(
-    examples: Examples, preprocess: PicturePreprocess, digests: Sequence[str] | None
+def _images(
+    examples: Examples, preprocess: ImagePreprocess, digests: Sequence[str] | None
 ) -> Iterator[Piece]:
     import tensorflow as tf
 
@@ -220,7 +220,7 @@ def _pictures(
                 break
             held.append(image)
             done += 1
-            if len(held) == PICTURES_AT_ONCE:
+            if len(held) == IMAGES_AT_ONCE:
                 yield {"images": np.stack(held)}, None
                 held = []
     except (tf.errors.OpError, OSError) as error:
@@ -228,13 +228,13 @@ def _pictures(
         reason = inspect(examples.inputs[done]).problem
         reason = reason or str(error).splitlines()[0].split("[Op:")[0].strip(". ")
         raise Unreadable(
-            f"The picture {examples.ids[done]!r} could not be decoded: {reason}. Remove it or save "
+            f"The image {examples.ids[done]!r} could not be decoded: {reason}. Remove it or save "
             "it again."
         ) from error
     if changed:
         # Kept under what it held before, it would be taken for that by every later run.
         raise UserError(
-            f"The picture {changed[0]!r} was changed while the run read it. Begin again when "
+            f"The image {changed[0]!r} was changed while the run read it. Begin again when "
             "nobody writes to these files any more."
         )
     if held:

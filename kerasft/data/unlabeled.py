@@ -1,4 +1,4 @@
-"""Examples to be answered: a table with the columns of training, or a folder of pictures."""
+"""Examples to be answered: a table with the columns of training, or a folder of images."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import some
-from kerasft.data.pictures import archive
-from kerasft.data.pictures.annotated import masks_among
-from kerasft.data.pictures.files import spelled, walk_pictures
+from kerasft.data.images import archive
+from kerasft.data.images.annotated import masks_among
+from kerasft.data.images.files import spelled, walk_images
 from kerasft.data.tables.columns import (
     column_name,
     doubt_no_header,
     find_column,
     read_labels,
 )
-from kerasft.data.tables.picture_cells import (
+from kerasft.data.tables.image_cells import (
     fields,
+    image_cells,
     is_pattern,
     located,
-    picture_cells,
     place,
     require_any,
 )
@@ -86,14 +86,14 @@ def from_table(
         columns: Which columns hold what. That of labels need not be there. Without one of ids it
             is the column called id, or the only one of a pattern of paths, or the row's place.
         layout: How it is written.
-        root: The folder that relative paths of pictures are looked up under; by default that of
+        root: The folder that relative paths of images are looked up under; by default that of
             the table.
         numbers: Whether a list of columns of labels is one of numbers.
-        once: Whether rows with the same picture are about one example, as those of boxes are.
+        once: Whether rows with the same image are about one example, as those of boxes are.
         key: Where the file was named, for messages.
 
     Returns:
-        The rows, each with its text, pair of texts, path of a picture or encoded picture.
+        The rows, each with its text, pair of texts, path of an image or encoded image.
 
     Raises:
         UserError: If the file or a column is not what it should be, or no row can be answered.
@@ -110,12 +110,12 @@ def from_table(
     inputs: list[Any]
     if columns.image is not None:
         home = root or file.parent
-        cells = picture_cells(rows, columns.image)
+        cells = image_cells(rows, columns.image)
         inputs = [one if one is None else located(one, home) for one in cells.values]
         require_any(cells, inputs, home, rowed)
         for i, one in enumerate(inputs):
             if one is None:
-                problems[i] = f"no path of a picture: {cells.raw[i]!r}"
+                problems[i] = f"no path of an image: {cells.raw[i]!r}"
             elif isinstance(one, str) and not os.path.lexists(one):
                 problems[i] = "there is no such file"
         places = [place(row, cells.said, b"" if one is None else one)
@@ -138,7 +138,7 @@ def from_table(
 
 
 def _first_of_each(found: Unlabeled) -> Unlabeled:
-    """Return each picture once, as its first row has it."""
+    """Return each image once, as its first row has it."""
     seen: dict[Any, int] = {}
     for i, one in enumerate(found.inputs):
         seen.setdefault(i if one is None else one, i)
@@ -224,21 +224,21 @@ def _labels(
 def from_folder(
     given: Path, *, key: str = "--data", names: Sequence[str] = (), masks: str | None = None,
 ) -> Unlabeled:
-    """Find the pictures in a folder, or in a zip of one, that are to be answered.
+    """Find the images in a folder, or in a zip of one, that are to be answered.
 
     Args:
         given: The folder or the zip.
         key: Where it was named, for messages.
-        names: The classes, where folders may say them: the first folder on the way to a picture
+        names: The classes, where folders may say them: the first folder on the way to an image
             that is called like one is its label.
         masks: How the names of folders with masks begin, which are left out, and with them
-            pictures that are named like a mask of another one; `None` where nothing is a mask.
+            images that are named like a mask of another one; `None` where nothing is a mask.
 
     Returns:
-        The pictures, each named by its path in the folder.
+        The images, each named by its path in the folder.
 
     Raises:
-        UserError: If there is no picture.
+        UserError: If there is no image.
 
     Example:
 
@@ -247,7 +247,7 @@ def from_folder(
     """
     root = archive.unpack(given) if given.is_file() else given
     others: Counter[str] = Counter()
-    paths = list(walk_pictures(root, others, key=key))
+    paths = list(walk_images(root, others, key=key))
     notices = []
     if masks is not None:
         apart = set(masks_among(paths))
@@ -255,12 +255,12 @@ def from_folder(
                   if any(part.startswith(masks) for part in one.relative_to(root).parts[:-1])}
         paths = [one for one in paths if one not in apart]
         if apart:
-            notices.append(f"{some(len(apart), 'mask')} left out, which are no pictures to answer.")
+            notices.append(f"{some(len(apart), 'mask')} left out, which are no images to answer.")
     if not paths:
-        raise UserError(f"{key}: there is no picture in {str(given)!r}.")
+        raise UserError(f"{key}: there is no image in {str(given)!r}.")
     if others:
         said = listing(f"{count:,} {suffix}" for suffix, count in others.most_common())
-        notices.append(f"files in {given} that are no pictures left out: {said}.")
+        notices.append(f"files in {given} that are no images left out: {said}.")
     ids = [spelled(one.relative_to(root).as_posix()) for one in paths]
     known = set(names)
     values = [next((part for part in one.relative_to(root).parts[:-1] if part in known), None)

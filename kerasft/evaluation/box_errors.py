@@ -23,11 +23,11 @@ def kinds(
     found: Sequence[Mapping[str, np.ndarray]], true: Sequence[Mapping[str, np.ndarray]],
     classes: int, least: np.ndarray,
 ) -> np.ndarray:
-    """Count the kinds of boxes in each picture.
+    """Count the kinds of boxes in each image.
 
     Args:
-        found: For each picture `boxes`, `scores` and `classes`.
-        true: For each picture `boxes`, `labels` and `ignored`.
+        found: For each image `boxes`, `scores` and `classes`.
+        true: For each image `boxes`, `labels` and `ignored`.
         classes: How many classes there are.
         least: The score of each class from which on a box is answered.
 
@@ -36,15 +36,15 @@ def kinds(
     """
     made = np.zeros((len(true), classes, len(KINDS)), "int32")
     for i, (one, truth) in enumerate(zip(found, true, strict=True)):
-        for kind, unit in of_picture(one, truth, least):
+        for kind, unit in of_image(one, truth, least):
             made[i, unit, KINDS.index(kind)] += 1
     return made
 
 
-def of_picture(
+def of_image(
     found: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], least: np.ndarray
 ) -> list[tuple[str, int]]:
-    """Return the kind and the class of each answered box of a picture, and of each missed object.
+    """Return the kind and the class of each answered box of an image, and of each missed object.
 
     Boxes in ignored regions are left out.
     """
@@ -84,7 +84,7 @@ def of_picture(
 def unannotated(
     objects: Sequence[Mapping[str, Any]], true: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """Return the answered objects of a picture at whose place no annotation is, of any class.
+    """Return the answered objects of an image at whose place no annotation is, of any class.
 
     What the network is sure of and nobody has drawn is wrong, or was forgotten.
 

@@ -1,7 +1,7 @@
 """Boxes that were found against boxes that are there: the figures of COCO.
 
 The rules are those of pycocotools, whose figures these are: Lin et al., "Microsoft COCO: Common
-Objects in Context", 2014. What each picture adds is matched once; figures of any choice of pictures
+Objects in Context", 2014. What each image adds is matched once; figures of any choice of images
 follow from that.
 """
 
@@ -23,7 +23,7 @@ AREAS = {
 MOST = 100
 # A bit for each overlap.
 BITS = (1 << np.arange(len(OVERLAPS))).astype("uint16")
-# Pairs of a picture and a class that are matched at once.
+# Pairs of an image and a class that are matched at once.
 _AT_ONCE = 256
 
 
@@ -63,16 +63,16 @@ def matched(
     found: Sequence[Mapping[str, np.ndarray]], true: Sequence[Mapping[str, np.ndarray]],
     classes: int, most: int = MOST,
 ) -> dict[str, np.ndarray]:
-    """Match what was found in each picture with what is there.
+    """Match what was found in each image with what is there.
 
     Args:
-        found: For each picture `boxes` `[D, 4]`, `scores` `[D]` and `classes` `[D]`.
-        true: For each picture `boxes` `[G, 4]`, `labels` `[G]` and `ignored` `[G]`.
+        found: For each image `boxes` `[D, 4]`, `scores` `[D]` and `classes` `[D]`.
+        true: For each image `boxes` `[G, 4]`, `labels` `[G]` and `ignored` `[G]`.
         classes: How many classes there are.
-        most: The most boxes that count of a picture and class, those with the highest scores.
+        most: The most boxes that count of an image and class, those with the highest scores.
 
     Returns:
-        Arrays with a row a picture; `D` is as many boxes as the fullest one has, the highest score
+        Arrays with a row an image; `D` is as many boxes as the fullest one has, the highest score
         first: `scores` `[N, D]`; `classes` `[N, D]`, -1 where there is none; `ranks` `[N, D]`,
         the place of a box among those of its class; `hits` and `left_out` `[N, areas, D]`, for each
         of `OVERLAPS` a bit that is set where the box was matched, and where it counts nowhere;
@@ -176,9 +176,9 @@ def average_precision(
     """Return the average precision and the recall of each class at each of `OVERLAPS`.
 
     Args:
-        statistics: What `matched` returned, of all pictures or of some.
+        statistics: What `matched` returned, of all images or of some.
         area: Which of `AREAS`.
-        most: The most boxes of a picture and class.
+        most: The most boxes of an image and class.
 
     Returns:
         `float64[classes, overlaps]` twice; NaN for classes of which no box is there.
@@ -242,7 +242,7 @@ def coco(statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
 
     Returns:
         `map` over all overlaps, `map_50`, `map_75`, `map_small`, ...; `ar_1`, `ar_10` and `ar_100`,
-        the recall with so many boxes of a picture and class; `ar_small`, ...
+        the recall with so many boxes of an image and class; `ar_small`, ...
     """
     made: dict[str, float] = {}
     precisions, recalls = average_precision(statistics)

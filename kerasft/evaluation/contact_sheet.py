@@ -1,4 +1,4 @@
-"""Pictures as a network sees them, side by side with what it learns of each."""
+"""Images as a network sees them, side by side with what it learns of each."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.evaluation.drawing import GREY, drawable, font
-from kerasft.evaluation.pictures import colour_of, is_background, outlined, overlaid
+from kerasft.evaluation.images import colour_of, is_background, outlined, overlaid
 from kerasft.spec import IGNORED
 from kerasft.system.files import written_whole
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# The width of a sheet, and the longest side of a picture on it: of any, of one that is enlarged,
+# The width of a sheet, and the longest side of an image on it: of any, of one that is enlarged,
 # and of one beside many others; all in pixels.
 WIDTH, SIDE, ENLARGED, LEAST, GAP = 1320, 420, 224, 96, 12
 # Heights of letters, and the most lines that say what is learned.
@@ -27,11 +27,11 @@ INK = "#22262b"
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture of the sheet.
+    """An image of the sheet.
 
     Args:
         image: `uint8[height, width, 3]`.
-        words: What is learned of it, below the picture.
+        words: What is learned of it, below the image.
         note: Where it is from, in small letters below that; its beginning goes where there is no
             room.
         objects: Boxes that are learned: `label` and `box`, in pixels of the image.
@@ -50,13 +50,13 @@ class Cell:
 def draw(
     cells: Sequence[Cell], names: Sequence[str], path: str | Path, *, columns: int | None = None
 ) -> Path:
-    """Write pictures of one size as one PNG, and return the file.
+    """Write images of one size as one PNG, and return the file.
 
-    Small pictures are enlarged by a whole factor, so that their pixels can be told; large ones are
+    Small images are enlarged by a whole factor, so that their pixels can be told; large ones are
     shrunk.
 
     Args:
-        cells: The pictures, row by row.
+        cells: The images, row by row.
         names: The names of all classes, which give boxes and masks their colours.
         path: The file.
         columns: How many are in a row; by default as many as fill rows best.
@@ -79,7 +79,7 @@ def draw(
     for i, (cell, lines) in enumerate(zip(cells, words, strict=True)):
         row, column = divmod(i, columns)
         left, top = GAP + column * (room + GAP), GAP + row * (size[1] + below + GAP)
-        sheet.paste(_picture(cell, names, size, scale), (left, top))
+        sheet.paste(_image(cell, names, size, scale), (left, top))
         top += size[1] + 2
         for line in lines:
             pen.text((left, top), line, fill=INK, font=font(WORDS))
@@ -99,17 +99,17 @@ def _scale(longest: int, side: int) -> float:
 
 
 def _times(image: np.ndarray, scale: float) -> tuple[int, int]:
-    """Return the width and the height of a picture at a scale."""
+    """Return the width and the height of an image at a scale."""
     return max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
 
 
 def _columns(count: int, width: int) -> int:
-    """Return how many pictures in a row leave the fewest places empty."""
+    """Return how many images in a row leave the fewest places empty."""
     most = max(1, min(count, WIDTH // (width + GAP)))
     return min(range(-(-3 * most // 4), most + 1), key=lambda n: (-count % n, -n))
 
 
-def _picture(
+def _image(
     cell: Cell, names: Sequence[str], size: tuple[int, int], scale: float
 ) -> Image.Image:
     from PIL import Image
@@ -130,7 +130,7 @@ def _picture(
 
 
 def _legend(cells: Sequence[Cell], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the names and colours of what is drawn on pictures, if anything is."""
+    """Return the names and colours of what is drawn on images, if anything is."""
     found: list[tuple[str, str]] = []
     if any(cell.objects or cell.mask is not None for cell in cells):
         found = [(drawable(name, 30), colour_of(i)) for i, name in enumerate(names)

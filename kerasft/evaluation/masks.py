@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft.spec import IGNORED
 
-# How far apart borders may lie, in parts of a picture's diagonal: as Csurka et al., "What is a good
+# How far apart borders may lie, in parts of an image's diagonal: as Csurka et al., "What is a good
 # evaluation measure for semantic segmentation?", 2013, have it.
 NEAR = 0.0075
 # The columns of what is counted of borders.
@@ -106,7 +106,7 @@ def of_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Return figures by class, NaN for a class that neither is there nor was predicted.
 
     Args:
-        counts: `[classes, classes]`, see `confusion`, summed over pictures.
+        counts: `[classes, classes]`, see `confusion`, summed over images.
 
     Returns:
         `iou`, `dice`, `precision` and `recall`, each `float64[classes]`.
@@ -128,7 +128,7 @@ def of_borders(counts: np.ndarray) -> np.ndarray:
     """Return the F1 of each class's borders, NaN where there are none.
 
     Args:
-        counts: `[classes, 4]`, see `borders_near`, summed over pictures.
+        counts: `[classes, 4]`, see `borders_near`, summed over images.
     """
     predicted_near, predicted, true_near, true = np.asarray(counts, "float64").T
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -155,8 +155,8 @@ def summary(
     """Return the figures of masks.
 
     Args:
-        pixels: `[classes, classes]`, see `confusion`, summed over pictures.
-        borders: `[classes, 4]`, see `borders_near`, summed over pictures.
+        pixels: `[classes, classes]`, see `confusion`, summed over images.
+        borders: `[classes, 4]`, see `borders_near`, summed over images.
         names: The classes.
 
     Returns:

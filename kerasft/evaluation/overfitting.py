@@ -34,6 +34,6 @@ def overfitting(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> str | Non
         f"overfitting from epoch {low['epoch'] + 1} on: validation loss rose from "
         f"{low['val_loss']:.4f} to {last['val_loss']:.4f} while training loss fell from "
         f"{low['loss']:.4f} to {last['loss']:.4f}. The weights of epoch {best_epoch} are kept. "
-        "What may help: fewer epochs, a lower rate, augment=strong (pictures), head.dropout, "
-        "task.label_smoothing, regularize=l2, finetune=linear_probe, or more data."
+        "What may help: fewer epochs, a lower learning rate, augment=strong (images), "
+        "head.dropout, task.label_smoothing, regularize=l2, finetune=linear_probe, or more data."
     )

@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves, confusion matrix, predicted against true, F1 by class."""
+"""Images of a run: learning curves, confusion matrix, predicted against true, F1 by class."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _TASKS = {
     "number": "a number an example", "numbers": "several numbers an example",
     "boxes": "objects, each with a box and a class", "masks": "the class of each pixel",
 }
-_MODALITIES = {"images": "pictures", "text": "texts"}
+_MODALITIES = {"images": "images", "text": "texts"}
 
 
 def write(
@@ -40,7 +40,7 @@ def write(
     """
     parts = [
         f"# {_text(signature['name'])}", _what(signature, about), "## Data", _data(about),
-        "## Figures", _figures(about, signature["kind"]), "## Decisions", _decisions(signature),
+        "## Metrics", _figures(about, signature["kind"]), "## Decisions", _decisions(signature),
         *_weights(weights), "## Proof", _proof(proof), "## Limits", limits or _NO_LIMITS,
         "## Licence", licence or _NO_LICENCE, "## Use", _use(signature),
     ]  # fmt: skip
@@ -51,7 +51,7 @@ def write(
 
 _NO_LIMITS = (
     "None were stated (`limits` of the export). What holds for every model of this kind: the "
-    "figures above are for data like that of the test split; it knows no classes but its own, and "
+    "metrics above are for data like that of the test split; it knows no classes but its own, and "
     "answers whatever it is asked."
 )
 _NO_LICENCE = (
@@ -105,8 +105,8 @@ def _figures(about: Mapping[str, Any], kind: str) -> str:
         shown = ["" if value is None else f"{value:.4f}" for value in values]
         rows.append(f"| {_text(name)} | " + " | ".join(shown) + " |")
     return "\n".join([
-        "As measured by the run. The best epoch and all thresholds were chosen on validation, so "
-        "that its figures are too good; test was looked at once.", "", *rows,
+        "As measured by the run. The best epoch and all thresholds were chosen on "
+        "validation, whose metrics are therefore optimistic; test was evaluated once.", "", *rows,
     ])  # fmt: skip
 
 

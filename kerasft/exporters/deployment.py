@@ -31,7 +31,7 @@ def write(root: Path, signature: Mapping[str, Any]) -> Path:
     name = signature["name"]
     words = {"NAME": name, "PATH": quote(name), "OBJECT": _object_name(name), "IMAGE": IMAGE}
     if signature["modality"] == "images":
-        words |= _PICTURES
+        words |= _IMAGES
     elif len(signature["signatures"][DEFAULT]["inputs"]) == 2:
         words |= _PAIRS
     else:
@@ -48,7 +48,7 @@ def write(root: Path, signature: Mapping[str, Any]) -> Path:
 def _without_batching(text: str) -> str:
     """Return a manifest with the options that turn batching on as comments.
 
-    A picture that cannot be decoded would fail the requests of others that were merged with it.
+    An image that cannot be decoded would fail the requests of others that were merged with it.
     """
     return re.sub(r"^( *)(- --(?:enable_)?batching.*)$", r"\1# \2", text, flags=re.MULTILINE)
 
@@ -76,8 +76,8 @@ _PAIRS = {
     "ROWS": '[{"text": sys.argv[1], "text_pair": sys.argv[2]}]',
     "COLUMNS": '{"text": [sys.argv[1].encode()], "text_pair": [sys.argv[2].encode()]}',
 }
-_PICTURES = {
-    "KIND": "pictures", "USAGE": "PICTURE...",
+_IMAGES = {
+    "KIND": "images", "USAGE": "IMAGE...",
     "ROWS": '[{"image_bytes": {"b64": base64.b64encode(Path(p).read_bytes()).decode()}}\n'
             "            for p in sys.argv[1:]]",
     "COLUMNS": '{"image_bytes": [Path(p).read_bytes() for p in sys.argv[1:]]}',
@@ -100,9 +100,9 @@ model_config_list {
 _BATCHING = """\
 # tensorflow_model_server --enable_batching --batching_parameters_file=.../batching.config
 # Requests that come within batch_timeout_micros are answered together. Two things follow:
-# An example that cannot be answered (a picture that cannot be decoded, a tf.train.Example without
+# An example that cannot be answered (an image that cannot be decoded, a tf.train.Example without
 # its text) fails all requests that were merged with its own. So compose.yaml and kubernetes.yaml of
-# models on pictures have batching as comments.
+# models on images have batching as comments.
 # Requests to `tensors` with texts of different widths are refused where they meet
 # (https://github.com/tensorflow/serving/issues/1934): pad all of them to one width.
 # pad_variable_length_inputs is no cure: it fills up with the first element of a tensor

@@ -9,11 +9,11 @@ from typing import Any
 from kerasft.contracts import Explained, Task, Thresholded
 from kerasft.exporters.tensors import PREPROCESSING, Feed
 from kerasft.spec import (
+    ImagePreprocess,
     Labels,
-    PicturePreprocess,
     Preprocess,
     TextPreprocess,
-    takes_pictures,
+    takes_images,
     takes_texts,
 )
 from kerasft.system.files import write_json
@@ -70,8 +70,8 @@ def write_preprocessing(
                 tokenizer.save_to_preset(str(folder / TOKENIZER))
             place = folder / (tokenizer_in or TOKENIZER)
             facts["tokenizer"] |= {"files": _files(place, folder)}
-    elif takes_pictures(preprocess):
-        facts |= _pictures(preprocess, scaling)
+    elif takes_images(preprocess):
+        facts |= _images(preprocess, scaling)
     write_json(folder / PREPROCESSING, facts)
     if labels.names:
         (folder / LABELS).write_text("".join(f"{n}\n" for n in labels.names), "utf-8")
@@ -145,7 +145,7 @@ def _truncation(preprocess: TextPreprocess) -> str:
     return "the text loses its end so that it fits into sequence_length with its frame"
 
 
-def _pictures(preprocess: PicturePreprocess, scaling: Mapping[str, Any] | None) -> dict[str, Any]:
+def _images(preprocess: ImagePreprocess, scaling: Mapping[str, Any] | None) -> dict[str, Any]:
     names = ("resize", "interpolation", "antialias")
     if not all(hasattr(preprocess, n) for n in names):
         return {"class": f"{type(preprocess).__module__}.{type(preprocess).__qualname__}"}
@@ -181,7 +181,7 @@ def _pictures(preprocess: PicturePreprocess, scaling: Mapping[str, Any] | None) 
     }
 
 
-def _turning(preprocess: PicturePreprocess) -> list[str]:
+def _turning(preprocess: ImagePreprocess) -> list[str]:
     if not getattr(preprocess, "upright", False):
         return []
     return ["turn or mirror the pixels upright as the EXIF orientation of a JPEG, PNG or WebP says"]

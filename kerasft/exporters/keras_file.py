@@ -206,7 +206,7 @@ def _readme(name: str, modules: Sequence[str]) -> str:
     return f"""# {name}, as a Keras file
 
 `{FILE}` takes tensors and gives logits. `{tensors.PREPROCESSING}` says how the tensors are made, in
-which order the labels stand, and what decides; with kerasft installed,
+which order the labels are, and what decides; with kerasft installed,
 `kerasft.model.preprocess.load("preprocess")` makes them. What was compared with the network in
 memory, and how far it differed, is in `{tensors.PARITY}`.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import keras
 
 FORM, FILE, SIGNATURE = "litert", "model.tflite", "serving_default"
-NOT_RAW = "LiteRT has no operators that tokenize texts or decode pictures"
+NOT_RAW = "LiteRT has no operators that tokenize texts or decode images"
 # The largest difference of probabilities that passes, by how the weights are kept.
 TOLERANCES = {None: 1e-4, "float16": 2e-2, "dynamic": 1e-1, "int8": 1e-1}
 
@@ -42,7 +42,7 @@ def litert(
 ) -> Path:
     """Write a LiteRT file and prove it on examples in LiteRT's interpreter.
 
-    It takes tensors: LiteRT has no ops for texts or encoded pictures. `preprocessing.json` beside
+    It takes tensors: LiteRT has no ops for texts or encoded images. `preprocessing.json` beside
     it says how to make them, and `tokenizer/` holds the vocabulary. The signature
     `serving_default` returns `probabilities` (or `value`) and `logits`. Batches may have any size,
     texts any length; where an op of the network needs texts of one length, that is tried too, and
@@ -218,7 +218,7 @@ def _readme(name: str, preprocess: Preprocess, quantize: str | None) -> str:
     return f"""# {name}, for LiteRT
 
 `{FILE}` takes {given}, not raw {preprocess.modality}: {NOT_RAW}.
-`{tensors.PREPROCESSING}` says how they are made, in which order the labels stand, and what decides.
+`{tensors.PREPROCESSING}` says how they are made, in which order the labels are, and what decides.
 Weights: {quantize or "float32"}. What was compared with the network in memory, and how far it
 differed, is in `{tensors.PARITY}`.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FORM, FILE = "onnx", "model.onnx"
 TOLERANCE = 1e-4
 OPSETS = range(13, 19)  # what tf2onnx writes and what the rewriting below is tried with
-NOT_RAW = "ONNX, up to this opset, has no operators that tokenize texts or decode pictures"
+NOT_RAW = "ONNX, up to this opset, has no operators that tokenize texts or decode images"
 MOST_BYTES = 2**31 - 2**20  # a protobuf message holds no more
 
 
@@ -217,7 +217,7 @@ def _readme(name: str, preprocess: Preprocess, opset: int, output: str) -> str:
     return f"""# {name}, as ONNX
 
 `{FILE}` (opset {opset}) takes {given}, not raw {preprocess.modality}: {NOT_RAW}.
-`{tensors.PREPROCESSING}` says how they are made, in which order the labels stand, and what decides.
+`{tensors.PREPROCESSING}` says how they are made, in which order the labels are, and what decides.
 What was compared with the network in memory, and how far it differed, is in `{tensors.PARITY}`.
 
 ```python

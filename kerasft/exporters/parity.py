@@ -30,7 +30,7 @@ RUN_TOLERANCE = 1e-3
 BATCH = 32
 SINGLY = 8
 # A golden request that would take more than this in its file, with its answer, is left out: the
-# pixels of a batch of pictures, say.
+# pixels of a batch of images, say.
 MOST_CHARACTERS = 4_000_000
 
 
@@ -59,7 +59,7 @@ def certify(
         directory: The folder of a SavedModel with our `assets.extra/signature.json`.
         served: The network in memory with its preprocessing, task and decision.
         signatures: The names of the artifact's signatures.
-        raw: Object array of texts or encoded pictures, `[N]`; pairs of texts `[N, 2]`.
+        raw: Object array of texts or encoded images, `[N]`; pairs of texts `[N, 2]`.
         tolerance: The largest difference that passes; for outputs beyond 1 in size, relative to
             the largest expected value; for predicted numbers, in parts of the labels' spread.
         golden: How many examples become golden requests.

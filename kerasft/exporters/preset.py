@@ -17,7 +17,7 @@ from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.keras_file import answers_of, carry_layers, encoded, reloaded
 from kerasft.exporters.tensors import Feed
 from kerasft.raw_input import as_raw
-from kerasft.spec import Labels, Preprocess, TextPreprocess, takes_pictures, takes_texts
+from kerasft.spec import Labels, Preprocess, TextPreprocess, takes_images, takes_texts
 from kerasft.system.files import at_home
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def preset(
     tokenizer or image converter load likewise. The whole task comes back too: through KerasHub's
     own `ImageClassifier` where its head says the same (average or maximum, dropout, one dense
     layer), else through `kerasft_task.FineTunedTask`, which lies in the folder. A preprocessor is
-    added where KerasHub has one for the tokenizer, or for pictures, that gives the same answers.
+    added where KerasHub has one for the tokenizer, or for images, that gives the same answers.
 
     Args:
         model: The Keras model, from what `preprocess` gives to logits.
@@ -118,8 +118,8 @@ def preset(
 
 
 def _upright(raw: list[Any], preprocess: Preprocess) -> list[Any]:
-    """Return pictures as PNG that stand upright: KerasHub's preprocessing begins with pixels."""
-    if not takes_pictures(preprocess):
+    """Return images as PNG that stand upright: KerasHub's preprocessing begins with pixels."""
+    if not takes_images(preprocess):
         return raw
     import tensorflow as tf
 
@@ -197,7 +197,7 @@ def _mend(network: keras.Model, folder: Path) -> None:
 
 
 def _scaled(feed: Feed, scaling: dict[str, Any] | None, network: keras.Model) -> Feed:
-    """Return what KerasHub's backbone takes: for pictures, numbers that are scaled already."""
+    """Return what KerasHub's backbone takes: for images, numbers that are scaled already."""
     if scaling is None:
         return feed
     (pixels,) = feed.values()
@@ -222,7 +222,7 @@ def _preprocessor(
         if not _same_tokens(made, preprocess, raw):
             return None, f"none: {found.__name__} packs the examples into other tokens"
         return made, ""
-    assert scaling is not None and takes_pictures(preprocess)
+    assert scaling is not None and takes_images(preprocess)
     if scaling["bgr"]:
         return None, "none: the network takes blue first, which KerasHub's converter does not give"
     converter = _of_backbone(keras_hub.layers.ImageConverter, kind)(
@@ -305,7 +305,7 @@ def _feature(model: keras.Model) -> str | None:
 
 
 def _standard(head: Any, backbone: Any) -> Any:
-    """Return KerasHub's own classifier of pictures with the weights of a head, where one fits.
+    """Return KerasHub's own classifier of images with the weights of a head, where one fits.
 
     That is, one with pooling, dropout and a dense layer, as `head=linear` has.
     """
@@ -348,7 +348,7 @@ backbone = keras_hub.models.Backbone.from_preset("."){tool}
 ```
 
 Preprocessor: {without or "carried, so that the task takes raw input in `predict`"}.
-`{tensors.PREPROCESSING}` says how the inputs are made, in which order the labels stand, and what
+`{tensors.PREPROCESSING}` says how the inputs are made, in which order the labels are, and what
 decides. What was compared with the network in memory, and how far it differed, is in
 `{tensors.PARITY}`.
 """

@@ -103,7 +103,7 @@ def small_saved_model(
         preprocess: Turns raw examples into the network's input.
         task: Its `answers` are what is served.
         labels: What the labels mean.
-        examples: Raw examples, or paths of pictures.
+        examples: Raw examples, or paths of images.
         evidence: What the run kept: the labels of these examples, to tell the figures before and
             after.
         weights: `"int8"` or `"bfloat16"`, see `quantized`.

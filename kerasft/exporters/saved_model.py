@@ -68,7 +68,7 @@ def saved_model(
         task: Its `answers` are what is served.
         labels: What the labels mean.
         evidence: What the run kept to tune decisions and to prove the artifact.
-        examples: Raw examples to prove the artifact on, or paths of pictures, where there is no
+        examples: Raw examples to prove the artifact on, or paths of images, where there is no
             evidence. Without either, it is not proved.
         version: The number of the version; the next free one by default.
         signatures: Their names; by default all that the model can have.
@@ -266,7 +266,7 @@ def _describe(
     if isinstance(served.task, Framed):
         # In whose pixels positions are told.
         facts["positions"] = {
-            key: "network" if key == "tensors" else "picture" for key in signatures
+            key: "network" if key == "tensors" else "image" for key in signatures
         }
     if preprocess.modality == "text":
         facts["sequence_length"] = getattr(preprocess, "sequence_length", None)

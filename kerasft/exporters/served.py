@@ -13,7 +13,7 @@ from kerasft.artifact.comparison import Output, filled_up
 from kerasft.contracts import Framed, Ranked, Rephrasing, Scored, Task
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, joined
-from kerasft.spec import Decision, Labels, Preprocess, placed, takes_pictures, takes_texts
+from kerasft.spec import Decision, Labels, Preprocess, placed, takes_images, takes_texts
 from kerasft.system.tf_data import mapped, untuned
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Served:
     def answers(self, outputs: Any) -> dict[str, Any]:
         """Turn what the network puts out into all that is answered.
 
-        Positions are in the network's pixels, see `in_picture`.
+        Positions are in the network's pixels, see `in_image`.
         """
         # A task of the user's own may know nothing of decisions.
         further = () if self.decision == NONE else (self.decision,)
@@ -108,13 +108,13 @@ class Served:
 
     @property
     def framed(self) -> bool:
-        """Whether answers hold positions in pictures, which need to know how these were placed."""
-        return isinstance(self.task, Framed) and takes_pictures(self.preprocess)
+        """Whether answers hold positions in images, which need to know how these were placed."""
+        return isinstance(self.task, Framed) and takes_images(self.preprocess)
 
-    def in_picture(self, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
-        """Return answers with positions in the pixels of the original pictures."""
+    def in_image(self, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
+        """Return answers with positions in the pixels of the original images."""
         assert isinstance(self.task, Framed)
-        return dict(self.task.in_picture(answers, frames, self.labels))
+        return dict(self.task.in_image(answers, frames, self.labels))
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ class Served:
             targets = self.task.targets(placed(annotations, self.preprocess), self.labels)
         parts: list[tuple[Arrays, Arrays, Arrays, Arrays, dict[str, Arrays], Rows | None]] = []
         prepare: Any = lambda raw: (self.preprocess(raw), ())  # noqa: E731
-        if takes_pictures(self.preprocess) and self.framed:
+        if takes_images(self.preprocess) and self.framed:
             prepare = self.preprocess.framed
         with tf.device("/CPU:0"):
             batches = tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(BATCH)
@@ -190,7 +190,7 @@ class Served:
                 outputs = self.model(batch, training=False)
                 rows = np.arange(number * BATCH, min((number + 1) * BATCH, len(raw)))
                 made = self.answers(outputs)
-                seen = self.in_picture(made, frames) if self.framed else made
+                seen = self.in_image(made, frames) if self.framed else made
                 parts.append((
                     _arrays(seen), _arrays(made),
                     _arrays(self.scored(made)) if isinstance(self.task, Scored) else {},

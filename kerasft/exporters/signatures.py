@@ -93,7 +93,7 @@ def _possible(served: Served) -> dict[str, Signature]:
 
     def answer_framed(*columns: Any) -> tuple[Mapping[str, Any], Any]:
         inputs, frames = served.preprocess.framed(_one(columns))  # type: ignore[attr-defined]
-        return served.in_picture(served.answers(outputs(inputs)), frames), frames
+        return served.in_image(served.answers(outputs(inputs)), frames), frames
 
     def from_tensors(*columns: Any) -> Any:
         named = dict(zip(tensors, columns, strict=True))
@@ -173,5 +173,5 @@ def inputs_of(served: Served, name: str, raw: np.ndarray) -> dict[str, np.ndarra
 
 
 def _by_name(batch: Any) -> dict[str, Any]:
-    """Return the network's input by name; pictures are `images`."""
+    """Return the network's input by name; images are `images`."""
     return dict(batch) if isinstance(batch, Mapping) else {"images": batch}

@@ -167,7 +167,7 @@ def feeds(preprocess: Preprocess, examples: Sequence[Any]) -> list[Feed]:
 
     Args:
         preprocess: From raw examples to tensors.
-        examples: Raw examples, or paths of pictures.
+        examples: Raw examples, or paths of images.
 
     Returns:
         Name of an input to array `[batch, ...]`, for each batch.

@@ -80,7 +80,7 @@ def new_version(directory: str | Path, number: int | None = None) -> Iterator[Pl
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(
             f"The export cannot be written to {str(root)!r}: {reason}. Choose another folder or "
-            "make room."
+            "free some space."
         ) from error
     finally:
         shutil.rmtree(place.part, ignore_errors=True)

@@ -20,7 +20,7 @@ from kerasft.exporters.signatures import inputs_of
 
 # What TensorFlow Serving reads at most.
 MOST = 1000
-# And no more than so many bytes of them: pixels of large pictures in large batches take many.
+# And no more than so many bytes of them: pixels of large images in large batches take many.
 MOST_BYTES = 256 * 2**20
 
 

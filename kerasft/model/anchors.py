@@ -17,7 +17,7 @@ def anchors_of(size, grids, anchor_size=4.0, scales=3, ratios=(0.5, 1.0, 2.0)):
     reckons with maps of `ceil(size / stride)`, which not every network has.
 
     Args:
-        size: Rows and columns of the pictures.
+        size: Rows and columns of the images.
         grids: Rows and columns of each map.
         anchor_size: The side of the smallest square, in strides.
         scales: How many sizes there are from one map to the next, whose sides are twice as long.

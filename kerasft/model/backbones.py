@@ -35,7 +35,7 @@ def preset(
     resize: Literal["crop", "stretch", "pad"] | None = None,
     pretrained: bool = True,
 ) -> Backbone:
-    """A backbone that KerasHub loads, for pictures or for text.
+    """A backbone that KerasHub loads, for images or for text.
 
     Args:
         preset: A KerasHub preset name, `hf://owner/name`, `kaggle://...`, a local folder in the
@@ -45,7 +45,7 @@ def preset(
         sequence_length: The most tokens of a text.
         image_size: Height and width in pixels, one number where they are the same; by default what
             the preset was trained with.
-        resize: How pictures come to that size; by default as the preset does it.
+        resize: How images come to that size; by default as the preset does it.
         pretrained: Whether to load the weights, or to start from random ones.
 
     Returns:
@@ -92,7 +92,7 @@ def preset(
             whole=None if cut is network else network,
         )
     raise UserError(
-        "backbone.preset must be a backbone for text (token_ids) or for pictures. "
+        "backbone.preset must be a backbone for text (token_ids) or for images. "
         f"Received: {preset!r}, a {type(network).__name__} that takes {', '.join(inputs)}."
     )
 
@@ -141,16 +141,16 @@ def image_backbone(
     pretrained: bool,
     whole: keras.Model | None = None,
 ) -> Backbone:
-    """Make a `Backbone` of a network for pictures: it takes `uint8` pixels and scales them."""
-    from kerasft.model.layers import PictureNetwork
+    """Make a `Backbone` of a network for images: it takes `uint8` pixels and scales them."""
+    from kerasft.model.layers import ImageNetwork
 
     try:
-        scaled = PictureNetwork(
+        scaled = ImageNetwork(
             network, preprocess.height, preprocess.width, scale, offset, bgr, name="backbone"
         )
     except Exception as error:  # the layers' own words, of any type
         raise UserError(
-            f"{name} does not take pictures of {preprocess.height}x{preprocess.width} pixels; set "
+            f"{name} does not take images of {preprocess.height}x{preprocess.width} pixels; set "
             f"backbone.image_size. It takes {network.input_shape}. ({in_short(error)})"
         ) from error
     if any(len(output.shape) < 2 or output.shape[-1] is None for output in scaled.outputs):
@@ -302,10 +302,10 @@ def keras_file(
     shape = network.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] not in (3, None):
         raise UserError(
-            "backbone.path must hold a network on one picture [batch, height, width, 3]. "
+            "backbone.path must hold a network on one image [batch, height, width, 3]. "
             f"Received: input {shape}."
         )
-    # A network may have learnt pictures that are no squares.
+    # A network may have learnt images that are no squares.
     height, width = sides(image_size, None) or (
         side or side_of(shape[1:3]) or 224 for side in shape[1:3]
     )
@@ -328,7 +328,7 @@ def _usual_rate(network: keras.Model, *, text: bool) -> float:
     """Return the peak rate at which such networks are usually fine-tuned as a whole.
 
     5e-5 for transformers on text (Devlin et al. 2018 chose among 2e-5 to 5e-5), 3e-4 for networks
-    on pictures under AdamW; networks below two million weights bear and need more.
+    on images under AdamW; networks below two million weights bear and need more.
     """
     if network.count_params() < 2_000_000:
         return 1e-3

@@ -79,7 +79,7 @@ def detected(
         probabilities: `float32[batch, places, classes]`.
         least: The probability from which on a box is answered, for all classes or each.
         overlap: Of two boxes of a class that overlap by more than this, the likelier one stays.
-        most: The most boxes of a picture.
+        most: The most boxes of an image.
 
     Returns:
         `boxes` `[batch, most, 4]`, scores and classes `[batch, most]`, and how many there are,

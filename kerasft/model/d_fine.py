@@ -27,7 +27,7 @@ class DFineHead(keras.layers.Layer):
 
     Peng et al., "D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution
     Refinement", 2024 (arXiv:2410.13842). The layers are KerasHub's, in the order of its
-    `DFineBackbone`, which has the number of classes and the size of the pictures built in. Queries
+    `DFineBackbone`, which has the number of classes and the size of the images built in. Queries
     for contrastive denoising are left out: they are made of the labels, and only help training.
 
     Args:
@@ -37,7 +37,7 @@ class DFineHead(keras.layers.Layer):
 
     Takes `float32[batch, height, width, channels]` for each map. Gives what the last layer says of
     each query, `float32[batch, queries, 8 + classes]`: left, top, right and bottom of a box in
-    pixels, likewise the whole picture, for any query may find anything in it, and a logit a class.
+    pixels, likewise the whole image, for any query may find anything in it, and a logit a class.
     In training it gives `float32[batch, layers, queries, 8 + classes + SIDES + REFERENCE]`: the
     same of the encoder, of the first guess, and of all layers of the decoder.
     """
@@ -186,7 +186,7 @@ def _anchors(shapes):
 
 
 def _joined(boxes, logits, size, *more):
-    """Return boxes of centers and sides in parts of the picture as pixels, and what follows."""
+    """Return boxes of centers and sides in parts of the image as pixels, and what follows."""
     # A distribution may put the right side left of the left one.
     center, half = boxes[..., :2], ops.abs(boxes[..., 2:]) / 2
     corners = ops.concatenate([center - half, center + half], axis=-1) * size

@@ -16,14 +16,14 @@ def without_head(network: Any, size: tuple[int, int]) -> Any:
 
     Args:
         network: A network of KerasHub.
-        size: Rows and columns of the pictures.
+        size: Rows and columns of the images.
 
     Returns:
         For the networks of RetinaNet and D-FINE a `keras.Model` that puts out maps, `P3` and
         coarser, with the weights that they have; any other network as it is.
 
     Raises:
-        UserError: If the network cannot take pictures of that size.
+        UserError: If the network cannot take images of that size.
     """
     made = {"RetinaNetBackbone": _retinanet, "DFineBackbone": _d_fine}.get(type(network).__name__)
     return network if made is None else made(network, size)
@@ -33,7 +33,7 @@ def _retinanet(network: Any, size: tuple[int, int]) -> Any:
     """Return a RetinaNet's network with its pyramid's layers in the graph itself.
 
     In one layer, as KerasHub has them, they want sides of a whole number of strides; of oblong
-    pictures the layer takes the coarsest maps for squares (`compute_output_shape`, 0.32); and it
+    images the layer takes the coarsest maps for squares (`compute_output_shape`, 0.32); and it
     could only be frozen as a whole.
     """
     fpn = network.feature_pyramid
@@ -77,7 +77,7 @@ def _d_fine(network: Any, size: tuple[int, int]) -> Any:
     queries on. `head=dfine` makes it anew, with its weights.
 
     Raises:
-        UserError: If the encoder cannot take such pictures: it doubles maps and joins them.
+        UserError: If the encoder cannot take such images: it doubles maps and joins them.
     """
     coarsest = max(network.feat_strides)
     if any(side % coarsest for side in size):

@@ -103,7 +103,7 @@ def build(size: tuple[int, int], *, classes: int = 0) -> keras.Model:
     """Make the network, with random weights.
 
     Args:
-        size: Rows and columns of the pictures.
+        size: Rows and columns of the images.
         classes: How many classes its own head tells apart; 0 for none, so that feature maps are
             the output.
 

@@ -1,7 +1,7 @@
-"""Where the pixels of a picture come to lie: positions go to the network's pixels, and back.
+"""Where the pixels of an image come to lie: positions go to the network's pixels, and back.
 
-A frame is six float32 numbers: the rows and columns of the original picture, as it is seen; the
-scale of rows and of columns; and how many rows and columns the scaled picture is moved. A position
+A frame is six float32 numbers: the rows and columns of the original image, as it is seen; the
+scale of rows and of columns; and how many rows and columns the scaled image is moved. A position
 becomes `position * scale + offset`.
 """
 
@@ -19,10 +19,10 @@ FRAME = ("rows", "columns", "scale_y", "scale_x", "offset_y", "offset_x")
 
 
 def fitted(shape: Any, size: tuple[int, int], resize: str) -> tuple[Any, Any]:
-    """Return the size that a picture is scaled to, and how far it is then moved.
+    """Return the size that an image is scaled to, and how far it is then moved.
 
     Args:
-        shape: `int32[2]`, rows and columns of the picture.
+        shape: `int32[2]`, rows and columns of the image.
         size: Rows and columns of the result.
         resize: `"crop"`, `"pad"` or `"stretch"`, see `ImagePreprocess`.
 
@@ -44,7 +44,7 @@ def fitted(shape: Any, size: tuple[int, int], resize: str) -> tuple[Any, Any]:
 
 
 def frame_of(shape: Any, size: tuple[int, int], resize: str) -> Any:
-    """Return the frame of a picture of so many rows and columns, `float32[6]`."""
+    """Return the frame of an image of so many rows and columns, `float32[6]`."""
     import tensorflow as tf
 
     near, offset = fitted(shape, size, resize)
@@ -54,7 +54,7 @@ def frame_of(shape: Any, size: tuple[int, int], resize: str) -> Any:
 
 
 def to_network(boxes: Any, frames: Any) -> Any:
-    """Return boxes of original pictures where the network sees them.
+    """Return boxes of original images where the network sees them.
 
     Args:
         boxes: `[..., boxes, 4]`, left, top, right and bottom in pixels; NumPy or TensorFlow.
@@ -70,8 +70,8 @@ def to_network(boxes: Any, frames: Any) -> Any:
     return boxes * scale + offset
 
 
-def to_picture(boxes: Any, frames: Any) -> Any:
-    """Return boxes in the network's pixels where they are in the original pictures.
+def to_image(boxes: Any, frames: Any) -> Any:
+    """Return boxes in the network's pixels where they are in the original images.
 
     Args:
         boxes: `[..., boxes, 4]`, left, top, right and bottom in pixels; NumPy or TensorFlow.
@@ -80,7 +80,7 @@ def to_picture(boxes: Any, frames: Any) -> Any:
     Example:
         >>> import numpy as np
         >>> frame = np.array([100.0, 200.0, 0.5, 0.5, 10.0, 0.0])
-        >>> to_picture(np.array([[10.0, 30.0, 30.0, 50.0]]), frame).tolist()
+        >>> to_image(np.array([[10.0, 30.0, 30.0, 50.0]]), frame).tolist()
         [[20.0, 40.0, 60.0, 80.0]]
     """
     scale, offset = _sides(frames)
@@ -88,7 +88,7 @@ def to_picture(boxes: Any, frames: Any) -> Any:
 
 
 def clipped(boxes: Any, frames: Any) -> Any:
-    """Return boxes in original pictures without what lies outside of these.
+    """Return boxes in original images without what lies outside of these.
 
     Args:
         boxes: `[..., boxes, 4]`, left, top, right and bottom in pixels; NumPy or TensorFlow.
@@ -112,14 +112,14 @@ def placed(annotations: Rows, size: tuple[int, int], resize: str) -> Rows:
     """Return annotations whose positions are those in the network's pixels.
 
     Args:
-        annotations: Rows with `size`, rows and columns of each picture as it is seen, and maybe
-            `boxes` of each object, or the `mask` of each picture.
+        annotations: Rows with `size`, rows and columns of each image as it is seen, and maybe
+            `boxes` of each object, or the `mask` of each image.
         size: Rows and columns of what the network sees.
         resize: See `fitted`.
 
     Returns:
         The same with `boxes` moved, masks as `segmentation_masks` at the network's size, and the
-        `frame` of each picture.
+        `frame` of each image.
     """
     sizes, which = np.unique(annotations["size"], axis=0, return_inverse=True)
     frames = np.array([frame_of(one, size, resize) for one in sizes], "float32")
@@ -141,7 +141,7 @@ def _sides(frames: Any) -> tuple[Any, Any]:
 
 
 def _columns(frames: Any, places: list[int]) -> Any:
-    """Return some of the numbers of frames, `[..., 1, places]`, for each box of a picture."""
+    """Return some of the numbers of frames, `[..., 1, places]`, for each box of an image."""
     import keras
 
     if keras.ops.is_tensor(frames):

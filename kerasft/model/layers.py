@@ -109,7 +109,7 @@ class Places(keras.layers.Layer):
     A place says how far the sides of its object are, in strides and as logarithms.
 
     Args:
-        size: Rows and columns of the pictures.
+        size: Rows and columns of the images.
 
     Takes `float32[batch, height, width, 4 + classes]` for each map, and gives
     `float32[batch, places, 8 + classes]`: left, top, right and bottom of a box in pixels, likewise
@@ -167,16 +167,16 @@ class _Parts:
 
 
 @keras.saving.register_keras_serializable("kerasft")
-class PictureNetwork(keras.Model):
-    """A network for pictures that takes `uint8` pixels and scales them itself.
+class ImageNetwork(keras.Model):
+    """A network for images that takes `uint8` pixels and scales them itself.
 
     Its layers stand in one flat graph, but it is saved as what the network says of itself: of
     some KerasHub networks the single layers do not come back from a file (ViT, Llama, Qwen3).
 
     Args:
-        network: A functional `keras.Model` on one picture.
-        height: Rows of the pictures.
-        width: Columns of the pictures.
+        network: A functional `keras.Model` on one image.
+        height: Rows of the images.
+        width: Columns of the images.
         scale: See `Normalize`, as `offset` and `bgr`.
     """
 
@@ -205,7 +205,7 @@ class PictureNetwork(keras.Model):
 
 @keras.saving.register_keras_serializable("kerasft")
 class Assembled(keras.Model):
-    """A network with its head, in one flat graph; saved as these two, see `PictureNetwork`.
+    """A network with its head, in one flat graph; saved as these two, see `ImageNetwork`.
 
     The head is what `outputs` were made of beyond the network's own graph. It may take any tensors
     of the network, and use layers of the network once more: a language model's tied embedding, say.

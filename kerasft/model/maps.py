@@ -12,7 +12,7 @@ LEVELS = 7
 
 
 def maps_of(network: Any) -> dict[int, Any]:
-    """Return the last feature map of each size, as far as a network for pictures has any.
+    """Return the last feature map of each size, as far as a network for images has any.
 
     A map counts where all that comes later goes through it: a tensor inside of a block would miss
     what the block adds to it.
@@ -43,7 +43,7 @@ def maps_of(network: Any) -> dict[int, Any]:
         if len(shape) != 4 or None in shape[1:3] or 0 in shape[1:3]:
             continue
         pairs = list(zip(size, shape[1:3], strict=True))
-        # As fine as the pictures are the pixels themselves, if it is not what the network ends in.
+        # As fine as the images are the pixels themselves, if it is not what the network ends in.
         finest = 0 if any(tensor is output for output in outputs) else 1
         for level in range(finest, LEVELS + 1):
             # A padded map is a row too large, and belongs to the convolution that follows.
@@ -58,7 +58,7 @@ def maps_of(network: Any) -> dict[int, Any]:
 def named_maps(network: Any) -> dict[int, Any]:
     """Return the maps of a network that puts out nothing else and names them `P3`, `P4`, ....
 
-    So do KerasHub's networks of detectors. Of small pictures the coarsest maps have one place each:
+    So do KerasHub's networks of detectors. Of small images the coarsest maps have one place each:
     only their names tell them apart.
     """
     size, output = size_of(network), network.output
@@ -85,7 +85,7 @@ def is_pyramid(network: Any) -> bool:
 
 
 def size_of(network: Any) -> tuple[int, int] | None:
-    """Return the rows and columns of the pictures that a network takes, where it takes such."""
+    """Return the rows and columns of the images that a network takes, where it takes such."""
     inputs = network.inputs
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or None in inputs[0].shape[1:3]:
         return None

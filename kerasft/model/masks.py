@@ -1,4 +1,4 @@
-"""Masks between a picture and the network: laid out at its size for learning, and taken back."""
+"""Masks between an image and the network: laid out at its size for learning, and taken back."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from kerasft.spec import IGNORED
 
 # Masks beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
-# Pictures whose maps are made at the same time.
+# Images whose maps are made at the same time.
 _AT_ONCE = 2
 
 
 def laid_out(masks: Iterable[bytes], frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return masks as the network sees their pictures.
+    """Return masks as the network sees their images.
 
     A pixel gets the class of the pixel of the original that its centre lies in. What lies outside
-    of a picture, as where it was padded, is ignored.
+    of an image, as where it was padded, is ignored.
 
     Args:
-        masks: A PNG a picture.
+        masks: A PNG an image.
         frames: `float32[N, 6]`, see `geometry`.
         size: Rows and columns of what the network sees.
 
@@ -45,7 +45,7 @@ def laid_out(masks: Iterable[bytes], frames: np.ndarray, size: tuple[int, int]) 
 
 
 def placed(mask: np.ndarray, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return one mask as the network sees its picture, `uint8[rows, columns]`.
+    """Return one mask as the network sees its image, `uint8[rows, columns]`.
 
     Example:
         >>> frame = np.array([2, 2, 1, 1, 0, 1], "float32")  # a column of padding on each side
@@ -66,7 +66,7 @@ def _sources(count: int, most: int, scale: float, offset: float) -> tuple[np.nda
 
 
 def class_map(probabilities: Any, frame: Any) -> Any:
-    """Return the likeliest class of each pixel of an original picture.
+    """Return the likeliest class of each pixel of an original image.
 
     The probabilities are resampled first, and decided on then: borders come out finer so.
 
@@ -93,7 +93,7 @@ def class_map(probabilities: Any, frame: Any) -> Any:
 
 
 def each(function: Any, values: Any, signature: Any) -> Any:
-    """Return what a function makes of each picture of a batch, few at a time: maps are large."""
+    """Return what a function makes of each image of a batch, few at a time: maps are large."""
     import tensorflow as tf
 
     return tf.map_fn(

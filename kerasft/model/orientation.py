@@ -1,4 +1,4 @@
-"""Pictures that are stored turned: their EXIF orientation is read and followed in the graph.
+"""Images that are stored turned: their EXIF orientation is read and followed in the graph.
 
 TensorFlow's decoders ignore it. The bytes are untrusted: no position leaves the file, each loop is
 bounded, and an orientation that cannot be read counts as upright.
@@ -24,7 +24,7 @@ _PREFIX = b"Exif\0\0"
 
 
 def upright(encoded: tf.Tensor, image: tf.Tensor) -> Any:
-    """Return a decoded picture as its EXIF orientation says that it is seen.
+    """Return a decoded image as its EXIF orientation says that it is seen.
 
     Args:
         encoded: The file, a scalar `tf.string`.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
-from kerasft.model import geometry, orientation, pictures
+from kerasft.model import geometry, images, orientation
 from kerasft.rows import Rows
 from kerasft.spec import Modality
 from kerasft.system.files import read_json, write_json
@@ -25,20 +25,20 @@ INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "area", "lanczos3", "lanczos
 
 
 class ImagePreprocess:
-    """Decodes encoded pictures and brings them to the network's size.
+    """Decodes encoded images and brings them to the network's size.
 
     Args:
         height: Rows of the result.
         width: Columns of the result.
         resize: `"crop"` keeps the shape of things and cuts what is too long, `"pad"` keeps it and
-            fills with black, `"stretch"` uses the whole picture and bends it.
+            fills with black, `"stretch"` uses the whole image and bends it.
         interpolation: A method of `tf.image.resize`.
         antialias: Whether shrinking averages over the pixels that fall together.
         upright: Whether an EXIF orientation is followed.
 
     Example:
-        >>> picture = tf.io.encode_png(tf.zeros([40, 50, 3], tf.uint8))
-        >>> ImagePreprocess(32, 32)(tf.stack([picture])).shape
+        >>> image = tf.io.encode_png(tf.zeros([40, 50, 3], tf.uint8))
+        >>> ImagePreprocess(32, 32)(tf.stack([image])).shape
         TensorShape([1, 32, 32, 3])
     """
 
@@ -46,7 +46,7 @@ class ImagePreprocess:
     pair = False
     trackables: tuple[Any, ...] = ()
     # Whose code decides too what comes out: what is kept is made again where it changes.
-    parts: tuple[Any, ...] = (pictures.decode, orientation.read, geometry.fitted)
+    parts: tuple[Any, ...] = (images.decode, orientation.read, geometry.fitted)
 
     def __init__(self, height: int, width: int, *, resize: str = "crop",
                  interpolation: str = "bilinear", antialias: bool = True, upright: bool = True):
@@ -61,26 +61,26 @@ class ImagePreprocess:
             )
         if height < 1 or width < 1:
             raise UserError(
-                f"Pictures must have at least one row and column. Received: {height}x{width}."
+                f"Images must have at least one row and column. Received: {height}x{width}."
             )
         self.height, self.width = int(height), int(width)
         self.resize, self.interpolation, self.antialias = resize, interpolation, antialias
         self.upright = upright
 
     def placed(self, annotations: Rows) -> Rows:
-        """Return annotations of pictures with positions as the network sees them."""
+        """Return annotations of images with positions as the network sees them."""
         return geometry.placed(annotations, (self.height, self.width), self.resize)
 
     def decode(self, encoded: tf.Tensor) -> Any:
-        """Decode one picture: a scalar `tf.string` to `uint8[height, width, 3]`."""
+        """Decode one image: a scalar `tf.string` to `uint8[height, width, 3]`."""
         import tensorflow as tf
 
-        one = pictures.refuse_others(tf.reshape(encoded, [1]))[0]
+        one = images.refuse_others(tf.reshape(encoded, [1]))[0]
         return self._sized(self.pixels(one))
 
     def pixels(self, encoded: tf.Tensor) -> Any:
-        """Decode one picture at its own size: `uint8[rows, columns, 3]`, as it is seen."""
-        return pictures.decode(encoded, self.upright)
+        """Decode one image at its own size: `uint8[rows, columns, 3]`, as it is seen."""
+        return images.decode(encoded, self.upright)
 
     def _sized(self, image: tf.Tensor) -> Any:
         import tensorflow as tf
@@ -96,7 +96,7 @@ class ImagePreprocess:
             bottom, right = self.height - near[0] - top, self.width - near[1] - left
             image = tf.pad(image, [[top, bottom], [left, right], [0, 0]])
         image = tf.ensure_shape(image, [self.height, self.width, 3])
-        # Whole numbers, so that pictures kept between epochs and served ones agree to the last bit.
+        # Whole numbers, so that images kept between epochs and served ones agree to the last bit.
         return tf.saturate_cast(tf.round(image), tf.uint8)
 
     def __call__(self, raw: tf.Tensor) -> Any:
@@ -104,16 +104,16 @@ class ImagePreprocess:
 
         spec = tf.TensorSpec([self.height, self.width, 3], tf.uint8)
         # Before any is decoded: the message tells the places of all that are none.
-        encoded = pictures.refuse_others(tf.convert_to_tensor(raw, tf.string))
+        encoded = images.refuse_others(tf.convert_to_tensor(raw, tf.string))
         return tf.map_fn(
             lambda one: self._sized(self.pixels(one)), encoded, fn_output_signature=spec
         )
 
     def framed(self, raw: tf.Tensor) -> tuple[Any, Any]:
-        """Return pictures as `__call__` does, and how each was placed.
+        """Return images as `__call__` does, and how each was placed.
 
         Args:
-            raw: Encoded pictures, `tf.string[batch]`.
+            raw: Encoded images, `tf.string[batch]`.
 
         Returns:
             `uint8[batch, height, width, 3]`, and `float32[batch, 6]`, see `geometry`.
@@ -126,7 +126,7 @@ class ImagePreprocess:
             frame = geometry.frame_of(shape, (self.height, self.width), self.resize)
             return self._sized(pixels), frame
 
-        encoded = pictures.refuse_others(tf.convert_to_tensor(raw, tf.string))
+        encoded = images.refuse_others(tf.convert_to_tensor(raw, tf.string))
         specs = (
             tf.TensorSpec([self.height, self.width, 3], tf.uint8), tf.TensorSpec([6], tf.float32),
         )  # fmt: skip
@@ -310,7 +310,7 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
     require_fields(values, made, file)
     try:
         if made is ImagePreprocess:
-            # Older versions trained on pictures as they are stored, and wrote nothing of it.
+            # Older versions trained on images as they are stored, and wrote nothing of it.
             return ImagePreprocess(**{"upright": False, **values})
         tokenizer = _load_tokenizer(Path(directory) / "tokenizer")
         return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})
@@ -340,7 +340,7 @@ def _load_tokenizer(folder: Path) -> Any:
 
 
 def sides(image_size: int | Sequence[int] | None, usual: int | None) -> Any:
-    """Return the rows and columns that pictures get.
+    """Return the rows and columns that images get.
 
     Args:
         image_size: What the user set: one number, or height and width.

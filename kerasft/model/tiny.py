@@ -71,7 +71,7 @@ def text(
 def image(
     family: str = "resnet", *, image_size: int | list[int] = 32, pretrained: bool = True
 ) -> Backbone:
-    """A tiny random network for pictures.
+    """A tiny random network for images.
 
     Args:
         family: One of `"resnet"`, `"mobilenet"`, `"vit"`, `"efficientnet"`, `"densenet"`, `"vgg"`.

@@ -51,8 +51,8 @@ def written(
     """Write rows to a file beside its place, and rename it into place at the end.
 
     Args:
-        path: The file; its suffix says the form. A CSV file has a row for each object of a
-            picture. Bytes are in JSON as TensorFlow Serving writes them, in Parquet as they are,
+        path: The file; its suffix says the form. A CSV file has a row for each object of an
+            image. Bytes are in JSON as TensorFlow Serving writes them, in Parquet as they are,
             and not in CSV.
         items: What is known of each object, where rows have `objects`.
 

@@ -32,7 +32,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Raw held-out examples, read before training: pictures may be gone when it ends.
+    """Raw held-out examples, read before training: images may be gone when it ends.
 
     Args:
         split: Where they are from.

@@ -20,7 +20,7 @@ from kerasft.evaluation.measure import Measured, stream
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
-from kerasft.spec import Examples, Labels, Preprocess, placed, takes_pictures, takes_texts
+from kerasft.spec import Examples, Labels, Preprocess, placed, takes_images, takes_texts
 from kerasft.system.files import read_json, write_json
 from kerasft.system.recorded import read_labels
 
@@ -96,7 +96,7 @@ class FineTuned:
         Args:
             ready: Examples that `data.prepare` made ready.
             kept: What was kept of them, where the network has gone through them already.
-            inputs: The raw examples, for answers with positions in the original pictures.
+            inputs: The raw examples, for answers with positions in the original images.
 
         Returns:
             Arrays with a row an example; lists of arrays where lengths differ.
@@ -116,7 +116,7 @@ class FineTuned:
             found = task.answers(outputs, labels)
             if "frame" in placed:
                 assert isinstance(task, Framed)
-                return task.in_picture(found, placed["frame"], labels)
+                return task.in_image(found, placed["frame"], labels)
             return found
 
         with whole_float32():
@@ -130,9 +130,9 @@ class FineTuned:
         }  # fmt: skip
 
     def _frames(self, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Return how each picture is placed, where answers hold positions in pictures."""
+        """Return how each image is placed, where answers hold positions in images."""
         ready = self.preprocess
-        if not (len(inputs) and isinstance(self.task, Framed) and takes_pictures(ready)):
+        if not (len(inputs) and isinstance(self.task, Framed) and takes_images(ready)):
             return {}
         return {"frame": np.concatenate([
             ready.framed(as_raw(inputs[i : i + self.batch_size], "images").tolist())[1].numpy()
@@ -146,14 +146,14 @@ class FineTuned:
         return replace(self, task=self.task.tune(annotations, kept, self.labels))
 
     def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Answer raw input: texts, pairs of texts, paths or bytes of pictures.
+        """Answer raw input: texts, pairs of texts, paths or bytes of images.
 
         Args:
             raw: The inputs.
 
         Returns:
             The task's outputs by name, each with one row an input. Labels are strings; encoded
-            pictures, whose names end in `_bytes`, are bytes.
+            images, whose names end in `_bytes`, are bytes.
 
         Raises:
             UserError: If an input is not what the model takes, or cannot be read.
@@ -247,7 +247,7 @@ def _require_fit(
     """See that a network takes what the preprocessing makes."""
     inputs = network.input if isinstance(network.input, dict) else {"images": network.input}
     takes: Any = sorted(inputs)
-    if takes_pictures(preprocess):
+    if takes_images(preprocess):
         has: Any = [preprocess.height, preprocess.width]
         takes = list(inputs["images"].shape[1:3]) if "images" in inputs else takes
     else:

@@ -1,4 +1,4 @@
-"""Parses what `kerasft predict` is given: words, files of lines, folders of pictures."""
+"""Parses what `kerasft predict` is given: words, files of lines, folders of images."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def inputs(model: str, given: Sequence[str]) -> list[Any]:
     """Turn the words of the command line into what a model takes.
 
     Args:
-        model: A run folder or an export; it says whether pictures or texts are meant.
+        model: A run folder or an export; it says whether images or texts are meant.
         given: Texts, files, folders, `@FILE`, `-` for standard input, or `@@...` for a text that
             begins with `@`.
 
     Returns:
-        Paths of pictures, texts, or pairs of texts.
+        Paths of images, texts, or pairs of texts.
 
     Raises:
-        UserError: If a text is not UTF-8 or names a file, if a folder holds no picture, or if a
+        UserError: If a text is not UTF-8 or names a file, if a folder holds no image, or if a
             pair lacks its tab.
     """
     modality, pair = wants(model)
     if modality == "images":
-        return _all_pictures(given)
+        return _all_images(given)
     texts: list[str] = []
     for word in given:
         if word == "-":
@@ -189,7 +189,7 @@ def _pair(text: str) -> tuple[str, ...]:
     return found
 
 
-def _all_pictures(given: Sequence[str]) -> list[str]:
+def _all_images(given: Sequence[str]) -> list[str]:
     paths: list[str] = []
     for word in given:
         if word == "-":
@@ -209,7 +209,7 @@ def _all_pictures(given: Sequence[str]) -> list[str]:
         found += _of_folder(path) if is_folder else [path]
     missing = [path for path in found if not os.path.lexists(path)]
     if found and len(missing) == len(found):
-        raise UserError(f"There is no picture {listing(map(repr, missing))}.")
+        raise UserError(f"There is no image {listing(map(repr, missing))}.")
     return found
 
 
@@ -219,14 +219,14 @@ def _paths(content: bytes, where: str) -> list[str]:
 
 
 def _of_folder(path: str) -> list[str]:
-    """Return the pictures in a folder, found as in training."""
-    from kerasft.data.pictures.files import walk_pictures
+    """Return the images in a folder, found as in training."""
+    from kerasft.data.images.files import walk_images
 
     others: Counter[str] = Counter()
-    found = [str(one) for one in walk_pictures(Path(path), others, key="predict")]
+    found = [str(one) for one in walk_images(Path(path), others, key="predict")]
     if not found:
-        raise UserError(f"There is no picture in the folder {path!r}.")
+        raise UserError(f"There is no image in the folder {path!r}.")
     if others:
         said = listing(f"{count:,} {suffix}" for suffix, count in others.most_common())
-        warn(f"files in {printable(path)} that are no pictures left out: {said}.")
+        warn(f"files in {printable(path)} that are no images left out: {said}.")
     return found

@@ -46,7 +46,7 @@ def check_asked(
     """
     check_output(output)
     if data is not None and not data.strip():
-        raise UserError(f"--data must be a table, or a folder of pictures. Received: {data!r}.")
+        raise UserError(f"--data must be a table, or a folder of images. Received: {data!r}.")
     if data is None and id_column is not None:
         raise UserError(
             f"--id names a column of the table of --data. Received: --id {id_column} without it."
@@ -77,8 +77,8 @@ def shown(
     Args:
         output: The file, if any; see `answer_files.written`.
         as_json_lines: Whether they are printed as JSON.
-        draw: The folder for the pictures with what was found in them, if any.
-        items: What is known of each object of a picture; by default what the rows say.
+        draw: The folder for the images with what was found in them, if any.
+        items: What is known of each object of an image; by default what the rows say.
         labels: The classes, each of which has its colour; by default those of the rows.
         noun: What a row is called.
 
@@ -97,7 +97,7 @@ def shown(
 
         yield take
     if draw is not None:
-        print(printable(f"{drawn:,} {'picture' if drawn == 1 else 'pictures'} in {draw}"),
+        print(printable(f"{drawn:,} {'image' if drawn == 1 else 'images'} in {draw}"),
               file=sys.stderr)  # fmt: skip
     if output is not None:
         print(printable(f"{count:,} {noun if count == 1 else f'{noun}s'} in {output}"))
@@ -167,15 +167,15 @@ def _draw(
     rows: Sequence[Row], inputs: Sequence[Any], folder: str, labels: Sequence[str],
     taken: set[str], first: int,
 ) -> int:
-    """Write the pictures with what was found in them; return how many."""
+    """Write the images with what was found in them; return how many."""
     answered = [(row, one) for row, one in zip(rows, inputs, strict=True) if not row.get(ERROR)]
     if any("objects" not in row and "png_bytes" not in row for row, _ in answered):
         names = (name for name in answered[0][0] if name != "input")
         raise UserError(
-            "--draw draws the objects or masks that were found in pictures, and these answers have "
+            "--draw draws the objects or masks that were found in images, and these answers have "
             f"none: they are {', '.join(names)}. Leave it out."
         )
-    from kerasft.evaluation.pictures import write_each
+    from kerasft.evaluation.images import write_each
 
     return len(write_each(
         [row for row, _ in answered], [one for _, one in answered], folder, names=labels,

@@ -32,7 +32,7 @@ def records(
     Yields:
         By output name a text, number or list; of an output with a value for each label a dict of
         these, or of true and false the labels that are true. Outputs whose rows are those of
-        objects become one list `objects`, with a dict for each. Encoded pictures, whose names end
+        objects become one list `objects`, with a dict for each. Encoded images, whose names end
         in `_bytes` as TensorFlow Serving wants it, stay bytes.
 
     Example:
@@ -98,7 +98,7 @@ def about(
     """Return what stands before the answer in a record: what was asked about, and what is true.
 
     Args:
-        given: The input. Texts, pairs of texts and paths are shown as they are; encoded pictures
+        given: The input. Texts, pairs of texts and paths are shown as they are; encoded images
             and arrays are not.
         true: What is true as a plain value, `None` where that is not known.
         answer: The answer.
@@ -137,7 +137,7 @@ def write(
 ) -> None:
     """Write what was predicted of a split beside what is true, a record an example.
 
-    Encoded pictures are not written, and of very many labels only the likeliest.
+    Encoded images are not written, and of very many labels only the likeliest.
 
     Args:
         folder: Where `SPLIT.jsonl` goes and, where true values and answers are flat, `SPLIT.csv`.

@@ -176,9 +176,9 @@ class RunFolder:
         stopped = isinstance(error, Stopped | KeyboardInterrupt | SystemExit)
         if isinstance(error, Stopped):
             error.folder = str(self.path)
-        given_up = isinstance(error, Pruned)
+        pruned = isinstance(error, Pruned)
         ended = {
-            "status": "given up" if given_up else "stopped" if stopped else "failed",
+            "status": "pruned" if pruned else "stopped" if stopped else "failed",
             "finished": _now(),
             "reason": str(error) if isinstance(error, Stopped | Pruned) else reason,
         }

@@ -86,7 +86,7 @@ def serve(settings: Settings) -> None:
     except KeyboardInterrupt:  # before the handler of signals stood
         return
     if server is not None and server.hangs:
-        _say("some requests took too long to be answered, and are given up")
+        _say("some requests took too long to be answered, and are dropped")
         sys.stderr.flush()
         os._exit(0)  # a plain exit would wait for them
 

@@ -50,8 +50,8 @@ def in_words(message: str) -> str:
     """Return what TensorFlow says of an error, without the names of nodes and functions.
 
     Example:
-        >>> in_words("{{function_node __wrapped__f}} no picture\\n\\t [[{{node f/decode}}]]")
-        'no picture'
+        >>> in_words("{{function_node __wrapped__f}} no image\\n\\t [[{{node f/decode}}]]")
+        'no image'
         >>> in_words("2 root error(s) found.\\n  (0) INTERNAL: one\\n  (1) CANCELLED: other")
         'one'
     """

@@ -162,7 +162,7 @@ class Boundary:
         if reason := frozen.open_sides(cut):
             return Plan(sources, {}, 0, reason)
         if any(type(step).__name__ in ("MixUp", "CutMix") for step in self.parts.augment.values()):
-            return Plan(sources, {}, 0, "MixUp and CutMix make each batch of several pictures")
+            return Plan(sources, {}, 0, "MixUp and CutMix make each batch of several images")
         if augmented and self.ready.task.follows_pixels:
             return Plan(sources, {}, 0, "each augmented view has labels of its own, which move too")
         shapes, keys = forms(cut.crossing), self._keys(cut, sources)
@@ -231,7 +231,7 @@ class Boundary:
         views = plan.sources["train"].views
         self.say(
             f"activation cache: {plan.size / 1e6:,.0f} MB at the output of "
-            f"{cut.layers[-1]}" + (f", {views} views of each picture" if views > 1 else "")
+            f"{cut.layers[-1]}" + (f", {views} views of each image" if views > 1 else "")
             + (", found" if plan.there else f", computed in {seconds:.1f} s")
         )
         if not plan.there:
@@ -250,7 +250,7 @@ class Boundary:
         steps = self.parts.augment
         return {
             "seed": self.cfg.seed,
-            # In their order: a picture that is turned and then cropped is another one.
+            # In their order: an image that is turned and then cropped is another one.
             "steps": [
                 [name, nameless(keras.saving.serialize_keras_object(step)),
                  str(getattr(step, "compute_dtype", None))]

@@ -26,8 +26,8 @@ def open_predictor(
     return load_export(path)
 
 
-def takes_pictures(answer: Any) -> bool:
-    """Whether what `open_predictor` returned answers pictures, not texts."""
+def takes_images(answer: Any) -> bool:
+    """Whether what `open_predictor` returned answers images, not texts."""
     own = getattr(answer, "preprocess", None)
     return (own.modality if own is not None else answer.signature["modality"]) == "images"
 
@@ -49,21 +49,21 @@ def _is_halved(text: str) -> bool:
 
 
 def answer_each(
-    answer: Any, inputs: Sequence[Any], *, pictures: bool | None = None
+    answer: Any, inputs: Sequence[Any], *, images: bool | None = None
 ) -> tuple[dict[str, Any], list[int], dict[int, str | Unreadable]]:
-    """Answer the inputs, without the pictures that cannot be decoded.
+    """Answer the inputs, without the images that cannot be decoded.
 
     Args:
         answer: Answers raw input, and raises `Unreadable` where one of it cannot be read.
-        inputs: Texts, pairs of texts, paths or bytes of pictures.
-        pictures: Whether they are pictures; by default what the answer takes.
+        inputs: Texts, pairs of texts, paths or bytes of images.
+        images: Whether they are images; by default what the answer takes.
 
     Returns:
         The outputs, the indices of the inputs that they belong to, and for each other index the
         reason, or the error where nobody knows one.
 
     Raises:
-        UserError: For what is no matter of a picture.
+        UserError: For what is no matter of an image.
     """
     if not len(inputs):
         return {}, [], {}
@@ -71,8 +71,8 @@ def answer_each(
         # All at once: they are looked at one by one where this fails, and not before.
         return answer(inputs), list(range(len(inputs))), {}
     except Unreadable as error:
-        pictures = takes_pictures(answer) if pictures is None else pictures
-        if not pictures:
+        images = takes_images(answer) if images is None else images
+        if not images:
             raise
         problems: dict[int, str | Unreadable] = {
             i: why for i, why in enumerate(_problems(inputs)) if why
@@ -86,7 +86,7 @@ def answer_each(
         kept: list[int] = []
         for part in [sound] if problems else [sound[:half], sound[half:]]:
             outputs, answered, broken = answer_each(
-                answer, [inputs[i] for i in part], pictures=pictures
+                answer, [inputs[i] for i in part], images=images
             )
             made += [outputs] * bool(answered)
             kept += [part[i] for i in answered]
@@ -105,24 +105,24 @@ def answer_sound(
     answer: Callable[[Sequence[Any]], dict[str, np.ndarray]], inputs: Sequence[Any],
     on_broken: Callable[[str], None],
 ) -> tuple[dict[str, np.ndarray], list[Any]]:
-    """Answer pictures, without those that cannot be decoded.
+    """Answer images, without those that cannot be decoded.
 
     Args:
         answer: See `answer_each`.
-        inputs: Paths or bytes of pictures.
-        on_broken: Called with a sentence for each picture that is left out.
+        inputs: Paths or bytes of images.
+        on_broken: Called with a sentence for each image that is left out.
 
     Returns:
         The outputs, and the inputs that they belong to.
 
     Raises:
-        UserError: If none can be answered, or for what is no matter of a picture.
+        UserError: If none can be answered, or for what is no matter of an image.
     """
     if not len(inputs):
         return answer(inputs), []  # which says that there is nothing
-    outputs, answered, problems = answer_each(answer, inputs, pictures=True)
+    outputs, answered, problems = answer_each(answer, inputs, images=True)
     told = [
-        f"The picture {_name(inputs[i])!r} could not be decoded: {why}." if isinstance(why, str)
+        f"The image {_name(inputs[i])!r} could not be decoded: {why}." if isinstance(why, str)
         else str(why) for i, why in sorted(problems.items())
     ]  # fmt: skip
     if not answered:
@@ -141,11 +141,11 @@ def _name(one: object) -> str:
     return f"<{len(one)} bytes>" if isinstance(one, bytes) else str(one)
 
 
-def _problems(pictures: Sequence[Any]) -> list[str | None]:
-    """Return what is wrong with each picture."""
-    from kerasft.data.pictures.audit import inspect
+def _problems(images: Sequence[Any]) -> list[str | None]:
+    """Return what is wrong with each image."""
+    from kerasft.data.images.audit import inspect
 
-    return [inspect(one if isinstance(one, bytes) else str(one)).problem for one in pictures]
+    return [inspect(one if isinstance(one, bytes) else str(one)).problem for one in images]
 
 
 def answers(

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from kerasft.contracts import Mixable, Task
 from kerasft.rows import Rows
-from kerasft.spec import Labels, Preprocess, Splits, placed, takes_pictures
+from kerasft.spec import Labels, Preprocess, Splits, placed, takes_images
 
 if TYPE_CHECKING:
     from kerasft.data.store import Store
@@ -63,4 +63,4 @@ def training_targets(task: Task, splits: Splits, preprocess: Preprocess) -> Rows
 
 def size_of(preprocess: Preprocess) -> tuple[int, int] | None:
     """Return the rows and columns that images get, `None` for texts."""
-    return (preprocess.height, preprocess.width) if takes_pictures(preprocess) else None
+    return (preprocess.height, preprocess.width) if takes_images(preprocess) else None

@@ -13,7 +13,7 @@ from kerasft.catalogue.networks import input_of
 from kerasft.config.composition import plain
 from kerasft.config.parameters import NotFound, define
 from kerasft.contracts import Mixable, Task
-from kerasft.data.augment import ASTRAY, FILLS_WITH_PICTURE, astray, fills_astray, not_mixable
+from kerasft.data.augment import ASTRAY, FILLS_WITH_IMAGE, astray, fills_astray, not_mixable
 from kerasft.data.looks import Look
 from kerasft.errors import UserError
 from kerasft.steps.heads import require_head
@@ -71,13 +71,13 @@ def look(cfg: DictConfig) -> Found:
     if modality is None or takes is None:
         unchecked.append("whether the backbone takes what the data is")
     elif modality != takes:
-        word = {"text": "text", "images": "pictures"}
+        word = {"text": "text", "images": "images"}
         problems.append(
             f"The data is {word[modality]}, but the backbone {name} takes {word[takes]}. Choose a "
             f"backbone for {word[modality]} (`kerasft models` lists them) or other data."
         )
     else:
-        both = {"text": "texts", "images": "pictures"}[takes]
+        both = {"text": "texts", "images": "images"}[takes]
         checked.append(f"the data is {both}, and the backbone takes {both}")
     steps = {name: node for name, node in (plain(cfg.augment) or {}).items() if node}
     if steps:
@@ -121,7 +121,7 @@ def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[s
             problems.append(astray(name, kind, boxes=boxes))
         elif kind in MIXING and not isinstance(task, Mixable):
             problems.append(not_mixable(name))
-        elif boxes and (filling := _filling(target, node)) in FILLS_WITH_PICTURE:
+        elif boxes and (filling := _filling(target, node)) in FILLS_WITH_IMAGE:
             problems.append(fills_astray(name, kind, filling))
     return problems
 

@@ -14,7 +14,7 @@ from kerasft.data.annotations.plain import plain
 from kerasft.rows import Rows
 from kerasft.runs import evidence, records, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
-from kerasft.steps import pictured
+from kerasft.steps import drawing
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json
@@ -89,7 +89,7 @@ def measure(
             records.write(
                 folder.path / "predictions", name, part.ids, plain(part, finetuned.labels),
                 records.records(outputs, finetuned.labels.names, finetuned.rules),
-                # Those that are read one by one are pictures in a file of their own form.
+                # Those that are read one by one are images in a file of their own form.
                 None if hasattr(part.inputs, "choose") else part.inputs,
             )
     if folder is not None:
@@ -113,7 +113,7 @@ def draw(
     )
     for split, statistics in measured.statistics.items():
         task.draw(statistics, finetuned.labels, folder.plots, split=split)
-        pictured.draw(ready.splits.parts[split], finetuned, statistics, folder, split)
+        drawing.draw(ready.splits.parts[split], finetuned, statistics, folder, split)
 
 
 def report(

@@ -1,4 +1,4 @@
-"""Answers for all rows of a table, or all pictures of a folder, a few at a time."""
+"""Answers for all rows of a table, or all images of a folder, a few at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kerasft.config.checks import check
 from kerasft.data import unlabeled
 from kerasft.data.annotations.truths import truths
 from kerasft.data.paths import find_path
-from kerasft.data.tables.picture_cells import is_pattern
+from kerasft.data.tables.image_cells import is_pattern
 from kerasft.data.tables.readers import SUFFIXES
 from kerasft.data.tables.reading import Layout
 from kerasft.data.unlabeled import Columns, Unlabeled
@@ -27,7 +27,7 @@ from kerasft.runs.answer_files import ERROR
 from kerasft.runs.inputs import wants
 from kerasft.runs.records import about, records
 from kerasft.spec import Labels
-from kerasft.steps.answering import answer_each, takes_pictures
+from kerasft.steps.answering import answer_each, takes_images
 from kerasft.system.console import warn
 from kerasft.system.files import at_home
 from kerasft.system.folders import located
@@ -39,8 +39,8 @@ SETTINGS = (*_COLUMNS, "image_root", "label_delimiter", *_LAYOUT)
 _TABLE = "kerasft.data.sources.table.table"
 _BOXES = "kerasft.data.sources.boxes_csv.boxes_csv"
 _MASKS = "kerasft.data.sources.mask_folder.mask_folder"
-# So many are held at a time. An export is sent whole pictures.
-TEXTS, PICTURES, SENT_PICTURES = 2048, 128, 32
+# So many are held at a time. An export is sent whole images.
+TEXTS, IMAGES, SENT_IMAGES = 2048, 128, 32
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answering:
-    """The answers to all rows of a table or pictures of a folder, made while they are iterated.
+    """The answers to all rows of a table or images of a folder, made while they are iterated.
 
     Iterating gives a dict for each, in order: `id`, `input`, where it is known `true` and
     `true_probability`, the task's answers, and `error`, the reason for what is not answered.
@@ -80,7 +80,7 @@ class Answering:
 
     @property
     def items(self) -> list[str]:
-        """What is known of each object of a picture."""
+        """What is known of each object of an image."""
         return [rule.item for rule in self.answer.rules.values() if rule.item]
 
     @property
@@ -138,8 +138,8 @@ class Answering:
 def _at_once(answer: Any) -> int:
     """Return how many examples are answered at a time, whole batches of the model."""
     own = getattr(answer, "batch_size", None)
-    most = PICTURES if own is not None else SENT_PICTURES
-    if not takes_pictures(answer):
+    most = IMAGES if own is not None else SENT_IMAGES
+    if not takes_images(answer):
         most = TEXTS
     return max(most // (own or most), 1) * (own or most)
 
@@ -154,7 +154,7 @@ def read(
 
     Args:
         model: A run folder or an export.
-        data: A table, or a folder or zip of pictures.
+        data: A table, or a folder or zip of images.
         overrides: `data.KEY=VALUE`, where this table is written otherwise than that of the run.
         id_column: The column with the name of each row.
         trusted: Import prefixes that the run's own parts may come from.
@@ -174,13 +174,13 @@ def read(
         if modality != "images":
             raise UserError(
                 f"--data must be a table for this model, which takes texts. Received: {data!r}, "
-                "which may hold pictures."
+                "which may hold images."
             )
         if id_column is not None or overrides:
             said = f"--id {id_column}" if id_column is not None else overrides[0]
             raise UserError(
                 f"--id and data.KEY=VALUE are about a table. Received: {said}, and {data!r}, a "
-                "folder or zip of pictures, whose paths are their ids."
+                "folder or zip of images, whose paths are their ids."
             )
         names = () if target in (_BOXES, _MASKS) else _classes(folder)
         masks = (own.get("masks") or "masks") if target == _MASKS else None
@@ -269,7 +269,7 @@ def _root(
     settings: Mapping[str, Any], own: Mapping[str, Any], overrides: Sequence[str], file: Path,
     folder: run_folder.RunFolder | None,
 ) -> Path | None:
-    """Return the folder of the pictures, where the table's own is not meant."""
+    """Return the folder of the images, where the table's own is not meant."""
     root = settings.get("image_root")
     if root is None:
         return None

@@ -129,7 +129,7 @@ def build_task(cfg: DictConfig) -> Task:
 
 def cheap_parts(cfg: DictConfig) -> Parts:
     """Build what costs nothing: a typo in an optimizer must not cost a download."""
-    with in_precision("float32"):  # pictures have no use for less, and MixUp fails with it
+    with in_precision("float32"):  # images have no use for less, and MixUp fails with it
         augment = build_named(cfg.augment)
     task = build_task(cfg)
     require_head(cfg, task)
@@ -233,8 +233,8 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
 
 
 def not_of_texts(name: str) -> str:
-    """Say that a step of augmentation needs pictures."""
-    return f"augment.{name} changes pictures, but the data is text. Set augment=none."
+    """Say that a step of augmentation needs images."""
+    return f"augment.{name} changes images, but the data is text. Set augment=none."
 
 
 def read_splits(cfg: DictConfig, kind: str, manifest: Path | None) -> tuple[Splits, list[str]]:
@@ -289,7 +289,7 @@ def _require_same(differences: list[str], folder: run_folder.RunFolder, *, accep
             return
         run = shlex.quote(str(folder.path))
         raise UserError(
-            f"{said} Put it back, begin anew (kerasft train --from {run}), or go on all the same "
+            f"{said} Put it back, start again (kerasft train --from {run}), or go on all the same "
             f"(kerasft resume {run} --accept)."
         )
 
@@ -324,7 +324,7 @@ def _require_room(tokens: int, train: Any) -> None:
         )
     if tokens < (longest := padded_width(train.lengths, train.longest)):
         raise UserError(
-            f"batch_tokens must have room for the longest training text, which takes {longest}. "
+            f"batch_tokens must be at least the length of the longest training text, which takes {longest}. "
             f"Set that, or a shorter backbone.sequence_length. Received: {tokens}."
         )
 
@@ -336,7 +336,7 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
     backbone = build(cfg.backbone, **({} if pretrained else {"pretrained": False}))
     has, wants = splits.train.modality, backbone.preprocess.modality
     if has != wants:
-        word = {"text": "text", "images": "pictures"}
+        word = {"text": "text", "images": "images"}
         raise UserError(
             f"The data is {word[has]}, but the backbone {backbone.name} takes {word[wants]}. "
             f"Choose a backbone for {word[has]} (backbone.preset=...; `kerasft models` lists them) "
@@ -362,7 +362,7 @@ def make_ready(
     task = parts.task.adapt(splits.train.annotations)
     if task.follows_pixels and getattr(backbone.preprocess, "resize", "") == "crop":
         warn("backbone.resize=crop cuts off what is too long, and what is there is neither learned "
-             "nor found: backbone.resize=stretch or pad shows the network whole pictures")
+             "nor found: backbone.resize=stretch or pad shows the network whole images")
     _require_fit(task, splits, cfg)
     targets = training_targets(task, splits, backbone.preprocess)
     augment.require_moving(parts.augment, [name for name in augment.MOVING if name in targets])

@@ -35,7 +35,7 @@ def first_of(batches: Batches, epoch: int, count: int) -> list[int]:
 def seen(ready: Ready, epoch: int, chosen: Sequence[int]) -> dict[int, Seen]:
     """Return examples as they are in the batches of an epoch, by their numbers.
 
-    Whole batches are made, since MixUp and CutMix mix the pictures of a batch.
+    Whole batches are made, since MixUp and CutMix mix the images of a batch.
     """
     batches, made = ready.batches, {}
     wanted = np.asarray(chosen)

@@ -1,4 +1,4 @@
-"""Shows what the network sees of training examples: pictures on a sheet, texts as tokens."""
+"""Shows what the network sees of training examples: images on a sheet, texts as tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kerasft.steps.seen import Seen, first_of, seen
 from kerasft.system.console import say
 from kerasft.system.files import written_whole
 
-# Where pictures go unless the user says otherwise.
+# Where images go unless the user says otherwise.
 SHEET = "show.png"
 ENDINGS: dict[Modality, str] = {"images": ".png", "text": ".txt"}
 # Texts at the limit that are tokenized again to see how much they lose, and how many together.
@@ -31,11 +31,11 @@ class Wanted:
     """What is to be shown.
 
     Args:
-        output: The file: `.png` for pictures, by default `show.png`; `.txt` for texts, which are
+        output: The file: `.png` for images, by default `show.png`; `.txt` for texts, which are
             printed too.
         epoch: The epoch, from 0, whose first examples and whose augmentation are shown.
         count: How many examples.
-        views: In how many epochs, one after the other, the same pictures are shown.
+        views: In how many epochs, one after the other, the same images are shown.
 
     Raises:
         UserError: If there is nothing to show, or the file could not be written.
@@ -61,7 +61,7 @@ class Wanted:
         if self.output is not None:
             if not self.output.endswith(tuple(ENDINGS.values())):
                 problems.append(
-                    "--output must end in .png for pictures or .txt for texts. Received: "
+                    "--output must end in .png for images or .txt for texts. Received: "
                     f"{self.output!r}."
                 )
             elif not (folder := Path(self.output).parent).is_dir():
@@ -83,7 +83,7 @@ class Wanted:
         Raises:
             UserError: If it cannot.
         """
-        word = {"text": "texts", "images": "pictures"}[modality]
+        word = {"text": "texts", "images": "images"}[modality]
         ending = ENDINGS[modality]
         if self.output is not None and not self.output.endswith(ending):
             raise UserError(
@@ -92,7 +92,7 @@ class Wanted:
             )
         if self.views > 1 and modality == "text":
             raise UserError(
-                "--views shows what augmentation makes of pictures, and the data is texts, which "
+                "--views shows what augmentation makes of images, and the data is texts, which "
                 f"are the same in each epoch. Leave it out. Received: {self.views}."
             )
 
@@ -109,11 +109,11 @@ def show(ready: Ready, wanted: Wanted) -> Path | None:
     """
     if takes_texts(ready.preprocess):
         return show_texts(ready, ready.preprocess, wanted)
-    return show_pictures(ready, wanted)
+    return show_images(ready, wanted)
 
 
-def show_pictures(ready: Ready, wanted: Wanted) -> Path:
-    """Draw pictures as they are in one or several epochs, with what is learned of them."""
+def show_images(ready: Ready, wanted: Wanted) -> Path:
+    """Draw images as they are in one or several epochs, with what is learned of them."""
     from kerasft.evaluation import contact_sheet
 
     chosen = first_of(ready.batches, wanted.epoch, wanted.count)
@@ -126,18 +126,18 @@ def show_pictures(ready: Ready, wanted: Wanted) -> Path:
     ]
     columns = wanted.views if wanted.views > 1 else None
     path = contact_sheet.draw(cells, names, wanted.output or SHEET, columns=columns)
-    pictures = f"{len(chosen):,} {'picture' if len(chosen) == 1 else 'pictures'}"
+    images = f"{len(chosen):,} {'image' if len(chosen) == 1 else 'images'}"
     epochs = f"epoch {wanted.epoch}"
     if wanted.views > 1:
         epochs = f"epochs {wanted.epochs[0]} to {wanted.epochs[-1]}, a row each"
-    say(f"{pictures} in {epochs}: {path}")
+    say(f"{images} in {epochs}: {path}")
     if wanted.views > 1 and ready.batches.augment is None:
-        say("augment=none: a picture is the same in each epoch")
+        say("augment=none: an image is the same in each epoch")
     return path
 
 
 def cell(one: Seen, names: Sequence[str], note: str) -> Any:
-    """Return a picture with what is drawn on it."""
+    """Return an image with what is drawn on it."""
     from kerasft.evaluation.contact_sheet import Cell
 
     targets = one.targets
@@ -145,7 +145,7 @@ def cell(one: Seen, names: Sequence[str], note: str) -> Any:
     if "boxes" in targets and "labels" in targets:
         ignored = targets.get("ignored", np.zeros(len(targets["labels"]), bool)).astype(bool)
         for box, label, left_out in zip(targets["boxes"], targets["labels"], ignored, strict=True):
-            if label >= 0:  # others pad, or augmentation took them out of the picture
+            if label >= 0:  # others pad, or augmentation took them out of the image
                 objects[bool(left_out)].append({"label": names[int(label)], "box": box.tolist()})
     mask = targets.get("segmentation_masks")
     return Cell(

@@ -34,7 +34,7 @@ def cells(
 
     Args:
         rows: What `leaderboard` returned.
-        reasons: Whether to say last why a run failed or was given up.
+        reasons: Whether to say last why a run failed or was pruned.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
     metric = rows[0]["metric"]
@@ -89,7 +89,7 @@ def remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ranked = [row for row in first if row["rank"] is not None]
     if not ranked:
         failed = map(one_line, _failures(rows))
-        return ["No run has come to its figures yet.", *failed]
+        return ["No run has metrics yet.", *failed]
     said = _alike(ranked)
     sizes = [len(row["setting"]["runs"]) for row in ranked]
     if any(row["setting"]["interval"] for row in ranked) and min(sizes) == 1:

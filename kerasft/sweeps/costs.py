@@ -34,7 +34,7 @@ class Outlook:
 
     @property
     def seconds(self) -> float:
-        """What the trials take together, one after the other, none of them given up."""
+        """What the trials take together, one after the other, none of them pruned."""
         return self.trials * statistics.mean(self.measured.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,4 +94,4 @@ def tell(outlook: Outlook) -> None:
         "in proportion"
     )
     say(f"{outlook.trials:,} trials{of}: about {in_words(outlook.seconds)} one after the other if "
-        f"none is given up, beside start-up and data{by}")
+        f"none is pruned, beside start-up and data{by}")

@@ -40,7 +40,7 @@ class Entry:
         seed: Its seed, where seeds differ.
         figures: By split, as `metrics.json` has them; for a trial its objectives, too.
         monitor: The figure that its epochs were chosen by.
-        reason: Why it failed or was given up, where that is known.
+        reason: Why it failed or was pruned, where that is known.
         objectives: What a sweep wants more or less of, by name.
         front: Whether none is better in each objective, where there are several.
     """
@@ -79,7 +79,7 @@ def of_sweep(ledger: Ledger) -> list[Entry]:
     try:
         tested = tests(ledger)
     except UserError as error:
-        warn(f"no figures of test are shown: {' '.join(error.problems)}")
+        warn(f"no test metrics are shown: {' '.join(error.problems)}")
         tested = []
     front = {trial.number for trial in best(ledger)}
     found = []

@@ -45,7 +45,7 @@ class Reporter:
         """The steps that were reported, also by a process which died over the trial."""
         study = self.trial.study
         if len(study.directions) > 1:
-            raise UserError("Trials of several objectives cannot be given up: report nothing.")
+            raise UserError("Trials of several objectives cannot be pruned: report nothing.")
         return set(study.get_trials(deepcopy=False)[self.number].intermediate_values)
 
     def report(self, value: float, step: int) -> None:
@@ -53,7 +53,7 @@ class Reporter:
             self.trial.report(value, step)
             self.reported.add(step)
         if self.trial.should_prune():
-            raise Pruned(f"given up at step {step} with {value:.6g}")
+            raise Pruned(f"pruned at step {step} with {value:.6g}")
 
 
 # Of the trial that this process works on.

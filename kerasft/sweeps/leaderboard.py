@@ -41,7 +41,7 @@ def leaderboard(
     Returns:
         One dict a run: `rank` (of its setting), `run`, `status`, `metric`, `validation` and `test`
         (figures), `interval` (95 %, of the examples), `seed`, `settings` (what differs between the
-        runs), `reason` (why it failed or was given up), `objectives` and `front` (whether none is
+        runs), `reason` (why it failed or was pruned), `objectives` and `front` (whether none is
         better in each) of a sweep with several, and `setting`: `runs`, `mean`, `sd`, `interval`,
         `p` and `as_good_as_best` of all runs with these settings.
 
@@ -85,7 +85,7 @@ def _found(
     if known and metric not in known:
         names = [*map(one_line, known)]
         raise UserError(
-            f"--metric must be a figure of the runs: {', '.join(names)}. Received: {metric!r}."
+            f"--metric must be a metric of the runs: {', '.join(names)}. Received: {metric!r}."
             f"{nearest(metric, names)}"
         )
     return found, metric, "min" if metric in COSTS else direction(metric)

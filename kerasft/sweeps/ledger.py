@@ -63,7 +63,7 @@ class Outcome:
 
     Args:
         state: `DONE`, `PRUNED` or `FAILED`.
-        reason: Why it was given up or failed.
+        reason: Why it was pruned or failed.
         values: The objectives of one that is done.
         seconds: How long it was worked on; since it was taken up where not given.
     """
@@ -308,7 +308,7 @@ class Ledger:
     def settle(self, claim: Claim, outcome: Outcome) -> None:
         """Write down what a trial came to, and let it go.
 
-        One that was given up loses what it needed to go on, unless `keep` says otherwise.
+        One that was pruned loses what it needed to go on, unless `keep` says otherwise.
         """
         from optuna.trial import TrialState
 

@@ -56,7 +56,7 @@ def values(
         if not isinstance(value, int | float) or isinstance(value, bool):
             known = sorted(k for k, v in figures.items() if isinstance(v, float))
             raise UserError(
-                f"sweep.objectives: {name} is no figure of this run. Allowed: "
+                f"sweep.objectives: {name} is no metric of this run. Allowed: "
                 f"{', '.join([*known, *COSTS])}.{nearest(name, [*known, *COSTS])}"
             )
         if value != value:

@@ -16,13 +16,13 @@ from kerasft.system.files import written_whole
 
 # What stands below the title of a plot.
 CAPTIONS = {
-    "Intervals": "The figure of each setting with its interval: of the validation examples, and of "
+    "Intervals": "The metric of each setting with its interval: of the validation examples, and of "
                  "the seeds where settings have several.",
-    "History": "Each trial in the order in which it was begun; those without a figure stand at the "
-               "worst.",
-    "Importance": "How much of the figure's variance each key explains: functional ANOVA over a "
+    "History": "Each trial in the order in which it was begun; those without a metric are drawn "
+               "as the worst.",
+    "Importance": "How much of the metric's variance each key explains: functional ANOVA over a "
                   "random forest, of the keys that all runs have. With few runs it is a guess.",
-    "Parallel coordinates": "Each run with a figure is a line through its values; the darker, the "
+    "Parallel coordinates": "Each run with a metric is a line through its values; the darker, the "
                             "better.",
     "Contours": "The two numbers that matter most; what lies between runs is interpolated.",
 }  # fmt: skip

@@ -93,7 +93,7 @@ def _of_objectives(names: Iterable[str], task: Task) -> Iterator[str]:
         return
     for name in names:
         if name not in (*known, *COSTS):
-            yield (f"sweep.objectives: {name!r} is no figure of this task. Allowed: "
+            yield (f"sweep.objectives: {name!r} is no metric of this task. Allowed: "
                    f"{', '.join([*sorted(known), *COSTS])}."
                    f"{nearest(name, [*known, *COSTS])}")  # fmt: skip
 

@@ -132,7 +132,7 @@ def _test(ledger: Ledger, number: int) -> None:
         if tested:
             warn(
                 f"the test split was looked at before, for trial {tested[-1].get('trial')}: the "
-                "more often, the less its figure says of new data"
+                "more often, the less its metric says about new data"
             )
         write_json(file, {"trials": [*tested, {"trial": number, "metrics": metrics["test"]}]})
 

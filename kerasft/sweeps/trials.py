@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import optuna
 
 # What is said of a trial whose figures are none.
-DAMAGED = "what was written down of its figures is damaged"
+DAMAGED = "its recorded metrics are damaged"
 
 
 def sound(trials: Sequence[Any], objectives: int) -> list[Any]:

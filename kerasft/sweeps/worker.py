@@ -131,8 +131,8 @@ def attempt(ledger: Ledger, number: int) -> Outcome:
         return Outcome(DONE, values=objectives.values(names, folder, ledger.trusted))
     except StorageFailed:
         raise  # the trial is not at fault, and goes on with whoever takes it up
-    except Pruned as given_up:
-        return Outcome(PRUNED, str(given_up))
+    except Pruned as pruned:
+        return Outcome(PRUNED, str(pruned))
     except UserError as error:
         return Outcome(FAILED, " ".join(error.problems))
     except Stopped:
@@ -160,7 +160,7 @@ class Watched:
     Args:
         ledger: The sweep.
         trial: Optuna's trial.
-        name: The figure that it is given up by.
+        name: The figure that it is pruned by.
     """
 
     def __init__(self, ledger: Ledger, trial: Any, name: str):
@@ -177,7 +177,7 @@ class Watched:
                 self.trial.report(value, epoch)
             lags = self.trial.should_prune()
         if lags:
-            raise Pruned(f"given up after epoch {epoch}: val_{self.name} {value:.4f}")
+            raise Pruned(f"pruned after epoch {epoch}: val_{self.name} {value:.4f}")
 
 
 @contextmanager

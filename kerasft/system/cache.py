@@ -54,7 +54,7 @@ class Cache:
         limit_gb: The most that the entries together may hold, in 10^9 bytes; `.inf` for no limit.
         activations: Whether what frozen layers compute is kept too: `"auto"` where that pays,
             `"always"` or `"never"`.
-        views: How many augmented views of a picture are kept with `activations`; they are drawn
+        views: How many augmented views of an image are kept with `activations`; they are drawn
             in turn.
 
     Raises:
@@ -209,7 +209,7 @@ class Cache:
         except BaseException as error:
             shutil.rmtree(part, ignore_errors=True)
             if is_out_of_room(error):
-                raise CacheError(f"there is no room in {str(self.directory)!r}") from error
+                raise CacheError(f"no space is left in {str(self.directory)!r}") from error
             if isinstance(error, OSError):
                 raise self._unwritten(error) from error
             if isinstance(error, UserError) and str(part) in str(error):

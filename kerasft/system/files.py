@@ -38,7 +38,7 @@ def at_home(path: str | os.PathLike) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(
-            f"{str(path)!r}: nobody knows the home folder that '~' stands for here. Write the "
+            f"{str(path)!r}: nobody knows the home folder that '~' means here. Write the "
             "path out."
         ) from error
 
@@ -215,7 +215,7 @@ def room_in(folder: str | Path) -> Iterator[None]:
     """Say in one sentence when a disk does not take what is written inside the block.
 
     What writes through `written_whole` says so itself; this catches what libraries write:
-    tokenizers, event files, pictures.
+    tokenizers, event files, images.
 
     Args:
         folder: The folder that is written to, for the message.
@@ -238,7 +238,7 @@ def room_in(folder: str | Path) -> Iterator[None]:
             raise
         reason = getattr(error, "strerror", None) or "No space left on device"
         raise UserError(
-            f"{str(folder)!r} could not be written: {reason}. Make room, or choose another folder."
+            f"{str(folder)!r} could not be written: {reason}. Free some space, or choose another folder."
         ) from error
 
 

@@ -41,7 +41,7 @@ def mapped(dataset: Any, function: Callable, **settings: Any) -> Any:
     """Return a dataset mapped by a function that is traced as it is written.
 
     `Dataset.map` has AutoGraph translate a function and all that it calls, for the sake of Python's
-    `if` and `for` on tensors. Ours use TensorFlow's own, and decoding pictures was traced in 4 s
+    `if` and `for` on tensors. Ours use TensorFlow's own, and decoding images was traced in 4 s
     instead of 1.
 
     Args:

@@ -9,7 +9,7 @@ from kerasft.model import boxes as geometry
 # The columns of what is compared with the network's outputs.
 BOX, CLASS, IGNORED = slice(0, 4), 4, 5
 # What every detection head puts out for each place: a box, the place itself as a box too (the
-# anchor, the cell of a head without anchors, the whole picture for a query), and a logit a class.
+# anchor, the cell of a head without anchors, the whole image for a query), and a logit a class.
 # So what decodes outputs need not know which head they are of.
 PLACE, LOGITS = slice(4, 8), slice(8, None)
 

@@ -40,7 +40,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Detection:
-    """Each picture has any number of objects, each with a box and a class.
+    """Each image has any number of objects, each with a box and a class.
 
     Args:
         loss: `"task_aligned"`: those places of an object learn it that answer it best already
@@ -52,7 +52,7 @@ class Detection:
         overlap: Of two boxes of a class that overlap by more than this (intersection over union),
             the one with the lower score is left out. By default 0.6, and 1 for `"queries"`: none
             is left out, as each object has one query.
-        max_detections: The most boxes that are answered of a picture.
+        max_detections: The most boxes that are answered of an image.
         monitor: The figure by which the best epoch is chosen.
         thresholds: The score of each class from which on a box is answered; tuned on validation to
             the best F1 at an overlap of 0.5.
@@ -106,7 +106,7 @@ class Detection:
         return self
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
-        """Return boxes where the network sees them, and how each picture was placed."""
+        """Return boxes where the network sees them, and how each image was placed."""
         names = ("boxes", "labels", "ignored", "frame")
         return annotations.only([name for name in names if name in annotations])
 
@@ -151,12 +151,12 @@ class Detection:
         return {"loss": lambda y, outputs: loss(y, outputs, box=weight)}
 
     def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep the boxes that were found, in the pixels of the original picture."""
+        """Keep the boxes that were found, in the pixels of the original image."""
         import tensorflow as tf
 
         boxes, scores, classes, count = self._found(outputs, LEAST)
         if "frame" in targets:
-            boxes = geometry.to_picture(boxes, targets["frame"])
+            boxes = geometry.to_image(boxes, targets["frame"])
             boxes = geometry.clipped(boxes, targets["frame"])
         found = {"boxes": boxes, "scores": scores, "classes": classes}
         return {n: tf.RaggedTensor.from_tensor(v, lengths=count) for n, v in found.items()}
@@ -175,7 +175,7 @@ class Detection:
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
-        """Turn the head's outputs into the boxes of each picture, the likeliest first.
+        """Turn the head's outputs into the boxes of each image, the likeliest first.
 
         Returns:
             `boxes` `float32[B, max_detections, 4]` (left, top, right, bottom), `scores`,
@@ -222,10 +222,10 @@ class Detection:
             "overlap": self.suppressed, "max_detections": self.max_detections,
         }  # fmt: skip
 
-    def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
+    def in_image(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
         import tensorflow as tf
 
-        boxes = geometry.to_picture(answers["boxes"], frames)
+        boxes = geometry.to_image(answers["boxes"], frames)
         boxes = geometry.clipped(boxes, frames)
         # What pads the boxes was moved, too.
         real = (answers["classes"] >= 0)[..., None]
@@ -238,7 +238,7 @@ class Detection:
 
         Returns:
             `detection_boxes` `float32[B, max_detections, 4]` (top, left, bottom, right, in parts of
-            the picture's height and width), `detection_scores`, `detection_classes` (float32,
+            the image's height and width), `detection_scores`, `detection_classes` (float32,
             counted from 1) and `num_detections` (float32).
         """
         import tensorflow as tf

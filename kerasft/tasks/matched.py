@@ -9,7 +9,7 @@ import numpy as np
 from kerasft.model import boxes as geometry
 from kerasft.tasks.assignment import BOX, CLASS, IGNORED, LOGITS, PLACE
 
-# How much the sides of a box count, as the L1 distance in parts of the picture and as the
+# How much the sides of a box count, as the L1 distance in parts of the image and as the
 # generalized overlap: in the choice of queries and in the loss.
 DISTANCE, OVERLAP = 5.0, 2.0
 
@@ -23,7 +23,7 @@ def one_to_one(y: Any, outputs: Any) -> Any:
 
     Args:
         y: `float32[batch, G, 6]`: a box, its class (-1 pads), and whether it is ignored.
-        outputs: `float32[batch, Q, 8 + classes]`, whose places are whole pictures.
+        outputs: `float32[batch, Q, 8 + classes]`, whose places are whole images.
 
     Returns:
         `int32[batch, Q]`: which object each query learns, -1 for none.
@@ -60,14 +60,14 @@ def _assigned(costs: np.ndarray, real: np.ndarray) -> np.ndarray:
 
 
 def _size(outputs: Any) -> Any:
-    """Return width and height of the pictures twice, of places that are whole pictures."""
+    """Return width and height of the images twice, of places that are whole images."""
     import tensorflow as tf
 
     return tf.tile(outputs[:, :1, PLACE][..., 2:], [1, 1, 2])
 
 
 def _centered(boxes: Any, size: Any) -> Any:
-    """Return centers and sides of boxes in parts of the picture."""
+    """Return centers and sides of boxes in parts of the image."""
     import tensorflow as tf
 
     low, high = tf.split(boxes / size, 2, axis=-1)
@@ -81,7 +81,7 @@ def query_loss(y: Any, outputs: Any, *, box: float = 1.0) -> Any:
     matched with the objects by itself. Theirs also learns boxes of the matches of all layers, and
     has queries of noisy objects (contrastive denoising); neither is done here.
 
-    It is not KerasHub's (`DFineObjectDetector.compute_loss`, 0.32): there all pictures of a batch
+    It is not KerasHub's (`DFineObjectDetector.compute_loss`, 0.32): there all images of a batch
     have as many objects, padding included, and are compared with the boxes of the first one.
 
     Args:
@@ -170,7 +170,7 @@ def _distributions(sides: Any, reference: Any, true: Any, overlap: Any) -> Any:
     Args:
         sides: `float32[batch, layers, Q, 4, bins]`, logits.
         reference: The box that distances are counted from, center and sides, `[..., 4]`.
-        true: The boxes to be learned, `[..., 4]`, in parts of the picture.
+        true: The boxes to be learned, `[..., 4]`, in parts of the image.
         overlap: How well the query's box lies, 0 for queries that learn no object.
     """
     import tensorflow as tf

@@ -166,7 +166,7 @@ def with_own(
             continue
         if name in figures:
             raise UserError(
-                f"task.metrics.{name}: the task has a figure of that name already. Choose another."
+                f"task.metrics.{name}: the task has a metric of that name already. Choose another."
             )
         value = _value(name, node, true, predicted)
         if np.isfinite(value):
@@ -269,7 +269,7 @@ def _built(name: str, node: str) -> Any:
         raise UserError(
             f"task.metrics.{name}: of {config['_target_']} the {better} value is the better one, "
             "and the name says otherwise: names with loss, error, cost, mae, mse or rmse among "
-            "their words are of figures that are better when smaller. Call it "
+            "their words are of metrics that are better when smaller. Call it "
             f"{f'{name}_error' if wants == 'min' else 'something else'}."
         )
     return found

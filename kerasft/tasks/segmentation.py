@@ -22,7 +22,7 @@ from kerasft.tasks import shared
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Each pixel of a picture belongs to one class.
+    """Each pixel of an image belongs to one class.
 
     Args:
         dice_weight: The weight of the Dice loss (Milletari et al., "V-Net", 2016) beside that of
@@ -74,7 +74,7 @@ class Segmentation:
         return {"loss": lambda y, outputs: segmentation_loss(y, outputs, dice=weight)}
 
     def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep what was counted in each picture, pixel by pixel at its original size."""
+        """Keep what was counted in each image, pixel by pixel at its original size."""
         import tensorflow as tf
 
         classes = outputs.shape[-1]
@@ -105,15 +105,15 @@ class Segmentation:
     def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
         return {
             "rule": "each pixel has the label with the largest of probabilities; for a mask as "
-                    "large as the picture these are resampled first (bilinear, pixel centres at "
+                    "large as the image these are resampled first (bilinear, pixel centres at "
                     "one half)"
         }  # fmt: skip
 
-    def in_picture(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
-        """Return the likeliest class of each pixel of the original pictures.
+    def in_image(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
+        """Return the likeliest class of each pixel of the original images.
 
         Returns:
-            `png_bytes` `string[B]`, a grey PNG of the size of each picture with the number of each
+            `png_bytes` `string[B]`, a grey PNG of the size of each image with the number of each
             pixel's class; `shares` `float32[B, classes]`, the part of the pixels that each has.
         """
         import tensorflow as tf
@@ -141,7 +141,7 @@ class Segmentation:
         """Return the class of each pixel as numbers: large in JSON, and read without a PNG decoder.
 
         Returns:
-            `class_map` `int32[B, rows, columns]`, as large as the largest picture of the batch and
+            `class_map` `int32[B, rows, columns]`, as large as the largest image of the batch and
             -1 beyond the others; `size` `int32[B, 2]`, the rows and columns of each.
         """
         import tensorflow as tf
@@ -254,7 +254,7 @@ def segmentation_loss(y: Any, outputs: Any, *, dice: float = 1.0) -> Any:
         return loss
     found = tf.nn.softmax(outputs) * counted[..., None]
     true = tf.one_hot(y, classes) * counted[..., None]
-    # Over the batch, since a picture may have but a few pixels of a class. One that is not there
+    # Over the batch, since an image may have but a few pixels of a class. One that is not there
     # would ask for no pixel at all, and shout over the others.
     both, all_found, all_true = (
         tf.reduce_sum(value, [0, 1, 2]) for value in (found * true, found, true)

@@ -92,7 +92,7 @@ def cut(model: keras.Model) -> Cut | None:
     What lies on no path from such a layer is below the cut: frozen layers, and layers without
     weights that compute the same each time, pooling among them. Dropout inside the frozen network
     counts as part of it and rests, as fixed statistics of batch normalization do; dropout of the
-    head, and layers that change pictures at random, stay above.
+    head, and layers that change images at random, stay above.
 
     Args:
         model: A functional `keras.Model`, with its variables selected for a stage.
@@ -147,7 +147,7 @@ def _is_active(operation: Any, of_head: bool) -> bool:
     norms = [p for p in parts if isinstance(p, keras.layers.BatchNormalization)]
     if any(p.trainable and p.non_trainable_variables for p in norms):
         return True
-    # Of the layers that change pictures some do it the same way each time: resizing, cropping.
+    # Of the layers that change images some do it the same way each time: resizing, cropping.
     if any(isinstance(p, _augmenting()) and p._seed_generators for p in parts):
         return True
     # Dropout of the backbone rests where it is frozen; that of the head is there for the head.
@@ -155,7 +155,7 @@ def _is_active(operation: Any, of_head: bool) -> bool:
 
 
 def _augmenting() -> Any:
-    """Return what all layers of Keras that change pictures descend from."""
+    """Return what all layers of Keras that change images descend from."""
     import keras
 
     return keras.layers.RandomFlip.__mro__[1]

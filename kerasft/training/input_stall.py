@@ -58,7 +58,7 @@ def input_bound(step: float, gathering: float, whole: float, *, augments: bool) 
         step: Seconds that a step takes, its input included.
         gathering: Seconds that it takes to read the examples of a batch.
         whole: Seconds that it takes to make a batch, with nothing else at work.
-        augments: Whether pictures are augmented.
+        augments: Whether images are augmented.
 
     Returns:
         A sentence, or `""`.
@@ -71,7 +71,7 @@ def input_bound(step: float, gathering: float, whole: float, *, augments: bool) 
         return ""
     if augments and gathering < whole / 2:
         reason, advice = "augmentation", (
-            "Take fewer or cheaper steps (`kerasft explain augment`), or smaller pictures."
+            "Take fewer or cheaper steps (`kerasft explain augment`), or smaller images."
         )
     else:
         reason, advice = "reading examples", "Put cache.directory on a faster disk."

@@ -52,7 +52,7 @@ class KeepBest(keras.callbacks.Callback):
         value = (logs or {}).get(self.monitor)
         if value is None:
             raise UserError(
-                f"The monitor {self.monitor!r} is no figure of this run. Allowed: "
+                f"The monitor {self.monitor!r} is no metric of this run. Allowed: "
                 f"{', '.join(sorted(logs or {}))}. Set task.monitor."
             )
         self.seen = epoch + 1

@@ -133,7 +133,7 @@ def _position(run: Run, steps: int) -> Position:
     if at.stage not in (*stages, ""):
         raise UserError(
             f"The checkpoint is of the stage {at.stage!r}, and the run has only "
-            f"{', '.join(stages)}. Begin anew in another folder."
+            f"{', '.join(stages)}. Start again in another folder."
         )
     if resumed.plain.get("steps", steps) != steps:
         run.reporting.line(

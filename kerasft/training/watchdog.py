@@ -101,7 +101,7 @@ class Watchdog(keras.callbacks.Callback):
                     file.write(f"after {seconds:.0f} s {self.doing}\n")
                     file.flush()
                     faulthandler.dump_traceback(file, all_threads=True)
-                stacks = f" What each thread is at stands in {str(path)!r}."
+                stacks = f" What each thread is doing: {str(path)!r}."
             except (OSError, UserError) as error:
                 reason = getattr(error, "strerror", None) or str(error).rstrip(".")
                 stacks = f" What each thread is at could not be written: {reason}."

@@ -155,7 +155,7 @@ def png(pixels):
     return file.getvalue()
 
 
-def test_encoded_pictures_differ_by_their_pixels():
+def test_encoded_images_differ_by_their_pixels():
     one = np.zeros((20, 30), "uint8")
     other = one.copy()
     other[3, 5:8] = 1

@@ -158,8 +158,8 @@ def _copy(run: Path, to: Path) -> Path:
 
 
 @pytest.fixture
-def picture_run(tiny_run, tmp_path) -> Path:
-    """A copy of a finished run on pictures, to be broken."""
+def image_run(tiny_run, tmp_path) -> Path:
+    """A copy of a finished run on images, to be broken."""
     return _copy(tiny_run, tmp_path / "run")
 
 

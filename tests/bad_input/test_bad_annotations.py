@@ -29,7 +29,7 @@ def mask(values, form: str = "PNG") -> bytes:
 
 
 def cells(count: int = 8) -> dict:
-    """Return what a file of COCO holds: two boxes for each picture."""
+    """Return what a file of COCO holds: two boxes for each image."""
     return {
         "images": [{"id": i, "file_name": f"{i}.png", "height": SIZE[0], "width": SIZE[1]}
                    for i in range(count)],
@@ -40,7 +40,7 @@ def cells(count: int = 8) -> dict:
     }  # fmt: skip
 
 
-def pictures(folder: str = "cells", count: int = 8) -> dict:
+def images(folder: str = "cells", count: int = 8) -> dict:
     return {f"{folder}/{i}.png": png(i) for i in range(count)}
 
 
@@ -48,7 +48,7 @@ def coco(change=lambda made: made, count: int = 8) -> dict:
     made = cells(count)
     made = change(made) or made
     text = made if isinstance(made, str) else json.dumps(made)
-    return pictures(count=count) | {"cells/cells.json": text}
+    return images(count=count) | {"cells/cells.json": text}
 
 
 def changed(key: str, place: int, **values):
@@ -76,7 +76,7 @@ COCO = {
     "cut off": (coco(lambda made: json.dumps(made)[:-200]), "cells.json", "may be cut off"),
     "a list": (coco(lambda made: "[1, 2]"), "holds no JSON file of COCO"),
     "an id twice": (coco(changed("images", 1, id=0)), "two entries with the id 0"),
-    "a picture nowhere": (coco(changed("annotations", 3, image_id=99)), "annotation 3",
+    "an image nowhere": (coco(changed("annotations", 3, image_id=99)), "annotation 3",
                           "images does not list"),
     "a category nowhere": (coco(changed("annotations", 3, category_id=9)), "annotation 3",
                            "categories does not list"),
@@ -86,11 +86,11 @@ COCO = {
     "negative sizes": (coco(every(bbox=[20, 20, -5, -5])), "written in another form"),
     "corners for sizes": (coco(every(bbox=[25, 20, 39, 31])), "written in another form"),
     "no boxes at all": (coco(lambda made: {**made, "annotations": []}), "has a box"),
-    "one picture": (coco(count=1), "none for"),
+    "one image": (coco(count=1), "none for"),
     "one name for two categories": (coco(changed("categories", 1, name="red")),
                                     "two categories are called 'red'"),
     "a name that leads out": (coco(changed("images", 0, file_name="../../0.png")), "inside of"),
-    "no file of annotations": (pictures(), "holds no JSON file of COCO"),
+    "no file of annotations": (images(), "holds no JSON file of COCO"),
     "nothing there": ({}, "data.path"),
 }  # fmt: skip
 
@@ -128,7 +128,7 @@ VOC = {
 @pytest.mark.parametrize("name", VOC)
 def test_a_file_of_voc_gets_one_message(name, put, refuses):
     content, *said = VOC[name]
-    put(pictures() | {f"cells/{i}.xml": xml(item()) for i in range(8)} | {"cells/3.xml": content})
+    put(images() | {f"cells/{i}.xml": xml(item()) for i in range(8)} | {"cells/3.xml": content})
     refuses(detect("data=voc data.path=cells"), *said, started=True)
 
 
@@ -143,7 +143,7 @@ YOLO = {
 @pytest.mark.parametrize("name", YOLO)
 def test_a_file_of_yolo_gets_one_message(name, put, refuses):
     content, *said = YOLO[name]
-    put(pictures("cells/images") | {"cells/classes.txt": "cat\ndog\n"} | {
+    put(images("cells/images") | {"cells/classes.txt": "cat\ndog\n"} | {
         f"cells/labels/{i}.txt": "0 0.5 0.5 0.2 0.2\n1 0.3 0.3 0.1 0.1\n" for i in range(8)
     } | {"cells/labels/3.txt": content})
     refuses(detect("data=yolo data.path=cells"), *said, started=True)
@@ -163,7 +163,7 @@ CSV = {
 @pytest.mark.parametrize("name", CSV)
 def test_a_table_of_boxes_gets_one_message(name, put, refuses):
     content, *said = CSV[name]
-    put(pictures() | {"boxes.csv": HEAD + ROWS + content})
+    put(images() | {"boxes.csv": HEAD + ROWS + content})
     names = "" if not name.startswith("names") else " data.label_names=[cat,dog]"
     refuses(detect(f"data=boxes_csv data.path=boxes.csv{names}"), *said, started=True)
 
@@ -183,13 +183,13 @@ MASKS = {
                                 "data.classes={0:ground,255:cell}", "images/3.png",
                                 "values without a class: 7"),
     "numbers of objects": (painted(**{"3.png": mask(NOISE)}), "", "numbers of objects"),
-    "masks of other pictures": (painted(**{f"{i}.png": mask(np.zeros((9, 9))) for i in range(8)}),
+    "masks of other images": (painted(**{f"{i}.png": mask(np.zeros((9, 9))) for i in range(8)}),
                                 "", "another size", "its mask 9 x 9"),
     "masks that are lossy": (
         {f"cells/images/{i}.png": png(i) for i in range(8)} | {
             f"cells/masks/{i}.jpg": mask(NOISE // 128 * 255, "JPEG") for i in range(8)},
         "", "JPEG files", "Save masks as PNG"),
-    "no mask": (pictures("cells/images"), "", "holds no pictures with masks"),
+    "no mask": (images("cells/images"), "", "holds no images with masks"),
     "a broken mask": (painted(**{"3.png": "text"}), "data.broken=fail", "images/3.png",
                       "cannot be read"),
     "a bomb of pixels": (painted(**{"3.png": mask(np.zeros((64, 64)))}),
@@ -211,8 +211,8 @@ def test_masks_get_one_message(name, put, refuses):
 # name: (command, files, what the message says)
 OTHERS = {
     "a detector on texts": (detect().replace("tiny_resnet backbone.image_size=64", "tiny_bert"),
-                            coco(), "pictures"),
-    "mixed pictures": (detect() + " augment=mixup", coco(), "augment.mixup",
+                            coco(), "images"),
+    "mixed images": (detect() + " augment=mixup", coco(), "augment.mixup",
                        "augment=boxes_mosaic"),
     "a classifier's head": (detect().replace("anchor_free", "linear"), coco(), "head=anchor_free"),
     "boxes for a classifier": ("train data=coco data.path=cells backbone=tiny_resnet", coco(),

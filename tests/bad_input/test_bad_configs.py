@@ -106,7 +106,7 @@ ONE_MISTAKE = {
     "dropout of more than all": ("train head.dropout=1.5", "dropout", "1.5"),
     "negative dropout": ("train head.dropout=-0.1", "dropout", "-0.1"),
     "a head without width": ("train head=mlp head.width=0", "head.width"),
-    "pictures of no size": ("train backbone=tiny_resnet backbone.image_size=0",
+    "images of no size": ("train backbone=tiny_resnet backbone.image_size=0",
                             "backbone.image_size must be at least 1"),
     "texts of no length": ("train backbone=tiny_bert backbone.sequence_length=-1",
                            "backbone.sequence_length must be at least 1"),

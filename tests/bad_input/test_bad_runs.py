@@ -191,7 +191,7 @@ def test_a_broken_run_gets_one_message(name, command, text_run, refuses):
         assert json.loads((text_run / "run.json").read_text("utf-8"))["status"] == "failed"
 
 
-# Commands on a sound run; of pictures where the name says so: (command, said)
+# Commands on a sound run; of images where the name says so: (command, said)
 WRONG = {
     "no such split": ("evaluate run split=dev", "split=train", "'split=dev'"),
     "another override": ("evaluate run epochs=3", "split=train"),
@@ -210,7 +210,7 @@ WRONG = {
     "a run repeated with a word for a number": ("train --from run epochs=three", "epochs"),
     "a run repeated into itself": ("train --from run output_dir=run", "new or empty folder"),
     "a new run into its folder": ("train output_dir=run", "new or empty folder", "config.yaml"),
-    "a metric that is none": ("leaderboard . --metric f2", "--metric must be a figure", "'f2'"),
+    "a metric that is none": ("leaderboard . --metric f2", "--metric must be a metric", "'f2'"),
     "a leaderboard of another format": ("leaderboard . --output a.txt", ".csv, .json or .html"),
     "a leaderboard of nothing": ("leaderboard cache", "There is no run below"),
     "a leaderboard of no folder": ("leaderboard no", "There is no folder 'no'"),
@@ -224,18 +224,18 @@ def test_a_wrong_command_on_a_sound_run(name, text_run, put, refuses):
     refuses(command, *said)
 
 
-PICTURES = {
-    "a picture that is not there": ("predict run no.png", "no picture 'no.png'"),
-    "a text for a picture": ("predict run text.png", "text.png"),
-    "an empty picture": ("predict run empty.png", "empty.png"),
-    "a folder without pictures": ("predict run cache", "no picture in the folder 'cache'"),
-    "a list of pictures that are not there": ("predict run @list.txt", "no picture"),
+IMAGES = {
+    "an image that is not there": ("predict run no.png", "no image 'no.png'"),
+    "a text for an image": ("predict run text.png", "text.png"),
+    "an empty image": ("predict run empty.png", "empty.png"),
+    "a folder without images": ("predict run cache", "no image in the folder 'cache'"),
+    "a list of images that are not there": ("predict run @list.txt", "no image"),
     "a bomb of pixels": ("predict run bomb.png", "bomb.png"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_wrong_picture_for_a_sound_run(name, picture_run, put, refuses):
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_wrong_image_for_a_sound_run(name, image_run, put, refuses):
     import struct
     import zlib
 
@@ -246,7 +246,7 @@ def test_a_wrong_picture_for_a_sound_run(name, picture_run, put, refuses):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(10**6)))
     put({"text.png": "text", "empty.png": b"", "list.txt": "no.png\n", "bomb.png": bomb})
-    command, *said = PICTURES[name]
+    command, *said = IMAGES[name]
     refuses(command, *said)
 
 

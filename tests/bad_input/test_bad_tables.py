@@ -79,7 +79,7 @@ FILES = {
     "an encoding of bytes": ("t.csv", TABLE, "data.encoding=base64", "data.encoding"),
     "half a UTF-8 character": ("t.csv", TABLE.encode() + b"caf\xc3", "", "0xc3", "line 26"),
     "zeros alone": ("t.csv", bytes(512), "", "nothing but zero bytes"),
-    "a picture": ("t.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "", "t.csv", "0x89"),
+    "an image": ("t.csv", b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "", "t.csv", "0x89"),
     "a gzip called CSV": ("t.csv", gzip.compress(TABLE.encode()), "", "looks like a binary file"),
     "an Excel file called CSV": ("t.csv", xlsx(), "", "looks like a binary file"),
     "a Parquet file called CSV": ("t.csv", parquet, "", "looks like a binary file"),
@@ -161,10 +161,10 @@ FILES = {
     "label names twice": ("t.csv", TABLE, "data.label_names=[pos,neg,pos]", "'pos'"),
     "label names not there": ("t.csv", TABLE, "data.label_names=no.txt", "data.label_names=no.txt"),
     "columns of another table": ("t.csv", TABLE, "data.columns=[a,b,c]", "Received: 3 names"),
-    "pictures of texts": ("t.csv", TABLE, "data.text=null data.image=text", "picture"),
+    "images of texts": ("t.csv", TABLE, "data.text=null data.image=text", "image"),
     "a batch of more than all": ("t.csv", TABLE, "batch_size=1000", "batch_size", "1000"),
     "augmentation of texts": ("t.csv", TABLE, "augment=light", "augment=none"),
-    "a network for pictures": ("t.csv", TABLE, "backbone=tiny_resnet", "The data is text"),
+    "a network for images": ("t.csv", TABLE, "backbone=tiny_resnet", "The data is text"),
     "tokens for less than one text": ("t.csv", TABLE, "batch_tokens=4", "batch_tokens", "longest"),
 }  # fmt: skip
 

@@ -313,7 +313,7 @@ def test_nearest():
         # What kerasft does itself, and is no part.
         "kerasft.exporters.reload.main", "kerasft.exporters.tensors.require",
         "kerasft.training.checkpoint.write", "kerasft.tasks.shared.load",
-        "kerasft.data.pictures.archive.unpack", "kerasft.system.cache_ownership.cache_folder",
+        "kerasft.data.images.archive.unpack", "kerasft.system.cache_ownership.cache_folder",
         "kerasft.system.cache.Cache.entries",
         "keras.layers.deserialize", "keras.optimizers.get", "keras.optimizers.AdamW.from_config",
         "kerasft.model.heads.pooled._outputs", "kerasft.model.heads.pooled.linear.__globals__",

@@ -56,7 +56,7 @@ def test_mirrors_beyond_the_edge_are_refused():
 
 
 class Left(keras.layers.Layer):
-    """Moves pictures and leaves boxes and masks behind."""
+    """Moves images and leaves boxes and masks behind."""
 
     moves_labels = True
 

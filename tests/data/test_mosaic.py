@@ -1,4 +1,4 @@
-"""Pictures that are put together, with the boxes and masks that belong to their pixels."""
+"""Images that are put together, with the boxes and masks that belong to their pixels."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def colour_of(unit: int) -> np.ndarray:
 
 
 def scenes(seed: int = 0):
-    """Return pictures of up to three rectangles that do not overlap, each a class of its own.
+    """Return images of up to three rectangles that do not overlap, each a class of its own.
 
-    Every other rectangle is an ignored one; some pictures have none.
+    Every other rectangle is an ignored one; some images have none.
     """
     random = np.random.default_rng(seed)
-    pictures = np.full((COUNT, *SIZE, 3), GROUND, "uint8")
+    images = np.full((COUNT, *SIZE, 3), GROUND, "uint8")
     masks = np.zeros((COUNT, *SIZE, 1), "uint8")
     boxes, labels, ignored = [], [], []
     unit = 0
@@ -45,7 +45,7 @@ def scenes(seed: int = 0):
             top = random.integers(0, SIZE[0] - height)
             left = 53 * column + random.integers(0, 50 - width)
             own.append((left, top, left + width, top + height))
-            pictures[i, top : top + height, left : left + width] = colour_of(unit)
+            images[i, top : top + height, left : left + width] = colour_of(unit)
             masks[i, top : top + height, left : left + width] = unit + 1
             labels.append(unit)
             unit += 1
@@ -53,7 +53,7 @@ def scenes(seed: int = 0):
         ignored.append(np.arange(len(own)) % 2 == 1)
     ends = np.cumsum([len(own) for own in boxes])
     labels = np.split(np.array(labels, "int32"), ends[:-1])
-    return pictures, Rows.of({
+    return images, Rows.of({
         "boxes": Column.ragged(boxes, group="objects", fill=-1),
         "labels": Column.ragged(labels, group="objects", fill=-1),
         "ignored": Column.ragged(ignored, group="objects"),
@@ -77,12 +77,12 @@ def compiled(step, epochs: int | None, masks: bool):
 def made(step, *, epoch: int = 0, epochs: int | None = None, masks: bool = True,
          count: int = COUNT):  # fmt: skip
     """Return the scenes and what a step makes of them, in a graph as in training."""
-    pictures, rows = scenes()
+    before, rows = scenes()
     targets = rows.gather(np.arange(count))
     if not masks:
         del targets["segmentation_masks"]
     images, moved = compiled(step, epochs, masks)(
-        {"images": tf.constant(pictures[:count])},
+        {"images": tf.constant(before[:count])},
         {name: tf.constant(value) for name, value in targets.items()},
         tf.constant(epoch, tf.int64), tf.range(count, dtype=tf.int64),
     )  # fmt: skip
@@ -91,7 +91,7 @@ def made(step, *, epoch: int = 0, epochs: int | None = None, masks: bool = True,
     padding = found["labels"] < 0
     assert not (padding[:, :-1] & ~padding[:, 1:]).any(), "Padding comes last."
     assert found["labels"].shape == found["ignored"].shape == found["boxes"].shape[:2]
-    return (pictures, rows), images["images"].numpy(), found
+    return (before, rows), images["images"].numpy(), found
 
 
 def around(pixels: np.ndarray) -> np.ndarray | None:
@@ -144,10 +144,10 @@ def test_boxes_and_masks_are_where_the_pixels_are():
 
 
 def test_masks_without_boxes_move_too():
-    pictures, rows = scenes()
+    before, rows = scenes()
     step = augmenter({"four": Mosaic(share=1.0)}, seed=0, size=SIZE, moving=["segmentation_masks"])
     images, found = step(
-        {"images": tf.constant(pictures)},
+        {"images": tf.constant(before)},
         {"segmentation_masks": tf.constant(rows["segmentation_masks"])},
         tf.constant(0, tf.int64), tf.range(COUNT),
     )
@@ -156,8 +156,8 @@ def test_masks_without_boxes_move_too():
     assert (bright & mask).sum() / (bright | mask).sum() > 0.93  # but for blended edges
 
 
-def test_a_mosaic_is_of_four_pictures_and_full():
-    """Each picture is of one shade: four quarters of different ones meet in a point."""
+def test_a_mosaic_is_of_four_images_and_full():
+    """Each image is of one shade: four quarters of different ones meet in a point."""
     shades = np.linspace(30, 250, 8).round()
     images = np.broadcast_to(shades[:, None, None, None], (8, *SIZE, 3)).astype("float32")
     mosaics = Mosaic(share=1.0, seed=3, centre=(0.25, 0.75))(tf.constant(images)).numpy()
@@ -166,7 +166,7 @@ def test_a_mosaic_is_of_four_pictures_and_full():
         corners = [one[0, 0], one[0, -1], one[-1, 0], one[-1, -1]]
         assert len(set(corners)) == 4
         assert set(np.unique(one)) == set(corners) <= set(shades.astype("float32"))
-        assert one[0, 0] == shades[at]  # the picture itself is always among them
+        assert one[0, 0] == shades[at]  # the image itself is always among them
         column, row = (one[0] == one[0, 0]).sum(), (one[:, 0] == one[0, 0]).sum()
         centres.append((row / SIZE[0], column / SIZE[1]))
         for half in (one[:row], one[row:]):
@@ -190,7 +190,7 @@ def test_proportions_stay():
 
 
 @pytest.mark.parametrize("step", [Mosaic(), BoxMixUp()], ids=["Mosaic", "BoxMixUp"])
-def test_a_share_of_the_pictures_is_changed(step):
+def test_a_share_of_the_images_is_changed(step):
     changed = []
     for epoch in range(12):
         (before, rows), images, found = made(step, epoch=epoch, masks=False)
@@ -203,7 +203,7 @@ def test_a_share_of_the_pictures_is_changed(step):
     assert 0.4 < np.mean(changed) < 0.6
 
 
-def test_mixed_pictures_have_the_boxes_of_both():
+def test_mixed_images_have_the_boxes_of_both():
     (before, rows), images, found = made(BoxMixUp(share=1.0), masks=False)
     whole = 0
     for i, (image, labels) in enumerate(zip(images, found["labels"], strict=True)):
@@ -232,7 +232,7 @@ def test_mixed_pictures_have_the_boxes_of_both():
             if unit >= 0:
                 np.testing.assert_array_equal(box, known[unit][0])
                 assert crowd == known[unit][1]
-    # As wide as the fullest picture needs, and no wider.
+    # As wide as the fullest image needs, and no wider.
     assert found["labels"].shape[1] == (found["labels"] >= 0).sum(1).max()
 
 
@@ -258,9 +258,9 @@ def test_it_stops_for_the_last_part_of_the_epochs(stop, epochs, until):
 
 
 def batches(step) -> Batches:
-    pictures, rows = scenes()
+    images, rows = scenes()
     return Batches(
-        Store.of({"images": pictures}), rows.only(["boxes", "labels", "ignored"]),
+        Store.of({"images": images}), rows.only(["boxes", "labels", "ignored"]),
         order=Order(COUNT, 5, seed=1), batch=lambda inputs, found: (found, None),
         augment=augmenter({"step": step}, seed=0, size=SIZE, moving=["boxes"], epochs=4),
     )  # fmt: skip
@@ -274,36 +274,36 @@ def test_batches_depend_on_seed_epoch_and_examples_alone(kind):
         np.testing.assert_array_equal(x, again)
         for name in y:
             np.testing.assert_array_equal(y[name], targets[name])
-    pictures, _ = scenes()
+    images, _ = scenes()
     order = Order(COUNT, 5, seed=1)
-    as_they_are = [np.array_equal(x, pictures[order.batch(step)[1]])
+    as_they_are = [np.array_equal(x, images[order.batch(step)[1]])
                    for step, (x, _) in enumerate(whole)]  # fmt: skip
     assert as_they_are == [False] * 9 + [True] * 3  # the last of four epochs is without
 
 
 def test_another_seed_draws_others():
-    pictures, _ = scenes()
+    images, _ = scenes()
     one, other = (
         augmenter({"step": BoxMixUp(share=1.0)}, seed=seed, size=SIZE, moving=["boxes"])(
-            {"images": tf.constant(pictures)}, {}, tf.constant(0, tf.int64), tf.range(COUNT)
+            {"images": tf.constant(images)}, {}, tf.constant(0, tf.int64), tf.range(COUNT)
         )[0]["images"] for seed in (0, 1)
     )  # fmt: skip
     assert not np.array_equal(one, other)
 
 
 def test_what_cannot_be_joined_is_refused():
-    with pytest.raises(UserError, match=r"augment\.four puts pictures together"):
+    with pytest.raises(UserError, match=r"augment\.four puts images together"):
         augmenter({"four": Mosaic()}, seed=0, size=SIZE)
     with pytest.raises(UserError, match=r"masks cannot be averaged. Take it out \(~augment\.two"):
         augmenter({"two": BoxMixUp()}, seed=0, size=SIZE, moving=["boxes", "segmentation_masks"])
     with pytest.raises(ValueError, match="masks cannot be averaged"):
         made(BoxMixUp())
     apply = augmenter({"four": Mosaic()}, seed=0, size=SIZE, moving=["boxes"])
-    pictures, rows = scenes()
+    images, rows = scenes()
     poses = Column.ragged([np.zeros(len(rows.row(i)["labels"])) for i in range(COUNT)],
                           group="objects")  # fmt: skip
     posed = Batches(
-        Store.of({"images": pictures}),
+        Store.of({"images": images}),
         Rows.of({**rows.only(["boxes", "labels"]).columns, "poses": poses}),
         order=Order(COUNT, 5, seed=1), batch=lambda inputs, found: (found, None), augment=apply,
     )  # fmt: skip

@@ -235,7 +235,7 @@ def test_mixed_labels_have_the_share_of_the_pixels(name):
 
 
 def boxed(images) -> Rows:
-    """Return the box and the mask of what is bright in each picture, some with two boxes."""
+    """Return the box and the mask of what is bright in each image, some with two boxes."""
     boxes, masks = [], []
     for i, image in enumerate(images):
         bright = image[..., 0] > 200
@@ -316,10 +316,10 @@ def test_layers_that_change_the_size_are_refused_by_name(layer, size):
         batches(step)
 
 
-def test_layers_that_take_no_pictures_are_refused_by_name():
+def test_layers_that_take_no_images_are_refused_by_name():
     import keras
 
-    with pytest.raises(UserError, match=r"augment\.step cannot be applied to pictures of 16x16"):
+    with pytest.raises(UserError, match=r"augment\.step cannot be applied to images of 16x16"):
         batches(keras.layers.LSTM(4))
 
 
@@ -330,7 +330,7 @@ def test_the_contract(name):
     testing.check_augment(getattr(keras.layers, name)(), (16, 16))
 
 
-def test_pictures_are_decoded_once_from_files_and_bytes(tmp_path):
+def test_images_are_decoded_once_from_files_and_bytes(tmp_path):
     splits = testing.tiny_splits("images", count=6, size=16)
     paths = []
     for i, data in enumerate(splits.train.inputs):
@@ -343,21 +343,21 @@ def test_pictures_are_decoded_once_from_files_and_bytes(tmp_path):
     np.testing.assert_array_equal(got, ready(splits.train.inputs))
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", None])
-def test_a_broken_picture_is_named(tmp_path, data):
+@pytest.mark.parametrize("data", [b"", b"no image", None])
+def test_a_broken_image_is_named(tmp_path, data):
     good = testing.tiny_splits("images", count=4).train.inputs
     half = io.BytesIO(good[0]).read(len(good[0]) // 2)
     examples = Examples(
         "images", [*good[:2], half if data is None else data, good[3]], np.zeros(4, "int64"),
         ("a.png", "b.png", "cats/broken.png", "d.png"),
     )  # fmt: skip
-    with pytest.raises(UserError, match=r"The picture 'cats/broken\.png' could not be decoded"):
+    with pytest.raises(UserError, match=r"The image 'cats/broken\.png' could not be decoded"):
         prepare(examples, ImagePreprocess(8, 8))
 
 
-def test_a_picture_that_is_gone_is_named(tmp_path):
+def test_a_image_that_is_gone_is_named(tmp_path):
     gone = Examples("images", [str(tmp_path / "x.png")], np.zeros(1, "int64"), ("cats/x.png",))
-    with pytest.raises(UserError, match=r"The picture 'cats/x\.png' could not be decoded"):
+    with pytest.raises(UserError, match=r"The image 'cats/x\.png' could not be decoded"):
         prepare(gone, ImagePreprocess(8, 8))
 
 

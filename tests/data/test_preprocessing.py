@@ -14,7 +14,7 @@ from kerasft.model import tiny
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.system.cache import Cache
 
-PICTURES = testing.tiny_splits("images", count=24, size=16)
+IMAGES = testing.tiny_splits("images", count=24, size=16)
 TEXTS = testing.tiny_splits("text", count=24)
 
 
@@ -53,9 +53,9 @@ def same(kept, fresh) -> None:
             np.testing.assert_array_equal(got[name], values)
 
 
-@pytest.mark.parametrize("kind", ["pictures", "texts"])
+@pytest.mark.parametrize("kind", ["images", "texts"])
 def test_kept_examples_are_those_of_the_preprocessing(cache, bert, kind):
-    splits, ready = (TEXTS, bert) if kind == "texts" else (PICTURES, ImagePreprocess(16, 16))
+    splits, ready = (TEXTS, bert) if kind == "texts" else (IMAGES, ImagePreprocess(16, 16))
     stores = prepare_splits(splits.parts, ready, cache)
     assert set(stores) == {"train", "validation", "test"}
     for name, part in splits.parts.items():
@@ -64,9 +64,9 @@ def test_kept_examples_are_those_of_the_preprocessing(cache, bert, kind):
     assert len({store.key for store in stores.values()}) == 3
 
 
-@pytest.mark.parametrize("kind", ["pictures", "texts"])
+@pytest.mark.parametrize("kind", ["images", "texts"])
 def test_the_second_time_nothing_is_made(cache, bert, kind, counted):
-    splits, ready = (TEXTS, bert) if kind == "texts" else (PICTURES, ImagePreprocess(16, 16))
+    splits, ready = (TEXTS, bert) if kind == "texts" else (IMAGES, ImagePreprocess(16, 16))
     first = prepare_splits(splits.parts, ready, cache)
     again = prepare_splits(splits.parts, ready, Cache(cache.directory))
     assert len(counted) == 1
@@ -76,16 +76,16 @@ def test_the_second_time_nothing_is_made(cache, bert, kind, counted):
 
 def test_another_split_of_the_same_data_finds_it(cache, counted):
     ready = ImagePreprocess(16, 16)
-    prepare_splits(PICTURES.parts, ready, cache)
-    swapped = {"train": PICTURES.validation, "validation": PICTURES.train, "test": PICTURES.test}
+    prepare_splits(IMAGES.parts, ready, cache)
+    swapped = {"train": IMAGES.validation, "validation": IMAGES.train, "test": IMAGES.test}
     stores = prepare_splits(swapped, ready, cache)
     assert len(counted) == 1
-    same(stores["train"], prepare(PICTURES.validation, ready))
+    same(stores["train"], prepare(IMAGES.validation, ready))
 
 
 @pytest.mark.slow
 def test_an_example_that_stands_twice_is_kept_once(cache, counted):
-    part = PICTURES.train.take([0, 1, 1, 0, 2])
+    part = IMAGES.train.take([0, 1, 1, 0, 2])
     part = dataclasses.replace(part, ids=tuple("abcde"))
     stores = prepare_splits({"train": part, "validation": part}, ImagePreprocess(16, 16), cache)
     assert counted == [3]
@@ -100,22 +100,22 @@ def test_an_example_that_stands_twice_is_kept_once(cache, counted):
 ])  # fmt: skip
 def test_a_changed_setting_makes_a_new_entry(cache, counted, change):
     plain = {"height": 16, "width": 16}
-    prepare_splits(PICTURES.parts, ImagePreprocess(**plain), cache)
+    prepare_splits(IMAGES.parts, ImagePreprocess(**plain), cache)
     changed = ImagePreprocess(**{**plain, **change})
-    stores = prepare_splits(PICTURES.parts, changed, cache)
+    stores = prepare_splits(IMAGES.parts, changed, cache)
     assert len(counted) == 2
-    same(stores["train"], prepare(PICTURES.train, changed))
+    same(stores["train"], prepare(IMAGES.train, changed))
 
 
 def test_a_changed_file_makes_a_new_entry(cache, tmp_path, counted):
     paths = []
-    for i, data in enumerate(PICTURES.train.inputs):
+    for i, data in enumerate(IMAGES.train.inputs):
         (tmp_path / f"{i}.png").write_bytes(data)
         paths.append(str(tmp_path / f"{i}.png"))
-    part = dataclasses.replace(PICTURES.train, inputs=paths)
+    part = dataclasses.replace(IMAGES.train, inputs=paths)
     ready = ImagePreprocess(16, 16)
     before = prepare_splits({"train": part}, ready, cache)["train"].gather(np.array([0]))
-    (tmp_path / "0.png").write_bytes(PICTURES.test.inputs[0])
+    (tmp_path / "0.png").write_bytes(IMAGES.test.inputs[0])
     after = prepare_splits({"train": part}, ready, cache)["train"]
     assert len(counted) == 2
     same(after, prepare(part, ready))
@@ -141,8 +141,8 @@ def test_the_identity_of_a_preprocessing_is_that_of_its_twin(bert):
     assert identity(bert) != identity(bert.paired(True))
 
 
-def test_a_broken_picture_is_named_and_nothing_kept(cache):
-    part = dataclasses.replace(PICTURES.train, inputs=[*PICTURES.train.inputs[:-1], b"broken"])
+def test_a_broken_image_is_named_and_nothing_kept(cache):
+    part = dataclasses.replace(IMAGES.train, inputs=[*IMAGES.train.inputs[:-1], b"broken"])
     with pytest.raises(UserError, match="could not be decoded"):
         prepare_splits({"train": part}, ImagePreprocess(16, 16), cache)
     assert cache.entries() == []
@@ -152,26 +152,26 @@ def test_a_broken_picture_is_named_and_nothing_kept(cache):
 def test_without_room_the_run_goes_on_in_memory_and_says_so(tmp_path, capsys):
     ready = ImagePreprocess(16, 16)
     small = Cache(tmp_path / "small", limit_gb=1e-9)
-    same(prepare_splits(PICTURES.parts, ready, small)["train"], prepare(PICTURES.train, ready))
+    same(prepare_splits(IMAGES.parts, ready, small)["train"], prepare(IMAGES.train, ready))
     assert small.entries() == []
     said = capsys.readouterr().err
-    assert "prepared pictures are not kept for the next run: " in said
+    assert "prepared images are not kept for the next run: " in said
     assert "small' may take 0.0 GB, and they need 0.0." in said
     (tmp_path / "file").write_text("")
     nowhere = Cache(tmp_path / "file" / "cache")
-    same(prepare_splits(PICTURES.parts, ready, nowhere)["train"], prepare(PICTURES.train, ready))
+    same(prepare_splits(IMAGES.parts, ready, nowhere)["train"], prepare(IMAGES.train, ready))
     assert "cache' cannot be used: Not a directory" in capsys.readouterr().err
 
 
-def test_too_many_pictures_for_memory_and_disk_are_refused(tmp_path, monkeypatch):
+def test_too_many_images_for_memory_and_disk_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MEMORY_LIMIT", 1000)
     ready = ImagePreprocess(16, 16)
     with pytest.raises(UserError, match=r"may take 0.0 GB, .* cache\.limit_gb higher,"):
-        prepare_splits(PICTURES.parts, ready, Cache(tmp_path, limit_gb=1e-9))
+        prepare_splits(IMAGES.parts, ready, Cache(tmp_path, limit_gb=1e-9))
     # Alone in this process, in a file of its own.
-    whole = prepare(PICTURES.train, ready)
+    whole = prepare(IMAGES.train, ready)
     np.testing.assert_array_equal(
-        whole.gather(np.arange(len(whole)))["images"], ready(PICTURES.train.inputs)
+        whole.gather(np.arange(len(whole)))["images"], ready(IMAGES.train.inputs)
     )
 
 
@@ -179,36 +179,36 @@ def test_what_is_too_large_for_the_folder_of_temporary_files_names_it(monkeypatc
     monkeypatch.setattr(module, "MEMORY_LIMIT", 1000)
     monkeypatch.setattr(module.Cache, "room", lambda cache: 10)
     with pytest.raises(UserError, match="lower, or TMPDIR to a folder on a larger disk") as caught:
-        prepare(PICTURES.train, ImagePreprocess(16, 16))
+        prepare(IMAGES.train, ImagePreprocess(16, 16))
     assert "limit_gb" not in str(caught.value)
 
 
 def test_splits_that_are_wanted_come_from_what_is_there_of_all(cache, counted):
     ready = ImagePreprocess(16, 16)
-    alone = prepare_splits(PICTURES.parts, ready, cache, ["test"])
-    assert set(alone) == {"test"} and sum(counted) == len(set(PICTURES.test.inputs))
+    alone = prepare_splits(IMAGES.parts, ready, cache, ["test"])
+    assert set(alone) == {"test"} and sum(counted) == len(set(IMAGES.test.inputs))
     counted.clear()
-    prepare_splits(PICTURES.parts, ready, cache)
+    prepare_splits(IMAGES.parts, ready, cache)
     assert counted
     counted.clear()
-    again = prepare_splits(PICTURES.parts, ready, cache, ["validation", "test"])
+    again = prepare_splits(IMAGES.parts, ready, cache, ["validation", "test"])
     assert not counted and list(again) == ["validation", "test"]
     same(again["test"], alone["test"])
 
 
-def test_a_picture_that_changes_while_it_is_read_is_told_and_nothing_is_kept(
+def test_a_image_that_changes_while_it_is_read_is_told_and_nothing_is_kept(
     tmp_path, cache, monkeypatch
 ):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    paths = [str(folder / f"{i}.png") for i in range(len(PICTURES.train))]
-    for path, picture in zip(paths, PICTURES.train.inputs, strict=True):
-        Path(path).write_bytes(picture)
-    part = dataclasses.replace(PICTURES.train, inputs=paths)
+    paths = [str(folder / f"{i}.png") for i in range(len(IMAGES.train))]
+    for path, image in zip(paths, IMAGES.train.inputs, strict=True):
+        Path(path).write_bytes(image)
+    part = dataclasses.replace(IMAGES.train, inputs=paths)
     plain = module._kept
 
     def meanwhile(*given, **named):
-        Path(paths[3]).write_bytes(PICTURES.train.inputs[4])
+        Path(paths[3]).write_bytes(IMAGES.train.inputs[4])
         return plain(*given, **named)
 
     monkeypatch.setattr(module, "_kept", meanwhile)

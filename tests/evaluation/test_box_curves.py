@@ -9,14 +9,14 @@ from kerasft.spec import Labels
 from kerasft.tasks.detection import Detection
 
 
-def detections(classes: int, pictures: int = 60, seed: int = 0):
+def detections(classes: int, images: int = 60, seed: int = 0):
     """Return what a middling detector finds, of classes of falling frequency, the last one of none.
 
     Scores are rounded, so that many are equal.
     """
     random = np.random.default_rng(seed)
     true, found = [], []
-    for _ in range(pictures):
+    for _ in range(images):
         count = int(random.integers(0, 9))
         start = random.integers(0, 200, (count, 2))
         there = np.concatenate([start, start + random.integers(8, 80, (count, 2))], 1).astype(float)

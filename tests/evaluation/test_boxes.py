@@ -14,12 +14,12 @@ STATS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "ar_
          "ar_100", "ar_small", "ar_medium", "ar_large")  # fmt: skip
 
 
-def random_set(seed: int, pictures: int | None = None):
-    """Return boxes that are there and that were found, with ties, crowds and empty pictures."""
+def random_set(seed: int, images: int | None = None):
+    """Return boxes that are there and that were found, with ties, crowds and empty images."""
     random = np.random.default_rng(seed)
     classes = int(random.integers(1, 5))
     true, found = [], []
-    for _ in range(int(random.integers(1, 8)) if pictures is None else pictures):
+    for _ in range(int(random.integers(1, 8)) if images is None else images):
         count = int(random.integers(0, 12)) * int(random.random() < 0.85)
         # Whole numbers, so that overlaps are equal now and then.
         start = random.integers(0, 150, (count, 2))
@@ -97,8 +97,8 @@ def test_figures_are_those_of_pycocotools(seeds):
     assert compared > 5 * len(seeds)
 
 
-def test_figures_of_some_pictures_need_no_matching():
-    found, true, classes = random_set(3, pictures=12)
+def test_figures_of_some_images_need_no_matching():
+    found, true, classes = random_set(3, images=12)
     some = np.array([7, 2, 2, 11, 0])
     statistics = boxes.matched(found, true, classes)
     drawn = {name: value[some] for name, value in statistics.items()}
@@ -108,7 +108,7 @@ def test_figures_of_some_pictures_need_no_matching():
 
 @pytest.mark.slow
 def test_it_is_five_times_as_fast():
-    found, true, classes = random_set(5, pictures=300)
+    found, true, classes = random_set(5, images=300)
     ratios = []
     for _ in range(5):
         began = time.process_time()

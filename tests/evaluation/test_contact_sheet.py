@@ -1,4 +1,4 @@
-"""Pictures side by side with what is learned of them."""
+"""Images side by side with what is learned of them."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from PIL import Image, ImageColor
 
 from kerasft.evaluation.contact_sheet import GAP, LINES, SIDE, WIDTH, Cell, draw
 from kerasft.evaluation.drawing import drawable
-from kerasft.evaluation.pictures import COLOURS, colour_of, overlaid
+from kerasft.evaluation.images import COLOURS, colour_of, overlaid
 
 
 def sheet(path):
@@ -57,7 +57,7 @@ def test_a_legend_tells_the_colours_of_boxes(tmp_path):
     colours = {tuple(int(v) for v in pixel) for pixel in rows.reshape(-1, 3)}
     assert {ImageColor.getrgb(colour_of(i)) for i in (0, 1)} <= colours
     assert grey[plain.shape[0] :].tobytes() != made[plain.shape[0] :].tobytes()
-    # The line is where the box is, three times as large as the picture is.
+    # The line is where the box is, three times as large as the image is.
     assert tuple(made[GAP + 30, GAP + 60].tolist()) == ImageColor.getrgb(colour_of(1))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of many kinds, small networks, and what exports are made of."""
+"""Images of many kinds, small networks, and what exports are made of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def texts() -> list[str]:
     return list(TEXTS)
 
 
-def picture(
+def image(
     mode: str, size: tuple[int, int], kind: str, turned: int = 0, **how
 ) -> bytes:
     from PIL import Image
@@ -39,21 +39,21 @@ def picture(
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[bytes]:
-    """Encoded pictures of several kinds, modes and sizes."""
+def images() -> list[bytes]:
+    """Encoded images of several kinds, modes and sizes."""
     return [
-        picture("RGB", (40, 30), "JPEG", 6), picture("L", (17, 50), "JPEG"),
-        picture("CMYK", (30, 21), "JPEG"), picture("RGBA", (64, 64), "PNG"),
-        picture("L", (9, 9), "PNG"), picture("P", (25, 31), "PNG"), picture("1", (12, 40), "PNG"),
-        picture("LA", (18, 18), "PNG", 5), picture("RGB", (33, 20), "BMP"),
-        picture("P", (21, 22), "GIF"), picture("RGB", (28, 19), "WEBP", 8),
-        picture("RGBA", (20, 27), "WEBP"), picture("RGBA", (23, 20), "WEBP", lossless=True),
-        picture("L", (19, 24), "BMP"), picture("L", (1, 1), "PNG"),
+        image("RGB", (40, 30), "JPEG", 6), image("L", (17, 50), "JPEG"),
+        image("CMYK", (30, 21), "JPEG"), image("RGBA", (64, 64), "PNG"),
+        image("L", (9, 9), "PNG"), image("P", (25, 31), "PNG"), image("1", (12, 40), "PNG"),
+        image("LA", (18, 18), "PNG", 5), image("RGB", (33, 20), "BMP"),
+        image("P", (21, 22), "GIF"), image("RGB", (28, 19), "WEBP", 8),
+        image("RGBA", (20, 27), "WEBP"), image("RGBA", (23, 20), "WEBP", lossless=True),
+        image("L", (19, 24), "BMP"), image("L", (1, 1), "PNG"),
     ]  # fmt: skip
 
 
-def of_pictures(family: str = "resnet", units: int = 3, size: int = 16):
-    """Return a tiny model for pictures and its preprocessing."""
+def of_images(family: str = "resnet", units: int = 3, size: int = 16):
+    """Return a tiny model for images and its preprocessing."""
     import keras
 
     from kerasft.model import tiny
@@ -111,4 +111,4 @@ def evidence_of(model, preprocess, raw, labels: Labels, count: int = 60) -> Evid
 @pytest.fixture(scope="session")
 def make():
     """Makers of tiny models and of what a run would have kept of them."""
-    return SimpleNamespace(pictures=of_pictures, texts=of_texts, evidence=evidence_of)
+    return SimpleNamespace(images=of_images, texts=of_texts, evidence=evidence_of)

@@ -17,15 +17,15 @@ from kerasft.tasks.regression import Regression
 TWO, THREE = ("good", "খারাপ"), ("good", "খারাপ", "so, so")
 
 
-def exported(make, pictures, tmp_path, names, **wanted):
-    network, preprocess = make.pictures(units=len(names))
+def exported(make, images, tmp_path, names, **wanted):
+    network, preprocess = make.images(units=len(names))
     labels = Labels("single", names)
     path = saved_model(
         network, tmp_path, preprocess=preprocess, task=Classification(), labels=labels,
-        evidence=make.evidence(network, preprocess, pictures, labels), **wanted,
+        evidence=make.evidence(network, preprocess, images, labels), **wanted,
         signatures=["serving_default"],
     )  # fmt: skip
-    return read_signature(path), load_export(path)(pictures)
+    return read_signature(path), load_export(path)(images)
 
 
 @pytest.mark.slow
@@ -33,9 +33,9 @@ def exported(make, pictures, tmp_path, names, **wanted):
     ("precision", 0.8), pytest.param("f1", None, marks=pytest.mark.slow)
 ])  # fmt: skip
 def test_the_second_of_two_classes_is_answered_from_its_threshold_on(
-    goal, at_least, make, pictures, tmp_path
+    goal, at_least, make, images, tmp_path
 ):
-    signature, outputs = exported(make, pictures, tmp_path, TWO, goal=goal, at_least=at_least)
+    signature, outputs = exported(make, images, tmp_path, TWO, goal=goal, at_least=at_least)
     decision = signature["decision"]
     assert (decision["goal"], decision["at_least"]) == (goal, at_least)
     assert decision["positive"] == TWO[1]
@@ -52,9 +52,9 @@ def test_the_second_of_two_classes_is_answered_from_its_threshold_on(
 
 
 @pytest.mark.slow
-def test_each_label_of_many_is_decided_on_as_it_is_certain(make, pictures, tmp_path):
+def test_each_label_of_many_is_decided_on_as_it_is_certain(make, images, tmp_path):
     signature, outputs = exported(
-        make, pictures, tmp_path, THREE, goal="precision", at_least=0.8, top_k=2
+        make, images, tmp_path, THREE, goal="precision", at_least=0.8, top_k=2
     )
     decision, described = signature["decision"], signature["signatures"]["serving_default"]
     assert decision["positive"] is None
@@ -63,7 +63,7 @@ def test_each_label_of_many_is_decided_on_as_it_is_certain(make, pictures, tmp_p
     best = outputs["probabilities"].argmax(-1)
     assert [label.decode() for label in outputs["label"]] == [THREE[i] for i in best]
     np.testing.assert_array_equal(outputs["decided"], outputs["score"] >= cuts[best])
-    assert 0 < outputs["decided"].sum() < len(pictures)
+    assert 0 < outputs["decided"].sum() < len(images)
     # Two of the three likeliest are named.
     assert described["outputs"]["top_labels"] == {"dtype": "string", "shape": [None, 2]}
     order = np.argsort(-outputs["probabilities"], axis=-1)[:, :2]

@@ -102,10 +102,10 @@ def test_other_tokenizers_name_their_files(family, make, tmp_path):
     assert all(any(f.endswith(w) for f in facts["tokenizer"]["files"]) for w in wanted)
 
 
-def test_pictures_from_the_description_alone(make, tmp_path):
+def test_images_from_the_description_alone(make, tmp_path):
     from PIL import Image
 
-    _, preprocess = make.pictures("resnet", size=16)
+    _, preprocess = make.images("resnet", size=16)
     # Enlarged: there antialiasing changes nothing, and bilinear weights are easily written down.
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype("uint8")
     file = io.BytesIO()
@@ -134,15 +134,15 @@ def test_pictures_from_the_description_alone(make, tmp_path):
     assert (cut == feed["images"][0]).mean() > 0.99
 
 
-def test_decisions_and_scaling(make, tmp_path, pictures):
-    _, preprocess = make.pictures("resnet", size=16)
+def test_decisions_and_scaling(make, tmp_path, images):
+    _, preprocess = make.images("resnet", size=16)
     scaling = {"scale": 0.1, "offset": -1.0, "bgr": False}
-    facts, _ = describe(preprocess, pictures[:1], tmp_path, scaling=scaling)
+    facts, _ = describe(preprocess, images[:1], tmp_path, scaling=scaling)
     assert facts["normalization"]["scale"] == 0.1
     assert facts["decision"] == {"rule": "the label with the largest of probabilities"}
     write_preprocessing(
         tmp_path, preprocess=preprocess, task=MultiLabel(threshold=0.3),
-        labels=Labels("multi", ("a", "b")), feed=as_feed(preprocess(pictures[:1])),
+        labels=Labels("multi", ("a", "b")), feed=as_feed(preprocess(images[:1])),
         outputs={"probabilities": np.zeros((1, 2), "float32")}, name="x",
     )  # fmt: skip
     facts = json.loads((tmp_path / "preprocessing.json").read_text("utf-8"))

@@ -102,7 +102,7 @@ def test_other_weights_in_the_file_are_found(given, export, make, tmp_path, monk
 
 
 @pytest.mark.slow
-def test_a_layer_that_others_cannot_load(make, pictures, tmp_path):
+def test_a_layer_that_others_cannot_load(make, images, tmp_path):
     import keras
 
     @keras.saving.register_keras_serializable("mine")
@@ -112,16 +112,16 @@ def test_a_layer_that_others_cannot_load(make, pictures, tmp_path):
         def call(self, x):
             return x * 2.0
 
-    model, preprocess = make.pictures("resnet")
+    model, preprocess = make.images("resnet")
     odd = keras.Model(model.input, Mine()(model.output))
     with pytest.raises(ExportError, match=r"(?s)does not load in a fresh process.*No module named"):
         keras_file(odd, tmp_path / "k", preprocess=preprocess, task=Classification(),
-                   labels=NAMES, examples=pictures)  # fmt: skip
+                   labels=NAMES, examples=images)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_layer_of_the_users_own(make, pictures, tmp_path, monkeypatch):
+def test_a_layer_of_the_users_own(make, images, tmp_path, monkeypatch):
     place = tmp_path / "elsewhere"
     place.mkdir()
     (place / "my_layers.py").write_text(
@@ -135,10 +135,10 @@ def test_a_layer_of_the_users_own(make, pictures, tmp_path, monkeypatch):
     import keras
     import my_layers
 
-    model, preprocess = make.pictures("resnet")
+    model, preprocess = make.images("resnet")
     odd = keras.Model(model.input, my_layers.Twice()(model.output))
     made = keras_file(odd, tmp_path / "k", preprocess=preprocess, task=Classification(),
-                      labels=NAMES, examples=pictures)  # fmt: skip
+                      labels=NAMES, examples=images)  # fmt: skip
     assert "import my_layers" in (made / "README.md").read_text("utf-8")
 
 

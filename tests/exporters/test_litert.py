@@ -68,11 +68,11 @@ def test_the_readme_runs_on_any_batch(export, given, monkeypatch):
 
 @pytest.mark.every(3)
 @pytest.mark.parametrize(("quantize", "share"), [("float16", 0.6), ("dynamic", 0.4), ("int8", 0.4)])
-def test_quantized_pictures(quantize, share, make, pictures, tmp_path):
-    model, preprocess = make.pictures("resnet")
+def test_quantized_images(quantize, share, make, images, tmp_path):
+    model, preprocess = make.images("resnet")
     made = litert(
         model, tmp_path / "small", preprocess=preprocess, task=MultiLabel(tuned=0.5),
-        labels=Labels("multi", NAMES.names), examples=pictures, quantize=quantize,
+        labels=Labels("multi", NAMES.names), examples=images, quantize=quantize,
     )  # fmt: skip
     found = parity(made)
     assert found["tolerance"] == module.TOLERANCES[quantize]
@@ -118,16 +118,16 @@ def test_other_weights_in_the_file_are_found(given, make, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_coarse_rounding_is_refused(make, pictures, tmp_path):
-    model, preprocess = make.pictures("resnet")
+def test_too_coarse_rounding_is_refused(make, images, tmp_path):
+    model, preprocess = make.images("resnet")
     with pytest.raises(ExportError, match="quantize=dynamic, or allow more"):
         litert(model, tmp_path / "l", preprocess=preprocess, task=Classification(), labels=NAMES,
-               examples=pictures, quantize="int8", tolerance=1e-6)  # fmt: skip
+               examples=images, quantize="int8", tolerance=1e-6)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_an_op_that_litert_lacks(tmp_path, make, pictures):
+def test_an_op_that_litert_lacks(tmp_path, make, images):
     import keras
     import tensorflow as tf
 
@@ -135,11 +135,11 @@ def test_an_op_that_litert_lacks(tmp_path, make, pictures):
         def call(self, x):
             return tf.math.digamma(tf.abs(x) + 1.0)
 
-    model, preprocess = make.pictures("resnet")
+    model, preprocess = make.images("resnet")
     odd = keras.Model(model.input, Unknown()(model.output))
     with pytest.raises(UserError, match=r"LiteRT cannot carry this network \(.*Digamma"):
         litert(odd, tmp_path / "l", preprocess=preprocess, task=Classification(), labels=NAMES,
-               examples=pictures)  # fmt: skip
+               examples=images)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 

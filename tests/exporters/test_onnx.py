@@ -70,12 +70,12 @@ def test_the_readme_runs_on_any_batch(export, given, monkeypatch):
 @pytest.mark.parametrize(("family", "opset"), [
     pytest.param("vit", 18, marks=pytest.mark.slow), ("resnet", 13),
 ])
-def test_pictures(family, opset, make, pictures, tmp_path):
+def test_images(family, opset, make, images, tmp_path):
     # ViT: a constant from outside of the graph.
-    model, preprocess = make.pictures(family)
+    model, preprocess = make.images(family)
     made = onnx_file(
         model, tmp_path / "p", preprocess=preprocess, task=MultiLabel(tuned=0.4), opset=opset,
-        labels=Labels("multi", NAMES.names), examples=pictures,
+        labels=Labels("multi", NAMES.names), examples=images,
     )  # fmt: skip
     found = parity(made)
     assert found["largest_difference"]["probabilities"] < 1e-5
@@ -105,7 +105,7 @@ def test_other_weights_in_the_file_are_found(given, make, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_op_that_onnx_lacks(make, pictures, tmp_path):
+def test_an_op_that_onnx_lacks(make, images, tmp_path):
     import keras
     import tensorflow as tf
 
@@ -113,11 +113,11 @@ def test_an_op_that_onnx_lacks(make, pictures, tmp_path):
         def call(self, x):
             return tf.math.digamma(tf.abs(x) + 1.0)
 
-    model, preprocess = make.pictures("resnet")
+    model, preprocess = make.images("resnet")
     odd = keras.Model(model.input, Unknown()(model.output))
     with pytest.raises(UserError, match=r"opset 18 cannot carry this network \(.*Digamma"):
         onnx_file(odd, tmp_path / "o", preprocess=preprocess, task=Classification(), labels=NAMES,
-                  examples=pictures)  # fmt: skip
+                  examples=images)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 

@@ -78,7 +78,7 @@ def export_of(make, kind, tmp_path, raw, served_as, **options):
 
 @pytest.fixture(scope="module")
 def photos():
-    """Pictures with structure, of which resizing methods make different pixels."""
+    """Images with structure, of which resizing methods make different pixels."""
     import io
 
     from PIL import Image
@@ -105,7 +105,7 @@ def with_preprocess(preprocess):
 ])  # fmt: skip
 def test_another_way_to_resize_is_found(other, make, photos, tmp_path):
     resized = with_preprocess(ImagePreprocess(16, 16, **other))
-    said = export_of(make.pictures(), "other", tmp_path, photos, resized)
+    said = export_of(make.images(), "other", tmp_path, photos, resized)
     assert "serving_default: probabilities differs by" in said
 
 
@@ -123,7 +123,7 @@ def test_letters_that_are_not_lowered_are_found(make, tmp_path):
 
 @pytest.mark.slow
 def test_labels_in_another_order_are_found(make, photos, tmp_path):
-    given = make.pictures()
+    given = make.images()
     turned = Labels("single", NAMES[::-1])
     said = export_of(
         given, "labels", tmp_path, photos, lambda s: dataclasses.replace(s, labels=turned)
@@ -135,7 +135,7 @@ def test_labels_in_another_order_are_found(make, photos, tmp_path):
 def test_an_adapter_that_was_not_merged_is_found(make, photos, tmp_path):
     import keras
 
-    network, preprocess = make.pictures()
+    network, preprocess = make.images()
     plain = keras.models.clone_model(network)
     plain.set_weights(network.get_weights())
     adapted = network.get_layer("head_outputs")
@@ -156,7 +156,7 @@ def test_an_adapter_that_was_not_merged_is_found(make, photos, tmp_path):
 
 @pytest.mark.slow
 def test_a_network_other_than_the_one_that_was_measured_is_found(make, photos, tmp_path):
-    network, preprocess = make.pictures()
+    network, preprocess = make.images()
     evidence = make.evidence(network, preprocess, photos, LABELS)
     kernel = network.get_layer("head_outputs").kernel
     kernel.assign(kernel * 1.01)
@@ -170,7 +170,7 @@ def test_a_network_other_than_the_one_that_was_measured_is_found(make, photos, t
 
 @pytest.fixture(scope="module")
 def one(make, photos, tmp_path_factory):
-    network, preprocess = make.pictures()
+    network, preprocess = make.images()
     served = Served(network, preprocess, Classification(), LABELS)
     path = saved_model(
         network, tmp_path_factory.mktemp("one"), preprocess=preprocess, task=Classification(),
@@ -253,6 +253,6 @@ def test_numbers_are_held_against_how_far_labels_spread(spread, difference, pass
 
 
 def test_golden_requests_are_bounded_by_what_they_take():
-    pictures = np.array([b"x" * 7_000_000], object)
-    assert _characters({"x": pictures}) > MOST_CHARACTERS > _characters({"x": pictures[:0]})
+    images = np.array([b"x" * 7_000_000], object)
+    assert _characters({"x": images}) > MOST_CHARACTERS > _characters({"x": images[:0]})
     assert _characters({"x": np.zeros((224, 224, 3), "uint8")}) < MOST_CHARACTERS

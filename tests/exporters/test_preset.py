@@ -38,14 +38,14 @@ def export(given, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def of_pictures(make, tmp_path_factory):
+def of_images(make, tmp_path_factory):
     from kerasft.testing import tiny_splits
 
-    model, preprocess = make.pictures("resnet")
-    pictures = tiny_splits("images", count=12, size=16).train.inputs
+    model, preprocess = make.images("resnet")
+    images = tiny_splits("images", count=12, size=16).train.inputs
     made = preset(
         model, tmp_path_factory.mktemp("preset") / "p", preprocess=preprocess,
-        task=Classification(), labels=NAMES, examples=pictures,
+        task=Classification(), labels=NAMES, examples=images,
     )  # fmt: skip
     return model, preprocess, made
 
@@ -102,18 +102,18 @@ numpy.save(sys.argv[1], task.predict(["a good film", "bad"], verbose=0))
 
 
 @pytest.mark.slow
-def test_pictures_become_a_task_of_kerashub(of_pictures, pictures):
+def test_images_become_a_task_of_kerashub(of_images, images):
     import keras_hub
     import tensorflow as tf
 
-    model, preprocess, made = of_pictures
+    model, preprocess, made = of_images
     found = parity(made)
     assert found["task"] == "keras_hub.models.ImageClassifier"
     assert not list(made.glob("*.py"))
     assert found["preprocessor"] == "carried"
     assert found["from_raw"]["largest_difference"]["probabilities"] < 0.05
     task = keras_hub.models.ImageClassifier.from_preset(str(made))
-    ready = preprocess(pictures[3:4])
+    ready = preprocess(images[3:4])
     pixels = tf.cast(ready, tf.float32)  # of the size that the network takes
     np.testing.assert_allclose(task.predict(pixels, verbose=0), model(ready), atol=1e-3)
     facts = json.loads((made / "preprocessing.json").read_text("utf-8"))
@@ -122,11 +122,11 @@ def test_pictures_become_a_task_of_kerashub(of_pictures, pictures):
 
 
 @pytest.mark.slow
-def test_a_converter_that_sees_other_pictures_is_left_out(make, pictures, tmp_path):
+def test_a_converter_that_sees_other_images_is_left_out(make, images, tmp_path):
     # Noise of odd sizes: KerasHub cuts first and then shrinks.
-    model, preprocess = make.pictures("resnet")
+    model, preprocess = make.images("resnet")
     made = preset(model, tmp_path / "p", preprocess=preprocess, task=Classification(),
-                  labels=NAMES, examples=pictures)  # fmt: skip
+                  labels=NAMES, examples=images)  # fmt: skip
     said = parity(made)["preprocessor"]
     assert said.startswith("none: with KerasHub's own, probabilities differs by")
     assert said in (made / "README.md").read_text("utf-8")
@@ -135,7 +135,7 @@ def test_a_converter_that_sees_other_pictures_is_left_out(make, pictures, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["mlp", "attention"])
-def test_another_head_comes_back_with_its_own_class(head, pictures, tmp_path):
+def test_another_head_comes_back_with_its_own_class(head, images, tmp_path):
     def made(features):
         if head == "mlp":
             return pooled.mlp(features, units=3, width=8)
@@ -144,7 +144,7 @@ def test_another_head_comes_back_with_its_own_class(head, pictures, tmp_path):
     backbone = tiny.image("resnet", image_size=16)
     folder = preset(
         assemble(backbone, made), tmp_path / "p", preprocess=backbone.preprocess,
-        task=Classification(), labels=NAMES, examples=pictures,
+        task=Classification(), labels=NAMES, examples=images,
     )  # fmt: skip
     assert parity(folder)["task"] == "kerasft_task.FineTunedTask"
     assert (folder / "kerasft_task.py").is_file()
@@ -164,10 +164,10 @@ def test_families_of_texts(family, make, texts, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["vit", "densenet", "vgg"])
-def test_families_of_pictures(family, make, pictures, tmp_path):
-    model, preprocess = make.pictures(family, size=32)
+def test_families_of_images(family, make, images, tmp_path):
+    model, preprocess = make.images(family, size=32)
     made = preset(model, tmp_path / "p", preprocess=preprocess, task=Classification(),
-                  labels=NAMES, examples=pictures)  # fmt: skip
+                  labels=NAMES, examples=images)  # fmt: skip
     assert parity(made)["largest_difference"]["logits"] < 1e-5
 
 
@@ -218,16 +218,16 @@ def test_other_weights_are_found(given, make, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_networks_that_are_not_of_kerashub(make, pictures, tmp_path):
-    model, preprocess = make.pictures("mobilenet", size=32)
+def test_networks_that_are_not_of_kerashub(make, images, tmp_path):
+    model, preprocess = make.images("mobilenet", size=32)
     with pytest.raises(UserError, match=r"whose backbone is KerasHub's.*Received: a keras Funct"):
         preset(model, tmp_path / "p", preprocess=preprocess, task=Classification(),
-               labels=NAMES, examples=pictures)  # fmt: skip
+               labels=NAMES, examples=images)  # fmt: skip
     with pytest.raises(UserError, match="at least one example"):
         preset(model, tmp_path / "p", preprocess=preprocess, task=Classification(), labels=NAMES)
     with pytest.raises(UserError, match="needs the task of its network"):
         preset(model, tmp_path / "p", preprocess=preprocess, task=None, labels=NAMES,
-               examples=pictures)  # fmt: skip
+               examples=images)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
 

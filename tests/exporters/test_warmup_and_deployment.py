@@ -179,7 +179,7 @@ def test_the_health_of_a_container_is_seen_by_whether_it_listens(export):
     assert ended.returncode != 0
 
 
-def test_pictures_are_not_batched_unless_that_is_wanted(export, tmp_path):
+def test_images_are_not_batched_unless_that_is_wanted(export, tmp_path):
     """One that cannot be decoded would fail the requests of others."""
     signature = read_signature(export)
     manifests = {}

@@ -157,7 +157,7 @@ def test_a_layer_that_is_called_twice_is_taken_at_the_right_call(tmp_path):
     np.testing.assert_array_equal(back(rows), model(rows))
 
 
-@pytest.mark.parametrize("kind", ["text", "pictures"])
+@pytest.mark.parametrize("kind", ["text", "images"])
 def test_models_of_before_are_still_read(kind):
     body = tiny.text("bert") if kind == "text" else tiny.image("resnet")
     model = assemble(body, lambda features: pooled.linear(features, units=2))
@@ -172,7 +172,7 @@ def test_models_of_before_are_still_read(kind):
     back = Assembled.from_config(config)
     back.set_weights(model.get_weights())
     given = TOKENS | {"segment_ids": np.zeros((1, 6), "int32")}
-    if kind == "pictures":
+    if kind == "images":
         given = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype("uint8")
     np.testing.assert_array_equal(back(given), model(given))
     assert "places" in back.get_config()

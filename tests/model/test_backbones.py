@@ -166,8 +166,8 @@ def test_the_network_of_a_run_is_a_backbone_again(tmp_path):
     first = tiny.image("mobilenet", image_size=32).network
     first.save(tmp_path / "backbone.keras")
     again = keras_file(str(tmp_path / "backbone.keras"))
-    pictures = PIXELS[:, :32, :32]
-    np.testing.assert_array_equal(again.network(pictures), first(pictures))
+    images = PIXELS[:, :32, :32]
+    np.testing.assert_array_equal(again.network(images), first(images))
 
 
 def test_keras_files_say_what_is_wrong(tmp_path):
@@ -180,17 +180,17 @@ def test_keras_files_say_what_is_wrong(tmp_path):
         keras_file(str(tmp_path / "broken.keras"))
     vector = keras.Input((3,))
     keras.Model(vector, keras.layers.Dense(2)(vector)).save(tmp_path / "dense.keras")
-    with pytest.raises(UserError, match="must hold a network on one picture"):
+    with pytest.raises(UserError, match="must hold a network on one image"):
         keras_file(str(tmp_path / "dense.keras"))
 
 
-def test_pictures_of_a_size_that_the_network_does_not_take(tmp_path):
+def test_images_of_a_size_that_the_network_does_not_take(tmp_path):
     import keras
 
     image = keras.Input((32, 32, 3))
     output = keras.layers.Dense(2)(keras.layers.Flatten()(image))
     keras.Model(image, output).save(tmp_path / "flat.keras")
-    with pytest.raises(UserError, match=r"does not take pictures of 48x48 pixels; set backbone\."):
+    with pytest.raises(UserError, match=r"does not take images of 48x48 pixels; set backbone\."):
         keras_file(str(tmp_path / "flat.keras"), image_size=48)
 
 

@@ -32,7 +32,7 @@ def test_it_gives_what_heads_give_and_in_training_all_layers():
     said = head(maps(32, 48))
     assert tuple(symbolic.shape) == (None, *said.shape[1:]) == (None, 6, 8 + 3)
     assert (said[..., 4:8].numpy() == [0, 0, 48, 32]).all()
-    # One picture of a batch is answered as it is alone, and of any size.
+    # One image of a batch is answered as it is alone, and of any size.
     alone = head([x[:1] for x in maps(32, 48)])
     np.testing.assert_allclose(alone, said[:1], atol=1e-4)
     assert (head(maps(64, 64))[..., 4:8].numpy() == [0, 0, 64, 64]).all()
@@ -57,8 +57,8 @@ def test_it_comes_back_from_a_file(tmp_path):
 ])  # fmt: skip
 def test_it_computes_what_kerashub_does(settings):
     network = d_fine(64, lively=True, **settings)
-    pictures = np.random.default_rng(1).uniform(0, 1, (2, 64, 64, 3)).astype("float32")
-    found = maps_of(network, pictures)
+    images = np.random.default_rng(1).uniform(0, 1, (2, 64, 64, 3)).astype("float32")
+    found = maps_of(network, images)
     head = DFineHead(3, 10, settings_of(network))
     head.build([tuple(x.shape) for x in found])
     fresh = [v.numpy() for v in head.decoder.class_embed[0].variables]
@@ -70,7 +70,7 @@ def test_it_computes_what_kerashub_does(settings):
                 [head.scores, *head.decoder.class_embed], strict=True)  # fmt: skip
     for theirs, mine in pairs:
         mine.set_weights(theirs.get_weights())
-    wanted = network(pictures)
+    wanted = network(images)
     boxes, logits = (wanted[f"intermediate_{n}"].numpy() for n in ("reference_points", "logits"))
     assert logits[0].std() > 0.01 and np.abs(logits[0] - logits[1]).max() > 0.01
     said = head(found).numpy()
@@ -91,14 +91,14 @@ def test_it_computes_what_kerashub_does(settings):
 
 @pytest.mark.slow
 def test_boxes_are_learned():
-    """A bright square in each picture, of a class by its colour; one picture has none."""
+    """A bright square in each image, of a class by its colour; one image has none."""
     keras.utils.set_random_seed(0)
     random = np.random.default_rng(0)
-    pictures, y = np.zeros((6, 64, 64, 3), "float32"), np.full((6, 1, 6), -1.0, "float32")
+    drawn, y = np.zeros((6, 64, 64, 3), "float32"), np.full((6, 1, 6), -1.0, "float32")
     for i in range(5):
         left, top = random.integers(0, 36, 2)
         side, unit = int(random.integers(16, 28)), i % 2
-        pictures[i, top : top + side, left : left + side, unit] = 1.0
+        drawn[i, top : top + side, left : left + side, unit] = 1.0
         y[i, 0] = [left, top, left + side, top + side, unit, 0]
     images = keras.Input((64, 64, 3))
     x = keras.layers.Conv2D(16, 5, 4, "same", activation="relu")(images)
@@ -106,9 +106,9 @@ def test_boxes_are_learned():
     coarse = keras.layers.Conv2D(32, 5, 2, "same", activation="relu")(fine)
     model = keras.Model(images, DFineHead(2, 6, SETTINGS | {"hidden_dim": 32})([fine, coarse]))
     model.compile(keras.optimizers.Adam(3e-3, clipnorm=1.0), loss=query_loss, jit_compile=False)
-    losses = [model.train_on_batch(pictures, y) for _ in range(250)]
+    losses = [model.train_on_batch(drawn, y) for _ in range(250)]
     assert losses[-1] < 0.4 * losses[0]
-    said = model.predict(pictures, verbose=0)
+    said = model.predict(drawn, verbose=0)
     for i in range(5):
         unit = int(y[i, 0, 4])
         likeliest = said[i, said[i, :, 8 + unit].argmax()]

@@ -39,7 +39,7 @@ def test_a_retinanets_maps_are_those_that_it_was_trained_with(settings, size, tm
     backbone = preset(str(tmp_path / "preset"), image_size=list(size))
     features = features_of(backbone)
     assert features.fused
-    # Of oblong pictures, KerasHub says another shape of the coarsest maps than they have.
+    # Of oblong images, KerasHub says another shape of the coarsest maps than they have.
     assert {level: tuple(x.shape[1:3]) for level, x in features.maps.items()} == {
         level: tuple(-(-side // 2**level) for side in size) for level in (3, 4, 5, 6, 7)
     }

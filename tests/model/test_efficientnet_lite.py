@@ -178,7 +178,7 @@ def real():
     return read_tensors(in_package(CONFIG.weights, "backbone.weights"), "backbone.weights")
 
 
-# How many pictures are of which class of ImageNet, of the first ten of each kind and of all.
+# How many images are of which class of ImageNet, of the first ten of each kind and of all.
 SOME = {"ants": (ANT, 10, 7), "bees": (BEE, 10, 7)}
 ALL = {"ants": (ANT, 70, 50), "bees": (BEE, 83, 62)}
 
@@ -202,7 +202,7 @@ def test_the_real_weights_know_ants_and_bees(known, real, real_data):
             pixels = [preprocess(tf.stack([f.read_bytes()])) for f in files[begin : begin + 10]]
             scores = network(tf.cast(tf.concat(pixels, 0), "float32") * SCALE + OFFSET)
             found += np.argmax(scores, 1).tolist()
-        # One picture may lie between two classes, and fall to either by another processor's sums.
+        # One image may lie between two classes, and fall to either by another processor's sums.
         assert abs(found.count(label) - right) <= 1, (name, found)
 
 

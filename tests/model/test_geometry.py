@@ -1,4 +1,4 @@
-"""How pictures are placed, and positions in them."""
+"""How images are placed, and positions in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHAPES = ((40, 40), (60, 30), (31, 90), (17, 200), (33, 32))
 
 
 def drawn(rows: int, columns: int) -> bytes:
-    """Return a black picture with one white dot of a fifth of its sides."""
+    """Return a black image with one white dot of a fifth of its sides."""
     from PIL import Image
 
     pixels = np.zeros((rows, columns, 3), np.uint8)
@@ -42,7 +42,7 @@ def test_a_frame_says_where_the_pixels_went(resize, shape):
     seen = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
     assert np.abs(np.subtract(inside, seen)).max() <= 1.6
     np.testing.assert_allclose(
-        geometry.to_picture(geometry.to_network(dot, frames), frames), dot, rtol=1e-5, atol=1e-3
+        geometry.to_image(geometry.to_network(dot, frames), frames), dot, rtol=1e-5, atol=1e-3
     )
 
 
@@ -51,12 +51,12 @@ def test_positions_go_back_in_tensorflow_too():
 
     frames = tf.constant([[100.0, 200.0, 0.5, 0.25, 8.0, -3.0], [10.0, 10.0, 2.0, 2.0, 0.0, 0.0]])
     boxes = np.random.default_rng(0).uniform(0, 50, (2, 5, 4)).astype("float32")
-    back = geometry.to_picture(tf.constant(boxes), frames)
-    np.testing.assert_allclose(back, geometry.to_picture(boxes, frames.numpy()), rtol=1e-6)
+    back = geometry.to_image(tf.constant(boxes), frames)
+    np.testing.assert_allclose(back, geometry.to_image(boxes, frames.numpy()), rtol=1e-6)
     np.testing.assert_allclose(geometry.to_network(back, frames), boxes, rtol=1e-4, atol=1e-4)
 
 
-def test_a_turned_picture_has_the_frame_of_the_upright_one():
+def test_a_turned_image_has_the_frame_of_the_upright_one():
     from PIL import Image
 
     file, turned = io.BytesIO(), io.BytesIO()

@@ -44,7 +44,7 @@ def test_image_converter_says_how_to_scale():
 
 
 def test_features_separate_digits_better_than_a_random_twin():
-    """A linear probe on 10 pictures a class, so that weights that got lost are noticed."""
+    """A linear probe on 10 images a class, so that weights that got lost are noticed."""
     import keras
     import keras_hub
     from sklearn.datasets import load_digits
@@ -55,9 +55,9 @@ def test_features_separate_digits_better_than_a_random_twin():
     digits = load_digits()
     # Drawn at random: the set is in the order of its writers, and the first few are not like all.
     drawn = np.random.default_rng(0).permutation(len(digits.target))[:600]
-    pictures = np.repeat(digits.images[drawn][..., None] * (255 / 16), 3, -1).astype("float32")
+    images = np.repeat(digits.images[drawn][..., None] * (255 / 16), 3, -1).astype("float32")
     labels = digits.target[drawn]
-    inputs = keras_hub.layers.ImageConverter.from_preset(str(PRESET))(pictures)
+    inputs = keras_hub.layers.ImageConverter.from_preset(str(PRESET))(images)
     train = np.concatenate([np.flatnonzero(labels == digit)[:10] for digit in range(10)])
     test = np.setdiff1d(np.arange(600), train)
     keras.utils.set_random_seed(0)

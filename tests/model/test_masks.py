@@ -1,4 +1,4 @@
-"""Masks at the network's size, and back at that of the picture."""
+"""Masks at the network's size, and back at that of the image."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ def blocks(size, seed=0):
 
 
 @pytest.mark.parametrize("resize", ["stretch", "pad", "crop"])
-def test_a_mask_lies_where_its_picture_does(resize):
-    """Coloured like its mask, a picture goes through the preprocessing as the mask does."""
+def test_a_mask_lies_where_its_image_does(resize):
+    """Coloured like its mask, an image goes through the preprocessing as the mask does."""
     mask = blocks((70, 110))
-    picture = tf.io.encode_png(np.stack([mask * 100] * 3, -1))
+    encoded = tf.io.encode_png(np.stack([mask * 100] * 3, -1))
     ready = ImagePreprocess(48, 40, resize=resize, interpolation="nearest", antialias=False)
-    image = ready(picture[None]).numpy()[0, ..., 0]
+    image = ready(encoded[None]).numpy()[0, ..., 0]
     rows = Rows.of({"mask": np.array([png(mask)], object), "size": np.array([[70, 110]])})
     placed = ready.placed(rows)["segmentation_masks"]
     assert placed.shape == (1, 48, 40, 1)

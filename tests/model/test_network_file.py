@@ -73,15 +73,15 @@ def test_a_network_within_the_network_is_no_place_to_cut(tmp_path):
         keras_file(str(tmp_path / "a.keras"), layer="inner")
 
 
-@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"picture": x}], ids=["list", "dict"])
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"image": x}], ids=["list", "dict"])
 def test_one_input_in_a_list_or_dict_is_one_input(tmp_path, wrap):
-    image = keras.Input((16, 16, 3), name="picture")
+    image = keras.Input((16, 16, 3), name="image")
     keras.Model(wrap(image), L.Conv2D(4, 3)(image)).save(tmp_path / "a.keras")
     assert read_network(str(tmp_path / "a.keras")).input_shape == (None, 16, 16, 3)
     testing.check_backbone(keras_file(str(tmp_path / "a.keras")))
 
 
-def test_a_network_on_oblong_pictures_gets_them_so(tmp_path):
+def test_a_network_on_oblong_images_gets_them_so(tmp_path):
     functional(L.Flatten(), shape=(16, 24, 3)).save(tmp_path / "a.keras")
     backbone = keras_file(str(tmp_path / "a.keras"))
     assert (backbone.preprocess.height, backbone.preprocess.width) == (16, 24)
@@ -116,9 +116,9 @@ REFUSED = {
     "subclassed": (
         lambda: called(Subclassed()), r"Subclassed, a subclass of keras\.Model without a graph",
     ),
-    "two inputs": (two_inputs, r"must hold a network on one picture"),
-    "grey": (lambda: functional(L.Conv2D(4, 3), shape=(16, 16, 1)), "on one picture .*height"),
-    "channels first": (lambda: functional(L.ReLU(), shape=(3, 16, 16)), "on one picture"),
+    "two inputs": (two_inputs, r"must hold a network on one image"),
+    "grey": (lambda: functional(L.Conv2D(4, 3), shape=(16, 16, 1)), "on one image .*height"),
+    "channels first": (lambda: functional(L.ReLU(), shape=(3, 16, 16)), "on one image"),
     "a number each": (
         a_number_each, r"must put out features, .*Received: \(None,\)",
     ),
@@ -127,7 +127,7 @@ REFUSED = {
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
 @pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_network_on_pictures_is_said_in_one_line(tmp_path, make, message):
+def test_what_is_no_network_on_images_is_said_in_one_line(tmp_path, make, message):
     make().save(tmp_path / "own.keras")
     with pytest.raises(UserError, match=message) as raised:
         keras_file(str(tmp_path / "own.keras"))

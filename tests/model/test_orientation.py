@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from kerasft.model import orientation, pictures
+from kerasft.model import images, orientation
 from kerasft.model.preprocess import ImagePreprocess
 
 ALL = range(1, 9)
@@ -33,7 +33,7 @@ def reader():
 def decoder():
     import tensorflow as tf
 
-    return tf.function(pictures.decode, input_signature=[tf.TensorSpec([], tf.string)])
+    return tf.function(images.decode, input_signature=[tf.TensorSpec([], tf.string)])
 
 
 def read(content: bytes) -> int:
@@ -177,7 +177,7 @@ def test_what_cannot_be_read_counts_as_upright(name):
     assert read(UPRIGHT[name]) == 1
 
 
-def test_a_turned_picture_is_prepared_as_the_upright_one():
+def test_a_turned_image_is_prepared_as_the_upright_one():
     upright = image("PNG")
     for resize in ("crop", "pad", "stretch"):
         ready = ImagePreprocess(24, 16, resize=resize)

@@ -50,7 +50,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_same_picture(name):
+def test_every_format_gives_the_same_image(name):
     make, wanted = FORMATS[name]
     if wanted is None:
         wanted = np.repeat((PIXELS @ [0.299, 0.587, 0.114])[:, :, None], 3, axis=2)
@@ -61,14 +61,14 @@ def test_every_format_gives_the_same_picture(name):
 
 
 def test_crop_cuts_pad_fills_and_stretch_bends():
-    picture = [encode()]  # 24 rows, 16 columns
-    crop = ImagePreprocess(16, 16, resize="crop")(picture).numpy()[0]
+    image = [encode()]  # 24 rows, 16 columns
+    crop = ImagePreprocess(16, 16, resize="crop")(image).numpy()[0]
     np.testing.assert_array_equal(crop, PIXELS[4:20])
-    pad = ImagePreprocess(24, 24, resize="pad")(picture).numpy()[0]
+    pad = ImagePreprocess(24, 24, resize="pad")(image).numpy()[0]
     np.testing.assert_array_equal(pad[:, 4:20], PIXELS)
     assert not pad[:, :4].any()
     assert not pad[:, 20:].any()
-    stretch = ImagePreprocess(24, 32, resize="stretch")(picture).numpy()[0]
+    stretch = ImagePreprocess(24, 32, resize="stretch")(image).numpy()[0]
     np.testing.assert_array_equal(stretch[:, 0], PIXELS[:, 0])
     np.testing.assert_array_equal(stretch[:, -1], PIXELS[:, -1])
     with pytest.raises(UserError, match="resize must be one of crop, stretch, pad"):
@@ -82,7 +82,7 @@ def test_any_size_comes_out_right(resize, size):
     assert got.shape == (1, *size, 3)
 
 
-def test_pictures_come_out_alike_alone_batched_and_in_graphs():
+def test_images_come_out_alike_alone_batched_and_in_graphs():
     import tensorflow as tf
 
     ready = ImagePreprocess(11, 9)
@@ -96,7 +96,7 @@ def test_pictures_come_out_alike_alone_batched_and_in_graphs():
     assert ready(raw[:0]).shape == (0, 11, 9, 3)
 
 
-def test_picture_preprocessing_comes_back_from_its_folder(tmp_path):
+def test_image_preprocessing_comes_back_from_its_folder(tmp_path):
     made = ImagePreprocess(11, 9, resize="pad", interpolation="bicubic", antialias=False)
     made.save(tmp_path)
     np.testing.assert_array_equal(preprocess.load(tmp_path)([encode()]), made([encode()]))

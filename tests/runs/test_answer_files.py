@@ -66,7 +66,7 @@ def test_objects_have_rows_in_csv_and_lists_in_parquet(tmp_path):
     assert [(row["id"], row["right"]) for row in found] == [("1", ""), ("2", "3.0"), ("2", "3.0")]
     table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
     assert table["objects"].to_pylist() == [one["objects"] for one in rows]
-    # Where nothing was found in any picture, the type is the same.
+    # Where nothing was found in any image, the type is the same.
     with written(tmp_path / "none.parquet", items) as write:
         write(rows[:1])
     assert pyarrow.parquet.read_schema(tmp_path / "none.parquet").field("objects").type == (

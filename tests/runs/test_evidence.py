@@ -65,7 +65,7 @@ def test_examples_come_back(modality, inputs, tmp_path):
         np.testing.assert_array_equal(everything.row(i)["tags"], tags[i])
 
 
-def test_large_pictures_and_many_logits_are_bounded(tmp_path, monkeypatch):
+def test_large_images_and_many_logits_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "MOST_BYTES", 1000)
     folder = run_folder.RunFolder(tmp_path)
     given = splits("images", [b"x" * 400] * 500, 500)
@@ -131,7 +131,7 @@ NEEDS = {"onnx": "tf2onnx", "litert": "ai_edge_litert.interpreter"}
 @pytest.mark.parametrize(("run", "form"), [
     pytest.param(run, form, marks=() if run == "text" and form == "onnx" else
                  pytest.mark.slow)
-    for run in ("text", "pictures") for form in FORMATS
+    for run in ("text", "images") for form in FORMATS
 ])  # fmt: skip
 def test_each_format_needs_the_run_folder_alone(run, form, tmp_path, kerasft_cli, request):
     if form in NEEDS:

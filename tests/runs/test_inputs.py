@@ -1,4 +1,4 @@
-"""What `kerasft predict` is given: encodings, lines, names of files, folders with odd pictures."""
+"""What `kerasft predict` is given: encodings, lines, names of files, folders with odd images."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ def test_a_folder_is_answered_but_for_what_is_named(tiny_run, odd_folder, kerasf
     assert said.code == 1
     names = [line.split('"')[3] for line in said.out.splitlines()]
     assert names == ["q/a.png", "q/b.jfif", "q/c.mpo"]
-    for name in ("q/d.tif", "q/cut.png", "none.png", "q/e.heic", "1 .txt", "4 of 7 pictures"):
+    for name in ("q/d.tif", "q/cut.png", "none.png", "q/e.heic", "1 .txt", "4 of 7 images"):
         assert name in said.err
     assert "._a" not in said.err
     alone = kerasft_cli("predict", str(tiny_run), "q/d.tif")
     assert alone.code == 2 and "q/d.tif" in alone.err and "TIFF" in alone.err
 
 
-def test_lists_of_pictures_skip_empty_lines(tiny_run, odd_folder, tmp_path):
+def test_lists_of_images_skip_empty_lines(tiny_run, odd_folder, tmp_path):
     (tmp_path / "list.txt").write_bytes(b"q/a.png\n\nq/c\xe9.png\n")
     assert inputs(str(tiny_run), ["@list.txt"]) == ["q/a.png", os.fsdecode(b"q/c\xe9.png")]
 

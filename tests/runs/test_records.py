@@ -95,7 +95,7 @@ def test_numbers_stand_beside_the_true_ones(tmp_path):
     assert (row["true_w"], row["predicted_values_w"], row["input"]) == ("1.0", "1.5", "a parcel")
 
 
-def test_encoded_pictures_and_arrays_are_not_written():
+def test_encoded_images_and_arrays_are_not_written():
     for given in (b"\x89PNG", np.zeros((4, 4)), [1.0, 2.0], None):
         assert about(given, "a", {"probabilities": {"b": 1.0}}) == {"true": "a"}
     assert about("x", None, {}) == {"input": "x"}

@@ -97,14 +97,14 @@ def test_the_log_has_a_row_an_epoch(tiny_run):
     assert {"loss", "val_loss", "val_accuracy", "learning_rate", "stage"} <= set(lines[0])
 
 
-def test_pictures_are_pictures(tiny_run):
+def test_images_are_images(tiny_run):
     from PIL import Image
 
     found = sorted((tiny_run / "plots").glob("*.png"))
     assert len(found) >= 3
     for file in found:
-        with Image.open(file) as picture:
-            assert min(picture.size) > 100
+        with Image.open(file) as image:
+            assert min(image.size) > 100
 
 
 # --- making the folder -------------------------------------------------------------------------
@@ -132,8 +132,8 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     assert (tmp_path / "full" / "thesis.txt").exists()
 
 
-def test_a_run_that_failed_before_it_trained_makes_room(tiny_pictures):
-    words = [*tiny_pictures, "epochs=1", "callbacks=none", "output_dir=mine"]
+def test_a_run_that_failed_before_it_trained_makes_room(tiny_images):
+    words = [*tiny_images, "epochs=1", "callbacks=none", "output_dir=mine"]
     with pytest.raises(UserError, match="train_per_class"):
         kerasft.train([*words, "data.train_per_class=100000"])
     assert Path("mine/run.json").is_file()
@@ -179,7 +179,7 @@ def test_a_full_disk_is_told(tmp_path):
 def test_what_a_library_cannot_write_is_told_as_well(error):
     cfg = kerasft.compose(["output_dir=run"])
     folder = run_folder.create(cfg)
-    told = pytest.raises(UserError, match=r"'run' could not be written: .*Make room")
+    told = pytest.raises(UserError, match=r"'run' could not be written: .*Free some space")
     with told, folder.recording(cfg):
         raise error
     assert "could not be written" in read_json("run/run.json")["reason"]

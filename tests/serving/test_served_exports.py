@@ -156,7 +156,7 @@ def test_texts(tiny_text_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_pictures(tiny_run, tmp_path):
+def test_images(tiny_run, tmp_path):
     target = export(tiny_run, tmp_path / "digits")
     golden, _ = read_golden(target / "1")
     first = next(case for case in golden if case.signature == "serving_default")

@@ -9,8 +9,8 @@ def d_fine(size=None, *, lively=False, **settings):
     """Return a D-FINE of three classes.
 
     Args:
-        size: Sides of the pictures, open by default.
-        lively: Whether its weights are large enough for outputs that hang on the pictures.
+        size: Sides of the images, open by default.
+        lively: Whether its weights are large enough for outputs that hang on the images.
         settings: What is other than usual.
     """
     shape = (size, size, 3)
@@ -41,7 +41,7 @@ def d_fine(size=None, *, lively=False, **settings):
     return network
 
 
-def maps_of(network, pictures):
+def maps_of(network, images):
     """Return what the encoder of a D-FINE puts out."""
     found = keras.tree.flatten(network.get_layer("hybrid_encoder").output)
-    return keras.Model(network.input, found[: len(network.encoder_in_channels)])(pictures)
+    return keras.Model(network.input, found[: len(network.encoder_in_channels)])(images)

@@ -31,12 +31,12 @@ def run(*overrides: str) -> kerasft.run.Result:
 
 
 CASES = {
-    "pictures": ("tiny_pictures", (*PROBE,)),
-    "pictures, augmented": ("tiny_pictures", (*PROBE, "augment=light", "cache.views=3")),
-    "pictures, upper half": ("tiny_pictures", (
+    "images": ("tiny_images", (*PROBE,)),
+    "images, augmented": ("tiny_images", (*PROBE, "augment=light", "cache.views=3")),
+    "images, upper half": ("tiny_images", (
         "finetune=full", "finetune.full.train=['stack1_','^head_']", "epochs=3",
     )),
-    "pictures, two stages": ("tiny_pictures", ("finetune=two_phase", "epochs=2")),
+    "images, two stages": ("tiny_images", ("finetune=two_phase", "epochs=2")),
     "texts": ("tiny_texts", (*PROBE, "head=mlp", "head.dropout=0.2")),
     "texts, upper half": ("tiny_texts", (
         "finetune=full", "finetune.full.train=['transformer_layer_1/','^head_']", "epochs=3",
@@ -62,7 +62,7 @@ def test_kept_activations_change_nothing(name, request, capsys):
         for figure, value in figures.items():
             if isinstance(value, float):
                 assert kept.metrics[split][figure] == pytest.approx(value, abs=1e-4)
-    if name not in ("pictures, augmented", "texts"):
+    if name not in ("images, augmented", "texts"):
         return
     again = run(*common, "output_dir=again", KEEP)
     assert ", found" in capsys.readouterr().out
@@ -71,7 +71,7 @@ def test_kept_activations_change_nothing(name, request, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fixture", ["tiny_pictures", "tiny_texts"])
+@pytest.mark.parametrize("fixture", ["tiny_images", "tiny_texts"])
 def test_damaged_entries_of_any_kind_are_made_again_and_change_nothing(fixture, request, capsys):
     common = (*request.getfixturevalue(fixture), *PROBE, KEEP)
     whole = run(*common, "output_dir=whole")
@@ -92,13 +92,13 @@ def test_damaged_entries_of_any_kind_are_made_again_and_change_nothing(fixture, 
 
 
 @pytest.mark.slow
-def test_views_are_drawn_in_turn(tiny_pictures, capsys):
-    """With fewer views than epochs pictures come back; with as many nothing changes."""
-    common = (*tiny_pictures, *PROBE, "augment=light", "epochs=4")
+def test_views_are_drawn_in_turn(tiny_images, capsys):
+    """With fewer views than epochs images come back; with as many nothing changes."""
+    common = (*tiny_images, *PROBE, "augment=light", "epochs=4")
     run(*common, "output_dir=few", KEEP, "cache.views=2")
-    assert "2 views of each picture" in capsys.readouterr().out
+    assert "2 views of each image" in capsys.readouterr().out
     run(*common, "output_dir=all", KEEP, "cache.views=9")
-    assert "4 views of each picture" in capsys.readouterr().out
+    assert "4 views of each image" in capsys.readouterr().out
     run(*common, "output_dir=never", "cache.activations=never")
     few, whole, never = (losses(Path(name)) for name in ("few", "all", "never"))
     assert whole == pytest.approx(never, rel=1e-4)
@@ -111,8 +111,8 @@ TURN = ("+augment.turn._target_=keras.layers.RandomRotation", "+augment.turn.fac
 
 
 @pytest.mark.slow
-def test_what_was_kept_is_not_served_to_another_setting(tiny_pictures, capsys):
-    common = (*tiny_pictures, *PROBE, KEEP)
+def test_what_was_kept_is_not_served_to_another_setting(tiny_images, capsys):
+    common = (*tiny_images, *PROBE, KEEP)
     run(*common, *FLIP, *TURN)
     run(*common, *FLIP, *TURN)
     assert ", found" in capsys.readouterr().out
@@ -127,7 +127,7 @@ def test_what_was_kept_is_not_served_to_another_setting(tiny_pictures, capsys):
 
 
 @pytest.mark.slow
-def test_changed_weights_are_not_served_what_the_old_ones_computed(tiny_pictures, capsys, tmp_path):
+def test_changed_weights_are_not_served_what_the_old_ones_computed(tiny_images, capsys, tmp_path):
     import keras
 
     from kerasft.model import tiny
@@ -136,7 +136,7 @@ def test_changed_weights_are_not_served_what_the_old_ones_computed(tiny_pictures
     network = tiny.image("resnet", image_size=16).network
     network.save("own.keras")
     common = (
-        *[o for o in tiny_pictures if "backbone" not in o], *PROBE, "backbone=keras_file",
+        *[o for o in tiny_images if "backbone" not in o], *PROBE, "backbone=keras_file",
         "backbone.path=own.keras", KEEP,
     )  # fmt: skip
     run(*common)
@@ -150,15 +150,15 @@ def test_changed_weights_are_not_served_what_the_old_ones_computed(tiny_pictures
 
 
 @pytest.mark.slow
-def test_it_says_why_it_is_not_used(tiny_pictures, capsys):
-    common = (*tiny_pictures, *PROBE)
+def test_it_says_why_it_is_not_used(tiny_images, capsys):
+    common = (*tiny_images, *PROBE)
     run(*common)
     assert "activation cache: not used, it would not pay" in capsys.readouterr().out
     run(*common, "augment=mixup", KEEP)
     assert "not used, MixUp and CutMix make each batch of several" in capsys.readouterr().out
     run(*common, KEEP, "cache.limit_gb=1e-9")
     assert re.search(r"not used, it would take 0.0 GB, and '.*' may take", capsys.readouterr().out)
-    run(*tiny_pictures, KEEP)
+    run(*tiny_images, KEEP)
     assert "activation cache" not in capsys.readouterr().out  # all of it trains
 
 
@@ -186,12 +186,12 @@ def test_a_disk_that_fills_up_leaves_a_run_that_goes_on(tiny_texts, capsys, monk
 
     def full(self, kind, parts, **more):
         if kind == "activations":
-            raise CacheError("there is no room in 'cache'")
+            raise CacheError("no space is left in 'cache'")
         return original(self, kind, parts, **more)
 
     monkeypatch.setattr(Cache, "get", full)
     result = run(*tiny_texts, *PROBE, KEEP)
-    assert "activation cache: not used, there is no room in 'cache'" in capsys.readouterr().out
+    assert "activation cache: not used, no space is left in 'cache'" in capsys.readouterr().out
     assert len(result.history.rows) == 3
 
 

@@ -1,4 +1,4 @@
-"""Pictures that cannot be read are left out; for another error nothing is tried again."""
+"""Images that cannot be read are left out; for another error nothing is tried again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kerasft.steps.answering import answer_sound
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     from PIL import Image
 
     for number in range(8):
@@ -20,7 +20,7 @@ def pictures(tmp_path):
     return [f"{number}.png" for number in range(8)]
 
 
-def test_an_error_that_names_no_picture_is_told_at_once(pictures):
+def test_an_error_that_names_no_image_is_told_at_once(images):
     asked = []
 
     def answer(inputs):
@@ -28,14 +28,14 @@ def test_an_error_that_names_no_picture_is_told_at_once(pictures):
         raise UserError("the disk is full")
 
     with pytest.raises(UserError, match="the disk is full"):
-        answer_sound(answer, pictures, asked.append)
+        answer_sound(answer, images, asked.append)
     Path("3.png").write_bytes(b"cut")
     with pytest.raises(UserError, match="the disk is full"):
-        answer_sound(answer, pictures, asked.append)
+        answer_sound(answer, images, asked.append)
     assert asked == [8, 8]
 
 
-def test_what_one_picture_makes_fail_is_found_by_halves(pictures):
+def test_what_one_image_makes_fail_is_found_by_halves(images):
     Path("3.png").write_bytes(b"cut")
     told = []
 
@@ -44,7 +44,7 @@ def test_what_one_picture_makes_fail_is_found_by_halves(pictures):
             raise Unreadable(f"one of {sorted(bad)} cannot be read")
         return {"value": np.arange(len(inputs))}
 
-    outputs, answered = answer_sound(answer, pictures, told.append)
+    outputs, answered = answer_sound(answer, images, told.append)
     assert answered == ["0.png", "1.png", "2.png", "4.png", "6.png", "7.png"]
     assert len(outputs["value"]) == 6
     assert len(told) == 2 and "3.png" in told[0] and "5.png" in told[1]

@@ -77,9 +77,9 @@ def test_all_problems_are_told_at_once(table):
 
 
 @pytest.mark.parametrize(("overrides", "said"), [
-    (["data=digits", "backbone=tiny_bert"], "The data is pictures, but the backbone"),
+    (["data=digits", "backbone=tiny_bert"], "The data is images, but the backbone"),
     (["data=digits", "backbone.preset=bert_tiny_en_uncased", "backbone=preset"],
-     "The data is pictures, but the backbone bert_tiny_en_uncased takes text"),
+     "The data is images, but the backbone bert_tiny_en_uncased takes text"),
     (["data=image_folder", "data.path=nowhere"], "data.path: there is no file or folder"),
     (["task=detection", "head=anchor_free", "augment=cutmix"], "augment.cutmix: keras.layers.Cut"),
     (["task=detection", "head=anchor_free", "augment=light"], "fill_mode=reflect"),
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_told(overrides, said):
 
 
 def test_augmentation_of_texts_is_told(table):
-    assert any("flip changes pictures" in one for one in problems(*table("a.csv", "augment=light")))
+    assert any("flip changes images" in one for one in problems(*table("a.csv", "augment=light")))
 
 
 def test_what_only_loading_tells_is_listed(tmp_path):

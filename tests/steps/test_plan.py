@@ -17,9 +17,9 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
 
 
-def test_each_stage_is_told_and_nothing_is_trained(tiny_pictures, kerasft_cli, tmp_path):
+def test_each_stage_is_told_and_nothing_is_trained(tiny_images, kerasft_cli, tmp_path):
     said = kerasft_cli(
-        "train", "--plan", *tiny_pictures, "finetune=two_phase", "cache.activations=always"
+        "train", "--plan", *tiny_images, "finetune=two_phase", "cache.activations=always"
     )
     assert said.code == 0, said.err
     rows = [line.split() for line in said.out.splitlines() if re.match(r"(head|all) +(whole|kept)",

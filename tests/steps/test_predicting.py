@@ -6,7 +6,7 @@ import csv
 import json
 
 import pytest
-from picture_bytes import png
+from image_bytes import png
 
 import kerasft
 from kerasft.data import unlabeled
@@ -33,8 +33,8 @@ def texts(tmp_path):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Return a folder of pictures, one of which is broken, with `test.csv`: `id` alone."""
+def images(tmp_path):
+    """Return a folder of images, one of which is broken, with `test.csv`: `id` alone."""
     folder = tmp_path / "kaggle"
     (folder / "images").mkdir(parents=True)
     for i in range(3):
@@ -120,10 +120,10 @@ def test_a_mistake_is_told_before_anything_is_loaded(
     assert not (tmp_path / "a.csv").exists()
 
 
-# --- pictures ----------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------
 
 
-def test_pictures_of_a_table_by_a_pattern(kerasft_cli, tiny_run, pictures, tmp_path):
+def test_images_of_a_table_by_a_pattern(kerasft_cli, tiny_run, images, tmp_path):
     ended = kerasft_cli(
         "predict", str(tiny_run), "--data", "kaggle/test.csv", "data.image=images/{id}.png",
         "--output", "a.jsonl",
@@ -134,13 +134,13 @@ def test_pictures_of_a_table_by_a_pattern(kerasft_cli, tiny_run, pictures, tmp_p
     found = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [row["id"] for row in found] == ["000", "001", "002", "003", "004"]
     assert [bool(row["error"]) for row in found] == [False] * 3 + [True] * 2
-    assert found[0]["input"] == str(pictures / "images" / "000.png")
-    (alone,) = kerasft.predict(str(tiny_run), [str(pictures / "images" / "001.png")])
+    assert found[0]["input"] == str(images / "images" / "000.png")
+    (alone,) = kerasft.predict(str(tiny_run), [str(images / "images" / "001.png")])
     assert found[1]["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-5)
 
 
-def test_pictures_elsewhere(tiny_run, pictures, tmp_path):
-    (pictures / "images").rename(tmp_path / "test_images")
+def test_images_elsewhere(tiny_run, images, tmp_path):
+    (images / "images").rename(tmp_path / "test_images")
     words = ["data.image={id}.png"]
     with pytest.raises(UserError, match=r"Looked for: test\.csv:2 .*/kaggle/000\.png"):
         read(str(tiny_run), "kaggle/test.csv", words)
@@ -150,7 +150,7 @@ def test_pictures_elsewhere(tiny_run, pictures, tmp_path):
         read(str(tiny_run), "kaggle/test.csv", [*words, "data.image_root=nowhere"])
 
 
-def test_pictures_of_a_folder_are_named_by_their_paths(kerasft_cli, tiny_run, pictures, tmp_path):
+def test_images_of_a_folder_are_named_by_their_paths(kerasft_cli, tiny_run, images, tmp_path):
     ended = kerasft_cli("predict", str(tiny_run), "--data", "kaggle", "--output", "a.parquet")
     assert ended.code == 1, ended.err
     assert "images/003.png: it is PNG that is broken or cut short" in ended.err
@@ -163,7 +163,7 @@ def test_pictures_of_a_folder_are_named_by_their_paths(kerasft_cli, tiny_run, pi
         read(str(tiny_run), "kaggle", ["data.text=a"])
 
 
-def test_where_no_picture_can_be_read_nothing_is_written(kerasft_cli, tiny_run, tmp_path):
+def test_where_no_image_can_be_read_nothing_is_written(kerasft_cli, tiny_run, tmp_path):
     (tmp_path / "q").mkdir()
     for i in range(2):
         (tmp_path / "q" / f"{i}.png").write_bytes(png(i)[:60])
@@ -182,13 +182,13 @@ def test_folders_named_like_classes_are_labels(tmp_path):
     assert (made, said) == ([["cat"], None], [])
 
 
-def test_masks_are_no_pictures_to_answer(tmp_path):
+def test_masks_are_no_images_to_answer(tmp_path):
     for name in ("images/1.png", "masks/1.png", "images/2.png", "images/2_mask.png"):
         (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "t" / name).write_bytes(png(1))
     found = unlabeled.from_folder(tmp_path / "t", masks="masks")
     assert list(found.ids) == ["images/1.png", "images/2.png"]
-    assert found.notices == ["2 masks left out, which are no pictures to answer."]
+    assert found.notices == ["2 masks left out, which are no images to answer."]
 
 
 # --- tables without a model --------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_ids_that_are_missing_or_double_are_said(tmp_path):
     assert len(found.notices) == 2
 
 
-def test_pictures_of_boxes_are_answered_once(tmp_path):
+def test_images_of_boxes_are_answered_once(tmp_path):
     (tmp_path / "1.png").write_bytes(png(1))
     table = "f,x\n1.png,0\n1.png,5\n2.png,1\n"
     found = ask(tmp_path / "a.csv", table, Columns(image="f"), once=True)

@@ -18,7 +18,7 @@ from kerasft.data.store import Store
 from kerasft.errors import UserError
 from kerasft.evaluation import contact_sheet
 from kerasft.evaluation.contact_sheet import GAP
-from kerasft.evaluation.pictures import colour_of
+from kerasft.evaluation.images import colour_of
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.rows import Rows
 from kerasft.spec import Labels
@@ -51,8 +51,8 @@ def pixels(path):
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def folder_of_pictures(folder, size=24):
-    """Write a folder of red and blue pictures, none of them like another one."""
+def folder_of_images(folder, size=24):
+    """Write a folder of red and blue images, none of them like another one."""
     for name, channel in (("blue", 2), ("red", 0)):
         (folder / name).mkdir(parents=True)
         for i in range(12):
@@ -65,11 +65,11 @@ def folder_of_pictures(folder, size=24):
     )  # fmt: skip
 
 
-# --- pictures ----------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------
 
 
-def test_pictures_stand_in_the_order_of_the_batches_below_their_classes(tmp_path, drawn, capsys):
-    words = folder_of_pictures(tmp_path / "pictures")
+def test_images_stand_in_the_order_of_the_batches_below_their_classes(tmp_path, drawn, capsys):
+    words = folder_of_images(tmp_path / "images")
     made = kerasft.show([*words, "augment=none"], count=6)
     assert made.name == "show.png"
     (cells, columns), = drawn
@@ -80,15 +80,15 @@ def test_pictures_stand_in_the_order_of_the_batches_below_their_classes(tmp_path
     assert len({cell.note for cell in cells}) == 6
     later = kerasft.show([*words, "augment=none"], epoch=1, count=6, output="later.png")
     assert later.is_file() and [c.note for c in drawn[1][0]] != [c.note for c in cells]
-    assert "6 pictures in epoch 0: show.png" in capsys.readouterr().out
-    # The pictures lie on the sheet as they are, each pixel enlarged.
+    assert "6 images in epoch 0: show.png" in capsys.readouterr().out
+    # The images lie on the sheet as they are, each pixel enlarged.
     sheet, first = pixels(made), cells[0].image.repeat(9, axis=0).repeat(9, axis=1)
     assert (sheet[GAP : GAP + 216, GAP : GAP + 216] == first).all()
 
 
 def test_it_is_what_training_sees(tmp_path, drawn, monkeypatch):
-    """Each picture of each view is the one in the batch of that epoch that the step is fed with."""
-    words = folder_of_pictures(tmp_path / "pictures")
+    """Each image of each view is the one in the batch of that epoch that the step is fed with."""
+    words = folder_of_images(tmp_path / "images")
     kept = []
     show = showing.show
     monkeypatch.setattr(showing, "show", lambda ready, wanted: kept.append(ready) or show(
@@ -111,8 +111,8 @@ def test_it_is_what_training_sees(tmp_path, drawn, monkeypatch):
     assert any((cells[0].image != cell.image).any() for cell in cells[1:3])
 
 
-def test_shares_of_mixed_pictures_are_told(tmp_path, drawn):
-    words = folder_of_pictures(tmp_path / "pictures")
+def test_shares_of_mixed_images_are_told(tmp_path, drawn):
+    words = folder_of_images(tmp_path / "images")
     words = [*words, "augment=cutmix", "task.class_weight={red: 2, blue: 1}"]
     kerasft.show(words, count=8, views=2)
     said = [cell.words for cell in drawn[0][0]]
@@ -122,11 +122,11 @@ def test_shares_of_mixed_pictures_are_told(tmp_path, drawn):
 
 
 @pytest.mark.slow
-def test_without_augmentation_views_are_alike_and_that_is_said(tiny_pictures, capsys, drawn):
-    kerasft.show(tiny_pictures, count=2, views=3)
+def test_without_augmentation_views_are_alike_and_that_is_said(tiny_images, capsys, drawn):
+    kerasft.show(tiny_images, count=2, views=3)
     cells, _ = drawn[0]
     assert (cells[0].image == cells[2].image).all()
-    assert "augment=none: a picture is the same in each epoch" in capsys.readouterr().out
+    assert "augment=none: an image is the same in each epoch" in capsys.readouterr().out
 
 
 def test_several_labels_and_numbers(tmp_path, drawn):
@@ -156,8 +156,8 @@ def test_several_labels_and_numbers(tmp_path, drawn):
 
 
 @pytest.mark.slow
-def test_more_pictures_than_there_are_shows_all(tiny_pictures, drawn):
-    kerasft.show(tiny_pictures, count=1000)
+def test_more_images_than_there_are_shows_all(tiny_images, drawn):
+    kerasft.show(tiny_images, count=1000)
     cells, _ = drawn[0]
     assert len(cells) == len({cell.note for cell in cells}) == 30
 
@@ -338,7 +338,7 @@ def test_pairs_lose_the_end_of_either_text(tmp_path, capsys):
 def test_what_cannot_be_had_of_texts(long_texts):
     with pytest.raises(UserError, match=r"The data is texts, for which --output must end in \.txt"):
         kerasft.show(long_texts, output="x.png")
-    with pytest.raises(UserError, match="--views shows what augmentation makes of pictures"):
+    with pytest.raises(UserError, match="--views shows what augmentation makes of images"):
         kerasft.show(long_texts, views=2)
 
 

@@ -23,32 +23,32 @@ def test_texts_have_no_size(tiny_texts):
         kerasft.train([*tiny_texts, *SMALL_FIRST])
 
 
-def test_the_last_stage_has_the_size_of_the_model(tiny_pictures):
+def test_the_last_stage_has_the_size_of_the_model(tiny_images):
     with pytest.raises(UserError, match=(
         r"finetune.all.image_size: the last stage .*, which is 16x16. Received: 32x32. Set "
     )):  # fmt: skip
-        kerasft.train([*tiny_pictures, "finetune=two_phase", "finetune.all.image_size=32"])
+        kerasft.train([*tiny_images, "finetune=two_phase", "finetune.all.image_size=32"])
 
 
 @pytest.mark.slow
-def test_a_network_for_one_size_is_refused_before_it_is_trained(tiny_pictures):
+def test_a_network_for_one_size_is_refused_before_it_is_trained(tiny_images):
     with pytest.raises(UserError, match=(
         r"finetune.head.image_size: tiny vit cannot be trained on images of both 32x32 and 16x16 "
         r"pixels: the shape of the weight"
     )):  # fmt: skip
         kerasft.train([
-            *tiny_pictures, "backbone.family=vit", "finetune=two_phase",
+            *tiny_images, "backbone.family=vit", "finetune=two_phase",
             "finetune.head.image_size=32",
         ])  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_size_that_the_network_does_not_take_is_refused(tiny_pictures):
+def test_a_size_that_the_network_does_not_take_is_refused(tiny_images):
     with pytest.raises(UserError, match=(
         r"finetune.head.image_size: tiny vit cannot be made for images of 18x16 pixels: .*18"
     )):  # fmt: skip
         kerasft.train([
-            *tiny_pictures, "backbone.family=vit", "finetune=two_phase",
+            *tiny_images, "backbone.family=vit", "finetune=two_phase",
             "finetune.head.image_size=[18,16]",
         ])  # fmt: skip
 
@@ -62,10 +62,10 @@ def network():
 """
 
 
-def test_a_backbone_without_a_size_is_refused(tiny_pictures, tmp_path, monkeypatch):
+def test_a_backbone_without_a_size_is_refused(tiny_images, tmp_path, monkeypatch):
     (tmp_path / "own_network.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    rest = [one for one in tiny_pictures if not one.startswith("backbone")]
+    rest = [one for one in tiny_images if not one.startswith("backbone")]
     with pytest.raises(UserError, match=(
         r"finetune.head.image_size needs a backbone that is made for a size .*own_network.network"
     )):  # fmt: skip
@@ -77,15 +77,15 @@ def test_a_backbone_without_a_size_is_refused(tiny_pictures, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_each_stage_is_planned_at_its_size(tiny_pictures, capsys):
-    plans = kerasft.plan([*tiny_pictures, *SMALL_FIRST])
+def test_each_stage_is_planned_at_its_size(tiny_images, capsys):
+    plans = kerasft.plan([*tiny_images, *SMALL_FIRST])
     assert [plan.image_size for plan in plans] == [(12, 16), (16, 16)]
     assert [plan.to_dict()["image_size"] for plan in plans] == [[12, 16], [16, 16]]
 
 
 @pytest.mark.slow
-def test_small_images_first(tiny_pictures, capsys):
-    result = kerasft.train([*tiny_pictures, *SMALL_FIRST, "output_dir=run", "augment=light"])
+def test_small_images_first(tiny_images, capsys):
+    result = kerasft.train([*tiny_images, *SMALL_FIRST, "output_dir=run", "augment=light"])
     said = capsys.readouterr().out
     assert "stage head: preparing images of 12x16 pixels" in said
     assert "stage head: 6 steps, images of 12x16, learning rate up to" in said

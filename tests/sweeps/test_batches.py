@@ -184,7 +184,7 @@ def test_an_application_is_left_its_own_and_may_report(app, tmp_path):
     assert (tmp_path / "out" / "logs" / "mine").is_file()
     trials = ledgers.reopen(tmp_path / "out").trials()
     assert [t.state.name for t in trials] == ["COMPLETE", "COMPLETE", "PRUNED"]
-    assert trials[2].user_attrs["reason"] == "given up at step 0 with 3"
+    assert trials[2].user_attrs["reason"] == "pruned at step 0 with 3"
     assert len(trials[0].intermediate_values) == 4
     (tmp_path / "conf").rename(tmp_path / "gone")
     (tmp_path / "conf").mkdir()

@@ -162,7 +162,7 @@ def test_a_file_of_tests_that_cannot_be_read_costs_its_figures_alone(begin, tmp_
     ledger.settle(ledger.claim(), Outcome(DONE, values=[0.5]))
     (ledger.path / "test.json").write_text("{")
     done = kerasft_cli("leaderboard", str(ledger.path))
-    assert done.code == 0 and "warning: no figures of test are shown" in done.err
+    assert done.code == 0 and "warning: no test metrics are shown" in done.err
 
 
 @pytest.mark.parametrize("splits", ["null", "5", '"test"', '["test"]'])

@@ -51,7 +51,7 @@ def test_what_is_no_grid(overrides, said):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, texts_csv):
-    """Two by two runs, of which those with a network for pictures fail."""
+    """Two by two runs, of which those with a network for images fail."""
     folder = tmp_path_factory.mktemp("sweep") / "grid"
     return kerasft.grid([
         "data=table", f"data.path={texts_csv}", "data.text=text", "data.label=label",
@@ -119,7 +119,7 @@ def test_another_metric(swept, kerasft_cli):
     assert by_f1[0]["metric"] == "f1_macro"
     ended = kerasft_cli("leaderboard", str(folder), "--metric", "speed")
     assert ended.code == 2
-    assert "--metric must be a figure of the runs" in ended.err
+    assert "--metric must be a metric of the runs" in ended.err
     ended = kerasft_cli("leaderboard", str(folder), "--output", "runs.txt")
     assert ended.code == 2
     assert "--output must end in .csv, .json or .html" in ended.err

@@ -183,7 +183,7 @@ def test_plots_of_words_numbers_and_gaps(tmp_path):
 
 
 def test_a_sweep_is_compared_by_its_trials(begin, tmp_path):
-    """Trials that were given up or are running are listed with what is known of them."""
+    """Trials that were pruned or are running are listed with what is known of them."""
     ledger = begin(tmp_path / "s", overrides=["head=linear,mlp", "seed=0,1"], n_trials=6,
                    sampler=None)  # fmt: skip
     for value in (0.7, 0.9, 0.82, 0.83):
@@ -206,7 +206,7 @@ def test_why_trials_have_no_figure_is_said(begin, kerasft_cli, tmp_path, monkeyp
     ledger = begin(tmp_path / "s", overrides=["head=linear,mlp", "batch_size=4,8,16"], n_trials=6)
     memory = "The step does not fit into memory: " + "much " * 100
     for end in (Outcome(DONE, values=[0.7]), Outcome(FAILED, "no <room>\nleft"),
-                Outcome(PRUNED, "given up after epoch 1"), Outcome(FAILED, "no <room>\nleft"),
+                Outcome(PRUNED, "pruned after epoch 1"), Outcome(FAILED, "no <room>\nleft"),
                 Outcome(FAILED, memory)):  # fmt: skip
         ledger.settle(ledger.claim(), end)
     done = kerasft_cli("leaderboard", "s", "--output", "board.csv")
@@ -217,11 +217,11 @@ def test_why_trials_have_no_figure_is_said(begin, kerasft_cli, tmp_path, monkeyp
     with open("board.csv", encoding="utf-8", newline="") as file:
         rows = {row["run"]: row for row in csv.DictReader(file)}
     assert rows["1"]["reason"] == "no <room>\nleft" and rows["4"]["reason"] == memory
-    assert rows["2"]["reason"] == "given up after epoch 1"
+    assert rows["2"]["reason"] == "pruned after epoch 1"
     assert rows["0"]["objective_accuracy"] == "0.7" and rows["0"]["reason"] == ""
     assert kerasft_cli("leaderboard", "s", "--output", "board.html").code == 0
     page = Path("board.html").read_text("utf-8")
-    assert page.count("no &lt;room&gt;") == 3 and "given up after epoch 1" in page
+    assert page.count("no &lt;room&gt;") == 3 and "pruned after epoch 1" in page
     assert memory.strip() in page
 
 

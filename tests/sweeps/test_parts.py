@@ -214,7 +214,7 @@ def test_a_trial_that_a_storage_spoils_is_no_traceback(begin, tmp_path, kerasft_
             for line in lines]  # fmt: skip
     journal.write_text("".join(json.dumps(line) + "\n" for line in made))
     done = kerasft_cli("leaderboard", str(ledger.path))
-    assert done.code == 0 and "what was written down of its figures is damaged" in done.out
+    assert done.code == 0 and "its recorded metrics are damaged" in done.out
 
 
 def test_a_sampler_that_fails_on_a_space_is_a_message():

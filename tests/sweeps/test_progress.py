@@ -29,11 +29,11 @@ def test_a_file_gets_a_line_a_trial(begin, tmp_path, monkeypatch):
     claim = ledger.claim()
     progress.update()
     assert stream.getvalue() == ""  # what had ended is not told again, and nothing runs on
-    ledger.settle(claim, Outcome(PRUNED, "given up after epoch 1"))
+    ledger.settle(claim, Outcome(PRUNED, "pruned after epoch 1"))
     progress.update()
     progress.update()
     (line,) = stream.getvalue().splitlines()
-    assert line.startswith("trial 1  pruned  given up after epoch 1")
+    assert line.startswith("trial 1  pruned  pruned after epoch 1")
     assert "\x1b" not in stream.getvalue()
 
 

@@ -94,8 +94,8 @@ def test_a_trial_is_pruned_between_epochs(small, tmp_path, capsys):
         run = folder / str(trial.number)
         assert len((run / "logs" / "epochs.jsonl").read_text("utf-8").splitlines()) == 2
         facts = read_json(run / "run.json")
-        assert facts["status"] == "given up"
-        assert facts["reason"].startswith("given up after epoch 2: val_accuracy")
+        assert facts["status"] == "pruned"
+        assert facts["reason"].startswith("pruned after epoch 2: val_accuracy")
         assert not (run / "checkpoints").exists()
     summary.tell(ledger)
     assert "no trial has come to its end" in capsys.readouterr().out
@@ -346,7 +346,7 @@ def test_a_plan_tells_what_it_would_cost_and_trains_nothing(small, kerasft_cli):
                "optimizer.learning_rate=interval(1e-4,1e-2)", "sweep.n_trials=30"]  # fmt: skip
     said = kerasft_cli(*command)
     assert said.code == 0, said.err
-    assert "30 trials: about" in said.out and "if none is given up" in said.out
+    assert "30 trials: about" in said.out and "if none is pruned" in said.out
     outlook = json.loads(kerasft_cli(*command, "--json").out)
     assert set(outlook["measured"]) == {
         f"head={head} optimizer.learning_rate=0.0001" for head in ("linear", "mlp")
@@ -374,7 +374,7 @@ SPOILT = {
         ["sweep=random", "sweep.sampler._target_=optuna.samplers.BruteForceSampler",
          "head.dropout=interval(0,0.5)"], "BruteForceSampler cannot search this space"),
     "an objective that is none": (["head=linear,mlp", "sweep.objectives=[acuracy]"],
-                                  "'acuracy' is no figure of this task"),
+                                  "'acuracy' is no metric of this task"),
     "known points that are none": (["head=linear,mlp", "sweep.known=[3]"], "a list of points"),
     "a share that is none": (["finetune.full.train=0.5,1.5"], "share of the network's layers"),
     "what never counts": (["head=linear,mlp", "+sweep.space={head.width: {values: '8,9', "
@@ -395,7 +395,7 @@ def test_what_is_wrong_is_told_before_any_trial(case, small, kerasft_cli):
     assert not Path("s").exists()
 
 
-@pytest.mark.parametrize(("starter", "of"), [("text", "tiny_texts"), ("images", "tiny_pictures")])
+@pytest.mark.parametrize(("starter", "of"), [("text", "tiny_texts"), ("images", "tiny_images")])
 def test_each_value_of_a_starter_can_be_composed(starter, of, request):
     asked, space, _ = _asked([*request.getfixturevalue(of), f"sweep={starter}"], [], [])
     assert {"head", "finetune.full.train", "optimizer.learning_rate"} < {a.key for a in space.axes}

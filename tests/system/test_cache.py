@@ -47,7 +47,7 @@ def test_what_was_made_once_is_read_again(cache):
 def test_other_parts_make_another_entry(cache, other):
     put(cache, content=b"first")
     assert put(cache, other, content=b"second") == b"second"
-    assert put(cache, PARTS, content=b"third", kind="pictures") == b"third"
+    assert put(cache, PARTS, content=b"third", kind="images") == b"third"
     assert len(cache.entries()) == 3
 
 
@@ -77,7 +77,7 @@ def test_a_full_disk_is_a_cache_error_and_leaves_nothing(cache, number):
         (folder / "data.bin").write_bytes(b"half")
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(CacheError, match="there is no room"):
+    with pytest.raises(CacheError, match="no space is left"):
         cache.get("texts", PARTS, write=write, read=lambda folder: None, about="")
     assert "data.bin" not in names(cache)
 
@@ -323,8 +323,8 @@ def test_an_entry_in_use_is_not_removed(cache):
 
 def test_clear_removes_all_or_one_kind(cache):
     put(cache)
-    put(cache, kind="pictures")
-    assert [e.kind for e in cache.clear("pictures")] == ["pictures"]
+    put(cache, kind="images")
+    assert [e.kind for e in cache.clear("images")] == ["images"]
     assert [e.kind for e in cache.entries()] == ["texts"]
     assert len(cache.clear()) == 1
     assert cache.entries() == []
@@ -438,7 +438,7 @@ def test_a_disk_that_fails_at_any_file_is_a_cache_error(cache, monkeypatch, numb
             return original(path, *arguments, **more)
 
         monkeypatch.setattr(Path, method, failing)
-    with pytest.raises(CacheError, match=r"no room in|cannot be used: |be written: Input"):
+    with pytest.raises(CacheError, match=r"no space is left in|cannot be used: |be written: Input"):
         put(cache)
     assert cache.entries() == [] and "data.bin" not in names(cache)
 
@@ -542,12 +542,12 @@ def test_links_in_a_cache_lead_to_nothing_that_is_removed(cache, tmp_path):
     (tmp_path / "victim" / KEY).mkdir(parents=True)
     (tmp_path / "victim" / KEY / "entry.json").write_text("{}")
     (tmp_path / "victim" / KEY / "data.bin").write_text("years of work")
-    (cache.directory / "pictures").symlink_to(tmp_path / "victim")
+    (cache.directory / "images").symlink_to(tmp_path / "victim")
     (cache.directory / "texts" / KEY).symlink_to(tmp_path / "victim" / KEY)
     (cache.directory / "texts" / f".{KEY}.gone").symlink_to(tmp_path / "victim" / KEY)
     before = tree(tmp_path / "victim")
     put(cache, {"i": 1})
-    put(cache, kind="pictures")
+    put(cache, kind="images")
     cache.clear()
     after = tree(tmp_path / "victim")
     assert {name: after.get(name) for name in before} == before

@@ -26,7 +26,7 @@ def assigned(*rows):
 
 
 def outputs_of(boxes, score):
-    """Return what a head puts out for one picture, of two classes that are equally likely."""
+    """Return what a head puts out for one image, of two classes that are equally likely."""
     logits = np.full((len(boxes), 2), np.log(score / (1 - score)))
     return tf.constant(np.concatenate([boxes, ANCHORS, logits], -1)[None], tf.float32)
 

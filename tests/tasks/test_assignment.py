@@ -8,7 +8,7 @@ from kerasft.tasks.assignment import detection_loss, task_aligned
 
 
 def outputs_of(boxes, points, scores):
-    """Return what a head puts out, for one picture."""
+    """Return what a head puts out, for one image."""
     logits = np.log(np.asarray(scores) / (1 - np.asarray(scores)))
     cells = np.concatenate([points - 4, points + 4], axis=-1)
     return tf.constant(np.concatenate([boxes, cells, logits], axis=-1)[None], tf.float32)
@@ -51,7 +51,7 @@ def test_nothing_is_learned_in_ignored_regions():
     np.testing.assert_allclose(detection_loss(y, outputs_of(BOXES, POINTS, sure)), quiet)
 
 
-def test_pictures_without_objects_teach_that_nothing_is_there():
+def test_images_without_objects_teach_that_nothing_is_there():
     y = tf.fill([1, 4, 6], -1.0)
     loss = [float(detection_loss(y, outputs_of(BOXES, POINTS, np.full((5, 2), score))))
             for score in (0.01, 0.1, 0.9)]  # fmt: skip

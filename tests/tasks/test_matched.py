@@ -17,14 +17,14 @@ NOTHING = [-1, -1, -1, -1, -1, 0]
 
 
 def boxes_of(random, *shape):
-    """Return boxes within the picture, in pixels."""
+    """Return boxes within the image, in pixels."""
     low = random.uniform(0, 0.6, (*shape, 2))
     high = low + random.uniform(0.1, 0.4, (*shape, 2))
     return np.concatenate([low, high], -1) * np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
 
 
 def outputs_of(random, *shape):
-    """Return what a head puts out for queries: boxes, whole pictures, logits."""
+    """Return what a head puts out for queries: boxes, whole images, logits."""
     place = np.broadcast_to([0, 0, WIDTH, HEIGHT], (*shape, 4))
     logits = random.normal(0, 2, (*shape, CLASSES))
     return np.concatenate([boxes_of(random, *shape), place, logits], -1).astype("float32")
@@ -44,7 +44,7 @@ def layers_of(random, batch, layers):
 
 
 def truth(random, *counts, most=4):
-    """Return so many objects for each picture."""
+    """Return so many objects for each image."""
     y = np.array([[NOTHING] * most for _ in counts], "float32")
     for i, count in enumerate(counts):
         y[i, :count, :4] = boxes_of(random, count)
@@ -75,13 +75,13 @@ def test_no_other_choice_of_queries_is_cheaper():
     y, said = truth(random, 3, 0, 2), outputs_of(random, 3, QUERIES)
     owner = one_to_one(y, tf.constant(said)).numpy()
     assert [sorted(row[row >= 0]) for row in owner] == [[0, 1, 2], [], [0, 1]]
-    for picture, count in ((0, 3), (2, 2)):
-        true = y[picture].numpy()
-        costs = np.array([[cost_of(row[:4], row[4], one) for one in said[picture]]
+    for image, count in ((0, 3), (2, 2)):
+        true = y[image].numpy()
+        costs = np.array([[cost_of(row[:4], row[4], one) for one in said[image]]
                           for row in true[:count]])  # fmt: skip
         every = itertools.permutations(range(QUERIES), count)
         best = min(every, key=lambda queries: costs[range(count), queries].sum())
-        assert [int(np.flatnonzero(owner[picture] == i)[0]) for i in range(count)] == list(best)
+        assert [int(np.flatnonzero(owner[image] == i)[0]) for i in range(count)] == list(best)
 
 
 def test_what_is_ignored_has_no_query_and_more_objects_than_queries_are_too_many():
@@ -99,7 +99,7 @@ def test_what_is_ignored_has_no_query_and_more_objects_than_queries_are_too_many
 
 
 def test_the_parts_are_those_of_kerashub():
-    """Of one picture, and of the same matches: its loss of a batch takes the first one's boxes."""
+    """Of one image, and of the same matches: its loss of a batch takes the first one's boxes."""
     random = np.random.default_rng(2)
     y, said = truth(random, 3), layers_of(random, 1, 5)
     seen = said[..., : -SIDES - REFERENCE]
@@ -143,15 +143,15 @@ def test_the_parts_are_those_of_kerashub():
     np.testing.assert_allclose(query_loss(y, tf.constant(said)), wanted, rtol=1e-4)
 
 
-def test_each_picture_is_compared_with_its_own_objects():
+def test_each_image_is_compared_with_its_own_objects():
     random = np.random.default_rng(3)
     y, said = truth(random, 2, 1), layers_of(random, 2, 4)
-    # Averages are not sums: two pictures alike have the loss of each.
+    # Averages are not sums: two images alike have the loss of each.
     for i in (0, 1):
         one = query_loss(y[i : i + 1], tf.constant(said[i : i + 1]))
         twice = query_loss(tf.repeat(y[i : i + 1], 2, 0), tf.constant(said[[i, i]]))
         np.testing.assert_allclose(twice, one, rtol=1e-5)
-    # Without the averages of the refinement the losses of pictures add up.
+    # Without the averages of the refinement the losses of images add up.
     alone = said[:, -1, :, : -SIDES - REFERENCE]
     single = [float(query_loss(y[i : i + 1], tf.constant(alone[i : i + 1]))) for i in (0, 1)]
     together = float(query_loss(y, tf.constant(alone)))

@@ -148,7 +148,7 @@ def test_names_and_nodes_are_looked_at_first(metrics, words):
 @pytest.mark.parametrize(
     ("name", "node", "words"),
     [
-        ("f1_macro", F2, "a figure of that name already"),
+        ("f1_macro", F2, "a metric of that name already"),
         ("f2", {**F2, "average": None}, r"one number.*task\.metrics\.f2\.average=macro"),
         ("bad", here("fails"), "ZeroDivisionError: no such thing"),
         ("far", {"_target_": "keras.metrics.MeanSquaredError"}, "Call it far_error"),

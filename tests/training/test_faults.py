@@ -87,9 +87,9 @@ def test_a_loss_that_blows_up_ends_a_run_where_that_is_asked_for(prices, kerasft
 
 
 def test_a_loss_that_is_no_number_ends_a_run_and_its_examples_are_named(
-    tiny_pictures, kerasft_cli
+    tiny_images, kerasft_cli
 ):
-    ended = kerasft_cli("train", *tiny_pictures, *DIVERGING, "output_dir=run")
+    ended = kerasft_cli("train", *tiny_images, *DIVERGING, "output_dir=run")
     assert ended.code == 2
     (found,) = faults_of("run")
     assert found["loss"] in ("nan", "inf")
@@ -101,8 +101,8 @@ def test_a_loss_that_is_no_number_ends_a_run_and_its_examples_are_named(
     )
 
 
-def test_a_rollback_lowers_the_rate_until_it_works(tiny_pictures):
-    overrides = [*tiny_pictures, *DIVERGING, "faults=rollback", "faults.lower=1e-3"]
+def test_a_rollback_lowers_the_rate_until_it_works(tiny_images):
+    overrides = [*tiny_images, *DIVERGING, "faults=rollback", "faults.lower=1e-3"]
     result = kerasft.train([*overrides, "output_dir=run"])
     assert 1 <= len(faults_of("run")) <= 3
     assert all(math.isfinite(row["loss"]) for row in result.history.rows)
@@ -111,17 +111,17 @@ def test_a_rollback_lowers_the_rate_until_it_works(tiny_pictures):
 
 
 @pytest.mark.slow
-def test_a_run_has_so_many_faults_and_no_more(tiny_pictures):
-    overrides = [*tiny_pictures, *DIVERGING, "faults=rollback", "faults.lower=0.99"]
+def test_a_run_has_so_many_faults_and_no_more(tiny_images):
+    overrides = [*tiny_images, *DIVERGING, "faults=rollback", "faults.lower=0.99"]
     with pytest.raises(UserError, match=r"one fault more than faults\.limit=2 allows"):
         kerasft.train([*overrides, "faults.limit=2", "output_dir=run"])
     assert len(faults_of("run")) == 3
 
 
 @pytest.mark.slow
-def test_of_steps_that_run_together_the_one_at_fault_is_found(tiny_pictures):
+def test_of_steps_that_run_together_the_one_at_fault_is_found(tiny_images):
     overrides = [
-        *tiny_pictures, *DIVERGING, "optimizer.learning_rate=1e38", "cache.activations=always",
+        *tiny_images, *DIVERGING, "optimizer.learning_rate=1e38", "cache.activations=always",
         "finetune=linear_probe", "cache.directory=cache", "batch_size=3", "faults.limit=1",
     ]  # fmt: skip
     with pytest.raises(UserError) as plain:
@@ -331,7 +331,7 @@ def test_a_stalled_input_pipeline_is_told_with_where_it_stands(tiny_texts, monke
     assert re.search(
         r"warning: nothing has moved for \d s: the run stands in step \d+ of epoch \d; the input "
         r"pipeline is reading the examples texts\.csv:\d+, texts\.csv:\d+, texts\.csv:\d+ and 5 "
-        r"more\. Look at the disk that holds cache\.directory\. What each thread is at stands in "
+        r"more\. Look at the disk that holds cache\.directory\. What each thread is doing: "
         r"'run/logs/stalled.txt'\.", said,
     )  # fmt: skip
     stacks = Path("run/logs/stalled.txt").read_text()
@@ -357,7 +357,7 @@ def test_a_disk_that_does_not_answer_before_training_is_told_with_what_is_read(
     assert re.search(
         r"warning: nothing has moved for \d s: the run stands before training, where data and "
         rf"network are read and made ready; what it began to read last is '{texts_csv}'\. Look at "
-        r"the disk that holds it\. What each thread is at stands in 'run/logs/stalled.txt'\.", said,
+        r"the disk that holds it\. What each thread is doing: 'run/logs/stalled.txt'\.", said,
     )  # fmt: skip
     assert "in decode" in Path("run/logs/stalled.txt").read_text()
     assert not [t for t in threading.enumerate() if t.name == "kerasft-watchdog"]
@@ -396,21 +396,21 @@ def weights_and_log(result) -> tuple:
 
 
 @pytest.mark.slow
-def test_pictures_that_vanish_or_change_under_a_run_change_nothing(
-    tmp_path, monkeypatch, tiny_pictures
+def test_images_that_vanish_or_change_under_a_run_change_nothing(
+    tmp_path, monkeypatch, tiny_images
 ):
     from kerasft.testing import tiny_splits
 
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     splits = tiny_splits("images", size=16)
     for part in (splits.train, splits.validation):
-        for name, picture, label in zip(part.ids, part.inputs, part.labels, strict=True):
+        for name, image, label in zip(part.ids, part.inputs, part.labels, strict=True):
             place = folder / splits.labels.names[int(label)]
             place.mkdir(parents=True, exist_ok=True)
-            (place / f"{Path(name).name}.png").write_bytes(picture)
+            (place / f"{Path(name).name}.png").write_bytes(image)
     overrides = [
-        *[o for o in tiny_pictures if not o.startswith("data.")], "data=image_folder",
-        "data.path=pictures", "batch_size=5", "cache=temporary",
+        *[o for o in tiny_images if not o.startswith("data.")], "data=image_folder",
+        "data.path=images", "batch_size=5", "cache=temporary",
     ]  # fmt: skip
     wanted = weights_and_log(kerasft.train([*overrides, "output_dir=whole"]))
 
@@ -419,7 +419,7 @@ def test_pictures_that_vanish_or_change_under_a_run_change_nothing(
             if number % 2:
                 path.unlink()
             else:
-                path.write_bytes(b"no picture")
+                path.write_bytes(b"no image")
 
     meanwhile = Meanwhile(monkeypatch, harm)
     assert weights_and_log(kerasft.train([*overrides, "output_dir=run"])) == wanted

@@ -121,7 +121,7 @@ def test_dropout_of_the_head_stays_random_and_that_of_the_backbone_rests():
     np.testing.assert_array_equal(cut(inputs, training=False), model(inputs, training=False))
 
 
-def test_layers_that_change_pictures_at_random_are_not_in_the_prefix():
+def test_layers_that_change_images_at_random_are_not_in_the_prefix():
     import keras
 
     from kerasft.model.backbones import image_backbone
@@ -217,7 +217,7 @@ def test_sides_that_are_open_are_named():
     assert "? x ? x 4" in frozen.open_sides(frozen.cut(model))
 
 
-def own_pictures(*between):
+def own_images(*between):
     """A model of two convolutions, the first frozen, with layers between them."""
     import keras
 
@@ -231,10 +231,10 @@ def own_pictures(*between):
     return model
 
 
-def test_layers_that_change_pictures_the_same_way_each_time_are_in_the_prefix():
+def test_layers_that_change_images_the_same_way_each_time_are_in_the_prefix():
     import keras
 
-    crossing = frozen.cut(own_pictures(keras.layers.Resizing(5, 5), keras.layers.CenterCrop(4, 4)))
+    crossing = frozen.cut(own_images(keras.layers.Resizing(5, 5), keras.layers.CenterCrop(4, 4)))
     (tensor,) = crossing.crossing.values()
     assert tensor.shape[1:] == (4, 4, 4)
 

@@ -292,7 +292,7 @@ def test_a_frozen_variable_that_moves_ends_training():
 
 
 def test_a_monitor_that_is_no_figure_is_named():
-    with pytest.raises(UserError, match=r"monitor 'val_f1' is no figure of this run\. Allowed: "):
+    with pytest.raises(UserError, match=r"monitor 'val_f1' is no metric of this run\. Allowed: "):
         train(task=Classification(monitor="val_f1"), max_steps=1)
 
 

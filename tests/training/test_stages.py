@@ -12,7 +12,7 @@ from kerasft.training.stages import HEAD_RATE, Stage, describe, is_head_alone, r
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     """A network with batch normalization below and in the head."""
     backbone = tiny.image("resnet", image_size=16)
     return assemble(backbone, lambda f: pooled.mlp(f, units=2, width=8, norm="batch"))
@@ -44,7 +44,7 @@ def test_head_trains_the_head_and_all_undoes_it(texts):
     assert chosen(texts, Stage("all")) == weights(texts)
 
 
-def test_a_share_trains_from_the_head_down(texts, pictures):
+def test_a_share_trains_from_the_head_down(texts, images):
     head = {"head_outputs/kernel", "head_outputs/bias"}
     assert chosen(texts, Stage(0.0)) == head
     assert chosen(texts, Stage(1.0)) == weights(texts)
@@ -52,7 +52,7 @@ def test_a_share_trains_from_the_head_down(texts, pictures):
     assert head < upper < weights(texts)
     assert any("transformer_layer_1/" in path for path in upper)
     assert not any("embedding" in path or "transformer_layer_0" in path for path in upper)
-    sizes = [len(chosen(pictures, Stage(share))) for share in (0.0, 0.3, 0.6, 1.0)]
+    sizes = [len(chosen(images, Stage(share))) for share in (0.0, 0.3, 0.6, 1.0)]
     assert sizes == sorted(sizes) and len(set(sizes)) == 4
     assert Stage(0).peak(None, 1e-5) == HEAD_RATE and Stage(0.5).peak(None, 1e-5) == 1e-5
     with pytest.raises(UserError, match=r"from 0 to 1\. Received: 1\.5"):
@@ -73,12 +73,12 @@ def test_patterns_are_searched_in_the_paths(texts):
 @pytest.mark.parametrize(("batch_norm", "pretrained", "learns"), [
     ("auto", True, False), ("auto", False, True), ("frozen", False, False), ("train", True, True),
 ])  # fmt: skip
-def test_batch_normalization(pictures, batch_norm, pretrained, learns):
+def test_batch_normalization(images, batch_norm, pretrained, learns):
     import keras
 
-    got = chosen(pictures, Stage("all", batch_norm=batch_norm), pretrained=pretrained)
+    got = chosen(images, Stage("all", batch_norm=batch_norm), pretrained=pretrained)
     norms = [
-        layer for layer in pictures._flatten_layers()
+        layer for layer in images._flatten_layers()
         if isinstance(layer, keras.layers.BatchNormalization)
     ]  # fmt: skip
     below = [layer for layer in norms if not layer.name.startswith("head_")]
@@ -89,18 +89,18 @@ def test_batch_normalization(pictures, batch_norm, pretrained, learns):
         assert ({v.path for v in layer.weights[:2]} <= got) == wanted
     # What a frozen layer keeps are its statistics too.
     before = [layer.moving_mean.numpy() for layer in below]
-    pictures(np.full((2, 16, 16, 3), 200, "uint8"), training=True)
+    images(np.full((2, 16, 16, 3), 200, "uint8"), training=True)
     moved = [
         not np.array_equal(layer.moving_mean, old) for layer, old in zip(below, before, strict=True)
     ]
     assert set(moved) == {learns}
 
 
-def test_batch_normalization_below_a_trained_head_is_frozen_whatever_was_asked(pictures):
-    got = chosen(pictures, Stage("head", batch_norm="train"))
+def test_batch_normalization_below_a_trained_head_is_frozen_whatever_was_asked(images):
+    got = chosen(images, Stage("head", batch_norm="train"))
     assert all(path.startswith("head_") for path in got)
     assert {"head_norm_0/gamma", "head_norm_0/beta"} <= got
-    norm = next(layer for layer in pictures.layers if "bn" in layer.name)
+    norm = next(layer for layer in images.layers if "bn" in layer.name)
     assert not norm.trainable
 
 

@@ -16,20 +16,20 @@ from kerasft.rows import Column, Rows
 from kerasft.spec import Labels
 from kerasft.system.console import listing
 
-# What rounding of coordinates may put a box outside of its picture.
+# What rounding of coordinates may put a box outside of its image.
 _ROUNDED = 1.0
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The boxes of one picture.
+    """The boxes of one image.
 
     Args:
-        boxes: `float64[boxes, 4]`, left, top, right and bottom in pixels of the picture.
+        boxes: `float64[boxes, 4]`, left, top, right and bottom in pixels of the image.
         names: The class of each.
         ignored: bool `[boxes]`, which of them are regions that nothing is learned in and nothing
             is counted: crowds, objects that are marked as difficult.
-        size: Rows and columns of the picture as it is seen.
+        size: Rows and columns of the image as it is seen.
     """
 
     boxes: np.ndarray
@@ -59,24 +59,24 @@ class Drawn:
 
 
 def tidied(drawn: Sequence[Drawn], ids: Sequence[str], key: str) -> tuple[list[Drawn], list[str]]:
-    """Leave out boxes that are none, and cut off what lies outside of the picture.
+    """Leave out boxes that are none, and cut off what lies outside of the image.
 
     Args:
-        drawn: The boxes of each picture.
-        ids: What each picture is called.
+        drawn: The boxes of each image.
+        ids: What each image is called.
         key: The config key behind the form of the boxes, for messages.
 
     Returns:
         The boxes, and a sentence for each kind of change with how many there were.
 
     Raises:
-        UserError: If most boxes are none, or leave their pictures: they are written in another
+        UserError: If most boxes are none, or leave their images: they are written in another
             form than they are read in.
     """
     found: dict[str, list[str]] = {
         "without width or height, or with no number in it, left out": [],
-        "outside of the picture left out": [],
-        "cut off at the edge of the picture": [],
+        "outside of the image left out": [],
+        "cut off at the edge of the image": [],
         "drawn twice, counted once": [],
     }
     made = []
@@ -99,7 +99,7 @@ def tidied(drawn: Sequence[Drawn], ids: Sequence[str], key: str) -> tuple[list[D
     if count and odd > count / 2:
         first = next(n for part in found.values() for n in part)
         raise UserError(
-            f"{odd:,} of {count:,} boxes have no size, or leave their pictures (such as {first}): "
+            f"{odd:,} of {count:,} boxes have no size, or leave their images (such as {first}): "
             "they are written in another form than they are read in. "
             f"{key} says what four numbers mean."
         )
@@ -121,18 +121,18 @@ def _repeated(one: Drawn, which: np.ndarray) -> np.ndarray:
 def encode(
     values: Sequence[Any], ids: Sequence[str], *, names: Sequence[str] | None, key: str
 ) -> tuple[Labels, Rows, np.ndarray, list[str]]:
-    """Turn the boxes of pictures into `Labels` and rows.
+    """Turn the boxes of images into `Labels` and rows.
 
     Args:
-        values: A `Drawn` a picture.
-        ids: What each picture is called.
+        values: A `Drawn` an image.
+        ids: What each image is called.
         names: The class names, in order; by default those that boxes have, sorted.
         key: The config key behind the classes, for messages.
 
     Returns:
-        The `Labels`; rows with `boxes` (float32, left, top, right, bottom in the picture's
+        The `Labels`; rows with `boxes` (float32, left, top, right, bottom in the image's
         pixels), `labels` and `ignored` of each object and `size` (rows and columns) of each
-        picture; how many boxes of each class a picture has, `int64[N, classes]`; and sentences
+        image; how many boxes of each class an image has, `int64[N, classes]`; and sentences
         for the user.
 
     Raises:
@@ -151,7 +151,7 @@ def encode(
         )
     words = Counter(name for value in values for name in value.names)
     if not words:
-        raise UserError(f"{key}: none of {some(len(values), 'picture')} has a box.")
+        raise UserError(f"{key}: none of {some(len(values), 'image')} has a box.")
     found, notices = sorted(words, key=natural), []
     if names is None:
         notices += check_alike(found, key) + _mixed(found)
@@ -181,7 +181,7 @@ def encode(
     })  # fmt: skip
     bare = sum(not len(value.names) for value in values)
     if bare:
-        notices.append(f"{some(bare, 'picture')} without any object, learned from as such.")
+        notices.append(f"{some(bare, 'image')} without any object, learned from as such.")
     return Labels("boxes", chosen), rows, counts, notices
 
 

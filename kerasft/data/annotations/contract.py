@@ -55,24 +55,24 @@ def check_labels(name: str, part: Examples, labels: Labels) -> None:
 
 
 def _check_boxes(name: str, row: Mapping[str, np.ndarray], count: int) -> None:
-    """Check the boxes of a picture."""
+    """Check the boxes of an image."""
     boxes, (rows, columns) = row["boxes"], row["size"]
     assert boxes.dtype == np.float32 and boxes.shape[1:] == (4,), f"{name}: boxes: float32[., 4]."
     assert row["ignored"].dtype == bool, f"{name}: ignored must be bool."
     assert ((row["labels"] >= 0) & (row["labels"] < count)).all(), f"{name}: labels without a name."
     assert (boxes[:, 2:] > boxes[:, :2]).all(), f"{name}: boxes without width or height."
     inside = (boxes >= 0) & (boxes <= np.array([columns, rows, columns, rows]))
-    assert inside.all(), f"{name}: boxes outside of the picture."
+    assert inside.all(), f"{name}: boxes outside of the image."
 
 
 def _check_mask(name: str, row: Mapping[str, Any], count: int) -> None:
-    """Check the mask of a picture."""
+    """Check the mask of an image."""
     from PIL import Image
 
     with Image.open(io.BytesIO(row["mask"])) as image:
         assert image.mode == "L", f"{name}: a mask must be a grey PNG."
         found = np.asarray(image)
-    assert found.shape == tuple(row["size"]), f"{name}: a mask must have the size of its picture."
+    assert found.shape == tuple(row["size"]), f"{name}: a mask must have the size of its image."
     real = found[found != IGNORED]
     assert real.max(initial=0) < count, f"{name}: pixels without a class."
     counted = np.bincount(real, minlength=count)

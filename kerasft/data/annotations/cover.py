@@ -59,7 +59,7 @@ def check_cover(
             part = members[name]
             rows = part[array[part] == unit if array.ndim == 1 else array[part, unit] > 0]
             problems.append(
-                f"The label {labels.names[unit]!r} stands in {name} only, never in train: "
+                f"The label {labels.names[unit]!r} is in {name} only, never in train: "
                 f"{listing([ids[i] for i in rows])}. "
                 + (
                     "Correct it, or add examples of it to train."

@@ -19,12 +19,12 @@ from kerasft.system.console import listing
 
 @dataclass(frozen=True)
 class Painted:
-    """The mask of one picture.
+    """The mask of one image.
 
     Args:
         png: The number of each pixel's class as a grey PNG, `IGNORED` where nothing is learned and
             nothing is counted.
-        size: Rows and columns of the picture as it is seen.
+        size: Rows and columns of the image as it is seen.
         pixels: `int64[classes]`, how many pixels each class has.
         names: The classes, in the order of their numbers.
         digest: Of the classes of all pixels; encoders of PNG do not agree on bytes.
@@ -60,14 +60,14 @@ class Painted:
 
 
 def encode(values: Sequence[Any], *, key: str) -> tuple[Labels, Rows, np.ndarray, list[str]]:
-    """Turn the masks of pictures into `Labels` and rows.
+    """Turn the masks of images into `Labels` and rows.
 
     Args:
-        values: A `Painted` a picture, all with the same names.
+        values: A `Painted` an image, all with the same names.
         key: The config key behind the masks, for messages.
 
     Returns:
-        The `Labels`; rows with the `mask` of each picture (bytes of a PNG), its `size` (rows and
+        The `Labels`; rows with the `mask` of each image (bytes of a PNG), its `size` (rows and
         columns), the `pixels` of each class and a `digest` of all; the same pixels,
         `int64[N, classes]`; and sentences for the user.
 

@@ -61,7 +61,7 @@ def plain_label(value: Any, labels: Labels) -> Any:
 
 
 def plain_boxes(row: Mapping[str, np.ndarray], labels: Labels) -> list[dict[str, Any]]:
-    """Return the boxes of a picture as plain values.
+    """Return the boxes of an image as plain values.
 
     Args:
         row: Its annotations.
@@ -77,7 +77,7 @@ def plain_boxes(row: Mapping[str, np.ndarray], labels: Labels) -> list[dict[str,
 
 
 def plain_shares(pixels: np.ndarray, labels: Labels) -> dict[str, float]:
-    """Return the part of a picture's pixels that each class has.
+    """Return the part of an image's pixels that each class has.
 
     Example:
         >>> plain_shares(np.array([3, 1]), Labels("masks", ("ground", "cell")))

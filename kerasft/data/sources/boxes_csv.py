@@ -1,4 +1,4 @@
-"""A table with a row for each box, or with a row for each picture and lists of its boxes."""
+"""A table with a row for each box, or with a row for each image and lists of its boxes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import some
-from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.images.audit import MAX_PIXELS, check_policy
+from kerasft.data.images.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
-from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
-from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.class_numbers import with_names
 from kerasft.data.tables.columns import find_column, read_splits
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import Part, notices_of_folder, parts_of
-from kerasft.data.tables.nested import find_nested
-from kerasft.data.tables.picture_cells import (
+from kerasft.data.tables.image_cells import (
+    image_cells,
     located,
-    picture_cells,
-    read_pictures,
+    read_images,
     require_inside,
 )
+from kerasft.data.tables.nested import find_nested
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Splits
@@ -61,36 +61,36 @@ def boxes_csv(
     delimiter: str | None = None,
     orientation: str = "auto",
 ) -> Splits:
-    """Read pictures with boxes in the rows of a table.
+    """Read images with boxes in the rows of a table.
 
     Args:
         path: A file of the formats that `table` reads: CSV, TSV, JSON, Parquet; or a pattern or a
             folder of them, as there.
         kind: `"boxes"`.
         seed: Another seed, another split.
-        image: The column with the path of the picture, relative to the table or to `images`, or a
-            pattern with columns in braces, such as `"{id}.jpg"`; or with encoded pictures, where a
+        image: The column with the path of the image, relative to the table or to `images`, or a
+            pattern with columns in braces, such as `"{id}.jpg"`; or with encoded images, where a
             row holds all boxes of one.
         label: The column with the class. A row without a class or without a box says that there is
-            nothing in its picture.
+            nothing in its image.
         box: The four columns of a box. One column, such as `"objects.bbox"`, where each row is of
-            one picture and holds a list of boxes; `label` then is one of lists, too.
+            one image and holds a list of boxes; `label` then is one of lists, too.
         box_format: What they mean: `"xyxy"` (left, top, right, bottom), `"xywh"` (left, top, width,
             height) or `"center_xywh"` (the centre, width, height).
-        relative: Whether they are parts of the picture's width and height.
-        images: The folder of the pictures.
-        split_column: The column that says the split of a row; pictures of a split are in it whole.
-        size: The columns with height and width of the picture, to be compared with the file.
-        validation: The part of the training pictures to validate on, where the data brings none.
+        relative: Whether they are parts of the image's width and height.
+        images: The folder of the images.
+        split_column: The column that says the split of a row; images of a split are in it whole.
+        size: The columns with height and width of the image, to be compared with the file.
+        validation: The part of the training images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
-        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
-        broken: `"skip"` leaves out pictures that cannot be decoded and says which, `"fail"`
+        split: `"stratified"` by the rarest class of an image, or `"hash"`.
+        broken: `"skip"` leaves out images that cannot be decoded and says which, `"fail"`
             stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        max_pixels: The most pixels (width times height) that an image may have.
         label_names: The classes in the order that the outputs shall have, as a list or as a file
             with one a line; sorted by name without.
         delimiter: What parts the cells, where that is not to be told from the file.
-        orientation: What boxes of pictures with an EXIF orientation are drawn on: the picture as it
+        orientation: What boxes of images with an EXIF orientation are drawn on: the image as it
             is `"seen"`, as it is `"stored"`, or `"auto"` what `size` tells.
 
     Returns:
@@ -128,7 +128,7 @@ def boxes_csv(
         if split_column is not None:
             splits = read_splits(find_column(part.rows, split_column, "data.split_column"), ids)
         notices += part.rows.notices
-        # Pictures of one name in the folders of several splits are several pictures.
+        # Images of one name in the folders of several splits are several images.
         rows = _Rows(part, ids, splits, home, f"{part.split}/" * (len(tables.files) > 1))
         if columns.lists:
             classes = part.rows.classes.get(label)
@@ -138,7 +138,7 @@ def boxes_csv(
             _boxed(rows, columns, found, missing)
     if missing:
         notices.append(
-            f"{some(len(missing), 'picture')} that are not there, left out: "
+            f"{some(len(missing), 'image')} that are not there, left out: "
             f"{listing(missing.values())}."
         )
     brought = {one.split for one in found.values()}
@@ -184,13 +184,13 @@ class _Columns:
 
     @property
     def lists(self) -> bool:
-        """Whether each row has all boxes of a picture."""
+        """Whether each row has all boxes of an image."""
         return isinstance(self.box, str)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of a file: their names, their splits, and where their pictures are."""
+    """The rows of a file: their names, their splits, and where their images are."""
 
     part: Part
     ids: Sequence[str]
@@ -204,7 +204,7 @@ class _Rows:
 
 
 def _sizes(given: _Rows, columns: _Columns) -> list[tuple[int, int] | None]:
-    """Return the height and width that each row says of its picture."""
+    """Return the height and width that each row says of its image."""
     cells = [find_column(given.rows, column, "data.size") for column in columns.size or ()]
     if not cells:
         return [None] * len(given.ids)
@@ -217,10 +217,10 @@ def _sizes(given: _Rows, columns: _Columns) -> list[tuple[int, int] | None]:
 def _listed(
     given: _Rows, columns: _Columns, classes: Sequence[str] | None, found: dict[str, Boxed]
 ) -> list[str]:
-    """Add the pictures of a table with a row for each; return what is to be said of its folder."""
+    """Add the images of a table with a row for each; return what is to be said of its folder."""
     rows = given.rows
-    cells = picture_cells(rows, columns.image)
-    pictures, _ = read_pictures(
+    cells = image_cells(rows, columns.image)
+    images, _ = read_images(
         rows, cells, given.home or rows.home, given.ids, inside=given.part.inside
     )
     names = find_nested(rows, columns.label, "data.label")
@@ -229,21 +229,21 @@ def _listed(
     boxes = find_nested(rows, str(columns.box), "data.box")
     sizes = _sizes(given, columns)
     for i, place in enumerate(given.ids):
-        picture, cell = pictures[i], cells.values[i]
+        image, cell = images[i], cells.values[i]
         inner, of = boxes[i] or [], [] if names[i] is None else names[i]
         if not isinstance(inner, list) or not isinstance(of, list) or len(inner) != len(of):
             raise UserError(
                 f"{place}: data.box={columns.box} and data.label={columns.label} must hold lists "
                 f"that are equally long. Received: {str(inner)[:60]} and {str(of)[:60]}."
             )
-        name = place if isinstance(picture, bytes) else f"{given.prefix}{cell!s}"
+        name = place if isinstance(image, bytes) else f"{given.prefix}{cell!s}"
         if name in found:
             raise UserError(
                 f"{place}: {name} has a row before. With data.box={columns.box} each row is of "
-                "a picture of its own; for a row each box list the four columns in data.box."
+                "an image of its own; for a row each box list the four columns in data.box."
             )
         one = Boxed(
-            picture if isinstance(picture, bytes) else Path(picture), name, given.splits[i],
+            image if isinstance(image, bytes) else Path(image), name, given.splits[i],
             size=sizes[i], relative=columns.relative,
         )  # fmt: skip
         for box, label in zip(inner, of, strict=True):
@@ -255,17 +255,17 @@ def _listed(
             sides = [_number(side, place, "data.box") for side in box]
             one.add(columns.form(*sides), str(label))
         found[name] = one
-    return notices_of_folder(rows, pictures) if given.part.inside else []
+    return notices_of_folder(rows, images) if given.part.inside else []
 
 
 def _boxed(
     given: _Rows, columns: _Columns, found: dict[str, Boxed], missing: dict[str, str]
 ) -> None:
-    """Add the pictures of a table with a row for each box."""
+    """Add the images of a table with a row for each box."""
     rows, ids = given.rows, given.ids
-    cells_of_pictures = picture_cells(rows, columns.image)
-    require_inside(rows, cells_of_pictures, ids, everywhere=given.part.inside)
-    names = cells_of_pictures.values
+    cells_of_images = image_cells(rows, columns.image)
+    require_inside(rows, cells_of_images, ids, everywhere=given.part.inside)
+    names = cells_of_images.values
     classes = find_column(rows, columns.label, "data.label")
     sides = [find_column(rows, name, f"data.box.{i}") for i, name in enumerate(columns.box)]
     sizes = _sizes(given, columns)
@@ -273,30 +273,30 @@ def _boxed(
         cell = names[i]
         name = cell.strip() if isinstance(cell, str) else ""
         if not name:
-            raise UserError(f"{place}: data.image={columns.image} names no picture.")
+            raise UserError(f"{place}: data.image={columns.image} names no image.")
         called = given.prefix + name
         if called in missing:
             continue
         if called not in found:
-            picture = Path(str(located(name, given.home or rows.home)))
-            if not picture.is_file():
-                missing[called] = f"{picture} ({place})"
+            image = Path(str(located(name, given.home or rows.home)))
+            if not image.is_file():
+                missing[called] = f"{image} ({place})"
                 continue
             found[called] = Boxed(
-                picture, called, given.splits[i], size=sizes[i], relative=columns.relative,
+                image, called, given.splits[i], size=sizes[i], relative=columns.relative,
             )  # fmt: skip
         one = found[called]
         if given.splits[i] != one.split:
             raise UserError(
                 f"{place}: {name} is of the split {given.splits[i]} here, and of {one.split} "
-                "before. Each picture belongs to one split."
+                "before. Each image belongs to one split."
             )
         cells = [column[i] for column in sides]
         if all(_is_empty(cell) for cell in (*cells, classes[i])):
-            continue  # a picture without objects
+            continue  # an image without objects
         if any(_is_empty(cell) for cell in (*cells, classes[i])):
             raise UserError(
-                f"{place}: a box needs a class and four numbers; a picture without objects has "
+                f"{place}: a box needs a class and four numbers; an image without objects has "
                 f"none of them. Received: {[classes[i], *cells]}."
             )
         numbers = [_number(cell, place, "data.box") for cell in cells]

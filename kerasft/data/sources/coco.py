@@ -1,4 +1,4 @@
-"""COCO: pictures, and a JSON file with the boxes or outlines of all of their objects."""
+"""COCO: images, and a JSON file with the boxes or outlines of all of their objects."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.classes import natural, some
-from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.images import archive
+from kerasft.data.images.audit import MAX_PIXELS, check_policy
+from kerasft.data.images.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.images.coco_files import KEYS, Part, find_files, images_of, read
+from kerasft.data.images.layout import enter
+from kerasft.data.images.masked import Masked, masked_splits
+from kerasft.data.images.outlines import filled, outlined
+from kerasft.data.images.shape import shape_of
+from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
-from kerasft.data.pictures import archive
-from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
-from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
-from kerasft.data.pictures.coco_files import KEYS, Part, find_files, pictures_of, read
-from kerasft.data.pictures.layout import enter
-from kerasft.data.pictures.masked import Masked, masked_splits
-from kerasft.data.pictures.outlines import filled, outlined
-from kerasft.data.pictures.shape import shape_of
 from kerasft.errors import UserError
 from kerasft.spec import IGNORED, Splits
 from kerasft.system.console import listing
@@ -43,7 +43,7 @@ def coco(
     val_folder: str = "validation",
     orientation: str = "auto",
 ) -> Splits:
-    """Read pictures with boxes, or with outlines as masks, in the JSON files of COCO.
+    """Read images with boxes, or with outlines as masks, in the JSON files of COCO.
 
     For masks each object is painted in the colour of its class, smaller ones over larger ones; what
     is left is the class `background`. Crowds, and objects with a box alone, are ignored.
@@ -51,19 +51,19 @@ def coco(
     Args:
         path: A folder with a JSON file in each of the folders train, valid and test (as Roboflow
             exports them); or one with `annotations/instances_train2017.json` and the like beside
-            the folders of pictures; or one with one JSON file; or the file itself; or a zip.
+            the folders of images; or one with one JSON file; or the file itself; or a zip.
         kind: `"boxes"`, or `"masks"`.
         seed: Another seed, another split.
-        validation: The part of the training pictures to validate on, where the data brings none.
+        validation: The part of the training images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
-        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
-        broken: `"skip"` leaves out pictures that cannot be decoded and says which, `"fail"`
+        split: `"stratified"` by the rarest class of an image, or `"hash"`.
+        broken: `"skip"` leaves out images that cannot be decoded and says which, `"fail"`
             stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        max_pixels: The most pixels (width times height) that an image may have.
         label_names: The classes in the order that the outputs shall have, as a list or as a file
             with one a line; sorted by name without.
         val_folder: What `val` is where the data has no `test`: `"validation"`, or `"test"`.
-        orientation: What boxes of pictures with an EXIF orientation are drawn on: the picture as it
+        orientation: What boxes of images with an EXIF orientation are drawn on: the image as it
             is `"seen"`, as it is `"stored"`, or `"auto"` what the size in the JSON file tells.
 
     Returns:
@@ -130,9 +130,9 @@ def _require_same_categories(parts: list[Part]) -> None:
 
 
 def _boxed(part: Part, split: str, root: Path, notices: list[str]) -> Iterator[Boxed]:
-    """Yield the pictures of a file with their boxes."""
+    """Yield the images of a file with their boxes."""
     unboxed: list[str] = []
-    for path, called, entry in pictures_of(part, root, notices):
+    for path, called, entry in images_of(part, root, notices):
         one = Boxed(path, called, split, size=_size(entry))
         for box in part.objects.get(entry["id"], ()):
             corners = _corners(box, part.file)
@@ -179,9 +179,9 @@ def _mask_names(parts: list[Part], listed: list[str] | None) -> tuple[str, ...]:
 def _masked(
     part: Part, split: str, root: Path, names: Sequence[str], notices: list[str]
 ) -> Iterator[Masked]:
-    """Yield the pictures of a file with their masks."""
+    """Yield the images of a file with their masks."""
     bare: list[str] = []
-    for path, called, entry in pictures_of(part, root, notices):
+    for path, called, entry in images_of(part, root, notices):
         objects = part.objects.get(entry["id"], ())
         bare += [str(one.get("id", "?")) for one in objects if not one.get("segmentation")]
         yield Masked(path, called, partial(_painted, part, entry, path, names), split)
@@ -195,7 +195,7 @@ def _masked(
 def _painted(
     part: Part, entry: dict[str, Any], path: Path, names: Sequence[str]
 ) -> np.ndarray:
-    """Return the mask of a picture."""
+    """Return the mask of an image."""
     size = _size(entry) or shape_of(str(path)).stored
     number = {name: i for i, name in enumerate(names)}
     painted = []
@@ -222,7 +222,7 @@ def _painted(
 
 
 def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
-    """Return rows and columns of a picture, where its entry says them."""
+    """Return rows and columns of an image, where its entry says them."""
     rows, columns = entry.get("height"), entry.get("width")
     if isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0:
         return rows, columns

@@ -69,7 +69,7 @@ def digits(
         brought[ordered[:train_per_class]] = "train"
     found = Collection(
         "images",
-        [_png(picture) for picture in data.images],
+        [_png(image) for image in data.images],
         [str(digit) for digit in data.target],
         ids,
         list(brought),
@@ -79,10 +79,10 @@ def digits(
     )
 
 
-def _png(picture: np.ndarray) -> bytes:
-    """Return grey values of 0 to 16 as a picture of 0 to 255."""
+def _png(image: np.ndarray) -> bytes:
+    """Return grey values of 0 to 16 as an image of 0 to 255."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(np.round(picture * (255 / 16)).astype("uint8")).save(file, "PNG")
+    Image.fromarray(np.round(image * (255 / 16)).astype("uint8")).save(file, "PNG")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Pictures in class folders: `cats/1.jpg`, or `train/cats/1.jpg`, or a zip of either."""
+"""Images in class folders: `cats/1.jpg`, or `train/cats/1.jpg`, or a zip of either."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from kerasft.data.annotations.classes import natural, some
 from kerasft.data.collection import Collection, to_splits
-from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
-from kerasft.data.paths import find_path, read_label_names
-from kerasft.data.pictures import archive
-from kerasft.data.pictures.annotated import masks_among
-from kerasft.data.pictures.audit import FORMATS, MAX_PIXELS, SUFFIXES, audit, check_policy
-from kerasft.data.pictures.files import outside, spelled, subfolders, walk_pictures
-from kerasft.data.pictures.layout import (
+from kerasft.data.images import archive
+from kerasft.data.images.annotated import masks_among
+from kerasft.data.images.audit import FORMATS, MAX_PIXELS, SUFFIXES, audit, check_policy
+from kerasft.data.images.files import outside, spelled, subfolders, walk_images
+from kerasft.data.images.layout import (
     arrange,
     check_folders,
     enter,
-    loose_pictures,
+    loose_images,
     merged_folders,
 )
+from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import check_ratios, used_as
 from kerasft.data.tables.folder import advice
 from kerasft.errors import UserError
@@ -44,7 +44,7 @@ def image_folder(
     val_folder: str = "validation",
     folders: str = "auto",
 ) -> Splits:
-    """Read pictures whose folder names their class.
+    """Read images whose folder names their class.
 
     Args:
         path: A folder that holds one folder a class, or the folders train, validation (or val,
@@ -53,15 +53,15 @@ def image_folder(
             that holds everything is entered.
         kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, another split.
-        validation: The part of the training pictures to validate on, where the data brings none.
+        validation: The part of the training images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
-        split: `"stratified"` (the same part of each class) or `"hash"` (each picture by itself,
-            so that pictures added later move nothing).
-        broken: `"skip"` leaves out pictures that cannot be decoded and says which, `"fail"`
+        split: `"stratified"` (the same part of each class) or `"hash"` (each image by itself,
+            so that images added later move nothing).
+        broken: `"skip"` leaves out images that cannot be decoded and says which, `"fail"`
             stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        max_pixels: The most pixels (width times height) that an image may have.
         group: A regular expression, searched in the path below the class folder's parent; what
-            its first group holds names the group of a picture (a patient, a video), and no group
+            its first group holds names the group of an image (a patient, a video), and no group
             stands in two splits.
         label_names: The classes in the order that the outputs shall have, as a list or as a file
             with one a line; sorted by name without.
@@ -75,8 +75,8 @@ def image_folder(
         `Splits` of paths.
 
     Raises:
-        UserError: If there is no such folder, if it holds no class folders or no pictures, one
-            class only, or pictures with masks or boxes.
+        UserError: If there is no such folder, if it holds no class folders or no images, one
+            class only, or images with masks or boxes.
 
     Example:
 
@@ -89,7 +89,7 @@ def image_folder(
     if given.is_file():
         if given.suffix.lower() != ".zip":
             raise UserError(
-                "data.path must be a folder of pictures, or a .zip of one. Received: "
+                "data.path must be a folder of images, or a .zip of one. Received: "
                 f"data.path={path}, a file. For a table of texts or paths choose data=table."
             )
         root = archive.unpack(given)
@@ -110,7 +110,7 @@ def image_folder(
     _tell_links(root, found)
     if not len(found):
         raise UserError(
-            f"data.path: {given} holds no pictures ({', '.join(FORMATS)}) in class folders."
+            f"data.path: {given} holds no images ({', '.join(FORMATS)}) in class folders."
             f"{advice(root)}"
         )
     kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
@@ -120,7 +120,7 @@ def image_folder(
     if lost:
         names = listing(sorted(map(repr, lost), key=natural))
         raise UserError(
-            f"No picture of the class {names} can be used. Repair them, or remove the folder. "
+            f"No image of the class {names} can be used. Repair them, or remove the folder. "
             + " ".join(said)
         )
     found.notices = [spelled(notice) for notice in found.notices]
@@ -135,16 +135,16 @@ def image_folder(
 
 
 def _collect(folder: Path, root: Path, split: str, found: Collection) -> dict[str, list[str]]:
-    """Add the pictures of one split, class by class; return which folders became one class."""
-    if loose := loose_pictures(folder, SUFFIXES):
+    """Add the images of one split, class by class; return which folders became one class."""
+    if loose := loose_images(folder, SUFFIXES):
         found.notices.append(
-            f"{some(loose, 'picture')} in {folder.name}/ left out: in no class folder."
+            f"{some(loose, 'image')} in {folder.name}/ left out: in no class folder."
         )
     others: Counter[str] = Counter()
     merged, masks = {}, []
     _check_names(folder)
     for class_folder in subfolders(folder):
-        paths = list(walk_pictures(class_folder, others))
+        paths = list(walk_images(class_folder, others))
         for path in paths:
             found.inputs.append(str(path))  # type: ignore[attr-defined]
             found.values.append(class_folder.name)
@@ -152,7 +152,7 @@ def _collect(folder: Path, root: Path, split: str, found: Collection) -> dict[st
             found.brought.append(split)
         if not paths:
             found.notices.append(
-                f"The folder {class_folder.relative_to(root).as_posix()}/ holds no pictures and "
+                f"The folder {class_folder.relative_to(root).as_posix()}/ holds no images and "
                 "was left out."
             )
         if inner := merged_folders(class_folder, paths):
@@ -160,12 +160,12 @@ def _collect(folder: Path, root: Path, split: str, found: Collection) -> dict[st
         masks += masks_among(paths)
     if others:
         said = listing(f"{count} {suffix}" for suffix, count in others.most_common())
-        found.notices.append(f"Files in {folder.name}/ that are no pictures left out: {said}.")
+        found.notices.append(f"Files in {folder.name}/ that are no images left out: {said}.")
     if masks:
         found.notices.append(
-            f"{some(len(masks), 'picture')} in {folder.name}/ named like a mask of another one "
-            f"count as pictures of their class: {listing(_ids(masks, root), 3)}. Take out what is "
-            "no picture to classify."
+            f"{some(len(masks), 'image')} in {folder.name}/ named like a mask of another one "
+            f"count as images of their class: {listing(_ids(masks, root), 3)}. Take out what is "
+            "no image to classify."
         )
     return merged
 
@@ -187,8 +187,8 @@ def _tell_links(root: Path, found: Collection) -> None:
     if links:
         said = listing(f"{link.relative_to(root).as_posix()} -> {real}" for link, real in links)
         found.notices.append(
-            f"{some(len(links), 'link')} out of data.path, whose pictures are learned: {said}. "
-            "Take out the links to pictures that do not belong to the data."
+            f"{some(len(links), 'link')} out of data.path, whose images are learned: {said}. "
+            "Take out the links to images that do not belong to the data."
         )
 
 
@@ -214,7 +214,7 @@ def _group(pattern: str, name: str) -> str:
         ) from error
     if match is None or not match.groups() or match.group(1) is None:
         raise UserError(
-            "data.group must match the path of each picture and hold a pair of parentheses "
+            "data.group must match the path of each image and hold a pair of parentheses "
             f"around what names the group. Received: data.group={pattern!r}, which finds no "
             f"group in {name!r}."
         )

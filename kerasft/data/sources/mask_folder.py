@@ -1,4 +1,4 @@
-"""Pictures and masks: a folder of pictures, and one of the same names with the class of each pixel.
+"""Images and masks: a folder of images, and one of the same names with the class of each pixel.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import some
-from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.images import archive
+from kerasft.data.images.annotated import DRAWN, IMAGES, plain_stems
+from kerasft.data.images.audit import MAX_PIXELS, check_policy
+from kerasft.data.images.files import walk_images
+from kerasft.data.images.layout import enter, words_of
+from kerasft.data.images.mask_values import Table, found_meaning, meaning
+from kerasft.data.images.masked import Masked, masked_splits, require_masks
+from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
-from kerasft.data.pictures import archive
-from kerasft.data.pictures.annotated import DRAWN, PICTURES, plain_stems
-from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
-from kerasft.data.pictures.files import walk_pictures
-from kerasft.data.pictures.layout import enter, words_of
-from kerasft.data.pictures.mask_values import Table, found_meaning, meaning
-from kerasft.data.pictures.masked import Masked, masked_splits, require_masks
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -44,35 +44,35 @@ def mask_folder(
     val_folder: str = "validation",
     orientation: str = "auto",
 ) -> Splits:
-    """Read pictures, and masks of the same names.
+    """Read images, and masks of the same names.
 
     Args:
         path: A folder with `images` and `masks`, maybe in the folders train, val and test or with
-            these inside; or with each mask beside its picture (`cat.jpg`, `cat_mask.png`); or a zip
-            of it. A mask is a grey picture, one with a palette, or one in colours.
+            these inside; or with each mask beside its image (`cat.jpg`, `cat_mask.png`); or a zip
+            of it. A mask is a grey image, one with a palette, or one in colours.
         kind: `"masks"`.
         seed: Another seed, another split.
         classes: What the values of masks mean: a list of names for 0, 1, 2, ...; a file with one a
             line; or a name for each value (`{0: background, 255: cell}`) or colour
             (`{0xff0000: roof}`, in YAML `"#ff0000"`). By default each value is a class.
         ignore: A value or colour, or several, that is neither learned nor counted.
-        images: The name of the folder of pictures, where that is no usual one.
+        images: The name of the folder of images, where that is no usual one.
         masks: The same for masks, where there are several such folders.
-        validation: The part of the training pictures to validate on, where the data brings none.
+        validation: The part of the training images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
-        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
-        broken: `"skip"` leaves out pictures and masks that cannot be decoded and says which,
+        split: `"stratified"` by the rarest class of an image, or `"hash"`.
+        broken: `"skip"` leaves out images and masks that cannot be decoded and says which,
             `"fail"` stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        max_pixels: The most pixels (width times height) that an image may have.
         val_folder: What `val` is where the data has no `test`: `"validation"`, or `"test"`.
-        orientation: What masks of pictures with an EXIF orientation are drawn on: the picture as it
+        orientation: What masks of images with an EXIF orientation are drawn on: the image as it
             is `"seen"`, as it is `"stored"`, or `"auto"` what the size of the mask tells.
 
     Returns:
         `Splits` of paths.
 
     Raises:
-        UserError: If there are no pictures with masks, or if values mean nothing.
+        UserError: If there are no images with masks, or if values mean nothing.
 
     Example:
 
@@ -88,8 +88,8 @@ def mask_folder(
     pairs = list(_pairs(root, images, masks, val_folder, notices))
     if not pairs:
         raise UserError(
-            f"data.path: {given} holds no pictures with masks. Expected the folders images and "
-            "masks, with files of the same names, or each mask beside its picture (cat.jpg, "
+            f"data.path: {given} holds no images with masks. Expected the folders images and "
+            "masks, with files of the same names, or each mask beside its image (cat.jpg, "
             "cat_mask.png). data.images and data.masks name folders that are called otherwise."
         )
     means = meaning(classes, ignore)
@@ -99,9 +99,9 @@ def mask_folder(
         notices.append(said)
     table = Table.of(means)
     found = [
-        Masked(picture, picture.relative_to(root).as_posix(),
+        Masked(image, image.relative_to(root).as_posix(),
                partial(table.read, mask, max_pixels), used)
-        for picture, mask, used in pairs
+        for image, mask, used in pairs
     ]  # fmt: skip
     return masked_splits(
         found, notices, kind=kind, names=table.names, seed=seed, validation=validation, test=test,
@@ -113,26 +113,26 @@ def mask_folder(
 def _pairs(
     root: Path, images: str | None, masks: str | None, val_folder: str, notices: list[str]
 ) -> Iterator[tuple[Path, Path, str]]:
-    """Yield the pictures with their masks, and the split of each."""
-    every = [(path, path.relative_to(root).parts) for path in walk_pictures(root)]
+    """Yield the images with their masks, and the split of each."""
+    every = [(path, path.relative_to(root).parts) for path in walk_images(root)]
     drawn = _drawn_folder(root, {part for _, parts in every for part in parts[:-1]}, masks, notices)
     apart: dict[tuple[str, ...], Path] = {}
-    pictures: list[tuple[Path, tuple[str, ...]]] = []
+    found: list[tuple[Path, tuple[str, ...]]] = []
     for path, parts in every:
         folders = parts[:-1]
         if drawn is None or drawn not in folders:
             if (images in folders) if images else not any(map(_is_drawn, folders)):
-                pictures.append((path, parts))
+                found.append((path, parts))
             continue
         place = tuple(part for part in folders if part != drawn)
         for stem in (path.stem, *plain_stems(path.stem.casefold())):
             apart.setdefault((*place, stem.casefold()), path)
     if drawn is None:
-        pictures, apart = _side_by_side(pictures)
-    used = used_as({name for _, parts in pictures if (name := _split(parts))}, val_folder)
+        found, apart = _side_by_side(found)
+    used = used_as({name for _, parts in found if (name := _split(parts))}, val_folder)
     bare, taken = [], set()
-    for path, parts in pictures:
-        place = tuple(p for p in parts[:-1] if not _holds_pictures(p, images))
+    for path, parts in found:
+        place = tuple(p for p in parts[:-1] if not _holds_images(p, images))
         mask = apart.get((*place, path.stem.casefold()))
         if mask is None:
             bare.append("/".join(parts))
@@ -144,21 +144,21 @@ def _pairs(
         mask.relative_to(root).as_posix() for mask in taken
     })  # fmt: skip
     if bare:
-        notices.append(f"{some(len(bare), 'picture')} without a mask, left out: {listing(bare)}.")
+        notices.append(f"{some(len(bare), 'image')} without a mask, left out: {listing(bare)}.")
     if lonely:
         notices.append(
-            f"{some(len(lonely), 'mask')} without a picture, left out: {listing(lonely)}."
+            f"{some(len(lonely), 'mask')} without an image, left out: {listing(lonely)}."
         )
 
 
 def _drawn_folder(
     root: Path, folders: set[str], wanted: str | None, notices: list[str]
 ) -> str | None:
-    """Return the name of the folders that hold masks; `None` where masks are beside pictures."""
+    """Return the name of the folders that hold masks; `None` where masks are beside images."""
     if wanted is not None:
         if wanted not in folders:
             raise UserError(
-                f"data.masks: there is no folder of that name in {root} with pictures in it. "
+                f"data.masks: there is no folder of that name in {root} with images in it. "
                 f"Received: {wanted!r}. There are: {listing(sorted(folders)) or 'none'}."
             )
         return wanted
@@ -185,8 +185,8 @@ def _is_drawn(folder: str) -> bool:
     return bool(DRAWN.intersection(words_of(folder)))
 
 
-def _holds_pictures(folder: str, images: str | None) -> bool:
-    return folder == images if images else bool(PICTURES.intersection(words_of(folder)))
+def _holds_images(folder: str, images: str | None) -> bool:
+    return folder == images if images else bool(IMAGES.intersection(words_of(folder)))
 
 
 def _split(parts: Sequence[str]) -> str | None:
@@ -196,15 +196,15 @@ def _split(parts: Sequence[str]) -> str | None:
 def _side_by_side(
     files: list[tuple[Path, tuple[str, ...]]]
 ) -> tuple[list[tuple[Path, tuple[str, ...]]], dict[tuple[str, ...], Path]]:
-    """Tell pictures from the masks beside them, by their names."""
+    """Tell images from the masks beside them, by their names."""
     stems = {(*parts[:-1], path.stem.casefold()) for path, parts in files}
     apart: dict[tuple[str, ...], Path] = {}
-    pictures = []
+    images = []
     for path, parts in files:
         keys = [(*parts[:-1], stem) for stem in plain_stems(path.stem.casefold())]
         key = next((one for one in keys if one in stems), None)
         if key is None:
-            pictures.append((path, parts))
+            images.append((path, parts))
         else:
-            apart[tuple(p for p in key[:-1] if not _holds_pictures(p, None)) + key[-1:]] = path
-    return pictures, apart
+            apart[tuple(p for p in key[:-1] if not _holds_images(p, None)) + key[-1:]] = path
+    return images, apart

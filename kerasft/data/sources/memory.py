@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.given import current_data
+from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.paths import read_label_names
-from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.columns import column_name
 from kerasft.data.tables.gathering import Chosen, Part, check_columns, gather
@@ -47,10 +47,10 @@ def memory(
         seed: Another seed, another split.
         label: The column of labels, or several as for `table`.
         text: The column of texts. Where neither this nor `image` is set, the column called `text`
-            or `image` is read, or the only one of texts or pictures that is left.
+            or `image` is read, or the only one of texts or images that is left.
         text_pair: The column of second texts, where an example is a pair.
-        image: The column of pictures: paths, encoded bytes, arrays of pixels (8 bits, or floats
-            from 0 to 1 or 255), or pictures of Pillow.
+        image: The column of images: paths, encoded bytes, arrays of pixels (8 bits, or floats
+            from 0 to 1 or 255), or images of Pillow.
         label_delimiter: What parts several labels within one text, if anything does.
         label_names: The class names in order, as a list or as a file with one a line.
         validation: The part of the rows to validate on, where no such split is given.
@@ -60,11 +60,11 @@ def memory(
         group: The column that names the group of a row; no group stands in two splits.
         empty: `"skip"` leaves out rows with an empty text and says how many, `"fail"` stops.
         limit: Train on so many rows only, for a quick try.
-        broken: `"skip"` leaves out pictures that cannot be decoded, `"fail"` stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        broken: `"skip"` leaves out images that cannot be decoded, `"fail"` stops.
+        max_pixels: The most pixels (width times height) that an image may have.
 
     Returns:
-        `Splits` of texts, pairs of texts, or pictures.
+        `Splits` of texts, pairs of texts, or images.
 
     Raises:
         UserError: If nothing was given, or a column or cell is not what it should be.
@@ -106,21 +106,21 @@ def memory(
 
 
 def _content(rows: Rows, others: Sequence[Any]) -> tuple[str | None, str | None]:
-    """Return the column of texts or that of pictures, where the user names none."""
+    """Return the column of texts or that of images, where the user names none."""
     taken = {str(c) for one in others for c in (one if isinstance(one, (list, tuple)) else [one])}
     left = [name for name in rows.names if name not in taken]
-    pictures = [name for name in left if _is_shown(rows.cells[name])]
+    images = [name for name in left if _is_shown(rows.cells[name])]
     texts = [name for name in left if _first(rows.cells[name], str)]
-    for usual, fitting in ((IMAGE, pictures), (TEXT, texts)):
+    for usual, fitting in ((IMAGE, images), (TEXT, texts)):
         if usual in fitting:
             fitting[:] = [usual]
-    if IMAGE in texts and not pictures:  # paths
-        pictures, texts = [IMAGE], []
-    if len(pictures) == 1:
-        return None, pictures[0]
-    if len(texts) == 1 and not pictures:
+    if IMAGE in texts and not images:  # paths
+        images, texts = [IMAGE], []
+    if len(images) == 1:
+        return None, images[0]
+    if len(texts) == 1 and not images:
         return texts[0], None
-    fitting = pictures or texts
+    fitting = images or texts
     raise UserError(
         "data.text or data.image must name the column that the network reads; "
         + (f"several fit: {listing(map(repr, fitting), 20)}." if fitting else "none fits.")

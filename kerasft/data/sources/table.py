@@ -1,14 +1,14 @@
-"""Tables: one row an example, with columns of text, or of paths of pictures, and of labels."""
+"""Tables: one row an example, with columns of text, or of paths of images, and of labels."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
+from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names, require_apart
-from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
 from kerasft.data.splits import check_ratios
-from kerasft.data.tables.folder import PICTURES, find_tables
+from kerasft.data.tables.folder import IMAGES, find_tables
 from kerasft.data.tables.gathering import Chosen, check_columns, gather, parts_of
 from kerasft.data.tables.reading import Layout
 from kerasft.errors import UserError
@@ -57,7 +57,7 @@ def table(
             whose cells are 0 or 1, and for `"numbers"` a list of columns, one a number.
         text: The column of texts; either this or `image`.
         text_pair: The column of second texts, where an example is a pair.
-        image: The column of paths of pictures (in Parquet also of encoded pictures), or a pattern
+        image: The column of paths of images (in Parquet also of encoded images), or a pattern
             with columns in braces, such as `"images/{id}.jpg"`; either this or `text`.
         image_root: The folder that relative paths are looked up under; by default that of the
             file.
@@ -83,11 +83,11 @@ def table(
             in two splits.
         empty: `"skip"` leaves out rows with an empty text and says how many, `"fail"` stops.
         limit: Train on so many rows only, for a quick try.
-        broken: `"skip"` leaves out pictures that cannot be decoded, `"fail"` stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        broken: `"skip"` leaves out images that cannot be decoded, `"fail"` stops.
+        max_pixels: The most pixels (width times height) that an image may have.
 
     Returns:
-        `Splits` of texts, pairs of texts, or paths of pictures.
+        `Splits` of texts, pairs of texts, or paths of images.
 
     Raises:
         UserError: If a file, a column or a cell is not what it should be.
@@ -99,7 +99,7 @@ def table(
     check_policy(broken, max_pixels)
     found = find_tables(path, {"validation": validation, "test": test})
     if found.metadata and text is None and image is None:
-        image = PICTURES
+        image = IMAGES
     layout = Layout(format, header, columns, encoding, delimiter, quoting, kind == "multi")
     known: tuple[str, ...] = ()
     if text is None and image is None:

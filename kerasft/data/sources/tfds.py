@@ -8,13 +8,13 @@ from typing import Any
 
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits
+from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.paths import read_label_names
-from kerasft.data.pictures.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.sources import tfds_annotated
 from kerasft.data.sources.tfds_features import (
     Leaf,
     find,
-    is_picture,
+    is_image,
     learned_by,
     names_of,
 )
@@ -52,7 +52,7 @@ def tfds(
     max_pixels: int = MAX_PIXELS,
     orientation: str = "auto",
 ) -> Splits:
-    """Read a data set of TensorFlow Datasets; pictures stay encoded, and are held in memory.
+    """Read a data set of TensorFlow Datasets; images stay encoded, and are held in memory.
 
     Features within others have names such as `objects/bbox`. Boxes that are marked as crowds, as
     difficult, as groups or as invalid (`is_crowd`, `is_difficult`, `is_group_of`, `invalid`) are
@@ -64,10 +64,10 @@ def tfds(
         kind: `"single"`, `"multi"`, `"number"`, `"numbers"`, `"boxes"` or `"masks"`.
         seed: Another seed, another split.
         data_dir: Where data sets by name are kept; `~/tensorflow_datasets` without.
-        input: The feature to read, a picture or a text; found by itself where only one fits.
+        input: The feature to read, an image or a text; found by itself where only one fits.
         text_pair: The feature of second texts, where an example is a pair.
         label: The feature to predict. For boxes the class of each, beside them (`label` is
-            `objects/label`), or that of the picture; found by itself where only one fits.
+            `objects/label`), or that of the image; found by itself where only one fits.
         boxes: The feature with the boxes, for kind `"boxes"`; found by itself where only one fits.
         masks: The feature with the class of each pixel, for kind `"masks"`; the same.
         classes: What the values of masks mean, where the data set does not say it: a list of names
@@ -81,14 +81,14 @@ def tfds(
             such split; or a split as TFDS writes it.
         test: The same for the test; 0 for none.
         split: `"stratified"` or `"hash"`, where a split is made by ratio.
-        broken: `"skip"` leaves out pictures that cannot be decoded, `"fail"` stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
-        orientation: What boxes and masks of pictures with an EXIF orientation are drawn on: the
-            picture as it is `"seen"`, as it is `"stored"`, or `"auto"` what the size of a mask
+        broken: `"skip"` leaves out images that cannot be decoded, `"fail"` stops.
+        max_pixels: The most pixels (width times height) that an image may have.
+        orientation: What boxes and masks of images with an EXIF orientation are drawn on: the
+            image as it is `"seen"`, as it is `"stored"`, or `"auto"` what the size of a mask
             tells.
 
     Returns:
-        `Splits` of encoded pictures, or of texts.
+        `Splits` of encoded images, or of texts.
 
     Raises:
         UserError: If the data is neither prepared nor to be had, or if a feature or a split is
@@ -153,7 +153,7 @@ def _check_kind(
     ]  # fmt: skip
     if kind in ("boxes", "masks") and others["text_pair"] is not None:
         problems.append(
-            "data.text_pair is for texts, and this task learns from pictures. Received: "
+            "data.text_pair is for texts, and this task learns from images. Received: "
             f"data.text_pair={others['text_pair']}. Leave it out."
         )
     if kind == "masks" and others["label"] != LABEL:
@@ -199,7 +199,7 @@ def _labelled(
 
 
 def _input(prepared: Prepared, chosen: str | None, label: str) -> tuple[str, bool]:
-    """Return the name of the feature to read, and whether it is a picture."""
+    """Return the name of the feature to read, and whether it is an image."""
     module = prepared.module
     kinds, seen = {}, []
     for name, leaf in prepared.leaves.items():
@@ -207,22 +207,22 @@ def _input(prepared: Prepared, chosen: str | None, label: str) -> tuple[str, boo
             continue
         if isinstance(leaf.feature, module.features.Image):
             kinds[name] = True
-            seen += [name] * is_picture(module, leaf)
+            seen += [name] * is_image(module, leaf)
         elif isinstance(leaf.feature, module.features.Text):
             kinds[name] = False
     if chosen is None:
-        pictures = [name for name, is_image in kinds.items() if is_image]
-        fitting = seen or pictures or list(kinds)
+        images = [name for name, is_one in kinds.items() if is_one]
+        fitting = seen or images or list(kinds)
         if len(fitting) != 1:
             raise UserError(
-                "data.input must name the feature to read, a picture or a text; "
+                "data.input must name the feature to read, an image or a text; "
                 + (f"several fit: {listing(fitting, 20)}." if fitting else "none fits.")
                 + f" The features: {listing(prepared.leaves, 30)}."
             )
         return fitting[0], kinds[fitting[0]]
     if chosen in prepared.leaves and chosen not in kinds:
         raise UserError(
-            f"data.input must be a picture or a text. Received: data.input={chosen}, a "
+            f"data.input must be an image or a text. Received: data.input={chosen}, a "
             f"{type(prepared.leaves[chosen].feature).__name__}. Those that fit: "
             f"{listing(kinds, 20)}."
         )

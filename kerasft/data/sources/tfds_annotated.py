@@ -1,4 +1,4 @@
-"""Pictures with boxes or masks in a data set of TensorFlow Datasets."""
+"""Images with boxes or masks in a data set of TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.classes import some
+from kerasft.data.images.boxed import Boxed, boxed_splits
+from kerasft.data.images.mask_values import Table, found_meaning, listed_meaning, meaning
+from kerasft.data.images.masked import Masked, masked_splits
 from kerasft.data.paths import read_label_names
-from kerasft.data.pictures.boxed import Boxed, boxed_splits
-from kerasft.data.pictures.mask_values import Table, found_meaning, listed_meaning, meaning
-from kerasft.data.pictures.masked import Masked, masked_splits
 from kerasft.data.sources.tfds_features import (
     Leaf,
     boxes_of,
+    image_of,
     label_of,
     mask_of,
-    picture_of,
     regions,
 )
 from kerasft.data.sources.tfds_prepared import Prepared
@@ -28,7 +28,7 @@ from kerasft.spec import Splits
 from kerasft.system.console import listing
 from kerasft.system.files import current
 
-# Whether boxes are in parts of the picture, by how TFDS calls their form. Sets that were prepared
+# Whether boxes are in parts of the image, by how TFDS calls their form. Sets that were prepared
 # before it named forms have the first. Of other forms the order of the stored numbers depends on
 # how they were written.
 _RELATIVE = {None: True, "REL_YXYX": True, "YXYX": False}
@@ -38,11 +38,11 @@ def boxed(
     prepared: Prepared, *, input: str | None, boxes: str | None, label: str, usual: str,
     label_names: Sequence[str] | None, **settings: Any,
 ) -> Splits:  # fmt: skip
-    """Read pictures with boxes.
+    """Read images with boxes.
 
     Args:
         prepared: The data set.
-        input: The feature with the picture, or `None`.
+        input: The feature with the image, or `None`.
         boxes: The feature with the boxes, or `None`.
         label: The feature with the class of a box.
         usual: The default of `label`.
@@ -54,11 +54,11 @@ def boxed(
     """
     module, known, where = prepared.module, prepared.leaves, prepared.name
     around = boxes_of(module, known, boxes, where)
-    picture = picture_of(module, known, input, where)
+    image = image_of(module, known, input, where)
     classes = label_of(module, known, around, label, where, usual=usual)
     names = _names(module, classes, label_names, around)
     unnamed: list[str] = []
-    found = list(_boxes(prepared, picture, around, classes, names, unnamed))
+    found = list(_boxes(prepared, image, around, classes, names, unnamed))
     shown = {one.split for one in found if one.boxes}
     ratios, notices = prepared.ratios([one.split for one in found], shown, "a box")
     found = [one for one in found if one.split in shown]
@@ -66,7 +66,7 @@ def boxed(
         notices.append(f"{some(len(unnamed), 'box')} without a class left out: {listing(unnamed)}.")
     if classes is not None and classes.repeated < around.repeated:
         notices.append(
-            f"The class of a box is that of its picture (data.label={classes.name}): there is none "
+            f"The class of a box is that of its image (data.label={classes.name}): there is none "
             "for each box."
         )
     if names is not None:
@@ -76,7 +76,7 @@ def boxed(
         label_names = [name for name in names if name in used]
     return boxed_splits(
         found, notices, key=f"data.boxes={around.name}", label_names=label_names,
-        source={**_source(prepared, picture), "boxes": around.name,
+        source={**_source(prepared, image), "boxes": around.name,
                 "label": classes.name if classes else None},
         **ratios, **settings,
     )  # fmt: skip
@@ -86,15 +86,15 @@ def masked(
     prepared: Prepared, *, input: str | None, masks: str | None, classes: Any, ignore: Any,
     max_pixels: int, **settings: Any,
 ) -> Splits:  # fmt: skip
-    """Read pictures with masks.
+    """Read images with masks.
 
     Args:
         prepared: The data set.
-        input: The feature with the picture, or `None`.
+        input: The feature with the image, or `None`.
         masks: The feature with the masks, or `None`.
         classes: See `mask_folder`.
         ignore: The same.
-        max_pixels: The most pixels that a picture or a mask may have.
+        max_pixels: The most pixels that an image or a mask may have.
         settings: For `masked_splits`.
 
     Raises:
@@ -102,7 +102,7 @@ def masked(
     """
     module, known, where = prepared.module, prepared.leaves, prepared.name
     painted = mask_of(module, {n: leaf for n, leaf in known.items() if n != input}, masks, where)
-    picture = picture_of(module, {n: leaf for n, leaf in known.items() if leaf is not painted},
+    image = image_of(module, {n: leaf for n, leaf in known.items() if leaf is not painted},
                          input, where)  # fmt: skip
     if isinstance(classes, str):
         classes = read_label_names(classes, current() or Path())
@@ -110,7 +110,7 @@ def masked(
     if means is None and getattr(painted.feature, "num_classes", None) is not None:
         means = listed_meaning(painted.feature.names, ignore)
     read = [(split, called, *values) for split, called, values
-            in prepared.read([picture, painted], [picture, painted])]  # fmt: skip
+            in prepared.read([image, painted], [image, painted])]  # fmt: skip
     ratios, notices = prepared.ratios([split for split, *_ in read], prepared.wanted, "a mask")
     if means is None:
         drawn = [(called, mask) for _, called, _, mask in read]
@@ -121,13 +121,13 @@ def masked(
              for split, called, content, mask in read]  # fmt: skip
     return masked_splits(
         found, notices, names=table.names, max_pixels=max_pixels,
-        source={**_source(prepared, picture), "masks": painted.name}, **ratios, **settings,
+        source={**_source(prepared, image), "masks": painted.name}, **ratios, **settings,
     )  # fmt: skip
 
 
-def _source(prepared: Prepared, picture: Leaf) -> dict[str, Any]:
+def _source(prepared: Prepared, image: Leaf) -> dict[str, Any]:
     return {"source": "tfds", "name": prepared.name, "splits": dict(prepared.wanted),
-            "input": picture.name}  # fmt: skip
+            "input": image.name}  # fmt: skip
 
 
 def _names(
@@ -149,14 +149,14 @@ def _names(
 
 
 def _boxes(
-    prepared: Prepared, picture: Leaf, boxes: Leaf, classes: Leaf | None,
+    prepared: Prepared, image: Leaf, boxes: Leaf, classes: Leaf | None,
     names: Sequence[str] | None, unnamed: list[str],
 ) -> Iterator[Boxed]:  # fmt: skip
-    """Yield the pictures of a data set with their boxes."""
+    """Yield the images of a data set with their boxes."""
     relative = _is_relative(boxes)
     flags = regions(prepared.leaves, boxes)
-    columns = [picture, boxes, *flags, *([classes] if classes else [])]
-    for split, called, values in prepared.read(columns, [picture]):
+    columns = [image, boxes, *flags, *([classes] if classes else [])]
+    for split, called, values in prepared.read(columns, [image]):
         one = Boxed(values[0], called, split, relative=relative)
         # Top, left, bottom and right.
         corners = np.asarray(values[1], "float64").reshape(-1, 4)[:, [1, 0, 3, 2]]

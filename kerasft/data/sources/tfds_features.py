@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.pictures.annotated import DRAWN
-from kerasft.data.pictures.layout import words_of
+from kerasft.data.images.annotated import DRAWN
+from kerasft.data.images.layout import words_of
 from kerasft.errors import UserError, nearest
 from kerasft.system.console import listing
 
@@ -97,10 +97,10 @@ def find(found: Mapping[str, Leaf], wanted: str, key: str, where: str) -> Leaf:
     return found[wanted]
 
 
-def picture_of(
+def image_of(
     module: Any, found: Mapping[str, Leaf], chosen: str | None, where: str
 ) -> Leaf:
-    """Return the feature with the picture.
+    """Return the feature with the image.
 
     Args:
         module: `tensorflow_datasets`.
@@ -111,26 +111,26 @@ def picture_of(
     Raises:
         UserError: If it is none, or if none or several fit.
     """
-    fitting = {leaf.name: leaf for leaf in found.values() if is_picture(module, leaf)}
+    fitting = {leaf.name: leaf for leaf in found.values() if is_image(module, leaf)}
     if chosen is not None:
         leaf = find(found, chosen, "data.input", where)
         if leaf.repeated or not isinstance(leaf.feature, module.features.Image):
             raise UserError(
-                f"data.input must be a picture of which each example has one. Received: data.input="
+                f"data.input must be an image of which each example has one. Received: data.input="
                 f"{chosen}, {_described(leaf)}. Those that fit: {listing(fitting, 20) or 'none'}."
             )
         return leaf
     if len(fitting) != 1:
         raise UserError(
-            "data.input must name the feature with the picture; "
+            "data.input must name the feature with the image; "
             + (f"several fit: {listing(fitting, 20)}." if fitting else "none fits.")
             + f" The features: {listing(found, 30)}."
         )
     return next(iter(fitting.values()))
 
 
-def is_picture(module: Any, leaf: Leaf) -> bool:
-    """Whether a feature is a picture that is seen, not one that says something of another."""
+def is_image(module: Any, leaf: Leaf) -> bool:
+    """Whether a feature is an image that is seen, not one that says something of another."""
     feature = leaf.feature
     return (
         isinstance(feature, module.features.Image)
@@ -181,7 +181,7 @@ def mask_of(module: Any, found: Mapping[str, Leaf], chosen: str | None, where: s
         )
     if leaf.repeated or not isinstance(leaf.feature, module.features.Image):
         raise UserError(
-            "data.masks must be a picture with the class of each pixel, of which each example has "
+            "data.masks must be an image with the class of each pixel, of which each example has "
             f"one. Received: data.masks={leaf.name}, {_described(leaf)}. Those that fit: "
             f"{listing(fitting, 20) or 'none'}."
         )
@@ -261,10 +261,10 @@ def label_of(
         return next(iter(classes.values()), None)
     if leaf is None:
         leaf = find(found, chosen, "data.label", where)
-    of_picture = not leaf.repeated
-    if not (of_picture or leaf in near.values()) or not _is_class(module, leaf.feature):
+    of_image = not leaf.repeated
+    if not (of_image or leaf in near.values()) or not _is_class(module, leaf.feature):
         raise UserError(
-            f"data.label must be the class of each box of {boxes.name}, or of the whole picture. "
+            f"data.label must be the class of each box of {boxes.name}, or of the whole image. "
             f"Received: data.label={chosen}, {_described(leaf)}. Those that fit: "
             f"{listing(classes, 20) or 'none'}."
         )
@@ -298,7 +298,7 @@ def names_of(feature: Any) -> list[str] | None:
 
 
 def learned_by(module: Any, found: Mapping[str, Leaf]) -> str:
-    """Return a sentence on the tasks that learn what a data set draws on its pictures, or none."""
+    """Return a sentence on the tasks that learn what a data set draws on its images, or none."""
     said: list[str] = []
     for what, task, those in (("boxes", "detection", boxes_in(module, found)),
                               ("masks", "segmentation", masks_in(module, found))):  # fmt: skip

@@ -55,7 +55,7 @@ class Prepared:
 
         Args:
             columns: The features.
-            encoded: Those of them that are pictures to be left encoded.
+            encoded: Those of them that are images to be left encoded.
 
         Yields:
             The split, the name and the values of each example.
@@ -148,7 +148,7 @@ def _builder(module: Any, name: str, data_dir: str | None) -> Any:
         if not found:
             raise UserError(
                 f"data.name: {folder} is no data set that TFDS has prepared: there is no "
-                "dataset_info.json in it. For a folder of pictures choose data=image_folder."
+                "dataset_info.json in it. For a folder of images choose data=image_folder."
             )
         if len(found) > 1:
             raise UserError(

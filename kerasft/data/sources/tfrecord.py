@@ -13,6 +13,7 @@ import numpy as np
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.current_read import begins
+from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.looks import Look
 from kerasft.data.paths import (
     find_files,
@@ -21,7 +22,6 @@ from kerasft.data.paths import (
     require_apart,
     require_written,
 )
-from kerasft.data.pictures.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.short_floats import shortest
 from kerasft.errors import UserError, nearest
@@ -66,14 +66,14 @@ def tfrecord(
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
 ) -> Splits:
-    """Read tf.Example records; pictures stay in their files until they are asked for.
+    """Read tf.Example records; images stay in their files until they are asked for.
 
     Args:
         path: A file, a pattern such as `"shards/train-*"`, or a folder of `.tfrecord` files.
         kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, another split.
         label: The feature that holds the label, or for kind `"multi"` all labels.
-        image: The feature of encoded pictures; either this or `text`.
+        image: The feature of encoded images; either this or `text`.
         text: The feature of UTF-8 texts; either this or `image`.
         text_pair: The feature of second texts, where an example is a pair.
         label_names: The class names in order, as a list or as a file with one a line. Labels
@@ -84,11 +84,11 @@ def tfrecord(
         split: `"stratified"` or `"hash"`, where a split is made by ratio.
         group: The feature that names the group of a record; no group stands in two splits.
         limit: Train on so many records only, for a quick try.
-        broken: `"skip"` leaves out pictures that cannot be decoded, `"fail"` stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        broken: `"skip"` leaves out images that cannot be decoded, `"fail"` stops.
+        max_pixels: The most pixels (width times height) that an image may have.
 
     Returns:
-        `Splits` of encoded pictures, read late, or of texts.
+        `Splits` of encoded images, read late, or of texts.
 
     Raises:
         UserError: If a file is broken or cut short, or if a record lacks a feature.
@@ -102,7 +102,7 @@ def tfrecord(
     if (image is None) == (text is None):
         raise UserError(
             "Exactly one of data.image and data.text must name a feature: what the network reads "
-            f"is pictures or text. Received: data.image={image}, data.text={text}."
+            f"is images or text. Received: data.image={image}, data.text={text}."
         )
     if text_pair is not None and text is None:
         raise UserError(f"data.text_pair needs data.text. Received: data.text_pair={text_pair}.")
@@ -158,11 +158,11 @@ class Spot:
 
 
 class Records(Sequence):
-    """The pictures of records, each read from its file when it is asked for.
+    """The images of records, each read from its file when it is asked for.
 
     Args:
         spots: Where the records stand.
-        feature: The feature that holds the picture.
+        feature: The feature that holds the image.
     """
 
     def __init__(self, spots: Sequence[Spot], feature: str):
@@ -215,12 +215,12 @@ def scan(path: Path) -> Iterator[tuple[Spot, bytes]]:
                 what = "is no TFRecord file" if number == 0 else "is broken"
                 raise UserError(
                     f"{path} {what}: the checksum of record {number:,} at byte {offset:,} is "
-                    "wrong. Write the file anew, or leave it out."
+                    "wrong. Write the file again, or leave it out."
                 )
             if len(head) < 12 or offset + 16 + length > size:
                 raise UserError(
                     f"{path} is cut short: record {number:,} at byte {offset:,} should go on "
-                    f"beyond the file's {size:,} bytes. Write or copy the file anew."
+                    f"beyond the file's {size:,} bytes. Write or copy the file again."
                 )
             content = file.read(length)
             file.read(4)
@@ -295,7 +295,7 @@ def _collect(
         for cell, name, key in zip(cells, content, keys, strict=True):
             if len(cell) != 1 or not isinstance(cell[0], bytes):
                 raise UserError(
-                    f"{key}: the feature {name!r} must hold one {'picture' if is_image else 'text'}"
+                    f"{key}: the feature {name!r} must hold one {'image' if is_image else 'text'}"
                     f" as bytes. Received: {where} with {some(len(cell), 'value')}."
                 )
         if is_image:

@@ -1,4 +1,4 @@
-"""Pascal VOC: a picture, and an XML file of its boxes."""
+"""Pascal VOC: an image, and an XML file of its boxes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.current_read import begins
-from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.images import archive
+from kerasft.data.images.audit import MAX_PIXELS, check_policy
+from kerasft.data.images.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.images.files import subfolders, walk_images
+from kerasft.data.images.layout import enter
+from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
-from kerasft.data.pictures import archive
-from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
-from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
-from kerasft.data.pictures.files import subfolders, walk_pictures
-from kerasft.data.pictures.layout import enter
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -40,26 +40,26 @@ def voc(
     difficult: str = "ignore",
     orientation: str = "auto",
 ) -> Splits:
-    """Read pictures with boxes in the XML files of Pascal VOC.
+    """Read images with boxes in the XML files of Pascal VOC.
 
     Args:
         path: A folder with `Annotations` and `JPEGImages`, and the lists of the splits in
-            `ImageSets/Main`, where there are any; or one with pictures and XML files side by side,
+            `ImageSets/Main`, where there are any; or one with images and XML files side by side,
             maybe in the folders train, valid and test; or a zip of either.
         kind: `"boxes"`.
         seed: Another seed, another split.
-        validation: The part of the training pictures to validate on, where the data brings none.
+        validation: The part of the training images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
-        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
-        broken: `"skip"` leaves out pictures that cannot be decoded and says which, `"fail"`
+        split: `"stratified"` by the rarest class of an image, or `"hash"`.
+        broken: `"skip"` leaves out images that cannot be decoded and says which, `"fail"`
             stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        max_pixels: The most pixels (width times height) that an image may have.
         label_names: The classes in the order that the outputs shall have, as a list or as a file
             with one a line; sorted by name without.
         val_folder: What `val` is where the data has no `test`: `"validation"`, or `"test"`.
         difficult: What objects marked as difficult are: `"ignore"` neither learns nor counts them,
             as VOC's own evaluation does; `"learn"` takes them like all others.
-        orientation: What boxes of pictures with an EXIF orientation are drawn on: the picture as it
+        orientation: What boxes of images with an EXIF orientation are drawn on: the image as it
             is `"seen"`, as it is `"stored"`, or `"auto"` what the size in the XML file tells.
 
     Returns:
@@ -87,8 +87,8 @@ def voc(
         found = list(_beside(root, val_folder, difficult == "ignore", notices))
     if not found:
         raise UserError(
-            f"data.path: {given} holds no pictures with XML files of boxes. Expected the folders "
-            "Annotations and JPEGImages, or pictures and XML files side by side."
+            f"data.path: {given} holds no images with XML files of boxes. Expected the folders "
+            "Annotations and JPEGImages, or images and XML files side by side."
         )
     return boxed_splits(
         found, notices, kind=kind, seed=seed, validation=validation, test=test, split=split,
@@ -103,33 +103,33 @@ def _classical(
 ) -> Iterator[Boxed]:
     """Yield what `Annotations`, `JPEGImages` and `ImageSets/Main` hold."""
     files = {file.stem: file for file in sorted(annotations.glob("*.xml"))}
-    pictures: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for folder in subfolders(root):
         if folder != annotations and not folder.name.startswith("Segmentation"):
-            pictures |= {path.stem: path for path in walk_pictures(folder)}
+            images |= {path.stem: path for path in walk_images(folder)}
     lists = _lists(root, val_folder)
     splits = {name: split for split, names in lists.items() for name in names}
     twice = sum(map(len, lists.values())) - len(splits)
     if twice:
         raise UserError(
             f"data.path: {some(twice, 'name')} in more than one list of {root}/ImageSets/Main "
-            f"({listing(lists)}). Each picture belongs to one split."
+            f"({listing(lists)}). Each image belongs to one split."
         )
     _tell("named by ImageSets/Main without an XML file", splits.keys() - files.keys(), notices)
     if lists:
         _tell("with boxes in no list of ImageSets/Main", files.keys() - splits.keys(), notices)
     wanted = [name for name in files if not lists or name in splits]
-    _tell("whose picture is missing", {n for n in wanted if n not in pictures}, notices, "XML file")
-    _tell("that no XML file names", pictures.keys() - files.keys(), notices)
+    _tell("whose image is missing", {n for n in wanted if n not in images}, notices, "XML file")
+    _tell("that no XML file names", images.keys() - files.keys(), notices)
     for name in wanted:
-        if name in pictures:
-            one = Boxed(pictures[name], f"{pictures[name].parent.name}/{pictures[name].name}",
+        if name in images:
+            one = Boxed(images[name], f"{images[name].parent.name}/{images[name].name}",
                         splits.get(name, "train"))  # fmt: skip
             yield read_file(files[name], one, skip_difficult)
 
 
 def _lists(root: Path, val_folder: str) -> dict[str, list[str]]:
-    """Return the names of the pictures of each split that `ImageSets/Main` lists."""
+    """Return the names of the images of each split that `ImageSets/Main` lists."""
     folder = root / "ImageSets" / "Main"
     found: dict[str, list[str]] = {}
     for file in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
@@ -147,26 +147,26 @@ def _lists(root: Path, val_folder: str) -> dict[str, list[str]]:
 def _beside(
     root: Path, val_folder: str, skip_difficult: bool, notices: list[str]
 ) -> Iterator[Boxed]:
-    """Yield pictures and the XML files beside them, in folders of splits or in one."""
+    """Yield images and the XML files beside them, in folders of splits or in one."""
     folders = {f: split for f in subfolders(root) if (split := split_name(f.name))}
     used = used_as(set(folders.values()), val_folder)
     folders = {folder: used[split] for folder, split in folders.items()}
     lonely, bare = set(), set()
     for folder, split in (folders or {root: "train"}).items():
-        pictures = {path.with_suffix("").as_posix(): path for path in walk_pictures(folder)}
+        images = {path.with_suffix("").as_posix(): path for path in walk_images(folder)}
         files = {file.with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.xml"))}
-        lonely |= {files[n].relative_to(root).as_posix() for n in files.keys() - pictures.keys()}
-        bare |= {pictures[n].relative_to(root).as_posix() for n in pictures.keys() - files.keys()}
+        lonely |= {files[n].relative_to(root).as_posix() for n in files.keys() - images.keys()}
+        bare |= {images[n].relative_to(root).as_posix() for n in images.keys() - files.keys()}
         for name, file in files.items():
-            if name in pictures:
-                path = pictures[name]
+            if name in images:
+                path = images[name]
                 one = Boxed(path, path.relative_to(root).as_posix(), split)
                 yield read_file(file, one, skip_difficult)
-    _tell("whose picture is missing", lonely, notices, "XML file")
+    _tell("whose image is missing", lonely, notices, "XML file")
     _tell("that no XML file names", bare, notices)
 
 
-def _tell(what: str, names: set[str], notices: list[str], noun: str = "picture") -> None:
+def _tell(what: str, names: set[str], notices: list[str], noun: str = "image") -> None:
     if names:
         notices.append(f"{some(len(names), noun)} {what}, left out: {listing(sorted(names))}.")
 
@@ -176,11 +176,11 @@ def read_file(file: Path, one: Boxed, skip_difficult: bool) -> Boxed:
 
     Args:
         file: The file.
-        one: The picture, which gets the boxes.
+        one: The image, which gets the boxes.
         skip_difficult: Whether objects marked as difficult are ignored.
 
     Returns:
-        The picture.
+        The image.
 
     Raises:
         UserError: If the file is damaged, or another kind of XML.

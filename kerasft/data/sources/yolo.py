@@ -1,4 +1,4 @@
-"""YOLO: pictures, and a text file of boxes beside each, in parts of width and height."""
+"""YOLO: images, and a text file of boxes beside each, in parts of width and height."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import yaml
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.current_read import begins
-from kerasft.data.looks import look_at_pictures as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.images import archive
+from kerasft.data.images.audit import MAX_PIXELS, check_policy
+from kerasft.data.images.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.images.files import subfolders, walk_images
+from kerasft.data.images.layout import enter
+from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
-from kerasft.data.pictures import archive
-from kerasft.data.pictures.audit import MAX_PIXELS, check_policy
-from kerasft.data.pictures.boxed import Boxed, boxed_splits, require_boxes
-from kerasft.data.pictures.files import subfolders, walk_pictures
-from kerasft.data.pictures.layout import enter
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -37,10 +37,10 @@ def yolo(
     val_folder: str = "validation",
     orientation: str = "auto",
 ) -> Splits:
-    """Read pictures with boxes in the text files of YOLO.
+    """Read images with boxes in the text files of YOLO.
 
     Each line of `labels/NAME.txt` is `class x y width height`: the number of a class, and the
-    centre and the sides of a box in parts of the picture's width and height.
+    centre and the sides of a box in parts of the image's width and height.
 
     Args:
         path: A folder with `images` and `labels` (in each of them, or around both, the folders
@@ -48,17 +48,17 @@ def yolo(
             or a zip of it.
         kind: `"boxes"`.
         seed: Another seed, another split.
-        validation: The part of the training pictures to validate on, where the data brings none.
+        validation: The part of the training images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
-        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
-        broken: `"skip"` leaves out pictures that cannot be decoded and says which, `"fail"`
+        split: `"stratified"` by the rarest class of an image, or `"hash"`.
+        broken: `"skip"` leaves out images that cannot be decoded and says which, `"fail"`
             stops.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        max_pixels: The most pixels (width times height) that an image may have.
         label_names: The names of the classes, by their numbers, as a list or as a file with one a
             line; by default what `data.yaml` or `classes.txt` says.
         val_folder: What `val` is where the data has no `test`: `"validation"`, or `"test"`.
-        orientation: What boxes of pictures with an EXIF orientation are drawn on: the picture as it
-            is `"seen"` or as it is `"stored"`; `"auto"` refuses such pictures.
+        orientation: What boxes of images with an EXIF orientation are drawn on: the image as it
+            is `"seen"` or as it is `"stored"`; `"auto"` refuses such images.
 
     Returns:
         `Splits` of paths.
@@ -79,7 +79,7 @@ def yolo(
     found = list(_boxed(root, names, val_folder, notices))
     if not found:
         raise UserError(
-            f"data.path: {given} holds no pictures with text files of boxes. Expected the folders "
+            f"data.path: {given} holds no images with text files of boxes. Expected the folders "
             "images and labels, with files of the same names."
         )
     used = {name for one in found for name in one.names}
@@ -127,40 +127,40 @@ def _listed(file: Path) -> list[str]:
 def _boxed(
     root: Path, names: list[str], val_folder: str, notices: list[str]
 ) -> Iterator[Boxed]:
-    """Yield the pictures with their boxes."""
-    pictures = list(_pictures(root))
-    used = used_as({split for _, split in pictures if split}, val_folder)
+    """Yield the images with their boxes."""
+    images = list(_images(root))
+    used = used_as({split for _, split in images if split}, val_folder)
     bare = []
-    for picture, named in pictures:
+    for image, named in images:
         split = used[named] if named else "train"
-        labels = _labels_of(picture, root)
+        labels = _labels_of(image, root)
         if labels is None:
-            bare.append(picture.relative_to(root).as_posix())
+            bare.append(image.relative_to(root).as_posix())
             continue
-        one = Boxed(picture, picture.relative_to(root).as_posix(), split, relative=True)
+        one = Boxed(image, image.relative_to(root).as_posix(), split, relative=True)
         yield _read(labels, one, names)
     if bare:
         notices.append(
-            f"{some(len(bare), 'picture')} without a text file, left out: {listing(bare)}. An "
-            "empty file says that there is nothing in a picture."
+            f"{some(len(bare), 'image')} without a text file, left out: {listing(bare)}. An "
+            "empty file says that there is nothing in an image."
         )
 
 
-def _pictures(root: Path) -> Iterator[tuple[Path, str | None]]:
-    """Yield the pictures of a set, each with the split that a folder names."""
+def _images(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Yield the images of a set, each with the split that a folder names."""
     tops = [folder for folder in subfolders(root) if folder.name.casefold() != "labels"]
     for folder in tops or [root]:
-        for picture in walk_pictures(folder):
-            parts = picture.relative_to(root).parts[:-1]
+        for image in walk_images(folder):
+            parts = image.relative_to(root).parts[:-1]
             if "labels" not in parts:
-                yield picture, next((s for part in parts if (s := split_name(part))), None)
+                yield image, next((s for part in parts if (s := split_name(part))), None)
 
 
-def _labels_of(picture: Path, root: Path) -> Path | None:
-    """Return the text file of a picture: in `labels` instead of `images`, or beside it."""
-    parts = list(picture.relative_to(root).parts)
+def _labels_of(image: Path, root: Path) -> Path | None:
+    """Return the text file of an image: in `labels` instead of `images`, or beside it."""
+    parts = list(image.relative_to(root).parts)
     swapped = ["labels" if part == "images" else part for part in parts]
-    for place in (root.joinpath(*swapped), picture):
+    for place in (root.joinpath(*swapped), image):
         if (file := place.with_suffix(".txt")).is_file():
             return file
     return None

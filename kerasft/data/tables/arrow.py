@@ -51,7 +51,7 @@ def stream(path: Path, key: str) -> Rows:
     pyarrow = _library("Arrow", key)
 
     try:
-        # Mapped, not read: pictures that a split does not use stay on the disk.
+        # Mapped, not read: images that a split does not use stay on the disk.
         with pyarrow.memory_map(str(path)) as file:
             try:
                 table = pyarrow.ipc.open_stream(file).read_all()

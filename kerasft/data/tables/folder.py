@@ -1,4 +1,4 @@
-"""Folders of tables: shards as on the Hub, saved data sets, pictures with metadata."""
+"""Folders of tables: shards as on the Hub, saved data sets, images with metadata."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import natural
+from kerasft.data.images.files import leads_up, subfolders
 from kerasft.data.paths import find_files, find_path
-from kerasft.data.pictures.files import leads_up, subfolders
 from kerasft.data.splits import split_name
 from kerasft.data.tables.readers import FORMATS, SUFFIXES
 from kerasft.errors import UserError
@@ -19,7 +19,7 @@ from kerasft.system.console import listing
 from kerasft.system.files import read_json
 
 # The column of the paths in such a file.
-PICTURES = "file_name"
+IMAGES = "file_name"
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 # What describes a data set, and is none.
@@ -39,7 +39,7 @@ class Tables:
     Args:
         files: The files of each split; all are of `train` where the folder has no splits.
         notices: Sentences for the user.
-        metadata: Whether they describe the pictures beside them.
+        metadata: Whether they describe the images beside them.
         named: The splits whose files the user has named.
     """
 
@@ -99,8 +99,8 @@ def _named(path: Any, key: str, beside: Path | None) -> Tables:
         return found
     raise UserError(
         f"{key} must be a file of one of the formats {list(FORMATS)}, a pattern of such files, or "
-        "a folder of Parquet or Arrow files, of files that are called after splits, or of pictures "
-        f"with a {METADATA[0]}. Received: {given}, a folder without them. For pictures in folders "
+        "a folder of Parquet or Arrow files, of files that are called after splits, or of images "
+        f"with a {METADATA[0]}. Received: {given}, a folder without them. For images in folders "
         "of classes choose data=image_folder."
     )
 
@@ -187,7 +187,7 @@ def _is_plain(name: object) -> bool:
 
 
 def _metadata(folder: Path, key: str) -> Tables | None:
-    """Return the tables that describe the pictures of a folder, or of its splits."""
+    """Return the tables that describe the images of a folder, or of its splits."""
     if here := _only([folder / name for name in METADATA if (folder / name).is_file()], key):
         return Tables({"train": [here]}, metadata=True)
     inner = [
@@ -205,7 +205,7 @@ def _metadata(folder: Path, key: str) -> Tables | None:
 def _only(files: Sequence[Path], key: str) -> Path | None:
     if len(files) > 1:
         raise UserError(
-            f"{key}: {files[0].parent} holds several tables of its pictures: "
+            f"{key}: {files[0].parent} holds several tables of its images: "
             f"{listing(file.name for file in files)}. Name one of them."
         )
     return files[0] if files else None

@@ -10,8 +10,8 @@ from typing import Any
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits, substituted
-from kerasft.data.pictures.audit import POLICIES, audit
-from kerasft.data.pictures.files import outside, walk_pictures
+from kerasft.data.images.audit import POLICIES, audit
+from kerasft.data.images.files import outside, walk_images
 from kerasft.data.splits import split_name
 from kerasft.data.tables.class_numbers import named_classes, with_names
 from kerasft.data.tables.columns import (
@@ -24,7 +24,7 @@ from kerasft.data.tables.columns import (
     read_texts,
 )
 from kerasft.data.tables.folder import Tables
-from kerasft.data.tables.picture_cells import is_pattern, picture_cells, read_pictures
+from kerasft.data.tables.image_cells import image_cells, is_pattern, read_images
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError, nearest
@@ -43,7 +43,7 @@ class Part:
         split: The split that the file belongs to.
         name: What names of its examples begin with.
         rows: The rows.
-        inside: Whether paths of pictures must stay in the folder of the file.
+        inside: Whether paths of images must stay in the folder of the file.
     """
 
     split: str
@@ -79,7 +79,7 @@ class Chosen:
     image: Any = None
     split_column: Any = None
     group: Any = None
-    root: Path | None = None  # where relative paths of pictures start; else the table's folder
+    root: Path | None = None  # where relative paths of images start; else the table's folder
 
     def described(self) -> dict[str, Any]:
         """Return the choice as plain values, for the manifest."""
@@ -97,13 +97,13 @@ def check_columns(
     Args:
         text: See `table`, as all others.
         pair: The column of second texts.
-        image: The column of pictures.
+        image: The column of images.
         label: The column of labels.
         empty: What is done with empty texts.
         kind: What the task learns.
         header: Whether the first line names the columns.
         known: The columns that there are, for messages.
-        root: The folder that relative paths of pictures are looked up under.
+        root: The folder that relative paths of images are looked up under.
 
     Raises:
         UserError: If two are the same, one is missing, or a setting is none of those there are.
@@ -119,7 +119,7 @@ def check_columns(
         said = f"data.text={text}, data.image={image}"
         problems.append(
             "Exactly one of data.text and data.image must name a column: what the network reads "
-            f"is text or pictures. Received: {said.replace('None', 'null')}."
+            f"is text or images. Received: {said.replace('None', 'null')}."
             + (f" The columns: {listing(map(repr, known), 30)}." if known else "")
         )
     if pair is not None and text is None:
@@ -128,7 +128,7 @@ def check_columns(
         )
     if root is not None and image is None:
         problems.append(
-            "data.image_root is the folder of the pictures that data.image names. Received: "
+            "data.image_root is the folder of the images that data.image names. Received: "
             f"data.image_root={root} without data.image."
         )
     chosen = {"text": text, "text_pair": pair, "image": image}
@@ -228,7 +228,7 @@ def gather(
 
 
 def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[str, str]:
-    """Add the rows of one file; return how messages name the picture of each."""
+    """Add the rows of one file; return how messages name the image of each."""
     rows = part.rows
     ids = [f"{part.name}:{place}" for place in rows.places]
     values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers")
@@ -241,11 +241,11 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[s
     places = ids
     splits = [part.split] * len(ids)
     if chosen.image is not None:
-        cells = picture_cells(rows, chosen.image)
-        pictures, places = read_pictures(
+        cells = image_cells(rows, chosen.image)
+        images, places = read_images(
             rows, cells, chosen.root or rows.home, ids, inside=part.inside
         )
-        inputs = list(pictures)
+        inputs = list(images)
         if part.inside:
             found.notices += notices_of_folder(rows, inputs)
             splits = _folders_of_splits(cells.raw) or splits
@@ -277,38 +277,38 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[s
 
 
 def _folders_of_splits(cells: Sequence[Any]) -> list[str]:
-    """Return the split of each picture where all lie in folders of splits, `train/1.jpg`."""
+    """Return the split of each image where all lie in folders of splits, `train/1.jpg`."""
     folders = [Path(cell).parts[0] if isinstance(cell, str) and cell else "" for cell in cells]
     splits = [split_name(folder) for folder in folders]
     found = [one for one in splits if one]
     return found if len(found) == len(splits) and "train" in found else []
 
 
-def notices_of_folder(rows: Rows, pictures: Sequence[Any]) -> list[str]:
-    """Say which pictures in the folder of a table are links, or in no row of it.
+def notices_of_folder(rows: Rows, images: Sequence[Any]) -> list[str]:
+    """Say which images in the folder of a table are links, or in no row of it.
 
     Args:
         rows: The table.
-        pictures: The paths in its rows.
+        images: The paths in its rows.
     """
-    return [*_links(rows.home, pictures), *_unlisted(rows, pictures)]
+    return [*_links(rows.home, images), *_unlisted(rows, images)]
 
 
-def _links(home: Path, pictures: Sequence[Any]) -> list[str]:
-    links = outside(home, [Path(one) for one in pictures if isinstance(one, str)])
+def _links(home: Path, images: Sequence[Any]) -> list[str]:
+    links = outside(home, [Path(one) for one in images if isinstance(one, str)])
     said = listing(f"{link.relative_to(home).as_posix()} -> {real}" for link, real in links)
     return [
-        f"{some(len(links), 'link')} out of {home}, whose pictures are learned: {said}. Take out "
-        "the links to pictures that do not belong to the data."
+        f"{some(len(links), 'link')} out of {home}, whose images are learned: {said}. Take out "
+        "the links to images that do not belong to the data."
     ] * bool(links)
 
 
-def _unlisted(rows: Rows, pictures: Sequence[Any]) -> list[str]:
-    """Say which pictures of a folder its table says nothing of."""
-    listed = {Path(one) for one in pictures if isinstance(one, str)}
-    bare = [one for one in walk_pictures(rows.home) if one not in listed]
+def _unlisted(rows: Rows, images: Sequence[Any]) -> list[str]:
+    """Say which images of a folder its table says nothing of."""
+    listed = {Path(one) for one in images if isinstance(one, str)}
+    bare = [one for one in walk_images(rows.home) if one not in listed]
     return [
-        f"{some(len(bare), 'picture')} in no row of {rows.path}, left out: "
+        f"{some(len(bare), 'image')} in no row of {rows.path}, left out: "
         f"{listing(one.relative_to(rows.home).as_posix() for one in bare)}."
     ] * bool(bare)
 

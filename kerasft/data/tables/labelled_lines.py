@@ -80,7 +80,7 @@ def _check(
     if within := [n for n, text in zip(places, texts, strict=True) if _MARKED.search(text)]:
         problems.append(
             f"{key}: {path} has {some(len(within), 'line')} with a label inside the text: line "
-            f"{listing(f'{n:,}' for n in within)}. Labels stand before the text, or after it."
+            f"{listing(f'{n:,}' for n in within)}. Labels come before the text, or after it."
         )
     several = [n for n, found in zip(places, labels, strict=True) if len(found) > 1]
     if several and not layout.several:

@@ -1,4 +1,4 @@
-"""Columns that hold objects, as `datasets` writes what there is in a picture."""
+"""Columns that hold objects, as `datasets` writes what there is in an image."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.fingerprint import digest
-from kerasft.data.pictures.arrays import encoded, float_scale, is_picture
+from kerasft.data.images.arrays import encoded, float_scale, is_image
 from kerasft.data.splits import split_name, split_words
 from kerasft.data.tables.arrow import rows_of
 from kerasft.data.tables.reading import Rows, by_name
@@ -177,7 +177,7 @@ def _of_frame(frame: Any, called: str, scales: dict[str, int]) -> Rows:
     places = [str(label) for label in frame.index]
     if len(set(places)) < len(places):
         places = list(map(str, range(len(places))))
-    columns = _pictured(names, columns, called, scales)
+    columns = _encoded(names, columns, called, scales)
     return Rows(called, names, by_name(names, columns), places, "row")
 
 
@@ -194,7 +194,7 @@ def _of_columns(data: Mapping[Any, Any], called: str, scales: dict[str, int]) ->
             f"{listing(f'{name} with {length:,}' for name, length in lengths.items())}."
         )
     count = next(iter(lengths.values()), 0)
-    columns = _pictured(names, columns, called, scales)
+    columns = _encoded(names, columns, called, scales)
     return Rows(called, names, by_name(names, columns), range(count), "row")
 
 
@@ -208,13 +208,13 @@ def _of_pair(data: tuple, called: str, scales: dict[str, int]) -> Rows:
         )
     cells = cells_of(data[0], f"{called}, inputs")
     known = next((cell for cell in cells if cell is not None), None)
-    picture = is_picture(known) or isinstance(known, bytes)
-    if not picture and not isinstance(known, (str, tuple)):
+    image = is_image(known) or isinstance(known, bytes)
+    if not image and not isinstance(known, (str, tuple)):
         raise UserError(
-            f"{called}: inputs must be texts, or pictures [examples, height, width, channels]. "
+            f"{called}: inputs must be texts, or images [examples, height, width, channels]. "
             f"Received: {_kind(known)}{_length(known)}."
         )
-    columns = {IMAGE if picture else TEXT: data[0], LABEL: data[1]}
+    columns = {IMAGE if image else TEXT: data[0], LABEL: data[1]}
     return _of_columns(columns, called, scales)
 
 
@@ -223,7 +223,7 @@ def _length(value: Any) -> str:
 
 
 def cells_of(values: Any, called: str) -> list[Any]:
-    """Return a column as a list of plain values; pictures stay arrays.
+    """Return a column as a list of plain values; images stay arrays.
 
     Args:
         values: A list, an array, a tensor, or a column of a frame.
@@ -260,28 +260,28 @@ def cells_of(values: Any, called: str) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as Python's own, texts decoded; pictures stay as they are."""
+    """Return a value as Python's own, texts decoded; images stay as they are."""
     if isinstance(value, bytes):
-        try:  # no encoded picture is UTF-8
+        try:  # no encoded image is UTF-8
             return value.decode("utf-8")
         except UnicodeDecodeError:
             return value
     if isinstance(value, np.generic):
         return _plain(value.item())
-    if isinstance(value, np.ndarray) and not is_picture(value):
+    if isinstance(value, np.ndarray) and not is_image(value):
         return [_plain(one) for one in value.tolist()]
     if hasattr(value, "numpy") and not isinstance(value, np.ndarray):  # a tensor
         return _plain(value.numpy())
     return str(value) if hasattr(value, "__fspath__") else value
 
 
-def _pictured(
+def _encoded(
     names: Sequence[str], columns: Sequence[list[Any]], called: str, scales: dict[str, int]
 ) -> list[list[Any]]:
-    """Return columns with arrays of pixels as encoded pictures."""
+    """Return columns with arrays of pixels as encoded images."""
     result = []
     for name, cells in zip(names, columns, strict=True):
-        if any(map(is_picture, cells[:1])):
+        if any(map(is_image, cells[:1])):
             where = f"{called}, column {name!r}"
             scales[where] = float_scale(cells, where)
             cells = encoded(cells, where, scales[where])

@@ -84,7 +84,7 @@ def require_file(path: Path, key: str) -> None:
     if path.is_dir():
         raise UserError(
             f"{key} must be a file of one of the formats {list(FORMATS)}. Received: {path}, a "
-            "folder. For a folder of pictures choose data=image_folder."
+            "folder. For a folder of images choose data=image_folder."
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.pictures.arrays import encoded, scale_of
+from kerasft.data.images.arrays import encoded, scale_of
 from kerasft.errors import UserError
 
 _INFINITE = -1
@@ -25,7 +25,7 @@ def is_stream(value: Any) -> bool:
 def columns_of(
     data: Any, called: str
 ) -> tuple[dict[str, list[Any]], dict[str, int]]:
-    """Return what a data set holds, by column; pictures are encoded as they come.
+    """Return what a data set holds, by column; images are encoded as they come.
 
     Args:
         data: The data set. Its elements are pairs of input and label, or dicts; batches are taken
@@ -55,13 +55,13 @@ def columns_of(
     if _is_batched(leaves):
         data = data.unbatch()
         leaves = _named(data.element_spec, called)
-    pictures = {n: spec for n, spec in leaves.items() if spec.shape.rank >= 2}
-    floats = [name for name, spec in pictures.items() if spec.dtype.is_floating]
+    images = {n: spec for n, spec in leaves.items() if spec.shape.rank >= 2}
+    floats = [name for name, spec in images.items() if spec.dtype.is_floating]
     scales = _scales(data, floats, called) if floats else {}
     columns: dict[str, list[Any]] = {name: [] for name in leaves}
     for element in _elements(data, called):
         for name, value in element.items():
-            if name in pictures:
+            if name in images:
                 (value,) = encoded(
                     [np.asarray(value)], f"{called}, {name}", scales.get(name, 1)
                 )
@@ -94,8 +94,8 @@ def _is_batched(leaves: Mapping[str, Any]) -> bool:
     if 4 in ranks or any(spec.dtype.name == "string" for spec in leaves.values()):
         return True
     # [height, width, channels] with a vector as label, or [batch, height, width].
-    pictures = [spec for spec in leaves.values() if spec.shape.rank == 3]
-    return not pictures or pictures[0].shape[-1] not in (1, 3, 4)
+    images = [spec for spec in leaves.values() if spec.shape.rank == 3]
+    return not images or images[0].shape[-1] not in (1, 3, 4)
 
 
 def _elements(data: Any, called: str) -> Iterator[dict[str, Any]]:

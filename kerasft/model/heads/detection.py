@@ -204,13 +204,13 @@ def dfine(features: Features, *, classes: int, queries: int | None = None) -> An
         )
     settings = settings_of(network)
     strides = settings["feat_strides"][: settings["num_feature_levels"]]
-    assert features.size is not None, "Feature maps belong to pictures of one size."
+    assert features.size is not None, "Feature maps belong to images of one size."
     height, width = features.size
     places = sum(math.ceil(height / s) * math.ceil(width / s) for s in strides)
     most = min(settings["num_queries"], places)
     if not 1 <= (wanted := most if queries is None else queries) <= places:
         raise UserError(
-            f"head.queries must be from 1 to {places}, the places of the maps of pictures of "
+            f"head.queries must be from 1 to {places}, the places of the maps of images of "
             f"{height}x{width} pixels. Received: {queries}."
         )
     if settings["learn_initial_query"] and wanted > settings["num_queries"]:
@@ -218,7 +218,7 @@ def dfine(features: Features, *, classes: int, queries: int | None = None) -> An
             f"head.queries must be at most {settings['num_queries']}: the preset has learned so "
             f"many. Received: {queries}."
         )
-    # Half precision has too few digits for a box in parts of a picture.
+    # Half precision has too few digits for a box in parts of an image.
     layer = DFineHead(classes, wanted, settings, dtype="float32", name="head_outputs")
     outputs = layer(list(features.maps.values()))
     teach(layer, network)

@@ -128,7 +128,7 @@ def require_maps(features: Features, wanted: range, finest: int, coarsest: int) 
         raise UserError(
             f"This head takes a backbone's feature maps {finest} to {coarsest} (places 2^{finest} "
             f"to 2^{coarsest} pixels apart), and the backbone has: {has}. Choose a backbone for "
-            "pictures with such maps (backbone=applications, a ResNet or MobileNet), or set "
+            "images with such maps (backbone=applications, a ResNet or MobileNet), or set "
             "head.finest and head.coarsest."
         )
 

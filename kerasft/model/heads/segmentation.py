@@ -55,7 +55,7 @@ def decoder(
         # A network that has gone up again has put into its last map what the others know.
         finest = coarse if last < most else min(features.maps, default=1)
     x = fused(features, width, finest, coarse, interpolation="bilinear")[finest]
-    assert features.size is not None, "Feature maps belong to pictures of one size."
+    assert features.size is not None, "Feature maps belong to images of one size."
     if dropout:
         x = keras.layers.SpatialDropout2D(dropout, name="head_dropout")(x)
     x = keras.layers.Conv2D(

@@ -18,15 +18,15 @@ HEADER = "filename,width,height,class,xmin,ymin,xmax,ymax"
 def folder(tmp_path):
     for i in range(12):
         pixels = np.random.default_rng(i).integers(0, 255, (48, 64, 3)).astype("uint8")
-        (tmp_path / "pictures").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
     return tmp_path
 
 
 def rows_of(count=11):
-    made = [f"pictures/{i}.png,64,48,{name},{4 + k},5,{20 + k},30" for i in range(count)
+    made = [f"images/{i}.png,64,48,{name},{4 + k},5,{20 + k},30" for i in range(count)
             for k, name in enumerate(("cat", "dog"))]  # fmt: skip
-    return [*made, "pictures/11.png,64,48,,,,,"]
+    return [*made, "images/11.png,64,48,,,,,"]
 
 
 def read(folder, lines, header=HEADER, **more):
@@ -45,8 +45,8 @@ def test_a_row_for_each_box(folder):
     splits = read(folder, rows_of(), size=["height", "width"])
     check_data(splits)
     assert splits.labels.names == ("cat", "dog")
-    assert boxes_of(splits, "pictures/0.png") == [[4, 5, 20, 30], [5, 5, 21, 30]]
-    assert boxes_of(splits, "pictures/11.png") == []
+    assert boxes_of(splits, "images/0.png") == [[4, 5, 20, 30], [5, 5, 21, 30]]
+    assert boxes_of(splits, "images/11.png") == []
 
 
 @pytest.mark.parametrize(("settings", "numbers"), [
@@ -59,7 +59,7 @@ def test_forms_of_boxes(folder, settings, numbers):
     lines = [f"{i}.png;cat;{numbers.replace(',', ';')}" for i in range(12)]
     splits = read(
         folder, lines, "file;kind;a;b;c;d", image="file", label="kind", box=["a", "b", "c", "d"],
-        images="pictures", delimiter=";", **settings,
+        images="images", delimiter=";", **settings,
     )
     assert boxes_of(splits, "3.png") == [[8, 12, 24, 36]]
 
@@ -80,7 +80,7 @@ def test_a_column_says_the_split(folder):
     ((",4,5,20,30", ",4,five,20,30"), "boxes.csv:2: data.box must be numbers. Received: 'five'"),
     ((",4,5,20,30", ",4,5,,30"), "boxes.csv:2: a box needs a class and four numbers"),
     (("cat,4,5,20,30", ",4,5,20,30"), "boxes.csv:2: a box needs a class and four numbers"),
-    (("pictures/0.png,64,48,cat", ",64,48,cat"), "boxes.csv:2: data.image=filename names no"),
+    (("images/0.png,64,48,cat", ",64,48,cat"), "boxes.csv:2: data.image=filename names no"),
 ])  # fmt: skip
 def test_a_broken_row_is_named(folder, change, said):
     lines = rows_of()
@@ -90,12 +90,12 @@ def test_a_broken_row_is_named(folder, change, said):
     assert said in str(caught.value)
 
 
-def test_pictures_that_are_missing(folder):
-    (folder / "pictures" / "3.png").unlink()
+def test_images_that_are_missing(folder):
+    (folder / "images" / "3.png").unlink()
     splits = read(folder, rows_of())
     (said,) = [one for one in splits.notices if "left out" in one]
-    assert said.startswith("1 picture that are not there, left out: ")
-    assert "/pictures/3.png (boxes.csv:8)" in said
+    assert said.startswith("1 image that are not there, left out: ")
+    assert "/images/3.png (boxes.csv:8)" in said
 
 
 @pytest.mark.parametrize(("settings", "said"), [
@@ -111,12 +111,12 @@ def test_mistakes(folder, settings, said):
 
 
 def test_corners_taken_for_sizes(folder):
-    lines = [f"pictures/{i}.png,64,48,cat,40,30,60,45" for i in range(12)]
+    lines = [f"images/{i}.png,64,48,cat,40,30,60,45" for i in range(12)]
     with pytest.raises(UserError, match=r"data\.box_format says what four numbers mean"):
         read(folder, lines, box_format="xywh")
 
 
-# --- a row for each picture --------------------------------------------------------------------
+# --- a row for each image --------------------------------------------------------------------
 
 LISTED = {"image": "file_name", "box": "objects.bbox", "label": "objects.category",
           "box_format": "xywh"}  # fmt: skip
@@ -127,11 +127,11 @@ def objects(i):
 
 
 def listed(folder, rows, **more):
-    (folder / "pictures" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return boxes_csv(str(folder / "pictures"), kind="boxes", seed=0, **{**LISTED, **more})
+    (folder / "images" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return boxes_csv(str(folder / "images"), kind="boxes", seed=0, **{**LISTED, **more})
 
 
-def test_a_row_for_each_picture(folder):
+def test_a_row_for_each_image(folder):
     rows = [{"file_name": f"{i}.png", "objects": objects(i)} for i in range(11)]
     splits = listed(folder, rows)
     check_data(splits)
@@ -139,7 +139,7 @@ def test_a_row_for_each_picture(folder):
     assert boxes_of(splits, "2.png") == [[4, 5, 20, 30], [5, 5, 21, 30]]
     assert boxes_of(splits, "3.png") == []
     assert any("in no row of" in said and "11.png" in said for said in splits.notices)
-    # A list of objects, and the sides in parts of the picture.
+    # A list of objects, and the sides in parts of the image.
     for row, i in zip(rows, range(11), strict=True):
         pairs = zip(*objects(i).values(), strict=True)
         row["objects"] = [
@@ -150,8 +150,8 @@ def test_a_row_for_each_picture(folder):
     assert boxes_of(splits, "2.png") == [[4, 5, 20, 30], [5, 5, 21, 30]]
 
 
-def test_classes_and_pictures_in_the_table(folder):
-    cells = [{"bytes": (folder / "pictures" / f"{i}.png").read_bytes(), "path": None}
+def test_classes_and_images_in_the_table(folder):
+    cells = [{"bytes": (folder / "images" / f"{i}.png").read_bytes(), "path": None}
              for i in range(12)]  # fmt: skip
     found = [objects(i) for i in range(12)]
     for one in found:
@@ -180,7 +180,7 @@ def test_classes_and_pictures_in_the_table(folder):
     ({}, {"box": "object.bbox"}, "no column 'object.bbox'"),
     ({}, {"split_column": "none"}, "no column 'none'"),
 ])  # fmt: skip
-def test_wrong_rows_of_pictures(folder, change, settings, said):
+def test_wrong_rows_of_images(folder, change, settings, said):
     rows = [{"file_name": f"{i}.png", "objects": objects(i)} for i in range(11)]
     rows[3] |= change
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""Pictures with boxes in the files of COCO."""
+"""Images with boxes in the files of COCO."""
 
 import json
 
@@ -14,7 +14,7 @@ ROWS, COLUMNS = 48, 64
 
 
 def content(count, first=0, **more):
-    """Return what a JSON file of so many pictures holds, each with two boxes."""
+    """Return what a JSON file of so many images holds, each with two boxes."""
     made = {
         "images": [{"id": i, "file_name": f"{first + i}.png", "height": ROWS, "width": COLUMNS}
                    for i in range(count)],
@@ -28,11 +28,11 @@ def content(count, first=0, **more):
     return {**made, **more}
 
 
-def write(folder, made, name="_annotations.coco.json", pictures=None):
+def write(folder, made, name="_annotations.coco.json", images=None):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(made))
     for i, entry in enumerate(made["images"]):
-        path = (pictures or folder) / entry["file_name"]
+        path = (images or folder) / entry["file_name"]
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(i + 31 * len(str(path))).integers(0, 255, (ROWS, COLUMNS, 3))
         Image.fromarray(pixels.astype("uint8")).save(path)
@@ -69,12 +69,12 @@ def test_a_folder_with_splits(folder):
     assert row["labels"].tolist() == [0, 1]
 
 
-def test_annotations_beside_the_folders_of_pictures(tmp_path):
+def test_annotations_beside_the_folders_of_images(tmp_path):
     for split, count in (("train2017", 6), ("val2017", 4)):
         write(tmp_path / "annotations", content(count), f"instances_{split}.json",
               tmp_path / split)  # fmt: skip
     splits = read(tmp_path, test=0.2)
-    # The pictures are called alike: each comes out of the folder of its own split.
+    # The images are called alike: each comes out of the folder of its own split.
     assert [i.split("/")[0] for i in splits.validation.ids] == ["val2017"] * 4
     assert {i.split("/")[0] for i in splits.train.ids} == {"train2017"}
     assert read(tmp_path, val_folder="test").test is not None
@@ -101,9 +101,9 @@ def test_what_is_missing_is_told(folder):
     (folder / "train" / "_annotations.coco.json").write_text(json.dumps(made))
     splits = read(folder)
     said = " ".join(splits.notices)
-    assert "1 picture of _annotations.coco.json that are not there, left out: gone.png" in said
+    assert "1 image of _annotations.coco.json that are not there, left out: gone.png" in said
     assert "1 annotation of _annotations.coco.json without a box, left out: 0" in said
-    assert "1 picture that _annotations.coco.json does not name, left out: 5.png" in said
+    assert "1 image that _annotations.coco.json does not name, left out: 5.png" in said
 
 
 def changed(key, place, **more):
@@ -119,7 +119,7 @@ BROKEN = {
     "an id that is none": (changed("images", 1, id=[1]), "entry 2 of images has no id"),
     "an image_id that points nowhere": (
         changed("annotations", 3, image_id=99),
-        "1 annotation of pictures that images does not list: annotation 3 (image_id 99)"),
+        "1 annotation of images that images does not list: annotation 3 (image_id 99)"),
     "a category that is not there": (
         changed("annotations", 3, category_id=1), "annotation 3 is of the category 1"),
     "boxes as text": (
@@ -152,11 +152,11 @@ def test_corners_for_sizes_are_recognized(tmp_path):
     for one in made["annotations"]:
         one["bbox"] = [30, 20, 60, 45]  # left, top, right and bottom
     write(tmp_path, made)
-    with pytest.raises(UserError, match="24 of 24 boxes have no size, or leave their pictures"):
+    with pytest.raises(UserError, match="24 of 24 boxes have no size, or leave their images"):
         read(tmp_path)
 
 
-def test_thousands_of_boxes_on_one_picture(folder):
+def test_thousands_of_boxes_on_one_image(folder):
     made = content(6)
     box = {"image_id": 0, "category_id": 3, "iscrowd": 0}
     made["annotations"] += [{"id": 100 + i, "bbox": [i % 50, i // 250, 3, 3], **box}

@@ -1,4 +1,4 @@
-"""Pictures with the outlines of objects in the files of COCO, as masks."""
+"""Images with the outlines of objects in the files of COCO, as masks."""
 
 import io
 import json
@@ -20,7 +20,7 @@ def rectangle(left, top, right, bottom):
 
 
 def content(count=8):
-    """Return pictures with a large red object, a small white one on it, and a crowd."""
+    """Return images with a large red object, a small white one on it, and a crowd."""
     made = {"images": [], "annotations": [],
             "categories": [{"id": 3, "name": "red"}, {"id": 7, "name": "white"}]}  # fmt: skip
     for i in range(count):

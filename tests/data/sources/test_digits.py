@@ -19,15 +19,15 @@ def test_default():
     assert not splits.notices
 
 
-def test_pictures_hold_the_grey_values():
+def test_images_hold_the_grey_values():
     from sklearn.datasets import load_digits
 
-    pictures = load_digits().images
+    images = load_digits().images
     part = digits(kind="single", seed=0).train
     for name, content in zip(part.ids, part.inputs, strict=True):
         seen = np.asarray(Image.open(io.BytesIO(content)))
         assert seen.shape == (8, 8)
-        assert np.array_equal(np.round(seen / 255 * 16), pictures[int(name[-5:])])
+        assert np.array_equal(np.round(seen / 255 * 16), images[int(name[-5:])])
 
 
 def test_seed():

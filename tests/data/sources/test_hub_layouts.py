@@ -1,4 +1,4 @@
-"""Folders of tables: shards, saved data sets, pictures with metadata."""
+"""Folders of tables: shards, saved data sets, images with metadata."""
 
 import json
 
@@ -7,7 +7,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from hub_files import described, reviews, save_splits, save_to_disk, write_shards
-from picture_bytes import png
+from image_bytes import png
 from table_files import ask, fails
 
 from kerasft.data.sources.image_folder import image_folder
@@ -180,36 +180,36 @@ def test_files_that_name_other_classes(tmp_path):
     assert ask(tmp_path, label_names=["n", "p"]).labels.names == ("n", "p")
 
 
-PICTURES = [png(i) for i in range(30)]
+IMAGES = [png(i) for i in range(30)]
 
 
-def test_pictures_in_tables(tmp_path):
-    cells = [{"bytes": content, "path": f"{i}.png"} for i, content in enumerate(PICTURES)]
+def test_images_in_tables(tmp_path):
+    cells = [{"bytes": content, "path": f"{i}.png"} for i, content in enumerate(IMAGES)]
     table = described({"image": cells, "label": [0, 1] * 15})
     write_shards(tmp_path, "train", [table])
     splits = ask(tmp_path, text=None, image="image")
-    assert splits.train.inputs[0] in PICTURES
+    assert splits.train.inputs[0] in IMAGES
     assert "hold something else" in fails(tmp_path, text="image")
     file = tmp_path / "by_path.parquet"
     for path in ("/etc/a.png", "../a.png", "~/a.png"):
         cells[3] = {"bytes": None, "path": path}
         pyarrow.parquet.write_table(described({"image": cells, "label": [0, 1] * 15}), file)
         assert f"leads out of the folder of {file}" in fails(file, text=None, image="image")
-    (tmp_path / "a.png").write_bytes(PICTURES[3])
+    (tmp_path / "a.png").write_bytes(IMAGES[3])
     cells[3] = {"bytes": None, "path": "a.png"}
     pyarrow.parquet.write_table(described({"image": cells, "label": [0, 1] * 15}), file)
     assert sum(map(len, ask(file, text=None, image="image").parts.values())) == 30
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Pictures below folders of splits, with what they show in the one table of each."""
+def images(tmp_path):
+    """Images below folders of splits, with what they show in the one table of each."""
     folder = tmp_path / "insects"
     for split, numbers in (("train", range(20)), ("test", range(20, 30))):
         (folder / split).mkdir(parents=True)
         rows = []
         for i in numbers:
-            (folder / split / f"{i}.png").write_bytes(PICTURES[i])
+            (folder / split / f"{i}.png").write_bytes(IMAGES[i])
             rows.append({"file_name": f"{i}.png", "label": ["ant", "bee"][i % 2], "size": i / 2,
                          "tags": [["small"], ["small", "red"]][i % 2]})  # fmt: skip
         text = "\n".join(map(json.dumps, rows))
@@ -217,39 +217,39 @@ def pictures(tmp_path):
     return folder
 
 
-def test_pictures_with_metadata(pictures):
-    splits = ask(pictures, text=None)
+def test_images_with_metadata(images):
+    splits = ask(images, text=None)
     assert sizes(splits) == {"train": 16, "validation": 4, "test": 10}
     assert splits.labels.names == ("ant", "bee")
     assert splits.test.ids[0] == "test/metadata.jsonl:1"
-    assert splits.test.inputs[0] == str(pictures / "test" / "20.png")
-    assert ask(pictures, text=None, kind="number", label="size").test.labels[1] == 10.5
-    assert ask(pictures, text=None, kind="multi", label="tags").labels.names == ("red", "small")
+    assert splits.test.inputs[0] == str(images / "test" / "20.png")
+    assert ask(images, text=None, kind="number", label="size").test.labels[1] == 10.5
+    assert ask(images, text=None, kind="multi", label="tags").labels.names == ("red", "small")
     with pytest.raises(UserError, match=r"set data=table data\.path=\S+ data\.label=COLUMN\."):
-        image_folder(str(pictures), kind="single", seed=0)
+        image_folder(str(images), kind="single", seed=0)
 
 
-def test_one_table_for_pictures_in_folders_of_splits(tmp_path, pictures):
+def test_one_table_for_images_in_folders_of_splits(tmp_path, images):
     rows = ["file_name,label"]
     for split in ("train", "test"):
-        lines = (pictures / split / "metadata.jsonl").read_text().splitlines()
-        (pictures / split / "metadata.jsonl").unlink()
+        lines = (images / split / "metadata.jsonl").read_text().splitlines()
+        (images / split / "metadata.jsonl").unlink()
         rows += [f"{split}/{json.loads(line)['file_name']},{'ab'[i % 2]}"
                  for i, line in enumerate(lines)]  # fmt: skip
-    table = pictures / "metadata.csv"
+    table = images / "metadata.csv"
     table.write_text("\n".join(rows))
-    assert sizes(ask(pictures, text=None)) == {"train": 16, "validation": 4, "test": 10}
+    assert sizes(ask(images, text=None)) == {"train": 16, "validation": 4, "test": 10}
     table.write_text("\n".join(rows[:-1]))
-    assert ask(pictures, text=None).notices == (
-        f"1 picture in no row of {table}, left out: test/29.png.",
+    assert ask(images, text=None).notices == (
+        f"1 image in no row of {table}, left out: test/29.png.",
     )
     for path in ("/etc/passwd", "../out.png", "train/../../out.png"):
         table.write_text("\n".join([*rows, f"{path},a"]))
-        assert f"leads out of the folder of {table}" in fails(pictures, text=None)
+        assert f"leads out of the folder of {table}" in fails(images, text=None)
     table.write_text("\n".join(rows))
     (tmp_path / "out.png").write_bytes(png(99))
-    (pictures / "train" / "0.png").unlink()
-    (pictures / "train" / "0.png").symlink_to(tmp_path / "out.png")
-    assert "1 link out of" in ask(pictures, text=None).notices[0]
-    (pictures / "metadata.jsonl").write_text("{}")
-    assert "holds several tables of its pictures" in fails(pictures, text=None)
+    (images / "train" / "0.png").unlink()
+    (images / "train" / "0.png").symlink_to(tmp_path / "out.png")
+    assert "1 link out of" in ask(images, text=None).notices[0]
+    (images / "metadata.jsonl").write_text("{}")
+    assert "holds several tables of its images" in fails(images, text=None)

@@ -6,11 +6,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from picture_bytes import png
+from image_bytes import png
 
+from kerasft.data.images import archive
+from kerasft.data.images.archive import unpack
 from kerasft.data.manifest import write_manifest
-from kerasft.data.pictures import archive
-from kerasft.data.pictures.archive import unpack
 from kerasft.data.sources.image_folder import image_folder
 from kerasft.errors import UserError
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 def fill(root, **counts):
-    """Make class folders; `train__cats=3` makes three pictures in train/cats."""
+    """Make class folders; `train__cats=3` makes three images in train/cats."""
     for folder, count in counts.items():
         place = root / folder.replace("__", "/")
         place.mkdir(parents=True)
@@ -84,16 +84,16 @@ def test_inner_folders_litter_and_links(tmp_path):
     (tmp_path / "a" / ".hidden.png").write_bytes(b"x")
     (tmp_path / ".git" / "x").mkdir(parents=True)
     (tmp_path / "b" / "notes.txt").write_text("x")
-    (tmp_path / "b" / "bare").write_bytes(png(77))  # a picture without a suffix
+    (tmp_path / "b" / "bare").write_bytes(png(77))  # an image without a suffix
     (tmp_path / "b" / "loop").symlink_to(tmp_path / "b")
     (tmp_path / "loose.png").write_bytes(png(5))
     (tmp_path / "empty").mkdir()
     splits = ask(tmp_path)
     assert sum(sizes(splits).values()) == 16
     said = " ".join(splits.notices)
-    assert "1 picture in" in said
+    assert "1 image in" in said
     assert ".txt" in said
-    assert "The folder empty/ holds no pictures" in said
+    assert "The folder empty/ holds no images" in said
 
 
 def test_groups_stay_together(tmp_path):
@@ -126,7 +126,7 @@ def test_copies_share_a_split_and_are_told_where_the_data_splits(tmp_path):
     copied = (tmp_path / "two/train/a/0.png").read_bytes()
     (tmp_path / "two/test/a/0.png").write_bytes(copied)
     notices = ask(tmp_path / "two").notices
-    assert any("1 picture of test is an exact copy" in notice for notice in notices)
+    assert any("1 image of test is an exact copy" in notice for notice in notices)
     (tmp_path / "two/test/b/0.png").write_bytes(copied)
     notices = ask(tmp_path / "two").notices
     assert any(
@@ -136,20 +136,20 @@ def test_copies_share_a_split_and_are_told_where_the_data_splits(tmp_path):
     assert any("test/a/0.png (= train/a/0.png)" in notice for notice in notices)
 
 
-def test_a_class_with_one_picture_trains_and_is_told(tmp_path):
+def test_a_class_with_one_image_trains_and_is_told(tmp_path):
     splits = ask(fill(tmp_path, a=20, b=20, c=1))
     assert [n for n in splits.train.ids if n.startswith("c/")] == ["c/0.png"]
     assert any("test has no example of 1 label" in notice for notice in splits.notices)
 
 
-def test_broken_pictures(tmp_path):
+def test_broken_images(tmp_path):
     fill(tmp_path, a=10, b=10)
     (tmp_path / "a" / "bad.png").write_bytes(png(1)[:60])
     (tmp_path / "b" / "zero.jpg").write_bytes(b"")
     (tmp_path / "b" / "scan.tiff").write_bytes(b"II*\0xxxxxxxxxxxxxxx")
     splits = ask(tmp_path)
     assert sum(sizes(splits).values()) == 20
-    assert any(n.startswith("3 pictures left out: a/bad.png") for n in splits.notices)
+    assert any(n.startswith("3 images left out: a/bad.png") for n in splits.notices)
     with pytest.raises(UserError, match=r"b/zero\.jpg: it is empty"):
         ask(tmp_path, broken="fail")
     (tmp_path / "c").mkdir()
@@ -163,7 +163,7 @@ def test_broken_pictures(tmp_path):
     [
         ({}, {}, "an empty folder"),
         ({"a": 5}, {}, "2 classes: the only one is 'a'"),
-        ({"a": 0, "b": 0}, {}, "no pictures"),
+        ({"a": 0, "b": 0}, {}, "no images"),
         ({"Cat": 5, "cat": 5}, {}, "'Cat' and 'cat'"),
         ({"train": 3}, {}, "no train folder with one folder a class"),
         ({"train": 3, "test": 3}, {}, "no train folder with one folder a class"),

@@ -1,4 +1,4 @@
-"""Pictures with masks, in folders or side by side."""
+"""Images with masks, in folders or side by side."""
 
 import io
 
@@ -14,7 +14,7 @@ from kerasft.testing import check_data
 SIZE = (24, 32)  # rows and columns
 
 
-def picture(path, seed=0, size=SIZE, **settings):
+def image(path, seed=0, size=SIZE, **settings):
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), "uint8")
     Image.fromarray(pixels).save(path, **settings)
@@ -36,7 +36,7 @@ def mask(path, pixels, **settings):
 
 def fill(root, count=10, folders=("images", "masks"), end="", values=(0, 255), first=0):
     for i in range(first, first + count):
-        picture(root / folders[0] / f"p{i}.jpg", i)
+        image(root / folders[0] / f"p{i}.jpg", i)
         mask(root / folders[1] / f"p{i}{end}.png", painted(i, values=values))
     return root
 
@@ -46,7 +46,7 @@ def read(root, **settings):
 
 
 def masks_of(splits):
-    """Return the mask of each picture by the stem of its name."""
+    """Return the mask of each image by the stem of its name."""
     made = {}
     for part in splits.parts.values():
         for name, png in zip(part.ids, part.annotations["mask"], strict=True):
@@ -55,7 +55,7 @@ def masks_of(splits):
     return made
 
 
-def test_pictures_and_masks_of_the_same_names(tmp_path):
+def test_images_and_masks_of_the_same_names(tmp_path):
     splits = read(fill(tmp_path), classes={0: "ground", 255: "cell"})
     check_data(splits)
     assert splits.labels.names == ("ground", "cell")
@@ -77,7 +77,7 @@ def test_splits_above_or_below_the_folders(tmp_path, inside):
     assert all("p1" in name for name in splits.validation.ids)
 
 
-def test_a_mask_beside_its_picture(tmp_path):
+def test_a_mask_beside_its_image(tmp_path):
     splits = read(fill(tmp_path, folders=("scans", "scans"), end="_mask"))
     np.testing.assert_array_equal(masks_of(splits)["p7"], painted(7, values=(0, 1)))
     assert splits.labels.names == ("background", "foreground")
@@ -153,11 +153,11 @@ def test_several_values_are_one_class(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", ["auto", "stored"])
-def test_a_mask_of_the_stored_picture_is_turned_with_it(tmp_path, orientation):
+def test_a_mask_of_the_stored_image_is_turned_with_it(tmp_path, orientation):
     fill(tmp_path)
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(tmp_path / "images" / "p4.jpg", 4, exif=exif)
+    image(tmp_path / "images" / "p4.jpg", 4, exif=exif)
     splits = read(tmp_path, orientation=orientation)
     np.testing.assert_array_equal(
         masks_of(splits)["p4"], np.rot90(painted(4, values=(0, 1)), -1)
@@ -165,11 +165,11 @@ def test_a_mask_of_the_stored_picture_is_turned_with_it(tmp_path, orientation):
     assert any("turned upright" in notice for notice in splits.notices)
 
 
-def test_whether_a_square_picture_is_turned_must_be_said(tmp_path):
+def test_whether_a_square_image_is_turned_must_be_said(tmp_path):
     fill(tmp_path)
     exif = Image.Exif()
     exif[0x0112] = 3
-    picture(tmp_path / "images" / "p4.jpg", 4, exif=exif)
+    image(tmp_path / "images" / "p4.jpg", 4, exif=exif)
     with pytest.raises(UserError, match="with an EXIF orientation"):
         read(tmp_path)
     np.testing.assert_array_equal(
@@ -179,14 +179,14 @@ def test_whether_a_square_picture_is_turned_must_be_said(tmp_path):
 
 def test_what_is_left_out_is_told(tmp_path):
     fill(tmp_path)
-    picture(tmp_path / "images" / "lonely.jpg")
+    image(tmp_path / "images" / "lonely.jpg")
     mask(tmp_path / "masks" / "gone.png", painted(0))
     mask(tmp_path / "masks" / "p1.png", painted(1, (9, 9)))
     (tmp_path / "masks" / "p2.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     splits = read(tmp_path)
     told = " ".join(splits.notices)
     assert sum(map(len, splits.parts.values())) == 8
-    for words in ("1 picture without a mask", "lonely.jpg", "1 mask without a picture", "gone.png",
+    for words in ("1 image without a mask", "lonely.jpg", "1 mask without an image", "gone.png",
                   "its mask 9 x 9", "p2.jpg: it cannot be read"):  # fmt: skip
         assert words in told
     with pytest.raises(UserError, match=r"1 mask cannot be used: images/p2\.jpg"):
@@ -230,8 +230,8 @@ def test_masks_that_are_no_classes(tmp_path):
 
 def test_no_masks_at_all(tmp_path):
     for i in range(3):
-        picture(tmp_path / "images" / f"p{i}.jpg", i)
-    with pytest.raises(UserError, match="holds no pictures with masks"):
+        image(tmp_path / "images" / f"p{i}.jpg", i)
+    with pytest.raises(UserError, match="holds no images with masks"):
         read(tmp_path)
 
 

@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 import tensorflow as tf
 from hub_files import described, reviews
-from picture_bytes import png
+from image_bytes import png
 from PIL import Image
 
 from kerasft.data.given import given
@@ -164,8 +164,8 @@ def test_data_sets_of_hugging_face():
     assert "left out: 'unsupervised'" in splits.notices[0]
     assert "none of the 8 examples of test has a label" in splits.notices[1]
     cells = [{"bytes": png(i), "path": None} for i in range(40)]
-    pictures = ask(DataSet(described({"img": cells, "label": NUMBERS})))
-    assert pictures.train.inputs[0] == png(int(pictures.train.ids[0][5:]))
+    images = ask(DataSet(described({"img": cells, "label": NUMBERS})))
+    assert images.train.inputs[0] == png(int(images.train.ids[0][5:]))
     streamed = SimpleNamespace(with_format=None, features={})
     assert "Load it without streaming=True" in fails(streamed)
 
@@ -186,7 +186,7 @@ def test_data_sets_of_hugging_face():
         ([Image.fromarray(one).convert("P") for one in PIXELS[..., 0]], None),
     ],
 )
-def test_pictures_are_arrays_of_pixels(given_as, read_as):
+def test_images_are_arrays_of_pixels(given_as, read_as):
     for data in ((given_as, NUMBERS), {"x": given_as, "label": NUMBERS}):
         splits = ask(data)
         assert sum(map(len, splits.parts.values())) == 40
@@ -207,7 +207,7 @@ def test_pictures_are_arrays_of_pixels(given_as, read_as):
         slices({"image": [tf.io.encode_png(one).numpy() for one in PIXELS], "label": NUMBERS}),
     ],
 )
-def test_pictures_of_tf_data(data):
+def test_images_of_tf_data(data):
     splits = ask(data)
     read = sorted(pixels(content).tobytes() for content, _ in found(splits).values())
     assert read == sorted(one.tobytes() for one in PIXELS)
@@ -247,7 +247,7 @@ def test_the_column_that_is_read_is_found():
     assert "no column 'label'. Its columns: 'a'" in fails({"a": TEXTS})
     assert "Did you mean 'text'?" in fails(FORMS["dict"], text="texts")
     said = fails({"image": ["none.png"] * 40, **label})
-    assert "no picture of the table is where it says" in said
+    assert "no image of the table is where it says" in said
 
 
 def test_splits():
@@ -285,7 +285,7 @@ def test_splits():
         ((np.where(PIXELS > 250, np.nan, PIXELS), WORDS), "values from nan to nan"),
         ((PIXELS.astype("int32") * 9, WORDS), "pixels must be from 0 to 255"),
         ((np.moveaxis(PIXELS, -1, 1), WORDS), "whose channels stand first"),
-        ({"image": [*PIXELS[:39], "x"], "label": WORDS}, "number 39 must be a picture"),
+        ({"image": [*PIXELS[:39], "x"], "label": WORDS}, "number 39 must be an image"),
         ({"train": (PIXELS, WORDS), "test": (PIXELS / 255, WORDS)}, "must be in one range"),
         (slices((TEXTS, WORDS)).repeat(), "must be finite"),
         (slices((TEXTS, WORDS, WORDS)), "each element must be a pair of input and label"),

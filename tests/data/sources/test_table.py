@@ -203,7 +203,7 @@ def test_utf8_read_as_something_else_is_told(tmp_path):
     assert splits.train.inputs[0].endswith(" é")
 
 
-def test_paths_of_pictures(tmp_path):
+def test_paths_of_images(tmp_path):
     (tmp_path / "pics").mkdir()
     for i in range(20):
         Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / "pics" / f"{i}.png")
@@ -220,7 +220,7 @@ def test_paths_of_pictures(tmp_path):
     assert "a.csv:22 has ''" in fails(path, text=None, image="file")
 
 
-def test_pictures_inside_parquet(tmp_path):
+def test_images_inside_parquet(tmp_path):
     import pyarrow
     import pyarrow.parquet
 
@@ -323,7 +323,7 @@ def test_bad_paths(tmp_path):
 def test_a_label_that_only_the_test_has(tmp_path):
     write(tmp_path / "a.csv")
     write(tmp_path / "b.csv", [("x", "a"), ("y", "c")])
-    assert "'c' stands in test only, never in train: test/b.csv:3" in fails(
+    assert "'c' is in test only, never in train: test/b.csv:3" in fails(
         tmp_path / "a.csv", test="b.csv"
     )
     splits = ask(tmp_path / "a.csv", test="b.csv", label_names=["a", "b", "c"])
@@ -397,7 +397,7 @@ def test_paths_that_cannot_be_are_named(tmp_path, odd):
     rows.append({"image": odd, "label": "a"})
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     said = fails(tmp_path / "a.jsonl", text=None, image="image", broken="fail")
-    assert "a.jsonl:9" in said and "it holds a character that stands in no path" in said
+    assert "a.jsonl:9" in said and "it contains a character that no path can have" in said
 
 
 SIZES = "text,width,height\na,1,10\nb,2.5,20\nc,3,40\nd,4,30\ne,5,60\nf,6,50\n"

@@ -62,7 +62,7 @@ def ask(name, **settings):
     return tfds(str(name), **{"kind": "single", "seed": 0, **settings})
 
 
-def test_pictures_stay_encoded(prepared):
+def test_images_stay_encoded(prepared):
     splits = ask(prepared)
     assert {n: len(p) for n, p in splits.parts.items()} == {
         "train": 26, "validation": 4, "test": 6,
@@ -95,7 +95,7 @@ def test_by_name(prepared):
     [
         ({"label": "lable"}, "Did you mean 'label'?"),
         ({"input": "img"}, "data.input"),
-        ({"input": "size"}, "a picture or a text"),
+        ({"input": "size"}, "an image or a text"),
         ({"input": "note", "text_pair": "mor"}, "Did you mean 'more'?"),
         ({"validation": "valid"}, "has no split 'valid'"),
         ({"train": "train[:oops]"}, "data.train"),

@@ -1,4 +1,4 @@
-"""Pictures with boxes and masks in data sets of TensorFlow Datasets."""
+"""Images with boxes and masks in data sets of TensorFlow Datasets."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def box(top, left, bottom, right):
 
 
 def objects(i):
-    """Return the objects of a picture: one or two, of which the second is a crowd in one of four.
+    """Return the objects of an image: one or two, of which the second is a crowd in one of four.
     """
     found = [{"bbox": box(1, 2, 10, 20), "label": 0, "is_crowd": False, "note": "n"},
              {"bbox": box(5, 4, 15, 30), "label": 1, "is_crowd": i % 4 == 1, "note": "n"}]
@@ -80,7 +80,7 @@ OBJECT = {"bbox": features.BBoxFeature(), "label": features.ClassLabel(names=NAM
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory):
-    """Pictures with boxes, and a test that hides them."""
+    """Images with boxes, and a test that hides them."""
     kinds = {"image": features.Image(), "image/name": features.Text(),
              "objects": features.Sequence(OBJECT)}  # fmt: skip
     train = [{"image": pixels(i), "image/name": "p", "objects": objects(i) if i else []}
@@ -92,7 +92,7 @@ def boxes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def masks(tmp_path_factory):
-    """Pictures with masks of two sorts, in more than one split."""
+    """Images with masks of two sorts, in more than one split."""
     kinds = {
         "image": features.Image(), "label": features.ClassLabel(names=NAMES),
         "segmentation_mask": features.Image(shape=(None, None, 1), use_colormap=True),
@@ -173,7 +173,7 @@ def test_features_are_named(boxes):
     assert read(boxes, label_names=["a", "b", "c"]).labels.names == ("a", "b")
 
 
-def test_labels_of_objects_are_labels_of_their_picture(boxes):
+def test_labels_of_objects_are_labels_of_their_image(boxes):
     splits = read(boxes, "multi", label="objects/label")
     assert splits.labels.names == tuple(NAMES)
     rows = np.concatenate([splits.train.labels, splits.validation.labels])
@@ -198,7 +198,7 @@ def test_masks(masks):
         read(masks, "masks", classes={1: "pet", 2: "ground"})
 
 
-def test_pictures_are_told_from_masks_for_other_tasks(masks):
+def test_images_are_told_from_masks_for_other_tasks(masks):
     splits = read(masks, "single")
     assert splits.labels.names == tuple(NAMES)
     assert splits.source["input"] == "image"
@@ -239,7 +239,7 @@ def test_lossy_masks_are_refused(tmp_path):
         read(folder, "masks")
 
 
-def test_turned_pictures(tmp_path):
+def test_turned_images(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     kinds = {"image": features.Image(), "mask": features.Image(shape=(None, None, 1)),
@@ -256,8 +256,8 @@ def test_turned_pictures(tmp_path):
     assert any("turned upright" in one for one in read(folder, "masks").notices)
 
 
-def test_one_box_a_picture(tmp_path):
-    """And a class for the whole picture."""
+def test_one_box_a_image(tmp_path):
+    """And a class for the whole image."""
     kinds = {"image": features.Image(), "label": features.ClassLabel(num_classes=3),
              "bbox": features.BBoxFeature()}  # fmt: skip
     train = [{"image": pixels(i), "label": i % 2, "bbox": box(1, 2, 10, 20)} for i in range(8)]
@@ -290,7 +290,7 @@ def test_boxes_that_have_no_class_and_boxes_that_share_one(tmp_path):
     assert splits.train.annotations.row(0)["ignored"].tolist() == [False, True]
     splits = read(folder, label="breed")
     assert splits.labels.names == ("pug", "boxer")
-    assert any("class of a box is that of its picture" in one for one in splits.notices)
+    assert any("class of a box is that of its image" in one for one in splits.notices)
 
 
 def test_several_features_that_fit(tmp_path):
@@ -362,7 +362,7 @@ def test_both_kinds_are_trained_and_evaluated(boxes, masks, tmp_path):
     ("boxes", {"masks": "image"}, "data.masks belongs to task=segmentation"),
     ("masks", {"boxes": "objects/bbox"}, "data.boxes belongs to task=detection"),
     ("masks", {}, "no feature that looks like masks"),
-    ("masks", {"masks": "objects/label"}, "must be a picture with the class of each pixel"),
+    ("masks", {"masks": "objects/label"}, "must be an image with the class of each pixel"),
     ("single", {}, "It has boxes (objects/bbox), which task=detection learns."),
     ("single", {"label": "objects"}, "which task=detection learns."),
     ("single", {"classes": ["a"]}, "data.classes belongs to task=segmentation"),

@@ -34,7 +34,7 @@ def write(path, rows):
     return path
 
 
-PICTURES = [{"image": png(i), "label": i % 2, "who": f"g{i // 4}".encode()} for i in range(40)]
+IMAGES = [{"image": png(i), "label": i % 2, "who": f"g{i // 4}".encode()} for i in range(40)]
 TEXTS = [{"text": f"আমি {i}\0".encode(), "label": b"xy"[i % 2 : i % 2 + 1]} for i in range(40)]
 
 
@@ -42,9 +42,9 @@ def ask(path, **settings):
     return tfrecord(str(path), **{"kind": "single", "seed": 0, "label": "label", **settings})
 
 
-def test_pictures_are_read_late(tmp_path):
-    write(tmp_path / "train-0.tfrecord", PICTURES[:20])
-    write(tmp_path / "train-1.tfrecord", PICTURES[20:])
+def test_images_are_read_late(tmp_path):
+    write(tmp_path / "train-0.tfrecord", IMAGES[:20])
+    write(tmp_path / "train-1.tfrecord", IMAGES[20:])
     splits = ask(tmp_path, image="image", label_names=["even", "odd"])
     assert [len(p) for p in splits.parts.values()] == [28, 6, 6]
     assert splits.labels.names == ("even", "odd")
@@ -52,7 +52,7 @@ def test_pictures_are_read_late(tmp_path):
         assert isinstance(part.inputs, Records)
         for name, content, label in zip(part.ids, part.inputs, part.labels, strict=True):
             file, number = name.split(":")
-            row = PICTURES[int(number) + 20 * (file == "train-1.tfrecord")]
+            row = IMAGES[int(number) + 20 * (file == "train-1.tfrecord")]
             assert (content, label) == (row["image"], row["label"])
     taken = splits.train.take([2, 0])
     assert taken.inputs[1] == splits.train.inputs[0]
@@ -95,7 +95,7 @@ def test_agrees_with_tensorflow_on_where_records_stand(tmp_path):
 
 
 def test_bad_records(tmp_path):
-    path = write(tmp_path / "x.tfrecord", PICTURES)
+    path = write(tmp_path / "x.tfrecord", IMAGES)
 
     def fails(path=path, **settings):
         with pytest.raises(UserError) as caught:
@@ -131,9 +131,9 @@ def test_bad_records(tmp_path):
     assert "is no tf.Example" in fails(tmp_path / "raw")
     latin = write(tmp_path / "latin", [{"text": "café".encode("latin-1"), "label": 1}])
     assert "latin:0: the text in 'text' is not UTF-8" in fails(latin, image=None, text="text")
-    broken = write(tmp_path / "broken", [*PICTURES, {"image": b"", "label": 1}])
+    broken = write(tmp_path / "broken", [*IMAGES, {"image": b"", "label": 1}])
     assert "broken:40: it is empty" in fails(broken, broken="fail")
-    assert any("1 picture left out" in n for n in ask(broken, image="image").notices)
+    assert any("1 image left out" in n for n in ask(broken, image="image").notices)
 
 
 def test_empty_features_are_missing_labels(tmp_path):

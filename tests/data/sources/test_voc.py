@@ -1,4 +1,4 @@
-"""Pictures with boxes in the files of Pascal VOC."""
+"""Images with boxes in the files of Pascal VOC."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from kerasft.testing import check_data
 SIZE = (48, 64)  # rows and columns
 
 
-def picture(path, seed=0, size=SIZE, **settings):
+def image(path, seed=0, size=SIZE, **settings):
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), "uint8")
     Image.fromarray(pixels).save(path, **settings)
@@ -30,9 +30,9 @@ def xml(path, objects, size=SIZE, root="annotation", more=""):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twelve pictures with one or two objects each, and one without any."""
+    """Twelve images with one or two objects each, and one without any."""
     for i in range(13):
-        picture(tmp_path / "JPEGImages" / f"p{i}.png", i)
+        image(tmp_path / "JPEGImages" / f"p{i}.png", i)
         objects = [("cat", (1, 2, 20 + i, 30)), ("dog", (5, 5, 40, 40))][: 1 + i % 2] * (i < 12)
         xml(tmp_path / "Annotations" / f"p{i}.xml", objects)
     return tmp_path
@@ -47,7 +47,7 @@ def test_a_folder(folder):
     check_data(splits)
     assert splits.labels.names == ("cat", "dog")
     assert sum(map(len, splits.parts.values())) == 13
-    assert any("1 picture without any object" in notice for notice in splits.notices)
+    assert any("1 image without any object" in notice for notice in splits.notices)
     rows = {
         name: part.annotations.row(i)
         for part in splits.parts.values() for i, name in enumerate(part.ids)
@@ -78,9 +78,9 @@ def test_lists_say_the_splits(folder):
 def test_files_side_by_side(tmp_path):
     for split, count in {"train": 6, "valid": 3, "test": 3}.items():
         for i in range(count):
-            picture(tmp_path / split / f"{i}.jpg", i)
+            image(tmp_path / split / f"{i}.jpg", i)
             xml(tmp_path / split / f"{i}.xml", [("a", (1, 1, 9, 9)), ("b", (3, 3, 30, 30))])
-    picture(tmp_path / "train" / "alone.jpg", 9)
+    image(tmp_path / "train" / "alone.jpg", 9)
     xml(tmp_path / "test" / "gone.xml", [])
     splits = read(tmp_path)
     assert {name: len(part) for name, part in splits.parts.items()} == {
@@ -88,7 +88,7 @@ def test_files_side_by_side(tmp_path):
     }  # fmt: skip
     said = " ".join(splits.notices)
     assert "that no XML file names, left out: train/alone.jpg" in said
-    assert "whose picture is missing, left out: test/gone.xml" in said
+    assert "whose image is missing, left out: test/gone.xml" in said
 
 
 def test_boxes_that_are_none_are_counted(folder):
@@ -100,8 +100,8 @@ def test_boxes_that_are_none_are_counted(folder):
     said = " ".join(splits.notices)
     assert "2 boxes without width or height, or with no number in it, left out" in said
     assert "JPEGImages/p0.png: box 1, JPEGImages/p0.png: box 6" in said
-    assert "1 box outside of the picture left out: JPEGImages/p0.png: box 3" in said
-    assert "1 box cut off at the edge of the picture: JPEGImages/p0.png: box 2" in said
+    assert "1 box outside of the image left out: JPEGImages/p0.png: box 3" in said
+    assert "1 box cut off at the edge of the image: JPEGImages/p0.png: box 2" in said
     assert "1 box drawn twice, counted once: JPEGImages/p0.png: box 5" in said
 
 
@@ -121,10 +121,10 @@ def test_objects_marked_as_difficult(folder):
         read(folder, difficult="maybe")
 
 
-def test_pictures_that_are_stored_turned(folder):
+def test_images_that_are_stored_turned(folder):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter to the right
-    path = picture(folder / "JPEGImages" / "p0.jpg", 50, exif=exif)
+    path = image(folder / "JPEGImages" / "p0.jpg", 50, exif=exif)
     (folder / "JPEGImages" / "p0.png").unlink()
 
     def box():
@@ -134,11 +134,11 @@ def test_pictures_that_are_stored_turned(folder):
         assert row["size"].tolist() == [64, 48]
         return row["boxes"].tolist(), " ".join(splits.notices)
 
-    # The size in the XML file says which picture the box was drawn on.
+    # The size in the XML file says which image the box was drawn on.
     xml(folder / "Annotations" / "p0.xml", [("cat", (0, 0, 10, 20))], size=(48, 64))
     found, said = box()
     assert found == [[28, 0, 48, 10]]
-    assert "1 picture turned upright together with their boxes" in said
+    assert "1 image turned upright together with their boxes" in said
     xml(folder / "Annotations" / "p0.xml", [("cat", (0, 0, 10, 20))], size=(64, 48))
     assert box()[0] == [[0, 0, 10, 20]]
     xml(folder / "Annotations" / "p0.xml", [("cat", (0, 0, 10, 20))], size=(0, 0))
@@ -174,18 +174,18 @@ def test_a_broken_file_gets_one_message(folder, content, said):
 def test_another_form_of_boxes_is_recognized(folder):
     for i in range(13):  # left, top, width and height
         xml(folder / "Annotations" / f"p{i}.xml", [("cat", (40, 30, 20, 15))])
-    with pytest.raises(UserError, match="13 of 13 boxes have no size, or leave their pictures"):
+    with pytest.raises(UserError, match="13 of 13 boxes have no size, or leave their images"):
         read(folder)
 
 
-def test_a_size_of_another_picture(folder):
+def test_a_size_of_another_image(folder):
     xml(folder / "Annotations" / "p3.xml", [("cat", (1, 1, 9, 9))], size=(480, 640))
     splits = read(folder)
     assert any("p3.png (it is 64 x 48, its annotations say 640 x 480)" in one
                for one in splits.notices)  # fmt: skip
     for i in range(13):
         xml(folder / "Annotations" / f"p{i}.xml", [("cat", (1, 1, 9, 9))], size=(480, 640))
-    with pytest.raises(UserError, match="13 pictures of 13 have another size"):
+    with pytest.raises(UserError, match="13 images of 13 have another size"):
         read(folder)
 
 
@@ -195,11 +195,11 @@ def test_mistakes(folder, tmp_path):
     with pytest.raises(UserError, match=r"boxes are of other classes\. Received: 'dog'"):
         read(folder, label_names=["cat", "cow"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no pictures with XML files of boxes"):
+    with pytest.raises(UserError, match="holds no images with XML files of boxes"):
         read(tmp_path / "empty")
     for i in range(13):
         xml(folder / "Annotations" / f"p{i}.xml", [])
-    with pytest.raises(UserError, match="none of 13 pictures has a box"):
+    with pytest.raises(UserError, match="none of 13 images has a box"):
         read(folder)
 
 

@@ -67,7 +67,7 @@ def test_outlines_become_boxes(folder):
     assert found == pytest.approx([16, 12, 48, 43.2])
 
 
-def test_a_picture_without_a_file_is_told(folder):
+def test_a_image_without_a_file_is_told(folder):
     (folder / "train" / "labels" / "train0.txt").unlink()
     splits = read(folder)
     assert len(splits.train) == 5
@@ -102,16 +102,16 @@ def test_names_that_are_none(folder, content, said):
 def test_pixels_for_parts_are_recognized(tmp_path):
     write(tmp_path, "train", 8, ("0 30 20 10 10",))
     (tmp_path / "classes.txt").write_text("cat\n")
-    with pytest.raises(UserError, match="boxes have no size, or leave their pictures"):
+    with pytest.raises(UserError, match="boxes have no size, or leave their images"):
         read(tmp_path)
 
 
-def test_no_names_and_no_pictures(tmp_path):
+def test_no_names_and_no_images(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(UserError, match="says no names of classes"):
         read(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\n")
-    with pytest.raises(UserError, match="holds no pictures with text files of boxes"):
+    with pytest.raises(UserError, match="holds no images with text files of boxes"):
         read(tmp_path)
 
 

@@ -78,6 +78,6 @@ def test_presets_for_segmentation_end_in_the_map_that_counts(make, level, tmp_pa
     # What the head sees hangs on all that the network computes.
     before = model.get_layer(f"head_lateral_{level}").input
     assert before is backbone.network.output
-    picture = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype("uint8")
-    assert model(picture).shape == (1, 64, 64, 3)
+    image = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype("uint8")
+    assert model(image).shape == (1, 64, 64, 3)
     keras.backend.clear_session()

@@ -1,4 +1,4 @@
-"""A zip of pictures, unpacked once into the cache, and never outside of it."""
+"""A zip of images, unpacked once into the cache, and never outside of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from kerasft.data.pictures.files import HIDDEN
+from kerasft.data.images.files import HIDDEN
 from kerasft.errors import UserError
 from kerasft.system.cache import hold
 from kerasft.system.cache_ownership import cache_folder
@@ -25,7 +25,7 @@ from kerasft.system.files import written_whole
 
 MOST_FILES = 2_000_000
 MOST_BYTES = 200 * 2**30
-# Pictures hardly shrink: a large archive that grows so much was made to fill a disk.
+# Images hardly shrink: a large archive that grows so much was made to fill a disk.
 MOST_GROWTH = 200
 SMALL_BYTES = 2**30
 

@@ -1,4 +1,4 @@
-"""Which files are pictures that TensorFlow decodes as they are meant, and their pixels."""
+"""Which files are images that TensorFlow decodes as they are meant, and their pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEAD = _BMP_HEADER + 124 + 4 * 256
 
 
 def refuse_others(encoded: tf.Tensor) -> Any:
-    """Fail for files that are no pictures, or such that decoding would get wrong.
+    """Fail for files that are no images, or such that decoding would get wrong.
 
     What is broken further in is left to the decoder.
 
@@ -65,7 +65,7 @@ def refuse_others(encoded: tf.Tensor) -> Any:
 
 
 def decode(encoded: tf.Tensor, upright: bool = True) -> Any:
-    """Return the pixels of one picture: `uint8[height, width, 3]`, transparency left out.
+    """Return the pixels of one image: `uint8[height, width, 3]`, transparency left out.
 
     Args:
         encoded: A scalar `tf.string` that `refuse_others` let pass.

@@ -1,4 +1,4 @@
-"""The JSON files of COCO: read, checked, and brought together with their pictures."""
+"""The JSON files of COCO: read, checked, and brought together with their images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.current_read import begins
-from kerasft.data.pictures.files import subfolders, walk_pictures
+from kerasft.data.images.files import subfolders, walk_images
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
 from kerasft.system.console import listing
@@ -26,8 +26,8 @@ class Part:
     Args:
         file: Where it is.
         categories: The names of the classes, by their ids.
-        images: The entries of pictures, by their ids.
-        objects: The entries of objects, by the ids of the pictures.
+        images: The entries of images, by their ids.
+        objects: The entries of objects, by the ids of the images.
     """
 
     file: Path
@@ -117,8 +117,8 @@ def read(file: Path) -> Part:
         objects[one["image_id"]].append(one)
     if nowhere:
         raise UserError(
-            f"{file}: {some(len(nowhere), 'annotation')} of pictures that images does not list: "
-            f"{listing(nowhere)}. Take them out, or add the pictures."
+            f"{file}: {some(len(nowhere), 'annotation')} of images that images does not list: "
+            f"{listing(nowhere)}. Take them out, or add the images."
         )
     names = {key: str(one.get("name", key)).strip() for key, one in categories.items()}
     return Part(file, names, images, dict(objects))
@@ -142,14 +142,14 @@ def _by_id(entries: list[dict[str, Any]], key: str, file: Path, what: str) -> di
     return made
 
 
-def pictures_of(
+def images_of(
     part: Part, root: Path, notices: list[str]
 ) -> Iterator[tuple[Path, str, dict[str, Any]]]:
-    """Yield the pictures of a file, what they are called, and their entries.
+    """Yield the images of a file, what they are called, and their entries.
 
     Args:
         part: The file.
-        root: The folder that pictures must lie in.
+        root: The folder that images must lie in.
         notices: Sentences for the user are added here.
 
     Raises:
@@ -172,21 +172,21 @@ def pictures_of(
         )
     if missing:
         notices.append(
-            f"{some(len(missing), 'picture')} of {part.file.name} that are not there, left out: "
+            f"{some(len(missing), 'image')} of {part.file.name} that are not there, left out: "
             f"{listing(missing)}."
         )
     named = {PurePosixPath(entry["file_name"]).name for entry in part.images.values()}
     if part.file.parent != root:
-        bare = [p.name for p in walk_pictures(part.file.parent) if p.name not in named]
+        bare = [p.name for p in walk_images(part.file.parent) if p.name not in named]
         if bare:
             notices.append(
-                f"{some(len(bare), 'picture')} that {part.file.name} does not name, left out: "
+                f"{some(len(bare), 'image')} that {part.file.name} does not name, left out: "
                 f"{listing(bare)}."
             )
 
 
 class _Places:
-    """Finds the pictures of a JSON file: beside it, or in the folder of its split."""
+    """Finds the images of a JSON file: beside it, or in the folder of its split."""
 
     def __init__(self, file: Path, root: Path):
         home = file.parent

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasft.data.pictures.audit import EXIF_STEPS, FORMATS, audit, inspect, sniff
+from kerasft.data.images.audit import EXIF_STEPS, FORMATS, audit, inspect, sniff
 from kerasft.errors import UserError
-from kerasft.model import orientation, pictures
+from kerasft.model import images, orientation
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8))
-TURNED = PICTURE.rotate(90)
-CLEAR = PICTURE.convert("RGBA")
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8))
+TURNED = IMAGE.rotate(90)
+CLEAR = IMAGE.convert("RGBA")
 CLEAR.putalpha(Image.fromarray(np.arange(1200, dtype=np.uint8).reshape(40, 30)))
 
 
@@ -26,52 +26,52 @@ def grey16():
 
 
 def animated(form):
-    return encode(PICTURE, form, save_all=True, append_images=[TURNED])
+    return encode(IMAGE, form, save_all=True, append_images=[TURNED])
 
 
 GOOD = {
-    "jpeg": encode(PICTURE, "JPEG"),
-    "jpeg cmyk": encode(PICTURE.convert("CMYK"), "JPEG"),
-    "jpeg grey": encode(PICTURE.convert("L"), "JPEG"),
-    "jpeg progressive": encode(PICTURE, "JPEG", progressive=True),
-    "mpo": encode(PICTURE, "MPO"),
-    "png": encode(PICTURE, "PNG"),
-    "png rgba": encode(PICTURE.convert("RGBA"), "PNG"),
-    "png grey": encode(PICTURE.convert("L"), "PNG"),
-    "png grey alpha": encode(PICTURE.convert("LA"), "PNG"),
-    "png palette": encode(PICTURE.convert("P"), "PNG"),
-    "png 1 bit": encode(PICTURE.convert("1"), "PNG"),
+    "jpeg": encode(IMAGE, "JPEG"),
+    "jpeg cmyk": encode(IMAGE.convert("CMYK"), "JPEG"),
+    "jpeg grey": encode(IMAGE.convert("L"), "JPEG"),
+    "jpeg progressive": encode(IMAGE, "JPEG", progressive=True),
+    "mpo": encode(IMAGE, "MPO"),
+    "png": encode(IMAGE, "PNG"),
+    "png rgba": encode(IMAGE.convert("RGBA"), "PNG"),
+    "png grey": encode(IMAGE.convert("L"), "PNG"),
+    "png grey alpha": encode(IMAGE.convert("LA"), "PNG"),
+    "png palette": encode(IMAGE.convert("P"), "PNG"),
+    "png 1 bit": encode(IMAGE.convert("1"), "PNG"),
     "png 16 bit": encode(grey16(), "PNG"),
     "png animated": animated("PNG"),
-    "gif": encode(PICTURE, "GIF"),
+    "gif": encode(IMAGE, "GIF"),
     "gif animated": animated("GIF"),
-    "bmp": encode(PICTURE, "BMP"),
-    "bmp grey": encode(PICTURE.convert("L"), "BMP"),
-    "bmp rgba": encode(PICTURE.convert("RGBA"), "BMP"),
-    "webp": encode(PICTURE, "WEBP"),
-    "webp rgba": encode(PICTURE.convert("RGBA"), "WEBP"),
-    "webp lossless": encode(PICTURE, "WEBP", lossless=True),
+    "bmp": encode(IMAGE, "BMP"),
+    "bmp grey": encode(IMAGE.convert("L"), "BMP"),
+    "bmp rgba": encode(IMAGE.convert("RGBA"), "BMP"),
+    "webp": encode(IMAGE, "WEBP"),
+    "webp rgba": encode(IMAGE.convert("RGBA"), "WEBP"),
+    "webp lossless": encode(IMAGE, "WEBP", lossless=True),
     "webp clear": encode(CLEAR, "WEBP"),
     "webp clear lossless": encode(CLEAR, "WEBP", lossless=True),
     "webp clear noted": encode(CLEAR, "WEBP", lossless=True, icc_profile=b"x" * 200),
-    "webp noted": encode(PICTURE, "WEBP", lossless=True, icc_profile=b"x" * 200),
+    "webp noted": encode(IMAGE, "WEBP", lossless=True, icc_profile=b"x" * 200),
     "png clear": encode(CLEAR, "PNG"),
     "gif clear": encode(CLEAR, "GIF"),
 }
 BAD = {
     "empty": (b"", "empty"),
     "zeros": (bytes(500), "zero bytes"),
-    "noise": (b"hello, I am a text", "no picture"),
+    "noise": (b"hello, I am a text", "no image"),
     "html": (b"<!DOCTYPE html><html>not found</html>", "HTML"),
-    "tiff": (encode(PICTURE, "TIFF"), "TIFF"),
-    "jpeg 2000": (encode(PICTURE, "JPEG2000"), "JPEG 2000"),
-    "ppm": (encode(PICTURE, "PPM"), "no picture"),
-    "bmp palette": (encode(PICTURE.convert("P"), "BMP"), "palette"),
-    "bmp 1 bit": (encode(PICTURE.convert("1"), "BMP"), "palette"),
+    "tiff": (encode(IMAGE, "TIFF"), "TIFF"),
+    "jpeg 2000": (encode(IMAGE, "JPEG2000"), "JPEG 2000"),
+    "ppm": (encode(IMAGE, "PPM"), "no image"),
+    "bmp palette": (encode(IMAGE.convert("P"), "BMP"), "palette"),
+    "bmp 1 bit": (encode(IMAGE.convert("1"), "BMP"), "palette"),
     "webp animated": (animated("WEBP"), "animated"),
     "webp animated clear": (
         encode(CLEAR, "WEBP", save_all=True, append_images=[CLEAR.rotate(90)]), "animated"),
-    "wav": (b"RIFF\x24\0\0\0WAVEfmt " + bytes(28), "no picture"),
+    "wav": (b"RIFF\x24\0\0\0WAVEfmt " + bytes(28), "no image"),
     "jpeg cut": (GOOD["jpeg"][:-300], "cut short"),
     "png cut": (GOOD["png"][:-300], "cut short"),
     "gif cut": (GOOD["gif"][: len(GOOD["gif"]) // 2], "cut short"),
@@ -84,7 +84,7 @@ BAD = {
 @pytest.mark.parametrize("name", GOOD)
 def test_what_is_let_in_is_decoded_as_the_network_will(name):
     assert inspect(GOOD[name]).problem is None
-    decoded = pictures.decode(pictures.refuse_others([GOOD[name]])[0]).numpy()
+    decoded = images.decode(images.refuse_others([GOOD[name]])[0]).numpy()
     with Image.open(io.BytesIO(GOOD[name])) as image:
         assert decoded.shape == (image.height, image.width, 3)
         if "16" not in name:
@@ -103,7 +103,7 @@ def test_nothing_good_is_kept_out(name):
     import tensorflow as tf
 
     with pytest.raises(tf.errors.InvalidArgumentError):
-        pictures.decode(pictures.refuse_others([BAD[name][0]])[0])
+        images.decode(images.refuse_others([BAD[name][0]])[0])
 
 
 def test_too_many_pixels():
@@ -123,28 +123,28 @@ def test_wrong_suffix_is_a_remark_and_turning_too(tmp_path):
     (tmp_path / "a.jpg").write_bytes(GOOD["png"])
     exif = Image.Exif()
     exif[0x0112] = 6
-    (tmp_path / "b.JPG").write_bytes(encode(PICTURE, "JPEG", exif=exif))
+    (tmp_path / "b.JPG").write_bytes(encode(IMAGE, "JPEG", exif=exif))
     kept, notices = audit([str(tmp_path / "a.jpg"), str(tmp_path / "b.JPG")], ["a", "b"])
     assert kept == [0, 1]
     assert any("PNG by another suffix: a" in n for n in notices)
-    assert "1 picture: turned upright, as the EXIF orientation says: b." in notices
+    assert "1 image: turned upright, as the EXIF orientation says: b." in notices
 
 
 def test_an_exif_that_cannot_be_read_does_no_harm():
     for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"nonsense"):
-        assert audit([encode(PICTURE, "JPEG", exif=exif)], ["a"]) == ([0], [])
+        assert audit([encode(IMAGE, "JPEG", exif=exif)], ["a"]) == ([0], [])
 
 
 def test_skip_names_the_first_and_fail_names_all():
-    pictures = [GOOD["png"], *[b""] * 7]
+    images = [GOOD["png"], *[b""] * 7]
     names = [f"{i}.png" for i in range(8)]
-    kept, notices = audit(pictures, names)
+    kept, notices = audit(images, names)
     assert kept == [0]
-    assert notices[0].startswith("7 pictures left out: 1.png: it is empty")
+    assert notices[0].startswith("7 images left out: 1.png: it is empty")
     assert "and 2 more" in notices[0]
     with pytest.raises(UserError, match=r"7\.png: it is empty"):
-        audit(pictures, names, broken="fail")
-    with pytest.raises(UserError, match="1 picture cannot be used"):
+        audit(images, names, broken="fail")
+    with pytest.raises(UserError, match="1 image cannot be used"):
         audit([b""], ["x.png"])
 
 
@@ -179,7 +179,7 @@ def test_an_orientation_that_the_network_does_not_find_is_not_followed_here_eith
 
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = encode(PICTURE, "JPEG", exif=exif)
+    turned = encode(IMAGE, "JPEG", exif=exif)
     content = turned[:2] + b"\xff\xee\x00\x04ab" * count + turned[2:]
     found = int(orientation.read(tf.constant(content)))
     assert found == (6 if count < EXIF_STEPS == orientation.MOST_STEPS else 1)

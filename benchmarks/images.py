@@ -1,8 +1,8 @@
 """Fine-tunes MobileNet on trashnet with kerasft and as Keras' guide does it, one after the other.
 
-    KERASFT_DATA=DIR python benchmarks/pictures.py probe augmented two_phase
+    KERASFT_DATA=DIR python benchmarks/images.py probe augmented two_phase
 
-Both get the same pictures, size, weights, epochs, batch size and learning rates, and compute in
+Both get the same images, size, weights, epochs, batch size and learning rates, and compute in
 `float32`. Time runs from the start of the process to the end of training; kerasft starts with an
 empty cache.
 
@@ -38,9 +38,9 @@ def main() -> None:
     data = Path(os.environ["KERASFT_DATA"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        unpack(data / "trashnet" / "trashnet.zip", folder / "pictures")
+        unpack(data / "trashnet" / "trashnet.zip", folder / "images")
         task = {
-            "folder": str(folder / "pictures"), "size": 224, "batch_size": 32, "head_rate": 1e-2,
+            "folder": str(folder / "images"), "size": 224, "batch_size": 32, "head_rate": 1e-2,
             "all_rate": 3e-5,
             "weights": str(data / "pretrained/mobilenet_0.75_224/mobilenet_7_5_224_tf_no_top.h5"),
         }  # fmt: skip
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write the pictures as train, validation and test, 70, 10 and 20 % of each class."""
+    """Write the images as train, validation and test, 70, 10 and 20 % of each class."""
     with zipfile.ZipFile(archive) as pack:
         names = [n for n in pack.namelist() if n.lower().endswith((".jpg", ".jpeg", ".png"))]
         for kind in sorted({Path(name).parent.name for name in names}):

@@ -1,4 +1,4 @@
-"""Small pictures as files hold them."""
+"""Small images as files hold them."""
 
 import io
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def png(number):
-    """Return an encoded picture of 8 by 8 pixels, another one for each number."""
+    """Return an encoded image of 8 by 8 pixels, another one for each number."""
     file = io.BytesIO()
     rng = np.random.default_rng(number)
     Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(file, "PNG")

@@ -1,4 +1,4 @@
-"""Draws what was found in the pictures of a split, the worst answers first."""
+"""Draws what was found in the images of a split, the worst answers first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kerasft.spec import Examples
 from kerasft.system.console import say
 from kerasft.system.files import written_whole
 
-# Pictures in the drawing of a split; of masks, each of which takes a row.
+# Images in the drawing of a split; of masks, each of which takes a row.
 DRAWN, DRAWN_MASKS = 12, 8
 
 
@@ -27,7 +27,7 @@ def draw(
     part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
     folder: run_folder.RunFolder, split: str,
 ) -> None:
-    """Draw the pictures of a split that were answered worst, where answers can be drawn on them.
+    """Draw the images of a split that were answered worst, where answers can be drawn on them.
 
     Args:
         part: The examples.
@@ -46,11 +46,11 @@ def draw_masks(
     part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
     folder: run_folder.RunFolder, split: str,
 ) -> None:
-    """Draw the pictures whose masks were answered worst: as they are, the truth, the answer."""
+    """Draw the images whose masks were answered worst: as they are, the truth, the answer."""
     name = next((n for n, rule in finetuned.rules.items() if rule.rule == "pixels"), None)
     if name is None or "mask" not in part.annotations:
         return
-    from kerasft.evaluation.pictures import grid, legend, opened, overlaid
+    from kerasft.evaluation.images import grid, legend, opened, overlaid
 
     names = finetuned.labels.names
     worst = np.argsort(_figures(finetuned, statistics, len(part)), kind="stable")[:DRAWN_MASKS]
@@ -60,7 +60,7 @@ def draw_masks(
         image = opened(part.inputs[i])
         true = values_of(part.annotations["mask"][i])
         images += [image, overlaid(image, true, names), overlaid(image, values_of(png), names)]
-    words = "left: the picture; middle: the truth; right: the answer"
+    words = "left: the image; middle: the truth; right: the answer"
     grid(images, folder.plots / f"{split}_masks.png", below=legend(names, words))
 
 
@@ -80,14 +80,14 @@ def _figures(
 def draw_objects(
     part: Examples, names: Sequence[str], folder: run_folder.RunFolder, split: str
 ) -> None:
-    """Draw the pictures whose objects were answered worst, where answers are objects.
+    """Draw the images whose objects were answered worst, where answers are objects.
 
     Those that were found where nothing is annotated are listed, the surest first.
     """
     rows = records.read(folder.path / "predictions", split)
     if not rows or "objects" not in rows[0]["predicted"]:
         return
-    from kerasft.evaluation.pictures import grid, opened, outlined
+    from kerasft.evaluation.images import grid, opened, outlined
 
     _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")
     worst = sorted(range(len(rows)), key=lambda i: -_miscounted(rows[i]))[:DRAWN]

@@ -74,7 +74,7 @@ def unrolled(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     """Return the mask of run lengths, which alternate between outside and inside, column by column.
 
     Raises:
-        ValueError: If they do not fill the picture.
+        ValueError: If they do not fill the image.
 
     Example:
         >>> unrolled([1, 2, 1], (2, 2)).astype(int).tolist()
@@ -94,7 +94,7 @@ def outlined(segmentation: Any, size: tuple[int, int]) -> np.ndarray | None:
     Args:
         segmentation: A list of polygons, each a list of x and y in turn; or a dict of `counts` and
             `size`.
-        size: Rows and columns of the picture.
+        size: Rows and columns of the image.
 
     Returns:
         bool `[rows, columns]`; `None` where there is no outline.
@@ -108,7 +108,7 @@ def outlined(segmentation: Any, size: tuple[int, int]) -> np.ndarray | None:
         counts = segmentation.get("counts")
         own = segmentation.get("size")
         if list(own or size) != list(size):
-            raise ValueError(f"its size is {own}, and that of the picture {list(size)}")
+            raise ValueError(f"its size is {own}, and that of the image {list(size)}")
         if isinstance(counts, str):
             counts = run_lengths(counts)
         if not isinstance(counts, list) or not all(type(one) is int for one in counts):

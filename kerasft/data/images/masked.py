@@ -1,4 +1,4 @@
-"""Pictures with masks: the one way from what a reader found to `Splits`."""
+"""Images with masks: the one way from what a reader found to `Splits`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.masks import Painted
-from kerasft.data.pictures.drawings import drawing_splits
-from kerasft.data.pictures.files import as_input
-from kerasft.data.pictures.mask_values import Odd, Unnamed
-from kerasft.data.pictures.shape import (
+from kerasft.data.images.drawings import drawing_splits
+from kerasft.data.images.files import as_input
+from kerasft.data.images.mask_values import Odd, Unnamed
+from kerasft.data.images.shape import (
     Shape,
     drawn_on,
     odd_sizes,
@@ -31,17 +31,17 @@ from kerasft.system.console import listing
 
 @dataclass(frozen=True)
 class Masked:
-    """A picture with its mask, as a reader found it.
+    """An image with its mask, as a reader found it.
 
     Args:
-        picture: The file, or its encoded bytes.
+        image: The file, or its encoded bytes.
         name: Its name, unique in the data set.
         paint: Returns the mask, `uint8[rows, columns]` of class numbers; raises `Odd` where there
             is none to be had.
         split: The split that it comes in; `"train"` where the data does not say.
     """
 
-    picture: Path | bytes
+    image: Path | bytes
     name: str
     paint: Callable[[], np.ndarray]
     split: str = "train"
@@ -56,9 +56,9 @@ def require_masks(kind: str, source: str) -> None:
     """
     if kind != "masks":
         raise UserError(
-            f"data={source} reads masks of pictures, which task=segmentation learns; this task "
+            f"data={source} reads masks of images, which task=segmentation learns; this task "
             "learns something else. Set task=segmentation, or choose other data "
-            "(data=image_folder for pictures in class folders, data=voc, data=coco, data=boxes_csv "
+            "(data=image_folder for images in class folders, data=voc, data=coco, data=boxes_csv "
             "or data=yolo for boxes)."
         )
 
@@ -68,7 +68,7 @@ def masked_splits(
     validation: float, test: float, split: str, broken: str, max_pixels: int, orientation: str,
     source: Mapping[str, Any],
 ) -> Splits:
-    """Check pictures and masks, and return them as splits.
+    """Check images and masks, and return them as splits.
 
     Args:
         found: What a reader found.
@@ -76,15 +76,15 @@ def masked_splits(
         kind: `"masks"`.
         names: The classes, in the order of their numbers.
         seed: Another seed, another split.
-        validation: The part of the pictures to validate on, where the data brings none.
+        validation: The part of the images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
-        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
-        broken: See `image_folder`, as `max_pixels`; broken masks are treated like pictures.
+        split: `"stratified"` by the rarest class of an image, or `"hash"`.
+        broken: See `image_folder`, as `max_pixels`; broken masks are treated like images.
         orientation: One of `shape.ORIENTATIONS`.
         source: Plain values for the manifest.
 
     Raises:
-        UserError: If pictures or masks are wrong.
+        UserError: If images or masks are wrong.
     """
     return drawing_splits(
         found, notices,
@@ -98,10 +98,10 @@ def _painted(
     found: Sequence[Masked], names: Sequence[str], called: Sequence[str], orientation: str,
     broken: str, notices: list[str],
 ) -> list[Painted | None]:
-    """Return the mask of each picture as it is seen; `None` where it cannot be used."""
+    """Return the mask of each image as it is seen; `None` where it cannot be used."""
 
     def one(masked: Masked) -> tuple[Shape, np.ndarray | Odd]:
-        shape = shape_of(as_input(masked.picture))
+        shape = shape_of(as_input(masked.image))
         try:
             return shape, masked.paint()
         except Odd as error:
@@ -112,7 +112,7 @@ def _painted(
     bad: list[str] = []
     turned, unnamed = 0, False
     made: list[Painted | None] = []
-    # Pictures are decoded without Python's lock.
+    # Images are decoded without Python's lock.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for name, (shape, mask) in zip(called, pool.map(one, found), strict=True):
             made.append(None)
@@ -137,10 +137,10 @@ def _painted(
             "data.classes or in data.ignore, and repair or remove what is damaged."
         )
     if bad:
-        notices.append(f"{some(len(bad), 'picture')} left out, whose masks cannot be used: "
+        notices.append(f"{some(len(bad), 'image')} left out, whose masks cannot be used: "
                        f"{listing(bad)}.")  # fmt: skip
     require_known_orientation(doubtful)
     notices += odd_sizes(odd, len(found))
     if turned:
-        notices.append(f"{some(turned, 'mask')} turned upright together with their pictures.")
+        notices.append(f"{some(turned, 'mask')} turned upright together with their images.")
     return made

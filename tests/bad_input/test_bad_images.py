@@ -1,4 +1,4 @@
-"""Pictures that are none, folders that hold no classes, and archives that are made to harm."""
+"""Images that are none, folders that hold no classes, and archives that are made to harm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def png(number: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:
     return file.getvalue()
 
 
-def picture(form: str, number: int = 0) -> bytes:
+def image(form: str, number: int = 0) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
@@ -42,7 +42,7 @@ def bomb(width: int = 60_000, height: int = 60_000) -> bytes:
 
 
 def classes(*names: str, count: int = 4) -> dict[str, bytes]:
-    """Return the files of so many sound pictures a class."""
+    """Return the files of so many sound images a class."""
     return {f"photos/{name}/{i}.png": png(hash((name, i)) % 2**31)
             for name in names for i in range(count)}  # fmt: skip
 
@@ -76,22 +76,22 @@ def train(further: str = "") -> str:
 
 SOUND = classes("cats", "dogs")
 
-# Each is one picture among sound ones; name: (file, content, what is said of it)
-PICTURES = {
+# Each is one image among sound ones; name: (file, content, what is said of it)
+IMAGES = {
     "zero bytes": ("bad.png", b"", "it is empty (0 bytes)"),
     "zeros alone": ("bad.jpg", bytes(300), "nothing but zero bytes"),
-    "half a JPEG": ("bad.jpg", picture("JPEG")[:400], "bad.jpg"),
+    "half a JPEG": ("bad.jpg", image("JPEG")[:400], "bad.jpg"),
     "half a PNG": ("bad.png", png(1, (64, 64))[:2000], "bad.png"),
-    "half a GIF": ("bad.gif", picture("GIF")[:300], "bad.gif"),
-    "half a WebP": ("bad.webp", picture("WEBP")[:100], "bad.webp"),
-    "half a BMP": ("bad.bmp", picture("BMP")[:300], "bad.bmp"),
+    "half a GIF": ("bad.gif", image("GIF")[:300], "bad.gif"),
+    "half a WebP": ("bad.webp", image("WEBP")[:100], "bad.webp"),
+    "half a BMP": ("bad.bmp", image("BMP")[:300], "bad.bmp"),
     "a head alone": ("bad.jpg", b"\xff\xd8\xff\xe0", "bad.jpg"),
-    "a text": ("bad.png", "not a picture", "those of no picture"),
+    "a text": ("bad.png", "not an image", "those of no image"),
     "a web page": ("bad.jpg", "<!DOCTYPE html><html>404</html>", "a web page (HTML)"),
     "a zip": ("bad.jpg", zipped(("a", "b")), "a zip archive"),
     "a PDF": ("bad.png", b"%PDF-1.7\n", "it is PDF"),
     "an SVG": ("bad.svg", "<svg xmlns='x'/>", "XML or SVG"),
-    "a TIFF": ("bad.tif", picture("TIFF"), "it is TIFF"),
+    "a TIFF": ("bad.tif", image("TIFF"), "it is TIFF"),
     "a HEIC": ("bad.heic", b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
     "a PNG with a wrong check sum": ("bad.png", png(1)[:45] + b"\xff" + png(1)[46:], "bad.png"),
     "a bomb of pixels": ("bad.png", bomb(), "data.max_pixels"),
@@ -100,9 +100,9 @@ PICTURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_broken_picture_is_named_where_all_must_be_sound(name, put, refuses):
-    file, content, *said = PICTURES[name]
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_broken_image_is_named_where_all_must_be_sound(name, put, refuses):
+    file, content, *said = IMAGES[name]
     put(SOUND | {f"photos/cats/{file}": content})
     limit = "data.max_pixels=40000 " if name.startswith("more") else ""
     refuses(train(f"{limit}data.broken=fail"), f"cats/{file}", *said, started=True)
@@ -111,11 +111,11 @@ def test_a_broken_picture_is_named_where_all_must_be_sound(name, put, refuses):
 # name: (files, further overrides, what the message says)
 FOLDERS = {
     "an empty folder": ({"photos/": ""}, "", "holds no class folders", "an empty folder"),
-    "pictures in no folder": ({"photos/1.png": png()}, "", "holds no class folders", "1 picture"),
+    "images in no folder": ({"photos/1.png": png()}, "", "holds no class folders", "1 image"),
     "one class": (classes("cats"), "", "at least 2 classes", "'cats'"),
     "one class and an empty one": (classes("cats") | {"photos/dogs/": ""}, "", "'cats'", "dogs"),
-    "texts alone": ({"photos/a/1.txt": "x", "photos/b/1.txt": "y"}, "", "holds no pictures"),
-    "a class of broken pictures": (classes("cats") | {"photos/dogs/1.png": "x"}, "",
+    "texts alone": ({"photos/a/1.txt": "x", "photos/b/1.txt": "y"}, "", "holds no images"),
+    "a class of broken images": (classes("cats") | {"photos/dogs/1.png": "x"}, "",
                                    "class 'dogs'", "dogs/1.png"),
     "too few": (classes("cats", "dogs", count=1), "", "none for"),
     "a test without train": ({f"photos/{s}/{c}/1.png": png() for s in ("val", "test")
@@ -133,7 +133,7 @@ FOLDERS = {
     "names of other classes": (SOUND, "data.label_names=[cats,cows]", "'dogs'"),
     "a file that is a folder": ({"photos": "not a folder"}, "", "a file"),
     "nothing there": ({}, "", "data.path=photos"),
-    "texts for a text network": (SOUND, "backbone=tiny_bert", "pictures"),
+    "texts for a text network": (SOUND, "backbone=tiny_bert", "images"),
 }  # fmt: skip
 
 
@@ -154,7 +154,7 @@ ARCHIVES = {
     "a device": (zipped(link("cats", "", stat.S_IFCHR)), "holds devices", "'cats'"),
     "a pipe": (zipped(link("cats", "", stat.S_IFIFO)), "devices, pipes or sockets", "'cats'"),
     "a link": (zipped(link("cats", "/etc"), ("dogs/1.png", png())), "holds links", "'cats'"),
-    "zeros for a picture": (zipped(("cats/1.png", bytes(2 * 2**20)), ("a", b"")),
+    "zeros for an image": (zipped(("cats/1.png", bytes(2 * 2**20)), ("a", b"")),
                             "cats/1.png: it holds nothing but zero bytes"),
     "a password": (secret(), "encrypted", "'cats/1.png'"),
     "two of one name": (lambda: None, "several files of one name"),
@@ -163,7 +163,7 @@ ARCHIVES = {
     "no zip": (b"not a zip at all", "broken, or no zip archive"),
     "zero bytes": (b"", "broken, or no zip archive"),
     "a zip of nothing": (zipped(), "holds no files"),
-    "texts": (zipped(("a/1.txt", "x"), ("b/1.txt", "y")), "holds no pictures"),
+    "texts": (zipped(("a/1.txt", "x"), ("b/1.txt", "y")), "holds no images"),
 }  # fmt: skip
 
 
@@ -178,13 +178,13 @@ def test_an_archive_gets_one_message(name, put, refuses):
         content[60:90] = bytes(30)
     put({"photos.zip": bytes(content)})
     # An archive that is sound, whatever is in it, stays unpacked.
-    sound = name in ("zeros for a picture", "texts", "spoilt inside")
+    sound = name in ("zeros for an image", "texts", "spoilt inside")
     kept = "unpacked" if sound else "/"
     refuses(train().replace("photos", "photos.zip"), *said, started=True, kept=kept)
 
 
 def test_an_archive_that_would_fill_the_disk(put, refuses, monkeypatch):
-    from kerasft.data.pictures import archive
+    from kerasft.data.images import archive
 
     monkeypatch.setattr(archive, "SMALL_BYTES", 2**20)
     put({"photos.zip": zipped(("cats/1.png", bytes(2**22)))})
@@ -193,21 +193,21 @@ def test_an_archive_that_would_fill_the_disk(put, refuses, monkeypatch):
 
 LISTED = "".join(f"photos/cats/{i}.png,cat\nphotos/dogs/{i}.png,dog\n" for i in range(4))
 
-# Tables that say which picture is what; name: (content, further, what the message says)
+# Tables that say which image is what; name: (content, further, what the message says)
 LISTS = {
-    "a picture that is not there": ("photos/none.png,cat\n", "data.broken=fail",
+    "an image that is not there": ("photos/none.png,cat\n", "data.broken=fail",
                                     "there is no such"),
-    "no path": (" ,cat\n", "", "list.csv:10", "path of a picture in each row"),
-    "a folder for a picture": ("photos/cats,cat\n", "data.broken=fail", "list.csv:10"),
+    "no path": (" ,cat\n", "", "list.csv:10", "path of an image in each row"),
+    "a folder for an image": ("photos/cats,cat\n", "data.broken=fail", "list.csv:10"),
     "a path too long": (f"{'x' * 400},cat\n", "data.broken=fail", "list.csv:10"),
-    "a text for a picture": ("list.csv,cat\n", "data.broken=fail", "those of no picture"),
+    "a text for an image": ("list.csv,cat\n", "data.broken=fail", "those of no image"),
     "no label": ("photos/cats/0.png,\n", "", "list.csv:10"),
-    "an unknown column": ("", "data.image=picture", "no column 'picture'", "'image'"),
+    "an unknown column": ("", "data.image=image", "no column 'image'", "'image'"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_list_of_pictures_gets_one_message(name, put, refuses):
+def test_a_list_of_images_gets_one_message(name, put, refuses):
     content, further, *said = LISTS[name]
     put(SOUND | {"list.csv": f"image,label\n{LISTED}{content}"})
     refuses(

@@ -1,4 +1,4 @@
-"""Pictures that are arrays of pixels, made into PNG so that they are read as any others."""
+"""Images that are arrays of pixels, made into PNG so that they are read as any others."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kerasft.errors import UserError
 _CHANNELS = (1, 3, 4)
 
 
-def is_picture(cell: Any) -> bool:
-    """Whether a value is an array of pixels, or a picture of Pillow."""
+def is_image(cell: Any) -> bool:
+    """Whether a value is an array of pixels, or an image of Pillow."""
     if isinstance(cell, np.ndarray):
         return cell.ndim >= 2 and cell.dtype.kind in "buif"
     return hasattr(cell, "getbands") and hasattr(cell, "save")
@@ -29,7 +29,7 @@ def scale_of(low: float, high: float, called: str) -> int:
     Args:
         low: The least value of all pixels.
         high: The largest.
-        called: What the pictures are called in messages.
+        called: What the images are called in messages.
 
     Returns:
         255 where all are from 0 to 1, else 1.
@@ -54,35 +54,35 @@ def _require_range(low: float, high: float, called: str) -> None:
         )
 
 
-def encoded(pictures: Sequence[Any], called: str, scale: int) -> list[bytes]:
-    """Return pictures as PNG.
+def encoded(images: Sequence[Any], called: str, scale: int) -> list[bytes]:
+    """Return images as PNG.
 
     Args:
-        pictures: Arrays `[height, width]` or `[height, width, channels]`, or pictures of Pillow.
+        images: Arrays `[height, width]` or `[height, width, channels]`, or images of Pillow.
         called: What they are called in messages.
         scale: What floats are multiplied by, see `float_scale`.
 
     Raises:
-        UserError: If a value is no picture, or its pixels are out of range.
+        UserError: If a value is no image, or its pixels are out of range.
     """
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         return list(pool.map(
-            lambda i: _png(pictures[i], f"{called}, number {i:,}", scale), range(len(pictures))
+            lambda i: _png(images[i], f"{called}, number {i:,}", scale), range(len(images))
         ))  # fmt: skip
 
 
-def float_scale(pictures: Sequence[Any], called: str) -> int:
-    """Return what those pictures are multiplied by that are floats; 1 where none is.
+def float_scale(images: Sequence[Any], called: str) -> int:
+    """Return what those images are multiplied by that are floats; 1 where none is.
 
     Args:
-        pictures: See `encoded`.
+        images: See `encoded`.
         called: The same.
 
     Raises:
         UserError: If pixels are out of range.
     """
     floats = [
-        one for one in pictures
+        one for one in images
         if isinstance(one, np.ndarray) and one.dtype.kind == "f" and one.size
     ]  # fmt: skip
     if not floats:
@@ -92,17 +92,17 @@ def float_scale(pictures: Sequence[Any], called: str) -> int:
     return scale_of(float(low), float(high), called)
 
 
-def _png(picture: Any, called: str, scale: int) -> bytes:
+def _png(value: Any, called: str, scale: int) -> bytes:
     from PIL import Image
 
-    if isinstance(picture, np.ndarray):
-        image = Image.fromarray(_pixels(picture, called, scale))
-    elif is_picture(picture):
-        plain = picture.mode in ("L", "LA", "RGB", "RGBA")
-        image = picture if plain else picture.convert("RGB")
+    if isinstance(value, np.ndarray):
+        image = Image.fromarray(_pixels(value, called, scale))
+    elif is_image(value):
+        plain = value.mode in ("L", "LA", "RGB", "RGBA")
+        image = value if plain else value.convert("RGB")
     else:
         raise UserError(
-            f"{called} must be a picture as the others are. Received: {str(picture)[:40]!r}."
+            f"{called} must be an image as the others are. Received: {str(value)[:40]!r}."
         )
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)  # it is held in memory, and read in this process
@@ -117,7 +117,7 @@ def _pixels(array: np.ndarray, called: str, scale: int) -> np.ndarray:
         raise UserError(
             f"{called} must be [height, width] or [height, width, channels] with 1, 3 or 4 "
             f"channels. Received: an array of the shape {list(array.shape)}"
-            + (", whose channels stand first: numpy.moveaxis(x, -3, -1)." if first else ".")
+            + (", whose channels come first: numpy.moveaxis(x, -3, -1)." if first else ".")
         )
     if array.dtype.kind == "b":
         array = array.astype("uint8") * 255

@@ -1,4 +1,4 @@
-"""The size of pictures as they are seen, and boxes that turn with them."""
+"""The size of images as they are seen, and boxes that turn with them."""
 
 import io
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from kerasft.data.pictures.shape import Shape, shape_of, upright
+from kerasft.data.images.shape import Shape, shape_of, upright
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_boxes_turn_as_pillow_turns_pictures(orientation, form):
+def test_boxes_turn_as_pillow_turns_images(orientation, form):
     pixels = np.zeros((48, 80, 3), "uint8")
     pixels[8:24, 16:56] = 255
     exif = Image.Exif()

@@ -1,18 +1,18 @@
-"""Pictures with what was found in them."""
+"""Images with what was found in them."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from kerasft.errors import UserError
-from kerasft.evaluation.pictures import GAP, SIDE, grid, legend, opened, outlined, write_each
+from kerasft.evaluation.images import GAP, SIDE, grid, legend, opened, outlined, write_each
 from kerasft.runs.predictions import show
 
 FOUND = [{"label": "cat", "score": 0.8, "box": [10.0, 30.0, 60.0, 70.0]}]
 
 
 def changed(before, after):
-    """Return where two pictures differ."""
+    """Return where two images differ."""
     return (np.asarray(before).astype(int) != np.asarray(after)).any(axis=-1)
 
 
@@ -47,7 +47,7 @@ def test_a_grid_has_room_for_each(tmp_path):
         assert made.size == (3 * (SIDE + GAP) + GAP, SIDE + GAP + 140 + GAP + GAP)
 
 
-def test_each_picture_is_written_upright_under_its_name(tmp_path):
+def test_each_image_is_written_upright_under_its_name(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     for folder in ("one", "two"):
@@ -77,8 +77,8 @@ def test_what_stands_below_a_grid_says_whose_colours_there_are(tmp_path):
     last = np.asarray(legend(names, names[-1]))
     assert (last[: plain.height] == np.asarray(told)[: plain.height]).all()
     assert (last[plain.height :] != np.asarray(told)[plain.height :]).any()
-    picture = Image.new("RGB", (30, 20), "white")
-    with Image.open(grid([picture] * 3, tmp_path / "grid.png", below=told)) as whole:
+    image = Image.new("RGB", (30, 20), "white")
+    with Image.open(grid([image] * 3, tmp_path / "grid.png", below=told)) as whole:
         assert whole.height > told.height
         foot = whole.crop((GAP, whole.height - told.height, whole.width, whole.height))
         assert np.asarray(foot)[: plain.height].min() < 128

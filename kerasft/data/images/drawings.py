@@ -1,4 +1,4 @@
-"""Pictures with something drawn on them: the one way from what a reader found to `Splits`."""
+"""Images with something drawn on them: the one way from what a reader found to `Splits`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kerasft.data.collection import Collection, to_splits
-from kerasft.data.pictures.audit import audit
-from kerasft.data.pictures.files import as_input, spelled
-from kerasft.data.pictures.shape import check_names, check_orientation
+from kerasft.data.images.audit import audit
+from kerasft.data.images.files import as_input, spelled
+from kerasft.data.images.shape import check_names, check_orientation
 from kerasft.spec import Splits
 
 
@@ -17,31 +17,31 @@ def drawing_splits(
     read: Callable[[list[Any], list[str], list[str]], Sequence[Any]], *, broken: str,
     max_pixels: int, orientation: str, **settings: Any,
 ) -> Splits:
-    """Check pictures and what is drawn on them, and return them as splits.
+    """Check images and what is drawn on them, and return them as splits.
 
     Args:
-        found: What a reader found: each has a `picture`, a `name` and a `split`.
+        found: What a reader found: each has a `image`, a `name` and a `split`.
         notices: What it has to say.
-        read: Takes those of `found` whose picture is sound, their names, and a list for sentences;
-            returns what is drawn on each, `None` for a picture that is left out.
+        read: Takes those of `found` whose image is sound, their names, and a list for sentences;
+            returns what is drawn on each, `None` for an image that is left out.
         broken: See `image_folder`, as `max_pixels`.
         max_pixels: The same.
         orientation: One of `shape.ORIENTATIONS`.
         settings: For `to_splits`.
 
     Raises:
-        UserError: If pictures, or what is drawn on them, are wrong.
+        UserError: If images, or what is drawn on them, are wrong.
     """
     check_orientation(orientation)
     check_names([(one.name, one) for one in found])
-    pictures = [as_input(one.picture) for one in found]
+    images = [as_input(one.image) for one in found]
     names = [spelled(one.name) for one in found]
-    sound, told = audit(pictures, names, broken=broken, max_pixels=max_pixels)
+    sound, told = audit(images, names, broken=broken, max_pixels=max_pixels)
     said = [*notices, *told]
     values = read([found[i] for i in sound], [names[i] for i in sound], said)
     kept = {i: value for i, value in zip(sound, values, strict=True) if value is not None}
     collection = Collection(
-        "images", [pictures[i] for i in kept], list(kept.values()), [names[i] for i in kept],
+        "images", [images[i] for i in kept], list(kept.values()), [names[i] for i in kept],
         [found[i].split for i in kept], notices=[spelled(notice) for notice in said],
     )  # fmt: skip
     return to_splits(collection, **settings)

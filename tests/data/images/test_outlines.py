@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasft.data.pictures.outlines import filled, outlined, run_lengths, unrolled
+from kerasft.data.images.outlines import filled, outlined, run_lengths, unrolled
 
 mask = pytest.importorskip("pycocotools.mask")
 

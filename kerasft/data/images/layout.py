@@ -1,4 +1,4 @@
-"""What the folders of a set of pictures mean: splits, classes, or neither."""
+"""What the folders of a set of images mean: splits, classes, or neither."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerasft.data.annotations.classes import natural, some
-from kerasft.data.pictures.annotated import (
-    PICTURES,
+from kerasft.data.images.annotated import (
+    IMAGES,
     doubt_masks,
     refuse_annotated,
     refuse_annotated_class,
 )
-from kerasft.data.pictures.files import entries, holds_pictures, subfolders, walk_pictures
+from kerasft.data.images.files import entries, holds_images, subfolders, walk_images
 from kerasft.data.splits import split_name, split_words
 from kerasft.errors import UserError, nearest
 from kerasft.system.console import listing
@@ -36,7 +36,7 @@ _JOINED = re.compile(
     r"(sets?|data|dataset|images?|imgs?|folder|split|masks?|labels?|annotations?|annots?|annot)"
 )
 # A folder between a split and its classes: `train/images/cats`, `train/Images_png/cats`.
-_BETWEEN = PICTURES | {"data", "jpeg", "jpegs", "jpg", "jpgs", "png", "pngs"}
+_BETWEEN = IMAGES | {"data", "jpeg", "jpegs", "jpg", "jpgs", "png", "pngs"}
 # What the parts of one set are called: `images_part_1`, `fold2`.
 _PARTS = frozenset((
     "archive", "batch", "chunk", "fold", "part", "parts", "shard", "split", "volume", "vol",
@@ -127,7 +127,7 @@ def arrange(root: Path, folders: str, notices: list[str]) -> dict[str, Path]:
         return {name: splits[name].inside for name in order if name in splits}
     if folders == "auto":
         _refuse_other_sets(root, inner, notices)
-    filled = [folder for folder in inner if holds_pictures(folder)] or inner
+    filled = [folder for folder in inner if holds_images(folder)] or inner
     if folders == "splits" or {f.name for f in filled} <= {one.folder.name for one in sure}:
         raise UserError(
             f"data.path: {root} holds {listing([f.name + '/' for f in filled])}, but no train "
@@ -153,12 +153,12 @@ def check_folders(folders: str) -> None:
 def _some_folders(root: Path) -> list[Path]:
     inner = subfolders(root)
     if not inner:
-        direct = sum(1 for _ in walk_pictures(root))
+        direct = sum(1 for _ in walk_images(root))
         raise UserError(
             f"data.path: {root} holds no class folders. Received: "
-            + (f"{some(direct, 'picture')} without a folder. " if direct else "an empty folder. ")
-            + "Put the pictures of each class into a folder named after it; for a table that "
-            "says which picture is what, choose data=table."
+            + (f"{some(direct, 'image')} without a folder. " if direct else "an empty folder. ")
+            + "Put the images of each class into a folder named after it; for a table that "
+            "says which image is what, choose data=table."
         )
     return inner
 
@@ -184,7 +184,7 @@ def _read(folder: Path) -> _Named | None:
 
 
 def _inside(folder: Path) -> Path:
-    """Follow a folder that repeats the name of its split, or says that it holds pictures."""
+    """Follow a folder that repeats the name of its split, or says that it holds images."""
     inner = subfolders(folder)
     if len(inner) != 1 or not subfolders(inner[0]):
         return folder
@@ -214,7 +214,7 @@ def _is_sure(one: _Named, named: Sequence[_Named]) -> bool:
 
 
 def _with_classes(root: Path, sure: Sequence[_Named]) -> dict[str, _Named]:
-    # Pictures straight in `train` make it a class: trains, say, beside cars.
+    # Images straight in `train` make it a class: trains, say, beside cars.
     found: dict[str, _Named] = {}
     for one in sure:
         if one.classes and (first := found.setdefault(one.split, one)) is not one:
@@ -227,7 +227,7 @@ def _with_classes(root: Path, sure: Sequence[_Named]) -> dict[str, _Named]:
 
 
 def _without_flat(splits: dict[str, _Named]) -> dict[str, _Named]:
-    """Leave out `val/images` where train has classes: its pictures are in no class folders."""
+    """Leave out `val/images` where train has classes: its images are in no class folders."""
     classes = splits["train"].classes
     return {
         name: one for name, one in splits.items()
@@ -239,11 +239,11 @@ def _without_flat(splits: dict[str, _Named]) -> dict[str, _Named]:
 def _refuse_doubtful(root: Path, inner: Sequence[Path], sure: Sequence[_Named]) -> None:
     """Ask where `train` holds folders and stands beside several that name no split."""
     named = {one.folder for one in sure}
-    beside = [folder for folder in inner if folder not in named and holds_pictures(folder)]
+    beside = [folder for folder in inner if folder not in named and holds_images(folder)]
     if {one.split for one in sure} == {"train"} and len(beside) > 1:
         raise UserError(
             f"data.path: {root} holds train/ with folders in it, as a split has, beside folders "
-            f"of pictures that name no split: {listing(f.name + '/' for f in beside)}. Set "
+            f"of images that name no split: {listing(f.name + '/' for f in beside)}. Set "
             "data.folders=classes if all of them are classes, or data.folders=splits to train on "
             "what is in train/ and leave the others out."
         )
@@ -277,18 +277,18 @@ def _refuse_repeated(root: Path, inner: Sequence[Path]) -> None:
     names = {folder.name for folder in inner}
     for folder in inner:
         again = [one for one in subfolders(folder) if one.name in names - {folder.name}]
-        if again and len(again) == len(subfolders(folder)) and any(map(holds_pictures, again)):
+        if again and len(again) == len(subfolders(folder)) and any(map(holds_images, again)):
             raise UserError(
                 f"data.path: {root} holds {folder.name}/ beside the folders whose names it repeats "
                 f"inside: {listing(f'{folder.name}/{one.name}/' for one in again)}. As a class it "
-                "would hold pictures of the others. If it is a split, move the other folders into "
+                "would hold images of the others. If it is a split, move the other folders into "
                 "train/ beside it; else move it away, or set data.folders=classes to take it as a "
                 "class."
             )
 
 
 def _refuse_splits_in_classes(root: Path, inner: Sequence[Path]) -> None:
-    """Refuse `cats/train`, `cats/test`: the test pictures would be trained on."""
+    """Refuse `cats/train`, `cats/test`: the test images would be trained on."""
     for folder in inner:
         named = [one for inside in subfolders(folder) if (one := _read(inside))]
         _settle_evaluation(named)
@@ -298,7 +298,7 @@ def _refuse_splits_in_classes(root: Path, inner: Sequence[Path]) -> None:
             raise UserError(
                 f"data.path: {root} holds folders of splits inside of its folders: "
                 f"{listing(f'{folder.name}/{one.name}/' for one in splits)}. Taken as a class, "
-                f"{folder.name}/ would be trained on its test pictures. Name one of these folders "
+                f"{folder.name}/ would be trained on its test images. Name one of these folders "
                 "with data.path if each is a set of its own; else turn them around "
                 f"({splits[0].name}/{folder.name}/), or set data.folders=classes to join them "
                 "and split again."
@@ -324,26 +324,26 @@ def _refuse_parts(root: Path, folders: Sequence[Path], notices: list[str]) -> No
         notices.append(
             f"The folders {listing(f.name + '/' for f in folders)} are taken as classes, and their "
             "names differ by a number alone, as those of parts of one set do. For a table that "
-            "says which picture is what choose data=table."
+            "says which image is what choose data=table."
         )
 
 
-def merged_folders(folder: Path, pictures: Sequence[Path]) -> list[str]:
-    """Return the folders of a class whose pictures are joined in it; none where it has but one.
+def merged_folders(folder: Path, images: Sequence[Path]) -> list[str]:
+    """Return the folders of a class whose images are joined in it; none where it has but one.
 
     Args:
         folder: The folder of the class.
-        pictures: Its pictures.
+        images: Its images.
     """
-    places = dict.fromkeys(path.parent for path in pictures)
+    places = dict.fromkeys(path.parent for path in images)
     if len(places) < 2:
         return []
     inner = dict.fromkeys(place.relative_to(folder).parts[0] for place in places if place != folder)
     if len(inner) == 1 and folder not in places:  # `cats/images/1`, `cats/images/2`: further down
-        return merged_folders(folder / next(iter(inner)), pictures)
+        return merged_folders(folder / next(iter(inner)), images)
     return list(inner)
 
 
-def loose_pictures(folder: Path, suffixes: Sequence[str]) -> int:
-    """Return how many pictures lie beside the class folders instead of in them."""
+def loose_images(folder: Path, suffixes: Sequence[str]) -> int:
+    """Return how many images lie beside the class folders instead of in them."""
     return sum(1 for entry in entries(folder) if entry.suffix.lower() in suffixes)

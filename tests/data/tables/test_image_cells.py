@@ -1,12 +1,12 @@
-"""Tables of pictures: columns of paths, patterns, the folder that they are looked up under."""
+"""Tables of images: columns of paths, patterns, the folder that they are looked up under."""
 
 from __future__ import annotations
 
 import pytest
-from picture_bytes import png
+from image_bytes import png
 
 from kerasft.data.sources.table import table
-from kerasft.data.tables.picture_cells import picture_cells
+from kerasft.data.tables.image_cells import image_cells
 from kerasft.data.tables.reading import Rows
 from kerasft.errors import UserError
 
@@ -40,12 +40,12 @@ def test_a_pattern_makes_paths_of_a_column(kaggle):
 
 
 def test_paths_are_looked_up_under_a_folder(kaggle, tmp_path):
-    (kaggle / "images").rename(tmp_path / "pictures")
-    for root in ("pictures", str(tmp_path / "pictures")):
+    (kaggle / "images").rename(tmp_path / "images")
+    for root in ("images", str(tmp_path / "images")):
         splits = read(kaggle, image="{id}.png", image_root=root)
-        assert all(path.startswith(str(tmp_path / "pictures")) for path in splits.train.inputs)
-        assert splits.source["image_root"] == str(tmp_path / "pictures")
-    (tmp_path / "pictures").rename(kaggle / "beside")
+        assert all(path.startswith(str(tmp_path / "images")) for path in splits.train.inputs)
+        assert splits.source["image_root"] == str(tmp_path / "images")
+    (tmp_path / "images").rename(kaggle / "beside")
     assert len(read(kaggle, image="{id}.png", image_root="beside").train) == 4
 
 
@@ -67,16 +67,16 @@ def test_a_pattern_may_hold_the_label_too(kaggle):
      ("images/{id.png", "names of columns in braces"), ("images/{}.png", "in braces"),
      ("images/id}.png", "in braces")],
 )  # fmt: skip
-def test_paths_that_lead_nowhere_are_told_with_where_the_pictures_are(kaggle, image, said):
+def test_paths_that_lead_nowhere_are_told_with_where_the_images_are(kaggle, image, said):
     with pytest.raises(UserError, match=said):
         read(kaggle, image=image)
 
 
-def test_single_pictures_that_cannot_be_used_are_named_with_row_column_and_path(kaggle):
+def test_single_images_that_cannot_be_used_are_named_with_row_column_and_path(kaggle):
     (kaggle / "images" / "003.png").unlink()
     (kaggle / "images" / "004.png").write_bytes(b"\x89PNG\r\n\x1a\ncut")
     (notice,) = [n for n in read(kaggle, image="images/{id}.png").notices if "left out" in n]
-    assert notice.startswith("2 pictures left out: train.csv:5 (pattern 'images/{id}.png', '/")
+    assert notice.startswith("2 images left out: train.csv:5 (pattern 'images/{id}.png', '/")
     assert "kaggle/images/003.png'): there is no such file" in notice
     assert "train.csv:6" in notice and "broken or cut short" in notice
     lines = (kaggle / "train.csv").read_text().replace("005,", ",")
@@ -88,15 +88,15 @@ def test_single_pictures_that_cannot_be_used_are_named_with_row_column_and_path(
 def test_cells_become_words_of_a_path(tmp_path):
     cells = {"id": [7, 8.0, "009", None, float("nan")], "{id}": list("abcde")}
     rows = Rows(tmp_path / "a.parquet", tuple(cells), cells, list(range(5)), "row")
-    assert picture_cells(rows, "{id}.png").values == ["7.png", "8.png", "009.png", None, None]
+    assert image_cells(rows, "{id}.png").values == ["7.png", "8.png", "009.png", None, None]
     # A column that is called so goes before a pattern.
-    assert picture_cells(rows, "{id}").values == list("abcde")
-    assert picture_cells(rows, "id").values == [None, None, "009", None, None]
+    assert image_cells(rows, "{id}").values == list("abcde")
+    assert image_cells(rows, "id").values == [None, None, "009", None, None]
 
 
-def test_a_root_needs_pictures(kaggle, monkeypatch):
+def test_a_root_needs_images(kaggle, monkeypatch):
     monkeypatch.chdir(kaggle)
-    with pytest.raises(UserError, match=r"data\.image_root is the folder of the pictures"):
+    with pytest.raises(UserError, match=r"data\.image_root is the folder of the images"):
         table("train.csv", kind="single", seed=0, label="label", text="id", image_root="c")
 
 

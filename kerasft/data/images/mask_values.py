@@ -13,14 +13,14 @@ import numpy as np
 
 from kerasft.data.annotations.classes import checked_names, some
 from kerasft.data.current_read import begins
-from kerasft.data.pictures.audit import sniff
+from kerasft.data.images.audit import sniff
 from kerasft.errors import UserError
 from kerasft.spec import IGNORED
 from kerasft.system.console import listing
 
 # More values than this are hardly classes that nobody has named.
 MOST_UNNAMED = 64
-# What a mask file, a picture like others, can raise when it is damaged.
+# What a mask file, an image like others, can raise when it is damaged.
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError)
 # On a command line, keys cannot begin with #.
 _COLOUR = re.compile(r"(?:#|0x)([0-9a-fA-F]{6})")
@@ -90,7 +90,7 @@ def values_of(mask: Path | bytes, max_pixels: int, *, coloured: bool) -> np.ndar
     """Return the values of a mask, `int64[rows, columns]`.
 
     Args:
-        mask: The file of a picture, or its encoded bytes.
+        mask: The file of an image, or its encoded bytes.
         max_pixels: The most pixels that it may have.
         coloured: Whether the colours of a palette count, not their numbers.
 

@@ -1,12 +1,12 @@
-"""Zips of pictures: what is unpacked, what is not, and what lies in the cache later."""
+"""Zips of images: what is unpacked, what is not, and what lies in the cache later."""
 
 import shutil
 import zipfile
 
 import pytest
-from picture_bytes import png
+from image_bytes import png
 
-from kerasft.data.pictures.archive import unpack
+from kerasft.data.images.archive import unpack
 from kerasft.data.sources.image_folder import image_folder
 from kerasft.errors import UserError
 

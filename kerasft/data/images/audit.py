@@ -1,4 +1,4 @@
-"""Checks pictures before training: unreadable, too large, copied, turned."""
+"""Checks images before training: unreadable, too large, copied, turned."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 # Those that are converted before, and these.
 READ: dict[str, tuple[str, ...]] = {**FORMATS, **raw_input.FORMATS}
 SUFFIXES: tuple[str, ...] = tuple(s for group in READ.values() for s in group)
-# Pictures that the network's decoder does not know: they are named, not passed over.
+# Images that the network's decoder does not know: they are named, not passed over.
 OTHER_SUFFIXES: tuple[str, ...] = (
     ".tif", ".tiff", ".jp2", ".jxl", ".ppm", ".pgm", ".ico", ".svg",
     ".psd", ".tga", ".raw", ".cr2", ".nef", ".dng",
@@ -46,7 +46,7 @@ OTHER_SUFFIXES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Finding:
-    """What a look at one picture found.
+    """What a look at one image found.
 
     Args:
         problem: Why it cannot be used, or `None`.
@@ -88,43 +88,43 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def inspect(picture: str | bytes, max_pixels: int = MAX_PIXELS) -> Finding:
-    """Look at one picture: decode it whole, as the network's decoder will.
+def inspect(image: str | bytes, max_pixels: int = MAX_PIXELS) -> Finding:
+    """Look at one image: decode it whole, as the network's decoder will.
 
     Args:
-        picture: A path, or encoded bytes.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        image: A path, or encoded bytes.
+        max_pixels: The most pixels (width times height) that an image may have.
 
     Returns:
-        A `Finding`; one without a problem says that the picture can be used.
+        A `Finding`; one without a problem says that the image can be used.
 
     Example:
 
     >>> inspect(b"").problem
     'it is empty (0 bytes)'
     """
-    if isinstance(picture, bytes):
-        content, suffix = picture, None
+    if isinstance(image, bytes):
+        content, suffix = image, None
     else:
-        suffix = Path(picture).suffix.lower()
+        suffix = Path(image).suffix.lower()
         try:
-            if Path(picture).exists() and not Path(picture).is_file():
+            if Path(image).exists() and not Path(image).is_file():
                 return Finding("it is no file")  # reading a pipe would never end
-            with open(picture, "rb") as file:
+            with open(image, "rb") as file:
                 content = file.read()
         except FileNotFoundError:
             return Finding("there is no such file")
         except OSError as error:
             return Finding(f"it cannot be read ({error.strerror})")
         except ValueError:
-            return Finding("it holds a character that stands in no path")
+            return Finding("it contains a character that no path can have")
     if not content:
         return Finding("it is empty (0 bytes)")
     if not content.strip(b"\0"):
         return Finding("it holds nothing but zero bytes")
     form = sniff(content[: raw_input.HEAD])
     if form not in READ:
-        seen = f"it is {form}" if form else "its first bytes are those of no picture"
+        seen = f"it is {form}" if form else "its first bytes are those of no image"
         return Finding(f"{seen}; decoding knows {', '.join(READ)}")
     finding = _decode(content, form, max_pixels)
     if finding.problem or suffix is None or suffix in READ[form]:
@@ -156,9 +156,9 @@ def _decode(content: bytes, form: str, max_pixels: int) -> Finding:
                 # TensorFlow reads all frames even where it hands out the first.
                 image.seek(getattr(image, "n_frames", 1) - 1)
                 image.load()
-                remark = "an animated GIF, of which the first picture counts"
+                remark = "an animated GIF, of which the first image counts"
             elif form in raw_input.FORMATS and animated:
-                remark = f"{form} with several pictures, of which the first counts"
+                remark = f"{form} with several images, of which the first counts"
             elif orientation_of(content, form, image) != 1:
                 remark = "turned upright, as the EXIF orientation says"
             if form == "PNG" and _is_dim(content, image):
@@ -182,7 +182,7 @@ def _opened(content: bytes, form: str) -> Any:
     from PIL import Image
 
     if form in raw_input.FORMATS:
-        return raw_input.open_picture(content, form)
+        return raw_input.open_image(content, form)
     return Image.open(io.BytesIO(content), formats=[form])
 
 
@@ -226,7 +226,7 @@ def _has_near_exif(content: bytes) -> bool:
 
 
 def _is_dim(content: bytes, image: Image.Image) -> bool:
-    """Whether a picture holds 12 bits, say, in 16: decoding keeps the upper 8."""
+    """Whether an image holds 12 bits, say, in 16: decoding keeps the upper 8."""
     if content[24:25] != b"\x10":
         return False
     least, most = 1, 2**12
@@ -246,50 +246,50 @@ def _plain_bitmap(content: bytes, mode: str) -> bool:
 
 
 def audit(
-    pictures: Sequence[Any],
+    images: Sequence[Any],
     names: Sequence[str],
     *,
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
     places: Sequence[str] = (),
 ) -> tuple[list[int], list[str]]:
-    """Look at every picture, and leave out or refuse those that cannot be used.
+    """Look at every image, and leave out or refuse those that cannot be used.
 
     Args:
-        pictures: Paths or encoded bytes.
+        images: Paths or encoded bytes.
         names: What each is called in a message.
         broken: `"skip"` leaves the bad ones out and says so, `"fail"` refuses the data.
-        max_pixels: The most pixels (width times height) that a picture may have.
+        max_pixels: The most pixels (width times height) that an image may have.
         places: What a message calls one that cannot be used, where that says more than its name.
 
     Returns:
-        The indices of the pictures to keep, and sentences for the user.
+        The indices of the images to keep, and sentences for the user.
 
     Raises:
-        UserError: If `broken="fail"` and a picture is bad, or if none is good.
+        UserError: If `broken="fail"` and an image is bad, or if none is good.
 
     Example:
 
     >>> audit([b""], ["a.jpg"], broken="fail")
     Traceback (most recent call last):
     ...
-    kerasft.errors.UserError: 1 picture cannot be used: a.jpg: it is empty (0 bytes). ...
+    kerasft.errors.UserError: 1 image cannot be used: a.jpg: it is empty (0 bytes). ...
     """
     check_policy(broken, max_pixels)
-    findings = _inspect_all(pictures, max_pixels)
+    findings = _inspect_all(images, max_pixels)
     bad = [f"{(places or names)[i]}: {f.problem}" for i, f in enumerate(findings) if f.problem]
     if bad and (broken == "fail" or len(bad) == len(findings)):
         raise UserError(
-            f"{some(len(bad), 'picture')} cannot be used: {listing(bad, 20)}. Repair or remove "
+            f"{some(len(bad), 'image')} cannot be used: {listing(bad, 20)}. Repair or remove "
             "them" + (", or set data.broken=skip to leave them out." if broken == "fail" else ".")
         )
     notices = []
     if bad:
-        notices.append(f"{some(len(bad), 'picture')} left out: {listing(bad)}.")
+        notices.append(f"{some(len(bad), 'image')} left out: {listing(bad)}.")
     remarks = Counter(f.remark for f in findings if f.remark)
     for remark, count in sorted(remarks.items()):
         first = [names[i] for i, f in enumerate(findings) if f.remark == remark]
-        notices.append(f"{some(count, 'picture')}: {remark}: {listing(first, 3)}.")
+        notices.append(f"{some(count, 'image')}: {remark}: {listing(first, 3)}.")
     return [i for i, f in enumerate(findings) if not f.problem], notices
 
 
@@ -307,11 +307,11 @@ def check_policy(broken: str, max_pixels: object) -> None:
         )
 
 
-def _inspect_all(pictures: Sequence[Any], max_pixels: int) -> list[Finding]:
+def _inspect_all(images: Sequence[Any], max_pixels: int) -> list[Finding]:
     # Pillow decodes outside of Python's lock, so threads help. Its warnings are silenced around
     # the pool, not inside: the filters belong to the whole process.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            look = lambda i: inspect(pictures[i], max_pixels)  # noqa: E731
-            return list(pool.map(look, range(len(pictures))))
+            look = lambda i: inspect(images[i], max_pixels)  # noqa: E731
+            return list(pool.map(look, range(len(images))))

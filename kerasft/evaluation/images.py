@@ -1,4 +1,4 @@
-"""Pictures with the boxes or masks that were found in them, and those that are there."""
+"""Images with the boxes or masks that were found in them, and those that are there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # One after the other for the classes, in the order of their names.
 COLOURS = (ORANGE, BLUE, "#b3305e", "#7a4fb5", "#0f8b8d", "#8a6d1a")
-# The longer side of a picture in a grid, and how many there are in a row.
+# The longer side of an image in a grid, and how many there are in a row.
 SIDE, COLUMNS, GAP = 420, 3, 8
 
 
@@ -38,23 +38,23 @@ def colour_of(place: int) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in hls_to_rgb(hue, lightness, 0.6))
 
 
-def opened(picture: str | bytes) -> Image.Image:
-    """Return a picture as it is seen, in colours."""
+def opened(image: str | bytes) -> Image.Image:
+    """Return an image as it is seen, in colours."""
     from PIL import Image, ImageOps
 
-    content = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-    with Image.open(io.BytesIO(as_decodable(content))) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+    content = image if isinstance(image, bytes) else Path(image).read_bytes()
+    with Image.open(io.BytesIO(as_decodable(content))) as stored:
+        return ImageOps.exif_transpose(stored).convert("RGB")
 
 
 def outlined(
     image: Image.Image, objects: Sequence[Mapping[str, Any]], names: Sequence[str],
     true: Sequence[Mapping[str, Any]] | None = None, *, named: bool = True,
 ) -> Image.Image:
-    """Return a picture with boxes drawn on it.
+    """Return an image with boxes drawn on it.
 
     Args:
-        image: The picture.
+        image: The image.
         objects: What was found: `label` and `box` of each, and `score` where there is one.
         names: The names of all classes, which give each its colour.
         true: What is there, drawn below in green, thick; ignored regions in grey.
@@ -84,7 +84,7 @@ def outlined(
 
 
 def _inside(box: Sequence[float], image: Image.Image) -> tuple[float, ...]:
-    """Return a box whose lines all lie in the picture."""
+    """Return a box whose lines all lie in the image."""
     left, top, right, bottom = box
     return left, top, max(left, min(right, image.width - 1)), max(
         top, min(bottom, image.height - 1)
@@ -109,13 +109,13 @@ def palette(names: Sequence[str]) -> list[tuple[int, int, int]]:
 def overlaid(
     image: Image.Image, mask: np.ndarray, names: Sequence[str], opacity: float = 0.5
 ) -> Image.Image:
-    """Return a picture with a mask laid over it; what is ignored is grey, background left as it is.
+    """Return an image with a mask laid over it; what is ignored is grey, background left as it is.
 
     Args:
-        image: A picture of the size of the mask.
+        image: An image of the size of the mask.
         mask: `uint8[rows, columns]`, the class of each pixel, or `IGNORED`.
         names: The classes.
-        opacity: How much of the picture the colour of a class hides, from 0 to 1; its border is
+        opacity: How much of the image the colour of a class hides, from 0 to 1; its border is
             drawn in full.
     """
     import numpy as np
@@ -135,7 +135,7 @@ def overlaid(
 
 
 def legend(names: Sequence[str], words: str = "") -> Image.Image:
-    """Return a picture that says which colour each class has.
+    """Return an image that says which colour each class has.
 
     Args:
         names: The classes.
@@ -166,10 +166,10 @@ def legend(names: Sequence[str], words: str = "") -> Image.Image:
 def grid(
     images: Sequence[Image.Image], path: str | Path, *, below: Image.Image | None = None
 ) -> Path:
-    """Write pictures side by side as one PNG, and return the file.
+    """Write images side by side as one PNG, and return the file.
 
     Args:
-        images: The pictures.
+        images: The images.
         path: The file.
         below: What stands under all of them, as wide as they are.
     """
@@ -197,31 +197,31 @@ def write_each(
     rows: Sequence[Mapping[str, Any]], inputs: Sequence[Any], folder: str | Path, *,
     names: Sequence[str] = (), taken: set[str] | None = None, first: int = 0,
 ) -> list[Path]:
-    """Write each picture with what was found in it, as PNG; masks also by themselves.
+    """Write each image with what was found in it, as PNG; masks also by themselves.
 
     Args:
         rows: Answers with `objects`, or with `png_bytes` and the `shares` of the classes.
-        inputs: The pictures.
+        inputs: The images.
         folder: Where they go; it is made if it is not there. A mask is `NAME_mask.png`, whose
             values are the numbers of the classes, with a palette to look at.
         names: The classes, each of which has its colour; those that were found by default.
         taken: The names of files that are there already, without suffix; those that are written
             are added.
-        first: How many pictures there have been before these.
+        first: How many images there have been before these.
 
     Returns:
-        The files, one a picture.
+        The files, one an image.
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     names = names or sorted({one["label"] for row in rows for one in row.get("objects", ())})
     taken = set() if taken is None else taken
     made = []
-    for i, (row, picture) in enumerate(zip(rows, inputs, strict=True), first):
-        stem = f"picture_{i + 1}" if isinstance(picture, bytes) else Path(picture).stem
+    for i, (row, source) in enumerate(zip(rows, inputs, strict=True), first):
+        stem = f"image_{i + 1}" if isinstance(source, bytes) else Path(source).stem
         name = stem if stem not in taken else f"{stem}_{i + 1}"
         taken.add(name)
-        image = opened(picture)
+        image = opened(source)
         if "objects" in row:
             image = outlined(image, row["objects"], names)
         else:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasft.data.pictures.annotated import masks_among
-from kerasft.data.pictures.layout import words_of
+from kerasft.data.images.annotated import masks_among
+from kerasft.data.images.layout import words_of
 from kerasft.data.sources.image_folder import image_folder
 from kerasft.errors import UserError
 
 
-def picture(number, mask=False):
+def image(number, mask=False):
     pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
     if mask:
         pixels = np.where(pixels[..., :1] > 127, 255, 0).astype("uint8").repeat(3, -1)
@@ -28,7 +28,7 @@ def fill(root, *folders, count=6, suffix=".png"):
     for folder in folders:
         (root / folder).mkdir(parents=True)
         for i in range(count):
-            content = picture(sum(map(ord, folder)) * 100 + i, "mask" in folder)
+            content = image(sum(map(ord, folder)) * 100 + i, "mask" in folder)
             (root / folder / f"{i}{suffix}").write_bytes(content)
     return root
 
@@ -118,7 +118,7 @@ def test_a_set_with_masks_is_refused(tmp_path, names):
 
 
 @pytest.mark.parametrize("drawn", ["labels", "annotations", "Annotations", "bboxes"])
-def test_boxes_in_files_that_are_no_pictures_are_refused(tmp_path, drawn):
+def test_boxes_in_files_that_are_no_images_are_refused(tmp_path, drawn):
     fill(tmp_path, "images/train", "images/val")
     (tmp_path / drawn).mkdir()
     (tmp_path / drawn / "0.txt").write_text("0 1 1 2 2")
@@ -131,7 +131,7 @@ def test_masks_inside_of_the_classes_are_refused(tmp_path, parts):
     for part in parts or (".",):
         for name in ("covid", "normal"):
             fill(tmp_path / part / name, "images", "masks")
-    with pytest.raises(UserError, match="would be learned as pictures of covid"):
+    with pytest.raises(UserError, match="would be learned as images of covid"):
         ask(tmp_path)
     assert ask(tmp_path, folders="classes" if not parts else "splits")
 
@@ -156,7 +156,7 @@ def test_a_folder_that_repeats_its_neighbours_is_refused(tmp_path, other):
     assert len(ask(tmp_path, folders="classes").labels.names) == 3
 
 
-def test_splits_of_pictures_without_classes_are_refused(tmp_path):
+def test_splits_of_images_without_classes_are_refused(tmp_path):
     fill(tmp_path, "train2017", "val2017")
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances.json").write_text("{}")
@@ -178,9 +178,9 @@ def test_folders_that_are_merged_into_classes_are_named(tmp_path):
     assert "stones" not in said[0]
 
 
-def test_masks_among_the_pictures_of_a_class_are_named(tmp_path):
+def test_masks_among_the_images_of_a_class_are_named(tmp_path):
     fill(tmp_path, "benign", "malignant")
-    (tmp_path / "benign" / "0_mask.png").write_bytes(picture(9, mask=True))
+    (tmp_path / "benign" / "0_mask.png").write_bytes(image(9, mask=True))
     assert "named like a mask" in " ".join(ask(tmp_path).notices)
     assert masks_among([tmp_path / "a.png", tmp_path / "a2.png"]) == []
 
@@ -223,7 +223,7 @@ def test_kinds_of_stations_are_no_splits(tmp_path):
     assert ask(tmp_path).labels.names == ("inside", "outside")
 
 
-@pytest.mark.parametrize("between", ["img", "picture", "photo", "jpeg", "Images_png", "data"])
+@pytest.mark.parametrize("between", ["img", "image", "photo", "jpeg", "Images_png", "data"])
 def test_a_folder_between_a_split_and_its_classes_is_entered(tmp_path, between):
     fill(tmp_path, *(f"{s}/{between}/{c}" for s in ("train", "test") for c in ("cats", "dogs")))
     assert ask(tmp_path).labels.names == ("cats", "dogs")
@@ -238,17 +238,17 @@ def test_a_split_without_class_folders_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "masks"),
+    ("images", "masks"),
     [("img_{}", "mask_{}"), ("{}", "mask_{}"), ("{}", "{}_m"), ("{}_training", "{}_manual1"),
      ("{}_sat", "{}_map"), ("a{}", "b{}"), ("benign ({})", "benign ({})_mask")],
 )  # fmt: skip
 def test_masks_in_a_class_of_their_own_are_mentioned_whatever_their_names(
-    tmp_path, pictures, masks
+    tmp_path, images, masks
 ):
-    for folder, name in (("x", pictures), ("y", masks)):
+    for folder, name in (("x", images), ("y", masks)):
         (tmp_path / folder).mkdir()
         for i in range(7):
-            content = picture(i * 2 + (folder == "y"), folder == "y")
+            content = image(i * 2 + (folder == "y"), folder == "y")
             (tmp_path / folder / f"{name.format(i + 1)}.png").write_bytes(content)
     assert "look like masks of those in x/" in " ".join(ask(tmp_path).notices)
 
@@ -259,11 +259,11 @@ def test_masks_in_a_class_of_their_own_are_mentioned_whatever_their_names(
      ("scan", "scan__mask"), ("img-a", "img-a-seg"), ("a", "a_mask_1"), ("A", "a.gt"),
      ("1", "1_m")],
 )  # fmt: skip
-def test_masks_beside_their_pictures_are_known(one, mask):
+def test_masks_beside_their_images_are_known(one, mask):
     found = masks_among([Path(f"cats/{one}.png"), Path(f"cats/{mask}.png")])
     assert [path.stem for path in found] == [mask]
 
 
-def test_classes_that_are_called_like_pictures_and_labels_are_classes(tmp_path):
+def test_classes_that_are_called_like_images_and_labels_are_classes(tmp_path):
     for i, names in enumerate((("photo", "label"), ("frame", "photo", "segmented_worm"))):
         assert ask(fill(tmp_path / str(i), *names)).labels.names == tuple(sorted(names))

@@ -8,7 +8,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kerasft.data.pictures.files import holds_pictures, subfolders, walk_pictures
+from kerasft.data.images.files import holds_images, subfolders, walk_images
 from kerasft.data.splits import split_name
 from kerasft.errors import UserError
 from kerasft.system.console import listing
@@ -16,8 +16,8 @@ from kerasft.system.console import listing
 if TYPE_CHECKING:
     from PIL import Image
 
-# Folders of pictures, and folders of what is drawn on pictures.
-PICTURES = frozenset((
+# Folders of images, and folders of what is drawn on images.
+IMAGES = frozenset((
     "image", "images", "img", "imgs", "ims", "photo", "photos", "picture", "pictures", "frame",
     "frames", "input", "inputs", "rgb",
 ))  # fmt: skip
@@ -34,7 +34,7 @@ DRAWN = frozenset((
     "xml", "xmls", "output", "outputs", "lbl", "lbls", "msk", "msks", "seg", "segs", "segmented",
     "depth", "depths", "disparity", "saliency",
 ))  # fmt: skip
-# What the name of a mask adds to that of its picture, before it or behind it.
+# What the name of a mask adds to that of its image, before it or behind it.
 _WORDS = (
     "mask|masks|gt|label|labels|labelids|seg|segmentation|annotation|trimap|matte|groundtruth"
     "|manual|map|msk"
@@ -48,7 +48,7 @@ _FEW = 4
 def refuse_annotated(
     root: Path, folders: Sequence[Path], words_of: Callable[[str], list[str]]
 ) -> None:
-    """Refuse folders of pictures beside folders of their masks, boxes or labels.
+    """Refuse folders of images beside folders of their masks, boxes or labels.
 
     Args:
         root: The folder that holds them, for the message.
@@ -61,19 +61,19 @@ def refuse_annotated(
     found = _annotated(folders, words_of)
     if found is None:
         return
-    pictures, drawn = found
-    inner = [one for one in subfolders(pictures[0]) if not split_name(one.name)]
+    images, drawn = found
+    inner = [one for one in subfolders(images[0]) if not split_name(one.name)]
     advice = (
-        f"To classify the pictures alone set data.path={pictures[0]}. " if len(inner) > 1 else ""
+        f"To classify the images alone set data.path={images[0]}. " if len(inner) > 1 else ""
     )
     raise UserError(
         f"data.path: {root} looks like a set for segmentation or detection, not like one folder "
-        f"a class: {listing(f.name + '/' for f in (*pictures, *drawn))} are pictures and what is "
+        f"a class: {listing(f.name + '/' for f in (*images, *drawn))} are images and what is "
         "drawn on them (masks, boxes, labels). Learned as classes they would only be told apart "
-        "from each other. data=image_folder is for whole pictures; boxes are read by data=voc, "
+        "from each other. data=image_folder is for whole images; boxes are read by data=voc, "
         "data=coco, data=boxes_csv and data=yolo for task=detection, masks by data=mask_folder for "
         f"task=segmentation. {advice}For a table that "
-        "says which picture is what choose data=table. If these are the names of classes, set "
+        "says which image is what choose data=table. If these are the names of classes, set "
         "data.folders=classes."
     )
 
@@ -81,7 +81,7 @@ def refuse_annotated(
 def refuse_annotated_class(
     root: Path, folder: Path, words_of: Callable[[str], list[str]]
 ) -> None:
-    """Refuse a class that holds its pictures in one folder and their masks in another.
+    """Refuse a class that holds its images in one folder and their masks in another.
 
     Args:
         root: The folder that the class belongs to, for the message.
@@ -89,18 +89,18 @@ def refuse_annotated_class(
         words_of: Takes a name apart.
 
     Raises:
-        UserError: If the masks would count as pictures of the class.
+        UserError: If the masks would count as images of the class.
     """
     found = _annotated(subfolders(folder), words_of)
-    # Boxes and labels in files that are no pictures do no harm.
-    drawn = [one for one in found[1] if holds_pictures(one)] if found else []
+    # Boxes and labels in files that are no images do no harm.
+    drawn = [one for one in found[1] if holds_images(one)] if found else []
     if found and drawn:
         inside = listing(f"{folder.name}/{one.name}/" for one in (*found[0], *drawn))
         raise UserError(
-            f"data.path: {root} holds masks beside the pictures of a class: {inside}. The masks in "
-            f"{listing(f'{one.name}/' for one in drawn)} would be learned as pictures of "
+            f"data.path: {root} holds masks beside the images of a class: {inside}. The masks in "
+            f"{listing(f'{one.name}/' for one in drawn)} would be learned as images of "
             f"{folder.name}. Move the masks out of the class folders, or set data.folders=classes "
-            "if all of them are pictures to classify."
+            "if all of them are images to classify."
         )
 
 
@@ -115,38 +115,38 @@ def doubt_masks(folders: Sequence[Path]) -> str | None:
     """
     if len(folders) > _FEW:  # a set with masks has few folders
         return None
-    held = {folder: list(walk_pictures(folder)) for folder in folders}
-    for pictures, drawn in permutations(folders, 2):
-        pairs = _pairs(held[pictures], held[drawn])
+    held = {folder: list(walk_images(folder)) for folder in folders}
+    for images, drawn in permutations(folders, 2):
+        pairs = _pairs(held[images], held[drawn])
         if len(pairs) < len(held[drawn]):
-            pairs = _pairs_by_number(held[pictures], held[drawn])
+            pairs = _pairs_by_number(held[images], held[drawn])
         pairs = pairs[:_LOOKED_AT]
         if pairs and all(_is_mask_of(*pair) for pair in pairs):
             return (
-                f"The pictures in {drawn.name}/ look like masks of those in {pictures.name}/: the "
-                "same numbers and sizes, and a few plain colours. kerasft classifies whole pictures"
-                f", and takes {drawn.name} and {pictures.name} as two classes."
+                f"The images in {drawn.name}/ look like masks of those in {images.name}/: the "
+                "same numbers and sizes, and a few plain colours. kerasft classifies whole images"
+                f", and takes {drawn.name} and {images.name} as two classes."
             )
     return None
 
 
-def masks_among(pictures: Sequence[Path]) -> list[Path]:
-    """Return the pictures of a class whose names make them masks of others beside them.
+def masks_among(images: Sequence[Path]) -> list[Path]:
+    """Return the images of a class whose names make them masks of others beside them.
 
     Example:
         >>> masks_among([Path("cats/1.png"), Path("cats/1_mask.png")])
         [PosixPath('cats/1_mask.png')]
     """
-    stems = {(path.parent, path.stem.casefold()) for path in pictures}
+    stems = {(path.parent, path.stem.casefold()) for path in images}
     found = []
-    for path in pictures:
+    for path in images:
         if any((path.parent, plain) in stems for plain in plain_stems(path.stem.casefold())):
             found.append(path)
     return found
 
 
 def plain_stems(stem: str) -> list[str]:
-    """Return what the picture may be called whose mask has a name."""
+    """Return what the image may be called whose mask has a name."""
     found = []
     if before := _BEFORE.match(stem):
         found.append(stem[before.end() :])
@@ -160,43 +160,43 @@ def plain_stems(stem: str) -> list[str]:
 def _annotated(
     folders: Sequence[Path], words_of: Callable[[str], list[str]]
 ) -> tuple[list[Path], list[Path]] | None:
-    """Return the folders of pictures and those of what is drawn on them, where there are both."""
+    """Return the folders of images and those of what is drawn on them, where there are both."""
     kinds = {folder: _kind(words_of(folder.name)) for folder in folders}
     drawn = [folder for folder, kind in kinds.items() if kind == "drawn"]
     if not drawn:
         return None
-    pictures = [folder for folder, kind in kinds.items() if kind == "pictures"]
-    pictures = [folder for folder in pictures if holds_pictures(folder)]
-    others = [folder for folder in folders if folder not in (*pictures, *drawn)]
-    others = [folder for folder in others if holds_pictures(folder)]
-    plain = [folder for folder in drawn if not holds_pictures(folder)]
+    images = [folder for folder, kind in kinds.items() if kind == "images"]
+    images = [folder for folder in images if holds_images(folder)]
+    others = [folder for folder in folders if folder not in (*images, *drawn)]
+    others = [folder for folder in others if holds_images(folder)]
+    plain = [folder for folder in drawn if not holds_images(folder)]
     surely = plain or any(_SURELY_DRAWN.intersection(words_of(folder.name)) for folder in drawn)
-    if pictures and not others and surely:
-        return pictures, drawn
+    if images and not others and surely:
+        return images, drawn
     # The names say too little: `masks` may be a class beside `gloves`.
-    pairs = ((p, d) for d in drawn for p in (*pictures, *others))
+    pairs = ((p, d) for d in drawn for p in (*images, *others))
     return next((([p], [d]) for p, d in pairs if _belong_together(p, d)), None)
 
 
 def _kind(words: Sequence[str]) -> str | None:
     if DRAWN.intersection(words):
         return "drawn"
-    return "pictures" if PICTURES.intersection(words) else None
+    return "images" if IMAGES.intersection(words) else None
 
 
-def _belong_together(pictures: Path, drawn: Path) -> bool:
+def _belong_together(images: Path, drawn: Path) -> bool:
     """Whether the one folder holds the masks of the other, by their names and looks."""
-    masks = list(walk_pictures(drawn))
-    pairs = _pairs(walk_pictures(pictures), masks)
+    masks = list(walk_images(drawn))
+    pairs = _pairs(walk_images(images), masks)
     if len(pairs) < max(1, 0.5 * len(masks)):
         return False
     looked = [_is_mask_of(*pair) for pair in pairs[:_LOOKED_AT]]
     return sum(looked) > len(looked) / 2
 
 
-def _pairs(pictures: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """Return the pictures and masks that belong together by their names."""
-    named = {path.stem.casefold(): path for path in pictures}
+def _pairs(images: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, Path]]:
+    """Return the images and masks that belong together by their names."""
+    named = {path.stem.casefold(): path for path in images}
     pairs = []
     for mask in masks:
         stem = mask.stem.casefold()
@@ -206,16 +206,16 @@ def _pairs(pictures: Iterable[Path], masks: Iterable[Path]) -> list[tuple[Path, 
     return pairs
 
 
-def _pairs_by_number(pictures: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Return pictures and masks of as many, by the first number in their names, or by order."""
-    if len(pictures) != len(masks):
+def _pairs_by_number(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return images and masks of as many, by the first number in their names, or by order."""
+    if len(images) != len(masks):
         return []
-    numbered = [{_first_number(path): path for path in paths} for paths in (pictures, masks)]
-    if all(None not in part and len(part) == len(pictures) for part in numbered) and (
+    numbered = [{_first_number(path): path for path in paths} for paths in (images, masks)]
+    if all(None not in part and len(part) == len(images) for part in numbered) and (
         numbered[0].keys() == numbered[1].keys()
     ):
         return [(path, numbered[1][number]) for number, path in numbered[0].items()]
-    return list(zip(pictures, masks, strict=True))
+    return list(zip(images, masks, strict=True))
 
 
 def _first_number(path: Path) -> str | None:
@@ -223,12 +223,12 @@ def _first_number(path: Path) -> str | None:
     return (found[0].lstrip("0") or "0") if found else None
 
 
-def _is_mask_of(picture: Path, mask: Path) -> bool:
-    """Whether a picture is as large as another and, unlike it, made of a few plain colours."""
+def _is_mask_of(image: Path, mask: Path) -> bool:
+    """Whether an image is as large as another and, unlike it, made of a few plain colours."""
     from PIL import Image
 
     try:
-        with Image.open(picture) as one, Image.open(mask) as other:
+        with Image.open(image) as one, Image.open(mask) as other:
             return one.size == other.size and _is_flat(other) and not _is_flat(one)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False

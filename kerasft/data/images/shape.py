@@ -1,4 +1,4 @@
-"""How large pictures are as they are seen, and what is drawn on them when they are turned."""
+"""How large images are as they are seen, and what is drawn on them when they are turned."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.classes import some
-from kerasft.data.pictures.audit import orientation_of, sniff
+from kerasft.data.images.audit import orientation_of, sniff
 from kerasft.errors import UserError, nearest
 from kerasft.system.console import listing
 
-# What annotations are drawn on: a picture as it is seen, as it is stored, or what its size tells.
+# What annotations are drawn on: an image as it is seen, as it is stored, or what its size tells.
 ORIENTATIONS = ("auto", "seen", "stored")
-# The most pictures whose size is another one than their annotations say: more are a mistake.
+# The most images whose size is another one than their annotations say: more are a mistake.
 _MOST_ODD = 0.5
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The size of a picture.
+    """The size of an image.
 
     Args:
         rows: As it is seen.
@@ -42,33 +42,33 @@ class Shape:
         return self.rows, self.columns
 
 
-def shape_of(picture: str | bytes) -> Shape:
-    """Return the shape of a picture that the audit let pass.
+def shape_of(image: str | bytes) -> Shape:
+    """Return the shape of an image that the audit let pass.
 
     Args:
-        picture: A path, or encoded bytes.
+        image: A path, or encoded bytes.
     """
     from PIL import Image
 
-    if isinstance(picture, str):
-        with open(picture, "rb") as file:
+    if isinstance(image, str):
+        with open(image, "rb") as file:
             content = file.read()
     else:
-        content = picture
-    with Image.open(io.BytesIO(content)) as image:
-        columns, rows = image.size
-        turned = orientation_of(content, sniff(content[:32]) or "", image)
+        content = image
+    with Image.open(io.BytesIO(content)) as opened:
+        columns, rows = opened.size
+        turned = orientation_of(content, sniff(content[:32]) or "", opened)
     if turned in (5, 6, 7, 8):
         return Shape(columns, rows, turned)
     return Shape(rows, columns, turned)
 
 
 def upright(boxes: np.ndarray, shape: Shape) -> np.ndarray:
-    """Return boxes that were drawn on a picture as it is stored, where they are when it is seen.
+    """Return boxes that were drawn on an image as it is stored, where they are when it is seen.
 
     Args:
         boxes: `float64[boxes, 4]`, left, top, right and bottom.
-        shape: The picture.
+        shape: The image.
 
     Example:
         >>> upright(np.array([[0.0, 0, 2, 1]]), Shape(4, 3, 6)).tolist()
@@ -85,11 +85,11 @@ def upright(boxes: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def upright_mask(mask: np.ndarray, shape: Shape) -> np.ndarray:
-    """Return a mask that was drawn on a picture as it is stored, as it lies when that is seen.
+    """Return a mask that was drawn on an image as it is stored, as it lies when that is seen.
 
     Args:
         mask: `[rows, columns]`.
-        shape: The picture.
+        shape: The image.
 
     Example:
         >>> upright_mask(np.array([[1, 2], [3, 4]]), Shape(2, 2, 6)).tolist()
@@ -112,23 +112,23 @@ def check_orientation(orientation: str) -> None:
 
 
 def check_names(named: Sequence[tuple[str, Any]]) -> None:
-    """Refuse pictures that annotations name more than once."""
+    """Refuse images that annotations name more than once."""
     seen: dict[str, Any] = {}
     twice = [name for name, one in named if seen.setdefault(name, one) is not one]
     if twice:
         raise UserError(
-            f"{some(len(twice), 'picture')} named more than once by the annotations: "
-            f"{listing(twice)}. Give each picture one entry, in one split."
+            f"{some(len(twice), 'image')} named more than once by the annotations: "
+            f"{listing(twice)}. Give each image one entry, in one split."
         )
 
 
 def drawn_on(
     shape: Shape, size: tuple[int, int] | None, orientation: str, *, bare: bool
 ) -> str | None:
-    """Return what annotations are drawn on: `seen`, `stored`, `either`; `None` for another picture.
+    """Return what annotations are drawn on: `seen`, `stored`, `either`; `None` for another image.
 
     Args:
-        shape: The picture.
+        shape: The image.
         size: Rows and columns that the annotations say, or `None`.
         orientation: One of `ORIENTATIONS`.
         bare: Whether nothing is drawn.
@@ -146,34 +146,34 @@ def drawn_on(
 
 
 def require_known_orientation(doubtful: Sequence[str]) -> None:
-    """Refuse pictures of which nobody knows how their annotations lie."""
+    """Refuse images of which nobody knows how their annotations lie."""
     if doubtful:
         raise UserError(
-            f"{some(len(doubtful), 'picture')} with an EXIF orientation, of which the annotations "
-            f"do not say whether they are drawn on the picture as it is seen or as it is stored: "
+            f"{some(len(doubtful), 'image')} with an EXIF orientation, of which the annotations "
+            f"do not say whether they are drawn on the image as it is seen or as it is stored: "
             f"{listing(doubtful)}. Set data.orientation=seen (most tools in a browser) or "
             "data.orientation=stored (tools that do not know EXIF)."
         )
 
 
 def odd_sizes(odd: Sequence[str], count: int) -> list[str]:
-    """Tell the pictures that are left out since their annotations are of another size.
+    """Tell the images that are left out since their annotations are of another size.
 
     Args:
         odd: What they are called, and their sizes.
-        count: How many pictures there are.
+        count: How many images there are.
 
     Raises:
         UserError: If they are most of them.
     """
     if len(odd) > _MOST_ODD * count:
         raise UserError(
-            f"{some(len(odd), 'picture')} of {count:,} have another size than their annotations "
+            f"{some(len(odd), 'image')} of {count:,} have another size than their annotations "
             f"say: {listing(odd)}. These were drawn on others."
         )
     if not odd:
         return []
     return [
-        f"{some(len(odd), 'picture')} left out, of another size than their annotations say: "
+        f"{some(len(odd), 'image')} left out, of another size than their annotations say: "
         f"{listing(odd)}."
     ]

@@ -1,4 +1,4 @@
-"""Finds the picture files below a folder."""
+"""Finds the image files below a folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kerasft.data.annotations.classes import natural
 from kerasft.data.current_read import begins
-from kerasft.data.pictures.audit import FORMATS, OTHER_SUFFIXES, SUFFIXES, sniff
+from kerasft.data.images.audit import FORMATS, OTHER_SUFFIXES, SUFFIXES, sniff
 from kerasft.errors import UserError
 
 # What systems leave behind: a Mac's `._1.png`, `.ipynb_checkpoints`, previews of Windows.
@@ -45,12 +45,12 @@ def subfolders(folder: Path) -> list[Path]:
     return [folder / n for n in sorted(names, key=natural) if not n.startswith(HIDDEN)]
 
 
-def walk_pictures(
+def walk_images(
     folder: Path, others: Counter[str] | None = None, *, key: str = "data.path"
 ) -> Iterator[Path]:
-    """Walk the files of a folder, in a stable order, that are pictures or claim to be.
+    """Walk the files of a folder, in a stable order, that are images or claim to be.
 
-    A suffix of pictures is such a claim, also of those that the network's decoder does not know:
+    A suffix of images is such a claim, also of those that the network's decoder does not know:
     they are to be named, not passed over. Links are followed, but for those to a folder that they
     are in themselves (`..`, `/`), and to what the system shows of itself (`/proc`).
 
@@ -63,7 +63,7 @@ def walk_pictures(
         The paths.
 
     Raises:
-        UserError: If a folder cannot be read: its pictures would be missing without a word.
+        UserError: If a folder cannot be read: its images would be missing without a word.
     """
 
     def fail(error: OSError) -> None:
@@ -137,19 +137,19 @@ def spelled(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def as_input(picture: Path | bytes) -> str | bytes:
-    """Return a picture as `Examples.inputs` hold it: the path as text, or encoded bytes.
+def as_input(image: Path | bytes) -> str | bytes:
+    """Return an image as `Examples.inputs` hold it: the path as text, or encoded bytes.
 
     Example:
         >>> as_input(Path("cats/1.jpg"))
         'cats/1.jpg'
     """
-    return picture if isinstance(picture, bytes) else str(picture)
+    return image if isinstance(image, bytes) else str(image)
 
 
-def holds_pictures(folder: Path) -> bool:
-    """Return whether there is any picture in a folder, however deep."""
-    return next(walk_pictures(folder), None) is not None
+def holds_images(folder: Path) -> bool:
+    """Return whether there is any image in a folder, however deep."""
+    return next(walk_images(folder), None) is not None
 
 
 def _looks(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures that a table names: by a column of paths, by a pattern, or as encoded bytes."""
+"""Images that a table names: by a column of paths, by a pattern, or as encoded bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import some
-from kerasft.data.pictures.audit import SUFFIXES
+from kerasft.data.images.audit import SUFFIXES
 from kerasft.data.tables.columns import column_name, find_column
 from kerasft.data.tables.reading import Rows
 from kerasft.errors import UserError
@@ -19,16 +19,16 @@ from kerasft.system.console import listing
 from kerasft.system.files import at_home
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-# How many folders are looked through for pictures that are not where a table says.
+# How many folders are looked through for images that are not where a table says.
 _MOST_FOLDERS = 200
 
 
 @dataclass(frozen=True)
 class Cells:
-    """What a table says of the pictures of its rows.
+    """What a table says of the images of its rows.
 
     Args:
-        values: For each row a path, encoded bytes, or `None` where it names no picture.
+        values: For each row a path, encoded bytes, or `None` where it names no image.
         raw: What stands in the cell of each row, for messages.
         said: The column or the pattern that they come from, for messages.
         choice: That column or pattern, as the user named it.
@@ -73,12 +73,12 @@ def fields(pattern: str, key: str = "data.image") -> list[str]:
     return found
 
 
-def picture_cells(rows: Rows, choice: str | int, key: str = "data.image") -> Cells:
-    """Return what a table says of the picture of each row.
+def image_cells(rows: Rows, choice: str | int, key: str = "data.image") -> Cells:
+    """Return what a table says of the image of each row.
 
     Args:
         rows: The table.
-        choice: A column with paths or encoded pictures, or a pattern with columns in braces.
+        choice: A column with paths or encoded images, or a pattern with columns in braces.
         key: The config key behind the choice, for messages.
 
     Raises:
@@ -97,10 +97,10 @@ def picture_cells(rows: Rows, choice: str | int, key: str = "data.image") -> Cel
         return Cells(values, raw, f"pattern {choice!r}", choice)
     name = column_name(rows, choice, key)
     cells = rows.cells[name]
-    return Cells([_picture(cell) for cell in cells], list(cells), f"column {name!r}", choice)
+    return Cells([_image(cell) for cell in cells], list(cells), f"column {name!r}", choice)
 
 
-def _picture(cell: Any) -> str | bytes | None:
+def _image(cell: Any) -> str | bytes | None:
     if isinstance(cell, dict) and set(cell) <= {"bytes", "path"}:
         cell = cell["bytes"] if isinstance(cell.get("bytes"), bytes) else cell.get("path")
     if isinstance(cell, bytes):
@@ -124,7 +124,7 @@ def _filled(pattern: str, words: dict[str, str]) -> str | None:
 
 
 def located(value: str | bytes, root: Path) -> str | bytes:
-    """Return the path of a picture below the folder that relative ones are looked up under.
+    """Return the path of an image below the folder that relative ones are looked up under.
 
     Example:
         >>> located("1.jpg", Path("/photos")), located("/elsewhere/1.jpg", Path("/photos"))
@@ -132,13 +132,13 @@ def located(value: str | bytes, root: Path) -> str | bytes:
     """
     if isinstance(value, bytes):
         return value
-    with suppress(UserError):  # whoever looks at the picture names the row
+    with suppress(UserError):  # whoever looks at the image names the row
         value = str(at_home(value))
     return str(root / value)
 
 
 def place(row: str, said: str, value: object) -> str:
-    """Return how a message names the picture of a row: where it stands, and the path looked for.
+    """Return how a message names the image of a row: where it stands, and the path looked for.
 
     Example:
         >>> place("train.csv:2", "column 'id'", "/photos/7.jpg")
@@ -147,14 +147,14 @@ def place(row: str, said: str, value: object) -> str:
     return f"{row} ({said}{'' if isinstance(value, bytes) else f', {value!r}'})"
 
 
-def read_pictures(
+def read_images(
     rows: Rows, cells: Cells, root: Path, ids: Sequence[str], *, inside: bool = False
 ) -> tuple[list[str | bytes], list[str]]:
-    """Return the pictures of a table, and how messages name each.
+    """Return the images of a table, and how messages name each.
 
     Args:
         rows: The table.
-        cells: What it says of its pictures, see `picture_cells`.
+        cells: What it says of its images, see `image_cells`.
         root: The folder that relative paths are looked up under.
         ids: The name of each row.
         inside: Whether paths must stay in that folder, as those within encoded cells must.
@@ -166,7 +166,7 @@ def read_pictures(
              zip(ids, cells.raw, cells.values, strict=True) if value is None]  # fmt: skip
     if wrong:
         raise UserError(
-            f"data.image must give the path of a picture in each row. Received: none in "
+            f"data.image must give the path of an image in each row. Received: none in "
             f"{some(len(wrong), 'row')} ({cells.said}): {listing(wrong)}. Correct or remove those "
             "rows."
         )
@@ -178,11 +178,11 @@ def read_pictures(
 
 
 def require_inside(rows: Rows, cells: Cells, ids: Sequence[str], *, everywhere: bool) -> None:
-    """Refuse paths that lead out of the folder of a data set that brings its pictures.
+    """Refuse paths that lead out of the folder of a data set that brings its images.
 
     Args:
         rows: The table.
-        cells: What it says of its pictures.
+        cells: What it says of its images.
         ids: The name of each row.
         everywhere: Whether all paths must stay; else those within cells of `bytes` and `path`.
 
@@ -199,7 +199,7 @@ def require_inside(rows: Rows, cells: Cells, ids: Sequence[str], *, everywhere: 
         leads = "leads" if len(outer) == 1 else "lead"
         raise UserError(
             f"data.image: {some(len(outer), 'path')} {leads} out of the folder of {rows.path}: "
-            f"{listing(outer)}. Pictures of such a data set lie in its folder, or below."
+            f"{listing(outer)}. Images of such a data set lie in its folder, or below."
         )
 
 
@@ -209,27 +209,27 @@ def _leads_out(path: str) -> bool:
 
 
 def require_any(
-    cells: Cells, pictures: Sequence[str | bytes | None], root: Path, ids: Sequence[str]
+    cells: Cells, images: Sequence[str | bytes | None], root: Path, ids: Sequence[str]
 ) -> None:
-    """Refuse a table of which no picture is where it says: its paths are meant otherwise.
+    """Refuse a table of which no image is where it says: its paths are meant otherwise.
 
     Args:
         cells: What the table says.
-        pictures: The paths that follow.
+        images: The paths that follow.
         root: The folder that relative paths are looked up under.
         ids: The name of each row.
 
     Raises:
-        UserError: With the paths that were looked for, and where such pictures are.
+        UserError: With the paths that were looked for, and where such images are.
     """
-    sought = [(i, one) for i, one in enumerate(pictures) if isinstance(one, str)]
-    if len(sought) < sum(one is not None for one in pictures) or not sought:
+    sought = [(i, one) for i, one in enumerate(images) if isinstance(one, str)]
+    if len(sought) < sum(one is not None for one in images) or not sought:
         return
     if any(os.path.lexists(one) for _, one in sought):
         return
     first = [place(ids[i], cells.said, one) for i, one in sought]
     raise UserError(
-        f"data.image: no picture of the table is where it says. Looked for: {listing(first, 3)}. "
+        f"data.image: no image of the table is where it says. Looked for: {listing(first, 3)}. "
         + (_hint(cells, root) or f"Relative paths are looked up under {root}: "
            "data.image_root=DIR names another folder, and a pattern such as "
            "'data.image=images/{id}.jpg' makes paths of columns.")
@@ -237,7 +237,7 @@ def require_any(
 
 
 def _hint(cells: Cells, root: Path) -> str:
-    """Say where the picture of the first row seems to be, if a look around finds it."""
+    """Say where the image of the first row seems to be, if a look around finds it."""
     name = next(value for value in cells.values if isinstance(value, str))
     pattern = "pattern" in cells.said.split()[0]
     for folder in _around(root):

@@ -1,4 +1,4 @@
-"""Pictures with boxes: the one way from what a reader found to `Splits`."""
+"""Images with boxes: the one way from what a reader found to `Splits`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from kerasft.data.annotations.boxes import Drawn, tidied
 from kerasft.data.annotations.classes import some
-from kerasft.data.pictures.drawings import drawing_splits
-from kerasft.data.pictures.files import as_input
-from kerasft.data.pictures.shape import (
+from kerasft.data.images.drawings import drawing_splits
+from kerasft.data.images.files import as_input
+from kerasft.data.images.shape import (
     drawn_on,
     odd_sizes,
     require_known_orientation,
@@ -26,10 +26,10 @@ from kerasft.spec import Splits
 
 @dataclass
 class Boxed:
-    """A picture with its boxes, as a reader found it.
+    """An image with its boxes, as a reader found it.
 
     Args:
-        picture: The file, or its encoded bytes.
+        image: The file, or its encoded bytes.
         name: Its name, unique in the data set.
         split: The split that it comes in; `"train"` where the data does not say.
         boxes: Left, top, right and bottom of each.
@@ -39,7 +39,7 @@ class Boxed:
         relative: Whether the boxes are in parts of width and height.
     """
 
-    picture: Path | bytes
+    image: Path | bytes
     name: str
     split: str = "train"
     boxes: list[list[float]] = field(default_factory=list)
@@ -65,7 +65,7 @@ def require_boxes(kind: str, source: str) -> None:
         raise UserError(
             f"data={source} reads boxes around objects, which task=detection learns; this task "
             "learns something else. Set task=detection, or choose other data (data=image_folder "
-            "for pictures in class folders, data=table for a table)."
+            "for images in class folders, data=table for a table)."
         )
 
 
@@ -74,16 +74,16 @@ def boxed_splits(
     test: float, split: str, broken: str, max_pixels: int, orientation: str, key: str,
     label_names: Sequence[str] | None, source: Mapping[str, Any],
 ) -> Splits:
-    """Check pictures and boxes, and return them as splits.
+    """Check images and boxes, and return them as splits.
 
     Args:
         found: What a reader found.
         notices: What it has to say.
         kind: `"boxes"`.
         seed: Another seed, another split.
-        validation: The part of the pictures to validate on, where the data brings none.
+        validation: The part of the images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
-        split: `"stratified"` by the rarest class of a picture, or `"hash"`.
+        split: `"stratified"` by the rarest class of an image, or `"hash"`.
         broken: See `image_folder`, as `max_pixels`.
         orientation: One of `shape.ORIENTATIONS`.
         key: The config key behind the form of the boxes, for messages.
@@ -91,7 +91,7 @@ def boxed_splits(
         source: Plain values for the manifest.
 
     Raises:
-        UserError: If pictures, boxes or classes are wrong.
+        UserError: If images, boxes or classes are wrong.
     """
     def read(sound: list[Boxed], names: list[str], said: list[str]) -> list[Drawn | None]:
         good, drawn = _drawn(sound, names, orientation, said)
@@ -112,13 +112,13 @@ def boxed_splits(
 def _drawn(
     found: Sequence[Boxed], names: Sequence[str], orientation: str, notices: list[str]
 ) -> tuple[list[int], list[Drawn]]:
-    """Return which pictures can be used, and their boxes in the pixels that are seen."""
+    """Return which images can be used, and their boxes in the pixels that are seen."""
     good, made = [], []
     odd: list[str] = []
     doubtful: list[str] = []
     turned = 0
     for i, one in enumerate(found):
-        shape = shape_of(as_input(one.picture))
+        shape = shape_of(as_input(one.image))
         on = drawn_on(shape, one.size, orientation, bare=not one.boxes)
         if on is None:
             odd.append(f"{names[i]} (it is {shape.columns} x {shape.rows}, its annotations say "
@@ -138,5 +138,5 @@ def _drawn(
     require_known_orientation(doubtful)
     notices += odd_sizes(odd, len(found))
     if turned:
-        notices.append(f"{some(turned, 'picture')} turned upright together with their boxes.")
+        notices.append(f"{some(turned, 'image')} turned upright together with their boxes.")
     return good, made

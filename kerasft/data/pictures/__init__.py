@@ -1,1 +1,0 @@
-"""Sets of pictures on a disk: their folders, their archives, and what is wrong with the files."""
