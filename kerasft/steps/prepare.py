@@ -324,7 +324,7 @@ def _require_room(tokens: int, train: Any) -> None:
         )
     if tokens < (longest := padded_width(train.lengths, train.longest)):
         raise UserError(
-            f"batch_tokens must be at least the length of the longest training text, which takes {longest}. "
+            f"batch_tokens must be at least {longest}, the length of the longest training text. "
             f"Set that, or a shorter backbone.sequence_length. Received: {tokens}."
         )
 

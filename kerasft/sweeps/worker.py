@@ -160,7 +160,7 @@ class Watched:
     Args:
         ledger: The sweep.
         trial: Optuna's trial.
-        name: The figure that it is pruned by.
+        name: The metric that it is pruned by.
     """
 
     def __init__(self, ledger: Ledger, trial: Any, name: str):

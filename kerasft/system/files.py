@@ -238,7 +238,8 @@ def room_in(folder: str | Path) -> Iterator[None]:
             raise
         reason = getattr(error, "strerror", None) or "No space left on device"
         raise UserError(
-            f"{str(folder)!r} could not be written: {reason}. Free some space, or choose another folder."
+            f"{str(folder)!r} could not be written: {reason}. Free some space, "
+            "or choose another folder."
         ) from error
 
 
