@@ -166,7 +166,8 @@ class _Parts:
         return made
 
 
-@keras.saving.register_keras_serializable("kerasft")
+# By the name that files of runs have had since the first one, so that all of them load.
+@keras.saving.register_keras_serializable("kerasft", name="PictureNetwork")
 class ImageNetwork(keras.Model):
     """A network for images that takes `uint8` pixels and scales them itself.
 

@@ -11,6 +11,7 @@ import pytest
 from kerasft import testing
 from kerasft.errors import UserError
 from kerasft.model.backbones import keras_file
+from kerasft.model.layers import ImageNetwork
 from kerasft.model.network_file import read_network
 from kerasft.system.folders import looked_up_in
 
@@ -228,3 +229,15 @@ def test_layers_that_are_called_like_those_of_our_head_are_told(tmp_path):
     with pytest.raises(UserError, match="are called head_outputs, and names that begin with"):
         keras_file(str(tmp_path / "own.keras"))
     assert keras_file(str(tmp_path / "own.keras"), layer="stem")
+
+
+def test_networks_of_the_first_runs_load(tmp_path):
+    """The name in the files of runs is that of the first version, whatever the class is called."""
+    image = keras.Input((16, 16, 3))
+    network = ImageNetwork(keras.Model(image, L.Conv2D(2, 3)(image)), 16, 16, 1 / 255)
+    file = str(tmp_path / "best.keras")
+    network.save(file)
+    with zipfile.ZipFile(file) as archive:
+        assert b'"registered_name": "kerasft>PictureNetwork"' in archive.read("config.json")
+    again = keras.saving.load_model(file)
+    assert np.array_equal(again(PIXELS), network(PIXELS))
