@@ -202,7 +202,7 @@ LISTS = {
     "a path too long": (f"{'x' * 400},cat\n", "data.broken=fail", "list.csv:10"),
     "a text for an image": ("list.csv,cat\n", "data.broken=fail", "those of no image"),
     "no label": ("photos/cats/0.png,\n", "", "list.csv:10"),
-    "an unknown column": ("", "data.image=image", "no column 'image'", "'image'"),
+    "an unknown column": ("", "data.image=photo", "no column 'photo'", "'photo'"),
 }  # fmt: skip
 
 

@@ -109,7 +109,9 @@ def test_a_message_that_does_not_come_ends_in_time(serve, toy, caplog):
             assert time.monotonic() - began < 10
             said += connection.recv(65536)
         assert time.monotonic() - began > 0.3
-    assert not caplog.records
+    # gRPC's own thread may wake a loop that a server before this one has closed.
+    ours = [one for one in caplog.records if "PollerCompletionQueue" not in one.getMessage()]
+    assert not ours
 
 
 @pytest.mark.enable_socket

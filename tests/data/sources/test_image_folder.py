@@ -169,7 +169,7 @@ def test_broken_images(tmp_path):
         ({"train": 3, "test": 3}, {}, "no train folder with one folder a class"),
         ({"val__a": 3, "test__a": 3}, {}, "no train folder with one folder a class"),
         ({"train__a": 3, "train__b": 3, "val__a": 3, "dev__a": 3}, {}, "several folders"),
-        ({"train__a": 9, "train__b": 9, "test__c": 3}, {}, "'c' stands in test only"),
+        ({"train__a": 9, "train__b": 9, "test__c": 3}, {}, "'c' is in test only"),
         ({"train__a": 9, "train__b": 9, "test__A": 3}, {}, "'A' and 'a'"),
         ({"a": 5, "b": 5}, {"validation": 0.5, "test": 0.5}, "below 1"),
         ({"a": 5, "b": 5}, {"validation": 0}, "data.validation must be above 0"),

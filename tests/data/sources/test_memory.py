@@ -284,7 +284,7 @@ def test_splits():
         ((PIXELS / 127.5 - 1, WORDS), "Received: values from -1 to 1. Give pixels as they were"),
         ((np.where(PIXELS > 250, np.nan, PIXELS), WORDS), "values from nan to nan"),
         ((PIXELS.astype("int32") * 9, WORDS), "pixels must be from 0 to 255"),
-        ((np.moveaxis(PIXELS, -1, 1), WORDS), "whose channels stand first"),
+        ((np.moveaxis(PIXELS, -1, 1), WORDS), "whose channels come first"),
         ({"image": [*PIXELS[:39], "x"], "label": WORDS}, "number 39 must be an image"),
         ({"train": (PIXELS, WORDS), "test": (PIXELS / 255, WORDS)}, "must be in one range"),
         (slices((TEXTS, WORDS)).repeat(), "must be finite"),
