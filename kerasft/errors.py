@@ -30,6 +30,10 @@ class UserError(Exception):
         self.overrides = tuple(overrides)
         super().__init__(message or "\n".join(self.problems))
 
+    def _render_traceback_(self) -> list[str]:
+        """Say in a notebook what the command line would: IPython shows these lines alone."""
+        return [f"{type(self).__name__}: {problem}" for problem in self.problems]
+
 
 class Unreadable(UserError):
     """A mistake that lies in one or some of many inputs: the others can be answered."""
