@@ -14,6 +14,7 @@ from kerasft.artifact.standalone import pack, unpack
 from kerasft.errors import UserError
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, as_table, of_table
+from kerasft.runs import again
 from kerasft.runs.run_folder import RunFolder
 from kerasft.spec import Evidence, Examples, Splits
 from kerasft.system.files import written_whole
@@ -109,8 +110,8 @@ def read(folder: RunFolder) -> Evidence:
     if not file.is_file():
         raise UserError(
             f"The run folder {str(folder.path)!r} has no {file.name}: it is from a version that "
-            f"kept no examples to prove an export on. Train again: kerasft train --from "
-            f"{folder.path}"
+            f"kept no examples to prove an export on. Train again: "
+            f"{again.train(folder.path)}"
         )
     try:
         facts, tables = unpack(file)
@@ -125,8 +126,8 @@ def read(folder: RunFolder) -> Evidence:
         return Evidence(examples, kept, dict(zip(facts["splits"], measured, strict=True)))
     except _DAMAGED as error:
         raise UserError(
-            f"{str(file)!r} is damaged, or from another version ({error}). Train again: kerasft "
-            f"train --from {folder.path}"
+            f"{str(file)!r} is damaged, or from another version ({error}). Train again: "
+            f"{again.train(folder.path)}"
         ) from error
 
 

@@ -19,7 +19,7 @@ from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows
-from kerasft.runs import run_folder
+from kerasft.runs import again, run_folder
 from kerasft.spec import Examples, Labels, Preprocess, placed, takes_images, takes_texts
 from kerasft.system.files import read_json, write_json
 from kerasft.system.recorded import read_labels
@@ -220,8 +220,7 @@ def load(
     except Exception as error:
         raise UserError(
             f"{str(folder.network)!r} cannot be loaded: {in_short(error)}. The "
-            f"file is damaged or from another version; train again: "
-            f"kerasft train --from {folder.path}"
+            f"file is damaged or from another version; train again: {again.train(folder.path)}"
         ) from error
     try:
         task = shared.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))

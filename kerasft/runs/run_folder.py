@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kerasft.config.composition import load, to_yaml
 from kerasft.config.diff import differences
 from kerasft.errors import Pruned, Stopped, UserError
+from kerasft.runs import again
 from kerasft.runs.output_dir import new_folder, point_last
 from kerasft.system.console import warn
 from kerasft.system.enclosure import require_enclosed, require_readable
@@ -167,9 +168,9 @@ class RunFolder:
         if apart := changed(earlier.get("machine", {}), facts["machine"]):
             warn(f"the run goes on another machine, maybe not to the last bit: {apart}")
         first = ("command", "git", "machine", "started")
-        again = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
+        before = [*earlier.get("resumed", []), {key: facts[key] for key in first}]
         kept = {key: earlier[key] for key in (*first, "folders", "place") if key in earlier}
-        return facts | kept | {"resumed": again}
+        return facts | kept | {"resumed": before}
 
     def _write_end(self, facts: dict[str, Any], error: BaseException) -> None:
         reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
@@ -284,8 +285,8 @@ def open_run(path: str | Path) -> tuple[RunFolder, DictConfig]:
         raise UserError(
             f"The run folder {str(path)!r} is not whole: {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing (the run's status is {status!r}). "
-            + (f"Go on with it: kerasft resume {path}" if status in ("stopped", "running")
-               else f"Train it again: kerasft train --from {path}")
+            + (f"Go on with it: {again.resume(path)}" if status in ("stopped", "running")
+               else f"Train it again: {again.train(path)}")
         )
     return folder, cfg
 
@@ -314,8 +315,8 @@ def unended(run: str) -> tuple[RunFolder, DictConfig]:
 def _require_unended(run: str | Path, facts: dict[str, Any]) -> None:
     if facts.get("status") == "done":
         raise UserError(
-            f"The run {str(run)!r} has ended; there is nothing to go on with. `kerasft train "
-            f"--from {run}` repeats it in a new folder."
+            f"The run {str(run)!r} has ended; there is nothing to go on with. To repeat it in "
+            f"a new folder: {again.train(run)}"
         )
 
 
@@ -332,7 +333,7 @@ def reopen(run: str, *, accept: bool = False) -> tuple[RunFolder, DictConfig]:
     folder, cfg = unended(run)
     cfg.output_dir, cfg.resume = str(folder.path), "accept" if accept else "auto"
     _require_same(folder, cfg, cfg, "Take these back in its config.yaml, or go on all the same: "
-                  "`kerasft resume RUN --accept`.")  # fmt: skip
+                  f"{again.resume(run, accept=True)}")  # fmt: skip
     return folder, cfg
 
 

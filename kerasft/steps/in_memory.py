@@ -12,8 +12,7 @@ from omegaconf import DictConfig
 from kerasft.config.composition import origins
 from kerasft.data.given import NOT_GIVEN, given
 from kerasft.errors import UserError
-
-_TARGET = "kerasft.data.sources.memory.memory"
+from kerasft.runs.again import reads_memory
 
 
 def reading(config: Any, data: Any, config_dirs: Sequence[str] = ()) -> Any:
@@ -53,11 +52,6 @@ def reading(config: Any, data: Any, config_dirs: Sequence[str] = ()) -> Any:
     return [*chosen, "data=memory", *(f"~{key}" for key in unwanted if key not in own)]
 
 
-def is_read(cfg: DictConfig) -> bool:
-    """Whether a config reads data that Python hands over."""
-    return str(cfg.data.get("_target_")) == _TARGET
-
-
 @contextmanager
 def holding(cfg: DictConfig, data: Any) -> Iterator[None]:
     """Hand data over to the source of a config while the block runs.
@@ -69,9 +63,9 @@ def holding(cfg: DictConfig, data: Any) -> Iterator[None]:
     Raises:
         UserError: If the config reads such data and none is given, or the other way round.
     """
-    if data is None and is_read(cfg):
+    if data is None and reads_memory(cfg):
         raise UserError(NOT_GIVEN)
-    if data is not None and not is_read(cfg):
+    if data is not None and not reads_memory(cfg):
         raise UserError(
             "data=... is for a run that reads what Python hands over (data=memory), and this "
             f"config reads its data itself. Received: data._target_={cfg.data.get('_target_')}. "

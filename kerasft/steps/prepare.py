@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
 from kerasft.contracts import Demanding, Rounding, Task, lacking
 from kerasft.errors import UserError
-from kerasft.runs import evidence, run_folder
+from kerasft.runs import again, evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
@@ -287,10 +286,9 @@ def _require_same(differences: list[str], folder: run_folder.RunFolder, *, accep
         if accept:
             warn(f"{said} It goes on with what is there now.")
             return
-        run = shlex.quote(str(folder.path))
         raise UserError(
-            f"{said} Put it back, start again (kerasft train --from {run}), or go on all the same "
-            f"(kerasft resume {run} --accept)."
+            f"{said} Put it back, start again ({again.train(folder.path)}), or go on all the same "
+            f"({again.resume(folder.path, accept=True)})."
         )
 
 

@@ -10,7 +10,7 @@ from kerasft.config.checks import settle
 from kerasft.config.composition import build
 from kerasft.contracts import Task
 from kerasft.errors import UserError, nearest
-from kerasft.steps import in_memory
+from kerasft.runs.again import reads_memory
 from kerasft.steps.prepare import require_monitors
 from kerasft.sweeps import study
 from kerasft.sweeps.objectives import COSTS
@@ -53,7 +53,7 @@ def checked(
         if cfg.resume or cfg.max_time:
             problems["resume and max_time are of one run. For a sweep: the same command goes on "
                      "with it, and sweep.max_time limits it."] = None  # fmt: skip
-        if in_memory.is_read(cfg):
+        if reads_memory(cfg):
             problems["The runs of a sweep read their data themselves, each in a process of its "
                      "own. Received: data=memory. Write the data to a file and choose "
                      "data=table."] = None  # fmt: skip

@@ -36,11 +36,20 @@ def test_a_run_goes_on_with_the_same_data_alone(stopped, kerasft_cli):
     ended = kerasft_cli("resume", stopped)
     assert ended.code == 2 and "kerasft.resume(RUN, data=frame)" in ended.err
     other = {**DATA, "text": ["another film", *DATA["text"][1:]]}
-    with pytest.raises(UserError, match="The data has changed since the run began"):
+    with pytest.raises(UserError, match="The data has changed since the run began") as changed:
         kerasft.resume(stopped, data=other)
+    # What is suggested works for data that no folder holds.
+    assert "--from" not in str(changed.value) and "kerasft resume" not in str(changed.value)
+    assert "kerasft.train([...], data=DATA), called as before" in str(changed.value)
+    assert f"kerasft.resume({str(Path(stopped).resolve())!r}, data=DATA, accept=True)" in str(
+        changed.value)  # fmt: skip
     result = kerasft.resume(stopped, data=DATA)
     manifest = json.loads((result.output_dir / "manifest.json").read_text())
     assert manifest["source"]["given"]["train"] == {"rows": 48, "columns": ["text", "label"]}
+
+    with pytest.raises(UserError, match="has ended") as over:
+        kerasft.resume(stopped, data=DATA)
+    assert "--from" not in str(over.value) and "with the same data" in str(over.value)
 
     ended = kerasft_cli("evaluate", stopped)
     assert ended.code == 2 and "kerasft.evaluate(RUN, data=frame)" in ended.err
