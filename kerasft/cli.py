@@ -212,6 +212,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from kerasft.runs import inputs, predictions
+    from kerasft.system.terminal import status
 
     predictions.check_asked(options.output, options.inputs, options.data, options.id)
     how = {"output": options.output, "as_json": options.json, "draw": options.draw}
@@ -220,9 +221,10 @@ def _predict(options: argparse.Namespace) -> int:
 
     _trust_here(options.trust)
     if options.data:
-        answers = predict_data(options.model, options.data, options.inputs, id=options.id,
-                               trusted=options.trust)  # fmt: skip
-        return FAILED if predictions.show_all(answers, **how) else OK
+        with status.beside_output():
+            answers = predict_data(options.model, options.data, options.inputs, id=options.id,
+                                   trusted=options.trust)  # fmt: skip
+            return FAILED if predictions.show_all(answers, **how) else OK
     broken: list[str] = []
     rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append)
     predictions.show(rows, **how)

@@ -15,6 +15,7 @@ from kerasft.config.checks import settle
 from kerasft.runs import run_folder
 from kerasft.steps import (
     answering,
+    asked,
     exporting,
     fit,
     in_memory,
@@ -308,13 +309,14 @@ def predict_data(
     run_or_export: str, data: str, overrides: Sequence[str] = (), *, id: str | None = None,
     trusted: Sequence[str] = (),
 ) -> predicting.Answering:
-    """Answer all rows of a table, or all images of a folder, a few at a time.
+    """Answer all rows of tables, or all images of a folder, a few at a time.
 
     Columns are those that the run has learned from; labels need not be there.
 
     Args:
         run_or_export: The folder of either.
-        data: A table of the formats that training reads, or a folder or zip of images.
+        data: What training reads: a table, a pattern or a folder of tables; or a folder or zip of
+            images.
         overrides: `data.KEY=VALUE`, where this table is written otherwise than that of the run.
         id: The column with the name of each row; by default the one called id, else the row's
             place in the file.
@@ -331,8 +333,8 @@ def predict_data(
         >>> for row in predict_data("outputs/last", "test.csv"):  # doctest: +SKIP
         ...     print(row["id"], row["error"] or row["label"])
     """
-    asked = predicting.read(run_or_export, data, overrides, id, trusted)
-    return predicting.Answering(answering.open_predictor(run_or_export, trusted), asked)
+    questions = asked.read(run_or_export, data, overrides, id, trusted)
+    return predicting.Answering(answering.open_predictor(run_or_export, trusted), questions)
 
 
 @without_chatter()

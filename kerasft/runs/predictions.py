@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from kerasft.errors import UserError
 from kerasft.runs.answer_files import ERROR, as_json, by_object, check_output, written
 from kerasft.system.console import printable, table, warn
+from kerasft.system.progress import Counted
+from kerasft.system.terminal import status
 
 Row = dict[str, Any]
 # Rows without an answer that the console names; a file of answers has the reason of each.
@@ -25,9 +27,9 @@ class Answers(Protocol):
     @property
     def labels(self) -> tuple[str, ...]: ...
 
-    def place(self, index: int) -> str: ...
+    def __len__(self) -> int: ...
 
-    def batches(self) -> Iterator[tuple[list[Row], list[Any]]]: ...
+    def batches(self) -> Iterator[tuple[list[Row], list[Any], list[str]]]: ...
 
 
 def check_asked(
@@ -108,23 +110,26 @@ def show_all(
 ) -> int:
     """Print all answers, or write them to a file; return how many rows have none.
 
-    The first of these are named on the error stream.
+    The first of these are named on the error stream, on which it is shown how far the work is.
     """
-    failed, done = [], 0
+    failed: list[str] = []
     count = 0
+    progress = Counted("answering", len(answers))
     with shown(
         output=output, as_json_lines=as_json, draw=draw, items=answers.items, labels=answers.labels,
         noun="row",
     ) as take:
-        for rows, inputs in answers.batches():
-            take(rows, inputs)
-            for row in rows:
-                if row[ERROR]:
-                    count += 1
-                    if count <= MOST_NAMED:
-                        failed.append(f"{answers.place(done)}: {row[ERROR]}")
-                done += 1
-    name_broken(failed, count, done, "rows", output)
+        status.show(progress.text())
+        for rows, inputs, places in answers.batches():
+            with status.aside():
+                take(rows, inputs)
+            wrong = [f"{place}: {row[ERROR]}" for row, place in zip(rows, places, strict=True)
+                     if row[ERROR]]  # fmt: skip
+            failed += wrong[: MOST_NAMED - len(failed)]
+            count += len(wrong)
+            progress.add(len(rows))
+        status.show("")
+    name_broken(failed, count, progress.done, "rows", output)
     return count
 
 

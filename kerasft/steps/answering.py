@@ -11,8 +11,10 @@ from kerasft.errors import Unreadable, UserError
 from kerasft.runs.records import records
 from kerasft.steps.reopening import reopen
 from kerasft.system.files import at_home
+from kerasft.system.terminal import status
 
 
+@status.showing("loading the model ...")
 def open_predictor(
     path: str, trusted: Sequence[str] = ()
 ) -> Any:

@@ -122,7 +122,8 @@ class Status:
     """A line at the bottom of the terminal that says what is being done, and leaves no trace.
 
     Whatever else is printed goes through `aside`, which takes the line away and draws it again.
-    It is drawn where standard output is a terminal, or as `wanted` says.
+    It is drawn where standard output is a terminal, or as `wanted` says; inside `beside_output`
+    where the error stream is one.
     """
 
     def __init__(self) -> None:
@@ -130,12 +131,27 @@ class Status:
         self._text = ""
         self._drawn: tuple[Any, int] | None = None  # where, and how many characters
         self._last = 0.0
+        self._on_errors = False
         self.wanted: bool | None = None
 
     @property
     def is_live(self) -> bool:
         """Whether anything is drawn."""
-        return is_terminal(sys.stdout) if self.wanted is None else self.wanted
+        return is_terminal(self._stream) if self.wanted is None else self.wanted
+
+    @property
+    def _stream(self) -> Any:
+        return sys.stderr if self._on_errors else sys.stdout
+
+    @contextmanager
+    def beside_output(self) -> Iterator[None]:
+        """Draw on the error stream during the block: what goes to standard output is data."""
+        before, self._on_errors = self._on_errors, True
+        try:
+            yield
+        finally:
+            self.show("")
+            self._on_errors = before
 
     def is_due(self) -> bool:
         """Whether enough time has passed since the line was drawn last."""
@@ -174,7 +190,7 @@ class Status:
 
     def _draw(self) -> None:
         if self._text and self.is_live:
-            stream, text = sys.stdout, printable(self._text)[: columns() - 1]
+            stream, text = self._stream, printable(self._text)[: columns() - 1]
             self._drawn, self._last = (stream, len(text)), time.monotonic()
             stream.write(text)
             stream.flush()

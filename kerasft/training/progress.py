@@ -10,12 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft.system.terminal import bar, columns, duration, status
-
-# The bar of an epoch is so wide at most, and at least; where there is less room it is left out.
-WIDEST, NARROWEST = 24, 8
-# How much of the newest step's time goes into what a step is expected to take.
-NEWEST = 0.1
+from kerasft.system.progress import Pace, line
+from kerasft.system.terminal import duration, status
 
 
 class EpochBar(keras.callbacks.Callback):
@@ -43,9 +39,8 @@ class EpochBar(keras.callbacks.Callback):
         self.stage, self.epochs, self.end, self.steps = stage, epochs, end, steps
         self.shown, self.is_last, self.done = shown, is_last, done
         self.epoch = 0
-        self.step_seconds: float | None = None  # without the first step, which compiles
+        self.pace = Pace()
         self.validation_seconds: float | None = None
-        self.last: tuple[int, float] | None = None  # the newest step, and when it ended
 
     @contextmanager
     def drawn(self) -> Iterator[None]:
@@ -56,18 +51,15 @@ class EpochBar(keras.callbacks.Callback):
             status.show("")
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.last = epoch, None
-        if self.step_seconds is None:
+        self.epoch = epoch
+        self.pace.restart()
+        if self.pace.seconds is None:
             status.show(f"{self._head()}  compiling the training step ...")
 
     def on_train_batch_end(self, batch, logs=None):
-        done, now = batch + 1, time.perf_counter()
-        if self.last is not None and done > self.last[0]:
-            one = (now - self.last[1]) / (done - self.last[0])
-            known = self.step_seconds
-            self.step_seconds = one if known is None else known + NEWEST * (one - known)
-        self.last, self.done = (done, now), done
-        if status.is_due() or done >= self.steps:
+        self.done = batch + 1
+        self.pace.after(self.done)
+        if status.is_due() or self.done >= self.steps:
             status.show(self._text(logs or {}))
 
     def validating(self, validate: Callable[[Any], dict[str, float]]) -> Callable[[Any], Any]:
@@ -86,11 +78,11 @@ class EpochBar(keras.callbacks.Callback):
 
     def seconds_left(self) -> float | None:
         """Return the time until the stage ends; `None` where nothing is known of it yet."""
-        if self.step_seconds is None:
+        if self.pace.seconds is None:
             return None
         epochs = self.end - self.epoch
         return (
-            self.step_seconds * (epochs * self.steps - self.done)
+            self.pace.seconds * (epochs * self.steps - self.done)
             + (self.validation_seconds or 0.0) * epochs
         )
 
@@ -98,20 +90,10 @@ class EpochBar(keras.callbacks.Callback):
         return f"epoch {self.epoch + 1}/{self.epochs()} [{self.stage}]"
 
     def _text(self, logs: dict[str, Any]) -> str:
-        head = f"{self._head()}  {self.done:,}/{self.steps:,}"
         left = self.seconds_left()
-        tail = "" if left is None else f"  {duration(left)} left"
+        tail = "" if left is None else f"{duration(left)} left"
         if tail and not self.is_last:
             tail += f" in {self.stage}"
-        room = columns() - 1 - len(head) - len(tail)
-        found = [f"  {name} {float(np.asarray(logs[name])):.4f}" for name in self.shown
+        notes = [f"{name} {float(np.asarray(logs[name])):.4f}" for name in self.shown
                  if name in logs]  # fmt: skip
-        texts: list[str] = []
-        for text in found:  # the first ones matter most
-            if room - len(text) < NARROWEST + 2:
-                break
-            texts.append(text)
-            room -= len(text)
-        width = min(room - 2, WIDEST)
-        drawn = f"  {bar(self.done, self.steps, width)}" if width >= NARROWEST else ""
-        return f"{head}{drawn}{''.join(texts)}{tail}"
+        return line(self._head(), self.done, self.steps, notes, tail)

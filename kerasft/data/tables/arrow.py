@@ -64,6 +64,63 @@ def stream(path: Path, key: str) -> Rows:
         raise _broken(path, "Arrow", key, error) from error
 
 
+def parts(path: Path, form: str, key: str, most: int) -> Iterator[Rows]:
+    """Read a Parquet or Arrow file a part at a time.
+
+    Args:
+        path: The file.
+        form: `"parquet"` or `"arrow"`.
+        key: The config key behind the path, for messages.
+        most: About so many bytes of cells make up a part.
+
+    Raises:
+        UserError: If it is none.
+    """
+    pyarrow = _library(form.capitalize(), key)
+    read, before = _parquet_tables if form == "parquet" else _arrow_tables, 0
+    try:
+        for table in read(pyarrow, path, most):
+            table.validate(full=True)  # texts need not be UTF-8, and offsets may point anywhere
+            places = range(before + 1, before + 1 + table.num_rows)
+            before += table.num_rows
+            yield rows_of(table, path, places)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _broken(path, form.capitalize(), key, error) from error
+
+
+def _parquet_tables(pyarrow: Any, path: Path, most: int) -> Iterator[Any]:
+    with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
+        groups = range(file.metadata.num_row_groups)
+        size = sum(file.metadata.row_group(one).total_byte_size for one in groups)
+        rows = max(file.metadata.num_rows, 1)
+        if size <= most:
+            yield file.read()
+            return
+        for batch in file.iter_batches(batch_size=max(most * rows // size, 1)):
+            yield pyarrow.Table.from_batches([batch]).replace_schema_metadata(
+                file.schema_arrow.metadata
+            )
+
+
+def _arrow_tables(pyarrow: Any, path: Path, most: int) -> Iterator[Any]:
+    with pyarrow.memory_map(str(path)) as file:
+        try:
+            reader: Any = pyarrow.ipc.open_stream(file)
+            batches: Iterator[Any] = iter(reader)
+        except pyarrow.ArrowInvalid:  # with a footer, as Feather has it
+            file.seek(0)
+            reader = pyarrow.ipc.open_file(file)
+            batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+        none = True
+        for batch in batches:
+            none = False
+            step = max(most * batch.num_rows // max(batch.nbytes, 1), 1)
+            for start in range(0, batch.num_rows, step):
+                yield pyarrow.Table.from_batches([batch.slice(start, step)])
+        if none:
+            yield reader.schema.empty_table()
+
+
 def _library(form: str, key: str) -> Any:
     try:
         import pyarrow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kerasft.data.annotations.classes import some
@@ -26,15 +27,61 @@ def lines_of(text: str) -> list[str]:
     return [line[:-1] if line.endswith("\r") else line for line in text.split("\n")]
 
 
+@dataclass(frozen=True)
+class Before:
+    """What the beginning of a file says of the rest.
+
+    Args:
+        lines: How many lines have been read.
+        names: The columns; none where no row has been read.
+        delimiter: What parts the cells.
+    """
+
+    lines: int
+    names: tuple[str, ...]
+    delimiter: str
+
+
 def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -> Rows:
+    """Return the rows of a whole text; see `delimited_part`."""
+    return delimited_part(path, text, layout, delimiter, key)[0]
+
+
+def delimited_part(
+    path: Path, text: str, layout: Layout, delimiter: str, key: str, *,
+    before: Before | None = None, more: bool = False,
+) -> tuple[Rows, str, Before]:
+    """Read rows of cells.
+
+    Args:
+        path: The file, for messages.
+        text: Whole lines of it.
+        layout: How it is written.
+        delimiter: What parts the cells, where neither the user nor the file says otherwise.
+        key: The config key behind the path.
+        before: What was read of the file before; `None` at its beginning.
+        more: Whether more of it follows, into which the last row may go on.
+
+    Returns:
+        The rows, maybe none of a part; the text of a row that goes on; and what holds for the rest
+        of the file.
+
+    Raises:
+        UserError: If it is not what it is said to be.
+    """
     if layout.quoting not in (True, False, STRICT):
         raise UserError(
             f"data.quoting must be true, false or {STRICT}. Received: "
             f"data.quoting={layout.quoting!r}."
         )
-    text, told = told_delimiter(text)
-    if told and layout.delimiter is None:
-        delimiter = told
+    first = before is None or not before.names
+    lines = 0 if before is None else before.lines
+    if before is not None:
+        delimiter = before.delimiter
+    else:
+        text, told = told_delimiter(text)
+        if told and layout.delimiter is None:
+            delimiter = told
     if delimiter == "\\t":  # as a shell hands it over
         delimiter = "\t"
     if layout.quoting and len(delimiter) != 1:
@@ -42,19 +89,32 @@ def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -
             "data.delimiter must be one character (or set data.quoting=false). Received: "
             f"data.delimiter={delimiter!r}."
         )
-    notices = mojibake(path, layout.encoding)
+    notices = mojibake(path, layout.encoding) if before is None else ()
+    rest = ""
     if layout.quoting:
-        records, places, said = _quoted(path, text, delimiter, layout, key)
+        header = layout.header and first
+        records, places, said, rest = _quoted(
+            path, text, delimiter, layout, key, lines, header=header, more=more
+        )
         notices += said
     else:
-        numbered = [(line, n) for n, line in enumerate(lines_of(text), 1) if line]
+        numbered = [(line, n) for n, line in enumerate(lines_of(text), lines + 1) if line]
         records = [line.split(delimiter) for line, _ in numbered]
         places = [n for _, n in numbered]
+    read = text[: len(text) - len(rest)]
+    lines += read.count("\n") or read.count("\r")
+    if not records and (more or not first):
+        names = () if before is None else before.names
+        return Rows(path, names, dict.fromkeys(names, ()), ()), rest, Before(
+            lines, names, delimiter)  # fmt: skip
     if not records:
         raise UserError(f"{key}: {path} holds no rows, only empty lines.")
-    names = names_of(path, records[0], layout, delimiter, key)
-    if layout.header:
-        records, places = records[1:], places[1:]
+    if before is not None and before.names:
+        names = before.names
+    else:
+        names = names_of(path, records[0], layout, delimiter, key)
+        if layout.header:
+            records, places = records[1:], places[1:]
     ragged = [
         f"line {n:,} has {len(r)}" for n, r in zip(places, records, strict=True)
         if len(r) != len(names)
@@ -68,7 +128,7 @@ def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -
             + ("quotes no cells." if layout.quoting else 'puts cells in "quotes".')
         )
     columns = list(zip(*records, strict=True)) or [() for _ in names]
-    return Rows(
+    rows = Rows(
         path,
         names,
         by_name(names, columns),
@@ -76,6 +136,7 @@ def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -
         header=layout.header and layout.columns is None,
         notices=notices,
     )
+    return rows, rest, Before(lines, names, delimiter)
 
 
 def told_delimiter(text: str) -> tuple[str, str | None]:
@@ -86,9 +147,12 @@ def told_delimiter(text: str) -> tuple[str, str | None]:
 
 
 def _quoted(
-    path: Path, text: str, delimiter: str, layout: Layout, key: str
-) -> tuple[list[list[str]], list[int], tuple[str, ...]]:
-    before = csv.field_size_limit(2**31 - 1)
+    path: Path, text: str, delimiter: str, layout: Layout, key: str, before: int, *,
+    header: bool, more: bool,
+) -> tuple[list[list[str]], list[int], tuple[str, ...], str]:
+    """Return records, their lines, sentences for the user, and the text of what goes on."""
+    rest = ""
+    limit = csv.field_size_limit(2**31 - 1)
     records, places, spans, last = [], [], [], 0
     # `splitlines` would also split inside of texts; a reader wants the ends of lines kept.
     ends = "\r" if "\n" not in text and "\r" in text else "\n"
@@ -98,31 +162,33 @@ def _quoted(
         for record in reader:
             if record:
                 records.append(record)
-                places.append(last + 1)
+                places.append(before + last + 1)
                 if reader.line_num > last + 1:
                     spans.append((last, reader.line_num, record))
             last = reader.line_num
     except csv.Error as error:
-        if "new-line character" in str(error):
+        if more and "unexpected end of data" in str(error):
+            rest = "".join(line + ends for line in lines[last:])
+        elif "new-line character" in str(error):
             raise UserError(
-                f"{key}: {path}, line {last + 1:,} holds a carriage return in a cell without "
-                "quotes. If the file quotes no cells, set data.quoting=false, which keeps it; "
-                "else put the cell in quotes, or take the carriage return out."
+                f"{key}: {path}, line {before + last + 1:,} holds a carriage return in a cell "
+                "without quotes. If the file quotes no cells, set data.quoting=false, which keeps "
+                "it; else put the cell in quotes, or take the carriage return out."
             ) from error
-        raise UserError(
-            f"{key}: {path}, line {last + 1:,}: the quotes do not pair up ({error}). If the file "
-            'quotes no cells, set data.quoting=false; else write a quote inside a cell twice ("").'
-        ) from error
+        else:
+            raise UserError(
+                f"{key}: {path}, line {before + last + 1:,}: the quotes do not pair up ({error}). "
+                "If the file quotes no cells, set data.quoting=false; else write a quote inside a "
+                'cell twice ("").'
+            ) from error
     finally:
-        csv.field_size_limit(before)
+        csv.field_size_limit(limit)
     if spans and layout.quoting != STRICT:
         plain = [line.removesuffix("\r") for line in lines]
-        found = [Span(first + 1, plain[first:end], cells) for first, end, cells in spans]
-        said = check_spans(
-            path, found, records, plain, delimiter, header=layout.header, key=key
-        )
-        return records, places, said
-    return records, places, ()
+        found = [Span(before + first + 1, plain[first:end], cells) for first, end, cells in spans]
+        said = check_spans(path, found, records, plain, delimiter, header=header, key=key)
+        return records, places, said, rest
+    return records, places, (), rest
 
 
 def names_of(

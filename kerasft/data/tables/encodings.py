@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from kerasft.errors import UserError, nearest
@@ -10,11 +12,73 @@ from kerasft.errors import UserError, nearest
 # Encodings of names and of source text, not of files.
 _NO_FILES = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 
+_AT_ONCE = 1 << 20
 _NARROW = ("utf-8", "ascii", "iso8859-1", "cp1252", "iso8859-15")
 
 
 def decode(path: Path, encoding: str, key: str) -> str:
     """Return the text of a file, every character of it; only a byte order mark is no text."""
+    return "".join(text for text, _ in decoded(path, encoding, key))
+
+
+def decoded(
+    path: Path, encoding: str, key: str, most: int | None = None
+) -> Iterator[tuple[str, bool]]:
+    """Yield the text of a file a part at a time.
+
+    Args:
+        path: The file.
+        encoding: How it is written.
+        key: The config key behind the path, for messages.
+        most: Bytes to read at a time; all of them without.
+
+    Yields:
+        Text, cut anywhere, and whether more of it may follow.
+
+    Raises:
+        UserError: If it cannot be read, or is written in another encoding.
+    """
+    codec = _codec(encoding)
+    decoder: codecs.IncrementalDecoder | None = None
+    read, lines, begun = 0, 0, False
+    try:
+        with open(path, "rb") as file:
+            while True:
+                content = file.read(-1 if most is None else most)
+                more = most is not None and len(content) == most
+                if not read:
+                    content = _checked(path, content, codec, encoding, key)
+                read += len(content)
+                decoder = decoder or _decoder(codec, content)
+                try:
+                    text = decoder.decode(content, final=not more)
+                except UnicodeDecodeError as error:
+                    # What is decoded begins with bytes that were left of the part before.
+                    raise _undecodable(
+                        path, encoding, key, content, error, read - len(error.object), lines
+                    ) from error
+                lines += content.count(b"\n")
+                if text and not begun:
+                    # Codecs of a given byte order keep it, and some programs write it twice.
+                    text, begun = text.removeprefix("\ufeff"), True
+                yield text, more
+                if not more:
+                    return
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read: {error.strerror or error}.") from error
+
+
+def _decoder(codec: str, begin: bytes) -> codecs.IncrementalDecoder:
+    """Return what decodes a file of which this is the beginning."""
+    if codec == "utf-8":
+        codec = "utf-8-sig"
+    if codec in ("utf-16", "utf-32") and _marked(begin) is None:
+        codec += "-le" if sys.byteorder == "little" else "-be"  # as decoding it whole does
+    return codecs.getincrementaldecoder(codec)()
+
+
+def _codec(encoding: str) -> str:
+    """Return the name of an encoding of text files."""
     try:
         codec = codecs.lookup(str(encoding)).name
         if not codecs.lookup(codec)._is_text_encoding or codec in _NO_FILES:
@@ -25,10 +89,11 @@ def decode(path: Path, encoding: str, key: str) -> str:
             f"data.encoding must be an encoding that Python knows, such as {', '.join(common)}. "
             f"Received: data.encoding={encoding!r}." + nearest(encoding, common)
         ) from error
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read: {error.strerror or error}.") from error
+    return codec
+
+
+def _checked(path: Path, content: bytes, codec: str, encoding: str, key: str) -> bytes:
+    """Return the beginning of a file without the mark of UTF-8, where that is no text."""
     if not content:
         raise UserError(f"{key}: {path} is empty (0 bytes).")
     if not content.strip(b"\0"):
@@ -42,17 +107,19 @@ def decode(path: Path, encoding: str, key: str) -> str:
         )
     if codec in _NARROW[1:]:  # the mark of UTF-8 is no text of theirs
         content = content.removeprefix(codecs.BOM_UTF8)
-    try:
-        text = content.decode("utf-8-sig" if codec == "utf-8" else codec)
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        odd = content[error.start : error.start + 1].hex()
-        raise UserError(
-            f"{key}: {path} is not written in {encoding}: byte {error.start:,} (0x{odd}, in line "
-            f"{line:,}) is none of it. Set data.encoding; {_guesses(content)}."
-        ) from error
-    # Codecs of a given byte order keep it, and some programs write it twice.
-    return text.removeprefix("\ufeff")
+    return content
+
+
+def _undecodable(
+    path: Path, encoding: str, key: str, content: bytes, error: UnicodeDecodeError, before: int,
+    lines: int,
+) -> UserError:
+    line = lines + bytes(error.object).count(b"\n", 0, error.start) + 1
+    odd = error.object[error.start : error.start + 1].hex()
+    return UserError(
+        f"{key}: {path} is not written in {encoding}: byte {before + error.start:,} (0x{odd}, in "
+        f"line {line:,}) is none of it. Set data.encoding; {_guesses(content)}."
+    )
 
 
 def _marked(content: bytes) -> str | None:
@@ -94,12 +161,16 @@ def mojibake(path: Path, encoding: str) -> tuple[str, ...]:
     """Say so where a one-byte encoding is asked for, and the file can only be UTF-8."""
     if codecs.lookup(encoding).name not in ("iso8859-1", "cp1252", "iso8859-15"):
         return ()
-    content = path.read_bytes()
+    decoder, plain = codecs.getincrementaldecoder("utf-8")(), True
     try:
-        content.decode("utf-8")
+        with open(path, "rb") as file:
+            while content := file.read(_AT_ONCE):
+                decoder.decode(content)
+                plain = plain and content.isascii()
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return ()
-    if content.isascii():
+    if plain:
         return ()
     return (
         f"{path} was read as {encoding}, and all of it is valid UTF-8, which hardly happens by "

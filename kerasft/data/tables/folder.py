@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ class Tables:
     """The files of a folder.
 
     Args:
-        files: The files of each split; all are of `train` where the folder has no splits.
+        files: The files of each split; all are of `train` where the folder has no splits. Of
+            tables to be answered, splits are what the data calls them.
         notices: Sentences for the user.
         metadata: Whether they describe the images beside them.
         named: The splits whose files the user has named.
@@ -47,6 +49,15 @@ class Tables:
     notices: list[str] = field(default_factory=list)
     metadata: bool = False
     named: list[str] = field(default_factory=list)
+
+    def each(self) -> Iterator[tuple[str, str, Path]]:
+        """Yield for each file its split, what names of its examples begin with, and its path."""
+        for split, paths in self.files.items():
+            alike = len({file.name for file in paths}) < len(paths)
+            for file in paths:
+                # Files of one name in several folders still give their rows names of their own.
+                name = f"{file.parent.name}/{file.name}" if alike else file.name
+                yield split, f"{split}/{name}" if len(self.files) > 1 else name, file
 
     def take(self, name: str, value: Any, home: Path) -> None:
         """Take the files that a user names for a split in place of those of the folder.
@@ -89,6 +100,31 @@ def find_tables(path: Any, others: Mapping[str, Any]) -> Tables:
     return found
 
 
+def find_unlabeled(path: Any, key: str) -> Tables | None:
+    """Return the tables that a user names to be answered: of a folder all of its splits.
+
+    Args:
+        path: A file, a pattern, or a folder.
+        key: Where it was named, for messages.
+
+    Returns:
+        The tables; `None` where the path is a folder without any.
+
+    Raises:
+        UserError: If nothing is there, or a folder holds several data sets.
+    """
+    given = None if glob.has_magic(str(path)) else find_path(path, key)
+    if given is not None and given.is_dir():
+        return tables_in(given, key, every=True)
+    return _named(path, key, None)
+
+
+def describes_images(folder: Path) -> bool:
+    """Whether a folder, or one of a split in it, has a table of its images."""
+    places = [folder, *(one for one in subfolders(folder) if split_name(one.name))]
+    return any((place / name).is_file() for place in places for name in METADATA)
+
+
 def _named(path: Any, key: str, beside: Path | None) -> Tables:
     if files := find_files(path, key, beside=beside):
         return Tables({"train": files}, _missing(files))
@@ -105,12 +141,13 @@ def _named(path: Any, key: str, beside: Path | None) -> Tables:
     )
 
 
-def tables_in(folder: Path, key: str) -> Tables | None:
+def tables_in(folder: Path, key: str, *, every: bool = False) -> Tables | None:
     """Return the tables that make up a data set.
 
     Args:
         folder: The folder.
         key: The config key behind it, for messages.
+        every: Whether splits of any name are wanted, and none need be one to train on.
 
     Returns:
         The tables; `None` where there are none.
@@ -119,10 +156,10 @@ def tables_in(folder: Path, key: str) -> Tables | None:
         UserError: If the folder holds several data sets, or names files outside of it.
     """
     if (folder / _SPLITS).is_file():
-        return _saved_splits(folder, key)
+        return _saved_splits(folder, key, every)
     if (folder / _STATE).is_file():
         return Tables({"train": _saved(folder, key)})
-    return _metadata(folder, key) or _shards(folder, key)
+    return _metadata(folder, key, every) or _shards(folder, key, every)
 
 
 def advice(folder: Path) -> str:
@@ -138,7 +175,7 @@ def advice(folder: Path) -> str:
     return f" It looks like a data set in tables: set data=table data.path={folder} {columns}."
 
 
-def _saved_splits(folder: Path, key: str) -> Tables:
+def _saved_splits(folder: Path, key: str, every: bool) -> Tables:
     """Return the files of what `DatasetDict.save_to_disk` wrote."""
     names = read_json(folder / _SPLITS, most=_MOST_BYTES).get("splits")
     if not isinstance(names, list) or not all(map(_is_plain, names)):
@@ -146,7 +183,7 @@ def _saved_splits(folder: Path, key: str) -> Tables:
             f"{key}: {folder / _SPLITS} must list the folders of the splits beside it. Received: "
             f"splits={str(names)[:80]}."
         )
-    found = _by_split([(name, [folder / name]) for name in names], folder, key)
+    found = _by_split([(name, [folder / name]) for name in names], folder, key, every)
     found.files = {
         split: [file for place in places for file in _saved(place, key)]
         for split, places in found.files.items()
@@ -186,7 +223,7 @@ def _is_plain(name: object) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
-def _metadata(folder: Path, key: str) -> Tables | None:
+def _metadata(folder: Path, key: str, every: bool) -> Tables | None:
     """Return the tables that describe the images of a folder, or of its splits."""
     if here := _only([folder / name for name in METADATA if (folder / name).is_file()], key):
         return Tables({"train": [here]}, metadata=True)
@@ -197,7 +234,7 @@ def _metadata(folder: Path, key: str) -> Tables | None:
     ]
     if not any(split_name(name) for name, _ in inner):
         return None
-    found = _by_split(inner, folder, key)
+    found = _by_split(inner, folder, key, every)
     found.metadata = True
     return found
 
@@ -211,7 +248,7 @@ def _only(files: Sequence[Path], key: str) -> Path | None:
     return files[0] if files else None
 
 
-def _shards(folder: Path, key: str) -> Tables | None:
+def _shards(folder: Path, key: str, every: bool) -> Tables | None:
     """Return the files of a data set as the Hub keeps them, `data/train-00000-of-00003.parquet`."""
     by_form: dict[str, list[Path]] = {}
     for file in _walk(folder, _DEEPEST):
@@ -243,7 +280,7 @@ def _shards(folder: Path, key: str) -> Tables | None:
             return None  # tables of anything: which one is meant must be said
         found = Tables({"train": [file for part in named.values() for file in part]})
     else:
-        found = _by_split(list(named.items()), folder, key)
+        found = _by_split(list(named.items()), folder, key, every)
     for part in found.files.values():
         notices += _missing(part)
     found.notices += notices
@@ -282,9 +319,23 @@ def _set_of(file: Path, folder: Path) -> Path:
         file.parent)  # fmt: skip
 
 
-def _by_split(named: Sequence[tuple[str, list[Path]]], folder: Path, key: str) -> Tables:
-    """Return files by the splits that their names are; others are left out and named."""
+def _by_split(
+    named: Sequence[tuple[str, list[Path]]], folder: Path, key: str, every: bool
+) -> Tables:
+    """Return files by the splits that their names are; others are left out and named.
+
+    Args:
+        named: Names, each with its files.
+        folder: The folder of all of them.
+        key: The config key behind it, for messages.
+        every: Whether splits of any name are taken.
+    """
     found: dict[str, list[Path]] = {}
+    if every:
+        for name, files in named:
+            found.setdefault(split_name(name) or name or "others", []).extend(files)
+        first = {split: found[split] for split in SPLIT_NAMES if split in found}
+        return Tables(first | found)
     left = []
     for name, files in named:
         if split := split_name(name):

@@ -59,14 +59,9 @@ def parts_of(tables: Tables, layout: Layout) -> Iterator[Part]:
         tables: The files.
         layout: How they are written.
     """
-    for split, paths in tables.files.items():
-        alike = len({file.name for file in paths}) < len(paths)
-        for file in paths:
-            key = f"data.{split}" if split in tables.named else "data.path"
-            # Files of one name in several folders still give their rows names of their own.
-            name = f"{file.parent.name}/{file.name}" if alike else file.name
-            name = f"{split}/{name}" if len(tables.files) > 1 else name
-            yield Part(split, name, read(file, layout, key), tables.metadata)
+    for split, name, file in tables.each():
+        key = f"data.{split}" if split in tables.named else "data.path"
+        yield Part(split, name, read(file, layout, key), tables.metadata)
 
 
 @dataclass(frozen=True)

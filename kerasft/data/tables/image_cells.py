@@ -189,18 +189,23 @@ def require_inside(rows: Rows, cells: Cells, ids: Sequence[str], *, everywhere: 
     Raises:
         UserError: If one leads out.
     """
-    outer = [
-        f"{one} has {value!r}" for one, raw, value in zip(ids, cells.raw, cells.values, strict=True)
-        if isinstance(value, str) and (everywhere or (isinstance(raw, dict) and "path" in raw
-                                                      and not is_pattern(cells.choice)))
-        and _leads_out(value)
-    ]  # fmt: skip
+    outer = [f"{ids[i]} has {cells.values[i]!r}" for i in leading_out(cells, everywhere=everywhere)]
     if outer:
         leads = "leads" if len(outer) == 1 else "lead"
         raise UserError(
             f"data.image: {some(len(outer), 'path')} {leads} out of the folder of {rows.path}: "
             f"{listing(outer)}. Images of such a data set lie in its folder, or below."
         )
+
+
+def leading_out(cells: Cells, *, everywhere: bool) -> list[int]:
+    """Return the rows whose path leads out of the folder; see `require_inside`."""
+    return [
+        i for i, (raw, value) in enumerate(zip(cells.raw, cells.values, strict=True))
+        if isinstance(value, str) and (everywhere or (isinstance(raw, dict) and "path" in raw
+                                                      and not is_pattern(cells.choice)))
+        and _leads_out(value)
+    ]  # fmt: skip
 
 
 def _leads_out(path: str) -> bool:

@@ -66,6 +66,43 @@ def _marked(line: str) -> tuple[list[str], str]:
     return list(dict.fromkeys(found)), line[begin:end]
 
 
+def is_marked(line: str) -> bool:
+    """Whether a line begins with a label of fastText."""
+    return line.lstrip().startswith(PREFIX)
+
+
+def first_word(line: str) -> str:
+    """Return what stands before the first blank."""
+    return line.split(maxsplit=1)[0]
+
+
+def lines_to_answer(
+    path: Path, text: str, *, marked: bool, labelled: bool, before: int = 0
+) -> Rows:
+    """Read lines that are to be answered, and need not have labels.
+
+    Args:
+        path: The file, for messages.
+        text: Whole lines of it.
+        marked: Whether labels are those of fastText, as many as a line has.
+        labelled: Whether the first word of others is a label; else each line is a text.
+        before: How many lines of the file went before.
+
+    Returns:
+        `Rows` with the columns `label`, a list each or `None`, and `text`; lines of blanks are
+        left out.
+    """
+    numbered = [(n, line) for n, line in enumerate(lines_of(text), before + 1) if line.strip()]
+    cells = [
+        _marked(line) if marked else _plain(line) if labelled else ([], line)
+        for _, line in numbered
+    ]  # fmt: skip
+    columns: dict[str, list[Any]] = {
+        LABEL: [found or None for found, _ in cells], TEXT: [rest for _, rest in cells],
+    }  # fmt: skip
+    return Rows(path, (LABEL, TEXT), columns, [n for n, _ in numbered])
+
+
 def _check(
     path: Path, places: list[int], cells: list[tuple[list[str], str]], layout: Layout, key: str
 ) -> None:

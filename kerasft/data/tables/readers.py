@@ -57,7 +57,7 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
     else:
         text = decode(path, layout.encoding, key)
         if form == "jsonl":
-            rows = _jsonl(path, text, key)
+            rows = json_lines(path, text, key)
         elif form == "json":
             rows = _json(path, text, key)
         elif form == "lines":
@@ -66,17 +66,24 @@ def read(path: Path, layout: Layout, key: str = "data.path") -> Rows:
             delimiter = layout.delimiter or ("\t" if form == "tsv" else ",")
             rows = delimited(path, text, layout, delimiter, key)
     if not len(rows):
-        raise UserError(f"{key}: {path} holds no rows." + _header_only(rows))
+        raise no_rows(rows, key)
     return rows
 
 
-def _header_only(rows: Rows) -> str:
-    if not rows.names:
-        return ""
-    return (
-        f" Its first line, {shown(rows.names)}, was taken for the names of the columns; if it is "
-        "an example, set data.header=false."
-    )
+def no_rows(rows: Rows, key: str) -> UserError:
+    """Return the error of a file without rows.
+
+    Args:
+        rows: What was read of it.
+        key: The config key behind the path.
+    """
+    said = f"{key}: {rows.path} holds no rows."
+    if rows.names:
+        said += (
+            f" Its first line, {shown(rows.names)}, was taken for the names of the columns; if it "
+            "is an example, set data.header=false."
+        )
+    return UserError(said)
 
 
 def require_file(path: Path, key: str) -> None:
@@ -114,10 +121,21 @@ def format_of(path: Path, form: str, key: str) -> str:
     return form
 
 
-def _jsonl(path: Path, text: str, key: str) -> Rows:
+def json_lines(path: Path, text: str, key: str, before: int = 0) -> Rows:
+    """Read an object a line.
+
+    Args:
+        path: The file, for messages.
+        text: Whole lines of it.
+        key: The config key behind the path.
+        before: How many lines of the file went before.
+
+    Raises:
+        UserError: If a line holds something else.
+    """
     records, places = [], []
     twice = _Twice()
-    for number, line in enumerate(lines_of(text), 1):
+    for number, line in enumerate(lines_of(text), before + 1):
         if not line.strip():
             continue
         try:
