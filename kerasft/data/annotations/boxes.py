@@ -17,7 +17,10 @@ from kerasft.spec import Labels
 from kerasft.system.console import listing
 
 # What rounding of coordinates may put a box outside of its image.
-_ROUNDED = 1.0
+ROUNDED = 1.0
+# What says of an object that it is a region in which nothing is learned: COCO's crowds, what VOC
+# marks as difficult, groups in Open Images, faces that WIDER FACE marks as invalid.
+IGNORED_IF = ("is_crowd", "iscrowd", "is_difficult", "difficult", "is_group_of", "invalid")
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,16 @@ class Drawn:
         return replace(self, boxes=self.boxes[which], names=names, ignored=self.ignored[which])
 
 
-def tidied(drawn: Sequence[Drawn], ids: Sequence[str], key: str) -> tuple[list[Drawn], list[str]]:
+def tidied(
+    drawn: Sequence[Drawn], ids: Sequence[str], key: str, advice: str = ""
+) -> tuple[list[Drawn], list[str]]:
     """Leave out boxes that are none, and cut off what lies outside of the image.
 
     Args:
         drawn: The boxes of each image.
         ids: What each image is called.
         key: The config key behind the form of the boxes, for messages.
+        advice: A sentence on the form that they seem to be written in; empty where none fits.
 
     Returns:
         The boxes, and a sentence for each kind of change with how many there were.
@@ -88,7 +94,7 @@ def tidied(drawn: Sequence[Drawn], ids: Sequence[str], key: str) -> tuple[list[D
         sized = finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         cut = np.clip(boxes, 0, [columns, rows, columns, rows])
         inside = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
-        moved = sized & (np.abs(cut - boxes) > _ROUNDED).any(axis=1)
+        moved = sized & (np.abs(cut - boxes) > ROUNDED).any(axis=1)
         odd += int((~sized | moved).sum())
         again = _repeated(one, sized & inside)
         for words, which in zip(found, (~sized, sized & ~inside, moved & inside, again),
@@ -101,7 +107,7 @@ def tidied(drawn: Sequence[Drawn], ids: Sequence[str], key: str) -> tuple[list[D
         raise UserError(
             f"{odd:,} of {count:,} boxes have no size, or leave their images (such as {first}): "
             "they are written in another form than they are read in. "
-            f"{key} says what four numbers mean."
+            f"{key} says what four numbers mean.{advice}"
         )
     said = [f"{some(len(part), 'box')} {words}: {listing(part)}."
             for words, part in found.items() if part]  # fmt: skip

@@ -20,7 +20,7 @@ def drawing_splits(
     """Check images and what is drawn on them, and return them as splits.
 
     Args:
-        found: What a reader found: each has a `image`, a `name` and a `split`.
+        found: What a reader found: each has an `image`, a `name`, a `split` and a `group`.
         notices: What it has to say.
         read: Takes those of `found` whose image is sound, their names, and a list for sentences;
             returns what is drawn on each, `None` for an image that is left out.
@@ -40,8 +40,10 @@ def drawing_splits(
     said = [*notices, *told]
     values = read([found[i] for i in sound], [names[i] for i in sound], said)
     kept = {i: value for i, value in zip(sound, values, strict=True) if value is not None}
+    groups = [found[i].group for i in kept]
     collection = Collection(
         "images", [images[i] for i in kept], list(kept.values()), [names[i] for i in kept],
-        [found[i].split for i in kept], notices=[spelled(notice) for notice in said],
+        [found[i].split for i in kept], groups=groups if groups and all(groups) else None,
+        notices=[spelled(notice) for notice in said],
     )  # fmt: skip
     return to_splits(collection, **settings)

@@ -39,12 +39,14 @@ class Masked:
         paint: Returns the mask, `uint8[rows, columns]` of class numbers; raises `Odd` where there
             is none to be had.
         split: The split that it comes in; `"train"` where the data does not say.
+        group: What the image belongs to, or `None`: a group never stands in two splits.
     """
 
     image: Path | bytes
     name: str
     paint: Callable[[], np.ndarray]
     split: str = "train"
+    group: str | None = None
 
 
 def require_masks(kind: str, source: str) -> None:
@@ -66,7 +68,7 @@ def require_masks(kind: str, source: str) -> None:
 def masked_splits(
     found: Sequence[Masked], notices: Sequence[str], *, kind: str, names: Sequence[str], seed: int,
     validation: float, test: float, split: str, broken: str, max_pixels: int, orientation: str,
-    source: Mapping[str, Any],
+    source: Mapping[str, Any], limit: int | None = None, strict: bool = False,
 ) -> Splits:
     """Check images and masks, and return them as splits.
 
@@ -82,21 +84,26 @@ def masked_splits(
         broken: See `image_folder`, as `max_pixels`; broken masks are treated like images.
         orientation: One of `shape.ORIENTATIONS`.
         source: Plain values for the manifest.
+        limit: Train on so many images only, for a quick try.
+        strict: Whether a mask of another size than its image is an error.
 
     Raises:
         UserError: If images or masks are wrong.
     """
     return drawing_splits(
         found, notices,
-        lambda sound, called, said: _painted(sound, names, called, orientation, broken, said),
+        lambda sound, called, said: _painted(
+            sound, names, called, orientation, broken, said, strict
+        ),
         broken=broken, max_pixels=max_pixels, orientation=orientation, kind=kind, seed=seed,
         validation=validation, test=test, split=split, label_key="the masks", source=source,
+        limit=limit,
     )  # fmt: skip
 
 
 def _painted(
     found: Sequence[Masked], names: Sequence[str], called: Sequence[str], orientation: str,
-    broken: str, notices: list[str],
+    broken: str, notices: list[str], strict: bool,
 ) -> list[Painted | None]:
     """Return the mask of each image as it is seen; `None` where it cannot be used."""
 
@@ -140,6 +147,11 @@ def _painted(
         notices.append(f"{some(len(bad), 'image')} left out, whose masks cannot be used: "
                        f"{listing(bad)}.")  # fmt: skip
     require_known_orientation(doubtful)
+    if odd and strict:
+        raise UserError(
+            f"Masks must have the height and width of their images. Received: another size in "
+            f"{some(len(odd), 'row')}: {listing(odd)}."
+        )
     notices += odd_sizes(odd, len(found))
     if turned:
         notices.append(f"{some(turned, 'mask')} turned upright together with their images.")

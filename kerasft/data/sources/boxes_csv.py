@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
-from kerasft.data.images.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.images.box_forms import check_format
+from kerasft.data.images.boxed import boxed_splits, require_boxes
 from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import check_ratios
-from kerasft.data.tables.class_numbers import with_names
+from kerasft.data.tables import drawn_columns
+from kerasft.data.tables.boxed_rows import BoxRows, Columns, Found, read_boxes
 from kerasft.data.tables.columns import find_column, read_splits
+from kerasft.data.tables.drawn_columns import CORNERS
 from kerasft.data.tables.folder import find_tables
-from kerasft.data.tables.gathering import Part, notices_of_folder, parts_of
-from kerasft.data.tables.image_cells import (
-    image_cells,
-    located,
-    read_images,
-    require_inside,
-)
-from kerasft.data.tables.nested import find_nested
+from kerasft.data.tables.gathering import parts_of
 from kerasft.data.tables.reading import Layout, Rows
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError
 from kerasft.spec import Splits
-from kerasft.system.console import listing
 
-# What four numbers mean, and the corners that follow.
-FORMATS: Mapping[str, Callable[..., list[float]]] = {
-    "xyxy": lambda left, top, right, bottom: [left, top, right, bottom],
-    "xywh": lambda left, top, width, height: [left, top, left + width, top + height],
-    "center_xywh": lambda x, y, width, height: [
-        x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    ],
-}  # fmt: skip
+# What columns are called where the user does not say it.
+IMAGE, LABEL = "filename", "class"
 
 
 def boxes_csv(
@@ -44,10 +29,10 @@ def boxes_csv(
     *,
     kind: str,
     seed: int,
-    image: str = "filename",
-    label: str = "class",
-    box: Sequence[str] | str = ("xmin", "ymin", "xmax", "ymax"),
-    box_format: str = "xyxy",
+    image: str = IMAGE,
+    label: str = LABEL,
+    box: Sequence[str] | str = CORNERS,
+    box_format: str | None = None,
     relative: bool = False,
     images: str | None = None,
     split_column: str | None = None,
@@ -74,9 +59,11 @@ def boxes_csv(
         label: The column with the class. A row without a class or without a box says that there is
             nothing in its image.
         box: The four columns of a box. One column, such as `"objects.bbox"`, where each row is of
-            one image and holds a list of boxes; `label` then is one of lists, too.
-        box_format: What they mean: `"xyxy"` (left, top, right, bottom), `"xywh"` (left, top, width,
-            height) or `"center_xywh"` (the centre, width, height).
+            one image and holds a list of boxes; `label` then is one of lists, too. In the layout
+            of the Hub (`image` and `objects`) all three are found where none is named.
+        box_format: What they mean: `"xyxy"` (left, top, right, bottom), `"yxyx"`, `"xywh"` (left,
+            top, width, height) or `"center_xywh"` (the centre, width, height). By default four
+            columns are `"xyxy"`, and boxes in one are in the form that alone fits the images.
         relative: Whether they are parts of the image's width and height.
         images: The folder of the images.
         split_column: The column that says the split of a row; images of a split are in it whole.
@@ -105,7 +92,7 @@ def boxes_csv(
     """
     require_boxes(kind, "boxes_csv")
     check_policy(broken, max_pixels)
-    _check_choices(box, box_format, size)
+    _check_choices(box, box_format, relative, size)
     tables = find_tables(path, {})
     file = tables.files["train"][0]
     home = None if images is None else find_path(images, "data.images", beside=file.parent)
@@ -118,52 +105,39 @@ def boxes_csv(
     else:
         check_ratios(validation, test, split, list(tables.files))
     names = read_label_names(label_names, file.parent)
-    found: dict[str, Boxed] = {}
-    missing: dict[str, str] = {}
-    notices = list(tables.notices)
-    columns = _Columns(image, label, box, size, FORMATS[box_format], relative)
+    found = Found(notices=list(tables.notices))
     for part in parts_of(tables, Layout(delimiter=delimiter)):
-        splits = [part.split] * len(part.rows)
-        ids = [f"{part.name}:{place}" for place in part.rows.places]
+        rows = part.rows
+        splits = [part.split] * len(rows)
+        ids = [f"{part.name}:{place}" for place in rows.places]
         if split_column is not None:
-            splits = read_splits(find_column(part.rows, split_column, "data.split_column"), ids)
-        notices += part.rows.notices
+            splits = read_splits(find_column(rows, split_column, "data.split_column"), ids)
+        found.notices += rows.notices
+        columns = _columns(rows, image, label, box, size, box_format, relative)
         # Images of one name in the folders of several splits are several images.
-        rows = _Rows(part, ids, splits, home, f"{part.split}/" * (len(tables.files) > 1))
-        if columns.lists:
-            classes = part.rows.classes.get(label)
-            names = list(classes) if classes and names is None else names
-            notices += _listed(rows, columns, classes, found)
-        else:
-            _boxed(rows, columns, found, missing)
-    if missing:
-        notices.append(
-            f"{some(len(missing), 'image')} that are not there, left out: "
-            f"{listing(missing.values())}."
-        )
-    brought = {one.split for one in found.values()}
+        prefix = f"{part.split}/" * (len(tables.files) > 1)
+        read_boxes(BoxRows(part, ids, splits, home, prefix), columns, names, found)
+    brought = {one.split for one in found.images.values()}
     if split_column is not None:
         check_ratios(validation, test, split, sorted(brought))
+    in_order = found.names(names)
     return boxed_splits(
-        list(found.values()), notices, kind=kind, seed=seed, validation=validation, test=test,
-        split=split, broken=broken, max_pixels=max_pixels, orientation=orientation,
-        key="data.box_format", label_names=names,
-        source={"source": "boxes_csv", "path": str(path), "box": box if isinstance(box, str) else
-                list(box), "box_format": box_format, "relative": relative},
+        list(found.images.values()), found.said(), kind=kind, seed=seed, validation=validation,
+        test=test, split=split, broken=broken, max_pixels=max_pixels, orientation=orientation,
+        key="data.box_format", label_names=in_order,
+        source={"source": "boxes_csv", "path": str(path), "box": columns.box if columns.lists else
+                list(columns.box), "box_format": columns.form, "relative": relative},
     )  # fmt: skip
 
 
-def _check_choices(box: Sequence[str], box_format: str, size: Sequence[str] | None) -> None:
-    problems = []
+def _check_choices(
+    box: Sequence[str] | str, form: str | None, relative: bool, size: Sequence[str] | None
+) -> None:
+    problems = check_format(form, relative)
     if not isinstance(box, str) and len(box) != 4:
         problems.append(
             "data.box must list the four columns of a box, or name the one column of lists of "
             f"boxes. Received: {box!r}."
-        )
-    if box_format not in FORMATS:
-        problems.append(
-            f"data.box_format must be one of {list(FORMATS)}. Received: {box_format!r}."
-            + nearest(box_format, list(FORMATS))
         )
     if size is not None and (isinstance(size, str) or len(size) != 2):
         problems.append(f"data.size must list the columns of height and width. Received: {size!r}.")
@@ -171,144 +145,19 @@ def _check_choices(box: Sequence[str], box_format: str, size: Sequence[str] | No
         raise UserError(problems=problems)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """What the columns are called, and what the numbers mean."""
-
-    image: str
-    label: str
-    box: Sequence[str] | str
-    size: Sequence[str] | None
-    form: Callable[..., list[float]]
-    relative: bool
-
-    @property
-    def lists(self) -> bool:
-        """Whether each row has all boxes of an image."""
-        return isinstance(self.box, str)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The rows of a file: their names, their splits, and where their images are."""
-
-    part: Part
-    ids: Sequence[str]
-    splits: Sequence[str]
-    home: Path | None
-    prefix: str
-
-    @property
-    def rows(self) -> Rows:
-        return self.part.rows
-
-
-def _sizes(given: _Rows, columns: _Columns) -> list[tuple[int, int] | None]:
-    """Return the height and width that each row says of its image."""
-    cells = [find_column(given.rows, column, "data.size") for column in columns.size or ()]
-    if not cells:
-        return [None] * len(given.ids)
-    return [
-        (int(_number(height, place, "data.size")), int(_number(width, place, "data.size")))
-        for place, height, width in zip(given.ids, *cells, strict=True)
-    ]
-
-
-def _listed(
-    given: _Rows, columns: _Columns, classes: Sequence[str] | None, found: dict[str, Boxed]
-) -> list[str]:
-    """Add the images of a table with a row for each; return what is to be said of its folder."""
-    rows = given.rows
-    cells = image_cells(rows, columns.image)
-    images, _ = read_images(
-        rows, cells, given.home or rows.home, given.ids, inside=given.part.inside
-    )
-    names = find_nested(rows, columns.label, "data.label")
-    if classes:
-        names = with_names(names, given.ids, classes)
-    boxes = find_nested(rows, str(columns.box), "data.box")
-    sizes = _sizes(given, columns)
-    for i, place in enumerate(given.ids):
-        image, cell = images[i], cells.values[i]
-        inner, of = boxes[i] or [], [] if names[i] is None else names[i]
-        if not isinstance(inner, list) or not isinstance(of, list) or len(inner) != len(of):
-            raise UserError(
-                f"{place}: data.box={columns.box} and data.label={columns.label} must hold lists "
-                f"that are equally long. Received: {str(inner)[:60]} and {str(of)[:60]}."
-            )
-        name = place if isinstance(image, bytes) else f"{given.prefix}{cell!s}"
-        if name in found:
-            raise UserError(
-                f"{place}: {name} has a row before. With data.box={columns.box} each row is of "
-                "an image of its own; for a row each box list the four columns in data.box."
-            )
-        one = Boxed(
-            image if isinstance(image, bytes) else Path(image), name, given.splits[i],
-            size=sizes[i], relative=columns.relative,
-        )  # fmt: skip
-        for box, label in zip(inner, of, strict=True):
-            if not isinstance(box, list) or len(box) != 4 or label is None:
-                raise UserError(
-                    f"{place}: each box must be four numbers, with a class. Received: "
-                    f"{str(box)[:60]}, {label!r}."
-                )
-            sides = [_number(side, place, "data.box") for side in box]
-            one.add(columns.form(*sides), str(label))
-        found[name] = one
-    return notices_of_folder(rows, images) if given.part.inside else []
-
-
-def _boxed(
-    given: _Rows, columns: _Columns, found: dict[str, Boxed], missing: dict[str, str]
-) -> None:
-    """Add the images of a table with a row for each box."""
-    rows, ids = given.rows, given.ids
-    cells_of_images = image_cells(rows, columns.image)
-    require_inside(rows, cells_of_images, ids, everywhere=given.part.inside)
-    names = cells_of_images.values
-    classes = find_column(rows, columns.label, "data.label")
-    sides = [find_column(rows, name, f"data.box.{i}") for i, name in enumerate(columns.box)]
-    sizes = _sizes(given, columns)
-    for i, place in enumerate(ids):
-        cell = names[i]
-        name = cell.strip() if isinstance(cell, str) else ""
-        if not name:
-            raise UserError(f"{place}: data.image={columns.image} names no image.")
-        called = given.prefix + name
-        if called in missing:
-            continue
-        if called not in found:
-            image = Path(str(located(name, given.home or rows.home)))
-            if not image.is_file():
-                missing[called] = f"{image} ({place})"
-                continue
-            found[called] = Boxed(
-                image, called, given.splits[i], size=sizes[i], relative=columns.relative,
-            )  # fmt: skip
-        one = found[called]
-        if given.splits[i] != one.split:
-            raise UserError(
-                f"{place}: {name} is of the split {given.splits[i]} here, and of {one.split} "
-                "before. Each image belongs to one split."
-            )
-        cells = [column[i] for column in sides]
-        if all(_is_empty(cell) for cell in (*cells, classes[i])):
-            continue  # an image without objects
-        if any(_is_empty(cell) for cell in (*cells, classes[i])):
-            raise UserError(
-                f"{place}: a box needs a class and four numbers; an image without objects has "
-                f"none of them. Received: {[classes[i], *cells]}."
-            )
-        numbers = [_number(cell, place, "data.box") for cell in cells]
-        one.add(columns.form(*numbers), str(classes[i]))
-
-
-def _is_empty(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip()) or cell != cell
-
-
-def _number(cell: Any, place: str, key: str) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        raise UserError(f"{place}: {key} must be numbers. Received: {cell!r}.") from None
+def _columns(
+    rows: Rows, image: str, label: str, box: Sequence[str] | str, size: Sequence[str] | None,
+    form: str | None, relative: bool,
+) -> Columns:
+    """Return the columns that are named, or those of the Hub's layout where none is."""
+    layout = list(box) == list(CORNERS) and not set(CORNERS) & set(rows.names)
+    if layout and any(isinstance(one, (dict, list)) for cells in rows.cells.values()
+                      for one in cells[:1]):  # fmt: skip
+        box = drawn_columns.box_columns(rows)
+    if isinstance(box, str):
+        if image == IMAGE and IMAGE not in rows.names:
+            image = drawn_columns.usual(rows.names, drawn_columns.IMAGES) or IMAGE
+        label = drawn_columns.class_column(rows, box, label, LABEL)
+    else:
+        form = form or "xyxy"
+    return Columns(image, label, box, size, form, relative)

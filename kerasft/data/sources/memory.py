@@ -9,10 +9,13 @@ from typing import Any
 from kerasft.data.given import current_data
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.paths import read_label_names
+from kerasft.data.sources import memory_annotated
+from kerasft.data.sources.memory_annotated import check_settings
 from kerasft.data.splits import check_ratios
+from kerasft.data.tables.asked import IMAGE, LABEL, Asked
 from kerasft.data.tables.columns import column_name
 from kerasft.data.tables.gathering import Chosen, Part, check_columns, gather
-from kerasft.data.tables.objects import IMAGE, LABEL, TEXT, tables_of
+from kerasft.data.tables.objects import TEXT, tables_of
 from kerasft.data.tables.reading import Rows
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -28,6 +31,12 @@ def memory(
     text: str | int | None = None,
     text_pair: str | int | None = None,
     image: str | int | None = None,
+    box: Sequence[str] | str | None = None,
+    box_format: str | None = None,
+    relative: bool | None = None,
+    masks: str | int | None = None,
+    classes: list[str] | dict[Any, str] | str | None = None,
+    ignore: int | str | list[Any] | None = None,
     label_delimiter: str | None = None,
     label_names: list[str] | str | None = None,
     validation: float = 0.15,
@@ -39,18 +48,29 @@ def memory(
     limit: int | None = None,
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
+    orientation: str = "auto",
 ) -> Splits:
     """Read the examples that were given to `kerasft.train`, `evaluate` or `resume` as `data`.
 
     Args:
-        kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
+        kind: `"single"`, `"multi"`, `"number"`, `"numbers"`, `"boxes"` or `"masks"`.
         seed: Another seed, another split.
-        label: The column of labels, or several as for `table`.
+        label: The column of labels, or several as for `table`. For boxes that of their classes;
+            by default the one beside them.
         text: The column of texts. Where neither this nor `image` is set, the column called `text`
             or `image` is read, or the only one of texts or images that is left.
         text_pair: The column of second texts, where an example is a pair.
         image: The column of images: paths, encoded bytes, arrays of pixels (8 bits, or floats
             from 0 to 1 or 255), or images of Pillow.
+        box: The column with the boxes of each image, such as `"objects.bbox"`, or the four columns
+            of a box where each row has one; found by itself where one fits.
+        box_format: What four numbers mean, as for `boxes_csv`; without, the one form in which the
+            boxes lie in their images.
+        relative: Whether boxes are in parts of width and height; told from the numbers without.
+        masks: The column of masks: arrays `[height, width]`, encoded images, paths or images of
+            Pillow; found by itself where it has a usual name.
+        classes: What values of masks mean, as for `mask_folder`.
+        ignore: A value of masks, or several, that is neither learned nor counted.
         label_delimiter: What parts several labels within one text, if anything does.
         label_names: The class names in order, as a list or as a file with one a line.
         validation: The part of the rows to validate on, where no such split is given.
@@ -62,6 +82,8 @@ def memory(
         limit: Train on so many rows only, for a quick try.
         broken: `"skip"` leaves out images that cannot be decoded, `"fail"` stops.
         max_pixels: The most pixels (width times height) that an image may have.
+        orientation: What boxes and masks of images with an EXIF orientation are drawn on, as for
+            `boxes_csv`.
 
     Returns:
         `Splits` of texts, pairs of texts, or images.
@@ -77,7 +99,15 @@ def memory(
     4
     """
     check_policy(broken, max_pixels)
-    tables, notices = tables_of(current_data())
+    check_settings(
+        kind, {"box": box, "box_format": box_format, "relative": relative},
+        {"masks": masks, "classes": classes, "ignore": ignore},
+        {"text": text, "text_pair": text_pair, "label_delimiter": label_delimiter}
+        | ({"label_names": label_names, "label": None if label == LABEL else label}
+           if kind == "masks" else {}),
+    )  # fmt: skip
+    data, asked = current_data(), Asked(kind, image, masks)
+    tables, notices = tables_of(data, asked)
     if split_column is None:
         check_ratios(validation, test, split, list(tables))
     elif len(tables) > 1:
@@ -86,19 +116,35 @@ def memory(
             f"given: {', '.join(tables)}. Leave one of them out. Received: "
             f"data.split_column={split_column}."
         )
+    ratios = {"validation": validation, "test": test}
+    names = read_label_names(label_names, current() or Path())
+    if asked.drawn:
+        settings = {"kind": kind, "seed": seed, "split": split, "broken": broken, "limit": limit,
+                    "orientation": orientation}  # fmt: skip
+        given = memory_annotated.Tables(
+            tables, asked, split_column, group, ratios, notices, settings
+        )
+        if kind == "masks":
+            return memory_annotated.masked(
+                given, classes=classes, ignore=ignore, max_pixels=max_pixels
+            )
+        settings["max_pixels"] = max_pixels
+        return memory_annotated.boxed(
+            given, box=box, box_format=box_format, relative=relative, label=label,
+            label_names=names, is_streamed=memory_annotated.is_streamed(data),
+        )
     for column in label if isinstance(label, (list, tuple)) else [label]:
         column_name(tables["train"], column, "data.label")
     if text is None and image is None:
         others = (label, text_pair, split_column, group)
         text, image = _content(tables["train"], others)
     check_columns(text, text_pair, image, label, empty, kind)
-    names = read_label_names(label_names, current() or Path())
     return gather(
         [Part(name, name if len(tables) > 1 else "data", rows) for name, rows in tables.items()],
         Chosen(label, text, text_pair, image, split_column, group), kind=kind, seed=seed,
         split=split, label_names=names, label_delimiter=label_delimiter, limit=limit,
         empty=empty, broken=broken, max_pixels=max_pixels,
-        ratios={"validation": validation, "test": test}, notices=notices,
+        ratios=ratios, notices=notices,
         source={"source": "memory", "given": {
             name: {"rows": len(rows), "columns": list(rows.names)} for name, rows in tables.items()
         }},

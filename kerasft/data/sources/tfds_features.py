@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.data.annotations.boxes import IGNORED_IF
 from kerasft.data.images.annotated import DRAWN
 from kerasft.data.images.layout import words_of
 from kerasft.errors import UserError, nearest
@@ -15,9 +16,6 @@ from kerasft.system.console import listing
 
 # Drawn like a mask, but not with the class of each pixel.
 _MEASURED = frozenset(("depth", "depths", "disparity", "saliency"))
-# What says of an object that it is a region in which nothing is learned: COCO's crowds, what VOC
-# marks as difficult, groups in Open Images, faces that WIDER FACE marks as invalid.
-IGNORED_IF = ("is_crowd", "iscrowd", "is_difficult", "difficult", "is_group_of", "invalid")
 
 
 @dataclass(frozen=True)

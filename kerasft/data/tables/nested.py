@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerasft.data.tables.columns import find_column
@@ -45,3 +45,29 @@ def find_nested(rows: Rows, choice: str, key: str) -> Sequence[Any]:
         return cell.get(inner) if isinstance(cell, dict) else None
 
     return [inside(cell) for cell in cells]
+
+
+def names_within(rows: Rows) -> list[str]:
+    """Return what columns may be chosen: those of a table, and what is in the objects of one.
+
+    Args:
+        rows: The rows.
+
+    Example:
+        >>> cells = {"image": ["1.jpg"], "objects": [{"bbox": [], "category": []}]}
+        >>> names_within(Rows("data", tuple(cells), cells, [0]))
+        ['image', 'objects.bbox', 'objects.category']
+    """
+    found: list[str] = []
+    for name in rows.names:
+        inner: dict[str, None] = {}
+        for cell in rows.cells[name]:
+            one = next((one for one in cell if one is not None), None) if (
+                isinstance(cell, list)) else cell  # fmt: skip
+            if isinstance(one, Mapping) and not set(one) <= {"bytes", "path"}:
+                inner |= dict.fromkeys(map(str, one))
+                break
+            if one is not None:
+                break
+        found += [f"{name}.{one}" for one in inner] or [name]
+    return found

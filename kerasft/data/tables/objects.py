@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.fingerprint import digest
-from kerasft.data.images.arrays import encoded, float_scale, is_image
+from kerasft.data.images.arrays import is_image
 from kerasft.data.splits import split_name, split_words
 from kerasft.data.tables.arrow import rows_of
+from kerasft.data.tables.asked import IMAGE, LABEL, Asked
 from kerasft.data.tables.reading import Rows, by_name
 from kerasft.data.tables.short_floats import shortest
 from kerasft.data.tables.streamed import PAIRED, columns_of, is_stream
+from kerasft.data.tables.streamed_drawn import drawn_columns_of
 from kerasft.errors import UserError
 from kerasft.spec import SPLIT_NAMES
 from kerasft.system.console import listing
 
-# What examples given as a pair are called: what is read, and what is learned of it.
-TEXT, IMAGE, LABEL = "text", "image", "label"
+# What examples given as a pair are called, beside images and their labels.
+TEXT = "text"
 _FORMS = (
     "a pandas or polars DataFrame, a pyarrow.Table, a Dataset or DatasetDict of Hugging Face, a "
     "dict of columns, a pair (inputs, labels) of arrays or lists, a finite tf.data.Dataset, or a "
@@ -30,11 +32,12 @@ _FORMS = (
 )
 
 
-def tables_of(data: Any) -> tuple[dict[str, Rows], list[str]]:
+def tables_of(data: Any, asked: Asked | None = None) -> tuple[dict[str, Rows], list[str]]:
     """Return the rows of each split of what was given.
 
     Args:
         data: See `kerasft.train`.
+        asked: Which columns are images and masks; where it says nothing, all arrays are images.
 
     Returns:
         Rows by split, `train` where the data has no splits; and sentences for the user.
@@ -42,9 +45,9 @@ def tables_of(data: Any) -> tuple[dict[str, Rows], list[str]]:
     Raises:
         UserError: If it is nothing that can be read so.
     """
-    scales: dict[str, int] = {}
+    asked = Asked() if asked is None else asked
     if not (isinstance(data, Mapping) and _is_splits(data)):
-        return {"train": rows_in(data, "data", scales)}, []
+        return {"train": rows_in(data, "data", asked)}, []
     found: dict[str, Rows] = {}
     left = []
     for name, table in data.items():
@@ -57,8 +60,8 @@ def tables_of(data: Any) -> tuple[dict[str, Rows], list[str]]:
                 "one of them out."
             )
         elif table is not None:
-            found[split] = rows_in(table, f"data[{name!r}]", scales)
-    _require_one_range(scales)
+            found[split] = rows_in(table, f"data[{name!r}]", asked)
+    _require_one_range(asked.scales)
     if "train" not in found:
         raise UserError(
             f"data: there is no split to train on. Received: {listing(map(str, data), 10)}. Splits "
@@ -114,13 +117,13 @@ def _is_records(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
 
 
-def rows_in(data: Any, called: str, scales: dict[str, int]) -> Rows:
+def rows_in(data: Any, called: str, asked: Asked) -> Rows:
     """Return the rows of one split.
 
     Args:
         data: Frame, arrays, or whatever it is.
         called: What it is called in messages, such as `"data['test']"`.
-        scales: What the pixels of arrays are multiplied by is noted here, by column.
+        asked: Which columns are images and masks.
 
     Raises:
         UserError: If it is none of these, or its columns differ in length.
@@ -134,21 +137,21 @@ def rows_in(data: Any, called: str, scales: dict[str, int]) -> Rows:
         table = data.with_format("arrow")[:] if len(data) else None
         rows = None if table is None else rows_of(table, called, range(len(data)))
     elif _is_frame(data):
-        rows = _of_frame(data, called, scales)
+        rows = _of_frame(data, called, asked)
     elif _is_arrow(data):
         import pyarrow
 
         table = pyarrow.table(data)
         rows = rows_of(table, called, range(table.num_rows))
     elif is_stream(data):
-        rows = _of_stream(data, called, scales)
+        rows = _of_stream(data, called, asked)
     elif _is_records(data):
         names = dict.fromkeys(name for record in data for name in record)
-        rows = _of_columns({n: [record.get(n) for record in data] for n in names}, called, scales)
+        rows = _of_columns({n: [record.get(n) for record in data] for n in names}, called, asked)
     elif isinstance(data, Mapping):
-        rows = _of_columns(data, called, scales)
+        rows = _of_columns(data, called, asked)
     elif isinstance(data, tuple):
-        rows = _of_pair(data, called, scales)
+        rows = _of_pair(data, called, asked)
     else:
         advice = ""
         if isinstance(data, str) or hasattr(data, "__fspath__"):
@@ -165,7 +168,7 @@ def _kind(data: Any) -> str:
     return kind.__name__ if home == "builtins" else f"{home}.{kind.__name__}"
 
 
-def _of_frame(frame: Any, called: str, scales: dict[str, int]) -> Rows:
+def _of_frame(frame: Any, called: str, asked: Asked) -> Rows:
     names = tuple(str(name) for name in frame.columns)
     columns = []
     for place, name in enumerate(names):
@@ -177,16 +180,14 @@ def _of_frame(frame: Any, called: str, scales: dict[str, int]) -> Rows:
     places = [str(label) for label in frame.index]
     if len(set(places)) < len(places):
         places = list(map(str, range(len(places))))
-    columns = _encoded(names, columns, called, scales)
+    columns = asked.encoded(names, columns, called)
     return Rows(called, names, by_name(names, columns), places, "row")
 
 
-def _of_columns(data: Mapping[Any, Any], called: str, scales: dict[str, int]) -> Rows:
-    names = tuple(map(str, data))
-    columns = [
-        cells_of(values, f"{called}, column {name!r}")
-        for name, values in zip(names, data.values(), strict=True)
-    ]
+def _of_columns(data: Mapping[Any, Any], called: str, asked: Asked) -> Rows:
+    data = asked.flat(data)
+    names = tuple(data)
+    columns = [cells_of(values, f"{called}, column {name!r}") for name, values in data.items()]
     lengths = {name: len(column) for name, column in zip(names, columns, strict=True)}
     if len(set(lengths.values())) > 1:
         raise UserError(
@@ -194,11 +195,11 @@ def _of_columns(data: Mapping[Any, Any], called: str, scales: dict[str, int]) ->
             f"{listing(f'{name} with {length:,}' for name, length in lengths.items())}."
         )
     count = next(iter(lengths.values()), 0)
-    columns = _encoded(names, columns, called, scales)
+    columns = asked.encoded(names, columns, called)
     return Rows(called, names, by_name(names, columns), range(count), "row")
 
 
-def _of_pair(data: tuple, called: str, scales: dict[str, int]) -> Rows:
+def _of_pair(data: tuple, called: str, asked: Asked) -> Rows:
     if len(data) != 2 or all(isinstance(part, tuple) and len(part) == 2 for part in data):
         raise UserError(
             f"{called}: a tuple must be a pair (inputs, labels). Received: a tuple of {len(data)}"
@@ -206,6 +207,8 @@ def _of_pair(data: tuple, called: str, scales: dict[str, int]) -> Rows:
             + '. Give splits as {"train": (x, y), "test": (x, y)}; weights of examples are not '
             "taken."
         )
+    if asked.drawn:
+        return _of_columns(asked.paired(data, called), called, asked)
     cells = cells_of(data[0], f"{called}, inputs")
     known = next((cell for cell in cells if cell is not None), None)
     image = is_image(known) or isinstance(known, bytes)
@@ -215,7 +218,7 @@ def _of_pair(data: tuple, called: str, scales: dict[str, int]) -> Rows:
             f"Received: {_kind(known)}{_length(known)}."
         )
     columns = {IMAGE if image else TEXT: data[0], LABEL: data[1]}
-    return _of_columns(columns, called, scales)
+    return _of_columns(columns, called, asked)
 
 
 def _length(value: Any) -> str:
@@ -275,23 +278,11 @@ def _plain(value: Any) -> Any:
     return str(value) if hasattr(value, "__fspath__") else value
 
 
-def _encoded(
-    names: Sequence[str], columns: Sequence[list[Any]], called: str, scales: dict[str, int]
-) -> list[list[Any]]:
-    """Return columns with arrays of pixels as encoded images."""
-    result = []
-    for name, cells in zip(names, columns, strict=True):
-        if any(map(is_image, cells[:1])):
-            where = f"{called}, column {name!r}"
-            scales[where] = float_scale(cells, where)
-            cells = encoded(cells, where, scales[where])
-        result.append(cells)
-    return result
-
-
-def _of_stream(data: Any, called: str, scales: dict[str, int]) -> Rows:
-    read, found = columns_of(data, called)
-    scales |= {f"{called}, column {name!r}": scale for name, scale in found.items()}
+def _of_stream(data: Any, called: str, asked: Asked) -> Rows:
+    read, found = drawn_columns_of(data, called, asked) if asked.drawn else columns_of(data, called)
+    asked.scales.update(
+        {f"{called}, column {name!r}": scale for name, scale in found.items()}
+    )
     columns = {name: list(map(_plain, cells)) for name, cells in read.items()}
     if PAIRED in columns:
         paired = columns.pop(PAIRED)

@@ -40,11 +40,7 @@ def columns_of(
     """
     import tensorflow as tf
 
-    if int(data.cardinality()) == _INFINITE:
-        raise UserError(
-            f"{called} must be finite. Received: a tf.data.Dataset without an end. Leave repeat() "
-            "out; a run repeats the examples itself."
-        )
+    check_finite(data, called)
     leaves = _named(data.element_spec, called)
     for name, spec in leaves.items():
         if not isinstance(spec, tf.TensorSpec) or spec.shape.rank is None:
@@ -69,6 +65,20 @@ def columns_of(
     if not next(iter(columns.values()), None):
         raise UserError(f"{called} holds no examples. Received: an empty tf.data.Dataset.")
     return columns, scales
+
+
+def check_finite(data: Any, called: str) -> None:
+    """Refuse a data set that repeats for ever.
+
+    Args:
+        data: The data set.
+        called: What it is called in messages.
+    """
+    if int(data.cardinality()) == _INFINITE:
+        raise UserError(
+            f"{called} must be finite. Received: a tf.data.Dataset without an end. Leave repeat() "
+            "out; a run repeats the examples itself."
+        )
 
 
 def _named(element: Any, called: str) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def test_classes_and_images_in_the_table(folder):
     ({"objects": {"bbox": [[1, 2, 3]], "category": ["cat"]}}, {}, "must be four numbers"),
     ({"objects": {"bbox": [[1, 2, 3, "x"]], "category": ["cat"]}}, {}, "must be numbers"),
     ({"objects": {"bbox": [3], "category": ["cat"]}}, {}, "must be four numbers"),
-    ({"objects": {"bbox": 3, "category": 3}}, {}, "lists that are equally long"),
+    ({"objects": {"bbox": 3, "category": 3}}, {}, "must be four numbers"),
     ({"file_name": "1.png"}, {}, "1.png has a row before"),
     ({"file_name": "../boxes.png"}, {}, "leads out of the folder"),
     ({}, {"label": "objects.categry"}, "hold no 'categry'. Did you mean 'category'?"),

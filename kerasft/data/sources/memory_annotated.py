@@ -1,0 +1,246 @@
+"""Images with boxes or masks that Python hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kerasft.data.annotations.classes import some
+from kerasft.data.images.box_forms import check_format
+from kerasft.data.images.boxed import boxed_splits
+from kerasft.data.images.mask_values import Table, found_meaning, meaning
+from kerasft.data.images.masked import Masked, masked_splits
+from kerasft.data.paths import read_label_names
+from kerasft.data.splits import check_ratios
+from kerasft.data.tables import drawn_columns
+from kerasft.data.tables.asked import LABEL, Asked
+from kerasft.data.tables.boxed_rows import BoxRows, Columns, Found, read_boxes
+from kerasft.data.tables.columns import column_name, find_column, read_splits
+from kerasft.data.tables.gathering import Part
+from kerasft.data.tables.image_cells import image_cells, located, read_images
+from kerasft.data.tables.reading import Rows
+from kerasft.data.tables.streamed import is_stream
+from kerasft.errors import UserError
+from kerasft.spec import Splits
+from kerasft.system.console import listing
+from kerasft.system.files import current
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What was given, and the columns that say where a row belongs.
+
+    Args:
+        rows: The rows of each split.
+        asked: Which columns are images and masks.
+        split_column: The column that says the split of a row, or `None`.
+        group: The column that names the group of a row, or `None`.
+        ratios: What `data.validation` and `data.test` say.
+        notices: Sentences for the user.
+        settings: For `boxed_splits` and `masked_splits`.
+    """
+
+    rows: Mapping[str, Rows]
+    asked: Asked
+    split_column: str | int | None
+    group: str | int | None
+    ratios: Mapping[str, Any]
+    notices: list[str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def parts(self) -> list[BoxRows]:
+        """Return the rows with the name, split and group of each."""
+        found = []
+        for split, rows in self.rows.items():
+            name = split if len(self.rows) > 1 else "data"
+            ids = [f"{name}:{place}" for place in rows.places]
+            splits = [split] * len(ids)
+            if self.split_column is not None:
+                column = find_column(rows, self.split_column, "data.split_column")
+                splits = read_splits(column, ids)
+            groups = None if self.group is None else _groups(rows, self.group, ids)
+            found.append(BoxRows(Part(split, name, rows), ids, splits, groups=groups))
+        return found
+
+    def image(self, rows: Rows) -> str:
+        """Return the column of images."""
+        found = self.asked.image_of(rows.names, lambda name: next(iter(rows.cells[name]), None))
+        return drawn_columns.require(found, "image", "images", rows.names)
+
+    def source(self, **columns: Any) -> dict[str, Any]:
+        """Return where the data is from, as plain values for the manifest."""
+        return {"source": "memory", "columns": columns, "given": {
+            name: {"rows": len(rows), "columns": list(rows.names)}
+            for name, rows in self.rows.items()
+        }}  # fmt: skip
+
+    def check_splits(self, brought: Sequence[str]) -> None:
+        """Refuse parts of nothing, where a column says the splits."""
+        if self.split_column is not None:
+            check_ratios(**self.ratios, method=self.settings["split"], brought=sorted(set(brought)))
+
+
+def check_settings(
+    kind: str, boxes: Mapping[str, Any], masks: Mapping[str, Any], others: Mapping[str, Any]
+) -> None:
+    """Refuse settings that say nothing for a task: those of boxes, of masks, and of others.
+
+    Args:
+        kind: What the task learns.
+        boxes: The settings of boxes that differ from their defaults.
+        masks: Those of masks.
+        others: Those that neither knows.
+
+    Raises:
+        UserError: If there are such.
+    """
+    problems = [
+        f"data.{key} belongs to task={task}, and this task learns something else. Received: "
+        f"data.{key}={value}. Set task={task}, or leave it out."
+        for of, task, given in (("boxes", "detection", boxes), ("masks", "segmentation", masks))
+        for key, value in given.items() if of != kind and value is not None
+    ]  # fmt: skip
+    if kind in ("boxes", "masks"):
+        problems += [
+            f"data.{key} says nothing of images with {kind}. Received: data.{key}={value}. Leave "
+            f"it out{'; data.classes names the classes' * (kind == 'masks')}."
+            for key, value in others.items() if value is not None
+        ]  # fmt: skip
+    if kind == "boxes":
+        problems += check_format(boxes["box_format"], boxes["relative"])
+        if (box := boxes["box"]) is not None and not isinstance(box, str) and len(box) != 4:
+            problems.append(
+                "data.box must name the column of boxes, or list the four columns of a box. "
+                f"Received: {box!r}."
+            )
+    if problems:
+        raise UserError(problems=problems)
+
+
+def boxed(
+    given: Tables, *, box: Sequence[str] | str | None, box_format: str | None,
+    relative: bool | None, label: Any, label_names: Sequence[str] | None, is_streamed: bool,
+) -> Splits:  # fmt: skip
+    """Return images with boxes.
+
+    Args:
+        given: The rows.
+        box: The column of boxes, four columns, or `None`.
+        box_format: One of `box_forms.FORMATS`, or `None`.
+        relative: Whether boxes are in parts of width and height, or `None`.
+        label: The column of classes; its default finds it.
+        label_names: The names of the classes.
+        is_streamed: Whether the data is of `tf.data`, where boxes may be `yxyx`.
+
+    Raises:
+        UserError: If columns are missing, or images or boxes are wrong.
+    """
+    found = Found(notices=list(given.notices))
+    for rows in given.rows.values():
+        found.notices += rows.notices
+    first = next(iter(given.rows.values()))
+    # What splits have in common is looked up once: a split may have no objects.
+    box = drawn_columns.box_columns(first) if box is None else box
+    if not isinstance(box, str) and tuple(box) == drawn_columns.CORNERS:
+        box_format = box_format or "xyxy"
+    columns = Columns(
+        given.image(first), drawn_columns.class_column(first, box, label, LABEL), box,
+        form=box_format, relative=relative,
+    )  # fmt: skip
+    for part in given.parts():
+        read_boxes(part, columns, label_names, found)
+    images = list(found.images.values())
+    given.check_splits([one.split for one in images])
+    names = found.names(label_names)
+    return boxed_splits(
+        images, found.said(), key="data.box_format", label_names=names, unusual=is_streamed,
+        source=given.source(image=columns.image, label=columns.label,
+                            box=box if isinstance(box, str) else list(box)),
+        **given.ratios, **given.settings,
+    )  # fmt: skip
+
+
+def masked(given: Tables, *, classes: Any, ignore: Any, max_pixels: int) -> Splits:
+    """Return images with masks.
+
+    Args:
+        given: The rows.
+        classes: See `mask_folder`.
+        ignore: The same.
+        max_pixels: The most pixels that an image or a mask may have.
+
+    Raises:
+        UserError: If columns are missing, or images or masks are wrong.
+    """
+    if isinstance(classes, str):
+        classes = read_label_names(classes, current() or Path())
+    means = meaning(classes, ignore)
+    notices = list(given.notices)
+    first = next(iter(given.rows.values()))
+    image = given.image(first)
+    column = drawn_columns.require(
+        given.asked.masks_of(first.names, image), "masks", "masks", first.names
+    )
+    read: list[tuple[str | bytes, str, str, Path | bytes, str | None]] = []
+    for part in given.parts():
+        notices += part.rows.notices
+        images, _ = read_images(
+            part.rows, image_cells(part.rows, image), part.rows.home, part.ids
+        )
+        masks = _masks(part, column)
+        groups: Sequence[str | None] = part.groups or [None] * len(masks)
+        read += zip(images, part.ids, part.splits, masks, groups, strict=True)
+    given.check_splits([split for _, _, split, _, _ in read])
+    if means is None:
+        drawn = [(called, mask) for _, called, _, mask, _ in read]
+        means, said = found_meaning(drawn, ignore, max_pixels)
+        notices.append(said)
+    table = Table.of(means)
+    found = [
+        Masked(content if isinstance(content, bytes) else Path(content), called,
+               partial(table.read, mask, max_pixels), split, group)
+        for content, called, split, mask, group in read
+    ]  # fmt: skip
+    return masked_splits(
+        found, notices, names=table.names, max_pixels=max_pixels, strict=True,
+        source=given.source(image=image, masks=column), **given.ratios, **given.settings,
+    )
+
+
+def _masks(part: BoxRows, column: str) -> list[Path | bytes]:
+    """Return the masks of rows: files, or encoded bytes."""
+    cells = image_cells(part.rows, column, "data.masks").values
+    if bare := [name for name, one in zip(part.ids, cells, strict=True) if one is None]:
+        raise UserError(
+            f"data.masks={column} must give each image a mask: an array, an encoded image or the "
+            f"path of one. Received: none in {some(len(bare), 'row')}: {listing(bare)}."
+        )
+    found = [located(one, part.rows.home) for one in cells if one is not None]
+    masks = [one if isinstance(one, bytes) else Path(one) for one in found]
+    missing = [f"{name} ({one})" for name, one in zip(part.ids, masks, strict=True)
+               if isinstance(one, Path) and not one.is_file()]  # fmt: skip
+    if missing:
+        raise UserError(
+            f"data.masks={column}: {some(len(missing), 'mask')} not there: {listing(missing)}."
+        )
+    return masks
+
+
+def _groups(rows: Rows, group: str | int, ids: Sequence[str]) -> list[str]:
+    """Return the group of each row."""
+    cells = find_column(rows, group, "data.group")
+    bare = [name for name, cell in zip(ids, cells, strict=True) if cell is None or cell == ""]
+    if bare:
+        raise UserError(
+            f"data.group={column_name(rows, group, 'data.group')}: {some(len(bare), 'row')} "
+            f"without a group: {listing(bare)}. Give each row a group, or take those rows out."
+        )
+    return [str(cell) for cell in cells]
+
+
+def is_streamed(data: Any) -> bool:
+    """Whether data, or a split of it, is of `tf.data`."""
+    return is_stream(data) or (isinstance(data, Mapping) and any(map(is_stream, data.values())))
