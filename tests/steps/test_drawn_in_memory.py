@@ -11,7 +11,10 @@ import pytest
 
 import kerasft
 from kerasft.artifact.loading import load_export
+from kerasft.config.checks import settle
 from kerasft.errors import UserError
+from kerasft.steps import in_memory
+from kerasft.steps.prepare import build_task, read_splits
 
 ROWS, COLUMNS = 32, 48
 
@@ -85,3 +88,22 @@ def test_a_run_is_exported(kind, tmp_path, monkeypatch):
     kerasft.train([*WORDS[kind], "output_dir=run"], data=DATA[kind])
     folder = kerasft.export("run", ["export=saved_model"])["saved_model"]
     assert load_export(folder)
+
+
+def test_the_example_of_the_documentation_is_read(monkeypatch):
+    """Its configs are sound and its data is read; nothing is trained."""
+    page = (Path(__file__).parents[2] / "docs" / "bring-your-own-data.md").read_text("utf-8")
+    block = page.split("### Boxes and masks in memory")[1].split("```python\n")[1].split("```")[0]
+    found = []
+
+    def read(words, data):
+        cfg = settle(in_memory.reading(words, data), (), ())
+        with in_memory.holding(cfg, data):
+            found.append(read_splits(cfg, build_task(cfg).kind, None)[0])
+
+    monkeypatch.setattr(kerasft, "train", read)
+    exec(block, {})
+    boxes, masks = found
+    assert boxes.labels.names == ("cell",)
+    assert boxes.train.annotations.row(0)["boxes"].tolist() == [[20, 8, 44, 24]]
+    assert masks.labels.names == ("ground", "cell")
