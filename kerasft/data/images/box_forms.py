@@ -30,6 +30,8 @@ _NUMBERS = {
 _FITS, _FAILS = 0.99, 0.9
 # What rounding may put a part of an image beyond 1.
 _WHOLE = 1.01
+# In images of so few pixels a side, boxes of a pixel may be meant.
+_TINY = 8
 
 
 def check_format(form: str | None, relative: bool | None) -> list[str]:
@@ -93,13 +95,18 @@ def settled(
         form fits where most boxes leave their images (empty if none).
 
     Raises:
-        UserError: If nobody says the form and several fit, or none.
+        UserError: If nobody says the form and several fit, or none; if parts are said to be pixels.
     """
     every = np.concatenate([np.zeros((0, 4)), *boxes])
     every = every[np.isfinite(every).all(axis=1)]
     if not len(every):
         return form or "xyxy", bool(relative), [], ""
     parts = bool(np.mean(every <= _WHOLE) >= _FITS)
+    if parts and relative is False and min(map(min, sizes)) > _TINY:
+        raise UserError(
+            f"The numbers of {some(len(every), 'box')} are from 0 to 1: they are parts of the "
+            "image's sides, and not pixels. Set data.relative=true. Received: data.relative=false."
+        )
     known = relative if relative is not None else parts
     unusual = unusual or known  # parts of images fit as well with sides swapped
     inside = {name: _inside(boxes, sizes, name, known) for name in FORMATS}
@@ -107,11 +114,8 @@ def settled(
     if form is None:
         return *_guessed(inside, known, len(every), unusual), ""
     said, instead = [], [name for name in fitting if unusual or name != "yxyx"]
-    if known != parts and min(inside.values()) < _FITS:
-        way = (
-            " The numbers are parts of the image's sides: set data.relative=true."
-            if parts else " The numbers are pixels: set data.relative=false."
-        )
+    if known and not parts:
+        way = " The numbers are pixels: set data.relative=false."
     elif form not in fitting and instead:
         way = f" Nearly all of them lie in their images as {_or(instead)}: set data.box_format="
         way += f"{instead[0]}." if len(instead) == 1 else "FORM."

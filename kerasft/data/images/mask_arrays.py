@@ -48,11 +48,15 @@ def _whole(value: Any, called: str) -> np.ndarray:
         array = array[..., 0]
     colours = array.ndim == 3 and array.shape[-1] == 3
     if array.dtype.kind not in "buif" or 0 in array.shape or not (array.ndim == 2 or colours):
-        depth = array.ndim == 3 and not colours
+        way = ""
+        if array.ndim == 3 and array.shape[0] == 1:
+            way = " Leave the first axis out: mask[0]."
+        elif array.ndim == 3 and not colours:
+            way = " Of a channel for each class make numbers: numpy.argmax(mask, axis=-1)."
         raise UserError(
             f"{called} must be a mask [height, width] of the number of each pixel's class, or "
             f"[height, width, 3] of colours. Received: a value of the shape {list(array.shape)}."
-            + " Of a channel for each class make numbers: numpy.argmax(mask, axis=-1)." * depth
+            + way
         )
     if array.dtype.kind == "f" and not (array == np.round(array)).all():
         raise UserError(

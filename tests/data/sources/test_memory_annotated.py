@@ -248,6 +248,9 @@ def test_another_form_than_is_said():
         data, box_format="xywh", relative=True
     )
     data["boxes"] = wide("xyxy") / ([COLUMNS, ROWS] * 2)
+    assert "parts of the image's sides, and not pixels. Set data.relative=true" in fails(
+        data, box_format="xyxy", relative=False
+    )
     parts = ask(data, box_format="xyxy")  # which nobody needs to say
     np.testing.assert_allclose(rows_of(parts)["data:0"]["boxes"], wide("xyxy")[0], atol=1e-4)
     # A few boxes outside are a warning.
@@ -410,6 +413,7 @@ def changed(i, mask):
     (changed(3, MASKS[3] - 0.5), {}, "number 3: the values of a mask must be whole numbers"),
     (changed(3, MASKS[3].astype(int) - 1), {}, "number 3: the values of a mask must be from 0 to"),
     (changed(3, np.zeros((ROWS, COLUMNS, 5))), {}, "numpy.argmax(mask, axis=-1)"),
+    (changed(3, MASKS[:1]), {}, "Leave the first axis out: mask[0]."),
     (changed(3, 7), {}, "number 3 must be a mask [height, width]"),
     (changed(3, [[1, 2], [3]]), {}, "number 3 must be a mask [height, width]"),
     (MASKS, {"classes": None, "ignore": [0, 1, 2, 255]}, "All values of the masks are in"),
