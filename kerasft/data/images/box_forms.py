@@ -42,8 +42,8 @@ def check_format(form: str | None, relative: bool | None) -> list[str]:
         relative: What `data.relative` says; the same.
 
     Example:
-        >>> check_format("rel_xyxy", None)[0][-49:]
-        " Say it with data.box_format=xyxy data.relative=true."
+        >>> check_format("rel_xyxy", None)[0].partition("Say it with ")[2]
+        'data.box_format=xyxy data.relative=true.'
     """
     problems = []
     if form is not None and form not in FORMATS:
