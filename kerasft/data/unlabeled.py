@@ -110,8 +110,8 @@ def from_folder(
               for one in paths]  # fmt: skip
     true: list[Any] = [None] * len(paths)
     if labels is not None:
-        true, said = truths(values, ids, labels)
-        notices += said
+        true, about = truths(values, ids, labels)
+        notices += about
     found = Unlabeled([str(one) for one in paths], ids, ids, true=true)
     labelled = any(one is not None for one in true)
     return Questions("images", len(found), labelled, notices, lambda: iter([found]))

@@ -132,10 +132,10 @@ def from_tables(
         raise UserError(f"No row of {where} can be answered: {said}.")
     labelled = look.labelled and look.known
     final = replace(wanted, truths=labelled)
-    said = [*look.notices, *(line for _, file in files for line in file.notices)]
+    notices = [*look.notices, *(line for _, file in files for line in file.notices)]
     return Questions(
         "text" if wanted.columns.image is None else "images", look.count, labelled,
-        [*said, *_about_ids(files, final, look)], lambda: _parts(files, final, None),
+        [*notices, *_about_ids(files, final, look)], lambda: _parts(files, final, None),
     )  # fmt: skip
 
 

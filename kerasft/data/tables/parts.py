@@ -143,7 +143,9 @@ class Parts:
 
     def _form_of_lines(self) -> tuple[bool, bool]:
         """Find out whether lines have labels of fastText, and whether each begins with a label."""
-        labelled, bare, marked = [], [], False
+        labelled: list[str] = []
+        bare: list[str] = []
+        marked = False
         counts = [0, 0]
         for text, before, _ in self._texts():
             for number, line in enumerate(lines_of(text), before + 1):
