@@ -234,7 +234,7 @@ class ImagePreprocess(Preprocess, Protocol):
     parts: tuple[Any, ...]
 
     def decode(self, encoded: tf.Tensor) -> Any:
-        """Decode one image: a scalar `tf.string` to `uint8[height, width, 3]`."""
+        """Decode one image: a scalar `tf.string` to `uint8[height, width, channels]`."""
 
     def pixels(self, encoded: tf.Tensor) -> Any:
         """Decode one image in the size that it has."""
@@ -268,6 +268,11 @@ def placed(annotations: Rows, preprocess: Preprocess) -> Rows:
     if takes_images(preprocess) and "size" in annotations:
         return preprocess.placed(annotations)
     return annotations
+
+
+def channels_of(preprocess: ImagePreprocess) -> int:
+    """Return how many channels images have: 3, where a preprocessing says nothing."""
+    return int(getattr(preprocess, "channels", 3))
 
 
 def takes_texts(preprocess: Preprocess) -> TypeGuard[TextPreprocess]:

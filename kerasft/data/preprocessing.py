@@ -20,7 +20,14 @@ from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable, as_raw
 from kerasft.rows import Rows
-from kerasft.spec import Examples, ImagePreprocess, Preprocess, takes_images, takes_texts
+from kerasft.spec import (
+    Examples,
+    ImagePreprocess,
+    Preprocess,
+    channels_of,
+    takes_images,
+    takes_texts,
+)
 from kerasft.system.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.system.console import warn
 from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
@@ -167,7 +174,8 @@ def identity(preprocess: Preprocess) -> str:
 
 def _forms(preprocess: Preprocess) -> tuple[dict[str, Form], int]:
     if takes_images(preprocess):
-        return {"images": Form("uint8", (preprocess.height, preprocess.width, 3))}, 0
+        shape = (preprocess.height, preprocess.width, channels_of(preprocess))
+        return {"images": Form("uint8", shape)}, 0
     assert takes_texts(preprocess)
     forms = {
         name: Form("int32", (), True, preprocess.pad if name == "token_ids" else 0)

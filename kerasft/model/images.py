@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 BEGINNINGS = {
     "JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "GIF": b"GIF8", "BMP": b"BM", "WebP": b"RIFF",
 }  # fmt: skip
+# An alpha that hides nothing.
+OPAQUE = 255
 # The places of what is read of a file's first bytes.
 _WEBP_KIND, _WEBP_FLAGS, _WEBP_LOSSLESS = slice(8, 16), 20, 24
 _BMP_HEADER, _BMP_BITS, _BMP_PACKING, _BMP_COLOURS = 14, 28, 30, 46
@@ -64,24 +66,41 @@ def refuse_others(encoded: tf.Tensor) -> Any:
         return tf.identity(encoded)
 
 
-def decode(encoded: tf.Tensor, upright: bool = True) -> Any:
-    """Return the pixels of one image: `uint8[height, width, 3]`, transparency left out.
+def decode(encoded: tf.Tensor, upright: bool = True, channels: int = 3) -> Any:
+    """Return the pixels of one image: `uint8[height, width, channels]`.
 
     Args:
         encoded: A scalar `tf.string` that `refuse_others` let pass.
         upright: Whether an EXIF orientation is followed.
+        channels: 3 for colours; 4 for colours and alpha, which is 255 where the file has none; 1
+            and 2 for the same in grey.
     """
     import tensorflow as tf
 
-    def pixels(channels: int) -> Any:
-        image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
-        image.set_shape([None, None, channels])
+    def pixels(count: int) -> Any:
+        image = tf.io.decode_image(encoded, channels=count, expand_animations=False)
+        image.set_shape([None, None, count])
         return image[..., :3]
+
+    def with_alpha() -> Any:
+        image = tf.io.decode_image(encoded, channels=4, expand_animations=False)
+        image.set_shape([None, None, 4])
+        return image
 
     # All but WebP is turned into the channels that are asked for; WebP must be asked for its own.
     image = tf.cond(
         _is_transparent_webp(_first_bytes(encoded)), lambda: pixels(4), lambda: pixels(3)
     )
+    if channels in (2, 4):
+        alpha = tf.cond(
+            _begins(_first_bytes(encoded), BEGINNINGS["PNG"])
+            | _is_transparent_webp(_first_bytes(encoded)),
+            lambda: with_alpha()[..., 3:], lambda: tf.fill(
+                tf.shape(image[..., :1]), tf.constant(OPAQUE, tf.uint8)),
+        )
+        image = tf.concat([image, alpha], axis=-1)
+    if channels < 3:
+        image = tf.concat([tf.image.rgb_to_grayscale(image[..., :3]), image[..., 3:]], axis=-1)
     return orientation.upright(encoded, image) if upright else image
 
 

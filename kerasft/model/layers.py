@@ -31,8 +31,10 @@ class Normalize(keras.layers.Layer):
 
     def call(self, inputs):
         x = ops.cast(inputs, "float32")
-        if self.bgr:
+        if self.bgr and x.shape[-1] == 3:
             x = ops.flip(x, axis=-1)
+        elif self.bgr and x.shape[-1] > 3:  # what is no colour keeps its place
+            x = ops.concatenate([ops.flip(x[..., :3], axis=-1), x[..., 3:]], axis=-1)
         x = x * ops.convert_to_tensor(self.scale, "float32")
         return ops.cast(x + ops.convert_to_tensor(self.offset, "float32"), self.compute_dtype)
 
@@ -182,7 +184,8 @@ class ImageNetwork(keras.Model):
     """
 
     def __init__(self, network, height, width, scale=1.0, offset=0.0, bgr=False, name=None):
-        images = keras.Input((height, width, 3), dtype="uint8", name="images")
+        channels = network.inputs[0].shape[-1] or 3
+        images = keras.Input((height, width, channels), dtype="uint8", name="images")
         # A network that came out of a run has a layer of that name already.
         again = any(layer.name == "normalize" for layer in network.layers)
         first = Normalize(scale, offset, bgr, name="normalize_before" if again else "normalize")
@@ -192,6 +195,16 @@ class ImageNetwork(keras.Model):
         super().__init__(inputs=images, outputs=network.call(taken), name=name)
         self._parts = _Parts(network=network)
         self._values = (height, width, scale, offset, bgr)
+
+    @property
+    def network(self):
+        """The network that takes the scaled pixels."""
+        return self._parts.models["network"]
+
+    @property
+    def values(self):
+        """What it was made with: height, width, scale, offset, bgr."""
+        return self._values
 
     def get_config(self):
         names = ("height", "width", "scale", "offset", "bgr")

@@ -35,6 +35,7 @@ class ImagePreprocess:
         interpolation: A method of `tf.image.resize`.
         antialias: Whether shrinking averages over the pixels that fall together.
         upright: Whether an EXIF orientation is followed.
+        channels: 3 for colours, 1 for grey; 4 and 2 for these with alpha, see `images.decode`.
 
     Example:
         >>> image = tf.io.encode_png(tf.zeros([40, 50, 3], tf.uint8))
@@ -49,7 +50,8 @@ class ImagePreprocess:
     parts: tuple[Any, ...] = (images.decode, orientation.read, geometry.fitted)
 
     def __init__(self, height: int, width: int, *, resize: str = "crop",
-                 interpolation: str = "bilinear", antialias: bool = True, upright: bool = True):
+                 interpolation: str = "bilinear", antialias: bool = True, upright: bool = True,
+                 channels: int = 3):
         if resize not in RESIZE:
             raise UserError(
                 f"backbone.resize must be one of {', '.join(RESIZE)}. Received: {resize!r}."
@@ -65,22 +67,34 @@ class ImagePreprocess:
             )
         self.height, self.width = int(height), int(width)
         self.resize, self.interpolation, self.antialias = resize, interpolation, antialias
-        self.upright = upright
+        self.upright, self.channels = upright, int(channels)
+        if self.channels not in (1, 2, 3, 4):
+            raise UserError(
+                "Images must have 1 channel (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and "
+                f"alpha). Received: {channels}."
+            )
+
+    def taking(self, height: int, width: int, channels: int) -> ImagePreprocess:
+        """Return the same preprocessing for another size and other channels."""
+        return type(self)(
+            height, width, resize=self.resize, interpolation=self.interpolation,
+            antialias=self.antialias, upright=self.upright, channels=channels,
+        )
 
     def placed(self, annotations: Rows) -> Rows:
         """Return annotations of images with positions as the network sees them."""
         return geometry.placed(annotations, (self.height, self.width), self.resize)
 
     def decode(self, encoded: tf.Tensor) -> Any:
-        """Decode one image: a scalar `tf.string` to `uint8[height, width, 3]`."""
+        """Decode one image: a scalar `tf.string` to `uint8[height, width, channels]`."""
         import tensorflow as tf
 
         one = images.refuse_others(tf.reshape(encoded, [1]))[0]
         return self._sized(self.pixels(one))
 
     def pixels(self, encoded: tf.Tensor) -> Any:
-        """Decode one image at its own size: `uint8[rows, columns, 3]`, as it is seen."""
-        return images.decode(encoded, self.upright)
+        """Decode one image at its own size: `uint8[rows, columns, channels]`, as it is seen."""
+        return images.decode(encoded, self.upright, self.channels)
 
     def _sized(self, image: tf.Tensor) -> Any:
         import tensorflow as tf
@@ -91,18 +105,18 @@ class ImagePreprocess:
         image = tf.image.resize(image, near, method=self.interpolation, antialias=self.antialias)
         top, left = offset[0], offset[1]
         if self.resize == "crop":
-            image = tf.slice(image, [-top, -left, 0], [self.height, self.width, 3])
+            image = tf.slice(image, [-top, -left, 0], [self.height, self.width, self.channels])
         elif self.resize == "pad":
             bottom, right = self.height - near[0] - top, self.width - near[1] - left
             image = tf.pad(image, [[top, bottom], [left, right], [0, 0]])
-        image = tf.ensure_shape(image, [self.height, self.width, 3])
+        image = tf.ensure_shape(image, [self.height, self.width, self.channels])
         # Whole numbers, so that images kept between epochs and served ones agree to the last bit.
         return tf.saturate_cast(tf.round(image), tf.uint8)
 
     def __call__(self, raw: tf.Tensor) -> Any:
         import tensorflow as tf
 
-        spec = tf.TensorSpec([self.height, self.width, 3], tf.uint8)
+        spec = tf.TensorSpec([self.height, self.width, self.channels], tf.uint8)
         # Before any is decoded: the message tells the places of all that are none.
         encoded = images.refuse_others(tf.convert_to_tensor(raw, tf.string))
         return tf.map_fn(
@@ -116,7 +130,7 @@ class ImagePreprocess:
             raw: Encoded images, `tf.string[batch]`.
 
         Returns:
-            `uint8[batch, height, width, 3]`, and `float32[batch, 6]`, see `geometry`.
+            `uint8[batch, height, width, channels]`, and `float32[batch, 6]`, see `geometry`.
         """
         import tensorflow as tf
 
@@ -127,15 +141,17 @@ class ImagePreprocess:
             return self._sized(pixels), frame
 
         encoded = images.refuse_others(tf.convert_to_tensor(raw, tf.string))
-        specs = (
-            tf.TensorSpec([self.height, self.width, 3], tf.uint8), tf.TensorSpec([6], tf.float32),
-        )  # fmt: skip
+        shape = [self.height, self.width, self.channels]
+        specs = (tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([6], tf.float32))
         return tf.map_fn(one, encoded, fn_output_signature=specs)
 
     def save(self, directory: str | Path) -> None:
         """Write what `load` needs."""
         fields = ("height", "width", "resize", "interpolation", "antialias", "upright")
-        _write(directory, {"modality": "images", **{f: getattr(self, f) for f in fields}})
+        values = {"modality": "images", **{f: getattr(self, f) for f in fields}}
+        if self.channels != 3:  # what is kept of images in colours is found under what it was
+            values["channels"] = self.channels
+        _write(directory, values)
 
 
 class TextPreprocess:
