@@ -272,6 +272,14 @@ def _explain(options: argparse.Namespace) -> None:
     print(explain(options.key, options.overrides, config_dirs=options.config_dir))
 
 
+def _surgery(options: argparse.Namespace) -> None:
+    _trust_here(options.trust)
+    from kerasft.config.checks import settle
+    from kerasft.steps.surgery import draw
+
+    draw(settle(options.overrides, options.config_dir, options.trust))
+
+
 def _models(options: argparse.Namespace) -> None:
     from kerasft.catalogue.networks import as_text, models
     from kerasft.system.console import say
@@ -382,6 +390,7 @@ ACTS: dict[str, Act] = {
     "evaluate": Act(_evaluate, heavy=True),
     "predict": Act(_predict, heavy=True),
     "export": Act(_export, heavy=True),
+    "surgery": Act(_surgery, heavy=True),
     "check": Act(_check),
     "explain": Act(_explain),
     "models": Act(_models),

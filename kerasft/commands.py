@@ -190,6 +190,17 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--show", action="store_true", help="print the composed config")
 
     made = command(
+        "surgery", "Print a backbone as a tree, before and after the steps of surgery.",
+        "  kerasft surgery backbone=tiny_bert\n"
+        "  kerasft surgery backbone=tiny_bert surgery=cut surgery.cut.layer=transformer_layer_0 "
+        "--dry-run",
+    )
+    _config_options(made)
+    made.add_argument("--dry-run", action="store_true",
+                      help="what the command does with and without it: no data is read, no weights "
+                      "are loaded, nothing is trained or written")
+
+    made = command(
         "explain", "Say what is behind a key, and who set its values.",
         "  kerasft explain head=mlp\n  kerasft explain optimizer.weight_decay",
     )

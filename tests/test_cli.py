@@ -16,7 +16,7 @@ from kerasft.commands import make_parser
 
 COMMANDS = (
     "train", "show", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve",
-    "check", "explain", "models", "cache", "leaderboard",
+    "check", "surgery", "explain", "models", "cache", "leaderboard",
 )  # fmt: skip
 
 

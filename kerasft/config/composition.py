@@ -101,8 +101,13 @@ def groups() -> tuple[str, ...]:
 def _open(override: str) -> str:
     """Let `data.text=x` set a key that the YAML does not name; `check` knows which are real.
 
-    A pattern of paths, `data.image=images/{id}.jpg`, needs no quotes within those of the shell.
+    A pattern of paths, `data.image=images/{id}.jpg` or `surgery.cut.layer=^block_1[0-2]$`, needs no
+    quotes within those of the shell.
     """
+    override = re.sub(
+        r"^(surgery\.\w+\.(?:layers?|after)=)(?!null$|\$\{)([^'\"\[,][^'\",]*)$", r"\1'\2'",
+        override,
+    )
     override = re.sub(r"^(data\.image=)([^'\"]*\{[^'\"]*)$", r'\1"\2"', override)
     match = re.match(r"^([A-Za-z_]\w*)\.[^=]*=", override)
     return f"++{override}" if match and match[1] in RUNTIME else override

@@ -14,6 +14,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "augment": frozenset(),
     "task": frozenset(),
     "backbone": frozenset({"pretrained"}),
+    "surgery": frozenset(),
     "head": frozenset({"features", "units", "classes", "channels"}),
     "regularize": frozenset({"model"}),
     "optimizer": frozenset({"learning_rate"}),
@@ -32,7 +33,7 @@ RUNTIME: dict[str, frozenset[str]] = {
 # What every config of a run has held.
 ALWAYS = ("data", "task", "backbone", "head", "optimizer", "finetune")
 # Groups that hold several named nodes; the others are one node each.
-NAMED = ("augment", "regularize", "finetune", "callbacks", "export")
+NAMED = ("augment", "surgery", "regularize", "finetune", "callbacks", "export")
 
 
 @dataclasses.dataclass
@@ -85,6 +86,7 @@ class Root:
     augment: Any = None
     task: Any = None
     backbone: Any = None
+    surgery: Any = None
     head: Any = None
     regularize: Any = None
     optimizer: Any = None

@@ -36,7 +36,7 @@ OF_OBJECTS = ("boxes", "labels", "ignored")
 def augmenter(
     steps: Mapping[str, Any], *, seed: int, size: tuple[int, int],
     shares: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-    moving: Collection[str] = (), epochs: int | None = None,
+    moving: Collection[str] = (), epochs: int | None = None, channels: int = 3,
 ) -> Callable | None:
     """Make one function of the named steps.
 
@@ -51,10 +51,11 @@ def augmenter(
         moving: The targets that must move with the pixels, of `MOVING`.
         epochs: The epochs that are planned, of all stages together. Steps that join images and
             have a `stop` are left out after that part of them; without, they never stop.
+        channels: Those of the images.
 
     Returns:
         A function `(inputs, targets, epoch, indices) -> (inputs, targets)` for `tf.data`, with
-        `images` as `uint8[batch, height, width, 3]`, or `None` if there are no steps. Of the
+        `images` as `uint8[batch, height, width, channels]`, or `None` if there are no steps. Of the
         targets it moves `boxes` (with the `labels` beside them) and `segmentation_masks`. Boxes are
         cut off at the edge; one of which less than `VISIBLE` is left gets the label -1, as padding
         has it.
@@ -85,7 +86,7 @@ def augmenter(
                 f"augment.{name} averages the pixels of images, and masks cannot be averaged. "
                 f"Take it out (~augment.{name}), or use kerasft.data.mosaic.Mosaic."
             )
-    _try_out({**single, **joining}, size)
+    _try_out({**single, **joining}, size, channels)
     # A step stops by arithmetic, as the order goes: the epoch of a batch is known here, and how
     # many are planned. No callback tells it, no state is kept, and a run that is resumed stops
     # where it would have. The part is rounded down: of three epochs the last one is without.
@@ -104,7 +105,7 @@ def augmenter(
                     given = step(given, training=True)
                 else:
                     given = {**given, "images": step(given["images"], training=True)}
-        image = tf.ensure_shape(given["images"][0], [*size, 3])
+        image = tf.ensure_shape(given["images"][0], [*size, channels])
         return _to_pixels(image), _from_keras(given, moved, size)
 
     def apply(inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[Any, Any]:
@@ -114,7 +115,7 @@ def augmenter(
             images, moved = tf.map_fn(
                 one, (images, moved, tf.fill(tf.shape(indices), epoch), indices),
                 fn_output_signature=(
-                    tf.TensorSpec([*size, 3], tf.uint8),
+                    tf.TensorSpec([*size, channels], tf.uint8),
                     {n: tf.TensorSpec(v.shape[1:], v.dtype) for n, v in moved.items()},
                 ),
             )
@@ -141,7 +142,7 @@ def augmenter(
             if targets:
                 shape = targets["labels"].shape
                 targets = {**targets, "labels": tf.ensure_shape(batch["labels"], shape)}
-        return {**inputs, "images": tf.ensure_shape(images, [None, *size, 3])}, targets
+        return {**inputs, "images": tf.ensure_shape(images, [None, *size, channels])}, targets
 
     return apply
 
@@ -315,22 +316,23 @@ def _key(seed: int, epoch: tf.Tensor, index: tf.Tensor, place: int) -> Any:
     return key
 
 
-def _try_out(steps: Mapping[str, Any], size: tuple[int, int]) -> None:
+def _try_out(steps: Mapping[str, Any], size: tuple[int, int], channels: int) -> None:
     """Build each layer outside of any graph, and find out about unfit ones before training."""
     import tensorflow as tf
 
     for name, step in steps.items():
         try:
-            result = step(tf.zeros([1, *size, 3]), training=True)
+            result = step(tf.zeros([1, *size, channels]), training=True)
         except Exception as error:
             raise UserError(
-                f"augment.{name} cannot be applied to images of {size[0]}x{size[1]} pixels: "
+                f"augment.{name} cannot be applied to images of {size[0]}x{size[1]} pixels"
+                f"{'' if channels == 3 else f' with channels={channels}'}: "
                 f"{str(error).strip().splitlines()[0]}"
             ) from error
         shape = tuple(getattr(result, "shape", ()))
-        if shape[1:] != (*size, 3):
+        if shape[1:] != (*size, channels):
             raise UserError(
-                f"augment.{name} must keep the size of the images, {size[0]}x{size[1]}x3. "
+                f"augment.{name} must keep the size of the images, {size[0]}x{size[1]}x{channels}. "
                 f"Received images of {'x'.join(map(str, shape[1:]))} from it."
             )
 

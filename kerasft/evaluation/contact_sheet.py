@@ -30,7 +30,7 @@ class Cell:
     """An image of the sheet.
 
     Args:
-        image: `uint8[height, width, 3]`.
+        image: `uint8[height, width, channels]`.
         words: What is learned of it, below the image.
         note: Where it is from, in small letters below that; its beginning goes where there is no
             room.
@@ -109,12 +109,24 @@ def _columns(count: int, width: int) -> int:
     return min(range(-(-3 * most // 4), most + 1), key=lambda n: (-count % n, -n))
 
 
+def in_colours(image: np.ndarray) -> np.ndarray:
+    """Return an image of any channels as one of three: grey repeated, alpha left out.
+
+    Example:
+        >>> in_colours(np.zeros((2, 3, 1), "uint8")).shape
+        (2, 3, 3)
+    """
+    if image.shape[-1] < 3:
+        return np.repeat(image[..., :1], 3, axis=-1)
+    return image[..., :3]
+
+
 def _image(
     cell: Cell, names: Sequence[str], size: tuple[int, int], scale: float
 ) -> Image.Image:
     from PIL import Image
 
-    pixels = Image.fromarray(cell.image)
+    pixels = Image.fromarray(in_colours(cell.image))
     method = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
     pixels = pixels.resize(size, method)
     if cell.mask is not None:

@@ -13,6 +13,7 @@ from kerasft.spec import (
     Labels,
     Preprocess,
     TextPreprocess,
+    channels_of,
     takes_images,
     takes_texts,
 )
@@ -145,11 +146,23 @@ def _truncation(preprocess: TextPreprocess) -> str:
     return "the text loses its end so that it fits into sequence_length with its frame"
 
 
+_CHANNELS = {1: "grey", 2: "grey, alpha", 3: "RGB", 4: "RGBA"}
+_GREY = "grey is 0.2989 R + 0.587 G + 0.114 B, rounded to whole numbers"
+_ALPHA = "alpha is 255 where the file has none"
+_DECODING = {
+    1: f"decode to grey, 8 bits; transparency is dropped; {_GREY}",
+    2: f"decode to grey and alpha, 8 bits a channel; {_GREY}; {_ALPHA}",
+    3: "decode to RGB, 8 bits a channel; grey is repeated, transparency is dropped",
+    4: f"decode to RGBA, 8 bits a channel; grey is repeated; {_ALPHA}",
+}
+
+
 def _images(preprocess: ImagePreprocess, scaling: Mapping[str, Any] | None) -> dict[str, Any]:
     names = ("resize", "interpolation", "antialias")
     if not all(hasattr(preprocess, n) for n in names):
         return {"class": f"{type(preprocess).__module__}.{type(preprocess).__qualname__}"}
-    height, width = preprocess.height, preprocess.width
+    height, width, count = preprocess.height, preprocess.width, channels_of(preprocess)
+    swapped = scaling is not None and scaling["bgr"]
     normalization: Any = "inside the network: it takes the pixels 0..255 as they are"
     if scaling is not None:
         normalization = {
@@ -166,11 +179,11 @@ def _images(preprocess: ImagePreprocess, scaling: Mapping[str, Any] | None) -> d
     }  # fmt: skip
     return {
         "size": [height, width],
-        "channels": "BGR" if scaling is not None and scaling["bgr"] else "RGB",
+        "channels": _CHANNELS[count].replace("RGB", "BGR" if swapped else "RGB"),
         "value_range": [0, 255],
         **{key: getattr(preprocess, key) for key in names},
         "steps": [
-            "decode to RGB, 8 bits a channel; grey is repeated, transparency is dropped",
+            _DECODING[count],
             *_turning(preprocess),
             f"{fit[preprocess.resize]}: {height} rows, {width} columns",
             f"interpolation {preprocess.interpolation}, pixel centres at one half, "

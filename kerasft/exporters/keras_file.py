@@ -118,6 +118,11 @@ def carry_layers(model: keras.Model, folder: Path) -> list[str]:
         The modules to import before the network is loaded: those, and a user's own.
     """
     kinds = {type(layer) for layer in model._flatten_layers(include_self=True)}
+    # The networks that it is saved as, out of sight of Keras' tracking.
+    inner: Any = model
+    while (parts := getattr(inner, "_parts", None)) is not None:
+        inner = parts.models["network"]
+        kinds.add(type(inner))
     modules = {kind.__module__ for kind in kinds}
     found = []
     for module in sorted(modules):

@@ -159,7 +159,8 @@ def _inside(model: keras.Model) -> tuple[Any, dict[str, Any] | None]:
         network = inner
     if not isinstance(network, keras_hub.models.Backbone):
         raise UserError(
-            "export=preset writes networks whose backbone is KerasHub's (backbone=preset). "
+            "export=preset writes networks whose backbone is KerasHub's (backbone=preset), without "
+            "surgery. "
             f"Received: a {type(network or model).__module__.partition('.')[0]} "
             f"{type(network or model).__name__}. Choose export=keras."
         )

@@ -5,6 +5,9 @@ This file imports Keras alone: an export that holds such a network carries a cop
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import keras
 
 
@@ -37,6 +40,9 @@ class Node:
             own = self.source.arguments
             values = {id(t): new for t, new in zip(own.keras_tensors, tensors, strict=True)}
             given, named = own.fill_in(values)
+            if self.is_new:  # a layer of another kind may take less beside tensors
+                takes = inspect.signature(self.operation.call).parameters
+                named = {name: value for name, value in named.items() if name in takes}
         has_training = getattr(self.operation, "_call_has_training_arg", False)
         if self.training is not None and has_training and named.get("training") is None:
             named = {**named, "training": self.training}
@@ -73,6 +79,8 @@ class Graph:
         self.count = len(self.shapes)
         numbers = {id(tensor): i for i, tensor in enumerate(network.inputs)}
         self._read(network, numbers, None)
+        # What its operations are called, also where Keras numbers them otherwise each time.
+        self.names = names_of([node.operation for node in self.nodes])
         self.outputs = keras.tree.map_structure(
             lambda tensor: numbers[id(tensor)], network._outputs_struct
         )
@@ -130,7 +138,8 @@ class Graph:
         for place in at[1:]:
             parent, layer = layer, layer._layers[place]
         if "layer" in change:
-            layer = exchange(parent, layer, keras.saving.deserialize_keras_object(change["layer"]))
+            new = keras.saving.deserialize_keras_object(change["layer"])
+            layer = exchange(parent, layer, new)
         elif "rate" in change:
             set_rate(layer, change["rate"])
         else:
@@ -149,7 +158,7 @@ class Graph:
                 for n in self.nodes
             ],
             "outputs": self.outputs,
-            "layers": {n: keras.saving.serialize_keras_object(one) for n, one in new.items()},
+            "layers": {name: serialized(one) for name, one in new.items()},
             "edits": self.edits,
         }  # fmt: skip
 
@@ -217,6 +226,46 @@ class Operated(keras.Model):
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects)
         graph = Graph.restored(network, config["graph"], custom_objects)
         return cls(graph, name=config["name"])
+
+
+def names_of(operations):
+    """Return what operations are called, by `id`.
+
+    Keras gives layers without a name of their own numbers that go on through a process. Here they
+    begin at none, as in a new process.
+    """
+    named, numbered = {}, {}
+    for one in operations:
+        named[id(one)] = one.name
+        kind = snake(type(one).__name__)
+        if found := re.fullmatch(rf"{kind}(?:_(\d+))?", one.name):
+            numbered.setdefault(kind, {})[id(one)] = int(found[1] or 0)
+    for kind, found in numbered.items():
+        for rank, one in enumerate(sorted(found, key=found.get)):
+            named[one] = f"{kind}_{rank}" if rank else kind
+    return named
+
+
+def snake(name):
+    """Return the name of a class as Keras makes names of layers of it."""
+    name = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def serialized(layer, **changes):
+    """Return a layer as Keras saves it, with other values of its config where they are given.
+
+    Some layers of KerasHub (ViT's) write more into their config than they can be made of.
+    """
+    made = keras.saving.serialize_keras_object(layer)
+    made.pop("build_config", None)  # calling it builds it, for what it takes then
+    kind = type(layer)
+    if kind.from_config.__func__ is keras.layers.Layer.from_config.__func__:
+        takes = {name for one in kind.__mro__[:-1] for name in
+                 inspect.signature(one.__init__).parameters}  # fmt: skip
+        made["config"] = {k: v for k, v in made["config"].items() if k in takes}
+    made["config"] |= changes
+    return made
 
 
 def unfolded(operation):

@@ -44,7 +44,7 @@ def make_batches(
     if augment:
         assert size is not None, "Texts with augmentation are refused before."
         augmented = augmenter(
-            augment, seed=cfg.seed, size=size,
+            augment, seed=cfg.seed, size=size, channels=int(train.specs()["images"][1][-1] or 3),
             shares=partial(task.shares, labels=labels) if isinstance(task, Mixable) else None,
             moving=[name for name in MOVING if name in targets],
             # The order counts the epochs of all stages in one row, as they are planned.

@@ -16,6 +16,7 @@ from kerasft.contracts import Mixable, Task
 from kerasft.data.augment import ASTRAY, FILLS_WITH_IMAGE, astray, fills_astray, not_mixable
 from kerasft.data.looks import Look
 from kerasft.errors import UserError
+from kerasft.steps import surgery
 from kerasft.steps.heads import require_head
 from kerasft.steps.prepare import not_of_texts, require_monitors
 
@@ -79,6 +80,11 @@ def look(cfg: DictConfig) -> Found:
     else:
         both = {"text": "texts", "images": "images"}[takes]
         checked.append(f"the data is {both}, and the backbone takes {both}")
+    problems += surgery.look_at(cfg, takes)
+    if any((cfg.surgery or {}).values()):
+        checked.append(f"surgery ({', '.join(cfg.surgery)}): its settings")
+        unchecked.append("whether the network has the layers that surgery names; `kerasft surgery` "
+                         "shows them")  # fmt: skip
     steps = {name: node for name, node in (plain(cfg.augment) or {}).items() if node}
     if steps:
         found = _augmentation(steps, task, modality or takes)

@@ -21,6 +21,7 @@ from kerasft.runs import again, evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
+from kerasft.steps.surgery import with_surgery
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.system.terminal import status
@@ -343,7 +344,7 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
     if has == "text":
         pair = isinstance(splits.train.inputs[0], tuple)
         backbone = replace(backbone, preprocess=backbone.preprocess.paired(pair))
-    return backbone
+    return with_surgery(cfg, backbone)
 
 
 @status.showing("decoding or tokenizing ...")

@@ -15,6 +15,7 @@ from kerasft.spec import Backbone
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import with_head
 from kerasft.steps.prepare import Parts, Ready
+from kerasft.steps.surgery import with_surgery
 from kerasft.system.console import say
 from kerasft.training.stages import Stage
 
@@ -129,4 +130,4 @@ def _backbone_at(
             f"finetune.{stage}.image_size: {backbone.name} is made for images of one size. Leave "
             f"it out. Received: {size[0]}x{size[1]}."
         )
-    return found
+    return with_surgery(cfg, found, sized=False, quiet=True)

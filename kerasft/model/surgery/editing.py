@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 
 from kerasft.errors import UserError
-from kerasft.model.operated import Graph, Node
+from kerasft.model.operated import Graph, Node, serialized, snake
 from kerasft.model.surgery import stacks
 from kerasft.model.surgery.places import Place, edited, meant, places, prune, put, rewire, sides
 from kerasft.system.console import listing
@@ -37,8 +36,8 @@ def cut(graph: Graph, layer: str) -> str:
         tensor = tensors[number]
         if len(tensor.shape) < 2 or tensor.shape[-1] is None or "float" not in tensor.dtype:
             raise UserError(
-                f"the output of {place.path!r}, {sides(tensor)} of {tensor.dtype}, is none that a "
-                "head can take: it must be numbers, [batch, ..., width]. Cut behind another layer."
+                f"the output of {place.path!r}, {sides(tensor)} of {tensor.dtype}, is none that "
+                "a head can take: it must be numbers, [batch, ..., width]. Cut behind another layer."
             )
     prune(graph)
     gives = listing([sides(tensors[number]) for number in node.gives])
@@ -52,8 +51,8 @@ def remove(graph: Graph, patterns: str | list[str]) -> str:
     for node, names in _within(found).items():
         stack = stacks.find(node.operation, names)
         if stack is not None:
-            stacks.shorten(graph, names[0], [one for one in stack if _index(
-                [place.layer for place in names], one) < 0])  # fmt: skip
+            gone = [place.layer for place in names]
+            stacks.shorten(graph, names[0], [one for one in stack if _index(gone, one) < 0])
             continue
         for place in names:
             _idle(graph, place)
@@ -133,7 +132,8 @@ def _around(graph: Graph, piece: list[Node], tensors: dict[int, Any]) -> dict[in
         ]  # fmt: skip
         if len(alike) != 1:
             given = listing([sides(tensors[one]) for one in entries])
-            why = "more than one could stand in for it" if alike else "nothing of that shape goes in"
+            why = "more than one could stand in for it" if alike else (
+                "nothing of that shape goes in")
             raise UserError(
                 f"{names} cannot be left out: of {given} it makes {sides(out)}, and {why}. Name "
                 "all layers of a block, as one pattern, so that it is left out as a whole."
@@ -159,7 +159,9 @@ def insert(graph: Graph, after: str | list[str], layer: Any) -> str:
                 f"{type(place.node.operation).__name__}, which calls its layers itself: nothing "
                 "can be put between them. Name the whole layer."
             )
-        copy = type(layer).from_config({**layer.get_config(), "name": _name(graph, place, layer)})
+        copy = keras.saving.deserialize_keras_object(
+            serialized(layer, name=_name(graph, place, layer))
+        )
         for node in [one for one in graph.nodes if one.operation is place.layer]:
             if len(node.gives) != 1:
                 raise UserError(
@@ -184,7 +186,7 @@ def insert(graph: Graph, after: str | list[str], layer: Any) -> str:
 
 def _name(graph: Graph, place: Place, layer: Any) -> str:
     """Return a name that no layer has yet; Keras' own numbers differ from run to run."""
-    kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__).lower()
+    kind = snake(type(layer).__name__)
     name = f"{place.layer.name}_{kind}"
     taken, number = places(graph), 1
     while name in taken:

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from kerasft.errors import UserError, in_short
-from kerasft.model.operated import Graph, GraphError
+from kerasft.model.operated import Graph, GraphError, serialized
+from kerasft.model.surgery.places import take_over
 
 # How configs of layers call the size of the images that they take, or of what comes of them.
 SIZES = ("image_size", "image_shape", "input_size")
@@ -30,7 +31,7 @@ def input_channels(graph: Graph, channels: int, kernel: str) -> str:
         if follows & set(node.takes):
             twin = _for_channels(old, before, channels)
             if twin is not None:
-                _take_over(graph, old, twin)
+                take_over(graph, old, twin)
             made = node.call([tensors[number] for number in node.takes])
             if twin is not None:
                 _copy(old, twin, lambda w, to: _channels(w, to, before, channels, how))
@@ -66,13 +67,6 @@ def _input(graph: Graph) -> dict[int, Any]:
     return {0: keras.Input(graph.shapes[0], dtype=tensor.dtype, name=tensor.name)}
 
 
-def _take_over(graph: Graph, old: Any, new: Any) -> None:
-    """Put a layer into each call of another one."""
-    for node in graph.nodes:
-        if node.operation is old:
-            node.operation, node.is_new = new, True
-
-
 def _for_channels(layer: Any, before: int, channels: int) -> Any:
     """Return a layer for other channels, `None` where it takes any."""
     if not isinstance(layer, keras.layers.Layer):
@@ -91,7 +85,7 @@ def _for_channels(layer: Any, before: int, channels: int) -> Any:
         found["num_channels"] = channels
     if not found and not layer.variables:
         return None
-    return type(layer).from_config({**config, **found})
+    return keras.saving.deserialize_keras_object(serialized(layer, **found))
 
 
 def fitted(values: Any, channels: int) -> Any:
@@ -137,7 +131,7 @@ def image_size(graph: Graph, size: tuple[int, int]) -> str:
         old = node.operation
         twin = _for_size(old, size)
         if twin is not None:
-            _take_over(graph, old, twin)
+            take_over(graph, old, twin)
         try:
             made = node.call([tensors[number] for number in node.takes])
         except GraphError as error:
@@ -171,7 +165,7 @@ def _for_size(layer: Any, size: tuple[int, int]) -> Any:
     else:
         new = [*size, *list(value)[2:]]
     try:
-        return type(layer).from_config({**config, key: new})
+        return keras.saving.deserialize_keras_object(serialized(layer, **{key: new}))
     except Exception as error:  # the layers' own words, of any type
         raise UserError(
             f"{layer.name!r} cannot be made for images of {size[0]}x{size[1]} pixels "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import keras
 
 from kerasft.errors import UserError
-from kerasft.model.operated import Graph, Node
+from kerasft.model.operated import Graph, Node, serialized, snake
 from kerasft.system.patterns import required
 
 
@@ -43,7 +44,8 @@ def places(graph: Graph) -> dict[str, Place]:
     for node in graph.nodes:
         if id(node.operation) not in seen:
             seen.add(id(node.operation))
-            _note(Place(node.operation.name, node.operation, node), found)
+            name = graph.names.get(id(node.operation), node.operation.name)
+            _note(Place(name, node.operation, node), found)
     return found
 
 
@@ -54,7 +56,11 @@ def _note(place: Place, found: dict[str, Place]) -> None:
         place = Place(f"{path}#{number}", place.layer, place.node, place.at)
     found[place.path] = place
     for i, layer in enumerate(getattr(place.layer, "_layers", ())):
-        _note(Place(f"{place.path}/{layer.name}", layer, place.node, (*place.at, i)), found)
+        kind = snake(type(layer).__name__)
+        # Those without weights have Keras' own numbers, which differ from run to run.
+        own = not layer.weights and re.fullmatch(rf"{kind}_\d+", layer.name)
+        name = kind if own else layer.name
+        _note(Place(f"{place.path}/{name}", layer, place.node, (*place.at, i)), found)
 
 
 def outermost(paths: Iterable[str]) -> list[str]:
@@ -94,11 +100,17 @@ def with_parts(graph: Graph, patterns: str | list[str]) -> list[Place]:
 def put(graph: Graph, place: Place, layer: Any) -> Any:
     """Put a layer in the place of another, and return it."""
     if place.at:
-        return edited(graph, place, {"layer": keras.saving.serialize_keras_object(layer)})
-    for node in graph.nodes:
-        if node.operation is place.layer:
-            node.operation, node.is_new = layer, True
+        return edited(graph, place, {"layer": serialized(layer)})
+    take_over(graph, place.layer, layer)
     return layer
+
+
+def take_over(graph: Graph, old: Any, new: Any) -> None:
+    """Put a layer into each call of another one; it is called the same."""
+    for node in graph.nodes:
+        if node.operation is old:
+            node.operation, node.is_new = new, True
+    graph.names[id(new)] = graph.names.get(id(old), old.name)
 
 
 def edited(graph: Graph, place: Place, change: Mapping[str, Any]) -> Any:
@@ -162,4 +174,5 @@ def sides(tensor: Any) -> str:
         >>> sides(keras.KerasTensor((None, 7, None, 32)))
         '[batch, 7, ?, 32]'
     """
-    return "[" + ", ".join(["batch", *("?" if n is None else str(n) for n in tensor.shape[1:])]) + "]"
+    shown = ["batch", *("?" if side is None else str(side) for side in tensor.shape[1:])]
+    return f"[{', '.join(shown)}]"

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from kerasft.errors import UserError, in_short
-from kerasft.model.operated import Graph, Node, Operated
+from kerasft.model.operated import Graph, Node, Operated, serialized
 from kerasft.model.surgery import stacks
 from kerasft.model.surgery.places import Place, meant, places
 from kerasft.system.console import listing
@@ -53,7 +53,7 @@ def _twin(graph: Graph, node: Node) -> Any:
     """Return a layer once more, built, with weights as it begins."""
     layer = node.operation
     try:
-        twin = type(layer).from_config(layer.get_config())
+        twin = keras.saving.deserialize_keras_object(serialized(layer))
     except Exception:  # of any type
         if node.is_new:
             raise
@@ -87,7 +87,7 @@ def blocks_of(graph: Graph) -> list[list[Place]]:
         stack = next(
             (found for one in inner if (found := stacks.find(place.layer, [one]))), None
         )  # fmt: skip
-        layers += inner if stack and len(stack) > 1 else [place]
+        layers += inner if stack else [place]
     found: dict[str, list[Place]] = {}
     last = ""
     for place in layers:

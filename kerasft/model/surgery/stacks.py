@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerasft.errors import UserError
-from kerasft.model.operated import Graph
-from kerasft.model.surgery.places import Place
+from kerasft.model.operated import Graph, serialized
+from kerasft.model.surgery.places import Place, take_over
 
 # How configs call the number of blocks.
 COUNTS = ("num_layers", "num_blocks", "depth", "num_hidden_layers")
@@ -63,10 +64,8 @@ def shorten(graph: Graph, place: Place, keep: Sequence[Any]) -> None:
         raise UserError(f"{old.name!r} must keep a block; leave it out as a whole. Received: none.")
     name = _count(old, len(blocks))
     assert name is not None, "A stack has a count."
-    new = type(old).from_config({**old.get_config(), name: len(keep)})
-    for node in graph.nodes:
-        if node.operation is old:
-            node.operation, node.is_new = new, True
+    new = keras.saving.deserialize_keras_object(serialized(old, **{name: len(keep)}))
+    take_over(graph, old, new)
     graph.run()  # which builds it
     attribute = next(n for n, value in vars(old).items() if isinstance(value, list | tuple)
                      and list(map(id, value)) == list(map(id, blocks)))  # fmt: skip

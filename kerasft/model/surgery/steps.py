@@ -47,8 +47,8 @@ class Remove:
         layers: A path, a glob or a regular expression, or several of them.
 
     Example:
-        >>> Remove("transformer_layer_[45]").layers  # surgery.remove.layers='transformer_layer_[45]'
-        'transformer_layer_[45]'
+        >>> Remove("layer_[45]$").layers  # surgery=remove 'surgery.remove.layers=layer_[45]$'
+        'layer_[45]$'
     """
 
     layers: str | list[str]

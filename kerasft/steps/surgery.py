@@ -1,0 +1,111 @@
+"""The surgery of a config: the steps on its backbone, a look at them, and the trees they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kerasft.config.composition import build, build_named, plain
+from kerasft.errors import UserError
+from kerasft.spec import Backbone
+from kerasft.system.console import say
+from kerasft.system.terminal import status
+
+STEPS = "kerasft.model.surgery.steps."
+
+
+def with_surgery(
+    cfg: DictConfig, backbone: Backbone, *, sized: bool = True, quiet: bool = False
+) -> Backbone:
+    """Return the backbone after the steps of a config, and say what they did.
+
+    Args:
+        cfg: The config.
+        backbone: The backbone as it was loaded.
+        sized: Whether the size of images is set too; not where a stage has one of its own.
+        quiet: Whether nothing is said.
+
+    Raises:
+        UserError: If a step cannot be taken.
+    """
+    steps = build_named(cfg.surgery)
+    if not sized:
+        steps = {name: step for name, step in steps.items() if not hasattr(step, "sides")}
+    if not steps:
+        return backbone
+    from kerasft.model.surgery.operate import operate
+
+    done = operate(backbone, steps)
+    for line in () if quiet else done.said:
+        say(line)
+    return done.backbone
+
+
+def look_at(cfg: DictConfig, takes: str | None) -> list[str]:
+    """Return what can be said against the steps of a config without its network.
+
+    Args:
+        cfg: The config.
+        takes: What the backbone takes, `"images"` or `"text"`; `None` where that is not known.
+    """
+    problems: list[str] = []
+    steps: dict[str, Any] = {}
+    for name, node in (cfg.surgery or {}).items():
+        # A layer within a step is Keras', which is not imported here.
+        if node and str(node["_target_"]).startswith(STEPS) and not _holds_calls(plain(node)):
+            try:
+                steps[str(name)] = build(node)
+            except UserError as error:
+                problems += [one.replace("surgery.NAME", f"surgery.{name}", 1)
+                             for one in error.problems]  # fmt: skip
+    for name, step in steps.items() if takes else ():
+        if getattr(step, "modality", takes) != takes:
+            problems.append(not_of_texts(name))
+    return problems
+
+
+def not_of_texts(name: str) -> str:
+    """Say that a step of surgery needs images."""
+    return (
+        f"surgery.{name} is of images, and the backbone takes texts. Take it out: ~surgery.{name}."
+    )
+
+
+def _holds_calls(node: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, Mapping) and "_target_" in value for value in node.values())
+
+
+def draw(cfg: DictConfig) -> None:
+    """Print the backbone of a config as a tree, before and after its steps.
+
+    No data is read, no pretrained weight is loaded, and nothing is written.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        UserError: If a step cannot be taken.
+    """
+    from kerasft.steps.prepare import runtime  # which calls this module too
+
+    with runtime(cfg):
+        steps = build_named(cfg.surgery)
+        with status.showing("loading the backbone ..."):
+            backbone = build(cfg.backbone, pretrained=False)
+        from kerasft.model.surgery.operate import operate
+        from kerasft.model.surgery.tree import compared
+
+        done = operate(backbone, steps)
+    before, after = compared(done.before, done.after)
+    say(f"{backbone.name} before surgery:")
+    for line in before:
+        say(line)
+    if not steps:
+        say("surgery=none: it stays as it is. surgery=cut, remove, replace, insert_after, reset, "
+            "input_channels and image_size change it.")
+        return
+    for line in ("", *done.said, "", f"{backbone.name} after surgery (- left out, ~ changed, "
+                 "+ new):", *after):
+        say(line)
