@@ -344,7 +344,7 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
     if has == "text":
         pair = isinstance(splits.train.inputs[0], tuple)
         backbone = replace(backbone, preprocess=backbone.preprocess.paired(pair))
-    return with_surgery(cfg, backbone)
+    return with_surgery(cfg, backbone, quiet=not pretrained)
 
 
 @status.showing("decoding or tokenizing ...")

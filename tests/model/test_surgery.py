@@ -12,6 +12,7 @@ from kerasft.errors import UserError
 from kerasft.model import backbones, tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.heads import pooled
+from kerasft.model.layers import nodes_of
 from kerasft.model.operated import Graph
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.model.surgery.operate import operate
@@ -83,7 +84,7 @@ def saved_and_loaded(backbone, tmp_path):
     return model, keras.saving.load_model(tmp_path / "model.keras", compile=False)
 
 
-SLOW = ("inception", "efficientnetv2", "llama")
+SLOW = ("inception", "efficientnetv2", "mobilenet", "vit")
 CUTS = {
     "bert": "transformer_layer_1", "gpt2": "transformer_layer_0", "resnet": "stack0*_out",
     "vit": "vit_encoder/transformer_block_1", "mobilenet": "conv_pw_4_relu", "inception": "mixed1",
@@ -99,10 +100,10 @@ def test_a_cut_leaves_all_else_to_the_last_bit_and_comes_back(family, tmp_path):
     before = weights_of(backbone.network)
     batch = batch_of(backbone.network)
     path = CUTS[family]
-    named = [one for one in backbone.network.operations if one.name == path]
+    named = [node for node in nodes_of(backbone.network) if node.operation.name == path]
     wanted = None  # a pattern, or a layer within another one
     if named:
-        wanted = answers(keras.Model(backbone.network.input, named[0].output), batch)
+        wanted = answers(keras.Model(backbone.network.input, named[-1].outputs[0]), batch)
     made = operate(backbone, {"cut": Cut(CUTS[family])})
     now = made.backbone.network
     kept = same(before, now)
@@ -291,6 +292,7 @@ def test_the_top_block_begins_anew(family, touched):
     assert "weights drawn anew" in made.said[0]
 
 
+@pytest.mark.slow
 def test_a_block_within_a_layer_begins_anew():
     backbone = MAKE["vit"]()
     before = weights_of(backbone.network)
@@ -340,7 +342,8 @@ def test_zeros_for_new_channels_compute_what_was_computed():
 
 
 @pytest.mark.parametrize("family", [
-    "resnet", "vit", pytest.param("mobilenet", marks=pytest.mark.slow),
+    "resnet", pytest.param("vit", marks=pytest.mark.slow),
+    pytest.param("mobilenet", marks=pytest.mark.slow),
     pytest.param("inception", marks=pytest.mark.slow),
     pytest.param("efficientnetv2", marks=pytest.mark.slow),
 ])  # fmt: skip
@@ -380,14 +383,12 @@ def test_kernels_are_averaged_and_repeated_with_the_right_scale():
 
 
 def test_blue_first_stays_where_it_was():
-    def made():
-        return backbones.image_backbone(
-            keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3, name="first")]),
-            ImagePreprocess(8, 8), offset=[-103.9, -116.8, -123.7], bgr=True, name="own",
-            pretrained=True,
-        )  # fmt: skip
-
-    backbone = made()
+    inputs = keras.Input((8, 8, 3), name="images")
+    backbone = backbones.image_backbone(
+        keras.Model(inputs, keras.layers.Conv2D(2, 3, name="first")(inputs)),
+        ImagePreprocess(8, 8), offset=[-103.9, -116.8, -123.7], bgr=True, name="own",
+        pretrained=True,
+    )  # fmt: skip
     batch = batch_of(backbone.network)
     wanted = answers(backbone.network, batch)
     more = np.concatenate([batch, batch[..., :1]], -1)
@@ -402,6 +403,7 @@ def test_a_kernel_a_channel_cannot_be_adapted():
         InputChannels(1)(Graph(network))
 
 
+@pytest.mark.slow
 def test_positions_are_interpolated(tmp_path):
     backbone = MAKE["vit"]()
     before = weights_of(backbone.network)
@@ -453,6 +455,6 @@ def test_the_tree_marks_what_changed():
     marks = {line[0] for line in before}
     assert marks == {" ", "-", "~"}
     assert any(line.startswith("- pooled_dense") for line in before)
-    assert any(line.startswith("+ transformer_layer_0_dropout  Dropout 0.2") for line in after)
+    assert any(line.startswith("+ transformer_layer_0_dropout") for line in after)
     assert any(line.startswith("~   feedforward_dropout") and "0.3" in line for line in after)
     assert not any("transformer_layer_2" in line for line in after)

@@ -37,12 +37,12 @@ def cut(graph: Graph, layer: str) -> str:
         if len(tensor.shape) < 2 or tensor.shape[-1] is None or "float" not in tensor.dtype:
             raise UserError(
                 f"the output of {place.path!r}, {sides(tensor)} of {tensor.dtype}, is none that "
-                "a head can take: it must be numbers, [batch, ..., width]. Cut behind another layer."
+                "a head can take: it must be numbers, [batch, ..., width]. Cut at another layer."
             )
     prune(graph)
     gives = listing([sides(tensors[number]) for number in node.gives])
-    return f"cut at {place.path}{within}: {before - len(graph.nodes)} of {before} layers are left " \
-           f"out; the output is {gives}"
+    gone = f"{before - len(graph.nodes)} of {before} layers"
+    return f"cut at {place.path}{within}: {gone} are left out; the output is {gives}"
 
 
 def remove(graph: Graph, patterns: str | list[str]) -> str:
@@ -150,8 +150,7 @@ def insert(graph: Graph, after: str | list[str], layer: Any) -> str:
             "+surgery.NAME.layer._target_=keras.layers.Dropout. Received: "
             f"a {type(layer).__name__}."
         )
-    found = meant(graph, after)
-    new: list[tuple[Node, Node]] = []
+    found, tensors = meant(graph, after), graph.run()
     for place in found:
         if place.at:
             raise UserError(
@@ -167,21 +166,22 @@ def insert(graph: Graph, after: str | list[str], layer: Any) -> str:
                 raise UserError(
                     f"{place.path!r} has {len(node.gives)} outputs, and a layer is put behind one."
                 )
-            made = Node(copy, node.gives, [graph.number()])
-            rewire(graph, {node.gives[0]: made.gives[0]})
-            made.takes = list(node.gives)
-            graph.nodes.insert(_index(graph.nodes, node) + 1, made)
-            new.append((node, made))
-    tensors = graph.run()
-    for node, made in new:
-        before, now = tensors[node.gives[0]], tensors[made.gives[0]]
-        if tuple(before.shape) != tuple(now.shape):
-            raise UserError(
-                f"surgery.NAME.layer must keep the shape of what it takes. Behind "
-                f"{node.operation.name!r} a {type(layer).__name__} makes {sides(now)} of "
-                f"{sides(before)}."
-            )
+            _put_behind(graph, node, copy, tensors[node.gives[0]])
     return f"a {type(layer).__name__} after {listing([place.path for place in found], 8)}"
+
+
+def _put_behind(graph: Graph, node: Node, layer: Any, before: Any) -> None:
+    """Call a layer on what a call gives, and have all others take what it makes of it."""
+    made = Node(layer, node.gives, [graph.number()])
+    (now,) = made.call([before])
+    if tuple(before.shape) != tuple(now.shape):
+        raise UserError(
+            f"surgery.NAME.layer must keep the shape of what it takes. Behind "
+            f"{node.operation.name!r} a {type(layer).__name__} makes {sides(now)} of "
+            f"{sides(before)}."
+        )
+    rewire(graph, {node.gives[0]: made.gives[0]})
+    graph.nodes.insert(_index(graph.nodes, node) + 1, made)
 
 
 def _name(graph: Graph, place: Place, layer: Any) -> str:

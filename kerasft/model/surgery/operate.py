@@ -174,6 +174,6 @@ def _prove(network: Operated, digests: Mapping[int, Any], touched: set[int]) -> 
     gone = sum(one not in have for one in digests)
     new = len(have) - len(kept)
     return (
-        f"surgery: {len(kept)} weights are bit-identical to before, {new} are new or adapted, "
-        f"{gone} are left out"
+        f"surgery: of the weights, {len(kept)} are bit-identical to before, {new} new or adapted, "
+        f"{gone} left out"
     )
