@@ -153,8 +153,8 @@ class Graph:
         return {
             "shapes": [list(shape) for shape in self.shapes],
             "nodes": [
-                {"of": n.of, "name": n.operation.name, "new": n.is_new, "takes": n.takes,
-                 "gives": n.gives}
+                {"of": n.of, "name": n.operation.name, "new": n.is_new, "bare": n.source is None,
+                 "takes": n.takes, "gives": n.gives}
                 for n in self.nodes
             ],
             "outputs": self.outputs,
@@ -175,13 +175,13 @@ class Graph:
         source = {node.of: node for node in graph.nodes}
         graph.nodes = []
         for one in values["nodes"]:
-            before = source.get(one["of"])
-            node = Node(
-                layers[one["name"]] if one["new"] else before.operation, one["takes"],
-                one["gives"], of=one["of"], source=before and before.source,
-                training=before and before.training,
-            )  # fmt: skip
-            node.is_new = one["new"]
+            if (node := source.get(one["of"])) is None:
+                node = Node(layers[one["name"]], one["takes"], one["gives"])
+            node.takes, node.gives = one["takes"], one["gives"]
+            if one["new"]:
+                node.operation, node.is_new = layers[one["name"]], True
+            if one["bare"]:
+                node.source = None
             # Keras numbers what has no name as it is made; others find tensors by the name.
             node.operation.name = one["name"]
             graph.nodes.append(node)
@@ -234,14 +234,15 @@ def names_of(operations):
     Keras gives layers without a name of their own numbers that go on through a process. Here they
     begin at none, as in a new process.
     """
-    named, numbered = {}, {}
+    named: dict[int, str] = {}
+    numbered: dict[str, dict[int, int]] = {}
     for one in operations:
         named[id(one)] = one.name
         kind = snake(type(one).__name__)
-        if found := re.fullmatch(rf"{kind}(?:_(\d+))?", one.name):
-            numbered.setdefault(kind, {})[id(one)] = int(found[1] or 0)
-    for kind, found in numbered.items():
-        for rank, one in enumerate(sorted(found, key=found.get)):
+        if match := re.fullmatch(rf"{kind}(?:_(\d+))?", one.name):
+            numbered.setdefault(kind, {})[id(one)] = int(match[1] or 0)
+    for kind, numbers in numbered.items():
+        for rank, one in enumerate(sorted(numbers, key=numbers.__getitem__)):
             named[one] = f"{kind}_{rank}" if rank else kind
     return named
 
@@ -261,8 +262,8 @@ def serialized(layer, **changes):
     made.pop("build_config", None)  # calling it builds it, for what it takes then
     kind = type(layer)
     if kind.from_config.__func__ is keras.layers.Layer.from_config.__func__:
-        takes = {name for one in kind.__mro__[:-1] for name in
-                 inspect.signature(one.__init__).parameters}  # fmt: skip
+        makers = [one.__dict__["__init__"] for one in kind.__mro__[:-1] if "__init__" in vars(one)]
+        takes = {name for maker in makers for name in inspect.signature(maker).parameters}
         made["config"] = {k: v for k, v in made["config"].items() if k in takes}
     made["config"] |= changes
     return made

@@ -16,7 +16,7 @@ from kerasft.model.layers import nodes_of
 from kerasft.model.operated import Graph
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.model.surgery.operate import operate
-from kerasft.model.surgery.places import places
+from kerasft.model.surgery.places import meant, places
 from kerasft.model.surgery.resetting import blocks_of
 from kerasft.model.surgery.steps import (
     Cut,
@@ -436,7 +436,12 @@ def test_names_are_those_of_a_new_process():
         return keras.Model(inputs, x)
 
     network()
-    assert list(places(Graph(network()))) == ["dense", "dense_1"]
+    again = Graph(network())
+    assert list(places(again)) == ["dense", "dense_1"]
+    # The name in a file is understood too.
+    own = again.nodes[-1].operation.name
+    assert own != "dense_1"
+    assert [place.path for place in meant(again, own)] == ["dense_1"]
 
 
 def test_blocks_are_counted_from_the_input_on():

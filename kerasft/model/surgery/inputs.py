@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -140,8 +141,9 @@ def image_size(graph: Graph, size: tuple[int, int]) -> str:
                 "that divides by the same power of two, or another backbone."
             ) from error
         if twin is not None:
-            grids = _grid(shape, old), _grid(size, old)
-            _copy(old, twin, lambda w, to, grids=grids: _positions(w, to, *grids))
+            _copy(old, twin, partial(
+                _positions, before=_grid(shape, old), now=_grid(size, old)
+            ))  # fmt: skip
             if any(a.shape != b.shape for a, b in zip(old.variables, twin.variables, strict=True)):
                 interpolated.append(old.name)
         tensors |= dict(zip(node.gives, made, strict=True))

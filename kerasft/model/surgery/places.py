@@ -84,13 +84,20 @@ def meant(graph: Graph, patterns: str | list[str]) -> list[Place]:
         UserError: If one of them means none.
     """
     every = places(graph)
-    return [every[path] for path in outermost(required(patterns, every))]
+    return [every[path] for path in outermost(_required(patterns, every))]
+
+
+def _required(patterns: str | list[str], every: Mapping[str, Place]) -> list[str]:
+    """Return the paths that patterns mean; the names that layers have in a file count too."""
+    given = [patterns] if isinstance(patterns, str) else patterns
+    own = {place.layer.name: path for path, place in every.items() if not place.at}
+    return required([one if one in every else own.get(one, one) for one in given], every)
 
 
 def with_parts(graph: Graph, patterns: str | list[str]) -> list[Place]:
     """Return the layers that patterns mean, and all layers within them."""
     every = places(graph)
-    around = outermost(required(patterns, every))
+    around = outermost(_required(patterns, every))
     return [
         place for path, place in every.items()
         if any(path == one or path.startswith(f"{one}/") for one in around)

@@ -88,16 +88,16 @@ def blocks_of(graph: Graph) -> list[list[Place]]:
             (found for one in inner if (found := stacks.find(place.layer, [one]))), None
         )  # fmt: skip
         layers += inner if stack else [place]
-    found: dict[str, list[Place]] = {}
+    blocks: dict[str, list[Place]] = {}
     last = ""
     for place in layers:
         if not getattr(place.layer, "weights", None):
             continue
         key = _key(place.path) or last
         if key:
-            found.setdefault(key, []).append(place)
+            blocks.setdefault(key, []).append(place)
         last = key
-    return list(found.values())
+    return list(blocks.values())
 
 
 def _key(path: str) -> str:
