@@ -31,9 +31,9 @@ from kerasft.model.heads import pooled
 from kerasft.system.cache import temporary
 from kerasft.tasks.classification import Classification
 from kerasft.training import epochs, faults, frozen
-from kerasft.training.callbacks import FirstStep
 from kerasft.training.checkpoint import Policy, Saver
 from kerasft.training.faults import Watch
+from kerasft.training.proof import FirstStep
 from kerasft.training.recipe import Recipe
 from kerasft.training.recorder import Recorder
 from kerasft.training.stages import Stage

@@ -81,6 +81,8 @@ def _train(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     if options.json and not options.plan:
         raise UserError("--json prints the plan of a run; add --plan, or leave it out.")
+    if options.trainable and (options.plan or options.multirun):
+        raise UserError("--trainable tells what trains in one run; leave out --plan and -m.")
     if options.multirun:
         if options.plan:
             raise UserError("--plan plans one run; it cannot be joined with -m.")
@@ -108,6 +110,11 @@ def _train_one(options: argparse.Namespace) -> None:
     config = settle(config, options.config_dir, options.trust)
     if options.plan:
         _plan(config, options)
+        return
+    if options.trainable:
+        from kerasft.run import trainable
+
+        trainable(config, trusted=options.trust)
         return
     if config.resume and run_folder.has_ended(config.output_dir):
         print(f"The run in {config.output_dir!r} has ended; there is nothing to do.")

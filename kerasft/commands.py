@@ -45,6 +45,8 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--plan", action="store_true",
                       help="measure a few steps and tell what the run would cost; train nothing")
     made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
+    made.add_argument("--trainable", action="store_true",
+                      help="tell what trains in each stage and how fast; train nothing")
 
     made = command(
         "show", "Show what the network sees of training examples, and what it learns of them.",

@@ -1,4 +1,4 @@
-"""The acts: train, plan, show, evaluate, predict, export, each in the order of the flow."""
+"""The acts, from train to export, each in the order of the flow."""
 
 from __future__ import annotations
 
@@ -204,6 +204,37 @@ def plan(
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
         return costs.measure_stages(cfg, parts, ready, backbone)
+
+
+@without_chatter()
+def trainable(
+    config: Any = (), *, data: Any = None, config_dirs: Sequence[str] = (),
+    trusted: Sequence[str] = (),
+) -> dict[str, list[Any]]:
+    """Print what trains in each stage, how fast, and how it is held back. Nothing is trained.
+
+    Args:
+        config: See `train`, as `data`, `config_dirs` and `trusted`.
+
+    Returns:
+        By stage, a `kerasft.training.trainability.Part` a row.
+
+    Raises:
+        UserError: For any mistake in the config or the data, rules that match nothing among them.
+
+    Example:
+        >>> found = trainable(["finetune=linear_probe"])  # doctest: +ELLIPSIS
+        data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
+        ...
+        >>> [part.name for part in found["probe"] if part.trains]
+        ['head_outputs']
+    """
+    cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
+    prepare.require_monitors(cfg)
+    with prepare.runtime(cfg), in_memory.holding(cfg, data):
+        parts = prepare.cheap_parts(cfg)
+        splits = prepare.read_data(cfg, parts, None)
+        return fit.trainable(cfg, parts, splits, prepare.load_backbone(cfg, splits))
 
 
 @without_chatter()

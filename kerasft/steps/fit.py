@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from kerasft.config.composition import build_named, plain
+from kerasft.contracts import Task
 from kerasft.evaluation.metrics import direction
 from kerasft.evaluation.setback import setback
 from kerasft.rows import Rows
@@ -31,9 +32,10 @@ from kerasft.steps.prepare import (
     set_rate,
     watched,
 )
-from kerasft.system.console import say, table, warn
+from kerasft.steps.trainable import MOST_PARTS, tell
+from kerasft.system.console import say, warn
 from kerasft.system.files import write_json
-from kerasft.system.terminal import Styled, status
+from kerasft.system.terminal import status
 from kerasft.tasks.monitors import require_known
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from kerasft.training.recipe import Recipe
     from kerasft.training.stage_run import Recovery
+    from kerasft.training.trainability import Part
 
 
 def fit(
@@ -81,10 +84,10 @@ def fit(
         # Under a name that no config can give.
         return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {})
 
-    recipe = make_recipe(cfg, parts, ready, backbone, callbacks=callbacks)
+    recipe = make_recipe(cfg, parts, ready.task, backbone, callbacks=callbacks)
     place = folder.path if folder else None
     reporting = Reporting(place, status.is_live) if quiet else Reporting(
-        place, status.is_live, say=say, on_stage=announce,
+        place, status.is_live, say=say, on_stage=partial(tell, most=MOST_PARTS),
         on_stage_end=partial(tell_setback, ready=ready),
     )
     steps, epochs = recipe.planned(ready.batches.steps)
@@ -104,6 +107,22 @@ def fit(
                if history.stopped_early else "")
         )
     return model, history
+
+
+def trainable(
+    cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone
+) -> dict[str, list[Part]]:
+    """Assemble the model, and tell what trains in each stage, part by part."""
+    task = parts.task.adapt(splits.train.annotations)
+    model = with_head(cfg, task, splits.labels, backbone)
+    recipe = make_recipe(cfg, parts, task, backbone)
+    recipe.require(model)
+    found = {}
+    for name, stage in parts.stages.items():
+        peak = recipe.select(model, name)
+        found[name] = recipe.describe(model, name, peak)
+        tell(name, stage, peak, None, found[name])
+    return found
 
 
 def make_boundaries(
@@ -143,14 +162,14 @@ def validator(cfg: DictConfig, ready: Ready) -> Callable[[Any, Any], dict[str, f
 
 
 def make_recipe(
-    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone,
+    cfg: DictConfig, parts: Parts, task: Task, backbone: Backbone,
     callbacks: Callable[[], Mapping[str, Any]] = dict,
 ) -> Recipe:
     """Return how the config wants a model trained."""
     from kerasft.training.recipe import Recipe
 
     return Recipe(
-        parts.stages, ready.task, make_optimizer(cfg), make_schedule(cfg),
+        parts.stages, task, make_optimizer(cfg), make_schedule(cfg),
         usual_rate=backbone.learning_rate, learning_rate=set_rate(cfg),
         pretrained=backbone.pretrained, callbacks=callbacks, fast=cfg.fast,
         max_steps=cfg.max_steps,
@@ -183,25 +202,6 @@ def make_recovery(
         return Recovery(parts.faults, saver, saver.newest())
     resumed, last = saver.last_two()
     return Recovery(parts.faults, saver, resumed, Replay(last, say))
-
-
-def announce(
-    name: str, stage: Any, peak: float, steps: int, rows: list[tuple[str, int, int]]
-) -> None:
-    """Say before the first step of a stage what trains, and how fast."""
-    total, trains = sum(r[1] for r in rows), sum(r[2] for r in rows)
-    images = "images of {}x{}, ".format(*stage.size) if stage.size else ""
-    say()
-    say(Styled.of((f"stage {name}:", "bold"), f" {steps:,} steps, {images}learning rate up to "
-                  f"{peak:g}, {trains:,} of {total:,} weights train"))
-    shown = [(part, count, training, f"{training / count:.0%}" if count else "-")
-             for part, count, training in rows if count]
-    if len(shown) > 12:
-        rest = shown[6:-5]
-        count, training = sum(r[1] for r in rest), sum(r[2] for r in rest)
-        shown = [*shown[:6], (f"({len(rest)} more parts)", count, training,
-                              f"{training / max(count, 1):.0%}"), *shown[-5:]]
-    say(table(shown, ["part", "weights", "train", "share"]))
 
 
 def tell_setback(rows: list[dict[str, Any]], *, ready: Ready) -> None:

@@ -140,13 +140,13 @@ def measure_stages(
     model = with_head(cfg, ready.task, ready.splits.labels, backbone)
     silent: Callable[[Any], None] = lambda line: None  # noqa: E731
     at_sizes = sizes.of_stages(cfg, parts, ready, backbone, model, parts.stages)
-    recipe = make_recipe(cfg, parts, ready, backbone)
+    recipe = make_recipe(cfg, parts, ready.task, backbone)
     steps, every = recipe.planned(ready.batches.steps)
     plans = []
     with accelerated(model, steps=steps * sum(every.values())) if cfg.fast else nullcontext():
         for name in parts.stages:
             peak = recipe.select(model, name)
-            recipe.compile(model, peak, steps * every[name])
+            recipe.compile(model, peak, steps * every[name], factors=recipe.factors(model, name))
             at = at_sizes[name]
             boundary = Boundary(cfg, parts, at.ready, at.model, lambda *given: {}, say=silent)
             found, cut = Timer(cfg, at.ready, model, steps), frozen.cut(at.model)

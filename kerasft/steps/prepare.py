@@ -21,6 +21,7 @@ from kerasft.runs import again, evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
+from kerasft.steps.stages import build_stages
 from kerasft.steps.surgery import with_surgery
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
@@ -135,7 +136,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
     require_head(cfg, task)
     parts = Parts(
         task=task,
-        stages=build_named(cfg.finetune),
+        stages=build_stages(cfg.finetune),
         augment=augment,
         checkpoint=build(cfg.checkpoint),
         faults=build(cfg.faults),
@@ -166,9 +167,13 @@ def check_exports(cfg: DictConfig) -> None:
 
 
 def require_monitors(cfg: DictConfig) -> Any:
-    """See that whatever watches a figure watches one that the task has, and return the task."""
+    """See that whatever watches a figure watches one that the task has, and return the task.
+
+    Stages are looked at, too, by being made.
+    """
     task = build_task(cfg)
     require_known(task, plain(cfg.callbacks))
+    build_stages(cfg.finetune)
     return task
 
 

@@ -10,8 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasft.system.console import clock
-from kerasft.training.keep_best import values_of
 from kerasft.training.signals import Interrupted
 
 
@@ -66,54 +64,6 @@ class OnEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.tell(epoch + 1, {name: float(value) for name, value in (logs or {}).items()})
-
-
-class FirstStep(keras.callbacks.Callback):
-    """Proves after the first step that frozen variables stayed and trainable ones moved.
-
-    Args:
-        say: Says a sentence to the user.
-        reports: Whether it also says how long the run took to come to that step.
-    """
-
-    def __init__(self, say: Callable[[str], None], *, reports: bool = False):
-        super().__init__()
-        self.say, self.reports = say, reports
-        self.before: dict[int, np.ndarray] | None = None
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.before is None:
-            self.before = {id(v): values_of(v) for v in self._watched()}
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not self.before:
-            return
-        trains = {id(v) for v in self.model.trainable_variables}
-        moved = [v for v in self._watched() if not np.array_equal(values_of(v), self.before[id(v)])]
-        wrong = [v.path for v in moved if id(v) not in trains]
-        self.before = {}
-        if self.reports:
-            self.say(f"first step after {clock.seconds():.1f} s")
-        if wrong:
-            raise RuntimeError(
-                f"Variables that should be frozen changed in the first step: {', '.join(wrong[:5])}"
-            )
-        still = trains - {id(v) for v in moved}
-        if len(still) == len(trains):
-            self.say("Nothing moved in the first step: are the gradients zero or not numbers?")
-
-    def _watched(self) -> list[Any]:
-        """Weights alone: seeds and statistics of layers that train change by design."""
-        trainable_layers = {
-            id(v)
-            for layer in self.model._flatten_layers()
-            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-            for v in layer.non_trainable_variables
-        }
-        return [
-            v for v in self.model.variables
-            if "seed" not in v.path.split("/")[-1] and id(v) not in trainable_layers
-        ]
 
 
 class _Curves(keras.callbacks.TensorBoard):

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from kerasft.training.rates import Factors
+
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
@@ -38,7 +40,9 @@ def add_up_rows(optimizer: keras.Optimizer) -> None:
     optimizer.apply = apply_added_up
 
 
-def fuse(optimizer: keras.Optimizer, *, steps: int = 0) -> bool:
+def fuse(
+    optimizer: keras.Optimizer, *, steps: int = 0, factors: Sequence[Factors] | None = None
+) -> bool:
     """Let an optimizer update each variable with one fused operation, where TensorFlow has it.
 
     A variable, its two moments and its gradient are then read once instead of about twenty times;
@@ -52,6 +56,9 @@ def fuse(optimizer: keras.Optimizer, *, steps: int = 0) -> bool:
     Args:
         optimizer: An optimizer; it is changed in place.
         steps: How many steps are to come.
+        factors: Those of the variables, in the order that the optimizer is built with. What is
+            compiled for large variables decays them by itself; for the others `scale_decay` must
+            have been called before.
 
     Returns:
         Whether it was changed: `Adam` and `AdamW` are, without `amsgrad`.
@@ -69,39 +76,41 @@ def fuse(optimizer: keras.Optimizer, *, steps: int = 0) -> bool:
         return False
 
     def update_step(gradient: tf.Tensor, variable: keras.Variable, learning_rate: object) -> None:
-        _update(optimizer, gradient, variable, learning_rate)
+        _update(optimizer, gradient, variable, learning_rate, factors)
 
     optimizer.update_step = update_step
     alone = not tf.config.list_physical_devices("GPU") and not tf.distribute.has_strategy()
     if steps >= STEPS_WORTH and alone:
-        _compile_large(optimizer)
+        _compile_large(optimizer, factors)
     elif optimizer.global_clipnorm:
         optimizer._clip_gradients = lambda gradients: clip(gradients, optimizer.global_clipnorm)
     return True
 
 
 def _update(
-    optimizer: keras.Optimizer, gradient: tf.Tensor, variable: keras.Variable, learning_rate: Any
+    optimizer: keras.Optimizer, gradient: tf.Tensor, variable: keras.Variable, learning_rate: Any,
+    factors: Sequence[Factors] | None,
 ) -> None:
     import tensorflow as tf
 
     step = tf.cast(optimizer.iterations + 1, tf.float32)
     index = optimizer._get_variable_index(variable)
+    rate = tf.cast(learning_rate, tf.float32)
     tf.raw_ops.ResourceApplyAdam(
         var=_handle(variable),
         m=_handle(optimizer._momentums[index]),
         v=_handle(optimizer._velocities[index]),
         beta1_power=tf.pow(float(optimizer.beta_1), step),
         beta2_power=tf.pow(float(optimizer.beta_2), step),
-        lr=tf.cast(learning_rate, tf.float32),
+        lr=rate * factors[index].rate if factors else rate,
         beta1=float(optimizer.beta_1),
         beta2=float(optimizer.beta_2),
         epsilon=float(optimizer.epsilon),
-        grad=_dense(gradient, variable),
+        grad=dense(gradient, variable),
     )
 
 
-def _compile_large(optimizer: keras.Optimizer) -> None:
+def _compile_large(optimizer: keras.Optimizer, factors: Sequence[Factors] | None) -> None:
     """Clip, decay and update large variables in one pass over each; all others as before."""
     import tensorflow as tf
 
@@ -120,10 +129,10 @@ def _compile_large(optimizer: keras.Optimizer) -> None:
         others = [(g, v) for g, v in pairs if not is_large(v)]
         if others:
             plainly([scaled(g, factor) for g, _ in others], [v for _, v in others], rate)
-        large = [(_dense(g, v), v) for g, v in pairs if is_large(v)]
+        large = [(dense(g, v), v) for g, v in pairs if is_large(v)]
         if large:
             step = tf.cast(optimizer.iterations + 1, tf.float32)
-            in_one_pass = _compiled(optimizer, [v for _, v in large])
+            in_one_pass = _compiled(optimizer, [v for _, v in large], factors)
             in_one_pass([g for g, _ in large], factor, tf.cast(rate, tf.float32), step)
 
     optimizer._backend_update_step, optimizer._apply_weight_decay = update, decay_others
@@ -131,14 +140,18 @@ def _compile_large(optimizer: keras.Optimizer) -> None:
         optimizer._clip_gradients = lambda gradients: gradients
 
 
-def _compiled(optimizer: keras.Optimizer, variables: Sequence[Any]) -> Any:
+def _compiled(
+    optimizer: keras.Optimizer, variables: Sequence[Any], factors: Sequence[Factors] | None = None
+) -> Any:
     """Return the update of some variables as a function that is compiled for them."""
     import tensorflow as tf
 
     places = [optimizer._get_variable_index(variable) for variable in variables]
+    groups = [factors[place] if factors else Factors() for place in places]
     decays = [
-        optimizer.weight_decay if optimizer.weight_decay and optimizer._use_weight_decay(v) else 0.0
-        for v in variables
+        optimizer.weight_decay * group.decay
+        if optimizer.weight_decay and optimizer._use_weight_decay(variable) else 0.0
+        for variable, group in zip(variables, groups, strict=True)
     ]
 
     @tf.function(jit_compile=True, autograph=False)
@@ -146,22 +159,23 @@ def _compiled(optimizer: keras.Optimizer, variables: Sequence[Any]) -> Any:
         unbiased = tf.sqrt(1.0 - tf.pow(float(optimizer.beta_2), step)) / (
             1.0 - tf.pow(float(optimizer.beta_1), step)
         )
-        for variable, gradient, place, decay in zip(
-            variables, gradients, places, decays, strict=True
+        for variable, gradient, place, decay, group in zip(
+            variables, gradients, places, decays, groups, strict=True
         ):
             first, second = optimizer._momentums[place].value, optimizer._velocities[place].value
             gradient = gradient * factor
             mean = first + (gradient - first) * (1.0 - optimizer.beta_1)
             square = second + (gradient * gradient - second) * (1.0 - optimizer.beta_2)
-            moved = rate * unbiased * mean / (tf.sqrt(square) + optimizer.epsilon)
-            variable.value.assign(variable.value - variable.value * (decay * rate) - moved)
+            own = rate if group.rate == 1 else rate * group.rate
+            moved = own * unbiased * mean / (tf.sqrt(square) + optimizer.epsilon)
+            variable.value.assign(variable.value - variable.value * (decay * own) - moved)
             first.assign(mean)
             second.assign(square)
 
     return update
 
 
-def _dense(gradient: tf.Tensor, variable: keras.Variable) -> Any:
+def dense(gradient: tf.Tensor, variable: keras.Variable) -> Any:
     """Return the gradient of all rows: Adam moves those without a gradient too."""
     import tensorflow as tf
 

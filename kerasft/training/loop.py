@@ -14,7 +14,6 @@ from kerasft.training.faults import Fault, Watch
 from kerasft.training.keep_best import KeepBest
 from kerasft.training.recipe import Recipe
 from kerasft.training.stage_run import Feed, Recovery, Reporting, Run, StageRun
-from kerasft.training.stages import describe
 
 if TYPE_CHECKING:
     import keras
@@ -70,6 +69,7 @@ def fit(
     Returns:
         A `History`; the model holds the best epoch's weights.
     """
+    recipe.require(model)
     run = _begun(model, examples, recipe, recovery, reporting)
     steps, epochs = recipe.planned(examples.steps)
     run.log.epochs = sum(epochs.values())
@@ -80,7 +80,8 @@ def fit(
         peak = recipe.select(model, name)
         if reporting.on_stage is not None:
             reporting.on_stage(
-                name, recipe.stages[name], peak, steps * epochs[name], describe(model)
+                name, recipe.stages[name], peak, steps * epochs[name],
+                recipe.describe(model, name, peak),
             )
         stage = StageRun(
             name, following[name], peak, examples.feed(name, epochs[name]),

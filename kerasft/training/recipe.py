@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerasft.contracts import Task
+from kerasft.errors import UserError
+from kerasft.training.depth import depth_of
 from kerasft.training.fused import add_up_rows, fuse
+from kerasft.training.proof import note_first_gradients
+from kerasft.training.rates import (
+    Factors,
+    factors_of,
+    innermost,
+    require_obedient,
+    scale_decay,
+    scale_steps,
+)
 from kerasft.training.stages import Stage, is_head_alone, select
+from kerasft.training.trainability import Part, describe
 
 if TYPE_CHECKING:
     import keras
@@ -64,8 +77,62 @@ class Recipe:
         select(model, stage, pretrained=self.pretrained)
         return stage.peak(self.learning_rate, self.usual_rate, head_alone=is_head_alone(model))
 
+    def factors(self, model: keras.Model, name: str) -> list[Factors] | None:
+        """Return the factors of a stage's variables, see `factors_of`.
+
+        Args:
+            model: The assembled model, with the variables of the stage selected.
+            name: The stage's name.
+        """
+        return factors_of(model, self.stages[name])
+
+    def describe(self, model: keras.Model, name: str, peak: float) -> list[Part]:
+        """Return what trains in a stage, part by part, see `describe`.
+
+        Args:
+            model: The assembled model, with the variables of the stage selected.
+            name: The stage's name.
+            peak: Its peak learning rate.
+        """
+        stage = self.stages[name]
+        decay = getattr(innermost(self.optimizer(peak)), "weight_decay", None)
+        by_depth = depth_of(model) if stage.layer_decay != 1 else None
+        return describe(model, peak, decay, self.factors(model, name), by_depth)
+
+    def require(self, model: keras.Model) -> None:
+        """See that each stage finds in the model what its rules name, before the first one begins.
+
+        Args:
+            model: The assembled model.
+
+        Raises:
+            UserError: If not, with the stage's name.
+        """
+        before: list[str] = []
+        for name, stage in self.stages.items():
+            key = name.partition("/")[0]
+            with of_stage(name):
+                paths = select(model, stage, pretrained=self.pretrained)
+                factors = factors_of(model, stage)
+                if factors:
+                    optimizer = innermost(self.optimizer(1e-3))
+                    require_obedient(optimizer)
+                    if stage.weight_decays and not optimizer.weight_decay:
+                        raise UserError(
+                            "finetune.NAME.weight_decays multiplies optimizer.weight_decay, and "
+                            "this optimizer has none. Set it, or leave weight_decays out."
+                        )
+            if key != name and paths == before:
+                raise UserError(
+                    f"finetune.{key}.stages: stage {name} would train what the one before it "
+                    "trains: the network has too few layers for so many stages. Received: "
+                    f"{sum(one.startswith(f'{key}/') for one in self.stages)}."
+                )
+            before = paths
+
     def compile(
-        self, model: keras.Model, peak: float, steps: int, *, steps_per_execution: int = 1
+        self, model: keras.Model, peak: float, steps: int, *, steps_per_execution: int = 1,
+        factors: Sequence[Factors] | None = None,
     ) -> None:
         """Compile a model whose variables are selected, with an optimizer ready for its first step.
 
@@ -74,20 +141,42 @@ class Recipe:
             peak: The peak learning rate.
             steps: Steps of the whole stage.
             steps_per_execution: Steps in a call of the train function.
+            factors: Those of the variables that train, see `factors`.
         """
         optimizer = self.optimizer(self.schedule(peak, steps))
         exclude_from_decay(optimizer, model)
         add_up_rows(optimizer)
-        if self.fast:
-            fuse(optimizer, steps=steps)
+        if factors:
+            scale_decay(innermost(optimizer), factors)
+        is_fused = self.fast and fuse(optimizer, steps=steps, factors=factors)
+        if factors and not is_fused:
+            scale_steps(innermost(optimizer), factors)
         # Slots made in the first step would have TensorFlow trace it twice.
         optimizer.build(model.trainable_variables)
+        if factors and not is_fused:
+            note_first_gradients(innermost(optimizer))
         model.compile(
             optimizer=optimizer, jit_compile=False, steps_per_execution=steps_per_execution,
             **self.task.compile(),
         )
         if not model.optimizer.built:  # Keras put another one around it, which scales the loss
             model.optimizer.build(model.trainable_variables)
+
+
+@contextmanager
+def of_stage(name: str) -> Iterator[None]:
+    """Have messages that stages give of themselves name a stage by its key.
+
+    Args:
+        name: The stage's name; behind a `/` stands its number, where one key makes several.
+    """
+    try:
+        yield
+    except UserError as error:
+        key = f"finetune.{name.partition('/')[0]}."
+        raise UserError(
+            problems=[problem.replace("finetune.NAME.", key) for problem in error.problems]
+        ) from None
 
 
 def planned(

@@ -13,16 +13,18 @@ from typing import Any
 import keras
 
 from kerasft.training import epochs, recorder
-from kerasft.training.callbacks import FirstStep, Validation
+from kerasft.training.callbacks import Validation
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Policy, Watch
 from kerasft.training.input_stall import InputStall
 from kerasft.training.keep_best import KeepBest
 from kerasft.training.progress import EpochBar
+from kerasft.training.proof import FirstStep
 from kerasft.training.recipe import Recipe
 from kerasft.training.replay import Replay
 from kerasft.training.stages import Stage
+from kerasft.training.trainability import Part
 from kerasft.training.watchdog import Watchdog, pipeline_state
 
 
@@ -106,14 +108,14 @@ class Reporting:
         progress: Whether a bar is drawn of the epoch at work.
         say: Prints a line; `None` for a run that says nothing.
         on_stage: Called with each stage before its first step: its name, the stage, its peak rate,
-            its steps, and what trains.
+            its steps, and what trains, see `Part`.
         on_stage_end: Called after each stage with all epochs so far, as `History` has them.
     """
 
     output_dir: Path | None = None
     progress: bool = False
     say: Callable[[str], None] | None = None
-    on_stage: Callable[[str, Stage, float, int, list[tuple[str, int, int]]], None] | None = None
+    on_stage: Callable[[str, Stage, float, int, list[Part]], None] | None = None
     on_stage_end: Callable[[list[dict[str, Any]]], None] | None = None
 
     @property
@@ -191,10 +193,12 @@ class Run:
         # An epoch goes on where it was, though an execution may have held other steps then.
         to = replay.wanted.position.step if replay else 0
         per_execution = gcd(together(fed.steps_per_execution, stage.steps), here.step, to)
-        per_execution = 1 if watch.carefully else per_execution
+        # One step at a time is what a fault is found in, and what the proof of rates looks at.
+        factors = self.recipe.factors(model, stage.name)
+        per_execution = 1 if watch.carefully or factors else per_execution
         self.recipe.compile(
             model, stage.peak * watch.rate, stage.steps * (stage.end_epoch - stage.first_epoch),
-            steps_per_execution=per_execution,
+            steps_per_execution=per_execution, factors=factors,
         )
         own = self.recipe.callbacks()
         record = recorder.Recorder(
@@ -235,8 +239,8 @@ class Run:
                 restore=partial(record.restore, amid) if amid else None, between=record.at,
                 is_left_out=lambda epoch, step: stage.global_batch(epoch, step) in watch.skipped,
                 callbacks=[
-                    watchdog, *([bar] if bar else []), watch, FirstStep(line, reports=first),
-                    validation,
+                    watchdog, *([bar] if bar else []), watch,
+                    FirstStep(line, factors=factors, reports=first), validation,
                     self.keep, self.log, *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.
                     *([InputStall(fed.batches, ahead, line)] if self.reporting.say else []),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.errors import UserError
+from kerasft.training.rates import freeze, rules_problem
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +39,14 @@ class Stage:
             on, one number where they are the same; by default `backbone.image_size`, the size of
             the final model, which the last stage must have. Epochs at another size are never the
             best one.
+        layer_decay: Factor of the learning rate from each level of the network to the one below,
+            above 0 and up to 1: 0.8 has the head learn at the stage's rate, the uppermost block at
+            0.8 of it, the next at 0.64, down to the embeddings or the first convolution. Each block
+            is a level; networks of single layers have 12 levels at most.
+        rates: Factors of the learning rate by regular expressions that are searched in the
+            variables' paths, e.g. `{embedding: 0.1, head_: 10}`; where several are found, all
+            count. 0 has a variable rest.
+        weight_decays: Factors of `optimizer.weight_decay`, likewise; 0 has none.
 
     Example:
         >>> Stage("head", epochs=3).train
@@ -50,6 +59,9 @@ class Stage:
     rate: float = 1.0
     batch_norm: Literal["auto", "frozen", "train"] = "auto"
     image_size: int | list[int] | None = None
+    layer_decay: float = 1.0
+    rates: dict[str, float] | None = None
+    weight_decays: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.train, str) and self.train not in ("all", "head"):
@@ -71,6 +83,15 @@ class Stage:
             )
         if problem := size_problem(self.image_size):
             raise UserError(f"finetune.NAME.image_size {problem}")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(
+                "finetune.NAME.layer_decay is the factor of the learning rate from each level of "
+                "the network to the one below: above 0, and up to 1, which has all learn alike. "
+                f"Received: {self.layer_decay!r}."
+            )
+        for name, rules in (("rates", self.rates), ("weight_decays", self.weight_decays)):
+            if problem := rules_problem(name, rules):
+                raise UserError(f"finetune.NAME.{problem}")
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -183,6 +204,7 @@ def select(model: keras.Model, stage: Stage, *, pretrained: bool) -> list[str]:
     for variable in model.variables:
         if variable.trainable and not wanted(variable):
             variable.trainable = False
+    freeze(model, stage)
     of_head = {id(part) for part in getattr(model, "head_parts", ())}  # no other model has any
     for layer in layers:
         if not isinstance(layer, keras.layers.BatchNormalization):
@@ -208,7 +230,8 @@ def select(model: keras.Model, stage: Stage, *, pretrained: bool) -> list[str]:
     return paths
 
 
-def _head_variables(model: keras.Model) -> set[int]:
+def head_variables(model: keras.Model) -> set[int]:
+    """Return the ids of the variables that belong to the head alone."""
     return {id(v) for layer in getattr(model, "head_layers", ()) for v in layer.variables}
 
 
@@ -218,7 +241,7 @@ def is_head_alone(model: keras.Model) -> bool:
     Args:
         model: The assembled model, with its variables selected.
     """
-    own = _head_variables(model)
+    own = head_variables(model)
     return all(id(variable) in own for variable in model.trainable_variables)
 
 
@@ -228,7 +251,7 @@ def _wanted(model: keras.Model, train: str | float | list[str]) -> Callable[[Any
         return lambda variable: any(re.search(p, variable.path) for p in train)
     if train == "all":
         return lambda variable: True
-    own = _head_variables(model)
+    own = head_variables(model)
     if train == "head":
         return lambda variable: id(variable) in own
     # A model's variables come in the order of its layers, from the input on.
@@ -238,24 +261,3 @@ def _wanted(model: keras.Model, train: str | float | list[str]) -> Callable[[Any
     ))  # fmt: skip
     kept = set(parts[len(parts) - round(float(train) * len(parts)):])
     return lambda variable: id(variable) in own or variable.path.split("/")[0] in kept
-
-
-def describe(model: keras.Model) -> list[tuple[str, int, int]]:
-    """Return what trains: for each top-level part its name, its weights, and how many train.
-
-    Layers that are numbered alike, one after the other, are put together.
-    """
-    trainable, own = {id(v) for v in model.trainable_variables}, _head_variables(model)
-    rows: dict[str, list[int]] = {}
-    for variable in model.variables:
-        if "seed" in variable.path.split("/")[-1]:
-            continue
-        count = 1
-        for side in variable.shape:
-            count *= side
-        part = variable.path.split("/")[0]
-        name = part if id(variable) in own else re.sub(r"_?\d+.*$", "_*", part)
-        row = rows.setdefault(name, [0, 0])
-        row[0] += count
-        row[1] += count if id(variable) in trainable else 0
-    return [(name, total, trains) for name, (total, trains) in rows.items()]

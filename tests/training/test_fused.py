@@ -86,8 +86,9 @@ def test_a_long_run_compiles_what_is_large(monkeypatch):
     made = []
     compile_ = update._compiled
     monkeypatch.setattr(update, "LARGE", 200)
-    monkeypatch.setattr(update, "_compiled", lambda optimizer, variables: (
-        made.append([tuple(v.shape) for v in variables]) or compile_(optimizer, variables)))
+    monkeypatch.setattr(update, "_compiled", lambda optimizer, variables, factors: (
+        made.append([tuple(v.shape) for v in variables])
+        or compile_(optimizer, variables, factors)))
     trained(keras.optimizers.AdamW(0.01), fused=True, to_come=update.STEPS_WORTH)
     assert made and all(shapes == [(50, 6), (30, 8)] for shapes in made)
     before = len(made)

@@ -122,7 +122,7 @@ def test_stages_run_one_after_the_other_in_one_run(two_stages):
     )
     told = [(name, peak, steps) for name, _, peak, steps, _ in two_stages.stages]
     assert told == [("head", 0.05, 6), ("all", 0.025, 18)]
-    conv = [sum(t for n, _, t in rows if n == "conv") for *_, rows in two_stages.stages]
+    conv = [sum(p.trains for p in rows if p.name == "conv") for *_, rows in two_stages.stages]
     assert conv == [0, 3 * 3 * 3 * 8 + 8]
     assert two_stages.lines[0].startswith("first step after ")
     assert [line.split(" [")[0] for line in two_stages.lines[1:]] == [
