@@ -115,6 +115,12 @@ CASES = {
          "+finetune.last._target_=kerasft.training.stages.Stage", "batch_size=10", *ACCUMULATED,
          *AUGMENT), (0.2, 0.5, 0.8),
     ),
+    "texts, rates by depth, accumulation and averages": (
+        "tiny_texts",
+        ("epochs=3", "finetune.full.layer_decay=0.5", "finetune.full.rates.head_=3", *ACCUMULATED),
+        (0.6,),
+    ),
+    "images, gradually": ("tiny_images", ("finetune=gradual", "batch_size=10"), (0.3, amid)),
     "images, rolled back": ("tiny_images", ROLLED_BACK, (0.3, 0.6)),
 }  # fmt: skip
 # These come in each run of the tests, as does a run on augmented images of test_new_kind.py.

@@ -55,10 +55,12 @@ def setback(
         f"{n} went from {_shown(before[n])} to {_shown(after[n])}" for n, *_ in figures
     )
     stage = after["stage"]
+    key, _, one_of_several = stage.partition("/")
+    fewer = "" if one_of_several else f", fewer layers in finetune.{key}.train"
     return (
         f"stage {stage} lost what stage {before['stage']} had won: {said}. The weights of the best "
-        f"epoch are kept. What may help: a lower finetune.{stage}.rate or "
-        f"finetune.{stage}.learning_rate, fewer layers in finetune.{stage}.train, or more epochs."
+        f"epoch are kept. What may help: a lower finetune.{key}.rate or "
+        f"finetune.{key}.learning_rate{fewer}, or more epochs."
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from kerasft.training.frozen import nodes_of
 
 if TYPE_CHECKING:
     import keras
@@ -43,9 +45,9 @@ def depth_of(model: keras.Model) -> Depth:
 
     Blocks, which are layers made of layers, make a level each; embeddings and convolutions before
     the first one are the lowest level, and a single layer between two blocks goes with the one
-    before it. In a network of single layers each one with a matrix begins a unit, which those
-    beside it in the graph and norms behind it belong to; more than 12 units are put together evenly
-    into 12 levels.
+    before it. In a network of single layers those with a matrix count, on the longest way from the
+    input, and norms go with the layer before them; more than 12 are put together evenly into 12
+    levels.
 
     Args:
         model: The assembled model.
@@ -60,19 +62,19 @@ def depth_of(model: keras.Model) -> Depth:
         (3, 'transformer_layer_1', 'token_embedding .. embeddings_layer_norm')
     """
     head = {id(layer) for layer in getattr(model, "head_layers", ())}
-    layers = {layer: row for layer, row in _layers(model).items() if id(layer) not in head}
-    found = {part: row for layer, row in layers.items() for part in _parts(layer) if
-             _can_train(part)}  # fmt: skip
-    made_of_blocks = _is_made_of_blocks(list(found))
-    units = _units(found, made_of_blocks)
-    count = len(units)
+    nodes = [n for n in nodes_of(model) if id(n.operation) not in head]
+    layers = list(dict.fromkeys(n.operation for n in nodes if _has_variables(n.operation)))
+    made_of_blocks = _is_made_of_blocks([part for layer in layers for part in _parts(layer)])
+    places = _places(nodes, made_of_blocks)
+    counted = sorted(set(places.values()))
+    count = len(counted)
     most = count if made_of_blocks else min(count, MOST)
+    at = {place: most - i * most // count for i, place in enumerate(counted)}
     levels: dict[int, int] = {}
     together: dict[int, list[str]] = {}
-    for place, unit in enumerate(units):
-        level = most - place * most // count
-        together.setdefault(level, []).extend(layer.name for layer in unit)
-        levels |= {id(variable): level for layer in unit for variable in layer.variables}
+    for part, place in sorted(places.items(), key=lambda item: item[1]):
+        together.setdefault(at[place], []).append(part.name)
+        levels |= {id(variable): at[place] for variable in part.variables}
     for layer in layers:  # what a stack has beside its blocks goes with the lowest of them
         lowest = max((levels.get(id(variable), 0) for variable in layer.variables), default=0)
         if lowest:
@@ -84,24 +86,32 @@ def depth_of(model: keras.Model) -> Depth:
     return Depth(levels, names)
 
 
-def _layers(model: keras.Model) -> dict[Any, int]:
-    """Return the layers of a functional model that have variables, in the order of computing.
+def _has_variables(operation: Any) -> bool:
+    return bool(getattr(operation, "variables", None))
 
-    With each comes its row in the graph: layers of one row lie beside one another.
-    """
+
+def _places(nodes: Iterable[Any], made_of_blocks: bool) -> dict[Any, int]:
+    """Return of each layer how many others lie on the longest way to it from the input."""
     found: dict[Any, int] = {}
-    for row in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[row]:
-            if getattr(node.operation, "variables", None):
-                found.setdefault(node.operation, row)
+    after: dict[int, int] = {}  # by tensor
+    for node in nodes:
+        place = max((after.get(id(tensor), 0) for tensor in node.input_tensors), default=0)
+        for part in _parts(node.operation) if _has_variables(node.operation) else ():
+            if part not in found:
+                begins = _is_block(part) or (not made_of_blocks and _has_matrix(part))
+                found[part] = place + begins
+            place = max(place, found[part])
+        after |= {id(tensor): place for tensor in node.output_tensors}
     return found
 
 
 def _parts(layer: Any) -> Iterator[Any]:
     """Yield the layers that count by themselves: a stack of blocks counts as its blocks."""
     if hasattr(layer, "_nodes_by_depth"):
-        for one in _layers(layer):
-            yield from _parts(one)
+        inner = {id(node.operation): node.operation for node in nodes_of(layer)}
+        for one in inner.values():
+            if _has_variables(one):
+                yield from _parts(one)
         return
     children = list(layer._flatten_layers(recursive=False, include_self=False))
     alike: dict[tuple[type, str], int] = {}
@@ -112,7 +122,7 @@ def _parts(layer: Any) -> Iterator[Any]:
     if max(alike.values(), default=0) > 1:
         for child in children:
             yield from _parts(child)
-    else:
+    elif _can_train(layer):
         yield layer
 
 
@@ -137,16 +147,3 @@ def _is_made_of_blocks(layers: Sequence[Any]) -> bool:
         return False
     among = layers[blocks[0] : blocks[-1]]
     return sum(_has_matrix(one) and not _is_block(one) for one in among) <= len(blocks)
-
-
-def _units(layers: Mapping[Any, int], made_of_blocks: bool) -> list[list[Any]]:
-    """Return the layers that lie at one depth each, from the input on."""
-    units: list[list[Any]] = []
-    for layer, row in layers.items():
-        begins = _is_block(layer) or (not made_of_blocks and _has_matrix(layer))
-        beside = bool(units) and not _is_block(layer) and layers[units[-1][0]] == row
-        if not units or (begins and not beside):
-            units.append([layer])
-        else:
-            units[-1].append(layer)
-    return units
