@@ -155,7 +155,7 @@ def _unmatched(
     layers = list(dict.fromkeys(v.path.split("/")[0] for v in variables))
     parts = dict.fromkeys(part for v in variables for part in [*v.path.split("/"), v.path])
     word = re.sub(r"[^\w/]", "", pattern)
-    return UserError(f"{said}. The paths begin with: {', '.join(layers)}.{nearest(word, parts)}")
+    return UserError(f"{said}. The paths begin with: {listing(layers, 20)}.{nearest(word, parts)}")
 
 
 def scale_decay(optimizer: keras.Optimizer, factors: Sequence[Factors]) -> None:

@@ -40,13 +40,14 @@ class Stage:
             the final model, which the last stage must have. Epochs at another size are never the
             best one.
         layer_decay: Factor of the learning rate from each level of the network to the one below,
-            above 0 and up to 1: 0.8 has the head learn at the stage's rate, the uppermost block at
-            0.8 of it, the next at 0.64, down to the embeddings or the first convolution. Each block
-            is a level; networks of single layers have 12 levels at most.
+            above 0 and up to 1. `finetune.full.layer_decay=0.8` has the head learn at the stage's
+            rate, the uppermost block at 0.8 of it, the next at 0.64, down to the embeddings or the
+            first convolution. Each block is a level; networks of single layers have 12 at most.
         rates: Factors of the learning rate by regular expressions that are searched in the
-            variables' paths, e.g. `{embedding: 0.1, head_: 10}`; where several are found, all
-            count. 0 has a variable rest.
-        weight_decays: Factors of `optimizer.weight_decay`, likewise; 0 has none.
+            variables' paths, e.g. `'finetune.full.rates={embedding: 0.1, head_: 10}'`; where
+            several are found, all count. 0 has a variable rest.
+        weight_decays: Factors of `optimizer.weight_decay`, likewise, e.g.
+            `finetune.full.weight_decays.head_=0` for none.
 
     Example:
         >>> Stage("head", epochs=3).train
