@@ -194,16 +194,9 @@ def _trust_here(prefixes: Sequence[str], always: bool = False) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    split = None
-    for override in options.overrides:
-        key, _, split = override.partition("=")
-        if key != "split" or split not in ("train", "validation", "test"):
-            raise UserError(
-                "kerasft evaluate takes split=train, split=validation or split=test. "
-                f"Received: {override!r}."
-            )
-    from kerasft.runs import run_folder
+    from kerasft.runs import inputs, run_folder
 
+    split = inputs.asked_split(options.overrides)
     run_folder.open_run(options.run)
     from kerasft.run import evaluate
 
@@ -282,7 +275,7 @@ def _explain(options: argparse.Namespace) -> None:
 def _surgery(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     from kerasft.config.checks import settle
-    from kerasft.steps.surgery import draw
+    from kerasft.steps.surgery_drawn import draw
 
     draw(settle(options.overrides, options.config_dir, options.trust))
 
@@ -315,12 +308,7 @@ def _cache(options: argparse.Namespace) -> None:
         plain = [{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]
         print(json.dumps(plain, indent=2))
         return
-    if entries:
-        print(as_text(entries))
-    total = sum(entry.size for entry in entries)
-    print(f"{'removed ' if removes else ''}{len(entries):,} "
-          f"{'entry' if len(entries) == 1 else 'entries'}, {total / 1e6:,.1f} MB, in "
-          f"{str(cache.directory)!r}")
+    print(as_text(entries, cache.directory, removed=removes))
 
 
 def _leaderboard(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Parses what `kerasft predict` is given: words, files of lines, folders of images."""
+"""Parses what `kerasft predict` and `kerasft evaluate` are given: words, files, folders."""
 
 from __future__ import annotations
 
@@ -16,6 +16,27 @@ from kerasft.system.files import at_home, read_json
 
 TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet", ".xlsx", ".xls")
 _FILES = (*TABLES, ".txt", ".md", ".text")
+
+
+def asked_split(overrides: Sequence[str]) -> str | None:
+    """Return the split that the words behind `kerasft evaluate RUN` name, `None` without any.
+
+    Raises:
+        UserError: If they say anything else.
+
+    Example:
+        >>> asked_split(["split=test"])
+        'test'
+    """
+    split = None
+    for override in overrides:
+        key, _, split = override.partition("=")
+        if key != "split" or split not in ("train", "validation", "test"):
+            raise UserError(
+                "kerasft evaluate takes split=train, split=validation or split=test. "
+                f"Received: {override!r}."
+            )
+    return split
 
 
 def inputs(model: str, given: Sequence[str]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The surgery of a config: the steps on its backbone, a look at them, and the trees they leave."""
+"""The surgery of a config: the steps on its backbone, and a look at them beforehand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from kerasft.config.composition import build, build_named, plain
 from kerasft.errors import UserError
 from kerasft.spec import Backbone
 from kerasft.system.console import say
-from kerasft.system.terminal import status
 
 STEPS = "kerasft.model.surgery.steps."
 
@@ -75,37 +74,3 @@ def not_of_texts(name: str) -> str:
 
 def _holds_calls(node: Mapping[str, Any]) -> bool:
     return any(isinstance(value, Mapping) and "_target_" in value for value in node.values())
-
-
-def draw(cfg: DictConfig) -> None:
-    """Print the backbone of a config as a tree, before and after its steps.
-
-    No data is read, no pretrained weight is loaded, and nothing is written.
-
-    Args:
-        cfg: The config.
-
-    Raises:
-        UserError: If a step cannot be taken.
-    """
-    from kerasft.steps.prepare import runtime  # which calls this module too
-
-    with runtime(cfg):
-        steps = build_named(cfg.surgery)
-        with status.showing("loading the backbone ..."):
-            backbone = build(cfg.backbone, pretrained=False)
-        from kerasft.model.surgery.operate import operate
-        from kerasft.model.surgery.tree import compared
-
-        done = operate(backbone, steps)
-    before, after = compared(done.before, done.after)
-    say(f"{backbone.name} before surgery:")
-    for line in before:
-        say(line)
-    if not steps:
-        say("surgery=none: it stays as it is. surgery=cut, remove, replace, insert_after, reset, "
-            "input_channels and image_size change it.")
-        return
-    for line in ("", *done.said, "", f"{backbone.name} after surgery (- left out, ~ changed, "
-                 "+ new):", *after):
-        say(line)

@@ -47,13 +47,25 @@ class Entry:
     path: Path
 
 
-def as_text(entries: Sequence[Entry]) -> str:
-    """Return entries as a table."""
-    return table(
+def as_text(entries: Sequence[Entry], folder: Path, *, removed: bool = False) -> str:
+    """Return the entries of a cache as a table, and how much they hold.
+
+    Args:
+        entries: The entries.
+        folder: The cache.
+        removed: Whether they have been removed.
+    """
+    rows = table(
         [[e.kind, f"{e.size / 1e6:,.1f} MB", f"{datetime.fromtimestamp(e.used):%Y-%m-%d %H:%M}",
           e.key[:8], e.about] for e in entries],
         ["kind", "size", "last used", "key", "made from"],
     )
+    total = (
+        f"{'removed ' if removed else ''}{len(entries):,} "
+        f"{'entry' if len(entries) == 1 else 'entries'}, "
+        f"{sum(entry.size for entry in entries) / 1e6:,.1f} MB, in {str(folder)!r}"
+    )
+    return f"{rows}\n{total}" if entries else total
 
 
 def close(folder: Path, about: str) -> None:

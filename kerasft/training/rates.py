@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kerasft.errors import UserError, nearest, shown
 from kerasft.system.console import listing
@@ -13,7 +13,21 @@ from kerasft.training.depth import depth_of
 if TYPE_CHECKING:
     import keras
 
-    from kerasft.training.stages import Stage
+
+class Rules(Protocol):
+    """A stage, as far as it says how fast its variables learn."""
+
+    @property
+    def layer_decay(self) -> float:
+        """Factor of the learning rate from each level of the network to the one below."""
+
+    @property
+    def rates(self) -> Mapping[str, float] | None:
+        """Factors of the learning rate by patterns of paths."""
+
+    @property
+    def weight_decays(self) -> Mapping[str, float] | None:
+        """Factors of weight decay, likewise."""
 
 
 class Factors(NamedTuple):
@@ -57,7 +71,7 @@ def rules_problem(name: str, rules: object) -> str:
     return ""
 
 
-def freeze(model: keras.Model, stage: Stage) -> None:
+def freeze(model: keras.Model, stage: Rules) -> None:
     """Have no variable train whose learning rate a stage multiplies with 0.
 
     Args:
@@ -72,7 +86,7 @@ def freeze(model: keras.Model, stage: Stage) -> None:
         variable.trainable = False
 
 
-def factors_of(model: keras.Model, stage: Stage) -> list[Factors] | None:
+def factors_of(model: keras.Model, stage: Rules) -> list[Factors] | None:
     """Return the factors of each variable that trains in a stage, in the order of the model's.
 
     Args:
