@@ -14,6 +14,7 @@ from kerasft.config import checks
 from kerasft.config.checks import settle
 from kerasft.runs import run_folder
 from kerasft.steps import (
+    adapting,
     answering,
     asked,
     exporting,
@@ -168,6 +169,7 @@ def _carry_out(
         )
         finetuned, kept = measure.finalize(cfg, ready, model, folder)
         measured = measure.measure(finetuned, ready, kept, folder, spare_test=spare_test)
+        adapting.merge(finetuned, folder)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
         measure.report(history, finetuned.task, measured.metrics, baseline, folder)

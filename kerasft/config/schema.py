@@ -17,6 +17,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "surgery": frozenset(),
     "head": frozenset({"features", "units", "classes", "channels"}),
     "regularize": frozenset({"model"}),
+    "adapt": frozenset({"model"}),
     "optimizer": frozenset({"learning_rate"}),
     "schedule": frozenset({"learning_rate", "total_steps"}),
     "finetune": frozenset(),
@@ -33,7 +34,7 @@ RUNTIME: dict[str, frozenset[str]] = {
 # What every config of a run has held.
 ALWAYS = ("data", "task", "backbone", "head", "optimizer", "finetune")
 # Groups that hold several named nodes; the others are one node each.
-NAMED = ("augment", "surgery", "regularize", "finetune", "callbacks", "export")
+NAMED = ("augment", "surgery", "regularize", "adapt", "finetune", "callbacks", "export")
 
 
 @dataclasses.dataclass
@@ -89,6 +90,7 @@ class Root:
     surgery: Any = None
     head: Any = None
     regularize: Any = None
+    adapt: Any = None
     optimizer: Any = None
     schedule: Any = None
     finetune: Any = None

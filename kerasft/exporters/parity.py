@@ -103,7 +103,7 @@ def certify(
         )
         problems += [f"{name}: {problem}" for problem in worse]
     if evidence is not None and expected.kept is not None:
-        report["run"], worse = _against_run(expected.kept, evidence.kept, rules)
+        report["run"], worse = against_run(expected.kept, evidence.kept, rules)
         problems += worse
         if not problems:
             report["metric"] = _metric(served, evidence, expected, calls, answers.outputs)
@@ -189,7 +189,7 @@ def _compare(
     return told, list(dict.fromkeys(problems))
 
 
-def _against_run(
+def against_run(
     now: Rows, kept: Rows, rules: Mapping[str, Output]
 ) -> tuple[dict[str, Any], list[str]]:
     """Hold what the task keeps of the network in memory against what the run kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import keras
 import numpy as np
@@ -233,6 +233,7 @@ class Assembled(keras.Model):
         super().__init__(inputs=network.input, outputs=outputs, name=name)
         self._places = _taken_by_head(network, self)
         self._parts = _Parts(network=network, head=_head_of(network, self, self._places))
+        self.adaptation = None  # see `kerasft.model.adaptation`
         self._set_entry(None)
 
     @property
@@ -285,6 +286,18 @@ class Assembled(keras.Model):
         object.__setattr__(self, "_entry", entry)
         # What was compiled computes as before.
         self.train_function = self.test_function = self.predict_function = None
+
+    def save(self, *args, **kwargs):
+        with self._folded():
+            super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        with self._folded():
+            super().save_weights(*args, **kwargs)
+
+    def _folded(self):
+        """Be a plain model inside the block: files hold no updates, but what they add up to."""
+        return nullcontext() if self.adaptation is None else self.adaptation.folded()
 
     def get_config(self):
         own = {id(layer) for layer in self.head_layers}

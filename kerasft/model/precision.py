@@ -83,7 +83,8 @@ def in_float32(model: keras.Model) -> Any:
     changed = False
     for layer in model._flatten_layers(include_self=True):
         if layer.compute_dtype != "float32":
-            layer.dtype_policy = "float32"
+            mode = layer.quantization_mode  # of a kernel in int8, which stays such
+            layer.dtype_policy = f"{mode}_from_float32" if mode else "float32"
             changed = True
     if changed:
         # What was compiled before computes as before.

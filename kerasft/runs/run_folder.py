@@ -68,6 +68,10 @@ class RunFolder:
         return self.path / "checkpoints" / "best.keras"
 
     @property
+    def adapter(self) -> Path:
+        return self.path / "checkpoints" / "adapter.safetensors"
+
+    @property
     def preprocess(self) -> Path:
         return self.path / "preprocess"
 

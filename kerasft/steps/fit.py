@@ -19,7 +19,7 @@ from kerasft.rows import Rows
 from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits, placed
-from kerasft.steps import sizes
+from kerasft.steps import adapting, sizes
 from kerasft.steps.activations import Boundary
 from kerasft.steps.heads import with_head
 from kerasft.steps.measure import finalize, measure
@@ -63,6 +63,8 @@ def fit(
     if backbone.pretrained and not quiet:
         for notice in filter(None, (getattr(layer, "notice", "") for layer in model.head_layers)):
             say(f"head: {notice}")
+    if not quiet:
+        adapting.announce(model)
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)
     with watched(parts, folder) if folder is not None else nullcontext():
@@ -106,6 +108,7 @@ def fit(
             + (f" (stopped early: {', '.join(history.stopped_early)})"
                if history.stopped_early else "")
         )
+    adapting.write(model, folder, backbone)
     return model, history
 
 
@@ -170,7 +173,7 @@ def make_recipe(
 
     return Recipe(
         parts.stages, task, make_optimizer(cfg), make_schedule(cfg),
-        usual_rate=backbone.learning_rate, learning_rate=set_rate(cfg),
+        usual_rate=adapting.usual_rate(cfg, backbone), learning_rate=set_rate(cfg),
         pretrained=backbone.pretrained, callbacks=callbacks, fast=cfg.fast,
         max_steps=cfg.max_steps,
     )
@@ -244,7 +247,7 @@ def train_baseline(
     backbone = load_backbone(cfg, splits, pretrained=False)
     epochs = sum(stage.epochs for stage in parts.stages.values())
     scratch = replace(parts, stages={"scratch": Stage("all", epochs=epochs)})
-    model, _ = fit(cfg, scratch, ready, backbone, None, quiet=True)
+    model, _ = fit(adapting.without(cfg), scratch, ready, backbone, None, quiet=True)
     finetuned, kept = finalize(cfg, ready, model, None)
     metrics = measure(finetuned, ready, kept, None).metrics
     write_json(folder.path / "baseline.json", metrics)

@@ -201,18 +201,23 @@ def select(model: keras.Model, stage: Stage, *, pretrained: bool) -> list[str]:
         layer.trainable = False
     for layer in layers:
         layer.trainable = True
-    wanted = _wanted(model, stage.train)
+    wanted, allowed = _wanted(model, stage.train), _allowed(model)
     for variable in model.variables:
-        if variable.trainable and not wanted(variable):
+        if variable.trainable and not (allowed(variable) and wanted(variable)):
             variable.trainable = False
     freeze(model, stage)
     of_head = {id(part) for part in getattr(model, "head_parts", ())}  # no other model has any
+    adaptation = getattr(model, "adaptation", None)
     for layer in layers:
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue
         is_head = id(layer) in of_head
         trains = any(v.trainable for v in layer.variables)
-        keep = stage.batch_norm == "frozen" or (stage.batch_norm == "auto" and pretrained)
+        # An adapter of norms is there to have them learn.
+        adapted = adaptation is not None and any(map(adaptation.trains, layer.variables))
+        keep = stage.batch_norm == "frozen" or (
+            stage.batch_norm == "auto" and pretrained and not adapted
+        )
         # A frozen layer also runs on its fixed statistics, which is the point.
         if not trains or (keep and not is_head):
             layer.trainable = False
@@ -222,6 +227,11 @@ def select(model: keras.Model, stage: Stage, *, pretrained: bool) -> list[str]:
             raise UserError(
                 "finetune.NAME.train=head leaves nothing to train: this head has no weights of its "
                 "own, it shares those of the backbone. Name what trains by its path, or train all."
+            )
+        if adaptation is not None:
+            raise UserError(
+                f"finetune.NAME.train={stage.train} leaves nothing to train: with "
+                f"{adaptation.names} only the head and the adapters do. Name these, or train all."
             )
         found = sorted({v.path.split("/")[0] for v in model.variables})
         raise UserError(
@@ -234,6 +244,15 @@ def select(model: keras.Model, stage: Stage, *, pretrained: bool) -> list[str]:
 def head_variables(model: keras.Model) -> set[int]:
     """Return the ids of the variables that belong to the head alone."""
     return {id(v) for layer in getattr(model, "head_layers", ()) for v in layer.variables}
+
+
+def _allowed(model: keras.Model) -> Callable[[Any], bool]:
+    """Return what tells of a variable whether any stage may train it: see `conf/adapt`."""
+    adaptation = getattr(model, "adaptation", None)
+    if adaptation is None:
+        return lambda variable: True
+    own = head_variables(model)
+    return lambda variable: id(variable) in own or adaptation.trains(variable)
 
 
 def is_head_alone(model: keras.Model) -> bool:

@@ -29,8 +29,8 @@ class Part:
         weight_decay: Their weight decay; `None` where none of them is decayed.
         batch_norm: `"frozen"` where its batch normalization keeps its statistics, `"trains"` where
             it learns them, both where it has both; `""` where it has none.
-        adapter: What its layers say of an adapter of theirs in an attribute `adapter`, `""` where
-            there is none.
+        adapter: What trains in it as an adapter: `"lora"`, `"bias"` or `"norm"`, `""` where nothing
+            does.
     """
 
     name: str
@@ -117,15 +117,23 @@ def _about(model: keras.Model) -> dict[int, tuple[str, str]]:
     """Return of each variable what batch normalization it belongs to does, and its adapter."""
     import keras
 
-    found: dict[int, tuple[str, str]] = {}
+    norms: dict[int, str] = {}
     for layer in model._flatten_layers(include_self=False):
-        norm = ""
         if isinstance(layer, keras.layers.BatchNormalization):
-            norm = "trains" if layer.trainable else "frozen"
-        adapter = str(getattr(layer, "adapter", "") or "")
-        for variable in layer.variables if norm or adapter else ():
-            found[id(variable)] = (norm, adapter)
-    return found
+            norms |= dict.fromkeys(map(id, layer.variables), _statistics(layer))
+    adaptation = getattr(model, "adaptation", None)
+    if adaptation is None:
+        return {key: (norm, "") for key, norm in norms.items()}
+    whole = ", ".join(one["kind"] for one in adaptation.records if one["kind"] != "lora")
+    adapters = {
+        key: "lora" if adaptation.adds(variable) else whole
+        for key, variable in adaptation.own.items()
+    }
+    return {key: (norms.get(key, ""), adapters.get(key, "")) for key in {**norms, **adapters}}
+
+
+def _statistics(layer: Any) -> str:
+    return "trains" if layer.trainable else "frozen"
 
 
 def _together(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from kerasft.model import tiny
+from kerasft.model import adapters, tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.heads import pooled
 from kerasft.training.depth import depth_of
@@ -67,11 +69,10 @@ def test_batch_normalization_is_told(batch_norm, says):
     assert next(p for p in parts if p.name == "head_outputs").batch_norm == ""
 
 
-def test_an_adapter_is_told_by_its_layer(texts):
-    layer = texts.get_layer("transformer_layer_0")
-    layer.adapter = "LoRA, rank 4"
-    try:
-        parts = described(texts, Stage())
-        assert [p.name for p in parts if p.adapter == "LoRA, rank 4"] == ["transformer_layer_*"]
-    finally:
-        del layer.adapter
+@pytest.mark.parametrize("kind", ["lora", "bias"])
+def test_what_trains_as_an_adapter_is_told(kind):
+    model = assemble(tiny.text("bert"), lambda f: pooled.linear(f, units=2))
+    {"lora": partial(adapters.lora, rank=2), "bias": adapters.bias}[kind](model)
+    parts = described(model, Stage())
+    assert {p.name for p in parts if p.adapter == kind} >= {"transformer_layer_*"}
+    assert all(p.adapter == kind for p in parts if p.trains and not p.name.startswith("head"))

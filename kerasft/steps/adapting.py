@@ -1,0 +1,90 @@
+"""Adapters in a run: announced, written, and merged into the model that is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from kerasft.data.preprocessing import prepare
+from kerasft.exporters.parity import against_run
+from kerasft.runs import evidence
+from kerasft.runs.finetuned import FineTuned
+from kerasft.runs.run_folder import RunFolder
+from kerasft.spec import Backbone
+from kerasft.system.console import say
+
+if TYPE_CHECKING:
+    import keras
+
+# An update begins with nothing and has to grow, and few weights bear larger steps: on 1,000 texts
+# of sst2 (docs/levers-adapters.md) ten to twenty times the backbone's usual rate were best.
+FASTER = 10.0
+
+
+def is_chosen(cfg: DictConfig) -> bool:
+    """Whether a config adapts its backbone."""
+    return any((cfg.adapt or {}).values())
+
+
+def without(cfg: DictConfig) -> DictConfig:
+    """Return a config that adapts nothing: random weights have nothing to be adapted."""
+    plain = cfg.copy()
+    plain.adapt = {}
+    return plain
+
+
+def usual_rate(cfg: DictConfig, backbone: Backbone) -> float:
+    """Return the peak rate for the backbone, where the user chooses none."""
+    return backbone.learning_rate * (FASTER if is_chosen(cfg) else 1.0)
+
+
+def announce(model: keras.Model) -> None:
+    """Say how a model is adapted, if it is."""
+    for note in model.adaptation.notes if model.adaptation else ():
+        say(f"adapt: {note}")
+
+
+def write(model: keras.Model, folder: RunFolder | None, backbone: Backbone) -> None:
+    """Write the adapter of a trained model beside the model itself, if it has one."""
+    from kerasft.model.adapter_file import write_adapter
+
+    if folder is None or model.adaptation is None:
+        return
+    folder.network.parent.mkdir(parents=True, exist_ok=True)
+    size = write_adapter(folder.adapter, model, backbone=backbone.name)
+    say(f"adapter: {folder.adapter} ({size / 1e6:.2f} MB)")
+
+
+def merge(finetuned: FineTuned, folder: RunFolder) -> None:
+    """Merge the adapters of a measured model, and prove that it answers as before.
+
+    What the run keeps of its held-out examples was computed with the adapters beside the kernels.
+    Exports, too, are held against that.
+
+    Args:
+        finetuned: The model; it is changed in place.
+        folder: The run folder, with the run's evidence.
+
+    Raises:
+        RuntimeError: If the merged model computes something else.
+    """
+    from kerasft.model import adaptation
+
+    if (found := finetuned.model.adaptation) is None:
+        return
+    updates = len(found.layers)
+    adaptation.merge(finetuned.model)
+    if not updates:  # biases and norms train in their places
+        return
+    kept = evidence.read(folder)
+    now = finetuned.measure(prepare(kept.examples, finetuned.preprocess)).rows
+    report, problems = against_run(now, kept.kept, finetuned.rules)
+    if problems:
+        raise RuntimeError(
+            f"The merged model is not the one that was trained: {problems[0]}. A layer of this "
+            "backbone uses its kernel in a way that an adapter beside it does not see. Choose "
+            "other layers: adapt.lora.targets."
+        )
+    say(f"merged: {updates} adapters; largest difference {report['largest_difference']:.2g} on "
+        f"{len(now)} held-out examples")
