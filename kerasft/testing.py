@@ -306,6 +306,20 @@ def check_regularizer(regularize: Callable[[Any], Any]) -> None:
     assert moved, "The model must still learn."
 
 
+def check_adapter(adapt: Callable[[Any], Any]) -> None:
+    """Check a function for `adapt.NAME`: it changes no answer, and says what may train."""
+    model, x, _ = _tiny_model()
+    before = np.asarray(model(x, training=False))
+    made = adapt(model)
+    assert made is model, f"An adapter must return the model that it was given, not {made}."
+    found = getattr(model, "adaptation", None)
+    assert found is not None and found.own, "An adapter must say what of the backbone may train."
+    _same(np.asarray(model(x, training=False)), before, "It must leave the answers as they are.")
+    paths = stages.select(model, stages.Stage("all"), pretrained=True)
+    assert {v.path for v in found.own.values()} <= set(paths), "What may train must train."
+    assert len(paths) < len(model.variables), "An adapter must leave some of the backbone alone."
+
+
 def check_optimizer(optimizer: keras.Optimizer) -> None:
     """Check an optimizer: it lowers a loss, tells its rate, and keeps all state in variables."""
     import keras

@@ -122,6 +122,19 @@ CASES = {
     ),
     "images, gradually": ("tiny_images", ("finetune=gradual", "batch_size=10"), (0.3, amid)),
     "images, rolled back": ("tiny_images", ROLLED_BACK, (0.3, 0.6)),
+    # A checkpoint holds both factors of each update as they are, never what they add up to.
+    "texts, adapters above kept activations, bfloat16": (
+        "tiny_texts",
+        ("epochs=3", "backbone.layers=2", "adapt=lora", "adapt.lora.rank=2",
+         "adapt.lora.dropout=0.1", "adapt.lora.layers=0.2", "cache.activations=always",
+         "precision=mixed_bfloat16"), (amid,),
+    ),
+    "texts, two stages, adapters on int8": (
+        "tiny_texts",
+        ("finetune=two_phase", "finetune.head.epochs=1", "adapt=lora", "adapt.lora.rank=2",
+         "adapt.lora.base=int8"), (0.2, amid),
+    ),
+    "images, norms": ("tiny_images", ("adapt=norm", "batch_size=10"), (amid,)),
 }  # fmt: skip
 # These come in each run of the tests, as does a run on augmented images of test_new_kind.py.
 DEFAULT = ("texts",)

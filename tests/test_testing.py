@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 
 from kerasft import testing
 from kerasft.exporters.saved_model import saved_model
+from kerasft.model import adapters
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
@@ -143,6 +145,15 @@ def test_callbacks():
     testing.check_callback(keras.callbacks.EarlyStopping("val_loss"))
     with pytest.raises(AssertionError, match="both get_state and set_state"):
         testing.check_callback(Half())
+
+
+def test_adapters():
+    for adapt in (adapters.norm, adapters.bias, partial(adapters.lora, rank=1)):
+        testing.check_adapter(adapt)
+    with pytest.raises(AssertionError, match="must return the model that it was given"):
+        testing.check_adapter(lambda model: None)
+    with pytest.raises(AssertionError, match="must say what of the backbone may train"):
+        testing.check_adapter(lambda model: model)
 
 
 def test_regularizers_must_return_the_model():

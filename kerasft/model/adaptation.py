@@ -38,7 +38,7 @@ class Adaptation:
     @property
     def names(self) -> str:
         """The kinds of adapters, as the config chooses them."""
-        return " and ".join(f"adapt.{record['kind']}" for record in self.records)
+        return " and ".join(f"adapt.{record['kind']}" for record in self.records) or "adapt"
 
     def trains(self, variable: keras.Variable) -> bool:
         """Whether a variable of the backbone may train."""

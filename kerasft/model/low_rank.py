@@ -51,7 +51,11 @@ class Update:
         return self.alpha / self.rank
 
 
-class LowRank:
+# What the classes below are mixed into: a layer, of which they take any attribute.
+_Mixed: Any = object
+
+
+class LowRank(_Mixed):
     """Adds `scale * inputs a b` to what a layer computes, before its activation."""
 
     def call(self, inputs, *args, **kwargs):
@@ -63,27 +67,22 @@ class LowRank:
     def _updated(self, plain, inputs, args, kwargs):
         outputs = self._without("activation", plain, inputs, args, kwargs)
         dropout = getattr(self, "lora_dropout", None)
-        outputs += self.update.scale * self._low_rank(dropout(inputs) if dropout else inputs)
+        outputs += self.lora.scale * self._low_rank(dropout(inputs) if dropout else inputs)
         return outputs if self.activation is None else self.activation(outputs)
 
     def _without(self, name, plain, inputs, args, kwargs):
         """Compute what the base computes without one of its attributes."""
         # Not through `__setattr__`: an activation may be a layer, which Keras would track again.
-        kept, vars(self)[name] = vars(self)[name], None
+        held = self.__dict__
+        kept, held[name] = held[name], None
         try:
             return plain(inputs, *args, **kwargs)
         finally:
-            vars(self)[name] = kept
+            held[name] = kept
 
     def _low_rank(self, inputs):
         sides = len(self.lora_a.shape) - 1
         return ops.tensordot(ops.tensordot(inputs, self.lora_a, sides), self.lora_b, 1)
-
-    def get_config(self):
-        # Of an adapted layer in memory: what is kept of its activations depends on it. Files are
-        # written of plain layers, see `fold`.
-        own = {"rank": self.update.rank, "alpha": self.update.alpha, "dropout": self.update.dropout}
-        return {**super().get_config(), "low_rank": own}
 
 
 class LowRankDense(LowRank, keras.layers.Dense):
@@ -135,7 +134,7 @@ class LowRankEmbedding(LowRank, keras.layers.Embedding):
         rows = ops.take(ops.convert_to_tensor(self.lora_a), ops.cast(inputs, "int32"), axis=0)
         dropout = getattr(self, "lora_dropout", None)
         rows = ops.matmul(dropout(rows) if dropout else rows, ops.convert_to_tensor(self.lora_b))
-        return ops.cast(self.update.scale * rows, self.compute_dtype)
+        return ops.cast(self.lora.scale * rows, self.compute_dtype)
 
 
 class LowRankReversibleEmbedding(LowRankEmbedding, keras.layers.ReversibleEmbedding):
@@ -155,7 +154,7 @@ class LowRankReversibleEmbedding(LowRankEmbedding, keras.layers.ReversibleEmbedd
         logits = self._without("logit_soft_cap", plain, inputs, (), {"reverse": True})
         there = ops.cast(inputs, self.reverse_dtype or self.compute_dtype)
         back = [ops.transpose(ops.cast(one, there.dtype)) for one in (self.lora_b, self.lora_a)]
-        logits += self.update.scale * ops.matmul(ops.matmul(there, back[0]), back[1])
+        logits += self.lora.scale * ops.matmul(ops.matmul(there, back[0]), back[1])
         cap = self.logit_soft_cap
         return logits if cap is None else ops.tanh(logits / cap) * cap
 
@@ -175,8 +174,9 @@ EMBEDDINGS = (keras.layers.Embedding, keras.layers.ReversibleEmbedding)
 QUANTIZED = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding)
 
 
-def kind_of(layer: Any) -> type | None:
+def kind_of(layer: Any) -> Any:
     """Return the class of Keras that a layer computes as, of those that take an update."""
+    kind: Any
     for kind in type(layer).__mro__:
         if kind in KINDS:  # KerasHub has subclasses that change nothing
             same = type(layer).call is kind.call and type(layer).build is kind.build
@@ -272,7 +272,7 @@ def adapt(
         layer.lora_dropout.build(())
     layer._tracker.lock()
     # Out of sight of Keras' tracking.
-    vars(layer)["update"] = Update(rank, alpha, dropout, plain, policy if quantize else None)
+    vars(layer)["lora"] = Update(rank, alpha, dropout, plain, policy if quantize else None)
     layer.__class__ = KINDS[kind_of(layer)]
 
 
@@ -291,14 +291,14 @@ def fold(layer: Any) -> Callable[[], None]:
     Returns:
         What makes it the adapted layer again, to the bit.
     """
-    to_int8 = _to_float(layer) if layer.update.policy is not None else None
+    to_int8 = _to_float(layer) if layer.lora.policy is not None else None
     kernel, adapted = kernel_of(layer), type(layer)
     before = kernel.value.numpy()
     merged = before.astype("float32") + delta(layer)
     kernel.assign(merged.astype(before.dtype))
     # Keras saves every layer that it finds in an attribute.
     dropout = vars(layer).pop("lora_dropout", None)
-    layer.__class__ = layer.update.plain
+    layer.__class__ = layer.lora.plain
 
     def unfold() -> None:
         layer.__class__ = adapted
@@ -314,7 +314,7 @@ def fold(layer: Any) -> Callable[[], None]:
 def delta(layer: Any) -> np.ndarray:
     """Return what an update adds to the kernel, in `float32`."""
     factors = (layer.lora_a.value.numpy(), layer.lora_b.value.numpy())
-    return np.float32(layer.update.scale) * np.tensordot(*factors, 1)
+    return np.float32(layer.lora.scale) * np.tensordot(*factors, 1)
 
 
 def forget(layer: Any) -> None:
@@ -324,7 +324,7 @@ def forget(layer: Any) -> None:
         del vars(layer)[name]
     for inner in [one for one in layer._layers if one.name == "lora_dropout"]:
         layer._layers.remove(inner)
-    del vars(layer)["update"]
+    del vars(layer)["lora"]
 
 
 def _to_float(layer: Any) -> Callable[[], None]:
@@ -341,14 +341,14 @@ def _to_float(layer: Any) -> Callable[[], None]:
     for variable in held.values():
         layer._untrack_variable(variable)
     layer._tracker.unlock()
-    dtype = layer.update.policy.variable_dtype
+    dtype = layer.lora.policy.variable_dtype
     made = layer.add_weight(name=name, shape=in_float.shape, initializer="zeros", dtype=dtype)
     setattr(layer, f"_{name}", made)
     layer._tracker.lock()
     del vars(layer)[f"{name}_scale"]
     made.assign(in_float)
     vars(layer).update(quantization_config=None, _is_quantized=False)
-    layer.dtype_policy = layer.update.policy
+    layer.dtype_policy = layer.lora.policy
 
     def undo() -> None:
         layer._untrack_variable(made)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from kerasft.data.preprocessing import prepare
+from kerasft.errors import UserError
 from kerasft.exporters.parity import against_run
 from kerasft.runs import evidence
 from kerasft.runs.finetuned import FineTuned
@@ -16,6 +17,8 @@ from kerasft.system.console import say
 
 if TYPE_CHECKING:
     import keras
+
+    from kerasft.training.recipe import Recipe
 
 # An update begins with nothing and has to grow, and few weights bear larger steps: on 1,000 texts
 # of sst2 (docs/levers-adapters.md) ten to twenty times the backbone's usual rate were best.
@@ -43,6 +46,19 @@ def announce(model: keras.Model) -> None:
     """Say how a model is adapted, if it is."""
     for note in model.adaptation.notes if model.adaptation else ():
         say(f"adapt: {note}")
+
+
+def require_stages(model: keras.Model, recipe: Recipe) -> None:
+    """See before the first step that each stage of an adapted model leaves something to train.
+
+    Raises:
+        UserError: If one does not.
+    """
+    for name in recipe.stages if model.adaptation else ():
+        try:
+            recipe.select(model, name)
+        except UserError as error:
+            raise UserError(str(error).replace("finetune.NAME", f"finetune.{name}")) from error
 
 
 def write(model: keras.Model, folder: RunFolder | None, backbone: Backbone) -> None:

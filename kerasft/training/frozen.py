@@ -197,6 +197,9 @@ def identity(cut: Cut) -> str:
             [number(value) for value in node.arguments._flat_arguments],
             [number(value) for value in node.output_tensors],
         ]
+        # Of layers within a layer its config says nothing.
+        if scales := [part.lora.scale for part in parts if hasattr(part, "lora")]:
+            row.append(scales)
         together.update(json.dumps(row, sort_keys=True, default=repr).encode())
     together.update(repr([number(tensor) for tensor in cut.crossing.values()]).encode())
     for variable in cut.frozen_variables:

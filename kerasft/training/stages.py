@@ -197,17 +197,26 @@ def select(model: keras.Model, stage: Stage, *, pretrained: bool) -> list[str]:
     import keras
 
     layers = list(model._flatten_layers(include_self=True))
+    adaptation = getattr(model, "adaptation", None)
     for layer in layers:
         layer.trainable = False
     for layer in layers:
         layer.trainable = True
     wanted, allowed = _wanted(model, stage.train), _allowed(model)
+    if adaptation is not None and isinstance(stage.train, list):
+        free = [variable.path for variable in model.variables if allowed(variable)]
+        for pattern in stage.train:
+            if not any(re.search(pattern, path) for path in free):
+                raise UserError(
+                    f"finetune.NAME.train: with {adaptation.names} only the head and the adapters "
+                    f"train, and {pattern!r} matches none of them. Their paths are, for instance, "
+                    f"{', '.join(dict.fromkeys([free[0], free[len(free) // 2], free[-1]]))}."
+                )
     for variable in model.variables:
         if variable.trainable and not (allowed(variable) and wanted(variable)):
             variable.trainable = False
     freeze(model, stage)
     of_head = {id(part) for part in getattr(model, "head_parts", ())}  # no other model has any
-    adaptation = getattr(model, "adaptation", None)
     for layer in layers:
         if not isinstance(layer, keras.layers.BatchNormalization):
             continue

@@ -24,8 +24,10 @@ NEEDED = {
     ("data", "table"): ["data.path=a.csv", "data.label=b", "data.text=c"],
     **{("data", name): ["data.path=a"]
        for name in ("boxes_csv", "coco", "mask_folder", "voc", "yolo")},
+    ("data", "lines"): ["data.path=a.txt"],
     ("data", "tfds"): ["data.name=beans"],
     ("data", "tfrecord"): ["data.path=shards", "data.label=b"],
+    ("adapt", "saved"): ["adapt.saved.path=adapter.safetensors"],
     ("backbone", "applications"): ["backbone.name=MobileNetV2"],
     ("backbone", "keras_file"): ["backbone.path=a.keras"],
 }
