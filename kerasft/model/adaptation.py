@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasft.errors import UserError
+
 if TYPE_CHECKING:
     import keras
 
@@ -94,9 +96,18 @@ def path_of(layer: Any) -> str:
 
 
 def adapting(model: keras.Model) -> Adaptation:
-    """Return what adapts a model, made anew where nothing has yet."""
+    """Return what adapts a model, made anew where nothing has yet.
+
+    Raises:
+        UserError: If it is no model of `kerasft.model.assemble`, whose files hold no adapters.
+    """
     found = adaptation_of(model)
     if found is None:
+        if not hasattr(model, "head_layers"):
+            raise UserError(
+                "adapt needs the model that kerasft has put together: regularize.NAME must return "
+                f"the one that it was given. Received: {type(model).__name__}."
+            )
         found = Adaptation(fingerprint(model))
         # Out of sight of Keras' tracking: its layers are the model's own.
         object.__setattr__(model, "adaptation", found)

@@ -36,14 +36,14 @@ class Update:
         alpha: The update counts `alpha / rank` times.
         dropout: Share of the inputs dropped before the first factor, in training.
         plain: The layer's class without an update.
-        policy: Its dtype policy before its kernel was made `int8`; `None` where it was not.
+        quantized: Whether its kernel was made `int8`.
     """
 
     rank: int
     alpha: float
     dropout: float
     plain: type
-    policy: Any = None
+    quantized: bool = False
 
     @property
     def scale(self) -> float:
@@ -67,7 +67,7 @@ class LowRank(_Mixed):
     def _updated(self, plain, inputs, args, kwargs):
         outputs = self._without("activation", plain, inputs, args, kwargs)
         dropout = getattr(self, "lora_dropout", None)
-        outputs += self.lora.scale * self._low_rank(dropout(inputs) if dropout else inputs)
+        outputs += self.low_rank.scale * self._product(dropout(inputs) if dropout else inputs)
         return outputs if self.activation is None else self.activation(outputs)
 
     def _without(self, name, plain, inputs, args, kwargs):
@@ -80,7 +80,7 @@ class LowRank(_Mixed):
         finally:
             held[name] = kept
 
-    def _low_rank(self, inputs):
+    def _product(self, inputs):
         sides = len(self.lora_a.shape) - 1
         return ops.tensordot(ops.tensordot(inputs, self.lora_a, sides), self.lora_b, 1)
 
@@ -96,7 +96,7 @@ class LowRankEinsumDense(LowRank, keras.layers.EinsumDense):
 class LowRankConvolution(LowRank):
     """The first factor is a convolution of `rank` filters, the second one of single positions."""
 
-    def _low_rank(self, inputs):
+    def _product(self, inputs):
         padding = self.padding
         if padding == "causal":  # of one dimension alone, where Keras pads by hand, too
             inputs, padding = ops.pad(inputs, self._compute_causal_padding()), "valid"
@@ -134,7 +134,7 @@ class LowRankEmbedding(LowRank, keras.layers.Embedding):
         rows = ops.take(ops.convert_to_tensor(self.lora_a), ops.cast(inputs, "int32"), axis=0)
         dropout = getattr(self, "lora_dropout", None)
         rows = ops.matmul(dropout(rows) if dropout else rows, ops.convert_to_tensor(self.lora_b))
-        return ops.cast(self.lora.scale * rows, self.compute_dtype)
+        return ops.cast(self.low_rank.scale * rows, self.compute_dtype)
 
 
 class LowRankReversibleEmbedding(LowRankEmbedding, keras.layers.ReversibleEmbedding):
@@ -154,7 +154,7 @@ class LowRankReversibleEmbedding(LowRankEmbedding, keras.layers.ReversibleEmbedd
         logits = self._without("logit_soft_cap", plain, inputs, (), {"reverse": True})
         there = ops.cast(inputs, self.reverse_dtype or self.compute_dtype)
         back = [ops.transpose(ops.cast(one, there.dtype)) for one in (self.lora_b, self.lora_a)]
-        logits += self.lora.scale * ops.matmul(ops.matmul(there, back[0]), back[1])
+        logits += self.low_rank.scale * ops.matmul(ops.matmul(there, back[0]), back[1])
         cap = self.logit_soft_cap
         return logits if cap is None else ops.tanh(logits / cap) * cap
 
@@ -243,20 +243,18 @@ def adapt(
         quantize: Whether the kernel is kept as `int8`, with a scale for each output.
     """
     inputs, outputs = sides_of(layer)
-    kernel, policy, plain = kernel_of(layer), layer.dtype_policy, type(layer)
-    is_table, path = kind_of(layer) in EMBEDDINGS, kernel.path
+    plain, is_table = type(layer), kind_of(layer) in EMBEDDINGS
     zeros = keras.initializers.Zeros()
     if is_table:  # as PEFT: a row that is never read keeps an update of zero
         first, second = zeros, keras.initializers.RandomNormal(stddev=1.0)
     else:
         first, second = uniform(math.prod(inputs)), zeros
-    regularizer = kernel.regularizer
+    regularizer = kernel_of(layer).regularizer
     if quantize:
         # Weights alone: activations that are rounded too would be others than those of the merged
         # float layer.
         weights_alone = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
         layer.quantize("int8", type_check=False, config=weights_alone)
-        assert kernel_of(layer).path == path
     layer._tracker.unlock()
     own = {"dtype": "float32", "regularizer": regularizer}
     layer.lora_a = layer.add_weight(
@@ -272,7 +270,7 @@ def adapt(
         layer.lora_dropout.build(())
     layer._tracker.lock()
     # Out of sight of Keras' tracking.
-    vars(layer)["lora"] = Update(rank, alpha, dropout, plain, policy if quantize else None)
+    vars(layer)["low_rank"] = Update(rank, alpha, dropout, plain, quantize)
     layer.__class__ = KINDS[kind_of(layer)]
 
 
@@ -291,14 +289,14 @@ def fold(layer: Any) -> Callable[[], None]:
     Returns:
         What makes it the adapted layer again, to the bit.
     """
-    to_int8 = _to_float(layer) if layer.lora.policy is not None else None
+    to_int8 = _to_float(layer) if layer.low_rank.quantized else None
     kernel, adapted = kernel_of(layer), type(layer)
     before = kernel.value.numpy()
     merged = before.astype("float32") + delta(layer)
     kernel.assign(merged.astype(before.dtype))
     # Keras saves every layer that it finds in an attribute.
     dropout = vars(layer).pop("lora_dropout", None)
-    layer.__class__ = layer.lora.plain
+    layer.__class__ = layer.low_rank.plain
 
     def unfold() -> None:
         layer.__class__ = adapted
@@ -314,7 +312,7 @@ def fold(layer: Any) -> Callable[[], None]:
 def delta(layer: Any) -> np.ndarray:
     """Return what an update adds to the kernel, in `float32`."""
     factors = (layer.lora_a.value.numpy(), layer.lora_b.value.numpy())
-    return np.float32(layer.lora.scale) * np.tensordot(*factors, 1)
+    return np.float32(layer.low_rank.scale) * np.tensordot(*factors, 1)
 
 
 def forget(layer: Any) -> None:
@@ -324,7 +322,7 @@ def forget(layer: Any) -> None:
         del vars(layer)[name]
     for inner in [one for one in layer._layers if one.name == "lora_dropout"]:
         layer._layers.remove(inner)
-    del vars(layer)["lora"]
+    del vars(layer)["low_rank"]
 
 
 def _to_float(layer: Any) -> Callable[[], None]:
@@ -338,17 +336,20 @@ def _to_float(layer: Any) -> Callable[[], None]:
     inputs, outputs = sides_of(layer)
     shape = (*inputs, 1) if is_table else (*[1] * len(inputs), *outputs)
     policy, in_float = layer.dtype_policy, values.astype("float32") / scale.reshape(shape)
+    # "int8_from_float32", say, where the layer computed in that before.
+    without = keras.dtype_policies.get(policy.name.partition("_from_")[2])
     for variable in held.values():
         layer._untrack_variable(variable)
     layer._tracker.unlock()
-    dtype = layer.lora.policy.variable_dtype
-    made = layer.add_weight(name=name, shape=in_float.shape, initializer="zeros", dtype=dtype)
+    made = layer.add_weight(
+        name=name, shape=in_float.shape, initializer="zeros", dtype=without.variable_dtype
+    )
     setattr(layer, f"_{name}", made)
     layer._tracker.lock()
     del vars(layer)[f"{name}_scale"]
     made.assign(in_float)
     vars(layer).update(quantization_config=None, _is_quantized=False)
-    layer.dtype_policy = layer.lora.policy
+    layer.dtype_policy = without
 
     def undo() -> None:
         layer._untrack_variable(made)

@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError
 from kerasft.exporters.parity import against_run
+from kerasft.model.adaptation import adaptation_of
+from kerasft.model.adaptation import merge as merged
 from kerasft.runs import evidence
 from kerasft.runs.finetuned import FineTuned
 from kerasft.runs.run_folder import RunFolder
@@ -44,8 +46,9 @@ def usual_rate(cfg: DictConfig, backbone: Backbone) -> float:
 
 def announce(model: keras.Model) -> None:
     """Say how a model is adapted, if it is."""
-    for note in model.adaptation.notes if model.adaptation else ():
-        say(f"adapt: {note}")
+    if found := adaptation_of(model):
+        for note in found.notes:
+            say(f"adapt: {note}")
 
 
 def require_stages(model: keras.Model, recipe: Recipe) -> None:
@@ -54,7 +57,7 @@ def require_stages(model: keras.Model, recipe: Recipe) -> None:
     Raises:
         UserError: If one does not.
     """
-    for name in recipe.stages if model.adaptation else ():
+    for name in recipe.stages if adaptation_of(model) else ():
         try:
             recipe.select(model, name)
         except UserError as error:
@@ -65,7 +68,7 @@ def write(model: keras.Model, folder: RunFolder | None, backbone: Backbone) -> N
     """Write the adapter of a trained model beside the model itself, if it has one."""
     from kerasft.model.adapter_file import write_adapter
 
-    if folder is None or model.adaptation is None:
+    if folder is None or adaptation_of(model) is None:
         return
     folder.network.parent.mkdir(parents=True, exist_ok=True)
     size = write_adapter(folder.adapter, model, backbone=backbone.name)
@@ -85,12 +88,10 @@ def merge(finetuned: FineTuned, folder: RunFolder) -> None:
     Raises:
         RuntimeError: If the merged model computes something else.
     """
-    from kerasft.model import adaptation
-
-    if (found := finetuned.model.adaptation) is None:
+    if (found := adaptation_of(finetuned.model)) is None:
         return
     updates = len(found.layers)
-    adaptation.merge(finetuned.model)
+    merged(finetuned.model)
     if not updates:  # biases and norms train in their places
         return
     kept = evidence.read(folder)

@@ -198,7 +198,7 @@ def identity(cut: Cut) -> str:
             [number(value) for value in node.output_tensors],
         ]
         # Of layers within a layer its config says nothing.
-        if scales := [part.lora.scale for part in parts if hasattr(part, "lora")]:
+        if scales := [p.low_rank.scale for p in parts if hasattr(p, "low_rank")]:
             row.append(scales)
         together.update(json.dumps(row, sort_keys=True, default=repr).encode())
     together.update(repr([number(tensor) for tensor in cut.crossing.values()]).encode())

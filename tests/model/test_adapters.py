@@ -51,6 +51,16 @@ def adapted(family: str = "bert", adapter=adapters.lora, **settings):
     return adapter(model, **settings), inputs
 
 
+def small(width: int = 16):
+    """Return a model of two dense layers below its head, and inputs for it."""
+    keras.utils.set_random_seed(1)
+    rows = keras.Input((width,))
+    x = keras.layers.Dense(width, "gelu", name="lower")(rows)
+    x = keras.layers.Dense(width, "gelu", name="upper")(x)
+    model = Assembled(keras.Model(rows, x), keras.layers.Dense(2, name="head_outputs")(x))
+    return model, np.random.default_rng(0).normal(size=(4, width)).astype("float32")
+
+
 def stir(model, seed: int = 3) -> None:
     """Give what may train numbers as training would."""
     random = np.random.default_rng(seed)
@@ -245,35 +255,36 @@ def test_convolutions_are_not_quantized():
 
 
 def test_kernels_in_int8_train_and_become_float(tmp_path):
-    model, inputs = adapted(rank=2, base="int8")
+    model, inputs = small()
+    adapters.lora(model, rank=2, base="int8")
     int8 = [v for v in model.variables if v.dtype == "int8"]
-    assert len(int8) == len(model.adaptation.layers)
+    assert len(int8) == len(model.adaptation.layers) == 2
     paths = trained_paths(model)
     assert all(re.search(r"/lora_[ab]$|^head_", path) for path in paths)
     model.compile("adam", "mse", jit_compile=False)
-    model.fit(inputs, np.ones((2, 2)), epochs=3, verbose=0)
+    model.fit(inputs, np.ones((4, 2)), epochs=3, verbose=0)
     assert any(np.abs(one.lora_b.numpy()).max() > 0 for one in model.adaptation.layers)
     beside = computed(model, inputs)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
-    assert {v.dtype for v in again.variables} == {"float32", "int64"} - (
-        set() if any(v.dtype == "int64" for v in again.variables) else {"int64"}
-    )
+    assert {v.dtype for v in again.variables} == {"float32"}
     np.testing.assert_allclose(computed(again, inputs), beside, atol=1e-5)
 
 
 def test_the_fused_optimizer_moves_adapters_as_the_plain_one():
     moved = []
     for fast in (True, False):
-        model, inputs = adapted(rank=2)
+        # Factors of as many weights as are updated in one compiled pass.
+        model, inputs = small(512)
+        adapters.lora(model, rank=128, targets=["lower", "upper"])
         trained_paths(model)
         optimizer = keras.optimizers.AdamW(1e-2)
-        assert fuse(optimizer, steps=1000) if fast else True
+        assert not fast or fuse(optimizer, steps=1000)
         model.compile(optimizer, "mse", jit_compile=False)
-        model.fit(inputs, np.ones((2, 2)), epochs=3, verbose=0, shuffle=False)
+        model.fit(inputs, np.ones((4, 2)), epochs=3, verbose=0, shuffle=False)
         moved.append([v.numpy() for v in model.trainable_variables])
     for one, other in zip(*moved, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 # --- the file -----------------------------------------------------------------------------------
@@ -286,7 +297,8 @@ def written(model, path: Path) -> Path:
 
 @pytest.mark.parametrize(("adapter", "settings"), [
     (adapters.lora, {"rank": 2, "alpha": 3.0, "targets": ["query$", "token_embedding"]}),
-    (adapters.bias, {}), (adapters.norm, {}), (adapters.lora, {"rank": 2, "base": "int8"}),
+    (adapters.bias, {}), (adapters.norm, {}),
+    (adapters.lora, {"rank": 2, "base": "int8", "targets": ["query$", "token_embedding"]}),
 ])  # fmt: skip
 def test_an_adapter_comes_back_on_the_same_base(adapter, settings, tmp_path):
     model, inputs = adapted(adapter=adapter, **settings)

@@ -140,7 +140,7 @@ def test_channels_first():
     layer = layers.Conv2D(5, 3, strides=2, padding="same", data_format="channels_first")
     layer.build((None, 4, 9, 9))
     low_rank.adapt(layer, rank=2, alpha=4.0)
-    step = tf.function(layer._low_rank).get_concrete_function(tf.TensorSpec((2, 4, 9, 9)))
+    step = tf.function(layer._product).get_concrete_function(tf.TensorSpec((2, 4, 9, 9)))
     assert tuple(step.output_shapes) == (2, 5, 5, 5)
 
 
