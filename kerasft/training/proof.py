@@ -196,7 +196,8 @@ class _Due:
         self.step = int(self.optimizer.iterations)
         rate = getattr(self.optimizer, "_learning_rate", np.nan)  # several in one have none
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            rate = rate(self.step - 1)
+            # Keras' schedules count the micro-steps of an accumulation, too.
+            rate = rate(int(self.optimizer._iterations) - 1)
         self.rate = float(rate() if callable(rate) else rate)
         averaged = self.optimizer.use_ema and self.optimizer.ema_overwrite_frequency
         law = {

@@ -79,9 +79,11 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
-@pytest.mark.every(4)
-@pytest.mark.parametrize("to_come", [10, fused.STEPS_WORTH])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(("name", "to_come"), [
+    *((name, 10) for name in ("AdamW", "SGD, momentum", "accumulated")),
+    *(pytest.param(name, to_come, marks=pytest.mark.slow)
+      for name in OPTIMIZERS for to_come in (10, fused.STEPS_WORTH)),
+])  # fmt: skip
 def test_rates_by_depth_are_proved(name, to_come, monkeypatch):
     import keras
 
