@@ -212,7 +212,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     from kerasft.runs import inputs, predictions
-    from kerasft.system.terminal import status
+    from kerasft.system.console import beside_output
 
     predictions.check_asked(options.output, options.inputs, options.data, options.id)
     how = {"output": options.output, "as_json": options.json, "draw": options.draw}
@@ -221,7 +221,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     _trust_here(options.trust)
     if options.data:
-        with status.beside_output():
+        with beside_output():
             answers = predict_data(options.model, options.data, options.inputs, id=options.id,
                                    trusted=options.trust)  # fmt: skip
             return FAILED if predictions.show_all(answers, **how) else OK

@@ -101,7 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
         "predict", "Answer raw input with a run or an exported SavedModel.",
         '  kerasft predict outputs/last "a fine film"\n'
         "  kerasft predict outputs/last/exports/saved_model photo.jpg folder_of_photos\n"
-        "  kerasft predict outputs/last --data test.csv --output answers.csv",
+        "  kerasft predict outputs/last --data test.csv --output answers.csv\n"
+        "  kerasft predict outputs/last --data 'shards/test-*.parquet' --output answers.parquet",
     )
     made.add_argument("model", metavar="RUN_OR_EXPORT", help="a run folder or an export")
     made.add_argument("inputs", metavar="INPUT", nargs="*",
@@ -110,8 +111,8 @@ def make_parser() -> argparse.ArgumentParser:
                            "@@TEXT for a text that begins with @; with --data data.KEY=VALUE where "
                            "the table is written otherwise than that of the run")
     made.add_argument("--data", metavar="FILE",
-                      help="answer all rows of a table, with the run's own columns, or all "
-                           "images of a folder or zip")
+                      help="answer all rows of a table, of a pattern or of a folder of "
+                           "tables, with the run's own columns, or all images of a folder or zip")
     made.add_argument("--id", metavar="COLUMN",
                       help="with --data: the column with the id of each row (default: the one "
                            "called id, else the place in the file)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +20,7 @@ from kerasft.data import unlabeled
 from kerasft.data.annotations.truths import is_label
 from kerasft.data.images.files import holds_images
 from kerasft.data.paths import find_path
-from kerasft.data.tables.folder import IMAGES, describes_images, find_unlabeled
+from kerasft.data.tables.folder import IMAGES, Tables, describes_images, find_unlabeled
 from kerasft.data.tables.image_cells import is_pattern
 from kerasft.data.tables.parts import parts_of
 from kerasft.data.tables.reading import Layout
@@ -111,8 +112,8 @@ def _read(
     if described:
         settings["image"] = IMAGES
     if len(tables.files) > 1:
-        warn(f"{data} holds {', '.join(tables.files)}, and all of them are answered; its folder, "
-             "or a pattern in quotes, names one")  # fmt: skip
+        warn(f"{data} holds {', '.join(tables.files)}, and all of them are answered; for one of "
+             f"them: {_one_of(tables)}")  # fmt: skip
     first = next(iter(tables.files.values()))[0]
     layout = Layout(**{k: settings[k] for k in _LAYOUT if k in settings})
     return from_tables(
@@ -125,6 +126,16 @@ def _read(
             once=target == _BOXES, inside=described,
         ), tables.notices,
     )  # fmt: skip
+
+
+def _one_of(tables: Tables) -> str:
+    """Return how the last split of a folder is named: by its own folder, or by a pattern."""
+    *others, (_, files) = tables.files.items()
+    homes = {file.parent for _, more in others for file in more}
+    if files[0].parent not in homes:
+        return f"{KEY} {shlex.quote(str(files[0].parent))}"
+    begin = files[0].stem.partition("-")[0]  # test-00000-of-00003
+    return f"{KEY} {shlex.quote(f'{files[0].parent}/{begin}*{files[0].suffix}')}"
 
 
 def _refuse_records(data: str, own: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from kerasft.system.terminal import Styled, printable, status, wrapped
+from kerasft.system.terminal import Styled, is_terminal, printable, status, wrapped
 
 # What TensorFlow's C++ side writes to the error stream before its log levels are in force, or
 # where TensorFlow was imported before they were set.
@@ -182,6 +182,28 @@ def without_chatter() -> Iterator[None]:
         yield
     finally:
         _filter.end()
+
+
+@contextmanager
+def beside_output() -> Iterator[None]:
+    """Have the line at the bottom drawn during the block though standard output is no terminal.
+
+    What goes there is data; the line then is on the error stream, where that is a terminal.
+    """
+    if is_terminal(sys.stdout):
+        yield
+        return
+    try:
+        # Behind the filter, if one is at work: a pipe is no terminal.
+        number = os.dup(_filter.stream if _filter.wanted else 2)
+    except OSError:  # closed
+        yield
+        return
+    with (
+        open(number, "w", encoding="utf-8", errors="backslashreplace") as stream,
+        status.drawn_on(stream),
+    ):
+        yield
 
 
 def _pass_on(reader: int, stream: int) -> None:

@@ -122,8 +122,7 @@ class Status:
     """A line at the bottom of the terminal that says what is being done, and leaves no trace.
 
     Whatever else is printed goes through `aside`, which takes the line away and draws it again.
-    It is drawn where standard output is a terminal, or as `wanted` says; inside `beside_output`
-    where the error stream is one.
+    It is drawn where standard output is a terminal, or as `wanted` says.
     """
 
     def __init__(self) -> None:
@@ -131,7 +130,7 @@ class Status:
         self._text = ""
         self._drawn: tuple[Any, int] | None = None  # where, and how many characters
         self._last = 0.0
-        self._on_errors = False
+        self._own: Any = None
         self.wanted: bool | None = None
 
     @property
@@ -141,17 +140,17 @@ class Status:
 
     @property
     def _stream(self) -> Any:
-        return sys.stderr if self._on_errors else sys.stdout
+        return sys.stdout if self._own is None else self._own
 
     @contextmanager
-    def beside_output(self) -> Iterator[None]:
-        """Draw on the error stream during the block: what goes to standard output is data."""
-        before, self._on_errors = self._on_errors, True
+    def drawn_on(self, stream: Any) -> Iterator[None]:
+        """Draw on a stream during the block, and leave nothing behind."""
+        before, self._own = self._own, stream
         try:
             yield
         finally:
             self.show("")
-            self._on_errors = before
+            self._own = before
 
     def is_due(self) -> bool:
         """Whether enough time has passed since the line was drawn last."""
