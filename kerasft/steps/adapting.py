@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kerasft.training.recipe import Recipe
 
 # An update begins with nothing and has to grow, and few weights bear larger steps: on 1,000 texts
-# of sst2 (docs/levers-adapters.md) ten to twenty times the backbone's usual rate were best.
+# of sst2 (docs/levers.md) ten to twenty times the backbone's usual rate were best.
 FASTER = 10.0
 
 
