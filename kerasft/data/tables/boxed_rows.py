@@ -183,7 +183,7 @@ def _listed(
         [_sequence(cell) for cell in find_nested(rows, columns.label, "data.label")],
         given.ids, classes,
     )  # fmt: skip
-    flags = [find_nested(rows, name, "data.box") for name in _flags(rows, box)]
+    flags = {name: find_nested(rows, name, "data.box") for name in _flags(rows, box)}
     sizes = _sizes(given, columns)
     for i, place in enumerate(given.ids):
         image, of = images[i], names[i]
@@ -203,8 +203,8 @@ def _listed(
             )
         one = given.boxed(i, _image(image), name, columns, sizes[i])
         skipped = np.zeros(len(of), bool)
-        for flag in flags:
-            skipped |= np.asarray(_sequence(flag[i]) or [0] * len(of), "float64") > 0
+        for flag, marks in flags.items():
+            skipped |= _marks(marks[i], len(of), f"{place}: {flag}")
         for n, (four, called) in enumerate(zip(numbers, of, strict=True)):
             if called == "":
                 raise UserError(
@@ -354,6 +354,17 @@ def _first_wrong(cell: Any) -> Any:
             except (TypeError, ValueError):
                 return side
     return None
+
+
+def _marks(cell: Any, count: int, said: str) -> np.ndarray:
+    """Return whether each box is marked, where a cell says it."""
+    marks = [0 if one is None else one for one in _sequence(cell)] or [0] * count
+    if len(marks) != count or not all(isinstance(one, (bool, int, float)) for one in marks):
+        raise UserError(
+            f"{said} must say of each of {some(count, 'box')} whether it is ignored, by 0 or 1. "
+            f"Received: {str(cell)[:60]}."
+        )
+    return np.asarray(marks, "float64") > 0
 
 
 def _image(image: str | bytes) -> Path | bytes:

@@ -166,6 +166,10 @@ def test_classes_and_images_in_the_table(folder):
     row = splits.test.annotations.row(2)
     assert row["boxes"].tolist() == [[4, 5, 20, 30], [5, 5, 21, 30]]
     assert row["labels"].tolist() == [1, 0]
+    # The Hub's layout is known where no column is named.
+    found = boxes_csv(str(folder / "hub"), kind="boxes", seed=0, box_format="xywh")
+    assert found.test.annotations.row(2)["boxes"].tolist() == row["boxes"].tolist()
+    assert found.source["box"] == "objects.bbox"
 
 
 @pytest.mark.parametrize(("change", "settings", "said"), [

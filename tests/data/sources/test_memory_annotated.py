@@ -273,6 +273,8 @@ def test_another_form_than_is_said():
      "data:0: data.box must be numbers. Received: 'x'"),
     ({"objects": [{"bbox": [[1, 2, 3, 4]], "category": [None]}, *hub()[1:]]}, {},
      "data:0: each box must be four numbers, with a class. Received: [1.0, 2.0, 3.0, 4.0]"),
+    ({"objects": hub(iscrowd=[[0, 1, 0]] * COUNT)}, {},
+     "data:0: objects.iscrowd must say of each of 1 box whether it is ignored, by 0 or 1. Rec"),
     ({"objects": [{"bbox": b} for b in XYWH]}, {}, "data.label must name the column of"),
     ({}, {"label": "categry"}, "no column 'categry'"),
     ({}, {"box_format": "coco"}, "data.box_format must be one of ['xyxy', 'yxyx', 'xywh', 'c"),
