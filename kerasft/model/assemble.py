@@ -22,8 +22,8 @@ def features_of(backbone: Backbone) -> Features:
     Returns:
         `Features`, as symbolic tensors of the network.
     """
+    from kerasft.model.layers import as_sequence
     from kerasft.model.maps import is_pyramid, maps_of, size_of
-    from kerasft.model.nodes import as_sequence
 
     inputs = backbone.network.input
     output, missing = _output(backbone)

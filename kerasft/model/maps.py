@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kerasft.model.nodes import nodes_of
+from kerasft.model.layers import nodes_of
 
 # The coarsest maps that are looked for, as a power of two: places 128 pixels apart.
 LEVELS = 7

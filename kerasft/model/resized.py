@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from kerasft.errors import UserError, in_short
-from kerasft.model.nodes import nodes_of
+from kerasft.model.layers import nodes_of
 
 if TYPE_CHECKING:
     from keras import KerasTensor
