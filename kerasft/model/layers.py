@@ -194,21 +194,16 @@ class ImageNetwork(keras.Model):
         taken = {next(iter(network.input)): scaled} if isinstance(network.input, dict) else scaled
         super().__init__(inputs=images, outputs=network.call(taken), name=name)
         self._parts = _Parts(network=network)
-        self._values = (height, width, scale, offset, bgr)
+        self.values = (height, width, scale, offset, bgr)
 
     @property
     def network(self):
         """The network that takes the scaled pixels."""
         return self._parts.models["network"]
 
-    @property
-    def values(self):
-        """What it was made with: height, width, scale, offset, bgr."""
-        return self._values
-
     def get_config(self):
         names = ("height", "width", "scale", "offset", "bgr")
-        values = dict(zip(names, self._values, strict=True))
+        values = dict(zip(names, self.values, strict=True))
         return {"name": self.name, **self._parts.get_config(), **values}
 
     @classmethod
@@ -316,10 +311,8 @@ class Assembled(keras.Model):
             keras.saving.deserialize_keras_object(config[name], custom_objects)
             for name in ("network", "head")
         )
-        if "places" in config:
-            places = [_tensor_at(network, place) for place in config["places"]]
-        else:
-            places = _places_before(network)
+        of_now = (_tensor_at(network, place) for place in config.get("places", ()))
+        places = list(of_now) if "places" in config else _places_before(network)
         shared = {name: network.get_layer(name) for name in config.get("shared", ())}
         # `head.call` would write a cast to the precision of training into the graph.
         outputs = head._run_through_graph(places, lambda layer: shared.get(layer.name, layer))

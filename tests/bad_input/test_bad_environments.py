@@ -136,10 +136,10 @@ def failing(monkeypatch, owner, name: str, where: str, number: int) -> None:
 
 # name: (which call fails on which path, with what, command, what the message says)
 READING = {
-    "a table that may not be read": ("read_bytes", "t.csv", errno.EACCES, "Permission denied"),
-    "a table on a broken disk": ("read_bytes", "t.csv", errno.EIO, "Input/output error"),
-    "a table that went away": ("read_bytes", "t.csv", errno.ENOENT, "No such file"),
-    "a stale network share": ("read_bytes", "t.csv", errno.ESTALE, "Stale file handle"),
+    "a table that may not be read": ("open", "t.csv", errno.EACCES, "Permission denied"),
+    "a table on a broken disk": ("open", "t.csv", errno.EIO, "Input/output error"),
+    "a table that went away": ("open", "t.csv", errno.ENOENT, "No such file"),
+    "a stale network share": ("open", "t.csv", errno.ESTALE, "Stale file handle"),
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def decoded(
     decoder: codecs.IncrementalDecoder | None = None
     read, lines, begun = 0, 0, False
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             while True:
                 content = file.read(-1 if most is None else most)
                 more = most is not None and len(content) == most
@@ -163,7 +163,7 @@ def mojibake(path: Path, encoding: str) -> tuple[str, ...]:
         return ()
     decoder, plain = codecs.getincrementaldecoder("utf-8")(), True
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             while content := file.read(_AT_ONCE):
                 decoder.decode(content)
                 plain = plain and content.isascii()
