@@ -206,6 +206,7 @@ def load(
     import keras
 
     import kerasft.model.layers
+    import kerasft.model.operated
     import kerasft.training.schedules  # noqa: F401  (registers what a .keras file may hold)
     from kerasft.model import preprocess
     from kerasft.model.precision import in_float32

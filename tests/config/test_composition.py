@@ -30,6 +30,11 @@ NEEDED = {
     ("adapt", "saved"): ["adapt.saved.path=adapter.safetensors"],
     ("backbone", "applications"): ["backbone.name=MobileNetV2"],
     ("backbone", "keras_file"): ["backbone.path=a.keras"],
+    ("surgery", "cut"): ["surgery.cut.layer=a"],
+    ("surgery", "remove"): ["surgery.remove.layers=a"],
+    ("surgery", "insert_after"): ["surgery.insert_after.after=a"],
+    ("surgery", "input_channels"): ["surgery.input_channels.channels=1"],
+    ("surgery", "image_size"): ["surgery.image_size.size=96"],
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_a_run_resumes_exactly_and_exports(case, request, monkeypatch, capsys):
         whole.finetuned.model.get_weights(), again.model.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.slow
+def test_another_process_opens_the_run(tiny_texts):
+    kerasft.train([*tiny_texts, *TEXTS, "max_steps=1", "output_dir=run"])
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasft", "predict", "run", "a fine film", "--json"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["label"] in ("pos", "neg")
 
 
 @pytest.mark.parametrize("case", [
