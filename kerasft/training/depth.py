@@ -58,8 +58,8 @@ def depth_of(model: keras.Model) -> Depth:
     Example:
         >>> from kerasft.model import tiny
         >>> depth = depth_of(tiny.text("bert").network)
-        >>> len(depth), depth.names[1], depth.names[3]
-        (3, 'transformer_layer_1', 'token_embedding .. embeddings_layer_norm')
+        >>> len(depth), depth.names[2], depth.names[3]
+        (3, 'transformer_layer_0', 'token_embedding .. embeddings_layer_norm')
     """
     head = {id(layer) for layer in getattr(model, "head_layers", ())}
     nodes = [n for n in nodes_of(model) if id(n.operation) not in head]

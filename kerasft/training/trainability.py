@@ -78,8 +78,8 @@ def describe(
 
     Example:
         >>> from kerasft.model import tiny
-        >>> describe(tiny.text("bert").network, 1e-3)[-1].name
-        'transformer_layer_*'
+        >>> describe(tiny.text("bert").network, 1e-3)[0].name
+        'token_embedding'
     """
     trainable = list(model.trainable_variables)
     each = factors or [Factors()] * len(trainable)
@@ -91,7 +91,8 @@ def describe(
             continue
         count, one = int(np.prod(variable.shape)), own.get(id(variable))
         norm, adapter = about.get(id(variable), ("", ""))
-        rows.setdefault((_part_of(variable, head, depth), one), _Row()).add(_Row(
+        part = _part_of(variable, head, depth) + (" (lora)" if adapter == "lora" else "")
+        rows.setdefault((part, one), _Row()).add(_Row(
             count, count if one else 0, one, bool(one and len(variable.shape) > 1),
             {norm} - {""}, [adapter] if adapter else [],
         ))

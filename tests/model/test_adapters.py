@@ -18,7 +18,8 @@ from kerasft.model.heads import pooled
 from kerasft.model.layers import Assembled
 from kerasft.training import frozen
 from kerasft.training.fused import fuse
-from kerasft.training.stages import Stage, describe, select
+from kerasft.training.stages import Stage, select
+from kerasft.training.trainability import describe
 
 TEXTS = {
     "token_ids": np.array([[2, 7, 8, 3, 0, 0], [2, 9, 7, 8, 9, 3]], "int32"),
@@ -122,7 +123,7 @@ def test_stages_choose_among_head_and_adapters():
     assert upper
     assert all(re.search(r"^transformer_layer_1/.*lora_[ab]$|^head_", path) for path in upper)
     assert trained_paths(model, Stage(0.2)) == upper
-    rows = {name: (total, trains) for name, total, trains in describe(model)}
+    rows = {part.name: (part.weights, part.trains) for part in describe(model, 1e-3)}
     total, trains = rows["transformer_layer_* (lora)"]
     assert rows["transformer_layer_*"][1] == 0 < trains == total / 2
     with pytest.raises(UserError, match=r"with adapt\.lora only the head and the adapters train, "
