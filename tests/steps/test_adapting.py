@@ -27,7 +27,7 @@ def plain_layers(model) -> bool:
 
 
 def test_a_run_with_adapters(tiny_texts, capsys):
-    result = trained(tiny_texts, "adapt.lora.dropout=0.1", "export=saved_model")
+    result = trained(tiny_texts, "adapt.lora.dropout=0.1")
     said = capsys.readouterr().out
     assert re.search(r"adapt: lora of rank 2, alpha 16, on 6 layers \(.*4 EinsumDense.*\): [\d,]+ "
                      r"weights", said)  # fmt: skip
@@ -35,7 +35,6 @@ def test_a_run_with_adapters(tiny_texts, capsys):
     assert re.search(r"transformer_layer_\* +[\d,]+ +0 +0%", said)
     assert "learning rate up to 0.01," in said, "ten times that of the whole backbone"
     assert re.search(r"merged: 6 adapters; largest difference \S+ on 8 held-out examples", said)
-    assert "proved in a fresh process" in said
     model = result.finetuned.model
     assert plain_layers(model)
     file = Path("run/checkpoints/adapter.safetensors")
@@ -57,12 +56,10 @@ def test_a_run_with_adapters(tiny_texts, capsys):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("adapter", ["bias", "norm"])
+@pytest.mark.every(2)
+@pytest.mark.parametrize("adapter", ["norm", "bias"])
 def test_a_run_of_biases_or_norms(adapter, tiny_texts, capsys):
-    trained(tiny_texts, f"adapt={adapter}", "~adapt.lora.rank", "epochs=1") if False else (
-        kerasft.train([*tiny_texts, f"adapt={adapter}", "epochs=1", "cache.directory=cache",
-                       "output_dir=run"])
-    )
+    kerasft.train([*tiny_texts, f"adapt={adapter}", "epochs=1", "output_dir=run"])
     said = capsys.readouterr().out
     assert f"adapt: {adapter}: " in said
     assert "merged" not in said
@@ -76,6 +73,7 @@ def test_a_merge_that_is_left_out_ends_the_run(tiny_texts, monkeypatch):
         trained(tiny_texts)
 
 
+@pytest.mark.slow
 def test_the_parity_proof_catches_a_merge_that_is_left_out(tiny_texts, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(low_rank, "delta", lambda layer: np.float32(0))
@@ -86,6 +84,7 @@ def test_the_parity_proof_catches_a_merge_that_is_left_out(tiny_texts, monkeypat
         kerasft.export("run")
 
 
+@pytest.mark.slow
 def test_adapters_of_the_upper_layers_train_on_kept_activations(tiny_texts, capsys):
     more = ("backbone.layers=2", "adapt.lora.layers=0.2", "cache.activations=always")
     kept = trained(tiny_texts, *more, run="kept")
@@ -101,14 +100,12 @@ def test_adapters_of_the_upper_layers_train_on_kept_activations(tiny_texts, caps
 @pytest.mark.parametrize("more", [
     ("precision=mixed_bfloat16",), ("precision=mixed_bfloat16", "adapt.lora.base=int8"),
     ("fast=false",), ("finetune=two_phase", "finetune.head.epochs=1"), ("regularize=l2",),
-    ("regularize=dropout",), ("baseline=scratch",), ("export=keras",), ("export=litert",),
+    ("regularize=dropout",), ("baseline=scratch",), ("export=saved_model",), ("export=keras",),
 ])  # fmt: skip
 def test_adapters_go_with_other_settings(more, tiny_texts, capsys):
     result = trained(tiny_texts, *more)
     assert plain_layers(result.finetuned.model)
     assert "merged: 6 adapters" in capsys.readouterr().out
-    if more == ("regularize=dropout",):
-        assert result.history.rows
     if more == ("baseline=scratch",):
         assert result.baseline is not None
 
