@@ -34,7 +34,8 @@ def own_cache(tmp_path, monkeypatch):
 CASES = {"texts": ("tiny_texts", TEXTS), "images": ("tiny_images", IMAGES)}
 
 
-@pytest.mark.parametrize("case", ["texts", pytest.param("images", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(CASES))
 def test_a_run_resumes_exactly_and_exports(case, request, monkeypatch, capsys):
     fixture, steps = CASES[case]
     words = [*request.getfixturevalue(fixture), *steps, "batch_size=10", "epochs=3"]
@@ -66,9 +67,8 @@ def test_another_process_opens_the_run(tiny_texts):
     assert json.loads(done.stdout)[0]["label"] in ("pos", "neg")
 
 
-@pytest.mark.parametrize("case", [
-    pytest.param("texts", marks=pytest.mark.slow), pytest.param("images", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(CASES))
 def test_kept_activations_give_what_the_whole_network_gives(case, request, capsys):
     fixture, steps = CASES[case]
     words = [*request.getfixturevalue(fixture), *steps, "finetune=linear_probe"]
@@ -93,6 +93,7 @@ def test_images_are_decoded_to_the_channels_of_the_network(tiny_images, tmp_path
     assert sheet.is_file()
 
 
+@pytest.mark.slow
 def test_a_stage_at_another_size_has_the_surgery_too(tiny_images):
     result = kerasft.train([
         *tiny_images, "surgery=remove", "surgery.remove.layers=^stack1_block0_[12]_relu",
@@ -101,6 +102,7 @@ def test_a_stage_at_another_size_has_the_surgery_too(tiny_images):
     assert "stack1_block0_1_relu" not in {one.name for one in result.finetuned.model.layers}
 
 
+@pytest.mark.slow
 def test_a_size_by_surgery_is_that_of_the_run(tiny_images):
     result = kerasft.train([
         *tiny_images, "surgery=image_size", "surgery.image_size.size=[24,32]", "max_steps=1",
