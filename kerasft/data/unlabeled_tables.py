@@ -15,7 +15,13 @@ import numpy as np
 from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.truths import by_column, truths
 from kerasft.data.tables.class_numbers import with_names
-from kerasft.data.tables.columns import column_name, doubt_no_header, find_column, read_labels
+from kerasft.data.tables.columns import (
+    column_name,
+    doubt_no_header,
+    find_column,
+    is_encodable,
+    read_labels,
+)
 from kerasft.data.tables.gathering import notices_of_folder
 from kerasft.data.tables.image_cells import (
     Cells,
@@ -240,7 +246,7 @@ def _texts(
             problems.setdefault(i, f"{NO_TEXT} (column {name!r})")
         elif not isinstance(cell, str):
             problems.setdefault(i, f"no text but {type(cell).__name__} (column {name!r})")
-        elif any("\ud800" <= sign <= "\udfff" for sign in cell):
+        elif not is_encodable(cell):
             problems.setdefault(
                 i, f"the text holds half a character, which UTF-8 cannot write (column {name!r})"
             )

@@ -180,7 +180,7 @@ def read_texts(cells: Sequence[Any], ids: Sequence[str], key: str) -> list[str]:
             f"something else: {listing(wrong)}. Choose another column."
         )
     texts = ["" if cell is None else cell for cell in cells]
-    halves = [i for i, text in zip(ids, texts, strict=True) if not _encodable(text)]
+    halves = [i for i, text in zip(ids, texts, strict=True) if not is_encodable(text)]
     if halves:
         raise UserError(
             f"{key}: {some(len(halves), 'text')} hold half a character (a lone surrogate such as "
@@ -189,7 +189,8 @@ def read_texts(cells: Sequence[Any], ids: Sequence[str], key: str) -> list[str]:
     return texts
 
 
-def _encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 can write a text: half a character it cannot."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

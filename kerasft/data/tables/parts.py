@@ -24,7 +24,7 @@ from kerasft.errors import UserError
 from kerasft.system.console import listing
 
 # About so many bytes of a file make up a part.
-MOST = 1 << 24
+MOST = 1 << 22
 LINES = "lines"
 
 
