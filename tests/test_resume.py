@@ -125,7 +125,7 @@ CASES = {
     # A checkpoint holds both factors of each update as they are, never what they add up to.
     "texts, adapters above kept activations, bfloat16": (
         "tiny_texts",
-        ("epochs=3", "backbone.layers=2", "adapt=lora", "adapt.lora.rank=2",
+        ("batch_size=1", "backbone.layers=2", "adapt=lora", "adapt.lora.rank=2",
          "adapt.lora.dropout=0.1", "adapt.lora.layers=0.2", "cache.activations=always",
          "precision=mixed_bfloat16"), (amid,),
     ),

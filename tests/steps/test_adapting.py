@@ -62,6 +62,7 @@ def test_a_run_of_biases_or_norms(adapter, tiny_texts, capsys):
     kerasft.train([*tiny_texts, f"adapt={adapter}", "epochs=1", "output_dir=run"])
     said = capsys.readouterr().out
     assert f"adapt: {adapter}: " in said
+    assert "learning rate up to 0.04," in said, "forty times"
     assert "merged" not in said
     assert Path("run/checkpoints/adapter.safetensors").is_file()
 
