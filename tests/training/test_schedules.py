@@ -52,7 +52,18 @@ def test_what_makes_no_sense_is_refused():
         schedules.warmup_linear(0.1, 10, end=1.5)
 
 
-@pytest.mark.parametrize("name", ["constant", "warmup_cosine", "warmup_linear"])
+def test_one_cycle_rises_and_falls_along_cosines():
+    got = rates(schedules.one_cycle(0.1, 100), 100)
+    assert got[0] == pytest.approx(0.004) and got.argmax() == 25
+    assert got[25] == pytest.approx(0.1) and got[-1] < 1e-4
+    assert (np.diff(got[:26]) > 0).all() and (np.diff(got[25:]) < 0).all()
+    again = schedules.OneCycle.from_config(schedules.one_cycle(0.1, 100).get_config())
+    np.testing.assert_array_equal(rates(again, 100), got)
+    with pytest.raises(UserError, match=r"schedule\.start is a share of the peak"):
+        schedules.one_cycle(0.1, 100, start=0)
+
+
+@pytest.mark.parametrize("name", ["constant", "warmup_cosine", "warmup_linear", "one_cycle"])
 def test_the_contract(name):
     testing.check_schedule(getattr(schedules, name))
 
