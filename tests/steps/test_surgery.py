@@ -81,6 +81,7 @@ def test_kept_activations_give_what_the_whole_network_gives(case, request, capsy
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_are_decoded_to_the_channels_of_the_network(tiny_images, tmp_path):
     words = [*tiny_images, *IMAGES[:2], "surgery=input_channels", "augment=light"]
     result = kerasft.train([*words, "max_steps=1", "epochs=1", "finetune=linear_probe"])
