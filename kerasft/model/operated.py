@@ -24,12 +24,11 @@ class Node:
         gives: The numbers of the tensors that it returns.
         of: Which call of the source this was; `None` for one that is new.
         source: That call in the source: what it was given beside tensors.
-        training: What a network around it was called with.
     """
 
-    def __init__(self, operation, takes, gives, *, of=None, source=None, training=None):
+    def __init__(self, operation, takes, gives, *, of=None, source=None):
         self.operation, self.takes, self.gives = operation, list(takes), list(gives)
-        self.of, self.source, self.training = of, source, training
+        self.of, self.source = of, source
         # Whether the operation is not the source's, and is saved with the graph.
         self.is_new = source is None
 
@@ -43,9 +42,6 @@ class Node:
             if self.is_new:  # a layer of another kind may take less beside tensors
                 takes = inspect.signature(self.operation.call).parameters
                 named = {name: value for name, value in named.items() if name in takes}
-        has_training = getattr(self.operation, "_call_has_training_arg", False)
-        if self.training is not None and has_training and named.get("training") is None:
-            named = {**named, "training": self.training}
         try:
             return keras.tree.flatten(self.operation(*given, **named))
         except Exception as error:  # the layers' own words, of any type
@@ -78,14 +74,14 @@ class Graph:
         self._calls = 0
         self.count = len(self.shapes)
         numbers = {id(tensor): i for i, tensor in enumerate(network.inputs)}
-        self._read(network, numbers, None)
+        self._read(network, numbers)
         # What its operations are called, also where Keras numbers them otherwise each time.
         self.names = names_of([node.operation for node in self.nodes])
         self.outputs = keras.tree.map_structure(
             lambda tensor: numbers[id(tensor)], network._outputs_struct
         )
 
-    def _read(self, model, numbers, training):
+    def _read(self, model, numbers):
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
                 if node.is_input:
@@ -94,16 +90,15 @@ class Graph:
                 inner = unfolded(node.operation)
                 if inner is not None and len(takes) == len(inner.inputs):
                     within = {id(t): n for t, n in zip(inner.inputs, takes, strict=True)}
-                    said = node.arguments.kwargs.get("training")
-                    self._read(inner, within, training if said is None else said)
+                    # Whether it was called in inference mode is lost, as it is in Keras: a call of
+                    # the whole decides. What a stage freezes computes in inference mode.
+                    self._read(inner, within)
                     for outer, its in zip(node.outputs, inner.outputs, strict=True):
                         numbers[id(outer)] = within[id(its)]
                     continue
                 gives = [self.number() for _ in node.outputs]
                 numbers |= {id(t): n for t, n in zip(node.outputs, gives, strict=True)}
-                self.nodes.append(Node(
-                    node.operation, takes, gives, of=self._calls, source=node, training=training
-                ))  # fmt: skip
+                self.nodes.append(Node(node.operation, takes, gives, of=self._calls, source=node))
                 self._calls += 1
 
     def number(self):

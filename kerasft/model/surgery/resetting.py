@@ -63,6 +63,7 @@ def _twin(graph: Graph, node: Node) -> Any:
         return next(one.operation for one in again.nodes if one.of == node.of)
     tensors = graph.run()
     shadow = Node(twin, node.takes, node.gives, of=node.of, source=node.source)
+    shadow.is_new = True
     shadow.call([tensors[number] for number in node.takes])
     return twin
 
