@@ -22,7 +22,6 @@ from kerasft.data.images.shape import (
     shape_of,
     upright,
 )
-from kerasft.errors import UserError
 from kerasft.spec import Splits
 
 
@@ -58,21 +57,6 @@ class Boxed:
         self.boxes.append([float(side) for side in box])
         self.names.append(name)
         self.ignored.append(ignored)
-
-
-def require_boxes(kind: str, source: str) -> None:
-    """Refuse a task that learns no boxes.
-
-    Args:
-        kind: The kind of the task.
-        source: The name of the source, for the message.
-    """
-    if kind != "boxes":
-        raise UserError(
-            f"data={source} reads boxes around objects, which task=detection learns; this task "
-            "learns something else. Set task=detection, or choose other data (data=image_folder "
-            "for images in class folders, data=table for a table)."
-        )
 
 
 def boxed_splits(

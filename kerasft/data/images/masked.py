@@ -49,22 +49,6 @@ class Masked:
     group: str | None = None
 
 
-def require_masks(kind: str, source: str) -> None:
-    """Refuse a task that learns no masks.
-
-    Args:
-        kind: The kind of the task.
-        source: The name of the source, for the message.
-    """
-    if kind != "masks":
-        raise UserError(
-            f"data={source} reads masks of images, which task=segmentation learns; this task "
-            "learns something else. Set task=segmentation, or choose other data "
-            "(data=image_folder for images in class folders, data=voc, data=coco, data=boxes_csv "
-            "or data=yolo for boxes)."
-        )
-
-
 def masked_splits(
     found: Sequence[Masked], notices: Sequence[str], *, kind: str, names: Sequence[str], seed: int,
     validation: float, test: float, split: str, broken: str, max_pixels: int, orientation: str,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.box_forms import check_format
-from kerasft.data.images.boxed import boxed_splits, require_boxes
+from kerasft.data.images.boxed import boxed_splits
 from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import check_ratios
@@ -90,7 +91,7 @@ def boxes_csv(
 
     >>> boxes_csv("boxes.csv", kind="boxes", seed=0)  # doctest: +SKIP
     """
-    require_boxes(kind, "boxes_csv")
+    require_drawn("boxes", kind, "boxes_csv")
     check_policy(broken, max_pixels)
     _check_choices(box, box_format, relative, size)
     tables = find_tables(path, {})

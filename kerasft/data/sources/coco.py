@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.classes import natural, some
+from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images import archive
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
-from kerasft.data.images.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.images.boxed import Boxed, boxed_splits
 from kerasft.data.images.coco_files import KEYS, Part, find_files, images_of, read
 from kerasft.data.images.layout import enter
 from kerasft.data.images.masked import Masked, masked_splits
@@ -77,7 +78,7 @@ def coco(
     >>> coco("cells", kind="boxes", seed=0)  # doctest: +SKIP
     """
     if kind != "masks":
-        require_boxes(kind, "coco")
+        require_drawn("boxes", kind, "coco")
     check_policy(broken, max_pixels)
     given = find_path(path, "data.path")
     notices: list[str] = []

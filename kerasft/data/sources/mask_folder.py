@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import some
+from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images import archive
 from kerasft.data.images.annotated import DRAWN, IMAGES, plain_stems
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.files import walk_images
 from kerasft.data.images.layout import enter, words_of
 from kerasft.data.images.mask_values import Table, found_meaning, meaning
-from kerasft.data.images.masked import Masked, masked_splits, require_masks
+from kerasft.data.images.masked import Masked, masked_splits
 from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import split_name, used_as
@@ -78,7 +79,7 @@ def mask_folder(
 
     >>> mask_folder("nuclei", kind="masks", seed=0)  # doctest: +SKIP
     """
-    require_masks(kind, "mask_folder")
+    require_drawn("masks", kind, "mask_folder")
     check_policy(broken, max_pixels)
     given = find_path(path, "data.path")
     root = enter(archive.unpack(given) if given.is_file() else given)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import some
+from kerasft.data.annotations.drawn import foreign_settings
 from kerasft.data.images.box_forms import check_format
 from kerasft.data.images.boxed import boxed_splits
 from kerasft.data.images.mask_values import Table, found_meaning, meaning
@@ -97,12 +98,7 @@ def check_settings(
     Raises:
         UserError: If there are such.
     """
-    problems = [
-        f"data.{key} belongs to task={task}, and this task learns something else. Received: "
-        f"data.{key}={value}. Set task={task}, or leave it out."
-        for of, task, given in (("boxes", "detection", boxes), ("masks", "segmentation", masks))
-        for key, value in given.items() if of != kind and value is not None
-    ]  # fmt: skip
+    problems = list(foreign_settings(kind, boxes=boxes, masks=masks))
     if kind in ("boxes", "masks"):
         problems += [
             f"data.{key} says nothing of images with {kind}. Received: data.{key}={value}. Leave "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kerasft.data.annotations.drawn import foreign_settings
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits
 from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
@@ -145,12 +146,7 @@ def _check_kind(
     kind: str, boxes: Mapping[str, Any], masks: Mapping[str, Any], others: Mapping[str, Any]
 ) -> None:
     """Refuse settings that say nothing for a task: those of boxes, of masks, and of others."""
-    problems = [
-        f"data.{key} belongs to task={task}, and this task learns something else. Received: "
-        f"data.{key}={value}. Set task={task}, or leave it out."
-        for of, task, given in (("boxes", "detection", boxes), ("masks", "segmentation", masks))
-        for key, value in given.items() if of != kind and value is not None
-    ]  # fmt: skip
+    problems = list(foreign_settings(kind, boxes=boxes, masks=masks))
     if kind in ("boxes", "masks") and others["text_pair"] is not None:
         problems.append(
             "data.text_pair is for texts, and this task learns from images. Received: "

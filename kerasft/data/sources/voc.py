@@ -8,10 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from kerasft.data.annotations.classes import some
+from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.current_read import begins
 from kerasft.data.images import archive
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
-from kerasft.data.images.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.images.boxed import Boxed, boxed_splits
 from kerasft.data.images.files import subfolders, walk_images
 from kerasft.data.images.layout import enter
 from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
@@ -72,7 +73,7 @@ def voc(
 
     >>> voc("bccd", kind="boxes", seed=0)  # doctest: +SKIP
     """
-    require_boxes(kind, "voc")
+    require_drawn("boxes", kind, "voc")
     check_policy(broken, max_pixels)
     if difficult not in DIFFICULT:
         raise UserError(f"data.difficult must be one of {list(DIFFICULT)}. "

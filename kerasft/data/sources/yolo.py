@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 
 from kerasft.data.annotations.classes import some
+from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.current_read import begins
 from kerasft.data.images import archive
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
-from kerasft.data.images.boxed import Boxed, boxed_splits, require_boxes
+from kerasft.data.images.boxed import Boxed, boxed_splits
 from kerasft.data.images.files import subfolders, walk_images
 from kerasft.data.images.layout import enter
 from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
@@ -70,7 +71,7 @@ def yolo(
 
     >>> yolo("cells", kind="boxes", seed=0)  # doctest: +SKIP
     """
-    require_boxes(kind, "yolo")
+    require_drawn("boxes", kind, "yolo")
     check_policy(broken, max_pixels)
     given = find_path(path, "data.path")
     root = enter(archive.unpack(given) if given.is_file() else given)

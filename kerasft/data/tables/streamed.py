@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def columns_of(
         leaves = _named(data.element_spec, called)
     images = {n: spec for n, spec in leaves.items() if spec.shape.rank >= 2}
     floats = [name for name, spec in images.items() if spec.dtype.is_floating]
-    scales = _scales(data, floats, called) if floats else {}
+    scales = scales_of(_elements(data, called), floats, called) if floats else {}
     columns: dict[str, list[Any]] = {name: [] for name in leaves}
     for element in _elements(data, called):
         for name, value in element.items():
@@ -113,10 +113,18 @@ def _elements(data: Any, called: str) -> Iterator[dict[str, Any]]:
         yield _named(element, called)
 
 
-def _scales(data: Any, floats: list[str], called: str) -> dict[str, int]:
-    """Return what pixels of floats are multiplied by; looked up before any is rounded."""
+def scales_of(
+    elements: Iterable[Mapping[str, Any]], floats: Sequence[str], called: str
+) -> dict[str, int]:
+    """Return what pixels of floats are multiplied by; looked up before any is rounded.
+
+    Args:
+        elements: The examples, or batches of them.
+        floats: The columns of images of floats.
+        called: What the data set is called in messages.
+    """
     low, high = dict.fromkeys(floats, np.inf), dict.fromkeys(floats, -np.inf)
-    for element in _elements(data, called):
+    for element in elements:
         for name in floats:
             low[name] = np.minimum(low[name], np.min(element[name], initial=np.inf))
             high[name] = np.maximum(high[name], np.max(element[name], initial=-np.inf))

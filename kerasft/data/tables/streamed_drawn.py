@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.images.arrays import encoded, scale_of
+from kerasft.data.images.arrays import encoded
 from kerasft.data.images.mask_arrays import mask_png
 from kerasft.data.tables.asked import Asked
-from kerasft.data.tables.streamed import check_finite
+from kerasft.data.tables.streamed import check_finite, scales_of
 from kerasft.errors import UserError
 from kerasft.system.console import listing
 
@@ -48,14 +48,8 @@ def drawn_columns_of(
         )
     masks = asked.masks_of(list(specs), image)
     batched = _is_batched(specs[image].shape, specs[image].dtype.name == "string")
-    scales: dict[str, int] = {}
-    if specs[image].dtype.is_floating:
-        # Looked up before any pixel is rounded.
-        ranges = [(one.min(), one.max()) for row in _rows(data, called, asked, batched)
-                  if (one := row[image]).size]  # fmt: skip
-        if ranges:
-            low, high = np.min([r[0] for r in ranges]), np.max([r[1] for r in ranges])
-            scales[image] = scale_of(float(low), float(high), f"{called}, {image}")
+    floats = [image] if specs[image].dtype.is_floating else []
+    scales = scales_of(_rows(data, called, asked, batched), floats, called) if floats else {}
     columns: dict[str, list[Any]] = {name: [] for name in specs}
     for i, row in enumerate(_rows(data, called, asked, batched)):
         for name, value in row.items():
