@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.errors import UserError
+from kerasft.system.variables import unnumbered
 
 if TYPE_CHECKING:
     import keras
@@ -82,6 +83,11 @@ def backbone_layers(model: keras.Model) -> list[Any]:
     return [one for one in layers if id(one) not in of_head]
 
 
+def head_variables(model: keras.Model) -> list[Any]:
+    """Return the variables of a model's head."""
+    return [v for layer in getattr(model, "head_layers", ()) for v in layer.variables]
+
+
 def adaptable(model: keras.Model) -> list[Any]:
     """Return the layers of a backbone whose class takes a low-rank update, in order."""
     from kerasft.model.low_rank import kind_of
@@ -116,26 +122,16 @@ def adapting(model: keras.Model) -> Adaptation:
 
 def fingerprint(model: keras.Model) -> str:
     """Return the SHA-256 of the weights of a backbone, by their paths without Keras' numbers."""
-    of_head = {id(v) for layer in getattr(model, "head_layers", ()) for v in layer.variables}
+    of_head = set(map(id, head_variables(model)))
     together = hashlib.sha256()
     for variable in model.variables:
         if id(variable) in of_head or "seed" in variable.path.rpartition("/")[2]:
             continue
         values = np.ascontiguousarray(variable.value.numpy())
-        named = f"{nameless(variable.path)} {values.dtype} {values.shape}\n"
+        named = f"{unnumbered(variable.path)} {values.dtype} {values.shape}\n"
         together.update(named.encode())
         together.update(values.view("uint8").data if values.ndim else values.tobytes())
     return together.hexdigest()
-
-
-def nameless(path: str) -> str:
-    """Return a path without the numbers that Keras gives to layers as they are made.
-
-    Example:
-        >>> nameless("conv2d_93/kernel")
-        'conv2d/kernel'
-    """
-    return re.sub(r"_[0-9]+(?=[/_]|$)", "", path)
 
 
 def forget_traces(model: keras.Model) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.errors import UserError
-from kerasft.model.adaptation import adaptation_of, nameless
+from kerasft.model.adaptation import adaptation_of, head_variables
 from kerasft.system.files import written_whole
 from kerasft.system.recorded import fits
+from kerasft.system.variables import capture_variables, names_of
 
 if TYPE_CHECKING:
     import keras
@@ -62,7 +63,8 @@ def write_adapter(path: Path, model: keras.Model, *, backbone: str) -> int:
 
     adaptation = adaptation_of(model)
     assert adaptation is not None
-    tensors = values_of("adapter", adaptation.state) | values_of("head", head_variables(model))
+    tensors = capture_variables("adapter", adaptation.state)
+    tensors |= capture_variables("head", _head_state(model))
     about = {
         "format": str(FORMAT), "base": adaptation.base, "backbone": backbone,
         "adapt": json.dumps(adaptation.records),
@@ -155,7 +157,7 @@ def give(adapter: Adapter, model: keras.Model, path: Path) -> str:
             f"The adapter {str(path)!r} does not fit: it has other variables than this model "
             "gives to an adapter of its kind. The backbone or a version has changed."
         )
-    if _assign("head", head_variables(model), adapter.head):
+    if _assign("head", _head_state(model), adapter.head):
         return ""
     return "the head of the adapter's file is another one and is left out: this one begins anew"
 
@@ -172,23 +174,9 @@ def _assign(kind: str, variables: Sequence[Any], values: Mapping[str, np.ndarray
     return True
 
 
-def head_variables(model: keras.Model) -> list[Any]:
+def _head_state(model: keras.Model) -> list[Any]:
     """Return the variables of a model's head, without the states of random numbers."""
-    return [
-        variable for layer in getattr(model, "head_layers", ()) for variable in layer.variables
-        if "seed" not in variable.path.rpartition("/")[2]
-    ]  # fmt: skip
-
-
-def values_of(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Return the values of variables by name."""
-    values = (np.array(variable.value) for variable in variables)
-    return dict(zip(names_of(kind, variables), values, strict=True))
-
-
-def names_of(kind: str, variables: Sequence[Any]) -> list[str]:
-    """Return a name for each variable: its place and its path without Keras' numbers."""
-    return [f"{kind}/{place}/{nameless(v.path)}" for place, v in enumerate(variables)]
+    return [v for v in head_variables(model) if "seed" not in v.path.rpartition("/")[2]]
 
 
 def _of(kind: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -17,12 +17,12 @@ from kerasft.model.adaptation import (
     adapting,
     backbone_layers,
     forget_traces,
-    nameless,
     path_of,
 )
 from kerasft.model.targets import chosen
 from kerasft.system.console import listing
 from kerasft.system.folders import located, require_path
+from kerasft.system.variables import unnumbered
 
 if TYPE_CHECKING:
     import keras
@@ -90,7 +90,7 @@ def lora(
     _update(model, adapting(model), found, {
         "kind": "lora", "rank": rank, "alpha": float(alpha), "dropout": float(dropout),
         "base": base,
-        "targets": [[places[id(layer)], nameless(path_of(layer))] for layer in found],
+        "targets": [[places[id(layer)], unnumbered(path_of(layer))] for layer in found],
     })  # fmt: skip
     return model
 
@@ -263,7 +263,7 @@ def _recorded(model: keras.Model, record: Mapping[str, Any], file: Path) -> list
         raise UserError(f"{str(file)!r} is damaged: {problems[0][1]}")
     there, found = adaptable(model), []
     for place, path in record["targets"]:
-        if not 0 <= place < len(there) or nameless(path_of(there[place])) != path:
+        if not 0 <= place < len(there) or unnumbered(path_of(there[place])) != path:
             raise UserError(
                 f"The adapter {str(file)!r} does not fit: it adapts a layer {path!r} that this "
                 "backbone has not, or not at its place. The backbone or a version has changed."

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
-from kerasft.model.adaptation import backbone_layers, path_of
+from kerasft.model.adaptation import backbone_layers, head_variables, path_of
 from kerasft.system.console import listing
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def upper(model: keras.Model, share: float) -> list[Any]:
     As `finetune.NAME.train` counts them: top-level names of variables, from the input on.
     """
     own = backbone_layers(model)
-    of_head = {id(v) for layer in getattr(model, "head_layers", ()) for v in layer.variables}
+    of_head = set(map(id, head_variables(model)))
     parts = list(dict.fromkeys(
         variable.path.split("/")[0] for variable in model.trainable_variables
         if id(variable) not in of_head

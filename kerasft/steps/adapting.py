@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from kerasft.data.preprocessing import prepare
-from kerasft.errors import UserError
 from kerasft.exporters.parity import against_run
 from kerasft.model.adaptation import adaptation_of
 from kerasft.model.adaptation import merge as merged
@@ -19,8 +18,6 @@ from kerasft.system.console import say
 
 if TYPE_CHECKING:
     import keras
-
-    from kerasft.training.recipe import Recipe
 
 # How many times the backbone's usual rate each kind takes: the fewer weights train, the larger the
 # steps that they bear and need. On 1,000 texts of sst2 (docs/levers.md) norms came to 0.73
@@ -50,19 +47,6 @@ def announce(model: keras.Model) -> None:
     if found := adaptation_of(model):
         for note in found.notes:
             say(f"adapt: {note}")
-
-
-def require_stages(model: keras.Model, recipe: Recipe) -> None:
-    """See before the first step that each stage of an adapted model leaves something to train.
-
-    Raises:
-        UserError: If one does not.
-    """
-    for name in recipe.stages if adaptation_of(model) else ():
-        try:
-            recipe.select(model, name)
-        except UserError as error:
-            raise UserError(str(error).replace("finetune.NAME", f"finetune.{name}")) from error
 
 
 def write(model: keras.Model, folder: RunFolder | None, backbone: Backbone) -> None:

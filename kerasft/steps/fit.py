@@ -87,7 +87,6 @@ def fit(
         return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {})
 
     recipe = make_recipe(cfg, parts, ready.task, backbone, callbacks=callbacks)
-    adapting.require_stages(model, recipe)
     place = folder.path if folder else None
     reporting = Reporting(place, status.is_live) if quiet else Reporting(
         place, status.is_live, say=say, on_stage=partial(tell, most=MOST_PARTS),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.system.console import listing
+from kerasft.system.variables import capture_variables, names_of
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.faults import Watch
 from kerasft.training.randomness import capture_random, restore_random
@@ -139,28 +139,13 @@ class Recorder:
         give_random(state)
 
 
-def capture_variables(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Return the values of variables, each under a name that says its place and path."""
-    return dict(zip(
-        _names(kind, variables), (np.array(variable.value) for variable in variables), strict=True
-    ))
-
-
-def _names(kind: str, variables: Sequence[Any]) -> list[str]:
-    # Keras numbers what has no name of its own, and goes on counting in a process.
-    return [
-        f"{kind}/{place}/{re.sub('_[0-9]+(?=[/_]|$)', '', variable.path)}"
-        for place, variable in enumerate(variables)
-    ]
-
-
 def restore_variables(kind: str, variables: Sequence[Any], state: State) -> None:
     """Give variables the values that `capture_variables` took.
 
     Raises:
         UserError: If they are others: the state is of another network or optimizer.
     """
-    wanted = _names(kind, variables)
+    wanted = names_of(kind, variables)
     there = [name for name in state.arrays if name.split("/")[0] == kind]
     if wanted != there or any(
         tuple(v.shape) != state.arrays[n].shape for n, v in zip(wanted, variables, strict=True)
