@@ -120,6 +120,15 @@ CASES = {
         ("epochs=3", "finetune.full.layer_decay=0.5", "finetune.full.rates.head_=3", *ACCUMULATED),
         (0.6,),
     ),
+    "texts, SWA and soup, accumulation": (
+        "tiny_texts",
+        ("finetune=two_phase", "finetune.head.epochs=2", "epochs=4", "average=[swa,soup]",
+         "average.swa.start=0.3", "optimizer.gradient_accumulation_steps=2", "batch_size=10"),
+        (0.2, 0.8, 1.0),
+    ),
+    "images, average of weights, mixed": (
+        "tiny_images", ("average=ema", "average.ema.decay=0.7", "batch_size=10", *AUGMENT), (amid,),
+    ),
     "images, gradually": ("tiny_images", ("finetune=gradual", "batch_size=10"), (0.3, amid)),
     "images, rolled back": ("tiny_images", ROLLED_BACK, (0.3, 0.6)),
     # A checkpoint holds both factors of each update as they are, never what they add up to.

@@ -20,6 +20,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "adapt": frozenset({"model"}),
     "optimizer": frozenset({"learning_rate"}),
     "schedule": frozenset({"learning_rate", "total_steps"}),
+    "average": frozenset(),
     "finetune": frozenset(),
     "callbacks": frozenset({"monitor", "mode", "output_dir"}),
     "checkpoint": frozenset(),
@@ -34,7 +35,7 @@ RUNTIME: dict[str, frozenset[str]] = {
 # What every config of a run has held.
 ALWAYS = ("data", "task", "backbone", "head", "optimizer", "finetune")
 # Groups that hold several named nodes; the others are one node each.
-NAMED = ("augment", "surgery", "regularize", "adapt", "finetune", "callbacks", "export")
+NAMED = ("augment", "surgery", "regularize", "adapt", "average", "finetune", "callbacks", "export")
 
 
 @dataclasses.dataclass
@@ -93,6 +94,7 @@ class Root:
     adapt: Any = None
     optimizer: Any = None
     schedule: Any = None
+    average: Any = None
     finetune: Any = None
     callbacks: Any = None
     checkpoint: Any = None

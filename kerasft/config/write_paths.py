@@ -23,8 +23,8 @@ _OWN = (
     "config.yaml", ".config.yaml", "labels.json", "task.json", "manifest.json", "metrics.json",
     "run.json", "baseline.json", ".lock", ".writable", "evidence.npz", "preprocess", "plots",
     "predictions", "exports", "checkpoints/states", "checkpoints/best.keras",
-    "checkpoints/last.keras", "checkpoints/adapter.safetensors", "logs/epochs.jsonl",
-    "logs/epochs.csv", "logs/faults.jsonl", "logs/stalled.txt",
+    "checkpoints/last.keras", "checkpoints/adapter.safetensors", "checkpoints/soup",
+    "logs/epochs.jsonl", "logs/epochs.csv", "logs/faults.jsonl", "logs/stalled.txt",
 )  # fmt: skip
 # Folders of it, in which others may write, too.
 _SHARED = ("logs/tensorboard",)

@@ -33,7 +33,7 @@ from kerasft.steps.prepare import (
     watched,
 )
 from kerasft.steps.trainable import MOST_PARTS, tell
-from kerasft.system.console import say, warn
+from kerasft.system.console import listing, say, warn
 from kerasft.system.files import write_json
 from kerasft.system.terminal import status
 from kerasft.tasks.monitors import require_known
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import keras
 
     from kerasft.training.recipe import Recipe
+    from kerasft.training.soup import Made
     from kerasft.training.stage_run import Recovery
     from kerasft.training.trainability import Part
 
@@ -97,6 +98,7 @@ def fit(
         examples = loop.Examples(
             lambda name, epochs: boundaries[name].feed(name, epochs), ready.batches.steps,
             ready.splits.train.ids,
+            lambda network: validator(cfg, ready)(network, ready.stores["validation"]),
         )
         history = loop.fit(model, examples, recipe, recovery, reporting)
     for boundary in {id(one): one for one in boundaries.values()}.values():
@@ -108,8 +110,22 @@ def fit(
             + (f" (stopped early: {', '.join(history.stopped_early)})"
                if history.stopped_early else "")
         )
+        if history.soup is not None:
+            tell_soup(history.soup, ready.task.monitor)
     adapting.write(model, folder, backbone)
     return model, history
+
+
+def tell_soup(soup: Made, monitor: str) -> None:
+    """Say which epochs' weights the mean is of, and what it gave."""
+    tried = listing([str(epoch) for _, epoch in soup.tried], 10)
+    if len(soup.taken) == 1:
+        say(f"soup: of the epochs {tried}, no mean was as good as epoch {soup.taken[0]} alone")
+        return
+    say(
+        f"soup: the mean of the epochs {listing([str(one) for one in soup.taken], 10)} (tried: "
+        f"{tried}): {monitor} {soup.tried[0][0]:.4f} -> {soup.value:.4f}; it is kept and exported"
+    )
 
 
 def trainable(
@@ -175,7 +191,7 @@ def make_recipe(
         parts.stages, task, make_optimizer(cfg), make_schedule(cfg),
         usual_rate=adapting.usual_rate(cfg, backbone), learning_rate=set_rate(cfg),
         pretrained=backbone.pretrained, callbacks=callbacks, fast=cfg.fast,
-        max_steps=cfg.max_steps,
+        max_steps=cfg.max_steps, averages=parts.averages,
     )
 
 

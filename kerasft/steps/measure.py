@@ -151,9 +151,10 @@ def other_than_shown(
     """
     name = monitor.removeprefix("val_")
     now = metrics.get("validation", {}).get(name)
-    then, shown = f"{history.best_value:.4f}", ""
+    then, shown = f"{history.kept_value:.4f}", ""
     if now is not None and f"{now:.4f}" != then:
-        shown = f"{monitor} of epoch {history.best_epoch} was {then}, and is {now:.4f} here"
+        whose = f"epoch {history.best_epoch}" if history.soup is None else "the soup"
+        shown = f"{monitor} of {whose} was {then}, and is {now:.4f} here"
     if policy != "float32":
         return (
             f"measured in float32, as answers and exports are; the epochs were in {policy}"

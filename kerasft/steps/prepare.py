@@ -19,6 +19,7 @@ from kerasft.contracts import Demanding, Rounding, Task, lacking
 from kerasft.errors import UserError
 from kerasft.runs import again, evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits
+from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
 from kerasft.steps.stages import build_stages
@@ -40,6 +41,7 @@ class Parts:
     checkpoint: Any
     faults: Any
     cache: Any
+    averages: Any
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
         checkpoint=build(cfg.checkpoint),
         faults=build(cfg.faults),
         cache=build(cfg.cache),
+        averages=build_averages(cfg),
     )
     for stage in parts.stages.values():
         make_optimizer(cfg)(make_schedule(cfg)(stage.peak(set_rate(cfg), 1e-4), 100))

@@ -27,6 +27,7 @@ class Validation(keras.callbacks.Callback):
         stop: Called with the epoch when the validation is interrupted; writes a checkpoint and
             raises `Stopped`.
             The validation is then done anew.
+        as_kept: Gives a block in which the model holds the weights that are kept.
     """
 
     def __init__(
@@ -34,16 +35,19 @@ class Validation(keras.callbacks.Callback):
         interrupting: Callable[[], AbstractContextManager[None]] = nullcontext, *,
         begin: Callable[[int], None] = lambda epoch: None,
         stop: Callable[[int], None] = lambda epoch: None,
+        as_kept: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
         super().__init__()
         self.score, self.interrupting, self.begin, self.stop = score, interrupting, begin, stop
+        self.as_kept = as_kept
 
     def on_epoch_end(self, epoch, logs=None):
         self.begin(epoch)
         # Who goes on would not know that a callback had ended the stage in the middle of an epoch.
         ends = self.model.stop_training
         try:
-            with nullcontext() if ends else self.interrupting():
+            # What puts the weights back is not interrupted.
+            with self.as_kept(), nullcontext() if ends else self.interrupting():
                 figures = self.score(self.model)
         except Interrupted:
             self.stop(epoch)

@@ -6,6 +6,8 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,9 @@ class KeepBest(keras.callbacks.Callback):
         self.stage = ""
         self.weights: list[np.ndarray] | None = None
         self.current_stage = ""
+        # Has the model hold what is kept: averages of the weights, where there are any.
+        self.as_kept: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.ingredients: Any = None  # keeps the weights of the best epochs for a soup of them
         self.is_comparable = True  # the stage's metrics are of images of the model's own size
         self.copied_in = ""  # the stage that the weights were copied in
         self.not_before = 0.0
@@ -57,23 +62,27 @@ class KeepBest(keras.callbacks.Callback):
             )
         self.seen = epoch + 1
         self.stale.add("last.keras")
+        with self.as_kept():
+            self._keep(float(value), epoch + 1)
+
+    def _keep(self, value: float, epoch: int) -> None:
         if self.is_comparable and self._improves(value):
-            self.best, self.epoch, self.stage = float(value), epoch + 1, self.current_stage
+            self.best, self.epoch, self.stage = value, epoch, self.current_stage
             self.weights = self._copied()
             self.stale.add("best.keras")
         if time.monotonic() >= self.not_before:
             self._write()
         if self.is_comparable and self.top and self.directory and not math.isnan(value):
-            self._keep_top(float(value), epoch + 1)
+            self._keep_top(value, epoch)
+        if self.ingredients is not None:
+            self.ingredients.add(self.model, epoch, value)
 
     def _keep_top(self, value: float, epoch: int) -> None:
         """Write this epoch's model if it is among the best, and remove the one that it displaces.
 
         Of equal ones the earlier stays.
         """
-        sign = -1.0 if self.mode == "max" else 1.0
-        ranked = sorted([*self.tops, (value, epoch)], key=lambda one: (sign * one[0], one[1]))
-        self.tops = ranked[: self.top]
+        self.tops = ranked([*self.tops, (value, epoch)], self.mode)[: self.top]
         if any(epoch == kept for _, kept in self.tops):
             if "last.keras" in self.stale:
                 self._write()
@@ -99,10 +108,12 @@ class KeepBest(keras.callbacks.Callback):
             None if np.array_equal(best, value) else best
             for best, value in zip(self.weights or [], now, strict=bool(self.weights))
         ]
-        return {
+        state = {
             "best": self.best, "epoch": self.epoch, "stage": self.stage, "seen": self.seen,
             "weights": kept, "tops": [list(one) for one in self.tops],
         }
+        soup = {"soup": self.ingredients.get_state()} if self.ingredients is not None else {}
+        return state | soup
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from what `get_state` gave, on a model that has the weights that it had then.
@@ -126,6 +137,8 @@ class KeepBest(keras.callbacks.Callback):
             for best, v in zip(state["weights"], self.model.weights, strict=True)
         ] if state["weights"] else None
         self.tops = [(value, epoch) for value, epoch in state["tops"]]
+        if self.ingredients is not None:
+            self.ingredients.set_state(state["soup"])
         # The files may be of later epochs, or not be there.
         self._remove_others()
         self.stale = {"last.keras", "best.keras"} if self.weights else set()
@@ -180,6 +193,23 @@ class KeepBest(keras.callbacks.Callback):
             )
         self._write()
         model.set_weights(self.weights)
+
+    def replace(self, model: keras.Model) -> None:
+        """Have the model's weights be the best ones, in memory and as a file, after `close`."""
+        self.weights = [values_of(v) for v in model.weights]
+        if self.directory is not None:
+            _save(model, self.directory / "best.keras")
+
+
+def ranked(epochs: Sequence[tuple[float, int]], mode: str) -> list[tuple[float, int]]:
+    """Return values with their epochs, the best first; of equal ones the earlier comes first.
+
+    Example:
+        >>> ranked([(0.5, 1), (0.7, 2), (0.7, 3)], "max")
+        [(0.7, 2), (0.7, 3), (0.5, 1)]
+    """
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(epochs, key=lambda one: (sign * one[0], one[1]))
 
 
 def _save(model: keras.Model, path: Path) -> None:

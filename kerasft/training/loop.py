@@ -13,6 +13,7 @@ from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Fault, Watch
 from kerasft.training.keep_best import KeepBest
 from kerasft.training.recipe import Recipe
+from kerasft.training.soup import Ingredients, Made
 from kerasft.training.stage_run import Feed, Recovery, Reporting, Run, StageRun
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class History:
         best_stage: The stage that it belongs to.
         best_value: The monitor's value there.
         stopped_early: The stages that ended before their last epoch.
+        soup: What the mean of the best epochs came to, where the config wants one.
     """
 
     rows: list[dict[str, Any]]
@@ -36,6 +38,12 @@ class History:
     best_stage: str
     best_value: float
     stopped_early: tuple[str, ...] = field(default_factory=tuple)
+    soup: Made | None = None
+
+    @property
+    def kept_value(self) -> float:
+        """The monitor's value of the weights that the model holds now."""
+        return self.best_value if self.soup is None else self.soup.value
 
 
 @dataclass(frozen=True)
@@ -47,11 +55,13 @@ class Examples:
             train are selected.
         steps: Steps that all training examples take.
         ids: The names of the training examples, in order.
+        validate: Figures of the validation split for the whole model as it is.
     """
 
     feed: Callable[[str, int], Feed]
     steps: int
     ids: Sequence[str]
+    validate: Callable[[Any], dict[str, float]]
 
 
 def fit(
@@ -73,6 +83,8 @@ def fit(
     run = _begun(model, examples, recipe, recovery, reporting)
     steps, epochs = recipe.planned(examples.steps)
     run.log.epochs = sum(epochs.values())
+    if recipe.averages.told:
+        reporting.line(recipe.averages.told)
     at, resumed = _position(run, steps), recovery.resumed
     first_epoch, following = at.began, dict(pairwise((*recipe.stages, "")))
     names = list(recipe.stages)
@@ -103,7 +115,23 @@ def fit(
         recovery.replay.require_done()
     keep = run.keep
     keep.close(model)
-    return History(run.log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(run.stopped))
+    soup = _soup(run, examples.validate)
+    return History(
+        run.log.rows, keep.epoch, keep.stage, keep.best or 0.0, tuple(run.stopped), soup
+    )
+
+
+def _soup(run: Run, validate: Callable[[Any], dict[str, float]]) -> Made | None:
+    """Have the model hold the mean of the best epochs, where that is wanted and any better."""
+    ingredients, keep = run.keep.ingredients, run.keep
+    if ingredients is None:
+        return None
+    if not run.model.compiled:  # nothing was left to train; its loss is a figure too
+        run.model.compile(**run.recipe.task.compile())
+    name = keep.monitor.removeprefix("val_")
+    made = ingredients.mixed(run.model, lambda model: validate(model)[name])
+    keep.replace(run.model)
+    return made
 
 
 def _begun(
@@ -115,6 +143,10 @@ def _begun(
         top=saver.policy.top if saver else 0,
     )
     keep.set_model(model)
+    if recipe.averages.soup is not None and folder is not None:
+        keep.ingredients = Ingredients(
+            recipe.averages.soup, keep, folder / "checkpoints" / "soup"
+        )
     log = EpochLog(
         reporting.logs, reporting.line, shown=("loss", "val_loss", *task.each_epoch, task.monitor),
         monitor=task.monitor, best=lambda: keep.epoch,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kerasft.contracts import Task
 from kerasft.errors import UserError
+from kerasft.training import averages
+from kerasft.training.averages import Averages
 from kerasft.training.depth import depth_of
 from kerasft.training.fused import add_up_rows, fuse
 from kerasft.training.proof import note_first_gradients
@@ -42,6 +44,7 @@ class Recipe:
         callbacks: Makes the user's callbacks, anew for each stage.
         fast: Whether the optimizer's update is fused, see `fuse`.
         max_steps: The most steps of a stage.
+        averages: What of the weights is averaged.
     """
 
     stages: Mapping[str, Stage]
@@ -54,6 +57,7 @@ class Recipe:
     callbacks: Callable[[], Mapping[str, Any]] = dict
     fast: bool = True
     max_steps: int | None = None
+    averages: Averages = field(default_factory=Averages)
 
     def planned(self, steps: int) -> tuple[int, dict[str, int]]:
         """Return the steps of an epoch and the epochs of each stage, see `planned`.
@@ -143,7 +147,8 @@ class Recipe:
             steps_per_execution: Steps in a call of the train function.
             factors: Those of the variables that train, see `factors`.
         """
-        optimizer = self.optimizer(self.schedule(peak, steps))
+        running, schedule = self.averages.running, self.schedule(peak, steps)
+        optimizer = self.optimizer(running.schedule(schedule, steps) if running else schedule)
         exclude_from_decay(optimizer, model)
         add_up_rows(optimizer)
         if factors:
@@ -151,6 +156,7 @@ class Recipe:
         is_fused = self.fast and fuse(optimizer, steps=steps, factors=factors)
         if factors and not is_fused:
             scale_steps(innermost(optimizer), factors)
+        averages.follow(innermost(optimizer), running, steps)
         # Slots made in the first step would have TensorFlow trace it twice.
         optimizer.build(model.trainable_variables)
         if factors and not is_fused:
@@ -161,6 +167,7 @@ class Recipe:
         )
         if not model.optimizer.built:  # Keras put another one around it, which scales the loss
             model.optimizer.build(model.trainable_variables)
+        averages.begin(model)
 
 
 @contextmanager

@@ -78,6 +78,31 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
+@keras.saving.register_keras_serializable("kerasft")
+class Held(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule up to a step; from there on its rate stays.
+
+    Args:
+        schedule: The other schedule.
+        last: The step.
+    """
+
+    def __init__(self, schedule, last):
+        self.schedule, self.last = schedule, int(last)
+
+    def __call__(self, step):
+        return self.schedule(ops.minimum(ops.cast(step, "float32"), float(self.last)))
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.schedule)
+        return {"schedule": inner, "last": self.last}
+
+    @classmethod
+    def from_config(cls, config):
+        inner = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(inner, config["last"])
+
+
 def constant(learning_rate: float, total_steps: int, *, warmup: float = 0.0) -> Any:
     """The same rate throughout, after a rise over the first `warmup` share of the steps.
 

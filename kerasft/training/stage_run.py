@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from kerasft.training import epochs, recorder
+from kerasft.training import averages, epochs, recorder
 from kerasft.training.callbacks import Validation
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.epoch_log import EpochLog
@@ -200,6 +200,8 @@ class Run:
             model, stage.peak * watch.rate, stage.steps * (stage.end_epoch - stage.first_epoch),
             steps_per_execution=per_execution, factors=factors,
         )
+        as_kept = partial(averages.in_place, model)
+        self.keep.as_kept = as_kept
         own = self.recipe.callbacks()
         record = recorder.Recorder(
             model, saver, self.ours | {f"own/{key}": one for key, one in own.items()},
@@ -225,7 +227,7 @@ class Run:
             bar.validating(fed.validate) if bar else fed.validate,
             saver.interrupting if saver else nullcontext,
             begin=lambda epoch: record.compare(epoch, stage.steps),
-            stop=lambda epoch: record.at(epoch, stage.steps),
+            stop=lambda epoch: record.at(epoch, stage.steps), as_kept=as_kept,
         )
         with (
             saver.attending() if saver else nullcontext(),

@@ -20,11 +20,11 @@ from kerasft.steps.measure import other_than_shown
                              "here"),
 ])  # fmt: skip
 def test_another_figure_is_explained(policy, now, said):
-    history = SimpleNamespace(best_epoch=9, best_value=0.935)
+    history = SimpleNamespace(best_epoch=9, kept_value=0.935, soup=None)
     metrics = {"validation": {"accuracy": now}, "test": {}}
     assert other_than_shown(history, "val_accuracy", metrics, policy) == said
 
 
 def test_a_monitor_that_the_table_has_not_is_not_compared():
-    history = SimpleNamespace(best_epoch=9, best_value=0.935)
+    history = SimpleNamespace(best_epoch=9, kept_value=0.935, soup=None)
     assert other_than_shown(history, "val_loss", {"validation": {}}, "float32") == ""

@@ -93,7 +93,7 @@ def train(
         lambda name, epochs: dataclasses.replace(
             loop.Feed(batches, validate, frozen.cut(ran.model)), image_size=sizes.get(name)
         ),
-        batches.steps, SPLITS.train.ids,
+        batches.steps, SPLITS.train.ids, validate,
     )  # fmt: skip
     ran.history = loop.fit(ran.model, examples, recipe, recovery, reporting)
     return ran
