@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 SMALL = ["debug=quick", "progress=false"]
@@ -33,12 +35,10 @@ def lines(title: str) -> list[list[str]]:
     return found
 
 
-def png(number: int) -> bytes:
-    from PIL import Image
-
+def image(number: int, format: str = "PNG") -> bytes:
     file = io.BytesIO()
     pixels = np.random.default_rng(number).integers(0, 255, (36, 40, 3), np.uint8)
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels).save(file, format)
     return file.getvalue()
 
 
@@ -84,6 +84,27 @@ def test_the_python_block_runs():
     assert (names["result"].output_dir / "exports" / "saved_model" / "1").is_dir()
 
 
+def draw_cells(boxes: Path, masks: Path) -> None:
+    """Write images with a cell each: its box in the layout of COCO, and its mask beside it."""
+    for folder in (boxes, masks / "images", masks / "masks"):
+        folder.mkdir(parents=True)
+    ids = range(24)
+    for i in ids:
+        (boxes / f"{i}.png").write_bytes(image(i))
+        (masks / "images" / f"{i}.png").write_bytes(image(i))
+        mask = np.zeros((36, 40), np.uint8)
+        mask[5:20, 6 : 15 + i % 9] = 255
+        Image.fromarray(mask).save(masks / "masks" / f"{i}.png")
+    (boxes / "_annotations.coco.json").write_text(json.dumps({
+        "categories": [{"id": 1, "name": "cell"}],
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 36, "width": 40} for i in ids],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [6, 5, 9 + i % 9, 15], "iscrowd": 0}
+            for i in ids
+        ],
+    }))  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def own_data(tmp_path_factory) -> dict[str, str]:
     """Small data for each word in capitals."""
@@ -92,7 +113,7 @@ def own_data(tmp_path_factory) -> dict[str, str]:
     for label in ("day", "night"):
         (root / "PHOTOS" / label).mkdir(parents=True)
         for i in range(12):
-            (root / "PHOTOS" / label / f"{i}.png").write_bytes(png(i + 100 * (label == "day")))
+            (root / "PHOTOS" / label / f"{i}.png").write_bytes(image(i + 100 * (label == "day")))
     tables = {
         "REVIEWS.csv": (("review", "stars"), [(f"text {i}", i % 3 + 1) for i in range(60)]),
         "PAIRS.csv": (("first", "second", "score"),
@@ -100,19 +121,28 @@ def own_data(tmp_path_factory) -> dict[str, str]:
         "POSTS.csv": (("post", "topics"),
                       [(f"post {i}", ("tea", "tea,milk", "milk")[i % 3]) for i in range(60)]),
     }  # fmt: skip
+    (root / "images").mkdir()
+    for i in range(24):
+        (root / "images" / f"{i}.jpg").write_bytes(image(i, "JPEG"))
+    ids = [(f"{i}", ("day", "night")[i % 2]) for i in range(24)]
+    tables |= {"train.csv": (("id", "label"), ids), "test.csv": (("id",), [(i,) for i, _ in ids])}
     for name, (header, rows) in tables.items():
         with open(root / name, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *rows])
+    lines_of = [f"{('good', 'bad')[i % 2]} text {i}\n" for i in range(60)]
+    (root / "REVIEWS.txt").write_text("".join(lines_of))
+    draw_cells(root / "CELLS", root / "MASKS")
     (root / "SHARDS").mkdir()
     for shard in range(2):
         with tf.io.TFRecordWriter(str(root / "SHARDS" / f"train-{shard}")) as writer:
             for i in range(20):
                 example = tf.train.Example()
                 feature = example.features.feature
-                feature["image/encoded"].bytes_list.value.append(png(20 * shard + i))
+                feature["image/encoded"].bytes_list.value.append(image(20 * shard + i))
                 feature["image/class/label"].int64_list.value.append(i % 2)
                 writer.write(example.SerializeToString())
-    return {name: str(root / name) for name in ("PHOTOS", *tables, "SHARDS")}
+    words = ("PHOTOS", *tables, "REVIEWS.txt", "CELLS", "SHARDS")
+    return {name: str(root / name) for name in words} | {"MASKS": str(root / "MASKS")}
 
 
 # TensorFlow Datasets downloads what it is asked for; that its config is sound is tested elsewhere.
@@ -125,9 +155,17 @@ OWN = [words for words in lines("Bring your own data") if "data=tfds" not in wor
     for words in OWN
 ])  # fmt: skip
 def test_the_lines_for_data_of_ones_own_run(words, own_data, kerasft_cli):
+    if words[1] == "predict":  # with the run of the line above it
+        before = OWN[OWN.index(words) - 1]
+        test_the_lines_for_data_of_ones_own_run(before, own_data, kerasft_cli)
+        ended = kerasft_cli("predict", *(own_data.get(word, word) for word in words[2:]))
+        assert ended.code == 0 and "24 rows in answers.csv" in ended.out, ended.err
+        return
     assert words[:2] == ["kerasft", "train"]
     typed = []
     for word in words[2:]:
+        if "data=mask_folder" in words:
+            word = word.replace("CELLS", "MASKS")
         for name, path in own_data.items():
             word = word.replace(name, path)
         # Weights that would be downloaded give way to random ones.

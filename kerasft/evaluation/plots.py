@@ -60,7 +60,9 @@ def learning_curves(
         panels.append((monitor.removeprefix("val_"), (monitor.removeprefix("val_"), monitor)))
     figure = new_figure(5.2 * len(panels) + 0.4, 3.9)
     comparable = [{} if row.get("image_size") else row for row in history]
-    best = _best(_column(comparable, monitor), mode or direction(monitor))
+    best = _best(
+        _column(comparable, monitor), mode or direction(monitor), _column(comparable, "val_loss")
+    )
     for axes, (title, keys) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
@@ -258,7 +260,12 @@ def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     return np.array([math.nan if value is None else float(value) for value in values])
 
 
-def _best(values: np.ndarray, mode: str) -> int | None:
+def _best(values: np.ndarray, mode: str, losses: np.ndarray) -> int | None:
+    """Return the place of the best value, of equal ones that with the lowest loss."""
     if not np.isfinite(values).any():
         return None
-    return int(np.nanargmax(values) if mode == "max" else np.nanargmin(values))
+    best = values == (np.nanmax(values) if mode == "max" else np.nanmin(values))
+    known = np.where(np.isnan(losses), np.inf, losses)
+    return int(np.argmin(np.where(best, known, np.inf))) if np.isfinite(known[best]).any() else (
+        int(np.argmax(best))
+    )

@@ -118,13 +118,13 @@ def fit(
 
 def tell_soup(soup: Made, monitor: str) -> None:
     """Say which epochs' weights the mean is of, and what it gave."""
-    tried = listing([str(epoch) for _, epoch in soup.tried], 10)
+    tried = listing((one.epoch for one in soup.tried), 10)
     if len(soup.taken) == 1:
         say(f"soup: of the epochs {tried}, no mean was as good as epoch {soup.taken[0]} alone")
         return
     say(
-        f"soup: the mean of the epochs {listing([str(one) for one in soup.taken], 10)} (tried: "
-        f"{tried}): {monitor} {soup.tried[0][0]:.4f} -> {soup.value:.4f}; it is kept and exported"
+        f"soup: the mean of the epochs {listing(soup.taken, 10)} (tried: {tried}): {monitor} "
+        f"{soup.tried[0].value:.4f} -> {soup.value:.4f}; it is kept and exported"
     )
 
 

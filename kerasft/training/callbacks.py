@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasft.errors import UserError
+from kerasft.training.rates import innermost
 from kerasft.training.signals import Interrupted
+
+# A validation loss that falls by a smaller share of itself has not fallen.
+FALL = 1e-3
 
 
 class Validation(keras.callbacks.Callback):
@@ -68,6 +74,75 @@ class OnEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.tell(epoch + 1, {name: float(value) for name, value in (logs or {}).items()})
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Ends a stage that gets no better, as Keras' own does, but lets the schedule have its say.
+
+    An epoch in which the validation loss falls is no epoch in vain, even if accuracy stands; and
+    while the schedule holds the learning rate high and is still to lower it, epochs are not
+    counted: what the low rates at its end give is not known yet.
+
+    Args:
+        monitor: The metric that should get better; by default the task's.
+        min_delta: By how much it must get better.
+        patience: Epochs in vain after which the stage ends.
+        mode: `"max"`, `"min"` or `"auto"`; by default the task's.
+        at_rate: Epochs count once the learning rate has fallen to this share of its peak, where
+            it is going to fall; 1 counts all.
+
+    Raises:
+        UserError: If `at_rate` is no share.
+
+    Example:
+        >>> EarlyStopping("val_accuracy", patience=3).patience
+        3
+
+        On the command line: `kerasft train callbacks.early_stopping.patience=3`.
+    """
+
+    def __init__(
+        self, monitor: str = "val_loss", min_delta: float = 0.0, patience: int = 5,
+        mode: str = "auto", at_rate: float = 0.25,
+    ):
+        super().__init__(monitor, min_delta=min_delta, patience=patience, mode=mode)
+        if not 0 < at_rate <= 1:
+            raise UserError(
+                "callbacks.NAME.at_rate is a share of the peak learning rate, above 0 and up to 1. "
+                f"Received: {at_rate}."
+            )
+        self.at_rate = at_rate
+        self.least_loss = self.peak = math.nan
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.least_loss = self.peak = math.nan
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = float(self.model.optimizer.learning_rate)
+        self.peak = rate if math.isnan(self.peak) else max(self.peak, rate)
+        if self._loss_fell(logs or {}) or (
+            rate > self.at_rate * self.peak and self._is_to_fall(rate, epoch)
+        ):
+            self.wait = -2  # Keras adds one, and ends the stage if that is `patience`, maybe 0
+        super().on_epoch_end(epoch, logs)
+        self.wait = max(self.wait, 0)
+
+    def _loss_fell(self, logs: Mapping[str, float]) -> bool:
+        loss = logs.get("val_loss", math.nan)
+        by = abs(self.min_delta) if self.monitor == "val_loss" else FALL * abs(self.least_loss)
+        fell = math.isnan(self.least_loss) or loss < self.least_loss - by
+        self.least_loss = float(loss) if fell else self.least_loss
+        return fell
+
+    def _is_to_fall(self, rate: float, epoch: int) -> bool:
+        """Whether the schedule's last rate is below this one."""
+        schedule = getattr(innermost(self.model.optimizer), "_learning_rate", None)
+        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            return False
+        left = (self.params["epochs"] - epoch - 1) * self.params["steps"]
+        last = schedule(int(innermost(self.model.optimizer)._iterations) + left - 1)
+        return float(last) < 0.99 * rate
 
 
 class _Curves(keras.callbacks.TensorBoard):

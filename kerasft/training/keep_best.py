@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,10 +18,25 @@ from kerasft.errors import UserError
 from kerasft.system.files import written_whole
 
 
+class Rank(NamedTuple):
+    """How good an epoch was.
+
+    Args:
+        value: The monitor's value.
+        loss: The validation loss.
+        epoch: The epoch, counted from 1.
+    """
+
+    value: float
+    loss: float
+    epoch: int
+
+
 class KeepBest(keras.callbacks.Callback):
     """Keeps the weights of the best epoch of all stages, in memory and as a file.
 
-    Epochs of stages that have images of another size than the model are not compared.
+    Of epochs with the same value that with the lowest validation loss is the best. Epochs of
+    stages that have images of another size than the model are not compared.
 
     Files are written at the end of an epoch unless writing the last ones took more than a
     hundredth of the time since, and in any case by `close`.
@@ -38,8 +53,9 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, monitor: str, mode: str, directory: Path | None, top: int = 0):
         super().__init__()
         self.monitor, self.mode, self.directory, self.top = monitor, mode, directory, top
-        self.tops: list[tuple[float, int]] = []  # value and epoch, the best first
+        self.tops: list[Rank] = []  # the best first
         self.best: float | None = None
+        self.loss = math.inf  # that of the best epoch
         self.epoch = 0
         self.stage = ""
         self.weights: list[np.ndarray] | None = None
@@ -63,30 +79,28 @@ class KeepBest(keras.callbacks.Callback):
         self.seen = epoch + 1
         self.stale.add("last.keras")
         with self.as_kept():
-            self._keep(float(value), epoch + 1)
+            self._keep(Rank(float(value), float((logs or {}).get("val_loss", math.inf)), epoch + 1))
 
-    def _keep(self, value: float, epoch: int) -> None:
-        if self.is_comparable and self._improves(value):
-            self.best, self.epoch, self.stage = value, epoch, self.current_stage
+    def _keep(self, now: Rank) -> None:
+        if self.is_comparable and self._improves(now):
+            self.best, self.loss, self.epoch = now
+            self.stage = self.current_stage
             self.weights = self._copied()
             self.stale.add("best.keras")
         if time.monotonic() >= self.not_before:
             self._write()
-        if self.is_comparable and self.top and self.directory and not math.isnan(value):
-            self._keep_top(value, epoch)
+        if self.is_comparable and self.top and self.directory and not math.isnan(now.value):
+            self._keep_top(now)
         if self.ingredients is not None:
-            self.ingredients.add(self.model, epoch, value)
+            self.ingredients.add(self.model, now)
 
-    def _keep_top(self, value: float, epoch: int) -> None:
-        """Write this epoch's model if it is among the best, and remove the one that it displaces.
-
-        Of equal ones the earlier stays.
-        """
-        self.tops = ranked([*self.tops, (value, epoch)], self.mode)[: self.top]
-        if any(epoch == kept for _, kept in self.tops):
+    def _keep_top(self, now: Rank) -> None:
+        """Write this epoch's model if it is among the best, and remove what it displaces."""
+        self.tops = ranked([*self.tops, now], self.mode)[: self.top]
+        if now in self.tops:
             if "last.keras" in self.stale:
                 self._write()
-            path = self._of_epoch(epoch)
+            path = self._of_epoch(now.epoch)
             with written_whole(path) as part:
                 _link(path.with_name("last.keras"), part)
         self._remove_others()
@@ -97,7 +111,7 @@ class KeepBest(keras.callbacks.Callback):
 
     def _remove_others(self) -> None:
         if self.directory is not None:
-            kept = {self._of_epoch(epoch) for _, epoch in self.tops}
+            kept = {self._of_epoch(one.epoch) for one in self.tops}
             for path in set(self.directory.glob("epoch-*.keras")) - kept:
                 path.unlink(missing_ok=True)
 
@@ -109,8 +123,8 @@ class KeepBest(keras.callbacks.Callback):
             for best, value in zip(self.weights or [], now, strict=bool(self.weights))
         ]
         state = {
-            "best": self.best, "epoch": self.epoch, "stage": self.stage, "seen": self.seen,
-            "weights": kept, "tops": [list(one) for one in self.tops],
+            "best": self.best, "loss": self.loss, "epoch": self.epoch, "stage": self.stage,
+            "seen": self.seen, "weights": kept, "tops": [list(one) for one in self.tops],
         }
         soup = {"soup": self.ingredients.get_state()} if self.ingredients is not None else {}
         return state | soup
@@ -122,10 +136,7 @@ class KeepBest(keras.callbacks.Callback):
             ValueError: If it is none.
         """
         kinds = {"best": float | int | None, "epoch": int, "stage": str, "seen": int, "tops": list}
-        plain = all(isinstance(state[name], kind) for name, kind in kinds.items()) and all(
-            len(one) == 2 and isinstance(one[0], float | int) for one in state["tops"]
-        )
-        if not plain or not all(
+        if not all(isinstance(state[name], kind) for name, kind in kinds.items()) or not all(
             best is None or (best.shape == tuple(v.shape) and best.dtype.kind not in "OSUV")
             for best, v in zip(state["weights"] or [], self.model.weights, strict=False)
         ):
@@ -136,7 +147,7 @@ class KeepBest(keras.callbacks.Callback):
             values_of(v) if best is None else best
             for best, v in zip(state["weights"], self.model.weights, strict=True)
         ] if state["weights"] else None
-        self.tops = [(value, epoch) for value, epoch in state["tops"]]
+        self.tops, self.loss = ranks(state["tops"]), float(state.get("loss", math.inf))
         if self.ingredients is not None:
             self.ingredients.set_state(state["soup"])
         # The files may be of later epochs, or not be there.
@@ -157,12 +168,12 @@ class KeepBest(keras.callbacks.Callback):
             for v in self.model.weights
         ]
 
-    def _improves(self, value: float) -> bool:
-        if math.isnan(value):
-            return False
-        if self.best is None:
-            return True
-        return value > self.best if self.mode == "max" else value < self.best
+    def _improves(self, now: Rank) -> bool:
+        if math.isnan(now.value) or self.best is None:
+            return not math.isnan(now.value)
+        # Not by epochs: two of them are equal where nothing else tells them apart.
+        best = Rank(self.best, self.loss, now.epoch)
+        return ranked([best, now], self.mode)[0] != best
 
     def _write(self) -> None:
         """Write what is older than what is in memory."""
@@ -201,15 +212,35 @@ class KeepBest(keras.callbacks.Callback):
             _save(model, self.directory / "best.keras")
 
 
-def ranked(epochs: Sequence[tuple[float, int]], mode: str) -> list[tuple[float, int]]:
-    """Return values with their epochs, the best first; of equal ones the earlier comes first.
+def ranked(epochs: Sequence[Rank], mode: str) -> list[Rank]:
+    """Return epochs, the best first: by value, then by the lower loss, then the earlier.
 
     Example:
-        >>> ranked([(0.5, 1), (0.7, 2), (0.7, 3)], "max")
-        [(0.7, 2), (0.7, 3), (0.5, 1)]
+        >>> best, *_ = ranked([Rank(0.5, 0.1, 1), Rank(0.7, 0.4, 2), Rank(0.7, 0.3, 3)], "max")
+        >>> best.epoch
+        3
     """
     sign = -1.0 if mode == "max" else 1.0
-    return sorted(epochs, key=lambda one: (sign * one[0], one[1]))
+    # A loss that is no number is the worst.
+    return sorted(
+        epochs,
+        key=lambda one: (sign * one.value, math.isnan(one.loss), one.loss, one.epoch),
+    )
+
+
+def ranks(held: Any) -> list[Rank]:
+    """Return epochs as a checkpoint holds them; those of earlier versions have no loss.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    found = [(one[0], math.inf, one[1]) if len(one) == 2 else tuple(one) for one in held]
+    if not all(
+        len(one) == 3 and isinstance(one[2], int) and all(isinstance(n, float | int) for n in one)
+        for one in found
+    ):
+        raise ValueError("it is no list of epochs")
+    return [Rank(float(value), float(loss), epoch) for value, loss, epoch in found]
 
 
 def _save(model: keras.Model, path: Path) -> None:

@@ -14,7 +14,7 @@ from kerasft.errors import UserError
 from kerasft.system.variables import capture_variables
 from kerasft.training.averages import require_sound
 from kerasft.training.checkpoint import Damaged, Position, State, read, write
-from kerasft.training.keep_best import KeepBest, ranked
+from kerasft.training.keep_best import KeepBest, Rank, ranked, ranks
 
 if TYPE_CHECKING:
     import keras
@@ -49,12 +49,12 @@ class Made:
     """What became of a soup.
 
     Args:
-        tried: The epochs, the best first, each with the monitor's value of its own weights.
+        tried: The epochs, the best first.
         taken: The epochs whose mean the weights are now.
         value: The monitor's value of that mean.
     """
 
-    tried: Sequence[tuple[float, int]]
+    tried: Sequence[Rank]
     taken: Sequence[int]
     value: float
 
@@ -72,30 +72,29 @@ class Ingredients:
 
     def __init__(self, soup: Soup, keep: KeepBest, directory: Path):
         self.soup, self.keep, self.directory = soup, keep, directory
-        self.best: list[tuple[float, int]] = []
+        self.best: list[Rank] = []
 
-    def add(self, model: keras.Model, epoch: int, value: float) -> None:
+    def add(self, model: keras.Model, now: Rank) -> None:
         """Write the weights that a model has if its epoch is among the best.
 
         Args:
             model: The model.
-            epoch: The epoch, counted from 1.
-            value: The monitor's value.
+            now: The epoch.
         """
-        if not self.keep.is_comparable or math.isnan(value):
+        if not self.keep.is_comparable or math.isnan(now.value):
             return
-        self.best = ranked([*self.best, (value, epoch)], self.keep.mode)[: self.soup.size]
-        if any(epoch == kept for _, kept in self.best):
+        self.best = ranked([*self.best, now], self.keep.mode)[: self.soup.size]
+        if now in self.best:
             self.directory.mkdir(exist_ok=True)
-            weights = capture_variables("model", model.weights)
-            write(self._file(epoch), State(Position("", epoch, epoch, 0), arrays=weights))
+            weights, at = capture_variables("model", model.weights), now.epoch
+            write(self._file(at), State(Position("", at, at, 0), arrays=weights))
         self._remove_others()
 
     def _file(self, epoch: int) -> Path:
         return self.directory / f"epoch-{epoch:04d}.npz"
 
     def _remove_others(self) -> None:
-        kept = {self._file(epoch) for _, epoch in self.best}
+        kept = {self._file(one.epoch) for one in self.best}
         for path in set(self.directory.glob("epoch-*.npz")) - kept:
             path.unlink(missing_ok=True)
 
@@ -108,13 +107,7 @@ class Ingredients:
         Raises:
             ValueError: If it is none.
         """
-        best = state["best"]
-        if not all(
-            len(one) == 2 and isinstance(one[0], float | int) and isinstance(one[1], int)
-            for one in best
-        ):
-            raise ValueError("it is no list of epochs")
-        self.best = [(float(value), epoch) for value, epoch in best]
+        self.best = ranks(state["best"])
         self._remove_others()
 
     def mixed(self, model: keras.Model, judge: Callable[[keras.Model], float]) -> Made:
@@ -131,10 +124,10 @@ class Ingredients:
             UserError: If the weights of an epoch are missing, damaged, or of another model.
         """
         sign = 1.0 if self.keep.mode == "max" else -1.0
-        mean = self._weights(model, self.best[0][1])
+        mean = self._weights(model, self.best[0].epoch)
         model.set_weights(mean)
-        value, taken = judge(model), [self.best[0][1]]
-        for _, epoch in self.best[1:]:
+        value, taken = judge(model), [self.best[0].epoch]
+        for epoch in (one.epoch for one in self.best[1:]):
             share = 1.0 / (len(taken) + 1)
             tried = [
                 _between(one, other, share)

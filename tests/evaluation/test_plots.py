@@ -53,9 +53,16 @@ def test_learning_curves(history, monitor, mode, tmp_path):
 
 
 def test_the_best_epoch_is_the_monitors():
-    assert plots._best(plots._column(HISTORY, "val_accuracy"), "max") == 1
-    assert plots._best(plots._column(HISTORY, "val_loss"), "min") == 1
-    assert plots._best(plots._column(HISTORY, "val_absent"), "min") is None
+    losses = plots._column(HISTORY, "val_loss")
+    assert plots._best(plots._column(HISTORY, "val_accuracy"), "max", losses) == 1
+    assert plots._best(losses, "min", losses) == 1
+    assert plots._best(plots._column(HISTORY, "val_absent"), "min", losses) is None
+
+
+def test_of_equal_epochs_that_with_the_lowest_loss_is_marked():
+    values, losses = np.array([0.5, 0.8, 0.8, 0.8]), np.array([0.1, 0.7, 0.4, np.nan])
+    assert plots._best(values, "max", losses) == 2
+    assert plots._best(values, "max", np.full(4, np.nan)) == 1
 
 
 def test_epochs_at_another_size_are_not_marked_as_the_best(tmp_path, monkeypatch):

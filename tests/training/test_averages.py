@@ -14,7 +14,7 @@ from kerasft.errors import UserError
 from kerasft.training import averages
 from kerasft.training.averages import Ema, Swa, sort_out
 from kerasft.training.fused import STEPS_WORTH, fuse
-from kerasft.training.keep_best import KeepBest
+from kerasft.training.keep_best import KeepBest, Rank
 from kerasft.training.schedules import Held, warmup_cosine
 from kerasft.training.soup import Ingredients, Soup
 
@@ -153,7 +153,7 @@ def test_what_is_validated_is_what_is_kept_and_measured(averaged_run):
     folder, history = averaged_run.output_dir, averaged_run.history
     losses = {row["epoch"]: row["val_loss"] for row in history.rows}
     tried = sorted((loss, epoch) for epoch, loss in losses.items())[:3]
-    assert [(loss, epoch) for loss, epoch in history.soup.tried] == tried
+    assert [(one.value, one.epoch) for one in history.soup.tried] == tried
     files = sorted(path.name for path in (folder / "checkpoints/soup").iterdir())
     assert files == sorted(f"epoch-{epoch:04d}.npz" for _, epoch in tried)
     assert history.best_value == tried[0][0] and history.kept_value <= history.best_value
@@ -195,7 +195,7 @@ def ingredients(tmp_path):
 
 def cooked(ingredients, epochs):
     for epoch, (weight, value) in enumerate(epochs, 1):
-        ingredients.add(Weights(weight), epoch, value)
+        ingredients.add(Weights(weight), Rank(value, 0.5, epoch))
     return ingredients
 
 
@@ -204,7 +204,7 @@ def test_a_soup_takes_in_what_is_no_worse(ingredients):
     cooked(ingredients, [(1.0, 0.9), (9.0, 0.8), (3.0, 0.7), (-50.0, 0.1)])
     model = Weights(0.0)
     made = ingredients.mixed(model, lambda one: -abs(float(one.weights[0][0]) - 2.0))
-    assert list(made.tried) == [(0.9, 1), (0.8, 2), (0.7, 3)]
+    assert [(one.value, one.epoch) for one in made.tried] == [(0.9, 1), (0.8, 2), (0.7, 3)]
     assert (list(made.taken), made.value) == ([1, 3], 0.0)
     assert float(model.weights[0][0]) == 2.0 and int(model.weights[1]) == 7
 
@@ -219,7 +219,7 @@ def test_a_soup_that_gains_nothing_is_the_best_epoch(ingredients):
 def test_a_soup_goes_on_where_it_was(ingredients, tmp_path):
     cooked(ingredients, [(1.0, 0.9), (9.0, 0.8), (3.0, 0.7)])
     state = json.loads(json.dumps(ingredients.get_state()))
-    ingredients.add(Weights(5.0), 4, 0.95)  # an epoch that the checkpoint does not know
+    ingredients.add(Weights(5.0), Rank(0.95, 0.5, 4))  # an epoch that the checkpoint does not know
     again = Ingredients(Soup(size=3), ingredients.keep, tmp_path / "soup")
     again.set_state(state)
     assert sorted(path.name for path in again.directory.iterdir()) == [
