@@ -189,8 +189,9 @@ def test_a_image_that_is_stored_turned_is_answered_as_the_upright_one(image_expo
             one.save(file, kind, **how, **note)
             made.append(file.getvalue())
     answers = load_export(image_export)(made)["probabilities"]
+    # Rows of one batch may be rounded otherwise than one another.
     for other in answers[1:]:
-        np.testing.assert_array_equal(other, answers[0])
+        np.testing.assert_allclose(other, answers[0], rtol=2e-6)
 
 
 def test_golden_requests_hold_what_was_answered(image_export):
