@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kerasft.errors import shown
+from kerasft.errors import UserError, shown
 
 
 def _is_share(value: object) -> bool:
@@ -52,3 +52,13 @@ def problems(kind: str, settings: Mapping[str, Any], name: str) -> Iterator[tupl
     for key, (is_right, must) in ALLOWED[kind].items():
         if key in settings and not is_right(settings[key]):
             yield key, f"average.{name}.{key} {must}. Received: {shown(settings[key])}."
+
+
+def require_sound(kind: str, **settings: Any) -> None:
+    """See that settings are within their ranges.
+
+    Raises:
+        UserError: With one message for each that is not.
+    """
+    if wrong := [text for _, text in problems(kind, settings, kind.lower())]:
+        raise UserError(problems=wrong)

@@ -12,24 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kerasft.catalogue.averages import problems
+from kerasft.catalogue.averages import require_sound
 from kerasft.errors import UserError
 from kerasft.training.rates import innermost
+from kerasft.training.soup import Soup
 
 if TYPE_CHECKING:
     import keras
-
-    from kerasft.training.soup import Soup
-
-
-def require_sound(kind: str, **settings: Any) -> None:
-    """See that the settings of an average are within their ranges.
-
-    Raises:
-        UserError: With one message for each that is not.
-    """
-    if wrong := [text for _, text in problems(kind, settings, kind.lower())]:
-        raise UserError(problems=wrong)
 
 
 class Running(Protocol):
@@ -187,8 +176,6 @@ def sort_out(nodes: Mapping[str, Any]) -> Averages:
     Raises:
         UserError: If two are for the same, or one is for neither.
     """
-    from kerasft.training.soup import Soup
-
     soups = {name: one for name, one in nodes.items() if isinstance(one, Soup)}
     running = {
         name: one for name, one in nodes.items()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasft.catalogue.averages import require_sound
 from kerasft.errors import UserError
 from kerasft.system.variables import capture_variables
-from kerasft.training.averages import require_sound
 from kerasft.training.checkpoint import Damaged, Position, State, read, write
 from kerasft.training.keep_best import KeepBest, Rank, ranked, ranks
 
