@@ -24,6 +24,7 @@ _PUBLIC = {
     "plan": "run",
     "predict": "run",
     "predict_data": "run",
+    "probe": "steps.probe",
     "resume": "run",
     "show": "run",
     "sweep": "sweeps.search",

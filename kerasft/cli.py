@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
+import importlib
 import json
 import os
 import sys
@@ -272,12 +273,12 @@ def _explain(options: argparse.Namespace) -> None:
     print(explain(options.key, options.overrides, config_dirs=options.config_dir))
 
 
-def _surgery(options: argparse.Namespace) -> None:
-    _trust_here(options.trust)
-    from kerasft.config.checks import settle
-    from kerasft.steps.surgery_drawn import draw
-
-    draw(settle(options.overrides, options.config_dir, options.trust))
+def _step(name: str) -> Callable[[argparse.Namespace], None]:
+    """Return the act that `run` of a module of `kerasft.steps` does."""
+    def act(options: argparse.Namespace) -> None:
+        _trust_here(options.trust)
+        importlib.import_module(f"kerasft.steps.{name}").run(options)
+    return act
 
 
 def _models(options: argparse.Namespace) -> None:
@@ -385,7 +386,8 @@ ACTS: dict[str, Act] = {
     "evaluate": Act(_evaluate, heavy=True),
     "predict": Act(_predict, heavy=True),
     "export": Act(_export, heavy=True),
-    "surgery": Act(_surgery, heavy=True),
+    "surgery": Act(_step("surgery_drawn"), heavy=True),
+    "probe": Act(_step("probe"), heavy=True),
     "check": Act(_check),
     "explain": Act(_explain),
     "models": Act(_models),

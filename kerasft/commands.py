@@ -204,6 +204,24 @@ def make_parser() -> argparse.ArgumentParser:
                       "are loaded, nothing is trained or written")
 
     made = command(
+        "probe", "Compare backbones by a linear head on their features; train none.",
+        "  kerasft probe data=image_folder data.path=photos backbone=applications \\\n"
+        "      backbone.name=MobileNetV2,EfficientNetV2B0\n"
+        "  kerasft probe data=table data.path=texts.csv data.text=text data.label=label \\\n"
+        '      --backbone "backbone.preset=bert_tiny_en_uncased" --backbone "backbone=tiny_gpt2"',
+    )
+    _config_options(made)
+    made.add_argument("--backbone", action="append", default=[], metavar="OVERRIDES",
+                      help="a backbone as overrides with spaces between them (may be repeated), "
+                      "beside backbone=A,B and backbone.KEY=A,B")
+    made.add_argument("--size", type=int, default=2000, metavar="N",
+                      help="the most training and the most validation examples (default 2000)")
+    made.add_argument("--depths", type=int, default=3, metavar="N",
+                      help="at how many depths, all of it among them (default 3)")
+    made.add_argument("--output", default="probe.json", metavar="FILE",
+                      help="the file of the table (default probe.json)")
+
+    made = command(
         "explain", "Say what is behind a key, and who set its values.",
         "  kerasft explain head=mlp\n  kerasft explain optimizer.weight_decay",
     )

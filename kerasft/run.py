@@ -19,6 +19,7 @@ from kerasft.steps import (
     asked,
     exporting,
     fit,
+    floor,
     in_memory,
     measure,
     memory,
@@ -42,6 +43,7 @@ class Result:
         finetuned: The model, ready to answer raw input.
         baseline: Figures of the same network from random weights, where `baseline=scratch`.
         exports: The folders of what was exported, by name.
+        floor: What linear models without training came to, see `floor` in the config.
     """
 
     output_dir: Path
@@ -50,6 +52,7 @@ class Result:
     finetuned: Any
     baseline: dict[str, dict[str, Any]] | None = None
     exports: dict[str, Path] | None = None
+    floor: dict[str, Any] | None = None
 
 
 def check(
@@ -164,6 +167,7 @@ def _carry_out(
             splits = prepare.read_data(cfg, parts, folder)
             backbone = prepare.load_backbone(cfg, splits)
             ready = prepare.make_ready(cfg, parts, splits, backbone, spare_test=spare_test)
+            floors = floor.compute(cfg, parts, ready, backbone, spare_test=spare_test)
         model, history = fit.fit(
             cfg, parts, ready, backbone, folder, verify=verify, on_epoch=on_epoch
         )
@@ -172,9 +176,12 @@ def _carry_out(
         adapting.merge(finetuned, folder)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
-        measure.report(history, finetuned.task, measured.metrics, baseline, folder)
+        held = measure.report(
+            history, finetuned.task, measured.metrics, baseline, folder,
+            partial(floor.tell, floors, finetuned.task, measured, folder),
+        )
         exports = exporting.export(cfg.export, cfg, finetuned, folder)
-    return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
+    return Result(folder.path, measured.metrics, history, finetuned, baseline, exports, held)
 
 
 @without_chatter()

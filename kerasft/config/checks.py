@@ -14,7 +14,7 @@ from kerasft.catalogue import networks
 from kerasft.config import adapters, averages, write_paths
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
-from kerasft.config.schema import BASELINES, NAMED, PRECISIONS, RUNTIME, SCALARS
+from kerasft.config.schema import BASELINES, FLOORS, NAMED, PRECISIONS, RUNTIME, SCALARS
 from kerasft.config.targets import below, is_number, is_trusted, keys, part_problems, short, walk
 from kerasft.errors import UserError, nearest
 
@@ -204,6 +204,11 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     if cfg.baseline not in BASELINES:
         yield "baseline", f"baseline must be null or 'scratch'. Received: {cfg.baseline!r}."
+    if cfg.floor not in FLOORS:
+        yield "floor", (
+            f"floor must be one of {', '.join(FLOORS)}. Received: {cfg.floor!r}."
+            + nearest(cfg.floor, FLOORS)
+        )
     if cfg.resume not in (None, "auto", "accept"):
         yield "resume", f"resume must be null, 'auto' or 'accept'. Received: {cfg.resume!r}."
     if cfg.resume and cfg.output_dir is None:

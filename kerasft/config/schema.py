@@ -7,6 +7,7 @@ from typing import Any
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 BASELINES = (None, "scratch")
+FLOORS = ("auto", "always", "none")
 
 # The groups, in the order of the data flow, with what the run hands to their nodes at build time.
 RUNTIME: dict[str, frozenset[str]] = {
@@ -59,6 +60,10 @@ class Root:
         max_time: Minutes after which training stops, its checkpoint written, so that the process
             ends in time and the run can go on; `None` for no limit.
         baseline: `scratch` also trains the same network from random weights, to compare.
+        floor: What the run is held against at its end: logistic regression (ridge regression for
+            numbers) on the features of the backbone as it was before training, and for texts on
+            counts of words and pairs of words (TF-IDF). `auto` leaves the features out where they
+            would take more than about 5 % of the run; `always`; `none`.
         max_steps: Ends each stage after so many steps; for trying a recipe out.
         length_grouping: Whether batches of text hold texts of similar length.
         fast: Whether the optimizer and some layers compute in fused operations; `false` takes
@@ -80,6 +85,7 @@ class Root:
     resume: str | None = None
     max_time: float | None = None
     baseline: str | None = None
+    floor: str = "auto"
     max_steps: int | None = None
     length_grouping: bool = True
     fast: bool = True

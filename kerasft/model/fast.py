@@ -55,14 +55,14 @@ def accelerated(model: keras.Model, *, steps: int) -> Iterator[list[str]]:
 
 
 @contextmanager
-def at_rest(model: keras.Model) -> Iterator[None]:
+def at_rest(model: keras.Model, *, steps: int = 0) -> Iterator[None]:
     """Let a model that trains no more compute faster while a block runs: what is traced stays so.
 
-    As `accelerated`, and each batch normalization counts as fixed. Nothing is compiled by XLA,
-    which a server may lack.
+    As `accelerated`, and each batch normalization counts as fixed.
 
     Args:
         model: A Keras model.
+        steps: See `accelerated`; of few, nothing is compiled by XLA, which a server may lack.
     """
     import keras
 
@@ -73,7 +73,7 @@ def at_rest(model: keras.Model) -> Iterator[None]:
     for layer in fixed:
         layer.trainable = False
     try:
-        with accelerated(model, steps=0):
+        with accelerated(model, steps=steps):
             yield
     finally:
         for layer in fixed:

@@ -36,6 +36,7 @@ class Linear:
         strength: That of the penalty on the kernel, for standardized features.
         losses: The loss on validation examples of each strength that was tried.
         gradient: The largest entry of the gradient where the solver stopped; 0 in closed form.
+        model: What it is called.
     """
 
     kernel: np.ndarray
@@ -43,6 +44,7 @@ class Linear:
     strength: float
     losses: dict[float, float] = field(default_factory=dict)
     gradient: float = 0.0
+    model: str = "logistic regression"
 
     def __call__(self, features: Any) -> np.ndarray:
         """Return the outputs of features, `float64[N, outputs]`."""
@@ -162,7 +164,7 @@ def ridge(
     )
     return Linear(
         found.kernel * spread, found.bias * spread + center, found.strength, found.losses,
-        found.gradient,
+        found.gradient, "ridge regression",
     )
 
 
@@ -248,7 +250,7 @@ class _Problem:
         found = minimize(
             penalized, self.solution.ravel(), jac=True, method="L-BFGS-B",
             options={"gtol": TOLERANCE, "ftol": 0.0, "maxiter": MOST_STEPS,
-                     "maxfun": 2 * MOST_STEPS, "maxcor": 20},
+                     "maxfun": 2 * MOST_STEPS, "maxcor": 10},
         )  # fmt: skip
         self.gradient = float(np.abs(found.jac).max())
         return found.x.reshape(shape)

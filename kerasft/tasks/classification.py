@@ -13,6 +13,7 @@ from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import calibration, ordered, plots
 from kerasft.evaluation import metrics as figures
+from kerasft.model import linear
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import losses, own_metrics, shared
@@ -97,6 +98,11 @@ class Classification:
         if not targets["labels"].dtype.is_integer:  # they are mixed already
             return dict(targets)
         return {**targets, "labels": tf.one_hot(targets["labels"], len(labels.names))}
+
+    def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
+        return shared.solve(
+            linear.logistic, features, targets, classes=len(labels.names), **how
+        )
 
     def _weights(self, y: np.ndarray, labels: Labels) -> np.ndarray:
         if isinstance(self.class_weight, str):

@@ -14,6 +14,7 @@ from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
+from kerasft.model import linear
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import losses, own_metrics, shared
@@ -116,6 +117,9 @@ class MultiLabel:
             return Rows.of({"labels": y})
         self.weights(labels)  # names that there are not are told here, before anything is trained
         return Rows.of({"labels": y, "weighted": np.ones(len(y), bool)})
+
+    def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
+        return shared.solve(linear.independent, features, targets, **how)
 
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         y = targets["labels"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from kerasft.contracts import Task
 from kerasft.errors import UserError
+from kerasft.model.linear import Linear
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Labels
 from kerasft.system.recorded import require_fields
@@ -53,6 +54,25 @@ def answered_statistics(
     """Measure what the task answers: the `statistics` of tasks that are `Answered`."""
     found = task.answer(kept, labels) if decision is None else answer(task, kept, labels, decision)
     return task.statistics_of(annotations, found, labels)
+
+
+def solve(
+    solver: Callable[..., Linear], features: Any, targets: Rows, *,
+    validation: tuple[Any, Rows] | None = None, **how: Any,
+) -> Linear:
+    """Solve a linear head on fixed features: the `solve` of tasks with a vector of outputs.
+
+    Args:
+        solver: A function of `kerasft.model.linear`.
+        features: `[N, width]`, dense or sparse.
+        targets: What the task's `targets` made: `labels`, and maybe a `weight`.
+        validation: Features and targets that the strength of the penalty is chosen on.
+        how: Further arguments of the solver.
+    """
+    held = None if validation is None else (validation[0], validation[1]["labels"])
+    names = targets.columns
+    weights = targets["weight"] if "weight" in names else None
+    return solver(features, targets["labels"], weights=weights, validation=held, **how)
 
 
 def scores_of_classes(
