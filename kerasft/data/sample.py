@@ -32,5 +32,6 @@ def sample(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
         return np.sort(order[:size])
     order = order[np.argsort(flat[order, 0], kind="stable")]
     drawn = order[(np.arange(size) * count + count // 2) // size]
-    _, first = np.unique(flat[order, 0], return_index=True)
-    return np.unique(np.concatenate([drawn, order[first]]))
+    classes, first = np.unique(flat[order, 0], return_index=True)
+    rare = first[~np.isin(classes, flat[drawn, 0])]
+    return np.sort(np.concatenate([drawn, order[rare]]))

@@ -32,7 +32,7 @@ class WordCounts:
     Example:
         >>> counts = WordCounts(["a good film", "a bad film"])
         >>> counts(["a film", "good good"]).shape
-        (2, 7)
+        (2, 8)
     """
 
     def __init__(self, texts: Sequence[Any], most: int = MOST_WORDS):

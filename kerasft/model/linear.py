@@ -13,8 +13,9 @@ from kerasft.errors import UserError
 
 # Tried from the strong to the weak; half steps follow around the best.
 STRENGTHS: tuple[float, ...] = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-# The largest entry of the gradient at which L-BFGS stops, and the most steps that it takes.
-TOLERANCE, MOST_STEPS = 1e-6, 1000
+# The largest entry of the gradient at which L-BFGS stops, at the end and while strengths are
+# compared, and the most steps that it takes.
+TOLERANCE, ROUGHLY, MOST_STEPS = 1e-6, 1e-5, 1000
 # The validation loss rose so many times in a row: weaker strengths are not tried.
 RISES = 2
 # A feature that varies by less than this share of its size, or of the widest, is a constant.
@@ -54,7 +55,7 @@ class Linear:
 def logistic(
     features: Any, targets: Any, *, classes: int | None = None, weights: Any = None,
     strengths: Sequence[float] = STRENGTHS, validation: Held | None = None, folds: int = 5,
-    seed: int = 0, standardize: bool = True,
+    seed: int = 0, standardize: bool = True, tolerance: float = TOLERANCE,
 ) -> Linear:
     """Fit multinomial logistic regression: one class an example.
 
@@ -74,6 +75,7 @@ def logistic(
         seed: Of the folds.
         standardize: Whether features get mean 0 and deviation 1 first; not of sparse ones, whose
             zeros would be lost.
+        tolerance: The largest entry of the gradient at which the solver stops.
 
     Returns:
         A `Linear` to logits.
@@ -92,14 +94,14 @@ def logistic(
     classes = classes or (given.shape[1] if given.ndim == 2 else int(given.max()) + 1)
     return _fit(
         features, partial(_shares, classes=classes), targets, _cross_entropy, weights, strengths,
-        validation, folds, seed, standardize,
+        validation, folds, seed, standardize, tolerance,
     )
 
 
 def independent(
     features: Any, targets: Any, *, weights: Any = None,
     strengths: Sequence[float] = STRENGTHS, validation: Held | None = None, folds: int = 5,
-    seed: int = 0, standardize: bool = True,
+    seed: int = 0, standardize: bool = True, tolerance: float = TOLERANCE,
 ) -> Linear:
     """Fit one binary logistic regression a class: any number of classes an example.
 
@@ -122,14 +124,14 @@ def independent(
     """
     return _fit(
         features, _columns, targets, _binary, weights, strengths, validation, folds, seed,
-        standardize,
+        standardize, tolerance,
     )
 
 
 def ridge(
     features: Any, targets: Any, *, weights: Any = None,
     strengths: Sequence[float] = STRENGTHS, validation: Held | None = None, folds: int = 5,
-    seed: int = 0, standardize: bool = True,
+    seed: int = 0, standardize: bool = True, tolerance: float = TOLERANCE,
 ) -> Linear:
     """Fit numbers by least squares with a penalty on the kernel.
 
@@ -160,7 +162,7 @@ def ridge(
     spread = np.where(spread > 0, spread, 1.0)
     found = _fit(
         features, lambda given: (_columns(given) - center) / spread, targets, _squared, weights,
-        strengths, validation, folds, seed, standardize,
+        strengths, validation, folds, seed, standardize, tolerance,
     )
     return Linear(
         found.kernel * spread, found.bias * spread + center, found.strength, found.losses,
@@ -219,12 +221,12 @@ class _Problem:
     gradient: float = 0.0
     spectrum: Any = None
 
-    def solve(self, loss: Loss, strength: float) -> np.ndarray:
+    def solve(self, loss: Loss, strength: float, tolerance: float) -> np.ndarray:
         """Return the kernel with the bias as its last row."""
         if loss is _squared and isinstance(self.features, np.ndarray):
             self.solution = self._in_closed_form(strength)
         else:
-            self.solution = self._descend(loss, strength)
+            self.solution = self._descend(loss, strength, tolerance)
         return self.solution
 
     def judge(self, loss: Loss, solution: np.ndarray) -> float:
@@ -233,7 +235,7 @@ class _Problem:
         features, targets, share = self.held
         return float(share @ loss(_outputs(features, solution), targets)[0])
 
-    def _descend(self, loss: Loss, strength: float) -> np.ndarray:
+    def _descend(self, loss: Loss, strength: float, tolerance: float) -> np.ndarray:
         from scipy.optimize import minimize
 
         shape = self.solution.shape
@@ -249,7 +251,7 @@ class _Problem:
 
         found = minimize(
             penalized, self.solution.ravel(), jac=True, method="L-BFGS-B",
-            options={"gtol": TOLERANCE, "ftol": 0.0, "maxiter": MOST_STEPS,
+            options={"gtol": tolerance, "ftol": 0.0, "maxiter": MOST_STEPS,
                      "maxfun": 2 * MOST_STEPS, "maxcor": 10},
         )  # fmt: skip
         self.gradient = float(np.abs(found.jac).max())
@@ -280,7 +282,7 @@ def _outputs(features: Any, solution: np.ndarray) -> np.ndarray:
 def _fit(
     features: Any, encode: Callable[[Any], np.ndarray], targets: Any, loss: Loss, weights: Any,
     strengths: Sequence[float], validation: Held | None, folds: int, seed: int,
-    standardize: bool,
+    standardize: bool, tolerance: float,
 ) -> Linear:
     """Choose the strength, and solve for it."""
     given, encoded = _matrix(features), encode(targets)
@@ -306,21 +308,21 @@ def _fit(
     if len(strengths) == 1:
         strength = float(strengths[0])
     else:
-        strength = _choose(problems, loss, strengths, losses)
-    solution = whole.solve(loss, strength)
+        strength = _choose(problems, loss, strengths, losses, max(tolerance, ROUGHLY))
+    solution = whole.solve(loss, strength, tolerance)
     kernel = solution[:-1] / spread[:, None]
     return Linear(kernel, solution[-1] - center @ kernel, strength, losses, whole.gradient)
 
 
 def _choose(
     problems: Sequence[_Problem], loss: Loss, strengths: Sequence[float],
-    losses: dict[float, float],
+    losses: dict[float, float], tolerance: float,
 ) -> float:
     """Return the strength with the lowest mean loss; each problem keeps the solution of it."""
     reached: dict[float, list[np.ndarray]] = {}
 
     def judge(strength: float) -> float:
-        reached[strength] = [problem.solve(loss, strength) for problem in problems]
+        reached[strength] = [problem.solve(loss, strength, tolerance) for problem in problems]
         found = [
             problem.judge(loss, solution)
             for problem, solution in zip(problems, reached[strength], strict=True)
