@@ -167,7 +167,7 @@ def _carry_out(
             splits = prepare.read_data(cfg, parts, folder)
             backbone = prepare.load_backbone(cfg, splits)
             ready = prepare.make_ready(cfg, parts, splits, backbone, spare_test=spare_test)
-            floors = floor.compute(cfg, parts, ready, backbone, spare_test=spare_test)
+        floors = floor.compute(cfg, parts, ready, backbone, spare_test=spare_test)
         model, history = fit.fit(
             cfg, parts, ready, backbone, folder, verify=verify, on_epoch=on_epoch
         )

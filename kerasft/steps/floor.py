@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from kerasft.config.composition import plain
 from kerasft.contracts import Solvable, Task
 from kerasft.data.sample import sample
+from kerasft.errors import UserError
 from kerasft.evaluation.metrics import direction
 from kerasft.evaluation.uncertainty import mcnemar, right
 from kerasft.rows import Rows
@@ -130,11 +131,15 @@ def compute(
     wanted = {n: p for n, p in splits.parts.items() if not (spare_test and n == "test")}
     annotations = {name: part.annotations for name, part in wanted.items()}
     units = int(task.head(splits.labels)["units"])
-    found, left_out = [], {}
+    found: list[Floor] = []
+    left_out: dict[str, str] = {}
     if why := _against_features(cfg, parts, ready, list(wanted)):
         left_out["features"] = why
     else:
-        found.append(_of_features(cfg, parts, ready, backbone, annotations, units))
+        try:
+            found.append(_of_features(cfg, parts, ready, backbone, annotations, units))
+        except UserError as error:  # it is no reason to end a run that may go well
+            left_out["features"] = " ".join(error.problems)
     if splits.train.modality == "text":
         most = MOST_WEIGHTS // units
         if most < FEWEST_WORDS:
@@ -238,12 +243,17 @@ def _passes(
     return passes, run
 
 
-def compare(floor: Floor, task: Task, measured: Measured) -> Comparison:
-    """Hold a run's figure against that of a floor, on the test split where both have one."""
+def compare(floor: Floor, task: Task, measured: Measured) -> Comparison | None:
+    """Hold a run's figure against that of a floor, on the test split where both have one.
+
+    `None` where these examples have no figure that the task is judged by.
+    """
     split = "test" if "test" in measured.metrics and "test" in floor.solved.statistics else \
         "validation"
     figures, floors = measured.metrics[split], floor.solved.figures(split)
     metric = solving.headline(task, {n: v for n, v in figures.items() if n in floors})
+    if not metric:
+        return None
     pair = [
         right(one, floor.solved.labels, metric, statistics)
         for one, statistics in (
@@ -272,7 +282,8 @@ def tell(
         return None
     written: dict[str, Any] = {n: {"left_out": why} for n, why in floors.left_out.items()}
     for floor in floors.found:
-        found = compare(floor, task, measured)
+        if (found := compare(floor, task, measured)) is None:
+            continue
         title = f"{floor.solved.linear.model} on {TITLES[floor.name]}"
         of = "" if floor.examples == floors.train else \
             f", of {floor.examples:,} of {floors.train:,} training examples"

@@ -178,7 +178,11 @@ def _rows(
             seed=cfg.seed,
         )
         figures = solved.figures("validation")
-        metric = solving.headline(drawn.task, figures)
+        if not (metric := solving.headline(drawn.task, figures)):
+            raise UserError(
+                "these validation examples have none of the figures that the task is judged by, "
+                f"{', '.join(drawn.task.headlines)}: they may all have one label."
+            )
         low, high = solved.interval("validation", metric) or (None, None)
         made.append((
             Row(choice.own, backbone.name, layer, tap.share, float(figures[metric]), low, high,

@@ -162,7 +162,7 @@ def solve(
         name: Rows.of_tensors(task.keep(_tensor(linear(features[name])), None, {}))
         for name in annotations if name != "train"
     }
-    tuned = task
+    tuned: Task = task
     if isinstance(task, Tunable):
         tuned = task.tune(annotations["validation"], kept["validation"], labels)
     return Solved(linear, tuned, labels, {
@@ -179,10 +179,12 @@ def _tensor(outputs: np.ndarray) -> Any:
 def headline(task: Task, figures: Mapping[str, Any]) -> str:
     """Return the figure that a task is judged by: its monitor, else the first of its headlines.
 
+    `""` where these examples have none of them.
+
     Example:
         >>> from kerasft.tasks.classification import Classification
         >>> headline(Classification(), {"accuracy": 0.9, "f1_macro": 0.8})
         'accuracy'
     """
     names = [task.monitor.removeprefix("val_"), *task.headlines]
-    return next(name for name in names if isinstance(figures.get(name), float))
+    return next((name for name in names if isinstance(figures.get(name), float)), "")

@@ -70,12 +70,12 @@ def taps(network: keras.Model, end: Any, depths: int, *, positions: float = 1.0)
         (tensor,) = nodes[place].output_tensors
         if NEAR < share < 1 - NEAR and _ends_unit(nodes, place):
             found.append(Tap(tensor, nodes[place].operation, tuple(nodes[: place + 1]), share))
-    chosen = {
-        id(best): best
-        for i in range(1, depths) if found
+    chosen: dict[int, Tap] = {}
+    for i in range(1, depths if found else 1):
+        apart = [abs(tap.share - i / depths) for tap in found]
         # Of those that take the same, the last one: behind the activation.
-        for best in [min(reversed(found), key=lambda tap, at=i / depths: abs(tap.share - at))]
-    }
+        best = found[max(place for place, one in enumerate(apart) if one == min(apart))]
+        chosen[id(best)] = best
     last = next(n for n in nodes if any(t is end for t in n.output_tensors))
     return [*chosen.values(), Tap(end, last.operation, tuple(nodes), 1.0)]
 
@@ -124,8 +124,8 @@ def _variables(operation: Any) -> list[Any]:
 
 
 def _is_block(operation: Any) -> bool:
-    inner = getattr(operation, "_flatten_layers", lambda **_: [])(include_self=False)
-    return any(one.variables for one in inner)
+    parts = getattr(operation, "_flatten_layers", None)
+    return parts is not None and any(one.variables for one in parts(include_self=False))
 
 
 def _has_kernel(operation: Any) -> bool:
