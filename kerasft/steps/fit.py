@@ -32,6 +32,7 @@ from kerasft.steps.prepare import (
     set_rate,
     watched,
 )
+from kerasft.steps.solved_head import require_solvable, solver
 from kerasft.steps.trainable import MOST_PARTS, tell
 from kerasft.system.console import listing, say, warn
 from kerasft.system.files import write_json
@@ -64,6 +65,7 @@ def fit(
     if backbone.pretrained and not quiet:
         for notice in filter(None, (getattr(layer, "notice", "") for layer in model.head_layers)):
             say(f"head: {notice}")
+    require_solvable(parts, ready.task, model)
     if not quiet:
         adapting.announce(model)
 
@@ -99,6 +101,7 @@ def fit(
             lambda name, epochs: boundaries[name].feed(name, epochs), ready.batches.steps,
             ready.splits.train.ids,
             lambda network: validator(cfg, ready)(network, ready.stores["validation"]),
+            solver(cfg, parts, ready, quiet=quiet),
         )
         history = loop.fit(model, examples, recipe, recovery, reporting)
     for boundary in {id(one): one for one in boundaries.values()}.values():

@@ -56,12 +56,15 @@ class Examples:
         steps: Steps that all training examples take.
         ids: The names of the training examples, in order.
         validate: Figures of the validation split for the whole model as it is.
+        solve: Has a model's head be the best one on the features as they are, and returns figures
+            of the training split; `None` where the run has no such stage.
     """
 
     feed: Callable[[str, int], Feed]
     steps: int
     ids: Sequence[str]
     validate: Callable[[Any], dict[str, float]]
+    solve: Callable[[Any], dict[str, float]] | None = None
 
 
 def fit(
@@ -95,6 +98,11 @@ def fit(
                 name, recipe.stages[name], peak, steps * epochs[name],
                 recipe.describe(model, name, peak),
             )
+        if recipe.stages[name].solve:
+            assert examples.solve is not None
+            run.solve(name, peak, first_epoch, examples.solve, examples.validate)
+            first_epoch += 1
+            continue
         stage = StageRun(
             name, following[name], peak, examples.feed(name, epochs[name]),
             first_epoch, first_epoch + epochs[name], steps, examples.steps,

@@ -164,6 +164,33 @@ class Run:
         self.stopped[:] = state.plain.get("stopped", [])
         return state.position
 
+    def solve(
+        self, name: str, peak: float, epoch: int,
+        solve: Callable[[Any], dict[str, float]], validate: Callable[[Any], dict[str, float]],
+    ) -> None:
+        """Have the head computed in place of an epoch of training.
+
+        A run that is stopped before the next stage computes it again.
+
+        Args:
+            name: The stage.
+            peak: Its peak learning rate, which nothing learns at.
+            epoch: The epoch that it is among those of the whole run.
+            solve: Sets the head's weights, and returns figures of the training split.
+            validate: Figures of the validation split.
+        """
+        self.log.stage = self.keep.current_stage = name
+        self.log.image_size, self.keep.is_comparable = None, True
+        self.recipe.compile(self.model, peak, 1)
+        self.keep.as_kept = nullcontext
+        listed = keras.callbacks.CallbackList(
+            [Validation(validate), self.keep, self.log], model=self.model, epochs=epoch + 1, steps=0
+        )
+        listed.on_train_begin()
+        listed.on_epoch_begin(epoch)
+        listed.on_epoch_end(epoch, dict(solve(self.model)))
+        listed.on_train_end()
+
     def go(self, stage: StageRun, here: Position, state: State | None, *, first: bool) -> int:
         """Train from a position to the end of its stage.
 
