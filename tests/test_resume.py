@@ -129,6 +129,9 @@ CASES = {
     "images, average of weights, mixed": (
         "tiny_images", ("average=ema", "average.ema.decay=0.7", "batch_size=10", *AUGMENT), (amid,),
     ),
+    "texts, a head that is computed": (
+        "tiny_texts", ("finetune=solved", "epochs=2", "batch_size=10"), (0.1, 0.6),
+    ),
     "images, gradually": ("tiny_images", ("finetune=gradual", "batch_size=10"), (0.3, amid)),
     "images, rolled back": ("tiny_images", ROLLED_BACK, (0.3, 0.6)),
     # A checkpoint holds both factors of each update as they are, never what they add up to.

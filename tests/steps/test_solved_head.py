@@ -9,6 +9,7 @@ import kerasft
 from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError
 from kerasft.model import linear
+from kerasft.run import trainable
 from kerasft.steps import prepare as steps
 
 SOLVED = ("finetune=solved", "callbacks=none", "baseline=null")
@@ -67,7 +68,7 @@ def test_what_cannot_be_computed_is_told_before_anything_is(tiny_texts, override
 
 
 def test_a_stage_that_is_computed_says_so(tiny_texts, capsys):
-    kerasft.run.trainable([*tiny_texts, *SOLVED, "epochs=1"])
+    trainable([*tiny_texts, *SOLVED, "epochs=1"])
     told = capsys.readouterr().out
     assert "stage head: " in told and "those of the head, are computed" in told
     assert "stage all: learning rate up to" in told
