@@ -280,7 +280,7 @@ def show(
     with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
-        wanted.check_fit(splits.train.modality)
+        wanted.check_fit(splits.train.modality, changes=bool(parts.augment))
         backbone = prepare.load_backbone(cfg, splits, pretrained=False)
         return showing.show(prepare.make_ready(cfg, parts, splits, backbone), wanted)
 

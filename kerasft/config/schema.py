@@ -12,6 +12,7 @@ FLOORS = ("auto", "always", "none")
 # The groups, in the order of the data flow, with what the run hands to their nodes at build time.
 RUNTIME: dict[str, frozenset[str]] = {
     "data": frozenset({"kind", "seed"}),
+    "sampling": frozenset(),
     "augment": frozenset(),
     "task": frozenset(),
     "backbone": frozenset({"pretrained"}),
@@ -91,6 +92,7 @@ class Root:
     fast: bool = True
     progress: bool | None = None
     data: Any = None
+    sampling: Any = None
     augment: Any = None
     task: Any = None
     backbone: Any = None

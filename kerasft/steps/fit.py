@@ -98,8 +98,8 @@ def fit(
     steps, epochs = recipe.planned(ready.batches.steps)
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
         examples = loop.Examples(
-            lambda name, epochs: boundaries[name].feed(name, epochs), ready.batches.steps,
-            ready.splits.train.ids,
+            lambda name, epochs, end: boundaries[name].feed(name, epochs, end),
+            ready.batches.steps, ready.splits.train.ids,
             lambda network: validator(cfg, ready)(network, ready.stores["validation"]),
             solver(cfg, parts, ready, quiet=quiet),
         )

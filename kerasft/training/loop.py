@@ -51,8 +51,8 @@ class Examples:
     """What a run trains on.
 
     Args:
-        feed: Gives what a stage is fed with, of its name and its epochs, once the variables that
-            train are selected.
+        feed: Gives what a stage is fed with, of its name, its epochs and the epoch that the run
+            will end before, once the variables that train are selected.
         steps: Steps that all training examples take.
         ids: The names of the training examples, in order.
         validate: Figures of the validation split for the whole model as it is.
@@ -60,7 +60,7 @@ class Examples:
             of the training split; `None` where the run has no such stage.
     """
 
-    feed: Callable[[str, int], Feed]
+    feed: Callable[[str, int, int], Feed]
     steps: int
     ids: Sequence[str]
     validate: Callable[[Any], dict[str, float]]
@@ -103,8 +103,10 @@ def fit(
             run.solve(name, peak, first_epoch, examples.solve, examples.validate)
             first_epoch += 1
             continue
+        # A stage before may have stopped early.
+        end = first_epoch + sum(epochs[one] for one in names[names.index(name):])
         stage = StageRun(
-            name, following[name], peak, examples.feed(name, epochs[name]),
+            name, following[name], peak, examples.feed(name, epochs[name], end),
             first_epoch, first_epoch + epochs[name], steps, examples.steps,
         )
         here = at if name == at.stage else Position(name, first_epoch, first_epoch, 0)

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from kerasft.training import averages, epochs, recorder
-from kerasft.training.callbacks import Validation
+from kerasft.training.callbacks import Ends, Validation
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Policy, Watch
@@ -42,6 +42,7 @@ class Feed:
         kept: Whether the batches hold what the frozen part computed earlier.
         image_size: Rows and columns of the images where they are not the model's own; metrics are
             then those of another task, and not compared with others.
+        ends: From which epoch on a step of augmentation is left out, of those that end.
     """
 
     batches: Any
@@ -50,6 +51,7 @@ class Feed:
     steps_per_execution: int = 1
     kept: bool = False
     image_size: tuple[int, int] | None = None
+    ends: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,9 @@ class Run:
         keep: The best weights.
         log: The figures of each epoch.
         watch: Looks for faults.
+        stopped: The stages that ended early.
+        warned: What was warned of already.
+        told: The steps of augmentation whose end was told.
     """
 
     model: Any
@@ -151,6 +156,7 @@ class Run:
     watch: Watch
     stopped: list[str] = field(default_factory=list)
     warned: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
 
     @property
     def ours(self) -> dict[str, Any]:
@@ -268,7 +274,7 @@ class Run:
                 restore=partial(record.restore, amid) if amid else None, between=record.at,
                 is_left_out=lambda epoch, step: stage.global_batch(epoch, step) in watch.skipped,
                 callbacks=[
-                    watchdog, *([bar] if bar else []), watch,
+                    watchdog, *([bar] if bar else []), watch, Ends(fed.ends, line, self.told),
                     FirstStep(line, factors=factors, reports=first), validation,
                     self.keep, self.log, *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.

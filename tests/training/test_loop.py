@@ -90,7 +90,7 @@ def train(
     )
     assert not more
     examples = loop.Examples(
-        lambda name, epochs: dataclasses.replace(
+        lambda name, epochs, end: dataclasses.replace(
             loop.Feed(batches, validate, frozen.cut(ran.model)), image_size=sizes.get(name)
         ),
         batches.steps, SPLITS.train.ids, validate,
