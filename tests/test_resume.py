@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import os
@@ -146,6 +147,16 @@ CASES = {
         ("finetune=two_phase", "finetune.head.epochs=1", "adapt=lora", "adapt.lora.rank=2",
          "adapt.lora.base=int8"), (0.2, amid),
     ),
+    "texts, changed and balanced": (
+        "rare_texts",
+        ("epochs=3", "augment=text", "augment.swap.stop=-1", "sampling=balanced",
+         "batch_tokens=64", "task.class_weight=auto"), (0.4, 0.8),
+    ),
+    "images, mixed up to the last epochs": (
+        "tiny_images",
+        ("finetune=two_phase", "finetune.head.epochs=2", "batch_size=10", "augment=mixup",
+         "augment.mixup.stop=-2", "task.class_weight={3: 2.0}"), (0.3, 0.6, amid),
+    ),
     "images, norms": ("tiny_images", ("adapt=norm", "batch_size=10"), (amid,)),
 }  # fmt: skip
 # These come in each run of the tests, as does a run on augmented images of test_new_kind.py.
@@ -176,6 +187,16 @@ class Interruption:
 
         monkeypatch.setattr(Recorder, "_at", at)
         monkeypatch.setattr(Recorder, "close", closed)
+
+
+@pytest.fixture
+def rare_texts(tiny_texts, tmp_path):
+    """Overrides as `tiny_texts`, with one class five times as frequent as the other."""
+    rows = [(f"a good film, number {i}", "pos") for i in range(50)]
+    rows += [(f"a bad film, number {i}", "neg") for i in range(10)]
+    with open(tmp_path / "rare.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return (*tiny_texts, f"data.path={tmp_path}/rare.csv")
 
 
 def outcome(result) -> tuple:

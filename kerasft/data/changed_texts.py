@@ -176,3 +176,25 @@ def unchangeable(texts: Sequence[Any]) -> str:
         f"{fixed / len(some):.0%} of the training texts have a single word between blanks, which "
         "augmentation of words leaves as it is"
     )
+
+
+def check_text_step(step: Any) -> None:
+    """Check a step for `augment.NAME` of texts: it repeats, changes something, and leaves texts.
+
+    Args:
+        step: An object that is called with a text and a `random.Random`.
+
+    Example:
+        >>> from kerasft.data.words import SwapWords
+        >>> check_text_step(SwapWords())
+    """
+    assert getattr(step, "changes_texts", False) is True, "It must have changes_texts = True."
+    assert not ending.problem(getattr(step, "stop", 1.0)), ending.problem(step.stop)
+    texts = ["", "one", "a film", "neither dull nor bright, and far too long for a Sunday evening"]
+    found = [[step(text, Random(seed)) for text in texts] for seed in range(50)]
+    assert all(isinstance(text, str) for row in found for text in row), "It must return a text."
+    again = [[step(text, Random(seed)) for text in texts] for seed in range(50)]
+    assert found == again, "Its numbers must come from the random.Random that it is handed."
+    assert any(row != texts for row in found), "It must change some text."
+    empty = [text for row in found for text in row[1:] if not text.strip()]
+    assert not empty, "It must not leave a text empty."

@@ -229,7 +229,7 @@ def drawn(
     """Return which examples an epoch has, where some come more often than others.
 
     A pure function of its arguments. Examples of one rate come in turn: each epoch goes on in
-    their row where the one before ended, up to one place, and each time round the row is another.
+    their row where the one before ended, and each time round the row is another.
 
     Args:
         rates: How often each example comes in an epoch on average, `float64[N]`, adding up to N.
@@ -248,20 +248,25 @@ def drawn(
     """
     size = len(rates)
     kinds, kind_of, members = np.unique(rates, return_inverse=True, return_counts=True)
-    quotas = kinds * members * (count / size)
-    taken = np.floor(quotas + 1e-9).astype("int64")
-    # What is left over goes to kinds by their remainders, evenly spaced from a point that
-    # (seed, epoch) decides: over the epochs each gets its due.
-    ends = np.cumsum(np.maximum(quotas - taken, 0.0))
-    left = int(count - taken.sum())
-    point = float(_mix(_salt(seed, epoch, "draws")[:1])[0]) / 2**64
-    if left and ends[-1] > 0:
-        taken += np.diff(np.floor(ends * (left / ends[-1]) + point), prepend=0).astype("int64")
-    taken[-1] += count - taken.sum()
+    upto = np.cumsum(kinds * members)
+    upto[-1] = size
+
+    def before(epoch: int, count: int) -> np.ndarray:
+        """Return how many of each kind come before an epoch, where each has `count` examples."""
+        # Rounded where the kinds are added up, so that all of them together are whole epochs. In
+        # whole numbers, since products with late epochs have more digits than a float.
+        ends = [epoch * count * round(end / size * 2**40) >> 40 for end in upto.tolist()]
+        return np.diff(np.array(ends, "int64"), prepend=0)
+
+    taken = before(epoch + 1, count) - before(epoch, count)
+    # A kind that does not come once an epoch may be due to come back instead.
+    taken[np.argmax(taken)] += taken[taken < 0].sum()
+    taken = np.maximum(taken, 0)
     rows = np.split(np.argsort(kind_of, kind="stable"), np.cumsum(members)[:-1])
+    starts = before(epoch, size).tolist()
     chosen = [
-        _in_turn(row, keys[row], int(epoch * quota + 1e-9), how_many, seed)
-        for row, quota, how_many in zip(rows, quotas, taken.tolist(), strict=True)
+        _in_turn(row, keys[row], max(start, 0), how_many, seed)
+        for row, start, how_many in zip(rows, starts, taken.tolist(), strict=True)
     ]
     found = np.sort(np.concatenate(chosen))
     # Which copy of its example each one is: its place behind the first.

@@ -149,3 +149,24 @@ def described(order: Order, presence: Presence | None) -> str:
     shown = ", ".join(f"{presence.names[i]} {before[i]:,} -> {now[i]:,}" for i in ends)
     more = f" (of {len(rarest)} classes)" if len(ends) < len(rarest) else ""
     return f"{shown}{more}; {said}"
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Check a node for `sampling`: it gives each example a rate, or says that all are alike.
+
+    Args:
+        sampling: An object with `rates`.
+
+    Example:
+        >>> check_sampling(Balanced())
+    """
+    classes = np.repeat([0, 1, 2], [20, 8, 2])
+    held = Presence(np.arange(30), classes, 30, ("often", "seldom", "rare"))
+    found = sampling.rates(held)
+    if found is None:
+        return
+    assert np.shape(found) == (30,), "It must give each example a rate."
+    again = sampling.rates(held)
+    assert np.array_equal(found, again), "It must give the same rates each time."
+    order = Order(30, 8, seed=0, rates=normal(found))
+    assert sum(map(len, order.epoch(0))) == 30, "An epoch must be as long as without."

@@ -19,7 +19,7 @@ from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, padded_width
 from kerasft.spec import Examples
 
-WORDS = "the quick brown fox jumps over a lazy dog while it rains".split()
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "it", "is"]
 TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, i % 9)) for i in range(30)]
 PAIRS = list(zip(TEXTS, reversed(TEXTS), strict=True))
 STEPS = {"delete": DeleteWords(rate=0.3, share=0.8), "swap": SwapWords(rate=0.3, share=0.8)}

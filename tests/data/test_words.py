@@ -44,7 +44,7 @@ def test_a_swap_keeps_all_words_and_all_gaps(text, rate, seed):
     (before, gaps), (after, others) = words.split(text), words.split(made)
     # Two characters that are words may come to stand beside letters, without a gap either way.
     assert Counter("".join(before)) == Counter("".join(after))
-    if not any("\u3000" < sign for sign in text):
+    if not any(sign > "\u3000" for sign in text):
         assert Counter(before) == Counter(after) and gaps == others
     if len(before) < 2:
         assert made == text
