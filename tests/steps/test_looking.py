@@ -101,7 +101,6 @@ RARE = ["augment=mixup", "epochs=5"]
     ([*RARE, "augment.mixup.stop=2"], "augment.mixup.stop must be a share of the epochs"),
     ([*RARE, "augment.mixup.stop=-5"], "leaves the last 5 epochs without, and there are 5"),
     (["task=detection", "head=anchor_free", "augment=mixup"], "augment.mixup: keras.layers.MixUp"),
-    (["task=regression", "augment=cutmix"], "augment.cutmix mixes the labels of two images"),
     (["task=regression", "sampling=balanced"], "the labels of this task are no classes"),
     (["sampling=balanced", "sampling.exponent=2"], "sampling.exponent must be from 0"),
 ])  # fmt: skip
