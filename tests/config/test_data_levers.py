@@ -44,7 +44,7 @@ def test_what_is_right_passes(overrides):
     (["sampling=balancd"], "Did you mean 'balanced'"),
     (["sampling=balanced", "sampling.exponents=1"], "Did you mean 'exponent'"),
     (["sampling=balanced", "sampling.exponent=much"], r"sampling\.exponent must be a number"),
-    (["sampling=null"], "sampling must be chosen. Allowed: balanced, none"),
+    (["sampling=null"], "sampling must be one of balanced, none"),
     (["augment=text", "augment.delete.rates=1"], "Did you mean 'rate'"),
     (["augment=text", "augment.delete.stop=late"], r"augment\.delete\.stop must be a number"),
 ])  # fmt: skip
