@@ -167,6 +167,6 @@ def check_sampling(sampling: Sampling) -> None:
         return
     assert np.shape(found) == (30,), "It must give each example a rate."
     again = sampling.rates(held)
-    assert np.array_equal(found, again), "It must give the same rates each time."
+    assert again is not None and np.array_equal(found, again), "It must give the same rates each time."
     order = Order(30, 8, seed=0, rates=normal(found))
     assert sum(map(len, order.epoch(0))) == 30, "An epoch must be as long as without."
