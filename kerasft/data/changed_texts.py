@@ -69,17 +69,22 @@ class TextAugmenter:
             epoch: The epoch, from 0.
             number: Which one; beyond their count, the same text once more, changed otherwise.
         """
+        return self._text(self._at_work(epoch), epoch, number)
+
+    def _at_work(self, epoch: int) -> list[tuple[str, Any]]:
         ends = self.ends
-        steps = [
+        return [
             (name, step) for name, step in self.steps.items() if epoch < ends.get(name, epoch + 1)
         ]
+
+    def _text(self, steps: Sequence[tuple[str, Any]], epoch: int, number: int) -> Any:
         whole = self.texts[number % len(self.texts)]
-        parts = (whole,) if isinstance(whole, str) else whole
-        made = [
+        if isinstance(whole, str):
+            return self._changed(whole, steps, f"{self.seed}:{epoch}:{number}:0")
+        return tuple(
             self._changed(part, steps, f"{self.seed}:{epoch}:{number}:{place}")
-            for place, part in enumerate(parts)
-        ]
-        return made[0] if isinstance(whole, str) else tuple(made)
+            for place, part in enumerate(whole)
+        )
 
     def _changed(self, text: str, steps: Sequence[tuple[str, Any]], where: str) -> str:
         for name, step in steps:
@@ -95,7 +100,8 @@ class TextAugmenter:
             epoch: The epoch, from 0.
             numbers: `int64[batch]`, see `text`.
         """
-        return as_raw([self.text(epoch, int(number)) for number in numbers], "text")
+        steps = self._at_work(epoch)
+        return as_raw([self._text(steps, epoch, number) for number in numbers.tolist()], "text")
 
     @property
     def specs(self) -> dict[str, tuple[np.dtype, list[int | None]]]:
