@@ -157,6 +157,23 @@ CASES = {
         ("finetune=two_phase", "finetune.head.epochs=2", "batch_size=10", "augment=mixup",
          "augment.mixup.stop=-2", "task.class_weight={3: 2.0}"), (0.3, 0.6, amid),
     ),
+    "texts, regularizers of the network": (
+        "tiny_texts",
+        ("epochs=3", "regularize=[l1,l2_sp,stochastic_depth,embedding_noise,r_drop]",
+         "regularize.stochastic_depth.rate=0.5", "task.class_weight=balanced", *ACCUMULATED),
+        (0.6,),
+    ),
+    "texts, regularizers of the network above kept activations": (
+        "tiny_texts",
+        ("finetune=two_phase", "finetune.head.epochs=1", "finetune.all.train=0.4",
+         "backbone.layers=3", "cache.activations=always",
+         "regularize=[stochastic_depth,embedding_noise,r_drop]"), (0.2, amid),
+    ),
+    "images, small first, regularizers of the network": (
+        "tiny_images",
+        (*SMALL_FIRST, "finetune.head.train=all", "regularize=[l2_sp,stochastic_depth,r_drop]",
+         "regularize.stochastic_depth.rate=0.5", "head.dropout=0.1"), (0.2, amid),
+    ),
     "images, norms": ("tiny_images", ("adapt=norm", "batch_size=10"), (amid,)),
 }  # fmt: skip
 # These come in each run of the tests, as does a run on augmented images of test_new_kind.py.

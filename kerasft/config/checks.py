@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.catalogue import networks
-from kerasft.config import adapters, averages, write_paths
+from kerasft.config import adapters, averages, regularizers, write_paths
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
 from kerasft.config.schema import BASELINES, FLOORS, NAMED, PRECISIONS, RUNTIME, SCALARS
@@ -188,6 +188,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     yield from _stages(cfg)
     yield from adapters.problems(cfg)
     yield from averages.problems(cfg)
+    yield from regularizers.problems(cfg)
     callbacks = cfg.callbacks if isinstance(cfg.callbacks, DictConfig) else {}
     for name, node in (callbacks or {}).items():
         if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):

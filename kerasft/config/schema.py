@@ -18,7 +18,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "backbone": frozenset({"pretrained"}),
     "surgery": frozenset(),
     "head": frozenset({"features", "units", "classes", "channels"}),
-    "regularize": frozenset({"model"}),
+    "regularize": frozenset({"model", "task"}),
     "adapt": frozenset({"model"}),
     "optimizer": frozenset({"learning_rate"}),
     "schedule": frozenset({"learning_rate", "total_steps"}),

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from kerasft.model import folding
+from kerasft.model.hooks import compute_by
 
 if TYPE_CHECKING:
     import keras
@@ -44,13 +45,13 @@ def accelerated(model: keras.Model, *, steps: int) -> Iterator[list[str]]:
     replaced = []
     if not tf.config.list_physical_devices("GPU"):
         for layer, call in _calls(model, steps):
-            object.__setattr__(layer, "call", call)
+            compute_by(layer, call)
             replaced.append(layer)
     try:
         yield [layer.path or layer.name for layer in replaced]
     finally:
         for layer in replaced:
-            object.__delattr__(layer, "call")
+            compute_by(layer, None)
         model.train_function = model.test_function = model.predict_function = None
 
 

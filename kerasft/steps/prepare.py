@@ -23,6 +23,7 @@ from kerasft.steps.arranging import arrange, require_sampling
 from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
+from kerasft.steps.regularizing import require_task
 from kerasft.steps.stages import build_stages
 from kerasft.steps.surgery import with_surgery
 from kerasft.system.console import clock, listing, say, warn
@@ -181,6 +182,7 @@ def require_monitors(cfg: DictConfig) -> Any:
     """
     task = build_task(cfg)
     require_known(task, plain(cfg.callbacks))
+    require_task(cfg, task)
     build_stages(cfg.finetune)
     return task
 

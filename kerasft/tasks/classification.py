@@ -66,6 +66,7 @@ class Classification:
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy", "val_accuracy")
 
     keep = shared.keep_logits
+    disagreement = shared.divergence_of_classes
     answer = shared.answer
     describe = shared.describe_classes
     statistics = shared.answered_statistics

@@ -73,6 +73,7 @@ class MultiLabel:
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     keep = shared.keep_logits
+    disagreement = shared.divergence_of_labels
     answer = shared.answer
     describe = shared.describe_classes
     statistics = shared.answered_statistics

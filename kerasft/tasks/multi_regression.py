@@ -61,6 +61,7 @@ class MultiRegression:
     each_epoch: ClassVar[tuple[str, ...]] = ("val_r2", "val_pearson")
 
     keep = shared.keep_logits
+    disagreement = shared.squared_difference
     statistics = shared.answered_statistics
     shares = shared.shares_as_they_are
 

@@ -68,6 +68,7 @@ class Regression:
     each_epoch: ClassVar[tuple[str, ...]] = ("mae", "val_pearson")
 
     keep = shared.keep_logits
+    disagreement = shared.squared_difference
     statistics = shared.answered_statistics
     shares = shared.shares_as_they_are
 

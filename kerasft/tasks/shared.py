@@ -86,6 +86,62 @@ def scores_of_classes(
     return {"classes": tf.broadcast_to(names, tf.shape(scores)), "scores": scores}
 
 
+def divergence_of_classes(task: Task, one: Any, other: Any) -> Any:
+    """Return how far two answers are apart: the `disagreement` of tasks with one class an example.
+
+    It is the Kullback-Leibler divergence in both directions, halved, `float32[batch]`.
+
+    Args:
+        task: The task.
+        one: Logits, `[batch, classes]`, of any precision.
+        other: Others of the same examples.
+
+    Example:
+        >>> one, other = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+        >>> round(float(divergence_of_classes(None, one, other)[0]), 4)
+        0.4394
+    """
+    import tensorflow as tf
+
+    logs = [tf.nn.log_softmax(tf.cast(each, tf.float32)) for each in (one, other)]
+    apart = (tf.exp(logs[0]) - tf.exp(logs[1])) * (logs[0] - logs[1])
+    return tf.reduce_sum(apart, axis=-1) / 2.0
+
+
+def divergence_of_labels(task: Task, one: Any, other: Any) -> Any:
+    """Return how far two answers are apart: the `disagreement` of tasks with several labels.
+
+    Each label is there or not: the same of two classes, for each of them, `float32[batch, labels]`.
+
+    Args:
+        task: The task.
+        one: Logits, `[batch, labels]`, of any precision.
+        other: Others of the same examples.
+    """
+    import tensorflow as tf
+
+    one, other = (tf.cast(each, tf.float32) for each in (one, other))
+    # The logits' difference is that of log p / (1 - p).
+    return (tf.sigmoid(one) - tf.sigmoid(other)) * (one - other) / 2.0
+
+
+def squared_difference(task: Task, one: Any, other: Any) -> Any:
+    """Return how far two answers are apart: the `disagreement` of tasks with numbers.
+
+    Args:
+        task: The task.
+        one: Outputs, `[batch, numbers]`, of any precision, standardized as labels are.
+        other: Others of the same examples.
+
+    Returns:
+        The mean of the squared differences, `float32[batch]`.
+    """
+    import tensorflow as tf
+
+    one, other = (tf.cast(each, tf.float32) for each in (one, other))
+    return tf.reduce_mean(tf.square(one - other), axis=-1)
+
+
 def shares_as_they_are(
     task: Task, targets: Mapping[str, Any], labels: Labels
 ) -> dict[str, Any]:
