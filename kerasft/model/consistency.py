@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from kerasft.errors import UserError
+from kerasft.model.hooks import hook_of
 from kerasft.system.console import warn
 
 
@@ -80,14 +81,21 @@ def require_random(model: Any) -> None:
     """
     if two_passes_of(model) is None:
         return
-    layers = model._flatten_layers(include_self=False)
-    # Dropout, and whatever else draws random numbers: each has a rate or something like it.
-    if not any(one._seed_generators and getattr(one, "rate", 1.0) for one in layers):
+    if not any(map(_is_random, model._flatten_layers(include_self=False))):
         raise UserError(
             "regularize.r_drop compares two passes with different dropout, and this network has no "
             "dropout at all. Set head.dropout=0.1, add regularize.dropout or "
             "regularize.stochastic_depth, or leave it out."
         )
+
+
+def _is_random(layer: Any) -> bool:
+    """Whether a layer draws random numbers in training."""
+    if hook_of(layer) is not None:
+        return True
+    if isinstance(layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
+        return False  # the dropout layer within it tells
+    return bool(layer._seed_generators and getattr(layer, "rate", 1.0))
 
 
 def two_passes_of(model: Any) -> TwoPasses | None:

@@ -26,6 +26,12 @@ def model_of(family: str, made=None):
     return assemble(made or backbone(family), lambda f: pooled.linear(f, units=2, dropout=0.0))
 
 
+def fresh(family: str):
+    """Return a model whose layers no other test has."""
+    made = tiny.text(family) if family in tiny.TEXT else tiny.image(family)
+    return model_of(family, made)
+
+
 def inputs_of(family: str, count: int = 4):
     ready = backbone(family).preprocess
     texts = testing.tiny_splits(ready.modality, count=count).train.inputs
@@ -84,34 +90,30 @@ def test_what_is_added_and_is_no_residual_branch():
     assert len(blocks_of(keras.Model(image, layers.add([image, side])))) == 1
 
 
-def shares(model, ends) -> list[float]:
-    """Return in which share of examples the outputs of layers are zero, and see to the rest."""
+def dropped(model, chances) -> list[float]:
+    """Return in which share of examples a branch of each block is dropped; the others are scaled.
+
+    Args:
+        model: A model whose branches end in batch normalization.
+        chances: Those that are due.
+    """
     found = []
-    for end in ends:
-        x = np.random.default_rng(0).normal(1, size=(4000, *[2] * 2, end.gamma.shape[0]))
-        plain = end(x, training=False).numpy()
-        out = end(x, training=True).numpy()
+    ends = [block.ends[0] for block in blocks_of(model)]
+    for end, chance in zip(ends, chances, strict=True):
+        end.trainable = False  # so that its statistics stay
+        x = np.random.default_rng(0).normal(1, size=(4000, 2, 2, end.gamma.shape[0]))
+        out, plain = (end(x, training=one).numpy() for one in (True, False))
         zero = ~out.any(axis=(1, 2, 3))
+        np.testing.assert_allclose(out[~zero], plain[~zero] / (1 - chance), rtol=1e-5)
         found.append(zero.mean())
-        np.testing.assert_allclose(out[~zero], plain[~zero] / (1 - zero.mean()), rtol=0.02)
     return found
 
 
 def test_branches_are_dropped_more_often_the_deeper_they_lie():
-    model = model_of("resnet")
-    ends = [block.ends[0] for block in blocks_of(model)]
-    for end in ends:
-        end.trainable = False  # so that its statistics stay
+    model = fresh("resnet")
+    assert dropped(model, [0, 0]) == [0, 0], "without the lever"
     regularize.stochastic_depth(model, rate=0.4)
-    assert shares(model, ends) == pytest.approx([0.2, 0.4], abs=0.03)
-
-
-def test_without_the_lever_nothing_is_dropped():
-    model = model_of("resnet")
-    ends = [block.ends[0] for block in blocks_of(model)]
-    for end in ends:
-        end.trainable = False
-    assert shares(model, ends) == [0, 0]
+    assert dropped(model, [0.2, 0.4]) == pytest.approx([0.2, 0.4], abs=0.03)
 
 
 @pytest.mark.every(2)
@@ -120,20 +122,20 @@ def test_a_block_that_is_dropped_hands_on_what_came_in(family):
     made = tiny.text(family, layers=1)
     model = regularize.dropout(model_of(family, made), rate=0.0)
     regularize.stochastic_depth(model, rate=1 - 1e-9)
-    network = made.network
-    first = next(one for one in network.layers if one.name == "transformer_layer_0")
-    before = keras.Model(network.input, first.input)(inputs_of(family))
-    out = keras.Model(network.input, first.output)(inputs_of(family), training=True)
+    block = model.get_layer("transformer_layer_0")
+    came_in = np.random.default_rng(0).normal(size=(4, 8, 32)).astype("float32")
+    wanted = came_in
     if family == "bert":  # it normalizes behind each sum
-        before = first._self_attention_layer_norm(before)
-        before = first._feedforward_layer_norm(before)
-    np.testing.assert_allclose(out, before, atol=1e-6)
+        wanted = block._self_attention_layer_norm(came_in)
+        wanted = block._feedforward_layer_norm(wanted)
+    np.testing.assert_allclose(block(came_in, training=True), wanted, atol=1e-6)
+    assert np.abs(block(came_in) - wanted).max() > 1e-3
 
 
 @pytest.mark.every(4)
 @pytest.mark.parametrize("family", ["bert", "efficientnet", "gpt2", "vit", "mobilenet", "albert"])
 def test_inference_and_files_are_those_of_the_network_without_it(family, tmp_path):
-    model, x = model_of(family), inputs_of(family)
+    model, x = fresh(family), inputs_of(family)
     plain, paths = model(x, training=False).numpy(), [v.path for v in model.weights]
     config = model.get_config()
     regularize.stochastic_depth(model, rate=0.5)
@@ -154,7 +156,7 @@ def test_a_network_without_branches_is_refused():
 
 
 def test_a_layer_that_is_called_several_times_has_the_mean_rate():
-    model = model_of("albert")
+    model = fresh("albert")
     ends = {id(end): end for block in blocks_of(model) for end in block.ends}
     regularize.stochastic_depth(model, rate=0.4)
     assert len(ends) == 2

@@ -17,6 +17,8 @@ from kerasft.tasks.multi_label import MultiLabel
 from kerasft.tasks.multi_regression import MultiRegression
 from kerasft.tasks.regression import Regression
 from kerasft.tasks.segmentation import Segmentation
+from kerasft.training import frozen
+from kerasft.training.stages import Stage, select
 
 LABELS = Labels("single", ("a", "b", "c"))
 TEXTS = ["a good film", "a bad one", "a long and dull film"]
@@ -140,16 +142,12 @@ def test_a_network_without_any_dropout_is_refused():
 def test_a_stage_in_which_nothing_is_random_makes_one_pass(capsys):
     model, x = model_of(3, dropout=0.0)
     regularize.r_drop(model, task=Classification())
-    for layer in model._flatten_layers():
-        layer.trainable = False
-    model.get_layer("head_outputs").trainable = True
-    from kerasft.training import frozen
-
+    select(model, Stage("head"), pretrained=True)
     cut = frozen.cut(model)
     model.compile("sgd", **Classification().compile())
     with model.entered(cut):
         plain = float(model.train_on_batch(x, Y))
-    assert "what trains here has no dropout" in capsys.readouterr().out
+    assert "what trains here has no dropout" in capsys.readouterr().err
     assert plain == pytest.approx(np.log(3), abs=0.5)
 
 
