@@ -15,6 +15,7 @@ _PUBLIC = {
     "UserError": "errors",
     "check": "run",
     "compose": "config.composition",
+    "diagnose": "steps.diagnosing",
     "evaluate": "run",
     "explain": "config.explanation",
     "export": "run",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gc
 import importlib
 import json
@@ -211,6 +210,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(metrics, indent=2, ensure_ascii=False))
 
 
+def _diagnose(options: argparse.Namespace) -> None:
+    from kerasft.steps.diagnosing import act
+
+    _trust_here(options.trust)
+    act(options)
+
+
 def _predict(options: argparse.Namespace) -> int:
     from kerasft.runs import inputs, predictions
     from kerasft.system.console import beside_output
@@ -300,16 +306,13 @@ def _models(options: argparse.Namespace) -> None:
 
 def _cache(options: argparse.Namespace) -> None:
     from kerasft.system.cache import Cache
-    from kerasft.system.cache_entry import as_text
+    from kerasft.system.cache_entry import as_json, as_text
 
     cache = Cache(options.directory)
     removes = options.what == "clear"
     entries = cache.clear(options.kind) if removes else cache.entries(options.kind)
-    if options.json:
-        plain = [{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]
-        print(json.dumps(plain, indent=2))
-        return
-    print(as_text(entries, cache.directory, removed=removes))
+    text = as_json(entries) if options.json else as_text(entries, cache.directory, removed=removes)
+    print(text)
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
@@ -384,6 +387,7 @@ ACTS: dict[str, Act] = {
     "sweep": Act(_sweep, heavy=True),
     "resume": Act(_resume, heavy=True),
     "evaluate": Act(_evaluate, heavy=True),
+    "diagnose": Act(_diagnose, heavy=True),
     "predict": Act(_predict, heavy=True),
     "export": Act(_export, heavy=True),
     "surgery": Act(_step("surgery_drawn"), heavy=True),

@@ -98,6 +98,16 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
     made = command(
+        "diagnose", "Say what a run suffers from, and which overrides may help.",
+        "  kerasft diagnose outputs/last\n  kerasft diagnose outputs/last --stored --json",
+    )
+    made.add_argument("run", metavar="RUN", help="a run folder, of a run that has ended or not")
+    made.add_argument("--stored", action="store_true",
+                      help="go by what the run folder holds; measure nothing that it lacks")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+    _trust_option(made)
+
+    made = command(
         "predict", "Answer raw input with a run or an exported SavedModel.",
         '  kerasft predict outputs/last "a fine film"\n'
         "  kerasft predict outputs/last/exports/saved_model photo.jpg folder_of_photos\n"

@@ -17,6 +17,7 @@ from kerasft.steps import (
     adapting,
     answering,
     asked,
+    diagnosing,
     exporting,
     fit,
     floor,
@@ -176,8 +177,9 @@ def _carry_out(
         adapting.merge(finetuned, folder)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
+        found = diagnosing.examine(cfg, finetuned, ready, folder)
         held = measure.report(
-            history, finetuned.task, measured.metrics, baseline, folder,
+            history, finetuned.task, measured.metrics, baseline, folder, found,
             partial(floor.tell, floors, finetuned.task, measured, folder),
         )
         exports = exporting.export(cfg.export, cfg, finetuned, folder)

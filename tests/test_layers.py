@@ -44,8 +44,8 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_data
          "pandas", "matplotlib")  # fmt: skip
 
 PUBLIC = [
-    "UserError", "check", "compose", "evaluate", "explain", "export", "grid", "leaderboard",
-    "models", "plan", "predict", "predict_data", "probe", "resume", "show", "sweep", "train",
+    "UserError", "check", "compose", "diagnose", "evaluate", "explain", "export", "grid",
+    "leaderboard", "models", "plan", "predict", "predict_data", "probe", "resume", "show", "sweep", "train",
     "__version__",
 ]  # fmt: skip
 

@@ -218,6 +218,11 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     if cfg.max_time is not None and not cfg.max_time > 0:
         yield "max_time", f"max_time is in minutes and must be above 0. Received: {cfg.max_time}."
+    if cfg.training_sample < 0:
+        yield "training_sample", (
+            "training_sample is how many training examples are measured again at the end, 0 for "
+            f"none. Received: {short(cfg.training_sample)}."
+        )
     if cfg.seed < 0:
         yield "seed", f"seed must not be negative. Received: {short(cfg.seed)}."
     if not re.fullmatch(r"\w[\w.-]{0,99}", cfg.name):

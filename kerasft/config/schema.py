@@ -66,6 +66,9 @@ class Root:
             counts of words and pairs of words (TF-IDF). `auto` leaves the features out where they
             would take more than about 5 % of the run; `always`; `none`.
         max_steps: Ends each stage after so many steps; for trying a recipe out.
+        training_sample: How many training examples are measured again at the end, without
+            augmentation and dropout, so that they can be compared with validation; at most as many
+            as there are for validation. 0 for none.
         length_grouping: Whether batches of text hold texts of similar length.
         fast: Whether the optimizer and some layers compute in fused operations; `false` takes
             Keras' own. Both give the same result up to rounding in a network without dropout. On
@@ -88,6 +91,7 @@ class Root:
     baseline: str | None = None
     floor: str = "auto"
     max_steps: int | None = None
+    training_sample: int = 512
     length_grouping: bool = True
     fast: bool = True
     progress: bool | None = None

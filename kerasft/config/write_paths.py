@@ -25,6 +25,8 @@ _OWN = (
     "plots", "predictions", "exports", "checkpoints/states", "checkpoints/best.keras",
     "checkpoints/last.keras", "checkpoints/adapter.safetensors", "checkpoints/soup",
     "logs/epochs.jsonl", "logs/epochs.csv", "logs/faults.jsonl", "logs/stalled.txt",
+    "logs/updates.jsonl", "logs/training_sample.json", "logs/training_sample.jsonl",
+    "diagnosis.json",
 )  # fmt: skip
 # Folders of it, in which others may write, too.
 _SHARED = ("logs/tensorboard",)

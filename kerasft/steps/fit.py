@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 
 from kerasft.config.composition import build_named, plain
 from kerasft.contracts import Task
+from kerasft.data.annotations.plain import plain as plain_labels
+from kerasft.evaluation.diagnosis.chance import chance
+from kerasft.evaluation.diagnosis.curves import early_sign
 from kerasft.evaluation.metrics import direction
 from kerasft.evaluation.setback import setback
 from kerasft.rows import Rows
@@ -93,7 +96,7 @@ def fit(
     place = folder.path if folder else None
     reporting = Reporting(place, status.is_live) if quiet else Reporting(
         place, status.is_live, say=say, on_stage=partial(tell, most=MOST_PARTS),
-        on_stage_end=partial(tell_setback, ready=ready),
+        on_stage_end=partial(tell_setback, ready=ready), on_epoch=early_signs(ready),
     )
     steps, epochs = recipe.planned(ready.batches.steps)
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
@@ -234,6 +237,18 @@ def tell_setback(rows: list[dict[str, Any]], *, ready: Ready) -> None:
         validation=len(splits.validation),
     ):
         warn(notice)
+
+
+def early_signs(ready: Ready) -> Callable[[list[dict[str, Any]]], None]:
+    """Return what warns after an epoch of what is certain already, once."""
+    splits = ready.splits
+    floor = chance(plain_labels(splits.validation, splits.labels))
+
+    def look(rows: list[dict[str, Any]]) -> None:
+        if notice := early_sign(rows, floor, len(splits.validation), ready.batches.steps):
+            warn(notice)
+
+    return look
 
 
 def validation_figures(

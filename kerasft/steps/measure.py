@@ -118,7 +118,7 @@ def draw(
 
 def report(
     history: loop.History, task: Task, metrics: Mapping[str, Any],
-    baseline: Mapping[str, Any] | None, folder: run_folder.RunFolder,
+    baseline: Mapping[str, Any] | None, folder: run_folder.RunFolder, diagnosis: str,
     tell_floor: Callable[[], Any],
 ) -> Any:
     """Say what came out: the figures, signs of overfitting, and where everything lies.
@@ -137,6 +137,8 @@ def report(
     if note := other_than_shown(history, task.monitor, metrics, policy):
         say(note)
     held = tell_floor()
+    if diagnosis:
+        say(f"\n{diagnosis}")
     say(f"\nrun folder: {folder.path}")
     return held
 

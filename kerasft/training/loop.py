@@ -15,6 +15,7 @@ from kerasft.training.keep_best import KeepBest
 from kerasft.training.recipe import Recipe
 from kerasft.training.soup import Ingredients, Made
 from kerasft.training.stage_run import Feed, Recovery, Reporting, Run, StageRun
+from kerasft.training.updates import Updates
 
 if TYPE_CHECKING:
     import keras
@@ -162,7 +163,7 @@ def _begun(
         monitor=task.monitor, best=lambda: keep.epoch,
     )
     watch = Watch(recovery.policy, examples.ids, reporting.logs, reporting.line)
-    return Run(model, recipe, recovery, reporting, keep, log, watch)
+    return Run(model, recipe, recovery, reporting, keep, log, watch, Updates(reporting.logs))
 
 
 def _position(run: Run, steps: int) -> Position:
@@ -171,6 +172,7 @@ def _position(run: Run, steps: int) -> Position:
     if resumed is None:
         # An earlier process may have died before its first checkpoint.
         run.log.set_state({"rows": [], "epochs": run.log.epochs})
+        run.updates.set_state({"rows": [], "before": []})
         return Position(next(iter(stages)), 0, 0, 0)
     at = run.take_up(resumed)
     if at.stage not in (*stages, ""):

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from kerasft.training import averages, epochs, recorder
-from kerasft.training.callbacks import Ends, Validation
+from kerasft.training.callbacks import Ends, OnEpoch, Validation
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Policy, Watch
@@ -25,6 +25,7 @@ from kerasft.training.recipe import Recipe
 from kerasft.training.replay import Replay
 from kerasft.training.stages import Stage
 from kerasft.training.trainability import Part
+from kerasft.training.updates import Updates
 from kerasft.training.watchdog import Watchdog, pipeline_state
 
 
@@ -112,6 +113,7 @@ class Reporting:
         on_stage: Called with each stage before its first step: its name, the stage, its peak rate,
             its steps, and what trains, see `Part`.
         on_stage_end: Called after each stage with all epochs so far, as `History` has them.
+        on_epoch: Called likewise after each epoch.
     """
 
     output_dir: Path | None = None
@@ -119,6 +121,7 @@ class Reporting:
     say: Callable[[str], None] | None = None
     on_stage: Callable[[str, Stage, float, int, list[Part]], None] | None = None
     on_stage_end: Callable[[list[dict[str, Any]]], None] | None = None
+    on_epoch: Callable[[list[dict[str, Any]]], None] | None = None
 
     @property
     def logs(self) -> Path | None:
@@ -145,6 +148,7 @@ class Run:
         stopped: The stages that ended early.
         warned: What was warned of already.
         told: The steps of augmentation whose end was told.
+        updates: How far the weights move in each epoch.
     """
 
     model: Any
@@ -154,13 +158,16 @@ class Run:
     keep: KeepBest
     log: EpochLog
     watch: Watch
+    updates: Updates
     stopped: list[str] = field(default_factory=list)
     warned: set[str] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
 
     @property
     def ours(self) -> dict[str, Any]:
-        return {"best": self.keep, "log": self.log, "watch": self.watch}
+        return {
+            "best": self.keep, "log": self.log, "watch": self.watch, "updates": self.updates,
+        }  # fmt: skip
 
     def take_up(self, state: State) -> Position:
         """Give model, log and the rest what they were, and return where that was."""
@@ -210,10 +217,11 @@ class Run:
             The epochs that are done then.
         """
         model, watch, fed, line = self.model, self.watch, stage.fed, self.reporting.line
-        self.log.stage = self.keep.current_stage = stage.name
+        self.log.stage = self.keep.current_stage = self.updates.stage = stage.name
+        self.updates.peak = stage.peak * watch.rate
         self.log.image_size = fed.image_size
         self.keep.is_comparable = fed.image_size is None
-        saver, replay = self.recovery.saver, self.recovery.replay
+        saver, replay, tell = self.recovery.saver, self.recovery.replay, self.reporting.on_epoch
         form = {
             "activations": "kept" if fed.kept else "computed",
             "precision": keras.config.dtype_policy().name,
@@ -276,7 +284,8 @@ class Run:
                 callbacks=[
                     watchdog, *([bar] if bar else []), watch, Ends(fed.ends, line, self.told),
                     FirstStep(line, factors=factors, reports=first), validation,
-                    self.keep, self.log, *own.values(),
+                    self.keep, self.log, self.updates,
+                    *([OnEpoch(lambda *_: tell(self.log.rows))] if tell else []), *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.
                     *([InputStall(fed.batches, ahead, line)] if self.reporting.say else []),
                 ],
