@@ -325,8 +325,7 @@ def _leaderboard(options: argparse.Namespace) -> None:
     boards.require_runs(options.directory)
     with without_chatter():  # what TensorFlow has to say
         rows = boards.leaderboard(options.directory, metric=options.metric, trusted=options.trust)
-    print(printable(board_rows.as_text(rows)))
-    print()
+    print(printable(board_rows.as_text(rows)), end="\n\n")
     again = board_rows.again(options.directory, rows, options.trust)
     for line in (*board_rows.remarks(rows), *again):
         print(printable(line))

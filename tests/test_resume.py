@@ -217,9 +217,12 @@ def rare_texts(tiny_texts, tmp_path):
 
 
 def outcome(result) -> tuple:
-    """Return all that a run comes to: weights, log, metrics."""
-    log = (result.output_dir / "logs" / "epochs.jsonl").read_text("utf-8").splitlines()
+    """Return all that a run comes to: weights, logs, metrics."""
+    logs = result.output_dir / "logs"
+    log = (logs / "epochs.jsonl").read_text("utf-8").splitlines()
     rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
+    assert len((logs / "updates.jsonl").read_text("utf-8").splitlines()) == len(rows)
+    rows += [(logs / name).read_text("utf-8") for name in ("updates.jsonl", "training_sample.json")]
     return result.finetuned.model.get_weights(), rows, result.metrics
 
 

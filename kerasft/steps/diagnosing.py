@@ -222,9 +222,9 @@ def tell(found: Diagnosis) -> None:
         return
     settings = [one for one in found.remedies if one.overrides][:SHOWN]
     say("\nwhat may help, the likeliest first:")
-    for one in found.remedies:
-        if not one.overrides:
-            say(f"  - {one.why}")
+    for remedy in found.remedies:
+        if not remedy.overrides:
+            say(f"  - {remedy.why}")
     if settings:
         say(table([[f"  {one.line}", one.why] for one in settings], ["  set", "which"]))
     if settings and found.command:

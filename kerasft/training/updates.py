@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,22 +110,6 @@ def parts_of(model: keras.Model) -> list[str]:
         depth.names[level] if (level := depth.of(variable)) else HEAD
         for variable in model.trainable_variables
     ]
-
-
-def moved(row: dict[str, Any], parts: Sequence[str] | None = None) -> float:
-    """Return how far parts have moved in an epoch, as a share of the norm of their weights.
-
-    Args:
-        row: A row of `updates.jsonl`.
-        parts: Their names; by default all.
-
-    Example:
-        >>> moved({"parts": {"head": {"weights": 4.0, "moved": 1.0}}})
-        0.25
-    """
-    of = [one for name, one in row["parts"].items() if parts is None or name in parts]
-    size = sum(one["weights"] ** 2 for one in of)
-    return float(np.sqrt(sum(one["moved"] ** 2 for one in of) / size)) if size else 0.0
 
 
 def _some(variable: Any) -> np.ndarray:

@@ -39,7 +39,7 @@ def shape(values: Sequence[float]) -> str:
     if last - v[low] > TURNS * max(abs(v[low]), 1e-12) and low < len(v) - 1:
         back = (np.diff(v) > TURNS * scale).sum() > 1 and (np.diff(v) < -TURNS * scale).sum() > 1
         return "unsteady" if back else "turning"
-    return "falling" if is_falling(v) else "levelled off"
+    return "falling" if is_falling(values) else "levelled off"
 
 
 def is_falling(values: Sequence[float]) -> bool:

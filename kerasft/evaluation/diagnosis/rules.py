@@ -183,8 +183,8 @@ def _leak(case: Case) -> list[str]:
     if first["epoch"] == 1 and first["loss"] < UNLIKE * low and not case.skill >= FITTED:
         evidence.append(
             "in the first epoch, when each example was new, training loss was "
-            f"{first['loss']:.4f}; that of validation never came below {low:.4f}: the training split has something that "
-            "gives the label away, and validation has not"
+            f"{first['loss']:.4f}; that of validation never came below {low:.4f}: the training "
+            "split has something that gives the label away, and validation has not"
         )
     return evidence + _words(case, bool(evidence))
 
