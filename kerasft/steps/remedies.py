@@ -7,7 +7,8 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -72,8 +73,10 @@ class Run:
 
     def takes(self, overrides: Sequence[str]) -> bool:
         """Whether `kerasft check` passes the run's config with further overrides."""
+        chooses = any(_key(one) in RUNTIME or one.startswith("~") for one in overrides)
         try:
-            if self.overrides is not None:
+            # Other choices meet what the run set of the former ones; values can be put in place.
+            if self.overrides is not None and chooses:
                 settle([*self.overrides, *overrides], self.config_dirs, self.trusted)
             else:
                 check(applied(self.cfg, overrides), trusted=self.trusted)
@@ -89,7 +92,7 @@ class Run:
         if chosen is None:
             return None
         # What an experiment set of stages stays behind when others are chosen.
-        stays = [name for name in self.cfg.finetune if name not in compose([chosen]).finetune]
+        stays = [name for name in self.cfg.finetune if name not in _choice(chosen)]
         more = [*overrides, *(f"~finetune.{name}" for name in stays)]
         return tuple(more) if stays and self.takes(more) else None
 
@@ -114,12 +117,22 @@ def applied(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             group, _, name = key[1:].partition(".")
             made[group].pop(name, None)
         elif key in RUNTIME:
-            node = OmegaConf.to_container(compose([one])[key], resolve=False)
-            made[key] = node
+            made[key] = _choice(one)
         else:
             parsed = OmegaConf.create(f"value: {value}")["value"]
             OmegaConf.update(made, key, parsed, force_add=True)
     return made
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
+@lru_cache(maxsize=64)
+def _choice(override: str) -> dict[str, Any]:
+    """Return what a choice puts into a group, with its interpolations as they are."""
+    node = compose([override])[_key(override)]
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))
 
 
 def remedies(found: Sequence[rules.Verdict], case: Case, run: Run) -> list[Remedy]:
