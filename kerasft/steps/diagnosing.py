@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from kerasft.config.checks import check
 from kerasft.errors import UserError
-from kerasft.evaluation.diagnosis.case import Case
+from kerasft.evaluation.diagnosis.case import HEAD, Case
 from kerasft.evaluation.diagnosis.curves import shape
 from kerasft.evaluation.diagnosis.remarks import class_gaps, miscalibration, remarks
 from kerasft.evaluation.diagnosis.rules import WELL, Verdict, verdicts
@@ -29,6 +29,8 @@ from kerasft.system.files import at_home, write_json
 
 # Options of `kerasft train` that a command needs to be used again.
 _OPTIONS = ("--config-dir", "--trust")
+# Of a long run so many epochs are shown at its beginning and at its end.
+ENDS = 4
 
 
 @dataclass(frozen=True)
@@ -233,15 +235,15 @@ def tell(found: Diagnosis) -> None:
 
 def _moves(moves: Sequence[Mapping[str, Any]]) -> str:
     """Return a table of the moves: head, and the top, middle and bottom of what else trains."""
-    names = list(dict.fromkeys(name for row in moves for name in row["moved"]))
-    if len(names) > 4:
-        rest = [name for name in names if name != "head"]
-        few = [rest[0], rest[len(rest) // 2], rest[-1]]
-        names = [name for name in names if name == "head" or name in few]
-    rows = moves if len(moves) <= 8 else [*moves[:4], *moves[-4:]]
+    names = list(dict.fromkeys(name for row in moves for name in row["moved"] if name != HEAD))
+    columns = {"head": HEAD}  # the rest comes from the input on
+    if names:
+        columns |= {"top": names[-1], "middle": names[len(names) // 2], "bottom": names[0]}
+    rows = moves if len(moves) <= 2 * ENDS else [*moves[:ENDS], *moves[-ENDS:]]
     return table(
-        [[str(row["epoch"]), row["stage"], *(_share(row["moved"].get(name)) for name in names)]
-         for row in rows], ["epoch", "stage", *names],
+        [[str(row["epoch"]), row["stage"],
+          *(_share(row["moved"].get(name)) for name in columns.values())] for row in rows],
+        ["epoch", "stage", *columns],
     )
 
 
