@@ -79,7 +79,11 @@ BY_CHANCE = {"validation": figures(0.5, roc_auc=0.5)}
     ({"sample": figures(0.8), "validation": figures(0.78), "frozen": True,
       "updates": updates(backbone=None)}, [rules.FROZEN]),
     ({"sample": figures(0.97, 0.1), **BY_CHANCE}, [rules.LABELS]),
-    ({"sample": figures(0.51, roc_auc=0.52), **BY_CHANCE, "epochs": FLAT}, [rules.LABELS]),
+    # All epochs are at chance, and the best one is of before anything was learned.
+    ({"sample": figures(0.51, roc_auc=0.52), **BY_CHANCE,
+      "epochs": epochs([0.7, 0.3, 0.1], [0.7, 1.5, 2.0], [0.52, 0.5, 0.5])}, [rules.LABELS]),
+    ({"sample": figures(0.51, roc_auc=0.52), **BY_CHANCE, "epochs": FLAT},
+     [rules.LABELS, rules.UNDER]),
     ({"sample": figures(0.51, roc_auc=0.52), **BY_CHANCE, "epochs": FLAT, "frozen": True,
       "updates": updates(backbone=None)}, [rules.FROZEN]),
     # Of 20 validation examples nobody can tell chance.
@@ -90,6 +94,8 @@ BY_CHANCE = {"validation": figures(0.5, roc_auc=0.5)}
       "epochs": epochs([1.4, 0.8, 0.7], [0.8, 0.7, 0.7], [0.5, 0.5, 0.5])}, [rules.HIGH]),
     ({"sample": figures(0.7), "validation": figures(0.68), "updates": updates(backbone=0.8),
       "epochs": epochs([0.4, 0.5, 0.6], [0.5, 0.6, 0.7], [0.7, 0.68, 0.65])}, [rules.HIGH]),
+    ({"sample": figures(0.7), "validation": figures(0.68), "updates": updates(backbone=4.0)},
+     [rules.HIGH]),
     ({"faults": 2}, [rules.HIGH]),
     # Far moves alone are no fault: random weights have to move.
     ({"updates": updates(backbone=3.0)}, [rules.WELL]),
@@ -220,9 +226,11 @@ def test_a_word_that_gives_the_label_away_is_found():
     assert told[0].name == rules.LEAK
     assert "the word 'zzneg' alone tells 'neg' in 100% of the training sample, and in 50% of the " \
         "validation" in told[0].evidence  # fmt: skip
-    # In both splits it may be what the texts are about, where figures are not too good.
     both = {"training sample": rows, "validation": rows}
-    assert names(modality="text", answered=both) == [rules.WELL]
+    (told,) = verdicts(Case(**GOOD | {"modality": "text", "answered": both}))
+    assert "100% of the training sample, and in 100% of the validation" in told.evidence[0]
+    neither = {"training sample": plain, "validation": plain}
+    assert names(modality="text", answered=neither) == [rules.WELL]
     # A path is no text.
     assert names(answered={"training sample": rows, "validation": plain}) == [rules.WELL]
 

@@ -90,7 +90,8 @@ def test_rates_are_reckoned_from_that_of_the_run():
     ]  # fmt: skip
     assert lines(proposed(texts, rules.HIGH, moved=(1, 0.3)))[0] == "optimizer.learning_rate=1e-4"
     # It moved by 6 x 0.0005, and should by 0.3: a hundred times more, and no more at once.
-    assert lines(proposed(texts, rules.LOW, moved=(5e-4, 1e-5)))[0] == "optimizer.learning_rate=1e-1"
+    low = lines(proposed(texts, rules.LOW, moved=(5e-4, 1e-5)))
+    assert low[0] == "optimizer.learning_rate=1e-1"
     stages = (*TEXTS, "finetune=two_phase")
     assert lines(proposed(stages, rules.HIGH, moved=(1, 0.3)))[0] == (
         "finetune.all.learning_rate=1e-4"

@@ -36,6 +36,9 @@ FEW, FEW_OF_A_CLASS = 200, 50
 # In an epoch weights that go farther than half of their own norm have little left of what they
 # were; of the experiments none goes farther than 0.1.
 FAR = 0.5
+# Farther than this, and they were thrown about, however the loss looks; random weights of a small
+# network go as far as their own norm, and learn by it.
+VERY_FAR = 2.0
 # A training loss this much above that of one answer for all, or above its own lowest, is one that
 # steps have thrown up: none of fine-tuning at a fair rate comes there.
 THROWN = 1.3
@@ -59,7 +62,9 @@ COPIED = 0.05
 SURE, CONTRADICTED, CONTRADICTIONS = 0.9, 0.03, 5
 # How well validation must be known before it is called no better than chance.
 KNOWN = 0.35
-# Learned by heart: training fitted this far, while validation is at chance.
+# Learned by heart: training fitted this far, or its loss below this part of that of one answer for
+# all, while validation is at chance. Kept weights alone would not tell: where all epochs are at
+# chance, the best one is one of the first.
 BY_HEART = 0.5
 
 
@@ -137,7 +142,7 @@ def _rate_high(case: Case) -> list[str]:
     far = max(case.backbone_moves or case.head_moves, default=math.nan)
     if case.updates and not far >= FAR:
         return []
-    if evidence and far >= FAR:
+    if far >= (FAR if evidence else VERY_FAR) and (case.backbone_moves or evidence):
         what = "backbone" if case.backbone_moves else "head"
         evidence.append(f"the {what}'s weights moved by {far:.2g} times their own norm in an epoch")
     return [*evidence, _fit(case)] if evidence else []
@@ -186,10 +191,10 @@ def _leak(case: Case) -> list[str]:
             f"{first['loss']:.4f}; that of validation never came below {low:.4f}: the training "
             "split has something that gives the label away, and validation has not"
         )
-    return evidence + _words(case, bool(evidence))
+    return evidence + _words(case)
 
 
-def _words(case: Case, suspected: bool) -> list[str]:
+def _words(case: Case) -> list[str]:
     """Name a word that gives the label away."""
     if case.modality != "text":
         return []
@@ -200,10 +205,8 @@ def _words(case: Case, suspected: bool) -> list[str]:
             continue
         there = words.share_with(case.answered.get(other, ()), one)
         apart = "" if math.isnan(there) else f", and in {there:.0%} of the {other}"
-        # Alike in both splits it may be what the texts are about.
-        if suspected or not there >= TELLING:
-            return [f"the word {one.word!r} alone tells {one.label!r} in {one.balanced:.0%} of the "
-                    f"{split}{apart}"]  # fmt: skip
+        return [f"the word {one.word!r} alone tells {one.label!r} in {one.balanced:.0%} of the "
+                f"{split}{apart}"]  # fmt: skip
     return []
 
 
@@ -211,10 +214,10 @@ def _labels(case: Case) -> list[str]:
     evidence = []
     known = ERRORS * _noise(case) <= KNOWN
     if case.validation_is_chance and known:
-        if case.fit >= BY_HEART:
+        if case.fit >= BY_HEART or _is_learned(case):
             evidence.append(
-                f"training examples were learned by heart ({_pair(case)}): what was learned says "
-                "nothing about others"
+                f"training examples were learned by heart ({_fit(case)}), and what was learned says "
+                f"nothing about others: {_pair(case)}"
             )
         elif case.training_is_chance and not case.frozen:
             evidence.append(
@@ -273,7 +276,10 @@ def _frozen(case: Case) -> list[str]:
 
 
 def _under(case: Case) -> list[str]:
-    return [f"{_fit(case)}; {_pair(case)}", *_level(case)] if _is_poor(case) else []
+    # Wrong labels cannot be fitted, and should not be.
+    if not _is_poor(case) or (not case.training_is_chance and _labels(case)):
+        return []
+    return [f"{_fit(case)}; {_pair(case)}", *_level(case)]
 
 
 # Verdict -> its rule, and the verdicts that explain the same better.
@@ -285,7 +291,7 @@ RULES: dict[str, tuple[Callable[[Case], list[str]], tuple[str, ...]]] = {
     LITTLE: (_little, (LEAK, LABELS)),
     OVER: (_over, (LEAK, LABELS)),
     FROZEN: (_frozen, (HIGH, LOW, LEAK, OVER)),
-    UNDER: (_under, (HIGH, LOW, LEAK, OVER, LITTLE, LABELS, FROZEN)),
+    UNDER: (_under, (HIGH, LOW, LEAK, OVER, LITTLE, FROZEN)),
 }
 
 
@@ -294,7 +300,15 @@ RULES: dict[str, tuple[Callable[[Case], list[str]], tuple[str, ...]]] = {
 
 def _is_poor(case: Case) -> bool:
     """Whether training examples are not fitted; unknown counts as fitted."""
-    return bool(case.training_is_chance) or case.fit < FITTED
+    return (bool(case.training_is_chance) or case.fit < FITTED) and not _is_learned(case)
+
+
+def _is_learned(case: Case) -> bool:
+    """Whether training came far below the loss of one answer for all, in any epoch."""
+    low = min(case.values("loss"), default=math.nan)
+    return bool(low < BY_HEART * case.floor.get("log_loss", math.nan)) and bool(
+        case.validation_is_chance
+    )
 
 
 def _noise(case: Case) -> float:
