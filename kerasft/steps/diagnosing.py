@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kerasft.config.checks import check
+from kerasft.config.checks import check, settle
 from kerasft.errors import UserError
 from kerasft.evaluation.diagnosis.case import HEAD, Case
 from kerasft.evaluation.diagnosis.curves import shape
@@ -156,21 +156,26 @@ def _own(
         words = shlex.split(str(folder.facts().get("command", "")))
     except ValueError:
         words = []
-    if words[:1] != ["kerasft"] or words[1:2] != ["train"]:
-        return "", Run(cfg, None, (), trusted)
+    unknown = "", Run(cfg, None, (), trusted)
+    # `python -m kerasft` is called by the name of its file.
+    if not words or words[0] not in ("kerasft", "__main__.py") or words[1:2] != ["train"]:
+        return unknown
     overrides, options, rest = [], [], iter(words[2:])
     for word in rest:
         name, mark, value = word.partition("=")
         if name in _OPTIONS:
             options += [(name, value if mark else next(rest, ""))]
         elif word.startswith("-"):  # --from, -m: what follows is not the whole of it
-            return "", Run(cfg, None, (), trusted)
+            return unknown
         elif name not in ("output_dir", "resume"):  # of that run alone
             overrides.append(word)
     dirs = [value for name, value in options if name == "--config-dir"]
     base = shlex.join(["kerasft", "train", *(w for one in options for w in one), *overrides])
-    held = Run(cfg, overrides, dirs, trusted)
-    return (base, held) if held.takes(()) else ("", Run(cfg, None, (), trusted))
+    try:
+        settle(overrides, dirs, trusted)
+    except UserError:  # of another version, or with configs that are elsewhere now
+        return unknown
+    return base, Run(cfg, overrides, dirs, trusted)
 
 
 def measured_of(case: Case) -> dict[str, Any]:

@@ -216,8 +216,8 @@ def _labels(case: Case) -> list[str]:
     if case.validation_is_chance and known:
         if case.fit >= BY_HEART or _is_learned(case):
             evidence.append(
-                f"training examples were learned by heart ({_fit(case)}), and what was learned says "
-                f"nothing about others: {_pair(case)}"
+                f"training examples were learned by heart ({_fit(case)}), and what was learned "
+                f"says nothing about others: {_pair(case)}"
             )
         elif case.training_is_chance and not case.frozen:
             evidence.append(
