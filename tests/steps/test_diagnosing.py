@@ -17,6 +17,11 @@ import kerasft
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
 from kerasft.evaluation.diagnosis import rules
+from kerasft.evaluation.diagnosis.remarks import remarks
+from kerasft.evaluation.diagnosis.rules import verdicts
+from kerasft.runs.run_folder import RunFolder
+from kerasft.steps.case_files import read_case
+from kerasft.steps.diagnosing import measured_of
 from kerasft.steps.looking import look
 from kerasft.steps.training_sample import sample_of
 
@@ -280,6 +285,33 @@ def test_the_command_of_a_run_is_used_again(copied, tmp_path, command, wanted):
     facts = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps(facts | {"command": command}))
     assert kerasft.diagnose(str(copied)).command == wanted
+
+
+ODD = (None, -1, "a", [], {"a": {"b": 1}})
+
+
+def test_a_folder_from_anybody_gives_a_diagnosis_or_a_message(copied):
+    """Each value of the files that are read is replaced by others, one at a time."""
+    folder, logs, seen = RunFolder(copied), copied / "logs", 0
+    cfg = folder.read_config()
+    for file, rows in ((logs / "training_sample.json", 1), (logs / "epochs.jsonl", 2),
+                       (logs / "updates.jsonl", 2), (logs / "training_sample.jsonl", 20),
+                       (copied / "metrics.json", 1)):  # fmt: skip
+        whole = file.read_text()
+        first = json.loads(whole if rows == 1 else whole.splitlines()[0])
+        for name in list(first)[:9]:
+            for value in ODD:
+                line = json.dumps({**first, name: value})
+                rest = [] if rows == 1 else whole.splitlines()[1:]
+                file.write_text("\n".join([line, *rest]))
+                seen += 1
+                try:
+                    case = read_case(folder, cfg)
+                    assert verdicts(case) and remarks(case) is not None and measured_of(case)
+                except UserError as error:
+                    assert file.name in str(error)
+        file.write_text(whole)
+    assert seen > 150
 
 
 def test_what_is_no_run_is_told(tmp_path, kerasft_cli):

@@ -109,8 +109,9 @@ class Case:
             value = self.validation.get(name)
             if self.mode != "max" or not (isinstance(value, int | float) and 0 <= value <= 1):
                 return None
-        seen = self.sample.get(name, self.best.get(name, math.nan) if not self.sample else math.nan)
-        return Figure(name, float(seen), float(self.validation[name]), floor)
+        seen = self.sample.get(name) if self.sample else self.best.get(name)
+        train = float(seen) if isinstance(seen, int | float) else math.nan
+        return Figure(name, train, float(self.validation[name]), floor)
 
     @cached_property
     def gap(self) -> float:
@@ -165,8 +166,9 @@ class Case:
         return [one for one in found if one is not None]
 
     def values(self, name: str) -> list[float]:
-        """Return a figure of all epochs on images of the model's own size."""
-        return [float(row[name]) for row in self.compared if name in row]
+        """Return a figure of all epochs on images of the model's own size, where it is a number."""
+        found = (row.get(name) for row in self.compared)
+        return [float(one) for one in found if isinstance(one, int | float) and math.isfinite(one)]
 
     @property
     def peak(self) -> float:

@@ -128,8 +128,9 @@ def _rate_high(case: Case) -> list[str]:
         return [f"the loss was not a number {times} (logs/faults.jsonl)"]
     if not _is_poor(case):
         return []
-    losses = case.values("loss")
-    high = max(losses, default=math.nan)
+    if not (losses := case.values("loss")):
+        return []
+    high = max(losses)
     floor = case.floor.get("log_loss", math.nan)
     evidence = []
     if high > THROWN * floor:
