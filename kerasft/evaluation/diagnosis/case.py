@@ -86,9 +86,11 @@ class Case:
 
     @cached_property
     def best(self) -> Row:
-        """The epoch whose weights are kept."""
+        """The epoch whose weights are kept: of equal ones that with the lower validation loss."""
         sign = 1.0 if self.mode == "max" else -1.0
-        return max(self.compared, key=lambda row: _or(sign * row.get(self.monitor, math.nan)))
+        return max(self.compared, key=lambda row: (
+            _or(sign * row.get(self.monitor, math.nan)), _or(-row["val_loss"])
+        ))  # fmt: skip
 
     @cached_property
     def figure(self) -> Figure | None:
