@@ -71,7 +71,7 @@ def network(place: Path, units: int) -> str:
 
     keras.utils.set_random_seed(0)
     images = keras.Input((8, 8, 3))
-    hidden = keras.layers.Conv2D(units, 8, activation="relu", name="hidden")(images)
+    hidden = keras.layers.Conv2D(units, 8, activation="tanh", name="hidden")(images)
     file = place / f"{units}.keras"
     keras.Model(images, hidden).save(file)
     return f"backbone.path={file}"
@@ -82,7 +82,7 @@ CASES = {
     "good": lambda place: ((*DIGITS, network(place, 64), "epochs=12"), None),
     "small network": lambda place: ((*DIGITS, network(place, 3), "epochs=15"), None),
     "shuffled labels": lambda place: (
-        (*IMAGES, "data=memory", "data.test=0", network(place, 64), "epochs=60",
+        (*IMAGES, "data=memory", "data.test=0", network(place, 64), "epochs=80",
          "optimizer.learning_rate=5e-3"),
         {"train": unlabelled(100, 1), "validation": unlabelled(200, 2)},
     ),
