@@ -23,12 +23,13 @@ from kerasft.evaluation.diagnosis.curves import is_falling
 STAGE = "kerasft.training.stages.Stage"
 # A rate is changed by no more than this at once, and by no less: neighbours differ too little.
 MOST, LEAST = 100.0, 3.0
-# How far the backbone, and a head that begins at random, move in an epoch and in a run that go
-# well; rates are set to come there, since updates are nearly proportional to the rate.
+# About how far the backbone moves in an epoch, and a head that begins at random in a run, where all
+# goes well (docs/diagnose.md has one: 0.02 and 0.6). Rates are set to come there, since updates are
+# nearly proportional to the rate.
 BACKBONE_MOVES, HEAD_MOVES = 0.03, 0.3
-# Weights are at their new place after a fit of so many more epochs.
+# How many times the epochs of the last stage are proposed where it was too short.
 LONGER = 2
-# Most of them are read by nobody.
+# So many settings are shown; `diagnosis.json` has all.
 SHOWN = 6
 
 
@@ -161,7 +162,6 @@ Candidates = Iterator[tuple[tuple[str, ...], str]]
 
 def _lower_rate(case: Case, cfg: DictConfig) -> Candidates:
     far = max(case.backbone_moves or case.head_moves, default=math.nan)
-    # At a hundredth of its norm and less the rate is not what threw the loss up.
     factor = BACKBONE_MOVES / far if far > 0 else 1 / 10
     if math.isnan(peak := case.peak):
         peak = cfg.optimizer.get("learning_rate") or math.nan

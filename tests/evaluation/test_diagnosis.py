@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -310,3 +311,21 @@ def test_what_hides_a_verdict_comes_before_it():
     order = list(rules.RULES)
     for name, (_, hidden_by) in rules.RULES.items():
         assert all(order.index(one) < order.index(name) for one in hidden_by), name
+
+
+def test_the_page_has_a_row_for_each_verdict():
+    page = (Path(__file__).parents[2] / "docs" / "diagnose.md").read_text("utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    assert [cells[1].strip(" `") for cells in rows] == [
+        rules.HIGH, rules.LOW, rules.LEAK, rules.LABELS, rules.LITTLE, rules.OVER, rules.FROZEN,
+        rules.UNDER, rules.WELL,
+    ] == [*rules.RULES, rules.WELL]  # fmt: skip
+    said = {cells[1].strip(" `"): cells[2] for cells in rows}
+    for name, figures in {
+        rules.HIGH: (rules.FITTED, rules.THROWN), rules.LOW: (rules.NEAR,),
+        rules.LEAK: (rules.PERFECT, rules.UNLIKE, rules.TELLING),
+        rules.LABELS: (rules.BY_HEART, rules.SURE),
+        rules.LITTLE: (rules.FEW, rules.FEW_OF_A_CLASS),
+        rules.OVER: (rules.GAP, rules.SMALL_GAP),
+    }.items():  # fmt: skip
+        assert all(f"{one:g}" in said[name] for one in figures), name

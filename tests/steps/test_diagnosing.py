@@ -87,7 +87,8 @@ CASES = {
         {"train": unlabelled(100, 1), "validation": unlabelled(200, 2)},
     ),
     "few examples": lambda place: (
-        (*DIGITS, network(place, 64), "epochs=40", "data.train_per_class=2"), None
+        (*DIGITS, network(place, 64), "epochs=80", "data.train_per_class=1",
+         "optimizer.learning_rate=5e-3"), None
     ),
     "rate too high": lambda place: (
         (*TEXTS, "epochs=5", "optimizer.learning_rate=0.2"),
