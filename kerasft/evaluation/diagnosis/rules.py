@@ -146,7 +146,7 @@ def _rate_high(case: Case) -> list[str]:
     if far >= (FAR if evidence else VERY_FAR) and (case.backbone_moves or evidence):
         what = "backbone" if case.backbone_moves else "head"
         evidence.append(f"the {what}'s weights moved by {far:.2g} times their own norm in an epoch")
-    return [*evidence, _fit(case)] if evidence else []
+    return [*evidence, _pair(case)] if evidence else []
 
 
 def _rate_low(case: Case) -> list[str]:
