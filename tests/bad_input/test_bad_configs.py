@@ -51,6 +51,7 @@ ONE_MISTAKE = {
         "+callbacks.backup.backup_dir=backup", "~callbacks.backup", "kerasft resume",
     ),
     "grouping without tokens": ("train batch_tokens=64 length_grouping=false", "batch_tokens"),
+    "a sample of less than none": ("train training_sample=-1", "training_sample is how many"),
     "a goal of an export without its share": (
         "train export=saved_model export.saved_model.goal=recall", "needs a share", "at_least=0.9"),
     "fewer golden requests than none": (
