@@ -23,8 +23,8 @@ from kerasft.steps.case_files import is_sampled, read_case
 from kerasft.steps.prepare import Ready
 from kerasft.steps.remedies import SHOWN, Remedy, Run, remedies
 from kerasft.steps.training_sample import keep_sample, measure_again
-from kerasft.system.console import say, table, without_chatter
-from kerasft.system.enclosure import require_readable
+from kerasft.system.console import say, table, warn, without_chatter
+from kerasft.system.enclosure import require_enclosed
 from kerasft.system.files import at_home, write_json
 
 # Options of `kerasft train` that a command needs to be used again.
@@ -130,7 +130,7 @@ def diagnose(
         raise UserError(
             f"There is no run folder {str(run)!r}. `kerasft leaderboard outputs` lists the runs."
         )
-    require_readable(folder.path)
+    require_enclosed(folder.path)
     cfg = folder.read_config()
     with folder.at_its_command():
         check(cfg, trusted=trusted)
@@ -144,7 +144,10 @@ def diagnose(
             folder.path, tuple(found), tuple(remarks(case)), tuple(remedies(found, case, held)),
             measured_of(case), base,
         )
-    write_json(folder.path / "diagnosis.json", made.to_dict())
+    try:
+        write_json(folder.path / "diagnosis.json", made.to_dict())
+    except UserError as error:  # it can be told all the same
+        warn(str(error))
     return made
 
 
