@@ -21,6 +21,7 @@ _PUBLIC = {
     "export": "run",
     "grid": "sweeps.grid",
     "leaderboard": "sweeps.leaderboard",
+    "lr_find": "steps.lr_finder",
     "models": "catalogue.networks",
     "plan": "run",
     "predict": "run",

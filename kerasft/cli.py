@@ -146,6 +146,13 @@ def _show(options: argparse.Namespace) -> None:
     )
 
 
+def _lr_find(options: argparse.Namespace) -> None:
+    _trust_here(options.trust)
+    from kerasft.steps.lr_finder import command as act
+
+    act(options)
+
+
 def _sweep(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     from kerasft.sweeps import costs
@@ -153,9 +160,8 @@ def _sweep(options: argparse.Namespace) -> None:
 
     if options.plan:
         with redirect_stdout(sys.stderr if options.json else sys.stdout):
-            outlook = plan(
-                options.overrides, config_dirs=options.config_dir, trusted=options.trust
-            )
+            outlook = plan(options.overrides, config_dirs=options.config_dir,
+                           trusted=options.trust)  # fmt: skip
         if options.json:
             print(json.dumps(outlook.to_dict(), indent=2))
         else:
@@ -202,10 +208,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     quiet: Callable[[str], None] = lambda line: None  # noqa: E731
     _trust_here(options.trust)
-    metrics = evaluate(
-        options.run, split=split, trusted=options.trust,
-        **({"say": quiet} if options.json else {}),
-    )
+    metrics = evaluate(options.run, split=split, trusted=options.trust,
+                       **({"say": quiet} if options.json else {}))  # fmt: skip
     if options.json:
         print(json.dumps(metrics, indent=2, ensure_ascii=False))
 
@@ -355,10 +359,8 @@ def _bench(options: argparse.Namespace) -> None:
     sizes = sizes_of(options.batch)
     from kerasft.serving.bench import as_text, bench
 
-    timings, notes = bench(
-        options.export, batches=sizes, seconds=options.seconds,
-        threads=options.threads, onnx=options.onnx,
-    )
+    timings, notes = bench(options.export, batches=sizes, seconds=options.seconds,
+                           threads=options.threads, onnx=options.onnx)  # fmt: skip
     if options.json:
         print(json.dumps({"timings": [t.to_dict() for t in timings], "notes": notes}, indent=2))
     else:
@@ -383,6 +385,7 @@ class Act(NamedTuple):
 ACTS: dict[str, Act] = {
     "train": Act(_train, heavy=True),
     "show": Act(_show, heavy=True),
+    "lr-find": Act(_lr_find, heavy=True),
     "sweep": Act(_sweep, heavy=True),
     "resume": Act(_resume, heavy=True),
     "evaluate": Act(_evaluate, heavy=True),

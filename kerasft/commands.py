@@ -67,6 +67,25 @@ def make_parser() -> argparse.ArgumentParser:
                       help="show the same images in so many epochs, a row each (default 1)")
 
     made = command(
+        "lr-find", "Suggest a learning rate for each stage by a range test; train nothing.",
+        "  kerasft lr-find finetune=two_phase\n"
+        "  kerasft lr-find experiment=sst2_minilm --output rates.png",
+    )
+    _config_options(made)
+    made.add_argument("--output", metavar="FILE", default="lr_find.png",
+                      help="the .png file with the curves (default lr_find.png); the figures go "
+                      "into a .json file beside it")
+    made.add_argument("--rule", choices=["valley", "steep"], default="valley",
+                      help="what reads the rate off the curve (default valley)")
+    made.add_argument("--start", type=float, default=1e-7, metavar="RATE",
+                      help="the first rate (default 1e-7)")
+    made.add_argument("--end", type=float, default=10.0, metavar="RATE",
+                      help="the last rate, unless the loss diverges before (default 10)")
+    made.add_argument("--updates", type=int, metavar="N",
+                      help="from the first rate to the last (default: an epoch's, from 60 to 100)")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
         "sweep", "Search for settings: many runs; those that lag behind are pruned.",
         "  kerasft sweep 'optimizer.learning_rate=tag(log,interval(1e-5,1e-3))' head=linear,mlp\n"
         "  kerasft sweep sweep=text experiment=sst2_minilm sweep.n_trials=30 sweep.workers=2\n"

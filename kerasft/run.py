@@ -24,6 +24,7 @@ from kerasft.steps import (
     in_memory,
     measure,
     memory,
+    micro_batch,
     predicting,
     prepare,
     reopening,
@@ -117,6 +118,7 @@ def train(
     prepare.check_exports(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
     with in_memory.holding(cfg, data):
+        micro_batch.settle(cfg)
         return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
 
 
@@ -209,6 +211,8 @@ def plan(
     """
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.require_monitors(cfg)
+    with in_memory.holding(cfg, data):
+        micro_batch.settle(cfg)
     with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.catalogue import networks
-from kerasft.config import adapters, averages, regularizers, write_paths
+from kerasft.config import adapters, auto_batch, averages, regularizers, write_paths
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
 from kerasft.config.schema import BASELINES, FLOORS, NAMED, PRECISIONS, RUNTIME, SCALARS
@@ -175,7 +175,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         size, key = _value(cfg, "backbone", name), f"backbone.{name}"
         if is_number(size) and size < 1:
             yield key, f"{key} must be at least 1. Received: {short(size)}."
-    for key in ("epochs", "batch_size", "batch_tokens", "eval_batch_size", "max_steps"):
+    for key in ("epochs", "batch_tokens", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
             yield key, f"{key} must be at least 1. Received: {short(cfg[key])}."
     if cfg.batch_tokens is not None and not cfg.length_grouping:
@@ -189,6 +189,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     yield from adapters.problems(cfg)
     yield from averages.problems(cfg)
     yield from regularizers.problems(cfg)
+    yield from auto_batch.problems(cfg)
     callbacks = cfg.callbacks if isinstance(cfg.callbacks, DictConfig) else {}
     for name, node in (callbacks or {}).items():
         if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):

@@ -48,7 +48,14 @@ class Root:
         name: Names the folder of the run below `outputs/`.
         seed: Decides the split, the order, the augmentation and the initial weights.
         epochs: Passes over the training examples, for stages that set none of their own.
-        batch_size: Examples in a training step.
+        batch_size: Examples in a training step. `auto` measures a few steps and takes the most that
+            fit in memory: a divisor of `effective_batch`, with as many
+            `optimizer.gradient_accumulation_steps` as make an update learn from all of it.
+        effective_batch: What an update learns from with `batch_size=auto`: examples, or tokens with
+            `batch_tokens`. `None` means what `batch_size` (`batch_tokens`) would be without `auto`,
+            times `optimizer.gradient_accumulation_steps`.
+        memory_gb: The most memory that `batch_size=auto` may plan with, in GB, all that the process
+            holds counted; `None` means what is available on the machine and in its container.
         batch_tokens: The most tokens in a training step, padding counted, for texts; there are then
             as many texts in a batch as fit, and `batch_size` is not looked at.
         eval_batch_size: Examples in a prediction step; `None` means twice `batch_size`.
@@ -81,7 +88,9 @@ class Root:
     name: str = "run"
     seed: int = 0
     epochs: int = 10
-    batch_size: int = 32
+    batch_size: int | str = 32
+    effective_batch: int | None = None
+    memory_gb: float | None = None
     batch_tokens: int | None = None
     eval_batch_size: int | None = None
     precision: str = "float32"

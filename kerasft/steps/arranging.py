@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from kerasft.config import auto_batch
 from kerasft.contracts import Task
 from kerasft.data.annotations.presence import has_classes, presence
 from kerasft.data.sampling import Sampling, described, normal
@@ -53,7 +54,7 @@ def arrange(cfg: DictConfig, sampling: Sampling, task: Task, splits: Splits, tra
     # By content, not by id: a row that comes into a table changes the ids of those below it.
     keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
     made = order.Order(
-        len(train), min(cfg.batch_size, len(train)), seed=cfg.seed,
+        len(train), min(auto_batch.examples(cfg), len(train)), seed=cfg.seed,
         lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
         longest=train.longest or sys.maxsize, keys=keys, rates=rates,
     )

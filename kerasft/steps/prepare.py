@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kerasft.config import auto_batch
 from kerasft.config.building import target_of
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
@@ -228,13 +229,14 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
     for notice in splits.notices:
         warn(notice)
     say(f"data: {describe(splits)}")
-    if cfg.batch_tokens is None and cfg.batch_size > (count := len(splits.train)):
-        if cfg.batch_size != Root.batch_size:
+    size, count = auto_batch.examples(cfg), len(splits.train)
+    if cfg.batch_tokens is None and size > count and cfg.batch_size != auto_batch.AUTO:
+        if size != Root.batch_size:
             raise UserError(
                 f"batch_size must not be larger than the training split, which has {count} "
-                f"examples. Received: {cfg.batch_size}. Set batch_size={count} or less."
+                f"examples. Received: {size}. Set batch_size={count} or less."
             )
-        warn(f"the training split has {count} examples, fewer than batch_size={cfg.batch_size}, "
+        warn(f"the training split has {count} examples, fewer than batch_size={size}, "
              "the default: each step takes all of them. batch_size=8, say, takes more steps")
     require_changers(parts.augment, splits.train.modality)
     if folder is not None:
