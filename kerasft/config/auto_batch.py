@@ -12,6 +12,7 @@ from kerasft.config.parameters import NotFound, define
 from kerasft.config.schema import Root
 
 AUTO = "auto"
+DEFAULT = int(Root.batch_size)
 # How an optimizer learns from several batches at once.
 ACCUMULATION = "gradient_accumulation_steps"
 
@@ -38,11 +39,11 @@ def usual(
     if given != AUTO or cfg.effective_batch is not None:
         return
     if isinstance(cfg.batch_tokens, int):
-        number = cfg.batch_tokens
+        number: int = cfg.batch_tokens
     else:
         others = [one for one in overrides if not re.match(r"[+]*batch_size=", one)]
         before = composed(others).batch_size if others != list(overrides) else AUTO
-        number = before if isinstance(before, int) else Root.batch_size
+        number = before if isinstance(before, int) else DEFAULT
     cfg.effective_batch = number * accumulated(cfg)
 
 
@@ -68,7 +69,7 @@ def examples(cfg: DictConfig) -> int:
     if cfg.batch_size != AUTO:
         return int(cfg.batch_size)
     in_tokens = cfg.get("batch_tokens") is not None
-    return Root.batch_size if in_tokens else cfg.effective_batch or Root.batch_size
+    return DEFAULT if in_tokens else cfg.effective_batch or DEFAULT
 
 
 def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:

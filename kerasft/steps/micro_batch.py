@@ -426,7 +426,7 @@ def largest(sizes: Sequence[int], trial: Callable[[int], int], room: Room) -> Fi
 def _expected(size: int, peaks: dict[int, int], base: int) -> float:
     """Return the bytes that a batch is expected to take at most."""
     measured = sorted(peaks.items())
-    (before, less), (last, most) = ([(0, base)] + measured)[-2:]
+    (before, less), (last, most) = ([(0, base), *measured])[-2:]
     return most + max(most - less, 0) / (last - before) * (size - last)
 
 

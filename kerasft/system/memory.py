@@ -1,4 +1,4 @@
-"""How much memory there is, for this process and in its container, and how much the process took."""
+"""How much memory there is, of the machine and of a container, and what the process takes."""
 
 from __future__ import annotations
 
