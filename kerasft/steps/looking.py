@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kerasft.catalogue.networks import input_of
+from kerasft.config.auto_batch import AUTO
 from kerasft.config.composition import build, plain
 from kerasft.config.parameters import NotFound, define
 from kerasft.contracts import Mixable, Task
@@ -110,6 +111,9 @@ def look(cfg: DictConfig) -> Found:
         unchecked.append("augmentation at work; `kerasft show` shows it")
     if problems:
         raise UserError(problems=problems)
+    if cfg.batch_size == AUTO:
+        unchecked.append("how many examples fit in memory (batch_size=auto); a run measures it "
+                         "before it begins")  # fmt: skip
     unchecked.append("the weights of the backbone, memory, and time; `kerasft train --plan` "
                      "measures them")  # fmt: skip
     return Found(tuple(checked), tuple(unchecked))

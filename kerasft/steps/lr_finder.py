@@ -129,6 +129,11 @@ class StageRates:
         """The rate that is suggested, rounded to two digits."""
         return self.rates[self.rule]
 
+    @property
+    def smoothed(self) -> Any:
+        """The losses as the rules look at them."""
+        return smoothed(self.curve.losses, self.curve.counts)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         return {
@@ -137,7 +142,7 @@ class StageRates:
             "kept_activations": self.kept, "diverged": self.curve.diverged,
             "learning_rates": [float(rate) for rate in self.curve.rates],
             "losses": [float(loss) for loss in self.curve.losses],
-            "smoothed": [float(loss) for loss in smoothed(self.curve.losses)],
+            "smoothed": [float(loss) for loss in self.smoothed],
         }
 
 
@@ -359,7 +364,7 @@ def draw(stages: Sequence[StageRates], path: Path) -> Path:
 
     return range_test(
         [{"title": f"stage {one.name}", "rates": one.curve.rates, "losses": one.curve.losses,
-          "smoothed": smoothed(one.curve.losses), "marks": marks(one)} for one in stages],
+          "smoothed": one.smoothed, "marks": marks(one)} for one in stages],
         path,
     )
 
@@ -369,7 +374,7 @@ def tell(found: Found) -> None:
     rows = []
     for one in found.stages:
         curve = one.curve
-        lowest = smoothed(curve.losses).argmin()
+        lowest = one.smoothed.argmin()
         rows.append([
             one.name, len(curve.rates), f"{one.now:g}",
             *(f"{rate:g}" if rate else "-" for rate in one.rates.values()),

@@ -129,15 +129,15 @@ def _took_up(cfg: DictConfig) -> bool:
 
 def _is_same(then: DictConfig, now: DictConfig, folder: Path) -> bool:
     """Whether an update of a run in a folder learns from as much as one of a config."""
-    if then.effective_batch is None or then.effective_batch == now.effective_batch:
-        return then.effective_batch is not None
+    whole, wanted = then.effective_batch, now.effective_batch
+    if whole is None or whole >= wanted:
+        return bool(whole == wanted)
+    if now.batch_tokens is not None:  # a number of tokens that cannot be divided is rounded down
+        each = auto_batch.accumulated(then)
+        return bool(whole == wanted // each * each)
     # Where there are not so many examples, it learns from all of them.
     manifest = RunFolder(folder).manifest
-    return (
-        now.batch_tokens is None and then.effective_batch < now.effective_batch
-        and manifest.is_file()
-        and then.effective_batch == len(read_manifest(manifest)["splits"]["train"])
-    )
+    return manifest.is_file() and whole == len(read_manifest(manifest)["splits"]["train"])
 
 
 def _written(cfg: DictConfig) -> list[str]:

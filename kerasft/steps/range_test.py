@@ -58,6 +58,9 @@ class Tester:
         every, cut = at.ready.batches, frozen.cut(at.model)
         self.entry: Callable | None = cut or at.entry
         self.data: Callable[[], Any] = lambda: iter(every.from_step(first))
+        self.sizes = np.array([
+            len(every.order.batch(step)[1]) for step in range(first, first + count)
+        ])  # fmt: skip
         self.kept = False
         if cut is None or parts.cache.activations == "never":
             return
@@ -92,7 +95,8 @@ class Tester:
         recipe = replace(self.recipe, schedule=lambda peak, steps: rising)
         with unchanged(self.model), self.model.entered(self.entry):
             recipe.compile(self.model, peak, self.steps, factors=self.factors)
-            return record(self.model, self.data(), rising)
+            counts = self.sizes[: updates * self.each].reshape(updates, -1).sum(axis=1)
+            return record(self.model, self.data(), rising, counts)
 
     def train(self, peak: float, steps: int) -> bool:
         """Train the stage briefly, along its own schedule.

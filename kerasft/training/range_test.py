@@ -60,15 +60,20 @@ class Curve:
     Args:
         rates: The learning rate of each update, `float64[N]`, rising.
         losses: The training loss of its examples before it, `float64[N]`.
+        counts: How many examples these are, `int64[N]`: the last batch of an epoch may be small,
+            and its loss says little. By default as many each time.
         diverged: Whether the loss ended the test before the last rate.
     """
 
     rates: np.ndarray
     losses: np.ndarray
+    counts: np.ndarray | None = None
     diverged: bool = False
 
 
-def record(model: keras.Model, data: Any, rising: Rising) -> Curve:
+def record(
+    model: keras.Model, data: Any, rising: Rising, counts: np.ndarray | None = None
+) -> Curve:
     """Train a model while its rate rises, until the loss diverges.
 
     The model learns from it: see `unchanged`.
@@ -77,6 +82,7 @@ def record(model: keras.Model, data: Any, rising: Rising) -> Curve:
         model: The model, compiled with `rising` as the rate of its optimizer.
         data: An iterator over training batches.
         rising: The schedule.
+        counts: The examples of each update, `int64[updates]`; by default as many each time.
 
     Returns:
         A `Curve`. Losses that are no numbers are not part of it.
@@ -107,7 +113,10 @@ def record(model: keras.Model, data: Any, rising: Rising) -> Curve:
         if mean > max(DIVERGED * lowest, losses[0]):
             break
     done = len(losses)
-    return Curve(rising.rates()[:done], np.array(losses), done < rising.updates)
+    return Curve(
+        rising.rates()[:done], np.array(losses), None if counts is None else counts[:done],
+        diverged=done < rising.updates,
+    )
 
 
 @contextmanager

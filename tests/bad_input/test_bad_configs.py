@@ -25,6 +25,10 @@ ONE_MISTAKE = {
     "no epoch": ("train epochs=0", "epochs must be at least 1", "Received: 0"),
     "negative epochs": ("train epochs=-3", "epochs must be at least 1", "Received: -3"),
     "no example in a batch": ("train batch_size=0", "batch_size must be at least 1"),
+    "a word for a batch": ("train batch_size=all", "a whole number of examples, or auto", "'all'"),
+    "a whole without auto": (
+        "train batch_size=8 effective_batch=64", "effective_batch", "Set batch_size=auto"),
+    "no memory": ("train batch_size=auto memory_gb=0", "memory_gb must be above 0"),
     "an endless epoch count": ("train epochs=inf", "epochs must be a whole number"),
     "a negative seed": ("train seed=-1", "seed must not be negative"),
     "a rate of zero": ("train optimizer.learning_rate=0", "learning_rate must be a number above 0"),
