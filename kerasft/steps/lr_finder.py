@@ -15,12 +15,12 @@ from omegaconf import DictConfig
 
 from kerasft.config import auto_batch
 from kerasft.config.checks import settle
-from kerasft.config.parameters import define
 from kerasft.errors import UserError
 from kerasft.spec import Backbone
 from kerasft.steps import in_memory, micro_batch, prepare, sizes
 from kerasft.steps.fit import make_recipe
 from kerasft.steps.heads import with_head
+from kerasft.steps.lr_overrides import overrides_of, rounded
 from kerasft.steps.prepare import Parts, Ready
 from kerasft.steps.range_test import Tester
 from kerasft.system.console import say, table, without_chatter
@@ -282,75 +282,6 @@ def test_stages(
                     else:
                         begins += f"; stage {name} diverged at {rate:g}"
     return found
-
-
-def rounded(rate: float | None) -> float | None:
-    """Return a rate with two digits, as it is said and set.
-
-    Example:
-        >>> rounded(0.00031623), rounded(None)
-        (0.00032, None)
-    """
-    return None if rate is None else float(f"{rate:.2g}")
-
-
-def overrides_of(
-    cfg: DictConfig, stages: Mapping[str, Any], found: Sequence[StageRates]
-) -> tuple[list[str], list[str]]:
-    """Return what sets the suggested rates.
-
-    Args:
-        cfg: The config.
-        stages: The stages by name.
-        found: What each test found.
-
-    Returns:
-        Overrides; and what they leave open, a sentence each.
-    """
-    overrides, notes = [], [
-        f"stage {one.name}: no rate lowers the loss in this test; {one.now:g} stays"
-        for one in found if one.suggested is None
-    ]  # fmt: skip
-    rates = {one.name: one.suggested for one in found if one.suggested is not None}
-    if len(found) == 1 and rates:
-        ((name, rate),) = rates.items()
-        stage = stages[name]
-        if "/" not in name and stage.learning_rate is None:
-            return [f"optimizer.learning_rate={rounded(rate / stage.rate):g}"], notes
-    several: dict[str, list[StageRates]] = {}
-    for one in found:
-        if one.suggested is None:
-            continue
-        if "/" in one.name:
-            several.setdefault(one.name.partition("/")[0], []).append(one)
-        else:
-            overrides.append(f"finetune.{one.name}.learning_rate={one.suggested:g}")
-    for key, ones in several.items():
-        more, note = _of_one_key(cfg, key, ones)
-        overrides += more
-        notes += note
-    return overrides, notes
-
-
-def _of_one_key(
-    cfg: DictConfig, key: str, ones: Sequence[StageRates]
-) -> tuple[list[str], list[str]]:
-    """Return what sets the rates of several stages that one key makes, such as `gradual`."""
-    heads = [one.suggested for one in ones if one.head_alone and one.suggested]
-    rest = [one.suggested for one in ones if not one.head_alone and one.suggested]
-    overrides, notes = [], []
-    if heads:
-        overrides.append(f"optimizer.learning_rate={min(heads):g}")
-    if rest:
-        if "learning_rate" not in define(str(cfg.finetune[key]["_target_"])).parameters:
-            return overrides, [f"finetune.{key} takes no learning_rate of its own"]
-        overrides.append(f"finetune.{key}.learning_rate={min(rest):g}")
-        if len(set(rest)) > 1:
-            notes.append(
-                f"finetune.{key} has one rate for {len(rest)} stages: the lowest of "
-                f"{', '.join(f'{rate:g}' for rate in rest)}"
-            )
-    return overrides, notes
 
 
 def draw(stages: Sequence[StageRates], path: Path) -> Path:

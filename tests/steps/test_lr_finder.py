@@ -16,7 +16,8 @@ import kerasft
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
 from kerasft.steps import prepare
-from kerasft.steps.lr_finder import Found, StageRates, Wanted, overrides_of, test_stages
+from kerasft.steps.lr_finder import Found, StageRates, Wanted, test_stages
+from kerasft.steps.lr_overrides import overrides_of
 from kerasft.steps.prepare import set_rate
 from kerasft.steps.stages import build_stages
 from kerasft.training.range_test import Curve

@@ -14,9 +14,9 @@ from kerasft.config import composition
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
-from kerasft.steps import micro_batch, prepare
+from kerasft.steps import memory_trial, micro_batch, prepare
 from kerasft.steps.memory import OutOfMemory, halve
-from kerasft.steps.micro_batch import Fit, Room, decisive, largest
+from kerasft.steps.memory_trial import Fit, Room, decisive, largest
 from tests.shared.interruption import stopped
 
 # No machine has so little: the smallest batch is taken.
@@ -211,16 +211,16 @@ def test_measured_memory_grows_with_the_batch_and_a_limit_is_kept(tiny_images, m
         splits = prepare.read_data(cfg, parts, None)
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
-        roomy, moving = micro_batch.measure(cfg, parts, ready, backbone)
+        roomy, moving = memory_trial.measure(cfg, parts, ready, backbone)
         assert roomy.size == 16 and roomy.each == 1 and moving
         peaks = sorted(roomy.peaks.items())
         assert [size for size, _ in peaks] == [1, 2, 8, 16]
         assert peaks[-1][1] - peaks[1][1] > 50e6  # of 14 more images
         half = (dict(peaks)[8] + dict(peaks)[16]) / 2
         monkeypatch.setattr(
-            micro_batch, "_room", lambda cfg: Room(half, dict(peaks)[1] - 50_000_000, 4)
+            memory_trial, "_room", lambda cfg: Room(half, dict(peaks)[1] - 50_000_000, 4)
         )
-        found, _ = micro_batch.measure(cfg, parts, ready, backbone)
+        found, _ = memory_trial.measure(cfg, parts, ready, backbone)
     assert (found.size, found.each) == (8, 2)
     micro_batch.tell(cfg, found, moving)
     assert "goes by the statistics of 8 examples, not of 16" in "".join(capsys.readouterr())
