@@ -67,7 +67,9 @@ def _took_up(cfg: DictConfig) -> bool:
         if not isinstance(then.batch_size, int) or not _is_same(then, cfg, place.parent):
             return False
         for key in _written(cfg):
-            OmegaConf.update(cfg, key, OmegaConf.select(then, key), force_add=True)
+            value = OmegaConf.select(then, key)
+            if value is not None or OmegaConf.select(cfg, key) is not None:
+                OmegaConf.update(cfg, key, value, force_add=True)
     except OmegaConfBaseException:  # whoever goes on with it tells what is wrong with it
         return False
     return True
@@ -135,23 +137,22 @@ def tell(cfg: DictConfig, found: Fit, moving: Sequence[str]) -> None:
         found: What was found.
         moving: Layers whose statistics are those of a batch.
     """
-    what = "examples" if cfg.batch_tokens is None else "tokens"
-    whole = found.size * found.each
+    unit = "example" if cfg.batch_tokens is None else "token"
+    one, whole = (f"{n:,} {unit}{'s' * (n != 1)}" for n in (found.size, found.size * found.each))
     peak = found.peaks.get(found.size)
     held = "" if peak is None else f" ({peak / 1e9:.1f} GB" + (
         f" of {found.limit / 1e9:.1f} GB)" if found.limit else ")"
     )
-    if found.each == 1:
-        say(f"batch_size=auto: {found.size:,} {what}, all that an update learns from, fit{held}")
-    else:
-        say(f"batch_size=auto: {found.size:,} {what} fit{held}; an update learns from "
-            f"{found.each} such batches, {whole:,} {what}")
+    say(f"batch_size=auto: {one}{held}" + (
+        "; an update learns from all of them" if found.each == 1
+        else f"; an update learns from {found.each} such batches, {whole}"
+    ))  # fmt: skip
     if not found.suffices:
-        warn(f"batch_size=auto: even {found.size:,} {what} may take more memory than there is. "
-             "What takes less: a shorter backbone.sequence_length or smaller backbone.image_size; "
+        warn(f"{one}, the smallest batch, may take more memory than there is. What takes less: a "
+             "shorter backbone.sequence_length or smaller backbone.image_size; "
              "finetune=linear_probe; precision=mixed_bfloat16")  # fmt: skip
     if moving and found.each > 1:
         warn(f"batch normalization that trains ({moving[0]}"
              + (f" and {len(moving) - 1} more" if len(moving) > 1 else "")
-             + f") goes by the statistics of {found.size:,} {what}, not of {whole:,}: results "
+             + f") goes by the statistics of {one}, not of {whole}: results "
              "differ from those of whole batches. batch_norm=frozen of the stage keeps them fixed")

@@ -69,7 +69,6 @@ def test_the_command_writes_curves_and_says_what_to_paste(tiny_images, kerasft_c
     np.testing.assert_allclose(head["learning_rates"][:2], np.geomspace(1e-5, 10, 20)[:2])
     # The second one begins with the head that the first one's rate leads to.
     assert rest["start"] == f"6 updates of stage head at {head['suggested'] or 1e-3:g}"
-    assert np.mean(rest["losses"][:3]) < np.mean(head["losses"][:3])
     assert f"stage all: tested after {rest['start']}" in said.out
     pasted = said.out.strip().splitlines()[-1]
     assert pasted == f"suggested (valley): {' '.join(found['overrides'])}" or found["notes"]
@@ -99,13 +98,13 @@ def test_training_afterwards_is_as_without(tiny_images, tmp_path):
 @pytest.mark.parametrize("further", [(), ("augment=light", "cache.views=2"),
                                      ("optimizer.gradient_accumulation_steps=2",)])  # fmt: skip
 def test_kept_activations_give_the_same_curve(tiny_images, further):
-    words = [*tiny_images, "finetune=linear_probe", "batch_size=7", "max_steps=2", *further]
+    words = [*tiny_images, "finetune=linear_probe", "batch_size=7", *further]
     wanted = {"updates": 20, "start": 1e-4, "end": 1e-1}
     (kept,) = of_stages([*words, "cache.activations=always"], **wanted)
     (whole,) = of_stages([*words, "cache.activations=never"], **wanted)
     assert kept.kept and not whole.kept
-    # With views that come again, later epochs see other ones; the first two are the same.
-    same = 6 if "augment=light" in further else None
+    # Two views come again from the third epoch on, where the whole network sees others.
+    same = 10 if "augment=light" in further else None
     np.testing.assert_allclose(
         kept.curve.losses[:same], whole.curve.losses[:same], rtol=2e-3, atol=1e-3
     )

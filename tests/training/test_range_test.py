@@ -21,7 +21,7 @@ def small(rate, *, each=1, dropout=0.5):
         keras.layers.Dense(1),
     ])  # fmt: skip
     accumulate = {"gradient_accumulation_steps": each} if each > 1 else {}
-    model.compile(keras.optimizers.SGD(rate, **accumulate), loss="mse")
+    model.compile(keras.optimizers.SGD(rate, **accumulate), loss="mse", jit_compile=False)
     x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
     data = tf.data.Dataset.from_tensor_slices((x, x.sum(1, keepdims=True))).batch(2).repeat()
     return model, iter(data)
