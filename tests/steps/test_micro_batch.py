@@ -157,8 +157,8 @@ def test_a_run_is_that_of_the_numbers_that_were_found(tiny_images, tmp_path, cap
              "head.dropout=0.2", "effective_batch=6", LITTLE]  # fmt: skip
     found = kerasft.train([*words, "batch_size=auto", f"output_dir={tmp_path / 'auto'}"])
     said = capsys.readouterr()
-    assert re.search(r"batch_size=auto: 1 example \(\d\.\d GB of 0\.0 GB\); an update learns from 6 "
-                     r"such batches, 6 examples", said.out)  # fmt: skip
+    assert re.search(r"batch_size=auto: 1 example \(\d\.\d GB of 0\.0 GB\); an update learns "
+                     r"from 6 such batches, 6 examples", said.out)  # fmt: skip
     assert said.out.count("data: 30 train") == 1
     assert "1 example, the smallest batch, may take more memory" in said.err + said.out
     recorded = RunFolder(tmp_path / "auto").read_config()
