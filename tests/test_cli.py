@@ -15,7 +15,8 @@ import kerasft
 from kerasft.commands import make_parser
 
 COMMANDS = (
-    "train", "show", "sweep", "resume", "evaluate", "diagnose", "predict", "export", "verify",
+    "train", "show", "lr-find", "sweep", "resume", "evaluate", "diagnose", "predict", "export",
+    "verify",
     "bench", "serve", "check", "surgery", "explain", "models", "cache", "leaderboard",
 )  # fmt: skip
 

@@ -66,7 +66,7 @@ def test_a_command_parses_and_its_config_is_sound(page, line, tmp_path, monkeypa
         for choice in alternatives([*options.overrides, *rest], "backbone", sets):
             settle(list(choice.overrides), (), ())
         return
-    if options.command not in ("train", "show", "check", "surgery", "explain"):
+    if options.command not in ("train", "show", "lr-find", "check", "surgery", "explain"):
         return
     if getattr(options, "source", None):
         return
