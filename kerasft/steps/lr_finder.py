@@ -257,7 +257,7 @@ def test_stages(
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
         for place, name in enumerate(parts.stages):
             now = recipe.select(model, name)
-            brief = min(steps * epochs[name], MOST * each)
+            brief = each * min(max(steps * epochs[name] // each, 1), MOST)
             is_last = place == len(parts.stages) - 1
             updates = wanted.updates_of(steps, each)
             tester = Tester(

@@ -108,7 +108,8 @@ def measure(
                 one = largest(list(possible), trial, _room(cfg))
             # Another stage can only have room for less.
             possible = {size: each for size, each in possible.items() if size <= one.size}
-            found = replace(one, each=possible[one.size], peaks=one.peaks)
+            suffices = one.suffices and (found is None or found.suffices)
+            found = replace(one, each=possible[one.size], suffices=suffices)
     assert found is not None, "A run has a stage."
     return found, list(moving)
 
@@ -240,8 +241,8 @@ def largest(sizes: Sequence[int], trial: Callable[[int], int], room: Room) -> Fi
     """Find the largest batch that fits, from small ones up.
 
     What a batch will take is expected from the two largest that were measured; it is tried only
-    where that is within the limit and no more than `room.farther` times as large. So each answer
-    but that of batches which are too large was measured.
+    where that is within the limit and no more than `room.farther` times as large. Whatever is
+    returned was measured.
 
     Args:
         sizes: Sizes of a batch, rising.
