@@ -51,7 +51,7 @@ def _draw(axes: Any, curve: Mapping[str, Any]) -> None:
     axes.plot(rates, smoothed, color=BLUE, label="smoothed")
     for (name, rate), (colour, line) in zip(curve["marks"].items(), STYLES, strict=False):
         axes.axvline(
-            rate, color=colour, linestyle=line, linewidth=1.3, zorder=0, label=f"{name} {rate:.2g}"
+            rate, color=colour, linestyle=line, linewidth=1.3, zorder=1, label=f"{name} {rate:.2g}"
         )
     axes.set_xscale("log")
     low, high = limits(losses, smoothed)
