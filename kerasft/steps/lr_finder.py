@@ -202,11 +202,11 @@ def lr_find(
         UserError: For any mistake in the config, the data, or what is asked for.
 
     Example:
-        >>> found = lr_find(["finetune=linear_probe"])  # doctest: +ELLIPSIS
+        >>> small = ["backbone=tiny_resnet", "backbone.image_size=16", "finetune=linear_probe"]
+        >>> found = lr_find(small, updates=20)
         data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
-        ...
-        >>> found.overrides  # doctest: +ELLIPSIS
-        ['optimizer.learning_rate=...']
+        >>> [(one.name, one.now) for one in found.stages]
+        [('probe', 0.001)]
     """
     from kerasft.training.randomness import undisturbed
 
