@@ -33,7 +33,9 @@ from kerasft.system.terminal import status
 SHARE = 0.05
 # The most training examples that a floor is fitted to, the most products of a number of them with
 # one of the kernel, and the most numbers in the kernel: more would take minutes.
-MOST, MOST_WORK, MOST_WEIGHTS = 20_000, 2e9, 1_500_000
+MOST, MOST_WORK, MOST_WEIGHTS = 20_000, 2e8, 750_000
+# With fewer examples for each output than this, a linear model says little.
+FEWEST = 5
 # With fewer words than this, counts say little.
 FEWEST_WORDS = 2000
 
@@ -145,12 +147,12 @@ def compute(
         if most < FEWEST_WORDS:
             left_out["words"] = f"with {units:,} classes, counts of words would take too long"
         else:
-            rows = _rows(ready, MOST)
+            rows = _rows(ready, MOST, cfg.seed)
             found.append(_of_words(cfg, ready, annotations, rows, most))
     return Floors(tuple(found), left_out, len(splits.train))
 
 
-def _rows(ready: Ready, most: int, seed: int = 0) -> np.ndarray:
+def _rows(ready: Ready, most: int, seed: int) -> np.ndarray:
     targets = ready.task.targets(ready.splits.train.annotations, ready.splits.labels)
     return sample(targets["labels"], most, seed)
 
@@ -181,7 +183,10 @@ def _of_features(
 
     vector = solving.pooled(backbone, solving.pooling_of(plain(cfg.head)))
     model = keras.Model(backbone.network.input, vector)
-    rows = _rows(ready, int(min(MOST, MOST_WORK / (units * vector.shape[-1]))))
+    most = int(min(MOST, MOST_WORK / (units * vector.shape[-1])))
+    rows = _rows(ready, most, cfg.seed)
+    if len(rows) < min(FEWEST * units, len(ready.splits.train)):
+        raise UserError(f"with {units:,} outputs, logistic regression would take too long")
     stores = {name: ready.stores[name] for name in annotations}
     train = stores["train"]
     if len(rows) < len(train):

@@ -45,6 +45,7 @@ ONE_MISTAKE = {
     "time that is nan": ("train max_time=nan", "max_time", "nan"),
     "a precision that is none": ("train precision=float31", "Did you mean 'float32'?"),
     "a baseline that is none": ("train baseline=random", "baseline must be null or 'scratch'"),
+    "a floor that is none": ("train floor=random", "floor must be one of auto, always, none"),
     "a name that leads out": ("train name=../up", "name becomes a folder's name"),
     "resume without a folder": ("train resume=auto", "set output_dir"),
     "resume that is none": (
