@@ -171,6 +171,7 @@ def test_focal_loss_of_one_class_with_weights_and_smoothing(smoothing):
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     soft = np.eye(3) * (1 - smoothing) + smoothing / 3
     each = (0.25 * (1 - p) ** 2 * -soft * np.log(p)).sum(axis=1)
+    weights = np.asarray(weights)
     assert np.ptp(weights) > 0
     assert found == pytest.approx((each * weights).mean(), rel=1e-4)
 
