@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -42,7 +44,8 @@ def test_auto_weighs_by_effective_numbers_and_keeps_the_mean():
     assert (weights * counts).sum() == pytest.approx(3300)
     assert weights[2] == 1  # nothing is known of a class without examples
     balanced = of_classes("balanced", counts)
-    assert balanced[1] / balanced[0] == pytest.approx(10) > weights[1] / weights[0]
+    assert balanced[1] / balanced[0] == pytest.approx(10)
+    assert weights[1] / weights[0] < 4
     assert (balanced * counts).sum() == pytest.approx(3300)
 
 
@@ -81,7 +84,7 @@ def test_a_task_learns_its_weights_from_the_training_split():
         many.weights(MULTI), of_labels("auto", np.array([480, 50, 5]), 1000), rtol=1e-6
     )
     for one, labels in ((task, SINGLE), (many, MULTI)):
-        again = shared.load(one.to_dict())
+        again = shared.load(json.loads(json.dumps(one.to_dict())))
         np.testing.assert_allclose(again.weights(labels), one.weights(labels))
 
 
