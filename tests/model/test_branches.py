@@ -38,7 +38,7 @@ def inputs_of(family: str, count: int = 4):
     return ready(list(texts))
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("family", "ends"), [
     ("bert", ["self_attention_dropout", "feedforward_dropout"]),
     ("gpt2", ["self_attention_dropout", "feedforward_dropout"]),
@@ -52,6 +52,7 @@ def test_blocks_of_transformers(family, ends):
     assert len({block.name for block in found}) == 2
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(("family", "count", "first"), [
     ("resnet", 2, "stack0_block0_2_bn"), ("mobilenet", 10, "block_2_project_BN"),
     ("efficientnet", 15, "block2b_drop"), ("densenet", 0, ""), ("vgg", 0, ""),
@@ -132,7 +133,7 @@ def test_a_block_that_is_dropped_hands_on_what_came_in(family):
     assert np.abs(block(came_in) - wanted).max() > 1e-3
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("family", ["bert", "efficientnet", "gpt2", "vit", "mobilenet", "albert"])
 def test_inference_and_files_are_those_of_the_network_without_it(family, tmp_path):
     model, x = fresh(family), inputs_of(family)
@@ -155,6 +156,7 @@ def test_a_network_without_branches_is_refused():
         regularize.stochastic_depth(model_of("vgg"))
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_called_several_times_has_the_mean_rate():
     model = fresh("albert")
     ends = {id(end): end for block in blocks_of(model) for end in block.ends}

@@ -55,12 +55,12 @@ def of_numbers(one, other):
 
 Y = np.eye(3, dtype="float32")
 CASES = {
-    "classes": (Classification(), Y, None, of_classes),
     "classes, weighed": (Classification(), Y, np.array([1, 2, 0.5], "float32"), of_classes),
-    "labels": (MultiLabel(), Y, None, of_labels),
+    "classes": (Classification(), Y, None, of_classes),
     "labels, weighed": (
         MultiLabel(class_weight={"a": 3.0}), Y, np.array([[3, 1, 1]] * 3, "float32"), of_labels,
     ),
+    "labels": (MultiLabel(), Y, None, of_labels),
     "a number": (Regression(), Y[:, :1], None, of_numbers),
     "numbers": (MultiRegression(), Y, None, of_numbers),
 }  # fmt: skip
@@ -70,6 +70,7 @@ def seeds_of(model):
     return [v for v in model.variables if "seed" in v.path.rpartition("/")[2]]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_is_that_of_both_passes_and_what_is_between_them(case):
     task, y, weights, apart = CASES[case]
@@ -105,7 +106,8 @@ def test_penalties_on_weights_count_once():
     assert penalty > 5
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.every(2)
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"])
 def test_the_compiled_step_learns_to_agree(policy):
     keras.utils.set_random_seed(0)
     before = keras.config.dtype_policy()

@@ -56,7 +56,7 @@ def test_a_hook_stays_on_a_layer_that_computes_faster():
     one = ops.ones((1, 1))
     layer(one)
     hook(layer, doubled)
-    compute_by(layer, lambda inputs: inputs * 10)
+    compute_by(layer, lambda inputs, training=None: inputs * 10)
     assert float(layer(one, training=True)[0, 0]) == 20
     compute_by(layer, None)
     assert float(layer(one, training=True)[0, 0]) == 2
