@@ -102,8 +102,8 @@ def parts_of(model: keras.Model) -> list[str]:
 
     Example:
         >>> from kerasft.model import tiny
-        >>> parts_of(tiny.text("bert", layers=1).network)[-1]
-        'transformer_layer_0'
+        >>> parts_of(tiny.text("bert").network)[0]
+        'token_embedding .. embeddings_layer_norm'
     """
     depth = depth_of(model)
     return [
