@@ -45,8 +45,8 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_data
 
 PUBLIC = [
     "UserError", "check", "compose", "diagnose", "evaluate", "explain", "export", "grid",
-    "leaderboard", "lr_find", "models", "plan", "predict", "predict_data", "probe", "resume", "show",
-    "sweep", "train", "__version__",
+    "leaderboard", "lr_find", "models", "plan", "predict", "predict_data", "probe", "resume",
+    "show", "sweep", "train", "__version__",
 ]  # fmt: skip
 
 
