@@ -17,6 +17,10 @@ from kerasft.spec import Labels
 from kerasft.tasks import own_metrics
 
 
+# Callbacks whose `monitor` is a metric of each epoch.
+WATCHING = ("keras.callbacks.", "kerasft.training.callbacks.")
+
+
 def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | None:
     """Return the names of the figures that a task measures; `None` where it cannot be asked.
 
@@ -187,7 +191,7 @@ def _monitors(values: object, key: str) -> Iterator[tuple[str, str]]:
     """Yield each monitor that a callback of Keras is given, however deep it is."""
     for place, node in mappings(values, key):
         monitor = node.get("monitor")
-        if isinstance(monitor, str) and str(node.get("_target_")).startswith("keras.callbacks."):
+        if isinstance(monitor, str) and str(node.get("_target_")).startswith(WATCHING):
             yield f"{place}.monitor", monitor
 
 
