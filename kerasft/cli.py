@@ -146,13 +146,6 @@ def _show(options: argparse.Namespace) -> None:
     )
 
 
-def _lr_find(options: argparse.Namespace) -> None:
-    _trust_here(options.trust)
-    from kerasft.steps.lr_finder import command as act
-
-    act(options)
-
-
 def _sweep(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     from kerasft.sweeps import costs
@@ -212,13 +205,6 @@ def _evaluate(options: argparse.Namespace) -> None:
                        **({"say": quiet} if options.json else {}))  # fmt: skip
     if options.json:
         print(json.dumps(metrics, indent=2, ensure_ascii=False))
-
-
-def _diagnose(options: argparse.Namespace) -> None:
-    from kerasft.steps.diagnosing import act
-
-    _trust_here(options.trust)
-    act(options)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -385,11 +371,11 @@ class Act(NamedTuple):
 ACTS: dict[str, Act] = {
     "train": Act(_train, heavy=True),
     "show": Act(_show, heavy=True),
-    "lr-find": Act(_lr_find, heavy=True),
+    "lr-find": Act(_step("lr_finder"), heavy=True),
     "sweep": Act(_sweep, heavy=True),
     "resume": Act(_resume, heavy=True),
     "evaluate": Act(_evaluate, heavy=True),
-    "diagnose": Act(_diagnose, heavy=True),
+    "diagnose": Act(_step("diagnosing"), heavy=True),
     "predict": Act(_predict, heavy=True),
     "export": Act(_export, heavy=True),
     "surgery": Act(_step("surgery_drawn"), heavy=True),

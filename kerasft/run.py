@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from omegaconf import DictConfig
 from kerasft.config import checks
 from kerasft.config.checks import settle
 from kerasft.runs import run_folder
+from kerasft.runs.result import Result
 from kerasft.steps import (
     adapting,
     answering,
@@ -32,29 +32,6 @@ from kerasft.steps import (
 )
 from kerasft.steps import plan as costs
 from kerasft.system.console import say, without_chatter
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a training run gave.
-
-    Args:
-        output_dir: The run folder.
-        metrics: Figures by split: `{"validation": {"accuracy": ...}, "test": {...}}`.
-        history: What training went through, epoch by epoch.
-        finetuned: The model, ready to answer raw input.
-        baseline: Figures of the same network from random weights, where `baseline=scratch`.
-        exports: The folders of what was exported, by name.
-        floor: What linear models without training came to, see `floor` in the config.
-    """
-
-    output_dir: Path
-    metrics: dict[str, dict[str, Any]]
-    history: Any
-    finetuned: Any
-    baseline: dict[str, dict[str, Any]] | None = None
-    exports: dict[str, Path] | None = None
-    floor: dict[str, Any] | None = None
 
 
 def check(

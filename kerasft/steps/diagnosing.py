@@ -259,7 +259,7 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2g}"
 
 
-def act(options: Any) -> None:
+def run(options: Any) -> None:
     """Do what `kerasft diagnose` was asked for."""
     found = diagnose(options.run, measure=not options.stored, trusted=options.trust)
     if options.json:

@@ -322,7 +322,7 @@ def tell(found: Found) -> None:
         say(f"suggested ({found.stages[0].rule}): {' '.join(found.overrides)}")
 
 
-def command(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Carry out `kerasft lr-find`."""
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
         found = lr_find(
