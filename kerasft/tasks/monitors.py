@@ -16,7 +16,6 @@ from kerasft.rows import Rows
 from kerasft.spec import Labels
 from kerasft.tasks import own_metrics
 
-
 # Callbacks whose `monitor` is a metric of each epoch.
 WATCHING = ("keras.callbacks.", "kerasft.training.callbacks.")
 
