@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +20,16 @@ from kerasft.spec import Backbone
 from kerasft.steps import in_memory, micro_batch, prepare, sizes
 from kerasft.steps.fit import make_recipe
 from kerasft.steps.heads import with_head
-from kerasft.steps.lr_overrides import overrides_of, rounded
+from kerasft.steps.lr_overrides import StageRates, overrides_of, rounded
 from kerasft.steps.prepare import Parts, Ready
 from kerasft.steps.range_test import Tester
 from kerasft.system.console import say, table, without_chatter
 from kerasft.system.files import write_json
 from kerasft.system.terminal import status
-from kerasft.training.rate_rules import RULES, smoothed
+from kerasft.training.rate_rules import RULES
 
 if TYPE_CHECKING:
-    from kerasft.training.range_test import Curve
+    pass
 
 # The image unless the command line says otherwise; the figures go beside it.
 PLOT = "lr_find.png"
@@ -98,52 +98,6 @@ class Wanted:
             each: Those of an update.
         """
         return self.updates or min(max(batches // each, LEAST), MOST)
-
-
-@dataclass(frozen=True)
-class StageRates:
-    """What the range test of a stage found.
-
-    Args:
-        name: The stage.
-        now: Its peak rate by the config as it is.
-        curve: The recorded losses.
-        rates: The suggestion of each rule, `None` where it finds none.
-        rule: The rule that counts.
-        head_alone: Whether the head alone trains.
-        kept: Whether it was tested from kept activations, as the run trains it.
-        start: What the weights were before the test, in words.
-    """
-
-    name: str
-    now: float
-    curve: Curve
-    rates: Mapping[str, float | None]
-    rule: str
-    head_alone: bool
-    kept: bool
-    start: str
-
-    @property
-    def suggested(self) -> float | None:
-        """The rate that is suggested, rounded to two digits."""
-        return self.rates[self.rule]
-
-    @property
-    def smoothed(self) -> Any:
-        """The losses as the rules look at them."""
-        return smoothed(self.curve.losses, self.curve.counts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
-        return {
-            "stage": self.name, "learning_rate": self.now, "suggested": self.suggested,
-            "rule": self.rule, "rules": dict(self.rates), "start": self.start,
-            "kept_activations": self.kept, "diverged": self.curve.diverged,
-            "learning_rates": [float(rate) for rate in self.curve.rates],
-            "losses": [float(loss) for loss in self.curve.losses],
-            "smoothed": [float(loss) for loss in self.smoothed],
-        }
 
 
 @dataclass(frozen=True)

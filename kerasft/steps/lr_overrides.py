@@ -3,14 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from kerasft.config.parameters import define
+from kerasft.training.rate_rules import smoothed
 
 if TYPE_CHECKING:
-    from kerasft.steps.lr_finder import StageRates
+    from kerasft.steps.range_test import Curve
+
+
+@dataclass(frozen=True)
+class StageRates:
+    """What the range test of a stage found.
+
+    Args:
+        name: The stage.
+        now: Its peak rate by the config as it is.
+        curve: The recorded losses.
+        rates: The suggestion of each rule, `None` where it finds none.
+        rule: The rule that counts.
+        head_alone: Whether the head alone trains.
+        kept: Whether it was tested from kept activations, as the run trains it.
+        start: What the weights were before the test, in words.
+    """
+
+    name: str
+    now: float
+    curve: Curve
+    rates: Mapping[str, float | None]
+    rule: str
+    head_alone: bool
+    kept: bool
+    start: str
+
+    @property
+    def suggested(self) -> float | None:
+        """The rate that is suggested, rounded to two digits."""
+        return self.rates[self.rule]
+
+    @property
+    def smoothed(self) -> Any:
+        """The losses as the rules look at them."""
+        return smoothed(self.curve.losses, self.curve.counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {
+            "stage": self.name, "learning_rate": self.now, "suggested": self.suggested,
+            "rule": self.rule, "rules": dict(self.rates), "start": self.start,
+            "kept_activations": self.kept, "diverged": self.curve.diverged,
+            "learning_rates": [float(rate) for rate in self.curve.rates],
+            "losses": [float(loss) for loss in self.curve.losses],
+            "smoothed": [float(loss) for loss in self.smoothed],
+        }
 
 
 def rounded(rate: float | None) -> float | None:
