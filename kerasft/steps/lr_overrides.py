@@ -12,7 +12,7 @@ from kerasft.config.parameters import define
 from kerasft.training.rate_rules import smoothed
 
 if TYPE_CHECKING:
-    from kerasft.steps.range_test import Curve
+    from kerasft.training.range_test import Curve
 
 
 @dataclass(frozen=True)
