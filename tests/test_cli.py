@@ -16,8 +16,8 @@ from kerasft.commands import make_parser
 
 COMMANDS = (
     "train", "show", "lr-find", "sweep", "resume", "evaluate", "diagnose", "predict", "export",
-    "verify",
-    "bench", "serve", "check", "surgery", "explain", "models", "cache", "leaderboard",
+    "verify", "bench", "serve", "check", "surgery", "probe", "explain",
+   "models", "cache", "leaderboard",
 )  # fmt: skip
 
 

@@ -244,7 +244,7 @@ def drawn(
     Example:
         >>> found = drawn(np.array([0.5, 0.5, 2.0]), np.arange(3, dtype="uint64"), 0, 0, 3)
         >>> sorted(int(number) for number in found)[1:]
-        [2, 5]
+        [5, 8]
     """
     size = len(rates)
     kinds, kind_of, members = np.unique(rates, return_inverse=True, return_counts=True)

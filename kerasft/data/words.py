@@ -72,7 +72,7 @@ class DeleteWords:
         `kerasft train augment=text augment.delete.rate=0.2 ~augment.swap`
 
         >>> DeleteWords(rate=0.5, share=1.0)("a rather dull film", Random(1))
-        'rather dull'
+        'a rather'
     """
 
     rate: float = 0.1
@@ -118,7 +118,7 @@ class SwapWords:
         `kerasft train augment=text augment.swap.rate=0.2 augment.swap.share=1`
 
         >>> SwapWords(share=1.0)("a rather dull film", Random(1))
-        'a film dull rather'
+        'rather a dull film'
     """
 
     rate: float = 0.1

@@ -79,8 +79,11 @@ def examine(
         A line that names the verdict and the command that explains it; `""` where the run is well
         fitted, or is only tried out (`max_steps`).
     """
-    keep_sample(cfg, finetuned, ready, folder)
-    found = verdicts(read_case(folder, cfg))
+    try:  # no diagnosis is a reason to end a run that has trained
+        keep_sample(cfg, finetuned, ready, folder)
+        found = verdicts(read_case(folder, cfg))
+    except UserError as error:
+        return f"no diagnosis: {error}"
     if cfg.max_steps is not None or found[0].name == WELL:
         return ""
     return (

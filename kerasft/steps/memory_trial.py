@@ -236,6 +236,8 @@ class _Again:
     def batch(self, step: int) -> tuple[int, np.ndarray]:
         return 0, self.indices
 
+    draws = batch
+
 
 def largest(sizes: Sequence[int], trial: Callable[[int], int], room: Room) -> Fit:
     """Find the largest batch that fits, from small ones up.

@@ -87,7 +87,13 @@ def pooled(backbone: Backbone, pooling: str, tap: Tap | None = None) -> Any:
 
     features: Features = features_of(backbone)
     if tap is not None and tap.share < 1:
-        features = replace(features, sequence=as_sequence(tap.tensor))
+        sequence = as_sequence(tap.tensor)
+        vector = pool(replace(features, sequence=sequence), pooling)  # type: ignore[arg-type]
+        # Several places of one model; its operations need names of their own.
+        for tensor, kind in ((sequence, "places"), (vector, "pooled")):
+            if tensor is not tap.tensor:
+                tensor._keras_history.operation.name = f"{tap.operation.name}_{kind}"
+        return vector
     return pool(features, pooling)  # type: ignore[arg-type]
 
 

@@ -87,7 +87,7 @@ def of_classes(rule: str, counts: np.ndarray) -> np.ndarray:
         >>> of_classes("balanced", np.array([30, 10])).round(2).tolist()
         [0.67, 2.0]
         >>> of_classes("auto", np.array([3000, 1000])).round(2).tolist()
-        [0.87, 1.38]
+        [0.89, 1.34]
         >>> of_classes("auto", np.array([5000, 2000])).tolist()
         [1.0, 1.0]
     """

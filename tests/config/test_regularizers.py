@@ -11,7 +11,8 @@ ALL = "regularize=[dropout,l1,l2,l2_sp,stochastic_depth,embedding_noise,r_drop]"
 
 
 @pytest.mark.parametrize("overrides", [
-    [ALL, "backbone=tiny_bert", "data=table", "data.path=a.csv"],
+    [ALL, "backbone=tiny_bert", "data=table", "data.path=a.csv",
+     "data.text=text", "data.label=label"],
     ["regularize=stochastic_depth", "backbone=tiny_resnet"],
     ["regularize=stochastic_depth", "backbone=applications", "backbone.name=ResNet50"],
     ["regularize=l2_sp", "finetune=two_phase"],

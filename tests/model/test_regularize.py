@@ -11,6 +11,7 @@ from kerasft.model import regularize, tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.heads import pooled
 from kerasft.tasks.classification import Classification
+from kerasft.training.stages import Stage, select
 
 
 @functools.cache
@@ -20,7 +21,8 @@ def backbone(family: str):
 
 def model_of(family: str):
     model = assemble(backbone(family), lambda features: pooled.mlp(features, units=2, width=8))
-    for variable in model.trainable_variables:  # of earlier tests
+    select(model, Stage("all"), pretrained=False)  # earlier tests have frozen the backbone
+    for variable in model.trainable_variables:
         variable.regularizer = None
     return model
 

@@ -100,7 +100,7 @@ def test_a_second_probe_finds_the_features_and_the_test_split_is_not_looked_at(
 
 
 def test_texts_that_are_cut_are_counted(tiny_texts):
-    found = kerasft.probe([*tiny_texts, "backbone.sequence_length=4"], depths=1)
+    found = kerasft.probe([*tiny_texts, "backbone.sequence_length=8"], depths=1)
     assert found.rows[0].cut_short == 1
     assert "100.0%" in str(found)
 
