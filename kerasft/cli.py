@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gc
+import importlib
 import json
 import os
 import sys
@@ -153,9 +153,8 @@ def _sweep(options: argparse.Namespace) -> None:
 
     if options.plan:
         with redirect_stdout(sys.stderr if options.json else sys.stdout):
-            outlook = plan(
-                options.overrides, config_dirs=options.config_dir, trusted=options.trust
-            )
+            outlook = plan(options.overrides, config_dirs=options.config_dir,
+                           trusted=options.trust)  # fmt: skip
         if options.json:
             print(json.dumps(outlook.to_dict(), indent=2))
         else:
@@ -202,10 +201,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     quiet: Callable[[str], None] = lambda line: None  # noqa: E731
     _trust_here(options.trust)
-    metrics = evaluate(
-        options.run, split=split, trusted=options.trust,
-        **({"say": quiet} if options.json else {}),
-    )
+    metrics = evaluate(options.run, split=split, trusted=options.trust,
+                       **({"say": quiet} if options.json else {}))  # fmt: skip
     if options.json:
         print(json.dumps(metrics, indent=2, ensure_ascii=False))
 
@@ -272,12 +269,12 @@ def _explain(options: argparse.Namespace) -> None:
     print(explain(options.key, options.overrides, config_dirs=options.config_dir))
 
 
-def _surgery(options: argparse.Namespace) -> None:
-    _trust_here(options.trust)
-    from kerasft.config.checks import settle
-    from kerasft.steps.surgery_drawn import draw
-
-    draw(settle(options.overrides, options.config_dir, options.trust))
+def _step(name: str) -> Callable[[argparse.Namespace], None]:
+    """Return the act that `run` of a module of `kerasft.steps` does."""
+    def act(options: argparse.Namespace) -> None:
+        _trust_here(options.trust)
+        importlib.import_module(f"kerasft.steps.{name}").run(options)
+    return act
 
 
 def _models(options: argparse.Namespace) -> None:
@@ -299,16 +296,13 @@ def _models(options: argparse.Namespace) -> None:
 
 def _cache(options: argparse.Namespace) -> None:
     from kerasft.system.cache import Cache
-    from kerasft.system.cache_entry import as_text
+    from kerasft.system.cache_entry import as_json, as_text
 
     cache = Cache(options.directory)
     removes = options.what == "clear"
     entries = cache.clear(options.kind) if removes else cache.entries(options.kind)
-    if options.json:
-        plain = [{**dataclasses.asdict(entry), "path": str(entry.path)} for entry in entries]
-        print(json.dumps(plain, indent=2))
-        return
-    print(as_text(entries, cache.directory, removed=removes))
+    text = as_json(entries) if options.json else as_text(entries, cache.directory, removed=removes)
+    print(text)
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
@@ -321,8 +315,7 @@ def _leaderboard(options: argparse.Namespace) -> None:
     boards.require_runs(options.directory)
     with without_chatter():  # what TensorFlow has to say
         rows = boards.leaderboard(options.directory, metric=options.metric, trusted=options.trust)
-    print(printable(board_rows.as_text(rows)))
-    print()
+    print(printable(board_rows.as_text(rows)), end="\n\n")
     again = board_rows.again(options.directory, rows, options.trust)
     for line in (*board_rows.remarks(rows), *again):
         print(printable(line))
@@ -352,10 +345,8 @@ def _bench(options: argparse.Namespace) -> None:
     sizes = sizes_of(options.batch)
     from kerasft.serving.bench import as_text, bench
 
-    timings, notes = bench(
-        options.export, batches=sizes, seconds=options.seconds,
-        threads=options.threads, onnx=options.onnx,
-    )
+    timings, notes = bench(options.export, batches=sizes, seconds=options.seconds,
+                           threads=options.threads, onnx=options.onnx)  # fmt: skip
     if options.json:
         print(json.dumps({"timings": [t.to_dict() for t in timings], "notes": notes}, indent=2))
     else:
@@ -380,12 +371,15 @@ class Act(NamedTuple):
 ACTS: dict[str, Act] = {
     "train": Act(_train, heavy=True),
     "show": Act(_show, heavy=True),
+    "lr-find": Act(_step("lr_finder"), heavy=True),
     "sweep": Act(_sweep, heavy=True),
     "resume": Act(_resume, heavy=True),
     "evaluate": Act(_evaluate, heavy=True),
+    "diagnose": Act(_step("diagnosing"), heavy=True),
     "predict": Act(_predict, heavy=True),
     "export": Act(_export, heavy=True),
-    "surgery": Act(_surgery, heavy=True),
+    "surgery": Act(_step("surgery_drawn"), heavy=True),
+    "probe": Act(_step("probe"), heavy=True),
     "check": Act(_check),
     "explain": Act(_explain),
     "models": Act(_models),

@@ -67,6 +67,25 @@ def make_parser() -> argparse.ArgumentParser:
                       help="show the same images in so many epochs, a row each (default 1)")
 
     made = command(
+        "lr-find", "Suggest a learning rate for each stage by a range test; train nothing.",
+        "  kerasft lr-find finetune=two_phase\n"
+        "  kerasft lr-find experiment=sst2_minilm --output rates.png",
+    )
+    _config_options(made)
+    made.add_argument("--output", metavar="FILE", default="lr_find.png",
+                      help="the .png file with the curves (default lr_find.png); the figures go "
+                      "into a .json file beside it")
+    made.add_argument("--rule", choices=["valley", "steep"], default="valley",
+                      help="what reads the rate off the curve (default valley)")
+    made.add_argument("--start", type=float, default=1e-7, metavar="RATE",
+                      help="the first rate (default 1e-7)")
+    made.add_argument("--end", type=float, default=10.0, metavar="RATE",
+                      help="the last rate, unless the loss diverges before (default 10)")
+    made.add_argument("--updates", type=int, metavar="N",
+                      help="from the first rate to the last (default: an epoch's, from 60 to 100)")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+
+    made = command(
         "sweep", "Search for settings: many runs; those that lag behind are pruned.",
         "  kerasft sweep 'optimizer.learning_rate=tag(log,interval(1e-5,1e-3))' head=linear,mlp\n"
         "  kerasft sweep sweep=text experiment=sst2_minilm sweep.n_trials=30 sweep.workers=2\n"
@@ -96,6 +115,16 @@ def make_parser() -> argparse.ArgumentParser:
     _overrides(made, "split=train|validation|test")
     _trust_option(made)
     made.add_argument("--json", action="store_true", help="print the metrics as JSON")
+
+    made = command(
+        "diagnose", "Say what a run suffers from, and which overrides may help.",
+        "  kerasft diagnose outputs/last\n  kerasft diagnose outputs/last --stored --json",
+    )
+    made.add_argument("run", metavar="RUN", help="a run folder, of a run that has ended or not")
+    made.add_argument("--stored", action="store_true",
+                      help="go by what the run folder holds; measure nothing that it lacks")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+    _trust_option(made)
 
     made = command(
         "predict", "Answer raw input with a run or an exported SavedModel.",
@@ -202,6 +231,24 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--dry-run", action="store_true",
                       help="what the command does with and without it: no data is read, no weights "
                       "are loaded, nothing is trained or written")
+
+    made = command(
+        "probe", "Compare backbones by a linear head on their features; train none.",
+        "  kerasft probe data=image_folder data.path=photos backbone=applications \\\n"
+        "      backbone.name=MobileNetV2,EfficientNetV2B0\n"
+        "  kerasft probe data=table data.path=texts.csv data.text=text data.label=label \\\n"
+        '      --backbone "backbone.preset=bert_tiny_en_uncased" --backbone "backbone=tiny_gpt2"',
+    )
+    _config_options(made)
+    made.add_argument("--backbone", action="append", default=[], metavar="OVERRIDES",
+                      help="a backbone as overrides with spaces between them (may be repeated), "
+                      "beside backbone=A,B and backbone.KEY=A,B")
+    made.add_argument("--size", type=int, default=2000, metavar="N",
+                      help="the most training and the most validation examples (default 2000)")
+    made.add_argument("--depths", type=int, default=3, metavar="N",
+                      help="at how many depths, all of it among them (default 3)")
+    made.add_argument("--output", default="probe.json", metavar="FILE",
+                      help="the file of the table (default probe.json)")
 
     made = command(
         "explain", "Say what is behind a key, and who set its values.",

@@ -275,6 +275,14 @@ class Demanding(Protocol):
 
 
 @runtime_checkable
+class Solvable(Protocol):
+    """A task whose best linear head on fixed features can be computed, see `model.linear`."""
+
+    def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> Any:
+        """Return a `Linear` to outputs; `how` goes to the solver (`validation`, `seed`, ...)."""
+
+
+@runtime_checkable
 class Rounding(Protocol):
     """A task whose exports answer less precisely than it is measured."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,19 @@ from omegaconf import DictConfig
 from kerasft.config import checks
 from kerasft.config.checks import settle
 from kerasft.runs import run_folder
+from kerasft.runs.result import Result
 from kerasft.steps import (
     adapting,
     answering,
     asked,
+    diagnosing,
     exporting,
     fit,
+    floor,
     in_memory,
     measure,
     memory,
+    micro_batch,
     predicting,
     prepare,
     reopening,
@@ -29,27 +32,6 @@ from kerasft.steps import (
 )
 from kerasft.steps import plan as costs
 from kerasft.system.console import say, without_chatter
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a training run gave.
-
-    Args:
-        output_dir: The run folder.
-        metrics: Figures by split: `{"validation": {"accuracy": ...}, "test": {...}}`.
-        history: What training went through, epoch by epoch.
-        finetuned: The model, ready to answer raw input.
-        baseline: Figures of the same network from random weights, where `baseline=scratch`.
-        exports: The folders of what was exported, by name.
-    """
-
-    output_dir: Path
-    metrics: dict[str, dict[str, Any]]
-    history: Any
-    finetuned: Any
-    baseline: dict[str, dict[str, Any]] | None = None
-    exports: dict[str, Path] | None = None
 
 
 def check(
@@ -113,6 +95,7 @@ def train(
     prepare.check_exports(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
     with in_memory.holding(cfg, data):
+        micro_batch.settle(cfg)
         return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
 
 
@@ -164,6 +147,7 @@ def _carry_out(
             splits = prepare.read_data(cfg, parts, folder)
             backbone = prepare.load_backbone(cfg, splits)
             ready = prepare.make_ready(cfg, parts, splits, backbone, spare_test=spare_test)
+        floors = floor.compute(cfg, parts, ready, backbone, spare_test=spare_test)
         model, history = fit.fit(
             cfg, parts, ready, backbone, folder, verify=verify, on_epoch=on_epoch
         )
@@ -172,9 +156,13 @@ def _carry_out(
         adapting.merge(finetuned, folder)
         measure.draw(history, finetuned, ready, measured, folder)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
-        measure.report(history, finetuned.task, measured.metrics, baseline, folder)
+        found = diagnosing.examine(cfg, finetuned, ready, folder)
+        held = measure.report(
+            history, finetuned.task, measured.metrics, baseline, folder, found,
+            partial(floor.tell, floors, finetuned.task, measured, folder),
+        )
         exports = exporting.export(cfg.export, cfg, finetuned, folder)
-    return Result(folder.path, measured.metrics, history, finetuned, baseline, exports)
+    return Result(folder.path, measured.metrics, history, finetuned, baseline, exports, held)
 
 
 @without_chatter()
@@ -200,6 +188,8 @@ def plan(
     """
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.require_monitors(cfg)
+    with in_memory.holding(cfg, data):
+        micro_batch.settle(cfg)
     with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
@@ -273,7 +263,7 @@ def show(
     with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
-        wanted.check_fit(splits.train.modality)
+        wanted.check_fit(splits.train.modality, changes=bool(parts.augment))
         backbone = prepare.load_backbone(cfg, splits, pretrained=False)
         return showing.show(prepare.make_ready(cfg, parts, splits, backbone), wanted)
 

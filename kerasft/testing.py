@@ -19,7 +19,9 @@ import numpy as np
 from kerasft.contracts import Answered, Described, Task, Tunable
 from kerasft.data import augment, order, pipeline, store
 from kerasft.data.annotations.contract import as_logits, check_labels, check_names, made_up
+from kerasft.data.changed_texts import check_text_step  # noqa: F401
 from kerasft.data.following import boxes_follow_pixels, masks_follow_pixels  # noqa: F401
+from kerasft.data.sampling import check_sampling  # noqa: F401
 from kerasft.errors import UserError
 from kerasft.model import preprocess, tiny
 from kerasft.model.assemble import assemble, features_of

@@ -130,12 +130,12 @@ def kerasft_cli(capsys):
 TINY_IMAGES = (
     "backbone=tiny_resnet", "backbone.image_size=16", "data.train_per_class=3",
     "data.validation_per_class=2", "batch_size=15", "eval_batch_size=256", "epochs=2",
-    "baseline=null", "progress=false",
+    "baseline=null", "floor=none", "progress=false",
 )  # fmt: skip
 TINY_TEXTS = (
     "data=table", "data.text=text", "data.label=label", "backbone=tiny_bert",
     "backbone.sequence_length=24", "backbone.layers=1",
-    "batch_size=8", "epochs=2", "progress=false",
+    "batch_size=8", "epochs=2", "floor=none", "progress=false",
 )  # fmt: skip
 
 

@@ -15,8 +15,9 @@ import kerasft
 from kerasft.commands import make_parser
 
 COMMANDS = (
-    "train", "show", "sweep", "resume", "evaluate", "predict", "export", "verify", "bench", "serve",
-    "check", "surgery", "explain", "models", "cache", "leaderboard",
+    "train", "show", "lr-find", "sweep", "resume", "evaluate", "diagnose", "predict", "export",
+    "verify", "bench", "serve", "check", "surgery", "probe", "explain",
+   "models", "cache", "leaderboard",
 )  # fmt: skip
 
 

@@ -161,6 +161,19 @@ def test_an_experiment_runs_small(name, stand_in, monkeypatch, tmp_path):
     assert read_json("run/run.json")["status"] == "done"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hymenoptera_mobilenet", "bccd_mobilenet", "nuclei_mobilenet"])
+def test_learning_rates_are_found_for_it(name, stand_in, monkeypatch):
+    monkeypatch.setenv("KERASFT_DATA", str(stand_in))
+    found = kerasft.lr_find(
+        [f"experiment={name}", *IMAGES[name], "batch_size=4", "progress=false"], updates=20
+    )
+    cfg = kerasft.compose([f"experiment={name}"])
+    assert [one.name for one in found.stages] == list(cfg.finetune)
+    for one in found.stages:
+        assert len(one.curve.losses) >= 10 and one.curve.losses.min() < one.curve.losses[0]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_reads_the_real_data(name, real_data, monkeypatch):
     monkeypatch.setenv("KERASFT_DATA", str(real_data))

@@ -44,8 +44,9 @@ HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_data
          "pandas", "matplotlib")  # fmt: skip
 
 PUBLIC = [
-    "UserError", "check", "compose", "evaluate", "explain", "export", "grid", "leaderboard",
-    "models", "plan", "predict", "predict_data", "resume", "show", "sweep", "train", "__version__",
+    "UserError", "check", "compose", "diagnose", "evaluate", "explain", "export", "grid",
+    "leaderboard", "lr_find", "models", "plan", "predict", "predict_data", "probe", "resume",
+    "show", "sweep", "train", "__version__",
 ]  # fmt: skip
 
 

@@ -59,7 +59,14 @@ def test_a_command_parses_and_its_config_is_sound(page, line, tmp_path, monkeypa
     words = words_of(line)
     options, rest = make_parser().parse_known_args(words)
     assert not [word for word in rest if word.startswith("-")]
-    if options.command not in ("train", "show", "check", "surgery", "explain"):
+    if options.command == "probe":
+        from kerasft.config.alternatives import alternatives
+
+        sets = [shlex.split(one) for one in options.backbone]
+        for choice in alternatives([*options.overrides, *rest], "backbone", sets):
+            settle(list(choice.overrides), (), ())
+        return
+    if options.command not in ("train", "show", "lr-find", "check", "surgery", "explain"):
         return
     if getattr(options, "source", None):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import os
@@ -129,6 +130,9 @@ CASES = {
     "images, average of weights, mixed": (
         "tiny_images", ("average=ema", "average.ema.decay=0.7", "batch_size=10", *AUGMENT), (amid,),
     ),
+    "texts, a head that is computed": (
+        "tiny_texts", ("finetune=solved", "epochs=2", "batch_size=10"), (0.1, 0.6),
+    ),
     "images, gradually": ("tiny_images", ("finetune=gradual", "batch_size=10"), (0.3, amid)),
     "images, rolled back": ("tiny_images", ROLLED_BACK, (0.3, 0.6)),
     # A checkpoint holds both factors of each update as they are, never what they add up to.
@@ -142,6 +146,33 @@ CASES = {
         "tiny_texts",
         ("finetune=two_phase", "finetune.head.epochs=1", "adapt=lora", "adapt.lora.rank=2",
          "adapt.lora.base=int8"), (0.2, amid),
+    ),
+    "texts, changed and balanced": (
+        "rare_texts",
+        ("epochs=3", "augment=text", "augment.swap.stop=-1", "sampling=balanced",
+         "batch_tokens=64", "task.class_weight=auto"), (0.4, 0.8),
+    ),
+    "images, mixed up to the last epochs": (
+        "tiny_images",
+        ("finetune=two_phase", "finetune.head.epochs=2", "batch_size=10", "augment=mixup",
+         "augment.mixup.stop=-2", "task.class_weight={3: 2.0}"), (0.3, 0.6, amid),
+    ),
+    "texts, regularizers of the network": (
+        "tiny_texts",
+        ("epochs=3", "regularize=[l1,l2_sp,stochastic_depth,embedding_noise,r_drop]",
+         "regularize.stochastic_depth.rate=0.5", "task.class_weight=balanced", *ACCUMULATED),
+        (0.6,),
+    ),
+    "texts, regularizers of the network above kept activations": (
+        "tiny_texts",
+        ("finetune=two_phase", "finetune.head.epochs=1", "finetune.all.train=0.4",
+         "backbone.layers=3", "cache.activations=always",
+         "regularize=[stochastic_depth,embedding_noise,r_drop]"), (0.2, amid),
+    ),
+    "images, small first, regularizers of the network": (
+        "tiny_images",
+        (*SMALL_FIRST, "finetune.head.train=all", "regularize=[l2_sp,stochastic_depth,r_drop]",
+         "regularize.stochastic_depth.rate=0.5", "head.dropout=0.1"), (0.2, amid),
     ),
     "images, norms": ("tiny_images", ("adapt=norm", "batch_size=10"), (amid,)),
 }  # fmt: skip
@@ -175,10 +206,23 @@ class Interruption:
         monkeypatch.setattr(Recorder, "close", closed)
 
 
+@pytest.fixture
+def rare_texts(tiny_texts, tmp_path):
+    """Overrides as `tiny_texts`, with one class five times as frequent as the other."""
+    rows = [(f"a good film, number {i}", "pos") for i in range(50)]
+    rows += [(f"a bad film, number {i}", "neg") for i in range(10)]
+    with open(tmp_path / "rare.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return (*tiny_texts, f"data.path={tmp_path}/rare.csv")
+
+
 def outcome(result) -> tuple:
-    """Return all that a run comes to: weights, log, metrics."""
-    log = (result.output_dir / "logs" / "epochs.jsonl").read_text("utf-8").splitlines()
+    """Return all that a run comes to: weights, logs, metrics."""
+    logs = result.output_dir / "logs"
+    log = (logs / "epochs.jsonl").read_text("utf-8").splitlines()
     rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
+    assert len((logs / "updates.jsonl").read_text("utf-8").splitlines()) == len(rows)
+    rows += [(logs / name).read_text("utf-8") for name in ("updates.jsonl", "training_sample.json")]
     return result.finetuned.model.get_weights(), rows, result.metrics
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kerasft import testing
+from kerasft.data import sampling, words
 from kerasft.exporters.saved_model import saved_model
 from kerasft.model import adapters
 from kerasft.spec import Labels
@@ -55,6 +56,44 @@ def test_tasks(task, labels):
     with pytest.raises(AssertionError, match="The task is for"):
         other = Labels("number") if labels.kind != "number" else Labels("single", ("a", "b"))
         testing.check_task(task, other)
+
+
+class Emptied:
+    changes_texts = True
+
+    def __call__(self, text, random):
+        return text[: random.randrange(2)]
+
+
+class Unsteady:
+    changes_texts = True
+
+    def __call__(self, text, random):
+        Unsteady.calls = getattr(Unsteady, "calls", 0) + 1
+        return f"{text} {Unsteady.calls}"
+
+
+@pytest.mark.parametrize(("step", "message"), [
+    (Emptied(), "must not leave a text empty"), (Unsteady(), "must come from the random.Random"),
+    (lambda text, random: text, "changes_texts = True"),
+])  # fmt: skip
+def test_steps_for_texts(step, message):
+    for one in (words.DeleteWords(), words.SwapWords(rate=1.0, share=1.0, stop=-3)):
+        testing.check_text_step(one)
+    with pytest.raises(AssertionError, match=message):
+        testing.check_text_step(step)
+
+
+def test_ways_to_draw_examples():
+    testing.check_sampling(sampling.AsItIs())
+    testing.check_sampling(sampling.Balanced(0.5, threshold=0.3))
+
+    class Short:
+        def rates(self, presence):
+            return np.ones(3)
+
+    with pytest.raises(AssertionError, match="give each example a rate"):
+        testing.check_sampling(Short())
 
 
 class Upside(Classification):

@@ -24,7 +24,8 @@ MOST_INTERPOLATIONS = 1_000
 MOST = {
     "epochs": 1_000_000, "batch_size": 1_000_000, "batch_tokens": 100_000_000,
     "eval_batch_size": 1_000_000, "max_steps": 1_000_000_000, "seed": 2**32 - 1,
-    "max_time": 10_000_000,
+    "max_time": 10_000_000, "training_sample": 1_000_000,
+    "effective_batch": 100_000_000,
 }  # fmt: skip
 # The same for common numbers of parts, where a part of kerasft or Keras has no bound of its own.
 MOST_OF_PARTS = {

@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.catalogue import networks
-from kerasft.config import adapters, averages, write_paths
+from kerasft.config import adapters, auto_batch, averages, regularizers, write_paths
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
-from kerasft.config.schema import BASELINES, NAMED, PRECISIONS, RUNTIME, SCALARS
+from kerasft.config.schema import BASELINES, FLOORS, NAMED, PRECISIONS, RUNTIME, SCALARS
 from kerasft.config.targets import below, is_number, is_trusted, keys, part_problems, short, walk
 from kerasft.errors import UserError, nearest
 
@@ -175,7 +175,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         size, key = _value(cfg, "backbone", name), f"backbone.{name}"
         if is_number(size) and size < 1:
             yield key, f"{key} must be at least 1. Received: {short(size)}."
-    for key in ("epochs", "batch_size", "batch_tokens", "eval_batch_size", "max_steps"):
+    for key in ("epochs", "batch_tokens", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
             yield key, f"{key} must be at least 1. Received: {short(cfg[key])}."
     if cfg.batch_tokens is not None and not cfg.length_grouping:
@@ -188,6 +188,8 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     yield from _stages(cfg)
     yield from adapters.problems(cfg)
     yield from averages.problems(cfg)
+    yield from regularizers.problems(cfg)
+    yield from auto_batch.problems(cfg)
     callbacks = cfg.callbacks if isinstance(cfg.callbacks, DictConfig) else {}
     for name, node in (callbacks or {}).items():
         if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):
@@ -204,6 +206,11 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     if cfg.baseline not in BASELINES:
         yield "baseline", f"baseline must be null or 'scratch'. Received: {cfg.baseline!r}."
+    if cfg.floor not in FLOORS:
+        yield "floor", (
+            f"floor must be one of {', '.join(FLOORS)}. Received: {cfg.floor!r}."
+            + nearest(cfg.floor, FLOORS)
+        )
     if cfg.resume not in (None, "auto", "accept"):
         yield "resume", f"resume must be null, 'auto' or 'accept'. Received: {cfg.resume!r}."
     if cfg.resume and cfg.output_dir is None:
@@ -212,6 +219,11 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     if cfg.max_time is not None and not cfg.max_time > 0:
         yield "max_time", f"max_time is in minutes and must be above 0. Received: {cfg.max_time}."
+    if cfg.training_sample < 0:
+        yield "training_sample", (
+            "training_sample is how many training examples are measured again at the end, 0 for "
+            f"none. Received: {short(cfg.training_sample)}."
+        )
     if cfg.seed < 0:
         yield "seed", f"seed must not be negative. Received: {short(cfg.seed)}."
     if not re.fullmatch(r"\w[\w.-]{0,99}", cfg.name):

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from kerasft.config import auto_batch
 from kerasft.config.bounds import require_bounded
 from kerasft.config.building import as_config as as_config
 from kerasft.config.building import build as build
@@ -141,6 +142,7 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
             require_bounded(cfg)
             renew(cfg)
             let_go(cfg, overrides, composed)
+            auto_batch.usual(cfg, overrides, composed)
             return cfg
         except UserError:  # a file or an interpolation that unfolds without end
             raise

@@ -7,16 +7,18 @@ from typing import Any
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 BASELINES = (None, "scratch")
+FLOORS = ("auto", "always", "none")
 
 # The groups, in the order of the data flow, with what the run hands to their nodes at build time.
 RUNTIME: dict[str, frozenset[str]] = {
     "data": frozenset({"kind", "seed"}),
+    "sampling": frozenset(),
     "augment": frozenset(),
     "task": frozenset(),
     "backbone": frozenset({"pretrained"}),
     "surgery": frozenset(),
     "head": frozenset({"features", "units", "classes", "channels"}),
-    "regularize": frozenset({"model"}),
+    "regularize": frozenset({"model", "task"}),
     "adapt": frozenset({"model"}),
     "optimizer": frozenset({"learning_rate"}),
     "schedule": frozenset({"learning_rate", "total_steps"}),
@@ -46,7 +48,14 @@ class Root:
         name: Names the folder of the run below `outputs/`.
         seed: Decides the split, the order, the augmentation and the initial weights.
         epochs: Passes over the training examples, for stages that set none of their own.
-        batch_size: Examples in a training step.
+        batch_size: Examples in a training step. `auto` measures a few steps and takes the most that
+            fit in memory: a divisor of `effective_batch`, with as many
+            `optimizer.gradient_accumulation_steps` as make an update learn from all of it.
+        effective_batch: What an update learns from with `batch_size=auto`: examples, or tokens with
+            `batch_tokens`. `None` means what `batch_size` (`batch_tokens`) would be without `auto`,
+            times `optimizer.gradient_accumulation_steps`.
+        memory_gb: The most memory that `batch_size=auto` may plan with, in GB, all that the process
+            holds counted; `None` means what is available on the machine and in its container.
         batch_tokens: The most tokens in a training step, padding counted, for texts; there are then
             as many texts in a batch as fit, and `batch_size` is not looked at.
         eval_batch_size: Examples in a prediction step; `None` means twice `batch_size`.
@@ -59,7 +68,14 @@ class Root:
         max_time: Minutes after which training stops, its checkpoint written, so that the process
             ends in time and the run can go on; `None` for no limit.
         baseline: `scratch` also trains the same network from random weights, to compare.
+        floor: What the run is held against at its end: logistic regression (ridge regression for
+            numbers) on the features of the backbone as it was before training, and for texts on
+            counts of words and pairs of words (TF-IDF). `auto` leaves the features out where they
+            would take more than about 5 % of the run; `always`; `none`.
         max_steps: Ends each stage after so many steps; for trying a recipe out.
+        training_sample: How many training examples are measured again at the end, without
+            augmentation and dropout, so that they can be compared with validation; at most as many
+            as there are for validation. 0 for none.
         length_grouping: Whether batches of text hold texts of similar length.
         fast: Whether the optimizer and some layers compute in fused operations; `false` takes
             Keras' own. Both give the same result up to rounding in a network without dropout. On
@@ -72,7 +88,9 @@ class Root:
     name: str = "run"
     seed: int = 0
     epochs: int = 10
-    batch_size: int = 32
+    batch_size: int | str = 32
+    effective_batch: int | None = None
+    memory_gb: float | None = None
     batch_tokens: int | None = None
     eval_batch_size: int | None = None
     precision: str = "float32"
@@ -80,11 +98,14 @@ class Root:
     resume: str | None = None
     max_time: float | None = None
     baseline: str | None = None
+    floor: str = "auto"
     max_steps: int | None = None
+    training_sample: int = 512
     length_grouping: bool = True
     fast: bool = True
     progress: bool | None = None
     data: Any = None
+    sampling: Any = None
     augment: Any = None
     task: Any = None
     backbone: Any = None

@@ -21,10 +21,12 @@ WRITING: dict[str, tuple[str, str | None]] = {
 # What a run writes itself, and other callbacks may not replace.
 _OWN = (
     "config.yaml", ".config.yaml", "labels.json", "task.json", "manifest.json", "metrics.json",
-    "run.json", "baseline.json", ".lock", ".writable", "evidence.npz", "preprocess", "plots",
-    "predictions", "exports", "checkpoints/states", "checkpoints/best.keras",
+    "run.json", "baseline.json", "floor.json", ".lock", ".writable", "evidence.npz", "preprocess",
+    "plots", "predictions", "exports", "checkpoints/states", "checkpoints/best.keras",
     "checkpoints/last.keras", "checkpoints/adapter.safetensors", "checkpoints/soup",
     "logs/epochs.jsonl", "logs/epochs.csv", "logs/faults.jsonl", "logs/stalled.txt",
+    "logs/updates.jsonl", "logs/training_sample.json", "logs/training_sample.jsonl",
+    "diagnosis.json",
 )  # fmt: skip
 # Folders of it, in which others may write, too.
 _SHARED = ("logs/tensorboard",)

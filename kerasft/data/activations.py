@@ -21,14 +21,20 @@ class Source:
 
     Args:
         store: The preprocessed examples.
-        augment: What `augmenter` returns, or `None`.
+        augment: What `augmenter` returns, for texts a `TextAugmenter`, or `None`.
         views: How many augmented variants of each example are kept; view `v` is what epoch `v`
             of an uncached run would see.
     """
 
     store: Store
-    augment: Callable | None = None
+    augment: Any = None
     views: int = 1
+
+    def seen(self, view: int) -> tuple[Store, Callable | None]:
+        """Return the examples as they are in a view, and what is done with them there."""
+        if hasattr(self.augment, "raw"):  # texts are changed before they are tokenized
+            return self.augment.store(view), None
+        return self.store, self.augment
 
 
 def forms(outputs: Mapping[str, Any]) -> dict[str, Form]:
@@ -112,9 +118,14 @@ def _pieces(
     prefix: Callable[[Any], Mapping[str, Any]], forms: Mapping[str, Form], source: Source,
     batch_size: int,
 ) -> Iterator[Piece]:
-    lengths = source.store.lengths if any(form.ragged for form in forms.values()) else None
+    ragged = any(form.ragged for form in forms.values())
     for view in range(source.views):
-        data, order = in_one_pass(source.store, batch_size, augment=source.augment, epoch=view)
+        seen, augment = source.seen(view)
+        lengths = seen.lengths if ragged else None
+        # In one order for all views, though changed texts have other lengths.
+        data, order = in_one_pass(
+            seen, batch_size, augment=augment, epoch=view, lengths=source.store.lengths
+        )
         if hasattr(prefix, "get_concrete_function"):
             prefix.get_concrete_function(data.element_spec)  # one trace for batches of any width
         done = 0

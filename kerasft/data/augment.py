@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from kerasft.data import ending
+from kerasft.data.astray import not_mixable, require_moving
 from kerasft.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,27 +20,45 @@ if TYPE_CHECKING:
 VISIBLE = 0.3
 # The targets that stand in pixels.
 MOVING = ("boxes", "segmentation_masks")
-# What layers of Keras 3.15 do with boxes and masks, by their names.
-ASTRAY = {
-    "RandomCrop": "shifts boxes down by what it shifts them to the right",
-    "RandomShear": "shears boxes of images that are not square by another amount",
-    "RandAugment": "moves boxes in another order than pixels",
-    "AugMix": "mixes several images, and leaves boxes where they were",
-    "RandomElasticTransform": "does not move boxes",
-    "MixUp": "mixes the pixels of two images",
-    "CutMix": "mixes the pixels of two images",
-}
-# What layers may fill what comes in from outside with: the image once more.
-FILLS_WITH_IMAGE = ("reflect", "wrap", "nearest")
 # What belongs to an object, and goes where its image goes.
 OF_OBJECTS = ("boxes", "labels", "ignored")
+
+
+@dataclass(frozen=True, eq=False)  # functions are told apart by what they are, for TensorFlow
+class Augmenter:
+    """Changes the images of a batch, and with them their targets.
+
+    Args:
+        steps: Those steps by name that may end.
+        change: A function of inputs, targets, epoch, indices, and the epoch from which on each step
+            is left out, of those that end.
+        epochs: The epochs that are planned, see `ending.ends`.
+    """
+
+    steps: Mapping[str, Any]
+    change: Callable[..., tuple[Any, Any]]
+    epochs: int | None = None
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """From which epoch on each step is left out, of those that end."""
+        return ending.ends(self.steps, self.epochs)
+
+    def planned(self, epochs: int) -> Augmenter:
+        """Return the same for a run that ends before an epoch."""
+        return replace(self, epochs=epochs)
+
+    def __call__(
+        self, inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor
+    ) -> tuple[Any, Any]:
+        return self.change(inputs, targets, epoch, indices, self.ends)
 
 
 def augmenter(
     steps: Mapping[str, Any], *, seed: int, size: tuple[int, int],
     shares: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     moving: Collection[str] = (), epochs: int | None = None, channels: int = 3,
-) -> Callable | None:
+) -> Augmenter | None:
     """Make one function of the named steps.
 
     Args:
@@ -49,12 +70,12 @@ def augmenter(
         shares: Turns a batch of targets into such as can be mixed, see `contracts.Mixable`;
             `None` where they cannot.
         moving: The targets that must move with the pixels, of `MOVING`.
-        epochs: The epochs that are planned, of all stages together. Steps that join images and
-            have a `stop` are left out after that part of them; without, they never stop.
+        epochs: The epochs that are planned, of all stages together. Steps with a `stop` are left
+            out from there on, see `ending.until`; without, they never stop.
         channels: Those of the images.
 
     Returns:
-        A function `(inputs, targets, epoch, indices) -> (inputs, targets)` for `tf.data`, with
+        An `Augmenter`: `(inputs, targets, epoch, indices) -> (inputs, targets)` for `tf.data`, with
         `images` as `uint8[batch, height, width, channels]`, or `None` if there are no steps. Of the
         targets it moves `boxes` (with the `labels` beside them) and `segmentation_masks`. Boxes are
         cut off at the edge; one of which less than `VISIBLE` is left gets the label -1, as padding
@@ -87,13 +108,6 @@ def augmenter(
                 f"Take it out (~augment.{name}), or use kerasft.data.mosaic.Mosaic."
             )
     _try_out({**single, **joining}, size, channels)
-    # A step stops by arithmetic, as the order goes: the epoch of a batch is known here, and how
-    # many are planned. No callback tells it, no state is kept, and a run that is resumed stops
-    # where it would have. The part is rounded down: of three epochs the last one is without.
-    until = {
-        name: int(getattr(step, "stop", 1.0) * epochs + 1e-6) if epochs else tf.int64.max
-        for name, step in joining.items()
-    }
 
     def one(values: tuple[Any, Any, Any, Any]) -> Any:
         image, moved, epoch, index = values
@@ -108,7 +122,15 @@ def augmenter(
         image = tf.ensure_shape(given["images"][0], [*size, channels])
         return _to_pixels(image), _from_keras(given, moved, size)
 
-    def apply(inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor) -> tuple[Any, Any]:
+    # A step ends by arithmetic, as the order goes: the epoch of a batch is known here, and how
+    # many are planned. No callback tells it, no state is kept, and a run that is resumed goes on
+    # without it where it would have.
+    def apply(
+        inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor, ends: Mapping[str, int]
+    ) -> tuple[Any, Any]:
+        def wanted(name: str) -> tf.Tensor | None:
+            return tf.cast(epoch, tf.int64) < ends[name] if name in ends else None
+
         images = inputs["images"]
         if single:
             moved = {name: targets[name] for name in _moving(targets)}
@@ -124,27 +146,25 @@ def augmenter(
             batch = _joinable(next(iter(joining)), images, targets)
             for place, (name, step) in enumerate(joining.items()):
                 key = _key(seed, epoch, indices[0], 1000 + place)
-                batch = _joined(
-                    step, batch, key, (seed, place), tf.cast(epoch, tf.int64) < until[name]
-                )
+                batch = _joined(step, batch, key, (seed, place), wanted(name))
             images = _to_pixels(batch.pop("images"))
             targets = {**targets, **batch.pop("bounding_boxes", {}), **batch}
         if whole and targets:
             assert shares is not None
             targets = shares(targets)
-        for place, step in enumerate(whole.values()):
+        for place, (name, step) in enumerate(whole.items()):
             batch = {"images": tf.cast(images, tf.float32)}
             if targets:
                 batch["labels"] = targets["labels"]
-            with stateless(step, _key(seed, epoch, indices[0], 1000 + place), (seed, place)):
-                batch = step(batch, training=True)
+            key = _key(seed, epoch, indices[0], 1000 + place)
+            batch = _joined(step, batch, key, (seed, place), wanted(name))
             images = _to_pixels(batch["images"])
             if targets:
                 shape = targets["labels"].shape
                 targets = {**targets, "labels": tf.ensure_shape(batch["labels"], shape)}
         return {**inputs, "images": tf.ensure_shape(images, [None, *size, channels])}, targets
 
-    return apply
+    return Augmenter({**joining, **whole}, apply, epochs)
 
 
 def _joinable(name: str, images: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,14 +187,14 @@ def _joinable(name: str, images: Any, targets: Mapping[str, Any]) -> dict[str, A
 def _joined(
     step: keras.Layer, batch: dict[str, Any], key: Any, trace: tuple[int, int], wanted: Any
 ) -> dict[str, Any]:
-    """Return what a step makes of a batch, in an epoch in which it is wanted."""
+    """Return what a step makes of a batch, where it is wanted: `None` where it always is."""
     import tensorflow as tf
 
     def made() -> dict[str, Any]:
         with stateless(step, key, trace):
             return step(batch, training=True)
 
-    return dict(tf.cond(wanted, made, lambda: batch))
+    return dict(made() if wanted is None else tf.cond(wanted, made, lambda: batch))
 
 
 def _moving(targets: Mapping[str, Any]) -> list[str]:
@@ -241,62 +261,6 @@ def _cut(boxes: tf.Tensor, size: tuple[int, int]) -> tuple[Any, Any]:
     sides, left = boxes[:, 2:] - boxes[:, :2], cut[:, 2:] - cut[:, :2]
     enough = tf.reduce_prod(left, -1) >= VISIBLE * tf.reduce_prod(sides, -1)
     return cut, enough & tf.reduce_all(left >= 1.0, -1)
-
-
-def astray(name: str, kind: str, *, boxes: bool) -> str:
-    """Say what a layer of Keras does to boxes or masks, see `ASTRAY`."""
-    instead = f"augment={'boxes' if boxes else 'masks'}, whose steps move all by one matrix"
-    if boxes and kind in ("MixUp", "CutMix"):
-        instead = "augment=boxes_mosaic, which puts images together with their boxes"
-    return (
-        f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that images and what is "
-        "drawn on them no longer belong together. Take it out (~augment."
-        f"{name}), or choose {instead}."
-    )
-
-
-def fills_astray(name: str, kind: str, filling: str) -> str:
-    """Say that a layer shows objects a second time."""
-    return (
-        f"augment.{name}: {kind} fills what comes in from outside with fill_mode={filling}, which "
-        f"shows objects again where no box is. Set augment.{name}.fill_mode=constant, or choose "
-        "augment=boxes."
-    )
-
-
-def not_mixable(name: str) -> str:
-    """Say that the labels of a task cannot be mixed."""
-    return (
-        f"augment.{name} mixes the labels of two images, and those of this task cannot be mixed. "
-        "Take it out: ~augment.NAME, or augment=none."
-    )
-
-
-def require_moving(steps: Mapping[str, Any], moving: Collection[str]) -> None:
-    """Refuse the layers of Keras that leave boxes and masks behind, or move them elsewhere.
-
-    Pixels that are mirrored at the edge take their mask with them, and leave boxes behind.
-
-    Args:
-        steps: See `augmenter`.
-        moving: The targets that must move with the pixels, of `MOVING`.
-
-    Raises:
-        UserError: If a step cannot be had with such targets, with its name.
-    """
-    if not moving:
-        return
-    boxes = "boxes" in moving
-    for name, step in steps.items():
-        kind = type(step).__name__
-        if type(step).__module__.startswith("keras.") and kind in ASTRAY:
-            raise UserError(astray(name, kind, boxes=boxes))
-    for name, step in steps.items():
-        filling = getattr(step, "fill_mode", "constant")
-        if boxes and filling in FILLS_WITH_IMAGE:
-            raise UserError(fills_astray(name, type(step).__name__, filling))
-        if hasattr(step, "bounding_box_format"):
-            step.bounding_box_format = "xyxy"
 
 
 def _to_pixels(images: tf.Tensor) -> Any:

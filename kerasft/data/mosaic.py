@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from kerasft.data import ending
 from kerasft.data.augment import VISIBLE
 
 # Images are not made smaller than this: a finer grid would need smoothing before.
@@ -22,9 +23,9 @@ class _Joining(keras.layers.Layer):
 
     def __init__(self, share, stop, seed, **kwargs):
         super().__init__(**kwargs)
-        for name, value in (("share", share), ("stop", stop)):
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1. Received: {value}")
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1. Received: {share}")
+        ending.check(stop)
         self.share, self.stop, self.seed = share, stop, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.autocast = False
@@ -66,10 +67,11 @@ class Mosaic(_Joining):
 
     Args:
         share: The part of the images that become mosaics, each with three others.
-        stop: The part of all epochs after which it stops, so that the last ones show images as
-            they are (Ge et al., "YOLOX: Exceeding YOLO Series in 2021"). Epochs of all stages
-            count, as planned; rounded down, so that at least the last one is without; 1 never
-            stops.
+        stop: When it ends, so that the last epochs show images as they are (Ge et al., "YOLOX:
+            Exceeding YOLO Series in 2021"): the share of all epochs after which it is left out,
+            above 0 and at most 1 (0.9 leaves the last tenth without, rounded so that at least the
+            last epoch is; 1 never stops), or a negative whole number (-5 leaves the last five
+            epochs without). The epochs of all stages count, as planned.
         centre: From where to where the common point lies, as part of width and height.
 
     Takes and gives images `[batch, height, width, 3]`, or a dict of them with Keras' names:

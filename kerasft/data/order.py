@@ -37,6 +37,10 @@ class Order:
         longest: With `positions`: the most positions that an example is padded to.
         keys: `uint64[count]`, what `keys` makes of the examples; without, their numbers serve, and
             an example that comes in between gives others its key.
+        rates: `float64[count]`, how often an example comes in an epoch on average, adding up to
+            `count`; without, each comes once. Epochs are as long either way: see `drawn`. With
+            `positions`, batches are cut anew in each epoch, and as many are taken as an epoch of
+            all examples has.
 
     Raises:
         ValueError: If there are not as many keys or lengths as examples.
@@ -52,34 +56,62 @@ class Order:
     def __init__(
         self, count: int, batch_size: int, *, seed: int, lengths: np.ndarray | None = None,
         positions: int | None = None, longest: int = sys.maxsize, keys: np.ndarray | None = None,
+        rates: np.ndarray | None = None,
     ):
-        for name, values in (("lengths", lengths), ("keys", keys)):
+        for name, values in (("lengths", lengths), ("keys", keys), ("rates", rates)):
             if values is not None and len(values) != count:
                 raise ValueError(
                     f"`{name}` must hold one value an example. Received: {len(values)} for {count}."
                 )
         self.count, self.batch_size, self.seed, self.lengths = count, batch_size, seed, lengths
-        self.keys = keys
+        self.keys = np.arange(count, dtype="uint64") if keys is None else keys
+        self.rates, self.positions = rates, positions
         self.ends: np.ndarray | None = None
         if positions is not None and lengths is not None:
             self.widths = padded(lengths, longest)
             self.ends = _ends(np.sort(self.widths), positions)
         self.steps = -(-count // batch_size) if self.ends is None else len(self.ends)
+        self.numbers = lru_cache(maxsize=2)(self._numbers)
         self.epoch = lru_cache(maxsize=2)(self._epoch)
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         """Return the indices of each batch of an epoch, counted from 0."""
-        shuffled = shuffle(self.count if self.keys is None else self.keys, self.seed, epoch)
+        return [batch % self.count for batch in self.numbers(epoch)]
+
+    def _numbers(self, epoch: int) -> list[np.ndarray]:
+        """Return the numbers of each batch of an epoch, see `draws`."""
+        wanted = self.count
+        while True:
+            batches = self._cut(self._shuffled(epoch, wanted), epoch)
+            if len(batches) >= self.steps:
+                return batches[: self.steps]
+            # Of a budget of positions short texts leave some unused.
+            wanted += (self.steps - len(batches)) * -(-self.count // self.steps)
+
+    def _shuffled(self, epoch: int, wanted: int) -> np.ndarray:
+        if self.rates is None:
+            return shuffle(self.keys, self.seed, epoch)
+        numbers = drawn(self.rates, self.keys, self.seed, epoch, wanted)
+        copies, indices = np.divmod(numbers, self.count)
+        keys = self.keys[indices] + copies.astype("uint64") * np.uint64(0xD6E8FEB86659FD93)
+        return numbers[shuffle(keys, self.seed, epoch)]
+
+    def _cut(self, shuffled: np.ndarray, epoch: int) -> list[np.ndarray]:
         if self.lengths is None:
             return _cut(shuffled, self.batch_size)
         if self.ends is not None:
             # Examples that take the same room are in any order, so that batches mix them anew.
-            arranged = shuffled[np.argsort(self.widths[shuffled], kind="stable")]
-            batches = np.split(arranged, self.ends[:-1])
+            widths = self.widths[shuffled % self.count]
+            rising = np.argsort(widths, kind="stable")
+            ends = self.ends
+            if self.rates is not None:
+                assert self.positions is not None
+                ends = _ends(widths[rising], self.positions)
+            batches = np.split(shuffled[rising], ends[:-1])
         else:
             batches = []
             for pool in _cut(shuffled, self.batch_size * POOL):
-                rising = pool[np.argsort(self.lengths[pool], kind="stable")]
+                rising = pool[np.argsort(self.lengths[pool % self.count], kind="stable")]
                 batches += _cut(rising, self.batch_size)
         return [batches[i] for i in shuffle(len(batches), self.seed, epoch, "batches")]
 
@@ -87,6 +119,25 @@ class Order:
         """Return the epoch and the indices of the batch at `step`, counted over all epochs."""
         epoch, place = divmod(int(step), self.steps)
         return epoch, self.epoch(epoch)[place]
+
+    def draws(self, step: int) -> tuple[int, np.ndarray]:
+        """Return the epoch and the numbers of the batch at `step`, counted over all epochs.
+
+        Args:
+            step: The step.
+
+        Returns:
+            The epoch, and `int64[batch]`: the index of an example, and where it comes for the
+            second time in the epoch, that plus `count`, and so on. What is random about an example
+            follows from its number, so that it does not come twice as the same.
+
+        Example:
+            >>> order = Order(2, 4, seed=0, rates=np.array([1.5, 0.5]))
+            >>> sorted(int(n) for step in (0, 1) for n in order.draws(step)[1])
+            [0, 0, 1, 2]
+        """
+        epoch, place = divmod(int(step), self.steps)
+        return epoch, self.numbers(epoch)[place]
 
     def shard(self, step: int, number: int, of: int) -> tuple[int, np.ndarray]:
         """Return the epoch and what worker `number` of `of` takes of the batch at `step`.
@@ -167,10 +218,81 @@ def shuffle(keys: np.ndarray | int, seed: int, epoch: int, purpose: str = "") ->
         True
     """
     each = keys if isinstance(keys, np.ndarray) else np.arange(keys, dtype="uint64")
-    salts = hashlib.blake2b(f"{seed}:{epoch}:{purpose}".encode(), digest_size=16).digest()
-    first, second = np.frombuffer(salts, ">u8").astype("uint64")
+    first, second = _salt(seed, epoch, purpose)
     # The mixing maps no two keys to one place.
     return np.argsort(_mix(_mix(each ^ first) ^ second), kind="stable")
+
+
+def drawn(
+    rates: np.ndarray, keys: np.ndarray, seed: int, epoch: int, count: int
+) -> np.ndarray:
+    """Return which examples an epoch has, where some come more often than others.
+
+    A pure function of its arguments. Examples of one rate come in turn: each epoch goes on in
+    their row where the one before ended, and each time round the row is another.
+
+    Args:
+        rates: How often each example comes in an epoch on average, `float64[N]`, adding up to N.
+        keys: `uint64[N]`, see `Order`.
+        seed: The run's seed.
+        epoch: The epoch, from 0.
+        count: How many are drawn.
+
+    Returns:
+        Their numbers, `int64[count]`, see `Order.draws`.
+
+    Example:
+        >>> found = drawn(np.array([0.5, 0.5, 2.0]), np.arange(3, dtype="uint64"), 0, 0, 3)
+        >>> sorted(int(number) for number in found)[1:]
+        [5, 8]
+    """
+    size = len(rates)
+    kinds, kind_of, members = np.unique(rates, return_inverse=True, return_counts=True)
+    upto = np.cumsum(kinds * members)
+    upto[-1] = size
+
+    def before(epoch: int, count: int) -> np.ndarray:
+        """Return how many of each kind come before an epoch, where each has `count` examples."""
+        # Rounded where the kinds are added up, so that all of them together are whole epochs. In
+        # whole numbers, since products with late epochs have more digits than a float.
+        ends = [epoch * count * round(end / size * 2**40) >> 40 for end in upto.tolist()]
+        return np.diff(np.array(ends, "int64"), prepend=0)
+
+    taken = before(epoch + 1, count) - before(epoch, count)
+    # A kind that does not come once an epoch may be due to come back instead.
+    taken[np.argmax(taken)] += taken[taken < 0].sum()
+    taken = np.maximum(taken, 0)
+    rows = np.split(np.argsort(kind_of, kind="stable"), np.cumsum(members)[:-1])
+    starts = before(epoch, size).tolist()
+    chosen = [
+        _in_turn(row, keys[row], max(start, 0), how_many, seed)
+        for row, start, how_many in zip(rows, starts, taken.tolist(), strict=True)
+    ]
+    found = np.sort(np.concatenate(chosen))
+    # Which copy of its example each one is: its place behind the first.
+    copies = np.arange(len(found)) - np.searchsorted(found, found)
+    return found + copies * size
+
+
+def _in_turn(
+    row: np.ndarray, keys: np.ndarray, start: int, count: int, seed: int
+) -> np.ndarray:
+    """Return `count` examples of a row that is gone through time and again, shuffled each time."""
+    if count <= 0:
+        return row[:0]
+    first, last = start // len(row), (start + count - 1) // len(row)
+    parts = [np.tile(row, max(last - first - 1, 0))]
+    for time in {first, last}:
+        begin, end = (max(min(place - time * len(row), len(row)), 0)
+                      for place in (start, start + count))
+        parts.append(row[shuffle(keys, seed, time, "in turn")[begin:end]])
+    return np.concatenate(parts)
+
+
+def _salt(seed: int, epoch: int, purpose: str) -> np.ndarray:
+    """Return two numbers of 64 bits that the arguments decide, `uint64[2]`."""
+    salts = hashlib.blake2b(f"{seed}:{epoch}:{purpose}".encode(), digest_size=16).digest()
+    return np.frombuffer(salts, ">u8").astype("uint64")
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

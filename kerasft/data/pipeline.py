@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -23,12 +24,12 @@ class Batches:
         order: Which example stands where: an `Order`, or what has its `steps` and `batch`.
         batch: Makes what the loss compares with, and weights or `None`, of a batch of inputs and
             targets, in TensorFlow ops.
-        augment: What `augmenter` returns.
+        augment: What `augmenter` returns, or for texts a `TextAugmenter`.
     """
 
     def __init__(self, store: Store, targets: Rows, *, order: Any,
                  batch: Callable[[Any, dict[str, Any]], tuple[Any, Any]],
-                 augment: Callable | None = None):
+                 augment: Any = None):
         self.store, self.targets = store, targets
         self.order, self.batch, self.augment = order, batch, augment
         self.steps = order.steps
@@ -44,19 +45,19 @@ class Batches:
         lengths = self.store.lengths
         if lengths is None:
             return {}
-        plain = Order(len(lengths), self.order.batch_size, seed=self.order.seed)
+        plain = Order(
+            len(lengths), self.order.batch_size, seed=self.order.seed, rates=self.order.rates
+        )
 
-        def positions(order: Order) -> int:
-            return sum(
-                len(batch) * padded_width(lengths[batch], self.store.longest)
-                for batch in order.epoch(0)
+        def padded(order: Order) -> float:
+            batches = order.epoch(0)
+            positions = sum(
+                len(batch) * padded_width(lengths[batch], self.store.longest) for batch in batches
             )
+            return 1.0 - float(sum(lengths[batch].sum() for batch in batches)) / positions
 
-        taken = {
-            "used": positions(self.order), "ungrouped": positions(plain),
-            "full": len(lengths) * self.store.longest,
-        }
-        return {name: 1.0 - float(lengths.sum()) / count for name, count in taken.items()}
+        full = 1.0 - float(lengths.sum()) / (len(lengths) * self.store.longest)
+        return {"used": padded(self.order), "ungrouped": padded(plain), "full": full}
 
     def widths(self) -> int:
         """Return how many widths the batches of the first epoch have."""
@@ -91,6 +92,19 @@ class Batches:
             made += 1
         return gathering, (time.perf_counter() - began) / max(made, 1)
 
+    @property
+    def ends(self) -> dict[str, int]:
+        """From which epoch on each step of augmentation is left out, of those that end."""
+        return getattr(self.augment, "ends", {})
+
+    def planned(self, epochs: int) -> Batches:
+        """Return the same batches of a run that ends before an epoch, see `ending`."""
+        if self.augment is None:
+            return self
+        made = copy.copy(self)
+        made.augment = self.augment.planned(epochs)
+        return made
+
     def of(self, store: Store) -> Batches:
         """Return the same batches of what was made of the examples, as they are there."""
         return Batches(store, self.targets, order=self.order, batch=self.batch)
@@ -122,8 +136,8 @@ class Batches:
             steps: The batches, counted over all epochs.
 
         Returns:
-            Inputs by name and targets by name, both as augmentation left them, and the index of
-            each example, `int64[batch]`.
+            Inputs by name and targets by name, both as augmentation left them, and the number of
+            each example, `int64[batch]`, see `Order.draws`.
         """
         import tensorflow as tf
 
@@ -139,16 +153,23 @@ class Batches:
         """
         import tensorflow as tf
 
-        specs = (_tensor_specs(self.store.specs()), _tensor_specs(self.targets.specs()))
+        # Texts are changed before they are tokenized, what is kept of images after it was decoded.
+        raw = getattr(self.augment, "raw", None)
+        given = self.store.specs() if raw is None else self.augment.specs
+        specs = (_tensor_specs(given), _tensor_specs(self.targets.specs()))
         counted = (tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64))
 
         def take(step: np.ndarray) -> list[np.ndarray]:
             self.reading = int(step)
-            epoch, indices = self.order.batch(int(step))
-            inputs = self.store.gather(indices, view=epoch)
+            epoch, numbers = self.order.draws(int(step))
+            copies, indices = np.divmod(numbers, len(self.store))
+            if raw is None:
+                inputs = self.store.gather(indices, view=epoch + copies)
+            else:
+                inputs = {"raw": raw(epoch, numbers)}
             taken = [*inputs.values(), *self.targets.gather(indices).values()]
             self.reading = None
-            return [*taken, np.int64(epoch), indices.astype("int64")]
+            return [*taken, np.int64(epoch), numbers.astype("int64")]
 
         def gather(step: tf.Tensor) -> tuple[Any, ...]:
             flat = [*specs[0].values(), *specs[1].values(), *counted]
@@ -176,7 +197,7 @@ class Batches:
 
 def in_one_pass(
     store: Store, batch_size: int, *, targets: Rows | None = None,
-    augment: Callable | None = None, epoch: int = 0,
+    augment: Callable | None = None, epoch: int = 0, lengths: np.ndarray | None = None,
 ) -> tuple[Any, np.ndarray]:
     """Return a dataset that holds every example once, and the order in which it holds them.
 
@@ -186,6 +207,7 @@ def in_one_pass(
         targets: What is learned of each example, where that is wanted too.
         augment: What `augmenter` returns, where images shall be changed as in training.
         epoch: The epoch whose changes these are.
+        lengths: By which examples are put together; by default their own.
 
     Returns:
         A `tf.data.Dataset` of inputs, or of inputs and targets by name as they are stored; and the
@@ -193,7 +215,7 @@ def in_one_pass(
     """
     import tensorflow as tf
 
-    batches = once(len(store), batch_size, store.lengths)
+    batches = once(len(store), batch_size, store.lengths if lengths is None else lengths)
     spec = _tensor_specs(store.specs())
     learned = {} if targets is None else _tensor_specs(targets.specs())
 
@@ -219,4 +241,7 @@ def in_one_pass(
 def _tensor_specs(specs: Mapping[str, tuple[np.dtype, list[int | None]]]) -> dict[str, Any]:
     import tensorflow as tf
 
-    return {name: tf.TensorSpec(shape, dtype) for name, (dtype, shape) in specs.items()}
+    return {
+        name: tf.TensorSpec(shape, tf.string if dtype.hasobject else dtype)
+        for name, (dtype, shape) in specs.items()
+    }

@@ -57,12 +57,12 @@ class Store:
         """Return the examples at `indices` of this store."""
         return replace(self, inputs=self.inputs.take(indices), key=key)
 
-    def gather(self, indices: np.ndarray, view: int = 0) -> dict[str, np.ndarray]:
+    def gather(self, indices: np.ndarray, view: int | np.ndarray = 0) -> dict[str, np.ndarray]:
         """Return examples as one batch.
 
         Args:
             indices: `int64[batch]`.
-            view: Which variant of them, counted on for ever.
+            view: Which variant of them, or of each of them, counted on for ever.
 
         Returns:
             An array by name, see `Rows.gather`.

@@ -11,7 +11,7 @@ def overfitting(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> str | Non
 
     Args:
         rows: One dict an epoch with `epoch`, `loss` and `val_loss`. Those of another `image_size`
-            than the last one's are left out.
+            than the last one's, and those of no training, are left out.
         best_epoch: The epoch whose weights are kept.
 
     Returns:
@@ -21,7 +21,10 @@ def overfitting(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> str | Non
         >>> overfitting([{"epoch": e, "loss": 1 / e, "val_loss": e} for e in (1, 2, 3)], 1)[:30]
         'overfitting from epoch 2 on: v'
     """
-    rows = [row for row in rows if row.get("image_size") == rows[-1].get("image_size")]
+    rows = [
+        row for row in rows
+        if row.get("image_size") == rows[-1].get("image_size") and "loss" in row
+    ]
     if len(rows) < 3:
         return None
     lowest = min(range(len(rows)), key=lambda i: rows[i]["val_loss"])

@@ -102,6 +102,31 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def wilson(right: int, count: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return between which values a share lies.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", 1927: unlike
+    drawings of the examples it has a width where all of them are right.
+
+    Args:
+        right: How many examples are right.
+        count: Of how many.
+        level: How often the true share lies in it.
+
+    Example:
+        >>> low, high = wilson(50, 50)
+        >>> round(low, 3), high
+        (0.929, 1.0)
+    """
+    from scipy.stats import norm
+
+    reach = float(norm.ppf((1 + level) / 2))
+    share, weight = right / count, reach**2 / count
+    middle = (share + weight / 2) / (1 + weight)
+    apart = reach * np.sqrt(share * (1 - share) / count + weight / (4 * count)) / (1 + weight)
+    return max(0.0, float(middle - apart)), min(1.0, float(middle + apart))
+
+
 def p_value(difference: float, variance: float, degrees: float = math.inf) -> float:
     """Return how likely a difference of at least this size is by chance alone.
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from kerasft.model import folding
+from kerasft.model.hooks import compute_by
 
 if TYPE_CHECKING:
     import keras
@@ -44,25 +45,25 @@ def accelerated(model: keras.Model, *, steps: int) -> Iterator[list[str]]:
     replaced = []
     if not tf.config.list_physical_devices("GPU"):
         for layer, call in _calls(model, steps):
-            object.__setattr__(layer, "call", call)
+            compute_by(layer, call)
             replaced.append(layer)
     try:
         yield [layer.path or layer.name for layer in replaced]
     finally:
         for layer in replaced:
-            object.__delattr__(layer, "call")
+            compute_by(layer, None)
         model.train_function = model.test_function = model.predict_function = None
 
 
 @contextmanager
-def at_rest(model: keras.Model) -> Iterator[None]:
+def at_rest(model: keras.Model, *, steps: int = 0) -> Iterator[None]:
     """Let a model that trains no more compute faster while a block runs: what is traced stays so.
 
-    As `accelerated`, and each batch normalization counts as fixed. Nothing is compiled by XLA,
-    which a server may lack.
+    As `accelerated`, and each batch normalization counts as fixed.
 
     Args:
         model: A Keras model.
+        steps: See `accelerated`; of few, nothing is compiled by XLA, which a server may lack.
     """
     import keras
 
@@ -73,7 +74,7 @@ def at_rest(model: keras.Model) -> Iterator[None]:
     for layer in fixed:
         layer.trainable = False
     try:
-        with accelerated(model, steps=0):
+        with accelerated(model, steps=steps):
             yield
     finally:
         for layer in fixed:

@@ -228,7 +228,7 @@ class Assembled(keras.Model):
         super().__init__(inputs=network.input, outputs=outputs, name=name)
         self._places = _taken_by_head(network, self)
         self._parts = _Parts(network=network, head=_head_of(network, self, self._places))
-        self.adaptation = None  # see `kerasft.model.adaptation`
+        self.adaptation = self.around = None  # see `kerasft.model.adaptation` and `noise`
         self._set_entry(None)
 
     @property
@@ -255,9 +255,8 @@ class Assembled(keras.Model):
         ]
 
     def __call__(self, *args, **kwargs):
-        if self._entry is not None:
-            return self._entry(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+        call = super().__call__ if self._entry is None else self._entry
+        return call(*args, **kwargs) if self.around is None else self.around(call, *args, **kwargs)
 
     @contextmanager
     def entered(self, entry):

@@ -24,6 +24,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasft.model import penalties
 from kerasft.model.fast import contracted_sides
 
 
@@ -249,20 +250,21 @@ def adapt(
         first, second = zeros, keras.initializers.RandomNormal(stddev=1.0)
     else:
         first, second = uniform(math.prod(inputs)), zeros
-    regularizer = kernel_of(layer).regularizer
+    kernel = kernel_of(layer)
     if quantize:
         # Weights alone: activations that are rounded too would be others than those of the merged
         # float layer.
         weights_alone = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
         layer.quantize("int8", type_check=False, config=weights_alone)
     layer._tracker.unlock()
-    own = {"dtype": "float32", "regularizer": regularizer}
+    own = {"dtype": "float32"}
     layer.lora_a = layer.add_weight(
         name="lora_a", shape=(*inputs, rank), initializer=first, **own
     )
     layer.lora_b = layer.add_weight(
         name="lora_b", shape=(rank, *outputs), initializer=second, **own
     )
+    penalties.of_factors(kernel, layer.lora_a, layer.lora_b, alpha / rank)
     if dropout:
         layer.lora_dropout = keras.layers.Dropout(
             dropout, dtype=layer.compute_dtype, name="lora_dropout"

@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from kerasft.artifact.comparison import Output
+from kerasft.config import auto_batch
 from kerasft.contracts import Framed, Recalling, Task, Tunable, odd_units
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
@@ -280,4 +281,4 @@ def as_text(value: Any) -> Any:
 
 def eval_batch_size(cfg: DictConfig) -> int:
     """Return how many examples a prediction step takes."""
-    return cfg.eval_batch_size or 2 * cfg.batch_size
+    return cfg.eval_batch_size or 2 * auto_batch.examples(cfg)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from kerasft.config import auto_batch
 from kerasft.config.schema import RUNTIME
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
@@ -47,7 +48,7 @@ def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
     cfg.output_dir = None
     for key in ("resume", "max_time"):  # of that process
         OmegaConf.update(cfg, key, None, force_add=True)
-    problems = []
+    problems, recorded = [], cfg.copy()
     for override in overrides:
         key, mark, value = override.lstrip("+").partition("=")
         if not mark or not all(key.split(".")):
@@ -70,4 +71,5 @@ def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
             problems.append(f"{key} cannot be set: {str(error).splitlines()[0]}.")
     if problems:
         raise UserError(problems=problems)
+    auto_batch.usual(cfg, overrides, lambda others: recorded)
     return cfg

@@ -92,21 +92,24 @@ class Boundary:
         self.cache: Cache = parts.cache
         self.made: list[Made] = []
 
-    def feed(self, stage: str, epochs: int) -> Any:
+    def feed(self, stage: str, epochs: int, end: int) -> Any:
         """Return the `Feed` of a stage whose variables are selected.
 
         Args:
             stage: Its name.
             epochs: Its epochs.
+            end: The epoch that the run will end before, all stages together.
         """
         from kerasft.training import frozen
         from kerasft.training.stage_run import Feed
 
+        batches = self.ready.batches.planned(end)
         cut = frozen.cut(self.model)
         examples = self.ready.stores["validation"]
         whole = Feed(
-            self.ready.batches, lambda model: self.validate(model, examples),
+            batches, lambda model: self.validate(model, examples),
             cut or (self.model if self.image_size else None), image_size=self.image_size,
+            ends=batches.ends,
         )
         if cut is None or self.cache.activations == "never":
             return whole
@@ -128,7 +131,7 @@ class Boundary:
         if difference:
             self.say(f"activation cache: not used, {difference}")
             return whole
-        batches = self.ready.batches.of(kept["train"])
+        batches = batches.of(kept["train"])
         return Feed(
             batches, lambda model: self.validate(model, kept["validation"]), cut.suffix,
             steps_per_execution=self.steps_per_execution(cut), kept=True,
@@ -163,6 +166,9 @@ class Boundary:
             return Plan(sources, {}, 0, reason)
         if any(type(step).__name__ in ("MixUp", "CutMix") for step in self.parts.augment.values()):
             return Plan(sources, {}, 0, "MixUp and CutMix make each batch of several images")
+        if of_texts(augmented) and augmented.ends:
+            name = next(iter(augmented.ends))
+            return Plan(sources, {}, 0, f"augment.{name} ends, and kept views would come again")
         if augmented and self.ready.task.follows_pixels:
             return Plan(sources, {}, 0, "each augmented view has labels of its own, which move too")
         shapes, keys = forms(cut.crossing), self._keys(cut, sources)
@@ -248,6 +254,11 @@ class Boundary:
         from kerasft.data.augment import augmenter
 
         steps = self.parts.augment
+        if of_texts(self.ready.batches.augment):
+            return {
+                "seed": self.cfg.seed, "steps": [[name, repr(one)] for name, one in steps.items()],
+                "code": digest_code([type(self.ready.batches.augment), *map(type, steps.values())]),
+            }
         return {
             "seed": self.cfg.seed,
             # In their order: an image that is turned and then cropped is another one.
@@ -283,6 +294,11 @@ class Boundary:
                 f"activation cache: stage {one.stage} spent {one.seconds:.1f} s on it and saved "
                 f"about {saved:.0f} s of forward passes"
             )
+
+
+def of_texts(augment: Any) -> bool:
+    """Whether augmentation changes texts, before they are tokenized."""
+    return hasattr(augment, "raw")
 
 
 def _numbers(outputs: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from kerasft.contracts import Mixable, Task
 from kerasft.rows import Rows
-from kerasft.spec import Labels, Preprocess, Splits, placed, takes_images
+from kerasft.spec import Labels, Preprocess, Splits, placed, takes_images, takes_texts
 
 if TYPE_CHECKING:
     from kerasft.data.store import Store
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def make_batches(
     cfg: DictConfig, train: Store, targets: Rows, order: Any, *, task: Task, labels: Labels,
-    size: tuple[int, int] | None, augment: Mapping[str, Any], stages: Mapping[str, Any],
+    preprocess: Preprocess, texts: Sequence[Any], augment: Mapping[str, Any],
+    stages: Mapping[str, Any],
 ) -> Any:
     """Return the training batches, of examples as a preprocessing made and placed them.
 
@@ -29,7 +30,8 @@ def make_batches(
         order: Their order.
         task: The task, as it fits the data.
         labels: What the labels mean.
-        size: Rows and columns of images; `None` for texts.
+        preprocess: What made the examples ready.
+        texts: The training texts as they were before; not looked at where there are images.
         augment: Steps of augmentation by name.
         stages: All stages by name.
 
@@ -38,17 +40,21 @@ def make_batches(
     """
     from kerasft.data import pipeline
     from kerasft.data.augment import MOVING, augmenter
+    from kerasft.data.changed_texts import TextAugmenter
     from kerasft.training.recipe import planned
 
-    augmented = None
-    if augment:
-        assert size is not None, "Texts with augmentation are refused before."
+    augmented: Any = None
+    # The order counts the epochs of all stages in one row, as they are planned.
+    epochs = sum(planned(stages, order.steps, cfg.max_steps)[1].values())
+    if augment and takes_texts(preprocess):
+        augmented = TextAugmenter(augment, texts, preprocess, cfg.seed, epochs)
+    elif augment:
+        size = size_of(preprocess)
+        assert size is not None
         augmented = augmenter(
             augment, seed=cfg.seed, size=size, channels=int(train.specs()["images"][1][-1] or 3),
             shares=partial(task.shares, labels=labels) if isinstance(task, Mixable) else None,
-            moving=[name for name in MOVING if name in targets],
-            # The order counts the epochs of all stages in one row, as they are planned.
-            epochs=sum(planned(stages, order.steps, cfg.max_steps)[1].values()),
+            moving=[name for name in MOVING if name in targets], epochs=epochs,
         )
     return pipeline.Batches(
         train, targets, batch=partial(task.batch, labels=labels), order=order, augment=augmented

@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 
 from kerasft.config.composition import build_named, plain
 from kerasft.contracts import Task
+from kerasft.data.annotations.plain import plain as plain_labels
+from kerasft.evaluation.diagnosis.chance import chance
+from kerasft.evaluation.diagnosis.curves import early_sign
 from kerasft.evaluation.metrics import direction
 from kerasft.evaluation.setback import setback
 from kerasft.rows import Rows
@@ -32,6 +35,7 @@ from kerasft.steps.prepare import (
     set_rate,
     watched,
 )
+from kerasft.steps.solved_head import require_solvable, solver
 from kerasft.steps.trainable import MOST_PARTS, tell
 from kerasft.system.console import listing, say, warn
 from kerasft.system.files import write_json
@@ -64,6 +68,7 @@ def fit(
     if backbone.pretrained and not quiet:
         for notice in filter(None, (getattr(layer, "notice", "") for layer in model.head_layers)):
             say(f"head: {notice}")
+    require_solvable(parts, ready.task, model)
     if not quiet:
         adapting.announce(model)
 
@@ -91,14 +96,15 @@ def fit(
     place = folder.path if folder else None
     reporting = Reporting(place, status.is_live) if quiet else Reporting(
         place, status.is_live, say=say, on_stage=partial(tell, most=MOST_PARTS),
-        on_stage_end=partial(tell_setback, ready=ready),
+        on_stage_end=partial(tell_setback, ready=ready), on_epoch=early_signs(ready),
     )
     steps, epochs = recipe.planned(ready.batches.steps)
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
         examples = loop.Examples(
-            lambda name, epochs: boundaries[name].feed(name, epochs), ready.batches.steps,
-            ready.splits.train.ids,
+            lambda name, epochs, end: boundaries[name].feed(name, epochs, end),
+            ready.batches.steps, ready.splits.train.ids,
             lambda network: validator(cfg, ready)(network, ready.stores["validation"]),
+            solver(cfg, parts, ready, quiet=quiet),
         )
         history = loop.fit(model, examples, recipe, recovery, reporting)
     for boundary in {id(one): one for one in boundaries.values()}.values():
@@ -231,6 +237,18 @@ def tell_setback(rows: list[dict[str, Any]], *, ready: Ready) -> None:
         validation=len(splits.validation),
     ):
         warn(notice)
+
+
+def early_signs(ready: Ready) -> Callable[[list[dict[str, Any]]], None]:
+    """Return what warns after an epoch of what is certain already, once."""
+    splits = ready.splits
+    floor = chance(plain_labels(splits.validation, splits.labels))
+
+    def look(rows: list[dict[str, Any]]) -> None:
+        if notice := early_sign(rows, floor, len(splits.validation), ready.batches.steps):
+            warn(notice)
+
+    return look
 
 
 def validation_figures(

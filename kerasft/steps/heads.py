@@ -66,10 +66,12 @@ def _takes(head: DictConfig, given: set[str]) -> bool:
 def with_head(cfg: DictConfig, task: Task, labels: Labels, backbone: Backbone) -> Any:
     """Return the model: the backbone, the head on it, what regularizes both, and what adapts it."""
     from kerasft.model.assemble import assemble
+    from kerasft.model.consistency import require_random
 
     given = task.head(labels)
     model = assemble(backbone, lambda features: build(cfg.head, features=features, **given))
     for node in (*(cfg.regularize or {}).values(), *(cfg.adapt or {}).values()):
         if node:
-            model = build(node, model=model)
+            model = build(node, model=model, task=task)
+    require_random(model)
     return model

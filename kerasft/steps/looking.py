@@ -10,17 +10,31 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kerasft.catalogue.networks import input_of
-from kerasft.config.composition import plain
+from kerasft.config.auto_batch import AUTO
+from kerasft.config.composition import build, plain
 from kerasft.config.parameters import NotFound, define
 from kerasft.contracts import Mixable, Task
-from kerasft.data.augment import ASTRAY, FILLS_WITH_IMAGE, astray, fills_astray, not_mixable
+from kerasft.data import ending
+from kerasft.data.astray import (
+    ASTRAY,
+    FILLS_WITH_IMAGE,
+    OURS,
+    astray,
+    fills_astray,
+    not_mixable,
+)
+from kerasft.data.changed_texts import not_of
 from kerasft.data.looks import Look
 from kerasft.errors import UserError
 from kerasft.steps import surgery
+from kerasft.steps.arranging import require_sampling
 from kerasft.steps.heads import require_head
-from kerasft.steps.prepare import not_of_texts, require_monitors
+from kerasft.steps.prepare import require_monitors
+from kerasft.steps.stages import build_stages
 
 MIXING = ("MixUp", "CutMix")
+# The steps of ours that change texts.
+WORDS = "kerasft.data.words."
 
 
 @dataclass(frozen=True)
@@ -85,14 +99,21 @@ def look(cfg: DictConfig) -> Found:
         checked.append(f"surgery ({', '.join(cfg.surgery)}): its settings")
         unchecked.append("whether the network has the layers that surgery names; `kerasft surgery` "
                          "shows them")  # fmt: skip
+    try:
+        require_sampling(build(cfg.sampling), task)
+    except UserError as error:
+        problems += error.problems
     steps = {name: node for name, node in (plain(cfg.augment) or {}).items() if node}
     if steps:
-        found = _augmentation(steps, task, modality or takes)
-        problems += found
+        problems += _augmentation(steps, task, modality or takes)
+        problems += _ends(steps, sum(one.epochs for one in build_stages(cfg.finetune).values()))
         checked.append(f"augmentation ({', '.join(steps)}) fits the task")
         unchecked.append("augmentation at work; `kerasft show` shows it")
     if problems:
         raise UserError(problems=problems)
+    if cfg.batch_size == AUTO:
+        unchecked.append("how many examples fit in memory (batch_size=auto); a run measures it "
+                         "before it begins")  # fmt: skip
     unchecked.append("the weights of the backbone, memory, and time; `kerasft train --plan` "
                      "measures them")  # fmt: skip
     return Found(tuple(checked), tuple(unchecked))
@@ -114,14 +135,19 @@ def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, A
 
 def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[str]:
     """Return what speaks against the steps, of their classes and settings alone."""
-    if modality == "text":
-        return [not_of_texts(next(iter(steps)))]
-    problems = []
+    problems = [
+        not_of(name, modality) for name, node in steps.items()
+        # Of a step of one's own nothing is known before it is built.
+        if modality is not None and str(node["_target_"]).startswith(("keras.", "kerasft."))
+        and str(node["_target_"]).startswith(WORDS) != (modality == "text")
+    ]
+    if problems:
+        return problems[:1]
     boxes = task.kind == "boxes"
     for name, node in steps.items():
         target = str(node["_target_"])
         kind = target.rpartition(".")[2]
-        if not target.startswith("keras."):
+        if not target.startswith(("keras.", *OURS)):
             continue
         if task.follows_pixels and kind in ASTRAY:
             problems.append(astray(name, kind, boxes=boxes))
@@ -129,6 +155,24 @@ def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[s
             problems.append(not_mixable(name))
         elif boxes and (filling := _filling(target, node)) in FILLS_WITH_IMAGE:
             problems.append(fills_astray(name, kind, filling))
+    return problems
+
+
+def _ends(steps: Mapping[str, Any], epochs: int) -> list[str]:
+    """Return what speaks against the ends of steps, where so many epochs are planned."""
+    problems = []
+    for name, node in steps.items():
+        stop = node.get("stop")
+        if stop is None or not str(node["_target_"]).startswith("kerasft."):
+            continue
+        if said := ending.problem(stop):
+            problems.append(f"augment.{name}.{said}.")
+        elif stop < 0 and ending.until(stop, epochs) == 0:
+            problems.append(
+                f"augment.{name}.stop={stop} leaves the last {-stop:.0f} epochs without, and there "
+                f"are {epochs}: it would never be at work. Train longer, or set a share, such as "
+                f"augment.{name}.stop=0.9."
+            )
     return problems
 
 

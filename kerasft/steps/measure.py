@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,11 +117,15 @@ def draw(
 
 
 def report(
-    history: loop.History, task: Task, metrics: Mapping[str, Any], baseline: Mapping[str,
-    Any] | None,
-    folder: run_folder.RunFolder,
-) -> None:
-    """Say what came out: the figures, signs of overfitting, and where everything lies."""
+    history: loop.History, task: Task, metrics: Mapping[str, Any],
+    baseline: Mapping[str, Any] | None, folder: run_folder.RunFolder, diagnosis: str,
+    tell_floor: Callable[[], Any],
+) -> Any:
+    """Say what came out: the figures, signs of overfitting, and where everything lies.
+
+    Returns:
+        What `tell_floor` returned, which says what the figures are held against.
+    """
     import keras
 
     from kerasft.evaluation.overfitting import overfitting
@@ -132,7 +136,11 @@ def report(
     policy = keras.config.dtype_policy().name
     if note := other_than_shown(history, task.monitor, metrics, policy):
         say(note)
+    held = tell_floor()
+    if diagnosis:
+        say(f"\n{diagnosis}")
     say(f"\nrun folder: {folder.path}")
+    return held
 
 
 def other_than_shown(

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from kerasft.config import auto_batch
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
 from kerasft.system.console import warn
@@ -49,10 +50,10 @@ def until_it_fits(
             # They count steps of the old size.
             shutil.rmtree(folder.states, ignore_errors=True)
             warn(f"{str(error).partition(' What takes')[0]} The run restarts with {settings}")
-        _let_go()
+        let_go()
 
 
-def _let_go() -> None:
+def let_go() -> None:
     """Give back what the attempt before held: its model, its graphs and what they point to."""
     import keras
 
@@ -123,7 +124,7 @@ def halved(cfg: DictConfig) -> dict[str, int]:
     key = "batch_size" if cfg.batch_tokens is None else "batch_tokens"
     if cfg[key] < 2:
         return {}
-    more = 2 * (cfg.optimizer.get("gradient_accumulation_steps") or 1)
+    more = 2 * auto_batch.accumulated(cfg)
     smaller = {key: cfg[key] // 2, "optimizer.gradient_accumulation_steps": more}
     if cfg.eval_batch_size is not None:
         smaller["eval_batch_size"] = max(cfg.eval_batch_size // 2, 1)
@@ -141,4 +142,5 @@ def halve(cfg: DictConfig) -> str:
         raise UserError("Out of memory with a single example: use a smaller model.")
     for key, value in smaller.items():
         OmegaConf.update(cfg, key, value, force_add=True)
+    auto_batch.keep_whole(cfg)
     return " ".join(f"{key}={value}" for key, value in smaller.items())

@@ -116,6 +116,8 @@ class Chosen:
         """Return epoch 0 and the indices of a batch."""
         return 0, self.batches[step % len(self.batches)]
 
+    draws = batch
+
 
 def measure_stages(
     cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone

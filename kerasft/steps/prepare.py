@@ -12,21 +12,25 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kerasft.config import auto_batch
 from kerasft.config.building import target_of
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
 from kerasft.contracts import Demanding, Rounding, Task, lacking
 from kerasft.errors import UserError
 from kerasft.runs import again, evidence, run_folder
-from kerasft.spec import Backbone, Preprocess, Splits
+from kerasft.spec import Backbone, Preprocess, Splits, takes_texts
+from kerasft.steps.arranging import arrange, require_sampling
 from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
+from kerasft.steps.regularizing import require_task
 from kerasft.steps.stages import build_stages
 from kerasft.steps.surgery import with_surgery
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
 from kerasft.system.terminal import status
+from kerasft.tasks import class_weights
 from kerasft.tasks.monitors import require_known
 from kerasft.tasks.own_metrics import Measuring, require_sound
 
@@ -37,6 +41,7 @@ class Parts:
 
     task: Task
     stages: Mapping[str, Any]
+    sampling: Any
     augment: Mapping[str, Any]
     checkpoint: Any
     faults: Any
@@ -139,12 +144,14 @@ def cheap_parts(cfg: DictConfig) -> Parts:
     parts = Parts(
         task=task,
         stages=build_stages(cfg.finetune),
+        sampling=build(cfg.sampling),
         augment=augment,
         checkpoint=build(cfg.checkpoint),
         faults=build(cfg.faults),
         cache=build(cfg.cache),
         averages=build_averages(cfg),
     )
+    require_sampling(parts.sampling, task)
     for stage in parts.stages.values():
         make_optimizer(cfg)(make_schedule(cfg)(stage.peak(set_rate(cfg), 1e-4), 100))
     return parts
@@ -176,6 +183,7 @@ def require_monitors(cfg: DictConfig) -> Any:
     """
     task = build_task(cfg)
     require_known(task, plain(cfg.callbacks))
+    require_task(cfg, task)
     build_stages(cfg.finetune)
     return task
 
@@ -212,6 +220,7 @@ def watched(parts: Parts, folder: run_folder.RunFolder) -> Iterator[None]:
 @status.showing("reading data ...")
 def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None) -> Splits:
     """Read the examples, say what they are, and write the manifest into the run folder, if any."""
+    from kerasft.data.changed_texts import require_changers
     from kerasft.data.copies import write_copies
     from kerasft.data.manifest import write_manifest
 
@@ -220,17 +229,16 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
     for notice in splits.notices:
         warn(notice)
     say(f"data: {describe(splits)}")
-    if cfg.batch_tokens is None and cfg.batch_size > (count := len(splits.train)):
-        if cfg.batch_size != Root.batch_size:
+    size, count = auto_batch.examples(cfg), len(splits.train)
+    if cfg.batch_tokens is None and size > count and cfg.batch_size != auto_batch.AUTO:
+        if size != Root.batch_size:
             raise UserError(
                 f"batch_size must not be larger than the training split, which has {count} "
-                f"examples. Received: {cfg.batch_size}. Set batch_size={count} or less."
+                f"examples. Received: {size}. Set batch_size={count} or less."
             )
-        warn(f"the training split has {count} examples, fewer than batch_size={cfg.batch_size}, "
+        warn(f"the training split has {count} examples, fewer than batch_size={size}, "
              "the default: each step takes all of them. batch_size=8, say, takes more steps")
-    if cfg.augment and splits.train.modality != "images":
-        names = [name for name, node in cfg.augment.items() if node]
-        raise UserError(not_of_texts(names[0]))
+    require_changers(parts.augment, splits.train.modality)
     if folder is not None:
         _require_same(differences, folder, accept=cfg.resume == "accept")
         write_manifest(splits, folder.manifest)
@@ -238,11 +246,6 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
         if splits.copies:
             say(f"copies: {folder.copies} names all {len(splits.copies):,}")
     return splits
-
-
-def not_of_texts(name: str) -> str:
-    """Say that a step of augmentation needs images."""
-    return f"augment.{name} changes images, but the data is text. Set augment=none."
 
 
 def read_splits(cfg: DictConfig, kind: str, manifest: Path | None) -> tuple[Splits, list[str]]:
@@ -321,21 +324,6 @@ def _require_fit(task: Task, splits: Splits, cfg: DictConfig) -> None:
         task.served_precision()
 
 
-def _require_room(tokens: int, train: Any) -> None:
-    from kerasft.rows import padded_width
-
-    if train.lengths is None:
-        raise UserError(
-            "batch_tokens counts the tokens of texts, and these examples have no length of their "
-            f"own. Set batch_size instead. Received: {tokens}."
-        )
-    if tokens < (longest := padded_width(train.lengths, train.longest)):
-        raise UserError(
-            f"batch_tokens must be at least {longest}, the length of the longest training text. "
-            f"Set that, or a shorter backbone.sequence_length. Received: {tokens}."
-        )
-
-
 @status.showing("loading the backbone ...")
 def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -> Backbone:
     """Load the backbone and see that it and the data speak of the same thing."""
@@ -360,8 +348,8 @@ def make_ready(
     cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone, *, spare_test: bool = False
 ) -> Ready:
     """Tokenize or decode everything once, and make the training batches."""
-    from kerasft.data import augment, order
-    from kerasft.data.fingerprint import fingerprint
+    from kerasft.data import augment
+    from kerasft.data.changed_texts import unchangeable
     from kerasft.data.preprocessing import prepare_splits
     from kerasft.training.stages import require_sizes
 
@@ -372,21 +360,19 @@ def make_ready(
              "nor found: backbone.resize=stretch or pad shows the network whole images")
     _require_fit(task, splits, cfg)
     targets = training_targets(task, splits, backbone.preprocess)
+    if said := class_weights.described(task, splits.labels):
+        say(said)
     augment.require_moving(parts.augment, [name for name in augment.MOVING if name in targets])
-    # By content, not by id: a row that comes into a table changes the ids of those below it.
-    keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
     stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)
     train = stores["train"]
-    if cfg.batch_tokens is not None:
-        _require_room(cfg.batch_tokens, train)
-    arranged = order.Order(
-        len(train), min(cfg.batch_size, len(train)), seed=cfg.seed,
-        lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,
-        longest=train.longest or sys.maxsize, keys=keys,
-    )
+    arranged = arrange(cfg, parts.sampling, task, splits, train)
+    if parts.augment and takes_texts(backbone.preprocess):
+        for notice in filter(None, [unchangeable(splits.train.inputs)]):
+            warn(notice)
     batches = make_batches(
         cfg, train, targets, arranged, task=task, labels=splits.labels,
-        size=size_of(backbone.preprocess), augment=parts.augment, stages=parts.stages,
+        preprocess=backbone.preprocess, texts=splits.train.inputs, augment=parts.augment,
+        stages=parts.stages,
     )
     if padding := batches.padding():
         say(

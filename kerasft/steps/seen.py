@@ -15,21 +15,29 @@ from kerasft.steps.prepare import Ready
 
 @dataclass(frozen=True)
 class Seen:
-    """An example as the network sees it in an epoch: inputs and targets by name, and in words."""
+    """An example as the network sees it in an epoch.
+
+    Args:
+        inputs: By name.
+        targets: By name.
+        words: What is learned of it, in words.
+        number: See `Order.draws`.
+    """
 
     inputs: Mapping[str, np.ndarray]
     targets: Mapping[str, np.ndarray]
     words: str
+    number: int = 0
 
 
 def first_of(batches: Batches, epoch: int, count: int) -> list[int]:
-    """Return the first examples of an epoch, in the order of its batches."""
-    made: list[int] = []
+    """Return the first examples of an epoch, each once, in the order of its batches."""
+    made: dict[int, None] = {}
     for step in range(epoch * batches.steps, (epoch + 1) * batches.steps):
         if len(made) >= count:
             break
-        made += [int(index) for index in batches.order.batch(step)[1]]
-    return made[:count]
+        made |= dict.fromkeys(map(int, batches.order.batch(step)[1]))
+    return list(made)[:count]
 
 
 def seen(ready: Ready, epoch: int, chosen: Sequence[int]) -> dict[int, Seen]:
@@ -37,18 +45,20 @@ def seen(ready: Ready, epoch: int, chosen: Sequence[int]) -> dict[int, Seen]:
 
     Whole batches are made, since MixUp and CutMix mix the images of a batch.
     """
-    batches, made = ready.batches, {}
+    batches, made = ready.batches, dict[int, Seen]()
     wanted = np.asarray(chosen)
     steps = [
         step for step in range(epoch * batches.steps, (epoch + 1) * batches.steps)
         if np.isin(batches.order.batch(step)[1], wanted).any()
     ]  # fmt: skip
-    for inputs, targets, indices in batches.examples(steps).as_numpy_iterator():
+    for inputs, targets, numbers in batches.examples(steps).as_numpy_iterator():
+        indices = numbers % len(batches.store)
         words = described(ready.task, targets, ready.splits.labels, len(indices))
         for place in np.flatnonzero(np.isin(indices, wanted)).tolist():
-            made[int(indices[place])] = Seen(
-                _row(inputs, place), _row(targets, place), words[place]
-            )
+            # Where sampling draws an example several times, the first one is shown.
+            made.setdefault(int(indices[place]), Seen(
+                _row(inputs, place), _row(targets, place), words[place], int(numbers[place])
+            ))
     return made
 
 

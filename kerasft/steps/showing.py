@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,12 @@ class Wanted:
         """The epochs that are shown."""
         return range(self.epoch, self.epoch + self.views)
 
-    def check_fit(self, modality: Modality) -> None:
+    def check_fit(self, modality: Modality, *, changes: bool = True) -> None:
         """See that what is wanted can be had of such data.
+
+        Args:
+            modality: `"images"` or `"text"`.
+            changes: Whether there is augmentation.
 
         Raises:
             UserError: If it cannot.
@@ -90,10 +95,10 @@ class Wanted:
                 f"The data is {word}, for which --output must end in {ending}. Received: "
                 f"{self.output!r}."
             )
-        if self.views > 1 and modality == "text":
+        if self.views > 1 and modality == "text" and not changes:
             raise UserError(
-                "--views shows what augmentation makes of images, and the data is texts, which "
-                f"are the same in each epoch. Leave it out. Received: {self.views}."
+                "--views shows what augmentation makes of an example, and without it texts are the "
+                f"same in each epoch. Leave it out, or choose augment=text. Received: {self.views}."
             )
 
 
@@ -161,20 +166,30 @@ def show_texts(ready: Ready, preprocess: TextPreprocess, wanted: Wanted) -> Path
     batches, train = ready.batches, ready.splits.train
     read, cut = reader(preprocess.tokenizer), cuts(preprocess)
     left = first_of(batches, wanted.epoch, wanted.count)
-    found = seen(ready, wanted.epoch, left)
+    views = {epoch: seen(ready, epoch, left) for epoch in wanted.epochs}
     lines: list[str] = []
     step = wanted.epoch * batches.steps
     while left:
-        shown, left = left[: (size := len(batches.order.batch(step)[1]))], left[size:]
+        here = set(map(int, batches.order.batch(step)[1]))
+        shown, left = [i for i in left if i in here], [i for i in left if i not in here]
         lines.append(_about_batch(batches, preprocess, step, len(shown)))
-        for index in shown:
-            one = found[index]
+        for index, (epoch, view) in product(shown, views.items()):
+            one = view.get(index)
+            if one is None:  # sampling has left it out
+                continue
             tokens = _tokens(one.inputs, preprocess.pad).tolist()
             padding = len(one.inputs["token_ids"]) - len(tokens)
             length = f"{len(tokens)} tokens" + (f" and {padding} of padding" if padding else "")
-            lines += ["", f"{train.ids[index]}: {one.words}; {length}"]
+            name = train.ids[index] + (f", epoch {epoch}" if wanted.views > 1 else "")
+            lines += ["", f"{name}: {one.words}; {length}"]
+            text = train.inputs[index]
+            if batches.augment is not None:
+                text = batches.augment.text(epoch, one.number)
+                said = "changed" if text != train.inputs[index] else "as it is"
+                parts = [text] if isinstance(text, str) else text
+                lines += [f"  {said}: {part}" for part in parts]
             lines.append(f"  {read(tokens)}")
-            for place, lost in enumerate(cut.lost(train.inputs[index], tokens) if cut else []):
+            for place, lost in enumerate(cut.lost(text, tokens) if cut else []):
                 if lost:
                     end = f"the end of text {place + 1}" if preprocess.pair else "the end"
                     lines.append(
@@ -195,7 +210,7 @@ def show_texts(ready: Ready, preprocess: TextPreprocess, wanted: Wanted) -> Path
 
 def _about_batch(batches: Batches, preprocess: TextPreprocess, step: int, shown: int) -> str:
     epoch, indices = batches.order.batch(step)
-    rows = batches.store.gather(indices)
+    rows, *_ = next(iter(batches.examples([step]).as_numpy_iterator()))
     width = rows["token_ids"].shape[1]
     tokens = sum(
         len(_tokens({name: value[place] for name, value in rows.items()}, preprocess.pad))

@@ -95,7 +95,7 @@ def _at_size(
     targets = training_targets(ready.task, ready.splits, preprocess)
     batches = make_batches(
         cfg, stores["train"], targets, ready.batches.order, task=ready.task, labels=labels,
-        size=size, augment=parts.augment, stages=parts.stages,
+        preprocess=preprocess, texts=(), augment=parts.augment, stages=parts.stages,
     )
     ready = replace(ready, preprocess=preprocess, stores=stores, batches=batches)
     return AtSize(graph, ready, size)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from omegaconf import DictConfig
 
+from kerasft.config.checks import settle
 from kerasft.config.composition import build, build_named
 from kerasft.steps.prepare import runtime
 from kerasft.system.console import say
 from kerasft.system.terminal import status
+
+
+def run(options: Any) -> None:
+    """Run the command, of its options."""
+    draw(settle(options.overrides, options.config_dir, options.trust))
 
 
 def draw(cfg: DictConfig) -> None:

@@ -33,6 +33,10 @@ def tell(
     images = "images of {}x{}, ".format(*stage.size) if stage.size else ""
     takes = "" if steps is None else f"{steps:,} steps, "
     say()
+    if stage.solve:
+        say(Styled.of((f"stage {name}:", "bold"), f" {trains:,} of {total:,} weights, those of the "
+                      "head, are computed"))
+        return
     say(Styled.of((f"stage {name}:", "bold"), f" {takes}{images}learning rate up to "
                   f"{peak:g}, {trains:,} of {total:,} weights train"))
     say(as_table([one for one in parts if one.weights], most))

@@ -125,7 +125,8 @@ def attempt(ledger: Ledger, number: int) -> Outcome:
     try:
         if not run_folder.has_ended(str(folder)):
             cfg = ledger.compose(trials.point(trial.user_attrs))
-            cfg.output_dir, cfg.resume, cfg.baseline = str(folder), "auto", None
+            cfg.output_dir, cfg.resume = str(folder), "auto"
+            cfg.baseline, cfg.floor = None, "none"
             watched = Watched(ledger, trial, names[0]) if len(names) == 1 else None
             train(cfg, trusted=ledger.trusted, on_epoch=watched, spare_test=True)
         return Outcome(DONE, values=objectives.values(names, folder, ledger.trusted))

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ def as_text(entries: Sequence[Entry], folder: Path, *, removed: bool = False) ->
         f"{sum(entry.size for entry in entries) / 1e6:,.1f} MB, in {str(folder)!r}"
     )
     return f"{rows}\n{total}" if entries else total
+
+
+def as_json(entries: Sequence[Entry]) -> str:
+    """Return the entries of a cache as JSON."""
+    return json.dumps([{**asdict(one), "path": str(one.path)} for one in entries], indent=2)
 
 
 def close(folder: Path, about: str) -> None:

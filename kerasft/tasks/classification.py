@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kerasft.artifact.comparison import Output
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError
 from kerasft.evaluation import calibration, ordered, plots
 from kerasft.evaluation import metrics as figures
+from kerasft.model import linear
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import losses, own_metrics, shared
+from kerasft.tasks.class_weights import check_class_weight, of_classes, weights_by_name
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,14 @@ class Classification:
     Args:
         label_smoothing: Share of the label that is spread over all classes, 0 to below 1.
         class_weight: How much each class counts in the loss: `None` (all examples alike),
-            `"balanced"` (inversely to how often the class occurs in the training split), or a
-            mapping of class name to weight (classes left out weigh 1).
-        loss: The loss, instead of the crossentropy: the name of one of Keras
-            (`"categorical_focal_crossentropy"`), or a node with a `_target_`, see `losses.made`.
+            `"balanced"` (inversely to how often the class occurs in the training split), `"auto"`
+            (inversely to the effective number of its examples, Cui et al. 2019, and only where
+            these differ by a factor above 1.5; the run says what it chose), or a mapping of class
+            name to weight (classes left out weigh 1), e.g. `task.class_weight={spam: 3}`. Their
+            mean over the training examples is 1 for `"balanced"` and `"auto"`.
+        loss: The loss, instead of the crossentropy: `"focal"` (Lin et al. 2017, with gamma 2), the
+            name of one of Keras, or a node with a `_target_`, e.g.
+            `'task.loss={_target_: keras.losses.CategoricalFocalCrossentropy, gamma: 3}'`.
         metrics: Metrics beside those that there are anyway: nodes by name, of `keras.metrics` or of
             your own. They compare rows of 0 and 1 with probabilities.
         ordered: Whether the classes have an order, as stars and grades have: `True` for that of
@@ -36,6 +43,8 @@ class Classification:
             how far off an answer is: `mae`, in steps of the order, and `quadratic_kappa`.
         top_k: `top_{k}_accuracy` is reported where there are more than this many classes.
         monitor: The figure by which the best epoch is chosen.
+        counts: How many training examples each class has; set by `adapt` where `class_weight` is
+            `"balanced"` or `"auto"`.
 
     Example:
         >>> Classification().head(Labels("single", ("cat", "dog")))
@@ -49,6 +58,7 @@ class Classification:
     ordered: bool | Sequence[str] = False
     top_k: int = 5
     monitor: str = "val_accuracy"
+    counts: tuple[int, ...] = ()
 
     kind: ClassVar[Kind] = "single"
     follows_pixels: ClassVar[bool] = False
@@ -56,6 +66,7 @@ class Classification:
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy", "val_accuracy")
 
     keep = shared.keep_logits
+    disagreement = shared.divergence_of_classes
     answer = shared.answer
     describe = shared.describe_classes
     statistics = shared.answered_statistics
@@ -68,6 +79,7 @@ class Classification:
         losses.check(self.loss, self.kind)
         own_metrics.check(self.metrics)
         own_metrics.show(self, ordered.NAMES if self.ordered else ())
+        object.__setattr__(self, "counts", tuple(map(int, self.counts)))
 
     @property
     def mode(self) -> Mode:
@@ -77,7 +89,11 @@ class Classification:
         return {"units": len(labels.names)}
 
     def adapt(self, annotations: Rows) -> Classification:
-        return self
+        """Return a copy that knows how often each class occurs, where they are weighed by that."""
+        if not isinstance(self.class_weight, str):
+            return self
+        counts = np.bincount(np.asarray(annotations["label"], np.int64))
+        return dataclasses.replace(self, counts=tuple(counts.tolist()))
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         # One-hot in the batch: a million examples of 1,000 classes would be 4 GB.
@@ -85,10 +101,18 @@ class Classification:
         if training and self.ordered:
             ranks_of(self.ordered, labels.names)  # an order that is none is told before training
         weighted = training and self.class_weight is not None
-        return Rows.of({"labels": y, **({"weight": self._weights(y, labels)} if weighted else {})})
+        if not weighted:
+            return Rows.of({"labels": y})
+        task = self if self.counts else self.adapt(annotations)
+        return Rows.of({"labels": y, "weight": task.weights(labels)[y].astype(np.float32)})
 
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
-        return self.shares(targets, labels)["labels"], targets.get("weight")
+        y, weight = self.shares(targets, labels)["labels"], targets.get("weight")
+        if weight is not None and not targets["labels"].dtype.is_integer:
+            # MixUp and CutMix mix labels: an example weighs what its classes do, by their shares.
+            weight = y @ self.weights(labels).astype(np.float32)[:, None]
+            weight = weight[:, 0]
+        return y, weight
 
     def shares(self, targets: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
         """Return targets whose `labels` are `[batch, classes]`, 1 at the class of each example."""
@@ -98,14 +122,22 @@ class Classification:
             return dict(targets)
         return {**targets, "labels": tf.one_hot(targets["labels"], len(labels.names))}
 
-    def _weights(self, y: np.ndarray, labels: Labels) -> np.ndarray:
-        if isinstance(self.class_weight, str):
-            counts = np.bincount(y, minlength=len(labels.names))
-            present = max(int((counts > 0).sum()), 1)
-            by_class = len(y) / (present * np.maximum(counts, 1))
-        else:
-            by_class = weights_by_name(self.class_weight, labels)
-        return by_class[y].astype(np.float32)
+    def weights(self, labels: Labels) -> np.ndarray:
+        """Return what each class counts in the loss, `float64[classes]`.
+
+        Raises:
+            UserError: If `class_weight` names a class that the data does not have.
+        """
+        if not isinstance(self.class_weight, str):
+            return weights_by_name(self.class_weight, labels)
+        counts = np.zeros(len(labels.names), np.int64)
+        counts[: len(self.counts)] = self.counts
+        return of_classes(self.class_weight, counts)
+
+    def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
+        return shared.solve(
+            linear.logistic, features, targets, classes=len(labels.names), **how
+        )
 
     def compile(self) -> dict[str, Any]:
         import keras
@@ -304,44 +336,6 @@ def _value(name: str) -> float | None:
         return float(name)
     except ValueError:
         return None
-
-
-def check_class_weight(weights: str | Mapping[str, float] | None) -> None:
-    """Raise `UserError` unless `weights` is what `class_weight` may be."""
-    if isinstance(weights, str) and weights != "balanced":
-        raise UserError(
-            "task.class_weight must be null, 'balanced' or a mapping of class name to weight. "
-            f"Received: {weights!r}.{nearest(weights, ['balanced'])}"
-        )
-    if isinstance(weights, Mapping) and not all(map(_is_weight, weights.values())):
-        raise UserError(
-            "task.class_weight must hold a number from 0 on for each class. "
-            f"Received: {dict(weights)}."
-        )
-
-
-def weights_by_name(weights: Mapping[str, float] | None, labels: Labels) -> np.ndarray:
-    """Return the weight of each class in the order of the labels, 1 where none is given.
-
-    Raises:
-        UserError: If there is no such class.
-    """
-    # YAML reads the class names 0, 1, 2 as numbers.
-    given = {str(name): float(weight) for name, weight in (weights or {}).items()}
-    problems = [
-        f"task.class_weight names a class that the data does not have. Received: {name!r}. "
-        f"Allowed: {', '.join(labels.names)}.{nearest(name, labels.names)}"
-        for name in given
-        if name not in labels.names
-    ]
-    if problems:
-        raise UserError(problems=problems)
-    return np.array([given.get(name, 1.0) for name in labels.names])
-
-
-def _is_weight(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value < float("inf")
 
 
 def _predicted(answers: Mapping[str, np.ndarray], labels: Labels) -> np.ndarray:

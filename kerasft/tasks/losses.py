@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasft.config.building import as_config, build, build_function, plain, target_of
 from kerasft.errors import UserError, nearest
+from kerasft.tasks import focal
 
 _OF_NUMBERS = (
     "CosineSimilarity", "Huber", "LogCosh", "MeanAbsoluteError", "MeanAbsolutePercentageError",
@@ -142,6 +143,7 @@ def made(
             "task.loss must be a keras.losses.Loss, or a function of labels and outputs. Received: "
             f"{node['_target_']}, which gives a {type(found).__name__}."
         )
+    found = focal.exact(found)
     if activation is None or of_logits:
         return found if isinstance(found, keras.losses.Loss) else _loss(found, lambda same: same)
     return _loss(found, activation)

@@ -14,10 +14,12 @@ from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
+from kerasft.model import linear
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import losses, own_metrics, shared
-from kerasft.tasks.classification import check_class_weight, check_smoothing, weights_by_name
+from kerasft.tasks.class_weights import check_class_weight, of_labels, weights_by_name
+from kerasft.tasks.classification import check_smoothing
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,21 @@ class MultiLabel:
         label_smoothing: Share by which 0 and 1 are drawn towards one half, 0 to below 1.
         class_weight: How much each label counts in the loss: `None` (all alike), `"balanced"` (of
             each label, the examples that have it count together as much as those that have it not),
-            or a mapping of label to the weight of examples that have it (1 where left out).
-        loss: The loss, instead of the binary crossentropy: the name of one of Keras
-            (`"binary_focal_crossentropy"`), or a node with a `_target_`, see `losses.made`.
+            `"auto"` (of each label by itself, inversely to the effective number of examples with
+            and without it, Cui et al. 2019, and only where these differ by a factor above 1.5; the
+            run says what it chose), or a mapping of label to the weight of examples that have it (1
+            where left out), e.g. `task.class_weight={fear: 3}`.
+        loss: The loss, instead of the binary crossentropy: `"focal"` (Lin et al. 2017, with gamma
+            2; label smoothing and class weights go with it), the name of one of Keras, or a node
+            with a `_target_`, e.g.
+            `'task.loss={_target_: keras.losses.BinaryFocalCrossentropy, gamma: 3}'`.
         metrics: Metrics beside those that there are anyway: nodes by name, of `keras.metrics` or of
             your own. They compare rows of 0 and 1 with probabilities.
         monitor: The figure by which the best epoch is chosen.
         tuned: The number that `"auto"` became; set by `tune`.
         frequencies: Which share of the training examples has each label; set by `adapt` where
-            `class_weight` is `"balanced"`.
+            `class_weight` is `"balanced"` or `"auto"`.
+        examples: How many training examples there are; set with `frequencies`.
 
     Example:
         >>> MultiLabel(threshold=0.3).cutoff
@@ -57,6 +65,7 @@ class MultiLabel:
     monitor: str = "val_f1_micro"
     tuned: float | None = None
     frequencies: tuple[float, ...] = ()
+    examples: int = 0
 
     kind: ClassVar[Kind] = "multi"
     follows_pixels: ClassVar[bool] = False
@@ -64,6 +73,7 @@ class MultiLabel:
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     keep = shared.keep_logits
+    disagreement = shared.divergence_of_labels
     answer = shared.answer
     describe = shared.describe_classes
     statistics = shared.answered_statistics
@@ -104,11 +114,11 @@ class MultiLabel:
         return {"units": len(labels.names)}
 
     def adapt(self, annotations: Rows) -> MultiLabel:
-        """Return a copy that knows how often each label occurs, where labels are balanced."""
-        if self.class_weight != "balanced":
+        """Return a copy that knows how often each label occurs, where they are weighed by that."""
+        if not isinstance(self.class_weight, str):
             return self
-        share = np.asarray(annotations["label"], np.float64).mean(axis=0)
-        return dataclasses.replace(self, frequencies=tuple(share))
+        y = np.asarray(annotations["label"], np.float64)
+        return dataclasses.replace(self, frequencies=tuple(y.mean(axis=0)), examples=len(y))
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         y = np.asarray(annotations["label"], np.float32)
@@ -116,6 +126,9 @@ class MultiLabel:
             return Rows.of({"labels": y})
         self.weights(labels)  # names that there are not are told here, before anything is trained
         return Rows.of({"labels": y, "weighted": np.ones(len(y), bool)})
+
+    def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
+        return shared.solve(linear.independent, features, targets, **how)
 
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         y = targets["labels"]
@@ -134,11 +147,11 @@ class MultiLabel:
         if not isinstance(self.class_weight, str):
             with_it = weights_by_name(self.class_weight, labels)
             return np.stack([with_it, np.ones_like(with_it)]).astype(np.float32)
-        share = np.array(self.frequencies)
-        both = np.stack([share, 1 - share])
-        # A label that all examples have, or none, has nothing to be balanced against.
-        even = np.divide(0.5, both, out=np.ones_like(both), where=both > 0)
-        return np.where((both > 0).all(axis=0), even, 1.0).astype(np.float32)
+        # Runs of earlier versions kept no number, and knew no rule that needs it.
+        examples = self.examples or 1
+        counts = np.array(self.frequencies) * examples
+        counts = np.round(counts) if self.examples else counts
+        return of_labels(self.class_weight, counts, examples).astype(np.float32)
 
     def compile(self) -> dict[str, Any]:
         import keras

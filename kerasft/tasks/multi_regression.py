@@ -14,6 +14,7 @@ from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError
 from kerasft.evaluation import metrics as figures
 from kerasft.evaluation import plots
+from kerasft.model import linear
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import own_metrics, shared
@@ -60,6 +61,7 @@ class MultiRegression:
     each_epoch: ClassVar[tuple[str, ...]] = ("val_r2", "val_pearson")
 
     keep = shared.keep_logits
+    disagreement = shared.squared_difference
     statistics = shared.answered_statistics
     shares = shared.shares_as_they_are
 
@@ -91,6 +93,9 @@ class MultiRegression:
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         y = np.asarray(annotations["label"], np.float64)
         return Rows.of({"labels": ((y - self.means) / self.stds).astype(np.float32)})
+
+    def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
+        return shared.solve(linear.ridge, features, targets, **how)
 
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["labels"], None

@@ -15,6 +15,7 @@ from kerasft.artifact.comparison import Output
 from kerasft.errors import UserError, nearest
 from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
+from kerasft.model import linear
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import losses, own_metrics, shared
@@ -67,6 +68,7 @@ class Regression:
     each_epoch: ClassVar[tuple[str, ...]] = ("mae", "val_pearson")
 
     keep = shared.keep_logits
+    disagreement = shared.squared_difference
     statistics = shared.answered_statistics
     shares = shared.shares_as_they_are
 
@@ -109,6 +111,9 @@ class Regression:
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         scaled = (np.asarray(annotations["label"], np.float64) - self.mean) / self.std
         return Rows.of({"labels": scaled.astype(np.float32).reshape(-1, 1)})
+
+    def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
+        return shared.solve(linear.ridge, features, targets, **how)
 
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["labels"], None

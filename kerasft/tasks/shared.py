@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from kerasft.contracts import Task
 from kerasft.errors import UserError
+from kerasft.model.linear import Linear
 from kerasft.rows import Rows
 from kerasft.spec import Decision, Labels
 from kerasft.system.recorded import require_fields
@@ -55,6 +56,25 @@ def answered_statistics(
     return task.statistics_of(annotations, found, labels)
 
 
+def solve(
+    solver: Callable[..., Linear], features: Any, targets: Rows, *,
+    validation: tuple[Any, Rows] | None = None, **how: Any,
+) -> Linear:
+    """Solve a linear head on fixed features: the `solve` of tasks with a vector of outputs.
+
+    Args:
+        solver: A function of `kerasft.model.linear`.
+        features: `[N, width]`, dense or sparse.
+        targets: What the task's `targets` made: `labels`, and maybe a `weight`.
+        validation: Features and targets that the strength of the penalty is chosen on.
+        how: Further arguments of the solver.
+    """
+    held = None if validation is None else (validation[0], validation[1]["labels"])
+    names = targets.columns
+    weights = targets["weight"] if "weight" in names else None
+    return solver(features, targets["labels"], weights=weights, validation=held, **how)
+
+
 def scores_of_classes(
     task: Any, answers: Mapping[str, Any], labels: Labels
 ) -> dict[str, Any]:
@@ -64,6 +84,62 @@ def scores_of_classes(
     scores = answers["probabilities"]
     names = tf.constant(labels.names)
     return {"classes": tf.broadcast_to(names, tf.shape(scores)), "scores": scores}
+
+
+def divergence_of_classes(task: Task, one: Any, other: Any) -> Any:
+    """Return how far two answers are apart: the `disagreement` of tasks with one class an example.
+
+    It is the Kullback-Leibler divergence in both directions, halved, `float32[batch]`.
+
+    Args:
+        task: The task.
+        one: Logits, `[batch, classes]`, of any precision.
+        other: Others of the same examples.
+
+    Example:
+        >>> one, other = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+        >>> round(float(divergence_of_classes(None, one, other)[0]), 4)
+        0.4394
+    """
+    import tensorflow as tf
+
+    logs = [tf.nn.log_softmax(tf.cast(each, tf.float32)) for each in (one, other)]
+    apart = (tf.exp(logs[0]) - tf.exp(logs[1])) * (logs[0] - logs[1])
+    return tf.reduce_sum(apart, axis=-1) / 2.0
+
+
+def divergence_of_labels(task: Task, one: Any, other: Any) -> Any:
+    """Return how far two answers are apart: the `disagreement` of tasks with several labels.
+
+    Each label is there or not: the same of two classes, for each of them, `float32[batch, labels]`.
+
+    Args:
+        task: The task.
+        one: Logits, `[batch, labels]`, of any precision.
+        other: Others of the same examples.
+    """
+    import tensorflow as tf
+
+    one, other = (tf.cast(each, tf.float32) for each in (one, other))
+    # The logits' difference is that of log p / (1 - p).
+    return (tf.sigmoid(one) - tf.sigmoid(other)) * (one - other) / 2.0
+
+
+def squared_difference(task: Task, one: Any, other: Any) -> Any:
+    """Return how far two answers are apart: the `disagreement` of tasks with numbers.
+
+    Args:
+        task: The task.
+        one: Outputs, `[batch, numbers]`, of any precision, standardized as labels are.
+        other: Others of the same examples.
+
+    Returns:
+        The mean of the squared differences, `float32[batch]`.
+    """
+    import tensorflow as tf
+
+    one, other = (tf.cast(each, tf.float32) for each in (one, other))
+    return tf.reduce_mean(tf.square(one - other), axis=-1)
 
 
 def shares_as_they_are(

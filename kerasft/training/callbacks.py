@@ -145,6 +145,28 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         return float(last) < 0.99 * rate
 
 
+class Ends(keras.callbacks.Callback):
+    """Says in which epoch a step of augmentation is left out for the first time.
+
+    The data pipeline knows that by itself, see `kerasft.data.ending`.
+
+    Args:
+        ends: From which epoch on, counted from 0, a step is left out.
+        say: Says a sentence to the user.
+        told: The steps of which it was said; all stages of a run share it.
+    """
+
+    def __init__(self, ends: Mapping[str, int], say: Callable[[str], None], told: set[str]):
+        super().__init__()
+        self.ends, self.say, self.told = ends, say, told
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for name, first in self.ends.items():
+            if epoch >= first and name not in self.told:
+                self.told.add(name)
+                self.say(f"augment.{name}: left out from epoch {first + 1} on")
+
+
 class _Curves(keras.callbacks.TensorBoard):
     """Takes figures that are beyond the range of its files, too."""
 

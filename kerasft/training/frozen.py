@@ -80,7 +80,9 @@ def _run(nodes: Iterable[Any], values: dict[int, Any], training: bool | None) ->
 
     for node in nodes:
         given, named = node.arguments.fill_in(values)
-        if getattr(node.operation, "_call_has_training_arg", False) and training is not None:
+        # Also to layers whose `call` takes none: those within them may.
+        takes = "training" in getattr(node.operation, "_call_context_args", ())
+        if takes and training is not None:
             named["training"] = training
         made = keras.tree.flatten(node.operation(*given, **named))
         values |= {id(t): value for t, value in zip(node.output_tensors, made, strict=True)}
@@ -92,7 +94,8 @@ def cut(model: keras.Model) -> Cut | None:
     What lies on no path from such a layer is below the cut: frozen layers, and layers without
     weights that compute the same each time, pooling among them. Dropout inside the frozen network
     counts as part of it and rests, as fixed statistics of batch normalization do; dropout of the
-    head, and layers that change images at random, stay above.
+    head, and layers that change images at random, stay above, and so do embeddings with noise
+    (`regularize.embedding_noise`) where more than the head trains.
 
     Args:
         model: A functional `keras.Model`, with its variables selected for a stage.
@@ -108,12 +111,15 @@ def cut(model: keras.Model) -> Cut | None:
         ('body',)
     """
     active: set[int] = set()
-    of_head = {id(layer) for layer in getattr(model, "head_layers", ())}
+    head = getattr(model, "head_layers", ())
+    of_head, own = {id(layer) for layer in head}, {id(v) for la in head for v in la.variables}
+    alone = all(id(variable) in own for variable in model.trainable_variables)
     crossing: dict[int, Any] = {}
     below, above = [], []
     for node in nodes_of(model):
         downstream = any(id(tensor) in active for tensor in node.input_tensors)
-        if downstream or _is_active(node.operation, id(node.operation) in of_head):
+        noisy = not alone and _is_noisy(node.operation)
+        if downstream or noisy or _is_active(node.operation, id(node.operation) in of_head):
             crossing |= {id(t): t for t in node.input_tensors if id(t) not in active}
             active |= {id(tensor) for tensor in node.output_tensors}
             above.append(node)
@@ -152,6 +158,12 @@ def _is_active(operation: Any, of_head: bool) -> bool:
         return True
     # Dropout of the backbone rests where it is frozen; that of the head is there for the head.
     return of_head and any(hasattr(p, "seed_generator") for p in parts)
+
+
+def _is_noisy(operation: Any) -> bool:
+    """Whether noise is put on what an operation embeds, see `regularize.embedding_noise`."""
+    parts: list[Any] = getattr(operation, "_flatten_layers", list)()
+    return any(hasattr(part, "embedding_noise") for part in parts)
 
 
 def _augmenting() -> Any:

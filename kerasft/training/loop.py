@@ -15,6 +15,7 @@ from kerasft.training.keep_best import KeepBest
 from kerasft.training.recipe import Recipe
 from kerasft.training.soup import Ingredients, Made
 from kerasft.training.stage_run import Feed, Recovery, Reporting, Run, StageRun
+from kerasft.training.updates import Updates
 
 if TYPE_CHECKING:
     import keras
@@ -51,17 +52,20 @@ class Examples:
     """What a run trains on.
 
     Args:
-        feed: Gives what a stage is fed with, of its name and its epochs, once the variables that
-            train are selected.
+        feed: Gives what a stage is fed with, of its name, its epochs and the epoch that the run
+            will end before, once the variables that train are selected.
         steps: Steps that all training examples take.
         ids: The names of the training examples, in order.
         validate: Figures of the validation split for the whole model as it is.
+        solve: Has a model's head be the best one on the features as they are, and returns figures
+            of the training split; `None` where the run has no such stage.
     """
 
-    feed: Callable[[str, int], Feed]
+    feed: Callable[[str, int, int], Feed]
     steps: int
     ids: Sequence[str]
     validate: Callable[[Any], dict[str, float]]
+    solve: Callable[[Any], dict[str, float]] | None = None
 
 
 def fit(
@@ -95,8 +99,15 @@ def fit(
                 name, recipe.stages[name], peak, steps * epochs[name],
                 recipe.describe(model, name, peak),
             )
+        if recipe.stages[name].solve:
+            assert examples.solve is not None
+            run.solve(name, peak, first_epoch, examples.solve, examples.validate)
+            first_epoch += 1
+            continue
+        # A stage before may have stopped early.
+        end = first_epoch + sum(epochs[one] for one in names[names.index(name):])
         stage = StageRun(
-            name, following[name], peak, examples.feed(name, epochs[name]),
+            name, following[name], peak, examples.feed(name, epochs[name], end),
             first_epoch, first_epoch + epochs[name], steps, examples.steps,
         )
         here = at if name == at.stage else Position(name, first_epoch, first_epoch, 0)
@@ -152,7 +163,7 @@ def _begun(
         monitor=task.monitor, best=lambda: keep.epoch,
     )
     watch = Watch(recovery.policy, examples.ids, reporting.logs, reporting.line)
-    return Run(model, recipe, recovery, reporting, keep, log, watch)
+    return Run(model, recipe, recovery, reporting, keep, log, watch, Updates(reporting.logs))
 
 
 def _position(run: Run, steps: int) -> Position:
@@ -161,6 +172,7 @@ def _position(run: Run, steps: int) -> Position:
     if resumed is None:
         # An earlier process may have died before its first checkpoint.
         run.log.set_state({"rows": [], "epochs": run.log.epochs})
+        run.updates.set_state({"rows": [], "before": []})
         return Position(next(iter(stages)), 0, 0, 0)
     at = run.take_up(resumed)
     if at.stage not in (*stages, ""):

@@ -20,7 +20,7 @@ from kerasft.training.randomness import capture_random, restore_random
 from kerasft.training.replay import Replay
 
 # The callbacks that go through all stages.
-OURS = ("best", "log", "watch")
+OURS = ("best", "log", "watch", "updates")
 
 
 class Recorder:
@@ -29,7 +29,8 @@ class Recorder:
     Args:
         model: The compiled model.
         saver: Decides and writes; `None` for a run without checkpoints.
-        callbacks: Those that have a state, by name; `best`, `log` and `watch` among them.
+        callbacks: Those that have a state, by name; `best`, `log`, `watch` and `updates` among
+            them.
         watch: Knows which states a fault would go back to.
         replay: Compares with what an earlier process had, and nothing is written before; `None`
             where nothing is to be compared.

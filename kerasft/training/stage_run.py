@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from kerasft.training import averages, epochs, recorder
-from kerasft.training.callbacks import Validation
+from kerasft.training.callbacks import Ends, OnEpoch, Validation
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Policy, Watch
@@ -25,6 +25,7 @@ from kerasft.training.recipe import Recipe
 from kerasft.training.replay import Replay
 from kerasft.training.stages import Stage
 from kerasft.training.trainability import Part
+from kerasft.training.updates import Updates
 from kerasft.training.watchdog import Watchdog, pipeline_state
 
 
@@ -42,6 +43,7 @@ class Feed:
         kept: Whether the batches hold what the frozen part computed earlier.
         image_size: Rows and columns of the images where they are not the model's own; metrics are
             then those of another task, and not compared with others.
+        ends: From which epoch on a step of augmentation is left out, of those that end.
     """
 
     batches: Any
@@ -50,6 +52,7 @@ class Feed:
     steps_per_execution: int = 1
     kept: bool = False
     image_size: tuple[int, int] | None = None
+    ends: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Reporting:
         on_stage: Called with each stage before its first step: its name, the stage, its peak rate,
             its steps, and what trains, see `Part`.
         on_stage_end: Called after each stage with all epochs so far, as `History` has them.
+        on_epoch: Called likewise after each epoch.
     """
 
     output_dir: Path | None = None
@@ -117,6 +121,7 @@ class Reporting:
     say: Callable[[str], None] | None = None
     on_stage: Callable[[str, Stage, float, int, list[Part]], None] | None = None
     on_stage_end: Callable[[list[dict[str, Any]]], None] | None = None
+    on_epoch: Callable[[list[dict[str, Any]]], None] | None = None
 
     @property
     def logs(self) -> Path | None:
@@ -140,6 +145,10 @@ class Run:
         keep: The best weights.
         log: The figures of each epoch.
         watch: Looks for faults.
+        stopped: The stages that ended early.
+        warned: What was warned of already.
+        told: The steps of augmentation whose end was told.
+        updates: How far the weights move in each epoch.
     """
 
     model: Any
@@ -149,12 +158,16 @@ class Run:
     keep: KeepBest
     log: EpochLog
     watch: Watch
+    updates: Updates
     stopped: list[str] = field(default_factory=list)
     warned: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
 
     @property
     def ours(self) -> dict[str, Any]:
-        return {"best": self.keep, "log": self.log, "watch": self.watch}
+        return {
+            "best": self.keep, "log": self.log, "watch": self.watch, "updates": self.updates,
+        }  # fmt: skip
 
     def take_up(self, state: State) -> Position:
         """Give model, log and the rest what they were, and return where that was."""
@@ -163,6 +176,33 @@ class Run:
         recorder.give_random(state)
         self.stopped[:] = state.plain.get("stopped", [])
         return state.position
+
+    def solve(
+        self, name: str, peak: float, epoch: int,
+        solve: Callable[[Any], dict[str, float]], validate: Callable[[Any], dict[str, float]],
+    ) -> None:
+        """Have the head computed in place of an epoch of training.
+
+        A run that is stopped before the next stage computes it again.
+
+        Args:
+            name: The stage.
+            peak: Its peak learning rate, which nothing learns at.
+            epoch: The epoch that it is among those of the whole run.
+            solve: Sets the head's weights, and returns figures of the training split.
+            validate: Figures of the validation split.
+        """
+        self.log.stage = self.keep.current_stage = name
+        self.log.image_size, self.keep.is_comparable = None, True
+        self.recipe.compile(self.model, peak, 1)
+        self.keep.as_kept = nullcontext
+        listed = keras.callbacks.CallbackList(
+            [Validation(validate), self.keep, self.log], model=self.model, epochs=epoch + 1, steps=0
+        )
+        listed.on_train_begin()
+        listed.on_epoch_begin(epoch)
+        listed.on_epoch_end(epoch, dict(solve(self.model)))
+        listed.on_train_end()
 
     def go(self, stage: StageRun, here: Position, state: State | None, *, first: bool) -> int:
         """Train from a position to the end of its stage.
@@ -177,10 +217,11 @@ class Run:
             The epochs that are done then.
         """
         model, watch, fed, line = self.model, self.watch, stage.fed, self.reporting.line
-        self.log.stage = self.keep.current_stage = stage.name
+        self.log.stage = self.keep.current_stage = self.updates.stage = stage.name
+        self.updates.peak = stage.peak * watch.rate
         self.log.image_size = fed.image_size
         self.keep.is_comparable = fed.image_size is None
-        saver, replay = self.recovery.saver, self.recovery.replay
+        saver, replay, tell = self.recovery.saver, self.recovery.replay, self.reporting.on_epoch
         form = {
             "activations": "kept" if fed.kept else "computed",
             "precision": keras.config.dtype_policy().name,
@@ -241,9 +282,10 @@ class Run:
                 restore=partial(record.restore, amid) if amid else None, between=record.at,
                 is_left_out=lambda epoch, step: stage.global_batch(epoch, step) in watch.skipped,
                 callbacks=[
-                    watchdog, *([bar] if bar else []), watch,
+                    watchdog, *([bar] if bar else []), watch, Ends(fed.ends, line, self.told),
                     FirstStep(line, factors=factors, reports=first), validation,
-                    self.keep, self.log, *own.values(),
+                    self.keep, self.log, self.updates,
+                    *([OnEpoch(lambda *_: tell(self.log.rows))] if tell else []), *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.
                     *([InputStall(fed.batches, ahead, line)] if self.reporting.say else []),
                 ],

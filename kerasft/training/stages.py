@@ -48,6 +48,9 @@ class Stage:
             several are found, all count. 0 has a variable rest.
         weight_decays: Factors of `optimizer.weight_decay`, likewise, e.g.
             `finetune.full.weight_decays.head_=0` for none.
+        solve: Whether a linear head is not trained step by step but computed: the optimum of its
+            loss on the features of the training examples as they are, with the strength of an L2
+            penalty that the validation split chooses. It counts as one epoch.
 
     Example:
         >>> Stage("head", epochs=3).train
@@ -63,6 +66,7 @@ class Stage:
     layer_decay: float = 1.0
     rates: dict[str, float] | None = None
     weight_decays: dict[str, float] | None = None
+    solve: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.train, str) and self.train not in ("all", "head"):
@@ -84,6 +88,12 @@ class Stage:
             )
         if problem := size_problem(self.image_size):
             raise UserError(f"finetune.NAME.image_size {problem}")
+        if self.solve and (self.train not in ("head", 0) or self.epochs != 1 or self.image_size):
+            raise UserError(
+                "finetune.NAME.solve=true computes the head on the features of the network as it "
+                "is: with train=head, epochs=1 and no image_size. Received: "
+                f"train={self.train!r}, epochs={self.epochs}, image_size={self.image_size}."
+            )
         if not 0 < self.layer_decay <= 1:
             raise UserError(
                 "finetune.NAME.layer_decay is the factor of the learning rate from each level of "

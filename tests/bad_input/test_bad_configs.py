@@ -25,6 +25,10 @@ ONE_MISTAKE = {
     "no epoch": ("train epochs=0", "epochs must be at least 1", "Received: 0"),
     "negative epochs": ("train epochs=-3", "epochs must be at least 1", "Received: -3"),
     "no example in a batch": ("train batch_size=0", "batch_size must be at least 1"),
+    "a word for a batch": ("train batch_size=all", "a whole number of examples, or auto", "'all'"),
+    "a whole without auto": (
+        "train batch_size=8 effective_batch=64", "effective_batch", "Set batch_size=auto"),
+    "no memory": ("train batch_size=auto memory_gb=0", "memory_gb must be above 0"),
     "an endless epoch count": ("train epochs=inf", "epochs must be a whole number"),
     "a negative seed": ("train seed=-1", "seed must not be negative"),
     "a rate of zero": ("train optimizer.learning_rate=0", "learning_rate must be a number above 0"),
@@ -41,6 +45,7 @@ ONE_MISTAKE = {
     "time that is nan": ("train max_time=nan", "max_time", "nan"),
     "a precision that is none": ("train precision=float31", "Did you mean 'float32'?"),
     "a baseline that is none": ("train baseline=random", "baseline must be null or 'scratch'"),
+    "a floor that is none": ("train floor=random", "floor must be one of auto, always, none"),
     "a name that leads out": ("train name=../up", "name becomes a folder's name"),
     "resume without a folder": ("train resume=auto", "set output_dir"),
     "resume that is none": (
@@ -51,6 +56,7 @@ ONE_MISTAKE = {
         "+callbacks.backup.backup_dir=backup", "~callbacks.backup", "kerasft resume",
     ),
     "grouping without tokens": ("train batch_tokens=64 length_grouping=false", "batch_tokens"),
+    "a sample of less than none": ("train training_sample=-1", "training_sample is how many"),
     "a goal of an export without its share": (
         "train export=saved_model export.saved_model.goal=recall", "needs a share", "at_least=0.9"),
     "fewer golden requests than none": (

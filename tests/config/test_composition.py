@@ -196,6 +196,7 @@ def test_a_config_reads_back_as_it_was(tmp_path):
         (["seed=-1"], ["seed must not be negative"]),
         (["precision=float16"], ["precision must be one of float32", "Did you mean 'float32'?"]),
         (["baseline=random"], ["baseline must be null or 'scratch'"]),
+        (["floor=alway"], ["floor must be one of auto, always, none", "Did you mean 'always'?"]),
         (["name=../up"], ["name becomes a folder's name"]),
         (["name=.."], ["name becomes a folder's name"]),
         (["~head"], ["head must be chosen. Allowed: anchor_free, decoder, dfine, linear, mlp, "

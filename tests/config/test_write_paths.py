@@ -134,8 +134,8 @@ def test_a_logger_of_keras_writes_into_the_run(tmp_path):
 @pytest.mark.every(3)
 @pytest.mark.parametrize("path", [
     "logs", "logs/", ".", "checkpoints", "./logs/../logs", "logs/tensorboard", "baseline.json",
-    ".lock", "predictions/x.csv", "logs/faults.jsonl", "Config.yaml", "CHECKPOINTS/Best.keras",
-    "${output_dir}/logs", "x" * 300, "a/" * 2500 + "x",
+    "floor.json", ".lock", "predictions/x.csv", "logs/faults.jsonl", "Config.yaml",
+    "CHECKPOINTS/Best.keras", "${output_dir}/logs", "x" * 300, "a/" * 2500 + "x",
 ])  # fmt: skip
 @pytest.mark.parametrize("target", [CSV, "keras.callbacks.ModelCheckpoint"])
 def test_a_file_may_take_no_place_of_the_runs_own(target, path):

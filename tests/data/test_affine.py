@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from kerasft.data.affine import RandomAffine
-from kerasft.data.augment import ASTRAY, augmenter
+from kerasft.data.astray import ASTRAY
+from kerasft.data.augment import augmenter
 from kerasft.errors import UserError
 from kerasft.testing import boxes_follow_pixels, masks_follow_pixels
 

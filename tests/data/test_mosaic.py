@@ -247,7 +247,7 @@ def test_small_batches(kind, count):
 
 
 @pytest.mark.parametrize(("stop", "epochs", "until"), [
-    (0.9, 20, 18), (0.9, 10, 9), (0.9, 3, 2), (0.9, 1, 0), (1.0, 4, 4), (0.7, 10, 7),
+    (0.9, 20, 18), (0.9, 10, 9), (0.9, 3, 2), (0.9, 1, 0), (1.0, 4, 100), (0.7, 10, 7),
     (0.9, None, 100),
 ])  # fmt: skip
 def test_it_stops_for_the_last_part_of_the_epochs(stop, epochs, until):
@@ -313,7 +313,7 @@ def test_what_cannot_be_joined_is_refused():
 
 @pytest.mark.parametrize(("make", "said"), [
     (lambda: Mosaic(share=0), "share must be above 0"),
-    (lambda: Mosaic(stop=1.5), "stop must be above 0"),
+    (lambda: Mosaic(stop=1.5), "stop must be a share of the epochs, above 0"),
     (lambda: Mosaic(centre=(0.6, 0.4)), "the smaller first"),
     (lambda: BoxMixUp(alpha=0), "alpha must be above 0"),
 ])  # fmt: skip

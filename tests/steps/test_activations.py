@@ -38,6 +38,10 @@ CASES = {
     )),
     "images, two stages": ("tiny_images", ("finetune=two_phase", "epochs=2")),
     "texts": ("tiny_texts", (*PROBE, "head=mlp", "head.dropout=0.2")),
+    "texts, changed": ("tiny_texts", (
+        *PROBE, "augment=text", "augment.delete.rate=0.5", "cache.views=3",
+        "head.pooling=attention",
+    )),
     "texts, upper half": ("tiny_texts", (
         "finetune=full", "finetune.full.train=['transformer_layer_1/','^head_']", "epochs=3",
         "backbone.layers=2",
@@ -62,7 +66,7 @@ def test_kept_activations_change_nothing(name, request, capsys):
         for figure, value in figures.items():
             if isinstance(value, float):
                 assert kept.metrics[split][figure] == pytest.approx(value, abs=1e-4)
-    if name not in ("images, augmented", "texts"):
+    if name not in ("images, augmented", "texts", "texts, changed"):
         return
     again = run(*common, "output_dir=again", KEEP)
     assert ", found" in capsys.readouterr().out
@@ -238,3 +242,11 @@ def test_kept_activations_of_half_precision_change_little(tiny_texts, capsys):
     said = capsys.readouterr().out
     assert ", computed in" in said and "not used" not in said
     assert losses(Path("kept")) == pytest.approx(losses(Path("without")), rel=1e-2)
+
+
+@pytest.mark.slow
+def test_texts_that_are_changed_up_to_an_epoch_are_not_kept(tiny_texts, capsys):
+    run(*tiny_texts, *PROBE, KEEP, "augment=text", "augment.swap.stop=-1", "output_dir=ends")
+    said = capsys.readouterr().out
+    assert "not used, augment.swap ends, and kept views would come again" in said
+    assert "augment.swap: left out from epoch 3 on" in said

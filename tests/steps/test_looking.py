@@ -93,6 +93,34 @@ def test_augmentation_of_texts_is_told(table):
     assert any("flip changes images" in one for one in problems(*table("a.csv", "augment=light")))
 
 
+RARE = ["augment=mixup", "epochs=5"]
+
+
+@pytest.mark.parametrize(("overrides", "said"), [
+    (["augment=text"], "augment.delete changes texts, but the data is images"),
+    ([*RARE, "augment.mixup.stop=2"], "augment.mixup.stop must be a share of the epochs"),
+    ([*RARE, "augment.mixup.stop=-5"], "leaves the last 5 epochs without, and there are 5"),
+    (["task=detection", "head=anchor_free", "augment=mixup"], "augment.mixup: keras.layers.MixUp"),
+    (["task=regression", "sampling=balanced"], "the labels of this task are no classes"),
+    (["sampling=balanced", "sampling.exponent=2"], "sampling.exponent must be from 0"),
+])  # fmt: skip
+def test_what_regularizers_of_the_data_cannot_do_is_told(overrides, said):
+    told = problems("data=digits", "backbone=tiny_resnet", *overrides)
+    assert any(said in one for one in told), told
+
+
+@pytest.mark.parametrize("overrides", [
+    [*RARE, "augment.mixup.stop=-4"], [*RARE, "augment.mixup.stop=1"],
+    ["augment=cutmix", "task=multi_label"], ["sampling=balanced", "task=multi_label"],
+    ["task=detection", "head=anchor_free", "augment=boxes_mosaic", "augment.mosaic.stop=-2",
+     "sampling=balanced", "epochs=3"],
+    # Three epochs of the head count too.
+    ["augment=mixup", "epochs=2", "finetune=two_phase", "augment.mixup.stop=-4"],
+])  # fmt: skip
+def test_what_they_can_do_is_not(overrides):
+    assert found("data=digits", "backbone=tiny_resnet", *overrides).checked
+
+
 def test_what_only_loading_tells_is_listed(tmp_path):
     said = found("backbone=keras_file", f"backbone.path={tmp_path}/x.keras")
     assert "whether the backbone takes what the data is" in said.unchecked

@@ -338,8 +338,28 @@ def test_pairs_lose_the_end_of_either_text(tmp_path, capsys):
 def test_what_cannot_be_had_of_texts(long_texts):
     with pytest.raises(UserError, match=r"The data is texts, for which --output must end in \.txt"):
         kerasft.show(long_texts, output="x.png")
-    with pytest.raises(UserError, match="--views shows what augmentation makes of images"):
+    with pytest.raises(UserError, match=r"--views shows .* or choose augment=text"):
         kerasft.show(long_texts, views=2)
+
+
+def test_changed_texts_are_shown_as_training_sees_them(long_texts, capsys):
+    words = [*long_texts, "augment=text", "augment.delete.rate=0.4", "augment.swap.stop=-1",
+             "backbone.sequence_length=64", "epochs=3"]  # fmt: skip
+    kerasft.show(words, count=6, views=2)
+    said = capsys.readouterr().out
+    found = re.findall(
+        r"(texts\.csv:\d+), epoch (\d): .*\n  (changed|as it is): (.*)\n  \[CLS\] (.*) \[SEP\]\n",
+        said,
+    )  # fmt: skip
+    assert len(found) == 12 and len({(name, epoch) for name, epoch, *_ in found}) == 12
+    assert {how for _, _, how, *_ in found} == {"changed", "as it is"}
+    for _, _, _, text, tokens in found:
+        assert tokens.split() == text.split()
+    # Each has both epochs below one another, and most are not alike in them.
+    pairs = list(zip(found[::2], found[1::2], strict=True))
+    assert all(one[0] == other[0] for one, other in pairs)
+    assert sum(one[3] != other[3] for one, other in pairs) >= 3
+    assert "no training text is cut" in said
 
 
 def test_all_that_is_wrong_with_a_wish_is_told_at_once():

@@ -49,11 +49,12 @@ class Ran:
     at_epochs: list[list[np.ndarray]]
     lines: list[str]
     stages: list[tuple]
+    fed: list[tuple] = dataclasses.field(default_factory=list)
 
 
 def train(
     *, seed=0, model=None, stages=STAGES, task=TASK, optimizer=None, accuracies=None, sizes=None,
-    **more,
+    mixes=False, **more,
 ) -> Ran:
     import keras
 
@@ -89,12 +90,16 @@ def train(
         **chosen(stage_run.Reporting),
     )
     assert not more
-    examples = loop.Examples(
-        lambda name, epochs: dataclasses.replace(
-            loop.Feed(batches, validate, frozen.cut(ran.model)), image_size=sizes.get(name)
-        ),
-        batches.steps, SPLITS.train.ids, validate,
-    )  # fmt: skip
+
+
+    def feed(name, epochs, end):
+        ran.fed.append((name, epochs, end))
+        return dataclasses.replace(
+            loop.Feed(batches, validate, frozen.cut(ran.model)), image_size=sizes.get(name),
+            ends={"mix": end - 1, "never": end} if mixes else {},
+        )  # fmt: skip
+
+    examples = loop.Examples(feed, batches.steps, SPLITS.train.ids, validate)
     ran.history = loop.fit(ran.model, examples, recipe, recovery, reporting)
     return ran
 
@@ -203,9 +208,14 @@ def test_a_stage_ends_early_and_the_next_one_begins():
 
     stages = {"head": Stage("head", epochs=4), "all": Stage("all", epochs=3)}
     ran = train(
-        stages=stages, callbacks=callbacks, accuracies=[0.5, 0.4, 0.6, 0.7, 0.65]
+        stages=stages, callbacks=callbacks, accuracies=[0.5, 0.4, 0.6, 0.7, 0.65], mixes=True
     )  # fmt: skip
     history = ran.history
+    # The last of the epochs that are left is the fifth, though seven were planned.
+    assert ran.fed == [("head", 4, 7), ("all", 3, 5)]
+    told = [i for i, line in enumerate(ran.lines) if line.startswith("augment.")]
+    assert [ran.lines[i] for i in told] == ["augment.mix: left out from epoch 5 on"]
+    assert ran.lines[told[0] - 1].startswith("epoch 4/")
     assert [row["stage"] for row in history.rows] == ["head"] * 2 + ["all"] * 3
     assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4, 5]
     assert "head" in history.stopped_early

@@ -1,0 +1,79 @@
+"""What steps of augmentation are refused for: pixels that leave boxes, masks or labels behind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from kerasft.errors import UserError
+
+# What layers of Keras 3.15 do with boxes and masks, by their names.
+ASTRAY = {
+    "RandomCrop": "shifts boxes down by what it shifts them to the right",
+    "RandomShear": "shears boxes of images that are not square by another amount",
+    "RandAugment": "moves boxes in another order than pixels",
+    "AugMix": "mixes several images, and leaves boxes where they were",
+    "RandomElasticTransform": "does not move boxes",
+    "MixUp": "mixes the pixels of two images",
+    "CutMix": "mixes the pixels of two images",
+}
+# What layers may fill what comes in from outside with: the image once more.
+FILLS_WITH_IMAGE = ("reflect", "wrap", "nearest")
+# Steps of ours that are layers of Keras, and do with boxes what these do.
+OURS = ("kerasft.data.mixing",)
+
+
+def astray(name: str, kind: str, *, boxes: bool) -> str:
+    """Say what a layer of Keras does to boxes or masks, see `ASTRAY`."""
+    instead = f"augment={'boxes' if boxes else 'masks'}, whose steps move all by one matrix"
+    if boxes and kind in ("MixUp", "CutMix"):
+        instead = "augment=boxes_mosaic, which puts images together with their boxes"
+    return (
+        f"augment.{name}: keras.layers.{kind} {ASTRAY[kind]}, so that images and what is "
+        "drawn on them no longer belong together. Take it out (~augment."
+        f"{name}), or choose {instead}."
+    )
+
+
+def fills_astray(name: str, kind: str, filling: str) -> str:
+    """Say that a layer shows objects a second time."""
+    return (
+        f"augment.{name}: {kind} fills what comes in from outside with fill_mode={filling}, which "
+        f"shows objects again where no box is. Set augment.{name}.fill_mode=constant, or choose "
+        "augment=boxes."
+    )
+
+
+def not_mixable(name: str) -> str:
+    """Say that the labels of a task cannot be mixed."""
+    return (
+        f"augment.{name} mixes the labels of two images, and those of this task cannot be mixed. "
+        "Take it out: ~augment.NAME, or augment=none."
+    )
+
+
+def require_moving(steps: Mapping[str, Any], moving: Collection[str]) -> None:
+    """Refuse the layers of Keras that leave boxes and masks behind, or move them elsewhere.
+
+    Pixels that are mirrored at the edge take their mask with them, and leave boxes behind.
+
+    Args:
+        steps: See `augmenter`.
+        moving: The targets that must move with the pixels, of `MOVING`.
+
+    Raises:
+        UserError: If a step cannot be had with such targets, with its name.
+    """
+    if not moving:
+        return
+    boxes = "boxes" in moving
+    for name, step in steps.items():
+        kind = type(step).__name__
+        if type(step).__module__.startswith(("keras.", *OURS)) and kind in ASTRAY:
+            raise UserError(astray(name, kind, boxes=boxes))
+    for name, step in steps.items():
+        filling = getattr(step, "fill_mode", "constant")
+        if boxes and filling in FILLS_WITH_IMAGE:
+            raise UserError(fills_astray(name, type(step).__name__, filling))
+        if hasattr(step, "bounding_box_format"):
+            step.bounding_box_format = "xyxy"
