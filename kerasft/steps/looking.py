@@ -23,7 +23,6 @@ from kerasft.data.astray import (
     fills_astray,
     not_mixable,
 )
-from kerasft.data.changed_texts import not_of
 from kerasft.data.looks import Look
 from kerasft.errors import UserError
 from kerasft.steps import surgery
@@ -135,6 +134,10 @@ def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, A
 
 def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[str]:
     """Return what speaks against the steps, of their classes and settings alone."""
+    if not steps:  # `check` answers at once then
+        return []
+    from kerasft.data.changed_texts import not_of
+
     problems = [
         not_of(name, modality) for name, node in steps.items()
         # Of a step of one's own nothing is known before it is built.
