@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasft.errors import shown
+from kerasft.system.recorded import is_number
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class LowRankSettings:
         allowed = {
             "rank": (type(self.rank) is int and self.rank >= 1,
                      "must be a whole number of at least 1"),
-            "alpha": (_is_number(self.alpha) and 0 < self.alpha < math.inf,
+            "alpha": (is_number(self.alpha) and 0 < self.alpha < math.inf,
                       "must be a number above 0"),
-            "dropout": (_is_number(self.dropout) and 0 <= self.dropout < 1,
+            "dropout": (is_number(self.dropout) and 0 <= self.dropout < 1,
                         "is a share: from 0 to below 1"),
-            "layers": (_is_number(self.layers) and 0 < self.layers <= 1,
+            "layers": (is_number(self.layers) and 0 < self.layers <= 1,
                        "is a share of the backbone's layers: above 0, up to 1"),
             "base": (self.base in ("float", "int8"), "must be float or int8"),
             "targets": (self.targets is None or bool(_words(self.targets)),
@@ -56,10 +57,6 @@ class LowRankSettings:
                 yield "targets", (
                     f"adapt.{name}.targets: {shown(one)} is no regular expression: {error}."
                 )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _words(value: object) -> list[str]:

@@ -6,14 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kerasft.errors import UserError, shown
+from kerasft.system.recorded import is_number
 
 
 def _is_share(value: object) -> bool:
-    return _is_number(value) and 0 <= value < 1  # type: ignore[operator]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number(value) and 0 <= value < 1
 
 
 def _is_yes_or_no(value: object) -> bool:

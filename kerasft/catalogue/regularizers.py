@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kerasft.errors import shown
+from kerasft.system.recorded import is_number
 
 # Of each number: the lowest and the highest, and whether they are allowed themselves.
 _FACTOR = (0.0, 1e6, True)
@@ -44,8 +45,7 @@ def problems(kind: str, name: str, given: Mapping[str, Any]) -> Iterator[tuple[s
         value = given.get(key)
         if value is None:
             continue
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = is_number and math.isfinite(value) and (
+        fits = is_number(value) and math.isfinite(value) and (
             low <= value <= high if closed else low < value < high
         )
         if not fits:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kerasft.catalogue.adapters import LowRankSettings
+from kerasft.config.nodes import STAGE, named_nodes
 
 _HOME = "kerasft.model.adapters."
-STAGE = "kerasft.training.stages.Stage"
 
 
 def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
@@ -19,7 +19,7 @@ def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     Args:
         cfg: A config without interpolations.
     """
-    nodes = {name: node for name, node in _nodes(cfg, "adapt").items() if node.get("_target_")}
+    nodes = {name: node for name, node in named_nodes(cfg, "adapt").items() if node.get("_target_")}
     for name, node in nodes.items():
         if node["_target_"] == f"{_HOME}lora":
             own = {key: node[key] for key in vars(LowRankSettings()) if key in node}
@@ -36,7 +36,7 @@ def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 
 def _of_stages(cfg: DictConfig, nodes: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what stages and adapters together come to nothing for."""
-    stages = _nodes(cfg, "finetune")
+    stages = named_nodes(cfg, "finetune")
     if not all(node.get("_target_") == STAGE for node in stages.values()):
         return
     first, kinds = next(iter(nodes)), {_kind(node) for node in nodes.values()}
@@ -50,10 +50,3 @@ def _of_stages(cfg: DictConfig, nodes: dict[str, Any]) -> Iterator[tuple[str, st
 
 def _kind(node: dict[str, Any]) -> str:
     return str(node["_target_"]).removeprefix(_HOME)
-
-
-def _nodes(cfg: DictConfig, group: str) -> dict[str, dict[str, Any]]:
-    """Return the named nodes of a group that are switched on, as plain values."""
-    held = cfg.get(group)
-    plain: Any = OmegaConf.to_container(held) if isinstance(held, DictConfig) else {}
-    return {str(name): node for name, node in plain.items() if isinstance(node, dict)}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kerasft.catalogue import averages
+from kerasft.config.nodes import named_nodes
 
 _KINDS = {
     "kerasft.training.averages.Ema": "Ema", "kerasft.training.averages.Swa": "Swa",
@@ -21,11 +21,10 @@ def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     Args:
         cfg: A config without interpolations.
     """
-    group, optimizer = cfg.get("average"), cfg.get("optimizer")
-    nodes: Any = OmegaConf.to_container(group) if isinstance(group, DictConfig) else {}
+    nodes, optimizer = named_nodes(cfg, "average"), cfg.get("optimizer")
     kinds = {
         name: _KINDS[node["_target_"]] for name, node in nodes.items()
-        if isinstance(node, dict) and node.get("_target_") in _KINDS
+        if node.get("_target_") in _KINDS
     }
     for name, kind in kinds.items():
         for key, text in averages.problems(kind, nodes[name], name):

@@ -15,8 +15,9 @@ from kerasft.config import adapters, auto_batch, averages, regularizers, write_p
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
 from kerasft.config.schema import BASELINES, FLOORS, NAMED, PRECISIONS, RUNTIME, SCALARS
-from kerasft.config.targets import below, is_number, is_trusted, keys, part_problems, short, walk
+from kerasft.config.targets import below, is_trusted, keys, part_problems, short, walk
 from kerasft.errors import UserError, nearest
+from kerasft.system.recorded import is_number
 
 
 def check(

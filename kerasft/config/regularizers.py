@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kerasft.catalogue import regularizers
+from kerasft.config.nodes import STAGE, named_nodes
 
 _HOME = "kerasft.model.regularize."
-_STAGE = "kerasft.training.stages.Stage"
 # What acts on the backbone alone, and is not there in stages that train the head alone.
 _OF_BACKBONE = ("stochastic_depth", "embedding_noise", "l2_sp")
 # Backbones for images.
@@ -28,7 +28,7 @@ def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         cfg: A config without interpolations.
     """
     alone = _all_train_the_head_alone(cfg)
-    for name, node in _nodes(cfg, "regularize").items():
+    for name, node in named_nodes(cfg, "regularize").items():
         target = str(node.get("_target_"))
         if not target.startswith(_HOME):
             continue
@@ -67,14 +67,7 @@ def _of_backbone(cfg: DictConfig, kind: str) -> str:
 
 
 def _all_train_the_head_alone(cfg: DictConfig) -> bool:
-    stages = _nodes(cfg, "finetune").values()
+    stages = named_nodes(cfg, "finetune").values()
     return bool(stages) and all(
-        node.get("_target_") == _STAGE and node.get("train") in ("head", 0) for node in stages
+        node.get("_target_") == STAGE and node.get("train") in ("head", 0) for node in stages
     )
-
-
-def _nodes(cfg: DictConfig, group: str) -> dict[str, dict[str, Any]]:
-    """Return the named nodes of a group that are switched on, as plain values."""
-    held = cfg.get(group)
-    plain: Any = OmegaConf.to_container(held) if isinstance(held, DictConfig) else {}
-    return {str(name): node for name, node in plain.items() if isinstance(node, dict)}

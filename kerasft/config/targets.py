@@ -16,6 +16,7 @@ from kerasft.config.composition import options
 from kerasft.config.keras_parts import ALLOWED, REFUSED, REFUSED_NAMES
 from kerasft.config.parameters import Definition, NotFound, Parameter, define
 from kerasft.errors import nearest, shown
+from kerasft.system.recorded import is_number
 from kerasft.system.shipped import shipped_dir
 
 # The modules of what a config may call beside `parts`.
@@ -241,11 +242,6 @@ def _stays_inside(target: str, found: Definition, trusted: tuple[str, ...]) -> b
     if package in ("keras", "keras_hub"):  # their public names lead to private modules
         return found.direct and found.module.split(".")[0] == package
     return found.direct and any(f"{found.module}.".startswith(f"{p}.") for p in trusted)
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a number; in Python, `True` is one too."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _keywords(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerasft.data import ending
@@ -25,7 +25,7 @@ OF_OBJECTS = ("boxes", "labels", "ignored")
 
 
 @dataclass(frozen=True, eq=False)  # functions are told apart by what they are, for TensorFlow
-class Augmenter:
+class Augmenter(ending.Ending):
     """Changes the images of a batch, and with them their targets.
 
     Args:
@@ -38,15 +38,6 @@ class Augmenter:
     steps: Mapping[str, Any]
     change: Callable[..., tuple[Any, Any]]
     epochs: int | None = None
-
-    @property
-    def ends(self) -> dict[str, int]:
-        """From which epoch on each step is left out, of those that end."""
-        return ending.ends(self.steps, self.epochs)
-
-    def planned(self, epochs: int) -> Augmenter:
-        """Return the same for a run that ends before an epoch."""
-        return replace(self, epochs=epochs)
 
     def __call__(
         self, inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor

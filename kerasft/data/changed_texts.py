@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -23,7 +23,7 @@ SAMPLE = 1000
 
 
 @dataclass(frozen=True)
-class TextAugmenter:
+class TextAugmenter(ending.Ending):
     """Changes the texts of a batch, and tokenizes what comes out.
 
     The tokens that are kept of the texts as they are cannot be used: a word that is gone or stands
@@ -52,15 +52,6 @@ class TextAugmenter:
     preprocess: TextPreprocess
     seed: int
     epochs: int | None = None
-
-    @property
-    def ends(self) -> dict[str, int]:
-        """From which epoch on each step is left out, of those that end."""
-        return ending.ends(self.steps, self.epochs)
-
-    def planned(self, epochs: int) -> TextAugmenter:
-        """Return the same for a run that ends before an epoch."""
-        return replace(self, epochs=epochs)
 
     def text(self, epoch: int, number: int) -> Any:
         """Return a text, or pair of texts, as it is in an epoch.

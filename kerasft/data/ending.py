@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
+
+from kerasft.system.recorded import is_number
 
 
 def problem(stop: object) -> str:
@@ -17,7 +20,7 @@ def problem(stop: object) -> str:
         >>> problem(0.9), problem(-5), problem(2)[-11:]
         ('', '', 'Received: 2')
     """
-    if isinstance(stop, int | float) and not isinstance(stop, bool) and (
+    if is_number(stop) and (
         0 < stop <= 1 or (stop < 0 and stop == int(stop))
     ):
         return ""
@@ -63,3 +66,19 @@ def ends(steps: Mapping[str, Any], epochs: int | None) -> dict[str, int]:
         return {}
     found = {name: until(getattr(step, "stop", 1.0), epochs) for name, step in steps.items()}
     return {name: epoch for name, epoch in found.items() if epoch < epochs}
+
+
+class Ending:
+    """What is changed by steps, each of which may end: a dataclass with `steps` and `epochs`."""
+
+    steps: Mapping[str, Any]
+    epochs: int | None
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """From which epoch on each step is left out, of those that end."""
+        return ends(self.steps, self.epochs)
+
+    def planned(self, epochs: int) -> Self:
+        """Return the same for a run that ends before an epoch."""
+        return replace(self, epochs=epochs)  # type: ignore[type-var]

@@ -44,15 +44,36 @@ def is_changeable(text: str) -> bool:
     return len(_WORD.findall(text)) > 1
 
 
-def _check(rate: float, share: float, stop: float) -> None:
-    for name, value in (("rate", rate), ("share", share)):
-        if not 0 < value <= 1:
-            raise ValueError(f"{name} must be above 0 and at most 1. Received: {value}")
-    ending.check(stop)
+class _ChangesWords:
+    """Changes the words of a share of the texts, if they have at least two.
+
+    Each step declares the settings itself: a config is checked against the code of its class.
+    """
+
+    rate: float
+    share: float
+    stop: float
+
+    changes_texts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("rate", self.rate), ("share", self.share)):
+            if not 0 < value <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1. Received: {value}")
+        ending.check(self.stop)
+
+    def __call__(self, text: str, random: Random) -> str:
+        if random.random() >= self.share:
+            return text
+        words, gaps = split(text)
+        return text if len(words) < 2 else self._changed(words, gaps, random)
+
+    def _changed(self, words: list[str], gaps: list[str], random: Random) -> str:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class DeleteWords:
+class DeleteWords(_ChangesWords):
     """Leaves some words of a text out, before it is tokenized.
 
     Random deletion of Wei and Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance
@@ -79,17 +100,7 @@ class DeleteWords:
     share: float = 0.5
     stop: float = 1.0
 
-    changes_texts: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check(self.rate, self.share, self.stop)
-
-    def __call__(self, text: str, random: Random) -> str:
-        if random.random() >= self.share:
-            return text
-        words, gaps = split(text)
-        if len(words) < 2:
-            return text
+    def _changed(self, words: list[str], gaps: list[str], random: Random) -> str:
         kept = [i for i in range(len(words)) if random.random() >= self.rate]
         first, *others = kept or [random.randrange(len(words))]
         # With a word goes the gap before it; what the text begins and ends with stays.
@@ -98,7 +109,7 @@ class DeleteWords:
 
 
 @dataclass(frozen=True)
-class SwapWords:
+class SwapWords(_ChangesWords):
     """Lets words of a text change places, before it is tokenized.
 
     Random swap of Wei and Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on
@@ -125,17 +136,7 @@ class SwapWords:
     share: float = 0.5
     stop: float = 1.0
 
-    changes_texts: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _check(self.rate, self.share, self.stop)
-
-    def __call__(self, text: str, random: Random) -> str:
-        if random.random() >= self.share:
-            return text
-        words, gaps = split(text)
-        if len(words) < 2:
-            return text
+    def _changed(self, words: list[str], gaps: list[str], random: Random) -> str:
         for _ in range(max(int(self.rate * len(words)), 1)):
             one, other = random.sample(range(len(words)), 2)
             words[one], words[other] = words[other], words[one]

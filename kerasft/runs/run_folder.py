@@ -269,13 +269,19 @@ def _require_same(folder: RunFolder, then: DictConfig, now: DictConfig, remedy: 
         raise UserError(f"{said} {remedy}")
 
 
-def open_run(path: str | Path) -> tuple[RunFolder, DictConfig]:
-    """Return the run folder at a path and the run's config, or say why it is none."""
+def existing(path: str | Path) -> RunFolder:
+    """Return the folder at a path, or say that there is none."""
     folder = RunFolder(at_home(path))
     if not folder.path.is_dir():
         raise UserError(
             f"There is no run folder {str(path)!r}. `kerasft leaderboard outputs` lists the runs."
         )
+    return folder
+
+
+def open_run(path: str | Path) -> tuple[RunFolder, DictConfig]:
+    """Return the run folder at a path and the run's config, or say why it is none."""
+    folder = existing(path)
     require_readable(folder.path)
     cfg = folder.read_config()
     missing = [

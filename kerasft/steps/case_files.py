@@ -17,7 +17,7 @@ from kerasft.evaluation.metrics import direction
 from kerasft.runs.run_folder import RunFolder
 from kerasft.steps.training_sample import SAMPLE
 from kerasft.system.files import read_json
-from kerasft.system.recorded import fits
+from kerasft.system.recorded import fits, is_number
 
 
 def is_sampled(folder: RunFolder) -> bool:
@@ -106,13 +106,9 @@ def _without(folder: RunFolder, cfg: DictConfig) -> dict[str, Any]:
 def _epoch(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of an epoch, which may be infinite or no numbers; nothing of no epoch."""
     words = {name: row[name] for name in ("stage", "image_size") if isinstance(row.get(name), str)}
-    found = words | {name: value for name, value in row.items() if _is_number(value)}
+    found = words | {name: value for name, value in row.items() if is_number(value)}
     whole = {"epoch", "stage", "loss", "val_loss", "learning_rate"} <= found.keys()
     return found if whole else {}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_update(row: Mapping[str, Any]) -> bool:

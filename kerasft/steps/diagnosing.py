@@ -18,14 +18,14 @@ from kerasft.evaluation.diagnosis.curves import shape
 from kerasft.evaluation.diagnosis.remarks import class_gaps, miscalibration, remarks
 from kerasft.evaluation.diagnosis.rules import WELL, Verdict, verdicts
 from kerasft.runs.finetuned import FineTuned
-from kerasft.runs.run_folder import RunFolder
+from kerasft.runs.run_folder import RunFolder, existing
 from kerasft.steps.case_files import is_sampled, read_case
 from kerasft.steps.prepare import Ready
 from kerasft.steps.remedies import SHOWN, Remedy, Run, remedies
 from kerasft.steps.training_sample import keep_sample, measure_again
 from kerasft.system.console import say, table, warn, without_chatter
 from kerasft.system.enclosure import require_enclosed
-from kerasft.system.files import at_home, write_json
+from kerasft.system.files import write_json
 
 # Options of `kerasft train` that a command needs to be used again.
 _OPTIONS = ("--config-dir", "--trust")
@@ -128,11 +128,7 @@ def diagnose(
         >>> kerasft.diagnose("outputs/last").names  # doctest: +SKIP
         ('over-fitted', 'too little data')
     """
-    folder = RunFolder(at_home(run))
-    if not folder.path.is_dir():
-        raise UserError(
-            f"There is no run folder {str(run)!r}. `kerasft leaderboard outputs` lists the runs."
-        )
+    folder = existing(run)
     require_enclosed(folder.path)
     cfg = folder.read_config()
     with folder.at_its_command():

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -98,12 +98,13 @@ def fit(
         place, status.is_live, say=say, on_stage=partial(tell, most=MOST_PARTS),
         on_stage_end=partial(tell_setback, ready=ready), on_epoch=early_signs(ready),
     )
+    validate = cache(lambda: validator(cfg, ready))  # of the whole model; few runs need it
     steps, epochs = recipe.planned(ready.batches.steps)
     with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
         examples = loop.Examples(
             lambda name, epochs, end: boundaries[name].feed(name, epochs, end),
             ready.batches.steps, ready.splits.train.ids,
-            lambda network: validator(cfg, ready)(network, ready.stores["validation"]),
+            lambda network: validate()(network, ready.stores["validation"]),
             solver(cfg, parts, ready, quiet=quiet),
         )
         history = loop.fit(model, examples, recipe, recovery, reporting)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -188,10 +187,7 @@ def _of_features(
     if len(rows) < min(FEWEST * units, len(ready.splits.train)):
         raise UserError(f"with {units:,} outputs, logistic regression would take too long")
     stores = {name: ready.stores[name] for name in annotations}
-    train = stores["train"]
-    if len(rows) < len(train):
-        key = hashlib.sha256(train.key.encode() + rows.tobytes()).hexdigest() if train.key else ""
-        stores["train"] = train.take(rows, key)
+    stores["train"] = solving.part_of(stores["train"], rows)
     steps, epochs = planned(parts.stages, ready.batches.steps, cfg.max_steps)
     # As training computes them, so that a stage of the head may take them as they are.
     with at_rest(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():

@@ -25,6 +25,7 @@ from kerasft.steps.prepare import Parts, Ready
 from kerasft.steps.range_test import Tester
 from kerasft.system.console import say, table, without_chatter
 from kerasft.system.files import write_json
+from kerasft.system.folders import output_problem
 from kerasft.system.terminal import status
 from kerasft.training.rate_rules import RULES
 
@@ -79,14 +80,8 @@ class Wanted:
             problems.append(
                 f"--rule must be one of {', '.join(RULES)}. Received: {self.rule!r}."
             )
-        if self.output is not None:
-            if not self.output.endswith(".png"):
-                problems.append(f"--output must end in .png. Received: {self.output!r}.")
-            elif not (folder := Path(self.output).parent).is_dir():
-                problems.append(
-                    f"--output: there is no folder {str(folder)!r}. Make it first, or choose "
-                    f"another place. Received: {self.output!r}."
-                )
+        if problem := output_problem(self.output, (".png",), ".png"):
+            problems.append(problem)
         if problems:
             raise UserError(problems=problems)
 

@@ -139,13 +139,12 @@ class Some:
         self.rows = np.unique(np.concatenate([indices for _, indices in taken]))
         self.epochs = 1 + taken[-1][0] - taken[0][0]
 
-    def draws(self, step: int) -> tuple[int, np.ndarray]:
-        return self.batch(step)
-
     def batch(self, step: int) -> tuple[int, np.ndarray]:
         """Return the epoch and the places of the examples of a batch among `rows`."""
         epoch, indices = self.order.batch(self.first + step % self.steps)
         return epoch, np.searchsorted(self.rows, indices)
+
+    draws = batch
 
 
 def of_rows(source: Source, rows: np.ndarray, epochs: int) -> Source:

@@ -17,6 +17,7 @@ from kerasft.steps.prepare import Ready
 from kerasft.steps.seen import Seen, first_of, seen
 from kerasft.system.console import say
 from kerasft.system.files import written_whole
+from kerasft.system.folders import output_problem
 
 # Where images go unless the user says otherwise.
 SHEET = "show.png"
@@ -59,17 +60,9 @@ class Wanted:
             )
             if value < least
         ]  # fmt: skip
-        if self.output is not None:
-            if not self.output.endswith(tuple(ENDINGS.values())):
-                problems.append(
-                    "--output must end in .png for images or .txt for texts. Received: "
-                    f"{self.output!r}."
-                )
-            elif not (folder := Path(self.output).parent).is_dir():
-                problems.append(
-                    f"--output: there is no folder {str(folder)!r}. Make it first, or choose "
-                    f"another place. Received: {self.output!r}."
-                )
+        told = ".png for images or .txt for texts"
+        if problem := output_problem(self.output, tuple(ENDINGS.values()), told):
+            problems.append(problem)
         if problems:
             raise UserError(problems=problems)
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from omegaconf import DictConfig
 
 from kerasft.contracts import Solvable, Task
 from kerasft.data.sample import sample
 from kerasft.errors import UserError
-from kerasft.rows import Rows
 from kerasft.runs.finetuned import eval_batch_size
 from kerasft.steps import solving
 from kerasft.steps.prepare import Parts, Ready
@@ -97,9 +95,10 @@ def _solve(
     held = task.targets(splits.validation.annotations, labels)
     most = int(min(MOST, MOST_WORK / (units * vector.shape[-1])))
     rows = sample(learned["labels"], most, cfg.seed)
-    stores = {"train": ready.stores["train"], "validation": ready.stores["validation"]}
-    if len(rows) < len(splits.train):
-        stores["train"], learned = stores["train"].take(rows, ""), learned.take(rows)
+    stores = {
+        "train": solving.part_of(ready.stores["train"], rows),
+        "validation": ready.stores["validation"],
+    }
     features = {
         name: found["cut_0"] for name, found in solving.compute(
             keras.Model(model.inputs, vector), stores, parts.cache,
@@ -107,19 +106,14 @@ def _solve(
         ).items()
     }
     linear = task.solve(
-        features["train"], learned, labels, validation=(features["validation"], held),
+        features["train"], learned.take(rows), labels, validation=(features["validation"], held),
         seed=cfg.seed,
     )
     outputs.kernel.assign(linear.kernel)
     outputs.bias.assign(linear.bias)
-    logits = linear(features["train"]).astype("float32")
-    figures = _figures(task, splits.train.annotations.take(rows), labels, logits)
+    kept = solving.kept_of(task, linear(features["train"]))
+    figures = task.figures(
+        task.statistics(splits.train.annotations.take(rows), kept, labels), labels
+    )
     shown = [name for name in task.each_epoch if not name.startswith("val_")]
     return len(rows), linear, {n: float(figures[n]) for n in shown if n in figures}
-
-
-def _figures(task: Task, annotations: Rows, labels: Any, logits: np.ndarray) -> Mapping[str, Any]:
-    import tensorflow as tf
-
-    kept = Rows.of_tensors(task.keep(tf.constant(logits), None, {}))
-    return task.figures(task.statistics(annotations, kept, labels), labels)

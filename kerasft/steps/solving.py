@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -165,8 +166,7 @@ def solve(
         tolerance=ROUGHLY,
     )
     kept = {
-        name: Rows.of_tensors(task.keep(_tensor(linear(features[name])), None, {}))
-        for name in annotations if name != "train"
+        name: kept_of(task, linear(features[name])) for name in annotations if name != "train"
     }
     tuned: Task = task
     if isinstance(task, Tunable):
@@ -176,10 +176,19 @@ def solve(
     })  # fmt: skip
 
 
-def _tensor(outputs: np.ndarray) -> Any:
+def kept_of(task: Task, outputs: np.ndarray) -> Rows:
+    """Return what a task keeps of each example's outputs."""
     import tensorflow as tf
 
-    return tf.constant(outputs, tf.float32)
+    return Rows.of_tensors(task.keep(tf.constant(outputs, tf.float32), None, {}))
+
+
+def part_of(store: Store, rows: np.ndarray) -> Store:
+    """Return some examples of a store, under a key of their own; all of them are the store."""
+    if len(rows) == len(store):
+        return store
+    key = hashlib.sha256(store.key.encode() + rows.tobytes()).hexdigest() if store.key else ""
+    return store.take(rows, key)
 
 
 def headline(task: Task, figures: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ data by paths that are relative to the folder of the command that trained it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -160,3 +160,26 @@ def folders_of(facts: Mapping[str, object], run: Path) -> list[Path]:
 
 def _is_plain(path: str) -> bool:
     return path.isprintable() and Path(path).is_absolute()
+
+
+def output_problem(output: str | None, endings: Sequence[str], told: str) -> str:
+    """Say why a file that `--output` names cannot be written, `""` where it can.
+
+    Args:
+        output: The file; `None` for none.
+        endings: What it may end in.
+        told: These, in words.
+
+    Example:
+        >>> output_problem("curves.jpg", (".png",), ".png")
+        "--output must end in .png. Received: 'curves.jpg'."
+    """
+    if output is None:
+        return ""
+    if not output.endswith(tuple(endings)):
+        return f"--output must end in {told}. Received: {output!r}."
+    folder = Path(output).parent
+    return "" if folder.is_dir() else (
+        f"--output: there is no folder {str(folder)!r}. Make it first, or choose another place. "
+        f"Received: {output!r}."
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from kerasft.errors import UserError
 from kerasft.spec import Kind, Labels
@@ -118,6 +118,11 @@ def fits(value: object, wanted: object) -> bool:
     return True
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number; in Python, `True` is one too."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def is_figure(value: object) -> bool:
     """Whether a value is a number that can be shown and reckoned with.
 
@@ -125,9 +130,7 @@ def is_figure(value: object) -> bool:
         >>> is_figure(0.5), is_figure(True), is_figure(float("nan")), is_figure(10**400)
         (True, False, False, False)
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < LARGEST and math.isfinite(value)
+    return is_number(value) and abs(value) < LARGEST and math.isfinite(value)
 
 
 def _words(wanted: object) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Labels
+from kerasft.system.recorded import is_number
 
 WORDS = ("balanced", "auto")
 # Cui et al. take 0.9 to 0.9999: each further example of a class is worth so much of the one before,
@@ -54,8 +55,7 @@ def weights_by_name(weights: Mapping[str, float] | None, labels: Labels) -> np.n
 
 
 def _is_weight(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= value < float("inf")
+    return is_number(value) and 0 <= value < float("inf")
 
 
 def effective(counts: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kerasft.catalogue.averages import require_sound
 from kerasft.errors import UserError
+from kerasft.training.keep_best import values_of
 from kerasft.training.rates import innermost
 from kerasft.training.soup import Soup
 
@@ -235,10 +236,9 @@ def begin(model: keras.Model) -> None:
     optimizer = innermost(model.optimizer)
     if not getattr(optimizer, "use_ema", False):
         return
-    statistics = _statistics(model)
     optimizer.averaged_statistics = [
         (variable, optimizer.add_variable_from_reference(variable, name="average"))
-        for variable in statistics
+        for variable in _statistics(model)
     ]
     for variable, average in pairs_of(optimizer):
         average.assign(variable)
@@ -268,7 +268,7 @@ def in_place(model: keras.Model) -> Iterator[None]:
         model: A compiled model.
     """
     pairs = pairs_of(innermost(model.optimizer))
-    weights = [variable.value.numpy() for variable, _ in pairs]
+    weights = [values_of(variable) for variable, _ in pairs]
     try:
         for variable, average in pairs:
             variable.assign(average)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.system.recorded import is_number
+
 # How many standard errors of a figure are taken as noise.
 ERRORS = 2.0
 # A part of the way from the floor to the best value that is nothing, for figures without a
@@ -42,10 +44,10 @@ def chance(truths: Sequence[Any]) -> dict[str, float]:
         }  # fmt: skip
     if all(isinstance(one, list) and all(isinstance(n, str) for n in one) for one in truths):
         return {"roc_auc": 0.5}
-    if all(_is_number(one) for one in truths):
+    if all(is_number(one) for one in truths):
         return {"r2": 0.0, "pearson": 0.0, "rmse": float(np.std(truths))}
     if all(
-        isinstance(one, Mapping) and one and all(map(_is_number, one.values())) for one in truths
+        isinstance(one, Mapping) and one and all(map(is_number, one.values())) for one in truths
     ) and len({tuple(one) for one in truths}) == 1 and not _are_shares(truths):
         return {"r2": 0.0, "pearson": 0.0}
     return {}
@@ -103,10 +105,6 @@ def error(share: float, examples: int) -> float:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _are_shares(truths: Sequence[Mapping[str, float]]) -> bool:
