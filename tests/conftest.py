@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 
 # The same examples in each run. `pytest --hypothesis-profile=thorough` draws other ones, and many.
-settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=3000, print_blob=True)
 settings.load_profile("same")
 

@@ -116,6 +116,7 @@ def test_a_mistake_is_told_before_tensorflow_is_imported(argv):
 # --- mistakes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -278,6 +279,7 @@ def test_predict_reads_words_files_and_standard_input(kerasft_cli, tiny_text_run
     assert all(sum(r["probabilities"].values()) == pytest.approx(1) for r in rows)
 
 
+@pytest.mark.slow
 def test_predict_writes_files(kerasft_cli, tiny_text_run, tmp_path):
     import csv
     import json

@@ -265,6 +265,7 @@ def anchored(words):
             "head.anchor_size=2", "+head.finest=2", "+head.coarsest=4"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_head(words, anchored):
     def loss_of(words):
         return build_task(kerasft.compose(words)).loss
@@ -374,6 +375,7 @@ def test_a_d_fine_preset_is_trained_and_resumed(whole_d_fine, tmp_path, monkeypa
     require_measured_and_resumed(more, "queries", tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_ways_of_others_are_refused(words, tmp_path):
     for more, said in {
         "head=linear": "head", "augment=mixup": "augment=boxes", "augment=light": "fill_mode",

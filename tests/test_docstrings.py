@@ -12,10 +12,15 @@ import pytest
 import kerasft
 
 PACKAGE = Path(kerasft.__file__).parent
+# Their examples train networks.
+LONG = ("kerasft.run", "kerasft.steps.lr_finder", "kerasft.steps.probe")
 MODULES = [
-    ".".join(("kerasft", *file.relative_to(PACKAGE).with_suffix("").parts))
-    for file in sorted(PACKAGE.rglob("*.py"))
-    if ">>>" in file.read_text("utf-8")
+    pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+    for name in (
+        ".".join(("kerasft", *file.relative_to(PACKAGE).with_suffix("").parts))
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if ">>>" in file.read_text("utf-8")
+    )
 ]
 
 

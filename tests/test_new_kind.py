@@ -252,6 +252,7 @@ def test_what_was_kept_is_what_the_network_computes(tmp_path):
     assert figures["test"] == pytest.approx(same["test"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_ends_as_one_that_was_not(run, monkeypatch, tmp_path):
     words = [*WORDS, *KEPT, "checkpoint.steps=2", "output_dir=again"]
     stopped(words, monkeypatch, 1, trusted=TRUSTED)
@@ -286,6 +287,7 @@ def exported(run, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_it_is_exported_proved_and_verified(exported, kerasft_cli):
     export = exported / "exports" / "saved_model"
     extra = export / "1" / "assets.extra"
@@ -311,6 +313,7 @@ def test_it_is_exported_proved_and_verified(exported, kerasft_cli):
     assert verified.code == 0, verified.out + verified.err
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket
 def test_its_export_is_served(exported):
     pytest.importorskip("aiohttp")

@@ -53,6 +53,7 @@ def test_there_are_commands():
     assert len(COMMANDS) >= 10
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("page", "line"), COMMANDS, ids=IDS)
 def test_a_command_parses_and_its_config_is_sound(page, line, tmp_path, monkeypatch):
     monkeypatch.setenv("KERASFT_DATA", str(tmp_path))

@@ -273,6 +273,7 @@ def stopped_run(overrides, monkeypatch, *, at: int = 3, run: str = "run", truste
             kerasft.train([*overrides, f"output_dir={run}"], trusted=trusted)
 
 
+@pytest.mark.slow
 def test_the_command_line_stops_and_goes_on(tiny_texts, kerasft_cli, monkeypatch):
     with monkeypatch.context() as patch:
         Interruption(patch, signal.SIGINT).at = 8
@@ -342,6 +343,7 @@ def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypa
     assert_same(found, wanted)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_run_at_once(tiny_texts, kerasft_cli, monkeypatch):
     plain = Recorder._at
 

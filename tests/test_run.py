@@ -87,6 +87,7 @@ def test_evaluate_says_which_splits_there_are(tiny_text_run):
         kerasft.evaluate(str(tiny_text_run), split="dev")
 
 
+@pytest.mark.slow
 def test_evaluate_warns_when_the_data_has_changed(tiny_texts, tiny_text_run, tmp_path, capsys):
     import shutil
 
@@ -130,6 +131,7 @@ def test_a_run_and_its_export_answer_alike(which, request, digits, kerasft_cli, 
         close(one, other)
 
 
+@pytest.mark.slow
 def test_bytes_of_images_are_answered_too(tiny_run, digits):
     [row] = kerasft.predict(str(tiny_run), [(digits / "0.png").read_bytes()])
     [file] = kerasft.predict(str(tiny_run), [str(digits / "0.png")])
@@ -137,6 +139,7 @@ def test_bytes_of_images_are_answered_too(tiny_run, digits):
     assert row["input"].endswith("bytes>")
 
 
+@pytest.mark.slow
 def test_the_result_holds_the_model(tiny_text_result, tiny_text_run):
     texts = ["a good film", "a bad film"]
     answers = tiny_text_result.finetuned(texts)
@@ -146,6 +149,7 @@ def test_the_result_holds_the_model(tiny_text_result, tiny_text_run):
         tiny_text_result.finetuned([])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["tiny_result", "tiny_text_result"])
 def test_figures_do_not_depend_on_the_batch_size(request, which):
     from kerasft.data.preprocessing import prepare
@@ -166,6 +170,7 @@ def test_figures_do_not_depend_on_the_batch_size(request, which):
         np.testing.assert_allclose(part, whole, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_from_repeats_a_run_exactly(tiny_text_run, kerasft_cli, tmp_path):
     """The command line repeats what a Python call trained, to the last digit."""
     ended = kerasft_cli("train", "--from", str(tiny_text_run), "output_dir=again")
@@ -278,6 +283,7 @@ def test_cutmix_dropout_and_a_baseline_from_scratch(tiny_images, tmp_path, capsy
     assert gain == pytest.approx(tuned - scratch, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_early_stopping_names_the_epoch_and_gives_the_best_weights_back(tiny_texts, tmp_path,
                                                                         capsys):  # fmt: skip
     result = kerasft.train([
@@ -298,6 +304,7 @@ def test_early_stopping_names_the_epoch_and_gives_the_best_weights_back(tiny_tex
         "accuracy"] == pytest.approx(row["val_accuracy"])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_fewer_examples_than_the_default_batch_make_one_batch(table, capsys):
     rows = [(f"a {('bad', 'good')[i % 2]} thing {i}", ("neg", "pos")[i % 2]) for i in range(24)]
     given = [one for one in table(rows, ("text", "label")) if not one.startswith("batch_size")]
@@ -310,6 +317,7 @@ def test_fewer_examples_than_the_default_batch_make_one_batch(table, capsys):
 # --- what does not fit together ----------------------------------------------------------------
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("which", "words", "said"),
     [
@@ -352,6 +360,7 @@ def test_batches_by_tokens(tiny_texts, capsys):
     assert result.metrics["test"]["accuracy"] >= 0.0
 
 
+@pytest.mark.slow
 def test_room_for_no_text(tiny_texts, tiny_images):
     with pytest.raises(UserError, match="length of the longest training text"):
         kerasft.train([*tiny_texts, "batch_tokens=3", "output_dir=run"])

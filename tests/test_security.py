@@ -152,8 +152,8 @@ HIDDEN = {
 }  # fmt: skip
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("where", HIDDEN)
-@pytest.mark.every(2)
 def test_a_config_calls_only_what_is_trusted(where, mark, tmp_path, kerasft_cli):
     folder = tmp_path / "configs" / "experiment"
     folder.mkdir(parents=True)

@@ -107,6 +107,7 @@ def test_it_is_evaluated_again(trained):
     assert again["test"]["mean_iou"] == pytest.approx(written["test"]["mean_iou"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_masks_are_as_large_as_the_images(trained, data, kerasft_cli, tmp_path):
     images = [str(data / "test" / "images" / f"test{i}.png") for i in (1, 4)]
     said = kerasft_cli("predict", str(trained), *images, "--draw", str(tmp_path / "drawn"))
@@ -156,6 +157,7 @@ def test_a_class_map_of_images_of_several_sizes(exported, data):
         assert (found[:, columns:] == -1).all()
 
 
+@pytest.mark.slow
 def test_heads_that_do_not_fit(words):
     with pytest.raises(UserError, match="Choose head=decoder"):
         kerasft.train([*words, "head=linear", "~head.width"])

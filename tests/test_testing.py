@@ -186,6 +186,7 @@ def test_callbacks():
         testing.check_callback(Half())
 
 
+@pytest.mark.slow
 def test_adapters():
     for adapt in (adapters.norm, adapters.bias, partial(adapters.lora, rank=1)):
         testing.check_adapter(adapt)
@@ -195,6 +196,7 @@ def test_adapters():
         testing.check_adapter(lambda model: model)
 
 
+@pytest.mark.slow
 def test_regularizers_must_return_the_model():
     with pytest.raises(AssertionError, match="must return the model"):
         testing.check_regularizer(lambda model: None)

@@ -149,6 +149,7 @@ def own_data(tmp_path_factory) -> dict[str, str]:
 OWN = [words for words in lines("Bring your own data") if "data=tfds" not in words]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [
     pytest.param(words, id=" ".join(words[2:4])[:50],
                  marks=() if "data.path=REVIEWS.csv" in words[3:4] else pytest.mark.slow)

@@ -95,6 +95,7 @@ COCO = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", COCO)
 def test_a_file_of_coco_gets_one_message(name, put, refuses):
     files, *said = COCO[name]
@@ -125,6 +126,7 @@ VOC = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", VOC)
 def test_a_file_of_voc_gets_one_message(name, put, refuses):
     content, *said = VOC[name]
@@ -160,6 +162,7 @@ CSV = {
 }  # fmt: skip
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", CSV)
 def test_a_table_of_boxes_gets_one_message(name, put, refuses):
     content, *said = CSV[name]
@@ -199,6 +202,7 @@ MASKS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", MASKS)
 def test_masks_get_one_message(name, put, refuses):
     files, further, *said = MASKS[name]
@@ -225,6 +229,7 @@ OTHERS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_does_not_go_together_gets_one_message(name, put, refuses):
     command, files, *said = OTHERS[name]

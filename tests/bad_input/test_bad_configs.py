@@ -121,8 +121,8 @@ ONE_MISTAKE = {
 }  # fmt: skip
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name", ONE_MISTAKE)
-@pytest.mark.every(2)
 def test_one_mistake_gets_one_message(name, refuses):
     command, *said = ONE_MISTAKE[name]
     refuses(command, *said)
@@ -171,6 +171,7 @@ MINE = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", MINE)
 def test_a_config_of_ones_own(name, put, refuses):
     file, content, command, *said = MINE[name]

@@ -88,8 +88,8 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.every(2)
 def test_a_network_from_elsewhere(name, put, refuses):
     files, command, *said = NETWORKS[name]
     put({"t.csv": TABLE} | files)
@@ -109,6 +109,7 @@ OFFLINE = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", OFFLINE)
 def test_without_a_network(name, refuses, monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
@@ -167,6 +168,7 @@ def test_a_disk_that_is_full_when_the_manifest_is_written(number, put, refuses, 
     refuses(TEXTS, "manifest.json", os.strerror(number), started=True)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("command", "where"),
     [("predict run 'a film' --output a.csv", ".a.part.csv"),

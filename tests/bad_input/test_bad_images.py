@@ -100,6 +100,7 @@ IMAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_broken_image_is_named_where_all_must_be_sound(name, put, refuses):
     file, content, *said = IMAGES[name]
@@ -137,6 +138,7 @@ FOLDERS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_gets_one_message(name, put, refuses):
     files, further, *said = FOLDERS[name]
@@ -167,6 +169,7 @@ ARCHIVES = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_an_archive_gets_one_message(name, put, refuses):
@@ -206,6 +209,7 @@ LISTS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_of_images_gets_one_message(name, put, refuses):
     content, further, *said = LISTS[name]

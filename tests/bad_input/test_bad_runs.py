@@ -174,12 +174,12 @@ RUNS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize(
     ("name", "command"),
     [pytest.param(name, command, id=f"{name}, {command}")
      for name, (_, commands, *_) in RUNS.items() for command in commands.split()],
 )  # fmt: skip
-@pytest.mark.every(2)
 def test_a_broken_run_gets_one_message(name, command, text_run, refuses):
     act, _, *said = RUNS[name]
     act(text_run)
@@ -217,6 +217,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_command_on_a_sound_run(name, text_run, put, refuses):
     put({"latin.txt": b"caf\xe9\n", "empty.txt": b""})
@@ -234,6 +235,7 @@ IMAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_wrong_image_for_a_sound_run(name, image_run, put, refuses):
     import struct

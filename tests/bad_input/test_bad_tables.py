@@ -176,8 +176,8 @@ def command(file: str, further: str) -> str:
     )
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.every(2)
 def test_a_table_gets_one_message(name, put, refuses):
     file, content, further, *said = FILES[name]
     put({file: content, "bare.csv": "text\na film\n", "u.csv": TABLE + "odd one,odd\n"})
@@ -186,6 +186,7 @@ def test_a_table_gets_one_message(name, put, refuses):
     refuses(command(file, further), *said, started=True, kept=kept)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("path", "said"),
     [

@@ -8,6 +8,7 @@ from kerasft.config.explanation import explain
 from kerasft.errors import UserError
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("overrides", [
     ["adapt=none"], ["adapt=lora"], ["adapt=bias"], ["adapt=norm"],
     ["adapt=saved", "adapt.saved.path=adapter.safetensors", "finetune=linear_probe"],

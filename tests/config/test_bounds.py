@@ -44,8 +44,8 @@ DOUBLED = {
 }  # fmt: skip
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("how", DOUBLED)
-@pytest.mark.every(2)
 def test_interpolations_that_double_are_refused(how, tmp_path):
     head = {"_target_": "kerasft.model.heads.pooled.linear", **DOUBLED[how]}
     folder = tmp_path / "experiment"
@@ -122,7 +122,7 @@ HUGE = ["1" + "0" * 400, "1" + "0" * 5000, "0x" + "f" * 6000, "1e308", ".inf", "
         "9223372036854775808", "-1" + "0" * 400]  # fmt: skip
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(12)
 @pytest.mark.parametrize("value", HUGE)
 @pytest.mark.parametrize("key", MOST)
 def test_numbers_beyond_all_measure_are_refused(key, value, tmp_path):
@@ -132,12 +132,12 @@ def test_numbers_beyond_all_measure_are_refused(key, value, tmp_path):
     assert all(len(said) < 700 for said in caught.value.problems), "a number is not written out"
 
 
+@pytest.mark.every(8)
 @pytest.mark.parametrize("key", [
     *MOST_OF_PARTS, "optimizer.weight_decay", "optimizer.learning_rate", "finetune.all.epochs",
     "callbacks.early_stopping.patience", "data.validation",
 ])  # fmt: skip
 @pytest.mark.parametrize("value", ["1" + "0" * 400, ".nan"])
-@pytest.mark.every(2)
 def test_the_same_is_true_of_the_numbers_of_parts(key, value):
     with pytest.raises(UserError) as caught:
         settle([f"{key}={value}"], (), ())
@@ -149,6 +149,7 @@ def test_large_numbers_that_a_machine_can_use_are_taken():
     assert cfg.epochs == MOST["epochs"]
 
 
+@pytest.mark.slow
 def test_threads_count_by_themselves_and_omegaconf_stays_as_it_is():
     import threading
 

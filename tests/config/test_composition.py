@@ -72,7 +72,7 @@ def test_there_are_choices():
     assert len(EXPERIMENTS) >= 9
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(6)
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{g}={n}" for g, n in CHOICES])
 def test_every_choice_composes_and_checks(group, name, monkeypatch, tmp_path):
     monkeypatch.setenv("KERASFT_DATA", str(tmp_path))
@@ -80,6 +80,7 @@ def test_every_choice_composes_and_checks(group, name, monkeypatch, tmp_path):
     assert composition.to_yaml(cfg)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_say_how_they_are_run(name):
     text = (composition.config_dir() / "experiment" / f"{name}.yaml").read_text("utf-8")
@@ -159,6 +160,7 @@ def test_a_config_reads_back_as_it_was(tmp_path):
 # --- mistakes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -216,7 +218,6 @@ def test_a_config_reads_back_as_it_was(tmp_path):
          ["leads nowhere", "Did you mean 'AdamW'?"]),
     ],
 )  # fmt: skip
-@pytest.mark.every(2)
 def test_one_mistake(overrides, said):
     found = problem(*overrides)
     for part in said:
@@ -305,7 +306,7 @@ def test_nearest():
 # --- what a config may call --------------------------------------------------------------------
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(6)
 @pytest.mark.parametrize(
     "target",
     [
@@ -404,6 +405,7 @@ def test_what_is_no_number_is_no_difference():
 # --- trees that are no config, found by property tests and scripts/fuzz.py ---------------------
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -462,6 +464,7 @@ def test_what_a_call_refuses_is_told(values, said):
 # --- values that are nested, unfinished, or none -----------------------------------------------
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("override", "where"), [
     ("data.path=" + "[" * 300 + "]" * 300, "data.path"),
     ("+head.x=" + "{a:" * 200 + "1" + "}" * 200, "head.x"),
@@ -471,6 +474,7 @@ def test_a_value_that_is_nested_too_deeply_is_not_blamed_on_defaults(override, w
     assert found.startswith(f"{where} is nested too deeply") and len(found) < 500
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("depth", [150, 2000])
 def test_a_file_that_is_nested_too_deeply_is_not_blamed_on_its_defaults(mine, depth):
     folder = mine("experiment/deep", "# @package _global_\nhead:\n  x: " + "[" * depth
@@ -485,6 +489,7 @@ def test_a_file_that_is_nested_too_deeply_is_not_blamed_on_its_defaults(mine, de
 STOP = "+callbacks.x={_target_: keras.callbacks.%s}"
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("key", [
     "callbacks.early_stopping", "optimizer", "head", "task", "data", "backbone", "schedule",
     "checkpoint", "cache", "finetune.full", "faults",
@@ -494,6 +499,7 @@ def test_a_part_that_is_never_made_is_refused(key):
     assert f"{key}._partial_ must be left out" in found
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("override", "meant"), [
     ("+callbacks.x={_target_: keras.layers.Dense, units: 3}", "keras.callbacks"),
     ("+callbacks.x={_target_: keras.optimizers.Adam}", "keras.callbacks"),
@@ -506,6 +512,7 @@ def test_a_part_of_keras_that_is_of_another_kind_is_refused(override, meant):
                for one in problems(override))  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "values"), [
     ("ReduceLROnPlateau", "cooldown: x1"), ("ReduceLROnPlateau", "cooldown: '3'"),
     ("ReduceLROnPlateau", "cooldown: [1]"), ("ReduceLROnPlateau", "cooldown: {a: 1}"),
@@ -520,6 +527,7 @@ def test_a_number_of_a_callback_is_one(name, values):
     assert f"callbacks.x.{values.split(':')[0]} must be a number" in found
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("values", [
     "TensorBoard, profile_batch: '10,20'", "TensorBoard, profile_batch: [10, 20]",
     "TensorBoard, profile_batch: 3", "TensorBoard, update_freq: batch",

@@ -10,6 +10,7 @@ from kerasft.config.explanation import explain
 from kerasft.errors import UserError
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("key", "overrides", "said"), [
     ("augment.mixup", ["augment=mixup"], "kerasft train augment=mixup augment.mixup.alpha=0.4"),
     ("augment.cutmix.stop", ["augment=cutmix"], "-5 leaves the last five epochs"),
@@ -28,6 +29,7 @@ def test_each_is_explained(key, overrides, said):
     assert said in " ".join(explain(key, overrides).split())
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("overrides", [
     ["augment=text", "augment.delete.rate=0.3", "~augment.swap"],
     ["augment=mixup", "augment.mixup.stop=-5"], ["augment=cutmix", "augment.cutmix.stop=0.5"],
@@ -40,6 +42,7 @@ def test_what_is_right_passes(overrides):
     check(compose(overrides))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("overrides", "said"), [
     (["sampling=balancd"], "Did you mean 'balanced'"),
     (["sampling=balanced", "sampling.exponents=1"], "Did you mean 'exponent'"),

@@ -20,6 +20,7 @@ def test_a_choice_shows_values_origins_and_signature():
     assert "choose with head=NAME: anchor_free, decoder, dfine, linear, mlp, retinanet" in said
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("key", [*schema.SCALARS, *schema.RUNTIME])
 def test_every_key_of_the_root_is_explained(key):
     said = explain(key)
@@ -87,6 +88,7 @@ def test_a_step_that_is_switched_off():
     assert "augment.flip" in explain("augment", ["augment=light", "augment.flip=null"])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("key", "said"),
     [

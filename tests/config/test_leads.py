@@ -11,6 +11,7 @@ from kerasft.config.schema import RUNTIME, SCALARS
 from kerasft.errors import UserError
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("override", "meant"),
     [

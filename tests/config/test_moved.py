@@ -62,6 +62,7 @@ def test_a_config_of_ones_own_and_an_override_may_say_it_as_before(tmp_path):
     kerasft.check(compose(["head._target_=kerasft.model.heads.linear"]))
 
 
+@pytest.mark.slow
 def test_a_leaderboard_shows_former_runs_and_those_of_today_alike(tiny_text_run, tmp_path):
     import shutil
 

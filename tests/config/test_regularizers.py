@@ -10,6 +10,7 @@ from kerasft.errors import UserError
 ALL = "regularize=[dropout,l1,l2,l2_sp,stochastic_depth,embedding_noise,r_drop]"
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("overrides", [
     [ALL, "backbone=tiny_bert", "data=table", "data.path=a.csv",
      "data.text=text", "data.label=label"],
@@ -24,6 +25,7 @@ def test_what_is_sound_passes(overrides):
     kerasft.check(compose(overrides))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("overrides", "message"), [
     (["regularize=stochastic_depth", "regularize.stochastic_depth.rate=1"],
      r"stochastic_depth\.rate must lie above 0 and below 1\. Received: 1\."),
@@ -50,6 +52,7 @@ def test_mistakes(overrides, message):
         kerasft.check(compose(overrides))
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("kind", ["l1", "l2_sp", "stochastic_depth", "embedding_noise", "r_drop"])
 def test_explain_shows_an_example(kind):
     told = explain(f"regularize.{kind}", [f"regularize={kind}"])

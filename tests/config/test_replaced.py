@@ -26,6 +26,7 @@ def data(kind, seed, folder="here"):
     """Stand for a source of the user's own."""
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("overrides", "group", "left"),
     [

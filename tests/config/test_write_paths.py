@@ -35,7 +35,7 @@ OUTSIDE = ["/tmp/x", "../x", "a/../../x", "~/../x", "gs://../x", "a/..", "{epoch
            "checkpoints/best.keras", "checkpoints/states/x", " "]  # fmt: skip
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(9)
 @pytest.mark.parametrize("path", OUTSIDE)
 @pytest.mark.parametrize("target", WRITING)
 def test_a_path_outside_of_the_run_folder_is_refused_before_anything_runs(target, path):
@@ -131,7 +131,7 @@ def test_a_logger_of_keras_writes_into_the_run(tmp_path):
     assert Path("run/logs/own.csv").read_text().startswith("epoch,loss")
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(9)
 @pytest.mark.parametrize("path", [
     "logs", "logs/", ".", "checkpoints", "./logs/../logs", "logs/tensorboard", "baseline.json",
     "floor.json", ".lock", "predictions/x.csv", "logs/faults.jsonl", "Config.yaml",

@@ -19,6 +19,7 @@ MOVED = {
 }
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("settings", MOVED.values(), ids=MOVED)
 def test_boxes_and_masks_follow(settings):
     boxes_follow_pixels(RandomAffine(fill=60.0, **settings))
@@ -33,6 +34,7 @@ def test_boxes_around_turned_rectangles_hold_them():
     boxes_follow_pixels(RandomAffine(flip="none", scale=(1, 1), rotation=10, fill=60.0), least=0.85)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("layer", [
     keras.layers.RandomFlip("horizontal_and_vertical"), keras.layers.RandomBrightness(0.2),
     keras.layers.RandomContrast(0.2), keras.layers.RandomTranslation(0.1, 0.1, "constant"),

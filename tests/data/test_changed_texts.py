@@ -45,6 +45,7 @@ def batches(made: TextAugmenter, order: Order | None = None) -> Batches:
     )  # fmt: skip
 
 
+@pytest.mark.every(9)
 @pytest.mark.parametrize(("family", "pair"), [
     ("bert", False), ("bert", True),
     *(pytest.param(family, pair, marks=pytest.mark.slow)
@@ -86,6 +87,7 @@ def test_a_text_follows_from_seed_epoch_and_example_alone():
     assert [alone.text(0, n) for n in range(30)] == [after.text(0, n) for n in range(30)]
 
 
+@pytest.mark.slow
 def test_a_batch_is_the_same_wherever_one_begins():
     whole = list(batches(augmenter()).from_step().take(8))
     late = list(batches(augmenter()).from_step(5).take(2))

@@ -236,6 +236,7 @@ def test_mixed_images_have_the_boxes_of_both():
     assert found["labels"].shape[1] == (found["labels"] >= 0).sum(1).max()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", [Mosaic, BoxMixUp])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_small_batches(kind, count):
@@ -246,6 +247,7 @@ def test_small_batches(kind, count):
         assert (found["labels"] >= 0).sum() == len(rows.row(0)["labels"])
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("stop", "epochs", "until"), [
     (0.9, 20, 18), (0.9, 10, 9), (0.9, 3, 2), (0.9, 1, 0), (1.0, 4, 4), (0.7, 10, 7),
     (0.9, None, 100),
@@ -267,6 +269,7 @@ def batches(step) -> Batches:
     )  # fmt: skip
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", [Mosaic, BoxMixUp])
 def test_batches_depend_on_seed_epoch_and_examples_alone(kind):
     whole = list(batches(kind(share=1.0)).from_step(0).take(12))

@@ -183,6 +183,7 @@ def test_as_many_keys_and_lengths_are_asked_for_as_there_are_examples():
             Order(4, 2, seed=0, **{name: np.arange(3, dtype="uint64")})
 
 
+@pytest.mark.slow
 def test_a_run_orders_its_examples_by_what_they_hold(tmp_path, texts_csv):
     """With rows at the front, whose line numbers are the ids of others, the rest stays in order."""
     from kerasft.config.composition import compose

@@ -116,6 +116,7 @@ def bert():
     return tiny.text("bert", sequence_length=20).preprocess
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("chosen", [[0, 3], [1], [5, 4, 3, 2, 1, 0], [2, 2]])
 def test_gathered_tokens_are_those_of_preprocessing(bert, chosen):
     ready = prepare(TEXTS, bert)
@@ -185,8 +186,8 @@ LAYERS = {
 }
 
 
+@pytest.mark.every(12)
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.every(3)
 def test_augmentation_depends_on_seed_epoch_and_example_alone(name):
     import keras
 
@@ -330,6 +331,7 @@ def test_the_contract(name):
     testing.check_augment(getattr(keras.layers, name)(), (16, 16))
 
 
+@pytest.mark.slow
 def test_images_are_decoded_once_from_files_and_bytes(tmp_path):
     splits = testing.tiny_splits("images", count=6, size=16)
     paths = []
@@ -343,6 +345,7 @@ def test_images_are_decoded_once_from_files_and_bytes(tmp_path):
     np.testing.assert_array_equal(got, ready(splits.train.inputs))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("data", [b"", b"no image", None])
 def test_a_broken_image_is_named(tmp_path, data):
     good = testing.tiny_splits("images", count=4).train.inputs
@@ -355,6 +358,7 @@ def test_a_broken_image_is_named(tmp_path, data):
         prepare(examples, ImagePreprocess(8, 8))
 
 
+@pytest.mark.slow
 def test_a_image_that_is_gone_is_named(tmp_path):
     gone = Examples("images", [str(tmp_path / "x.png")], np.zeros(1, "int64"), ("cats/x.png",))
     with pytest.raises(UserError, match=r"The image 'cats/x\.png' could not be decoded"):

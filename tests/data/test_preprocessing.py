@@ -53,6 +53,7 @@ def same(kept, fresh) -> None:
             np.testing.assert_array_equal(got[name], values)
 
 
+@pytest.mark.every(9)
 @pytest.mark.parametrize("kind", ["images", "texts"])
 def test_kept_examples_are_those_of_the_preprocessing(cache, bert, kind):
     splits, ready = (TEXTS, bert) if kind == "texts" else (IMAGES, ImagePreprocess(16, 16))
@@ -64,6 +65,7 @@ def test_kept_examples_are_those_of_the_preprocessing(cache, bert, kind):
     assert len({store.key for store in stores.values()}) == 3
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", ["images", "texts"])
 def test_the_second_time_nothing_is_made(cache, bert, kind, counted):
     splits, ready = (TEXTS, bert) if kind == "texts" else (IMAGES, ImagePreprocess(16, 16))
@@ -74,6 +76,7 @@ def test_the_second_time_nothing_is_made(cache, bert, kind, counted):
     assert again["train"].key == first["train"].key
 
 
+@pytest.mark.slow
 def test_another_split_of_the_same_data_finds_it(cache, counted):
     ready = ImagePreprocess(16, 16)
     prepare_splits(IMAGES.parts, ready, cache)
@@ -107,6 +110,7 @@ def test_a_changed_setting_makes_a_new_entry(cache, counted, change):
     same(stores["train"], prepare(IMAGES.train, changed))
 
 
+@pytest.mark.slow
 def test_a_changed_file_makes_a_new_entry(cache, tmp_path, counted):
     paths = []
     for i, data in enumerate(IMAGES.train.inputs):
@@ -141,6 +145,7 @@ def test_the_identity_of_a_preprocessing_is_that_of_its_twin(bert):
     assert identity(bert) != identity(bert.paired(True))
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_named_and_nothing_kept(cache):
     part = dataclasses.replace(IMAGES.train, inputs=[*IMAGES.train.inputs[:-1], b"broken"])
     with pytest.raises(UserError, match="could not be decoded"):
@@ -163,6 +168,7 @@ def test_without_room_the_run_goes_on_in_memory_and_says_so(tmp_path, capsys):
     assert "cache' cannot be used: Not a directory" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_too_many_images_for_memory_and_disk_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MEMORY_LIMIT", 1000)
     ready = ImagePreprocess(16, 16)
@@ -183,6 +189,7 @@ def test_what_is_too_large_for_the_folder_of_temporary_files_names_it(monkeypatc
     assert "limit_gb" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_splits_that_are_wanted_come_from_what_is_there_of_all(cache, counted):
     ready = ImagePreprocess(16, 16)
     alone = prepare_splits(IMAGES.parts, ready, cache, ["test"])

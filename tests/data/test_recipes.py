@@ -9,6 +9,7 @@ from kerasft.config.composition import build_named
 from kerasft.data.augment import augmenter
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", ["light", "strong", "boxes", "masks"])
 def test_images_keep_their_colours(name):
     """Half of them grey would be another data set."""

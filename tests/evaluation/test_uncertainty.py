@@ -33,6 +33,7 @@ def measured(kind: str, count: int = 120, seed: int = 0):
     return task, labels, task.statistics_of(Rows.of({"label": y}), found, labels)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("kind", "metric"), [
     ("single", "accuracy"), ("single", "f1_macro"), ("single", "precision_weighted"),
     ("single", "roc_auc"), ("multi", "f1_micro"), ("multi", "recall_macro"),
@@ -88,6 +89,7 @@ def test_the_drawings_of_many_examples_need_no_room(metric):
     assert peak < 8e6  # 40 drawings at once are 16 MB, and their answers as much
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """Of networks that are right in 70 % of all cases, seen on 150 examples each."""
     random, held = np.random.default_rng(1), 0

@@ -56,6 +56,7 @@ def pieces(word: str, vocabulary: dict[str, int], facts: dict) -> list[int]:
     return made
 
 
+@pytest.mark.every(9)
 @pytest.mark.parametrize("pair", [False, True])
 def test_wordpiece_from_the_description_alone(pair, make, tmp_path):
     _, preprocess = make.texts("bert", length=24, pair=pair)
@@ -134,6 +135,7 @@ def test_images_from_the_description_alone(make, tmp_path):
     assert (cut == feed["images"][0]).mean() > 0.99
 
 
+@pytest.mark.slow
 def test_decisions_and_scaling(make, tmp_path, images):
     _, preprocess = make.images("resnet", size=16)
     scaling = {"scale": 0.1, "offset": -1.0, "bgr": False}

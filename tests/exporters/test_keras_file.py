@@ -48,6 +48,7 @@ def test_what_lies_in_the_folder(export, texts):
     assert all((export / file).is_file() for file in facts["tokenizer"]["files"])
 
 
+@pytest.mark.slow
 def test_its_preprocessing_comes_back(export, given, texts):
     from kerasft.model.preprocess import load
 

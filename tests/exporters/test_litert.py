@@ -66,7 +66,7 @@ def test_the_readme_runs_on_any_batch(export, given, monkeypatch):
     np.testing.assert_allclose(said["outputs"]["logits"], expected, atol=1e-5)
 
 
-@pytest.mark.every(3)
+@pytest.mark.slow
 @pytest.mark.parametrize(("quantize", "share"), [("float16", 0.6), ("dynamic", 0.4), ("int8", 0.4)])
 def test_quantized_images(quantize, share, make, images, tmp_path):
     model, preprocess = make.images("resnet")
@@ -118,6 +118,7 @@ def test_other_weights_in_the_file_are_found(given, make, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_too_coarse_rounding_is_refused(make, images, tmp_path):
     model, preprocess = make.images("resnet")
     with pytest.raises(ExportError, match="quantize=dynamic, or allow more"):
@@ -143,6 +144,7 @@ def test_an_op_that_litert_lacks(tmp_path, make, images):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_places(given, export, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("")
@@ -244,5 +246,6 @@ def test_mistakes(given, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_contract(tmp_path):
     check_export(partial(litert, quantize="dynamic"), tmp_path / "made")

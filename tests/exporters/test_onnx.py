@@ -67,6 +67,7 @@ def test_the_readme_runs_on_any_batch(export, given, monkeypatch):
     np.testing.assert_allclose(said["outputs"][0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "opset"), [
     pytest.param("vit", 18, marks=pytest.mark.slow), ("resnet", 13),
 ])
@@ -105,6 +106,7 @@ def test_other_weights_in_the_file_are_found(given, make, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_op_that_onnx_lacks(make, images, tmp_path):
     import keras
     import tensorflow as tf

@@ -210,6 +210,7 @@ def test_what_cannot_be_asked_is_said(one, tmp_path):
         ask(path, [], timeout=0.01)
 
 
+@pytest.mark.slow
 def test_digests_tell_what_the_answers_hang_on(one, tmp_path):
     _, path = one
     report = json.loads((path / EXTRA / "parity.json").read_text())

@@ -50,6 +50,7 @@ def of_images(make, tmp_path_factory):
     return model, preprocess, made
 
 
+@pytest.mark.slow
 def test_the_backbone_and_the_tokenizer_are_a_preset(export, given):
     import keras_hub
 
@@ -218,6 +219,7 @@ def test_other_weights_are_found(given, make, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_networks_that_are_not_of_kerashub(make, images, tmp_path):
     model, preprocess = make.images("mobilenet", size=32)
     with pytest.raises(UserError, match=r"whose backbone is KerasHub's.*Received: a keras Funct"):

@@ -69,6 +69,7 @@ def test_too_large_a_difference_is_refused(bert):
         measured(model, other, batches, task=Classification(), labels=NAMES, tolerance=0.02)
 
 
+@pytest.mark.slow
 def test_other_words(bert):
     with pytest.raises(UserError, match=r"must be one of int8, bfloat16. Received: 'int4'"):
         quantized(bert[0], "int4")

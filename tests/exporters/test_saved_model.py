@@ -154,6 +154,7 @@ def test_what_is_no_image_fails_its_request_alone(image_export, images):
     assert answers.outputs[-1]["label"][0].decode() in NAMES
 
 
+@pytest.mark.slow
 def test_transparency_is_left_out_alike_whatever_holds_it(image_export, images):
     def saved(kind, **how):
         file = io.BytesIO()
@@ -170,7 +171,7 @@ def test_transparency_is_left_out_alike_whatever_holds_it(image_export, images):
     assert apart(answers, np.repeat(answers[:1], 4, 0)) < 1e-6
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(9)
 @pytest.mark.parametrize("value", range(1, 9))
 def test_a_image_that_is_stored_turned_is_answered_as_the_upright_one(image_export, value):
     pixels = np.random.default_rng(5).integers(0, 255, (30, 18, 3), np.uint8)
@@ -194,6 +195,7 @@ def test_a_image_that_is_stored_turned_is_answered_as_the_upright_one(image_expo
         np.testing.assert_allclose(other, answers[0], rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_golden_requests_hold_what_was_answered(image_export):
     golden, tolerance = read_golden(image_export)
     assert tolerance == 1e-4

@@ -84,7 +84,7 @@ FAMILIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(12)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lora_fits_networks_for_texts_and_images_as_it_comes(family, tmp_path):
     model, inputs = made(family)
@@ -255,6 +255,7 @@ def test_convolutions_are_not_quantized():
         adapters.lora(untouched("vgg"), rank=2, base="int8")
 
 
+@pytest.mark.slow
 def test_kernels_in_int8_train_and_become_float(tmp_path):
     model, inputs = small()
     adapters.lora(model, rank=2, base="int8")
@@ -272,6 +273,7 @@ def test_kernels_in_int8_train_and_become_float(tmp_path):
     np.testing.assert_allclose(computed(again, inputs), beside, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_fused_optimizer_moves_adapters_as_the_plain_one():
     moved = []
     for fast in (True, False):
@@ -296,6 +298,7 @@ def written(model, path: Path) -> Path:
     return path
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("adapter", "settings"), [
     (adapters.lora, {"rank": 2, "alpha": 3.0, "targets": ["query$", "token_embedding"]}),
     (adapters.bias, {}), (adapters.norm, {}),

@@ -40,6 +40,7 @@ def test_every_family_keeps_the_contract(family):
     ))
 
 
+@pytest.mark.slow
 def test_a_llama_with_tied_embeddings_keeps_the_contract():
     import keras_hub
 
@@ -53,6 +54,7 @@ def test_a_llama_with_tied_embeddings_keeps_the_contract():
     )
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("family", ["bert", "resnet", "vit"])
 def test_a_step_moves_exactly_what_trains(family):
     from kerasft.training.stages import Stage, select
@@ -75,6 +77,7 @@ def test_a_step_moves_exactly_what_trains(family):
         assert len(still) <= (2 if family == "bert" else 0), still
 
 
+@pytest.mark.slow
 def test_all_ways_to_save_hold_in_half_precision(tmp_path):
     import keras
 
@@ -124,6 +127,7 @@ def test_applications_say_what_is_wrong(arguments, message):
         applications(**arguments)
 
 
+@pytest.mark.slow
 def test_real_weights_give_the_features_of_keras_applications(real_data):
     import keras
 
@@ -142,6 +146,7 @@ def test_real_weights_give_the_features_of_keras_applications(real_data):
 MEAN = [-103.939, -116.779, -123.68]
 
 
+@pytest.mark.slow
 def test_a_real_keras_file_gives_its_features(real_data):
     import keras
 
@@ -162,6 +167,7 @@ def test_a_real_keras_file_gives_its_features(real_data):
         keras_file(str(file), layer="nope")
 
 
+@pytest.mark.slow
 def test_the_network_of_a_run_is_a_backbone_again(tmp_path):
     first = tiny.image("mobilenet", image_size=32).network
     first.save(tmp_path / "backbone.keras")
@@ -201,6 +207,7 @@ def save_preset(family: str, folder) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_preset_folder_loads_with_its_tokenizer(tmp_path):
     folder = save_preset("bert", tmp_path / "bert")
     loaded = preset(folder, sequence_length=32)
@@ -265,7 +272,7 @@ def test_the_real_minilm_of_its_package_answers_by_meaning():
     np.testing.assert_array_equal(x[0], x[1])
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(9)
 @pytest.mark.parametrize(("said", "stripped"), [
     ('{"do_lower_case": true, "strip_accents": null}', True), ('{"do_lower_case": true}', True),
     ('{"do_lower_case": false}', False), ('{"do_lower_case": false, "strip_accents": true}', True),
@@ -288,6 +295,7 @@ def test_accents_go_where_the_checkpoint_says(said, stripped, tmp_path):
     assert again(["Café"])["token_ids"][0, 1] == (5 if stripped else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["hf_mistral", "keras_hub_preset"])
 def test_a_real_causal_network_loads_and_predicts_the_next_word(real_data, layout):
     backbone = preset(str(real_data / "pretrained/stories260k" / layout), sequence_length=64)

@@ -130,7 +130,7 @@ def test_a_block_that_is_dropped_hands_on_what_came_in(family):
     assert np.abs(block(came_in) - wanted).max() > 1e-3
 
 
-@pytest.mark.every(6)
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "efficientnet", "gpt2", "vit", "mobilenet", "albert"])
 def test_inference_and_files_are_those_of_the_network_without_it(family, tmp_path):
     model, x = fresh(family), inputs_of(family)

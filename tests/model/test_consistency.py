@@ -70,7 +70,7 @@ def seeds_of(model):
     return [v for v in model.variables if "seed" in v.path.rpartition("/")[2]]
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_is_that_of_both_passes_and_what_is_between_them(case):
     task, y, weights, apart = CASES[case]
@@ -95,6 +95,7 @@ def test_the_loss_is_that_of_both_passes_and_what_is_between_them(case):
     )
 
 
+@pytest.mark.slow
 def test_penalties_on_weights_count_once():
     model, x = model_of(3)
     regularize.l2(model, strength=1.0)
@@ -106,7 +107,7 @@ def test_penalties_on_weights_count_once():
     assert penalty > 1
 
 
-@pytest.mark.every(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"])
 def test_the_compiled_step_learns_to_agree(policy):
     keras.utils.set_random_seed(0)
@@ -130,6 +131,7 @@ def test_the_compiled_step_learns_to_agree(policy):
     assert apart() < 0.8 * start
 
 
+@pytest.mark.slow
 def test_a_network_without_any_dropout_is_refused():
     model, _ = model_of(3, dropout=0.0)
     regularize.dropout(model, rate=0.0)
@@ -153,6 +155,7 @@ def test_a_stage_in_which_nothing_is_random_makes_one_pass(capsys):
     assert plain == pytest.approx(np.log(3), abs=0.5)
 
 
+@pytest.mark.slow
 def test_a_task_whose_answers_cannot_be_compared_is_refused():
     model, _ = model_of(3)
     with pytest.raises(UserError, match=r"Segmentation has no `disagreement`"):

@@ -26,6 +26,7 @@ def maps(*size, batch=2):
             for s in (8, 16)]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_gives_what_heads_give_and_in_training_all_layers():
     head = DFineHead(3, 6, SETTINGS, name="head")
     symbolic = head([keras.Input(x.shape[1:]) for x in maps(32, 48)])

@@ -30,6 +30,7 @@ def retina(*, norm=False, from_encoder=False, coarsest=7):
     )
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("settings", "size"), [
     ({}, (128, 192)), ({"norm": True, "from_encoder": True}, (128, 128)),
 ])  # fmt: skip

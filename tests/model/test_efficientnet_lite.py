@@ -86,6 +86,7 @@ def test_it_keeps_the_contract(backbone):
     testing.check_backbone(backbone)
 
 
+@pytest.mark.slow
 def test_it_is_pretrained_and_has_the_weights_of_the_paper(backbone):
     assert backbone.pretrained
     assert backbone.network.count_params() == 4_694_024 - 1280 * 1000 - 1000
@@ -152,6 +153,7 @@ def test_weights_that_are_not_there(tmp_path):
     assert "torch.save" in refusal(efficientnet_lite0, weights=str(tmp_path / "a.pth"))
 
 
+@pytest.mark.slow
 def test_random_weights():
     found = efficientnet_lite0(weights=None, image_size=[40, 64], resize="pad")
     assert found.network.input_shape == (None, 40, 64, 3)
@@ -183,6 +185,7 @@ SOME = {"ants": (ANT, 10, 7), "bees": (BEE, 10, 7)}
 ALL = {"ants": (ANT, 70, 50), "bees": (BEE, 83, 62)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [SOME, pytest.param(ALL, marks=pytest.mark.slow)])
 def test_the_real_weights_know_ants_and_bees(known, real, real_data):
     """With the head of the file, and no training: 1,000 classes, among them these two."""

@@ -73,6 +73,7 @@ def test_in_training_they_are_those_of_keras_but_for_what_dropout_drops():
     assert "without dropout" in " ".join(said.split()) and "another seed" in " ".join(said.split())
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("approximate", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_gelu_is_that_of_keras_to_the_precision(approximate, dtype):

@@ -61,6 +61,7 @@ def with_gradients(model, training=True):
     return outputs.numpy(), [np.array(tf.convert_to_tensor(g)) for g in gradients]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("settings", [
     {}, {"bias": True}, {"scale": False}, {"center": False, "bias": True},
     {"policy": "mixed_bfloat16"},

@@ -43,6 +43,7 @@ def test_image_converter_says_how_to_scale():
     assert converter.offset is None
 
 
+@pytest.mark.slow
 def test_features_separate_digits_better_than_a_random_twin():
     """A linear probe on 10 images a class, so that weights that got lost are noticed."""
     import keras

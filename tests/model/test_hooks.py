@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 from keras import layers, ops
 
 from kerasft.model.fast import accelerated
@@ -78,6 +79,7 @@ def test_fused_layers_keep_their_hooks():
     np.testing.assert_allclose(model(images, training=True), plain * 2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_hook_stays_on_a_layer_whose_kernel_is_made_int8():
     layer = layers.Dense(1, kernel_initializer="ones")
     one = ops.ones((1, 1))

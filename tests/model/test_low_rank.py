@@ -57,6 +57,7 @@ def computed(model, x: np.ndarray) -> np.ndarray:
     return np.asarray(model(x, training=False)).astype("float32")
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("kind", "quantize"), [
     *((kind, False) for kind in KINDS), *((kind, True) for kind in IN_INT8),
 ])  # fmt: skip

@@ -27,6 +27,7 @@ KNOWN = {
 }  # fmt: skip
 
 
+@pytest.mark.every(9)
 @pytest.mark.parametrize("name", KNOWN)
 def test_maps_are_the_ends_of_stages(name):
     network = network_of(name, (256, 320))
@@ -35,6 +36,7 @@ def test_maps_are_the_ends_of_stages(name):
         assert maps[level] is network.get_layer(layer).output, level
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("family", ["resnet", "mobilenet", "efficientnet", "densenet", "vgg"])
 def test_networks_of_every_family_have_maps(family):
     maps = features_of(tiny.image(family, image_size=64)).maps
@@ -43,6 +45,7 @@ def test_networks_of_every_family_have_maps(family):
         assert all(round(64 / side) == 2**level for side in tensor.shape[1:3])
 
 
+@pytest.mark.slow
 def test_sides_that_are_no_whole_number_of_strides():
     backbone = tiny.image("mobilenet", image_size=[72, 100])
     model = assemble(backbone, lambda features: anchor_free(features, classes=2, width=8))

@@ -111,6 +111,7 @@ MAKERS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_orientation_is_shown_as_pillow_shows_it(name):
     for order, value in itertools.product("<>", ALL):
@@ -177,6 +178,7 @@ def test_what_cannot_be_read_counts_as_upright(name):
     assert read(UPRIGHT[name]) == 1
 
 
+@pytest.mark.slow
 def test_a_turned_image_is_prepared_as_the_upright_one():
     upright = image("PNG")
     for resize in ("crop", "pad", "stretch"):

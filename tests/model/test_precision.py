@@ -32,6 +32,7 @@ def made(family, policy):
 OFTEN = ("resnet",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [
     family if family in OFTEN else pytest.param(family, marks=pytest.mark.slow)
     for family in FAMILIES

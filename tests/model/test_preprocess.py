@@ -82,6 +82,7 @@ def test_any_size_comes_out_right(resize, size):
     assert got.shape == (1, *size, 3)
 
 
+@pytest.mark.slow
 def test_images_come_out_alike_alone_batched_and_in_graphs():
     import tensorflow as tf
 
@@ -186,7 +187,7 @@ def test_causal_networks_get_their_frame_too():
     assert ready([""])["token_ids"].shape == (1, 2)
 
 
-@pytest.mark.every(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["roberta", "gpt2"])
 def test_bytes_of_every_script_survive(family):
     ready = text(family)
@@ -215,6 +216,7 @@ def test_texts_come_out_alike_alone_batched_in_graphs_and_reloaded(family, tmp_p
         np.testing.assert_array_equal(alone, row[mask.astype(bool)])
 
 
+@pytest.mark.slow
 def test_pair_preprocessing_comes_back_as_such(tmp_path):
     for family, doubled in (("roberta", True), ("bert", False)):
         made = pairs(family)
@@ -232,6 +234,7 @@ def test_batches_of_all_sizes_share_one_trace():
     assert ready._packed.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.slow
 def test_a_network_without_a_mask_always_gets_the_same_width():
     import keras_hub
 
@@ -246,6 +249,7 @@ def test_a_network_without_a_mask_always_gets_the_same_width():
     assert ready(["a", "a film " * 20])["segment_ids"].shape == (2, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [
     "bert", pytest.param("gpt2", marks=pytest.mark.slow),
     pytest.param("albert", marks=pytest.mark.slow),

@@ -52,7 +52,7 @@ def test_l2_gives_no_gradient_to_what_is_frozen():
     assert float(sum(model.losses)) < every
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("family", ["bert", "albert", "llama", "vit"])
 def test_dropout_sets_every_rate_of_the_backbone_even_where_there_was_none(family, tmp_path):
     import keras
@@ -171,7 +171,7 @@ def fresh(family: str):
     return assemble(made, lambda features: pooled.linear(features, units=2)), made
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("family", ["bert", "distilbert", "gpt2"])
 def test_noise_on_embeddings_is_of_the_size_that_the_length_of_each_text_gives(family):
     import keras
@@ -200,6 +200,7 @@ def test_noise_on_embeddings_is_of_the_size_that_the_length_of_each_text_gives(f
     assert isinstance(layer, keras.layers.Embedding)
 
 
+@pytest.mark.slow
 def test_noise_on_embeddings_behind_a_cut_of_the_graph_knows_what_is_padding():
     from kerasft.training import frozen
     from kerasft.training.stages import Stage, select
@@ -241,6 +242,7 @@ def test_noise_is_for_texts():
         regularize.embedding_noise(model_of("vgg"))
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("fn", [
     regularize.l2, regularize.dropout, regularize.l1, regularize.l2_sp, regularize.embedding_noise,
     regularize.stochastic_depth,

@@ -43,6 +43,7 @@ def images(*size):
     return np.random.default_rng(1).integers(0, 256, (2, *size, 3)).astype("uint8")
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("make", "size"), [
     (lambda size: classifier("resnet", size), (20, 27)), (finder, (24, 32)), (anchored, (24, 40)),
     (decoder, (18, 25)),
@@ -61,6 +62,7 @@ def test_the_same_weights_answer_as_a_model_of_that_size_does(make, size):
     assert not np.allclose(found(seen, training=False), twin(seen, training=False))
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_through_the_graph_and_saved_as_ever(tmp_path):
     import keras
 

@@ -92,6 +92,7 @@ CUTS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("family", [
     pytest.param(one, marks=pytest.mark.slow) if one in SLOW else one for one in CUTS
 ])  # fmt: skip
@@ -122,6 +123,7 @@ def test_texts_can_be_cut_where_no_mask_is_needed():
     assert sorted(made.input) == ["padding_mask", "segment_ids", "token_ids"]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("step", "message"), [
     (Cut("transformer_layr_1"), r"surgery.x: No layer matches 'transformer_layr_1'. Did you mean "
                                 r"'transformer_layer_1'\?"),
@@ -268,6 +270,7 @@ def test_a_layer_is_inserted_after_each(tmp_path):
     assert loaded.get_layer("transformer_layer_1_dropout").rate == 0.3
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("family", "touched"), [
     ("bert", {"transformer_layer_2", "pooled_dense"}),
     ("gpt2", {"transformer_layer_2", "layer_norm"}),

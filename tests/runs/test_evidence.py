@@ -128,6 +128,7 @@ FORMATS = {
 NEEDS = {"onnx": "tf2onnx", "litert": "ai_edge_litert.interpreter"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "form"), [
     pytest.param(run, form, marks=() if run == "text" and form == "onnx" else
                  pytest.mark.slow)
@@ -147,6 +148,7 @@ def test_each_format_needs_the_run_folder_alone(run, form, tmp_path, kerasft_cli
         assert re.search(r"^weights in bfloat16: .* accuracy 0?1?\.\d+ before, ", ended.out, re.M)
 
 
+@pytest.mark.slow
 def test_missing_or_damaged_evidence_is_told(tiny_text_run, tmp_path, kerasft_cli):
     run = Path(shutil.copytree(tiny_text_run, tmp_path / "run"))
     file = run / "evidence.npz"

@@ -90,6 +90,7 @@ def odd_folder(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_is_answered_but_for_what_is_named(tiny_run, odd_folder, kerasft_cli):
     said = kerasft_cli("predict", str(tiny_run), "q", "none.png", "--json")
     assert said.code == 1

@@ -132,6 +132,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     assert (tmp_path / "full" / "thesis.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_it_trained_makes_room(tiny_images):
     words = [*tiny_images, "epochs=1", "callbacks=none", "output_dir=mine"]
     with pytest.raises(UserError, match="train_per_class"):
@@ -400,6 +401,7 @@ def test_without_its_config_it_is_no_run(tiny_text_run, tmp_path):
         kerasft.evaluate("copy")
 
 
+@pytest.mark.slow
 def test_a_run_can_be_moved(tiny_text_run, tmp_path):
     shutil.copytree(tiny_text_run, tmp_path / "elsewhere" / "run")
     assert kerasft.predict("elsewhere/run", ["a good film"])[0]["label"] in ("pos", "neg")

@@ -264,6 +264,7 @@ def test_more_rows_than_may_wait_are_refused(serve, toy):
         assert server.ask(":predict", {"instances": [{"x": 1, "s": ""}] * 4})[0] == 200
 
 
+@pytest.mark.slow
 def test_others_are_answered_while_a_large_request_is_read(toy_server):
     row = b"[" + b"1," * 1_000_000 + b"1]"
     body = b'{"signature_name":"one","instances":[' + b",".join([row] * 3) + b"]}"

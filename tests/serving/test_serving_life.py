@@ -61,6 +61,7 @@ def test_under_load_each_gets_its_own_answer(serve, toy, monkeypatch):
     assert after - before < 50e6, f"{(after - before) / 1e6:.0f} MB more after 1,200 requests"
 
 
+@pytest.mark.slow
 def test_what_comes_when_too_many_wait_is_turned_away(serve, toy):
     with serve(toy, waiting=4, wait_ms=1.0) as server, ThreadPoolExecutor(12) as clients:
         slow = {"signature_name": "slow", "instances": [1.0]}

@@ -227,6 +227,7 @@ def test_an_export_without_warm_up_requests(copy, monkeypatch):
     assert found_by("warm-up", copy) == [("skipped", "it holds no warm-up requests")]
 
 
+@pytest.mark.slow
 def test_an_export_without_golden_requests(copy):
     change(copy, "golden.json", lambda g: g.update(requests=[]))
     for check in ("replay", "speed", "C API"):

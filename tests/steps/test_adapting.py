@@ -26,6 +26,7 @@ def plain_layers(model) -> bool:
     return not any(isinstance(one, low_rank.LowRank) for one in model._flatten_layers())
 
 
+@pytest.mark.slow
 def test_a_run_with_adapters(tiny_texts, capsys):
     result = trained(tiny_texts, "adapt.lora.dropout=0.1")
     said = capsys.readouterr().out
@@ -67,6 +68,7 @@ def test_a_run_of_biases_or_norms(adapter, tiny_texts, capsys):
     assert Path("run/checkpoints/adapter.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_merge_that_is_left_out_ends_the_run(tiny_texts, monkeypatch):
     monkeypatch.setattr(low_rank, "delta", lambda layer: np.float32(0))
     with pytest.raises(RuntimeError, match=r"The merged model is not the one that was trained: the "
@@ -124,6 +126,7 @@ def test_adapters_of_convolutions(more, tiny_images, capsys):
     assert "proved in a fresh process" in said
 
 
+@pytest.mark.slow
 def test_a_stage_that_leaves_nothing_is_told_before_the_first_step(tiny_texts, capsys):
     with pytest.raises(UserError, match=r"finetune\.all\.train: with adapt\.lora only the head and "
                        r"the adapters train, and 'query/kernel' matches none of them"):  # fmt: skip

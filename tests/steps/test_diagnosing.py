@@ -271,6 +271,7 @@ def test_a_run_of_an_earlier_version_is_measured_once(copied, capsys):
     assert "the gap is not measured" in capsys.readouterr().err
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("command", "wanted"), [
     ("kerasft train data.train_per_class=3 output_dir=run resume=auto",
      "kerasft train data.train_per_class=3"),

@@ -24,6 +24,7 @@ def words(tmp_path_factory, tiny_texts):
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_beat_counted_words_says_so(words, tiny_texts, tmp_path, capsys):
     found = words.floor
     assert found == read_json(words.output_dir / "floor.json")
@@ -44,6 +45,7 @@ def test_a_run_that_does_not_beat_counted_words_says_so(words, tiny_texts, tmp_p
     assert "of what the run takes" in read_json("auto/floor.json")["features"]["left_out"]
 
 
+@pytest.mark.slow
 def test_features_are_those_that_the_head_is_trained_on(words, tiny_texts, tmp_path, capsys):
     """The activations that the floor kept are found by the stage of the head, and bit-identical."""
     kerasft.train([
@@ -74,6 +76,7 @@ def test_a_run_on_images_is_held_against_its_features(tiny_images, tmp_path):
     assert result.floor["features"]["examples"] == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "label", "metric"),
     [("multi_label", "[long,good]", "f1_micro"), ("regression", "stars", "pearson")],

@@ -30,6 +30,7 @@ def stopped(tmp_path, monkeypatch):
     return "run"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_data_alone(stopped, kerasft_cli):
     config = Path(stopped, "config.yaml").read_text("utf-8")
     assert "_target_: kerasft.data.sources.memory.memory" in config

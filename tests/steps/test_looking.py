@@ -76,6 +76,7 @@ def test_all_problems_are_told_at_once(table):
     assert any("nowhere.csv" in one for one in told) and any("reviews" in one for one in told)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("overrides", "said"), [
     (["data=digits", "backbone=tiny_bert"], "The data is images, but the backbone"),
     (["data=digits", "backbone.preset=bert_tiny_en_uncased", "backbone=preset"],
@@ -109,6 +110,7 @@ def test_what_regularizers_of_the_data_cannot_do_is_told(overrides, said):
     assert any(said in one for one in told), told
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("overrides", [
     [*RARE, "augment.mixup.stop=-4"], [*RARE, "augment.mixup.stop=1"],
     ["augment=cutmix", "task=multi_label"], ["sampling=balanced", "task=multi_label"],

@@ -131,6 +131,7 @@ def stage_rates(name, rate, *, now=1e-3, head_alone=False) -> StageRates:
                       False, "no training")  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("choice", "rates", "words"), [
     (["finetune=full"], {"full": 3e-4}, ["optimizer.learning_rate=0.0003"]),
     (["finetune=full", "finetune.full.rate=0.1"], {"full": 3e-4},

@@ -23,6 +23,7 @@ from kerasft.steps.memory_trial import Fit, Room, decisive, largest
 LITTLE = "memory_gb=0.001"
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("overrides", "whole"), [
     ([], 16),  # of the digits
     (["experiment=bccd_mobilenet"], 8),
@@ -49,6 +50,7 @@ def test_a_number_from_the_environment_is_one(monkeypatch):
     assert kerasft.compose(["batch_size=${oc.env:BATCH}"]).batch_size == 12
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("overrides", "said"), [
     (["batch_size=Auto"], "batch_size must be a whole number of examples, or auto"),
     (["batch_size=8", "effective_batch=32"], "effective_batch is what an update learns from"),
@@ -127,6 +129,7 @@ def test_the_stage_that_takes_most_decides():
     assert decisive(trains, sizes) == ["all", "large"]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("overrides", "found", "wanted"), [
     (["max_steps=10"], Fit(4, 4, {}, None), {"batch_size": 4, "max_steps": 40,
      "optimizer.gradient_accumulation_steps": 4, "schedule.warmup": 0.1, "effective_batch": 16}),
@@ -152,6 +155,7 @@ def test_half_of_it_keeps_to_the_numbers():
     kerasft.check(cfg)
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_the_numbers_that_were_found(tiny_images, tmp_path, capsys):
     words = [*(one for one in tiny_images if not one.startswith("batch_size")), "epochs=1",
              "head.dropout=0.2", "effective_batch=6", LITTLE]  # fmt: skip

@@ -17,6 +17,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_each_stage_is_told_and_nothing_is_trained(tiny_images, kerasft_cli, tmp_path):
     said = kerasft_cli(
         "train", "--plan", *tiny_images, "finetune=two_phase", "cache.activations=always"

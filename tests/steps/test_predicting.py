@@ -73,6 +73,7 @@ def test_rows_keep_their_order_and_ids_and_the_bad_ones_say_why(
     assert again[1] == {"id": "08", "input": "", "error": found[1]["error"]}
 
 
+@pytest.mark.slow
 def test_labels_that_are_there_stand_beside_the_answers(tiny_text_run, tmp_path):
     (tmp_path / "dev.jsonl").write_text(
         '{"text": "a good film", "label": "pos"}\n{"text": "a film", "label": null}\n'
@@ -85,6 +86,7 @@ def test_labels_that_are_there_stand_beside_the_answers(tiny_text_run, tmp_path)
     assert second["true_probability"] is None
 
 
+@pytest.mark.slow
 def test_what_is_written_otherwise_is_said_with_overrides(kerasft_cli, tiny_text_run, tmp_path):
     (tmp_path / "x.csv").write_text("nr;review\n3;a good film\n4;a bad film\n")
     run = str(tiny_text_run)
@@ -131,6 +133,7 @@ def test_a_mistake_is_told_before_anything_is_loaded(
 # --- images ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_images_of_a_table_by_a_pattern(kerasft_cli, tiny_run, images, tmp_path):
     ended = kerasft_cli(
         "predict", str(tiny_run), "--data", "kaggle/test.csv", "data.image=images/{id}.png",
@@ -158,6 +161,7 @@ def test_images_elsewhere(tiny_run, images, tmp_path):
         read(str(tiny_run), "kaggle/test.csv", [*words, "data.image_root=nowhere"])
 
 
+@pytest.mark.slow
 def test_images_of_a_folder_are_named_by_their_paths(kerasft_cli, tiny_run, images, tmp_path):
     ended = kerasft_cli("predict", str(tiny_run), "--data", "kaggle", "--output", "a.parquet")
     assert ended.code == 1, ended.err
@@ -174,6 +178,7 @@ def test_images_of_a_folder_are_named_by_their_paths(kerasft_cli, tiny_run, imag
     assert next(found.parts()).ids[0] == "000"
 
 
+@pytest.mark.slow
 def test_where_no_image_can_be_read_nothing_is_written(kerasft_cli, tiny_run, tmp_path):
     (tmp_path / "q").mkdir()
     for i in range(2):
@@ -343,6 +348,7 @@ def test_lines_need_no_labels(tmp_path):
 # --- folders and patterns of tables -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shards_of_the_hub(kerasft_cli, tiny_text_run, tmp_path):
     folder = tmp_path / "hub" / "data"
     hub_files.write_shards(folder, "train", [hub_files.reviews(3)])
@@ -380,6 +386,7 @@ def test_class_numbers_are_those_of_the_table(tmp_path):
     assert [one[2] for one in rows] == ["pos", "neg", None]
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_table_of_its_images(kerasft_cli, tiny_run, tmp_path):
     folder = tmp_path / "photos" / "test"
     folder.mkdir(parents=True)

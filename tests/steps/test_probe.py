@@ -73,6 +73,7 @@ def test_the_first_command_passes_check(probed, kerasft_cli):
     assert sum(np.size(v) for v in network.weights) * 4 / 1e6 == pytest.approx(row.megabytes)
 
 
+@pytest.mark.slow
 def test_a_second_probe_finds_the_features_and_the_test_split_is_not_looked_at(
     tiny_texts, texts_csv, tmp_path, monkeypatch
 ):
@@ -99,6 +100,7 @@ def test_a_second_probe_finds_the_features_and_the_test_split_is_not_looked_at(
     assert again.command == first.command
 
 
+@pytest.mark.slow
 def test_texts_that_are_cut_are_counted(tiny_texts):
     found = kerasft.probe([*tiny_texts, "backbone.sequence_length=8"], depths=1)
     assert found.rows[0].cut_short == 1

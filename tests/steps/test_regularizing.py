@@ -19,6 +19,7 @@ ALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_of_them_in_one_run(tiny_texts, monkeypatch):
     passes, plain = [], TwoPasses.compute_loss
 

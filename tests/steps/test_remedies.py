@@ -83,6 +83,7 @@ def test_each_remedy_of_each_verdict_passes_the_check(task, tried):
     assert ("label_smoothing" in said) == (task in ("images", "texts"))
 
 
+@pytest.mark.slow
 def test_rates_are_reckoned_from_that_of_the_run():
     texts = (*TEXTS, "optimizer.learning_rate=1e-3")
     assert lines(proposed(texts, rules.HIGH, moved=(1, 3.0)))[:2] == [
@@ -109,6 +110,7 @@ def test_a_run_without_an_epoch_has_its_rate_from_the_config():
         assert lines(remedies(found, Case([], faults=1), Run(cfg)))[0].startswith(wanted)
 
 
+@pytest.mark.slow
 def test_what_is_set_already_is_not_proposed():
     plain = lines(proposed(TEXTS, rules.OVER))
     assert {"task.label_smoothing=0.1", "head.dropout=0.3", "regularize=dropout"} <= {*plain}

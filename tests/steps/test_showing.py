@@ -68,6 +68,7 @@ def folder_of_images(folder, size=24):
 # --- images ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_images_stand_in_the_order_of_the_batches_below_their_classes(tmp_path, drawn, capsys):
     words = folder_of_images(tmp_path / "images")
     made = kerasft.show([*words, "augment=none"], count=6)
@@ -111,6 +112,7 @@ def test_it_is_what_training_sees(tmp_path, drawn, monkeypatch):
     assert any((cells[0].image != cell.image).any() for cell in cells[1:3])
 
 
+@pytest.mark.slow
 def test_shares_of_mixed_images_are_told(tmp_path, drawn):
     words = folder_of_images(tmp_path / "images")
     words = [*words, "augment=cutmix", "task.class_weight={red: 2, blue: 1}"]
@@ -129,6 +131,7 @@ def test_without_augmentation_views_are_alike_and_that_is_said(tiny_images, caps
     assert "augment=none: an image is the same in each epoch" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_several_labels_and_numbers(tmp_path, drawn):
     (tmp_path / "shots").mkdir()
     rows = []
@@ -165,6 +168,7 @@ def test_more_images_than_there_are_shows_all(tiny_images, drawn):
 # --- boxes and masks ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_drawn_boxes_follow_the_augmented_pixels(tmp_path, drawn):
     """Each box that is drawn lies around a bright rectangle, wherever augmentation moved it."""
     folder = tmp_path / "rectangles"
@@ -275,6 +279,7 @@ def long_texts(tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_texts_are_shown_as_tokens_with_what_is_cut(long_texts, capsys, tmp_path):
     words = [*long_texts, "backbone.sequence_length=16", "length_grouping=false"]
     assert kerasft.show(words, count=40) is None
@@ -301,6 +306,7 @@ def test_texts_are_shown_as_tokens_with_what_is_cut(long_texts, capsys, tmp_path
     assert written.read_text("utf-8").strip() in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_where_nothing_is_cut_that_is_said(long_texts, capsys):
     kerasft.show([*long_texts, "backbone.sequence_length=64"], count=1)
     said = capsys.readouterr().out
@@ -342,6 +348,7 @@ def test_what_cannot_be_had_of_texts(long_texts):
         kerasft.show(long_texts, views=2)
 
 
+@pytest.mark.slow
 def test_changed_texts_are_shown_as_training_sees_them(long_texts, capsys):
     words = [*long_texts, "augment=text", "augment.delete.rate=0.4", "augment.swap.stop=-1",
              "backbone.sequence_length=64", "epochs=3"]  # fmt: skip

@@ -62,6 +62,7 @@ def network():
 """
 
 
+@pytest.mark.slow
 def test_a_backbone_without_a_size_is_refused(tiny_images, tmp_path, monkeypatch):
     (tmp_path / "own_network.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))

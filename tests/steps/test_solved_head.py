@@ -29,6 +29,7 @@ def test_the_head_counts_as_the_first_epoch(solved):
     assert solved.history.best_value >= first["val_accuracy"]
 
 
+@pytest.mark.slow
 def test_the_head_is_that_of_logistic_regression(tmp_path, tiny_texts):
     import keras
 
@@ -54,6 +55,7 @@ def test_the_head_is_that_of_logistic_regression(tmp_path, tiny_texts):
     np.testing.assert_allclose(outputs.bias, wanted.bias, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("overrides", "message"), [
     (["head=mlp"], r"only a linear head can be computed, and this one also has head_"),
     (["head.pooling=attention"], r"only a linear head can be computed"),

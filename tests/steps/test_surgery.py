@@ -116,6 +116,7 @@ def test_a_size_by_surgery_is_that_of_the_run(tiny_images):
 # --- what is wrong -----------------------------------------------------------------------------
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("words", "message"), [
     (["surgery=cut"], r"surgery.cut.layer has no value"),
     (["surgery=input_channels", "surgery.input_channels.channels=7"],

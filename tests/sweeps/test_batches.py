@@ -118,6 +118,7 @@ def test_any_application_is_swept_to_a_total(app, tmp_path):
     assert told.best_values.objective == min(t.values[0] for t in trials if t.values)
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize(("overrides", "said"), [
     (["x=1"], "A sweep varies something"),
     (["x=1,2", "hydra.sweeper.batch=0"], "batch must be a whole number above 0"),
@@ -128,7 +129,6 @@ def test_any_application_is_swept_to_a_total(app, tmp_path):
     # All at once, though each would fail alone.
     (["x=1,2", "db=a,c", "y=1,2"], ["Could not find 'db/c'", "Could not override 'y'"]),
 ])  # fmt: skip
-@pytest.mark.every(2)
 def test_mistakes_are_told_before_any_job(app, tmp_path, overrides, said):
     done = app(*overrides)
     assert done.code == 1
@@ -202,6 +202,7 @@ def test_two_sweepers_may_begin_at_once(app, tmp_path):
     assert sorted((tmp_path / "begun").read_text().split()) == ["1", "2", "3", "4"]
 
 
+@pytest.mark.slow
 def test_a_changed_space_is_refused(app, tmp_path, kerasft_cli):
     assert app("x=1,2", "db=a", "hydra.sweeper.n_trials=1").code == 0
     done = app("x=1,2,3", "db=a", "hydra.sweeper.n_trials=2")
@@ -251,6 +252,7 @@ def test_a_batch_that_is_broken_off_goes_on(begin, tmp_path):
 WORD = {"state": "done", "reason": "", "values": [0.5], "seconds": 2.0}
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("change", [
     {"values": ["x"]}, {"values": None}, {"values": [True]}, {"values": [10**400]}, {"values": {}},
     {"values": []}, {"values": [1, 2]}, {"values": [[0.5]]}, {"seconds": None}, {"seconds": "1"},

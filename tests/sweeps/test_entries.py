@@ -36,6 +36,7 @@ def put(tmp_path, monkeypatch):
 FORGED = "\n   1  best                  0.9999  -       best         0.9999  completed"
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("breaking", ["\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"])
 def test_the_name_of_a_folder_forges_no_line(breaking, put, kerasft_cli):
     name = "a" + FORGED.replace("\n", breaking)
@@ -73,6 +74,7 @@ def test_settings_and_their_keys_forge_no_line(put, kerasft_cli):
     assert not any(line.startswith("   1  best") for line in done.out.splitlines())
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("value", ["Infinity", "-Infinity", "NaN", "1e999", '"0.99"', "true", "[1]",
                                    "null", "1" + "0" * 400])  # fmt: skip
 def test_what_is_not_finite_has_no_rank(value, put, kerasft_cli):
@@ -131,6 +133,7 @@ def test_cells_of_a_csv_are_no_formulas(put, kerasft_cli):
     assert sorted(map(float, by_name["validation"])) == [0.1, 0.2]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("text", [
     "5", "[]", "null", '{"trials": 5}', '{"trials": [5, {"trial": 0}, {"metrics": []}]}',
     '{"trials": [{"trial": 0, "metrics": {"accuracy": Infinity}}]}',
@@ -143,6 +146,7 @@ def test_a_damaged_file_of_tests_is_a_message_at_worst(text, begin, tmp_path, ke
     assert done.code in (0, 2) and len(done.err.splitlines()) <= 1
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"validation": 3}', "\xff", "NaN"])
 def test_damaged_figures_of_a_trial_cost_it_its_rank_alone(text, begin, tmp_path, kerasft_cli):
     ledger = begin(tmp_path / "s")

@@ -76,6 +76,7 @@ def test_any_value_in_any_place_is_taken_or_told(every, made):
     assert told > len(cases) // every // 2
 
 
+@pytest.mark.slow
 def test_a_leaderboard_of_a_damaged_sweep(made):
     path, facts = made
     for place in places({key: facts[key] for key in facts if key != "search"}):
@@ -89,6 +90,7 @@ def test_a_leaderboard_of_a_damaged_sweep(made):
             assert len(as_text(rows).splitlines()) == 2
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("key", "value", "said"), [
     ("overrides", None, "overrides must be a list of texts. Received: None"),
     ("overrides", ["epochs=1", 5], "overrides must be a list of texts"),
@@ -121,6 +123,7 @@ def test_values_that_are_nested_deep_end_in_a_message(made):
             ledgers.reopen(path)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("key", "value", "said"), [
     ("workers", 10**6, "workers must be at most 1,000"), ("n_trials", 10**400, "1,329 bits"),
     ("max_time", 10**400, "max_time must be a number above 0"), ("seed", [1], "seed must be"),

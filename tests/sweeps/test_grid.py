@@ -125,6 +125,7 @@ def test_another_metric(swept, kerasft_cli):
     assert "--output must end in .csv, .json or .html" in ended.err
 
 
+@pytest.mark.slow
 def test_all_configs_are_checked_before_the_first_run(kerasft_cli, tmp_path):
     ended = kerasft_cli("train", "-m", "head=linear,mpl", "optimizer=adam,sgdd", "epochs=0,1")
     assert ended.code == 2

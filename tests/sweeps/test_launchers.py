@@ -65,6 +65,7 @@ def test_nor_by_the_name_of_the_folder(begin, tmp_path):
         batches.through_hydra(ledger)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "settings"), [
     ("submitit_slurm", {"submitit_folder": "/elsewhere"}), ("submitit_slurm", {"setup": ["x"]}),
     ("submitit_slurm", {"srun_args": ["--task-prolog=x"]}), ("submitit_slurm", {"python": "x"}),
@@ -89,6 +90,7 @@ def test_a_launcher_that_nobody_knows_is_not_taken_from_a_folder(name, begin, tm
         search.take_up(str(tmp_path / "s"))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", ["joblib", "ray", "submitit_local", "submitit_slurm", None])
 def test_what_is_shipped_and_plain_sizes_go_on(name, begin, tmp_path, monkeypatch):
     from kerasft.config.composition import compose_search

@@ -277,6 +277,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_sweep_from_anywhere_runs_no_code_of_its_own(case, begin, tmp_path, monkeypatch):
     mark = tmp_path / "mark"
@@ -309,6 +310,7 @@ HYDRAS = {
 }
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("place", ["train.yaml", "head/linear.yaml"])
 @pytest.mark.parametrize("case", HYDRAS)
 def test_a_copy_of_the_configs_says_nothing_to_hydra(case, place, begin, tmp_path, monkeypatch):

@@ -48,6 +48,7 @@ def poisoned(begin, tmp_path):
     return make
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
 @pytest.mark.parametrize("sampler", [CMAES, INSIDE], ids=["named", "inside another"])
 def test_a_pickle_of_a_folder_is_not_run(sampler, storage, poisoned):

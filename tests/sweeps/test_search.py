@@ -284,6 +284,7 @@ def test_a_second_ctrl_c_stops_it_where_it_is(small):
     assert counts["running"] == 1, (counts, said)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_signal_to_a_worker_that_has_hardly_begun_is_no_failure(small):
     sweep = Running("sweep", *small, "sweep=grid", "head=linear,mlp")
@@ -318,6 +319,7 @@ def test_each_worker_gets_an_accelerator(
     assert [accelerator(slot, workers) for slot in range(workers)] == expected
 
 
+@pytest.mark.slow
 def test_a_worker_imports_nothing_from_the_current_folder(begin, tmp_path, monkeypatch):
     ledger = begin(tmp_path / "s", n_trials=1)
     ledger.settle(ledger.claim(), Outcome(DONE, values=[0.5]))
@@ -385,8 +387,8 @@ SPOILT = {
 }  # fmt: skip
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("case", SPOILT)
-@pytest.mark.every(2)
 def test_what_is_wrong_is_told_before_any_trial(case, small, kerasft_cli):
     overrides, said = SPOILT[case]
     done = kerasft_cli("sweep", *small, "epochs=1", *overrides)
@@ -395,6 +397,7 @@ def test_what_is_wrong_is_told_before_any_trial(case, small, kerasft_cli):
     assert not Path("s").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("starter", "of"), [("text", "tiny_texts"), ("images", "tiny_images")])
 def test_each_value_of_a_starter_can_be_composed(starter, of, request):
     asked, space, _ = _asked([*request.getfixturevalue(of), f"sweep={starter}"], [], [])
@@ -433,6 +436,7 @@ def test_the_validation_loss_can_be_the_objective(small, kerasft_cli):
         assert trial.values == [min(row["val_loss"] for row in rows)]
 
 
+@pytest.mark.slow
 def test_all_mistakes_are_told_at_once(small):
     with pytest.raises(UserError) as caught:
         sweep([*small, "head.dropout=0.1,1.5", "batch_size=0,8", "optimizer.learning_rate=-1,1"])

@@ -64,6 +64,7 @@ TYPED = [
 ]  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("override", TYPED)
 def test_no_message_repeats_the_password_of_an_override(override, kerasft_cli, tmp_path, capsys):
     try:
@@ -101,6 +102,7 @@ def test_a_database_that_does_not_answer_shows_nothing(url, begin, tmp_path, ker
     assert "two" not in (done.out + done.err).replace("between two", "")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("url", [
     "sqlite:///file:{}?uri=true", "sqlite:///file:{}?mode=rwc&uri=true", "sqlite+pysqlite:///{}",
     "sqlite:///{}", "sqlite:///{}?timeout=3", "sqlite:///%66ile:{}?uri=true",

@@ -119,6 +119,7 @@ READERS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", READERS)
 def test_a_file_of_any_kind_is_read_or_told(copied, name):
     whole, act = (copied / name).read_text("utf-8"), READERS[name]

@@ -93,6 +93,7 @@ def test_the_loss_is_that_of_the_paper():
     np.testing.assert_allclose(heavy - loss, 2 * 0.1**2 / (2 / 9), rtol=1e-3)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("loss", [focal_loss, detection_loss])
 def test_both_losses_can_be_computed_of_the_same_outputs(loss):
     y, raw = truth([12, 0, 22, 10, 1, 0]), tf.Variable(outputs_of(ANCHORS, 0.1))

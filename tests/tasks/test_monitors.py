@@ -20,6 +20,7 @@ def said(task, callbacks=None, **named):
     return list(caught.value.problems)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("task", "name", "meant"), [
     (Classification(), "val_f1", "val_f1_macro"),
     (Classification(), "val_acuracy", "val_accuracy"),
@@ -41,6 +42,7 @@ def test_a_monitor_that_there_is_not_is_refused_with_what_there_is(task, name, m
         assert ".monitor must be a metric" in problem
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("task", [Classification(), MultiLabel(), Regression()])
 def test_every_figure_of_a_task_may_be_watched(task):
     names = sorted(f"val_{name}" for name in figures_of(task))

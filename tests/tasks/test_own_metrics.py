@@ -192,6 +192,7 @@ def test_a_file_cannot_have_anything_called_as_a_metric(target):
     assert not found.metrics and found.loss is None
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("override", "words"),
     [

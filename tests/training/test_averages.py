@@ -63,6 +63,7 @@ def adam(keras, **more):
     return keras.optimizers.Adam(0.05, **more)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("fused", "running", "stays"), [
     (True, Ema(decay=0.6), lambda n: min(0.6, (n - 1) / (n + 9))),
     (False, Ema(decay=0.2), lambda n: min(0.2, (n - 1) / (n + 9))),
@@ -87,6 +88,7 @@ def test_swa_is_the_mean_of_the_last_weights():
         np.testing.assert_allclose(got, np.mean(those, axis=0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("running", [Ema(decay=0.6), Swa(start=0.3)])
 def test_micro_steps_are_no_updates(running):
     """Keras itself would average three times as often."""
@@ -147,6 +149,7 @@ def averaged_run(tmp_path_factory, tiny_texts):
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_validated_is_what_is_kept_and_measured(averaged_run):
     import keras
 

@@ -101,6 +101,7 @@ def test_a_loss_that_is_no_number_ends_a_run_and_its_examples_are_named(
     )
 
 
+@pytest.mark.slow
 def test_a_rollback_lowers_the_rate_until_it_works(tiny_images):
     overrides = [*tiny_images, *DIVERGING, "faults=rollback", "faults.lower=1e-3"]
     result = kerasft.train([*overrides, "output_dir=run"])
@@ -239,6 +240,7 @@ def cramped(tiny_texts, tmp_path, monkeypatch) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_named_with_what_would_fit(cramped, kerasft_cli):
     ended = kerasft_cli("train", *cramped, "--trust", "cramped", "output_dir=run")
     assert ended.code == 2
@@ -340,6 +342,7 @@ def test_a_stalled_input_pipeline_is_told_with_where_it_stands(tiny_texts, monke
     assert not [t for t in threading.enumerate() if t.name == "kerasft-watchdog"]
 
 
+@pytest.mark.slow
 def test_a_disk_that_does_not_answer_before_training_is_told_with_what_is_read(
     tiny_texts, texts_csv, monkeypatch, capsys
 ):

@@ -37,6 +37,7 @@ def cut_for(model, train="head", pretrained=True):
     return frozen.cut(model)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("family", [
     pytest.param(family, marks=pytest.mark.slow if family in LARGE else ())
     for family in (*tiny.TEXT, *tiny.IMAGE)
@@ -80,6 +81,7 @@ def test_the_cut_moves_with_what_trains():
     assert cut_for(model, "all") is None
 
 
+@pytest.mark.every(9)
 @pytest.mark.parametrize(("family", "upper"), [
     ("resnet", "stack1_"), ("mobilenet", "block_1[0-9]_|Conv_1"), ("efficientnet", "block6|top_"),
     ("densenet", "stack2_|bn"), ("vgg", "block2_"),
@@ -193,6 +195,7 @@ def test_multiply_adds_count_each_kernel_once_a_place():
     assert 1.9 < long / short <= 2.0
 
 
+@pytest.mark.slow
 def test_a_cut_leaves_the_model_as_it_was(tmp_path):
     import keras
 

@@ -64,7 +64,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.every(8)
+@pytest.mark.every(9)
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_the_fused_update_is_that_of_keras(name, compiled, monkeypatch):
@@ -80,6 +80,7 @@ def test_the_fused_update_is_that_of_keras(name, compiled, monkeypatch):
         np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_long_run_compiles_what_is_large(monkeypatch):
     import keras
 
@@ -96,6 +97,7 @@ def test_a_long_run_compiles_what_is_large(monkeypatch):
     assert len(made) == before
 
 
+@pytest.mark.every(9)
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", [
     "Adam", pytest.param("AdamW, clipped", marks=pytest.mark.slow),

@@ -135,6 +135,7 @@ def test_stages_run_one_after_the_other_in_one_run(two_stages):
     ]
 
 
+@pytest.mark.slow
 def test_without_a_chosen_rate_a_stage_has_its_part_of_the_usual_one():
     stages = {
         "head": Stage(["^head_"], epochs=1), "all": Stage("all", epochs=1, rate=0.1),
@@ -151,6 +152,7 @@ def test_without_a_chosen_rate_a_stage_has_its_part_of_the_usual_one():
     assert ended == [["head"], ["head", "all"], ["head", "all", "half"]]
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_among_those_at_the_models_own_size(tmp_path):
     for name in ("checkpoints", "logs"):
         (tmp_path / name).mkdir()
@@ -224,7 +226,7 @@ def test_a_stage_ends_early_and_the_next_one_begins():
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.every(3)
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "epochs", "steps"), [(2, 1, 2), (3, 1, 3), (7, 2, 6)])
 def test_max_steps_ends_each_stage(most, epochs, steps):
     ran = train(stages={"head": Stage("head", epochs=5)}, max_steps=most)
@@ -233,6 +235,7 @@ def test_max_steps_ends_each_stage(most, epochs, steps):
     assert ran.stages[0][3] == steps
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_one_others():
     once, again, other = (train(seed=seed).model.get_weights() for seed in (5, 5, 6))
     assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
@@ -244,6 +247,7 @@ class NoGradients(Classification):
         return {**super().compile(), "loss": lambda targets, logits: 0.0 * logits[:, 0]}
 
 
+@pytest.mark.slow
 def test_weight_decay_leaves_norms_and_biases_alone():
     import keras
 
@@ -262,6 +266,7 @@ def test_weight_decay_leaves_norms_and_biases_alone():
         np.testing.assert_allclose(variable, wanted, rtol=1e-5, err_msg=variable.path)
 
 
+@pytest.mark.slow
 def test_gradients_are_clipped_together():
     import keras
 
@@ -275,6 +280,7 @@ def test_gradients_are_clipped_together():
     assert np.sqrt(sum((m**2).sum() for m in moved)) == pytest.approx(1e-3, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_training_with_advice():
     import keras
 
@@ -282,6 +288,7 @@ def test_a_loss_that_is_no_number_ends_training_with_advice():
         train(optimizer=keras.optimizers.SGD, learning_rate=1e30)
 
 
+@pytest.mark.slow
 def test_nothing_that_moves_is_said():
     import keras
 
@@ -303,6 +310,7 @@ def test_a_frozen_variable_that_moves_ends_training():
         train(stages={"head": Stage("head")}, callbacks=lambda: {"meddler": Meddler()})
 
 
+@pytest.mark.slow
 def test_a_monitor_that_is_no_figure_is_named():
     with pytest.raises(UserError, match=r"monitor 'val_f1' is no metric of this run\. Allowed: "):
         train(task=Classification(monitor="val_f1"), max_steps=1)
@@ -365,6 +373,7 @@ def test_the_step_is_traced_once_a_stage():
     assert len(traced) == 2, traced
 
 
+@pytest.mark.slow
 def test_steps_that_run_several_at_once_are_the_same_steps(monkeypatch):
     def fed(steps_per_execution):
         plain = loop.Feed

@@ -79,6 +79,7 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "to_come"), [
     *((name, 10) for name in ("AdamW", "SGD, momentum", "accumulated")),
     *(pytest.param(name, to_come, marks=pytest.mark.slow)
@@ -161,6 +162,7 @@ def test_a_step_too_small_for_a_float_is_no_false_alarm():
     assert said == [] or "too small to tell" in said[0] or "Nothing moved" in said[0]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("stage", "name", "weight"), [
     (Stage(["^last/"]), "lower", "kernel"),
     (Stage(["^last/"], batch_norm="train"), "norm", "moving_mean"),

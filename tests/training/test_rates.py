@@ -102,7 +102,7 @@ KINDS = {
 WAYS = [(False, 0), (True, 0), (True, fused.STEPS_WORTH)]
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(15)
 @pytest.mark.parametrize(("name", "fast", "to_come"), [
     (name, *way) for way in WAYS for name in KINDS
     if not way[0] or not name.startswith("SGD")
@@ -117,6 +117,7 @@ def test_a_step_is_multiplied_by_its_own_factor(name, fast, to_come, monkeypatch
         assert ratio == pytest.approx(OWN[path.split("/")[0]].rate, rel=2e-3), path
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("name", "fast", "to_come"), [
     ("AdamW", False, 0), ("AdamW", True, 0), ("AdamW", True, fused.STEPS_WORTH),
     ("Adam", True, fused.STEPS_WORTH), ("SGD", False, 0),
@@ -140,6 +141,7 @@ def test_weight_decay_is_multiplied_by_both_factors(name, fast, to_come, monkeyp
     assert seen == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fast", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_accumulated_gradients_move_at_their_rates_at_each_second_step(fast, monkeypatch):
     import keras
@@ -156,6 +158,7 @@ def test_accumulated_gradients_move_at_their_rates_at_each_second_step(fast, mon
         assert ratio == pytest.approx(OWN[path.split("/")[0]].rate, rel=2e-3), path
 
 
+@pytest.mark.slow
 def test_the_fused_updates_agree_over_many_steps(monkeypatch):
     """Fused, compiled and plain updates with factors end at the same weights."""
     import keras

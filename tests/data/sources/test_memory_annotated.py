@@ -127,6 +127,7 @@ STREAMS = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("form", STREAMS)
 def test_boxes_of_tf_data(form):
     wanted = ask(slices(keras(PADDED, CLASSES)), box_format="xyxy", label_names=["cat", "dog"])
@@ -457,6 +458,7 @@ def of_voc(root: Path, split: str) -> list[dict]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_boxes_of_files_and_of_memory_are_the_same(real_data):
     root = real_data / "bccd_voc" / "BCCD"
     rows = {split: of_voc(root, split) for split in ("train", "val", "test")}

@@ -37,6 +37,7 @@ def overrides(tmp_path, monkeypatch):
             "cache.directory=cache"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_source_of_the_documentation(overrides):
     import mysource
 

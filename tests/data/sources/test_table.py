@@ -351,6 +351,7 @@ def test_sst2(real_data):
     assert splits.labels.names == ("negative", "positive")
 
 
+@pytest.mark.slow
 def test_goemotions(real_data):
     splits = ask(
         real_data / "goemotions" / "train.tsv", kind="multi", header=False, text=0, label=1,

@@ -113,6 +113,7 @@ HEADS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_keeps_the_contract(name):
     testing.check_head(HEADS[name])

@@ -16,6 +16,7 @@ def model_of(backbone, **settings):
     return assemble(backbone, lambda features: decoder(features, channels=3, width=8, **settings))
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("size", [[64, 64], [72, 100]])
 def test_every_pixel_has_a_logit_for_each_class(size):
     model = model_of(tiny.image("mobilenet", image_size=size))
@@ -24,6 +25,7 @@ def test_every_pixel_has_a_logit_for_each_class(size):
     assert found.shape == (2, *size, 3)
 
 
+@pytest.mark.slow
 def test_the_maps_that_are_used_can_be_chosen():
     names = {layer.name for layer in model_of(tiny.image("mobilenet", image_size=64)).layers}
     assert {"head_lateral_1", "head_lateral_5"} <= names
