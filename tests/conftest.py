@@ -41,6 +41,12 @@ def pytest_configure(config):
         "KERASFT_CACHE": f"{place}/cache",
         "HF_HUB_OFFLINE": "1",
     }
+    if "PYTEST_XDIST_WORKER" in os.environ and config.getoption("markexpr") == "not slow":
+        # TensorFlow's graph optimizer takes longer than the tiny graphs that it optimizes. The slow
+        # tests run with it, as all processes of their own that tests start.
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.hookimpl(tryfirst=True)  # before the slow ones are taken out

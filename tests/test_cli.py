@@ -71,6 +71,7 @@ def test_examples_in_help_parse(kerasft_cli, command):
 # --- speed -------------------------------------------------------------------------------------
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     "argv",
     [["--help"], ["train", "--help"], ["check", "head=mlp", "finetune=two_phase"],

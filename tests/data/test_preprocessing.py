@@ -53,7 +53,7 @@ def same(kept, fresh) -> None:
             np.testing.assert_array_equal(got[name], values)
 
 
-@pytest.mark.every(9)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["images", "texts"])
 def test_kept_examples_are_those_of_the_preprocessing(cache, bert, kind):
     splits, ready = (TEXTS, bert) if kind == "texts" else (IMAGES, ImagePreprocess(16, 16))
@@ -95,7 +95,7 @@ def test_an_example_that_stands_twice_is_kept_once(cache, counted):
     same(stores["validation"], prepare(part, ImagePreprocess(16, 16)))
 
 
-@pytest.mark.every(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [
     {"height": 12}, {"resize": "pad"},
     pytest.param({"interpolation": "nearest"}, marks=pytest.mark.slow),

@@ -50,7 +50,6 @@ def of_images(make, tmp_path_factory):
     return model, preprocess, made
 
 
-@pytest.mark.slow
 def test_the_backbone_and_the_tokenizer_are_a_preset(export, given):
     import keras_hub
 

@@ -47,6 +47,7 @@ def test_texts(weights, share, bert, texts):
     assert smaller(batches[0]).dtype == "float32"
 
 
+@pytest.mark.slow
 def test_images_in_bfloat16_alone(make, images):
     model, preprocess = make.images("resnet")
     with pytest.raises(UserError, match=r"hold only 0% of this network's weights.*bfloat16"):
@@ -75,6 +76,7 @@ def test_other_words(bert):
         quantized(bert[0], "int4")
 
 
+@pytest.mark.slow
 def test_a_network_that_does_not_come_back(bert, monkeypatch):
     model = bert[0]
 

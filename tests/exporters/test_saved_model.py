@@ -103,6 +103,7 @@ def test_each_signature_is_called_as_a_server_calls_it(image_export):
     assert read_fingerprint(str(image_export)).signature_def_hash
 
 
+@pytest.mark.slow
 def test_every_signature_answers_alike(image_export, model, images):
     network, preprocess = model
     served = Served(network, preprocess, Classification(), SINGLE)
@@ -451,6 +452,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(case, model, tm
     assert not (tmp_path / "export").exists()
 
 
+@pytest.mark.slow
 def test_a_head_without_pooled_features_has_no_embedding(tmp_path):
     import keras
 

@@ -84,6 +84,7 @@ def test_maps_coarser_than_the_networks_are_made():
     assert all(pyramid(fused, 8, 3, 7)[level] is maps[level] for level in (3, 4, 5))
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("setting", "said"), [
     ({"width": 0}, r"head\.width must be at least 1"),
     ({"anchor_size": 0.0}, r"head\.anchor_size must be above 0.*anchor_size=0\.0"),

@@ -272,7 +272,7 @@ def test_the_real_minilm_of_its_package_answers_by_meaning():
     np.testing.assert_array_equal(x[0], x[1])
 
 
-@pytest.mark.every(9)
+@pytest.mark.slow
 @pytest.mark.parametrize(("said", "stripped"), [
     ('{"do_lower_case": true, "strip_accents": null}', True), ('{"do_lower_case": true}', True),
     ('{"do_lower_case": false}', False), ('{"do_lower_case": false, "strip_accents": true}', True),

@@ -136,7 +136,7 @@ def pairs(family: str, length: int = 17) -> TextPreprocess:
     return text(family, length).paired(True)
 
 
-@pytest.mark.every(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "length"),
     [("bert", 16), ("bert", 17), pytest.param("albert", 16, marks=pytest.mark.slow),

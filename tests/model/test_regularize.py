@@ -52,7 +52,7 @@ def test_l2_gives_no_gradient_to_what_is_frozen():
     assert float(sum(model.losses)) < every
 
 
-@pytest.mark.every(6)
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "albert", "llama", "vit"])
 def test_dropout_sets_every_rate_of_the_backbone_even_where_there_was_none(family, tmp_path):
     import keras
@@ -176,6 +176,7 @@ def fresh(family: str):
 def test_noise_on_embeddings_is_of_the_size_that_the_length_of_each_text_gives(family):
     import keras
 
+    keras.utils.set_random_seed(0)  # few numbers are drawn, whose deviation varies
     model, made = fresh(family)
     inputs = made.preprocess(["a", "a good film, and a long one, too"])
     mask = np.asarray(inputs["padding_mask"], bool)

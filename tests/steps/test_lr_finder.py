@@ -55,6 +55,7 @@ def of_stages(overrides, **wanted) -> list[StageRates]:
         return test_stages(cfg, parts, ready, backbone, Wanted(**wanted))
 
 
+@pytest.mark.slow
 def test_the_command_writes_curves_and_says_what_to_paste(tiny_images, kerasft_cli, tmp_path):
     said = kerasft_cli("lr-find", *tiny_images, *TWO, "--updates", "20", "--start", "1e-5")
     assert said.code == 0, said.err
