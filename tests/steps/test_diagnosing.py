@@ -88,7 +88,7 @@ CASES = {
     ),
     "few examples": lambda place: (
         (*DIGITS, network(place, 64), "epochs=80", "data.train_per_class=1",
-         "optimizer.learning_rate=5e-3"), None
+         "batch_size=10", "optimizer.learning_rate=5e-3"), None
     ),
     "rate too high": lambda place: (
         (*TEXTS, "epochs=5", "optimizer.learning_rate=0.2"),

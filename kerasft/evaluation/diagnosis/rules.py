@@ -44,7 +44,7 @@ VERY_FAR = 2.0
 THROWN = 1.3
 # A head begins at random and has to go somewhere: over a whole run less than this share of its
 # norm is nowhere.
-NEAR = 0.05
+NEAR = 0.1
 # A loss that fell by less than this part of it has hardly begun.
 BEGUN = 0.2
 # Validation that is near perfect after one epoch is too good to be true, for most tasks.
