@@ -17,6 +17,7 @@ from kerasft.steps import (
     adapting,
     answering,
     asked,
+    budget,
     diagnosing,
     exporting,
     fit,
@@ -96,6 +97,7 @@ def train(
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
     with in_memory.holding(cfg, data):
         micro_batch.settle(cfg)
+        budget.settle(cfg)
         return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
 
 

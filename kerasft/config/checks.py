@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.catalogue import networks
-from kerasft.config import adapters, auto_batch, averages, regularizers, write_paths
+from kerasft.config import adapters, auto_batch, averages, budgets, regularizers, write_paths
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
 from kerasft.config.schema import BASELINES, FLOORS, NAMED, PRECISIONS, RUNTIME, SCALARS
@@ -220,6 +220,8 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     if cfg.max_time is not None and not cfg.max_time > 0:
         yield "max_time", f"max_time is in minutes and must be above 0. Received: {cfg.max_time}."
+    if problem := budgets.problem(cfg.budget):
+        yield "budget", problem
     if cfg.training_sample < 0:
         yield "training_sample", (
             "training_sample is how many training examples are measured again at the end, 0 for "

@@ -67,6 +67,11 @@ class Root:
             wants a new folder.
         max_time: Minutes after which training stops, its checkpoint written, so that the process
             ends in time and the run can go on; `None` for no limit.
+        budget: The time that training may take, such as `90s`, `10m` or `1h`; a plain number counts
+            minutes. A few steps of each stage are timed, and at most `epochs` epochs chosen that
+            fit, or the computed head alone, or some steps; what was chosen is said as overrides.
+            Training ends in time, with the best weights so far. Measuring and exporting come on
+            top. `None` for no limit.
         baseline: `scratch` also trains the same network from random weights, to compare.
         floor: What the run is held against at its end: logistic regression (ridge regression for
             numbers) on the features of the backbone as it was before training, and for texts on
@@ -97,6 +102,7 @@ class Root:
     output_dir: str | None = None
     resume: str | None = None
     max_time: float | None = None
+    budget: int | float | str | None = None
     baseline: str | None = None
     floor: str = "auto"
     max_steps: int | None = None

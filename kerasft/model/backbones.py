@@ -11,6 +11,7 @@ from kerasft.errors import UserError, in_short
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.network_file import read_network, require_pixels
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess, side_of, sides
+from kerasft.model.usual_rate import usual_rate
 from kerasft.spec import Backbone
 from kerasft.system.folders import located, require_path, whereabouts
 
@@ -123,7 +124,9 @@ def text_backbone(
             doubled=type(network).__name__ in ("RobertaBackbone", "XLMRobertaBackbone"),
         ),
         name=name,
-        learning_rate=_usual_rate(network, text=True),
+        learning_rate=usual_rate(
+            network.count_params(), text=True, pretrained=pretrained
+        ),
         pretrained=pretrained,
         summary=not causal and len(tokens.shape) == 2,
         causal=causal,
@@ -163,7 +166,9 @@ def image_backbone(
         scaled,
         preprocess,
         name=name,
-        learning_rate=_usual_rate(network, text=False),
+        learning_rate=usual_rate(
+            network.count_params(), text=False, pretrained=pretrained
+        ),
         pretrained=pretrained,
         summary=_has_class_token(network),
         feature=_last_stage(network),
@@ -322,17 +327,6 @@ def _plain(value: object, default: float) -> float | list[float]:
         return default
     array = np.asarray(value, "float32").reshape(-1)
     return float(array[0]) if array.size == 1 else [float(v) for v in array]
-
-
-def _usual_rate(network: keras.Model, *, text: bool) -> float:
-    """Return the peak rate at which such networks are usually fine-tuned as a whole.
-
-    5e-5 for transformers on text (Devlin et al. 2018 chose among 2e-5 to 5e-5), 3e-4 for networks
-    on images under AdamW; networks below two million weights bear and need more.
-    """
-    if network.count_params() < 2_000_000:
-        return 1e-3
-    return 5e-5 if text else 3e-4
 
 
 def _is_causal(network: keras.Model) -> bool:

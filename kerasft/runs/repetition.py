@@ -46,7 +46,7 @@ def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     cfg = RunFolder(at_home(run)).read_config()
     cfg.output_dir = None
-    for key in ("resume", "max_time"):  # of that process
+    for key in ("resume", "max_time", "budget"):  # of that process
         OmegaConf.update(cfg, key, None, force_add=True)
     problems, recorded = [], cfg.copy()
     for override in overrides:

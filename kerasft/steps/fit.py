@@ -24,6 +24,7 @@ from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone, Splits, placed
 from kerasft.steps import adapting, sizes
 from kerasft.steps.activations import Boundary
+from kerasft.steps.deadline import deadline
 from kerasft.steps.heads import with_head
 from kerasft.steps.measure import finalize, measure
 from kerasft.steps.prepare import (
@@ -59,7 +60,7 @@ def fit(
     """Put the head on, regularize, and train stage by stage."""
     from kerasft.model.fast import accelerated
     from kerasft.training import loop
-    from kerasft.training.callbacks import OnEpoch
+    from kerasft.training.callbacks import Deadline, OnEpoch
     from kerasft.training.stage_run import Reporting
 
     if folder is not None:  # some figures are of two classes alone, or of many
@@ -89,8 +90,11 @@ def fit(
             made |= build_named(
                 {name: node}, monitor=monitor, mode=mode, output_dir=str(folder.path)
             )
-        # Under a name that no config can give.
-        return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {})
+        # Under names that no config can give.
+        end = deadline(cfg, folder)
+        return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {}) | (
+            {"(deadline)": Deadline(end, say)} if end is not None else {}
+        )
 
     recipe = make_recipe(cfg, parts, ready.task, backbone, callbacks=callbacks)
     place = folder.path if folder else None

@@ -25,7 +25,7 @@ from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
 from kerasft.steps.regularizing import require_task
-from kerasft.steps.stages import build_stages
+from kerasft.steps.stages import build_stages, settled
 from kerasft.steps.surgery import with_surgery
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
@@ -143,7 +143,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
     require_head(cfg, task)
     parts = Parts(
         task=task,
-        stages=build_stages(cfg.finetune),
+        stages=settled(build_stages(cfg.finetune), task, cfg.head, cfg.backbone),
         sampling=build(cfg.sampling),
         augment=augment,
         checkpoint=build(cfg.checkpoint),

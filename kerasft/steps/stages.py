@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerasft.config.composition import build_named
+from kerasft.contracts import Solvable, Task
 from kerasft.errors import UserError
+
+# Heads that are linear on features that rest, but for a pooling that learns.
+LINEAR, LEARNED = "kerasft.model.heads.pooled.linear", "attention"
+# Networks for trying out.
+RANDOM = "kerasft.model.tiny."
 
 
 def build_stages(group: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -36,3 +42,40 @@ def build_stages(group: Mapping[str, Any] | None) -> dict[str, Any]:
                           for one in error.problems]
             ) from error
     return found
+
+
+def settled(
+    stages: Mapping[str, Any], task: Task, head: Mapping[str, Any], backbone: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Leave out stages with `solve=auto` where there is no best head on pretrained features.
+
+    Args:
+        stages: Stages by name.
+        task: The task.
+        head: The head's node of the config.
+        backbone: The backbone's.
+    """
+    if isinstance(task, Solvable) and is_linear(head) and not is_random(backbone):
+        return dict(stages)
+    return {name: one for name, one in stages.items() if one.solve != "auto"}
+
+
+def is_linear(head: Mapping[str, Any]) -> bool:
+    """Whether a head's node makes a linear head on pooled features, which learns nothing else.
+
+    Example:
+        >>> is_linear({"_target_": "kerasft.model.heads.pooled.linear", "pooling": "mean"})
+        True
+    """
+    return head.get("_target_") == LINEAR and head.get("pooling", "auto") != LEARNED
+
+
+def is_random(backbone: Mapping[str, Any]) -> bool:
+    """Whether a backbone's node makes a network whose weights were never trained.
+
+    Example:
+        >>> is_random({"_target_": "kerasft.model.backbones.applications", "weights": None})
+        True
+    """
+    own = str(backbone.get("_target_")).startswith(RANDOM)
+    return own or ("weights" in backbone and backbone["weights"] is None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -143,6 +144,24 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         left = (self.params["epochs"] - epoch - 1) * self.params["steps"]
         last = schedule(int(innermost(self.model.optimizer)._iterations) + left - 1)
         return float(last) < 0.99 * rate
+
+
+class Deadline(keras.callbacks.Callback):
+    """Ends training at a point in time, after the step at work; the epoch is validated as ever.
+
+    Args:
+        at: The point in time, of `time.monotonic()`.
+        say: Says a sentence to the user.
+    """
+
+    def __init__(self, at: float, say: Callable[[str], None]):
+        super().__init__()
+        self.at, self.say = at, say
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() >= self.at and not self.model.stop_training:
+            self.model.stop_training = True
+            self.say("budget: the time is over; the best weights so far are kept")
 
 
 class Ends(keras.callbacks.Callback):

@@ -50,7 +50,8 @@ class Stage:
             `finetune.full.weight_decays.head_=0` for none.
         solve: Whether a linear head is not trained step by step but computed: the optimum of its
             loss on the features of the training examples as they are, with the strength of an L2
-            penalty that the validation split chooses. It counts as one epoch.
+            penalty that the validation split chooses. It counts as one epoch. `"auto"` leaves the
+            stage out where the head or the task has no such optimum.
 
     Example:
         >>> Stage("head", epochs=3).train
@@ -66,7 +67,7 @@ class Stage:
     layer_decay: float = 1.0
     rates: dict[str, float] | None = None
     weight_decays: dict[str, float] | None = None
-    solve: bool = False
+    solve: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.train, str) and self.train not in ("all", "head"):
@@ -80,6 +81,11 @@ class Stage:
                 "finetune.NAME.train as a number is the share of the backbone's layers that train, "
                 f"from 0 to 1. Received: {self.train!r}."
             )
+        if self.solve not in (True, False, "auto"):
+            raise UserError(
+                "finetune.NAME.solve must be true, false or auto, which computes the head where "
+                f"that can be done. Received: {self.solve!r}."
+            )
         own = self.learning_rate
         if self.epochs < 1 or self.rate <= 0 or (own is not None and own <= 0):
             raise UserError(
@@ -90,8 +96,8 @@ class Stage:
             raise UserError(f"finetune.NAME.image_size {problem}")
         if self.solve and (self.train not in ("head", 0) or self.epochs != 1 or self.image_size):
             raise UserError(
-                "finetune.NAME.solve=true computes the head on the features of the network as it "
-                "is: with train=head, epochs=1 and no image_size. Received: "
+                f"finetune.NAME.solve={str(self.solve).lower()} computes the head on the features "
+                "of the network as it is: with train=head, epochs=1 and no image_size. Received: "
                 f"train={self.train!r}, epochs={self.epochs}, image_size={self.image_size}."
             )
         if not 0 < self.layer_decay <= 1:

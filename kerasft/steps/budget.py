@@ -1,0 +1,168 @@
+"""`budget=10m`: what of a recipe fits into the time, chosen before a run begins, and its end."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kerasft.config.budgets import seconds
+from kerasft.config.composition import load
+from kerasft.steps import prepare
+from kerasft.steps.deadline import BEGAN
+from kerasft.steps.memory import let_go
+from kerasft.steps.plan import StagePlan, measure_stages
+from kerasft.steps.stages import build_stages
+from kerasft.system.console import say, warn
+from kerasft.system.files import at_home
+from kerasft.system.terminal import status
+
+# What epochs may take of the time that is left: a few steps tell the others to some percent.
+MARGIN = 0.9
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What fits into a budget.
+
+    Args:
+        overrides: What was chosen, as overrides that choose it without a budget.
+        why: The reason, in words.
+        seconds: What training will take.
+    """
+
+    overrides: tuple[str, ...]
+    why: str
+    seconds: float
+
+
+def settle(cfg: DictConfig) -> None:
+    """Choose what fits, where a config has a budget, and write it into the config.
+
+    A run that goes on keeps what it began with.
+
+    Args:
+        cfg: The config, changed in place.
+
+    Raises:
+        UserError: For any mistake in the data or the parts.
+    """
+    from kerasft.training.randomness import undisturbed
+
+    if cfg.budget is None:
+        return
+    began = time.monotonic()
+    BEGAN.set(began)
+    if _took_up(cfg):
+        return
+    with undisturbed(), status.drawn_on(sys.stdout), redirect_stdout(io.StringIO()), \
+            redirect_stderr(io.StringIO()), prepare.runtime(cfg):  # fmt: skip
+        parts = prepare.cheap_parts(cfg)
+        splits = prepare.read_data(cfg, parts, None)
+        backbone = prepare.load_backbone(cfg, splits)
+        ready = prepare.make_ready(cfg, parts, splits, backbone)
+        reading = time.monotonic() - began
+        with status.showing("measuring steps ..."):
+            plans = measure_stages(cfg, parts, ready, backbone)
+    measured = {name: len(part) for name, part in splits.parts.items()}
+    del parts, splits, backbone, ready
+    let_go()
+    left = seconds(cfg.budget) - (time.monotonic() - began) - reading
+    found = choose(cfg, plans, left)
+    _tell(cfg, found, left, _answering(plans, measured))
+    for override in found.overrides:
+        key, _, value = override.partition("=")
+        OmegaConf.update(cfg, key, None if value == "null" else int(value))
+
+
+def choose(cfg: DictConfig, plans: Sequence[StagePlan], left: float) -> Choice:
+    """Return what of a recipe fits.
+
+    Args:
+        cfg: The config.
+        plans: What its stages cost, as it is.
+        left: The seconds for training.
+
+    Returns:
+        As many epochs as fit, at most those of the config; where not one does, the stages before
+        that need no epochs of their own; else some steps of each stage.
+    """
+    costs, least = {plan.name: plan for plan in plans}, MARGIN * left
+    for epochs in range(cfg.epochs, 0, -1):
+        now = cfg.copy()
+        now.epochs = epochs
+        takes = _takes(build_stages(now.finetune), costs)
+        if takes <= least:
+            why = "all of them fit" if epochs == cfg.epochs else f"{epochs + 1} would not fit"
+            return Choice((f"epochs={epochs}",), why, takes)
+    first, *others = plans
+    solved = bool(build_stages(cfg.finetune)[first.name].solve)
+    if solved and others and first.seconds <= least:
+        nodes = dict.fromkeys(plan.name.partition("/")[0] for plan in others)
+        return Choice(
+            tuple(f"finetune.{name}=null" for name in nodes),
+            "the computed head fits, and no epoch of what follows", first.seconds,
+        )
+    step = sum(_cost(plan).step for plan in plans)
+    once = sum(_cost(plan).once for plan in plans)
+    steps = max(int((least - once) / step), 1)
+    return Choice(
+        (f"max_steps={steps}", "epochs=1"), "not one epoch fits", once + steps * step
+    )
+
+
+def _cost(plan: StagePlan) -> Any:
+    return plan.cached if plan.cached and not plan.against else plan.whole
+
+
+def _takes(stages: Mapping[str, Any], costs: Mapping[str, StagePlan]) -> float:
+    """Return the seconds of stages, of those that a run has."""
+    return sum(
+        _cost(costs[name]).once + stage.epochs * _cost(costs[name]).epoch
+        for name, stage in stages.items() if name in costs
+    )
+
+
+def _answering(plans: Sequence[StagePlan], examples: Mapping[str, int]) -> float:
+    """Return the seconds in which all splits but training are answered."""
+    last = plans[-1].whole
+    steps = plans[-1].steps
+    every = max(last.epoch - last.step * steps / max(_epochs(plans[-1]), 1), 0.0)
+    held_out = sum(count for name, count in examples.items() if name != "train")
+    return every * held_out / max(examples.get("validation", 1), 1)
+
+
+def _epochs(plan: StagePlan) -> int:
+    return max(round((plan.whole.total - plan.whole.once) / max(plan.whole.epoch, 1e-9)), 1)
+
+
+def _tell(cfg: DictConfig, found: Choice, left: float, answering: float) -> None:
+    say(
+        f"budget={cfg.budget}: {found.why}; training takes about {found.seconds:.0f} of the "
+        f"{max(left, 0):.0f} s that are left for it. The same without a budget: "
+        f"{' '.join(found.overrides)}. Measuring the result takes another {answering:.0f} s or so, "
+        "exports come on top"
+    )
+    if found.seconds > left:
+        warn("the budget is spent before training begins: it ends after its first step. What "
+             "takes less: a smaller backbone or images, or finetune=linear_probe")  # fmt: skip
+
+
+def _took_up(cfg: DictConfig) -> bool:
+    """Take what was chosen for the run that goes on in the folder of a config, if there is one."""
+    if not cfg.resume or cfg.output_dir is None:
+        return False
+    place = at_home(cfg.output_dir) / "config.yaml"
+    if not place.is_file():
+        return False
+    then = load(place)
+    if then.get("budget") != cfg.budget:
+        return False
+    cfg.epochs, cfg.max_steps, cfg.finetune = then.epochs, then.max_steps, then.finetune
+    return True

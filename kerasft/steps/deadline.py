@@ -1,0 +1,34 @@
+"""When the training of a run with a budget has to end."""
+
+from __future__ import annotations
+
+import json
+from contextvars import ContextVar
+
+from omegaconf import DictConfig
+
+from kerasft.config.budgets import seconds
+from kerasft.runs.run_folder import RunFolder
+
+# When the command began that has a budget, of `time.monotonic()`.
+BEGAN: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+def deadline(cfg: DictConfig, folder: RunFolder) -> float | None:
+    """Return when training has to end, of `time.monotonic()`; `None` without a budget.
+
+    A run that goes on has what its earlier epochs have left.
+    """
+    if cfg.get("budget") is None:
+        return None
+    began = BEGAN.get()
+    return (folder.began if began is None else began) + seconds(cfg.budget) - _spent(folder)
+
+
+def _spent(folder: RunFolder) -> float:
+    """Return the seconds of the epochs that earlier processes have logged."""
+    log = folder.path / "logs" / "epochs.jsonl"
+    if not log.is_file():
+        return 0.0
+    lines = log.read_text("utf-8").splitlines()
+    return sum(float(json.loads(line).get("seconds", 0.0)) for line in lines if line.strip())
