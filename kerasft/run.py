@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,10 +97,12 @@ def train(
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.check_exports(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
+    began = time.monotonic()
     with in_memory.holding(cfg, data):
         micro_batch.settle(cfg)
         budget.settle(cfg)
-        return memory.until_it_fits(carry_out, cfg, run_folder.create(cfg))
+        folder = replace(run_folder.create(cfg), began=began)
+        return memory.until_it_fits(carry_out, cfg, folder)
 
 
 @without_chatter()

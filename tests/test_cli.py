@@ -117,7 +117,7 @@ def test_a_mistake_is_told_before_tensorflow_is_imported(argv):
 # --- mistakes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -175,7 +175,7 @@ def test_learning_rates_are_found_for_it(name, stand_in, monkeypatch):
         assert len(one.curve.losses) >= 10 and one.curve.losses.min() < one.curve.losses[0]
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_reads_the_real_data(name, real_data, monkeypatch):
     monkeypatch.setenv("KERASFT_DATA", str(real_data))

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from kerasft.config.budgets import seconds
 from kerasft.config.composition import load
 from kerasft.steps import prepare
-from kerasft.steps.deadline import BEGAN
 from kerasft.steps.memory import let_go
 from kerasft.steps.plan import StagePlan, measure_stages
 from kerasft.steps.stages import build_stages
@@ -55,12 +54,9 @@ def settle(cfg: DictConfig) -> None:
     """
     from kerasft.training.randomness import undisturbed
 
-    if cfg.budget is None:
+    if cfg.budget is None or _took_up(cfg):
         return
     began = time.monotonic()
-    BEGAN.set(began)
-    if _took_up(cfg):
-        return
     with undisturbed(), status.drawn_on(sys.stdout), redirect_stdout(io.StringIO()), \
             redirect_stderr(io.StringIO()), prepare.runtime(cfg):  # fmt: skip
         parts = prepare.cheap_parts(cfg)
@@ -94,13 +90,19 @@ def choose(cfg: DictConfig, plans: Sequence[StagePlan], left: float) -> Choice:
         that need no epochs of their own; else some steps of each stage.
     """
     costs, least = {plan.name: plan for plan in plans}, MARGIN * left
-    for epochs in range(cfg.epochs, 0, -1):
+
+    def takes(epochs: int) -> float:
         now = cfg.copy()
         now.epochs = epochs
-        takes = _takes(build_stages(now.finetune), costs)
-        if takes <= least:
-            why = "all of them fit" if epochs == cfg.epochs else f"{epochs + 1} would not fit"
-            return Choice((f"epochs={epochs}",), why, takes)
+        return _takes(build_stages(now.finetune), costs)
+
+    fit, more = 0, cfg.epochs + 1
+    while more - fit > 1:
+        between = (fit + more) // 2
+        fit, more = (between, more) if takes(between) <= least else (fit, between)
+    if fit:
+        why = "all of them fit" if fit == cfg.epochs else f"{more} would not fit"
+        return Choice((f"epochs={fit}",), why, takes(fit))
     first, *others = plans
     solved = bool(build_stages(cfg.finetune)[first.name].solve)
     if solved and others and first.seconds <= least:
@@ -111,7 +113,7 @@ def choose(cfg: DictConfig, plans: Sequence[StagePlan], left: float) -> Choice:
         )
     step = sum(_cost(plan).step for plan in plans)
     once = sum(_cost(plan).once for plan in plans)
-    steps = max(int((least - once) / step), 1)
+    steps = min(max(int((least - once) / step), 1), cfg.max_steps or sys.maxsize)
     return Choice(
         (f"max_steps={steps}", "epochs=1"), "not one epoch fits", once + steps * step
     )

@@ -77,7 +77,7 @@ _HOLDS: dict[str, Any] = {
 def _sample(file: Path) -> dict[str, Any]:
     found = read_json(file, *_HOLDS)
     for name, kind in _HOLDS.items():
-        if not fits(found[name], kind):
+        if not fits(found[name], kind) or (kind is int and found[name] < 0):
             raise UserError(
                 f"The file {str(file)!r} is damaged: {name} holds {str(found[name])[:80]!r}. "
                 "Remove it, and the sample is measured again."

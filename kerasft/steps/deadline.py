@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextvars import ContextVar
 
 from omegaconf import DictConfig
 
 from kerasft.config.budgets import seconds
 from kerasft.runs.run_folder import RunFolder
-
-# When the command began that has a budget, of `time.monotonic()`.
-BEGAN: ContextVar[float | None] = ContextVar("began", default=None)
 
 
 def deadline(cfg: DictConfig, folder: RunFolder) -> float | None:
@@ -21,8 +17,7 @@ def deadline(cfg: DictConfig, folder: RunFolder) -> float | None:
     """
     if cfg.get("budget") is None:
         return None
-    began = BEGAN.get()
-    return (folder.began if began is None else began) + seconds(cfg.budget) - _spent(folder)
+    return folder.began + seconds(cfg.budget) - _spent(folder)
 
 
 def _spent(folder: RunFolder) -> float:

@@ -79,6 +79,8 @@ def fit(
             cfg, parts, ready, backbone, model, recovery, say=(lambda line: None) if quiet else say
         )
 
+    end = deadline(cfg, folder) if folder is not None else None  # before it logs epochs of its own
+
     def callbacks() -> dict[str, Any]:
         if folder is None:
             return {}
@@ -91,7 +93,6 @@ def fit(
                 {name: node}, monitor=monitor, mode=mode, output_dir=str(folder.path)
             )
         # Under names that no config can give.
-        end = deadline(cfg, folder)
         return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {}) | (
             {"(deadline)": Deadline(end, say)} if end is not None else {}
         )

@@ -174,7 +174,7 @@ RUNS = {
 }  # fmt: skip
 
 
-@pytest.mark.every(6)
+@pytest.mark.every(12)
 @pytest.mark.parametrize(
     ("name", "command"),
     [pytest.param(name, command, id=f"{name}, {command}")

@@ -176,7 +176,7 @@ def command(file: str, further: str) -> str:
     )
 
 
-@pytest.mark.every(6)
+@pytest.mark.every(12)
 @pytest.mark.parametrize("name", FILES)
 def test_a_table_gets_one_message(name, put, refuses):
     file, content, further, *said = FILES[name]

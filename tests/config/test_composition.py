@@ -306,7 +306,7 @@ def test_nearest():
 # --- what a config may call --------------------------------------------------------------------
 
 
-@pytest.mark.every(6)
+@pytest.mark.every(12)
 @pytest.mark.parametrize(
     "target",
     [

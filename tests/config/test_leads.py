@@ -11,7 +11,7 @@ from kerasft.config.schema import RUNTIME, SCALARS
 from kerasft.errors import UserError
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("override", "meant"),
     [

@@ -35,6 +35,7 @@ def export(given, tmp_path_factory):
         return keras_file(directory=tmp_path_factory.mktemp("keras") / "films", **given)
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_folder(export, texts):
     files = {p.name for p in export.iterdir()}
     assert files == {"model.keras", "kerasft_layers.py", "preprocess", "labels.json",
@@ -85,6 +86,7 @@ def test_the_fresh_process_finds_no_kerasft():
     assert bar.find_spec("numpy") is not None
 
 
+@pytest.mark.slow
 def test_other_weights_in_the_file_are_found(given, export, make, tmp_path, monkeypatch):
     other, _ = make.texts("bert")
     kernel = other.get_layer("head_outputs").kernel
@@ -143,6 +145,7 @@ def test_a_layer_of_the_users_own(make, images, tmp_path, monkeypatch):
     assert "import my_layers" in (made / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_only_its_own_folder_is_replaced(given, export, tmp_path, monkeypatch):
     copy = shutil.copytree(export, tmp_path / "films")
     said = (copy / "parity.json").read_text("utf-8")

@@ -228,6 +228,7 @@ def test_digests_tell_what_the_answers_hang_on(one, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_fresh_process_finds_packages_where_this_one_does(one, monkeypatch, tmp_path):
     """Packages of a user's own folder, or on PYTHONPATH, are no reason to refuse an export."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])

@@ -50,6 +50,7 @@ def of_images(make, tmp_path_factory):
     return model, preprocess, made
 
 
+@pytest.mark.slow
 def test_the_backbone_and_the_tokenizer_are_a_preset(export, given):
     import keras_hub
 
@@ -66,11 +67,13 @@ def test_the_backbone_and_the_tokenizer_are_a_preset(export, given):
     assert backbone(str(export), sequence_length=24).network.count_params() > 1000
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_is(export, given):
     model = given["model"]
     assert type(model).from_config(model.get_config()).count_params() == model.count_params()
 
 
+@pytest.mark.slow
 def test_figures(export, texts):
     found = parity(export)
     assert (found["format"], found["examples"]) == ("preset", len(texts))

@@ -31,6 +31,7 @@ def export(make, texts, tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_warm_up_is_what_tensorflow_serving_reads(export, texts):
     logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     import tensorflow as tf
@@ -98,6 +99,7 @@ def test_our_message_is_theirs(texts):
     assert logs.PredictionLog.FromString(ours) == theirs
 
 
+@pytest.mark.slow
 def test_server_configs_are_read_by_the_servers_messages(export):
     models = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
     from google.protobuf import text_format
@@ -135,6 +137,7 @@ def message(*fields):
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("read.Whole"))()
 
 
+@pytest.mark.slow
 def test_configs_without_messages_in_python_are_read_by_their_fields(export):
     """There are none of these two in tensorflow-serving-api.
 
@@ -164,6 +167,7 @@ def test_configs_without_messages_in_python_are_read_by_their_fields(export):
     assert monitoring.prometheus_config.path.startswith("/")
 
 
+@pytest.mark.slow
 @pytest.mark.enable_socket
 def test_the_health_of_a_container_is_seen_by_whether_it_listens(export):
     compose = yaml.safe_load((export.parent / "serving" / "compose.yaml").read_text())
@@ -179,6 +183,7 @@ def test_the_health_of_a_container_is_seen_by_whether_it_listens(export):
     assert ended.returncode != 0
 
 
+@pytest.mark.slow
 def test_images_are_not_batched_unless_that_is_wanted(export, tmp_path):
     """One that cannot be decoded would fail the requests of others."""
     signature = read_signature(export)
@@ -200,6 +205,7 @@ def test_images_are_not_batched_unless_that_is_wanted(export, tmp_path):
     assert set(manifests["images"]) < set(manifests["text"])
 
 
+@pytest.mark.slow
 def test_manifests_are_yaml_and_name_the_same_paths(export):
     folder = export.parent / "serving"
     compose = yaml.safe_load((folder / "compose.yaml").read_text())
@@ -219,6 +225,7 @@ def test_manifests_are_yaml_and_name_the_same_paths(export):
     assert not [w for f in folder.iterdir() for w in f.read_text().split() if w.count("@") == 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", [("image_bytes",), ("text",), ("text", "text_pair")])
 def test_clients_are_python(inputs, export, tmp_path):
     signature = read_signature(export)
@@ -243,6 +250,7 @@ def test_no_warm_up_and_no_golden_where_none_is_wanted(make, texts, tmp_path):
     assert kept["requests"] == []  # whoever has the artifact can read no example
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "wanted"), [
     ("Films 2", "films-2"), ("123", "model-123"), ("2nd try", "model-2nd-try"), ("no", "model-no"),
     ("__", "model"), ("TRUE", "model-true"), ("বাংলা", "model"),

@@ -143,6 +143,7 @@ def test_a_network_without_any_dropout_is_refused():
     require_random(model)
 
 
+@pytest.mark.slow
 def test_a_stage_in_which_nothing_is_random_makes_one_pass(capsys):
     model, x = model_of(3, dropout=0.0)
     regularize.r_drop(model, task=Classification())

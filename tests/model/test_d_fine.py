@@ -42,6 +42,7 @@ def test_it_gives_what_heads_give_and_in_training_all_layers():
     assert not every[:, :2, :, 8 + 3 : -REFERENCE].numpy().any()
 
 
+@pytest.mark.slow
 def test_it_comes_back_from_a_file(tmp_path):
     head = DFineHead(3, 6, SETTINGS | {"learn_initial_query": True}, name="head")
     inputs = [keras.Input(x.shape[1:]) for x in maps(32, 48)]

@@ -74,7 +74,7 @@ def test_a_network_within_the_network_is_no_place_to_cut(tmp_path):
         keras_file(str(tmp_path / "a.keras"), layer="inner")
 
 
-@pytest.mark.every(9)
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"image": x}], ids=["list", "dict"])
 def test_one_input_in_a_list_or_dict_is_one_input(tmp_path, wrap):
     image = keras.Input((16, 16, 3), name="image")

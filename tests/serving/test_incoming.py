@@ -123,6 +123,7 @@ def test_a_call_without_a_message_is_refused(toy_server):
         assert refused.value.details() == "The call holds no message."
 
 
+@pytest.mark.every(3)
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("case", ["outputs", "inputs", "fields"])
 def test_millions_of_names_do_not_keep_others_waiting(case, toy_server):

@@ -62,7 +62,7 @@ def test_what_fits_is_chosen(overrides, plans, left, expected):
     assert found.seconds <= left or expected[0] == "max_steps=1"
 
 
-def test_training_ends_at_the_deadline_with_its_best_weights(tmp_path, monkeypatch):
+def test_training_ends_after_the_step_at_work(monkeypatch):
     said = []
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
@@ -105,6 +105,14 @@ def test_a_run_within_a_budget_is_that_of_what_was_chosen(tmp_path, tiny_images,
     cfg = kerasft.compose(given)
     budget.settle(cfg)  # the run in the folder is what is gone on with
     assert cfg.epochs == 3 and "budget=5m:" not in capsys.readouterr().out
+
+
+def test_what_fits_is_found_at_once_among_many_epochs():
+    began = time.monotonic()
+    plans = [plan("full", once=1, epoch=0.5, epochs=10**6)]
+    found = budget.choose(kerasft.compose(["epochs=1000000"]), plans, 1000)
+    assert found.overrides == ("epochs=1798",)
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.slow

@@ -199,6 +199,7 @@ def test_the_sample_is_a_function_of_the_seed():
     assert sample_of(3, 5, 0).tolist() == [0, 1, 2] and sample_of(3, 0, 0).tolist() == []
 
 
+@pytest.mark.slow
 def test_a_training_sample_is_measured_as_validation_is(tiny_result):
     from kerasft.data.sources.digits import digits
 

@@ -138,6 +138,7 @@ def test_sources_of_ones_own_may_say_nothing(tmp_path, monkeypatch):
     assert any("own_source.make tells nothing before it is read" in o for o in said.unchecked)
 
 
+@pytest.mark.slow
 def test_a_head_that_does_not_fit_the_task_is_told():
     (said,) = problems("data=digits", "task=detection", "backbone=tiny_resnet")
     assert "head=anchor_free" in said

@@ -61,6 +61,7 @@ def changed(facts, place, value):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_any_value_in_any_place_is_taken_or_told(every, made):
     path, facts = made

@@ -137,6 +137,7 @@ def test_runs_without_evidence_are_ranked_without_interval(runs):
     assert second["setting"]["p"] is None and second["rank"] == 2
 
 
+@pytest.mark.slow
 def test_the_page_holds_all_and_runs_nothing(runs, kerasft_cli, tmp_path):
     random = np.random.default_rng(4)
     for number in range(7):

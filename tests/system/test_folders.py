@@ -162,6 +162,7 @@ def test_a_run_is_measured_repeated_and_taken_up_from_anywhere(here, texts_csv, 
     assert f"{here}/here/data/a.csv" in said.err
 
 
+@pytest.mark.slow
 def test_a_current_folder_that_is_gone_is_said_in_one_line(tmp_path, kerasft_cli, monkeypatch):
     gone = tmp_path / "gone"
     gone.mkdir()
