@@ -124,9 +124,7 @@ def text_backbone(
             doubled=type(network).__name__ in ("RobertaBackbone", "XLMRobertaBackbone"),
         ),
         name=name,
-        learning_rate=usual_rate(
-            network.count_params(), text=True, pretrained=pretrained
-        ),
+        learning_rate=usual_rate(network.count_params(), text=True, pretrained=pretrained),
         pretrained=pretrained,
         summary=not causal and len(tokens.shape) == 2,
         causal=causal,
@@ -166,9 +164,7 @@ def image_backbone(
         scaled,
         preprocess,
         name=name,
-        learning_rate=usual_rate(
-            network.count_params(), text=False, pretrained=pretrained
-        ),
+        learning_rate=usual_rate(network.count_params(), text=False, pretrained=pretrained),
         pretrained=pretrained,
         summary=_has_class_token(network),
         feature=_last_stage(network),

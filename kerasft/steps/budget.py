@@ -1,25 +1,21 @@
-"""`budget=10m`: what of a recipe fits into the time, chosen before a run begins, and its end."""
+"""`budget=10m`: what of a recipe fits into the time, chosen before a run begins."""
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.budgets import seconds
-from kerasft.config.composition import load
-from kerasft.steps import prepare
 from kerasft.steps.memory import let_go
 from kerasft.steps.plan import StagePlan, measure_stages
+from kerasft.steps.rehearsal import gone_on_with, rehearsed
 from kerasft.steps.stages import build_stages
 from kerasft.system.console import say, warn
-from kerasft.system.files import at_home
 from kerasft.system.terminal import status
 
 # What epochs may take of the time that is left: a few steps tell the others to some percent.
@@ -52,17 +48,10 @@ def settle(cfg: DictConfig) -> None:
     Raises:
         UserError: For any mistake in the data or the parts.
     """
-    from kerasft.training.randomness import undisturbed
-
     if cfg.budget is None or _took_up(cfg):
         return
     began = time.monotonic()
-    with undisturbed(), status.drawn_on(sys.stdout), redirect_stdout(io.StringIO()), \
-            redirect_stderr(io.StringIO()), prepare.runtime(cfg):  # fmt: skip
-        parts = prepare.cheap_parts(cfg)
-        splits = prepare.read_data(cfg, parts, None)
-        backbone = prepare.load_backbone(cfg, splits)
-        ready = prepare.make_ready(cfg, parts, splits, backbone)
+    with rehearsed(cfg) as (parts, splits, backbone, ready):
         reading = time.monotonic() - began
         with status.showing("measuring steps ..."):
             plans = measure_stages(cfg, parts, ready, backbone)
@@ -111,22 +100,18 @@ def choose(cfg: DictConfig, plans: Sequence[StagePlan], left: float) -> Choice:
             tuple(f"finetune.{name}=null" for name in nodes),
             "the computed head fits, and no epoch of what follows", first.seconds,
         )
-    step = sum(_cost(plan).step for plan in plans)
-    once = sum(_cost(plan).once for plan in plans)
+    step = sum(plan.cost.step for plan in plans)
+    once = sum(plan.cost.once for plan in plans)
     steps = min(max(int((least - once) / step), 1), cfg.max_steps or sys.maxsize)
     return Choice(
         (f"max_steps={steps}", "epochs=1"), "not one epoch fits", once + steps * step
     )
 
 
-def _cost(plan: StagePlan) -> Any:
-    return plan.cached if plan.cached and not plan.against else plan.whole
-
-
 def _takes(stages: Mapping[str, Any], costs: Mapping[str, StagePlan]) -> float:
     """Return the seconds of stages, of those that a run has."""
     return sum(
-        _cost(costs[name]).once + stage.epochs * _cost(costs[name]).epoch
+        costs[name].cost.once + stage.epochs * costs[name].cost.epoch
         for name, stage in stages.items() if name in costs
     )
 
@@ -158,13 +143,9 @@ def _tell(cfg: DictConfig, found: Choice, left: float, answering: float) -> None
 
 def _took_up(cfg: DictConfig) -> bool:
     """Take what was chosen for the run that goes on in the folder of a config, if there is one."""
-    if not cfg.resume or cfg.output_dir is None:
+    found = gone_on_with(cfg)
+    if found is None or found[1].get("budget") != cfg.budget:
         return False
-    place = at_home(cfg.output_dir) / "config.yaml"
-    if not place.is_file():
-        return False
-    then = load(place)
-    if then.get("budget") != cfg.budget:
-        return False
+    _, then = found
     cfg.epochs, cfg.max_steps, cfg.finetune = then.epochs, then.max_steps, then.finetune
     return True

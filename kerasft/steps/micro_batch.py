@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.config import auto_batch
 from kerasft.config.auto_batch import ACCUMULATION, AUTO
-from kerasft.config.composition import load
 from kerasft.data.manifest import read_manifest
 from kerasft.runs.run_folder import RunFolder
-from kerasft.steps import prepare
 from kerasft.steps.memory import let_go
 from kerasft.steps.memory_trial import Fit, measure
+from kerasft.steps.rehearsal import gone_on_with, rehearsed
 from kerasft.system.console import say, warn
-from kerasft.system.files import at_home
 from kerasft.system.terminal import status
 
 
@@ -36,19 +30,11 @@ def settle(cfg: DictConfig) -> None:
     Raises:
         UserError: For any mistake in the data or the parts.
     """
-    from kerasft.training.randomness import undisturbed
-
     if cfg.batch_size != AUTO or _took_up(cfg):
         return
-    # What is said meanwhile the run says once more.
-    with undisturbed(), status.drawn_on(sys.stdout), redirect_stdout(io.StringIO()), \
-            redirect_stderr(io.StringIO()), prepare.runtime(cfg):  # fmt: skip
-        parts = prepare.cheap_parts(cfg)
-        splits = prepare.read_data(cfg, parts, None)
-        backbone = prepare.load_backbone(cfg, splits)
-        ready = prepare.make_ready(cfg, parts, splits, backbone)
-        with status.showing("measuring memory ..."):
-            found, moving = measure(cfg, parts, ready, backbone)
+    with rehearsed(cfg) as (parts, splits, backbone, ready), \
+            status.showing("measuring memory ..."):  # fmt: skip
+        found, moving = measure(cfg, parts, ready, backbone)
     del parts, splits, backbone, ready
     let_go()
     tell(cfg, found, moving)
@@ -57,14 +43,12 @@ def settle(cfg: DictConfig) -> None:
 
 def _took_up(cfg: DictConfig) -> bool:
     """Take the numbers of the run that goes on in the folder of a config, if there is one."""
-    if not cfg.resume or cfg.output_dir is None:
+    there = gone_on_with(cfg)
+    if there is None:
         return False
-    place = at_home(cfg.output_dir) / "config.yaml"
-    if not place.is_file():
-        return False
-    then = load(place)
+    folder, then = there
     try:
-        if not isinstance(then.batch_size, int) or not _is_same(then, cfg, place.parent):
+        if not isinstance(then.batch_size, int) or not _is_same(then, cfg, folder):
             return False
         for key in _written(cfg):
             value = OmegaConf.select(then, key)
@@ -75,7 +59,7 @@ def _took_up(cfg: DictConfig) -> bool:
     return True
 
 
-def _is_same(then: DictConfig, now: DictConfig, folder: Path) -> bool:
+def _is_same(then: DictConfig, now: DictConfig, folder: RunFolder) -> bool:
     """Whether an update of a run in a folder learns from as much as one of a config."""
     whole, wanted = then.effective_batch, now.effective_batch
     if whole is None or whole >= wanted:
@@ -84,7 +68,7 @@ def _is_same(then: DictConfig, now: DictConfig, folder: Path) -> bool:
         each = auto_batch.accumulated(then)
         return bool(whole == wanted // each * each)
     # Where there are not so many examples, it learns from all of them.
-    manifest = RunFolder(folder).manifest
+    manifest = folder.manifest
     return manifest.is_file() and whole == len(read_manifest(manifest)["splits"]["train"])
 
 

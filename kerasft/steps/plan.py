@@ -84,9 +84,14 @@ class StagePlan:
     image_size: tuple[int, int] | None = None
 
     @property
+    def cost(self) -> Cost:
+        """What the way takes that the run will choose."""
+        return self.cached if self.cached and not self.against else self.whole
+
+    @property
     def seconds(self) -> float:
         """What the run will take, by the way that it will choose."""
-        return (self.cached if self.cached and not self.against else self.whole).total
+        return self.cost.total
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
