@@ -39,6 +39,9 @@ ALWAYS = ("data", "task", "backbone", "head", "optimizer", "finetune")
 # Groups that hold several named nodes; the others are one node each.
 NAMED = ("augment", "surgery", "regularize", "adapt", "average", "finetune", "callbacks", "export")
 
+# Groups whose choices set keys of all the others; a later one has the last word.
+OF_ALL = ("experiment", "recipe", "debug")
+
 
 @dataclasses.dataclass
 class Root:

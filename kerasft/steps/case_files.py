@@ -20,6 +20,10 @@ from kerasft.system.files import read_json
 from kerasft.system.recorded import fits, is_number
 
 
+class NothingTrained(UserError):
+    """A run without an epoch of training, whose head was computed."""
+
+
 def is_sampled(folder: RunFolder) -> bool:
     """Whether the run has a training sample."""
     return (folder.path / "logs" / f"{SAMPLE}.json").is_file()
@@ -33,12 +37,20 @@ def read_case(folder: RunFolder, cfg: DictConfig) -> Case:
         cfg: Its config.
 
     Raises:
-        UserError: If no epoch has ended, and no fault says why.
+        UserError: If no epoch has ended, and no fault says why; a `NothingTrained` where the only
+            one was computed.
     """
     logs = folder.path / "logs"
-    epochs = [row for one in _lines(logs / "epochs.jsonl") if (row := _epoch(one))]
+    lines = _lines(logs / "epochs.jsonl")
+    epochs = [row for one in lines if (row := _epoch(one))]
     faults = _lines(logs / "faults.jsonl")
     if not epochs and not faults:
+        if any("val_loss" in one and "loss" not in one for one in lines):
+            raise NothingTrained(
+                f"In the run {str(folder.path)!r} the head was computed and nothing was trained: "
+                "there are no learning curves to judge. metrics.json and logs/training_sample.json "
+                "have its figures."
+            )
         raise UserError(
             f"The run {str(folder.path)!r} has not come to the end of an epoch: there is nothing "
             "to tell yet."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kerasft.config.composition import build_named
@@ -47,7 +48,9 @@ def build_stages(group: Mapping[str, Any] | None) -> dict[str, Any]:
 def settled(
     stages: Mapping[str, Any], task: Task, head: Mapping[str, Any], backbone: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Leave out stages with `solve=auto` where there is no best head on pretrained features.
+    """Settle stages with `solve=auto`: computed where there is a best head on pretrained features.
+
+    Elsewhere they are left out, but for one that is all there is, which is trained.
 
     Args:
         stages: Stages by name.
@@ -56,8 +59,12 @@ def settled(
         backbone: The backbone's.
     """
     if isinstance(task, Solvable) and is_linear(head) and not is_random(backbone):
-        return dict(stages)
-    return {name: one for name, one in stages.items() if one.solve != "auto"}
+        return {
+            name: replace(one, epochs=1) if one.solve == "auto" else one
+            for name, one in stages.items()
+        }
+    others = {name: one for name, one in stages.items() if one.solve != "auto"}
+    return others or {name: replace(one, solve=False) for name, one in stages.items()}
 
 
 def is_linear(head: Mapping[str, Any]) -> bool:
