@@ -129,15 +129,8 @@ def _takes(stages: Mapping[str, Any], costs: Mapping[str, StagePlan]) -> float:
 
 def _answering(plans: Sequence[StagePlan], examples: Mapping[str, int]) -> float:
     """Return the seconds in which all splits but training are answered."""
-    last = plans[-1].whole
-    steps = plans[-1].steps
-    every = max(last.epoch - last.step * steps / max(_epochs(plans[-1]), 1), 0.0)
     held_out = sum(count for name, count in examples.items() if name != "train")
-    return every * held_out / max(examples.get("validation", 1), 1)
-
-
-def _epochs(plan: StagePlan) -> int:
-    return max(round((plan.whole.total - plan.whole.once) / max(plan.whole.epoch, 1e-9)), 1)
+    return plans[-1].whole.answering * held_out / max(examples.get("validation", 1), 1)
 
 
 def _tell(cfg: DictConfig, found: Choice, left: float, answering: float) -> None:

@@ -102,6 +102,11 @@ def look(cfg: DictConfig) -> Found:
         require_sampling(build(cfg.sampling), task)
     except UserError as error:
         problems += error.problems
+    for node in (cfg.checkpoint, cfg.cache):  # they look at their settings when they are made
+        try:
+            build(node)
+        except UserError as error:
+            problems += error.problems
     steps = {name: node for name, node in (plain(cfg.augment) or {}).items() if node}
     if steps:
         problems += _augmentation(steps, task, modality or takes)

@@ -59,12 +59,14 @@ class Cost:
         epoch: All steps of an epoch, and its validation.
         once: Tracing, compiling, and making the activations.
         total: The stage as a whole.
+        answering: The validation of an epoch.
     """
 
     step: float
     epoch: float
     once: float
     total: float
+    answering: float
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class Timer:
 
     def _cost(self, epochs: int, first: float, step: float, answering: float) -> Cost:
         epoch = self.steps * step + answering
-        return Cost(step, epoch, first, first + epochs * epoch)
+        return Cost(step, epoch, first, first + epochs * epoch, answering)
 
     def _steps(self, batches: Any, steps_per_execution: int = 1) -> tuple[float, float]:
         """Return the seconds for tracing and compiling, and those of a step on average."""

@@ -10,8 +10,10 @@ from kerasft.config.composition import build_named
 from kerasft.contracts import Solvable, Task
 from kerasft.errors import UserError
 
-# Heads that are linear on features that rest, but for a pooling that learns.
-LINEAR, LEARNED = "kerasft.model.heads.pooled.linear", "attention"
+# Heads that take one vector an example of the backbone, by `pooling`; of these one is linear, but
+# for a pooling that learns.
+POOLED = "kerasft.model.heads.pooled."
+LINEAR, LEARNED = f"{POOLED}linear", "attention"
 # Networks for trying out.
 RANDOM = "kerasft.model.tiny."
 

@@ -24,7 +24,7 @@ TINY = ("backbone=tiny_resnet", "floor=none")
 
 
 def plan(name: str, *, once: float, epoch: float, epochs: int, step: float = 0.1) -> StagePlan:
-    cost = Cost(step, epoch, once, once + epochs * epoch)
+    cost = Cost(step, epoch, once, once + epochs * epoch, 0.0)
     return StagePlan(name, round(epoch / step) * epochs, 1e-3, 10, cost, None, 0, "", 0)
 
 
