@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from kerasft.artifact.comparison import Output
 from kerasft.config import auto_batch
-from kerasft.contracts import Framed, Recalling, Task, Tunable, odd_units
+from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_units
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
@@ -97,7 +97,7 @@ class FineTuned:
         Args:
             ready: Examples that `data.prepare` made ready.
             kept: What was kept of them, where the network has gone through them already.
-            inputs: The raw examples, for answers with positions in the original images.
+            inputs: The raw examples, for answers with positions in them.
 
         Returns:
             Arrays with a row an example; lists of arrays where lengths differ.
@@ -115,6 +115,8 @@ class FineTuned:
 
         def answered(outputs: Any, inputs: Any, placed: Mapping[str, Any]) -> Mapping[str, Any]:
             found = task.answers(outputs, labels)
+            if isinstance(task, Located) and placed:
+                return task.in_text(found, placed, labels)
             if "frame" in placed:
                 assert isinstance(task, Framed)
                 return task.in_image(found, placed["frame"], labels)
@@ -130,9 +132,12 @@ class FineTuned:
             for name, column in rows.columns.items()
         }  # fmt: skip
 
-    def _frames(self, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Return how each image is placed, where answers hold positions in images."""
+    def _frames(self, inputs: Sequence[Any]) -> Mapping[str, Any]:
+        """Return how each input is placed, where answers hold positions in images or texts."""
         ready = self.preprocess
+        if len(inputs) and isinstance(self.task, Located):
+            texts = Rows.of({"text": as_raw(inputs, "text")})
+            return placed(texts, ready).columns
         if not (len(inputs) and isinstance(self.task, Framed) and takes_images(ready)):
             return {}
         return {"frame": np.concatenate([
