@@ -250,6 +250,22 @@ def framed(preprocess: TextPreprocess, raw: tf.Tensor) -> tuple[Any, dict[str, A
     return preprocess.pack(raw, tokens), {**parts, "text": raw}
 
 
+def _words_of(preprocess: Any) -> Any:
+    """Return the function that tells where words stand, traced once."""
+    import tensorflow as tf
+
+    preprocess(tf.constant([""]))  # which is traced anew where its model was cleared
+    held = vars(preprocess).get("_words_of")
+    if held is not None and held[0] is preprocess._packed:
+        return held[1]
+    made = tf.function(
+        lambda raw: framed(preprocess, raw)[1], autograph=False,
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )  # fmt: skip
+    preprocess._words_of = preprocess._packed, made
+    return made
+
+
 def placed(preprocess: TextPreprocess, annotations: Rows) -> Rows:
     """Return annotations of texts with their words as a network sees them.
 
@@ -263,11 +279,7 @@ def placed(preprocess: TextPreprocess, annotations: Rows) -> Rows:
     import tensorflow as tf
 
     require_known(preprocess.tokenizer)
-    preprocess(tf.constant([""]))  # which makes a model anew that was cleared
-    words_of = tf.function(
-        lambda raw: framed(preprocess, raw)[1], autograph=False,
-        input_signature=[tf.TensorSpec([None], tf.string)],
-    )  # fmt: skip
+    words_of = _words_of(preprocess)
     texts = annotations["text"]
     found: dict[str, list[np.ndarray]] = {name: [] for name in Words._fields}
     for begin in range(0, len(texts), _AT_ONCE):

@@ -19,7 +19,7 @@ from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
 from kerasft.raw_input import as_raw
-from kerasft.rows import Rows
+from kerasft.rows import Rows, joined
 from kerasft.runs import again, run_folder
 from kerasft.spec import Examples, Labels, Preprocess, placed, takes_images, takes_texts
 from kerasft.system.files import read_json, write_json
@@ -104,6 +104,8 @@ class FineTuned:
         """
         task, labels = self.task, self.labels
         if isinstance(task, Recalling):
+            if isinstance(task, Located):
+                kept = self._with_texts(ready, kept, inputs)
             rows = self.measure(ready).rows if kept is None else kept
             return task.answer(rows, labels)
         from kerasft.model.precision import whole_float32
@@ -115,8 +117,6 @@ class FineTuned:
 
         def answered(outputs: Any, inputs: Any, placed: Mapping[str, Any]) -> Mapping[str, Any]:
             found = task.answers(outputs, labels)
-            if isinstance(task, Located) and placed:
-                return task.in_text(found, placed, labels)
             if "frame" in placed:
                 assert isinstance(task, Framed)
                 return task.in_image(found, placed["frame"], labels)
@@ -132,12 +132,16 @@ class FineTuned:
             for name, column in rows.columns.items()
         }  # fmt: skip
 
+    def _with_texts(self, ready: Any, kept: Rows | None, inputs: Sequence[Any]) -> Rows:
+        """Return what is kept of texts, and the texts, which hold the positions of answers."""
+        texts = Rows.of({"text": as_raw(inputs, "text")})
+        if kept is None:
+            kept = self.measure(ready, placed(texts, self.preprocess)).rows
+        return Rows.of({**joined([kept]).columns, **texts.columns})
+
     def _frames(self, inputs: Sequence[Any]) -> Mapping[str, Any]:
-        """Return how each input is placed, where answers hold positions in images or texts."""
+        """Return how each image is placed, where answers hold positions in images."""
         ready = self.preprocess
-        if len(inputs) and isinstance(self.task, Located):
-            texts = Rows.of({"text": as_raw(inputs, "text")})
-            return placed(texts, ready).columns
         if not (len(inputs) and isinstance(self.task, Framed) and takes_images(ready)):
             return {}
         return {"frame": np.concatenate([

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -181,11 +182,31 @@ class Tagging:
             "count": tf.reduce_sum(tf.cast(opens, tf.int32), axis=1),
         }  # fmt: skip
 
-    def _decided(self, chances: Any, real: Any) -> Any:
+    def answer(self, kept: Rows, labels: Labels) -> dict[str, Any]:
+        """Return `in_text` for what was kept of texts, and their `text`."""
         import tensorflow as tf
 
-        scores = tf.math.log(tf.maximum(chances, 1e-30))
-        return tags.decoded(scores, real, constrained=self.decoding == "constrained")
+        parts: dict[str, list[Any]] = {}
+        for first in range(0, len(kept), _AT_ONCE):
+            some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
+            frames = some.gather(np.arange(len(some)))
+            chances = frames.pop("probabilities") * np.exp(self._shift(tags.count(len(labels.names))))
+            chances /= np.maximum(chances.sum(axis=-1, keepdims=True), 1e-30)
+            real = np.arange(chances.shape[1]) < _lengths(some)[:, None]
+            place = np.where(real, np.arange(chances.shape[1]), -1).astype("int32")
+            found = self.in_text(
+                {"probabilities": tf.constant(chances, tf.float32)},
+                {**{n: tf.constant(frames[n]) for n in ("start", "end")},
+                 "text": tf.constant(frames["text"].tolist()), "place": tf.constant(place)}, labels,
+            )  # fmt: skip
+            for name, value in found.items():
+                rows = value.to_list() if hasattr(value, "to_list") else value.numpy()
+                parts.setdefault(name, []).extend(rows)
+        return {name: np.array(rows) if name == "count" else [np.array(row) for row in rows]
+                for name, rows in parts.items()}  # fmt: skip
+
+    def _decided(self, chances: Any, real: Any) -> Any:
+        return _decided(chances, real, self.decoding == "constrained")
 
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
         shown = {
@@ -217,7 +238,11 @@ class Tagging:
         """Return the tags of the words of each example."""
         import tensorflow as tf
 
-        decide = tf.function(self._decided, autograph=False, reduce_retracing=True)
+        if not len(kept):
+            return []
+        decide = _decider(
+            self.decoding == "constrained", kept.columns["probabilities"].values.shape[-1]
+        )
         made = []
         for first in range(0, len(kept), _AT_ONCE):
             some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
@@ -289,6 +314,24 @@ class Tagging:
 
     def to_dict(self) -> dict[str, Any]:
         return shared.to_dict(self)
+
+
+def _decided(chances: Any, real: Any, constrained: bool) -> Any:
+    import tensorflow as tf
+
+    return tags.decoded(tf.math.log(tf.maximum(chances, 1e-30)), real, constrained=constrained)
+
+
+@lru_cache(maxsize=8)
+def _decider(constrained: bool, count: int) -> Any:
+    """Return what chooses tags, traced once for texts and words of any number."""
+    import tensorflow as tf
+
+    shapes = [tf.TensorSpec([None, None, count]), tf.TensorSpec([None, None], tf.bool)]
+    return tf.function(
+        lambda chances, real: _decided(chances, real, constrained), input_signature=shapes,
+        autograph=False,
+    )  # fmt: skip
 
 
 def _in_order(rows: Rows, name: str) -> Column:
