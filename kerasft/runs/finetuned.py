@@ -19,7 +19,7 @@ from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
 from kerasft.raw_input import as_raw
-from kerasft.rows import Rows, joined
+from kerasft.rows import Rows
 from kerasft.runs import again, run_folder
 from kerasft.spec import Examples, Labels, Preprocess, placed, takes_images, takes_texts
 from kerasft.system.files import read_json, write_json
@@ -104,9 +104,7 @@ class FineTuned:
         """
         task, labels = self.task, self.labels
         if isinstance(task, Recalling):
-            if isinstance(task, Located):
-                kept = self._with_texts(ready, kept, inputs)
-            rows = self.measure(ready).rows if kept is None else kept
+            rows = self.measure(ready, self._places(inputs)).rows if kept is None else kept
             return task.answer(rows, labels)
         from kerasft.model.precision import whole_float32
 
@@ -132,12 +130,11 @@ class FineTuned:
             for name, column in rows.columns.items()
         }  # fmt: skip
 
-    def _with_texts(self, ready: Any, kept: Rows | None, inputs: Sequence[Any]) -> Rows:
-        """Return what is kept of texts, and the texts, which hold the positions of answers."""
-        texts = Rows.of({"text": as_raw(inputs, "text")})
-        if kept is None:
-            kept = self.measure(ready, placed(texts, self.preprocess)).rows
-        return Rows.of({**joined([kept]).columns, **texts.columns})
+    def _places(self, inputs: Sequence[Any]) -> Rows | None:
+        """Return where the words of texts stand, where answers hold positions in texts."""
+        if not isinstance(self.task, Located):
+            return None
+        return placed(Rows.of({"text": as_raw(inputs, "text")}), self.preprocess)
 
     def _frames(self, inputs: Sequence[Any]) -> Mapping[str, Any]:
         """Return how each image is placed, where answers hold positions in images."""

@@ -18,7 +18,7 @@ from kerasft.evaluation import plots
 from kerasft.evaluation.metrics import direction
 from kerasft.model import tags
 from kerasft.model.alignment import WORDS
-from kerasft.rows import Column, Rows
+from kerasft.rows import Column, Rows, joined
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import shared
 
@@ -91,13 +91,11 @@ class Tagging:
         for i in range(len(annotations)):
             row = annotations.row(i)
             found.append(_tags_of(row))
-        names = ("place",) if training else ("place", "start", "end")
-        kept = {name: annotations.columns[name] for name in names}
-        ordered = Column.ragged(found, group=WORDS, fill=-1, dtype="int32")
-        rows = Rows(kept, annotations.index)
-        # Rows that were chosen of others bring these along.
-        columns = {name: _in_order(rows, name) for name in names}
-        return Rows.of({**columns, "tags": ordered}, len(annotations))
+        names = ("place",) if training else ("place", "start", "end", "text")
+        # Those that were chosen of others, in their order.
+        kept = joined([annotations.only(names)]).columns
+        learned = Column.ragged(found, group=WORDS, fill=-1, dtype="int32")
+        return Rows.of({**kept, "tags": learned}, len(annotations))
 
     def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -109,14 +107,15 @@ class Tagging:
         return {"loss": lambda y, outputs: tagging_loss(y, outputs, outside=weight)}
 
     def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep how likely each tag is for each word, and where the word stands."""
+        """Keep how likely each tag is for each word, where the word stands, and the text."""
         import tensorflow as tf
 
         logits = at_words(outputs, targets["place"])
         counts = tf.reduce_sum(tf.cast(targets["place"] >= 0, tf.int64), axis=1)
         parts = {"probabilities": tf.nn.softmax(logits),
                  "start": targets["start"], "end": targets["end"]}  # fmt: skip
-        return {n: tf.RaggedTensor.from_tensor(v, lengths=counts) for n, v in parts.items()}
+        kept = {n: tf.RaggedTensor.from_tensor(v, lengths=counts) for n, v in parts.items()}
+        return {**kept, "text": targets["text"]}
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
@@ -183,14 +182,15 @@ class Tagging:
         }  # fmt: skip
 
     def answer(self, kept: Rows, labels: Labels) -> dict[str, Any]:
-        """Return `in_text` for what was kept of texts, and their `text`."""
+        """Return `in_text` for what was kept of texts, as rows of lengths of their own."""
         import tensorflow as tf
 
         parts: dict[str, list[Any]] = {}
         for first in range(0, len(kept), _AT_ONCE):
             some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
             frames = some.gather(np.arange(len(some)))
-            chances = frames.pop("probabilities") * np.exp(self._shift(tags.count(len(labels.names))))
+            shift = np.exp(self._shift(tags.count(len(labels.names))))
+            chances = frames["probabilities"] * shift
             chances /= np.maximum(chances.sum(axis=-1, keepdims=True), 1e-30)
             real = np.arange(chances.shape[1]) < _lengths(some)[:, None]
             place = np.where(real, np.arange(chances.shape[1]), -1).astype("int32")
@@ -332,12 +332,6 @@ def _decider(constrained: bool, count: int) -> Any:
         lambda chances, real: _decided(chances, real, constrained), input_signature=shapes,
         autograph=False,
     )  # fmt: skip
-
-
-def _in_order(rows: Rows, name: str) -> Column:
-    column = rows.columns[name]
-    return Column.ragged([rows.row(i)[name] for i in range(len(rows))], group=WORDS,
-                         fill=column.fill, dtype=column.values.dtype)  # fmt: skip
 
 
 def _lengths(kept: Rows) -> np.ndarray:
