@@ -83,8 +83,8 @@ def marked(
         wrong = "" if (kind, start, end) in other else ' class="wrong"'
         made += html.escape(text[done:start])
         made += (
-            f'<mark{wrong} style="background:{_light(colours[kind])}">{html.escape(text[start:end])}'
-            f"<small>{html.escape(kind)}</small></mark>"
+            f'<mark{wrong} style="background:{_light(colours[kind])}">'
+            f"{html.escape(text[start:end])}<small>{html.escape(kind)}</small></mark>"
         )
         done = end
     return made + html.escape(text[done:])

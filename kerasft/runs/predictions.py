@@ -64,7 +64,8 @@ def show(
     items = dict.fromkeys(key for row in rows for one in row.get("objects", ()) for key in one)
     with shown(
         output=output, as_json_lines=as_json, draw=draw, items=list(items),
-        labels=sorted({one["label"] for row in rows for one in row.get("objects", ())}),
+        labels=sorted({one["label"] for row in rows for one in row.get("objects", ())
+                       if "label" in one}),
     ) as take:
         take(rows, [row["input"] for row in rows])
 

@@ -274,8 +274,11 @@ class Tagging:
 
     def samples(self, labels: Labels) -> dict[str, np.ndarray]:
         types = len(labels.names)
-        return {"counts": np.ones((2, types, 3), "int64"),
-                "overlaps": np.ones((2, types), "int64"), "unseen": np.zeros(2, "int64")}  # fmt: skip
+        return {
+            "counts": np.ones((2, types, 3), "int64"),
+            "overlaps": np.ones((2, types), "int64"),
+            "unseen": np.zeros(2, "int64"),
+        }
 
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Tagging:
         """Return a copy whose weight of "no entity" gives the best F1 on these examples."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -51,7 +53,7 @@ def test_words_begin_where_their_tokens_do(family):
     assert words[6] == ["שלום", "עולם", ",", "مرحبا", "بالعالم"]
     assert words[8][-2:] == ["based", "new"]
     for text, some, at in zip(TEXTS, words, places, strict=True):
-        assert all(a < b for a, b in zip(at, at[1:], strict=False))  # one token, one word
+        assert all(a < b for a, b in pairwise(at))  # one token, one word
         assert bare("".join(some)) == bare(text)  # nothing is left out
     # A text says the same of its words alone.
     assert words_of(preprocess, TEXTS[3:4])[1] == places[3:4]

@@ -66,7 +66,7 @@ def tidied(
         for number, (start, end, kind) in enumerate(one.spans, 1):
             where = f"{name}: entity {number}"
             total += 1
-            if start >= len(one.text) > 0 and end > start or start < 0:
+            if (start >= len(one.text) > 0 and end > start) or start < 0:
                 beyond.append(where)
                 odd += 1
                 continue

@@ -200,7 +200,7 @@ def _sentences(
             continue
         try:
             word, tag = cells[columns.token], cells[columns.tag].strip()
-            if len(cells) < 2 or len(cells) < most and columns.tag < 0:
+            if len(cells) < 2 or (len(cells) < most and columns.tag < 0):
                 raise IndexError
         except IndexError:
             wrong.append(f"line {number} ({line[:40]!r})")

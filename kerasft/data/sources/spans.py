@@ -146,7 +146,7 @@ def _columns(
         return next((name for name in names if name in rows.names), None)
 
     chosen = {"text": text, "entities": entities, "tokens": tokens, "tags": tags}
-    if tokens is None and (text is not None or tags is None and usual(TEXT)):
+    if tokens is None and (text is not None or (tags is None and usual(TEXT))):
         chosen |= {"text": text or usual(TEXT), "entities": entities or usual(ENTITIES)}
         key, needed = "data.entities", ("text", "entities")
     else:

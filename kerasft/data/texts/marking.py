@@ -101,7 +101,8 @@ def marked_splits(
         source={**source, **({"scheme": chosen} if tagged else {})}, **settings,
     )  # fmt: skip
     for name, part in splits.parts.items():
-        if name != "test" and not (part.annotations.lengths("spans") > 0).any():  # type: ignore[operator]
+        lengths = part.annotations.lengths("spans")
+        if name != "test" and lengths is not None and not lengths.any():
             raise UserError(
                 f"{key}: no text of {name} has an entity, so that nothing can be "
                 f"{'learned' if name == 'train' else 'chosen by it'}. Bring others, or other "
@@ -118,6 +119,8 @@ def _mark(tagged: Sequence[Found], scheme: str) -> list[str]:
         runs, wrong = schemes.runs_of(one.tags, scheme)
         one.spans = [(one.places[a][0], one.places[b][1], kind) for a, b, kind in runs]
         odd += [f"{one.name}: {one.text[slice(*one.places[i])]!r} ({one.tags[i]})" for i in wrong]
-    how = {"bioes": "whose entity is not begun or not ended as tags of BIOES do, taken as one",
-           "iob2": "inside of an entity that has no begin (I- without B-), which begin one"}  # fmt: skip
+    how = {
+        "bioes": "whose entity is not begun or not ended as tags of BIOES do, taken as one",
+        "iob2": "inside of an entity that has no begin (I- without B-), which begin one",
+    }
     return [f"{some(len(odd), 'tag')} {how[scheme]}: {listing(odd)}."] if odd else []

@@ -63,7 +63,10 @@ def test_documents_stay_together(tmp_path):
 
 
 def test_columns_comments_and_chinese(tmp_path):
-    rows = "# id = 1\n1\t罗\tB-place\n2\t马\tI-place\n3\t好\tO\n\n# id = 2\n1\t#\tO\n2\t罗\tB-place\n"
+    rows = (
+        "# id = 1\n1\t罗\tB-place\n2\t马\tI-place\n3\t好\tO\n\n"
+        "# id = 2\n1\t#\tO\n2\t罗\tB-place\n"
+    )
     folder(tmp_path, train__tsv=rows, dev__tsv=rows.replace("好", "美"))
     splits = read(tmp_path, token=1, joined_by="", test=0.0)
     assert splits.train.inputs == ["罗马好", "#罗"]
@@ -105,8 +108,9 @@ def test_tags_without_a_begin_are_named(tmp_path):
      r"data\.tag: some tags say where an entity begins"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(tmp_path, files, settings, message):
+    by_ratio = {} if "leave none for" in message else {"test": 0.0}
     with pytest.raises(UserError, match=message):
-        read(folder(tmp_path, **files), **{"test": 0.0, **settings} if "1 ex" not in message else {})
+        read(folder(tmp_path, **files), **by_ratio, **settings)
 
 
 def test_another_task_is_refused(tmp_path):

@@ -78,8 +78,7 @@ def test_numbers_of_tags(tmp_path):
 
 def test_names_of_tags_that_parquet_brings_along(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet")
     about = {"info": {"features": {
         "tokens": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "Sequence"},
         "ner_tags": {"feature": {"names": ["O", "B-person", "B-place"], "_type": "ClassLabel"},
@@ -88,7 +87,7 @@ def test_names_of_tags_that_parquet_brings_along(tmp_path):
     for name, who in (("train", "Anna"), ("validation", "Otto")):
         table = pyarrow.table({"tokens": [[who, *TEXT.split()[1:]]], "ner_tags": [[1, 0, 0, 2]]})
         table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
-        pyarrow.parquet.write_table(table, tmp_path / f"{name}-00000-of-00001.parquet")
+        parquet.write_table(table, tmp_path / f"{name}-00000-of-00001.parquet")
     splits = read(tmp_path)
     assert plain(splits.train, splits.labels) == [[PERSON, PLACE]]
 
@@ -150,7 +149,7 @@ def test_a_text_of_its_own_that_is_another_one(tmp_path):
     ({"text": TEXT, "label": [[40, 50, "place"]]}, {}, r"1 of 1 entities do not lie in their text"),
     ({"text": TEXT, "other": []}, {}, r"has no column of entities that is called as usual"),
     ({"words": ["a"], "tags": ["O", "O"]}, {}, r"must be lists of the same length"),
-    ({"text": TEXT, "label": []}, {"entities": "labels"}, r"data\.entities: .* no column 'labels'"),
+    ({"text": TEXT, "label": []}, {"entities": "labels"}, r"data\.entities: .* no column 'label"),
     ({"text": TEXT, "label": []}, {"offsets": "chars"}, r"data\.offsets must be one of .*Did you m"),
     ({"text": TEXT, "label": []}, {}, r"none of 2 texts has an entity"),
 ])  # fmt: skip

@@ -32,7 +32,7 @@ def test_other_letters_mean_the_same():
 
 
 def test_types_alone():
-    tags = "PER PER O LOC ORG _".split()
+    tags = ["PER", "PER", "O", "LOC", "ORG", "_"]
     assert schemes.told([tags], "data.tag") == "io"
     assert schemes.runs_of(tags, "io")[0] == [(0, 1, "PER"), (3, 3, "LOC"), (4, 4, "ORG")]
 
