@@ -150,7 +150,7 @@ def test_a_text_of_its_own_that_is_another_one(tmp_path):
     ({"text": TEXT, "other": []}, {}, r"has no column of entities that is called as usual"),
     ({"words": ["a"], "tags": ["O", "O"]}, {}, r"must be lists of the same length"),
     ({"text": TEXT, "label": []}, {"entities": "labels"}, r"data\.entities: .* no column 'label"),
-    ({"text": TEXT, "label": []}, {"offsets": "chars"}, r"data\.offsets must be one of .*Did you m"),
+    ({"text": TEXT, "label": []}, {"offsets": "chars"}, r"data\.offsets must be one of .*Did you"),
     ({"text": TEXT, "label": []}, {}, r"none of 2 texts has an entity"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(row, settings, message, tmp_path):
