@@ -13,6 +13,31 @@ Entity = tuple[int, int, int]
 RIGHT, FOUND, THERE = range(3)
 
 
+def of_tags(tags: np.ndarray, start: np.ndarray, end: np.ndarray) -> list[Entity]:
+    """Return the entities that the tags of a text's words make, as `model.tags.entities` does.
+
+    Args:
+        tags: `int[words]`: 0 outside, `1 + 2k` where one of type `k` begins, `2 + 2k` further in.
+        start: The first character of each word.
+        end: The one behind its last.
+
+    Example:
+        >>> of_tags(np.array([1, 2, 0]), np.array([0, 5, 9]), np.array([4, 8, 11]))
+        [(0, 0, 8)]
+    """
+    kinds, begins = (tags + 1) // 2 - 1, tags % 2 == 1
+    made = []
+    first = 0
+    for i in range(len(tags)):
+        if kinds[i] < 0:
+            continue
+        if begins[i] or i == 0 or kinds[i - 1] != kinds[i]:
+            first = i
+        if i + 1 == len(tags) or kinds[i + 1] != kinds[i] or begins[i + 1]:
+            made.append((int(kinds[i]), int(start[first]), int(end[i])))
+    return made
+
+
 def counted(found: Sequence[Entity], there: Sequence[Entity], types: int) -> np.ndarray:
     """Count for each type the entities that were found as they are there, found, and there.
 

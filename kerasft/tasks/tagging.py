@@ -21,6 +21,7 @@ from kerasft.model.alignment import WORDS
 from kerasft.rows import Column, Rows, joined
 from kerasft.spec import Decision, Kind, Labels, Mode
 from kerasft.tasks import shared
+from kerasft.tasks.losses import at_words, tagging_loss
 
 DECODINGS = ("constrained", "independent")
 # Texts whose tags are decided together when a split is measured.
@@ -227,7 +228,7 @@ class Tagging:
             there = list(zip(row["labels"].tolist(), row["starts"].tolist(),
                              row["ends"].tolist(), strict=True))  # fmt: skip
             seen = int(words["end"][-1]) if len(words["end"]) else 0
-            entities = _entities(found, words["start"], words["end"])
+            entities = figures.of_tags(found, words["start"], words["end"])
             made["counts"].append(figures.counted(entities, there, types))
             made["overlaps"].append(figures.overlapping(entities, there, types))
             made["unseen"].append(sum(start >= seen for _, start, _ in there))
@@ -349,63 +350,3 @@ def _tags_of(row: Mapping[str, np.ndarray]) -> np.ndarray:
         made[inside] = 2 + 2 * kind
         made[inside[:1]] -= 1
     return made
-
-
-def _entities(
-    found: np.ndarray, start: np.ndarray, end: np.ndarray
-) -> list[figures.Entity]:
-    """Return the entities that the tags of a text's words make, as `model.tags.entities` does."""
-    kinds, begins = (found + 1) // 2 - 1, found % 2 == 1
-    made = []
-    first = 0
-    for i in range(len(found)):
-        if kinds[i] < 0:
-            continue
-        if begins[i] or i == 0 or kinds[i - 1] != kinds[i]:
-            first = i
-        if i + 1 == len(found) or kinds[i + 1] != kinds[i] or begins[i + 1]:
-            made.append((int(kinds[i]), int(start[first]), int(end[i])))
-    return made
-
-
-def at_words(outputs: Any, place: Any) -> Any:
-    """Return the outputs of the tokens that words begin with.
-
-    Args:
-        outputs: `[batch, positions, tags]`.
-        place: `int32[batch, words]`, -1 behind the last word.
-
-    Returns:
-        `float32[batch, words, tags]`.
-    """
-    import tensorflow as tf
-
-    return tf.gather(tf.cast(outputs, tf.float32), tf.maximum(place, 0), batch_dims=1)
-
-
-def tagging_loss(y: Any, outputs: Any, *, outside: float = 1.0) -> Any:
-    """Return the cross-entropy of the tags of words.
-
-    Args:
-        y: `[batch, words, 2]`: the token that each word begins with, and its tag; both -1 behind
-            the last word.
-        outputs: Logits, `float32[batch, positions, tags]`.
-        outside: The weight of words outside of all entities.
-
-    Returns:
-        A scalar: the weighted mean over the words of the batch.
-
-    Example:
-        >>> import tensorflow as tf
-        >>> right = tf.constant([[[0.0, 0.0], [-9.0, 9.0], [9.0, -9.0]]])
-        >>> float(tagging_loss(tf.constant([[[1, 1], [2, 0], [-1, -1]]]), right)) < 1e-3
-        True
-    """
-    import tensorflow as tf
-
-    place, tag = (tf.cast(one, tf.int32) for one in (y[..., 0], y[..., 1]))
-    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.maximum(tag, 0), logits=at_words(outputs, place)
-    )
-    weight = tf.where(tag < 0, 0.0, tf.where(tag == 0, outside, 1.0))
-    return tf.reduce_sum(entropy * weight) / tf.maximum(tf.reduce_sum(weight), 1e-6)

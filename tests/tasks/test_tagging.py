@@ -11,7 +11,8 @@ from kerasft.evaluation.uncertainty import draws, resampled
 from kerasft.rows import Column, Rows
 from kerasft.spec import Labels
 from kerasft.tasks import shared
-from kerasft.tasks.tagging import Tagging, tagging_loss
+from kerasft.tasks.losses import tagging_loss
+from kerasft.tasks.tagging import Tagging
 
 LABELS = Labels("spans", ("person", "place"))
 # O, B-person, I-person, B-place, I-place

@@ -92,7 +92,7 @@ def conll(
     found = []
     for name, file in files.items():
         found += list(_sentences(file, name, columns, encoding, notices))
-    ratios = {
+    ratios: dict[str, Any] = {
         n: part for n, part in (("validation", validation), ("test", test))
         if not isinstance(part, str)
     }
@@ -115,8 +115,8 @@ def look(settings: Mapping[str, Any]) -> Look:
 
 def _files(path: str, others: Mapping[str, Any]) -> tuple[dict[str, Path], list[str]]:
     """Return the file of each split, and sentences on those that are left out."""
-    given, notices = find_path(path, "data.path"), []
-    files = {"train": given}
+    given = find_path(path, "data.path")
+    files, notices = {"train": given}, list[str]()
     if given.is_dir():
         files, notices = _in_folder(given)
     home = files["train"].parent

@@ -96,8 +96,10 @@ def spans(
     check_empty(empty)
     tables = find_tables(path, {"validation": validation, "test": test})
     require_apart(tables.files, "Name another file, or a part such as 0.15.")
-    ratios = {n: part for n, part in (("validation", validation), ("test", test))
-              if not isinstance(part, str)}  # fmt: skip
+    ratios: dict[str, Any] = {
+        n: part for n, part in (("validation", validation), ("test", test))
+        if not isinstance(part, str)
+    }
     if split_column is None:
         check_ratios(ratios.get("validation"), ratios.get("test"), split, list(tables.files))
     elif len(tables.files) > 1:

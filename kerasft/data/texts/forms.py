@@ -76,10 +76,7 @@ def _each(cell: Any, where: str) -> Iterator[tuple[int, int, str, str | None]]:
                 continue  # Label Studio's choices and relations
             one = one["value"]
         if isinstance(one, Mapping):
-            start, end, kind = (
-                next((one[name] for name in names if name in one), None)
-                for names in (_STARTS, _ENDS, _TYPES)
-            )
+            start, end, kind = (_first(one, names) for names in (_STARTS, _ENDS, _TYPES))
             said = one.get("text")
         elif isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 3:
             (start, end, kind), said = one, None
@@ -90,6 +87,10 @@ def _each(cell: Any, where: str) -> Iterator[tuple[int, int, str, str | None]]:
         if not (_is_count(start) and _is_count(end) and isinstance(kind, str) and kind.strip()):
             raise _odd(one, where)
         yield int(start), int(end), kind.strip(), said if isinstance(said, str) else None
+
+
+def _first(one: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((one[name] for name in names if name in one), None)
 
 
 def _is_count(value: Any) -> bool:
