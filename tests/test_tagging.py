@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_told_before_any_data_is_read(words):
         (["augment=text"], "augment: words that are left out or change places move the entities"),
         (["task=classification", "head=linear"], None),
     ):
-        cfg = kerasft.compose([*(word for word in words if "epochs" not in word), *others])
+        cfg = kerasft.compose([*words, *others])
         if message is None:  # what the data holds is told when it is read
             look(cfg)
             continue
@@ -136,7 +136,7 @@ def test_the_command_line_shows_and_answers(trained, words, kerasft_cli, tmp_pat
     assert [one["type"] for one in rows[0]["objects"]] == ["animal"] and not rows[1]["objects"]
     drawn = kerasft_cli("predict", str(trained), "how is the dog?", "--draw", "drawn")
     assert drawn.code == 2 and "--draw draws the objects or masks" in drawn.err
-    shown = kerasft_cli("show", *words, "--examples", "4")
+    shown = kerasft_cli("show", *words, "--count", "4")
     assert shown.code == 0 and "animal" in shown.out, shown.err
 
 

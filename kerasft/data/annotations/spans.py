@@ -51,13 +51,13 @@ def tidied(
         UserError: If most entities do not lie in their texts: offsets are counted otherwise.
     """
     found: dict[str, list[str]] = {
-        "without a character, or that end before they begin, left out": [],
+        "without a character, or with an end before the start, left out": [],
         "beyond the end of the text left out": [],
         "cut off at the end of the text": [],
-        "that began or ended with blanks, which were taken off": [],
+        "with blanks at the ends, which were taken off": [],
         "marked twice, counted once": [],
-        "that overlap a longer one, left out": [],
-        "that begin or end inside a word, which no tagger of words can find": [],
+        "overlapping a longer one, left out": [],
+        "beginning or ending inside a word, which no tagger of words can find": [],
     }
     empty, beyond, cut, blank, twice, overlap, inside = found.values()
     made, total, odd = [], 0, 0

@@ -102,7 +102,7 @@ def test_offsets_are_counted_in_one_of_three_ways(offsets, start, tmp_path):
 def test_what_is_odd_is_named_and_counted(tmp_path):
     odd = [
         [11, 15, "place"], [11, 15, "place"], [8, 15, "phrase"], [0, 5, "person"], [3, 3, "person"],
-        [15, 20, "place"], [6, 8, "half"],
+        [15, 20, "place"], [5, 6, "half"],
     ]  # fmt: skip
     rows = [{"text": TEXT, "label": odd}, {"text": " ", "label": []},
             *({"text": f"{name} Rome", "label": [[0, 4, "person"], [0, 9, "phrase"]]}
@@ -112,33 +112,33 @@ def test_what_is_odd_is_named_and_counted(tmp_path):
     splits = read(tmp_path, label_names=["person", "phrase", "place", "half"])
     said = "\n".join(splits.notices)
     for words in (
-        "1 text left out, as empty: train.jsonl:2.",
-        "1 entity without a character, or that end before they begin, left out: "
-        "train.jsonl:1: entity 5.",
-        "1 entity beyond the end of the text left out: train.jsonl:1: entity 6.",
-        "1 entity that began or ended with blanks, which were taken off: train.jsonl:1: entity 4.",
-        "1 entity marked twice, counted once: train.jsonl:1: entity 2.",
-        "3 entities that overlap a longer one, left out: train.jsonl:1: 'Rome' (place)",
-        "1 entity that begin or end inside a word, which no tagger of words can find: "
-        "train.jsonl:1: entity 7.",
+        "1 text left out, as empty: train/train.jsonl:2.",
+        "1 entity without a character, or with an end before the start, left out: "
+        "train/train.jsonl:1: entity 5.",
+        "1 entity beyond the end of the text left out: train/train.jsonl:1: entity 6.",
+        "1 entity with blanks at the ends, which were taken off: train/train.jsonl:1: entity 4.",
+        "1 entity marked twice, counted once: train/train.jsonl:1: entity 2.",
+        "3 entities overlapping a longer one, left out: train/train.jsonl:1: 'Rome' (place)",
+        "1 entity beginning or ending inside a word, which no tagger of words can find: "
+        "train/train.jsonl:1: entity 7.",
     ):
         assert words in said
     assert [one["text"] for one in plain(splits.train, splits.labels)[0]] == [
-        "Anna", "s", "in Rome",
+        "Anna", "i", "in Rome",
     ]  # fmt: skip
 
 
 def test_a_text_of_its_own_that_is_another_one(tmp_path):
     rows = [{"text": "😀 Rome and Rome", "label": [
         {"start": 3, "end": 7, "label": "place", "text": "Rome"},
-        {"start": 11, "end": 15, "label": "place", "text": "Rome"},
+        {"start": 12, "end": 16, "label": "place", "text": "Rome"},
     ]}]  # fmt: skip
     write(tmp_path, rows)
     write(tmp_path, [{"text": "Rome", "label": [[0, 4, "place"]]}], "dev.jsonl")
-    with pytest.raises(UserError, match=r"no text of train has an entity"):
+    with pytest.raises(UserError, match=r"'place' is in validation only, never in train"):
         read(tmp_path)
     splits = read(tmp_path, offsets="utf16")
-    assert [one["start"] for one in plain(splits.train, splits.labels)[0]] == [2]
+    assert [one["start"] for one in plain(splits.train, splits.labels)[0]] == [2, 11]
 
 
 @pytest.mark.parametrize(("row", "settings", "message"), [
@@ -146,7 +146,7 @@ def test_a_text_of_its_own_that_is_another_one(tmp_path):
     ({"text": TEXT, "label": [["11", "15", "place"]]}, {}, r"start and end being whole numbers"),
     ({"text": TEXT, "label": "place"}, {}, r"an entity is .* Received: place"),
     ({"text": TEXT, "label": [{"start": 1, "end": 2, "labels": ["a", "b"]}]}, {}, r"the label one"),
-    ({"text": TEXT, "label": [[40, 50, "place"]]}, {}, r"1 of 1 entities do not lie in their text"),
+    ({"text": TEXT, "label": [[40, 50, "place"]]}, {}, r"2 of 2 entities do not lie in their text"),
     ({"text": TEXT, "other": []}, {}, r"has no column of entities that is called as usual"),
     ({"words": ["a"], "tags": ["O", "O"]}, {}, r"must be lists of the same length"),
     ({"text": TEXT, "label": []}, {"entities": "labels"}, r"data\.entities: .* no column 'label"),
