@@ -17,7 +17,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "task": frozenset(),
     "backbone": frozenset({"pretrained"}),
     "surgery": frozenset(),
-    "head": frozenset({"features", "units", "classes", "channels"}),
+    "head": frozenset({"features", "units", "classes", "channels", "tags"}),
     "regularize": frozenset({"model", "task"}),
     "adapt": frozenset({"model"}),
     "optimizer": frozenset({"learning_rate"}),

@@ -23,7 +23,7 @@ NEEDED = {
     ("data", "image_folder"): ["data.path=photos"],
     ("data", "table"): ["data.path=a.csv", "data.label=b", "data.text=c"],
     **{("data", name): ["data.path=a"]
-       for name in ("boxes_csv", "coco", "mask_folder", "voc", "yolo")},
+       for name in ("boxes_csv", "coco", "conll", "mask_folder", "spans", "voc", "yolo")},
     ("data", "lines"): ["data.path=a.txt"],
     ("data", "tfds"): ["data.name=beans"],
     ("data", "tfrecord"): ["data.path=shards", "data.label=b"],
