@@ -1,0 +1,36 @@
+"""Examples made ready: as the data holds them, or as a task reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from kerasft.abilities import Reading
+from kerasft.contracts import Task
+from kerasft.spec import Preprocess, Splits
+
+
+def read_stores(
+    cfg: DictConfig, task: Task, splits: Splits, preprocess: Preprocess, cache: Any,
+    wanted: Sequence[str] | None = None,
+) -> tuple[Splits, Mapping[str, Any]]:
+    """Return the examples that are trained on and measured, each made ready once.
+
+    Args:
+        cfg: The config.
+        task: The task.
+        splits: The data.
+        preprocess: The backbone's preprocessing.
+        cache: Where what is made ready is kept.
+        wanted: The splits that are needed; all by default.
+    """
+    from kerasft.data.preprocessing import prepare_splits
+
+    if isinstance(task, Reading):
+        return task.read(
+            splits, preprocess, lambda parts, made: prepare_splits(parts, made, cache),
+            seed=cfg.seed,
+        )
+    return splits, prepare_splits(splits.parts, preprocess, cache, wanted)
