@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -103,16 +104,20 @@ class Generation:
 
 
 def writer(
-    model: keras.Model, preprocess: LanguagePreprocess, settings: Generation
+    model: keras.Model, preprocess: LanguagePreprocess, settings: Generation, *,
+    cached: bool = True,
 ) -> Callable[[Any], dict[str, Any]]:
     """Return a function of raw texts to what a network writes behind them.
 
-    Each step computes all positions so far anew. A prompt that leaves no room loses its beginning.
+    Networks of KerasHub keep what their layers computed of earlier tokens; others, and those after
+    surgery, compute all positions anew for each token. A prompt that leaves no room loses its
+    beginning.
 
     Args:
         model: A network with the head of a language model.
         preprocess: What stands before it.
         settings: How is written.
+        cached: Whether what was computed may be kept.
 
     Returns:
         Takes `tf.string[batch]`; gives `text`, `tokens` (how many were written), `stopped` (whether
@@ -121,7 +126,7 @@ def writer(
     """
     import tensorflow as tf
 
-    score = scorer(model)
+    stepper = (_cached(model) if cached else None) or _anew(model)
     room = preprocess.sequence_length - settings.max_new
     if room < 1:
         raise UserError(
@@ -133,16 +138,17 @@ def writer(
     def write(raw: Any) -> dict[str, Any]:
         prompts = preprocess.prompts(raw)[:, -room:]
         # With nothing before it, no token can be the next one.
-        bare = tf.fill([tf.shape(raw)[0], 1], preprocess.start or preprocess.pad)
-        first = tf.ragged.boolean_mask(bare, (prompts.row_lengths() == 0)[:, None])
-        prompts = tf.concat([first, prompts], axis=1)
+        first = preprocess.pad if preprocess.start is None else preprocess.start
+        bare = tf.fill([tf.size(raw), 1], first)
+        none = prompts.row_lengths() == 0
+        prompts = tf.concat([tf.ragged.boolean_mask(bare, none[:, None]), prompts], axis=1)
         lengths = tf.cast(prompts.row_lengths(), tf.int32)
-        longest = -(-tf.reduce_max(tf.concat([lengths, [1]], 0)) // BUCKET) * BUCKET
-        width = tf.minimum(longest, preprocess.sequence_length - settings.max_new)
-        shape = tf.stack([tf.shape(lengths)[0], width + settings.max_new])
+        longest = tf.reduce_max(tf.concat([lengths, [1]], 0))
+        width = tf.minimum(-(-longest // BUCKET) * BUCKET, room)
+        shape = tf.stack([tf.size(raw), width + settings.max_new])
         ids = prompts.to_tensor(preprocess.pad, shape=tf.cast(shape, tf.int64))
         ids.set_shape([None, None])
-        ids, count, stopped, margin = _loop(score, ids, lengths, preprocess, settings)
+        ids, count, stopped, margin = _loop(stepper, ids, lengths, preprocess, settings)
         whole = tf.RaggedTensor.from_tensor(ids, lengths=lengths + count)
         before, text = preprocess.texts(prompts), preprocess.texts(whole)
         # Both are read whole: what begins a text may lose the blank before it.
@@ -159,15 +165,12 @@ def writer(
     return write
 
 
-def scorer(model: keras.Model) -> Callable[[Any, Any], Any]:
-    """Return a function of tokens and how many there are to the scores of the next one.
+# What begins with a batch of tokens, and what gives the scores of the token at an index.
+Stepper = tuple[Callable[[Any], Any], Callable[[Any, Any, Any], tuple[Any, Any]]]
 
-    Args:
-        model: A network with the head of a language model.
 
-    Returns:
-        Takes `int32[batch, positions]` and `int32[batch]`; gives `float32[batch, vocabulary]`.
-    """
+def _anew(model: keras.Model) -> Stepper:
+    """Return steps that compute all positions of a network each time."""
     import keras
     import tensorflow as tf
 
@@ -177,71 +180,103 @@ def scorer(model: keras.Model) -> Callable[[Any, Any], Any]:
     )
     given = node.input_tensors[0]
     embedding = next(one for one in model.layers if hasattr(one, "tie_weights"))
-    source = given._keras_history.operation
-    if source is embedding:  # its logits of all positions are not wanted
-        made = next(one for one in source._inbound_nodes if given in one.output_tensors)
+    if given._keras_history.operation is embedding:  # logits of all positions are not wanted
+        made = next(one for one in embedding._inbound_nodes
+                    if any(given is tensor for tensor in one.output_tensors))  # fmt: skip
         given = made.input_tensors[0]
     features = keras.Function(model.inputs, given)
     names = list(model.input)
 
-    def score(ids: Any, lengths: Any) -> Any:
-        mask = tf.sequence_mask(lengths, tf.shape(ids)[1], tf.int32)
-        inputs = {"token_ids": ids, "padding_mask": mask}
-        found = features([inputs[name] for name in names], training=False)
-        last = tf.gather(found, lengths - 1, axis=1, batch_dims=1)
-        return tf.cast(embedding(last[:, None], reverse=True)[:, 0], tf.float32)
+    def step(ids: Any, index: Any, kept: Any) -> tuple[Any, Any]:
+        mask = tf.cast(tf.range(tf.shape(ids)[1])[None] < index, tf.int32)
+        inputs = {"token_ids": ids, "padding_mask": mask + tf.zeros_like(ids)}
+        found = features([inputs[name] for name in names])
+        scores = embedding(found[:, index - 1, None], reverse=True)
+        return tf.cast(scores[:, 0], tf.float32), kept
 
-    return score
+    return (lambda ids: tf.zeros([])), step
+
+
+def _cached(model: keras.Model) -> Stepper | None:
+    """Return steps that keep what layers computed, as KerasHub's own do; `None` without such."""
+    import keras_hub
+    import tensorflow as tf
+
+    network = getattr(model, "_parts", None) and model._parts.models.get("network")
+    network = getattr(network, "within", network)
+    every = [getattr(keras_hub.models, name) for name in dir(keras_hub.models)]
+    kind = next(
+        (one for one in every if isinstance(one, type)
+         and issubclass(one, keras_hub.models.CausalLM) and hasattr(one, "call_with_cache")
+         and getattr(one, "backbone_cls", None) is type(network)), None,
+    )  # fmt: skip
+    if kind is None:
+        return None
+    takes = list(inspect.signature(kind.call_with_cache).parameters)
+    if takes != ["self", "token_ids", "cache", "cache_update_index"]:
+        return None  # it takes images, too
+    language_model = kind(backbone=network, preprocessor=None)
+
+    def step(ids: Any, index: Any, kept: Any) -> tuple[Any, Any]:
+        token = ids[:, index - 1, None]
+        logits, _, now = language_model.call_with_cache(token, kept, index - 1)
+        now.set_shape(kept.shape)
+        return tf.cast(logits[:, 0], tf.float32), now
+
+    return (lambda ids: language_model._build_cache(ids)[1]), step
 
 
 def _loop(
-    score: Callable, ids: Any, lengths: Any, preprocess: LanguagePreprocess, settings: Generation
+    stepper: Stepper, ids: Any, lengths: Any, preprocess: LanguagePreprocess, settings: Generation
 ) -> tuple[Any, Any, Any, Any]:
-    """Write until all texts have ended, or as much as may be."""
+    """Write until all texts have ended, or as much as may be.
+
+    All texts go on at one place, from the end of the shortest prompt: what is there is kept.
+    """
     import tensorflow as tf
 
-    rows = tf.range(tf.shape(ids)[0])
     stops = tf.constant(preprocess.stops or [-1], tf.int32)
+    begin, step = stepper
+    last = tf.reduce_max(tf.concat([lengths, [0]], 0)) + settings.max_new
 
-    def body(step: Any, ids: Any, count: Any, stopped: Any, margin: Any) -> Any:
-        at = lengths + count
-        raw = score(ids, at)
+    def body(index: Any, ids: Any, kept: Any, count: Any, stopped: Any, margin: Any) -> Any:
+        scores, kept = step(ids, index, kept)
         if settings.repetition_penalty != 1.0:
-            raw = _without_repetition(raw, ids, at, settings.repetition_penalty)
-        chances = drawn(raw, step, settings)
-        best = tf.math.top_k(chances, k=2)
-        token = best.indices[:, 0]
+            scores = _without_repetition(scores, ids, index, settings.repetition_penalty)
+        best = tf.math.top_k(drawn(scores, count, settings), k=2)
+        open_ = (lengths <= index) & (count < settings.max_new) & ~stopped
         ahead = best.values[:, 0] - best.values[:, 1]
-        token = tf.where(stopped, preprocess.pad, token)
-        margin = tf.where(stopped, margin, tf.minimum(margin, ahead))
-        ended = tf.reduce_any(token[:, None] == stops[None], axis=1) & ~stopped
-        goes_on = ~stopped & ~ended
-        places = tf.stack([rows, tf.minimum(at, tf.shape(ids)[1] - 1)], axis=1)
-        old = tf.gather_nd(ids, places)
-        ids = tf.tensor_scatter_nd_update(ids, places, tf.where(goes_on, token, old))
-        return step + 1, ids, count + tf.cast(goes_on, tf.int32), stopped | ended, margin
+        margin = tf.where(open_, tf.minimum(margin, ahead), margin)
+        token = best.indices[:, 0]
+        ended = open_ & tf.reduce_any(token[:, None] == stops[None], axis=1)
+        goes_on = open_ & ~ended
+        here = (tf.range(tf.shape(ids)[1])[None] == index) & goes_on[:, None]
+        ids = tf.where(here, token[:, None], ids)
+        return (index + 1, ids, kept, count + tf.cast(goes_on, tf.int32), stopped | ended, margin)
+
+    def goes_on(index: Any, ids: Any, kept: Any, count: Any, stopped: Any, margin: Any) -> Any:
+        return (index < last) & tf.reduce_any(~stopped & (count < settings.max_new))
 
     none = tf.zeros_like(lengths)
-    _, ids, count, stopped, margin = tf.while_loop(
-        lambda step, _ids, _count, stopped, _margin:
-            (step < settings.max_new) & ~tf.reduce_all(stopped),
-        body, (0, ids, none, none > 0, tf.fill(tf.shape(lengths), 1e4)),
-        shape_invariants=(
-            tf.TensorShape([]), ids.shape, lengths.shape, lengths.shape, lengths.shape
-        ),
+    kept = begin(ids)
+    _, ids, _, count, stopped, margin = tf.while_loop(
+        goes_on, body,
+        (tf.reduce_min(tf.concat([lengths, [2**30]], 0)), ids, kept, none, none > 0,
+         tf.fill(tf.shape(lengths), 1e4)),
+        shape_invariants=(tf.TensorShape([]), ids.shape, kept.shape, *[lengths.shape] * 3),
     )  # fmt: skip
     return ids, count, stopped, margin
 
 
-def drawn(scores: Any, step: Any, settings: Generation) -> Any:
+def drawn(scores: Any, count: Any, settings: Generation) -> Any:
     """Return scores whose largest is the token to take.
 
-    Noise is added that makes the largest one a draw (Gumbel). It is the same for each row: what a
-    text is answered hangs on no other text of its batch.
+    Noise is added that makes the largest one a draw (Gumbel). It is a function of the seed and of
+    how many tokens a text has got: what it is answered hangs on no other text of its batch.
 
     Args:
         scores: `float32[batch, vocabulary]`.
-        step: How many tokens were written before.
+        count: `int32[batch]`, how many tokens were written before.
         settings: How is written.
     """
     import tensorflow as tf
@@ -249,30 +284,32 @@ def drawn(scores: Any, step: Any, settings: Generation) -> Any:
     if not settings.temperature:
         return scores
     scores = scores / settings.temperature
+    size = scores.shape[-1]
     least = tf.constant(-1e9)
-    if 0 < settings.top_k < scores.shape[-1]:
+    if 0 < settings.top_k < size:
         lowest = tf.math.top_k(scores, k=settings.top_k).values[:, -1:]
         scores = tf.where(scores < lowest, least, scores)
     if settings.top_p < 1.0:
-        order = tf.argsort(scores, axis=1, direction="DESCENDING", stable=True)
-        ranked = tf.gather(scores, order, axis=1, batch_dims=1)
-        chances = tf.nn.softmax(ranked)
+        ranked = tf.sort(scores, axis=1, direction="DESCENDING")
         # The one that reaches the share is in.
-        inside = tf.cumsum(chances, axis=1, exclusive=True) < settings.top_p
+        inside = tf.cumsum(tf.nn.softmax(ranked), axis=1, exclusive=True) < settings.top_p
         lowest = tf.reduce_min(tf.where(inside, ranked, float("inf")), axis=1, keepdims=True)
         scores = tf.where(scores < lowest, least, scores)
-    uniform = tf.random.stateless_uniform(
-        [scores.shape[-1]], [settings.seed, step], minval=1e-20, maxval=1.0
-    )
-    return scores - tf.math.log(-tf.math.log(uniform))[None]
+    uniform = tf.map_fn(
+        lambda one: tf.random.stateless_uniform(
+            [size], tf.stack([settings.seed, one]), minval=1e-20, maxval=1.0
+        ),
+        count, fn_output_signature=tf.TensorSpec([size], tf.float32),
+    )  # fmt: skip
+    return scores - tf.math.log(-tf.math.log(uniform))
 
 
-def _without_repetition(scores: Any, ids: Any, at: Any, penalty: float) -> Any:
+def _without_repetition(scores: Any, ids: Any, index: Any, penalty: float) -> Any:
     """Return scores of which those of tokens that were there are lower."""
     import tensorflow as tf
 
     count = scores.shape[-1]
-    real = tf.sequence_mask(at, tf.shape(ids)[1])
+    real = tf.range(tf.shape(ids)[1])[None] < index
     there = tf.math.bincount(
         tf.where(real, ids, -1) + 1, minlength=count + 1, maxlength=count + 1, axis=-1,
         binary_output=True,

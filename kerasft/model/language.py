@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -192,6 +193,7 @@ class LanguagePreprocess:
         """Return the tokens of each text, and whether each is learned, as ragged tensors."""
         import tensorflow as tf
 
+        said = self._plain(said)
         table = {name: tf.gather(tf.constant(values), role) for name, values in self._table.items()}
         wide = self._table["token"].shape[1]
         content = tf.where(table["content"], said[:, None], "")
@@ -212,6 +214,29 @@ class LanguagePreprocess:
             tf.RaggedTensor.from_row_lengths(values, of_text, validate=False)
             for values in (pieces.flat_values, learned)
         )
+
+    def _plain(self, said: Any) -> Any:
+        """Return what is said with a blank inside of what a tokenizer would take for a token.
+
+        Byte-pair tokenizers of KerasHub look for special tokens in every text.
+        """
+        import tensorflow as tf
+
+        by_letter: dict[str, list[str]] = {}
+        for one in self._written:
+            by_letter.setdefault(one[0], []).append(re.escape(one[1:]))
+        for letter, rest in by_letter.items():
+            pattern = f"({re.escape(letter)})({'|'.join(rest)})"
+            said = tf.strings.regex_replace(said, pattern, r"\1 \2")
+        return said
+
+    @property
+    def _written(self) -> list[str]:
+        """The special tokens as they are written, those of several letters, the longest first."""
+        names = [*(getattr(self.tokenizer, "unsplittable_tokens", None) or ())]
+        if hasattr(self.tokenizer, "merges"):
+            names += [self.tokenizer.id_to_token(one) for one in self.special]
+        return sorted({one for one in map(str, names) if len(one) > 1}, key=lambda one: -len(one))
 
     def _tokenize(self, text: Any) -> Any:
         import tensorflow as tf

@@ -95,7 +95,9 @@ def test_texts_come_back_without_special_tokens(tokenizer):
 
     tokens = preprocess.prompts(["the fox"])
     back = preprocess.texts(tokens).numpy()[0].decode()
-    assert back.replace(" ", "") == "Q:thefox\nA:".replace("\n", "\n" * ("\n" in back))
+    assert "thefox" in back.replace(" ", "")
+    for special in (preprocess.start, preprocess.end):
+        assert tokenizer.id_to_token(special) not in back
     assert tf.size(preprocess.texts(preprocess.prompts([""] * 3))) == 3
 
 
