@@ -184,13 +184,13 @@ def _anew(model: keras.Model) -> Stepper:
         made = next(one for one in embedding._inbound_nodes
                     if any(given is tensor for tensor in one.output_tensors))  # fmt: skip
         given = made.input_tensors[0]
-    features = keras.Function(model.inputs, given)
+    features = keras.Function(model.input, given)
     names = list(model.input)
 
     def step(ids: Any, index: Any, kept: Any) -> tuple[Any, Any]:
         mask = tf.cast(tf.range(tf.shape(ids)[1])[None] < index, tf.int32)
         inputs = {"token_ids": ids, "padding_mask": mask + tf.zeros_like(ids)}
-        found = features([inputs[name] for name in names])
+        found = features({name: inputs[name] for name in names})
         scores = embedding(found[:, index - 1, None], reverse=True)
         return tf.cast(scores[:, 0], tf.float32), kept
 
