@@ -79,7 +79,7 @@ def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", (["adapt=lora", "optimizer.gradient_accumulation_steps=2"], []))
+@pytest.mark.parametrize("more", [["adapt=lora", "optimizer.gradient_accumulation_steps=2"], []])
 def test_a_run_that_is_stopped_ends_as_one_that_was_not(words, more, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     words = [*words, *more, "checkpoint.steps=2", "precision=mixed_bfloat16"]

@@ -32,7 +32,8 @@ RANK = {
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
 BELOW_ROOMS = (
-    "errors", "rows", "spec", "raw_input", "contracts", "abilities", "system", "catalogue", "artifact",
+    "errors", "rows", "spec", "raw_input", "contracts", "abilities", "system", "catalogue",
+    "artifact",
 )
 
 LIGHT = (

@@ -57,7 +57,8 @@ def cut(
 
 def _cut(text: str, parts: int) -> list[str]:
     """Cut a text into so many parts of about one length, or fewer."""
-    made, start = [], 0
+    made: list[str] = []
+    start = 0
     while start < len(text):
         size = math.ceil((len(text) - start) / max(parts - len(made), 1))
         stop = start + size

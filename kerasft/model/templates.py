@@ -91,9 +91,9 @@ def check(template: Mapping[str, Any] | None) -> None:
             )
     answer = template.get("assistant")
     if not problems and isinstance(answer, str):
-        behind = _parts(answer)
-        place = next(i for i, one in enumerate(behind) if one[0] == "text" and "{content}" in one[1])
-        if place + 1 >= len(behind) or not behind[place][1].endswith("{content}"):
+        parts = _parts(answer)
+        place = next(i for i, one in enumerate(parts) if "{content}" in one[1])
+        if place + 1 >= len(parts) or not parts[place][1].endswith("{content}"):
             problems.append(
                 "template.assistant must go on with a token behind {content}, such as {end}: the "
                 f"model learns by it where an answer ends. Received: {answer!r}."
@@ -143,7 +143,7 @@ def special(tokenizer: Any, name: str) -> int | None:
     values = (getattr(tokenizer, one, None) for one in names[name])
     found = next((value for value in values if value is not None), None)
     if found is None and name == "start":
-        # Where texts have no beginning of their own (GPT-2, Qwen), the end of the one before serves.
+        # Where texts have no beginning (GPT-2, Qwen), the end of the one before serves.
         return special(tokenizer, "end")
     return None if found is None else int(found)
 
@@ -166,7 +166,8 @@ def _segments(piece: str, tokenizer: Any, *, answer: bool) -> list[Segment]:
     ended = False
     for what, part in _parts(piece):
         if what == "token":
-            made.append(Segment(_number(part[1:-1], tokenizer), answer=answer and said and not ended))
+            number = _number(part[1:-1], tokenizer)
+            made.append(Segment(number, answer=answer and said and not ended))
             ended = ended or said
             continue
         if "{content}" not in part:

@@ -12,10 +12,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kerasft.abilities import Reading
 from kerasft.config import auto_batch
 from kerasft.config.building import target_of
 from kerasft.config.composition import build, build_named, plain
-from kerasft.abilities import Reading
 from kerasft.config.schema import Root
 from kerasft.contracts import Demanding, Rounding, Task, lacking
 from kerasft.data.annotations.plain import counted

@@ -242,9 +242,10 @@ def _figures(sums: np.ndarray, size: float) -> dict[str, float]:
 def token_loss(y: Any, outputs: Any) -> Any:
     """Return what the tokens of each text cost that are learned.
 
-    It is the sum over a text, divided by how many tokens texts teach on average: a mean over batches
-    is then one over tokens, whichever batch each is in. With gradient accumulation Keras takes the
-    mean of the gradients of several batches, of which one with few answers thus weighs less.
+    It is the sum over a text, divided by how many tokens texts teach on average: a mean over
+    batches is then one over tokens, whichever batch each is in. With gradient accumulation Keras
+    takes the mean of the gradients of several batches, of which one with few answers thus weighs
+    less.
 
     Args:
         y: `float32[batch, positions]`, 1 over that average where a token is learned, else 0.

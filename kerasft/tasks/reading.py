@@ -106,7 +106,8 @@ def read(
         parts["train"], stores["train"] = _packed(
             parts["train"], stores["train"], preprocess, packing, seed
         )
-    return replace(splits, **parts), stores
+    changed: Any = parts
+    return replace(splits, **changed), stores
 
 
 def _cut(parts: Mapping[str, Examples], preprocess: LanguagePreprocess) -> dict[str, Examples]:

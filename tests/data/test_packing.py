@@ -28,7 +28,7 @@ def test_another_seed_packs_others_together():
     assert [sorted(b.tolist()) for b in first] != [sorted(b.tolist()) for b in second]
 
 
-@pytest.mark.parametrize("count", (1, 2, 7, 8, 9, 30))
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 30])
 def test_a_stream_is_cut_so_that_each_token_is_learned_once(count):
     blocks = packing.cut(count, 8)
     learned = [place for start, stop in blocks for place in range(start + 1, stop)]

@@ -44,7 +44,7 @@ def written(network, texts=TEXTS, cached=True, **settings):
 DRAWN = {"temperature": 1.5, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.3, "seed": 3}
 
 
-@pytest.mark.parametrize("settings", ({}, DRAWN), ids=("greedy", "drawn"))
+@pytest.mark.parametrize("settings", [{}, DRAWN], ids=("greedy", "drawn"))
 def test_what_is_kept_of_earlier_tokens_changes_nothing(network, settings):
     kept, anew = written(network, **settings), written(network, cached=False, **settings)
     for name in ("text", "tokens", "stopped"):
@@ -53,7 +53,7 @@ def test_what_is_kept_of_earlier_tokens_changes_nothing(network, settings):
     assert (kept["tokens"] <= 6).all() and kept["tokens"].max() > 1
 
 
-@pytest.mark.parametrize("settings", ({}, DRAWN), ids=("greedy", "drawn"))
+@pytest.mark.parametrize("settings", [{}, DRAWN], ids=("greedy", "drawn"))
 def test_a_text_is_answered_alone_as_it_is_beside_others(network, settings):
     together = written(network, **settings)
     for place, one in enumerate(TEXTS):
@@ -91,7 +91,8 @@ def test_the_likeliest_tokens_are_those_that_are_drawn():
     counts = {name: [] for name in ("top_k", "top_p", "all")}
     for seed in range(60):
         for name, how in (("top_k", {"top_k": 2}), ("top_p", {"top_p": 0.75}), ("all", {})):
-            found = drawn(scores, tf.constant([0, 1]), Generation(temperature=1.0, seed=seed, **how))
+            settings = Generation(temperature=1.0, seed=seed, **how)
+            found = drawn(scores, tf.constant([0, 1]), settings)
             counts[name] += tf.argmax(found, axis=1).numpy().tolist()
     assert set(counts["top_k"]) == {0, 1} == set(counts["top_p"])
     share = np.bincount(counts["all"], minlength=4) / len(counts["all"])
@@ -100,13 +101,13 @@ def test_the_likeliest_tokens_are_those_that_are_drawn():
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    (
+    [
         ({"max_new": 0}, "generate.max_new must be a whole number, 1 or more"),
         ({"temperature": -1.0}, "generate.temperature must be 0 or above"),
         ({"top_p": 0.0}, "generate.top_p must be above 0"),
         ({"stop": [""]}, "generate.stop must hold texts that are not empty"),
         ({"temprature": 1.0}, "generate.temprature is no setting"),
-    ),
+    ],
 )
 def test_settings_that_are_wrong_are_told(settings, told):
     with pytest.raises(UserError, match=told):

@@ -49,7 +49,7 @@ def logits(network, backbone, given):
     return np.asarray(backbone.token_embedding(hidden, reverse=True))
 
 
-@pytest.mark.parametrize("end", (END, START))
+@pytest.mark.parametrize("end", [END, START])
 @pytest.mark.parametrize("family", MODELS)
 def test_each_document_gets_the_logits_that_it_gets_alone(family, end):
     if end == START and family not in ("Llama", "GPT-2"):
@@ -76,7 +76,7 @@ def test_each_document_gets_the_logits_that_it_gets_alone(family, end):
     assert np.abs(logits(network, backbone, fed(parts, 12)) - alone)[0, :7].max() < 1e-4
 
 
-@pytest.mark.parametrize("family", ("Llama", "GPT-2", "Gemma"))
+@pytest.mark.parametrize("family", ["Llama", "GPT-2", "Gemma"])
 def test_an_isolated_network_comes_back_from_a_file(family, tmp_path):
     backbone = MODELS[family]()
     network = Isolated(backbone, START, END)

@@ -113,14 +113,14 @@ def test_it_comes_back_from_a_folder(tokenizer, tmp_path):
 
 @pytest.mark.parametrize(
     ("template", "told"),
-    (
+    [
         ({"user": "{content}"}, "template.assistant is missing"),
         ({"user": "{text}{content}", "assistant": "{content}{end}"}, "has a field {text}"),
         ({"user": "none", "assistant": "{content}{end}"}, "must hold {content} once"),
         ({"user": "{content}", "assistant": "{content}"}, "must go on with a token behind"),
         ({"user": "{content}", "assistant": "{content}{end}", "asistant": "x"}, "none of its"),
         ({"user": 3, "assistant": "{content}{end}"}, "must be a text"),
-    ),
+    ],
 )
 def test_a_template_that_is_wrong_is_told(template, told):
     with pytest.raises(UserError) as error:

@@ -33,7 +33,7 @@ def test_a_token_costs_what_its_probability_says(drawn):
     assert (found[..., 2] == drawn["mask"].numpy()).all()
 
 
-@pytest.mark.parametrize("cap", (None, 3.0))
+@pytest.mark.parametrize("cap", [None, 3.0])
 def test_in_slices_costs_and_gradients_are_the_same(drawn, cap):
     ids, mask = drawn["ids"], drawn["mask"]
 

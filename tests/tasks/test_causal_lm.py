@@ -45,7 +45,7 @@ def read(task, splits, length=32):
     return *task.read(splits, backbone.preprocess, ready, seed=0), backbone.preprocess
 
 
-@pytest.mark.parametrize("packing", ("isolated", "joined", "none"))
+@pytest.mark.parametrize("packing", ["isolated", "joined", "none"])
 def test_every_token_of_the_texts_is_learned_once(novel, packing, capsys):
     splits = text_files(str(novel), kind="language", seed=0, documents="blank_line")
     task = CausalLM(packing=packing)
@@ -130,13 +130,13 @@ def test_figures_are_of_all_tokens_together():
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    (
+    [
         ({"packing": "tight"}, r"task\.packing must be one of isolated, joined, none"),
         ({"loss_on": "answer"}, r"task\.loss_on must be one of answers, all.*Did you mean"),
         ({"monitor": "val_accuracy"}, r"task\.monitor must be a figure of which less is better"),
         ({"generate": {"max_new": -1}}, r"generate\.max_new must be a whole number"),
         ({"template": {"user": "{content}"}}, r"template\.assistant is missing"),
-    ),
+    ],
 )
 def test_settings_that_are_wrong_are_told(settings, told):
     with pytest.raises(UserError, match=told):
@@ -186,13 +186,13 @@ def test_columns_are_joined_into_prompts(tmp_path):
 
 @pytest.mark.parametrize(
     ("row", "told"),
-    (
+    [
         (turns(("user", "a"), ("system", "b"), ("assistant", "c")), "may stand first"),
         (turns(("system", "a"), ("system", "b"), ("assistant", "c")), "may stand first"),
         (turns(("user", "a"), ("robot", "b")), "has the role 'robot' in message 2"),
         ({"messages": "hello"}, "must hold lists of messages"),
         ({"messages": [{"role": "user", "content": 3}]}, "content of a message must be a text"),
-    ),
+    ],
 )
 def test_a_message_that_is_none_is_told(tmp_path, row, told):
     with pytest.raises(UserError, match=told):
@@ -201,13 +201,13 @@ def test_a_message_that_is_none_is_told(tmp_path, row, told):
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    (
+    [
         ({}, r"Exactly one of data\.text"),
         ({"prompt": "q"}, r"data\.prompt and data\.answer belong together"),
         ({"prompt": "{q}{z}", "answer": "a"}, "no column 'z'"),
         ({"text": "q", "system": "a"}, r"data\.system stands before data\.prompt"),
         ({"text": "q", "kind": "single"}, r"task=causal_lm learns"),
-    ),
+    ],
 )
 def test_columns_that_do_not_fit_are_told(tmp_path, settings, told):
     file = write(tmp_path, [{"q": f"x{i}", "a": "y"} for i in range(6)])
@@ -242,12 +242,12 @@ def test_documents_that_follow_each_other_are_joined(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    (
+    [
         ({"documents": "page"}, r"data\.documents must be one of file, blank_line, line"),
         ({"join": 0}, r"data\.join must be a number"),
         ({"join": 3}, r"data\.join puts documents of one file together"),
         ({"kind": "single"}, "holds texts without labels"),
-    ),
+    ],
 )
 def test_settings_of_text_files_that_are_wrong_are_told(tmp_path, settings, told):
     (tmp_path / "a.txt").write_text("a", "utf-8")

@@ -120,7 +120,7 @@ def chat(
     chosen = Columns(text, prompt, answer, system, messages)
     chosen.check()
     tables = find_tables(path, {"validation": validation, "test": test})
-    ratios = {n: part for n, part in (("validation", validation), ("test", test))
+    ratios: Any = {n: part for n, part in (("validation", validation), ("test", test))
               if not isinstance(part, str) and n not in tables.files}  # fmt: skip
     if split_column is None:
         check_ratios(ratios.get("validation"), ratios.get("test"), split, list(tables.files))
@@ -202,9 +202,10 @@ def _filled(rows: Rows, pattern: str, key: str, ids: Sequence[str]) -> list[str]
     columns = {name: find_column(rows, name, key) for name in names}
     made = []
     for i, one in enumerate(ids):
-        filled = _FIELD.sub(lambda m, i=i, one=one: _text(columns[m[1]][i], key, one), pattern)
-        made.append(re.sub(r"\n{2,}", "\n", filled).strip("\n") if any(
-            not str(columns[name][i] or "").strip() for name in names) else filled)
+        cells = {name: _text(columns[name][i], key, one) for name in names}
+        filled = re.sub(_FIELD, lambda found, cells=cells: cells[found[1]], pattern)  # type: ignore
+        bare = any(not cell.strip() for cell in cells.values())
+        made.append(re.sub(r"\n{2,}", "\n", filled).strip("\n") if bare else filled)
     return made
 
 
@@ -229,7 +230,8 @@ def _conversation(cell: Any, one: str) -> tuple[str, str] | None:
     if not isinstance(cell, list) or not all(isinstance(turn, Mapping) for turn in cell):
         raise UserError(
             "data.messages must hold lists of messages, each with role and content, such as "
-            f'[{{"role": "user", "content": "Hello"}}, ...]. Received: {one} has {str(cell)[:60]!r}.'
+            '[{"role": "user", "content": "Hello"}, ...]. Received: '
+            f"{one} has {str(cell)[:60]!r}."
         )
     turns: list[tuple[str, str]] = []
     for number, turn in enumerate(cell):
