@@ -213,7 +213,8 @@ def _predict(options: argparse.Namespace) -> int:
 
     predictions.check_asked(options.output, options.inputs, options.data, options.id)
     how = {"output": options.output, "as_json": options.json, "draw": options.draw}
-    wanted = [] if options.data else inputs.inputs(options.model, options.inputs)
+    settings, words = ({}, []) if options.data else inputs.settings(options.inputs)
+    wanted = [] if options.data else inputs.inputs(options.model, words)
     from kerasft.run import predict, predict_data
 
     _trust_here(options.trust)
@@ -223,7 +224,8 @@ def _predict(options: argparse.Namespace) -> int:
                                    trusted=options.trust)  # fmt: skip
             return FAILED if predictions.show_all(answers, **how) else OK
     broken: list[str] = []
-    rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append)
+    rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append,
+                   generate=settings)  # fmt: skip
     predictions.show(rows, **how)
     predictions.name_broken(broken, len(broken), len(wanted), "images")
     return FAILED if broken else OK

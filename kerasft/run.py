@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -304,7 +304,7 @@ def evaluate(
 @without_chatter()
 def predict(
     run_or_export: str, inputs: Sequence[Any], *, trusted: Sequence[str] = (),
-    on_broken: Callable[[str], None] | None = None,
+    on_broken: Callable[[str], None] | None = None, generate: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Answer raw input with a run folder or with an exported SavedModel.
 
@@ -314,6 +314,7 @@ def predict(
         trusted: Import prefixes that the run's own parts may come from.
         on_broken: Told of each image that cannot be decoded, in a sentence; the others are
             answered. Without, the first such image is an error.
+        generate: How a language model writes: `max_new`, `temperature`, `top_p`, ...
 
     Returns:
         One dict an input: `input`, and the task's answers (`label`, `score`, `probabilities` by
@@ -325,7 +326,7 @@ def predict(
     Example:
         >>> predict("outputs/last", ["image.png"])[0]["label"]  # doctest: +SKIP
     """
-    answer = answering.open_predictor(run_or_export, trusted)
+    answer = answering.writing(answering.open_predictor(run_or_export, trusted), generate)
     images = answering.takes_images(answer)
     if not images:
         answering.check_texts(inputs)

@@ -21,7 +21,9 @@ Kind = str
 Modality = Literal["images", "text"]
 Mode = Literal["max", "min"]
 
-KINDS: tuple[str, ...] = ("single", "multi", "number", "numbers", "boxes", "masks", "spans")
+KINDS: tuple[str, ...] = (
+    "single", "multi", "number", "numbers", "boxes", "masks", "spans", "language",
+)  # fmt: skip
 # The class of a pixel that is neither learned nor counted.
 IGNORED = 255
 SPLIT_NAMES: tuple[str, ...] = ("train", "validation", "test")
@@ -343,6 +345,8 @@ class Features:
             the finer ones.
         missing: Why there is no `sequence`, where it is `None`.
         whole: See `Backbone`.
+        tokens: The `token_ids` of a network for text.
+        embedding: The layer that embeds them, where it can be read backwards.
     """
 
     sequence: Any
@@ -355,3 +359,5 @@ class Features:
     fused: bool = False
     missing: str = ""
     whole: Any = None
+    tokens: Any = None
+    embedding: Any = None

@@ -31,6 +31,9 @@ IMAGES = {
 }  # fmt: skip
 IMAGES["trashnet_mobilenetv2"] = IMAGES["trashnet_mobilenet"]
 CELLS = ["backbone.weights=null", "backbone.image_size=[64,64]"]
+IMAGES["shakespeare_stories"] = [
+    "backbone=tiny_gpt2", "~backbone.preset", "backbone.sequence_length=32", "data.join=2",
+]
 IMAGES |= {"bccd_mobilenet": CELLS, "nuclei_mobilenet": CELLS, "rbc_wbc_mobilenet": CELLS}
 
 
@@ -132,6 +135,9 @@ def stand_in(tmp_path_factory) -> Path:
             folder.mkdir(parents=True)
             for i in range(count):
                 (folder / f"{i}.jpg").write_bytes(jpeg(f"{split}{label}{i}".encode()[-1] + i))
+    (root / "tiny_shakespeare").mkdir()
+    speeches = [f"SPEAKER {i % 7}:\nWhat is the matter, number {i}?" for i in range(90)]
+    (root / "tiny_shakespeare" / "input.txt").write_text("\n\n".join(speeches), "utf-8")
     write_cells(root)
     (root / "trashnet").mkdir()
     with zipfile.ZipFile(root / "trashnet" / "trashnet.zip", "w") as archive:

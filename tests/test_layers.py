@@ -19,7 +19,7 @@ RANK = {
     "spec": 1, "raw_input": 1,
     "system": 2,
     "catalogue": 3, "artifact": 3,
-    "config": 4, "contracts": 4,
+    "config": 4, "contracts": 4, "abilities": 4,
     "data": 5, "model": 5, "training": 5, "evaluation": 5, "exporters": 5, "serving": 5,
     "tasks": 6,
     "runs": 7,
@@ -32,12 +32,13 @@ RANK = {
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
 BELOW_ROOMS = (
-    "errors", "rows", "spec", "raw_input", "contracts", "system", "catalogue", "artifact",
+    "errors", "rows", "spec", "raw_input", "contracts", "abilities", "system", "catalogue",
+    "artifact",
 )
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config/", "errors", "spec", "rows", "raw_input",
-    "contracts", "system/", "runs/", "run", "steps", "catalogue/", "sweeps/",
+    "contracts", "abilities", "system/", "runs/", "run", "steps", "catalogue/", "sweeps/",
     "model/hub",
 )
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",

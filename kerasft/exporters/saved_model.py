@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import kerasft
+from kerasft.abilities import Generates
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
 from kerasft.contracts import Deciding, Explained, Task, Thresholded
 from kerasft.errors import UserError, nearest
@@ -267,6 +268,8 @@ def _describe(
         # In whose pixels, tokens or characters positions are told.
         sent = "text" if preprocess.modality == "text" else "image"
         facts["positions"] = {key: "network" if key == "tensors" else sent for key in signatures}
+    if isinstance(served.task, Generates):
+        facts["generate"] = served.task.to_dict().get("generate", {})
     if preprocess.modality == "text":
         facts["sequence_length"] = getattr(preprocess, "sequence_length", None)
         facts["buckets"] = list(served.buckets)

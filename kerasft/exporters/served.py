@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasft.abilities import Generates
 from kerasft.artifact.comparison import PADDING, Output, filled_up
 from kerasft.contracts import Framed, Located, Ranked, Rephrasing, Scored, Task
 from kerasft.raw_input import as_raw
@@ -122,6 +123,16 @@ class Served:
         return dict(self.task.in_image(answers, frames, self.labels))
 
     @property
+    def writes(self) -> bool:
+        """Whether texts are answered by going on with them."""
+        return isinstance(self.task, Generates)
+
+    def writer(self) -> Any:
+        """Return a function of raw texts to what is written behind them, in TensorFlow ops."""
+        assert isinstance(self.task, Generates)
+        return self.task.writer(self.model, self.preprocess)
+
+    @property
     def forms(self) -> tuple[str, ...]:
         """The signatures with the same answers in other forms."""
         return self.task.forms if self.framed and isinstance(self.task, Rephrasing) else ()
@@ -213,10 +224,15 @@ class Served:
                         self.task.keep(outputs, batch, targets.gather(rows))),
                 ))  # fmt: skip
         answers, tensors, scored, embedding, forms, kept = zip(*parts, strict=True)
+        made = _concatenated(answers)
+        in_forms = {form: _concatenated([one[form] for one in forms]) for form in self.forms}
+        if isinstance(self.task, Generates):
+            in_forms["score"] = made
+            made = self.task.write(self.model, self.preprocess, raw.tolist())
+            in_forms["generate"] = made
         return Expected(
-            _concatenated(answers), _concatenated(tensors), _concatenated(scored),
-            _concatenated(embedding),
-            {form: _concatenated([one[form] for one in forms]) for form in self.forms},
+            made, _concatenated(tensors), _concatenated(scored), _concatenated(embedding),
+            in_forms,
             None if targets is None else joined([rows for rows in kept if rows is not None]),
         )
 

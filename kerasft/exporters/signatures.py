@@ -13,7 +13,7 @@ from kerasft.contracts import Scored
 from kerasft.errors import UserError, nearest
 from kerasft.exporters.served import POOLED, Served
 
-SIGNATURES = (DEFAULT, "tensors", "classify", "regress", "embed")
+SIGNATURES = (DEFAULT, "tensors", "classify", "regress", "embed", "generate", "score")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def _why_not(name: str, served: Served) -> str:
             f"the signature 'embed' gives the output of a layer {POOLED!r}, which the heads of "
             "kerasft have; this head has none."
         )
+    if name in ("generate", "score"):
+        return f"the signature {name!r} is of language models (task=causal_lm)."
     kinds = {"single": "one class", "multi": "any number of classes", "number": "a number"}
     kind = kinds.get(served.task.kind, served.task.kind)
     return f"the signature {name!r} does not fit a task with {kind} an example."
@@ -113,6 +115,10 @@ def _possible(served: Served) -> dict[str, Signature]:
             "predict", "tensors", tensors, lambda *x: served.answers(outputs(from_tensors(*x)))
         ),
     }  # fmt: skip
+    if served.writes:
+        write = served.writer()
+        made["score"] = Signature("predict", "raw", raw, answer_raw)
+        made[DEFAULT] = made["generate"] = Signature("predict", "raw", raw, write)
     for form in served.forms:
         made[form] = Signature("predict", "raw", raw, lambda *x, form=form: served.rephrased(
             form, *answer_framed(*x)

@@ -39,6 +39,10 @@ def features_of(backbone: Backbone) -> Features:
         fused=is_pyramid(backbone.network),
         missing=missing,
         whole=backbone.whole,
+        tokens=inputs.get("token_ids") if isinstance(inputs, dict) else None,
+        embedding=next(
+            (one for one in backbone.network.layers if hasattr(one, "tie_weights")), None
+        ),
     )
 
 

@@ -325,9 +325,11 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
         raise UserError(f"The file {str(file)!r} is missing: the run folder is not whole.")
     values = read_json(file, "modality")
     modality = values.pop("modality")
-    made: type[ImagePreprocess | TextPreprocess] = TextPreprocess
+    made: Any = TextPreprocess
     if modality == "images":
         made = ImagePreprocess
+    elif modality == "text" and "template" in values:
+        from kerasft.model.language import LanguagePreprocess as made
     elif modality != "text":
         raise UserError(
             f"The file {str(file)!r} is damaged: modality must be images or text. Received: "
@@ -339,7 +341,7 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
             # Older versions trained on images as they are stored, and wrote nothing of it.
             return ImagePreprocess(**{"upright": False, **values})
         tokenizer = _load_tokenizer(Path(directory) / "tokenizer")
-        return TextPreprocess(tokenizer, **{**values, "inputs": tuple(values["inputs"])})
+        return made(tokenizer, **{**values, "inputs": tuple(values["inputs"])})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"The file {str(file)!r} is damaged, or from another version ({error})."

@@ -68,6 +68,27 @@ def reader(tokenizer: Any) -> Callable[[Sequence[int]], str]:
     return read
 
 
+def marked(
+    read: Callable[[Sequence[int]], str], ids: Sequence[int], learned: Any = None
+) -> str:
+    """Return tokens as people read them, those that are learned in double brackets.
+
+    Args:
+        read: What `reader` returned.
+        ids: The tokens.
+        learned: A number for each, above 0 where it is learned; `None` where that is not asked.
+
+    Example:
+        >>> marked(lambda ids: " ".join(map(str, ids)), [1, 5, 6, 2], [0, 1, 2, 0])
+        '1 [[5 6]] 2'
+    """
+    if learned is None:
+        return read(ids)
+    runs = groupby(zip(ids, learned[: len(ids)], strict=True), lambda pair: pair[1] > 0)
+    parts = [(on, read([one for one, _ in run])) for on, run in runs]
+    return " ".join(f"[[{text}]]" if on else text for on, text in parts)
+
+
 # The text of each token, and whether a word begins there.
 Pieces = Callable[[Sequence[str]], list[tuple[str, bool]]]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
+from kerasft.abilities import Generates
 from kerasft.artifact.comparison import Output
 from kerasft.config import auto_batch
 from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_units
@@ -183,7 +184,10 @@ class FineTuned:
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
                   for i, r in enumerate(raw)),
         )
-        found = self.answers(prepare(examples, self.preprocess), inputs=list(raw))
+        if isinstance(self.task, Generates):
+            found = self.task.write(self.model, self.preprocess, list(raw))
+        else:
+            found = self.answers(prepare(examples, self.preprocess), inputs=list(raw))
         return {name: value if name.endswith("_bytes") else as_text(value)
                 for name, value in found.items()}  # fmt: skip
 
@@ -212,7 +216,9 @@ def load(
     """
     import keras
 
+    import kerasft.model.isolation
     import kerasft.model.layers
+    import kerasft.model.next_token
     import kerasft.model.operated
     import kerasft.training.schedules  # noqa: F401  (registers what a .keras file may hold)
     from kerasft.model import preprocess
@@ -259,7 +265,7 @@ def _require_fit(
         takes = list(inputs["images"].shape[1:3]) if "images" in inputs else takes
     else:
         assert takes_texts(preprocess)
-        has = sorted(preprocess.inputs)
+        has = sorted(getattr(preprocess, "network_inputs", preprocess.inputs))
     if has != takes:
         raise UserError(
             f"{str(folder.preprocess)!r} is of another run: it makes {has}, and the network takes "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -37,6 +38,21 @@ def asked_split(overrides: Sequence[str]) -> str | None:
                 f"Received: {override!r}."
             )
     return split
+
+
+def settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Take `generate.KEY=VALUE` out of the words behind `kerasft predict`.
+
+    Example:
+        >>> settings(["Once upon", "generate.max_new=8", "generate.stop=[x]"])
+        ({'max_new': 8, 'stop': ['x']}, ['Once upon'])
+    """
+    from omegaconf import OmegaConf
+
+    asked = [word for word in words if re.match(r"generate\.\w+=", word)]
+    made = OmegaConf.to_container(OmegaConf.from_dotlist(asked)) if asked else {}
+    assert isinstance(made, dict)
+    return made.get("generate", {}), [word for word in words if word not in asked]
 
 
 def inputs(model: str, given: Sequence[str]) -> list[Any]:

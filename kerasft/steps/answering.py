@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from kerasft.abilities import Generates
 from kerasft.artifact.comparison import filled_up
 from kerasft.errors import Unreadable, UserError
 from kerasft.runs.records import records
@@ -27,6 +29,28 @@ def open_predictor(
     from kerasft.artifact.loading import load_export
 
     return load_export(path)
+
+
+def writing(answer: Any, settings: Mapping[str, Any] | None) -> Any:
+    """Return what `open_predictor` returned, as a language model that writes otherwise.
+
+    Args:
+        answer: What it returned.
+        settings: `max_new`, `temperature`, ...; nothing for as it was trained or exported.
+
+    Raises:
+        UserError: If it writes no texts, or a setting is none.
+    """
+    if not settings:
+        return answer
+    task = getattr(answer, "task", None)
+    if not isinstance(task, Generates):
+        raise UserError(
+            "generate.KEY=VALUE is of language models in a run folder. An export writes as it was "
+            "exported: set task.generate.KEY=VALUE for the run. Received: "
+            + ", ".join(f"generate.{name}={value}" for name, value in settings.items()) + "."
+        )
+    return replace(answer, task=task.generating(settings))
 
 
 def takes_images(answer: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from kerasft.abilities import Reading
 from kerasft.config.composition import build_named, plain
 from kerasft.contracts import Task
 from kerasft.data.annotations.plain import plain as plain_labels
@@ -36,6 +37,7 @@ from kerasft.steps.prepare import (
     set_rate,
     watched,
 )
+from kerasft.steps.reading import tell_before
 from kerasft.steps.solved_head import require_solvable, solver
 from kerasft.steps.trainable import MOST_PARTS, tell
 from kerasft.system.console import listing, say, warn
@@ -72,6 +74,8 @@ def fit(
     require_solvable(parts, ready.task, model)
     if not quiet:
         adapting.announce(model)
+    if folder is not None and backbone.pretrained and isinstance(ready.task, Reading):
+        tell_before(ready, model, folder, eval_batch_size(cfg))
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)
     with watched(parts, folder) if folder is not None else nullcontext():

@@ -12,11 +12,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kerasft.abilities import Reading
 from kerasft.config import auto_batch
 from kerasft.config.building import target_of
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
 from kerasft.contracts import Demanding, Located, Rounding, Task, lacking
+from kerasft.data.annotations.plain import counted
 from kerasft.errors import UserError
 from kerasft.runs import again, evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits, takes_texts
@@ -24,6 +26,7 @@ from kerasft.steps.arranging import arrange, require_sampling
 from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.heads import follow_head, require_head
+from kerasft.steps.reading import read_stores
 from kerasft.steps.regularizing import require_task
 from kerasft.steps.stages import build_stages, settled
 from kerasft.steps.surgery import with_surgery
@@ -309,11 +312,7 @@ def _require_same(differences: list[str], folder: run_folder.RunFolder, *, accep
 def describe(splits: Splits) -> str:
     """Return a line on the sizes of the splits and their labels."""
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in splits.parts.items())
-    names = splits.labels.names
-    if not names:
-        return f"{sizes}; a number each"
-    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-    return f"{sizes}; {len(names)} classes ({shown})"
+    return sizes + counted(splits.labels)
 
 
 def _require_fit(task: Task, splits: Splits, cfg: DictConfig) -> None:
@@ -342,7 +341,9 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
     if has == "text":
         pair = isinstance(splits.train.inputs[0], tuple)
         backbone = replace(backbone, preprocess=backbone.preprocess.paired(pair))
-    return with_surgery(cfg, backbone, quiet=not pretrained)
+    backbone = with_surgery(cfg, backbone, quiet=not pretrained)
+    task = build_task(cfg)
+    return task.reading(backbone) if isinstance(task, Reading) else backbone
 
 
 @status.showing("decoding or tokenizing ...")
@@ -352,10 +353,10 @@ def make_ready(
     """Tokenize or decode everything once, and make the training batches."""
     from kerasft.data import augment
     from kerasft.data.changed_texts import unchangeable
-    from kerasft.data.preprocessing import prepare_splits
     from kerasft.training.stages import require_sizes
 
     require_sizes(parts.stages, size_of(backbone.preprocess))
+    splits, stores = read_stores(cfg, parts.task, splits, backbone.preprocess, parts.cache)
     task = parts.task.adapt(splits.train.annotations)
     if task.follows_pixels and getattr(backbone.preprocess, "resize", "") == "crop":
         warn("backbone.resize=crop cuts off what is too long, and what is there is neither learned "
@@ -365,7 +366,6 @@ def make_ready(
     if said := class_weights.described(task, splits.labels):
         say(said)
     augment.require_moving(parts.augment, [name for name in augment.MOVING if name in targets])
-    stores = prepare_splits(splits.parts, backbone.preprocess, parts.cache)
     train = stores["train"]
     arranged = arrange(cfg, parts.sampling, task, splits, train)
     if parts.augment and takes_texts(backbone.preprocess):

@@ -15,6 +15,7 @@ from kerasft.runs.finetuned import FineTuned
 from kerasft.spec import Splits
 from kerasft.steps.measure import closing_table
 from kerasft.steps.prepare import build_task, read_splits
+from kerasft.steps.reading import read_stores
 from kerasft.system.console import warn
 from kerasft.system.enclosure import require_enclosed
 
@@ -48,14 +49,14 @@ def measure_splits(
     tell: Callable[[str], None],
 ) -> dict[str, dict[str, Any]]:
     """Measure the splits asked for, and say the figures."""
-    from kerasft.data.preprocessing import prepare_splits
-
     allowed = list(splits.parts)
     if split is not None and split not in allowed:
         raise UserError(f"split must be one of {', '.join(allowed)}. Received: {split!r}.")
     metrics = {}
     wanted = [split] if split else [n for n in allowed if n != "train"]
-    stores = prepare_splits(splits.parts, finetuned.preprocess, build(cfg.cache), wanted)
+    splits, stores = read_stores(
+        cfg, finetuned.task, splits, finetuned.preprocess, build(cfg.cache), wanted
+    )
     for name in wanted:
         part = splits.parts[name]
         kept = finetuned.measure(stores[name], finetuned.targets(part.annotations)).rows

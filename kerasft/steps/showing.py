@@ -154,7 +154,7 @@ def cell(one: Seen, names: Sequence[str], note: str) -> Any:
 
 def show_texts(ready: Ready, preprocess: TextPreprocess, wanted: Wanted) -> Path | None:
     """Print texts as tokens, what is cut off of each, and how many training texts are cut."""
-    from kerasft.model.tokens import cuts, reader
+    from kerasft.model.tokens import cuts, marked, reader
 
     batches, train = ready.batches, ready.splits.train
     read, cut = reader(preprocess.tokenizer), cuts(preprocess)
@@ -181,7 +181,7 @@ def show_texts(ready: Ready, preprocess: TextPreprocess, wanted: Wanted) -> Path
                 said = "changed" if text != train.inputs[index] else "as it is"
                 parts = [text] if isinstance(text, str) else text
                 lines += [f"  {said}: {part}" for part in parts]
-            lines.append(f"  {read(tokens)}")
+            lines.append(f"  {marked(read, tokens, one.targets.get('learned'))}")
             for place, lost in enumerate(cut.lost(text, tokens) if cut else []):
                 if lost:
                     end = f"the end of text {place + 1}" if preprocess.pair else "the end"

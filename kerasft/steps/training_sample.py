@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from kerasft.abilities import Reading
+from kerasft.config.composition import build
 from kerasft.contracts import Recalling
 from kerasft.errors import UserError
 from kerasft.evaluation.diagnosis.chance import chance
@@ -20,6 +22,7 @@ from kerasft.runs.run_folder import RunFolder
 from kerasft.spec import Examples, Splits
 from kerasft.steps import in_memory, reopening
 from kerasft.steps.prepare import Ready, runtime
+from kerasft.steps.reading import read_stores
 from kerasft.system.console import warn
 from kerasft.system.files import write_json
 from kerasft.system.terminal import status
@@ -117,8 +120,13 @@ def measure_again(run: str, data: Any, trusted: Sequence[str]) -> None:
         folder, finetuned, cfg = reopening.reopen(run, trusted)
         with folder.at_its_command(), runtime(cfg), in_memory.holding(cfg, data):
             splits = reopening.read_data(cfg, folder)
+            if isinstance(finetuned.task, Reading):
+                splits, stores = read_stores(
+                    cfg, finetuned.task, splits, finetuned.preprocess, build(cfg.cache)
+                )
             places = sample_of(len(splits.train), sample_size(cfg, splits), cfg.seed)
-            store = prepare(splits.train.take(places), finetuned.preprocess)
+            store = stores["train"].take(places) if isinstance(finetuned.task, Reading) else \
+                prepare(splits.train.take(places), finetuned.preprocess)
             _write_sample(cfg, finetuned, splits, places, store, folder.path / "logs")
     except UserError as error:
         warn(f"the gap is not measured, what was logged in training stands in for it: {error}")

@@ -25,6 +25,10 @@ NEEDED = {
     **{("data", name): ["data.path=a"]
        for name in ("boxes_csv", "coco", "conll", "mask_folder", "spans", "voc", "yolo")},
     ("data", "lines"): ["data.path=a.txt"],
+    ("data", "text_files"): ["data.path=a.txt", "task=causal_lm", "head=language"],
+    ("data", "chat"): ["data.path=a.jsonl", "data.messages=b", "task=causal_lm", "head=language"],
+    **{("template", name): ["task=causal_lm", "head=language", "data=text_files", "data.path=a"]
+       for name in ("plain", "alpaca", "chatml", "gemma", "llama3", "zephyr")},
     ("data", "tfds"): ["data.name=beans"],
     ("data", "tfrecord"): ["data.path=shards", "data.label=b"],
     ("adapt", "saved"): ["adapt.saved.path=adapter.safetensors"],

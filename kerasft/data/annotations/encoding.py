@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations import boxes, classes, masks, spans
+from kerasft.data.annotations import boxes, classes, language, masks, spans
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 
@@ -56,6 +56,8 @@ def encode(
         return Encoded(*spans.encode(values, ids, names=names, key=key))
     if kind == "masks":
         return Encoded(*masks.encode(values, key=key))
+    if kind == language.KIND:
+        return Encoded(*language.encode(values))
     labels, array, notices = classes.encode(
         values, ids, kind=kind, names=names, delimiter=delimiter, key=key
     )

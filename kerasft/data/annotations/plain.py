@@ -36,6 +36,8 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
         return [plain_spans(part.annotations.row(i), labels) for i in range(len(part))]
     if labels.kind == "masks":
         return [plain_shares(pixels, labels) for pixels in part.annotations["pixels"]]
+    if labels.kind == "language":
+        return [{"bytes": count} for count in part.annotations["bytes"].tolist()]
     return [
         {name: value.tolist() for name, value in part.annotations.row(i).items()}
         for i in range(len(part))
@@ -115,6 +117,21 @@ def shown(value: Any, labels: Labels) -> str:
     if isinstance(found, float):
         return f"{found:g}"
     return ", ".join(map(str, found)) if isinstance(found, list) else str(found)
+
+
+def counted(labels: Labels) -> str:
+    """Return in words what labels are, behind the sizes of splits.
+
+    Example:
+        >>> counted(Labels("single", ("cat", "dog")))
+        '; 2 classes (cat, dog)'
+    """
+    if labels.kind == "language":
+        return ""
+    if not labels.names:
+        return "; a number each"
+    names = ", ".join(labels.names[:6]) + (", ..." if len(labels.names) > 6 else "")
+    return f"; {len(labels.names)} classes ({names})"
 
 
 def counts(part: Examples, labels: Labels) -> dict[str, int]:

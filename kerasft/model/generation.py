@@ -1,0 +1,318 @@
+"""Writing: a network that goes on with texts, a token after the other, in TensorFlow ops alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kerasft.errors import UserError, nearest
+from kerasft.model.language import LanguagePreprocess
+
+if TYPE_CHECKING:
+    import keras
+
+# Prompts are padded to a multiple of so many tokens, so that a server sees few shapes.
+BUCKET = 32
+HEAD = "head_next_token"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How a text is gone on with.
+
+    Args:
+        max_new: The most tokens that are written.
+        temperature: Scores are divided by it before one is drawn; 0 takes the likeliest each time.
+        top_k: Draw among the likeliest so many tokens; 0 for all.
+        top_p: Draw among the likeliest tokens that together have this probability (Holtzman et al.,
+            "The Curious Case of Neural Text Degeneration", 2020,
+            https://arxiv.org/abs/1904.09751).
+        repetition_penalty: What the scores of tokens that were there already are divided by, where
+            they are above 0, or multiplied with (Keskar et al., "CTRL", 2019,
+            https://arxiv.org/abs/1909.05858); 1 for nothing.
+        stop: Texts before which an answer ends. They are looked for when all is written, so that
+            they save no time.
+        seed: What is drawn is a function of it and the step; each text is answered as if alone.
+
+    Example:
+        >>> Generation(temperature=0.8, top_p=0.9).max_new
+        64
+        >>> Generation(top_p=2.0)
+        Traceback (most recent call last):
+        ...
+        kerasft.errors.UserError: generate.top_p must be above 0 and at most 1. Received: 2.0.
+    """
+
+    max_new: int = 64
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        object.__setattr__(self, "stop", tuple(self.stop))
+        whole = {"max_new": 1, "top_k": 0, "seed": 0}
+        said = [
+            f"generate.{name} must be a whole number, {least} or more. Received: "
+            f"{getattr(self, name)!r}."
+            for name, least in whole.items()
+            if isinstance(value := getattr(self, name), bool) or not isinstance(value, int)
+            or value < least
+        ]  # fmt: skip
+        for name, fits, words in (
+            ("temperature", lambda v: v >= 0, "0 or above"),
+            ("top_p", lambda v: 0 < v <= 1, "above 0 and at most 1"),
+            ("repetition_penalty", lambda v: v > 0, "above 0"),
+        ):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not fits(value):
+                said.append(f"generate.{name} must be {words}. Received: {value!r}.")
+        if not all(isinstance(one, str) and one for one in self.stop):
+            said.append(
+                f"generate.stop must hold texts that are not empty. Received: {list(self.stop)}."
+            )
+        if said:
+            raise UserError(problems=said)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any] | None) -> Generation:
+        """Return settings as they stand in a config.
+
+        Raises:
+            UserError: For one that there is not, or that is wrong.
+        """
+        known = [one.name for one in dataclasses.fields(cls)]
+        if strange := [str(name) for name in settings or () if name not in known]:
+            raise UserError(
+                f"generate.{strange[0]} is no setting. Allowed: "
+                f"{', '.join(f'generate.{one}' for one in known)}.{nearest(strange[0], known)}"
+            )
+        return cls(**(settings or {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return {**dataclasses.asdict(self), "stop": list(self.stop)}
+
+
+def writer(
+    model: keras.Model, preprocess: LanguagePreprocess, settings: Generation, *,
+    cached: bool = True,
+) -> Callable[[Any], dict[str, Any]]:
+    """Return a function of raw texts to what a network writes behind them.
+
+    Networks of KerasHub keep what their layers computed of earlier tokens; others, and those after
+    surgery, compute all positions anew for each token. A prompt that leaves no room loses its
+    beginning.
+
+    Args:
+        model: A network with the head of a language model.
+        preprocess: What stands before it.
+        settings: How is written.
+        cached: Whether what was computed may be kept.
+
+    Returns:
+        Takes `tf.string[batch]`; gives `text`, `tokens` (how many were written), `stopped` (whether
+        the answer ended by itself) and `margin` (the smallest lead of a token that was chosen,
+        `float32[batch, 1]`: where it is next to nothing, rounding decides).
+    """
+    import tensorflow as tf
+
+    stepper = (_cached(model) if cached else None) or _anew(model)
+    room = preprocess.sequence_length - settings.max_new
+    if room < 1:
+        raise UserError(
+            f"generate.max_new must be below backbone.sequence_length="
+            f"{preprocess.sequence_length}, so that a prompt has room. Received: "
+            f"{settings.max_new}."
+        )
+
+    def write(raw: Any) -> dict[str, Any]:
+        prompts = preprocess.prompts(raw)[:, -room:]
+        # With nothing before it, no token can be the next one.
+        first = preprocess.pad if preprocess.start is None else preprocess.start
+        bare = tf.fill([tf.size(raw), 1], first)
+        none = prompts.row_lengths() == 0
+        prompts = tf.concat([tf.ragged.boolean_mask(bare, none[:, None]), prompts], axis=1)
+        lengths = tf.cast(prompts.row_lengths(), tf.int32)
+        longest = tf.reduce_max(tf.concat([lengths, [1]], 0))
+        width = tf.minimum(-(-longest // BUCKET) * BUCKET, room)
+        shape = tf.stack([tf.size(raw), width + settings.max_new])
+        ids = prompts.to_tensor(preprocess.pad, shape=tf.cast(shape, tf.int64))
+        ids.set_shape([None, None])
+        ids, count, stopped, margin = _loop(stepper, ids, lengths, preprocess, settings)
+        whole = tf.RaggedTensor.from_tensor(ids, lengths=lengths + count)
+        before, text = preprocess.texts(prompts), preprocess.texts(whole)
+        # Both are read whole: what begins a text may lose the blank before it.
+        text = tf.strings.substr(
+            text, tf.minimum(tf.strings.length(before), tf.strings.length(text)),
+            tf.strings.length(text),
+        )
+        for one in settings.stop:
+            cut = tf.strings.regex_replace(text, f"(?s){re.escape(one)}.*", "")
+            stopped = stopped | (cut != text)
+            text = cut
+        return {"text": text, "tokens": count, "stopped": stopped, "margin": margin[:, None]}
+
+    return write
+
+
+# What begins with a batch of tokens, and what gives the scores of the token at an index.
+Stepper = tuple[Callable[[Any], Any], Callable[[Any, Any, Any], tuple[Any, Any]]]
+
+
+def _anew(model: keras.Model) -> Stepper:
+    """Return steps that compute all positions of a network each time."""
+    import keras
+    import tensorflow as tf
+
+    node = next(
+        node for nodes in model._nodes_by_depth.values() for node in nodes
+        if node.operation.name == HEAD
+    )
+    given = node.input_tensors[0]
+    embedding = next(one for one in model.layers if hasattr(one, "tie_weights"))
+    if given._keras_history.operation is embedding:  # logits of all positions are not wanted
+        made = next(one for one in embedding._inbound_nodes
+                    if any(given is tensor for tensor in one.output_tensors))  # fmt: skip
+        given = made.input_tensors[0]
+    features = keras.Function(model.input, given)
+    names = list(model.input)
+
+    def step(ids: Any, index: Any, kept: Any) -> tuple[Any, Any]:
+        mask = tf.cast(tf.range(tf.shape(ids)[1])[None] < index, tf.int32)
+        inputs = {"token_ids": ids, "padding_mask": mask + tf.zeros_like(ids)}
+        found = features({name: inputs[name] for name in names})
+        scores = embedding(found[:, index - 1, None], reverse=True)
+        return tf.cast(scores[:, 0], tf.float32), kept
+
+    return (lambda ids: tf.zeros([])), step
+
+
+def _cached(model: keras.Model) -> Stepper | None:
+    """Return steps that keep what layers computed, as KerasHub's own do; `None` without such."""
+    import keras_hub
+    import tensorflow as tf
+
+    network = getattr(model, "_parts", None) and model._parts.models.get("network")
+    network = getattr(network, "within", network)
+    every = [getattr(keras_hub.models, name) for name in dir(keras_hub.models)]
+    kind = next(
+        (one for one in every if isinstance(one, type)
+         and issubclass(one, keras_hub.models.CausalLM) and hasattr(one, "call_with_cache")
+         and getattr(one, "backbone_cls", None) is type(network)), None,
+    )  # fmt: skip
+    if kind is None:
+        return None
+    takes = list(inspect.signature(kind.call_with_cache).parameters)
+    if takes != ["self", "token_ids", "cache", "cache_update_index"]:
+        return None  # it takes images, too
+    language_model = kind(backbone=network, preprocessor=None)
+
+    def step(ids: Any, index: Any, kept: Any) -> tuple[Any, Any]:
+        token = ids[:, index - 1, None]
+        logits, _, now = language_model.call_with_cache(token, kept, index - 1)
+        now.set_shape(kept.shape)
+        return tf.cast(logits[:, 0], tf.float32), now
+
+    return (lambda ids: language_model._build_cache(ids)[1]), step
+
+
+def _loop(
+    stepper: Stepper, ids: Any, lengths: Any, preprocess: LanguagePreprocess, settings: Generation
+) -> tuple[Any, Any, Any, Any]:
+    """Write until all texts have ended, or as much as may be.
+
+    All texts go on at one place, from the end of the shortest prompt: what is there is kept.
+    """
+    import tensorflow as tf
+
+    stops = tf.constant(preprocess.stops or [-1], tf.int32)
+    begin, step = stepper
+    last = tf.reduce_max(tf.concat([lengths, [0]], 0)) + settings.max_new
+
+    def body(index: Any, ids: Any, kept: Any, count: Any, stopped: Any, margin: Any) -> Any:
+        scores, kept = step(ids, index, kept)
+        if settings.repetition_penalty != 1.0:
+            scores = _without_repetition(scores, ids, index, settings.repetition_penalty)
+        best = tf.math.top_k(drawn(scores, count, settings), k=2)
+        open_ = (lengths <= index) & (count < settings.max_new) & ~stopped
+        ahead = best.values[:, 0] - best.values[:, 1]
+        margin = tf.where(open_, tf.minimum(margin, ahead), margin)
+        token = best.indices[:, 0]
+        ended = open_ & tf.reduce_any(token[:, None] == stops[None], axis=1)
+        goes_on = open_ & ~ended
+        here = (tf.range(tf.shape(ids)[1])[None] == index) & goes_on[:, None]
+        ids = tf.where(here, token[:, None], ids)
+        return (index + 1, ids, kept, count + tf.cast(goes_on, tf.int32), stopped | ended, margin)
+
+    def goes_on(index: Any, ids: Any, kept: Any, count: Any, stopped: Any, margin: Any) -> Any:
+        return (index < last) & tf.reduce_any(~stopped & (count < settings.max_new))
+
+    none = tf.zeros_like(lengths)
+    kept = begin(ids)
+    _, ids, _, count, stopped, margin = tf.while_loop(
+        goes_on, body,
+        (tf.reduce_min(tf.concat([lengths, [2**30]], 0)), ids, kept, none, none > 0,
+         tf.fill(tf.shape(lengths), 1e4)),
+        shape_invariants=(tf.TensorShape([]), ids.shape, kept.shape, *[lengths.shape] * 3),
+    )  # fmt: skip
+    return ids, count, stopped, margin
+
+
+def drawn(scores: Any, count: Any, settings: Generation) -> Any:
+    """Return scores whose largest is the token to take.
+
+    Noise is added that makes the largest one a draw (Gumbel). It is a function of the seed and of
+    how many tokens a text has got: what it is answered hangs on no other text of its batch.
+
+    Args:
+        scores: `float32[batch, vocabulary]`.
+        count: `int32[batch]`, how many tokens were written before.
+        settings: How is written.
+    """
+    import tensorflow as tf
+
+    if not settings.temperature:
+        return scores
+    scores = scores / settings.temperature
+    size = scores.shape[-1]
+    least = tf.constant(-1e9)
+    if 0 < settings.top_k < size:
+        lowest = tf.math.top_k(scores, k=settings.top_k).values[:, -1:]
+        scores = tf.where(scores < lowest, least, scores)
+    if settings.top_p < 1.0:
+        ranked = tf.sort(scores, axis=1, direction="DESCENDING")
+        # The one that reaches the share is in.
+        inside = tf.cumsum(tf.nn.softmax(ranked), axis=1, exclusive=True) < settings.top_p
+        lowest = tf.reduce_min(tf.where(inside, ranked, float("inf")), axis=1, keepdims=True)
+        scores = tf.where(scores < lowest, least, scores)
+    uniform = tf.map_fn(
+        lambda one: tf.random.stateless_uniform(
+            [size], tf.stack([settings.seed, one]), minval=1e-20, maxval=1.0
+        ),
+        count, fn_output_signature=tf.TensorSpec([size], tf.float32),
+    )  # fmt: skip
+    return scores - tf.math.log(-tf.math.log(uniform))
+
+
+def _without_repetition(scores: Any, ids: Any, index: Any, penalty: float) -> Any:
+    """Return scores of which those of tokens that were there are lower."""
+    import tensorflow as tf
+
+    count = scores.shape[-1]
+    real = tf.range(tf.shape(ids)[1])[None] < index
+    there = tf.math.bincount(
+        tf.where(real, ids, -1) + 1, minlength=count + 1, maxlength=count + 1, axis=-1,
+        binary_output=True,
+    )[:, 1:]  # fmt: skip
+    lower = tf.where(scores > 0, scores / penalty, scores * penalty)
+    return tf.where(there > 0, lower, scores)

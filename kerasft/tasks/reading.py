@@ -1,0 +1,276 @@
+"""How a language model reads its data: parts of documents, answers, packed blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerasft.abilities import Prepare
+from kerasft.data import documents, packing
+from kerasft.data.annotations.classes import some
+from kerasft.data.store import TOKENS, Store
+from kerasft.errors import UserError
+from kerasft.model.language import END, LEARNED, LanguagePreprocess
+from kerasft.model.templates import GOES_ON
+from kerasft.raw_input import as_raw
+from kerasft.rows import Column, Rows, joined
+from kerasft.spec import Backbone, Examples, Preprocess, Splits, takes_texts
+from kerasft.system.console import listing, say, warn
+
+if TYPE_CHECKING:
+    from kerasft.tasks.causal_lm import CausalLM
+
+__all__ = ["END", "LEARNED", "mean_learned", "prepared", "read", "write"]
+
+AT_ONCE = 512
+
+
+def prepared(
+    backbone: Backbone, template: Mapping[str, str] | None, loss_on: Any, *, apart: bool
+) -> Backbone:
+    """Return a backbone as a language model needs it.
+
+    Args:
+        backbone: The backbone.
+        template: How conversations become tokens; `None` for documents.
+        loss_on: What of them is learned.
+        apart: Whether documents in one row must not see each other.
+
+    Raises:
+        UserError: If it is no language model, or cannot be told documents apart.
+    """
+    if not takes_texts(backbone.preprocess) or not backbone.causal:
+        raise UserError(
+            f"task=causal_lm needs a network that reads from left to right (GPT-2, Llama, Gemma, "
+            f"Mistral, Qwen, ...). Received: {backbone.name}, which "
+            + ("reads in both directions." if takes_texts(backbone.preprocess)
+               else "takes images.")
+        )
+    before = backbone.preprocess
+    made = LanguagePreprocess(
+        before.tokenizer, inputs=before.inputs, sequence_length=before.sequence_length,
+        template=template, loss_on=loss_on,
+    )
+    network = backbone.network
+    if apart:
+        from kerasft.model.isolation import Isolated, Unfit
+
+        try:
+            if made.start is None:
+                raise Unfit(f"the vocabulary of {backbone.name} has no token that texts begin or "
+                            "end with")
+            network = Isolated(network, made.start, made.end if made.end is not None else -1)
+        except Unfit as error:
+            raise UserError(
+                f"task.packing=isolated cannot keep documents apart: {error}. Set "
+                "task.packing=none, or joined."
+            ) from error
+    return replace(backbone, network=network, preprocess=made)
+
+
+def mean_learned(annotations: Rows) -> float:
+    """Return how many tokens of an example are learned, on average."""
+    if LEARNED not in annotations:
+        return 1.0
+    learned = joined([annotations.only([LEARNED])]).columns[LEARNED]
+    return max(float((learned.values > 0).sum()) / max(len(learned), 1), 1e-6)
+
+
+def read(
+    splits: Splits, preprocess: Preprocess, prepare: Prepare, *, packing: str, seed: int
+) -> tuple[Splits, dict[str, Any]]:
+    """Return examples as they are trained on and measured, and what a network takes of them.
+
+    See `abilities.Reading`.
+    """
+    assert isinstance(preprocess, LanguagePreprocess)
+    parts = dict(splits.parts)
+    learning = preprocess.learning()
+    # Blocks are cut out of whole documents, and what is measured out of texts.
+    in_blocks = packing != "none" and preprocess.template is None
+    made = {}
+    if in_blocks:
+        made = dict(prepare({"train": parts["train"]}, preprocess.learning(whole=True)))
+    if preprocess.template is None:
+        parts |= _cut({n: p for n, p in parts.items() if n not in made}, preprocess)
+    made |= prepare({n: p for n, p in parts.items() if n not in made}, learning)
+    stores: dict[str, Any] = {}
+    for name, part in parts.items():
+        parts[name], stores[name] = _with_learned(name, part, made[name], preprocess)
+    if packing != "none":
+        parts["train"], stores["train"] = _packed(
+            parts["train"], stores["train"], preprocess, packing, seed
+        )
+    changed: Any = parts
+    return replace(splits, **changed), stores
+
+
+def _cut(parts: Mapping[str, Examples], preprocess: LanguagePreprocess) -> dict[str, Examples]:
+    """Cut documents that are too long for a row."""
+    frame = (preprocess.start is not None) + (preprocess.end is not None)
+    room = preprocess.sequence_length - frame
+
+    def count(texts: Sequence[str]) -> np.ndarray:
+        lengths = [
+            preprocess.prompts(as_raw(texts[i : i + AT_ONCE], "text")).row_lengths().numpy()
+            for i in range(0, len(texts), AT_ONCE)
+        ]  # fmt: skip
+        return np.concatenate(lengths) - (preprocess.start is not None)
+
+    made: dict[str, Examples] = {}
+    for name, part in parts.items():
+        pieces = documents.cut(part.inputs, count, room)
+        texts, ids, sizes = [], [], []
+        for one, cut in zip(part.ids, pieces, strict=True):
+            for number, piece in enumerate(cut, 1):
+                last = number == len(cut)
+                texts.append(piece if last else piece + GOES_ON)
+                ids.append(one if len(cut) == 1 else f"{one} part {number}")
+                sizes.append(len(piece.encode()))
+        long = sum(len(cut) > 1 for cut in pieces)
+        if long:
+            say(f"{name}: {some(long, 'document')} of {len(part):,} longer than "
+                f"backbone.sequence_length={preprocess.sequence_length} tokens: read in parts, "
+                f"{len(texts):,} in all")
+        made[name] = Examples(
+            part.modality, texts, Rows.of({"bytes": np.array(sizes, "int64")}), tuple(ids)
+        )
+    return made
+
+
+def _with_learned(
+    name: str, part: Examples, store: Store, preprocess: LanguagePreprocess
+) -> tuple[Examples, Store]:
+    """Take what is learned out of a store; leave out what teaches nothing."""
+    whole = joined([store.inputs])
+    learned = whole.columns[LEARNED]
+    ends = learned.ends
+    assert ends is not None
+    starts = np.concatenate([[0], ends[:-1]]).astype("int64")
+    counts = np.add.reduceat(learned.values > 0, starts) if len(ends) else np.zeros(0)
+    bare = np.flatnonzero(counts == 0)
+    sizes = part.annotations["bytes"]
+    if preprocess.template is not None and len(ends):
+        # Of an answer that is cut as many bytes count as its tokens usually have.
+        whole_ones = np.maximum.reduceat(learned.values, starts) == END
+        usual = sizes[whole_ones].sum() / max(counts[whole_ones].sum(), 1)
+        cut = ~whole_ones & (counts > 0)
+        sizes = np.where(cut, np.minimum(sizes, np.round(counts * usual)), sizes).astype("int64")
+    annotations = Rows.of({
+        "bytes": sizes,
+        LEARNED: replace(learned, values=learned.values.astype("uint8")),
+    })  # fmt: skip
+    rest = [one for one in store.inputs.columns if one != LEARNED]
+    part = replace(part, annotations=annotations)
+    store = replace(store, inputs=store.inputs.only(rest))
+    if not len(bare):
+        return part, store
+    said = (f"{some(len(bare), 'example')} of {name} without an answer within "
+            f"backbone.sequence_length={preprocess.sequence_length} tokens: "
+            f"{listing(part.ids[i] for i in bare)}")
+    if len(bare) == len(part):
+        raise UserError(
+            f"{said}. None is left to learn of: raise backbone.sequence_length, or shorten prompts."
+        )
+    warn(f"{said}; left out")
+    rows = np.flatnonzero(counts > 0)
+    key = hashlib.sha256(store.key.encode() + rows.tobytes()).hexdigest() if store.key else ""
+    return part.take(rows), store.take(rows, key)
+
+
+def _packed(
+    part: Examples, store: Store, preprocess: LanguagePreprocess, how: str, seed: int
+) -> tuple[Examples, Store]:
+    """Put the training texts into blocks."""
+    block = preprocess.sequence_length
+    rows = joined([store.inputs])
+    tokens = rows.columns["token_ids"]
+    ends = tokens.ends
+    assert ends is not None
+    starts = np.concatenate([[0], ends[:-1]]).astype("int64")
+    # Behind all tokens stands the one that documents begin with.
+    values = np.append(tokens.values, preprocess.start or 0)
+    learned = np.append(joined([part.annotations]).columns[LEARNED].values, 0)
+    if how == "isolated":
+        pieces = _pieces(starts, ends, block, len(tokens.values))
+        lengths = np.array([len(one) for one in pieces])
+        places = [np.concatenate([pieces[one] for one in members])
+                  for members in packing.fitted(lengths, block, seed)]  # fmt: skip
+    else:
+        places = [np.arange(*one) for one in packing.cut(len(tokens.values), block)]
+    taught = [np.where(np.arange(len(one)) == 0, 0, learned[one]) for one in places]
+    # The bytes of a text, spread evenly over what is learned of it.
+    counts = np.add.reduceat(learned[:-1] > 0, starts)
+    each = np.append(
+        np.repeat(part.annotations["bytes"] / np.maximum(counts, 1), ends - starts), 0.0
+    )
+    full = [i for i, one in enumerate(taught) if (one > 0).any()]
+    places, taught = [places[i] for i in full], [taught[i] for i in full]
+    sizes = [each[one][now > 0].sum() for one, now in zip(places, taught, strict=True)]
+    if not places:
+        raise UserError("Nothing is left to learn in any block. Give more text.")
+    ragged = partial(Column.ragged, group=TOKENS)
+    ids = replace(ragged([values[one] for one in places], dtype="int32"),
+                  fill=tokens.fill, longest=block)  # fmt: skip
+    columns = {"token_ids": ids}
+    if "padding_mask" in store.inputs.columns:
+        columns["padding_mask"] = replace(ids, values=np.ones_like(ids.values), fill=0)
+    annotations = Rows.of({
+        "bytes": np.array(sizes).round().astype("int64"),
+        LEARNED: replace(ragged(taught, dtype="uint8"), longest=block),
+    })  # fmt: skip
+    digests = [hashlib.sha256(values[one].tobytes()).hexdigest() for one in places]
+    filled = sum(map(len, places)) / (len(places) * block)
+    say(f"packing: {len(part):,} texts in {len(places):,} blocks of {block} tokens, "
+        f"{filled:.1%} filled, " + ("kept apart" if how == "isolated" else "in one stream"))
+    key = hashlib.sha256("".join([store.key, how, *digests]).encode()).hexdigest()
+    made = Examples(part.modality, digests, annotations,
+                    tuple(f"block {i + 1}" for i in range(len(places))))  # fmt: skip
+    return made, Store(Rows.of(columns), key if store.key else "")
+
+
+def _pieces(starts: np.ndarray, ends: np.ndarray, block: int, start: int) -> list[np.ndarray]:
+    """Return the places of the tokens of each document, or of each part of one that is too long.
+
+    A part begins with the last token of the one before. One that leaves room for others in its
+    block is kept apart from these by the token that documents begin with.
+
+    Args:
+        starts: Where each document begins.
+        ends: Where it ends.
+        block: The tokens of a block.
+        start: The place of the token that documents begin with.
+    """
+    made = []
+    for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
+        for begin, end in packing.cut(last - first, block):
+            place = np.arange(first + begin, first + end)
+            if begin and len(place) < block:
+                place = np.concatenate([[start], place])
+            made.append(place)
+    return made
+
+
+def write(
+    task: CausalLM, model: Any, preprocess: Preprocess, texts: Sequence[str]
+) -> dict[str, Any]:
+    """Return what a model writes behind texts, a few at a time."""
+    import tensorflow as tf
+
+    assert isinstance(preprocess, LanguagePreprocess)
+    preprocess([""])  # whoever sets TensorFlow's seed clears the tokenizer's kernel
+    written = tf.function(
+        task.writer(model, preprocess), input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+    )
+    parts = [
+        {name: value.numpy() for name, value in
+         written(tf.constant(as_raw(texts[i : i + 16], "text").tolist())).items()}
+        for i in range(0, len(texts), 16)
+    ]  # fmt: skip
+    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}

@@ -1,0 +1,96 @@
+"""A language model from its data to its export, and what goes on with texts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from interruption import stopped
+
+import kerasft
+from kerasft.errors import UserError
+
+WORDS = ["the quick fox", "a lazy dog", "the good film"]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """A config of conversations with rules a tiny network learns."""
+    folder = tmp_path_factory.mktemp("chat")
+    rows = [{"q": f"say {WORDS[i % 3]} {i}", "a": WORDS[i % 3]} for i in range(60)]
+    (folder / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return [
+        "task=causal_lm", "head=language", "data=chat", f"data.path={folder / 'chat.jsonl'}",
+        "data.prompt=q", "data.answer=a", "template=alpaca", "backbone=tiny_gpt2",
+        "task.template.begin='{start}'",
+        "+task.generate.max_new=8", "backbone.sequence_length=96", "batch_size=4", "epochs=2",
+        "optimizer.learning_rate=0.01", "progress=false", "callbacks=none",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("language") / "run"
+    kerasft.train([*words, f"output_dir={folder}"])
+    return folder
+
+
+def outcome(run):
+    log = (run / "logs" / "epochs.jsonl").read_text("utf-8").splitlines()
+    rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]
+    return rows, json.loads((run / "metrics.json").read_text("utf-8"))
+
+
+@pytest.mark.slow
+def test_it_trains_is_measured_and_answers(run):
+    rows, metrics = outcome(run)
+    assert rows[-1]["val_bits_per_byte"] < rows[0]["val_bits_per_byte"]
+    assert set(metrics["test"]) == {"loss", "perplexity", "bits_per_byte", "accuracy", "end_found"}
+    assert kerasft.evaluate(str(run)) == pytest.approx(metrics, rel=1e-5)
+    lines = (run / "predictions" / "test.jsonl").read_text("utf-8").splitlines()
+    assert {"nats", "tokens", "perplexity"} <= set(json.loads(lines[0])["predicted"])
+    found = kerasft.predict(str(run), ["say the quick fox"], generate={"max_new": 3, "seed": 1})
+    assert set(found[0]) == {"input", "text", "tokens", "stopped", "margin"}
+    assert found[0]["tokens"] <= 3
+    with pytest.raises(UserError, match=r"generate\.max_now is no setting.*Did you mean"):
+        kerasft.predict(str(run), ["say"], generate={"max_now": 3})
+
+
+@pytest.mark.slow
+def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    kerasft.export(str(folder))
+    export = folder / "exports" / "saved_model"
+    extra = export / "1" / "assets.extra"
+    parity = json.loads((extra / "parity.json").read_text("utf-8"))
+    assert parity["passed"]
+    assert set(parity["signatures"]) == {"serving_default", "tensors", "generate", "score"}
+    asked = ["say a lazy dog 7", "hello", ""]
+    here, there = kerasft.predict(str(folder), asked), kerasft.predict(str(export), asked)
+    assert [one["text"] for one in here] == [one["text"] for one in there]
+    golden = json.loads((extra / "golden.json").read_text("utf-8"))["requests"]
+    assert {one["signature_name"] for one in golden} >= {"generate", "score"}
+    verified = kerasft_cli("verify", str(export))
+    assert verified.code == 0, verified.out + verified.err
+    with pytest.raises(UserError, match="writes as it was exported"):
+        kerasft.predict(str(export), asked, generate={"seed": 1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [["adapt=lora", "optimizer.gradient_accumulation_steps=2"], []])
+def test_a_run_that_is_stopped_ends_as_one_that_was_not(words, more, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = [*words, *more, "checkpoint.steps=2", "precision=mixed_bfloat16"]
+    kerasft.train([*words, "output_dir=whole"])
+    stopped([*words, "output_dir=again"], monkeypatch, 1)
+    kerasft.resume("again")
+    assert outcome(tmp_path / "again") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_examples_are_shown_with_their_answers_marked(words, capsys):
+    kerasft.show([*words, "task.packing=none"], count=2)
+    said = capsys.readouterr().out
+    assert "tokens learned" in said and "[[" in said
