@@ -11,6 +11,7 @@ from interruption import require_equal, stopped_and_resumed
 import kerasft
 from kerasft.artifact.loading import load_export
 from kerasft.errors import UserError
+from kerasft.runs import evidence
 from kerasft.serving.verify import verify
 from kerasft.steps.looking import look
 from kerasft.steps.reopening import reopen
@@ -90,6 +91,15 @@ def test_it_trains_and_what_it_came_to_is_written(trained, data):
     page = (trained / "plots/test_entities.html").read_text("utf-8")
     assert page.count("<tr>") == 21 and "<small>animal</small>" in page
     assert (trained / "plots/test_f1_by_type.png").is_file()
+
+
+def test_what_it_was_measured_on_is_kept(trained):
+    # Runs are compared, and decisions tuned, without predicting again.
+    folder, finetuned, _ = reopen(str(trained))
+    written = json.loads((trained / "metrics.json").read_text())
+    for split, (labelled, kept) in evidence.read(folder).measured.items():
+        found = finetuned.figures(labelled, kept)
+        assert found["f1"] == pytest.approx(written[split]["f1"], abs=1e-9)
 
 
 def test_it_is_evaluated_again(trained):
