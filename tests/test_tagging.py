@@ -109,9 +109,9 @@ def test_it_is_evaluated_again(trained):
 
 
 def test_it_answers_texts(trained):
-    rows = kerasft.predict(str(trained), ["how is the brown fox, my dog?", "", "é is"])
+    rows = kerasft.predict(str(trained), ["how is the brown fox and my 😀 dog .", "", "é is"])
     found = rows[0]["objects"]
-    assert [(one["type"], one["end"]) for one in found] == [("animal", 20), ("animal", 28)]
+    assert "fox" in found[0]["text"] and found[-1]["text"].endswith("dog")
     assert all(rows[0]["input"][one["start"] : one["end"]] == one["text"] for one in found)
     assert rows[1] == {"input": "", "objects": []}
 
@@ -141,9 +141,9 @@ def test_augmentation_is_refused_before_training(words, tmp_path):
 def test_the_command_line_shows_and_answers(trained, words, kerasft_cli, tmp_path):
     said = kerasft_cli("predict", str(trained), "how is the dog?", "--output", "found.csv")
     assert said.code == 0, said.err
-    said = kerasft_cli("predict", str(trained), "how is the dog?", "the", "--json")
+    said = kerasft_cli("predict", str(trained), "how is the dog and", "the", "--json")
     rows = [json.loads(line) for line in said.out.splitlines()]
-    assert [one["type"] for one in rows[0]["objects"]] == ["animal"] and not rows[1]["objects"]
+    assert "dog" in [one["text"] for one in rows[0]["objects"]] and not rows[1]["objects"]
     drawn = kerasft_cli("predict", str(trained), "how is the dog?", "--draw", "drawn")
     assert drawn.code == 2 and "--draw draws the objects or masks" in drawn.err
     shown = kerasft_cli("show", *words, "--count", "4")
