@@ -102,6 +102,7 @@ def test_what_it_was_measured_on_is_kept(trained):
         assert found["f1"] == pytest.approx(written[split]["f1"], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_again(trained):
     again = kerasft.evaluate(str(trained), split="test")
     written = json.loads((trained / "metrics.json").read_text())

@@ -116,7 +116,7 @@ class Tagging:
         parts = {"probabilities": tf.nn.softmax(logits),
                  "start": targets["start"], "end": targets["end"]}  # fmt: skip
         kept = {n: tf.RaggedTensor.from_tensor(v, lengths=counts) for n, v in parts.items()}
-        return {**kept, "text": targets["text"]}
+        return {**kept, "text": tf.convert_to_tensor(targets["text"])}
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
