@@ -215,7 +215,8 @@ class Tagging:
             for name in ("type", "text", "start", "end")
         }
         return {**shown, "score": Output(padded=True, item="score"),
-                "count": Output("exact", among="score")}  # fmt: skip
+                "count": Output("exact", among="score"),
+                "probabilities": Output(padded=True)}  # fmt: skip
 
     def statistics(
         self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
