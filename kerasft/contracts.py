@@ -325,11 +325,18 @@ class Framed(Protocol):
     ) -> Mapping[str, Any]:
         """Return answers whose positions are those in the original images, in TensorFlow ops.
 
-        Args:
-            answers: Tensors by name, the batch first.
-            frames: `float32[batch, 6]`, see `model.geometry`.
-            labels: What the labels mean.
+        `frames` is `float32[batch, 6]`, see `model.geometry`; `answers` come by name.
         """
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A task among whose answers are positions in texts: as `Framed`, in characters."""
+
+    def in_text(
+        self, answers: Mapping[str, Any], frames: Mapping[str, Any], labels: Labels
+    ) -> Mapping[str, Any]:
+        """Return answers in characters, in TensorFlow ops; see `model.alignment.framed`."""
 
 
 @runtime_checkable
@@ -345,14 +352,7 @@ class Rephrasing(Protocol):
     def rephrased(
         self, form: str, answers: Mapping[str, Any], frames: Any, labels: Labels
     ) -> Mapping[str, Any]:
-        """Return what `in_image` returned in another form, in TensorFlow ops.
-
-        Args:
-            form: One of `forms`.
-            answers: What `in_image` returned.
-            frames: `float32[batch, 6]`, see `model.geometry`.
-            labels: What the labels mean.
-        """
+        """Return what `in_image` returned in another form, one of `forms`, in TensorFlow ops."""
 
 
 @runtime_checkable

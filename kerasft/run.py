@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,8 @@ from kerasft.steps import (
     adapting,
     answering,
     asked,
-    budget,
+    backbone_choice,
+    beforehand,
     diagnosing,
     exporting,
     fit,
@@ -27,7 +27,6 @@ from kerasft.steps import (
     in_memory,
     measure,
     memory,
-    micro_batch,
     predicting,
     prepare,
     reopening,
@@ -97,10 +96,8 @@ def train(
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.check_exports(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
-    began = time.monotonic()
     with in_memory.holding(cfg, data):
-        micro_batch.settle(cfg)
-        budget.settle(cfg)
+        began = beforehand.settle(cfg, budgeted=True)
         folder = replace(run_folder.create(cfg), began=began)
         return memory.until_it_fits(carry_out, cfg, folder)
 
@@ -195,7 +192,7 @@ def plan(
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.require_monitors(cfg)
     with in_memory.holding(cfg, data):
-        micro_batch.settle(cfg)
+        beforehand.settle(cfg)
     with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
@@ -229,6 +226,8 @@ def trainable(
     """
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.require_monitors(cfg)
+    with in_memory.holding(cfg, data):
+        backbone_choice.settle(cfg)
     with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
@@ -266,6 +265,8 @@ def show(
     """
     wanted = showing.Wanted(output, epoch, count, views)
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
+    with in_memory.holding(cfg, data):
+        backbone_choice.settle(cfg)
     with prepare.runtime(cfg), in_memory.holding(cfg, data):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)

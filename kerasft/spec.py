@@ -21,7 +21,9 @@ Kind = str
 Modality = Literal["images", "text"]
 Mode = Literal["max", "min"]
 
-KINDS: tuple[str, ...] = ("single", "multi", "number", "numbers", "boxes", "masks", "language")
+KINDS: tuple[str, ...] = (
+    "single", "multi", "number", "numbers", "boxes", "masks", "spans", "language",
+)  # fmt: skip
 # The class of a pixel that is neither learned nor counted.
 IGNORED = 255
 SPLIT_NAMES: tuple[str, ...] = ("train", "validation", "test")
@@ -61,8 +63,9 @@ class Examples:
             `"single"` (`int64[N]`), `"multi"` (`float32[N, classes]` of 0 and 1), `"number"`
             (`float64[N]`, or float32) and `"numbers"` (`[N, numbers]`); for `"boxes"` the columns
             `boxes`, `labels` and `ignored` of each object and the `size` of each image; for
-            `"masks"` the `mask` of each image, its `size`, `pixels` and `digest`; other columns
-            for other kinds. An array is such a column `label`.
+            `"masks"` the `mask` of each image, its `size`, `pixels` and `digest`; for `"spans"` the
+            `labels`, `starts` and `ends` of what is marked in each `text`, in characters; other
+            columns for other kinds. An array is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
 
@@ -257,6 +260,18 @@ class TextPreprocess(Preprocess, Protocol):
     end: int | None
     pad: int
 
+    def tokens(self, text: Any) -> Any:
+        """Return the tokens of texts, ragged."""
+
+    def pack(self, raw: Any, tokens: Any = None) -> dict[str, Any]:
+        """Return texts as `__call__` does, of their `tokens` where these are known."""
+
+    def framed(self, raw: Any) -> tuple[Any, dict[str, Any]]:
+        """Return texts as `__call__` does, and where words stand, see `model.alignment`."""
+
+    def placed(self, annotations: Rows) -> Rows:
+        """Return annotations with the words of each text, see `model.alignment`."""
+
 
 def takes_images(preprocess: Preprocess) -> TypeGuard[ImagePreprocess]:
     """Whether a preprocessing is of images."""
@@ -266,6 +281,8 @@ def takes_images(preprocess: Preprocess) -> TypeGuard[ImagePreprocess]:
 def placed(annotations: Rows, preprocess: Preprocess) -> Rows:
     """Return annotations with positions as the network sees them, where there are positions."""
     if takes_images(preprocess) and "size" in annotations:
+        return preprocess.placed(annotations)
+    if takes_texts(preprocess) and "text" in annotations:
         return preprocess.placed(annotations)
     return annotations
 

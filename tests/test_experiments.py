@@ -120,6 +120,12 @@ def stand_in(tmp_path_factory) -> Path:
         name = {"dev": "val"}.get(split, split)
         write(root / "bengali_drama_sentiment" / f"{name}.csv",
               [(f"নাটক {t}", label) for t, label in texts], header=("text", "label"))  # fmt: skip
+    (root / "wnut17").mkdir()
+    for split, count in (("train", 40), ("dev", 10), ("test", 10)):
+        (root / "wnut17" / f"{split}.conll").write_text("\n\n".join(
+            f"post\tO\n{split}{i}\tO\nfrom\tO\nNew\tB-location\nYork\tI-location"
+            for i in range(count)
+        ))  # fmt: skip
     (root / "goemotions" / "labels.txt").write_text("\n".join(f"emotion{i}" for i in range(28)))
     write(root / "sms_spam" / "SMSSpamCollection",
           [("spam" if label else "ham", text) for text, label in rows_of_texts(80)], "\t")

@@ -132,6 +132,9 @@ def own_data(tmp_path_factory) -> dict[str, str]:
     lines_of = [f"{('good', 'bad')[i % 2]} text {i}\n" for i in range(60)]
     (root / "REVIEWS.txt").write_text("".join(lines_of))
     draw_cells(root / "CELLS", root / "MASKS")
+    (root / "CONLL").write_text("\n\n".join(
+        f"post O\n{i} O\nfrom O\nNew B-place\nYork I-place" for i in range(40)
+    ))  # fmt: skip
     (root / "SHARDS").mkdir()
     for shard in range(2):
         with tf.io.TFRecordWriter(str(root / "SHARDS" / f"train-{shard}")) as writer:
@@ -141,7 +144,7 @@ def own_data(tmp_path_factory) -> dict[str, str]:
                 feature["image/encoded"].bytes_list.value.append(image(20 * shard + i))
                 feature["image/class/label"].int64_list.value.append(i % 2)
                 writer.write(example.SerializeToString())
-    words = ("PHOTOS", *tables, "REVIEWS.txt", "CELLS", "SHARDS")
+    words = ("PHOTOS", *tables, "REVIEWS.txt", "CELLS", "CONLL", "SHARDS")
     return {name: str(root / name) for name in words} | {"MASKS": str(root / "MASKS")}
 
 

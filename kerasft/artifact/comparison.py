@@ -290,7 +290,7 @@ def differs(rule: Output, served: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def filled_up(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return arrays whose rows are filled up with `PADDING` to the largest of them.
+    """Return arrays whose rows are filled up to the largest of them: with `PADDING`, or no text.
 
     Example:
         >>> [one.tolist() for one in filled_up([np.array([[1]]), np.array([[2, 3]])])]
@@ -302,7 +302,7 @@ def filled_up(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [
         np.pad(one, [(0, 0), *((0, int(most - has)) for most, has in
                                zip(largest, one.shape[1:], strict=True))],
-               constant_values=PADDING)
+               constant_values=b"" if one.dtype.kind == "O" else PADDING)
         for one in arrays
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.artifact.comparison import Output, rules_of
+from kerasft.artifact.comparison import Output, filled_up, rules_of
 from kerasft.artifact.layout import as_inputs, find_export, read_signature
 from kerasft.artifact.standalone import register_text_ops
 from kerasft.errors import Unreadable, UserError
@@ -71,7 +71,9 @@ class Predictor:
                     f"{start} to {min(start + BATCH, count) - 1}: {_first_line(error)}"
                 ) from error
             parts.append({name: value.numpy() for name, value in outputs.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {
+            name: np.concatenate(filled_up([part[name] for part in parts])) for name in parts[0]
+        }
 
 
 def load_export(path: str | Path) -> Predictor:

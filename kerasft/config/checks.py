@@ -14,7 +14,16 @@ from kerasft.catalogue import networks
 from kerasft.config import adapters, auto_batch, averages, budgets, regularizers, write_paths
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
-from kerasft.config.schema import BASELINES, FLOORS, NAMED, PRECISIONS, RUNTIME, SCALARS
+from kerasft.config.hydra_errors import LONGEST
+from kerasft.config.schema import (
+    BASELINES,
+    FLOORS,
+    NAMED,
+    OF_ALL,
+    PRECISIONS,
+    RUNTIME,
+    SCALARS,
+)
 from kerasft.config.targets import below, is_trusted, keys, part_problems, short, walk
 from kerasft.errors import UserError, nearest
 from kerasft.system.recorded import is_number
@@ -101,7 +110,7 @@ def _of_the_rest(
     default choice, it would be blamed for nothing.
     """
     groups_at_fault = {re.split(r"[=.@]", override.lstrip("+~"))[0] for override in broken}
-    if not broken or groups_at_fault & {"experiment", "debug"}:
+    if not broken or groups_at_fault & set(OF_ALL):
         return ()
     rest = [o for o in overrides
             if re.split(r"[=.@]", o.lstrip("+~"))[0] not in groups_at_fault]
@@ -128,6 +137,8 @@ class Origins:
 
 def _with_origin(key: str, text: str, origin: Callable[[str], str]) -> str:
     place = origin(key)
+    if len(place) > LONGEST:
+        place = f"{place[:LONGEST - 3]}..."
     return f"{text} (set by {place})" if place else text
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kerasft.config import auto_batch
+from kerasft.config import auto_batch, of_budgets, other_choices
 from kerasft.config.bounds import require_bounded
 from kerasft.config.building import as_config as as_config
 from kerasft.config.building import build as build
@@ -142,7 +142,9 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
             require_bounded(cfg)
             renew(cfg)
             let_go(cfg, overrides, composed)
+            other_choices.let_go(cfg, overrides, composed, lambda of: _choices(of, extra))
             auto_batch.usual(cfg, overrides, composed)
+            of_budgets.usual(cfg, overrides, composed)
             return cfg
         except UserError:  # a file or an interpolation that unfolds without end
             raise
@@ -153,6 +155,14 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
                     text_without(_in_words(error, None, config_dirs), overrides)],
                 overrides=problems,
             ) from error
+
+
+def _choices(overrides: Sequence[str], extra: Sequence[str]) -> dict[str, Any]:
+    """Return what is chosen of each group."""
+    cfg = hydra_compose(
+        "train", overrides=[*map(_open, overrides), *extra], return_hydra_config=True
+    )
+    return dict(cfg.hydra.runtime.choices)
 
 
 def compose_search(

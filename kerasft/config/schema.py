@@ -17,7 +17,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "task": frozenset(),
     "backbone": frozenset({"pretrained"}),
     "surgery": frozenset(),
-    "head": frozenset({"features", "units", "classes", "channels"}),
+    "head": frozenset({"features", "units", "classes", "channels", "tags"}),
     "regularize": frozenset({"model", "task"}),
     "adapt": frozenset({"model"}),
     "optimizer": frozenset({"learning_rate"}),
@@ -38,6 +38,9 @@ RUNTIME: dict[str, frozenset[str]] = {
 ALWAYS = ("data", "task", "backbone", "head", "optimizer", "finetune")
 # Groups that hold several named nodes; the others are one node each.
 NAMED = ("augment", "surgery", "regularize", "adapt", "average", "finetune", "callbacks", "export")
+
+# Groups whose choices set keys of all the others; a later one has the last word.
+OF_ALL = ("experiment", "recipe", "debug")
 
 
 @dataclasses.dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -138,6 +138,14 @@ def require_changers(steps: Mapping[str, Any], modality: str) -> None:
     for name, step in steps.items():
         if getattr(step, "changes_texts", False) != (modality == "text"):
             raise UserError(not_of(name, modality))
+
+
+def displaced(names: Iterable[str]) -> str:
+    """Say that steps move what is learned to other places of a text."""
+    return (
+        "augment: words that are left out or change places move the entities of a text, and "
+        f"nothing follows them. Received: augment.{', augment.'.join(names)}. Set augment=none."
+    )
 
 
 def not_of(name: str, modality: str) -> str:

@@ -14,6 +14,7 @@ _TASKS = {
     "single": "one class an example", "multi": "any number of classes an example",
     "number": "a number an example", "numbers": "several numbers an example",
     "boxes": "objects, each with a box and a class", "masks": "the class of each pixel",
+    "spans": "entities, each with a type and its place in the text",
 }
 _MODALITIES = {"images": "images", "text": "texts"}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import kerasft
 from kerasft.abilities import Generates
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
-from kerasft.contracts import Deciding, Explained, Framed, Task, Thresholded
+from kerasft.contracts import Deciding, Explained, Task, Thresholded
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import card, deployment, parity, warmup
 from kerasft.exporters.graph import write_graph
@@ -264,11 +264,10 @@ def _describe(
         facts["threshold"] = served.task.cutoffs(served.decision)  # as it is after a temperature
     if isinstance(served.task, Explained):
         facts["decides"] = served.task.rule(served.labels)
-    if isinstance(served.task, Framed):
-        # In whose pixels positions are told.
-        facts["positions"] = {
-            key: "network" if key == "tensors" else "image" for key in signatures
-        }
+    if served.framed:
+        # In whose pixels, tokens or characters positions are told.
+        sent = "text" if preprocess.modality == "text" else "image"
+        facts["positions"] = {key: "network" if key == "tensors" else sent for key in signatures}
     if isinstance(served.task, Generates):
         facts["generate"] = served.task.to_dict().get("generate", {})
     if preprocess.modality == "text":

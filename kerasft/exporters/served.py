@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.abilities import Generates
-from kerasft.artifact.comparison import Output, filled_up
-from kerasft.contracts import Framed, Ranked, Rephrasing, Scored, Task
+from kerasft.artifact.comparison import PADDING, Output, filled_up
+from kerasft.contracts import Framed, Located, Ranked, Rephrasing, Scored, Task
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, joined
 from kerasft.spec import Decision, Labels, Preprocess, placed, takes_images, takes_texts
@@ -98,7 +98,7 @@ class Served:
     def answers(self, outputs: Any) -> dict[str, Any]:
         """Turn what the network puts out into all that is answered.
 
-        Positions are in the network's pixels, see `in_image`.
+        Positions are in the network's pixels or tokens, see `in_input`.
         """
         # A task of the user's own may know nothing of decisions.
         further = () if self.decision == NONE else (self.decision,)
@@ -109,11 +109,16 @@ class Served:
 
     @property
     def framed(self) -> bool:
-        """Whether answers hold positions in images, which need to know how these were placed."""
-        return isinstance(self.task, Framed) and takes_images(self.preprocess)
+        """Whether answers hold positions in what is sent, which need to know how it was placed."""
+        if takes_images(self.preprocess):
+            return isinstance(self.task, Framed)
+        return isinstance(self.task, Located) and takes_texts(self.preprocess)
 
-    def in_image(self, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
-        """Return answers with positions in the pixels of the original images."""
+    def in_input(self, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
+        """Return answers with positions in the pixels or characters of what was sent."""
+        if isinstance(self.task, Located):
+            found = self.task.in_text(answers, frames, self.labels)
+            return {name: _padded(value) for name, value in found.items()}
         assert isinstance(self.task, Framed)
         return dict(self.task.in_image(answers, frames, self.labels))
 
@@ -163,9 +168,16 @@ class Served:
 
     def ready(self, raw: Any) -> Any:
         """Preprocess raw strings as the artifact does: padded to the buckets, too."""
+        return self._bucketed(self.preprocess(raw))
+
+    def placed(self, raw: Any) -> tuple[Any, Any]:
+        """Return what `ready` does, and how each of it was placed, see `framed`."""
+        made, frames = self.preprocess.framed(raw)  # type: ignore[attr-defined]
+        return self._bucketed(made), frames
+
+    def _bucketed(self, made: Any) -> Any:
         import tensorflow as tf
 
-        made = self.preprocess(raw)
         if not self.buckets or "padding_mask" not in made:
             return made
         length = tf.shape(made["token_ids"])[1]
@@ -193,15 +205,15 @@ class Served:
             targets = self.task.targets(placed(annotations, self.preprocess), self.labels)
         parts: list[tuple[Arrays, Arrays, Arrays, Arrays, dict[str, Arrays], Rows | None]] = []
         prepare: Any = lambda raw: (self.preprocess(raw), ())  # noqa: E731
-        if takes_images(self.preprocess) and self.framed:
-            prepare = self.preprocess.framed
+        if self.framed:
+            prepare = self.preprocess.framed  # type: ignore[attr-defined]
         with tf.device("/CPU:0"):
             batches = tf.data.Dataset.from_tensor_slices(raw.tolist()).batch(BATCH)
             for number, (batch, frames) in enumerate(untuned(mapped(batches, prepare))):
                 outputs = self.model(batch, training=False)
                 rows = np.arange(number * BATCH, min((number + 1) * BATCH, len(raw)))
                 made = self.answers(outputs)
-                seen = self.in_image(made, frames) if self.framed else made
+                seen = self.in_input(made, frames) if self.framed else made
                 parts.append((
                     _arrays(seen), _arrays(made),
                     _arrays(self.scored(made)) if isinstance(self.task, Scored) else {},
@@ -223,6 +235,13 @@ class Served:
             in_forms,
             None if targets is None else joined([rows for rows in kept if rows is not None]),
         )
+
+
+def _padded(value: Any) -> Any:
+    """Return ragged rows filled up to the longest, as `filled_up` does."""
+    if not hasattr(value, "to_tensor"):
+        return value
+    return value.to_tensor("" if value.dtype.name == "string" else PADDING)
 
 
 def _arrays(tensors: Mapping[str, Any]) -> Arrays:

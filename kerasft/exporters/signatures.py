@@ -94,8 +94,8 @@ def _possible(served: Served) -> dict[str, Signature]:
             outputs(ready(*columns)))  # fmt: skip
 
     def answer_framed(*columns: Any) -> tuple[Mapping[str, Any], Any]:
-        inputs, frames = served.preprocess.framed(_one(columns))  # type: ignore[attr-defined]
-        return served.in_image(served.answers(outputs(inputs)), frames), frames
+        inputs, frames = served.placed(_one(columns))
+        return served.in_input(served.answers(outputs(inputs)), frames), frames
 
     def from_tensors(*columns: Any) -> Any:
         named = dict(zip(tensors, columns, strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
-from kerasft.model import geometry, images, orientation
+from kerasft.model import alignment, geometry, images, orientation
 from kerasft.rows import Rows
 from kerasft.spec import Modality
 from kerasft.system.files import read_json, write_json
@@ -194,7 +194,7 @@ class TextPreprocess:
         # Called on a Python list a tokenizer takes another path than in a graph; there is one path,
         # and one trace for all sizes of a batch.
         shape = tf.TensorSpec([None, 2] if self.pair else [None], tf.string)
-        return tf.function(self._pack, input_signature=[shape], autograph=False)
+        return tf.function(self.pack, input_signature=[shape], autograph=False)
 
     def paired(self, pair: bool) -> TextPreprocess:
         """Return this preprocessing for pairs of texts, or for single ones."""
@@ -218,7 +218,16 @@ class TextPreprocess:
             self._packed = self._traced()
             return self._packed(raw)
 
-    def _pack(self, raw: tf.Tensor) -> dict[str, Any]:
+    def framed(self, raw: tf.Tensor) -> tuple[Any, dict[str, Any]]:
+        """Return texts as `__call__` does, and where their words stand; see `alignment.framed`."""
+        return alignment.framed(self, raw)
+
+    def placed(self, annotations: Rows) -> Rows:
+        """Return annotations with the words of each text as the network sees them."""
+        return alignment.placed(self, annotations)
+
+    def pack(self, raw: tf.Tensor, tokens: Any = None) -> dict[str, Any]:
+        """Return texts as the network takes them, of their `tokens` where these are known."""
         import tensorflow as tf
 
         def column(value: int | None, like: Any) -> list[Any]:
@@ -234,7 +243,7 @@ class TextPreprocess:
             return tf.ragged.boolean_mask(tokens, keep)
 
         # Both texts of a pair in one go: a tokenizer makes the largest part of the graph.
-        first = self._tokenize(tf.reshape(raw, [-1]))
+        first = self.tokens(tf.reshape(raw, [-1])) if tokens is None else tokens
         frame = (self.start is not None) + (self.end is not None)
         room = self.sequence_length - frame
         if self.pair:
@@ -269,7 +278,8 @@ class TextPreprocess:
         }
         return {name: tf.cast(made[name], tf.int32) for name in self.inputs}
 
-    def _tokenize(self, text: Any) -> Any:
+    def tokens(self, text: Any) -> Any:
+        """Return the tokens of texts, `[N]`, ragged."""
         import tensorflow as tf
 
         tokens = self.tokenizer(text)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from kerasft.abilities import Generates
 from kerasft.artifact.comparison import Output
 from kerasft.config import auto_batch
-from kerasft.contracts import Framed, Recalling, Task, Tunable, odd_units
+from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_units
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
@@ -98,14 +98,14 @@ class FineTuned:
         Args:
             ready: Examples that `data.prepare` made ready.
             kept: What was kept of them, where the network has gone through them already.
-            inputs: The raw examples, for answers with positions in the original images.
+            inputs: The raw examples, for answers with positions in them.
 
         Returns:
             Arrays with a row an example; lists of arrays where lengths differ.
         """
         task, labels = self.task, self.labels
         if isinstance(task, Recalling):
-            rows = self.measure(ready).rows if kept is None else kept
+            rows = self.measure(ready, self._places(inputs)).rows if kept is None else kept
             return task.answer(rows, labels)
         from kerasft.model.precision import whole_float32
 
@@ -131,7 +131,13 @@ class FineTuned:
             for name, column in rows.columns.items()
         }  # fmt: skip
 
-    def _frames(self, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+    def _places(self, inputs: Sequence[Any]) -> Rows | None:
+        """Return where the words of texts stand, where answers hold positions in texts."""
+        if not isinstance(self.task, Located):
+            return None
+        return placed(Rows.of({"text": as_raw(inputs, "text")}), self.preprocess)
+
+    def _frames(self, inputs: Sequence[Any]) -> Mapping[str, Any]:
         """Return how each image is placed, where answers hold positions in images."""
         ready = self.preprocess
         if not (len(inputs) and isinstance(self.task, Framed) and takes_images(ready)):

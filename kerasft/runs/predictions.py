@@ -64,7 +64,8 @@ def show(
     items = dict.fromkeys(key for row in rows for one in row.get("objects", ()) for key in one)
     with shown(
         output=output, as_json_lines=as_json, draw=draw, items=list(items),
-        labels=sorted({one["label"] for row in rows for one in row.get("objects", ())}),
+        labels=sorted({one["label"] for row in rows for one in row.get("objects", ())
+                       if "label" in one}),
     ) as take:
         take(rows, [row["input"] for row in rows])
 
@@ -174,7 +175,9 @@ def _draw(
 ) -> int:
     """Write the images with what was found in them; return how many."""
     answered = [(row, one) for row, one in zip(rows, inputs, strict=True) if not row.get(ERROR)]
-    if any("objects" not in row and "png_bytes" not in row for row, _ in answered):
+    # Objects without a box are entities of texts.
+    if any("png_bytes" not in row and not all("box" in one for one in row.get("objects", [{}]))
+           for row, _ in answered):
         names = (name for name in answered[0][0] if name != "input")
         raise UserError(
             "--draw draws the objects or masks that were found in images, and these answers have "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.abilities import Generates
+from kerasft.artifact.comparison import filled_up
 from kerasft.errors import Unreadable, UserError
 from kerasft.runs.records import records
 from kerasft.steps.reopening import reopen
@@ -124,7 +125,7 @@ def _joined(parts: Sequence[Any]) -> Any:
     """Return arrays end to end; lists of arrays, whose lengths differ, as one list."""
     if any(isinstance(one, list) for one in parts):
         return [row for part in parts for row in part]
-    return np.concatenate(parts)
+    return np.concatenate(filled_up(parts))
 
 
 def answer_sound(

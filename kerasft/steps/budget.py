@@ -11,15 +11,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.budgets import seconds
+from kerasft.config.composition import compose
+from kerasft.config.of_budgets import RECIPE
+from kerasft.steps import prepare
 from kerasft.steps.memory import let_go
-from kerasft.steps.plan import StagePlan, measure_stages
+from kerasft.steps.plan import BRIEFLY, Care, StagePlan, measure_stages
 from kerasft.steps.rehearsal import gone_on_with, rehearsed
-from kerasft.steps.stages import build_stages
+from kerasft.steps.stages import build_stages, settled
 from kerasft.system.console import say, warn
 from kerasft.system.terminal import status
 
 # What epochs may take of the time that is left: a few steps tell the others to some percent.
 MARGIN = 0.9
+# Of a budget of fewer seconds little goes into measuring.
+SHORT = 15 * 60
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,14 @@ class Choice:
     seconds: float
 
 
-def settle(cfg: DictConfig) -> None:
+def settle(cfg: DictConfig, since: float) -> None:
     """Choose what fits, where a config has a budget, and write it into the config.
 
     A run that goes on keeps what it began with.
 
     Args:
         cfg: The config, changed in place.
+        since: When its budget began, of `time.monotonic()`.
 
     Raises:
         UserError: For any mistake in the data or the parts.
@@ -54,11 +60,12 @@ def settle(cfg: DictConfig) -> None:
     with rehearsed(cfg) as (parts, splits, backbone, ready):
         reading = time.monotonic() - began
         with status.showing("measuring steps ..."):
-            plans = measure_stages(cfg, parts, ready, backbone)
+            care = BRIEFLY if seconds(cfg.budget) < SHORT else Care()
+            plans = measure_stages(cfg, parts, ready, backbone, care=care)
     measured = {name: len(part) for name, part in splits.parts.items()}
     del parts, splits, backbone, ready
     let_go()
-    left = seconds(cfg.budget) - (time.monotonic() - began) - reading
+    left = seconds(cfg.budget) - (time.monotonic() - since) - reading
     found = choose(cfg, plans, left)
     _tell(cfg, found, left, _answering(plans, measured))
     for override in found.overrides:
@@ -79,11 +86,15 @@ def choose(cfg: DictConfig, plans: Sequence[StagePlan], left: float) -> Choice:
         that need no epochs of their own; else some steps of each stage.
     """
     costs, least = {plan.name: plan for plan in plans}, MARGIN * left
+    task = prepare.build_task(cfg)
 
-    def takes(epochs: int) -> float:
+    def stages(epochs: int) -> dict[str, Any]:
         now = cfg.copy()
         now.epochs = epochs
-        return _takes(build_stages(now.finetune), costs)
+        return settled(build_stages(now.finetune), task, cfg.head, cfg.backbone)
+
+    def takes(epochs: int) -> float:
+        return _takes(stages(epochs), costs)
 
     fit, more = 0, cfg.epochs + 1
     while more - fit > 1:
@@ -93,7 +104,7 @@ def choose(cfg: DictConfig, plans: Sequence[StagePlan], left: float) -> Choice:
         why = "all of them fit" if fit == cfg.epochs else f"{more} would not fit"
         return Choice((f"epochs={fit}",), why, takes(fit))
     first, *others = plans
-    solved = bool(build_stages(cfg.finetune)[first.name].solve)
+    solved = bool(stages(cfg.epochs)[first.name].solve)
     if solved and others and first.seconds <= least:
         nodes = dict.fromkeys(plan.name.partition("/")[0] for plan in others)
         return Choice(
@@ -118,23 +129,18 @@ def _takes(stages: Mapping[str, Any], costs: Mapping[str, StagePlan]) -> float:
 
 def _answering(plans: Sequence[StagePlan], examples: Mapping[str, int]) -> float:
     """Return the seconds in which all splits but training are answered."""
-    last = plans[-1].whole
-    steps = plans[-1].steps
-    every = max(last.epoch - last.step * steps / max(_epochs(plans[-1]), 1), 0.0)
     held_out = sum(count for name, count in examples.items() if name != "train")
-    return every * held_out / max(examples.get("validation", 1), 1)
-
-
-def _epochs(plan: StagePlan) -> int:
-    return max(round((plan.whole.total - plan.whole.once) / max(plan.whole.epoch, 1e-9)), 1)
+    return plans[-1].whole.answering * held_out / max(examples.get("validation", 1), 1)
 
 
 def _tell(cfg: DictConfig, found: Choice, left: float, answering: float) -> None:
+    recipe = [RECIPE] if cfg.finetune == compose([RECIPE]).finetune else []
+    overrides = " ".join([*recipe, *found.overrides])
     say(
         f"budget={cfg.budget}: {found.why}; training takes about {found.seconds:.0f} of the "
         f"{max(left, 0):.0f} s that are left for it. The same without a budget: "
-        f"{' '.join(found.overrides)}. Measuring the result takes another {answering:.0f} s or so, "
-        "exports come on top"
+        f"{overrides}. Measuring the result takes another {answering:.0f} s or so, exports come on "
+        "top"
     )
     if found.seconds > left:
         warn("the budget is spent before training begins: it ends after its first step. What "

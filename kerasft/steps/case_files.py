@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +13,15 @@ from kerasft.errors import UserError
 from kerasft.evaluation.diagnosis.case import HEAD, Case
 from kerasft.evaluation.diagnosis.chance import chance
 from kerasft.evaluation.metrics import direction
+from kerasft.runs import logs
 from kerasft.runs.run_folder import RunFolder
 from kerasft.steps.training_sample import SAMPLE
 from kerasft.system.files import read_json
 from kerasft.system.recorded import fits, is_number
+
+
+class NothingTrained(UserError):
+    """A run without an epoch of training, whose head was computed."""
 
 
 def is_sampled(folder: RunFolder) -> bool:
@@ -33,22 +37,30 @@ def read_case(folder: RunFolder, cfg: DictConfig) -> Case:
         cfg: Its config.
 
     Raises:
-        UserError: If no epoch has ended, and no fault says why.
+        UserError: If no epoch has ended, and no fault says why; a `NothingTrained` where the only
+            one was computed.
     """
-    logs = folder.path / "logs"
-    epochs = [row for one in _lines(logs / "epochs.jsonl") if (row := _epoch(one))]
-    faults = _lines(logs / "faults.jsonl")
+    there = folder.path / "logs"
+    lines = logs.epochs(folder.path)
+    epochs = [row for one in lines if (row := _epoch(one))]
+    faults = logs.rows(there / "faults.jsonl")
     if not epochs and not faults:
+        if any("val_loss" in one and "loss" not in one for one in lines):
+            raise NothingTrained(
+                f"In the run {str(folder.path)!r} the head was computed and nothing was trained: "
+                "there are no learning curves to judge. metrics.json and logs/training_sample.json "
+                "have its figures."
+            )
         raise UserError(
             f"The run {str(folder.path)!r} has not come to the end of an epoch: there is nothing "
             "to tell yet."
         )
     answered = {
         "validation": _answers(folder.path / "predictions", "validation"),
-        "training sample": _answers(logs, SAMPLE),
+        "training sample": _answers(there, SAMPLE),
     }
-    updates = [row for row in _lines(logs / "updates.jsonl") if _is_update(row)]
-    sample = _sample(logs / f"{SAMPLE}.json") if is_sampled(folder) else _without(folder, cfg)
+    updates = [row for row in logs.rows(there / "updates.jsonl") if _is_update(row)]
+    sample = _sample(there / f"{SAMPLE}.json") if is_sampled(folder) else _without(folder, cfg)
     monitor = sample["monitor"]
     best = Case(epochs, monitor=monitor, mode=sample["mode"]).best if epochs else {}
     measured = read_json(folder.metrics).get("validation") if folder.metrics.is_file() else None
@@ -132,26 +144,11 @@ def _figures(found: object) -> dict[str, Any]:
 def _answers(folder: Path, split: str) -> list[dict[str, Any]]:
     """Return the records of a split; of answers only probabilities are looked at."""
     found = []
-    for row in _lines(folder / f"{split}.jsonl"):
+    for row in logs.rows(folder / f"{split}.jsonl"):
         answer = row.get("predicted")
         given = answer.get("probabilities") if isinstance(answer, dict) else None
         kept = {"probabilities": given} if given and fits(given, dict[str, float]) else {}
         found.append({**row, "predicted": kept, "id": row.get("id", "")})
-    return found
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a log; what is cut off at its end is left out."""
-    if not file.is_file():
-        return []
-    found = []
-    for line in file.read_text("utf-8", "replace").split("\n"):
-        try:
-            row = json.loads(line) if line else None
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            found.append(row)
     return found
 
 

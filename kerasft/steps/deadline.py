@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from omegaconf import DictConfig
 
 from kerasft.config.budgets import seconds
+from kerasft.runs import logs
 from kerasft.runs.run_folder import RunFolder
+from kerasft.system.recorded import is_number
 
 
 def deadline(cfg: DictConfig, folder: RunFolder) -> float | None:
@@ -22,8 +22,5 @@ def deadline(cfg: DictConfig, folder: RunFolder) -> float | None:
 
 def _spent(folder: RunFolder) -> float:
     """Return the seconds of the epochs that earlier processes have logged."""
-    log = folder.path / "logs" / "epochs.jsonl"
-    if not log.is_file():
-        return 0.0
-    lines = log.read_text("utf-8").splitlines()
-    return sum(float(json.loads(line).get("seconds", 0.0)) for line in lines if line.strip())
+    found = [row.get("seconds") for row in logs.epochs(folder.path)]
+    return sum(float(one) for one in found if is_number(one))

@@ -19,7 +19,7 @@ from kerasft.evaluation.diagnosis.remarks import class_gaps, miscalibration, rem
 from kerasft.evaluation.diagnosis.rules import WELL, Verdict, verdicts
 from kerasft.runs.finetuned import FineTuned
 from kerasft.runs.run_folder import RunFolder, existing
-from kerasft.steps.case_files import is_sampled, read_case
+from kerasft.steps.case_files import NothingTrained, is_sampled, read_case
 from kerasft.steps.prepare import Ready
 from kerasft.steps.remedies import SHOWN, Remedy, Run, remedies
 from kerasft.steps.training_sample import keep_sample, measure_again
@@ -82,6 +82,8 @@ def examine(
     try:  # no diagnosis is a reason to end a run that has trained
         keep_sample(cfg, finetuned, ready, folder)
         found = verdicts(read_case(folder, cfg))
+    except NothingTrained:
+        return ""
     except UserError as error:
         return f"no diagnosis: {error}"
     if cfg.max_steps is not None or found[0].name == WELL:

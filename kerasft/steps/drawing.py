@@ -1,4 +1,4 @@
-"""Draws what was found in the images of a split, the worst answers first."""
+"""Draws what was found in the images or texts of a split, the worst answers first."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from kerasft.system.files import written_whole
 
 # Images in the drawing of a split; of masks, each of which takes a row.
 DRAWN, DRAWN_MASKS = 12, 8
+# Texts on the page of a split.
+DRAWN_TEXTS = 200
 
 
 def draw(
     part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
     folder: run_folder.RunFolder, split: str,
 ) -> None:
-    """Draw the images of a split that were answered worst, where answers can be drawn on them.
+    """Draw the images or texts of a split that were answered worst, where answers lie in them.
 
     Args:
         part: The examples.
@@ -36,7 +38,8 @@ def draw(
         folder: The run folder.
         split: The name of the split.
     """
-    if part.modality != "images":
+    if part.modality == "text":
+        draw_sentences(part, finetuned, statistics, folder, split)
         return
     draw_objects(part, finetuned.labels.names, folder, split)
     draw_masks(part, finetuned, statistics, folder, split)
@@ -62,6 +65,30 @@ def draw_masks(
         images += [image, overlaid(image, true, names), overlaid(image, values_of(png), names)]
     words = "left: the image; middle: the truth; right: the answer"
     grid(images, folder.plots / f"{split}_masks.png", below=legend(names, words))
+
+
+def draw_sentences(
+    part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
+    folder: run_folder.RunFolder, split: str,
+) -> None:
+    """Write the texts whose entities were answered worst as a page, truth and answer side by side.
+
+    Those in which there is nothing, and nothing was found, come last.
+    """
+    rows = records.read(folder.path / "predictions", split)
+    if not rows or "objects" not in rows[0]["predicted"]:
+        return
+    from kerasft.evaluation import sentences
+
+    figures = np.array(_figures(finetuned, statistics, len(part)))
+    bare = np.array([not row["true"] and not row["predicted"]["objects"] for row in rows])
+    worst = np.lexsort([figures, bare])[:DRAWN_TEXTS]
+    shown = [
+        {"id": rows[i]["id"], "text": part.inputs[i], "true": rows[i]["true"],
+         "found": rows[i]["predicted"]["objects"]} for i in worst
+    ]  # fmt: skip
+    sentences.write(shown, finetuned.labels.names, folder.plots / f"{split}_entities.html",
+                    of=len(part))  # fmt: skip
 
 
 def _figures(

@@ -13,7 +13,7 @@ from kerasft.catalogue.networks import input_of
 from kerasft.config.auto_batch import AUTO
 from kerasft.config.composition import build, plain
 from kerasft.config.parameters import NotFound, define
-from kerasft.contracts import Mixable, Task
+from kerasft.contracts import Located, Mixable, Task
 from kerasft.data import ending
 from kerasft.data.astray import (
     ASTRAY,
@@ -102,6 +102,11 @@ def look(cfg: DictConfig) -> Found:
         require_sampling(build(cfg.sampling), task)
     except UserError as error:
         problems += error.problems
+    for node in (cfg.checkpoint, cfg.cache):  # they look at their settings when they are made
+        try:
+            build(node)
+        except UserError as error:
+            problems += error.problems
     steps = {name: node for name, node in (plain(cfg.augment) or {}).items() if node}
     if steps:
         problems += _augmentation(steps, task, modality or takes)
@@ -136,8 +141,10 @@ def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[s
     """Return what speaks against the steps, of their classes and settings alone."""
     if not steps:  # `check` answers at once then
         return []
-    from kerasft.data.changed_texts import not_of
+    from kerasft.data.changed_texts import displaced, not_of
 
+    if isinstance(task, Located) and modality == "text":
+        return [displaced(steps)]
     problems = [
         not_of(name, modality) for name, node in steps.items()
         # Of a step of one's own nothing is known before it is built.

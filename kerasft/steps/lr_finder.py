@@ -17,7 +17,7 @@ from kerasft.config import auto_batch
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
 from kerasft.spec import Backbone
-from kerasft.steps import in_memory, micro_batch, prepare, sizes
+from kerasft.steps import beforehand, in_memory, prepare, sizes
 from kerasft.steps.fit import make_recipe
 from kerasft.steps.heads import with_head
 from kerasft.steps.lr_overrides import StageRates, overrides_of, rounded
@@ -163,7 +163,7 @@ def lr_find(
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.require_monitors(cfg)
     with undisturbed(), in_memory.holding(cfg, data):
-        micro_batch.settle(cfg)
+        beforehand.settle(cfg)
         with prepare.runtime(cfg):
             parts = prepare.cheap_parts(cfg)
             splits = prepare.read_data(cfg, parts, None)

@@ -33,8 +33,21 @@ if TYPE_CHECKING:
     from kerasft.data.store import Store
     from kerasft.training import frozen
 
-# Batches of different widths that are measured, and in how many rounds, the first one untimed.
-SAMPLES, ROUNDS = 5, 4
+@dataclass(frozen=True)
+class Care:
+    """How carefully time is taken.
+
+    Args:
+        samples: Batches of different widths that are measured.
+        rounds: How many times each, the first time apart: it traces and compiles.
+    """
+
+    samples: int = 5
+    rounds: int = 4
+
+
+# For whoever has little time.
+BRIEFLY = Care(2, 2)
 
 
 @dataclass(frozen=True)
@@ -46,12 +59,14 @@ class Cost:
         epoch: All steps of an epoch, and its validation.
         once: Tracing, compiling, and making the activations.
         total: The stage as a whole.
+        answering: The validation of an epoch.
     """
 
     step: float
     epoch: float
     once: float
     total: float
+    answering: float
 
 
 @dataclass(frozen=True)
@@ -112,10 +127,11 @@ class Chosen:
 
     Args:
         batches: The indices of each.
+        rounds: How many.
     """
 
-    def __init__(self, batches: Sequence[np.ndarray]):
-        self.batches, self.steps = batches, len(batches) * ROUNDS
+    def __init__(self, batches: Sequence[np.ndarray], rounds: int):
+        self.batches, self.steps = batches, len(batches) * rounds
 
     def batch(self, step: int) -> tuple[int, np.ndarray]:
         """Return epoch 0 and the indices of a batch."""
@@ -125,7 +141,7 @@ class Chosen:
 
 
 def measure_stages(
-    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone
+    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, *, care: Care = Care()
 ) -> list[StagePlan]:
     """Train a few steps of each stage, with and without kept activations, and take the time.
 
@@ -134,6 +150,7 @@ def measure_stages(
         parts: The cheap parts.
         ready: The data.
         backbone: The backbone.
+        care: How carefully.
 
     Returns:
         A `StagePlan` a stage.
@@ -156,7 +173,7 @@ def measure_stages(
             recipe.compile(model, peak, steps * every[name], factors=recipe.factors(model, name))
             at = at_sizes[name]
             boundary = Boundary(cfg, parts, at.ready, at.model, lambda *given: {}, say=silent)
-            found, cut = Timer(cfg, at.ready, model, steps), frozen.cut(at.model)
+            found, cut = Timer(cfg, at.ready, model, steps, care), frozen.cut(at.model)
             whole, cached, size, against = found.cost(cut or at.entry, every[name]), None, 0, ""
             if cut is not None and parts.cache.activations != "never":
                 plan = boundary.plan(cut, every[name])
@@ -180,18 +197,22 @@ class Timer:
         ready: The data.
         model: The model, compiled for a stage.
         steps: Steps in an epoch.
+        care: How carefully.
     """
 
-    def __init__(self, cfg: DictConfig, ready: Ready, model: keras.Model, steps: int):
+    def __init__(
+        self, cfg: DictConfig, ready: Ready, model: keras.Model, steps: int, care: Care
+    ):
         self.cfg, self.ready, self.model, self.steps = cfg, ready, model, steps
+        self.care = care
         self.train, self.validation = ready.stores["train"], ready.stores["validation"]
-        self.sample = spread(ready.batches.order.epoch(0)[:steps], self.train.lengths)
+        self.sample = spread(ready.batches.order.epoch(0)[:steps], self.train.lengths, care.samples)
         self.compiling = 0.0  # seconds of a width
 
     def cost(self, entry: Callable | None, epochs: int) -> Cost:
         """Return what training through a whole graph costs, see `Assembled.entered`."""
         every = self.ready.batches
-        batches = Batches(every.store, every.targets, order=Chosen(self.sample),
+        batches = Batches(every.store, every.targets, order=Chosen(self.sample, self.care.rounds),
                           batch=every.batch, augment=every.augment)
         with self.model.entered(entry):
             first, step = self._steps(batches)
@@ -215,7 +236,9 @@ class Timer:
         )
         batches = Batches(
             kept, every.targets.take(rows), batch=every.batch,
-            order=Chosen([np.searchsorted(rows, batch) for batch in self.sample]),
+            order=Chosen(
+                [np.searchsorted(rows, batch) for batch in self.sample], self.care.rounds
+            ),
         )
         with self.model.entered(cut.suffix):
             first, step = self._steps(batches, steps_per_execution)
@@ -224,7 +247,7 @@ class Timer:
 
     def _cost(self, epochs: int, first: float, step: float, answering: float) -> Cost:
         epoch = self.steps * step + answering
-        return Cost(step, epoch, first, first + epochs * epoch)
+        return Cost(step, epoch, first, first + epochs * epoch, answering)
 
     def _steps(self, batches: Any, steps_per_execution: int = 1) -> tuple[float, float]:
         """Return the seconds for tracing and compiling, and those of a step on average."""
@@ -232,13 +255,13 @@ class Timer:
         self.model.steps_per_execution = steps_per_execution
         try:
             self.model.make_train_function()
-            calls = ROUNDS if steps_per_execution > 1 else batches.order.steps
+            calls = self.care.rounds if steps_per_execution > 1 else batches.order.steps
             took = [timed(lambda: self.model.train_function(data)) for _ in range(calls)]
         finally:
             self.model.steps_per_execution = 1
         if steps_per_execution > 1:  # so short that the width does not matter
             return took[0], float(np.median(took[1:])) / steps_per_execution
-        by_round = np.reshape(took, [ROUNDS, -1])
+        by_round = np.reshape(took, [self.care.rounds, -1])
         steady = np.median(by_round[1:], axis=0)
         extra = np.maximum(by_round[0] - steady, 0.0)
         # The first step traces; each new width may be compiled. What the whole network compiled is
@@ -260,11 +283,13 @@ class Timer:
         """Return the seconds of a forward pass over a store."""
         size = eval_batch_size(self.cfg)
         every = once(len(store), size, store.lengths)
-        sample = spread(every, store.lengths)
+        sample = spread(every, store.lengths, self.care.samples)
         found = [in_one_pass(store.take(indices), size)[0] for indices in sample]
         compute.get_concrete_function(found[0].element_spec)
         batches = [next(iter(data)) for data in found]
-        took = [[timed(partial(compute, batch)) for batch in batches] for _ in range(ROUNDS)]
+        took = [
+            [timed(partial(compute, batch)) for batch in batches] for _ in range(self.care.rounds)
+        ]
         steady, everywhere = np.median(took[1:], axis=0), widths_of(every, store)
         return float(reckon(widths_of(sample, store), steady, everywhere).sum())
 
@@ -279,12 +304,14 @@ def timed(act: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def spread(batches: Sequence[np.ndarray], lengths: np.ndarray | None) -> list[np.ndarray]:
+def spread(
+    batches: Sequence[np.ndarray], lengths: np.ndarray | None, samples: int = Care.samples
+) -> list[np.ndarray]:
     """Return some of the batches, from the narrowest to the widest."""
     if lengths is None:
         return list(batches[:1])
     ordered = sorted(batches, key=lambda batch: int(lengths[batch].max()))
-    places = np.unique(np.linspace(0, len(ordered) - 1, SAMPLES).round().astype(int))
+    places = np.unique(np.linspace(0, len(ordered) - 1, samples).round().astype(int))
     return [ordered[place] for place in places]
 
 

@@ -17,7 +17,7 @@ from kerasft.config import auto_batch
 from kerasft.config.building import target_of
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
-from kerasft.contracts import Demanding, Rounding, Task, lacking
+from kerasft.contracts import Demanding, Located, Rounding, Task, lacking
 from kerasft.data.annotations.plain import counted
 from kerasft.errors import UserError
 from kerasft.runs import again, evidence, run_folder
@@ -223,7 +223,7 @@ def watched(parts: Parts, folder: run_folder.RunFolder) -> Iterator[None]:
 @status.showing("reading data ...")
 def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None) -> Splits:
     """Read the examples, say what they are, and write the manifest into the run folder, if any."""
-    from kerasft.data.changed_texts import require_changers
+    from kerasft.data.changed_texts import displaced, require_changers
     from kerasft.data.copies import write_copies
     from kerasft.data.manifest import write_manifest
 
@@ -242,6 +242,8 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
         warn(f"the training split has {count} examples, fewer than batch_size={size}, "
              "the default: each step takes all of them. batch_size=8, say, takes more steps")
     require_changers(parts.augment, splits.train.modality)
+    if parts.augment and isinstance(parts.task, Located):
+        raise UserError(displaced(parts.augment))
     if folder is not None:
         _require_same(differences, folder, accept=cfg.resume == "accept")
         write_manifest(splits, folder.manifest)

@@ -92,12 +92,12 @@ def probe(
     first = configs[0][1]
     prepare.require_monitors(first)
     with prepare.runtime(first), in_memory.holding(first, data):
-        drawn = _draw(first, size)
+        drawn = draw(first, size)
         found: list[tuple[Alternative, Row, Solved]] = []
         for one, cfg in configs:
             try:
                 with status.showing(f"probing {shown(one.own) or 'the backbone'} ..."):
-                    found += [(one, *row) for row in _rows(cfg, one, drawn, depths)]
+                    found += [(one, *row) for row in rows_of(cfg, one, drawn, depths)]
             except UserError as error:
                 left_out[shown(one.own) or "the backbone"] = " ".join(error.problems)
             gc.collect()
@@ -114,15 +114,31 @@ def probe(
 
 @dataclass(frozen=True)
 class Drawn:
-    """What all backbones are probed on."""
+    """What all backbones are probed on.
+
+    Args:
+        parts: The cheap parts.
+        splits: The sample.
+        task: The task, which knows the training labels.
+        examples: How many training examples there are in all.
+    """
 
     parts: prepare.Parts
     splits: Splits
     task: Any
+    examples: int
 
 
-def _draw(cfg: DictConfig, size: int) -> Drawn:
-    """Return a sample of the data, without the test split."""
+def draw(cfg: DictConfig, size: int) -> Drawn:
+    """Return a sample of the data, without the test split.
+
+    Args:
+        cfg: The config.
+        size: How many training and how many validation examples at most.
+
+    Raises:
+        UserError: If the task has no linear head that can be computed.
+    """
     parts = prepare.cheap_parts(cfg)
     if not isinstance(parts.task, Solvable):
         raise UserError(
@@ -137,14 +153,24 @@ def _draw(cfg: DictConfig, size: int) -> Drawn:
                                cfg.seed))
         for name, part in (("train", splits.train), ("validation", splits.validation))
     }  # fmt: skip
-    splits = replace(splits, train=drawn["train"], validation=drawn["validation"], test=None)
-    return Drawn(parts, splits, task)
+    some = replace(splits, train=drawn["train"], validation=drawn["validation"], test=None)
+    return Drawn(parts, some, task, len(splits.train))
 
 
-def _rows(
+def rows_of(
     cfg: DictConfig, choice: Alternative, drawn: Drawn, depths: int
 ) -> list[tuple[Row, Solved]]:
-    """Probe one backbone."""
+    """Probe one backbone.
+
+    Args:
+        cfg: A config with the backbone.
+        choice: The overrides that choose it.
+        drawn: What it is probed on.
+        depths: At how many depths.
+
+    Returns:
+        A row and what was computed for each place in it.
+    """
     import keras
 
     from kerasft.data.preprocessing import prepare_splits
@@ -265,7 +291,7 @@ def _concluded(
     for one in ordered:
         by_backbone.setdefault(one[0].overrides, []).append(one)
     choice, row, _ = max(
-        (_deep_enough(rows, metric) for rows in by_backbone.values()),
+        (deep_enough(rows, metric) for rows in by_backbone.values()),
         key=lambda one: sign * one[1].figure,
     )
     overrides = list(choice.overrides)
@@ -280,7 +306,7 @@ def _concluded(
     )
 
 
-def _deep_enough(
+def deep_enough(
     rows: Sequence[tuple[Alternative, Row, Solved]], metric: str
 ) -> tuple[Alternative, Row, Solved]:
     """Return all of a backbone, or a part of it where that is better by more than chance."""

@@ -1,4 +1,4 @@
-"""What `batch_size=auto` and a budget share: a try before the run, and the run that goes on."""
+"""What is settled before a run shares: a try of it, and the run that goes on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from kerasft.system.terminal import status
 
 
 @contextmanager
-def rehearsed(cfg: DictConfig) -> Iterator[tuple[Parts, Splits, Backbone, Ready]]:
-    """Make all parts of a run ready inside the block, in silence; random numbers stay as they are.
+def tried(cfg: DictConfig) -> Iterator[None]:
+    """Have something of a run tried inside the block, in silence; random numbers stay as they are.
 
     What is said meanwhile the run says once more.
 
@@ -31,6 +31,17 @@ def rehearsed(cfg: DictConfig) -> Iterator[tuple[Parts, Splits, Backbone, Ready]
 
     with undisturbed(), status.drawn_on(sys.stdout), redirect_stdout(io.StringIO()), \
             redirect_stderr(io.StringIO()), prepare.runtime(cfg):  # fmt: skip
+        yield
+
+
+@contextmanager
+def rehearsed(cfg: DictConfig) -> Iterator[tuple[Parts, Splits, Backbone, Ready]]:
+    """Make all parts of a run ready inside the block, in silence; random numbers stay as they are.
+
+    Args:
+        cfg: The config.
+    """
+    with tried(cfg):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
         backbone = prepare.load_backbone(cfg, splits)

@@ -13,6 +13,7 @@ from kerasft.contracts import Solvable, Task, Tunable
 from kerasft.evaluation import uncertainty
 from kerasft.rows import Rows
 from kerasft.spec import Backbone, Features, Labels
+from kerasft.steps.stages import LEARNED, POOLED
 from kerasft.system.cache import Cache, CacheError
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 # Nearer to the optimum, figures are the same.
 ROUGHLY = 1e-5
-# Heads that take one vector an example of the backbone, by `pooling`.
-POOLED = "kerasft.model.heads.pooled."
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def pooling_of(head: Mapping[str, Any], learned: str = "auto") -> str:
     """
     ours = str(head.get("_target_")).startswith(POOLED)
     wanted = str(head.get("pooling", "auto")) if ours else learned
-    return learned if wanted == "attention" else wanted
+    return learned if wanted == LEARNED else wanted
 
 
 def pooled(backbone: Backbone, pooling: str, tap: Tap | None = None) -> Any:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kerasft.config.composition import build_named
 from kerasft.contracts import Solvable, Task
 from kerasft.errors import UserError
 
-# Heads that are linear on features that rest, but for a pooling that learns.
-LINEAR, LEARNED = "kerasft.model.heads.pooled.linear", "attention"
+# Heads that take one vector an example of the backbone, by `pooling`; of these one is linear, but
+# for a pooling that learns.
+POOLED = "kerasft.model.heads.pooled."
+LINEAR, LEARNED = f"{POOLED}linear", "attention"
 # Networks for trying out.
 RANDOM = "kerasft.model.tiny."
 
@@ -47,7 +50,9 @@ def build_stages(group: Mapping[str, Any] | None) -> dict[str, Any]:
 def settled(
     stages: Mapping[str, Any], task: Task, head: Mapping[str, Any], backbone: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Leave out stages with `solve=auto` where there is no best head on pretrained features.
+    """Settle stages with `solve=auto`: computed where there is a best head on pretrained features.
+
+    Elsewhere they are left out, but for one that is all there is, which is trained.
 
     Args:
         stages: Stages by name.
@@ -56,8 +61,12 @@ def settled(
         backbone: The backbone's.
     """
     if isinstance(task, Solvable) and is_linear(head) and not is_random(backbone):
-        return dict(stages)
-    return {name: one for name, one in stages.items() if one.solve != "auto"}
+        return {
+            name: replace(one, epochs=1) if one.solve == "auto" else one
+            for name, one in stages.items()
+        }
+    others = {name: one for name, one in stages.items() if one.solve != "auto"}
+    return others or {name: replace(one, solve=False) for name, one in stages.items()}
 
 
 def is_linear(head: Mapping[str, Any]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+
+from kerasft.system.memory import available as available
 
 GIB = 2**30
 # With so many bytes for each worker none is waited for.
@@ -12,24 +13,6 @@ AMPLE = 4 * GIB
 STEADY = 5.0
 # What another worker is taken to need, in parts of the largest that runs.
 MARGIN = 1.25
-_CGROUP = Path("/sys/fs/cgroup")
-
-
-def available(cgroup: Path = _CGROUP) -> int:
-    """Return the bytes of memory that can be had, of the machine and of the container around us.
-
-    Args:
-        cgroup: Where Linux tells the limits of this process' control group.
-    """
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    try:
-        most = (cgroup / "memory.max").read_text("ascii").strip()
-        taken = int((cgroup / "memory.current").read_text("ascii"))
-    except (OSError, ValueError):
-        return free
-    return free if most == "max" else min(free, max(int(most) - taken, 0))
 
 
 class Gauge:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.errors import UserError, nearest
+from kerasft.runs import logs
 from kerasft.runs.run_folder import RunFolder, open_run
 from kerasft.system.files import read_json
 
@@ -69,7 +70,7 @@ def _cost(name: str, folder: Path, trusted: Sequence[str]) -> float:
     if name == "size_mb":
         return RunFolder(folder).network.stat().st_size / 1e6
     if name == "seconds":
-        return sum(row["seconds"] for row in _epochs(folder))
+        return sum(row["seconds"] for row in logs.epochs(folder))
     from kerasft.runs import evidence, finetuned
 
     made = finetuned.load(*open_run(folder), trusted=trusted)
@@ -93,14 +94,7 @@ def _loss(folder: Path) -> float | None:
     choose = min if direction(monitor) == "min" else max
     # No epoch on images of another size than the model's is kept.
     rows = [
-        row for row in _epochs(folder)
+        row for row in logs.epochs(folder)
         if row.get(monitor) is not None and not row.get("image_size")
     ]
     return choose(rows, key=lambda row: row[monitor]).get("val_loss") if rows else None
-
-
-def _epochs(folder: Path) -> list[dict[str, Any]]:
-    import json
-
-    lines = (folder / "logs" / "epochs.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]

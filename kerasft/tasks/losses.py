@@ -222,3 +222,46 @@ def require_finite(loss: Any, y: np.ndarray, outputs: np.ndarray) -> None:
             f"task.loss must give a finite number. Received: {found.tolist()} for labels "
             f"{y[0].tolist()} and outputs {outputs[0].tolist()}."
         )
+
+
+def at_words(outputs: Any, place: Any) -> Any:
+    """Return the outputs of the tokens that words begin with.
+
+    Args:
+        outputs: `[batch, positions, tags]`.
+        place: `int32[batch, words]`, -1 behind the last word.
+
+    Returns:
+        `float32[batch, words, tags]`.
+    """
+    import tensorflow as tf
+
+    return tf.gather(tf.cast(outputs, tf.float32), tf.maximum(place, 0), batch_dims=1)
+
+
+def tagging_loss(y: Any, outputs: Any, *, outside: float = 1.0) -> Any:
+    """Return the cross-entropy of the tags of words.
+
+    Args:
+        y: `[batch, words, 2]`: the token that each word begins with, and its tag; both -1 behind
+            the last word.
+        outputs: Logits, `float32[batch, positions, tags]`.
+        outside: The weight of words outside of all entities.
+
+    Returns:
+        A scalar: the weighted mean over the words of the batch.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> right = tf.constant([[[0.0, 0.0], [-9.0, 9.0], [9.0, -9.0]]])
+        >>> float(tagging_loss(tf.constant([[[1, 1], [2, 0], [-1, -1]]]), right)) < 1e-3
+        True
+    """
+    import tensorflow as tf
+
+    place, tag = (tf.cast(one, tf.int32) for one in (y[..., 0], y[..., 1]))
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.maximum(tag, 0), logits=at_words(outputs, place)
+    )
+    weight = tf.where(tag < 0, 0.0, tf.where(tag == 0, outside, 1.0))
+    return tf.reduce_sum(entropy * weight) / tf.maximum(tf.reduce_sum(weight), 1e-6)

@@ -51,7 +51,8 @@ class Stage:
         solve: Whether a linear head is not trained step by step but computed: the optimum of its
             loss on the features of the training examples as they are, with the strength of an L2
             penalty that the validation split chooses. It counts as one epoch. `"auto"` leaves the
-            stage out where the head or the task has no such optimum.
+            stage out where the head or the task has no such optimum, or has it trained where it is
+            the only one.
 
     Example:
         >>> Stage("head", epochs=3).train
@@ -94,10 +95,12 @@ class Stage:
             )
         if problem := size_problem(self.image_size):
             raise UserError(f"finetune.NAME.image_size {problem}")
-        if self.solve and (self.train not in ("head", 0) or self.epochs != 1 or self.image_size):
+        several = self.epochs != 1 and self.solve is True
+        if self.solve and (self.train not in ("head", 0) or several or self.image_size):
             raise UserError(
                 f"finetune.NAME.solve={str(self.solve).lower()} computes the head on the features "
-                "of the network as it is: with train=head, epochs=1 and no image_size. Received: "
+                "of the network as it is: with train=head, no image_size and, where solve=true, "
+                "epochs=1. Received: "
                 f"train={self.train!r}, epochs={self.epochs}, image_size={self.image_size}."
             )
         if not 0 < self.layer_decay <= 1:

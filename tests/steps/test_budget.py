@@ -24,7 +24,7 @@ TINY = ("backbone=tiny_resnet", "floor=none")
 
 
 def plan(name: str, *, once: float, epoch: float, epochs: int, step: float = 0.1) -> StagePlan:
-    cost = Cost(step, epoch, once, once + epochs * epoch)
+    cost = Cost(step, epoch, once, once + epochs * epoch, 0.0)
     return StagePlan(name, round(epoch / step) * epochs, 1e-3, 10, cost, None, 0, "", 0)
 
 
@@ -99,11 +99,11 @@ def test_a_run_within_a_budget_is_that_of_what_was_chosen(tmp_path, tiny_images,
     result = kerasft.train(given)
     said = capsys.readouterr().out
     assert "budget=5m: all of them fit; training takes about" in said
-    assert "The same without a budget: epochs=3. Measuring the result takes" in said
-    plain = kerasft.train([*tiny_images, "epochs=3", f"output_dir={tmp_path / 'b'}"])
+    assert "The same without a budget: recipe=best epochs=3. Measuring the result takes" in said
+    plain = kerasft.train([*tiny_images, "epochs=3", "recipe=best", f"output_dir={tmp_path / 'b'}"])
     assert result.metrics == plain.metrics
     cfg = kerasft.compose(given)
-    budget.settle(cfg)  # the run in the folder is what is gone on with
+    budget.settle(cfg, time.monotonic())  # the run in the folder is what is gone on with
     assert cfg.epochs == 3 and "budget=5m:" not in capsys.readouterr().out
 
 

@@ -85,6 +85,7 @@ def test_all_problems_are_told_at_once(table):
     (["task=detection", "head=anchor_free", "augment=cutmix"], "augment.cutmix: keras.layers.Cut"),
     (["task=detection", "head=anchor_free", "augment=light"], "fill_mode=reflect"),
     (["callbacks.early_stopping.monitor=val_acuracy"], "val_acuracy"),
+    (["checkpoint.keep=0"], "checkpoint.keep at least 1"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_told(overrides, said):
     assert any(said in one for one in problems(*overrides))

@@ -59,16 +59,6 @@ def test_a_terminal_shows_what_runs(begin, tmp_path, monkeypatch):
     ledger.settle(second, Outcome(DONE, values=[0.3]))
 
 
-def test_memory_of_a_container_counts(tmp_path):
-    free = memory.available(tmp_path)
-    assert 0 < free < 2**50
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    assert memory.available(tmp_path) > 10_000_000
-    (tmp_path / "memory.max").write_text("5000\n")
-    assert memory.available(tmp_path) == 4000
-
-
 def test_a_gauge_knows_when_a_process_has_what_it_needs(monkeypatch):
     gauge = memory.Gauge(os.getpid())
     assert not gauge.steady

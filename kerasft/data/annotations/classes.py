@@ -219,7 +219,7 @@ def some(count: int, noun: str) -> str:
     """Return `1 label` or `1,200 labels`."""
     if count == 1:
         return f"{count:,} {noun}"
-    if noun.endswith("ry"):
+    if noun.endswith(("ry", "ty")):
         return f"{count:,} {noun[:-1]}ies"
     return f"{count:,} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
 

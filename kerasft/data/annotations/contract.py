@@ -37,6 +37,9 @@ def check_labels(name: str, part: Examples, labels: Labels) -> None:
     if labels.kind == "masks":
         for i in range(len(part)):
             _check_mask(f"{name} {part.ids[i]}", part.annotations.row(i), count)
+    if labels.kind == "spans":
+        for i in range(len(part)):
+            _check_spans(f"{name} {part.ids[i]}", part.inputs[i], part.annotations.row(i), count)
     if labels.kind not in shapes:
         assert len(part.annotations.columns), f"{name} must have annotations."
         return
@@ -77,6 +80,16 @@ def _check_mask(name: str, row: Mapping[str, Any], count: int) -> None:
     assert real.max(initial=0) < count, f"{name}: pixels without a class."
     counted = np.bincount(real, minlength=count)
     assert (counted == row["pixels"]).all(), f"{name}: pixels must count those of each class."
+
+
+def _check_spans(name: str, text: str, row: Mapping[str, Any], count: int) -> None:
+    """Check the entities of a text."""
+    assert bytes(row["text"]).decode() == text, f"{name}: text must be the input, as UTF-8."
+    assert ((row["labels"] >= 0) & (row["labels"] < count)).all(), f"{name}: labels without a name."
+    assert (row["ends"] > row["starts"]).all(), f"{name}: entities without a character."
+    assert (row["starts"][1:] >= row["ends"][:-1]).all(), f"{name}: entities that overlap."
+    inside = (row["starts"] >= 0) & (row["ends"] <= len(text))
+    assert inside.all(), f"{name}: entities outside of the text."
 
 
 def made_up(labels: Labels, count: int = 12) -> np.ndarray:

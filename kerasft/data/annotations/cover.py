@@ -16,7 +16,7 @@ from kerasft.system.console import listing
 _AT_ONCE = 4096
 # The kinds of labels that are classes, and all that name classes.
 CLASSES = ("single", "multi")
-NAMED = (*CLASSES, "boxes", "masks")
+NAMED = (*CLASSES, "boxes", "masks", "spans")
 # Of hundreds of classes in a wrong split, the first say enough.
 _MOST_PROBLEMS = 100
 

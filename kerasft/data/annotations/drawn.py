@@ -1,4 +1,4 @@
-"""What is drawn on images, boxes or masks: the task that learns it, and settings of another one."""
+"""What is drawn on images or marked in texts: the task that learns it, and others' settings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 
 from kerasft.errors import UserError
 
-_TASKS = {"boxes": "detection", "masks": "segmentation"}
-_READS = {"boxes": "boxes around objects", "masks": "masks of images"}
+_TASKS = {"boxes": "detection", "masks": "segmentation", "spans": "tagging"}
+_READS = {
+    "boxes": "boxes around objects", "masks": "masks of images", "spans": "entities in texts",
+}  # fmt: skip
 _OTHERS = {
     "boxes": "data=image_folder for images in class folders, data=table for a table",
     "masks": "data=image_folder for images in class folders, data=voc, data=coco, data=boxes_csv "
              "or data=yolo for boxes",
+    "spans": "data=table for texts with a label each",
 }  # fmt: skip
 
 
@@ -20,7 +23,7 @@ def require_drawn(drawn: str, kind: str, source: str) -> None:
     """Refuse a task that does not learn what a source reads.
 
     Args:
-        drawn: `"boxes"` or `"masks"`.
+        drawn: `"boxes"`, `"masks"` or `"spans"`.
         kind: What the task learns.
         source: The name of the source, for the message.
 

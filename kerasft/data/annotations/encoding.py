@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations import boxes, classes, language, masks
+from kerasft.data.annotations import boxes, classes, language, masks, spans
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 
@@ -39,7 +39,7 @@ def encode(
 
     Args:
         values: One raw value an example: what `classes.encode` takes; for kind `"boxes"` a
-            `Drawn`, for `"masks"` a `Painted`.
+            `Drawn`, for `"masks"` a `Painted`, for `"spans"` a `Marked`.
         ids: Where each value stands, for messages.
         kind: What labels are to the task.
         names: The class names, in order.
@@ -52,6 +52,8 @@ def encode(
     if kind == "boxes":
         labels, rows, array, notices = boxes.encode(values, ids, names=names, key=key)
         return Encoded(labels, rows, array, notices)
+    if kind == "spans":
+        return Encoded(*spans.encode(values, ids, names=names, key=key))
     if kind == "masks":
         return Encoded(*masks.encode(values, key=key))
     if kind == language.KIND:

@@ -19,7 +19,7 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
         labels: What their labels mean.
 
     Returns:
-        An example's class, its classes, or its number; a list of its boxes, each with its class;
+        An example's class, its classes, or its number; a list of its boxes or of its entities;
         of a mask the part of its pixels that each class has; of annotations of another kind a dict
         of their columns.
 
@@ -32,6 +32,8 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
         return [plain_label(value, labels) for value in part.labels]
     if labels.kind == "boxes":
         return [plain_boxes(part.annotations.row(i), labels) for i in range(len(part))]
+    if labels.kind == "spans":
+        return [plain_spans(part.annotations.row(i), labels) for i in range(len(part))]
     if labels.kind == "masks":
         return [plain_shares(pixels, labels) for pixels in part.annotations["pixels"]]
     if labels.kind == "language":
@@ -76,6 +78,19 @@ def plain_boxes(row: Mapping[str, np.ndarray], labels: Labels) -> list[dict[str,
          **({"ignored": True} if ignored else {})}
         for box, unit, ignored in objects
     ]  # fmt: skip
+
+
+def plain_spans(row: Mapping[str, Any], labels: Labels) -> list[dict[str, Any]]:
+    """Return the entities of a text as plain values.
+
+    Args:
+        row: Its annotations.
+        labels: What their labels mean.
+    """
+    text = bytes(row["text"]).decode()
+    spans = zip(row["labels"].tolist(), row["starts"].tolist(), row["ends"].tolist(), strict=True)
+    return [{"type": labels.names[unit], "text": text[start:end], "start": start, "end": end}
+            for unit, start, end in spans]  # fmt: skip
 
 
 def plain_shares(pixels: np.ndarray, labels: Labels) -> dict[str, float]:
@@ -123,7 +138,7 @@ def counts(part: Examples, labels: Labels) -> dict[str, int]:
     """Return how many examples there are, and how many of each class."""
     if labels.kind not in NAMED:
         return {"examples": len(part)}
-    if labels.kind == "boxes":
+    if labels.kind in ("boxes", "spans"):
         units = np.concatenate([part.annotations.row(i)["labels"] for i in range(len(part))])
         found = np.bincount(units, minlength=len(labels.names)).tolist()
     elif labels.kind == "masks":

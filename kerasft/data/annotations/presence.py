@@ -1,4 +1,4 @@
-"""Which classes each example has, whatever its labels are: a class, several, boxes, a mask."""
+"""Which classes each example has: its class, several, those of its boxes, mask or entities."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Presence:
 
 
 def has_classes(kind: str) -> bool:
-    """Whether labels of a kind are classes: one, several, of boxes, or of pixels.
+    """Whether labels of a kind are classes: one, several, of boxes, pixels or entities.
 
     Example:
         >>> has_classes("multi"), has_classes("number")
@@ -75,7 +75,7 @@ def presence(annotations: Rows, labels: Labels) -> Presence | None:
     count = len(annotations)
     if labels.kind == "single":
         rows, classes = np.arange(count), np.asarray(annotations["label"], "int64")
-    elif labels.kind == "boxes":
+    elif labels.kind in ("boxes", "spans"):
         rows, classes = _of_objects(annotations)
     else:
         column = "pixels" if labels.kind == "masks" else "label"
@@ -84,10 +84,11 @@ def presence(annotations: Rows, labels: Labels) -> Presence | None:
 
 
 def _of_objects(annotations: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes of the boxes of each image, but of those that are ignored."""
+    """Return the classes of the boxes of each image, but of those that are ignored; of entities."""
     found = set()
     for row in range(len(annotations)):
         one = annotations.row(row)
-        found |= {(row, int(unit)) for unit in one["labels"][~one["ignored"]]}
+        left_out = one.get("ignored", np.zeros(len(one["labels"]), bool))
+        found |= {(row, int(unit)) for unit in one["labels"][~left_out]}
     pairs = np.array(sorted(found), "int64").reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]

@@ -1,0 +1,352 @@
+"""Tagging: entities in texts, each a few words with a type."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from kerasft.artifact.comparison import Output
+from kerasft.errors import UserError
+from kerasft.evaluation import entities as figures
+from kerasft.evaluation import plots
+from kerasft.evaluation.metrics import direction
+from kerasft.model import tags
+from kerasft.model.alignment import WORDS
+from kerasft.rows import Column, Rows, joined
+from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.tasks import shared
+from kerasft.tasks.losses import at_words, tagging_loss
+
+DECODINGS = ("constrained", "independent")
+# Texts whose tags are decided together when a split is measured.
+_AT_ONCE = 512
+# What is tried for `outside`: the probability of "no entity" is multiplied by e to the power of it.
+_OUTSIDE = np.arange(-3.0, 1.01, 0.25)
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """Words of a text belong to entities of a few types, or to none.
+
+    A word is tagged where its first token stands: with `B` where an entity begins, `I` where one
+    goes on, or `O` outside (Ramshaw and Marcus, "Text Chunking using Transformation-Based
+    Learning", 1995, https://arxiv.org/abs/cmp-lg/9505040).
+
+    Args:
+        decoding: `"constrained"`: the likeliest sequence of tags in which an entity goes on only
+            where it has begun (Viterbi). `"independent"`: the likeliest tag of each word.
+        outside_weight: The weight of words outside of all entities in the loss, against 1 of the
+            others; below 1, more entities are found and more of them are wrong.
+        monitor: The figure by which the best epoch is chosen.
+        outside: What is added to the logarithm of the probability of `O`; tuned on validation to
+            the best F1.
+
+    Example:
+        >>> Tagging().head(Labels("spans", ("person", "place")))
+        {'tags': 5}
+    """
+
+    decoding: Literal["constrained", "independent"] = "constrained"
+    outside_weight: float = 1.0
+    monitor: str = "val_f1"
+    outside: float = 0.0
+
+    kind: ClassVar[Kind] = "spans"
+    follows_pixels: ClassVar[bool] = False
+    headlines: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "partial_f1")
+    each_epoch: ClassVar[tuple[str, ...]] = ("val_f1", "val_precision", "val_recall")
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.decoding not in DECODINGS:
+            problems.append(
+                f"task.decoding must be one of {', '.join(DECODINGS)}. Received: "
+                f"{self.decoding!r}."
+            )
+        if not self.outside_weight > 0:
+            problems.append(
+                f"task.outside_weight must be above 0. Received: {self.outside_weight}."
+            )
+        if problems:
+            raise UserError(problems=problems)
+
+    @property
+    def mode(self) -> Mode:
+        return direction(self.monitor)
+
+    def head(self, labels: Labels) -> dict[str, Any]:
+        return {"tags": tags.count(len(labels.names))}
+
+    def adapt(self, annotations: Rows) -> Tagging:
+        return self
+
+    def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
+        """Return the words that the network sees, each with its tag."""
+        found = []
+        for i in range(len(annotations)):
+            row = annotations.row(i)
+            found.append(_tags_of(row))
+        names = ("place",) if training else ("place", "start", "end", "text")
+        # Those that were chosen of others, in their order.
+        kept = joined([annotations.only(names)]).columns
+        learned = Column.ragged(found, group=WORDS, fill=-1, dtype="int32")
+        return Rows.of({**kept, "tags": learned}, len(annotations))
+
+    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        return tf.stack([targets["place"], targets["tags"]], axis=-1), None
+
+    def compile(self) -> dict[str, Any]:
+        weight = self.outside_weight
+        return {"loss": lambda y, outputs: tagging_loss(y, outputs, outside=weight)}
+
+    def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep how likely each tag is for each word, where the word stands, and the text."""
+        import tensorflow as tf
+
+        logits = at_words(outputs, targets["place"])
+        counts = tf.reduce_sum(tf.cast(targets["place"] >= 0, tf.int64), axis=1)
+        parts = {"probabilities": tf.nn.softmax(logits),
+                 "start": targets["start"], "end": targets["end"]}  # fmt: skip
+        kept = {n: tf.RaggedTensor.from_tensor(v, lengths=counts) for n, v in parts.items()}
+        return {**kept, "text": targets["text"]}
+
+    def answers(
+        self, outputs: Any, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, Any]:
+        """Return how likely each tag is for each token.
+
+        Returns:
+            `probabilities` `float32[B, positions, tags]`.
+        """
+        import tensorflow as tf
+
+        logits = tf.cast(outputs, tf.float32)
+        return {"probabilities": tf.nn.softmax(logits + self._shift(logits.shape[-1]))}
+
+    def _shift(self, count: int) -> np.ndarray:
+        return np.where(np.arange(count) == 0, self.outside, 0.0).astype("float32")
+
+    def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
+        names = ["O", *(f"{way}-{name}" for name in labels.names for way in "BI")]
+        how = {
+            "constrained": "the likeliest sequence of tags in which I-x follows B-x or I-x alone",
+            "independent": "the likeliest tag of each word",
+        }[self.decoding]
+        return {
+            "rule": "a word has the probabilities of the token that it begins with; words are "
+                    f"parted by blanks, and punctuation marks are words; {how}; B-x begins an "
+                    "entity of the type x and I-x goes on with it; start and end are characters of "
+                    "the text (end: the one behind the last), score is the mean of the words' "
+                    "probabilities of their tags, count is the number of entities",
+            "tags": names, "decoding": self.decoding,
+        }  # fmt: skip
+
+    def in_text(
+        self, answers: Mapping[str, Any], frames: Mapping[str, Any], labels: Labels
+    ) -> dict[str, Any]:
+        """Return the entities of each text, from left to right.
+
+        Returns:
+            Ragged `[B, entities]`: `type`, `text` (strings), `start` and `end` (int32, characters
+            of the text), `score` (float32); and `count` `int32[B]`.
+        """
+        import tensorflow as tf
+
+        place = frames["place"]
+        chances = tf.gather(answers["probabilities"], tf.maximum(place, 0), batch_dims=1)
+        chosen = self._decided(chances, place >= 0)
+        kinds, opens, closes = tags.entities(chosen)
+        sure = tf.gather(chances, chosen, batch_dims=2)
+        start = tf.ragged.boolean_mask(frames["start"], opens)
+        end = tf.ragged.boolean_mask(frames["end"], closes)
+        # The words of each entity, numbered through the batch.
+        inside = tf.ragged.boolean_mask(sure, kinds >= 0).flat_values
+        begins = tf.ragged.boolean_mask(opens, kinds >= 0).flat_values
+        number = tf.cumsum(tf.cast(begins, tf.int32)) - 1
+        score = tf.math.segment_mean(inside, number)
+        texts = tf.gather(frames["text"], start.value_rowids())
+        return {
+            "type": start.with_flat_values(tf.gather(
+                tf.constant(labels.names), tf.ragged.boolean_mask(kinds, opens).flat_values)),
+            "text": start.with_flat_values(tf.strings.substr(
+                texts, start.flat_values, end.flat_values - start.flat_values, "UTF8_CHAR")),
+            "start": start, "end": end, "score": start.with_flat_values(score),
+            "count": tf.reduce_sum(tf.cast(opens, tf.int32), axis=1),
+        }  # fmt: skip
+
+    def answer(self, kept: Rows, labels: Labels) -> dict[str, Any]:
+        """Return `in_text` for what was kept of texts, as rows of lengths of their own."""
+        import tensorflow as tf
+
+        parts: dict[str, list[Any]] = {}
+        for first in range(0, len(kept), _AT_ONCE):
+            some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
+            frames = some.gather(np.arange(len(some)))
+            shift = np.exp(self._shift(tags.count(len(labels.names))))
+            chances = frames["probabilities"] * shift
+            chances /= np.maximum(chances.sum(axis=-1, keepdims=True), 1e-30)
+            real = np.arange(chances.shape[1]) < _lengths(some)[:, None]
+            place = np.where(real, np.arange(chances.shape[1]), -1).astype("int32")
+            found = self.in_text(
+                {"probabilities": tf.constant(chances, tf.float32)},
+                {**{n: tf.constant(frames[n]) for n in ("start", "end")},
+                 "text": tf.constant(frames["text"].tolist()), "place": tf.constant(place)}, labels,
+            )  # fmt: skip
+            for name, value in found.items():
+                rows = value.to_list() if hasattr(value, "to_list") else value.numpy()
+                parts.setdefault(name, []).extend(rows)
+        return {name: np.array(rows) if name == "count" else [np.array(row) for row in rows]
+                for name, rows in parts.items()}  # fmt: skip
+
+    def _decided(self, chances: Any, real: Any) -> Any:
+        return _decided(chances, real, self.decoding == "constrained")
+
+    def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
+        shown = {
+            name: Output(padded=True, among="score", item=name)
+            for name in ("type", "text", "start", "end")
+        }
+        return {**shown, "score": Output(padded=True, item="score"),
+                "count": Output("exact", among="score")}  # fmt: skip
+
+    def statistics(
+        self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+    ) -> dict[str, np.ndarray]:
+        types = len(labels.names)
+        chosen = self._chosen(kept)
+        made: dict[str, list[Any]] = {"counts": [], "overlaps": [], "unseen": []}
+        for i, found in enumerate(chosen):
+            row, words = annotations.row(i), kept.row(i)
+            there = list(zip(row["labels"].tolist(), row["starts"].tolist(),
+                             row["ends"].tolist(), strict=True))  # fmt: skip
+            seen = int(words["end"][-1]) if len(words["end"]) else 0
+            entities = figures.of_tags(found, words["start"], words["end"])
+            made["counts"].append(figures.counted(entities, there, types))
+            made["overlaps"].append(figures.overlapping(entities, there, types))
+            made["unseen"].append(sum(start >= seen for _, start, _ in there))
+        return {name: np.array(values, "int64").reshape(len(chosen), *shape) for name, values, shape
+                in zip(made, made.values(), ((types, 3), (types,), ()), strict=True)}  # fmt: skip
+
+    def _chosen(self, kept: Rows) -> list[np.ndarray]:
+        """Return the tags of the words of each example."""
+        import tensorflow as tf
+
+        if not len(kept):
+            return []
+        decide = _decider(
+            self.decoding == "constrained", kept.columns["probabilities"].values.shape[-1]
+        )
+        made = []
+        for first in range(0, len(kept), _AT_ONCE):
+            some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
+            lengths = _lengths(some)
+            chances = some.gather(np.arange(len(some)))["probabilities"]
+            chances = chances * np.exp(self._shift(chances.shape[-1]))
+            real = np.arange(chances.shape[1]) < lengths[:, None]
+            rows = decide(tf.constant(chances, tf.float32), tf.constant(real)).numpy()
+            made += [row[:length] for row, length in zip(rows, lengths, strict=True)]
+        return made
+
+    def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
+        """Return precision, recall and F1 of all entities together, and of each type."""
+        made = figures.summary(
+            statistics["counts"].sum(axis=0), statistics["overlaps"].sum(axis=0), labels.names
+        )
+        made["unseen"] = int(statistics["unseen"].sum())
+        return made
+
+    def sums(
+        self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels
+    ) -> tuple[np.ndarray, Callable[[np.ndarray, int], float]] | None:
+        if metric.removeprefix("partial_") not in ("precision", "recall", "f1"):
+            return None
+        counts = statistics["counts"].sum(axis=1)
+        if metric.startswith("partial_"):
+            counts = np.stack([statistics["overlaps"].sum(axis=1), *counts.T[1:]], axis=1)
+        return counts, lambda sums, _: figures.of_sums(metric, sums)
+
+    def samples(self, labels: Labels) -> dict[str, np.ndarray]:
+        types = len(labels.names)
+        return {
+            "counts": np.ones((2, types, 3), "int64"),
+            "overlaps": np.ones((2, types), "int64"),
+            "unseen": np.zeros(2, "int64"),
+        }
+
+    def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Tagging:
+        """Return a copy whose weight of "no entity" gives the best F1 on these examples."""
+        best, most = self, -1.0
+        for outside in sorted(_OUTSIDE.tolist(), key=abs):
+            one = dataclasses.replace(self, outside=outside)
+            f1 = one.figures(one.statistics(annotations, kept, labels), labels)["f1"]
+            if f1 > most:
+                best, most = one, f1
+        return best
+
+    def draw(
+        self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: str | Path, *,
+        split: str,
+    ) -> list[Path]:
+        """Draw the F1 of each type that is there."""
+        by_type = self.figures(statistics, labels)["per_class"]
+        there = {
+            name: (one["f1"], f"{one['f1']:.3f}  ({one['entities']:,})")
+            for name, one in by_type.items() if one["entities"]
+        }
+        if not there:
+            return []
+        path = Path(directory) / f"{split}_f1_by_type.png"
+        return [plots.bars(there, path, label="F1 by entity (how many there are)", mean="mean")]
+
+    def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
+        """Count the entities of each type that are learned."""
+        made = []
+        for row in np.asarray(targets["tags"]):
+            begun = row[(row > 0) & (row % 2 == 1)] // 2
+            counts = np.bincount(begun, minlength=len(labels.names))
+            words = [f"{name} {n}" for name, n in zip(labels.names, counts, strict=True) if n]
+            made.append(", ".join(words) or "no entity")
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        return shared.to_dict(self)
+
+
+def _decided(chances: Any, real: Any, constrained: bool) -> Any:
+    import tensorflow as tf
+
+    return tags.decoded(tf.math.log(tf.maximum(chances, 1e-30)), real, constrained=constrained)
+
+
+@lru_cache(maxsize=8)
+def _decider(constrained: bool, count: int) -> Any:
+    """Return what chooses tags, traced once for texts and words of any number."""
+    import tensorflow as tf
+
+    shapes = [tf.TensorSpec([None, None, count]), tf.TensorSpec([None, None], tf.bool)]
+    return tf.function(
+        lambda chances, real: _decided(chances, real, constrained), input_signature=shapes,
+        autograph=False,
+    )  # fmt: skip
+
+
+def _lengths(kept: Rows) -> np.ndarray:
+    return np.array([len(kept.row(i)["start"]) for i in range(len(kept))], "int64")
+
+
+def _tags_of(row: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the tag of each word of a text: of the entity that it shares a character with."""
+    made = np.zeros(len(row["start"]), "int32")
+    for kind, start, end in zip(row["labels"], row["starts"], row["ends"], strict=True):
+        inside = np.flatnonzero((row["start"] < end) & (row["end"] > start) & (made == 0))
+        made[inside] = 2 + 2 * kind
+        made[inside[:1]] -= 1
+    return made

@@ -1,0 +1,63 @@
+"""`recipe=NAME`, and what an experiment says of steps that are not chosen in the end."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+import kerasft
+from kerasft.config.checks import settle
+from kerasft.config.composition import options
+from kerasft.config.explanation import explain
+
+FULL = {"full": {"_target_": "kerasft.training.stages.Stage", "train": "all", "epochs": 15}}
+ANTS = "experiment=hymenoptera_mobilenet"
+
+
+def finetune(*overrides):
+    return OmegaConf.to_container(kerasft.compose(list(overrides)), resolve=True)["finetune"]
+
+
+def test_the_default_recipe_changes_nothing():
+    assert kerasft.compose(["recipe=default", ANTS]) == kerasft.compose([ANTS])
+
+
+@pytest.mark.parametrize("recipe", options("recipe"))
+def test_a_recipe_chooses_for_an_experiment_too(recipe):
+    alone, beside = finetune(f"recipe={recipe}", "epochs=15"), finetune(f"recipe={recipe}", ANTS)
+    if recipe == "default":
+        assert list(beside) == ["head", "all"] and beside["head"]["learning_rate"] == 1e-2
+    else:
+        assert beside == alone, "what the experiment says of its own stages is not left over"
+        settle([f"recipe={recipe}", ANTS], (), ())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stages"),
+    [
+        (["finetune=full", ANTS], FULL),
+        (["finetune=full", ANTS, "finetune.full.rate=0.5"], {"full": FULL["full"] | {"rate": 0.5}}),
+        (["recipe=best", "finetune=full", "epochs=15"], FULL),
+        (["recipe=best", "finetune=full", ANTS], FULL),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_other_stages_goes_with_them(overrides, stages):
+    assert finetune(*overrides) == stages
+
+
+def test_what_an_experiment_says_of_the_stages_that_are_chosen_stays():
+    assert finetune("finetune=two_phase", ANTS) == finetune(ANTS)
+    assert finetune("finetune=two_phase", ANTS)["head"]["epochs"] == 8
+
+
+def test_the_command_line_has_the_last_word():
+    cfg = kerasft.compose(["recipe=quick", "augment=light", "finetune.probe.solve=false"])
+    assert list(cfg.augment) == ["flip", "shift", "brightness"]
+    assert cfg.finetune.probe.solve is False
+
+
+def test_a_recipe_is_explained():
+    said = [" ".join(line.split()) for line in explain("recipe=quick").splitlines()]
+    assert "finetune linear_probe finetune/linear_probe.yaml" in said
+    assert "finetune.probe.solve auto" in said
+    assert said[-1] == "choose with recipe=NAME: best, default, quick"

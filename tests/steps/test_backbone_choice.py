@@ -1,0 +1,112 @@
+"""`backbone=auto`: the network that suits the data best, of those at hand."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+import kerasft
+from kerasft.config.checks import settle as checked
+from kerasft.errors import UserError
+from kerasft.steps import backbone_choice
+from kerasft.steps.backbone_choice import Candidate, Found, _fits, candidates
+
+AUTO = "kerasft.model.at_hand.at_hand"
+DIGITS = ("data=digits", "data.train_per_class=5", "data.validation_per_class=10")
+OWN = {"among": None, "image_size": None, "sequence_length": None}
+
+
+def chosen_of(*overrides):
+    cfg = checked(list(overrides), (), ())
+    backbone_choice.settle(cfg)
+    return cfg
+
+
+def test_the_best_of_those_named_is_taken(capsys):
+    among = "backbone.among=['backbone=tiny_resnet','backbone.preset=gone_en','backbone=preset']"
+    cfg = chosen_of(*DIGITS, "backbone=auto", among, "backbone.depths=1", "backbone.examples=50")
+    assert cfg.backbone == kerasft.compose(["backbone=preset"]).backbone and not cfg.surgery
+    said = capsys.readouterr().out
+    assert said.startswith("backbone=auto: kerasft://glyphs accuracy 0.")
+    assert "of the others: " in said and "tiny" in said and "there is no such network" in said
+    assert said.rstrip().endswith("The same without: backbone=preset")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "auto"),
+    [
+        (["budget=1m"], True),
+        (["budget=1m", "data=digits"], True),
+        ([], False),
+        (["budget=1m", "backbone=preset"], False),
+        (["budget=1m", "backbone.preset=kerasft://glyphs"], False),
+        (["budget=1m", "experiment=hymenoptera_mobilenet"], False),
+    ],
+)
+def test_a_budget_chooses_where_nobody_did(overrides, auto):
+    assert (kerasft.compose(overrides).backbone._target_ == AUTO) is auto
+
+
+def test_a_budget_begins_with_a_computed_head_where_nobody_chose_stages():
+    best = kerasft.compose(["recipe=best"]).finetune
+    assert kerasft.compose(["budget=1m"]).finetune == best
+    for named in ("finetune=full", "recipe=default", "finetune.full.rate=0.5"):
+        assert list(kerasft.compose(["budget=1m", named]).finetune) == ["full"]
+    ants = "experiment=hymenoptera_mobilenet"
+    assert kerasft.compose(["budget=1m", ants]).finetune == kerasft.compose([ants]).finetune
+
+
+def test_those_at_hand_are_the_smallest_first_and_take_what_the_data_is():
+    cfg = kerasft.compose(["backbone=auto"])
+    found, left_out = candidates(cfg, "images", OWN | {"image_size": 32})
+    assert not left_out
+    assert found[0].own == ("backbone.preset=kerasft://glyphs", "backbone.image_size=32")
+    assert found[0].cfg.backbone.image_size == 32
+    assert [one.size for one in found] == sorted(one.size for one in found)
+    texts, _ = candidates(cfg, "text", OWN)
+    assert not {one.own for one in texts} & {one.own for one in found}
+
+
+def test_what_is_not_taken_is_told():
+    cfg = kerasft.compose(["backbone=auto"])
+    with pytest.raises(UserError, match=r"backbone\.among holds overrides of backbone alone"):
+        candidates(cfg, "images", OWN | {"among": ["backbone=preset epochs=3"]})
+    with pytest.raises(UserError, match=r"backbone\.among: .*tiny_resnt"):
+        candidates(cfg, "images", OWN | {"among": ["backbone=tiny_resnt"]})
+    with pytest.raises(UserError, match=r"no network for images whose weights are at hand"):
+        chosen_of(*DIGITS, "backbone=auto", "backbone.among=[]")
+    with pytest.raises(UserError, match=r"no network for images .* takes text"):
+        chosen_of(*DIGITS, "backbone=auto", "backbone.among=['backbone=tiny_bert']")
+
+
+def test_a_budget_is_for_what_fits():
+    cfg = kerasft.compose(["backbone=auto", "budget=100s"])
+    one = Candidate((), cfg, 0)
+    end = time.monotonic() + 20  # a fifth is for looking
+    assert _fits(cfg, Found(one, None, "", takes=0.01), 2000, end)
+    assert not _fits(cfg, Found(one, None, "", takes=0.01), 4000, end)
+    without = kerasft.compose(["backbone=auto"])
+    assert _fits(without, Found(one, None, "", takes=9.0), 4000, math.inf)
+
+
+@pytest.mark.slow
+def test_boxes_get_the_smallest_network(capsys, tmp_path, box_folder):
+    cfg = chosen_of("task=detection", "data=voc", f"data.path={box_folder}", "head=anchor_free",
+                    "backbone=auto")  # fmt: skip
+    assert cfg.backbone.preset == "kerasft://glyphs"
+    assert "no linear head to compare by" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_keeps_its_network(tmp_path, capsys):
+    among = "backbone.among=['backbone=tiny_resnet','backbone=preset']"
+    given = [*DIGITS, "backbone=auto", among, "backbone.depths=1", "recipe=quick", "floor=none",
+             "baseline=null", "resume=auto", f"output_dir={tmp_path / 'run'}"]  # fmt: skip
+    first = kerasft.train(given)
+    capsys.readouterr()
+    cfg = chosen_of(*given)
+    assert cfg.backbone._target_ == "kerasft.model.backbones.preset"
+    assert "backbone=auto" not in capsys.readouterr().out
+    assert first.metrics["test"]["accuracy"] > 0.8

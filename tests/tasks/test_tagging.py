@@ -1,0 +1,160 @@
+"""What a tagger learns of a batch, and how its answers are measured."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasft.contracts import lacking
+from kerasft.data.annotations.spans import Marked, encode
+from kerasft.errors import UserError
+from kerasft.evaluation.uncertainty import draws, resampled
+from kerasft.rows import Column, Rows
+from kerasft.spec import Labels
+from kerasft.tasks import shared
+from kerasft.tasks.losses import tagging_loss
+from kerasft.tasks.tagging import Tagging
+
+LABELS = Labels("spans", ("person", "place"))
+# O, B-person, I-person, B-place, I-place
+TEXTS = [
+    Marked("Anna Berg is in Rome", ((0, 9, "person"), (16, 20, "place"))),
+    Marked("it rains", ()),
+]
+WORDS = [[(0, 4), (5, 9), (10, 12), (13, 15), (16, 20)], [(0, 2), (3, 8)]]
+
+
+def annotated(texts=TEXTS, words=WORDS):
+    """Return texts as a preprocessing places them, each word being one token behind the first."""
+    _, rows, _, _ = encode(texts, ["1", "2"], names=LABELS.names, key="data.path")
+    columns = {
+        "place": [range(1, 1 + len(row)) for row in words],
+        "start": [[a for a, _ in row] for row in words],
+        "end": [[b for _, b in row] for row in words],
+    }
+    made = {name: Column.ragged(list(map(list, value)), group="words", fill=-1, dtype="int32")
+            for name, value in columns.items()}  # fmt: skip
+    return Rows.of({**rows.columns, **made})
+
+
+def kept(chosen, task, rows, sure=0.9):
+    """Return what a network keeps that is sure of some tags."""
+    targets = task.targets(rows, LABELS)
+    outputs = np.full((2, 8, 5), np.log((1 - sure) / 4), "float32")
+    for row, tags in enumerate(chosen):
+        for place, tag in enumerate(tags):
+            outputs[row, place + 1, tag] = np.log(sure)
+    batch = {name: tf.constant(value) if value.dtype != object else tf.constant(value.tolist())
+             for name, value in targets.gather(np.arange(2)).items()}  # fmt: skip
+    return Rows.of_tensors(task.keep(tf.constant(outputs), None, batch))
+
+
+def test_words_are_learned_with_their_tags():
+    task, rows = Tagging(), annotated()
+    assert not lacking(task)
+    targets = task.targets(rows, LABELS, training=True)
+    assert [targets.row(i)["tags"].tolist() for i in range(2)] == [[1, 2, 0, 0, 3], [0, 0]]
+    batch = targets.gather(np.arange(2))
+    y, weights = task.batch(None, {n: tf.constant(v) for n, v in batch.items()}, LABELS)
+    assert weights is None
+    assert y.numpy()[1].tolist() == [[1, 0], [2, 0], *[[-1, -1]] * (y.shape[1] - 2)]
+    assert task.describe(batch, LABELS) == ["person 1, place 1", "no entity"]
+    # Rows that were chosen of others keep their order.
+    turned = task.targets(rows.take([1, 0]), LABELS, training=True)
+    assert turned.row(1)["tags"].tolist() == [1, 2, 0, 0, 3]
+
+
+def test_the_loss_looks_at_the_first_tokens_of_words_alone():
+    random = np.random.default_rng(0)
+    outputs = random.normal(size=(1, 6, 3)).astype("float32")
+    y = tf.constant([[[1, 2], [4, 0], [-1, -1]]])
+    logs = tf.nn.log_softmax(outputs).numpy()[0]
+    assert float(tagging_loss(y, outputs)) == pytest.approx(-(logs[1, 2] + logs[4, 0]) / 2)
+    weighed = -(logs[1, 2] + 0.5 * logs[4, 0]) / 1.5
+    assert float(tagging_loss(y, outputs, outside=0.5)) == pytest.approx(weighed)
+    other = outputs.copy()
+    other[0, [0, 2, 3, 5]] = 9.0
+    assert float(tagging_loss(y, other)) == float(tagging_loss(y, outputs))
+    assert float(tagging_loss(tf.fill([1, 3, 2], -1), outputs)) == 0.0
+
+
+def test_right_answers_are_counted_as_such():
+    task, rows = Tagging(), annotated()
+    statistics = task.statistics(rows, kept([[1, 2, 0, 0, 3], [0, 0]], task, rows), LABELS)
+    assert statistics["counts"].tolist() == [[[1, 1, 1], [1, 1, 1]], [[0, 0, 0], [0, 0, 0]]]
+    figures = task.figures(statistics, LABELS)
+    assert (figures["f1"], figures["partial_f1"], figures["unseen"]) == (1.0, 1.0, 0)
+    # Half of a name, and an entity where there is none.
+    statistics = task.statistics(rows, kept([[1, 0, 0, 0, 3], [0, 3]], task, rows), LABELS)
+    figures = task.figures(statistics, LABELS)
+    assert figures["f1"] == pytest.approx(2 / 5)
+    assert figures["partial_f1"] == pytest.approx(4 / 5)
+
+
+def test_what_the_network_does_not_see_is_missed():
+    task = Tagging()
+    rows = annotated(words=[WORDS[0][:3], WORDS[1]])
+    statistics = task.statistics(rows, kept([[1, 2, 0], [0, 0]], task, rows), LABELS)
+    figures = task.figures(statistics, LABELS)
+    assert figures["unseen"] == 1 and figures["entities"] == 2 and figures["recall"] == 0.5
+
+
+def test_what_cannot_go_on_begins_or_is_not_chosen():
+    rows = annotated()
+    found = {}
+    for decoding in ("independent", "constrained"):
+        task = Tagging(decoding=decoding)
+        answers = task.answer(kept([[0, 2, 0, 0, 3], [0, 0]], task, rows, 0.4), LABELS)
+        found[decoding] = [bytes(one).decode() for one in answers["text"][0]]
+        assert answers["count"].tolist() == [len(found[decoding]), 0]
+    assert found["independent"] == ["Berg", "Rome"]
+    # That I-person is likely makes a B-person before it, or O, likelier than a lone I-person.
+    assert found["constrained"] != found["independent"] or found["constrained"] == ["Rome"]
+
+
+def test_answers_are_those_of_the_text():
+    import kerasft.model.tags as tags
+
+    task, rows = Tagging(), annotated()
+    answers = task.answer(kept([[1, 2, 0, 0, 3], [0, 3]], task, rows), LABELS)
+    assert [list(map(bytes.decode, one)) for one in answers["type"]] == [["person", "place"],
+                                                                         ["place"]]  # fmt: skip
+    assert answers["start"][0].tolist() == [0, 16] and answers["end"][0].tolist() == [9, 20]
+    assert answers["score"][0] == pytest.approx([0.9, 0.9], rel=1e-5)
+    assert tags.count(2) == 5
+
+
+def test_no_entity_is_weighed_for_the_best_f1():
+    task, rows = Tagging(), annotated()
+    unsure = kept([[0, 0, 0, 0, 0], [0, 0]], task, rows)
+    values = unsure.columns["probabilities"].values.copy()
+    values[:] = [0.7, 0.05, 0.05, 0.1, 0.1]
+    values[0], values[1], values[4] = [[0.5, 0.4, 0.0, 0.1, 0.0], [0.5, 0.0, 0.4, 0.0, 0.1],
+                                       [0.5, 0.0, 0.0, 0.5, 0.0]]  # fmt: skip
+    columns = {**unsure.columns, "probabilities": Column(
+        values, unsure.columns["probabilities"].ends, group="probabilities")}  # fmt: skip
+    unsure = Rows.of(columns)
+    before = task.figures(task.statistics(rows, unsure, LABELS), LABELS)["f1"]
+    tuned = task.tune(rows, unsure, LABELS)
+    after = tuned.figures(tuned.statistics(rows, unsure, LABELS), LABELS)["f1"]
+    assert before == 0.0 and after == 1.0 and -1 <= tuned.outside < 0
+    assert shared.load(tuned.to_dict()) == tuned
+
+
+def test_drawings_of_sums_are_those_of_figures():
+    random = np.random.default_rng(0)
+    counts = random.integers(2, 9, (9, 2, 3))
+    counts[..., 0] = 1
+    statistics = {"counts": counts, "overlaps": np.ones((9, 2), int), "unseen": np.zeros(9, int)}
+    task = Tagging()
+    for name in task.headlines:
+        quick = resampled(task, LABELS, name, statistics, draws(9, 5))
+        slow = [task.figures({k: v[rows] for k, v in statistics.items()}, LABELS)[name]
+                for rows in draws(9, 5)]
+        np.testing.assert_allclose(quick, slow)
+
+
+def test_mistakes():
+    with pytest.raises(UserError) as told:
+        Tagging(decoding="viterbi", outside_weight=0.0)  # type: ignore[arg-type]
+    assert len(told.value.problems) == 2
+    assert "task.decoding must be one of constrained, independent" in told.value.problems[0]

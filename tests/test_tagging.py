@@ -1,0 +1,173 @@
+"""Tagging from files to a served export, on made-up sentences about animals and things."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from interruption import require_equal, stopped_and_resumed
+
+import kerasft
+from kerasft.artifact.loading import load_export
+from kerasft.errors import UserError
+from kerasft.serving.verify import verify
+from kerasft.steps.looking import look
+from kerasft.steps.reopening import reopen
+
+ENTITIES = {
+    "animal": ["fox", "dog", "lazy dog", "brown fox"],
+    "thing": ["box", "liquor jugs", "film"],
+}
+FILLERS = ["the", "is", "at", "once", "and", "how", "quick", "over", "my", "with"]
+
+
+def sentence(random):
+    """Return words with tags of IOB2."""
+    rows = []
+    for _ in range(int(random.integers(0, 4))):
+        rows += [(str(word), "O") for word in random.choice(FILLERS, random.integers(1, 4))]
+        kind = str(random.choice(list(ENTITIES)))
+        words = str(random.choice(ENTITIES[kind])).split()
+        rows += [(word, f"{'I' if place else 'B'}-{kind}") for place, word in enumerate(words)]
+    return [*rows, (str(random.choice(FILLERS)), "O"), (".", "O")]
+
+
+def write(file, count, seed):
+    random = np.random.default_rng(seed)
+    rows = ["\n".join("\t".join(row) for row in sentence(random)) for _ in range(count)]
+    file.write_text("\n\n".join(rows) + "\n", "utf-8")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("animals")
+    for seed, (split, count) in enumerate({"train": 160, "dev": 24, "test": 20}.items()):
+        write(folder / f"{split}.conll", count, seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(data):
+    return (
+        "task=tagging", "data=conll", f"data.path={data}", "backbone=tiny_bert", "head=tokens",
+        "batch_size=8", "epochs=3", "optimizer.learning_rate=1e-2", "baseline=null",
+        "progress=false", "callbacks=none",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tagging") / "run"
+    kerasft.train([*words, f"output_dir={folder}"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    return kerasft.export(str(trained), ["export=saved_model"])["saved_model"]
+
+
+def test_it_trains_and_what_it_came_to_is_written(trained, data):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["test"]["f1"] > 0.6 and metrics["test"]["partial_f1"] > 0.8
+    assert metrics["test"]["per_class"]["animal"].keys() == {
+        "precision", "recall", "f1", "partial_f1", "found", "entities",
+    }  # fmt: skip
+    epochs = [json.loads(line) for line in
+              (trained / "logs/epochs.jsonl").read_text().splitlines()]  # fmt: skip
+    assert epochs[-1]["loss"] < epochs[0]["loss"] and "val_f1" in epochs[0]
+    lines = [json.loads(line) for line in
+             (trained / "predictions/test.jsonl").read_text().splitlines()]  # fmt: skip
+    tags = (data / "test.conll").read_text().count("\tB-")
+    assert len(lines) == 20 and sum(len(line["true"]) for line in lines) == tags
+    assert metrics["test"]["entities"] == tags
+    for line in lines:
+        assert list(line["predicted"]) == ["objects"]
+        for one in [*line["true"], *line["predicted"]["objects"]]:
+            assert line["input"][one["start"] : one["end"]] == one["text"]
+        assert all(0 < one["score"] <= 1 for one in line["predicted"]["objects"])
+    page = (trained / "plots/test_entities.html").read_text("utf-8")
+    assert page.count("<tr>") == 21 and "<small>animal</small>" in page
+    assert (trained / "plots/test_f1_by_type.png").is_file()
+
+
+def test_it_is_evaluated_again(trained):
+    again = kerasft.evaluate(str(trained), split="test")
+    written = json.loads((trained / "metrics.json").read_text())
+    assert again["test"]["f1"] == pytest.approx(written["test"]["f1"], abs=1e-6)
+
+
+def test_it_answers_texts(trained):
+    rows = kerasft.predict(str(trained), ["how is the brown fox, my dog?", "", "é is"])
+    found = rows[0]["objects"]
+    assert [(one["type"], one["end"]) for one in found] == [("animal", 20), ("animal", 28)]
+    assert all(rows[0]["input"][one["start"] : one["end"]] == one["text"] for one in found)
+    assert rows[1] == {"input": "", "objects": []}
+
+
+def test_what_does_not_fit_is_told_before_any_data_is_read(words):
+    for others, message in (
+        (["backbone=tiny_resnet"], "The data is text, but the backbone"),
+        (["head=linear"], "Choose head=tokens"),
+        (["augment=text"], "augment: words that are left out or change places move the entities"),
+        (["task=classification", "head=linear"], None),
+    ):
+        cfg = kerasft.compose([*words, *others])
+        if message is None:  # what the data holds is told when it is read
+            look(cfg)
+            continue
+        with pytest.raises(UserError) as told:
+            look(cfg)
+        assert message in " ".join(told.value.problems)
+
+
+def test_augmentation_is_refused_before_training(words, tmp_path):
+    with pytest.raises(UserError, match=r"augment\.delete"):
+        kerasft.train([*words, "augment=text", f"output_dir={tmp_path / 'run'}"])
+
+
+@pytest.mark.slow
+def test_the_command_line_shows_and_answers(trained, words, kerasft_cli, tmp_path):
+    said = kerasft_cli("predict", str(trained), "how is the dog?", "--output", "found.csv")
+    assert said.code == 0, said.err
+    said = kerasft_cli("predict", str(trained), "how is the dog?", "the", "--json")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [one["type"] for one in rows[0]["objects"]] == ["animal"] and not rows[1]["objects"]
+    drawn = kerasft_cli("predict", str(trained), "how is the dog?", "--draw", "drawn")
+    assert drawn.code == 2 and "--draw draws the objects or masks" in drawn.err
+    shown = kerasft_cli("show", *words, "--count", "4")
+    assert shown.code == 0 and "animal" in shown.out, shown.err
+
+
+@pytest.mark.slow
+def test_an_export_answers_with_the_same_entities(trained, exported, data):
+    texts = ["how is the brown fox?", "", "ein 😀 café with the fox and my box at once", "is"]
+    texts += ["the fox " * n for n in range(40)]
+    export, (_, finetuned, _) = load_export(exported), reopen(str(trained))
+    one, other = export(texts), finetuned(texts)
+    assert one.keys() == other.keys() == {"type", "text", "start", "end", "score", "count"}
+    for i, text in enumerate(texts):
+        count = int(one["count"][i])
+        assert count == int(other["count"][i])
+        for name in ("type", "text", "start", "end"):
+            assert kerasft_text(one[name][i][:count]) == kerasft_text(other[name][i])
+        spans = zip(one["start"][i], one["end"][i], one["text"][i], strict=True)
+        assert all(text[a:b].encode() == part for a, b, part in list(spans)[:count])
+    parity = json.loads((exported / "assets.extra/parity.json").read_text())
+    assert parity["signatures"].keys() == {"serving_default", "tensors"}
+    assert parity["run"]["largest_difference"] < 1e-5
+    assert all(one.result != "FAILED" for one in verify(exported))
+    signature = json.loads((exported / "assets.extra/signature.json").read_text())
+    assert signature["positions"] == {"serving_default": "text", "tensors": "network"}
+    assert signature["decides"]["tags"] == ["O", "B-animal", "I-animal", "B-thing", "I-thing"]
+
+
+def kerasft_text(values):
+    return [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, monkeypatch, tmp_path):
+    stopped_and_resumed(list(words), tmp_path / "again", monkeypatch)
+    require_equal(trained, tmp_path / "again")
