@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.config import composition
 from kerasft.config.parameters import NotFound, define
-from kerasft.config.schema import OF_ALL, SCALARS
+from kerasft.config.schema import OF_ALL, SCALARS, WITHIN
 from kerasft.errors import UserError, nearest
 
 
@@ -44,7 +44,7 @@ def explain(
     places = composition.origins(overrides, config_dirs=config_dirs)
     parts = name.split(".")
     if parts[0] not in cfg:
-        if name in OF_ALL:
+        if name in (*OF_ALL, *WITHIN):
             if chosen and key.partition("=")[2] in composition.options(name, config_dirs):
                 return _recipe(name, key.partition("=")[2], cfg, places, config_dirs)
             return _choices(name, config_dirs)

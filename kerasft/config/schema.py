@@ -41,6 +41,8 @@ NAMED = ("augment", "surgery", "regularize", "adapt", "average", "finetune", "ca
 
 # Groups whose choices set keys of all the others; a later one has the last word.
 OF_ALL = ("experiment", "recipe", "debug")
+# Those that set a part of another group's node: a template is one of the task.
+WITHIN = ("template",)
 
 
 @dataclasses.dataclass

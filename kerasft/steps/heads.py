@@ -28,9 +28,10 @@ def require_head(cfg: DictConfig, task: Task) -> None:
         return
     others = {name: compose([f"head={name}"]).head for name in options("head")}
     fit = [name for name, node in others.items() if _takes(node, given)]
+    told = f"the number of {listing(sorted(given))}" if given else "no number of outputs"
     raise UserError(
         f"head: {cfg.head['_target_']} does not fit {cfg.task['_target_']}, which tells its head "
-        f"the number of {listing(sorted(given))}. Choose {listing(f'head={n}' for n in fit)}."
+        f"{told}. Choose {listing(f'head={n}' for n in fit)}."
     )
 
 

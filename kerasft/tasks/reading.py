@@ -237,8 +237,8 @@ def _packed(
 def _pieces(starts: np.ndarray, ends: np.ndarray, block: int, start: int) -> list[np.ndarray]:
     """Return the places of the tokens of each document, or of each part of one that is too long.
 
-    A part begins with the last token of the one before. One that leaves room for others in its
-    block is kept apart from these by the token that documents begin with.
+    A part begins with the last token of the one before; one that leaves room for others in its
+    block with the token that documents begin with, which keeps it apart from these.
 
     Args:
         starts: Where each document begins.
@@ -251,7 +251,7 @@ def _pieces(starts: np.ndarray, ends: np.ndarray, block: int, start: int) -> lis
         for begin, end in packing.cut(last - first, block):
             place = np.arange(first + begin, first + end)
             if begin and len(place) < block:
-                place = np.concatenate([[start], place])
+                place = np.concatenate([[start], place[1:]])
             made.append(place)
     return made
 

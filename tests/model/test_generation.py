@@ -24,7 +24,7 @@ def made(family, apart=True):
     return model, backbone.preprocess
 
 
-@pytest.fixture(scope="module", params=("gpt2", "llama"))
+@pytest.fixture(scope="module", params=[pytest.param("gpt2", marks=pytest.mark.slow), "llama"])
 def network(request):
     return made(request.param)
 
@@ -44,7 +44,9 @@ def written(network, texts=TEXTS, cached=True, **settings):
 DRAWN = {"temperature": 1.5, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.3, "seed": 3}
 
 
-@pytest.mark.parametrize("settings", [{}, DRAWN], ids=("greedy", "drawn"))
+@pytest.mark.parametrize(
+    "settings", [{}, pytest.param(DRAWN, marks=pytest.mark.slow)], ids=("greedy", "drawn")
+)
 def test_what_is_kept_of_earlier_tokens_changes_nothing(network, settings):
     kept, anew = written(network, **settings), written(network, cached=False, **settings)
     for name in ("text", "tokens", "stopped"):
@@ -53,6 +55,7 @@ def test_what_is_kept_of_earlier_tokens_changes_nothing(network, settings):
     assert (kept["tokens"] <= 6).all() and kept["tokens"].max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, DRAWN], ids=("greedy", "drawn"))
 def test_a_text_is_answered_alone_as_it_is_beside_others(network, settings):
     together = written(network, **settings)

@@ -50,7 +50,10 @@ def logits(network, backbone, given):
 
 
 @pytest.mark.parametrize("end", [END, START])
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", [
+    name if name in ("Llama", "Gemma") else pytest.param(name, marks=pytest.mark.slow)
+    for name in MODELS
+])  # fmt: skip
 def test_each_document_gets_the_logits_that_it_gets_alone(family, end):
     if end == START and family not in ("Llama", "GPT-2"):
         pytest.skip("one token at both ends is told apart before any layer")
@@ -76,6 +79,7 @@ def test_each_document_gets_the_logits_that_it_gets_alone(family, end):
     assert np.abs(logits(network, backbone, fed(parts, 12)) - alone)[0, :7].max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["Llama", "GPT-2", "Gemma"])
 def test_an_isolated_network_comes_back_from_a_file(family, tmp_path):
     backbone = MODELS[family]()

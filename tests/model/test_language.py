@@ -15,7 +15,7 @@ from kerasft.model.tokens import reader
 PLAIN = {"begin": "{start}", "user": "Q: {content}\n", "assistant": "A: {content}{end}\n"}
 
 
-@pytest.fixture(scope="module", params=("gpt2", "llama"))
+@pytest.fixture(scope="module", params=[pytest.param("gpt2", marks=pytest.mark.slow), "llama"])
 def tokenizer(request):
     return text(request.param).preprocess.tokenizer
 

@@ -45,6 +45,7 @@ def read(task, splits, length=32):
     return *task.read(splits, backbone.preprocess, ready, seed=0), backbone.preprocess
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["isolated", "joined", "none"])
 def test_every_token_of_the_texts_is_learned_once(novel, packing, capsys):
     splits = text_files(str(novel), kind="language", seed=0, documents="blank_line")
@@ -59,9 +60,8 @@ def test_every_token_of_the_texts_is_learned_once(novel, packing, capsys):
         ])
         for (name, part), store in zip(made.parts.items(), stores.values(), strict=True)
     }  # fmt: skip
-    wanted = sum(
-        len(preprocess.prompts([one]).to_list()[0]) for one in splits.train.inputs
-    )  # the start of each is not learned, and its end is
+    # The start of each is not learned, and its end is.
+    wanted = int(preprocess.prompts(splits.train.inputs).row_lengths().numpy().sum())
     assert len(learned["train"]) == wanted
     task = task.adapt(made.train.annotations)
     assert task.learned == pytest.approx(wanted / len(made.train))
@@ -71,6 +71,7 @@ def test_every_token_of_the_texts_is_learned_once(novel, packing, capsys):
     assert again.train.inputs == made.train.inputs
 
 
+@pytest.mark.slow
 def test_what_has_no_answer_left_is_named_and_left_out(tmp_path, capsys):
     rows = [{"q": f"the fox {i}", "a": "it is"} for i in range(12)]
     rows[3]["q"] = "the fox " * 40

@@ -79,7 +79,7 @@ def chat(
     quoting: bool | str = True,
     validation: float | str = 0.1,
     test: float | str = 0.1,
-    split: str = "hash",
+    split: str = "stratified",
     split_column: str | None = None,
     group: str | None = None,
     limit: int | None = None,
@@ -100,8 +100,8 @@ def chat(
         format: See `table`, as `header`, `columns`, `encoding`, `delimiter` and `quoting`.
         validation: The part of the rows to validate on, or the path of another file.
         test: The part for the test, 0 for none, or the path of another file.
-        split: `"hash"` (each row by its content, so that rows added later move nothing) or
-            `"stratified"` (the same number to one).
+        split: `"stratified"` (so many, to one) or `"hash"` (each row by its content, so that rows
+            added later move nothing).
         split_column: The column that says train, validation or test.
         group: The column that names the group of a row; no group stands in two splits.
         limit: Train on so many rows only, for a quick try.

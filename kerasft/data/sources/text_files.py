@@ -32,7 +32,7 @@ def text_files(
     encoding: str = "utf-8",
     validation: float | str = 0.1,
     test: float | str = 0.1,
-    split: str = "hash",
+    split: str = "stratified",
     limit: int | None = None,
 ) -> Splits:
     """Read documents from plain text.
@@ -48,8 +48,8 @@ def text_files(
         encoding: How the characters of the files are written.
         validation: The part of the documents to validate on, or the path of other files.
         test: The part for the test, 0 for none, or the path of other files.
-        split: `"hash"` (each document by itself, so that those added later move nothing) or
-            `"stratified"` (the same number to one).
+        split: `"stratified"` (so many, to one) or `"hash"` (each document by itself, so that those
+            added later move nothing).
         limit: Train on so many documents only, for a quick try.
 
     Returns:
