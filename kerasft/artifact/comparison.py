@@ -216,7 +216,8 @@ def aligned(
         names = [among, *(name for name, rule in rules.items() if rule.among == among)]
         names = [name for name in names if name in served and name in wanted
                  and served[name].shape[:2] == served[among].shape]
-        if any(served[n].shape != wanted[n].shape for n in names):
+        # Nothing can change places where there is nothing.
+        if any(served[n].shape != wanted[n].shape for n in names) or not wanted[among].shape[1]:
             continue
         own = {name: np.array(served[name]) for name in names}
         for i in range(len(wanted[among])):

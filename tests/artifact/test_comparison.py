@@ -175,3 +175,16 @@ def test_rows_that_were_filled_up_differ_by_what_they_hold():
     assert differs(rule, large, small) == 0.0
     large[0, 3, 0] = 7
     assert differs(rule, small, large) == pytest.approx(1 / 12)
+
+
+def test_rows_of_which_there_is_none_stay_where_they_are():
+    rules = {"text": Output(padded=True, among="score"), "score": Output(padded=True)}
+    none = {"text": np.zeros((2, 0), object), "score": np.zeros((2, 0), "float32")}
+    assert aligned(none, none, rules, 1e-4)["text"].shape == (2, 0)
+
+
+def test_texts_are_filled_up_with_none():
+    rule = Output(padded=True)
+    served, wanted = np.array([[b"a"]], object), np.array([[b"a", b""]], object)
+    assert differs(rule, served, wanted) == 0.0
+    assert differs(rule, served, np.array([[b"a", b"b"]], object)) == 0.5
