@@ -64,8 +64,8 @@ class Examples:
             (`float64[N]`, or float32) and `"numbers"` (`[N, numbers]`); for `"boxes"` the columns
             `boxes`, `labels` and `ignored` of each object and the `size` of each image; for
             `"masks"` the `mask` of each image, its `size`, `pixels` and `digest`; for `"spans"` the
-            `labels`, `starts` and `ends` of what is marked in each `text`, in characters; other
-            columns for other kinds. An array is such a column `label`.
+            `labels`, `span_starts` and `span_ends` of what is marked in each `text`, in
+            characters; other columns for other kinds. An array is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row.
     """
 

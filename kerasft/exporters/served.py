@@ -114,6 +114,16 @@ class Served:
             return isinstance(self.task, Framed)
         return isinstance(self.task, Located) and takes_texts(self.preprocess)
 
+    def by_token(self, answers: Mapping[str, Any], inputs: Any) -> Mapping[str, Any]:
+        """Return answers for each token with `PADDING` where there is none."""
+        import tensorflow as tf
+
+        if not isinstance(self.task, Located) or "padding_mask" not in inputs:
+            return answers
+        real = tf.cast(inputs["padding_mask"], tf.bool)[..., None]
+        return {name: tf.where(real, value, tf.cast(PADDING, value.dtype))
+                for name, value in answers.items()}  # fmt: skip
+
     def in_input(self, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
         """Return answers with positions in the pixels or characters of what was sent."""
         if isinstance(self.task, Located):
@@ -215,7 +225,7 @@ class Served:
                 made = self.answers(outputs)
                 seen = self.in_input(made, frames) if self.framed else made
                 parts.append((
-                    _arrays(seen), _arrays(made),
+                    _arrays(seen), _arrays(self.by_token(made, batch)),
                     _arrays(self.scored(made)) if isinstance(self.task, Scored) else {},
                     {} if embedder is None else
                     {"embedding": tf.cast(embedder(batch), tf.float32).numpy()},

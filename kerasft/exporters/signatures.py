@@ -101,6 +101,10 @@ def _possible(served: Served) -> dict[str, Signature]:
         named = dict(zip(tensors, columns, strict=True))
         return named["images"] if list(named) == ["images"] else named
 
+    def answer_tensors(*columns: Any) -> Mapping[str, Any]:
+        inputs = from_tensors(*columns)
+        return served.by_token(served.answers(outputs(inputs)), inputs)
+
     def from_examples(serialized: Any) -> Any:
         feature = tf.io.FixedLenFeature([], tf.string)
         parsed = tf.io.parse_example(serialized, dict.fromkeys(served.names, feature))
@@ -111,9 +115,7 @@ def _possible(served: Served) -> dict[str, Signature]:
 
     made = {
         DEFAULT: Signature("predict", "raw", raw, answer_raw),
-        "tensors": Signature(
-            "predict", "tensors", tensors, lambda *x: served.answers(outputs(from_tensors(*x)))
-        ),
+        "tensors": Signature("predict", "tensors", tensors, answer_tensors),
     }  # fmt: skip
     if served.writes:
         write = served.writer()

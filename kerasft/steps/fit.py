@@ -37,9 +37,9 @@ from kerasft.steps.prepare import (
     set_rate,
     watched,
 )
-from kerasft.steps.reading import tell_before
 from kerasft.steps.solved_head import require_solvable, solver
 from kerasft.steps.trainable import MOST_PARTS, tell
+from kerasft.steps.untrained import tell_before
 from kerasft.system.console import listing, say, warn
 from kerasft.system.files import write_json
 from kerasft.system.terminal import status

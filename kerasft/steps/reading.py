@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from kerasft.abilities import Reading
 from kerasft.contracts import Task
-from kerasft.runs.finetuned import FineTuned
-from kerasft.runs.run_folder import RunFolder
 from kerasft.spec import Preprocess, Splits
-from kerasft.system.console import say
-from kerasft.system.files import write_json
-
-if TYPE_CHECKING:
-    import keras
-
-    from kerasft.steps.prepare import Ready
 
 
 def read_stores(
@@ -43,21 +34,3 @@ def read_stores(
             seed=cfg.seed,
         )
     return splits, prepare_splits(splits.parts, preprocess, cache, wanted)
-
-
-def tell_before(ready: Ready, model: keras.Model, folder: RunFolder, batch_size: int) -> None:
-    """Say what the network makes of validation before it learns, and write it.
-
-    Args:
-        ready: The data.
-        model: The model, which nothing has trained yet.
-        folder: Where `before.json` is written.
-        batch_size: Examples in a prediction step.
-    """
-    labels, part = ready.splits.labels, ready.splits.validation
-    now = FineTuned(model, ready.preprocess, ready.task, labels, batch_size)
-    kept = now.measure(ready.stores["validation"], now.targets(part.annotations)).rows
-    figures = now.figures(part.annotations, kept)
-    write_json(folder.path / "before.json", {"validation": figures})
-    shown = (f"{name} {figures[name]:.4f}" for name in ready.task.headlines if name in figures)
-    say(f"before training: validation {', '.join(shown)}")

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from kerasft.abilities import Prepare
+from kerasft.abilities import Generates, Prepare
 from kerasft.data import documents, packing
 from kerasft.data.annotations.classes import some
 from kerasft.data.store import TOKENS, Store
@@ -21,9 +21,6 @@ from kerasft.raw_input import as_raw
 from kerasft.rows import Column, Rows, joined
 from kerasft.spec import Backbone, Examples, Preprocess, Splits, takes_texts
 from kerasft.system.console import listing, say, warn
-
-if TYPE_CHECKING:
-    from kerasft.tasks.causal_lm import CausalLM
 
 __all__ = ["END", "LEARNED", "mean_learned", "prepared", "read", "write"]
 
@@ -257,7 +254,7 @@ def _pieces(starts: np.ndarray, ends: np.ndarray, block: int, start: int) -> lis
 
 
 def write(
-    task: CausalLM, model: Any, preprocess: Preprocess, texts: Sequence[str]
+    task: Generates, model: Any, preprocess: Preprocess, texts: Sequence[str]
 ) -> dict[str, Any]:
     """Return what a model writes behind texts, a few at a time."""
     import tensorflow as tf

@@ -116,7 +116,7 @@ class Tagging:
         parts = {"probabilities": tf.nn.softmax(logits),
                  "start": targets["start"], "end": targets["end"]}  # fmt: skip
         kept = {n: tf.RaggedTensor.from_tensor(v, lengths=counts) for n, v in parts.items()}
-        return {**kept, "text": targets["text"]}
+        return {**kept, "text": tf.convert_to_tensor(targets["text"])}
 
     def answers(
         self, outputs: Any, labels: Labels, decision: Decision | None = None
@@ -215,7 +215,8 @@ class Tagging:
             for name in ("type", "text", "start", "end")
         }
         return {**shown, "score": Output(padded=True, item="score"),
-                "count": Output("exact", among="score")}  # fmt: skip
+                "count": Output("exact", among="score"),
+                "probabilities": Output(padded=True)}  # fmt: skip
 
     def statistics(
         self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
@@ -225,8 +226,8 @@ class Tagging:
         made: dict[str, list[Any]] = {"counts": [], "overlaps": [], "unseen": []}
         for i, found in enumerate(chosen):
             row, words = annotations.row(i), kept.row(i)
-            there = list(zip(row["labels"].tolist(), row["starts"].tolist(),
-                             row["ends"].tolist(), strict=True))  # fmt: skip
+            there = list(zip(row["labels"].tolist(), row["span_starts"].tolist(),
+                             row["span_ends"].tolist(), strict=True))  # fmt: skip
             seen = int(words["end"][-1]) if len(words["end"]) else 0
             entities = figures.of_tags(found, words["start"], words["end"])
             made["counts"].append(figures.counted(entities, there, types))
@@ -345,7 +346,7 @@ def _lengths(kept: Rows) -> np.ndarray:
 def _tags_of(row: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the tag of each word of a text: of the entity that it shares a character with."""
     made = np.zeros(len(row["start"]), "int32")
-    for kind, start, end in zip(row["labels"], row["starts"], row["ends"], strict=True):
+    for kind, start, end in zip(row["labels"], row["span_starts"], row["span_ends"], strict=True):
         inside = np.flatnonzero((row["start"] < end) & (row["end"] > start) & (made == 0))
         made[inside] = 2 + 2 * kind
         made[inside[:1]] -= 1

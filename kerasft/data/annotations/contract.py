@@ -86,9 +86,10 @@ def _check_spans(name: str, text: str, row: Mapping[str, Any], count: int) -> No
     """Check the entities of a text."""
     assert bytes(row["text"]).decode() == text, f"{name}: text must be the input, as UTF-8."
     assert ((row["labels"] >= 0) & (row["labels"] < count)).all(), f"{name}: labels without a name."
-    assert (row["ends"] > row["starts"]).all(), f"{name}: entities without a character."
-    assert (row["starts"][1:] >= row["ends"][:-1]).all(), f"{name}: entities that overlap."
-    inside = (row["starts"] >= 0) & (row["ends"] <= len(text))
+    starts, ends = row["span_starts"], row["span_ends"]
+    assert (ends > starts).all(), f"{name}: entities without a character."
+    assert (starts[1:] >= ends[:-1]).all(), f"{name}: entities that overlap."
+    inside = (starts >= 0) & (ends <= len(text))
     assert inside.all(), f"{name}: entities outside of the text."
 
 

@@ -88,9 +88,9 @@ def plain_spans(row: Mapping[str, Any], labels: Labels) -> list[dict[str, Any]]:
         labels: What their labels mean.
     """
     text = bytes(row["text"]).decode()
-    spans = zip(row["labels"].tolist(), row["starts"].tolist(), row["ends"].tolist(), strict=True)
+    columns = (row[name].tolist() for name in ("labels", "span_starts", "span_ends"))
     return [{"type": labels.names[unit], "text": text[start:end], "start": start, "end": end}
-            for unit, start, end in spans]  # fmt: skip
+            for unit, start, end in zip(*columns, strict=True)]  # fmt: skip
 
 
 def plain_shares(pixels: np.ndarray, labels: Labels) -> dict[str, float]:

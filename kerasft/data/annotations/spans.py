@@ -128,8 +128,9 @@ def encode(
         key: The config key behind the types, for messages.
 
     Returns:
-        The `Labels`; rows with the `text` (UTF-8) and `labels`, `starts` and `ends` of its
-        entities; how many of each type a text has, `int64[N, types]`; and sentences for the user.
+        The `Labels`; rows with the `text` (UTF-8) and `labels`, `span_starts` and `span_ends` of
+        its entities; how many of each type a text has, `int64[N, types]`; and sentences for the
+        user.
 
     Raises:
         UserError: If there are no entities, or types that are not listed.
@@ -177,7 +178,7 @@ def encode(
         return Column.ragged(rows, dtype="int32", group="spans")
 
     rows = Rows.of({
-        "text": texts, "starts": offsets(0), "ends": offsets(1),
+        "text": texts, "span_starts": offsets(0), "span_ends": offsets(1),
         "labels": Column.ragged(labels, dtype="int32", fill=-1, group="spans"),
     })  # fmt: skip
     bare = sum(not value.spans for value in values)
