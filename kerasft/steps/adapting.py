@@ -80,7 +80,8 @@ def merge(finetuned: FineTuned, folder: RunFolder) -> None:
     if not updates:  # biases and norms train in their places
         return
     kept = evidence.read(folder)
-    now = finetuned.measure(prepare(kept.examples, finetuned.preprocess)).rows
+    targets = finetuned.targets(kept.examples.annotations)
+    now = finetuned.measure(prepare(kept.examples, finetuned.preprocess), targets).rows
     report, problems = against_run(now, kept.kept, finetuned.rules)
     if problems:
         raise RuntimeError(

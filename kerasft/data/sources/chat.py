@@ -200,6 +200,7 @@ def _filled(rows: Rows, pattern: str, key: str, ids: Sequence[str]) -> list[str]
         return [_text(cell, key, one) for cell, one in
                 zip(find_column(rows, pattern, key), ids, strict=True)]  # fmt: skip
     columns = {name: find_column(rows, name, key) for name in names}
+    pattern = pattern.replace("\\n", "\n")  # as it comes from a command line
     made = []
     for i, one in enumerate(ids):
         cells = {name: _text(columns[name][i], key, one) for name in names}
