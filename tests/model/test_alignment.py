@@ -35,8 +35,10 @@ def bare(text):
     return "".join(sign for sign in text if not sign.isspace() and sign not in "\u200b\u200d")
 
 
-@pytest.mark.every(2)
-@pytest.mark.parametrize("family", ["bert", "xlm_roberta", "roberta", "gpt2", "albert", "llama"])
+@pytest.mark.parametrize("family", [
+    "bert", *(pytest.param(name, marks=pytest.mark.slow)
+              for name in ("xlm_roberta", "roberta", "gpt2", "albert", "llama")),
+])  # fmt: skip
 def test_words_begin_where_their_tokens_do(family):
     preprocess = tiny.text(family, sequence_length=500).preprocess
     words, places = words_of(preprocess, TEXTS)
@@ -66,6 +68,7 @@ def test_words_beyond_the_last_token_are_not_seen():
     assert places == [[1, 2, 3, 4, 5, 6], [1]]
 
 
+@pytest.mark.slow
 def test_words_that_begin_with_one_token_are_one():
     from keras_hub.models import GPT2Tokenizer
 
@@ -78,6 +81,7 @@ def test_words_that_begin_with_one_token_are_one():
     assert words_of(preprocess, ['a b." c'])[0] == [["a", "b", '."', "c"]]
 
 
+@pytest.mark.slow
 def test_text_whose_tokens_do_not_add_up_has_no_words():
     # A sign that KerasHub's byte-pair tokenizers take for a mark of their own, and leave out.
     words, _ = words_of(tiny.text("gpt2").preprocess, ["a ६ b", "a b"])
