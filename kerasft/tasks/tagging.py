@@ -124,12 +124,12 @@ class Tagging:
         """Return how likely each tag is for each token.
 
         Returns:
-            `probabilities` `float32[B, positions, tags]`.
+            `tag_probabilities` `float32[B, positions, tags]`.
         """
         import tensorflow as tf
 
         logits = tf.cast(outputs, tf.float32)
-        return {"probabilities": tf.nn.softmax(logits + self._shift(logits.shape[-1]))}
+        return {"tag_probabilities": tf.nn.softmax(logits + self._shift(logits.shape[-1]))}
 
     def _shift(self, count: int) -> np.ndarray:
         return np.where(np.arange(count) == 0, self.outside, 0.0).astype("float32")
@@ -161,7 +161,7 @@ class Tagging:
         import tensorflow as tf
 
         place = frames["place"]
-        chances = tf.gather(answers["probabilities"], tf.maximum(place, 0), batch_dims=1)
+        chances = tf.gather(answers["tag_probabilities"], tf.maximum(place, 0), batch_dims=1)
         chosen = self._decided(chances, place >= 0)
         kinds, opens, closes = tags.entities(chosen)
         sure = tf.gather(chances, chosen, batch_dims=2)
@@ -196,7 +196,7 @@ class Tagging:
             real = np.arange(chances.shape[1]) < _lengths(some)[:, None]
             place = np.where(real, np.arange(chances.shape[1]), -1).astype("int32")
             found = self.in_text(
-                {"probabilities": tf.constant(chances, tf.float32)},
+                {"tag_probabilities": tf.constant(chances, tf.float32)},
                 {**{n: tf.constant(frames[n]) for n in ("start", "end")},
                  "text": tf.constant(frames["text"].tolist()), "place": tf.constant(place)}, labels,
             )  # fmt: skip
@@ -216,7 +216,7 @@ class Tagging:
         }
         return {**shown, "score": Output(padded=True, item="score"),
                 "count": Output("exact", among="score"),
-                "probabilities": Output(padded=True)}  # fmt: skip
+                "tag_probabilities": Output(padded=True)}  # fmt: skip
 
     def statistics(
         self, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
