@@ -33,8 +33,15 @@ def write_graph(
     archive = keras.export.ExportArchive()
     for item in trackables:
         archive.track(item)
+    first: dict[int, str] = {}
     for name, made in signatures.items():
-        archive.add_endpoint(name, made.answer, input_signature=list(made.inputs.values()))
+        same = first.setdefault(id(made), name)
+        if same == name:
+            archive.add_endpoint(name, made.answer, input_signature=list(made.inputs.values()))
+        else:  # another name of that one: traced and written once
+            traced = getattr(archive._tf_trackable, same)
+            traced.get_concrete_function()
+            archive.add_endpoint(name, traced)
     try:
         archive.write_out(str(directory), verbose=False)
         _name_methods(directory, signatures)
