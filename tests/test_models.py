@@ -175,6 +175,9 @@ def test_texts_are_for_no_task_with_places():
         "classification", "detection", "multi_label", "multi_regression", "regression",
         "segmentation",
     ]  # fmt: skip
+    of_texts = {r["name"]: r["tasks"] for r in rows if r["input"] == "text"}
+    assert "causal_lm" in of_texts["gpt2_base_en"] and "tagging" in of_texts["gpt2_base_en"]
+    assert "causal_lm" not in of_texts["bert_tiny_en_uncased"]
     assert (row["memory"], row["download"]) == (56_000_000, 14_000_000)
     assert set(networks.DOWNLOADS) <= set(APPLICATIONS)
 

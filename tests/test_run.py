@@ -55,7 +55,9 @@ def close(left, right):
 # --- train -> evaluate -> predict -> export ----------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["tiny_result", "tiny_text_result"])
+@pytest.mark.parametrize("which", [
+    "tiny_result", pytest.param("tiny_text_result", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_evaluate_gives_the_numbers_of_training(request, which, kerasft_cli):
     result = request.getfixturevalue(which)
     kept = read_json(result.output_dir / "metrics.json")

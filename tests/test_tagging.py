@@ -109,6 +109,7 @@ def test_it_is_evaluated_again(trained):
     assert again["test"]["f1"] == pytest.approx(written["test"]["f1"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_it_answers_texts(trained):
     rows = kerasft.predict(str(trained), ["how is the brown fox and my 😀 dog .", "", "é is"])
     found = rows[0]["objects"]

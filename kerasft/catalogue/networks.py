@@ -51,8 +51,10 @@ TRAINING_BYTES = 4 * 4
 LESS_NEEDED = (
     "family", "source", "input", "choose with", "download", "memory", "suggested",
 )
-# The tasks that need places in an image.
-OF_PLACES = ("detection", "segmentation")
+# The tasks that need places in an image, those that need words, and of these the one that is for
+# networks which read from left to right.
+OF_PLACES, OF_WORDS = ("detection", "segmentation"), ("causal_lm", "tagging")
+CAUSAL = "causal_lm"
 
 # Checkpoints that Python packages carry: package, family, input, millions of parameters, choice.
 PACKAGES = {
@@ -154,12 +156,15 @@ def _by_suggestion(row: Mapping[str, Any]) -> int:
 
 
 def _tasks(row: Mapping[str, Any]) -> str:
-    usual = row["tasks"] == _usual_tasks(row["input"])
-    return f"{row['input'].removesuffix('s')} tasks" if usual else ", ".join(row["tasks"])
+    usual, further = _usual_tasks(row["input"]), [one for one in row["tasks"] if one == CAUSAL]
+    if sorted([*usual, *further]) != sorted(row["tasks"]):
+        return ", ".join(row["tasks"])
+    return f"{'all ' if further else ''}{row['input'].removesuffix('s')} tasks"
 
 
 def _usual_tasks(kind: str) -> list[str]:
-    return [task for task in shipped("task") if kind == "images" or task not in OF_PLACES]
+    others = (CAUSAL, *OF_PLACES) if kind == "text" else OF_WORDS
+    return [task for task in shipped("task") if task not in others]
 
 
 @lru_cache(maxsize=1)
@@ -315,12 +320,14 @@ def _keras_hub() -> list[dict[str, Any]]:
         if kind is None or _puts_out_maps(file.parent):
             continue
         made_for = OF_MAPS.get(file.parent.name)
+        causal = (file.parent / f"{file.parent.name}_causal_lm.py").is_file()
+        tasks = [made_for] if made_for else [*_usual_tasks(kind), CAUSAL] if causal else None
         for name, preset in _presets(file).items():
             metadata = preset.get("metadata", {})
             handle = preset.get("kaggle_handle", "")
             rows.append(_row(
                 name, file.parent.name, "KerasHub", kind, metadata.get("params"),
-                _is_cached(handle), f"preset={name}", [made_for] if made_for else None,
+                _is_cached(handle), f"preset={name}", tasks,
             ))
     return rows
 

@@ -30,7 +30,7 @@ def cut(
 
     Example:
         >>> cut(["one two three four"], lambda texts: np.array([len(t) for t in texts]), 10)
-        [['one two ', 'three ', 'four']]
+        [['one two ', 'three four']]
     """
     made: list[list[str]] = [[text] for text in texts]
     open_: list[tuple[int, int]] = [(i, 0) for i in range(len(texts))]

@@ -74,7 +74,7 @@ def marked(
 
     Example:
         >>> one = {"type": "place", "start": 3, "end": 7}
-        >>> marked("in <R>o", [one], {"place": "red"}, {("place", 3, 7)})[-45:]
+        >>> marked("in <R>o", [one], {"place": "red"}, {("place", 3, 7)})[-37:]
         '&lt;R&gt;o<small>place</small></mark>'
     """
     made, done = "", 0

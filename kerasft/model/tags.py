@@ -33,7 +33,7 @@ def decoded(scores: Any, real: Any, *, constrained: bool) -> Any:
 
     Example:
         >>> import tensorflow as tf
-        >>> scores = tf.math.log([[[0.6, 0.3, 0.1], [0.3, 0.1, 0.6]]])
+        >>> scores = tf.math.log([[[0.5, 0.4, 0.1], [0.3, 0.1, 0.6]]])
         >>> real = tf.constant([[True, True]])
         >>> [decoded(scores, real, constrained=way).numpy().tolist() for way in (False, True)]
         [[[0, 2]], [[1, 2]]]

@@ -17,7 +17,7 @@ def test_a_choice_shows_values_origins_and_signature():
     assert "head/mlp.yaml" in said
     assert "kerasft.model.heads.pooled.mlp(" in said
     assert "Args:" in said
-    assert "choose with head=NAME: anchor_free, decoder, dfine, linear, mlp, retinanet" in said
+    assert "choose with head=NAME: anchor_free, decoder, dfine, language, linear, mlp, " in said
 
 
 @pytest.mark.every(4)
@@ -95,7 +95,8 @@ def test_a_step_that_is_switched_off():
         ("hed", ["There is no key 'hed'", "Did you mean 'head'?"]),
         ("head.widht", ["There is no key 'head.widht'", "dropout"]),
         ("optimizer.lerning_rate", ["Did you mean 'learning_rate'?"]),
-        ("head=mpl", ["head must be one of anchor_free, decoder, dfine, linear, mlp, retinanet"]),
+        ("head=mpl", ["head must be one of anchor_free, decoder, dfine, language, linear, mlp, "
+                      "retinanet, tokens"]),
         ("epochs.x", ["There is no key 'epochs.x'"]),
         ("", ["There is no key ''"]),
         ("a..b", ["There is no key 'a..b'"]),

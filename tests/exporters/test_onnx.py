@@ -37,6 +37,7 @@ def export(given, tmp_path_factory):
     return onnx_file(directory=tmp_path_factory.mktemp("onnx") / "films", **given)
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_folder(export, texts):
     import onnx
 

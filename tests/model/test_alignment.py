@@ -61,6 +61,7 @@ def test_words_begin_where_their_tokens_do(family):
     assert words_of(preprocess, TEXTS[3:4])[1] == places[3:4]
 
 
+@pytest.mark.slow
 def test_words_beyond_the_last_token_are_not_seen():
     preprocess = tiny.text("bert", sequence_length=8).preprocess
     words, places = words_of(preprocess, ["the fox is the dog at once over", "lazy"])

@@ -24,6 +24,7 @@ def chosen_of(*overrides):
     return cfg
 
 
+@pytest.mark.slow
 def test_the_best_of_those_named_is_taken(capsys):
     among = "backbone.among=['backbone=tiny_resnet','backbone.preset=gone_en','backbone=preset']"
     cfg = chosen_of(*DIGITS, "backbone=auto", among, "backbone.depths=1", "backbone.examples=50")
@@ -52,7 +53,7 @@ def test_a_budget_chooses_where_nobody_did(overrides, auto):
 def test_a_budget_begins_with_a_computed_head_where_nobody_chose_stages():
     best = kerasft.compose(["recipe=best"]).finetune
     assert kerasft.compose(["budget=1m"]).finetune == best
-    for named in ("finetune=full", "recipe=default", "finetune.full.rate=0.5"):
+    for named in ("finetune=full", "finetune.full.rate=0.5"):
         assert list(kerasft.compose(["budget=1m", named]).finetune) == ["full"]
     ants = "experiment=hymenoptera_mobilenet"
     assert kerasft.compose(["budget=1m", ants]).finetune == kerasft.compose([ants]).finetune

@@ -69,6 +69,7 @@ def test_features_are_those_that_the_head_is_trained_on(words, tiny_texts, tmp_p
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_a_run_on_images_is_held_against_its_features(tiny_images, tmp_path):
     result = kerasft.train([*tiny_images, *ONE_EPOCH, "floor=always", "output_dir=run"])
     assert set(result.floor) == {"features"}
