@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 # Its first stage takes seconds, and what follows is no worse on validation.
 RECIPE = "recipe=best"
+
+
+def same(one: DictConfig, other: DictConfig) -> bool:
+    """Whether two nodes are written alike, whatever their interpolations come to."""
+    return bool(OmegaConf.to_container(one) == OmegaConf.to_container(other))
 
 
 def usual(
@@ -28,7 +33,7 @@ def usual(
         return any(re.match(rf"[+~]*{group}[=.]", one) for one in overrides)
 
     default = composed([])
-    if not named("backbone") and cfg.backbone == default.backbone:
+    if not named("backbone") and same(cfg.backbone, default.backbone):
         cfg.backbone = composed(["backbone=auto"]).backbone
-    if not named("finetune") and not named("recipe") and cfg.finetune == default.finetune:
+    if not named("finetune") and not named("recipe") and same(cfg.finetune, default.finetune):
         cfg.finetune = composed([RECIPE]).finetune

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.budgets import seconds
 from kerasft.config.composition import compose
-from kerasft.config.of_budgets import RECIPE
+from kerasft.config.of_budgets import RECIPE, same
 from kerasft.steps import prepare
 from kerasft.steps.memory import let_go
 from kerasft.steps.plan import BRIEFLY, Care, StagePlan, measure_stages
@@ -134,7 +134,7 @@ def _answering(plans: Sequence[StagePlan], examples: Mapping[str, int]) -> float
 
 
 def _tell(cfg: DictConfig, found: Choice, left: float, answering: float) -> None:
-    recipe = [RECIPE] if cfg.finetune == compose([RECIPE]).finetune else []
+    recipe = [RECIPE] if same(cfg.finetune, compose([RECIPE]).finetune) else []
     overrides = " ".join([*recipe, *found.overrides])
     say(
         f"budget={cfg.budget}: {found.why}; training takes about {found.seconds:.0f} of the "
