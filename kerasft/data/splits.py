@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,17 @@ def used_as(brought: Collection[str], val_folder: str) -> dict[str, str]:
 def split_words() -> str:
     """Return the words that name a split, for an error message."""
     return "; ".join(f"{name}: {', '.join(words)}" for name, words in _WORDS.items())
+
+
+def ratios_of(validation: Any, test: Any) -> dict[str, Any]:
+    """Return the parts that `validation` and `test` take, of those that name no file.
+
+    Example:
+        >>> ratios_of(0.2, "test.csv")
+        {'validation': 0.2}
+    """
+    given = {"validation": validation, "test": test}
+    return {name: part for name, part in given.items() if not isinstance(part, str)}
 
 
 def check_ratios(

@@ -11,6 +11,7 @@ import numpy as np
 
 from kerasft.model import templates
 from kerasft.model.templates import GOES_ON, SAID, TURN, Segment
+from kerasft.model.tokenizing import called, tokens_of
 from kerasft.spec import Modality
 from kerasft.system.files import write_json
 
@@ -131,16 +132,13 @@ class LanguagePreprocess:
             self._traced[name] = tf.function(function, input_signature=[spec], autograph=False)
             return self._traced[name]
 
-        try:
-            return (self._traced.get(name) or traced())(raw)
-        except tf.errors.NotFoundError:
-            if not hasattr(self.tokenizer, "set_proto"):
-                raise
-            # Whoever sets TensorFlow's global seed, as each run does, clears its kernels, and a
-            # SentencePiece model lives in one.
-            self.tokenizer.set_proto(self.tokenizer.proto)
+        def anew() -> Any:
             self._traced.clear()
             return traced()(raw)
+
+        return called(
+            self.tokenizer, lambda: (self._traced.get(name) or traced())(raw), anew
+        )
 
     def _rows(self, raw: Any) -> dict[str, Any]:
         import tensorflow as tf
@@ -199,7 +197,7 @@ class LanguagePreprocess:
         content = tf.where(table["content"], said[:, None], "")
         texts = tf.strings.join([table["before"], content, table["after"]])
         # All in one go: a tokenizer makes the largest part of the graph.
-        pieces = self._tokenize(tf.reshape(texts, [-1]))
+        pieces = tokens_of(self.tokenizer, tf.reshape(texts, [-1]))
         number = tf.reshape(table["token"], [-1, 1])
         single = tf.ragged.boolean_mask(number, number >= 0)
         pieces = tf.concat([single, tf.cast(pieces, tf.int32)], axis=1)
@@ -237,14 +235,6 @@ class LanguagePreprocess:
         if hasattr(self.tokenizer, "merges"):
             names += [self.tokenizer.id_to_token(one) for one in self.special]
         return sorted({one for one in map(str, names) if len(one) > 1}, key=lambda one: -len(one))
-
-    def _tokenize(self, text: Any) -> Any:
-        import tensorflow as tf
-
-        tokens = self.tokenizer(text)
-        if isinstance(tokens, tf.RaggedTensor):
-            return tokens
-        return tf.RaggedTensor.from_tensor(tokens)
 
     def texts(self, tokens: Any) -> Any:
         """Return tokens as texts, without those that are no text.

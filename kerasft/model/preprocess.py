@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
 from kerasft.model import alignment, geometry, images, orientation
+from kerasft.model.tokenizing import called, tokens_of
 from kerasft.rows import Rows
 from kerasft.spec import Modality
 from kerasft.system.files import read_json, write_json
@@ -207,16 +208,12 @@ class TextPreprocess:
         import tensorflow as tf
 
         raw = tf.convert_to_tensor(raw, tf.string)
-        try:
-            return self._packed(raw)
-        except tf.errors.NotFoundError:
-            if not hasattr(self.tokenizer, "set_proto"):
-                raise
-            # Whoever sets TensorFlow's global seed, as each run does, clears its kernels, and a
-            # SentencePiece model lives in one.
-            self.tokenizer.set_proto(self.tokenizer.proto)
+
+        def anew() -> Any:
             self._packed = self._traced()
             return self._packed(raw)
+
+        return called(self.tokenizer, lambda: self._packed(raw), anew)
 
     def framed(self, raw: tf.Tensor) -> tuple[Any, dict[str, Any]]:
         """Return texts as `__call__` does, and where their words stand; see `alignment.framed`."""
@@ -280,12 +277,7 @@ class TextPreprocess:
 
     def tokens(self, text: Any) -> Any:
         """Return the tokens of texts, `[N]`, ragged."""
-        import tensorflow as tf
-
-        tokens = self.tokenizer(text)
-        if isinstance(tokens, tf.RaggedTensor):
-            return tokens
-        return tf.RaggedTensor.from_tensor(tokens)
+        return tokens_of(self.tokenizer, text)
 
     def save(self, directory: str | Path) -> None:
         """Write the tokenizer and what else `load` needs."""

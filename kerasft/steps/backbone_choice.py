@@ -177,15 +177,9 @@ def candidates(
     Raises:
         UserError: If one of `backbone.among` cannot be composed.
     """
-    kind = {"text": "text", "images": "images"}[modality]
-    task = _name_of(cfg.task)
-    listed = [
-        (tuple(shlex.split(row["choose"])), int(row["parameters"] or 0))
-        for row in networks.models()
-        if row["cached"] and row["input"] == kind and row["family"] not in networks.OF_MAPS
-        and (task is None or task in row["tasks"])
-    ]
-    if wanted["among"] is not None:
+    if wanted["among"] is None:
+        listed = _at_hand(cfg, modality)
+    else:
         listed = [(tuple(shlex.split(str(one))), 0) for one in wanted["among"]]
     found, left_out = [], []
     for own, size in sorted(listed, key=lambda one: one[1]):
@@ -202,6 +196,17 @@ def candidates(
             continue
         found.append(Candidate(own, one, size))
     return found, left_out
+
+
+def _at_hand(cfg: DictConfig, modality: str) -> list[tuple[tuple[str, ...], int]]:
+    """Return what chooses each network whose weights are at hand, and how many it has."""
+    task = _name_of(cfg.task)
+    return [
+        (tuple(shlex.split(row["choose"])), int(row["parameters"] or 0))
+        for row in networks.models()
+        if row["cached"] and row["input"] == modality and row["family"] not in networks.OF_MAPS
+        and (task is None or task in row["tasks"])
+    ]
 
 
 def _name_of(node: DictConfig) -> str | None:

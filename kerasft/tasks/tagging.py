@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -187,13 +187,8 @@ class Tagging:
         import tensorflow as tf
 
         parts: dict[str, list[Any]] = {}
-        for first in range(0, len(kept), _AT_ONCE):
-            some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
-            frames = some.gather(np.arange(len(some)))
-            shift = np.exp(self._shift(tags.count(len(labels.names))))
-            chances = frames["probabilities"] * shift
+        for frames, chances, real in self._shifted(kept):
             chances /= np.maximum(chances.sum(axis=-1, keepdims=True), 1e-30)
-            real = np.arange(chances.shape[1]) < _lengths(some)[:, None]
             place = np.where(real, np.arange(chances.shape[1]), -1).astype("int32")
             found = self.in_text(
                 {"tag_probabilities": tf.constant(chances, tf.float32)},
@@ -246,15 +241,21 @@ class Tagging:
             self.decoding == "constrained", kept.columns["probabilities"].values.shape[-1]
         )
         made = []
+        for _, chances, real in self._shifted(kept):
+            rows = decide(tf.constant(chances, tf.float32), tf.constant(real)).numpy()
+            made += [row[:length] for row, length in zip(rows, real.sum(axis=1), strict=True)]
+        return made
+
+    def _shifted(
+        self, kept: Rows
+    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+        """Yield what was kept of some texts, their shares of the tags, and which words are real."""
         for first in range(0, len(kept), _AT_ONCE):
             some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
-            lengths = _lengths(some)
-            chances = some.gather(np.arange(len(some)))["probabilities"]
-            chances = chances * np.exp(self._shift(chances.shape[-1]))
-            real = np.arange(chances.shape[1]) < lengths[:, None]
-            rows = decide(tf.constant(chances, tf.float32), tf.constant(real)).numpy()
-            made += [row[:length] for row, length in zip(rows, lengths, strict=True)]
-        return made
+            frames = some.gather(np.arange(len(some)))
+            shift = np.exp(self._shift(frames["probabilities"].shape[-1]))
+            chances = frames["probabilities"] * shift
+            yield frames, chances, np.arange(chances.shape[1]) < _lengths(some)[:, None]
 
     def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
         """Return precision, recall and F1 of all entities together, and of each type."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.alike import alike_names, check_alike, is_number
-from kerasft.data.annotations.classes import checked_names, natural, some
-from kerasft.errors import UserError, nearest
+from kerasft.data.annotations.alike import is_number
+from kerasft.data.annotations.classes import classes_of, some
+from kerasft.errors import UserError
 from kerasft.rows import Column, Rows
 from kerasft.spec import Labels
 from kerasft.system.console import listing
@@ -158,19 +158,9 @@ def encode(
     words = Counter(name for value in values for name in value.names)
     if not words:
         raise UserError(f"{key}: none of {some(len(values), 'image')} has a box.")
-    found, notices = sorted(words, key=natural), []
+    chosen, notices = classes_of(words, names, key, others="boxes are of other classes")
     if names is None:
-        notices += check_alike(found, key) + _mixed(found)
-        chosen = tuple(found)
-    else:
-        chosen = checked_names(names)
-        notices += alike_names(chosen)
-        if strange := [name for name in found if name not in chosen]:
-            raise UserError(
-                f"data.label_names lists {listing(chosen)}, and boxes are of other classes. "
-                f"Received: {listing(f'{name!r} ({words[name]:,})' for name in strange)}."
-                + nearest(strange[0], chosen)
-            )
+        notices += _mixed(chosen)
     number = {name: n for n, name in enumerate(chosen)}
     labels = [[number[name] for name in value.names] for value in values]
     counts = np.zeros((len(values), len(chosen)), "int64")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -213,6 +213,37 @@ def natural(name: str) -> tuple:
     # Text and numbers alternate, so two keys never compare a number with a text.
     mixed = tuple(int(p[:400]) if i % 2 else p.casefold() for i, p in enumerate(pieces))
     return (1, 0.0, mixed, name)
+
+
+def classes_of(
+    words: Mapping[str, int], names: Sequence[str] | None, key: str, *, others: str
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the classes of what examples hold several of, in order, and sentences for the user.
+
+    Args:
+        words: How often each class occurs.
+        names: The classes that the user lists; by default those that occur, sorted.
+        key: The config key behind the classes, for messages.
+        others: What is said where some are not listed, such as `"boxes are of other classes"`.
+
+    Raises:
+        UserError: If some are not listed, or if classes look the same.
+
+    Example:
+        >>> classes_of({"dog": 1, "cat": 2}, None, "data.path", others="")
+        (('cat', 'dog'), [])
+    """
+    found = sorted(words, key=natural)
+    if names is None:
+        return tuple(found), check_alike(found, key)
+    chosen = checked_names(names)
+    if strange := [name for name in found if name not in chosen]:
+        raise UserError(
+            f"data.label_names lists {listing(chosen)}, and {others}. Received: "
+            f"{listing(f'{name!r} ({words[name]:,})' for name in strange)}."
+            + nearest(strange[0], chosen)
+        )
+    return chosen, alike_names(chosen)
 
 
 def some(count: int, noun: str) -> str:

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.alike import alike_names, check_alike
-from kerasft.data.annotations.classes import checked_names, natural, some
-from kerasft.errors import UserError, nearest
+from kerasft.data.annotations.classes import classes_of, some
+from kerasft.errors import UserError
 from kerasft.rows import Column, Rows
 from kerasft.spec import Labels
 from kerasft.system.console import listing
@@ -152,19 +151,7 @@ def encode(
             "See that the column of tags (data.tag), or the entities of each text, are the ones "
             "that are meant."
         )
-    found, notices = sorted(words, key=natural), []
-    if names is None:
-        notices += check_alike(found, key)
-        chosen = tuple(found)
-    else:
-        chosen = checked_names(names)
-        notices += alike_names(chosen)
-        if strange := [name for name in found if name not in chosen]:
-            raise UserError(
-                f"data.label_names lists {listing(chosen)}, and entities are of other types. "
-                f"Received: {listing(f'{name!r} ({words[name]:,})' for name in strange)}."
-                + nearest(strange[0], chosen)
-            )
+    chosen, notices = classes_of(words, names, key, others="entities are of other types")
     number = {name: n for n, name in enumerate(chosen)}
     labels = [[number[kind] for _, _, kind in value.spans] for value in values]
     counts = np.zeros((len(values), len(chosen)), "int64")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft import raw_input
 from kerasft.data.annotations.classes import some
-from kerasft.errors import UserError, nearest
+from kerasft.data.policies import policy_problem
+from kerasft.errors import UserError
 from kerasft.system.console import listing
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 MAX_PIXELS = 50_000_000
 # Segments of a JPEG that are passed over in search of its orientation, here and in the network.
 EXIF_STEPS = 4096
-POLICIES: tuple[str, ...] = ("skip", "fail")
 
 # What `tf.io.decode_image(channels=3, expand_animations=False)` decodes, by its first bytes, and
 # the suffixes under which such a file goes.
@@ -295,11 +295,8 @@ def audit(
 
 def check_policy(broken: str, max_pixels: object) -> None:
     """Check the two settings of an audit."""
-    if broken not in POLICIES:
-        raise UserError(
-            f"data.broken must be one of {list(POLICIES)}. Received: data.broken={broken!r}."
-            + nearest(broken, POLICIES)
-        )
+    if said := policy_problem("data.broken", broken):
+        raise UserError(said)
     if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
         raise UserError(
             "data.max_pixels must be a whole number of pixels (width times height), 1 or more. "

@@ -12,7 +12,7 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.language import require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
-from kerasft.data.splits import check_ratios
+from kerasft.data.splits import check_ratios, ratios_of
 from kerasft.data.tables.columns import find_column, read_splits
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import parts_of
@@ -120,8 +120,8 @@ def chat(
     chosen = Columns(text, prompt, answer, system, messages)
     chosen.check()
     tables = find_tables(path, {"validation": validation, "test": test})
-    ratios: Any = {n: part for n, part in (("validation", validation), ("test", test))
-              if not isinstance(part, str) and n not in tables.files}  # fmt: skip
+    ratios = {name: part for name, part in ratios_of(validation, test).items()
+              if name not in tables.files}  # fmt: skip
     if split_column is None:
         check_ratios(ratios.get("validation"), ratios.get("test"), split, list(tables.files))
     layout = Layout(format, header, columns, encoding, delimiter, quoting)
@@ -255,9 +255,8 @@ def _conversation(cell: Any, one: str) -> tuple[str, str] | None:
                 f"Received: {one} has one as message {number + 1}."
             )
         turns.append((str(role), _MARKS.sub(" ", said)))
-    if turns and turns[-1][0] != "assistant":
-        while turns and turns[-1][0] != "assistant":  # what nobody answers teaches nothing
-            turns.pop()
+    while turns and turns[-1][0] != "assistant":  # what nobody answers teaches nothing
+        turns.pop()
     answers = "".join(said for role, said in turns if role == "assistant")
     return (_joined(turns), answers) if answers.strip() else None
 

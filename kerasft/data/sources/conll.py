@@ -12,7 +12,7 @@ from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.current_read import begins
 from kerasft.data.looks import Look
 from kerasft.data.paths import find_path, read_label_names, require_apart
-from kerasft.data.splits import check_ratios, split_name
+from kerasft.data.splits import check_ratios, ratios_of, split_name
 from kerasft.data.tables.encodings import decode
 from kerasft.data.texts import schemes
 from kerasft.data.texts.marking import Found, check_empty, marked_splits
@@ -92,10 +92,7 @@ def conll(
     found = []
     for name, file in files.items():
         found += list(_sentences(file, name, columns, encoding, notices))
-    ratios: dict[str, Any] = {
-        n: part for n, part in (("validation", validation), ("test", test))
-        if not isinstance(part, str)
-    }
+    ratios = ratios_of(validation, test)
     return marked_splits(
         found, notices, kind=kind, seed=seed, split=split, scheme=scheme, empty=empty,
         key="data=conll", label_names=read_label_names(label_names, files["train"].parent),

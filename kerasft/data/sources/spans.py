@@ -9,7 +9,7 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.looks import Look
 from kerasft.data.paths import read_label_names, require_apart
-from kerasft.data.splits import check_ratios
+from kerasft.data.splits import check_ratios, ratios_of
 from kerasft.data.tables.columns import find_column, read_splits, read_texts
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import Part, parts_of
@@ -96,10 +96,7 @@ def spans(
     check_empty(empty)
     tables = find_tables(path, {"validation": validation, "test": test})
     require_apart(tables.files, "Name another file, or a part such as 0.15.")
-    ratios: dict[str, Any] = {
-        n: part for n, part in (("validation", validation), ("test", test))
-        if not isinstance(part, str)
-    }
+    ratios = ratios_of(validation, test)
     if split_column is None:
         check_ratios(ratios.get("validation"), ratios.get("test"), split, list(tables.files))
     elif len(tables.files) > 1:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names, require_apart
-from kerasft.data.splits import check_ratios
+from kerasft.data.splits import check_ratios, ratios_of
 from kerasft.data.tables.folder import IMAGES, find_tables
 from kerasft.data.tables.gathering import Chosen, check_columns, gather, parts_of
 from kerasft.data.tables.reading import Layout
@@ -110,8 +110,7 @@ def table(
     )
     files = found.files
     if split_column is None:
-        ratios = {n: part for n, part in (("validation", validation), ("test", test))
-                  if not isinstance(part, str)}  # fmt: skip
+        ratios = ratios_of(validation, test)
         check_ratios(ratios.get("validation"), ratios.get("test"), split, list(files))
     elif len(files) > 1:
         raise UserError(

@@ -10,8 +10,9 @@ from typing import Any
 from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits, substituted
-from kerasft.data.images.audit import POLICIES, audit
+from kerasft.data.images.audit import audit
 from kerasft.data.images.files import outside, walk_images
+from kerasft.data.policies import policy_problem, without_empty
 from kerasft.data.splits import split_name
 from kerasft.data.tables.class_numbers import named_classes, with_names
 from kerasft.data.tables.columns import (
@@ -27,7 +28,7 @@ from kerasft.data.tables.folder import Tables
 from kerasft.data.tables.image_cells import image_cells, is_pattern, read_images
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 
@@ -140,11 +141,8 @@ def check_columns(
         taken[str(column)] = key
     if not isinstance(header, bool):
         problems.append(f"data.header must be true or false. Received: data.header={header!r}.")
-    if empty not in POLICIES:
-        problems.append(
-            f"data.empty must be one of {list(POLICIES)}. Received: data.empty={empty!r}."
-            + nearest(empty, POLICIES)
-        )
+    if said := policy_problem("data.empty", empty):
+        problems.append(said)
     if problems:
         raise UserError(problems=problems)
     if isinstance(label, (list, tuple)) and kind not in ("multi", "numbers"):
@@ -312,14 +310,7 @@ def _audit_texts(found: Collection, empty: str) -> Collection:
     """Leave out or refuse empty texts, and point at absurdly long ones."""
     both = [text if isinstance(text, tuple) else (text,) for text in found.inputs]
     bare = [i for i, texts in enumerate(both) if not all(text.strip() for text in texts)]
-    if bare:
-        said = f"{some(len(bare), 'text')} {{}}: {listing(found.ids[i] for i in bare)}."
-        if empty == "fail":
-            raise UserError(
-                said.format("empty") + " Correct or remove those rows, or set data.empty=skip to "
-                "leave them out."
-            )
-        found.notices.append(said.format("left out, as empty"))
+    found.notices += without_empty([found.ids[i] for i in bare], empty, which="those rows")
     gone = set(bare)
     long = [i for i, texts in enumerate(both) if max(map(len, texts)) > LONG_TEXT]
     if long:

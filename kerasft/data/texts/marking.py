@@ -9,12 +9,11 @@ from typing import Any
 from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.spans import Marked, Span, tidied
 from kerasft.data.collection import Collection, to_splits
+from kerasft.data.policies import policy_problem, without_empty
 from kerasft.data.texts import schemes
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
-
-EMPTY = ("skip", "fail")
 
 
 @dataclass
@@ -46,8 +45,8 @@ def check_empty(empty: str) -> None:
     Raises:
         UserError: If it is none.
     """
-    if empty not in EMPTY:
-        raise UserError(f"data.empty must be one of {list(EMPTY)}. Received: {empty!r}.")
+    if said := policy_problem("data.empty", empty):
+        raise UserError(said)
 
 
 def marked_splits(
@@ -71,14 +70,7 @@ def marked_splits(
     """
     said = list(notices)
     bare = [one.name for one in found if not one.text.strip()]
-    if bare:
-        words = f"{some(len(bare), 'text')} {{}}: {listing(bare)}."
-        if empty == "fail":
-            raise UserError(
-                words.format("empty") + " Correct or remove those, or set data.empty=skip to leave "
-                "them out."
-            )
-        said.append(words.format("left out, as empty"))
+    said += without_empty(bare, empty, which="those")
     found = [one for one in found if one.text.strip()]
     tagged = [one for one in found if one.tags is not None]
     chosen = scheme

@@ -1,0 +1,40 @@
+"""How tokenizers of KerasHub are called in graphs, whatever their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
+
+
+def tokens_of(tokenizer: Any, text: Any) -> Any:
+    """Return the tokens of texts, `[N]`, ragged."""
+    import tensorflow as tf
+
+    tokens = tokenizer(text)
+    if isinstance(tokens, tf.RaggedTensor):
+        return tokens
+    return tf.RaggedTensor.from_tensor(tokens)
+
+
+def called(tokenizer: Any, call: Callable[[], Made], anew: Callable[[], Made]) -> Made:
+    """Call what uses a tokenizer, and anew where its model is gone meanwhile.
+
+    Whoever sets TensorFlow's global seed, as each run does, clears its kernels, and a SentencePiece
+    model lives in one.
+
+    Args:
+        tokenizer: The tokenizer.
+        call: What uses it.
+        anew: Traces that again and calls it.
+    """
+    import tensorflow as tf
+
+    try:
+        return call()
+    except tf.errors.NotFoundError:
+        if not hasattr(tokenizer, "set_proto"):
+            raise
+        tokenizer.set_proto(tokenizer.proto)
+        return anew()
