@@ -24,6 +24,7 @@ from kerasft.spec import (
     Examples,
     ImagePreprocess,
     Preprocess,
+    TextPreprocess,
     channels_of,
     takes_images,
     takes_texts,
@@ -35,6 +36,8 @@ from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
 # Images beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
 TEXTS_AT_ONCE = 512
+# How tokens are kept; part of their key, so that another form is never misread.
+TOKEN_FORMS = 2
 IMAGES_AT_ONCE = 64
 
 # What decodes and tokenizes: another version may do it otherwise.
@@ -100,10 +103,12 @@ def prepare_splits(
         Rows.of({}, len(order)),
         tuple(parts[n].ids[i] for n, i in (places[d] for d in order)),
     )
-    key = {
+    key: dict[str, Any] = {
         "examples": hashlib.sha256("".join(order).encode()).hexdigest(),
         "preprocess": identity(preprocess),
     }
+    if takes_texts(preprocess):  # what older versions kept had larger types
+        key["forms"] = TOKEN_FORMS
     if wanted is not None and not cache.has(_kind(preprocess), key) and len(wanted) < len(parts):
         return prepare_splits({name: parts[name] for name in wanted}, preprocess, cache)
     whole = _kept(cache, each, preprocess, key, f"{len(each):,} {each.modality}", digests=order)
@@ -177,11 +182,25 @@ def _forms(preprocess: Preprocess) -> tuple[dict[str, Form], int]:
         shape = (preprocess.height, preprocess.width, channels_of(preprocess))
         return {"images": Form("uint8", shape)}, 0
     assert takes_texts(preprocess)
+    ids, pad = _id_type(preprocess), preprocess.pad
     forms = {
-        name: Form("int32", (), True, preprocess.pad if name == "token_ids" else 0)
+        # Masks, segments and what is learned are numbers from 0 to 2.
+        name: Form("int32", (), True, pad, ids) if name == "token_ids"
+        else Form("int32", (), True, kept="uint8")
         for name in preprocess.inputs
     }
     return forms, preprocess.sequence_length
+
+
+def _id_type(preprocess: TextPreprocess) -> str:
+    """Return the smallest type that holds the numbers of a tokenizer's tokens."""
+    count = getattr(preprocess.tokenizer, "vocabulary_size", None)
+    if count is None:
+        return ""
+    own = [one for one in (preprocess.start, preprocess.end) if one is not None]
+    # Room for a few more: some tokenizers count their special tokens apart.
+    found = store.smallest(max(int(count()) + 255, preprocess.pad, *own))
+    return "" if preprocess.pad < 0 or found in ("int32", "int64") else found
 
 
 def _row_size(forms: Mapping[str, Form]) -> int:
