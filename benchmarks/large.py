@@ -25,10 +25,10 @@ import numpy as np
 
 STEPS = 50
 STOPPED = 128 + signal.SIGTERM  # the status of a run that was told to stop
-WORDS = np.array(
+WORDS = (
     "the film is good bad fine dull warm cold at once a quick brown fox jumps over lazy dog pack "
     "my box with five dozen liquor jugs how vexingly they are story actor plot scene time life "
-    "love world comic drama never quite almost really".split()
+    "love world comic drama never quite almost really"
 )
 HEADING = f"{'stage':<22}{'CPU s':>8}{'wall s':>8}{'memory MB':>11}{'peak MB':>9}"
 
@@ -71,9 +71,10 @@ def write(path: Path, rows: int) -> None:
     with open(part, "w", encoding="utf-8") as file:
         if path.suffix == ".csv":
             file.write("text,label\n")
+        known = np.array(WORDS.split())
         for start in range(0, rows, 10_000):
             lengths = rng.integers(5, 35, 10_000)
-            words = WORDS[rng.integers(0, len(WORDS), (10_000, 35))]
+            words = known[rng.integers(0, len(known), (10_000, 35))]
             for i in range(min(10_000, rows - start)):
                 text, label = f"{' '.join(words[i, : lengths[i]])} n{start + i}", (start + i) % 2
                 if path.suffix == ".csv":
@@ -98,11 +99,11 @@ def child(which: str, given: list[str]) -> None:
     import kerasft
     import kerasft.errors
     from kerasft.data import manifest, preprocessing
-    from kerasft.steps import arranging, prepare
+    from kerasft.steps import prepare
 
     print(f"\n{which} run\n{HEADING}", flush=True)
     marks = Marks()
-    load, build = prepare._require_one_device, prepare.build
+    load = prepare._require_one_device
 
     def loaded() -> None:
         load()
@@ -110,16 +111,12 @@ def child(which: str, given: list[str]) -> None:
             marks.mark("TensorFlow", base=True)
 
     prepare._require_one_device = loaded
-    # `build` of a data node is the reading.
-    prepare.build = lambda node, **kwargs: marks.after(
-        "read and split" if "kind" in kwargs else "", build, node, **kwargs
-    )
+    marks.wrap(prepare, "read_source", "read and split")
     marks.wrap(manifest, "write_manifest", "manifest written")
     marks.wrap(manifest, "diff_manifest", "manifest compared")
     marks.wrap(prepare, "load_backbone", "backbone")
     marks.wrap(preprocessing, "prepare_splits", "tokens")
     marks.wrap(prepare, "make_ready", "order, targets")
-    marks.wrap(arranging, "arrange", "order")
     Stop.marks = marks
     try:
         if which == "restart":
@@ -142,7 +139,8 @@ class Marks:
     def __init__(self) -> None:
         self.cpu, self.wall = 0.0, time.perf_counter()
         self.base = 0.0
-        self.until = 0.0
+        self.until = 0.0  # the first step
+        self.steps = 0
 
     def mark(self, name: str, *, base: bool = False) -> None:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -182,14 +180,13 @@ class Stop:
         marks = cls.marks
 
         class Stopping(keras.callbacks.Callback):
-            steps = 0
-
             def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-                self.steps += 1
-                if self.steps == 1:
+                # Counted there: a run that goes on gives a callback its numbers back.
+                marks.steps += 1
+                if marks.steps == 1:
                     marks.mark("first step")
                     marks.until = time.process_time()
-                if self.steps == STEPS:
+                if marks.steps == STEPS:
                     marks.mark(f"step {STEPS}")
                     os.kill(os.getpid(), signal.SIGTERM)
 

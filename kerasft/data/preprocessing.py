@@ -14,8 +14,9 @@ import numpy as np
 
 from kerasft.data import store
 from kerasft.data.current_read import begins
-from kerasft.data.fingerprint import fingerprint
+from kerasft.data.fingerprint import fingerprint, fingerprints, hexed, ranked
 from kerasft.data.images.audit import inspect
+from kerasft.data.late_texts import Chosen
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable, as_raw
@@ -87,37 +88,39 @@ def prepare_splits(
     Raises:
         UserError: If an image cannot be decoded, or they fit nowhere.
     """
-    digests = {
-        name: [fingerprint(value, part.modality) for value in part.inputs]
-        for name, part in parts.items()
+    digests = np.concatenate([fingerprints(part) for part in parts.values()])
+    order, first = ranked(digests)
+    rows = np.empty(len(order), "int64")
+    rows[order] = np.cumsum(first) - 1
+    starts = np.cumsum([0, *map(len, parts.values())])
+    of_part = {
+        name: rows[start:end] for name, start, end in zip(parts, starts, starts[1:], strict=False)
     }
-    places: dict[str, tuple[str, int]] = {}
-    for name, found in digests.items():
-        for index, digest in enumerate(found):
-            places.setdefault(digest, (name, index))
-    order = sorted(places)
-    number = {digest: i for i, digest in enumerate(order)}
+    chosen = order[first]
+    modality = next(iter(parts.values())).modality
+    ids: Any = Chosen([part.ids for part in parts.values()], chosen)
     each = Examples(
-        next(iter(parts.values())).modality,
-        [parts[n].inputs[i] for n, i in (places[d] for d in order)],
-        Rows.of({}, len(order)),
-        tuple(parts[n].ids[i] for n, i in (places[d] for d in order)),
+        modality, Chosen([part.inputs for part in parts.values()], chosen),
+        Rows.of({}, len(chosen)), ids,
     )
+    sorted_ones = digests[chosen]
     key: dict[str, Any] = {
-        "examples": hashlib.sha256("".join(order).encode()).hexdigest(),
+        "examples": hashlib.sha256(sorted_ones.tobytes().hex().encode()).hexdigest(),
         "preprocess": identity(preprocess),
     }
     if takes_texts(preprocess):  # what older versions kept had larger types
         key["forms"] = TOKEN_FORMS
     if wanted is not None and not cache.has(_kind(preprocess), key) and len(wanted) < len(parts):
         return prepare_splits({name: parts[name] for name in wanted}, preprocess, cache)
-    whole = _kept(cache, each, preprocess, key, f"{len(each):,} {each.modality}", digests=order)
+    whole = _kept(
+        cache, each, preprocess, key, f"{len(each):,} {modality}",
+        digests=hexed(sorted_ones) if takes_images(preprocess) else None,
+    )
     base = hashlib.sha256(repr(sorted(key.items())).encode()).hexdigest()
     made = {}
-    for name in digests if wanted is None else wanted:
-        found = digests[name]
-        rows = np.array([number[d] for d in found], "int64")
-        made[name] = whole.take(rows, hashlib.sha256(base.encode() + rows.tobytes()).hexdigest())
+    for name in parts if wanted is None else wanted:
+        found = of_part[name]
+        made[name] = whole.take(found, hashlib.sha256(base.encode() + found.tobytes()).hexdigest())
     return made
 
 

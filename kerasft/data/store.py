@@ -232,7 +232,8 @@ def read(folder: Path) -> Store:
         kind = np_dtype(stored)
         form = Form(dtype, tuple(shape), ragged, fill, stored if stored != dtype else "")
         if name in about["constant"]:
-            values = constant(*about["constant"][name], kind)
+            value, count = about["constant"][name]
+            values = constant(value, count, kind)
             columns[name] = _column(values, form, ends, about["longest"])
             continue
         flat = np.memmap(folder / f"{name}.bin", "uint8", "r")
