@@ -150,7 +150,7 @@ class FineTuned:
         ready = self.preprocess
         if not (len(inputs) and isinstance(self.task, Framed) and takes_images(ready)):
             return {}
-        frames = _framing(ready)
+        frames = _framing(ready)  # type: ignore[arg-type]  # a protocol, which says no hash
         return {"frame": np.concatenate([
             frames(as_raw(inputs[i : i + self.batch_size], "images").tolist()).numpy()
             for i in range(0, len(inputs), self.batch_size)

@@ -211,8 +211,8 @@ def _of_source(
             found |= _found_columns(folder)
         return found
     if target in (_BOXES, _MASKS_TABLE):
-        found = _of_manifest(folder).get("image")
-        chosen = {"image": found if isinstance(found, str) else own.get("image", "filename"),
+        read = _of_manifest(folder).get("image")
+        chosen = {"image": read if isinstance(read, str) else own.get("image", "filename"),
                   "image_root": own.get("images"), "delimiter": own.get("delimiter")}  # fmt: skip
         return {key: value for key, value in chosen.items() if value is not None}
     return {}
