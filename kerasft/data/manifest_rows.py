@@ -144,7 +144,7 @@ def digest_rows(
 
 def _spelled(part: Examples, labels: Labels, *, plain: bool) -> Any:
     """Return a function from rows to their labels as JSON."""
-    if _is_single(part, labels):
+    if has_one_class(part, labels):
         names = [_json(name, plain=plain) for name in labels.names]
         codes = part.labels
         return lambda rows: [names[i] for i in codes[rows].tolist()]
@@ -156,7 +156,7 @@ def _pieces(part: Examples, labels: Labels) -> Iterator[tuple[int, Any]]:
     """Return the first row and the `pyarrow.Table` of each piece of a split."""
     import pyarrow as pa
 
-    spelled = None if _is_single(part, labels) else _spelled(part, labels, plain=True)
+    spelled = None if has_one_class(part, labels) else _spelled(part, labels, plain=True)
     names = pa.array([_json(name, plain=True) for name in labels.names], pa.string())
     digests = np.ascontiguousarray(fingerprints(part))
     for start in range(0, len(part), AT_ONCE):

@@ -180,7 +180,10 @@ def read_texts(cells: Sequence[Any], ids: Sequence[str], key: str) -> list[str]:
             f"something else: {listing(wrong)}. Choose another column."
         )
     texts = ["" if cell is None else cell for cell in cells]
-    halves = [i for i, text in zip(ids, texts, strict=True) if not is_encodable(text)]
+    halves = [
+        i for i, text in zip(ids, texts, strict=True)
+        if not (text.isascii() or is_encodable(text))
+    ]  # fmt: skip
     if halves:
         raise UserError(
             f"{key}: {some(len(halves), 'text')} hold half a character (a lone surrogate such as "

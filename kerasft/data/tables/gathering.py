@@ -308,16 +308,17 @@ def _unlisted(rows: Rows, images: Sequence[Any]) -> list[str]:
 
 def _audit_texts(found: Collection, empty: str) -> Collection:
     """Leave out or refuse empty texts, and point at absurdly long ones."""
-    both = [text if isinstance(text, tuple) else (text,) for text in found.inputs]
-    bare = [i for i, texts in enumerate(both) if not all(text.strip() for text in texts)]
+    bare = [i for i, one in enumerate(found.inputs)
+            if not (one.strip() if isinstance(one, str) else all(map(str.strip, one)))]  # fmt: skip
     found.notices += without_empty([found.ids[i] for i in bare], empty, which="those rows")
     gone = set(bare)
-    long = [i for i, texts in enumerate(both) if max(map(len, texts)) > LONG_TEXT]
+    sizes = [len(one) if isinstance(one, str) else max(map(len, one)) for one in found.inputs]
+    long = [i for i, size in enumerate(sizes) if size > LONG_TEXT]
     if long:
-        most = max(len(text) for i in long for text in both[i])
+        most = max(sizes)
         found.notices.append(
             f"{some(len(long), 'text')} of more than {LONG_TEXT:,} characters (the longest has "
             f"{most:,}): {listing(found.ids[i] for i in long)}. The network reads their beginning "
             "only; a quote that is never closed makes such texts, too (data.quoting=false)."
         )
-    return found.keep([i for i in range(len(found)) if i not in gone])
+    return found.keep([i for i in range(len(found)) if i not in gone]) if gone else found
