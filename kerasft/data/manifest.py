@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,6 +23,7 @@ from kerasft.system.recorded import fits, require_fields
 
 # In format 1 the rows of the examples were in the JSON file, too.
 FORMAT, WITH_ROWS = 2, 1
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def write_manifest(splits: Splits, path: str | os.PathLike) -> Path:
@@ -136,8 +138,8 @@ def digest_of(manifest: Mapping[str, Any], split: str) -> str:
         AttributeError: If that is no manifest.
     """
     part = manifest["splits"].get(split)
-    if isinstance(part, Mapping):
-        return str(part.get("rows"))
+    if isinstance(part, Mapping) and _DIGEST.fullmatch(str(part.get("rows"))):
+        return str(part["rows"])
     return hashlib.sha256(json.dumps(part).encode()).hexdigest()
 
 

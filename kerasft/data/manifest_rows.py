@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.plain import identified
+from kerasft.data.annotations.plain import has_one_class, identified
 from kerasft.data.fingerprint import fingerprints, hexed
 from kerasft.errors import UserError
 from kerasft.spec import Examples, Labels
@@ -170,10 +170,6 @@ def _pieces(part: Examples, labels: Labels) -> Iterator[tuple[int, Any]]:
         )
         ids = pa.array(part.ids[start : start + AT_ONCE], pa.string())
         yield start, pa.table({"id": ids, "label": label, "fingerprint": digest})
-
-
-def _is_single(part: Examples, labels: Labels) -> bool:
-    return labels.kind == "single" and list(part.annotations.columns) == ["label"]
 
 
 def _json(value: object, *, plain: bool = True) -> str:
