@@ -16,11 +16,12 @@ from kerasft.data import store
 from kerasft.data.current_read import begins
 from kerasft.data.fingerprint import fingerprint, fingerprints, hexed, ranked
 from kerasft.data.images.audit import inspect
+from kerasft.data.images.late import LateImages
 from kerasft.data.late_texts import Chosen
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable, as_raw
-from kerasft.rows import Rows
+from kerasft.rows import Column, Rows
 from kerasft.spec import (
     Examples,
     ImagePreprocess,
@@ -86,7 +87,7 @@ def prepare_splits(
         A `Store` for each split, or for each that is wanted.
 
     Raises:
-        UserError: If an image cannot be decoded, or they fit nowhere.
+        UserError: If an image cannot be decoded.
     """
     digests = np.concatenate([fingerprints(part) for part in parts.values()])
     order, first = ranked(digests)
@@ -144,8 +145,10 @@ def _kept(
             ),
         )
     except CacheError as error:
-        if size > MEMORY_LIMIT:
-            raise _too_large(len(examples), forms, size, error, place) from None
+        if size > MEMORY_LIMIT and takes_images(preprocess):
+            warn(_too_large(len(examples), forms, size, error, place))
+            values: Any = LateImages(examples, preprocess, digests)
+            return Store.of({"images": Column(values)})
         warn(f"prepared {kind} are not kept for the next run: {error}.")
         return store.collect(forms, _pieces(examples, preprocess, digests), longest)
 
@@ -156,13 +159,14 @@ def _kind(preprocess: Preprocess) -> str:
 
 def _too_large(
     count: int, forms: Mapping[str, Form], size: int, error: CacheError, place: str
-) -> UserError:
+) -> str:
     what = " x ".join(str(n) for n in next(iter(forms.values())).shape[:2])
     limit = "" if place == "TMPDIR" else " cache.limit_gb higher,"
-    return UserError(
+    return (
         f"{count:,} images of {what} pixels are more than is held in memory, {size / 1e9:.1f} GB,"
-        f" and cannot be kept on disk: {error}. Set backbone.image_size lower,{limit} or {place} "
-        "to a folder on a larger disk."
+        f" and cannot be kept on disk: {error}. They are decoded anew whenever they are needed, "
+        "and must not change meanwhile. To have them decoded once, set backbone.image_size "
+        f"lower,{limit} or {place} to a folder on a larger disk."
     )
 
 
