@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,14 @@ def stamps_of(values: Sequence[Any], modality: Modality) -> np.ndarray | None:
 
 def hexed(digests: np.ndarray) -> list[str]:
     """Return fingerprints as `fingerprint` writes them."""
-    whole = digests.tobytes().hex()
-    return [whole[i : i + 64] for i in range(0, len(whole), 64)]
+    return list(each_hexed(digests))
+
+
+def each_hexed(digests: np.ndarray) -> Iterator[str]:
+    """Yield what `hexed` returns: a million of them take 120 MB."""
+    for start in range(0, len(digests), 4096):
+        whole = digests[start : start + 4096].tobytes().hex()
+        yield from (whole[i : i + 64] for i in range(0, len(whole), 64))
 
 
 def ranked(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.fingerprint import firsts, hexed
+from kerasft.data.fingerprint import each_hexed, firsts, hexed
 from kerasft.errors import UserError, nearest
 from kerasft.spec import SPLIT_NAMES
 
@@ -161,17 +161,18 @@ def divide(
     """
     if isinstance(keys, np.ndarray):
         of_key, group = np.unique(firsts(keys), return_inverse=True)
-        names = hexed(keys[of_key])
+        digests, names = keys[of_key], None
+        places = positions(each_hexed(digests), seed)
     else:
         numbers: dict[str, int] = {}
         group = np.array([numbers.setdefault(key, len(numbers)) for key in keys], "int64")
         names, of_key = list(numbers), np.unique(group, return_index=True)[1]
-    places = positions(names, seed)
+        places = positions(names, seed)
     if method == "hash":
         codes = np.where(places < test, TEST, np.where(places < test + validation, VALIDATION, 0))
         return codes[group]
     strata = np.zeros(len(group), dtype="int64") if strata is None else np.asarray(strata)
-    sizes = np.bincount(group, minlength=len(names))
+    sizes = np.bincount(group, minlength=len(of_key))
     in_line, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
 
     def members(one: int) -> np.ndarray:
@@ -187,7 +188,9 @@ def divide(
         ordered = np.flatnonzero(of_stratum == stratum)
         ordered = ordered[np.argsort(places[ordered], kind="stable")]
         if (np.diff(places[ordered]) == 0).any():
-            ordered = np.array(sorted(ordered, key=lambda one: (places[one], names[one])))
+            spelled = hexed(digests) if names is None else names
+            in_turn = sorted(ordered.tolist(), key=lambda one: (places[one], spelled[one]))
+            ordered = np.array(in_turn)
         _fill(
             result, map(members, ordered.tolist()), len(ordered), int(sizes[ordered].sum()),
             validation, test,

@@ -214,7 +214,9 @@ def read_labels(
     """
     if not isinstance(choice, (list, tuple)):
         _check_header(rows, choice)
-        return list(find_column(rows, choice, "data.label"))
+        cells = find_column(rows, choice, "data.label")
+        known: dict[str, str] = {}  # labels are few: one text for all that are the same
+        return [known.setdefault(c, c) if isinstance(c, str) else c for c in cells]
     if numbers:
         for column in choice:
             _check_header(rows, column)

@@ -184,6 +184,7 @@ def gather(
             classes |= named_classes(part.rows, chosen.label, kind)
             if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
                 label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
+        del part  # the cells of columns that are not chosen go
     if len(set(classes.values())) > 1:
         (one, first), (other, second) = list(classes.items())[:2]
         raise UserError(
@@ -221,7 +222,7 @@ def gather(
 
 
 def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[str, str]:
-    """Add the rows of one file; return how messages name the image of each."""
+    """Add the rows of one file; return how messages name the image of each, if there are any."""
     rows = part.rows
     ids = [f"{part.name}:{place}" for place in rows.places]
     values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers")
@@ -266,7 +267,7 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[s
                 "each row a group, or take those rows out."
             )
         found.groups.extend(str(cell) for cell in groups)
-    return dict(zip(ids, places, strict=True))
+    return {} if chosen.image is None else dict(zip(ids, places, strict=True))
 
 
 def _folders_of_splits(cells: Sequence[Any]) -> list[str]:
