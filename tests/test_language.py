@@ -47,6 +47,11 @@ def test_it_trains_is_measured_and_answers(run):
     rows, metrics = outcome(run)
     assert rows[-1]["val_bits_per_byte"] < rows[0]["val_bits_per_byte"]
     assert set(metrics["test"]) == {"loss", "perplexity", "bits_per_byte", "accuracy", "end_found"}
+    assert 0 <= metrics["validation"]["ended"] <= 1
+    written = (run / "samples.txt").read_text("utf-8")
+    assert "--- given\nuser: say" in written and written.count("--- answer") == 6
+    cut = written.count("cut off")
+    assert metrics["validation"]["ended"] == pytest.approx(1 - cut / 6)
     for split, again in kerasft.evaluate(str(run)).items():
         assert again == pytest.approx(metrics[split], rel=1e-5)
     lines = (run / "predictions" / "test.jsonl").read_text("utf-8").splitlines()

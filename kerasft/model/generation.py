@@ -98,6 +98,19 @@ class Generation:
             )
         return cls(**(settings or {}))
 
+    def room(self, sequence_length: int) -> int:
+        """Return how many tokens a prompt may have.
+
+        Raises:
+            UserError: If answers leave none.
+        """
+        if self.max_new >= sequence_length:
+            raise UserError(
+                f"generate.max_new must be below backbone.sequence_length={sequence_length}, so "
+                f"that a prompt has room. Received: {self.max_new}."
+            )
+        return sequence_length - self.max_new
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
         return {**dataclasses.asdict(self), "stop": list(self.stop)}
@@ -127,13 +140,7 @@ def writer(
     import tensorflow as tf
 
     stepper = (_cached(model) if cached else None) or _anew(model)
-    room = preprocess.sequence_length - settings.max_new
-    if room < 1:
-        raise UserError(
-            f"generate.max_new must be below backbone.sequence_length="
-            f"{preprocess.sequence_length}, so that a prompt has room. Received: "
-            f"{settings.max_new}."
-        )
+    room = settings.room(preprocess.sequence_length)
 
     def write(raw: Any) -> dict[str, Any]:
         prompts = preprocess.prompts(raw)[:, -room:]

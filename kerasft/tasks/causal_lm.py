@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from kerasft.abilities import Prepare
+from kerasft.abilities import Begun, Prepare
 from kerasft.artifact.comparison import PADDING, Output
 from kerasft.data import packing
 from kerasft.data.annotations import language as annotated
@@ -195,9 +195,12 @@ class CausalLM:
     # --- how examples are read, see `abilities.Reading`
 
     def reading(self, backbone: Backbone) -> Backbone:
-        return reading.prepared(
+        made = reading.prepared(
             backbone, self.template, self.loss_on, apart=self.packing == "isolated"
         )
+        preprocess: Any = made.preprocess
+        self.settings(preprocess).room(preprocess.sequence_length)  # told before anything trains
+        return made
 
     def read(
         self, splits: Splits, preprocess: Preprocess, prepare: Prepare, *, seed: int
@@ -208,6 +211,13 @@ class CausalLM:
 
     def generating(self, settings: Mapping[str, Any]) -> CausalLM:
         return replace(self, generate={**self.generate, **settings})
+
+    @property
+    def converses(self) -> bool:
+        return self.template is not None
+
+    def begun(self, example: str) -> Begun:
+        return reading.begun(example, conversation=self.converses)
 
     def writer(
         self, model: Any, preprocess: Preprocess
