@@ -75,5 +75,8 @@ class Generates(Protocol):
             preprocess: What stands before it.
         """
 
+    def embedder(self, model: Any) -> Callable[[Any], Any] | None:
+        """Return a function of what a network takes to one vector a text, if there is one."""
+
     def write(self, model: Any, preprocess: Preprocess, texts: Sequence[str]) -> dict[str, Any]:
         """Return what is answered, as arrays with a row a text."""

@@ -72,7 +72,9 @@ def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
     extra = export / "1" / "assets.extra"
     parity = json.loads((extra / "parity.json").read_text("utf-8"))
     assert parity["passed"]
-    assert set(parity["signatures"]) == {"serving_default", "tensors", "generate", "score"}
+    assert set(parity["signatures"]) == {
+        "serving_default", "tensors", "generate", "score", "embed",
+    }  # fmt: skip
     asked = ["say a lazy dog 7", "hello", ""]
     here, there = kerasft.predict(str(folder), asked), kerasft.predict(str(export), asked)
     assert [one["text"] for one in here] == [one["text"] for one in there]

@@ -181,16 +181,7 @@ def _anew(model: keras.Model) -> Stepper:
     import keras
     import tensorflow as tf
 
-    node = next(
-        node for nodes in model._nodes_by_depth.values() for node in nodes
-        if node.operation.name == HEAD
-    )
-    given = node.input_tensors[0]
-    embedding = next(one for one in model.layers if hasattr(one, "tie_weights"))
-    if given._keras_history.operation is embedding:  # logits of all positions are not wanted
-        made = next(one for one in embedding._inbound_nodes
-                    if any(given is tensor for tensor in one.output_tensors))  # fmt: skip
-        given = made.input_tensors[0]
+    given, embedding = read_off(model)
     features = keras.Function(model.input, given)
     names = list(model.input)
 
@@ -202,6 +193,60 @@ def _anew(model: keras.Model) -> Stepper:
         return tf.cast(scores[:, 0], tf.float32), kept
 
     return (lambda ids: tf.zeros([])), step
+
+
+def read_off(model: keras.Model) -> tuple[Any, Any]:
+    """Return what a language model's head reads tokens off, and the embedding that it reads by.
+
+    Args:
+        model: A network with the head of a language model.
+
+    Returns:
+        The symbolic features of its positions, `[batch, positions, width]`; and the layer.
+    """
+    node = next(
+        node for nodes in model._nodes_by_depth.values() for node in nodes
+        if node.operation.name == HEAD
+    )
+    given = node.input_tensors[0]
+    embedding = next(one for one in model.layers if hasattr(one, "tie_weights"))
+    if given._keras_history.operation is embedding:  # logits of all positions are not wanted
+        made = next(one for one in embedding._inbound_nodes
+                    if any(given is tensor for tensor in one.output_tensors))  # fmt: skip
+        given = made.input_tensors[0]
+    return given, embedding
+
+
+def embedder(model: keras.Model, how: str) -> Callable[[Any], Any] | None:
+    """Return a function of what a network takes to one vector a text.
+
+    Args:
+        model: A network with the head of a language model.
+        how: `"mean"` takes the mean of the last layer's features over all tokens; `"last"` those
+            of the last token, which alone has seen all others.
+
+    Returns:
+        Takes the inputs by name; gives `float32[batch, width]`. `None` for a network that is not
+        told what is padding.
+    """
+    import keras
+    import tensorflow as tf
+
+    if "padding_mask" not in model.input:
+        return None
+    features = keras.Function(model.input, read_off(model)[0])
+
+    def embed(inputs: Any) -> Any:
+        found = tf.cast(features(inputs), tf.float32)
+        real = tf.cast(inputs["padding_mask"], tf.float32)
+        count = tf.reduce_sum(real, axis=1, keepdims=True)
+        weighs = real / count
+        if how == "last":
+            place = tf.cast(count[:, 0], tf.int32) - 1
+            weighs = tf.one_hot(place, tf.shape(real)[1])
+        return tf.reduce_sum(found * weighs[..., None], axis=1)
+
+    return embed
 
 
 def _cached(model: keras.Model) -> Stepper | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kerasft.model.language import LanguagePreprocess
 
 LOSS_ON = ("answers", "all")
+EMBEDDINGS = ("mean", "last")
 FIGURES = ("bits_per_byte", "perplexity", "loss", "accuracy", "end_found")
 
 
@@ -42,6 +43,8 @@ class CausalLM:
         template: How conversations become tokens, see `kerasft explain template=alpaca`; `None`
             for documents.
         generate: How answers are written, see `Generation`: `max_new`, `temperature`, ...
+        embedding: Which vector of a text exports give under `embed`: the `"mean"` of the last
+            layer's features over its tokens, or those of its `"last"` token.
         monitor: The figure by which the best epoch is chosen.
         learned: How many tokens of an example are learned, on average; known from the data.
 
@@ -54,6 +57,7 @@ class CausalLM:
     loss_on: Literal["answers", "all"] = "answers"
     template: dict[str, str] | None = None
     generate: dict[str, Any] = field(default_factory=dict)
+    embedding: Literal["mean", "last"] = "mean"
     monitor: str = "val_bits_per_byte"
     learned: float = 1.0
 
@@ -69,6 +73,7 @@ class CausalLM:
             f"{nearest(str(value), allowed)}"
             for name, value, allowed in (
                 ("packing", self.packing, packing.WAYS), ("loss_on", self.loss_on, LOSS_ON),
+                ("embedding", self.embedding, EMBEDDINGS),
             )
             if value not in allowed
         ]  # fmt: skip
@@ -226,6 +231,11 @@ class CausalLM:
 
         made: Any = preprocess
         return writer(model, made, self.settings(made))
+
+    def embedder(self, model: Any) -> Callable[[Any], Any] | None:
+        from kerasft.model.generation import embedder
+
+        return embedder(model, self.embedding)
 
     def settings(self, preprocess: LanguagePreprocess) -> Generation:
         """Return how is written; of short rows, at most half."""
