@@ -21,6 +21,7 @@ from kerasft.raw_input import as_raw
 from kerasft.rows import Column, Rows, joined
 from kerasft.spec import Backbone, Examples, Preprocess, Splits, takes_texts
 from kerasft.system.console import listing, say, warn
+from kerasft.system.folders import located
 
 __all__ = ["END", "LEARNED", "begun", "mean_learned", "prepared", "read", "write"]
 
@@ -55,6 +56,8 @@ def prepared(
         before.tokenizer, inputs=before.inputs, sequence_length=before.sequence_length,
         template=template, loss_on=loss_on,
     )
+    if template is not None and backbone.pretrained:
+        tell_own_template(backbone.name, template, before.tokenizer)
     network = backbone.network
     if apart:
         from kerasft.model.isolation import Isolated, Unfit
@@ -70,6 +73,15 @@ def prepared(
                 "task.packing=none, or joined."
             ) from error
     return replace(backbone, network=network, preprocess=made)
+
+
+def tell_own_template(preset: str, template: Mapping[str, str], tokenizer: Any) -> None:
+    """Warn where the own chat template of a checkpoint that lies here is another one."""
+    from kerasft.model.jinja_template import difference
+
+    folder = located(preset)
+    if folder.is_dir() and (said := difference(folder, template, tokenizer)):
+        warn(said)
 
 
 def mean_learned(annotations: Rows) -> float:
