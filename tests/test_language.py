@@ -47,6 +47,11 @@ def test_it_trains_is_measured_and_answers(run):
     rows, metrics = outcome(run)
     assert rows[-1]["val_bits_per_byte"] < rows[0]["val_bits_per_byte"]
     assert set(metrics["test"]) == {"loss", "perplexity", "bits_per_byte", "accuracy", "end_found"}
+    assert 0 <= metrics["validation"]["ended"] <= 1
+    written = (run / "samples.txt").read_text("utf-8")
+    assert "--- given\nuser: say" in written and written.count("--- answer") == 6
+    cut = written.count("cut off")
+    assert metrics["validation"]["ended"] == pytest.approx(1 - cut / 6)
     for split, again in kerasft.evaluate(str(run)).items():
         assert again == pytest.approx(metrics[split], rel=1e-5)
     lines = (run / "predictions" / "test.jsonl").read_text("utf-8").splitlines()
@@ -67,7 +72,9 @@ def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
     extra = export / "1" / "assets.extra"
     parity = json.loads((extra / "parity.json").read_text("utf-8"))
     assert parity["passed"]
-    assert set(parity["signatures"]) == {"serving_default", "tensors", "generate", "score"}
+    assert set(parity["signatures"]) == {
+        "serving_default", "tensors", "generate", "score", "embed",
+    }  # fmt: skip
     asked = ["say a lazy dog 7", "hello", ""]
     here, there = kerasft.predict(str(folder), asked), kerasft.predict(str(export), asked)
     assert [one["text"] for one in here] == [one["text"] for one in there]
