@@ -38,5 +38,5 @@ def capture_variables(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarr
         kind: What the variables are of, the beginning of each name.
         variables: The variables.
     """
-    values = (np.array(variable.value) for variable in variables)
+    values = (np.array(variable.value.numpy()) for variable in variables)
     return dict(zip(names_of(kind, variables), values, strict=True))
