@@ -49,8 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
                       help="tell what trains in each stage and how fast; train nothing")
 
     made = command(
-        "launch", "Train with several processes on this machine; they are started again when one is "
-        "lost.",
+        "launch", "Train with several processes on this machine, started again when one is lost.",
         "  kerasft launch -n 2 -- train experiment=sst2_minilm data.path=train.tsv",
     )
     made.add_argument("-n", dest="workers", type=int, default=2, metavar="N",

@@ -188,7 +188,7 @@ def hosts_of(nodes: str) -> list[str]:
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodes):
         names = [""]
         for plain, ranges in re.findall(r"([^\[]+)|\[([^\]]*)\]", part):
-            ends = [plain] if plain else [one for text in ranges.split(",") for one in _counted(text)]
+            ends = [plain] if plain else [n for text in ranges.split(",") for n in _counted(text)]
             names = [name + end for name in names for end in ends]
         made += names
     return made

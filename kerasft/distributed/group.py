@@ -243,7 +243,8 @@ def _mirrored() -> Group:
     if len(names) == 1:
         return Group(said=f"devices: one, {names[0]}; distribute has nothing to deal out")
     strategy = tf.distribute.MirroredStrategy(names)
-    return Group(strategy, None, len(names), f"devices: {len(names)} in one process, {', '.join(names)}")
+    said = f"devices: {len(names)} in one process, {', '.join(names)}"
+    return Group(strategy, None, len(names), said)
 
 
 def _of_workers(cluster: Cluster | None, timeout: float) -> Group:

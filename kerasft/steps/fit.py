@@ -76,7 +76,8 @@ def fit(
     require_solvable(parts, ready.task, model)
     if not quiet:
         adapting.announce(model)
-    if folder is not None and folder.leads and backbone.pretrained and isinstance(ready.task, Reading):
+    leads = folder is not None and folder.leads
+    if leads and backbone.pretrained and isinstance(ready.task, Reading):
         tell_before(ready, model, folder, eval_batch_size(cfg))
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)

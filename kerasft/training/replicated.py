@@ -147,7 +147,9 @@ def _replica_step(
         scaled = model.optimizer.scale_loss(target)
     gradients = tape.gradient(scaled, variables)
     there = [gradient for gradient in gradients if gradient is not None]
-    loss, *summed = context.all_reduce(tf.distribute.ReduceOp.SUM, [tf.stop_gradient(shown), *there])
+    loss, *summed = context.all_reduce(
+        tf.distribute.ReduceOp.SUM, [tf.stop_gradient(shown), *there]
+    )
     found = iter(summed)
     model.optimizer.apply(
         [None if gradient is None else next(found) for gradient in gradients], variables

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Trains small networks on one device and on two, and prints what came out, as JSON.
 
 `python replica_cases.py FOLDER CASE ...`: a process of its own, since a processor is parted into
@@ -140,7 +141,8 @@ def main(folder, names):
 
             found[name] = {"error": traceback.format_exc()[-3000:], "kind": type(error).__name__}
         found[name]["seconds"] = round(time.perf_counter() - began, 1)
-        print(name, {k: v for k, v in found[name].items() if k != "masks"}, file=sys.stderr, flush=True)
+        told = {k: v for k, v in found[name].items() if k != "masks"}
+        print(name, told, file=sys.stderr, flush=True)
     Path("found.json").write_text(json.dumps(found), "utf-8")
 
 
