@@ -91,7 +91,7 @@ def runtime(cfg: DictConfig) -> Iterator[None]:
 
 
 def _require_one_device() -> None:
-    """Refuse to work under a strategy: its replicas would each take a share of every figure."""
+    """Refuse a strategy of the caller's: its replicas would take a share of every figure."""
     if "tensorflow" not in sys.modules:
         return
     import keras
@@ -102,8 +102,9 @@ def _require_one_device() -> None:
         found = tf.distribute.get_strategy()
     if found is not None:
         raise UserError(
-            "kerasft works on one device, and distributes nothing yet: call it outside of the "
-            f"scope of a strategy or distribution. Received: {type(found).__name__}."
+            "kerasft makes the strategy that it trains under (distribute=mirrored, multi_worker or "
+            "auto): call it outside of the scope of a strategy or distribution of your own. "
+            f"Received: {type(found).__name__}."
         )
 
 

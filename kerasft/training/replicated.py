@@ -46,7 +46,7 @@ def dealt(batches: Any, group: Group) -> Any:
     replicas, local = group.replicas, group.local
 
     def of_replica(number: int, inputs: Any, size: Any) -> Any:
-        mine = tf.range(tf.minimum(number, size - 1), size, replicas)
+        mine = rows_of(number, size, replicas)
         return tf.nest.map_structure(lambda one: tf.gather(one, mine), inputs)
 
     def parts_from(first: int) -> Callable:
@@ -68,6 +68,13 @@ def dealt(batches: Any, group: Group) -> Any:
         return untuned(found.prefetch(2 * local))
 
     return group.strategy.distribute_datasets_from_function(of_pipeline)
+
+
+def rows_of(number: Any, size: Any, replicas: int) -> Any:
+    """Return which examples of a batch a replica takes: the last one, where none are left."""
+    import tensorflow as tf
+
+    return tf.range(tf.minimum(number, size - 1), size, replicas)
 
 
 def train_function(model: keras.Model, group: Group) -> Callable[[Any], Any]:
@@ -121,16 +128,13 @@ def _replica_step(
         outputs = model(inputs, training=True)
         whole = places.whole(outputs, context)
         if apart:
-            rows = [None if one is None else places.mine(one) for one in (targets, weights)]
-            given = tf.nest.map_structure(lambda one: one[: places.real], inputs)
-            own = tf.nest.map_structure(lambda one: one[: places.real], outputs)
-            share = tf.cast(places.real / size, tf.float32) * replicas
+            y, weights = (None if one is None else places.mine(one) for one in (targets, weights))
             loss = model._compute_loss(
-                x=given, y=rows[0], y_pred=own, sample_weight=rows[1], training=True
+                x=inputs, y=y, y_pred=outputs, sample_weight=weights, training=True
             )
-            # The mean of nothing is no number.
-            loss = tf.where(places.real > 0, tf.cast(loss, tf.float32), 0.0) * share
-            target = shown = loss
+            # Keras has divided it by the number of replicas, and it is the mean over a share.
+            share = tf.cast(places.real, tf.float32) / tf.cast(size, tf.float32)
+            target = shown = tf.cast(loss, tf.float32) * share * replicas
         else:
             shown = tf.cast(
                 model._compute_loss(
@@ -200,7 +204,7 @@ class _Places:
         """Return of a value for each example those of this replica's."""
         import tensorflow as tf
 
-        rows = tf.range(self.number, self.size, self.replicas)
+        rows = rows_of(self.number, self.size, self.replicas)
         return tf.nest.map_structure(lambda one: tf.gather(one, rows), values)
 
 
