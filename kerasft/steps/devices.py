@@ -154,3 +154,18 @@ def require_same_data(splits: Splits, stores: Mapping[str, Any]) -> None:
         key = getattr(stores.get(name), "key", "")
         facts[name] = f"{len(part):,} examples {digest[:12]} {key[:12]}".rstrip()
     group.require_alike("data", facts, "Give all of them the same files.")
+
+
+def require_same_checkpoint(state: Any) -> None:
+    """See that all workers go on from one checkpoint.
+
+    Args:
+        state: What this one goes on from; `None` for the beginning.
+
+    Raises:
+        UserError: If not: they do not see the same files.
+    """
+    current().require_alike(
+        "checkpoint", {"position": "none" if state is None else str(state.position)},
+        "Their output_dir must be one folder of a file system that all of them see.",
+    )

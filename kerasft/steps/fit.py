@@ -27,6 +27,7 @@ from kerasft.spec import Backbone, Splits, placed
 from kerasft.steps import adapting, sizes
 from kerasft.steps.activations import Boundary
 from kerasft.steps.deadline import deadline
+from kerasft.steps.devices import require_same_checkpoint
 from kerasft.steps.heads import with_head
 from kerasft.steps.measure import finalize, measure
 from kerasft.steps.prepare import (
@@ -81,6 +82,8 @@ def fit(
         tell_before(ready, model, folder, eval_batch_size(cfg))
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)
+    if folder is not None:
+        require_same_checkpoint(recovery.resumed)
     with watched(parts, folder) if folder is not None else nullcontext():
         boundaries = make_boundaries(
             cfg, parts, ready, backbone, model, recovery, say=(lambda line: None) if quiet else say

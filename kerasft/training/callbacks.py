@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasft.distributed.group import current
 from kerasft.errors import UserError
 from kerasft.training.rates import innermost
 from kerasft.training.signals import Interrupted
@@ -59,7 +60,9 @@ class Validation(keras.callbacks.Callback):
         except Interrupted:
             self.stop(epoch)
             raise
-        logs.update({f"val_{name}": value for name, value in figures.items()})
+        # Other machines may round otherwise, and what follows must be the same on all.
+        agreed = current().from_first(list(figures.values()))
+        logs.update({f"val_{name}": value for name, value in zip(figures, agreed, strict=True)})
 
 
 class OnEpoch(keras.callbacks.Callback):

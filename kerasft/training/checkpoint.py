@@ -251,14 +251,19 @@ class Saver:
             return False
         return now - self.written >= max(self.policy.minutes * 60, cost / SHARE)
 
-    def save(self, state: State) -> None:
-        """Begin to write one. A failed write ends no run: it is told when the next one is due."""
+    def save(self, state: State | Callable[[], State]) -> None:
+        """Begin to write one. A failed write ends no run: it is told when the next one is due.
+
+        Args:
+            state: What is written, or what makes it: only where it is written, it is made.
+        """
         self.finish()
         self.number += 1
         self.written, self.since = time.monotonic(), 0
         self.signals.save = False
         if self.group.rank:
             return
+        state = state() if callable(state) else state
         self._thread = threading.Thread(
             target=self._save, args=(state, self.number), name="kerasft-checkpoint"
         )
