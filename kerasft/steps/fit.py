@@ -77,8 +77,8 @@ def fit(
     require_solvable(parts, ready.task, model)
     if not quiet:
         adapting.announce(model)
-    leads = folder is not None and folder.leads
-    if leads and backbone.pretrained and isinstance(ready.task, Reading):
+    reads = backbone.pretrained and isinstance(ready.task, Reading)
+    if folder is not None and folder.leads and reads:
         tell_before(ready, model, folder, eval_batch_size(cfg))
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)

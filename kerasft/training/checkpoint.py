@@ -192,9 +192,8 @@ class Saver:
         say: Prints a line.
         left: Seconds until the run shall have stopped; `None` for no limit.
 
-    Of several processes of a run the first one writes. What they write, and when they stop, is
-    agreed between steps: a worker that went by its own clock or its own signals would wait for the
-    others for ever.
+    Of several processes the first one writes. When, and when they stop, is agreed between steps: by
+    its own clock or signals alone, a worker would leave the others waiting for ever.
     """
 
     def __init__(
@@ -232,12 +231,11 @@ class Saver:
         self.asked = now
         if self.deadline is not None and now + self.longest + 2 * cost >= self.deadline:
             self.signals.over()
-        wants, stop, over = self._wants(now, cost), self.signals.stop, False
+        stop = self.signals.stop
         wants, self.stops, over = self.group.any(
-            wants, stop is not None, stop is not None and stop[1] == OVER
+            self._wants(now, cost), stop is not None, stop is not None and stop[1] == OVER
         )
-        if self.stops and stop is None:
-            # A signal to another worker, or its clock, is as good as this one's own.
+        if self.stops and stop is None:  # another's signal or clock is as good
             self.signals.stop = ("max_time", OVER) if over else ("SIGTERM to another worker", 143)
         return wants or self.stops
 
@@ -252,10 +250,9 @@ class Saver:
         return now - self.written >= max(self.policy.minutes * 60, cost / SHARE)
 
     def save(self, state: State | Callable[[], State]) -> None:
-        """Begin to write one. A failed write ends no run: it is told when the next one is due.
+        """Begin to write one, of a state or what makes it.
 
-        Args:
-            state: What is written, or what makes it: only where it is written, it is made.
+        A failed write ends no run: it is told when the next one is due.
         """
         self.finish()
         self.number += 1
@@ -281,8 +278,8 @@ class Saver:
     @contextmanager
     def interrupting(self) -> Iterator[None]:
         """Let a signal to stop, or the end of the run's time, raise `Interrupted` in the block."""
-        if self.group.workers > 1:  # the others would go on
-            yield
+        if self.group.workers > 1:
+            yield  # the others would go on
             return
         cost = self.cost or self.size / PACE
         left = math.inf if self.deadline is None else self.deadline - 2 * cost - time.monotonic()
