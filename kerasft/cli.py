@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error)
         return MISTAKE
     except Stopped as stopped:
-        print(f"{stopped}. To go on:", command(["kerasft", "resume", stopped.folder]),
-              file=sys.stderr)  # fmt: skip
+        again = command(["kerasft", "resume", stopped.folder])
+        print(f"{stopped}." + f" To go on: {again}" * bool(stopped.folder), file=sys.stderr)
         return stopped.code
     except FileNotFoundError:
         from kerasft.system.files import GONE, current

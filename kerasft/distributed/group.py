@@ -86,6 +86,8 @@ class Group:
         sizes = np.zeros(self.workers, "int32")
         sizes[self.rank] = len(mine)
         sizes = self._summed(sizes) // self.local
+        if not sizes.any():  # what is empty ends TensorFlow's collectives with a crash
+            return [""] * self.workers
         table = np.zeros((self.workers, int(sizes.max())), "int32")
         table[self.rank, : len(mine)] = mine
         table = (self._summed(table.reshape(-1)) // self.local).reshape(table.shape)
@@ -122,8 +124,8 @@ class Group:
             names = listing(self.cluster.name(one) for one in gone) or "a worker"
             raise Stopped(
                 f"{names} {'is' if len(gone) < 2 else 'are'} gone", GONE,
-                where=f"with {'it' if len(gone) < 2 else 'them'}, to go on from the last "
-                      "checkpoint with resume=auto",
+                where=f"with {'it' if len(gone) < 2 else 'them'}; resume=auto goes on from the last "
+                      "checkpoint",
             ) from error
 
     def require_alike(self, what: str, facts: Mapping[str, str], remedy: str) -> None:

@@ -9,6 +9,8 @@ import pytest
 from kerasft.distributed.launching import Launcher, completed
 from kerasft.errors import UserError
 
+pytestmark = pytest.mark.enable_socket
+
 # Notes its rank and its attempt, and ends as `ENDS` says: a status or the name of a signal.
 WORKER = """
 import json, os, signal, sys, time

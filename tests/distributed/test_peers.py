@@ -13,6 +13,8 @@ from kerasft.distributed.cluster import Cluster
 from kerasft.distributed.launching import free_ports
 from kerasft.errors import UserError
 
+pytestmark = pytest.mark.enable_socket
+
 
 def listening():
     one = socket.socket()

@@ -17,7 +17,7 @@ import pytest
 from kerasft.distributed.launching import free_ports
 from tests.conftest import texts, write_csv
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]
 
 WORDS = [
     "data=table", "data.text=text", "data.label=label", "backbone=tiny_bert", "finetune=full",
