@@ -124,8 +124,8 @@ class Group:
             names = listing(self.cluster.name(one) for one in gone) or "a worker"
             raise Stopped(
                 f"{names} {'is' if len(gone) < 2 else 'are'} gone", GONE,
-                where=f"with {'it' if len(gone) < 2 else 'them'}; resume=auto goes on from the last "
-                      "checkpoint",
+                where=f"with {'it' if len(gone) < 2 else 'them'}; resume=auto goes on from the "
+                      "last checkpoint",
             ) from error
 
     def require_alike(self, what: str, facts: Mapping[str, str], remedy: str) -> None:

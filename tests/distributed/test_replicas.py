@@ -16,8 +16,8 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "shared" / "replica_cases.py"
 # Of what was computed in half precision, rounding is coarser; and it differs with the shapes.
 LOOSE = {"bfloat16": 2e-2, "float16": 2e-3}
-# The cases of the default tests: texts and images, uneven shares, and one of nothing.
-FEW = ("odd", "accumulated", "norms", "dropout")
+# The cases of the default tests: uneven shares whose gradients accumulate and are clipped.
+FEW = ("accumulated", "dropout")
 
 
 def cases():
@@ -77,7 +77,6 @@ def test_replicas_draw_other_masks(few):
     for first, second in found["masks"]:
         assert first[0] != second[0]  # other seeds ...
         assert first[1:] == second[1:]  # ... that have come as far
-    assert found["loss"] > 1e-4
 
 
 def test_there_are_cases():
