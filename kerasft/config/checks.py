@@ -16,6 +16,7 @@ from kerasft.config import (
     auto_batch,
     averages,
     budgets,
+    computing,
     distribution,
     regularizers,
     write_paths,
@@ -211,6 +212,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     yield from regularizers.problems(cfg)
     yield from auto_batch.problems(cfg)
     yield from distribution.problems(cfg)
+    yield from computing.problems(cfg)
     callbacks = cfg.callbacks if isinstance(cfg.callbacks, DictConfig) else {}
     for name, node in (callbacks or {}).items():
         if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):

@@ -91,6 +91,13 @@ class Root:
             there is of these, workers first; `None` one device. `batch_size` is that of all devices
             together.
         distribute_timeout: Seconds that the processes of `multi_worker` wait for one another.
+        deterministic: Whether operations compute the same bits each time, which a run needs that is
+            repeated or resumed to the last bit. `auto` means `true`, on every device so far; `false`
+            lets a GPU take faster kernels, and operations that have no other.
+        jit_compile: Whether XLA compiles the training step, once for each width of a batch; Keras'
+            own layers then run in fewer passes on a GPU. Dropout may draw other random numbers.
+        prefetch_to_device: Whether batches are copied to the GPU before the step asks for them;
+            without a GPU nothing changes.
         length_grouping: Whether batches of text hold texts of similar length.
         fast: Whether the optimizer and some layers compute in fused operations; `false` takes
             Keras' own. Both give the same result up to rounding in a network without dropout. On
@@ -119,6 +126,9 @@ class Root:
     training_sample: int = 512
     distribute: str | None = None
     distribute_timeout: float = 600
+    deterministic: bool | str = "auto"
+    jit_compile: bool = False
+    prefetch_to_device: bool = False
     length_grouping: bool = True
     fast: bool = True
     progress: bool | None = None

@@ -216,7 +216,8 @@ def make_recipe(
         parts.stages, task, make_optimizer(cfg), make_schedule(cfg),
         usual_rate=adapting.usual_rate(cfg, backbone), learning_rate=set_rate(cfg),
         pretrained=backbone.pretrained, callbacks=callbacks, fast=cfg.fast,
-        max_steps=cfg.max_steps, averages=parts.averages,
+        max_steps=cfg.max_steps, averages=parts.averages, jit_compile=cfg.jit_compile,
+        prefetch_to_device=cfg.prefetch_to_device,
     )
 
 

@@ -23,7 +23,7 @@ from kerasft.distributed.group import current
 from kerasft.errors import UserError
 from kerasft.runs import again, evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits, takes_texts
-from kerasft.steps import adapting
+from kerasft.steps import adapting, determinism
 from kerasft.steps.arranging import arrange, require_sampling
 from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
@@ -73,7 +73,6 @@ def runtime(cfg: DictConfig) -> Iterator[None]:
     status.wanted = cfg.progress
     with status.showing("loading TensorFlow ..."):
         import keras
-        import tensorflow as tf
 
         from kerasft.model.precision import policy_of
 
@@ -81,9 +80,8 @@ def runtime(cfg: DictConfig) -> Iterator[None]:
     keras.utils.set_random_seed(cfg.seed % 2**32)
     # The same run twice gives the same figures. Processor time of a step with and without it, in
     # turn: 0.34 and 0.33 s for a MobileNet, 0.24 and 0.24 s for a BERT.
-    tf.config.experimental.enable_op_determinism()
     try:
-        with in_precision(policy_of(cfg.precision)):
+        with determinism.chosen(cfg), in_precision(policy_of(cfg.precision)):
             yield
     finally:
         status.show("")

@@ -55,3 +55,19 @@ def mapped(dataset: Any, function: Callable, **settings: Any) -> Any:
     import tensorflow as tf
 
     return dataset.map(tf.autograph.experimental.do_not_convert(function), **settings)
+
+
+def prefetched(dataset: Any, device: str) -> Any:
+    """Return a dataset whose elements are copied to a device before they are asked for.
+
+    Args:
+        dataset: A `tf.data.Dataset` of numbers: texts cannot lie on a GPU.
+        device: Such as `"/GPU:0"`.
+
+    Returns:
+        The dataset; nothing can be put behind it any more.
+    """
+    import tensorflow as tf
+
+    # Two: the step at work has one, and the next is there when it ends.
+    return dataset.apply(tf.data.experimental.prefetch_to_device(device, buffer_size=2))

@@ -16,6 +16,7 @@ from kerasft.distributed.group import current
 from kerasft.errors import Pruned, Stopped
 from kerasft.training import replicated
 from kerasft.training.faults import Fault
+from kerasft.training.lagging import end_of_step
 
 
 def run(
@@ -31,6 +32,7 @@ def run(
     restore: Callable[[], None] | None = None,
     between: Callable[[int, int], None] = lambda epoch, step: None,
     is_left_out: Callable[[int, int], bool] = lambda epoch, step: False,
+    waits: bool = True,
 ) -> None:
     """Train a compiled model for some epochs.
 
@@ -47,6 +49,7 @@ def run(
         between: Told after each execution where the run stands: the epoch and its steps that are
             done. What it raises ends training there.
         is_left_out: Whether a step of an epoch is not to be done; `data` has no batch for it.
+        waits: Whether metrics are read after each execution, see `end_of_step`.
 
     Raises:
         Fault: If a callback found one.
@@ -57,6 +60,7 @@ def run(
         list(callbacks), add_history=True, add_progbar=False, verbose=0,
         epochs=last, steps=steps, model=model,
     )
+    told = listed.on_train_batch_end if waits else end_of_step(listed)
     model.stop_training = False
     group = current()
     if group.strategy is not None:
@@ -83,7 +87,7 @@ def run(
                     continue
                 listed.on_train_batch_begin(step)
                 logs = model.train_function(batches)
-                listed.on_train_batch_end(step + steps_per_execution - 1, logs)
+                told(step + steps_per_execution - 1, logs)
                 (model.stop_training,) = group.any(model.stop_training)
                 if model.stop_training:
                     break

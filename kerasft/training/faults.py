@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from kerasft.errors import UserError
 from kerasft.system.console import listing
 from kerasft.system.files import appending
 from kerasft.training.checkpoint import State
+from kerasft.training.lagging import lag_of
 
 ACTIONS = ("stop", "skip", "rollback")
 MEMORY = ("stop", "halve")
@@ -40,6 +42,9 @@ class Policy:
             for never.
         memory: What follows when memory runs out: `"stop"`, or `"halve"` to restart
             with half of the batch and twice as many `optimizer.gradient_accumulation_steps`.
+        lag: After how many further steps the loss of one is looked at; `null` for one where a GPU
+            trains alone, so that it need not wait for Python, and none elsewhere. What follows is
+            the same: nothing is noted, written or validated before it was looked at.
 
     Raises:
         UserError: If a value is none of these.
@@ -53,6 +58,7 @@ class Policy:
         self, *, action: Literal["stop", "skip", "rollback"] = "stop", limit: int = 3,
         lower: float = 0.5, blow_up: float | None = None, every: int = 100,
         stall_minutes: float | None = 10, memory: Literal["stop", "halve"] = "stop",
+        lag: int | None = None,
     ):
         if action not in ACTIONS or memory not in MEMORY:
             raise UserError(
@@ -72,7 +78,10 @@ class Policy:
                 f"Received: blow_up={blow_up}, stall_minutes={stall_minutes}."
             )
         self.action, self.limit, self.lower, self.blow_up = action, limit, lower, blow_up
+        if lag is not None and lag < 0:
+            raise UserError(f"faults.lag must not be negative, or null. Received: lag={lag}.")
         self.every, self.stall_minutes, self.memory = every, stall_minutes, memory
+        self.lag = lag
 
 
 class Fault(Exception):
@@ -111,6 +120,9 @@ class Watch(keras.callbacks.Callback):
         self.notes: list[State] = []  # good states, the newest last
         self.reached = (0, -1)  # epoch and step of the last fault
         self.losses: list[float] = []  # the first and the last ones of the stage
+        self.lag = 0
+        # Last step, loss and sums of executions that were not looked at, as tensors.
+        self.late: deque[tuple[int, Any, Any]] = deque()
         self.before: tuple[float, float] | None = None
         self.batches: Any = None
         self.place: Callable[[int, int], int] = lambda epoch, step: step
@@ -127,6 +139,8 @@ class Watch(keras.callbacks.Callback):
             steps_per_execution: Steps of an execution.
         """
         self.batches, self.place, self.steps_per_execution = batches, place, steps_per_execution
+        self.lag = lag_of(self.policy.lag)
+        self.late.clear()
 
     def end(self) -> None:
         """Forget what is of the stage alone."""
@@ -155,13 +169,42 @@ class Watch(keras.callbacks.Callback):
         if self.policy.blow_up is not None and self.before is None:
             self.before = self._sums()
 
+    def on_epoch_end(self, epoch, logs=None):
+        self.settle()
+
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss")
         if loss is None:
             return
+        if not self.lag:
+            self._look(batch, loss)
+            return
+        import tensorflow as tf
+
+        # A tensor keeps what the variable was: the next step adds to a copy.
+        unread = None if self.policy.blow_up is None else tuple(
+            tf.convert_to_tensor(one.value) for one in self._tracked()
+        )
+        self.late.append((batch, loss, unread))
+        if len(self.late) > self.lag:
+            self._look(*self.late.popleft())
+
+    def settle(self) -> None:
+        """Look at all steps that were not looked at yet.
+
+        To be called before the state of the run is kept or shown: it is a good one then.
+
+        Raises:
+            Fault: If one of them was bad.
+        """
+        while self.late:
+            self._look(*self.late.popleft())
+
+    def _look(self, batch: int, loss: Any, unread: Any = None) -> None:
+        """Look at the loss of an execution that ended with a step."""
         loss = float(loss)
         if math.isfinite(loss) and self.policy.blow_up is not None:
-            (total, count), now = self.before or (0.0, 0.0), self._sums()
+            (total, count), now = self.before or (0.0, 0.0), self._sums(unread)
             self.before = now
             loss = (now[0] - total) / max(now[1] - count, 1e-9)
             if math.isfinite(loss) and loss <= self.policy.blow_up * self._usual():
@@ -171,12 +214,17 @@ class Watch(keras.callbacks.Callback):
                 return
         elif math.isfinite(loss):
             return
+        self.late.clear()  # they come after it
         raise Fault(loss, self.epoch, batch + 1 - self.steps_per_execution, batch)
 
-    def _sums(self) -> tuple[float, float]:
+    def _sums(self, unread: Any = None) -> tuple[float, float]:
         """Return the loss of all examples of the epoch so far, and how many they are."""
+        total, count = unread or self._tracked()
+        return float(total), float(count)
+
+    def _tracked(self) -> tuple[Any, Any]:
         tracker = self.model._loss_tracker
-        return float(tracker.total), float(tracker.count)
+        return tracker.total, tracker.count
 
     def _usual(self) -> float:
         """Return the usual loss; without limit as long as there is none."""

@@ -72,6 +72,7 @@ class FirstStep(keras.callbacks.Callback):
         factors: Those of the variables that train, in the order of the model's; `None` where all
             have the same.
         reports: Whether it also says how long the run took to come to that step.
+        settle: Called before it looks, and raises where the step had no sound loss.
 
     Raises:
         RuntimeError: If not, with the names of the variables.
@@ -79,10 +80,10 @@ class FirstStep(keras.callbacks.Callback):
 
     def __init__(
         self, say: Callable[[str], None], *, factors: Sequence[Factors] | None = None,
-        reports: bool = False,
+        reports: bool = False, settle: Callable[[], None] = lambda: None,
     ):
         super().__init__()
-        self.say, self.factors, self.reports = say, factors, reports
+        self.say, self.factors, self.reports, self.settle = say, factors, reports, settle
         self.resting: dict[int, np.ndarray] | None = None
         self.training: dict[int, np.ndarray] = {}
         self.updates = 0  # of the optimizer, before the first step
@@ -100,6 +101,8 @@ class FirstStep(keras.callbacks.Callback):
         self.updates = int(scalar(self.model.optimizer.iterations))
 
     def on_train_batch_end(self, batch, logs=None):
+        if self.resting or self.training:
+            self.settle()
         if self.resting:
             self._require_rest()
         if self.reports:
@@ -107,8 +110,10 @@ class FirstStep(keras.callbacks.Callback):
             self.reports = False
         # A micro-step of an accumulation updates nothing, nor does a step whose loss, scaled for
         # half precision, overflows.
+        if not self.training:
+            return  # a GPU would wait for the number that is read here
         done = int(scalar(self.model.optimizer.iterations)) - self.updates
-        if self.training and done:
+        if done:
             self._require_moves(done)
             self.training = {}
 

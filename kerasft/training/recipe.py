@@ -46,6 +46,8 @@ class Recipe:
         fast: Whether the optimizer's update is fused, see `fuse`.
         max_steps: The most steps of a stage.
         averages: What of the weights is averaged.
+        jit_compile: Whether XLA compiles the step.
+        prefetch_to_device: Whether batches are copied to the GPU, if any, ahead of the step.
     """
 
     stages: Mapping[str, Stage]
@@ -59,6 +61,8 @@ class Recipe:
     fast: bool = True
     max_steps: int | None = None
     averages: Averages = field(default_factory=Averages)
+    jit_compile: bool = False
+    prefetch_to_device: bool = False
 
     def planned(self, steps: int) -> tuple[int, dict[str, int]]:
         """Return the steps of an epoch and the epochs of each stage, see `planned`.
@@ -168,7 +172,8 @@ class Recipe:
             optimizer = replicated.loss_scaled(optimizer, model, group)
         # Outside of the scope: metrics are of the whole batch, and each process has its own.
         model.compile(
-            optimizer=optimizer, jit_compile=False, steps_per_execution=steps_per_execution,
+            optimizer=optimizer, jit_compile=self.jit_compile,
+            steps_per_execution=steps_per_execution,
             **self.task.compile(),
         )
         with group.scope():

@@ -75,6 +75,7 @@ class Recorder:
         """
         position = Position(self.stage, self.began, epoch, step)
         if self.watch.wants(step):
+            self.watch.settle()
             self.watch.note(self._state(position))
         self._at(position)
 
@@ -95,6 +96,7 @@ class Recorder:
         if self.replay is not None and not self.replay.done:
             self._compare(position)
         elif self.saver.due(self.steps_per_execution, self.size):
+            self.watch.settle()
             self._warn()
             self.saver.save(lambda: self.watch.lasting() or self._state(position))
         self.saver.stop_if_asked(position)
@@ -106,6 +108,7 @@ class Recorder:
     def _compare(self, position: Position) -> None:
         replay = self.replay
         if replay is not None and not replay.done and replay.ends_at(position):
+            self.watch.settle()
             replay.compare(self._state(position))
 
     def _warn(self) -> None:

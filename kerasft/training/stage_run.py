@@ -13,6 +13,8 @@ from typing import Any
 import keras
 
 from kerasft.distributed.group import current
+from kerasft.system.accelerators import gpus, is_deterministic
+from kerasft.system.tf_data import prefetched
 from kerasft.training import averages, epochs, recorder, replicated
 from kerasft.training.callbacks import Ends, OnEpoch, Validation
 from kerasft.training.checkpoint import Position, Saver, State
@@ -227,6 +229,8 @@ class Run:
             "activations": "kept" if fed.kept else "computed",
             "precision": keras.config.dtype_policy().name,
             "devices": ", ".join(keras.distribution.list_devices()),
+            "deterministic": str(is_deterministic()).lower(),
+            "jit_compile": str(self.recipe.jit_compile).lower(),
         }
         amid = state if here.epoch > stage.first_epoch or here.step else None
         for difference in unlike(amid.plain.get("form", {}), form) if amid else ():
@@ -280,16 +284,19 @@ class Run:
             bar.drawn() if bar else nullcontext(), group.noticed(),
         ):
             batches = fed.batches.from_step(ahead, without=watch.skipped)
+            if self.recipe.prefetch_to_device and gpus():
+                batches = prefetched(batches, "/GPU:0")
             epochs.run(
                 model, batches if group.strategy is None else replicated.dealt(batches, group),
                 first=here.epoch,
                 last=stage.end_epoch, steps=stage.steps, done=here.step,
-                steps_per_execution=per_execution,
+                steps_per_execution=per_execution, waits=not watch.lag,
                 restore=partial(record.restore, amid) if amid else None, between=record.at,
                 is_left_out=lambda epoch, step: stage.global_batch(epoch, step) in watch.skipped,
                 callbacks=[
                     watchdog, *([bar] if bar else []), watch, Ends(fed.ends, line, self.told),
-                    FirstStep(line, factors=factors, reports=first), validation,
+                    FirstStep(line, factors=factors, reports=first, settle=watch.settle),
+                    validation,
                     self.keep, self.log, self.updates,
                     *([OnEpoch(lambda *_: tell(self.log.rows))] if tell else []), *own.values(),
                     # Last, since what it measures takes time that is not the epoch's.
