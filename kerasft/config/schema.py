@@ -92,7 +92,7 @@ class Root:
             together.
         distribute_timeout: Seconds that the processes of `multi_worker` wait for one another.
         deterministic: Whether operations compute the same bits each time, which a run needs that is
-            repeated or resumed to the last bit. `auto` means `true`, on every device so far; `false`
+            repeated or resumed to the last bit. `auto` means `true`, so far on all devices; `false`
             lets a GPU take faster kernels, and operations that have no other.
         jit_compile: Whether XLA compiles the training step, once for each width of a batch; Keras'
             own layers then run in fewer passes on a GPU. Dropout may draw other random numbers.

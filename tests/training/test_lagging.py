@@ -16,7 +16,7 @@ from kerasft.errors import UserError
 from kerasft.training.checkpoint import Position, State
 from kerasft.training.faults import Fault, Policy, Watch
 from kerasft.training.lagging import end_of_step, lag_of
-from kerasft.training.recorder import Recorder
+from kerasft.training.recorder import AtStage, Recorder, Remarks
 
 DIVERGING = (
     "optimizer._target_=keras.optimizers.SGD", "~optimizer.weight_decay",
@@ -68,9 +68,9 @@ def recording(watch: Watch, saver=None) -> Recorder:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     made = Recorder(
-        model, saver, {"watch": watch}, watch=watch, replay=None, stage="full", began=2,
-        stopped=[], steps_per_execution=1, facts={}, say=lambda line: None, warned=set(),
-    )  # fmt: skip
+        model, saver, {"watch": watch}, watch=watch, replay=None, stopped=[],
+        stage=AtStage("full", 2, 1, {}), remarks=Remarks(lambda line: None, set()),
+    )
     watch.set_model(model)
     return made
 
