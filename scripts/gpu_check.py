@@ -60,7 +60,8 @@ class Losses(keras.callbacks.Callback):
 
     def __init__(self, *, output_dir: str):
         super().__init__()
-        self.file, self.losses = Path(output_dir) / "noted.json", []
+        self.file = Path(output_dir) / "noted.json"
+        self.losses: list[float] = []
 
     def on_train_batch_end(self, batch, logs=None):
         self.losses.append(float(logs["loss"]))
@@ -78,8 +79,9 @@ class Times(keras.callbacks.Callback):
 
     def __init__(self, *, output_dir: str):
         super().__init__()
-        self.file, self.begins, self.seconds = Path(output_dir) / "noted.json", [], []
-        self.made = time.perf_counter()
+        self.file = Path(output_dir) / "noted.json"
+        self.begins: list[float] = []
+        self.seconds: list[float] = []
         self.first = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -1,4 +1,4 @@
-"""What the pages on devices and engines show is at least sound by itself: YAML, Python, variables."""
+"""What the pages on devices and engines show is sound by itself: YAML, Python, variables."""
 
 from __future__ import annotations
 
