@@ -41,11 +41,12 @@ SWITCHES: dict[str, list[str]] = {
     "faults.lag=0": ["faults.lag=0"],
     "prefetch_to_device=true": ["prefetch_to_device=true"],
     "deterministic=false": ["deterministic=false"],
-    "jit_compile=true": ["jit_compile=true"],
-    "jit_compile=true deterministic=false": ["jit_compile=true", "deterministic=false"],
+    "jit_compile=true": ["jit_compile=true", "deterministic=false"],
     "precision=mixed_bfloat16": ["precision=mixed_bfloat16"],
     "precision=mixed_float16": ["precision=mixed_float16"],
-    "precision=mixed_bfloat16 jit_compile=true": ["precision=mixed_bfloat16", "jit_compile=true"],
+    "precision=mixed_bfloat16 jit_compile=true": [
+        "precision=mixed_bfloat16", "jit_compile=true", "deterministic=false",
+    ],
     "fast=false": ["fast=false"],
 }
 PLAIN = [

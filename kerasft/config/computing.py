@@ -24,6 +24,12 @@ def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             f"deterministic must be one of {', '.join(names)}. Received: {cfg.deterministic!r}."
             + nearest(str(cfg.deterministic), names)
         )
+    elif cfg.jit_compile and cfg.deterministic is not False:
+        yield "jit_compile", (
+            "jit_compile=true needs deterministic=false: Keras compiles nothing by XLA where "
+            "operations must compute the same bits each time. Received: "
+            f"deterministic={str(cfg.deterministic).lower()}."
+        )
     if cfg.distribute is None:
         return
     if cfg.jit_compile:

@@ -1,6 +1,5 @@
 """Whether a run computes the same bits each time is chosen, and what cannot is named."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -59,17 +58,22 @@ def test_the_sentence_is_found_in_what_stands_around_it(sentence):
 
 
 @pytest.mark.slow
-def test_a_run_holds_what_it_computed_with_and_says_when_it_changes(tiny_images, capsys):
-    first = kerasft.train([
-        *tiny_images, "deterministic=false", "max_steps=2", "checkpoint.steps=1", "output_dir=run",
-    ])  # fmt: skip
-    again = kerasft.train([*tiny_images, "max_steps=2", "output_dir=other"])
+def test_a_run_holds_what_it_computed_with(tiny_images):
+    forms = []
+
+    def note(epoch, figures):
+        for state in sorted(Path("run/checkpoints/states").glob("*.npz")):
+            forms.append(read(state).plain["form"]["deterministic"])
+
+    first = kerasft.train(
+        [*tiny_images, "deterministic=false", "checkpoint.steps=1", "output_dir=run"],
+        on_epoch=note,
+    )
+    again = kerasft.train([*tiny_images, "output_dir=other"])
     # A processor computes the same bits either way, by these operations.
     for one, other in zip(
         first.finetuned.model.get_weights(), again.finetuned.model.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(one, other)
     assert OmegaConf.load("run/config.yaml").deterministic is False
-    states = sorted(Path("run/checkpoints/states").glob("*.npz"))
-    assert [read(one).plain["form"]["deterministic"] for one in states[:1]] == ["false"]
-    assert json.loads(Path("run/run.json").read_text())["status"] == "done"
+    assert set(forms) == {"false"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -155,24 +156,36 @@ def faults_of(run: str) -> list[dict]:
     return [json.loads(line) for line in Path(run, "logs", "faults.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture
+def prices(tiny_texts) -> tuple[str, ...]:
+    """Overrides of a run on 120 texts with a number each, one of which has lost its comma."""
+    rows = [(f"number {i} is {'good' if i % 2 else 'bad'}", i % 2 + i / 1000) for i in range(120)]
+    rows[77] = ("the odd one", 1e9)
+    with open("prices.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    rest = [o for o in tiny_texts if not o.startswith(("data.path", "epochs"))]
+    return (*rest, "data.path=prices.csv", "task=regression", "epochs=3", "callbacks=none")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("action", ["skip", "rollback"])
-def test_a_run_that_goes_back_ends_the_same_however_late_it_looks(tiny_images, action):
+def test_a_run_that_goes_back_ends_the_same_however_late_it_looks(prices, tiny_images, action):
+    words = {
+        "skip": [*prices, "faults.every=4"],  # notes between the fault and its late look
+        "rollback": [*tiny_images, *DIVERGING, "faults.lower=1e-3", "faults.every=2"],
+    }[action]
     found = {}
-    for lag in (0, 1, 3):
-        result = kerasft.train([
-            *tiny_images, *DIVERGING, f"faults={action}", "faults.every=2", "faults.limit=30",
-            f"faults.lag={lag}", "optimizer.learning_rate=300", f"output_dir=run{lag}",
-            *(["faults.lower=1e-3"] if action == "rollback" else []),
-        ])  # fmt: skip
+    for lag in (0, 2):
+        result = kerasft.train(
+            [*words, f"faults={action}", f"faults.lag={lag}", f"output_dir=run{lag}"]
+        )
         weights = [np.asarray(one) for one in result.finetuned.model.get_weights()]
         rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in result.history.rows]
         found[lag] = (faults_of(f"run{lag}"), rows, weights)
     assert found[0][0], "there were faults to find"
-    for lag in (1, 3):
-        assert found[lag][:2] == found[0][:2]
-        for one, other in zip(found[lag][2], found[0][2], strict=True):
-            np.testing.assert_array_equal(one, other)
+    assert found[2][:2] == found[0][:2]
+    for one, other in zip(found[2][2], found[0][2], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
