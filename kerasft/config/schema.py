@@ -95,8 +95,8 @@ class Root:
             repeated or resumed to the last bit. `auto` means `true`, so far on all devices; `false`
             lets a GPU take faster kernels, and operations that have no other.
         jit_compile: Whether XLA compiles the training step, once for each width of a batch; Keras'
-            own layers then run in fewer passes on a GPU. It needs `deterministic=false`, and dropout
-            may draw other random numbers.
+            own layers then run in fewer passes on a GPU. Needs `deterministic=false`; dropout may
+            draw other random numbers.
         prefetch_to_device: Whether batches are copied to the GPU before the step asks for them;
             without a GPU nothing changes.
         length_grouping: Whether batches of text hold texts of similar length.

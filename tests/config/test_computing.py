@@ -10,7 +10,8 @@ from kerasft.errors import UserError
     (["deterministic=atuo"], r"one of auto, true, false\. Received: 'atuo'\. Did you mean 'auto'"),
     (["jit_compile=true"], r"needs deterministic=false: .* Received: deterministic=auto"),
     (["jit_compile=true", "deterministic=true"], r"Received: deterministic=true"),
-    (["jit_compile=true", "deterministic=false", "distribute=mirrored"], r"XLA cannot compile what several do together"),
+    (["jit_compile=true", "deterministic=false", "distribute=mirrored"],
+     r"XLA cannot compile what several do together"),
     (["prefetch_to_device=true", "distribute=auto"], r"get their shares by themselves"),
 ])
 def test_what_does_not_go_together_is_told(words, message):
