@@ -95,7 +95,8 @@ def pretrain(options: argparse.Namespace, start: Path) -> Any:
         f"backbone.preset='{start}'", f"backbone.sequence_length={options.length}",
         "task.packing=joined", "schedule=warmup_cosine", f"optimizer.learning_rate={options.rate}",
         f"batch_size={options.batch_size}", f"seed={options.seed}", f"name={options.out.name}",
-        "floor=none", *limits, *options.overrides,
+        # All layers are as new, so that none is to be held back; a budget would choose otherwise.
+        "recipe=default", "finetune=full", "floor=none", *limits, *options.overrides,
     ])  # fmt: skip
 
 

@@ -47,5 +47,7 @@ def on_base(
         {"backbone": held.backbone, "base_sha256": held.base,
          "adapt": [{k: v for k, v in one.items() if k != "targets"} for one in held.records],
          "variables": len(held.state), "head_variables": len(held.head)},
-        partial(peft_layout.write_proved, model=model, base=held.backbone),
+        partial(
+            peft_layout.write_proved, model=model, base=held.backbone.removeprefix("hf://")
+        ),
     )  # fmt: skip
