@@ -291,7 +291,9 @@ def of_table(
     """
     columns = {}
     for name, values in table.items():
-        if not name.startswith(f"{prefix}/") or name.endswith("/ends"):
+        if not name.startswith(f"{prefix}/") or (
+            name.endswith("/ends") and name.removesuffix("/ends") in ragged
+        ):
             continue
         key = name.removeprefix(f"{prefix}/")
         if name not in ragged:

@@ -171,7 +171,7 @@ def test_hydra_is_known_in_few_places():
     }  # fmt: skip
     # Its launchers, what they call, and its plug-in.
     assert found == {
-        "config/building.py", "config/composition.py", "config/sources.py",
+        "config/building.py", "config/composition.py", "config/kept.py", "config/sources.py",
         "sweeps/batches.py", "sweeps/jobs.py", "sweeps/plugin.py",
     }
 

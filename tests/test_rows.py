@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kerasft.rows import Column, Rows, joined, padded_width
+from kerasft.rows import Column, Rows, as_table, joined, of_table, padded_width
 
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=8)
 
@@ -85,3 +85,14 @@ def test_what_cannot_be_rows_is_refused():
     with pytest.raises(ValueError, match="is ragged"):
         Rows.of({"a": Column.ragged([[1]], group="g")})["a"]
     assert len(Rows.of({}, 3)) == 3
+
+
+@pytest.mark.parametrize("columns", [
+    {"starts": np.arange(3), "ends": np.arange(3) + 2},
+    {"ends": Column.ragged([[1, 2], [], [3]], group="g"), "a": np.zeros(3)},
+])  # fmt: skip
+def test_a_table_gives_back_all_columns_whatever_they_are_called(columns):
+    rows = Rows.of(columns)
+    back = of_table(*as_table(rows, "kept"), "kept")
+    assert list(back.columns) == list(rows.columns)
+    assert [back.digest(i) for i in range(3)] == [rows.digest(i) for i in range(3)]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kerasft.config import auto_batch, of_budgets, other_choices
+from kerasft.config import auto_batch, kept, of_budgets, other_choices
 from kerasft.config.bounds import require_bounded
 from kerasft.config.building import as_config as as_config
 from kerasft.config.building import build as build
@@ -132,17 +132,21 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
         3
     """
     extra = _searchpath(config_dirs)
+    places = [config_dir(), *map(Path, config_dirs)]
     _refuse_hydra(overrides)
     with _hydra():
         try:
             def composed(of: Sequence[str]) -> DictConfig:
-                return hydra_compose("train", overrides=[*map(_open, of), *extra])
+                return kept.composed("train", [*map(_open, of), *extra], places)
+
+            def choices(of: Sequence[str]) -> dict[str, Any]:
+                return kept.choices("train", [*map(_open, of), *extra], places)
 
             cfg = composed(overrides)
             require_bounded(cfg)
             renew(cfg)
             let_go(cfg, overrides, composed)
-            other_choices.let_go(cfg, overrides, composed, lambda of: _choices(of, extra))
+            other_choices.let_go(cfg, overrides, composed, choices)
             auto_batch.usual(cfg, overrides, composed)
             of_budgets.usual(cfg, overrides, composed)
             return cfg
@@ -155,14 +159,6 @@ def compose(overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] 
                     text_without(_in_words(error, None, config_dirs), overrides)],
                 overrides=problems,
             ) from error
-
-
-def _choices(overrides: Sequence[str], extra: Sequence[str]) -> dict[str, Any]:
-    """Return what is chosen of each group."""
-    cfg = hydra_compose(
-        "train", overrides=[*map(_open, overrides), *extra], return_hydra_config=True
-    )
-    return dict(cfg.hydra.runtime.choices)
 
 
 def compose_search(

@@ -46,6 +46,7 @@ _TABLE = f"{_SOURCES}.table.table"
 _MEMORY = f"{_SOURCES}.memory.memory"
 _BOXES = f"{_SOURCES}.boxes_csv.boxes_csv"
 _MASKS = f"{_SOURCES}.mask_folder.mask_folder"
+_MASKS_TABLE = f"{_SOURCES}.masks_table.masks_table"
 _TFDS = f"{_SOURCES}.tfds.tfds"
 # The files of a data set that TensorFlow Datasets has prepared.
 _PREPARED = ("dataset_info.json", "features.json")
@@ -97,7 +98,7 @@ def _read(
         )
     if images is not None:
         masks = (own.get("masks") or "masks") if target == _MASKS else None
-        named = None if target in (_BOXES, _MASKS) else labels
+        named = None if target in (_BOXES, _MASKS, _MASKS_TABLE) else labels
         return unlabeled.from_folder(images, labels=named, masks=masks)
     tables = find_unlabeled(data, KEY)
     if tables is None or data.lower().endswith(".zip"):
@@ -165,7 +166,7 @@ def _images(data: str, target: str, *, told: bool) -> Path | None:
         return given if given.suffix.lower() == ".zip" else None
     if told and find_unlabeled(data, KEY) is not None:
         return None
-    if target in (_TABLE, _BOXES, _MEMORY) and describes_images(given):
+    if target in (_TABLE, _BOXES, _MASKS_TABLE, _MEMORY) and describes_images(given):
         return None
     # Where there is neither, it is told that there is no image.
     return given if holds_images(given) or find_unlabeled(data, KEY) is None else None
@@ -209,19 +210,27 @@ def _of_source(
         if folder is not None and not {"text", "image"} & set(found):  # found by itself
             found |= _found_columns(folder)
         return found
-    if target == _BOXES:
-        chosen = {"image": own.get("image", "filename"), "image_root": own.get("images"),
-                  "delimiter": own.get("delimiter")}  # fmt: skip
+    if target in (_BOXES, _MASKS_TABLE):
+        read = _of_manifest(folder).get("image")
+        chosen = {"image": read if isinstance(read, str) else own.get("image", "filename"),
+                  "image_root": own.get("images"), "delimiter": own.get("delimiter")}  # fmt: skip
         return {key: value for key, value in chosen.items() if value is not None}
     return {}
 
 
 def _found_columns(folder: run_folder.RunFolder) -> dict[str, Any]:
     """Return the columns that a run has learned from, of its manifest."""
-    source = read_json(folder.manifest).get("source") if folder.manifest.is_file() else None
-    columns = source.get("columns") if isinstance(source, dict) else None
+    columns = _of_manifest(folder).get("columns")
     found = columns if isinstance(columns, dict) else {}
     return {key: found[key] for key in _COLUMNS if isinstance(found.get(key), str | int)}
+
+
+def _of_manifest(folder: run_folder.RunFolder | None) -> dict[str, Any]:
+    """Return what a run's manifest says of where its data is from."""
+    if folder is None or not folder.manifest.is_file():
+        return {}
+    source = read_json(folder.manifest).get("source")
+    return source if isinstance(source, dict) else {}
 
 
 def _given(overrides: Sequence[str]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ NEEDED = {
     ("data", "image_folder"): ["data.path=photos"],
     ("data", "table"): ["data.path=a.csv", "data.label=b", "data.text=c"],
     **{("data", name): ["data.path=a"]
-       for name in ("boxes_csv", "coco", "conll", "mask_folder", "spans", "voc", "yolo")},
+       for name in ("boxes_csv", "coco", "conll", "mask_folder", "masks_table", "spans", "voc",
+                    "yolo")},
     ("data", "lines"): ["data.path=a.txt"],
     ("data", "text_files"): ["data.path=a.txt", "task=causal_lm", "head=language"],
     ("data", "chat"): ["data.path=a.jsonl", "data.messages=b", "task=causal_lm", "head=language"],

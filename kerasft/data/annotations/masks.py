@@ -82,8 +82,8 @@ def encode(values: Sequence[Any], *, key: str) -> tuple[Labels, Rows, np.ndarray
     if not all(isinstance(value, Painted) for value in values):
         raise UserError(
             "task=segmentation learns the class of each pixel, and this data has no masks. Choose "
-            "a source of masks (data=mask_folder, data=tfds, or data=coco with outlines), or "
-            "another task."
+            "a source of masks (data=mask_folder, data=masks_table, data=tfds, or data=coco with "
+            "outlines), or another task."
         )
     names = values[0].names
     pixels = np.array([value.pixels for value in values])

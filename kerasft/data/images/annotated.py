@@ -71,8 +71,8 @@ def refuse_annotated(
         f"a class: {listing(f.name + '/' for f in (*images, *drawn))} are images and what is "
         "drawn on them (masks, boxes, labels). Learned as classes they would only be told apart "
         "from each other. data=image_folder is for whole images; boxes are read by data=voc, "
-        "data=coco, data=boxes_csv and data=yolo for task=detection, masks by data=mask_folder for "
-        f"task=segmentation. {advice}For a table that "
+        "data=coco, data=boxes_csv and data=yolo for task=detection, masks by data=mask_folder and "
+        f"data=masks_table for task=segmentation. {advice}For a table that "
         "says which image is what choose data=table. If these are the names of classes, set "
         "data.folders=classes."
     )

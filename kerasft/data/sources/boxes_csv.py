@@ -126,8 +126,9 @@ def boxes_csv(
         list(found.images.values()), found.said(), kind=kind, seed=seed, validation=validation,
         test=test, split=split, broken=broken, max_pixels=max_pixels, orientation=orientation,
         key="data.box_format", label_names=in_order,
-        source={"source": "boxes_csv", "path": str(path), "box": columns.box if columns.lists else
-                list(columns.box), "box_format": columns.form, "relative": relative},
+        source={"source": "boxes_csv", "path": str(path), "image": columns.image,
+                "box": columns.box if columns.lists else list(columns.box),
+                "box_format": columns.form, "relative": relative},
     )  # fmt: skip
 
 

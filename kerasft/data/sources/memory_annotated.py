@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.drawn import foreign_settings
 from kerasft.data.images.box_forms import check_format
 from kerasft.data.images.boxed import boxed_splits
-from kerasft.data.images.mask_values import Table, found_meaning, meaning
-from kerasft.data.images.masked import Masked, masked_splits
+from kerasft.data.images.masked import masked_splits
 from kerasft.data.paths import read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns
@@ -21,7 +19,7 @@ from kerasft.data.tables.asked import LABEL, Asked
 from kerasft.data.tables.boxed_rows import BoxRows, Columns, Found, read_boxes
 from kerasft.data.tables.columns import column_name, find_column, read_splits
 from kerasft.data.tables.gathering import Part
-from kerasft.data.tables.image_cells import image_cells, located, read_images
+from kerasft.data.tables.masked_rows import read_masks
 from kerasft.data.tables.reading import Rows
 from kerasft.data.tables.streamed import is_stream
 from kerasft.errors import UserError
@@ -173,56 +171,22 @@ def masked(given: Tables, *, classes: Any, ignore: Any, max_pixels: int) -> Spli
     """
     if isinstance(classes, str):
         classes = read_label_names(classes, current() or Path())
-    means = meaning(classes, ignore)
     notices = list(given.notices)
     first = next(iter(given.rows.values()))
     image = given.image(first)
     column = drawn_columns.require(
         given.asked.masks_of(first.names, image), "masks", "masks", first.names
     )
-    read: list[tuple[str | bytes, str, str, Path | bytes, str | None]] = []
-    for part in given.parts():
-        notices += part.rows.notices
-        images, _ = read_images(
-            part.rows, image_cells(part.rows, image), part.rows.home, part.ids
-        )
-        masks = _masks(part, column)
-        groups: Sequence[str | None] = part.groups or [None] * len(masks)
-        read += zip(images, part.ids, part.splits, masks, groups, strict=True)
-    given.check_splits([split for _, _, split, _, _ in read])
-    if means is None:
-        drawn = [(called, mask) for _, called, _, mask, _ in read]
-        means, said = found_meaning(drawn, ignore, max_pixels)
-        notices.append(said)
-    table = Table.of(means)
-    found = [
-        Masked(content if isinstance(content, bytes) else Path(content), called,
-               partial(table.read, mask, max_pixels), split, group)
-        for content, called, split, mask, group in read
-    ]  # fmt: skip
+    parts = given.parts()
+    found, names = read_masks(
+        parts, image, column, classes=classes, ignore=ignore, max_pixels=max_pixels,
+        notices=notices,
+    )  # fmt: skip
+    given.check_splits([split for part in parts for split in part.splits])
     return masked_splits(
-        found, notices, names=table.names, max_pixels=max_pixels, strict=True,
+        found, notices, names=names, max_pixels=max_pixels, strict=True,
         source=given.source(image=image, masks=column), **given.ratios, **given.settings,
     )
-
-
-def _masks(part: BoxRows, column: str) -> list[Path | bytes]:
-    """Return the masks of rows: files, or encoded bytes."""
-    cells = image_cells(part.rows, column, "data.masks").values
-    if bare := [name for name, one in zip(part.ids, cells, strict=True) if one is None]:
-        raise UserError(
-            f"data.masks={column} must give each image a mask: an array, an encoded image or the "
-            f"path of one. Received: none in {some(len(bare), 'row')}: {listing(bare)}."
-        )
-    found = [located(one, part.rows.home) for one in cells if one is not None]
-    masks = [one if isinstance(one, bytes) else Path(one) for one in found]
-    missing = [f"{name} ({one})" for name, one in zip(part.ids, masks, strict=True)
-               if isinstance(one, Path) and not one.is_file()]  # fmt: skip
-    if missing:
-        raise UserError(
-            f"data.masks={column}: {some(len(missing), 'mask')} not there: {listing(missing)}."
-        )
-    return masks
 
 
 def _groups(rows: Rows, group: str | int, ids: Sequence[str]) -> list[str]:

@@ -176,7 +176,8 @@ def _listed(
     rows, box = given.rows, str(columns.box)
     cells = image_cells(rows, columns.image)
     images, _ = read_images(
-        rows, cells, given.home or rows.home, given.ids, inside=given.part.inside
+        rows, cells, given.home or rows.home, given.ids, inside=given.part.inside,
+        root_key="data.images",
     )
     boxes = find_nested(rows, box, "data.box")
     names = _named(

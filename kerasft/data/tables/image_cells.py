@@ -23,6 +23,10 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 _MOST_FOLDERS = 200
 
 
+# The key of the folder that relative paths start from, in a table of images.
+ROOT = "data.image_root"
+
+
 @dataclass(frozen=True)
 class Cells:
     """What a table says of the images of its rows.
@@ -148,7 +152,8 @@ def place(row: str, said: str, value: object) -> str:
 
 
 def read_images(
-    rows: Rows, cells: Cells, root: Path, ids: Sequence[str], *, inside: bool = False
+    rows: Rows, cells: Cells, root: Path, ids: Sequence[str], *, inside: bool = False,
+    root_key: str = ROOT,
 ) -> tuple[list[str | bytes], list[str]]:
     """Return the images of a table, and how messages name each.
 
@@ -158,6 +163,7 @@ def read_images(
         root: The folder that relative paths are looked up under.
         ids: The name of each row.
         inside: Whether paths must stay in that folder, as those within encoded cells must.
+        root_key: The config key of that folder.
 
     Raises:
         UserError: If a row names none, if a path leads out, or if none of them is there.
@@ -172,12 +178,16 @@ def read_images(
         )
     require_inside(rows, cells, ids, everywhere=inside)
     found = [located(value, root) for value in cells.values if value is not None]
-    require_any(cells, found, root, ids)
+    require_any(
+        cells, found, root, ids, root_key=root_key if isinstance(rows.path, Path) else None
+    )
     names = [place(one, cells.said, value) for one, value in zip(ids, found, strict=True)]
     return found, names
 
 
-def require_inside(rows: Rows, cells: Cells, ids: Sequence[str], *, everywhere: bool) -> None:
+def require_inside(
+    rows: Rows, cells: Cells, ids: Sequence[str], *, everywhere: bool, key: str = "data.image"
+) -> None:
     """Refuse paths that lead out of the folder of a data set that brings its images.
 
     Args:
@@ -185,6 +195,7 @@ def require_inside(rows: Rows, cells: Cells, ids: Sequence[str], *, everywhere: 
         cells: What it says of its images.
         ids: The name of each row.
         everywhere: Whether all paths must stay; else those within cells of `bytes` and `path`.
+        key: The config key behind them, for messages.
 
     Raises:
         UserError: If one leads out.
@@ -193,7 +204,7 @@ def require_inside(rows: Rows, cells: Cells, ids: Sequence[str], *, everywhere: 
     if outer:
         leads = "leads" if len(outer) == 1 else "lead"
         raise UserError(
-            f"data.image: {some(len(outer), 'path')} {leads} out of the folder of {rows.path}: "
+            f"{key}: {some(len(outer), 'path')} {leads} out of the folder of {rows.path}: "
             f"{listing(outer)}. Images of such a data set lie in its folder, or below."
         )
 
@@ -214,7 +225,8 @@ def _leads_out(path: str) -> bool:
 
 
 def require_any(
-    cells: Cells, images: Sequence[str | bytes | None], root: Path, ids: Sequence[str]
+    cells: Cells, images: Sequence[str | bytes | None], root: Path, ids: Sequence[str], *,
+    root_key: str | None = ROOT,
 ) -> None:
     """Refuse a table of which no image is where it says: its paths are meant otherwise.
 
@@ -223,6 +235,7 @@ def require_any(
         images: The paths that follow.
         root: The folder that relative paths are looked up under.
         ids: The name of each row.
+        root_key: The config key of that folder; `None` for data in memory, which has none.
 
     Raises:
         UserError: With the paths that were looked for, and where such images are.
@@ -235,13 +248,13 @@ def require_any(
     first = [place(ids[i], cells.said, one) for i, one in sought]
     raise UserError(
         f"data.image: no image of the table is where it says. Looked for: {listing(first, 3)}. "
-        + (_hint(cells, root) or f"Relative paths are looked up under {root}: "
-           "data.image_root=DIR names another folder, and a pattern such as "
-           "'data.image=images/{id}.jpg' makes paths of columns.")
+        + (_hint(cells, root, root_key) or f"Relative paths are looked up under {root}: "
+           + (f"{root_key}=DIR names another folder" if root_key else "give whole paths")
+           + ", and a pattern such as 'data.image=images/{id}.jpg' makes paths of columns.")
     )  # fmt: skip
 
 
-def _hint(cells: Cells, root: Path) -> str:
+def _hint(cells: Cells, root: Path, root_key: str | None) -> str:
     """Say where the image of the first row seems to be, if a look around finds it."""
     name = next(value for value in cells.values if isinstance(value, str))
     pattern = "pattern" in cells.said.split()[0]
@@ -251,7 +264,8 @@ def _hint(cells: Cells, root: Path) -> str:
             if not found.is_file():
                 continue
             if not suffix:
-                return f"{str(found)!r} is there: set data.image_root={folder}."
+                set_to = f"set {root_key}={folder}" if root_key else "give whole paths"
+                return f"{str(found)!r} is there: {set_to}."
             inner = folder.relative_to(root).as_posix()
             column = cells.said.partition(" ")[2].strip("'\"")
             way = "" if inner == "." else f"{inner}/"

@@ -1,0 +1,101 @@
+"""Compositions by Hydra, kept by what is chosen of each group: values are put into a copy.
+
+Hydra builds its list of files anew for each composition, which takes most of its time, though the
+list follows from the choices of groups alone. A command composes more than once, and a search does
+so for each trial.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, open_dict
+
+# How many compositions are kept; each is some 100 kB.
+MOST = 32
+_kept: OrderedDict[Any, tuple[DictConfig, dict[str, Any]]] = OrderedDict()
+
+
+def composed(name: str, overrides: Sequence[str], places: Sequence[Path]) -> DictConfig:
+    """Compose a config as `hydra.compose` does, within its state.
+
+    Args:
+        name: The config, e.g. "train".
+        overrides: Hydra overrides.
+        places: The folders that configs are read from.
+
+    Returns:
+        The config, which belongs to the caller.
+
+    Raises:
+        Exception: Whatever Hydra raises.
+    """
+    chosen, values = _parted(overrides, places)
+    if values is None:
+        return hydra_compose(name, overrides=list(overrides))
+    cfg = copy.deepcopy(_of_choices(name, chosen, places)[0])
+    ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+    return cfg
+
+
+def choices(name: str, overrides: Sequence[str], places: Sequence[Path]) -> dict[str, Any]:
+    """Return what is chosen of each group; see `composed`."""
+    chosen, _ = _parted(overrides, places)
+    return dict(_of_choices(name, chosen, places)[1])
+
+
+def _of_choices(
+    name: str, chosen: Sequence[str], places: Sequence[Path]
+) -> tuple[DictConfig, dict[str, Any]]:
+    """Return the config of choices alone, and all choices that led to it."""
+    key = (name, tuple(chosen), tuple(map(_stamp, places)))
+    if key not in _kept:
+        cfg = hydra_compose(name, overrides=list(chosen), return_hydra_config=True)
+        found = dict(cfg.hydra.runtime.choices)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        _kept[key] = cfg, found
+        while len(_kept) > MOST:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
+
+
+def _parted(
+    overrides: Sequence[str], places: Sequence[Path]
+) -> tuple[list[str], list[Any] | None]:
+    """Part overrides into choices of groups and values, by the rule of Hydra's defaults list.
+
+    Returns:
+        The choices as they were given, and the values as Hydra reads them; `None` for these where
+        Hydra itself must look, as an override means several.
+    """
+    chosen: list[str] = []
+    values: list[Any] = []
+    several = False
+    for one in OverridesParser.create().parse_overrides(list(overrides)):
+        several |= one.is_sweep_override()
+        is_group = any((place / one.key_or_group).is_dir() for place in places)
+        if one.key_or_group.partition(".")[0] == "hydra" or (
+            is_group and not isinstance(one.value(), dict)
+        ):
+            chosen.append(str(one.input_line))
+        else:
+            values.append(one)
+    return chosen, None if several else values
+
+
+def _stamp(place: Path) -> tuple[Any, ...]:
+    """Return what changes when a config below a folder does."""
+    found = []
+    for file in sorted(place.rglob("*.yaml")):
+        status = file.stat()
+        found.append((str(file), status.st_mtime_ns, status.st_size, status.st_ino))
+    return str(place), tuple(found)
