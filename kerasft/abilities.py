@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from kerasft.spec import Backbone, Preprocess, Splits
@@ -34,9 +35,34 @@ class Reading(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Begun:
+    """The beginning of an example, to be gone on with.
+
+    Args:
+        shown: What is there, for readers.
+        sent: What a writer is given.
+        truth: What follows in truth.
+    """
+
+    shown: str
+    sent: str
+    truth: str
+
+
 @runtime_checkable
 class Generates(Protocol):
     """A task that answers a text by going on with it."""
+
+    @property
+    def converses(self) -> bool:
+        """Whether examples are conversations, whose answers end by themselves."""
+
+    def begun(self, example: str) -> Begun:
+        """Return what an example begins with, and what it goes on with."""
+
+    def settings(self, preprocess: Any) -> Any:
+        """Return how is written; `max_new` is the most tokens."""
 
     def generating(self, settings: Mapping[str, Any]) -> Any:
         """Return a copy that writes otherwise; raise `UserError` for what is no setting."""
@@ -48,6 +74,9 @@ class Generates(Protocol):
             model: The network with its head.
             preprocess: What stands before it.
         """
+
+    def embedder(self, model: Any) -> Callable[[Any], Any] | None:
+        """Return a function of what a network takes to one vector a text, if there is one."""
 
     def write(self, model: Any, preprocess: Preprocess, texts: Sequence[str]) -> dict[str, Any]:
         """Return what is answered, as arrays with a row a text."""

@@ -34,6 +34,9 @@ CELLS = ["backbone.weights=null", "backbone.image_size=[64,64]"]
 IMAGES["shakespeare_stories"] = [
     "backbone=tiny_gpt2", "~backbone.preset", "backbone.sequence_length=32", "data.join=2",
 ]
+IMAGES["sms_spam_gpt2"] = [
+    "backbone=tiny_gpt2", "~backbone.preset", "backbone.sequence_length=16", "length_grouping=true",
+]
 IMAGES |= {"bccd_mobilenet": CELLS, "nuclei_mobilenet": CELLS, "rbc_wbc_mobilenet": CELLS}
 
 

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from interruption import stopped
+from safetensors.numpy import load_file
 
 import kerasft
 from kerasft.errors import UserError
@@ -47,6 +48,11 @@ def test_it_trains_is_measured_and_answers(run):
     rows, metrics = outcome(run)
     assert rows[-1]["val_bits_per_byte"] < rows[0]["val_bits_per_byte"]
     assert set(metrics["test"]) == {"loss", "perplexity", "bits_per_byte", "accuracy", "end_found"}
+    assert 0 <= metrics["validation"]["ended"] <= 1
+    written = (run / "samples.txt").read_text("utf-8")
+    assert "--- given\nuser: say" in written and written.count("--- answer") == 6
+    cut = written.count("cut off")
+    assert metrics["validation"]["ended"] == pytest.approx(1 - cut / 6)
     for split, again in kerasft.evaluate(str(run)).items():
         assert again == pytest.approx(metrics[split], rel=1e-5)
     lines = (run / "predictions" / "test.jsonl").read_text("utf-8").splitlines()
@@ -67,7 +73,9 @@ def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
     extra = export / "1" / "assets.extra"
     parity = json.loads((extra / "parity.json").read_text("utf-8"))
     assert parity["passed"]
-    assert set(parity["signatures"]) == {"serving_default", "tensors", "generate", "score"}
+    assert set(parity["signatures"]) == {
+        "serving_default", "tensors", "generate", "score", "embed",
+    }  # fmt: skip
     asked = ["say a lazy dog 7", "hello", ""]
     here, there = kerasft.predict(str(folder), asked), kerasft.predict(str(export), asked)
     assert [one["text"] for one in here] == [one["text"] for one in there]
@@ -88,6 +96,21 @@ def test_a_run_that_is_stopped_ends_as_one_that_was_not(words, more, monkeypatch
     stopped([*words, "output_dir=again"], monkeypatch, 1)
     kerasft.resume("again")
     assert outcome(tmp_path / "again") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_an_adapter_is_exported_alone_and_refused_on_another_base(words, tmp_path):
+    run = tmp_path / "run"
+    kerasft.train([*words, "adapt=lora", "epochs=1", "export=adapter", f"output_dir={run}"])
+    folder = run / "exports" / "adapter"
+    tensors = load_file(folder / "peft" / "adapter_model.safetensors")
+    assert "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight" in tensors
+    about = json.loads((folder / "adapter.json").read_text("utf-8"))
+    assert about["peft"] == "peft/" and len(about["base_sha256"]) == 64
+    for path in (folder, folder / "peft"):
+        with pytest.raises(UserError, match=r"belongs to other weights: it was trained on tiny gp"):
+            kerasft.train([*words, "adapt=saved", f"adapt.saved.path={path}", "seed=1",
+                           f"output_dir={tmp_path / path.name}"])  # fmt: skip
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ _OWN = (
     "checkpoints/last.keras", "checkpoints/adapter.safetensors", "checkpoints/soup",
     "logs/epochs.jsonl", "logs/epochs.csv", "logs/faults.jsonl", "logs/stalled.txt",
     "logs/updates.jsonl", "logs/training_sample.json", "logs/training_sample.jsonl",
-    "diagnosis.json",
+    "diagnosis.json", "samples.txt",
 )  # fmt: skip
 # Folders of it, in which others may write, too.
 _SHARED = ("logs/tensorboard",)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, joined
 from kerasft.spec import Decision, Labels, Preprocess, placed, takes_images, takes_texts
 from kerasft.system.tf_data import mapped, untuned
-
-if TYPE_CHECKING:
-    import keras
 
 NONE = Decision()
 POOLED = "head_pooling"
@@ -165,10 +162,15 @@ class Served:
         assert isinstance(self.task, Scored)
         return dict(self.task.scored(answers, self.labels))
 
-    def embedder(self) -> keras.Function | None:
-        """Return the part of the model up to the features that the head pooled, or `None`."""
+    def embedder(self) -> Callable[[Any], Any] | None:
+        """Return the part of the model up to the features that the head pooled, or `None`.
+
+        Tasks that write say themselves what stands for a text.
+        """
         import keras
 
+        if isinstance(self.task, Generates):
+            return self.task.embedder(self.model)
         # Not `layer.output`: the layer stands in the graph of the head by itself, too.
         nodes = [node for found in self.model._nodes_by_depth.values() for node in found]
         pooled = [node for node in nodes if node.operation and node.operation.name == POOLED]

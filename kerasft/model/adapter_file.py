@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Raised when the file changes its form.
 FORMAT = 1
+# The file, where a run and an export have it.
+NAME = "adapter.safetensors"
 # What a record of each kind holds.
 RECORDS: Mapping[str, Mapping[str, Any]] = {
     "lora": {"rank": int, "alpha": float, "dropout": float, "base": str, "targets": list[Any]},
@@ -84,8 +86,8 @@ def read_adapter(path: Path) -> Adapter:
 
     if not path.is_file():
         raise UserError(
-            f"adapt.saved.path must name the adapter of a run, "
-            f"RUN/checkpoints/adapter.safetensors. There is no file {str(path)!r}."
+            f"adapt.saved.path must name the adapter of a run, RUN/checkpoints/{NAME}, or a "
+            f"folder that export=adapter or PEFT wrote. There is no file {str(path)!r}."
         )
     try:
         with safe_open(path, framework="numpy") as file:
@@ -128,12 +130,17 @@ def require_base(adapter: Adapter, base: str, path: Path) -> None:
         UserError: If not.
     """
     if adapter.base != base:
-        raise UserError(
-            f"The adapter {str(path)!r} belongs to other weights: it was trained on "
-            f"{adapter.backbone} with the SHA-256 {adapter.base[:12]}..., and this backbone has "
-            f"{base[:12]}.... Choose the backbone and the weights that its run had "
-            "(RUN/config.yaml)."
-        )
+        refuse_base(path, adapter.backbone, adapter.base, base)
+
+
+def refuse_base(path: Path, backbone: str, wanted: str, base: str) -> NoReturn:
+    """Raise the error of an adapter that belongs to other weights."""
+    raise UserError(
+        f"The adapter {str(path)!r} belongs to other weights: it was trained on "
+        f"{backbone} with the SHA-256 {wanted[:12]}..., and this backbone has "
+        f"{base[:12]}.... Choose the backbone and the weights that its run had "
+        "(RUN/config.yaml)."
+    )
 
 
 def give(adapter: Adapter, model: keras.Model, path: Path) -> str:

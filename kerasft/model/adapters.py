@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.catalogue.adapters import LowRankSettings
 from kerasft.errors import UserError
-from kerasft.model import adapter_file
+from kerasft.model import adapter_file, peft_layout
 from kerasft.model.adaptation import (
     Adaptation,
     adaptable,
+    adaptation_of,
     adapting,
     backbone_layers,
     forget_traces,
@@ -80,7 +81,7 @@ def lora(
     if problems := list(settings.problems("lora")):
         raise UserError(problems=[text for _, text in problems])
     found = chosen(model, targets, rank, layers)
-    if base == "int8" and not any(low_rank.kind_of(one) in low_rank.QUANTIZED for one in found):
+    if base == "int8" and not any(map(low_rank.quantizable, found)):
         kinds = listing(sorted({low_rank.name_of(one) for one in found}))
         raise UserError(
             "adapt.lora.base=int8: Keras quantizes Dense, EinsumDense and Embedding layers, and "
@@ -102,7 +103,7 @@ def _update(
     from kerasft.model import low_rank
 
     for layer in layers:
-        quantize = record["base"] == "int8" and low_rank.kind_of(layer) in low_rank.QUANTIZED
+        quantize = record["base"] == "int8" and low_rank.quantizable(layer)
         low_rank.adapt(
             layer, rank=record["rank"], alpha=record["alpha"], dropout=record["dropout"],
             quantize=quantize,
@@ -220,9 +221,14 @@ def saved(model: keras.Model, *, path: str) -> Any:
     head go on training as the stages say; where the head of the file has other shapes than this
     one, it is left out.
 
+    A folder in the layout of Hugging Face's PEFT (`adapter_config.json` and
+    `adapter_model.safetensors`) is read, too, for backbones whose layers are known there: BERT,
+    GPT-2, Llama, Mistral, Gemma, Qwen. It brings no head.
+
     Args:
         model: The assembled model; it is changed in place.
-        path: The file: `RUN/checkpoints/adapter.safetensors`.
+        path: The file `RUN/checkpoints/adapter.safetensors`, the folder that `export=adapter`
+            wrote, or one of PEFT.
 
     Returns:
         The same model.
@@ -237,10 +243,14 @@ def saved(model: keras.Model, *, path: str) -> Any:
         >>> saved(model, path="outputs/last/checkpoints/adapter.safetensors")  # doctest: +SKIP
     """
     file = located(require_path(path, "adapt.saved.path"))
+    if (held := adaptation_of(model)) is not None and held.records:
+        raise UserError("adapt.saved goes with no other adapter: its file says all of them.")
+    if (file / peft_layout.CONFIG).is_file():
+        return _from_peft(model, file)
+    if (file / adapter_file.NAME).is_file():  # what export=adapter wrote
+        file = file / adapter_file.NAME
     adapter = adapter_file.read_adapter(file)
     adaptation = adapting(model)
-    if adaptation.records:
-        raise UserError("adapt.saved goes with no other adapter: its file says all of them.")
     adapter_file.require_base(adapter, adaptation.base, file)
     for record in adapter.records:
         if record["kind"] == "lora":
@@ -249,6 +259,24 @@ def saved(model: keras.Model, *, path: str) -> Any:
             {"bias": bias, "norm": norm}[record["kind"]](model)
     note = adapter_file.give(adapter, model, file)
     adaptation.notes += [f"its weights are those of {path}", *([note] if note else [])]
+    return model
+
+
+def _from_peft(model: keras.Model, folder: Path) -> Any:
+    """Adapt a model as a folder in PEFT's layout says."""
+    found = peft_layout.read(folder, model)
+    adaptation = adapting(model)
+    if found.base and found.base != adaptation.base:
+        adapter_file.refuse_base(folder, found.named, found.base, adaptation.base)
+    places = {id(layer): place for place, layer in enumerate(adaptable(model))}
+    for record, layers in found.records():
+        targets = [[places[id(layer)], unnumbered(path_of(layer))] for layer in layers]
+        _update(model, adaptation, layers, record | {"targets": targets})
+    found.give()
+    adaptation.notes += [f"its weights are those of {folder}, in PEFT's layout", *(
+        [] if found.base else ["the folder does not say by a digest which weights it belongs to: "
+                               f"it names {found.named or 'none'}"]
+    )]  # fmt: skip
     return model
 
 

@@ -98,6 +98,19 @@ class Generation:
             )
         return cls(**(settings or {}))
 
+    def room(self, sequence_length: int) -> int:
+        """Return how many tokens a prompt may have.
+
+        Raises:
+            UserError: If answers leave none.
+        """
+        if self.max_new >= sequence_length:
+            raise UserError(
+                f"generate.max_new must be below backbone.sequence_length={sequence_length}, so "
+                f"that a prompt has room. Received: {self.max_new}."
+            )
+        return sequence_length - self.max_new
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
         return {**dataclasses.asdict(self), "stop": list(self.stop)}
@@ -127,13 +140,7 @@ def writer(
     import tensorflow as tf
 
     stepper = (_cached(model) if cached else None) or _anew(model)
-    room = preprocess.sequence_length - settings.max_new
-    if room < 1:
-        raise UserError(
-            f"generate.max_new must be below backbone.sequence_length="
-            f"{preprocess.sequence_length}, so that a prompt has room. Received: "
-            f"{settings.max_new}."
-        )
+    room = settings.room(preprocess.sequence_length)
 
     def write(raw: Any) -> dict[str, Any]:
         prompts = preprocess.prompts(raw)[:, -room:]
@@ -174,16 +181,7 @@ def _anew(model: keras.Model) -> Stepper:
     import keras
     import tensorflow as tf
 
-    node = next(
-        node for nodes in model._nodes_by_depth.values() for node in nodes
-        if node.operation.name == HEAD
-    )
-    given = node.input_tensors[0]
-    embedding = next(one for one in model.layers if hasattr(one, "tie_weights"))
-    if given._keras_history.operation is embedding:  # logits of all positions are not wanted
-        made = next(one for one in embedding._inbound_nodes
-                    if any(given is tensor for tensor in one.output_tensors))  # fmt: skip
-        given = made.input_tensors[0]
+    given, embedding = read_off(model)
     features = keras.Function(model.input, given)
     names = list(model.input)
 
@@ -195,6 +193,60 @@ def _anew(model: keras.Model) -> Stepper:
         return tf.cast(scores[:, 0], tf.float32), kept
 
     return (lambda ids: tf.zeros([])), step
+
+
+def read_off(model: keras.Model) -> tuple[Any, Any]:
+    """Return what a language model's head reads tokens off, and the embedding that it reads by.
+
+    Args:
+        model: A network with the head of a language model.
+
+    Returns:
+        The symbolic features of its positions, `[batch, positions, width]`; and the layer.
+    """
+    node = next(
+        node for nodes in model._nodes_by_depth.values() for node in nodes
+        if node.operation.name == HEAD
+    )
+    given = node.input_tensors[0]
+    embedding = next(one for one in model.layers if hasattr(one, "tie_weights"))
+    if given._keras_history.operation is embedding:  # logits of all positions are not wanted
+        made = next(one for one in embedding._inbound_nodes
+                    if any(given is tensor for tensor in one.output_tensors))  # fmt: skip
+        given = made.input_tensors[0]
+    return given, embedding
+
+
+def embedder(model: keras.Model, how: str) -> Callable[[Any], Any] | None:
+    """Return a function of what a network takes to one vector a text.
+
+    Args:
+        model: A network with the head of a language model.
+        how: `"mean"` takes the mean of the last layer's features over all tokens; `"last"` those
+            of the last token, which alone has seen all others.
+
+    Returns:
+        Takes the inputs by name; gives `float32[batch, width]`. `None` for a network that is not
+        told what is padding.
+    """
+    import keras
+    import tensorflow as tf
+
+    if "padding_mask" not in model.input:
+        return None
+    features = keras.Function(model.input, read_off(model)[0])
+
+    def embed(inputs: Any) -> Any:
+        found = tf.cast(features(inputs), tf.float32)
+        real = tf.cast(inputs["padding_mask"], tf.float32)
+        count = tf.reduce_sum(real, axis=1, keepdims=True)
+        weighs = real / count
+        if how == "last":
+            place = tf.cast(count[:, 0], tf.int32) - 1
+            weighs = tf.one_hot(place, tf.shape(real)[1])
+        return tf.reduce_sum(found * weighs[..., None], axis=1)
+
+    return embed
 
 
 def _cached(model: keras.Model) -> Stepper | None:

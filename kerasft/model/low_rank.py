@@ -25,7 +25,7 @@ import numpy as np
 from keras import ops
 
 from kerasft.model import penalties
-from kerasft.model.fast import contracted_sides
+from kerasft.model.fast import product_axes
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def objection(layer: Any) -> str:
         return f"{kind.__name__} that is quantized or adapted by Keras"
     if getattr(layer, "groups", 1) > 1:
         return f"{kind.__name__} in groups"
-    if kind is keras.layers.EinsumDense and not contracted_sides(layer.equation):
+    if kind is keras.layers.EinsumDense and not product_axes(layer.equation):
         return f"EinsumDense of {layer.equation}, which is no product of matrices"
     constraint = "embeddings_constraint" if kind in EMBEDDINGS else "kernel_constraint"
     return f"{kind.__name__} with a constraint" if getattr(layer, constraint) else ""
@@ -217,12 +217,28 @@ def kernel_of(layer: Any) -> Any:
     return layer._embeddings if kind_of(layer) in EMBEDDINGS else layer._kernel
 
 
-def sides_of(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def axes_of(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the axes of a kernel that face the inputs, and those that face the outputs."""
+    count = len(kernel_of(layer).shape)
+    found = None
+    if kind_of(layer) is keras.layers.EinsumDense:
+        found = product_axes(layer.equation)
+    return found or (tuple(range(count - 1)), (count - 1,))
+
+
+def sides_of(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the sizes of the axes that face the inputs, and of those that face the outputs."""
     shape = tuple(kernel_of(layer).shape)
-    einsum = kind_of(layer) is keras.layers.EinsumDense
-    cut = contracted_sides(layer.equation) if einsum else len(shape) - 1
-    return shape[:cut], shape[cut:]
+    inputs, outputs = axes_of(layer)
+    return tuple(shape[i] for i in inputs), tuple(shape[i] for i in outputs)
+
+
+def quantizable(layer: Any) -> bool:
+    """Whether the kernel of a layer can be kept as `int8`, and be had back in float."""
+    if kind_of(layer) not in QUANTIZED:
+        return False
+    inputs, outputs = axes_of(layer)
+    return (*inputs, *outputs) == tuple(range(len(inputs) + len(outputs)))
 
 
 def largest_rank(layer: Any) -> int:
@@ -314,7 +330,13 @@ def fold(layer: Any) -> Callable[[], None]:
 def delta(layer: Any) -> np.ndarray:
     """Return what an update adds to the kernel, in `float32`."""
     factors = (layer.lora_a.value.numpy(), layer.lora_b.value.numpy())
-    return np.float32(layer.low_rank.scale) * np.tensordot(*factors, 1)
+    return np.float32(layer.low_rank.scale) * in_kernel(layer, np.tensordot(*factors, 1))
+
+
+def in_kernel(layer: Any, product: np.ndarray) -> np.ndarray:
+    """Return what is laid out as inputs by outputs in the layout of a layer's kernel."""
+    (given, made), sides = axes_of(layer), sides_of(layer)
+    return product.reshape(*sides[0], *sides[1]).transpose(np.argsort((*given, *made)))
 
 
 def forget(layer: Any) -> None:

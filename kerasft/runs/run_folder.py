@@ -96,6 +96,10 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def samples(self) -> Path:
+        return self.path / "samples.txt"
+
+    @property
     def evidence(self) -> Path:
         return self.path / "evidence.npz"
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from kerasft.abilities import Generates
+from kerasft.config.adapters import problems
+from kerasft.config.composition import compose, plain
+from kerasft.contracts import Task
 from kerasft.data.preprocessing import prepare
 from kerasft.exporters.parity import against_run
 from kerasft.model.adaptation import adaptation_of
@@ -23,6 +27,39 @@ if TYPE_CHECKING:
 # steps that they bear and need. On 1,000 texts of sst2 (docs/levers.md) norms came to 0.73
 # at 10 times and to 0.81 at 40 times.
 FASTER = {"lora": 10.0, "saved": 10.0, "bias": 40.0, "norm": 40.0}
+
+# What is chosen where nobody does: `adapt=auto`, and of how many weights on a language model is
+# large: all of them, their gradients and Adam's two moments take 16 bytes each.
+AUTO, LARGE = "auto", 300_000_000
+
+
+def settle(cfg: DictConfig, task: Task, backbone: Backbone, *, quiet: bool = False) -> None:
+    """Have a large language model adapted by LoRA, where the user chooses nothing.
+
+    Args:
+        cfg: The config, whose `adapt` is changed in place.
+        task: Its task.
+        backbone: Its network.
+        quiet: Whether nothing is said.
+    """
+    if AUTO not in (cfg.adapt or {}) or any(cfg.adapt.values()):
+        return
+    weights = backbone.network.count_params()
+    if not isinstance(task, Generates) or weights <= LARGE:
+        return
+    chosen = cfg.copy()
+    chosen.adapt = compose(["adapt=lora"]).adapt
+    if any(problems(OmegaConf.create(plain(chosen)))):  # the head trains alone, say
+        return
+    cfg.adapt = chosen.adapt
+    if not quiet:
+        say(f"adapt=lora, as {backbone.name} has {weights / 1e6:,.0f} M weights, more than "
+            f"{LARGE / 1e6:,.0f} M; adapt=none trains all of them")
+
+
+def may_adapt(cfg: DictConfig) -> bool:
+    """Whether a config adapts its network, as far as is known before that is loaded."""
+    return AUTO in (cfg.adapt or {}) or any((cfg.adapt or {}).values())
 
 
 def without(cfg: DictConfig) -> DictConfig:

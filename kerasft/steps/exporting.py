@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kerasft.raw_input import as_raw
 from kerasft.runs import evidence
 from kerasft.runs.finetuned import FineTuned
 from kerasft.runs.run_folder import RunFolder
+from kerasft.steps.on_base import on_base
 from kerasft.system.console import say, warn
 from kerasft.system.files import read_json
 from kerasft.system.recorded import read_figures
@@ -61,7 +63,9 @@ def export(
     from kerasft.model.fast import at_rest
 
     kept, facts = evidence.read(folder), about(folder, cfg)
-    further = {"at_rest": at_rest} if cfg.fast else {}
+    further: dict[str, Any] = {"at_rest": at_rest} if cfg.fast else {}
+    further |= {"saved_adapter": folder.adapter,
+                "on_base": partial(on_base, cfg, finetuned, kept)}  # fmt: skip
     for key, one in wanted.items():
         say(f"export {key} ...")
         made[key] = build(

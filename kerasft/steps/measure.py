@@ -14,7 +14,7 @@ from kerasft.data.annotations.plain import plain
 from kerasft.rows import Rows
 from kerasft.runs import evidence, records, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
-from kerasft.steps import drawing
+from kerasft.steps import drawing, samples
 from kerasft.steps.prepare import Ready
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json
@@ -103,7 +103,7 @@ def draw(
     history: loop.History, finetuned: FineTuned, ready: Ready, measured: Measured,
     folder: run_folder.RunFolder,
 ) -> None:  # fmt: skip
-    """Draw the learning curves and what was confused with what."""
+    """Draw the learning curves and what was confused with what; have samples written."""
     from kerasft.evaluation import plots
 
     folder.plots.mkdir(exist_ok=True)
@@ -114,6 +114,9 @@ def draw(
     for split, statistics in measured.statistics.items():
         task.draw(statistics, finetuned.labels, folder.plots, split=split)
         drawing.draw(ready.splits.parts[split], finetuned, statistics, folder, split)
+    figures = measured.metrics["validation"]
+    if samples.add(finetuned, ready.splits.validation, figures, file=folder.samples):
+        write_json(folder.metrics, measured.metrics)
 
 
 def report(

@@ -22,6 +22,7 @@ from kerasft.data.annotations.plain import counted
 from kerasft.errors import UserError
 from kerasft.runs import again, evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits, takes_texts
+from kerasft.steps import adapting
 from kerasft.steps.arranging import arrange, require_sampling
 from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
@@ -176,7 +177,8 @@ def check_exports(cfg: DictConfig) -> None:
             check_early = getattr(importlib.import_module(home), "check_early", None)
             if check_early is not None:
                 settings = OmegaConf.to_container(one, resolve=True)
-                check_early(task=task, **{k: v for k, v in settings.items() if k != "_target_"})
+                given = {k: v for k, v in settings.items() if k != "_target_"}
+                check_early(task=task, adapted=adapting.may_adapt(cfg), **given)
 
 
 def require_monitors(cfg: DictConfig) -> Any:
@@ -343,6 +345,7 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
         backbone = replace(backbone, preprocess=backbone.preprocess.paired(pair))
     backbone = with_surgery(cfg, backbone, quiet=not pretrained)
     task = build_task(cfg)
+    adapting.settle(cfg, task, backbone, quiet=not pretrained)
     return task.reading(backbone) if isinstance(task, Reading) else backbone
 
 

@@ -227,7 +227,7 @@ def _fit_more(case: Case, cfg: DictConfig) -> Candidates:
         yield ("finetune=two_phase",), "has the head learn first, then the whole network"
     if (cfg.head or {}).get("_target_") == "kerasft.model.heads.pooled.linear":
         yield ("head=mlp",), "puts a hidden layer between features and classes"
-    if cfg.adapt:
+    if any((cfg.adapt or {}).values()):
         yield ("adapt=none",), "has the weights themselves learn, not only an adapter"
     if cfg.regularize:
         yield ("regularize=none",), "holds nothing back"
@@ -252,7 +252,7 @@ def _hold_back(case: Case, cfg: DictConfig) -> Candidates:
     if case.modality == "text" and not cfg.regularize:
         yield ("regularize=dropout",), "more dropout within the backbone"
     if not case.frozen:
-        if not cfg.adapt:
+        if not any((cfg.adapt or {}).values()):
             yield ("adapt=lora",), "trains small updates in place of all weights"
         yield ("finetune=linear_probe",), "trains the head alone: the backbone keeps what it knows"
     if not cfg.regularize:

@@ -13,6 +13,7 @@ from kerasft.errors import UserError
 from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned
 from kerasft.spec import Splits
+from kerasft.steps import samples
 from kerasft.steps.measure import closing_table
 from kerasft.steps.prepare import build_task, read_splits
 from kerasft.steps.reading import read_stores
@@ -61,5 +62,7 @@ def measure_splits(
         part = splits.parts[name]
         kept = finetuned.measure(stores[name], finetuned.targets(part.annotations)).rows
         metrics[name] = finetuned.figures(part.annotations, kept)
+        if name == "validation":
+            samples.add(finetuned, part, metrics[name], tell=tell)
     tell(closing_table(finetuned.task.headlines, metrics, None))
     return metrics

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from kerasft.abilities import Prepare
+from kerasft.abilities import Begun, Prepare
 from kerasft.artifact.comparison import PADDING, Output
 from kerasft.data import packing
 from kerasft.data.annotations import language as annotated
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kerasft.model.language import LanguagePreprocess
 
 LOSS_ON = ("answers", "all")
+EMBEDDINGS = ("mean", "last")
 FIGURES = ("bits_per_byte", "perplexity", "loss", "accuracy", "end_found")
 
 
@@ -42,6 +43,8 @@ class CausalLM:
         template: How conversations become tokens, see `kerasft explain template=alpaca`; `None`
             for documents.
         generate: How answers are written, see `Generation`: `max_new`, `temperature`, ...
+        embedding: Which vector of a text exports give under `embed`: the `"mean"` of the last
+            layer's features over its tokens, or those of its `"last"` token.
         monitor: The figure by which the best epoch is chosen.
         learned: How many tokens of an example are learned, on average; known from the data.
 
@@ -54,6 +57,7 @@ class CausalLM:
     loss_on: Literal["answers", "all"] = "answers"
     template: dict[str, str] | None = None
     generate: dict[str, Any] = field(default_factory=dict)
+    embedding: Literal["mean", "last"] = "mean"
     monitor: str = "val_bits_per_byte"
     learned: float = 1.0
 
@@ -69,6 +73,7 @@ class CausalLM:
             f"{nearest(str(value), allowed)}"
             for name, value, allowed in (
                 ("packing", self.packing, packing.WAYS), ("loss_on", self.loss_on, LOSS_ON),
+                ("embedding", self.embedding, EMBEDDINGS),
             )
             if value not in allowed
         ]  # fmt: skip
@@ -195,9 +200,12 @@ class CausalLM:
     # --- how examples are read, see `abilities.Reading`
 
     def reading(self, backbone: Backbone) -> Backbone:
-        return reading.prepared(
+        made = reading.prepared(
             backbone, self.template, self.loss_on, apart=self.packing == "isolated"
         )
+        preprocess: Any = made.preprocess
+        self.settings(preprocess).room(preprocess.sequence_length)  # told before anything trains
+        return made
 
     def read(
         self, splits: Splits, preprocess: Preprocess, prepare: Prepare, *, seed: int
@@ -209,6 +217,13 @@ class CausalLM:
     def generating(self, settings: Mapping[str, Any]) -> CausalLM:
         return replace(self, generate={**self.generate, **settings})
 
+    @property
+    def converses(self) -> bool:
+        return self.template is not None
+
+    def begun(self, example: str) -> Begun:
+        return reading.begun(example, conversation=self.converses)
+
     def writer(
         self, model: Any, preprocess: Preprocess
     ) -> Callable[[Any], Mapping[str, Any]]:
@@ -216,6 +231,11 @@ class CausalLM:
 
         made: Any = preprocess
         return writer(model, made, self.settings(made))
+
+    def embedder(self, model: Any) -> Callable[[Any], Any] | None:
+        from kerasft.model.generation import embedder
+
+        return embedder(model, self.embedding)
 
     def settings(self, preprocess: LanguagePreprocess) -> Generation:
         """Return how is written; of short rows, at most half."""

@@ -10,21 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.abilities import Generates, Prepare
+from kerasft.abilities import Begun, Generates, Prepare
 from kerasft.data import documents, packing
 from kerasft.data.annotations.classes import some
 from kerasft.data.store import TOKENS, Store
 from kerasft.errors import UserError
 from kerasft.model.language import END, LEARNED, LanguagePreprocess
-from kerasft.model.templates import GOES_ON
+from kerasft.model.templates import GOES_ON, SAID, TURN
 from kerasft.raw_input import as_raw
 from kerasft.rows import Column, Rows, joined
 from kerasft.spec import Backbone, Examples, Preprocess, Splits, takes_texts
 from kerasft.system.console import listing, say, warn
+from kerasft.system.folders import located
 
-__all__ = ["END", "LEARNED", "mean_learned", "prepared", "read", "write"]
+__all__ = ["END", "LEARNED", "begun", "mean_learned", "prepared", "read", "write"]
 
 AT_ONCE = 512
+# The most characters of a document that are shown as its beginning.
+BEGINNING = 240
 
 
 def prepared(
@@ -53,6 +56,8 @@ def prepared(
         before.tokenizer, inputs=before.inputs, sequence_length=before.sequence_length,
         template=template, loss_on=loss_on,
     )
+    if template is not None and backbone.pretrained:
+        tell_own_template(backbone.name, template, before.tokenizer)
     network = backbone.network
     if apart:
         from kerasft.model.isolation import Isolated, Unfit
@@ -68,6 +73,15 @@ def prepared(
                 "task.packing=none, or joined."
             ) from error
     return replace(backbone, network=network, preprocess=made)
+
+
+def tell_own_template(preset: str, template: Mapping[str, str], tokenizer: Any) -> None:
+    """Warn where the own chat template of a checkpoint that lies here is another one."""
+    from kerasft.model.jinja_template import difference
+
+    folder = located(preset)
+    if folder.is_dir() and (said := difference(folder, template, tokenizer)):
+        warn(said)
 
 
 def mean_learned(annotations: Rows) -> float:
@@ -271,3 +285,30 @@ def write(
         for i in range(0, len(texts), 16)
     ]  # fmt: skip
     return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+
+
+def begun(example: str, *, conversation: bool) -> Begun:
+    """Return what an example begins with, and what it goes on with.
+
+    A conversation is asked for its last answer; a document begins with its first half, or less of
+    long ones, up to the end of a word.
+
+    Args:
+        example: A text as sources give it, or a part of one.
+        conversation: Whether it is a conversation.
+
+    Example:
+        >>> begun("to be or not", conversation=False)
+        Begun(shown='to be', sent='to be', truth=' or not')
+    """
+    if conversation:
+        before, _, truth = example.rpartition(f"{TURN}assistant{SAID}")
+        shown = before.removeprefix(TURN).replace(TURN, "\n").replace(SAID, ": ")
+        return Begun(shown, before, truth)
+    text = example.removesuffix(GOES_ON)
+    most = min((len(text) + 1) // 2, BEGINNING)
+    # A blank belongs to the word behind it: so vocabularies have it.
+    found = [place for place in (text.rfind(" ", 1, most + 1), text.rfind("\n", 1, most + 1))
+             if place > 0]  # fmt: skip
+    place = max(found, default=most)
+    return Begun(text[:place], text[:place], text[place:])

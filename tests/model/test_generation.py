@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kerasft.errors import UserError
 from kerasft.model.assemble import assemble
-from kerasft.model.generation import Generation, drawn, writer
+from kerasft.model.generation import Generation, drawn, embedder, read_off, writer
 from kerasft.model.heads.language import tied
 from kerasft.model.tiny import text
 from kerasft.tasks.reading import prepared
@@ -121,3 +121,18 @@ def test_a_prompt_needs_room(network):
     model, preprocess = network
     with pytest.raises(UserError, match=r"max_new must be below backbone\.sequence_length=48"):
         writer(model, preprocess, Generation(max_new=48))
+
+
+@pytest.mark.parametrize("how", ["mean", "last"])
+def test_a_text_has_the_same_vector_beside_a_longer_one(network, how):
+    model, preprocess = network
+    embed = embedder(model, how)
+    both = embed(preprocess(["the quick", "the quick brown fox jumps over it"])).numpy()
+    inputs = preprocess(["the quick"])
+    alone = embed(inputs).numpy()
+    assert both.dtype == "float32"
+    np.testing.assert_allclose(both[:1], alone, atol=1e-5)
+    features = keras.Function(model.input, read_off(model)[0])(inputs).numpy()[0]
+    assert both.shape == (2, features.shape[-1])
+    wanted = features.mean(axis=0) if how == "mean" else features[-1]
+    np.testing.assert_allclose(alone[0], wanted, atol=1e-6)

@@ -23,6 +23,9 @@ KINDS = {
     "dense without bias": (partial(layers.Dense, 5, use_bias=False), numbers(3, 6)),
     "query": (partial(layers.EinsumDense, "abc,cde->abde", (None, 3, 4), bias_axes="de"),
               numbers(3, 4, 6)),
+    "query of Gemma": (
+        partial(layers.EinsumDense, "btd,ndh->btnh", (None, 3, 4)), numbers(3, 4, 6)
+    ),
     "attention output": (
         partial(layers.EinsumDense, "abcd,cde->abe", (None, 4), activation="relu"),
         numbers(3, 4, 6, 2),

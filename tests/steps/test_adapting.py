@@ -132,3 +132,56 @@ def test_a_stage_that_leaves_nothing_is_told_before_the_first_step(tiny_texts, c
                        r"the adapters train, and 'query/kernel' matches none of them"):  # fmt: skip
         trained(tiny_texts, "finetune=two_phase", "finetune.all.train=[query/kernel]")
     assert "stage head" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("more", "chosen"), [
+    ((), ["lora"]),
+    (("adapt=none",), []),
+    (("adapt=norm",), ["norm"]),
+    (("finetune=linear_probe",), ["auto"]),
+    (("task=classification", "head=linear"), ["auto"]),
+])  # fmt: skip
+def test_large_language_models_are_adapted_where_nobody_chooses(more, chosen, monkeypatch, capsys):
+    from kerasft.config.composition import compose
+    from kerasft.model.tiny import text
+    from kerasft.steps.prepare import build_task
+
+    backbone = text("gpt2")
+    cfg = compose(["task=causal_lm", "head=language", *more])
+    task = build_task(cfg)
+    before = list(cfg.adapt)
+    adapting.settle(cfg, task, backbone)
+    assert list(cfg.adapt) == before, "it has fewer than 300 M weights"
+    monkeypatch.setattr(adapting, "LARGE", backbone.network.count_params() - 1)
+    adapting.settle(cfg, task, backbone)
+    assert list(cfg.adapt) == chosen
+    said = capsys.readouterr().out
+    assert ("adapt=lora, as tiny gpt2 has" in said) == (chosen == ["lora"])
+    assert ("adapt=none trains all" in said) == (chosen == ["lora"])
+
+
+def test_an_export_of_an_adapter_needs_one(tiny_texts):
+    with pytest.raises(UserError, match="export=adapter writes what an adapter has learned, and a"):
+        kerasft.train([*tiny_texts, "export=adapter", "adapt=none", "output_dir=run"])
+    assert not Path("run").exists()
+
+
+@pytest.mark.slow
+def test_an_adapter_is_exported_alone_and_taken_up_on_its_base(tiny_texts, capsys):
+    result = trained(tiny_texts, "epochs=1", "export=adapter")
+    folder = Path("run/exports/adapter")
+    assert result.exports["adapter"] == folder or result.exports["adapter"].name == "adapter"
+    held = {one.name for one in folder.iterdir()}
+    assert held == {"adapter.safetensors", "adapter.json", "parity.json", "README.md", "peft"}
+    assert "proved: 8 examples; largest difference" in capsys.readouterr().out
+    more = kerasft.train([
+        *tiny_texts, "adapt=saved", f"adapt.saved.path={folder}", "epochs=1", "baseline=null",
+        "optimizer.learning_rate=1e-12", "output_dir=more",
+    ])  # fmt: skip
+    model = result.finetuned.model
+    for one, other in zip(more.finetuned.model.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    kerasft.export("run", ["export=adapter"])
+    Path("run/checkpoints/adapter.safetensors").unlink()
+    with pytest.raises(UserError, match=r"this run has none.*Train with adapt=lora"):
+        kerasft.export("run", ["export=adapter"])

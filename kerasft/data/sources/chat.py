@@ -12,6 +12,7 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.language import require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
+from kerasft.data.near_copies import told
 from kerasft.data.splits import check_ratios, ratios_of
 from kerasft.data.tables.columns import find_column, read_splits
 from kerasft.data.tables.folder import find_tables
@@ -149,12 +150,12 @@ def chat(
             f"{some(len(bare), 'row')} left out, as nothing is to be learned of them (no text, or "
             f"no answer): {listing(bare)}."
         )
-    return to_splits(
+    return told(to_splits(
         found, kind=kind, seed=seed, split=split, limit=limit,
         source={"source": "chat", "columns": vars(chosen), "files": {
             name: [str(one) for one in paths] for name, paths in tables.files.items()
         }}, **ratios,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def look(settings: Mapping[str, Any]) -> Look:

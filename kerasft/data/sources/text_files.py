@@ -11,6 +11,7 @@ from kerasft.data.annotations.classes import natural, some
 from kerasft.data.annotations.language import require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
+from kerasft.data.near_copies import told
 from kerasft.data.paths import find_files, find_path, require_apart
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.data.tables.encodings import decode
@@ -92,13 +93,13 @@ def text_files(
     if bare:
         found.notices.append(f"{some(len(bare), 'file')} left out, as empty: {listing(bare)}.")
     _require_several(found, documents, files)
-    return to_splits(
+    return told(to_splits(
         found, kind=kind, seed=seed, split=split, limit=limit,
         validation=0.0 if isinstance(validation, str) else validation,
         test=0.0 if isinstance(test, str) else test,
         source={"source": "text_files", "documents": documents, "join": join,
                 "files": {name: [str(one) for one in paths] for name, paths in files.items()}},
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def look(settings: Mapping[str, Any]) -> Look:
