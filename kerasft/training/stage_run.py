@@ -227,6 +227,7 @@ class Run:
             "activations": "kept" if fed.kept else "computed",
             "precision": keras.config.dtype_policy().name,
             "devices": ", ".join(keras.distribution.list_devices()),
+            "replicas": str(current().replicas),
         }
         amid = state if here.epoch > stage.first_epoch or here.step else None
         for difference in unlike(amid.plain.get("form", {}), form) if amid else ():
