@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error)
         return MISTAKE
     except Stopped as stopped:
-        print(f"{stopped}. To go on:", command(["kerasft", "resume", stopped.folder]),
-              file=sys.stderr)  # fmt: skip
+        again = command(["kerasft", "resume", stopped.folder])
+        print(f"{stopped}." + f" To go on: {again}" * bool(stopped.folder), file=sys.stderr)
         return stopped.code
     except FileNotFoundError:
         from kerasft.system.files import GONE, current
@@ -271,11 +271,11 @@ def _explain(options: argparse.Namespace) -> None:
     print(explain(options.key, options.overrides, config_dirs=options.config_dir))
 
 
-def _step(name: str) -> Callable[[argparse.Namespace], None]:
-    """Return the act that `run` of a module of `kerasft.steps` does."""
-    def act(options: argparse.Namespace) -> None:
-        _trust_here(options.trust)
-        importlib.import_module(f"kerasft.steps.{name}").run(options)
+def _step(name: str) -> Callable[[argparse.Namespace], int | None]:
+    """Return the act that `run` of a module does."""
+    def act(options: argparse.Namespace) -> int | None:
+        _trust_here(getattr(options, "trust", ()))
+        return importlib.import_module(f"kerasft.{name}").run(options)
     return act
 
 
@@ -372,16 +372,17 @@ class Act(NamedTuple):
 
 ACTS: dict[str, Act] = {
     "train": Act(_train, heavy=True),
+    "launch": Act(_step("distributed.launching")),
     "show": Act(_show, heavy=True),
-    "lr-find": Act(_step("lr_finder"), heavy=True),
+    "lr-find": Act(_step("steps.lr_finder"), heavy=True),
     "sweep": Act(_sweep, heavy=True),
     "resume": Act(_resume, heavy=True),
     "evaluate": Act(_evaluate, heavy=True),
-    "diagnose": Act(_step("diagnosing"), heavy=True),
+    "diagnose": Act(_step("steps.diagnosing"), heavy=True),
     "predict": Act(_predict, heavy=True),
     "export": Act(_export, heavy=True),
-    "surgery": Act(_step("surgery_drawn"), heavy=True),
-    "probe": Act(_step("probe"), heavy=True),
+    "surgery": Act(_step("steps.surgery_drawn"), heavy=True),
+    "probe": Act(_step("steps.probe"), heavy=True),
     "check": Act(_check),
     "explain": Act(_explain),
     "models": Act(_models),

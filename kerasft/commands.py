@@ -49,6 +49,18 @@ def make_parser() -> argparse.ArgumentParser:
                       help="tell what trains in each stage and how fast; train nothing")
 
     made = command(
+        "launch", "Train with several processes on this machine, started again when one is lost.",
+        "  kerasft launch -n 2 -- train experiment=sst2_minilm data.path=train.tsv",
+    )
+    made.add_argument("-n", dest="workers", type=int, default=2, metavar="N",
+                      help="how many processes (default 2)")
+    made.add_argument("--restarts", type=int, default=3, metavar="N",
+                      help="how often all are started again, from the last checkpoint (default 3)")
+    made.add_argument("arguments", metavar="-- COMMAND", nargs=argparse.REMAINDER,
+                      help="`train` or `resume` with all that follows it; distribute=multi_worker, "
+                      "resume=auto and an output_dir are added where they are not given")
+
+    made = command(
         "show", "Show what the network sees of training examples, and what it learns of them.",
         "  kerasft show data=image_folder data.path=photos augment=strong --views 4\n"
         "  kerasft show experiment=bccd_mobilenet --epoch 3 --output cells.png\n"

@@ -20,6 +20,7 @@ from kerasft.steps import (
     asked,
     backbone_choice,
     beforehand,
+    devices,
     diagnosing,
     exporting,
     fit,
@@ -96,9 +97,9 @@ def train(
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
     prepare.check_exports(cfg)
     carry_out = partial(_carry_out, on_epoch=on_epoch, spare_test=spare_test)
-    with in_memory.holding(cfg, data):
-        began = beforehand.settle(cfg, budgeted=True)
-        folder = replace(run_folder.create(cfg), began=began)
+    with devices.forming(cfg), in_memory.holding(cfg, data):
+        began = devices.settle(cfg, partial(beforehand.settle, budgeted=True))
+        folder = replace(devices.folder_of(cfg, lambda: run_folder.create(cfg)), began=began)
         return memory.until_it_fits(carry_out, cfg, folder)
 
 
@@ -132,7 +133,8 @@ def resume(
     folder, cfg = run_folder.reopen(run, accept=accept)
     with folder.at_its_command():
         checks.check(cfg, trusted=trusted)
-    with in_memory.holding(cfg, data):
+    with devices.forming(cfg), in_memory.holding(cfg, data):
+        folder = devices.folder_of(cfg, lambda: folder)
         return memory.until_it_fits(partial(_carry_out, verify=verify), cfg, folder)
 
 
@@ -154,6 +156,8 @@ def _carry_out(
         model, history = fit.fit(
             cfg, parts, ready, backbone, folder, verify=verify, on_epoch=on_epoch
         )
+        if not folder.leads:
+            return Result(folder.path, {}, history, None)
         finetuned, kept = measure.finalize(cfg, ready, model, folder)
         measured = measure.measure(finetuned, ready, kept, folder, spare_test=spare_test)
         adapting.merge(finetuned, folder)

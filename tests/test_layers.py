@@ -18,7 +18,7 @@ RANK = {
     "errors": 0, "rows": 0, "suggested": 0,
     "spec": 1, "raw_input": 1,
     "system": 2,
-    "catalogue": 3, "artifact": 3,
+    "catalogue": 3, "artifact": 3, "distributed": 3,
     "config": 4, "contracts": 4, "abilities": 4,
     "data": 5, "model": 5, "training": 5, "evaluation": 5, "exporters": 5, "serving": 5,
     "tasks": 6,
@@ -33,13 +33,13 @@ ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
 BELOW_ROOMS = (
     "errors", "rows", "spec", "raw_input", "contracts", "abilities", "system", "catalogue",
-    "artifact",
+    "artifact", "distributed",
 )
 
 LIGHT = (
     "__init__", "__main__", "cli", "commands", "config/", "errors", "spec", "rows", "raw_input",
     "contracts", "abilities", "system/", "runs/", "run", "steps", "catalogue/", "sweeps/",
-    "model/hub",
+    "model/hub", "distributed/",
 )
 HEAVY = ("tensorflow", "keras", "keras_hub", "tensorflow_text", "tensorflow_datasets", "sklearn",
          "pandas", "matplotlib")  # fmt: skip

@@ -11,7 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.catalogue import networks
-from kerasft.config import adapters, auto_batch, averages, budgets, regularizers, write_paths
+from kerasft.config import (
+    adapters,
+    auto_batch,
+    averages,
+    budgets,
+    distribution,
+    regularizers,
+    write_paths,
+)
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
 from kerasft.config.hydra_errors import LONGEST
@@ -202,6 +210,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     yield from averages.problems(cfg)
     yield from regularizers.problems(cfg)
     yield from auto_batch.problems(cfg)
+    yield from distribution.problems(cfg)
     callbacks = cfg.callbacks if isinstance(cfg.callbacks, DictConfig) else {}
     for name, node in (callbacks or {}).items():
         if isinstance(node, DictConfig) and str(node.get("_target_")).endswith("BackupAndRestore"):

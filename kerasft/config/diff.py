@@ -23,7 +23,7 @@ def differences(then: DictConfig, now: DictConfig, *, free: Collection[str] = ()
         >>> differences(OmegaConf.create({"a": {"b": 1}}), OmegaConf.create({"a": {"b": 2}}))
         ['a.b was 1, now 2']
     """
-    one, other = (dict(_leaves(OmegaConf.to_container(cfg, resolve=True))) for cfg in (then, now))
+    one, other = (dict(leaves(OmegaConf.to_container(cfg, resolve=True))) for cfg in (then, now))
     return [
         f"{key} was {one.get(key, 'nothing')}, now {other.get(key, 'nothing')}"
         for key in sorted({*one, *other})
@@ -37,9 +37,10 @@ def _same(one: object, other: Any) -> bool:
     return one == other or repr(one) == repr(other)
 
 
-def _leaves(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a nested mapping with their keys, joined by dots."""
     if not isinstance(node, dict):
         yield prefix, node
         return
     for key, value in node.items():
-        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+        yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))

@@ -85,6 +85,11 @@ class Root:
         training_sample: How many training examples are measured again at the end, without
             augmentation and dropout, so that they can be compared with validation; at most as many
             as there are for validation. 0 for none.
+        distribute: What the run trains on: `mirrored` takes all GPUs of the machine, `multi_worker`
+            several processes, which TF_CONFIG, SLURM or an indexed Kubernetes Job name; `auto` what
+            there is of these, workers first; `None` one device. `batch_size` is that of all devices
+            together.
+        distribute_timeout: Seconds that the processes of `multi_worker` wait for one another.
         length_grouping: Whether batches of text hold texts of similar length.
         fast: Whether the optimizer and some layers compute in fused operations; `false` takes
             Keras' own. Both give the same result up to rounding in a network without dropout. On
@@ -111,6 +116,8 @@ class Root:
     floor: str = "auto"
     max_steps: int | None = None
     training_sample: int = 512
+    distribute: str | None = None
+    distribute_timeout: float = 600
     length_grouping: bool = True
     fast: bool = True
     progress: bool | None = None

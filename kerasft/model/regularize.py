@@ -106,7 +106,7 @@ def l2_sp(model: keras.Model, *, strength: float = 0.05, head: float = 0.005) ->
                 penalties.add(variable, of_head)
         elif "embedding" not in variable.path:
             # A copy: what reads a variable may see what is written into it later.
-            start = tf.constant(np.array(variable.value))
+            start = tf.constant(np.array(variable.value.numpy()))
             penalties.add(variable, penalties.Towards(strength, start))
     return model
 

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.config.composition import load, to_yaml
 from kerasft.config.diff import differences
+from kerasft.distributed.group import current as current_group
 from kerasft.errors import Pruned, Stopped, UserError
 from kerasft.runs import again
 from kerasft.runs.output_dir import new_folder, point_last
@@ -49,10 +50,22 @@ class RunFolder:
     Args:
         path: Where it is.
         began: When this process took it up.
+        rank: Which of the processes of the run this is. All but the first write nothing.
     """
 
     path: Path
     began: float = field(default_factory=time.monotonic, compare=False)
+    rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes into the folder."""
+        return self.rank == 0
+
+    @property
+    def own(self) -> Path:
+        """Where callbacks of this process write."""
+        return self.path if self.leads else self.path / "logs" / f"worker-{self.rank}"
 
     @property
     def config(self) -> Path:
@@ -140,6 +153,10 @@ class RunFolder:
     @contextmanager
     def recording(self, cfg: DictConfig) -> Iterator[None]:
         """Write down what is run, and at the end how it ended."""
+        if not self.leads:
+            with current_group().speaking(self.path):
+                yield
+            return
         with self._alone():
             # Read with the lock held: whoever had it may have ended the run meanwhile.
             facts = self._taken_up(self.facts())
@@ -250,8 +267,9 @@ def create(cfg: DictConfig) -> RunFolder:
 
 
 # What may differ between a run and its continuation: it changes no result.
-_FREE = ("output_dir", "resume", "max_time", "progress", "checkpoint", "faults", "export",
-         "baseline", "floor", "cache.directory", "cache.limit_gb", "memory_gb")
+_FREE = ("output_dir", "distribute", "distribute_timeout", "resume", "max_time", "progress",
+         "checkpoint", "faults", "export", "baseline", "floor", "cache.directory", "cache.limit_gb",
+         "memory_gb")
 
 
 def _require_same(folder: RunFolder, then: DictConfig, now: DictConfig, remedy: str) -> None:

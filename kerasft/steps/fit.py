@@ -15,6 +15,7 @@ from kerasft.abilities import Reading
 from kerasft.config.composition import build_named, plain
 from kerasft.contracts import Task
 from kerasft.data.annotations.plain import plain as plain_labels
+from kerasft.distributed.group import ALONE, current, working
 from kerasft.evaluation.diagnosis.chance import chance
 from kerasft.evaluation.diagnosis.curves import early_sign
 from kerasft.evaluation.metrics import direction
@@ -26,6 +27,7 @@ from kerasft.spec import Backbone, Splits, placed
 from kerasft.steps import adapting, sizes
 from kerasft.steps.activations import Boundary
 from kerasft.steps.deadline import deadline
+from kerasft.steps.devices import require_same_checkpoint
 from kerasft.steps.heads import with_head
 from kerasft.steps.measure import finalize, measure
 from kerasft.steps.prepare import (
@@ -67,17 +69,21 @@ def fit(
 
     if folder is not None:  # some figures are of two classes alone, or of many
         require_known(ready.task, plain(cfg.callbacks), len(ready.splits.labels.names))
-    model = with_head(cfg, ready.task, ready.splits.labels, backbone)
+    with current().scope():
+        model = with_head(cfg, ready.task, ready.splits.labels, backbone)
     if backbone.pretrained and not quiet:
         for notice in filter(None, (getattr(layer, "notice", "") for layer in model.head_layers)):
             say(f"head: {notice}")
     require_solvable(parts, ready.task, model)
     if not quiet:
         adapting.announce(model)
-    if folder is not None and backbone.pretrained and isinstance(ready.task, Reading):
+    reads = backbone.pretrained and isinstance(ready.task, Reading)
+    if folder is not None and folder.leads and reads:
         tell_before(ready, model, folder, eval_batch_size(cfg))
 
     recovery = make_recovery(cfg, parts, folder, verify=verify)
+    if folder is not None:
+        require_same_checkpoint(recovery.resumed)
     with watched(parts, folder) if folder is not None else nullcontext():
         boundaries = make_boundaries(
             cfg, parts, ready, backbone, model, recovery, say=(lambda line: None) if quiet else say
@@ -94,7 +100,7 @@ def fit(
             monitor = (node and node.get("monitor")) or ready.task.monitor
             mode = ready.task.mode if monitor == ready.task.monitor else direction(str(monitor))
             made |= build_named(
-                {name: node}, monitor=monitor, mode=mode, output_dir=str(folder.path)
+                {name: node}, monitor=monitor, mode=mode, output_dir=str(folder.own)
             )
         # Under names that no config can give.
         return made | ({"(on epoch)": OnEpoch(on_epoch)} if on_epoch else {}) | (
@@ -102,14 +108,16 @@ def fit(
         )
 
     recipe = make_recipe(cfg, parts, ready.task, backbone, callbacks=callbacks)
-    place = folder.path if folder else None
+    place = folder.path if folder and folder.leads else None
     reporting = Reporting(place, status.is_live) if quiet else Reporting(
         place, status.is_live, say=say, on_stage=partial(tell, most=MOST_PARTS),
         on_stage_end=partial(tell_setback, ready=ready), on_epoch=early_signs(ready),
     )
     validate = cache(lambda: validator(cfg, ready))  # of the whole model; few runs need it
     steps, epochs = recipe.planned(ready.batches.steps)
-    with accelerated(model, steps=steps * sum(epochs.values())) if cfg.fast else nullcontext():
+    # What XLA compiles cannot be a part of what replicas compute together.
+    to_come = 0 if current().strategy is not None else steps * sum(epochs.values())
+    with accelerated(model, steps=to_come) if cfg.fast else nullcontext():
         examples = loop.Examples(
             lambda name, epochs, end: boundaries[name].feed(name, epochs, end),
             ready.batches.steps, ready.splits.train.ids,
@@ -128,7 +136,8 @@ def fit(
         )
         if history.soup is not None:
             tell_soup(history.soup, ready.task.monitor)
-    adapting.write(model, folder, backbone)
+    if folder is None or folder.leads:
+        adapting.write(model, folder, backbone)
     return model, history
 
 
@@ -288,10 +297,11 @@ def train_baseline(
 
     say("\nbaseline: the same network from random weights ...")
     keras.utils.set_random_seed(cfg.seed % 2**32)
-    backbone = load_backbone(cfg, splits, pretrained=False)
     epochs = sum(stage.epochs for stage in parts.stages.values())
     scratch = replace(parts, stages={"scratch": Stage("all", epochs=epochs)})
-    model, _ = fit(adapting.without(cfg), scratch, ready, backbone, None, quiet=True)
+    with working(ALONE):  # the other workers have done their part
+        backbone = load_backbone(cfg, splits, pretrained=False)
+        model, _ = fit(adapting.without(cfg), scratch, ready, backbone, None, quiet=True)
     finetuned, kept = finalize(cfg, ready, model, None)
     metrics = measure(finetuned, ready, kept, None).metrics
     write_json(folder.path / "baseline.json", metrics)

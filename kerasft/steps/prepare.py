@@ -19,6 +19,7 @@ from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
 from kerasft.contracts import Demanding, Located, Rounding, Task, lacking
 from kerasft.data.annotations.plain import counted
+from kerasft.distributed.group import current
 from kerasft.errors import UserError
 from kerasft.runs import again, evidence, run_folder
 from kerasft.spec import Backbone, Preprocess, Splits, takes_texts
@@ -26,6 +27,7 @@ from kerasft.steps import adapting
 from kerasft.steps.arranging import arrange, require_sampling
 from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
+from kerasft.steps.devices import require_same_data
 from kerasft.steps.heads import follow_head, require_head
 from kerasft.steps.reading import read_stores
 from kerasft.steps.regularizing import require_task
@@ -90,7 +92,7 @@ def runtime(cfg: DictConfig) -> Iterator[None]:
 
 
 def _require_one_device() -> None:
-    """Refuse to work under a strategy: its replicas would each take a share of every figure."""
+    """Refuse a strategy of the caller's: its replicas would take a share of every figure."""
     if "tensorflow" not in sys.modules:
         return
     import keras
@@ -101,8 +103,9 @@ def _require_one_device() -> None:
         found = tf.distribute.get_strategy()
     if found is not None:
         raise UserError(
-            "kerasft works on one device, and distributes nothing yet: call it outside of the "
-            f"scope of a strategy or distribution. Received: {type(found).__name__}."
+            "kerasft makes the strategy that it trains under (distribute=mirrored, multi_worker or "
+            "auto): call it outside of the scope of a strategy or distribution of your own. "
+            f"Received: {type(found).__name__}."
         )
 
 
@@ -246,7 +249,7 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
     require_changers(parts.augment, splits.train.modality)
     if parts.augment and isinstance(parts.task, Located):
         raise UserError(displaced(parts.augment))
-    if folder is not None:
+    if folder is not None and folder.leads:
         _require_same(differences, folder, accept=cfg.resume == "accept")
         write_manifest(splits, folder.manifest)
         write_copies(splits.copies, folder.copies)
@@ -331,7 +334,8 @@ def _require_fit(task: Task, splits: Splits, cfg: DictConfig) -> None:
 def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -> Backbone:
     """Load the backbone and see that it and the data speak of the same thing."""
     # None where pretrained: the node's own default, or what the user set, holds.
-    backbone = build(cfg.backbone, **({} if pretrained else {"pretrained": False}))
+    with current().scope():
+        backbone = build(cfg.backbone, **({} if pretrained else {"pretrained": False}))
     has, wants = splits.train.modality, backbone.preprocess.modality
     if has != wants:
         word = {"text": "text", "images": "images"}
@@ -343,7 +347,8 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
     if has == "text":
         pair = isinstance(splits.train.inputs[0], tuple)
         backbone = replace(backbone, preprocess=backbone.preprocess.paired(pair))
-    backbone = with_surgery(cfg, backbone, quiet=not pretrained)
+    with current().scope():
+        backbone = with_surgery(cfg, backbone, quiet=not pretrained)
     task = build_task(cfg)
     adapting.settle(cfg, task, backbone, quiet=not pretrained)
     return task.reading(backbone) if isinstance(task, Reading) else backbone
@@ -360,6 +365,7 @@ def make_ready(
 
     require_sizes(parts.stages, size_of(backbone.preprocess))
     splits, stores = read_stores(cfg, parts.task, splits, backbone.preprocess, parts.cache)
+    require_same_data(splits, stores)
     task = parts.task.adapt(splits.train.annotations)
     if task.follows_pixels and getattr(backbone.preprocess, "resize", "") == "crop":
         warn("backbone.resize=crop cuts off what is too long, and what is there is neither learned "

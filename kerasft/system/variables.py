@@ -38,5 +38,18 @@ def capture_variables(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarr
         kind: What the variables are of, the beginning of each name.
         variables: The variables.
     """
-    values = (np.array(variable.value) for variable in variables)
+    values = (np.array(variable.value.numpy()) for variable in variables)
     return dict(zip(names_of(kind, variables), values, strict=True))
+
+
+def scalar(value: Any) -> Any:
+    """Return a number that a variable, a tensor or a plain value holds.
+
+    Python's `int` and `float` do not take a variable that is there on several devices.
+
+    Example:
+        >>> scalar(3)
+        3
+    """
+    value = getattr(value, "value", value)
+    return value.numpy() if hasattr(value, "numpy") else value

@@ -12,7 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasft.distributed.group import current
 from kerasft.errors import UserError
+from kerasft.system.variables import scalar
 from kerasft.training.rates import innermost
 from kerasft.training.signals import Interrupted
 
@@ -59,7 +61,9 @@ class Validation(keras.callbacks.Callback):
         except Interrupted:
             self.stop(epoch)
             raise
-        logs.update({f"val_{name}": value for name, value in figures.items()})
+        # Other machines may round otherwise, and what follows must be the same on all.
+        agreed = current().from_first(list(figures.values()))
+        logs.update({f"val_{name}": value for name, value in zip(figures, agreed, strict=True)})
 
 
 class OnEpoch(keras.callbacks.Callback):
@@ -120,7 +124,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.least_loss = self.peak = math.nan
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(scalar(self.model.optimizer.learning_rate))
         self.peak = rate if math.isnan(self.peak) else max(self.peak, rate)
         if self._loss_fell(logs or {}) or (
             rate > self.at_rate * self.peak and self._is_to_fall(rate, epoch)
@@ -142,7 +146,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
             return False
         left = (self.params["epochs"] - epoch - 1) * self.params["steps"]
-        last = schedule(int(innermost(self.model.optimizer)._iterations) + left - 1)
+        last = schedule(int(scalar(innermost(self.model.optimizer)._iterations)) + left - 1)
         return float(last) < 0.99 * rate
 
 

@@ -17,11 +17,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from kerasft.distributed.group import current
 from kerasft.errors import Stopped, UserError
 from kerasft.system.files import written_whole
 from kerasft.system.recorded import fits
 from kerasft.training.randomness import require_random
-from kerasft.training.signals import Signals
+from kerasft.training.signals import OVER, Signals
 
 FORMAT = 1
 # A run may spend this share of its time on writing them.
@@ -190,12 +191,17 @@ class Saver:
         directory: Where they are put.
         say: Prints a line.
         left: Seconds until the run shall have stopped; `None` for no limit.
+
+    Of several processes the first one writes. When, and when they stop, is agreed between steps: by
+    its own clock or signals alone, a worker would leave the others waiting for ever.
     """
 
     def __init__(
         self, policy: Policy, directory: Path, say: Callable[[str], None], *,
         left: float | None = None,
     ):
+        self.group = current()
+        self.stops = False  # all workers, after the step at hand
         self.policy, self.directory, self.say, self.signals = policy, directory, say, Signals()
         self.cost = 0.0  # seconds that it took to write the last one
         self.written = time.monotonic()
@@ -225,6 +231,16 @@ class Saver:
         self.asked = now
         if self.deadline is not None and now + self.longest + 2 * cost >= self.deadline:
             self.signals.over()
+        stop = self.signals.stop
+        wants, self.stops, over = self.group.any(
+            self._wants(now, cost), stop is not None, stop is not None and stop[1] == OVER
+        )
+        if self.stops and stop is None:  # another's signal or clock is as good
+            self.signals.stop = ("max_time", OVER) if over else ("SIGTERM to another worker", 143)
+        return wants or self.stops
+
+    def _wants(self, now: float, cost: float) -> bool:
+        """Whether this process would write one."""
         if self.signals.stop or self.signals.save:
             return True
         if self.policy.steps is not None and self.since >= self.policy.steps:
@@ -233,12 +249,18 @@ class Saver:
             return False
         return now - self.written >= max(self.policy.minutes * 60, cost / SHARE)
 
-    def save(self, state: State) -> None:
-        """Begin to write one. A failed write ends no run: it is told when the next one is due."""
+    def save(self, state: State | Callable[[], State]) -> None:
+        """Begin to write one, of a state or what makes it.
+
+        A failed write ends no run: it is told when the next one is due.
+        """
         self.finish()
         self.number += 1
         self.written, self.since = time.monotonic(), 0
         self.signals.save = False
+        if self.group.rank:
+            return
+        state = state() if callable(state) else state
         self._thread = threading.Thread(
             target=self._save, args=(state, self.number), name="kerasft-checkpoint"
         )
@@ -256,6 +278,9 @@ class Saver:
     @contextmanager
     def interrupting(self) -> Iterator[None]:
         """Let a signal to stop, or the end of the run's time, raise `Interrupted` in the block."""
+        if self.group.workers > 1:
+            yield  # the others would go on
+            return
         cost = self.cost or self.size / PACE
         left = math.inf if self.deadline is None else self.deadline - 2 * cost - time.monotonic()
         timer = threading.Timer(min(max(left, 0), threading.TIMEOUT_MAX), self.signals.over)
@@ -312,7 +337,7 @@ class Saver:
 
     def stop_if_asked(self, position: Position) -> None:
         """Raise `Stopped` where a signal or the time limit asked for it."""
-        if self.signals.stop:
+        if self.signals.stop and (self.stops or self.group.workers == 1):
             self.finish()
             raise Stopped(*self.signals.stop, position.epoch, position.step)
 

@@ -14,6 +14,7 @@ import keras
 
 from kerasft.system.files import appending, written_whole
 from kerasft.system.terminal import Styled, columns, is_terminal
+from kerasft.system.variables import scalar
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -63,7 +64,7 @@ class EpochLog(keras.callbacks.Callback):
         row = {
             "epoch": epoch + 1, "stage": self.stage, **figures,
             **({"image_size": "x".join(map(str, self.image_size))} if self.image_size else {}),
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": float(scalar(self.model.optimizer.learning_rate)),
             "seconds": round(time.perf_counter() - self.started, 3),
         }
         self.rows.append(row)

@@ -12,7 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerasft.distributed.group import current
 from kerasft.errors import Pruned, Stopped
+from kerasft.training import replicated
 from kerasft.training.faults import Fault
 
 
@@ -56,7 +58,11 @@ def run(
         epochs=last, steps=steps, model=model,
     )
     model.stop_training = False
+    group = current()
+    if group.strategy is not None:
+        model.train_function = replicated.train_function(model, group)
     model.make_train_function()
+    replicated.spread_seeds(model, group)
     batches = iter(data)
     listed.on_train_begin()
     logs: Any = {}
@@ -69,6 +75,8 @@ def run(
             if restore is not None and done:
                 # Callbacks and metrics are in the middle of this epoch.
                 restore()
+            if restore is not None:
+                replicated.spread_seeds(model, group)
             restore = None
             for step in range(done, steps, steps_per_execution):
                 if is_left_out(epoch, step):
@@ -76,6 +84,7 @@ def run(
                 listed.on_train_batch_begin(step)
                 logs = model.train_function(batches)
                 listed.on_train_batch_end(step + steps_per_execution - 1, logs)
+                (model.stop_training,) = group.any(model.stop_training)
                 if model.stop_training:
                     break
                 if step + steps_per_execution < steps:
@@ -84,6 +93,7 @@ def run(
             figures = dict(model.get_metrics_result())
             logs = {name: float(np.asarray(value)) for name, value in figures.items()}
             listed.on_epoch_end(epoch, logs)
+            (model.stop_training,) = group.any(model.stop_training)
             if model.stop_training:
                 break
             if epoch + 1 < last:

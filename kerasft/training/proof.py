@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kerasft.system.console import clock, listing
+from kerasft.system.variables import scalar
 from kerasft.training.fused import dense
 from kerasft.training.keep_best import values_of
 from kerasft.training.rates import Factors, innermost
@@ -96,7 +97,7 @@ class FirstStep(keras.callbacks.Callback):
             if id(v) not in trains and id(v) not in moving
         }
         self.training = {id(v): values_of(v) for v in self.model.trainable_variables}
-        self.updates = int(self.model.optimizer.iterations)
+        self.updates = int(scalar(self.model.optimizer.iterations))
 
     def on_train_batch_end(self, batch, logs=None):
         if self.resting:
@@ -106,7 +107,7 @@ class FirstStep(keras.callbacks.Callback):
             self.reports = False
         # A micro-step of an accumulation updates nothing, nor does a step whose loss, scaled for
         # half precision, overflows.
-        done = int(self.model.optimizer.iterations) - self.updates
+        done = int(scalar(self.model.optimizer.iterations)) - self.updates
         if self.training and done:
             self._require_moves(done)
             self.training = {}
@@ -193,12 +194,12 @@ class _Due:
 
     def __init__(self, optimizer: Any, factors: Sequence[Factors] | None):
         self.optimizer, self.factors = innermost(optimizer), factors
-        self.step = int(self.optimizer.iterations)
+        self.step = int(scalar(self.optimizer.iterations))
         rate = getattr(self.optimizer, "_learning_rate", np.nan)  # several in one have none
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             # Keras' schedules count the micro-steps of an accumulation, too.
-            rate = rate(int(self.optimizer._iterations) - 1)
-        self.rate = float(rate() if callable(rate) else rate)
+            rate = rate(int(scalar(self.optimizer._iterations)) - 1)
+        self.rate = float(scalar(rate() if callable(rate) else rate))
         averaged = self.optimizer.use_ema and self.optimizer.ema_overwrite_frequency
         law = {
             keras.optimizers.Adam: self._adam, keras.optimizers.AdamW: self._adam,
@@ -246,7 +247,7 @@ class _Due:
             return None
         noted = getattr(optimizer, "first_gradients", None)
         if noted is not None:
-            moved = self.rate * own.rate * np.asarray(noted[place], "float64")
+            moved = self.rate * own.rate * noted[place].numpy().astype("float64")
         elif optimizer.momentum:
             moved = -np.asarray(sampled(optimizer.momentums[place].value), "float64")
         else:

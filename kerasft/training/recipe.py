@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kerasft.contracts import Task
+from kerasft.distributed.group import current
 from kerasft.errors import UserError
-from kerasft.training import averages
+from kerasft.training import averages, replicated
 from kerasft.training.averages import Averages
 from kerasft.training.depth import depth_of
 from kerasft.training.fused import add_up_rows, fuse
@@ -147,27 +148,33 @@ class Recipe:
             steps_per_execution: Steps in a call of the train function.
             factors: Those of the variables that train, see `factors`.
         """
-        running, schedule = self.averages.running, self.schedule(peak, steps)
-        optimizer = self.optimizer(running.schedule(schedule, steps) if running else schedule)
-        exclude_from_decay(optimizer, model)
-        add_up_rows(optimizer)
-        if factors:
-            scale_decay(innermost(optimizer), factors)
-        is_fused = self.fast and fuse(optimizer, steps=steps, factors=factors)
-        if factors and not is_fused:
-            scale_steps(innermost(optimizer), factors)
-        averages.follow(innermost(optimizer), running, steps)
-        # Slots made in the first step would have TensorFlow trace it twice.
-        optimizer.build(model.trainable_variables)
-        if factors and not is_fused:
-            note_first_gradients(innermost(optimizer))
+        group, running = current(), self.averages.running
+        schedule = self.schedule(peak, steps)
+        with group.scope():
+            optimizer = self.optimizer(running.schedule(schedule, steps) if running else schedule)
+            replicated.update_locally(optimizer, group)
+            exclude_from_decay(optimizer, model)
+            add_up_rows(optimizer)
+            if factors:
+                scale_decay(innermost(optimizer), factors)
+            is_fused = self.fast and fuse(optimizer, steps=steps, factors=factors)
+            if factors and not is_fused:
+                scale_steps(innermost(optimizer), factors)
+            averages.follow(innermost(optimizer), running, steps)
+            # Slots made in the first step would have TensorFlow trace it twice.
+            optimizer.build(model.trainable_variables)
+            if factors and not is_fused:
+                note_first_gradients(innermost(optimizer))
+            optimizer = replicated.loss_scaled(optimizer, model, group)
+        # Outside of the scope: metrics are of the whole batch, and each process has its own.
         model.compile(
             optimizer=optimizer, jit_compile=False, steps_per_execution=steps_per_execution,
             **self.task.compile(),
         )
-        if not model.optimizer.built:  # Keras put another one around it, which scales the loss
-            model.optimizer.build(model.trainable_variables)
-        averages.begin(model)
+        with group.scope():
+            if not model.optimizer.built:  # the one that scales the loss
+                model.optimizer.build(model.trainable_variables)
+            averages.begin(model)
 
 
 @contextmanager

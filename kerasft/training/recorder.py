@@ -119,7 +119,7 @@ class Recorder:
             self._compare(position)
         elif self.saver.due(self.stage.steps_per_execution, self.size):
             self._warn()
-            self.saver.save(self.watch.lasting() or self._state(position))
+            self.saver.save(lambda: self.watch.lasting() or self._state(position))
         self.saver.stop_if_asked(position)
 
     def compare(self, epoch: int, step: int) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import keras
 
-from kerasft.training import averages, epochs, recorder
+from kerasft.distributed.group import current
+from kerasft.training import averages, epochs, recorder, replicated
 from kerasft.training.callbacks import Ends, OnEpoch, Validation
 from kerasft.training.checkpoint import Position, Saver, State
 from kerasft.training.epoch_log import EpochLog
@@ -226,6 +227,7 @@ class Run:
             "activations": "kept" if fed.kept else "computed",
             "precision": keras.config.dtype_policy().name,
             "devices": ", ".join(keras.distribution.list_devices()),
+            "replicas": str(current().replicas),
         }
         amid = state if here.epoch > stage.first_epoch or here.step else None
         for difference in unlike(amid.plain.get("form", {}), form) if amid else ():
@@ -236,7 +238,10 @@ class Run:
         per_execution = gcd(together(fed.steps_per_execution, stage.steps), here.step, to)
         # One step at a time is what a fault is found in, and what the proof of rates looks at.
         factors = self.recipe.factors(model, stage.name)
-        per_execution = 1 if watch.carefully or factors else per_execution
+        # Nor does a loop of TensorFlow hold what replicas do together.
+        group = current()
+        one_by_one = watch.carefully or factors or group.strategy is not None
+        per_execution = 1 if one_by_one else per_execution
         self.recipe.compile(
             model, stage.peak * watch.rate, stage.steps * (stage.end_epoch - stage.first_epoch),
             steps_per_execution=per_execution, factors=factors,
@@ -273,10 +278,12 @@ class Run:
         with (
             saver.attending() if saver else nullcontext(),
             model.entered(fed.entry), watchdog.watching(),
-            bar.drawn() if bar else nullcontext(),
+            bar.drawn() if bar else nullcontext(), group.noticed(),
         ):
+            batches = fed.batches.from_step(ahead, without=watch.skipped)
             epochs.run(
-                model, fed.batches.from_step(ahead, without=watch.skipped), first=here.epoch,
+                model, batches if group.strategy is None else replicated.dealt(batches, group),
+                first=here.epoch,
                 last=stage.end_epoch, steps=stage.steps, done=here.step,
                 steps_per_execution=per_execution,
                 restore=partial(record.restore, amid) if amid else None, between=record.at,

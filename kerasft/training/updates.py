@@ -115,4 +115,5 @@ def parts_of(model: keras.Model) -> list[str]:
 def _some(variable: Any) -> np.ndarray:
     """Return numbers of a variable: all of them, or some of a large one."""
     value = variable.value
-    return np.asarray(sampled(value) if np.prod(variable.shape) > SAMPLE else value).reshape(-1)
+    large = np.prod(variable.shape) > SAMPLE
+    return np.asarray(sampled(value) if large else value.numpy()).reshape(-1)

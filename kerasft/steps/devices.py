@@ -1,0 +1,169 @@
+"""The devices of a run: found, told, and seen to be of one mind before anything trains."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kerasft.config.composition import to_yaml
+from kerasft.config.diff import leaves
+from kerasft.distributed import group as groups
+from kerasft.distributed.group import Group, current
+from kerasft.errors import UserError
+from kerasft.runs.run_folder import RunFolder
+from kerasft.spec import Splits
+from kerasft.system.console import say
+from kerasft.system.provenance import versions
+
+# What may differ between the workers of a run: it is of each one's own machine.
+FREE = ("cache.directory", "cache.limit_gb", "memory_gb", "progress")
+# Seconds that a file may take to come to another machine.
+COMES = 30.0
+
+
+@contextmanager
+def forming(cfg: DictConfig) -> Iterator[Group]:
+    """Form the group that a config asks for, and train on it in the block.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        UserError: If there is no such group, or its workers have other configs or versions.
+    """
+    if cfg.distribute is None:
+        with groups.working(groups.ALONE):
+            yield groups.ALONE
+        return
+    found = groups.form(cfg.distribute, timeout=cfg.distribute_timeout)
+    if found.rank == 0 and found.said:
+        say(found.said)
+    with groups.working(found):
+        _require_alike(found, cfg)
+        yield found
+        found.any(False)  # nobody leaves before the first one is done
+
+
+def _require_alike(group: Group, cfg: DictConfig) -> None:
+    values = leaves(OmegaConf.to_container(cfg, resolve=True))
+    facts = {
+        key: repr(value) for key, value in values
+        if not any(key == one or key.startswith(f"{one}.") for one in FREE)
+    }
+    group.require_alike(
+        "config", facts, "Start all of them with the same command."
+    )
+    group.require_alike("versions", versions(), "Give all of them the same environment.")
+
+
+def settle(cfg: DictConfig, settle: Callable[[DictConfig], float]) -> float:
+    """Settle what a config leaves open, in the first worker, and have the others follow it.
+
+    Args:
+        cfg: The config, changed in place.
+        settle: Does it, and returns when it began.
+
+    Returns:
+        When it began, of `time.monotonic()`.
+    """
+    group = current()
+    if group.workers == 1:
+        return settle(cfg)
+    began = time.monotonic()
+    if group.rank == 0:
+        began = settle(cfg)
+        group.texts(to_yaml(cfg))
+        return began
+    settled = OmegaConf.create(group.texts("")[0])
+    for key in list(settled):
+        if key not in FREE:
+            OmegaConf.update(cfg, str(key), settled[key], merge=False, force_add=True)
+    return began
+
+
+def folder_of(cfg: DictConfig, create: Callable[[], RunFolder]) -> RunFolder:
+    """Return the run folder: made by the first worker, and seen by all.
+
+    Args:
+        cfg: The config; its `output_dir` names the folder from now on.
+        create: Makes or finds it.
+
+    Raises:
+        UserError: If a worker does not see it.
+    """
+    group = current()
+    if group.workers == 1:
+        return create()
+    if group.rank == 0:
+        folder = create()
+        group.texts(str(folder.path.absolute()))
+        mark = folder.path / f".workers-{os.getpid()}"
+        mark.touch()
+        try:
+            _require_seen(group, "")
+        finally:
+            mark.unlink(missing_ok=True)
+        return folder
+    path = Path(group.texts("")[0])
+    began, seen = time.monotonic(), False
+    while not seen and time.monotonic() < began + COMES:
+        seen = any(path.glob(".workers-*"))
+        time.sleep(0.0 if seen else 0.5)
+    _require_seen(group, "" if seen else str(path))
+    cfg.output_dir = str(path)
+    return RunFolder(path, rank=group.rank)
+
+
+def _require_seen(group: Group, missed: str) -> None:
+    assert group.cluster is not None
+    blind = [rank for rank, text in enumerate(group.texts(missed)) if text]
+    if blind:
+        raise UserError(
+            "output_dir must be a folder that all workers see, since all go on from its "
+            f"checkpoints. {', '.join(map(group.cluster.name, blind))} "
+            f"{'does' if len(blind) == 1 else 'do'} not see it. Choose one on a file system that "
+            "the machines share."
+        )
+
+
+def require_same_data(splits: Splits, stores: Mapping[str, Any]) -> None:
+    """See that all workers have made the same examples ready.
+
+    Args:
+        splits: The examples.
+        stores: What was made of them, by split.
+
+    Raises:
+        UserError: If not, with the split.
+    """
+    group = current()
+    if group.workers == 1:
+        return
+    facts = {}
+    for name, part in splits.parts.items():
+        digest = hashlib.sha256("\n".join(part.ids).encode("utf-8", "surrogatepass")).hexdigest()
+        key = getattr(stores.get(name), "key", "")
+        facts[name] = f"{len(part):,} examples {digest[:12]} {key[:12]}".rstrip()
+    group.require_alike("data", facts, "Give all of them the same files.")
+
+
+def require_same_checkpoint(state: Any) -> None:
+    """See that all workers go on from one checkpoint.
+
+    Args:
+        state: What this one goes on from; `None` for the beginning.
+
+    Raises:
+        UserError: If not: they do not see the same files.
+    """
+    current().require_alike(
+        "checkpoint", {"position": "none" if state is None else str(state.position)},
+        "Their output_dir must be one folder of a file system that all of them see.",
+    )
