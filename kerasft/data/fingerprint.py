@@ -139,7 +139,9 @@ def ranked(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(order) and (np.diff(words[order, 0]) == 0).any():  # copies, or once in 2**64
         order = np.lexsort(words.T[::-1])
     there = words[order]
-    return order, np.append([True] * bool(len(order)), (there[1:] != there[:-1]).any(axis=1))
+    first = np.ones(len(order), bool)
+    first[1:] = (there[1:] != there[:-1]).any(axis=1)
+    return order, first
 
 
 def firsts(digests: np.ndarray) -> np.ndarray:
