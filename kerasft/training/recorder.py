@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -23,6 +24,36 @@ from kerasft.training.replay import Replay
 OURS = ("best", "log", "watch", "updates")
 
 
+@dataclass(frozen=True)
+class AtStage:
+    """The stage that a recorder is of.
+
+    Args:
+        name: Its name.
+        began: The epoch that it began with.
+        steps_per_execution: Steps of an execution.
+        facts: What else is written, to be compared by who goes on.
+    """
+
+    name: str
+    began: int
+    steps_per_execution: int
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What a recorder tells the user, once.
+
+    Args:
+        say: Says a sentence.
+        warned: The callbacks of which it was said that not all of them is kept.
+    """
+
+    say: Callable[[str], None]
+    warned: set[str]
+
+
 class Recorder:
     """Captures and restores the training state, and decides when to write a checkpoint.
 
@@ -34,26 +65,18 @@ class Recorder:
         watch: Knows which states a fault would go back to.
         replay: Compares with what an earlier process had, and nothing is written before; `None`
             where nothing is to be compared.
-        stage: The stage's name.
-        began: The epoch that it began with.
+        stage: The stage.
         stopped: The stages that ended early.
-        steps_per_execution: Steps of an execution.
-        facts: What else is written, to be compared by who goes on.
-        say: Says a sentence to the user.
-        warned: The callbacks of which it was said that not all of them is kept.
+        remarks: What the user is told.
     """
 
     def __init__(
         self, model: keras.Model, saver: Saver | None, callbacks: Mapping[str, Any], *,
-        watch: Watch,
-        replay: Replay | None, stage: str, began: int, stopped: list[str], steps_per_execution: int,
-        facts: Mapping[str, Any], say: Callable[[str], None], warned: set[str],
+        watch: Watch, replay: Replay | None, stage: AtStage, stopped: list[str], remarks: Remarks,
     ):
         self.model, self.saver, self.callbacks = model, saver, callbacks
         self.watch, self.replay = watch, replay
-        self.stage, self.began, self.stopped = stage, began, stopped
-        self.steps_per_execution = steps_per_execution
-        self.facts, self.say, self.warned = facts, say, warned
+        self.stage, self.stopped, self.remarks = stage, stopped, remarks
         self.made_with = {name: words(one) for name, one in callbacks.items()}
         # Looked at after each step, so reckoned once.
         variables = [*model.variables, *model.optimizer.variables]
@@ -73,7 +96,7 @@ class Recorder:
             epoch: Epochs that are done, of all stages.
             step: Steps of the next one that are done.
         """
-        position = Position(self.stage, self.began, epoch, step)
+        position = Position(self.stage.name, self.stage.began, epoch, step)
         if self.watch.wants(step):
             self.watch.note(self._state(position))
         self._at(position)
@@ -94,14 +117,14 @@ class Recorder:
             return
         if self.replay is not None and not self.replay.done:
             self._compare(position)
-        elif self.saver.due(self.steps_per_execution, self.size):
+        elif self.saver.due(self.stage.steps_per_execution, self.size):
             self._warn()
             self.saver.save(self.watch.lasting() or self._state(position))
         self.saver.stop_if_asked(position)
 
     def compare(self, epoch: int, step: int) -> None:
         """Compare before a validation, where a run that was stopped in it stands; see `at`."""
-        self._compare(Position(self.stage, self.began, epoch, step))
+        self._compare(Position(self.stage.name, self.stage.began, epoch, step))
 
     def _compare(self, position: Position) -> None:
         replay = self.replay
@@ -112,11 +135,11 @@ class Recorder:
         """Say once of each of the user's callbacks what of it a checkpoint does not hold."""
         for name, callback in self.callbacks.items():
             shown = name.removeprefix("own/")
-            if shown == name or name in self.warned or hasattr(callback, "get_state"):
+            if shown == name or name in self.remarks.warned or hasattr(callback, "get_state"):
                 continue
             if lost := dropped(callback, self.made_with[name]):
-                self.warned.add(name)
-                self.say(
+                self.remarks.warned.add(name)
+                self.remarks.say(
                     f"warning: callbacks.{shown}: checkpoints do not hold its {listing(lost)}. "
                     "Give it get_state and set_state, or a run that goes on has it as it was made."
                 )
@@ -128,7 +151,8 @@ class Recorder:
             arrays |= capture_variables("optimizer", self.model.optimizer.variables)
             arrays |= capture_variables("metrics", self.model.metrics_variables)
         drawn, more = capture_random()
-        held = {"callbacks": plain, "stopped": list(self.stopped), "random": drawn, **self.facts}
+        held = {"callbacks": plain, "stopped": list(self.stopped), "random": drawn,
+                **self.stage.facts}
         return State(position, held, arrays | more)
 
     def restore(self, state: State) -> None:

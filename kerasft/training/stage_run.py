@@ -246,9 +246,9 @@ class Run:
         own = self.recipe.callbacks()
         record = recorder.Recorder(
             model, saver, self.ours | {f"own/{key}": one for key, one in own.items()},
-            watch=watch, replay=replay, stage=stage.name, began=stage.first_epoch,
-            stopped=self.stopped, steps_per_execution=per_execution,
-            facts={"steps": stage.steps, "form": form}, say=line, warned=self.warned,
+            watch=watch, replay=replay, stopped=self.stopped, stage=recorder.AtStage(
+                stage.name, stage.first_epoch, per_execution, {"steps": stage.steps, "form": form}
+            ), remarks=recorder.Remarks(line, self.warned),
         )
         if amid:
             with model.entered(fed.entry):
