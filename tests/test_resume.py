@@ -209,7 +209,7 @@ class Interruption:
             plain(recorder, position)
 
         def closed(recorder, following, epoch):
-            self.last = recorder._state(Position(recorder.stage, recorder.began, epoch, 0))
+            self.last = recorder._state(Position(recorder.stage.name, recorder.stage.began, epoch, 0))
             close(recorder, following, epoch)
 
         monkeypatch.setattr(Recorder, "_at", at)
