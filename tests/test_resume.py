@@ -209,7 +209,8 @@ class Interruption:
             plain(recorder, position)
 
         def closed(recorder, following, epoch):
-            self.last = recorder._state(Position(recorder.stage.name, recorder.stage.began, epoch, 0))
+            stage = recorder.stage
+            self.last = recorder._state(Position(stage.name, stage.began, epoch, 0))
             close(recorder, following, epoch)
 
         monkeypatch.setattr(Recorder, "_at", at)

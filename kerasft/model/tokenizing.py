@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 Made = TypeVar("Made")
 
+# Texts of characters that no tokenizer takes for blanks, or for nothing: Latin and Cyrillic ones.
+PLAIN = "[ -~À-ɏЀ-ҁ]*"
+
 
 def tokens_of(tokenizer: Any, text: Any) -> Any:
     """Return the tokens of texts, `[N]`, ragged."""
@@ -57,8 +60,14 @@ def _cuts_at_blanks(tokenizer: Any) -> bool:
 def _tokens_by_word(tokenizer: Any, texts: Any) -> Any:
     import tensorflow as tf
 
-    words = tf.strings.split(texts, " ")
+    plain = tf.strings.regex_full_match(texts, PLAIN)
+    words = tf.strings.split(tf.where(plain, texts, ""), " ")
     words = tf.ragged.boolean_mask(words, words != "")
+    # Any other text is one word of its own.
+    whole = tf.RaggedTensor.from_row_lengths(
+        tf.boolean_mask(texts, ~plain), tf.cast(~plain, tf.int64), validate=False
+    )
+    words = tf.concat([words, whole], axis=1)
     each, places = tf.unique(words.flat_values, tf.int64)
     tokens = tf.gather(tokens_of(tokenizer, each), places)
     return tf.RaggedTensor.from_row_splits(tokens, words.row_splits, validate=False).merge_dims(

@@ -87,6 +87,7 @@ ODD = [
     "don't!", "中文 字 mixed中", "\u00a0hard\u00a0blank", "x" * 120 + " y", "[MASK] [CLS]",
     "zero\u200bwidth", "\u3000",
     "the quick brown fox is a lazy dog " * 9, "ΣΑΣ ς", "İstanbul", "a a a a", "\x00 a",
+    "Привет, мир и the film", "a \u0301 b", "\t \n", "\u115f a", "naïve  café (good)",
 ]  # fmt: skip
 
 
