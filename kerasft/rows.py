@@ -28,6 +28,7 @@ class Column:
         fill: What pads a ragged row.
         group: Ragged columns of one group share their lengths, and are padded to one width.
         longest: The most positions of a ragged row, which no padding exceeds; 0 for no limit.
+        dtype: The type of the values in a batch, where they are kept in a smaller one.
     """
 
     values: np.ndarray
@@ -35,6 +36,7 @@ class Column:
     fill: float = 0
     group: str = ""
     longest: int = 0
+    dtype: str = ""
 
     @classmethod
     def ragged(
@@ -64,6 +66,10 @@ class Column:
 
     def __len__(self) -> int:
         return len(self.values) if self.ends is None else len(self.ends)
+
+    def taken(self, values: Any) -> Any:
+        """Return some of the values in the type that they have in a batch."""
+        return values.astype(self.dtype) if self.dtype else values
 
     def spans(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where rows of a ragged column begin, and how long they are."""
@@ -144,8 +150,8 @@ class Rows:
             raise ValueError(f"{name!r} is ragged: take its rows by `row` or `gather`.")
         whole = len(self.index) == len(column.values)
         if whole and np.array_equal(self.index, np.arange(len(self.index))):
-            return column.values
-        return column.values[self.index]
+            return column.taken(column.values)
+        return column.taken(column.values[self.index])
 
     def take(self, indices: np.ndarray | Sequence[int]) -> Rows:
         """Return the rows at `indices`, in that order; the columns are shared."""
@@ -180,7 +186,7 @@ class Rows:
         made = {}
         for name, column in self.columns.items():
             if column.ends is None:
-                made[name] = column.values[rows]
+                made[name] = column.taken(column.values[rows])
                 continue
             if column.group not in grids:
                 grids[column.group] = _Grid.of(column, rows)
@@ -193,10 +199,10 @@ class Rows:
         made = {}
         for name, column in self.columns.items():
             if column.ends is None:
-                made[name] = column.values[number[0]]
+                made[name] = column.taken(column.values[number[0]])
             else:
                 (start,), (length,) = column.spans(number)
-                made[name] = column.values[start : start + length]
+                made[name] = column.taken(column.values[start : start + length])
         return made
 
     def digest(self, i: int) -> str:
@@ -213,7 +219,7 @@ class Rows:
         """Return type and shape of each array of a batch, `None` where a side is open."""
         return {
             name: (
-                column.values.dtype,
+                np.dtype(column.dtype or column.values.dtype),
                 [None, *([None] if column.is_ragged else []), *column.values.shape[1:]],
             )
             for name, column in self.columns.items()
@@ -222,7 +228,30 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """The bytes of the columns."""
-        return sum(column.values.nbytes for column in self.columns.values())
+        return sum(
+            column.values[:1].nbytes if is_constant(column.values) else column.values.nbytes
+            for column in self.columns.values()
+        )
+
+
+def constant(value: Any, count: int, dtype: Any) -> np.ndarray:
+    """Return an array of one value that takes no room, however long.
+
+    Args:
+        value: The value.
+        count: How often it comes.
+        dtype: Its type.
+
+    Example:
+        >>> constant(1, 1_000_000, "int32").strides
+        (0,)
+    """
+    return np.broadcast_to(np.array(value, dtype), (count,))
+
+
+def is_constant(values: np.ndarray) -> bool:
+    """Whether an array is one that `constant` returns."""
+    return values.ndim == 1 and values.strides == (0,)
 
 
 def joined(parts: Sequence[Rows], order: np.ndarray | None = None) -> Rows:
@@ -254,11 +283,19 @@ def joined(parts: Sequence[Rows], order: np.ndarray | None = None) -> Rows:
             ]  # fmt: skip
             lengths.append(sizes)
         ends = np.cumsum(np.concatenate(lengths), dtype="int64")
-        made[name] = replace(column, values=np.concatenate(pieces), ends=ends)
+        made[name] = replace(column, values=_end_to_end(pieces), ends=ends)
     index = np.arange(count)
     if order is not None:
         index[order] = np.arange(count)
     return Rows(made, index)
+
+
+def _end_to_end(pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """Return arrays as one; of one value everywhere it stays one that takes no room."""
+    there = [piece for piece in pieces if len(piece)]
+    if there and all(is_constant(one) and one[0] == there[0][0] for one in there):
+        return constant(there[0][0], sum(map(len, there)), there[0].dtype)
+    return np.concatenate(pieces)
 
 
 def as_table(rows: Rows, prefix: str) -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
@@ -274,7 +311,7 @@ def as_table(rows: Rows, prefix: str) -> tuple[dict[str, np.ndarray], dict[str, 
     """
     arrays, ragged = {}, {}
     for name, column in joined([rows]).columns.items():
-        arrays[f"{prefix}/{name}"] = column.values
+        arrays[f"{prefix}/{name}"] = column.taken(column.values)
         if column.ends is not None:
             arrays[f"{prefix}/{name}/ends"] = column.ends
             ragged[f"{prefix}/{name}"] = [column.fill, column.group]
@@ -350,7 +387,9 @@ class _Grid:
     def padded(self, column: Column) -> np.ndarray:
         if column.values.ndim == 1 and len(column.values):
             fill = column.values.dtype.type(column.fill)
-            return np.where(self.real, column.values[self.where], fill)
+            one = is_constant(column.values)
+            found = column.values[0] if one else column.values[self.where]
+            return column.taken(np.where(self.real, found, fill))
         # Wide rows are copied piece by piece: to look up each position would read the padding too.
         made = np.full(
             (len(self.starts), self.width, *column.values.shape[1:]), column.fill,
@@ -358,4 +397,4 @@ class _Grid:
         )  # fmt: skip
         for row, (start, length) in enumerate(zip(self.starts, self.lengths, strict=True)):
             made[row, :length] = column.values[start : start + length]
-        return made
+        return column.taken(made)

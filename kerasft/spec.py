@@ -66,7 +66,8 @@ class Examples:
             `"masks"` the `mask` of each image, its `size`, `pixels` and `digest`; for `"spans"` the
             `labels`, `span_starts` and `span_ends` of what is marked in each `text`, in
             characters; other columns for other kinds. An array is such a column `label`.
-        ids: One stable name an example, unique in the data set: a relative path, or file and row.
+        ids: One stable name an example, unique in the data set: a relative path, or file and row;
+            a tuple, or a sequence that is read when it is asked, as `inputs` may be.
     """
 
     modality: Modality
@@ -86,6 +87,21 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def noted(self) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """What `note` was told."""
+        # No field, so that examples with other inputs never have those of these.
+        return self.__dict__.get("_noted")
+
+    def note(self, digests: np.ndarray, stamps: np.ndarray | None) -> None:
+        """Have the fingerprints of the inputs remembered, see `data.fingerprint.fingerprints`.
+
+        Args:
+            digests: `uint8[N, 32]`.
+            stamps: Size and time of change of the file of each, `int64[N, 2]`; `None` for texts.
+        """
+        self.__dict__["_noted"] = (digests, stamps)
+
     @cached_property
     def labels(self) -> np.ndarray:
         """The column `label`, of those kinds of annotations that have one."""
@@ -94,12 +110,22 @@ class Examples:
     def take(self, indices: Sequence[int] | np.ndarray) -> Examples:
         """Return the examples at `indices`, in that order."""
         chosen = [int(i) for i in indices]
-        return dataclasses.replace(
+        made = dataclasses.replace(
             self,
-            inputs=[self.inputs[i] for i in chosen],
+            inputs=_chosen(self.inputs, chosen, list),
             annotations=self.annotations.take(chosen),
-            ids=tuple(self.ids[i] for i in chosen),
+            ids=_chosen(self.ids, chosen),
         )
+        if self.noted is not None:
+            digests, stamps = self.noted
+            made.note(digests[chosen], None if stamps is None else stamps[chosen])
+        return made
+
+
+def _chosen(values: Any, indices: Sequence[int], made: Any = tuple) -> Any:
+    """Return values at indices, unread where they are read late."""
+    lazily = getattr(values, "choose", None)
+    return lazily(indices) if lazily else made(values[i] for i in indices)
 
 
 @dataclass(frozen=True)

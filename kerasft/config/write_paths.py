@@ -20,7 +20,8 @@ WRITING: dict[str, tuple[str, str | None]] = {
 }
 # What a run writes itself, and other callbacks may not replace.
 _OWN = (
-    "config.yaml", ".config.yaml", "labels.json", "task.json", "manifest.json", "metrics.json",
+    "config.yaml", ".config.yaml", "labels.json", "task.json", "manifest.json", "manifest.arrow",
+    "metrics.json",
     "run.json", "baseline.json", "floor.json", ".lock", ".writable", "evidence.npz", "preprocess",
     "plots", "predictions", "exports", "checkpoints/states", "checkpoints/best.keras",
     "checkpoints/last.keras", "checkpoints/adapter.safetensors", "checkpoints/soup",

@@ -12,7 +12,7 @@ from kerasft.data.annotations.cover import check_cover, check_limited, limited, 
 from kerasft.data.annotations.encoding import encode
 from kerasft.data.copies import find_copies
 from kerasft.data.copies import notices as copies_told
-from kerasft.data.fingerprint import fingerprint
+from kerasft.data.fingerprint import digests_of, stamps_of
 from kerasft.data.splits import check_ratios, describe_sizes, divide
 from kerasft.errors import UserError
 from kerasft.spec import SPLIT_NAMES, Examples, Modality, Splits
@@ -120,10 +120,13 @@ def to_splits(
     codes = np.array([SPLIT_NAMES.index(name) for name in found.brought])
     missing = {"validation": validation, "test": test}
     missing = {name: 0.0 if name in brought else r for name, r in missing.items()}
+    prints = _Prints(found)
     if any(missing.values()):
         pool = np.flatnonzero(codes == 0)
         codes[pool] = divide(
-            _keys(found, pool),
+            # Where no groups are named, what is exactly the same is one group: a copy of a
+            # training example in the test would flatter the model.
+            prints.of(pool)[0] if found.groups is None else [found.groups[i] for i in pool],
             strata=strata(labels, array)[pool],
             method=split,
             seed=seed,
@@ -153,6 +156,8 @@ def to_splits(
         )
         for name, indices in members.items()
     }
+    for name, indices in members.items():
+        parts[name].note(*prints.of(indices))
     copies = find_copies(parts, labels)
     notices += copies_told(copies, "image" if found.modality == "images" else "text")
     said: dict[str, Any] = {"brought": list(brought), "seed": seed, "limit": limit}
@@ -169,9 +174,21 @@ def to_splits(
     )
 
 
-def _keys(found: Collection, pool: np.ndarray) -> list[str]:
-    # Where no groups are named, what is exactly the same is one group: a copy of a training
-    # example in the test would flatter the model.
-    if found.groups is not None:
-        return [found.groups[i] for i in pool]
-    return [fingerprint(found.inputs[i], found.modality) for i in pool]
+class _Prints:
+    """The fingerprints of what was found, computed of no more than is asked for, and once."""
+
+    def __init__(self, found: Collection) -> None:
+        self.found = found
+        self.digests = np.zeros((len(found), 32), "uint8")
+        self.stamps = None if found.modality == "text" else np.zeros((len(found), 2), "int64")
+        self.known = np.zeros(len(found), bool)
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return what `Examples.note` takes of some rows."""
+        new = rows[~self.known[rows]]
+        inputs = choose(self.found.inputs, new)
+        if self.stamps is not None:
+            self.stamps[new] = stamps_of(inputs, self.found.modality)
+        self.digests[new] = digests_of(inputs, self.found.modality)
+        self.known[new] = True
+        return self.digests[rows], None if self.stamps is None else self.stamps[rows]

@@ -6,9 +6,11 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.plain import shown
-from kerasft.data.fingerprint import fingerprint
+from kerasft.data.fingerprint import fingerprints, firsts
 from kerasft.spec import Copy, Examples, Labels
 from kerasft.system.console import listing
 from kerasft.system.files import written_whole
@@ -27,18 +29,23 @@ def find_copies(parts: Mapping[str, Examples], labels: Labels | None = None) -> 
     Returns:
         One a copy, in the order of the examples, each with the first of its kind.
     """
-    seen: dict[str, tuple[str, int]] = {}
+    names, ends = list(parts), np.cumsum([len(part) for part in parts.values()])
+    same = firsts(np.concatenate([fingerprints(part) for part in parts.values()]))
     found = []
-    for name, part in parts.items():
-        for index, value in enumerate(part.inputs):
-            other, place = seen.setdefault(fingerprint(value, part.modality), (name, index))
-            first = parts[other]
-            differs = first.annotations.digest(place) != part.annotations.digest(index)
-            if other != name or differs:
-                found.append(Copy(
-                    name, part.ids[index], _label(part, index, labels),
-                    other, first.ids[place], _label(first, place, labels), differs,
-                ))  # fmt: skip
+
+    def placed(place: int) -> tuple[str, int]:
+        which = int(np.searchsorted(ends, place, "right"))
+        return names[which], place - (int(ends[which - 1]) if which else 0)
+
+    for place in np.flatnonzero(same != np.arange(len(same))).tolist():
+        (name, index), (other, earlier) = placed(place), placed(int(same[place]))
+        part, first = parts[name], parts[other]
+        differs = first.annotations.digest(earlier) != part.annotations.digest(index)
+        if other != name or differs:
+            found.append(Copy(
+                name, part.ids[index], _label(part, index, labels),
+                other, first.ids[earlier], _label(first, earlier, labels), differs,
+            ))  # fmt: skip
     return found
 
 

@@ -21,7 +21,11 @@ def shown_splits(brought: Sequence[str], values: Sequence[Any], kind: str) -> se
         >>> shown_splits(["train", "train", "test"], [0, 1, -1], "single")
         {'train'}
     """
-    pairs = list(zip(brought, values, strict=True))
+    pairs: Any = zip(brought, values, strict=True)
+    try:
+        pairs = set(pairs)  # labels are few and come often
+    except TypeError:  # some are lists
+        pairs = list(zip(brought, values, strict=True))
     labelled = {
         name for name, value in pairs
         if not (_is_minus_one(value) or (kind != "multi" and _is_nothing(value)))

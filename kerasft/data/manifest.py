@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,80 +13,134 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from kerasft.data.annotations.plain import counts, identified
-from kerasft.data.fingerprint import digest, fingerprint
+from kerasft.data.fingerprint import fingerprints, hexed
+from kerasft.data.manifest_rows import PartRows, digest_rows, read_rows, write_rows
 from kerasft.errors import UserError
 from kerasft.spec import Examples, Labels, Splits
 from kerasft.system.console import listing
 from kerasft.system.files import read_json, written_whole
-from kerasft.system.recorded import require_fields
+from kerasft.system.recorded import fits, require_fields
 
-FORMAT = 1
+# In format 1 the rows of the examples were in the JSON file, too.
+FORMAT, WITH_ROWS = 2, 1
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def write_manifest(splits: Splits, path: str | os.PathLike) -> Path:
     """Write down which examples, with which labels and content, make up each split.
 
+    The JSON file has counts and digests. The names, labels and fingerprints of the examples are in
+    an Arrow file beside it, which is read piece by piece.
+
     Args:
         splits: What a source returned.
-        path: The JSON file to write.
+        path: The JSON file to write; the other one has its name and the suffix `.arrow`.
 
     Returns:
         The path.
 
     Example:
 
-    >>> write_manifest(splits, "run/data.json")  # doctest: +SKIP
+    >>> write_manifest(splits, "run/manifest.json")  # doctest: +SKIP
     """
-    path = Path(path)
+    path, labels = Path(path), splits.labels
+    whole = [_summary(part, labels) for part in splits.parts.values()]
     head = {
         "format": FORMAT,
-        "fingerprint": digest(*(_summary(part, splits.labels) for part in splits.parts.values())),
-        **splits.labels.to_dict(),
+        # Of one order of the examples, whatever order they came in.
+        "fingerprint": hashlib.sha256(b"".join(map(bytes.fromhex, whole))).hexdigest(),
+        **labels.to_dict(),
         "source": dict(splits.source),
         "notices": list(splits.notices),
-        "counts": {name: counts(part, splits.labels) for name, part in splits.parts.items()},
-    }
-    # One line an example, so that two manifests can be compared by eye and by `diff`.
+        "counts": {name: counts(part, labels) for name, part in splits.parts.items()},
+        "splits": {name: {"examples": len(part), "rows": digest_rows(part, labels)}
+                   for name, part in splits.parts.items()},
+    }  # fmt: skip
+    write_rows(splits.parts, labels, rows_file(path))
     lines = [f" {_json(key)}: {_json(value)}" for key, value in head.items()]
-    parts = [
-        f"  {_json(name)}: [\n"
-        + ",\n".join(f"   {_json(row)}" for row in _rows(part, splits.labels))
-        + "\n  ]"
-        for name, part in splits.parts.items()
-    ]
-    lines.append(' "splits": {\n' + ",\n".join(parts) + "\n }")
     with written_whole(path) as part:
         part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return path
 
 
+def is_written(splits: Splits, path: Path) -> bool:
+    """Whether a manifest is there, whose examples are those of `splits`, as this version writes it.
+
+    Args:
+        splits: Examples that `diff_manifest` found no difference in.
+        path: The JSON file.
+    """
+    if not path.is_file() or not rows_file(path).is_file():
+        return False
+    told = read_json(path)
+    return told.get("format") == FORMAT and all(
+        json.loads(_json(now)) == told.get(name)
+        for name, now in (("source", dict(splits.source)), ("notices", list(splits.notices)))
+    )
+
+
+def rows_file(path: Path) -> Path:
+    """Return where the rows of a manifest are."""
+    return path.with_suffix(".arrow")
+
+
 def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
-    """Read what `write_manifest` has written.
+    """Read what `write_manifest` has written, or an older version of it.
 
     Args:
         path: The JSON file.
 
     Returns:
-        The manifest, with `splits` a dict of lists of `[id, label, fingerprint]`.
+        The manifest, with `splits` a dict of sequences of `[id, label, fingerprint]`.
 
     Raises:
-        UserError: If the file is missing, broken, or no manifest.
+        UserError: If a file is missing, broken, or no manifest.
     """
     manifest = read_json(path)
-    if manifest.get("format") != FORMAT:
+    form = manifest.get("format")
+    if form not in (FORMAT, WITH_ROWS) or isinstance(form, bool):
         raise UserError(
             f"{path} is no data manifest of format {FORMAT}. It was written by another program, "
             "or by another version of this one."
         )
-    require_fields(manifest, _Manifest, Path(path))
-    rows = [row for part in manifest.get("splits", {}).values() for row in part]
     missing = [key for key in get_type_hints(_Manifest) if key not in manifest]
-    if missing or not all(len(row) == 3 and isinstance(row[0], str) for row in rows):
-        wrong = f"it lacks {', '.join(missing)}" if missing else (
-            "each example must have its name, its label and a fingerprint"
-        )
+    wrong = f"it lacks {', '.join(missing)}" if missing else ""
+    if form == WITH_ROWS:
+        require_fields(manifest, _Manifest, Path(path))
+        rows = [row for part in manifest.get("splits", {}).values() for row in part]
+        if not wrong and not all(len(row) == 3 and isinstance(row[0], str) for row in rows):
+            wrong = "each example must have its name, its label and a fingerprint"
+    else:
+        require_fields({k: v for k, v in manifest.items() if k != "splits"}, _Manifest, Path(path))
+        parts: Any = manifest.get("splits")
+        sound = isinstance(parts, dict) and all(
+            isinstance(one, dict) and fits(one.get("examples"), int) and one["examples"] >= 0
+            and isinstance(one.get("rows"), str) for one in parts.values()
+        )  # fmt: skip
+        if not wrong and not sound:
+            wrong = "each split must have the number of its examples and a digest of them"
+        if not wrong:
+            sizes = {name: one["examples"] for name, one in parts.items()}
+            manifest["splits"] = read_rows(rows_file(Path(path)), sizes)
+    if wrong:
         raise UserError(f"The file {str(path)!r} is damaged: {wrong}.")
     return manifest
+
+
+def digest_of(manifest: Mapping[str, Any], split: str) -> str:
+    """Return a digest of which examples a split has, of a manifest as its JSON file says it.
+
+    Args:
+        manifest: What the file holds, of either format.
+        split: The name of the split.
+
+    Raises:
+        AttributeError: If that is no manifest.
+    """
+    part = manifest["splits"].get(split)
+    if isinstance(part, Mapping) and _DIGEST.fullmatch(str(part.get("rows"))):
+        return str(part["rows"])
+    return hashlib.sha256(json.dumps(part).encode()).hexdigest()
 
 
 class _Manifest:
@@ -115,6 +171,12 @@ def diff_manifest(old: Mapping[str, Any], splits: Splits) -> list[str]:
             f"The classes were {listing(old['names'], 10)}; now they are "
             f"{listing(splits.labels.names, 10)}."
         )
+    parts = splits.parts
+    if list(old["splits"]) == list(parts) and all(
+        isinstance(rows, PartRows) and rows.is_of(parts[name], splits.labels)
+        for name, rows in old["splits"].items()
+    ):
+        return said
     before = _by_id(old["splits"])
     now = _by_id({n: _rows(part, splits.labels) for n, part in splits.parts.items()})
     both = [i for i in now if i in before]
@@ -138,19 +200,19 @@ def _same_label(now: object, before: Any) -> bool:
     return now == before
 
 
-def _by_id(parts: Mapping[str, list]) -> dict[str, tuple]:
+def _by_id(parts: Mapping[str, Any]) -> dict[str, tuple]:
     return {row[0]: (name, row[1], row[2]) for name, rows in parts.items() for row in rows}
 
 
 def _rows(part: Examples, labels: Labels) -> list[list[Any]]:
-    return [
-        [name, label, fingerprint(value, part.modality)]
-        for name, label, value in zip(part.ids, identified(part, labels), part.inputs, strict=True)
-    ]
+    found = zip(part.ids, identified(part, labels), hexed(fingerprints(part)), strict=True)
+    return list(map(list, found))
 
 
 def _summary(part: Examples, labels: Labels) -> str:
-    return _json(sorted(_rows(part, labels), key=lambda row: row[0]))
+    """Return the SHA-256 of the rows of a split, sorted by name."""
+    order = sorted(range(len(part)), key=list(part.ids).__getitem__)
+    return digest_rows(part, labels, order, plain=True)
 
 
 def _json(value: object) -> str:

@@ -14,16 +14,19 @@ import numpy as np
 
 from kerasft.data import store
 from kerasft.data.current_read import begins
-from kerasft.data.fingerprint import fingerprint
+from kerasft.data.fingerprint import fingerprint, fingerprints, hexed, ranked
 from kerasft.data.images.audit import inspect
+from kerasft.data.images.late import LateImages
+from kerasft.data.late_texts import Chosen
 from kerasft.data.store import Form, Piece, Store
 from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable, as_raw
-from kerasft.rows import Rows
+from kerasft.rows import Column, Rows
 from kerasft.spec import (
     Examples,
     ImagePreprocess,
     Preprocess,
+    TextPreprocess,
     channels_of,
     takes_images,
     takes_texts,
@@ -35,6 +38,8 @@ from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
 # Images beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
 TEXTS_AT_ONCE = 512
+# How tokens are kept; part of their key, so that another form is never misread.
+TOKEN_FORMS = 2
 IMAGES_AT_ONCE = 64
 
 # What decodes and tokenizes: another version may do it otherwise.
@@ -82,37 +87,41 @@ def prepare_splits(
         A `Store` for each split, or for each that is wanted.
 
     Raises:
-        UserError: If an image cannot be decoded, or they fit nowhere.
+        UserError: If an image cannot be decoded.
     """
-    digests = {
-        name: [fingerprint(value, part.modality) for value in part.inputs]
-        for name, part in parts.items()
+    digests = np.concatenate([fingerprints(part) for part in parts.values()])
+    order, first = ranked(digests)
+    rows = np.empty(len(order), "int64")
+    rows[order] = np.cumsum(first) - 1
+    starts = np.cumsum([0, *map(len, parts.values())])
+    of_part = {
+        name: rows[start:end] for name, start, end in zip(parts, starts, starts[1:], strict=False)
     }
-    places: dict[str, tuple[str, int]] = {}
-    for name, found in digests.items():
-        for index, digest in enumerate(found):
-            places.setdefault(digest, (name, index))
-    order = sorted(places)
-    number = {digest: i for i, digest in enumerate(order)}
+    chosen = order[first]
+    modality = next(iter(parts.values())).modality
+    ids: Any = Chosen([part.ids for part in parts.values()], chosen)
     each = Examples(
-        next(iter(parts.values())).modality,
-        [parts[n].inputs[i] for n, i in (places[d] for d in order)],
-        Rows.of({}, len(order)),
-        tuple(parts[n].ids[i] for n, i in (places[d] for d in order)),
+        modality, Chosen([part.inputs for part in parts.values()], chosen),
+        Rows.of({}, len(chosen)), ids,
     )
-    key = {
-        "examples": hashlib.sha256("".join(order).encode()).hexdigest(),
+    sorted_ones = digests[chosen]
+    key: dict[str, Any] = {
+        "examples": hashlib.sha256(sorted_ones.tobytes().hex().encode()).hexdigest(),
         "preprocess": identity(preprocess),
     }
+    if takes_texts(preprocess):  # what older versions kept had larger types
+        key["forms"] = TOKEN_FORMS
     if wanted is not None and not cache.has(_kind(preprocess), key) and len(wanted) < len(parts):
         return prepare_splits({name: parts[name] for name in wanted}, preprocess, cache)
-    whole = _kept(cache, each, preprocess, key, f"{len(each):,} {each.modality}", digests=order)
+    whole = _kept(
+        cache, each, preprocess, key, f"{len(each):,} {modality}",
+        digests=hexed(sorted_ones) if takes_images(preprocess) else None,
+    )
     base = hashlib.sha256(repr(sorted(key.items())).encode()).hexdigest()
     made = {}
-    for name in digests if wanted is None else wanted:
-        found = digests[name]
-        rows = np.array([number[d] for d in found], "int64")
-        made[name] = whole.take(rows, hashlib.sha256(base.encode() + rows.tobytes()).hexdigest())
+    for name in parts if wanted is None else wanted:
+        found = of_part[name]
+        made[name] = whole.take(found, hashlib.sha256(base.encode() + found.tobytes()).hexdigest())
     return made
 
 
@@ -136,8 +145,10 @@ def _kept(
             ),
         )
     except CacheError as error:
-        if size > MEMORY_LIMIT:
-            raise _too_large(len(examples), forms, size, error, place) from None
+        if size > MEMORY_LIMIT and takes_images(preprocess):
+            warn(_too_large(len(examples), forms, size, error, place))
+            values: Any = LateImages(examples, preprocess, digests)
+            return Store.of({"images": Column(values)})
         warn(f"prepared {kind} are not kept for the next run: {error}.")
         return store.collect(forms, _pieces(examples, preprocess, digests), longest)
 
@@ -148,13 +159,14 @@ def _kind(preprocess: Preprocess) -> str:
 
 def _too_large(
     count: int, forms: Mapping[str, Form], size: int, error: CacheError, place: str
-) -> UserError:
+) -> str:
     what = " x ".join(str(n) for n in next(iter(forms.values())).shape[:2])
     limit = "" if place == "TMPDIR" else " cache.limit_gb higher,"
-    return UserError(
+    return (
         f"{count:,} images of {what} pixels are more than is held in memory, {size / 1e9:.1f} GB,"
-        f" and cannot be kept on disk: {error}. Set backbone.image_size lower,{limit} or {place} "
-        "to a folder on a larger disk."
+        f" and cannot be kept on disk: {error}. They are decoded anew whenever they are needed, "
+        "and must not change meanwhile. To have them decoded once, set backbone.image_size "
+        f"lower,{limit} or {place} to a folder on a larger disk."
     )
 
 
@@ -177,11 +189,25 @@ def _forms(preprocess: Preprocess) -> tuple[dict[str, Form], int]:
         shape = (preprocess.height, preprocess.width, channels_of(preprocess))
         return {"images": Form("uint8", shape)}, 0
     assert takes_texts(preprocess)
+    ids, pad = _id_type(preprocess), preprocess.pad
     forms = {
-        name: Form("int32", (), True, preprocess.pad if name == "token_ids" else 0)
+        # Masks, segments and what is learned are numbers from 0 to 2.
+        name: Form("int32", (), True, pad, ids) if name == "token_ids"
+        else Form("int32", (), True, kept="uint8")
         for name in preprocess.inputs
     }
     return forms, preprocess.sequence_length
+
+
+def _id_type(preprocess: TextPreprocess) -> str:
+    """Return the smallest type that holds the numbers of a tokenizer's tokens."""
+    count = getattr(preprocess.tokenizer, "vocabulary_size", None)
+    if count is None:
+        return ""
+    own = [one for one in (preprocess.start, preprocess.end) if one is not None]
+    # Room for a few more: some tokenizers count their special tokens apart.
+    found = store.smallest(max(int(count()) + 255, preprocess.pad, *own))
+    return "" if preprocess.pad < 0 or found in ("int32", "int64") else found
 
 
 def _row_size(forms: Mapping[str, Form]) -> int:

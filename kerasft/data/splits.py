@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from kerasft.data.fingerprint import each_hexed, firsts, hexed
 from kerasft.errors import UserError, nearest
 from kerasft.spec import SPLIT_NAMES
 
@@ -112,14 +113,21 @@ def check_ratios(
 
 
 def position(key: str, seed: int) -> float:
-    """Return where `key` stands in `[0, 1)`: a pure function of the two, evenly spread."""
-    first = hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogatepass")).digest()[:8]
+    """Return where one key is in `[0, 1)`, see `positions`."""
+    return float(positions([key], seed)[0])
+
+
+def positions(keys: Iterable[str], seed: int) -> np.ndarray:
+    """Return where each key is in `[0, 1)`: a pure function of it and the seed, evenly spread."""
+    before, made = f"{seed}:", bytearray()
+    for key in keys:
+        made += hashlib.sha256((before + key).encode("utf-8", "surrogatepass")).digest()[:8]
     # 53 bits are what a float holds exactly, so the result never rounds up to 1.
-    return (int.from_bytes(first, "big") >> 11) / 2**53
+    return (np.frombuffer(bytes(made), ">u8").astype("uint64") >> np.uint64(11)) / 2.0**53
 
 
 def divide(
-    keys: Sequence[str],
+    keys: Sequence[str] | np.ndarray,
     *,
     strata: Sequence[int] | np.ndarray | None = None,
     validation: float,
@@ -133,7 +141,8 @@ def divide(
     on two sides.
 
     Args:
-        keys: One key an example: the name of its group, or the fingerprint of its content.
+        keys: One key an example: the name of its group, or the fingerprint of its content, see
+            `fingerprints`.
         strata: One whole number an example: its class. Without, all are one class.
         validation: The part for validation, `[0, 1)`.
         test: The part for the test, `[0, 1)`.
@@ -150,49 +159,67 @@ def divide(
     >>> divide([str(i) for i in range(8)], validation=0.25, test=0.25).tolist().count(0)
     4
     """
-    places = np.array([position(key, seed) for key in keys], dtype="float64")
+    if isinstance(keys, np.ndarray):
+        of_key, group = np.unique(firsts(keys), return_inverse=True)
+        digests, names = keys[of_key], None
+        places = positions(each_hexed(digests), seed)
+    else:
+        numbers: dict[str, int] = {}
+        group = np.array([numbers.setdefault(key, len(numbers)) for key in keys], "int64")
+        names, of_key = list(numbers), np.unique(group, return_index=True)[1]
+        places = positions(names, seed)
     if method == "hash":
-        return np.where(places < test, TEST, np.where(places < test + validation, VALIDATION, 0))
-    members: dict[str, list[int]] = {}
-    for index, key in enumerate(keys):
-        members.setdefault(key, []).append(index)
-    strata = np.zeros(len(keys), dtype="int64") if strata is None else np.asarray(strata)
-    of_stratum: dict[int, list[str]] = {}
-    for key, indices in members.items():
-        stratum = int(strata[indices[0]])
-        if len(indices) > 1:  # a group counts for the class that it holds most of
-            values, counts = np.unique(strata[indices], return_counts=True)
-            stratum = int(values[np.argmax(counts)])
-        of_stratum.setdefault(stratum, []).append(key)
-    result = np.zeros(len(keys), dtype="int64")
-    for stratum in sorted(of_stratum):
-        ordered = sorted(of_stratum[stratum], key=lambda key: (places[members[key][0]], key))
-        _fill(result, [members[key] for key in ordered], validation, test)
+        codes = np.where(places < test, TEST, np.where(places < test + validation, VALIDATION, 0))
+        return codes[group]
+    strata = np.zeros(len(group), dtype="int64") if strata is None else np.asarray(strata)
+    sizes = np.bincount(group, minlength=len(of_key))
+    in_line, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
+
+    def members(one: int) -> np.ndarray:
+        return in_line[ends[one] - sizes[one] : ends[one]]
+
+    of_stratum = strata[of_key]
+    # A group counts for the class that it holds most of.
+    for one in np.flatnonzero(sizes > 1).tolist():
+        values, counts = np.unique(strata[members(one)], return_counts=True)
+        of_stratum[one] = values[np.argmax(counts)]
+    result = np.zeros(len(group), dtype="int64")
+    for stratum in np.unique(of_stratum):
+        ordered = np.flatnonzero(of_stratum == stratum)
+        ordered = ordered[np.argsort(places[ordered], kind="stable")]
+        if (np.diff(places[ordered]) == 0).any():
+            spelled = hexed(digests) if names is None else names
+            in_turn = sorted(ordered.tolist(), key=lambda one: (places[one], spelled[one]))
+            ordered = np.array(in_turn)
+        _fill(
+            result, map(members, ordered.tolist()), len(ordered), int(sizes[ordered].sum()),
+            validation, test,
+        )  # fmt: skip
     return result
 
 
 def _fill(
-    result: np.ndarray, groups: Sequence[Sequence[int]], validation: float, test: float
+    result: np.ndarray, groups: Iterable[np.ndarray], count: int, total: int, validation: float,
+    test: float,
 ) -> None:
     """Fill the quotas of one class: test and validation first, the rest trains."""
-    total = sum(len(group) for group in groups)
     # Even a small class is seen in every split, as long as one group stays in train. Where there
     # are two only, the second validates: training needs it, the test can wait.
-    quotas, free = {VALIDATION: 0, TEST: 0}, len(groups) - 1
+    missing, free = {VALIDATION: 0, TEST: 0}, count - 1
     for part, ratio in ((VALIDATION, validation), (TEST, test)):
         if ratio > 0 and free > 0:
-            quotas[part] = max(1, round(total * ratio))
+            missing[part] = max(1, round(total * ratio))
             free -= 1
-    kept = len(groups)
-    taken = {VALIDATION: 0, TEST: 0}
+    kept = count
     for group in groups:
+        if max(missing.values()) <= 0:
+            break
         for part in (TEST, VALIDATION):
-            missing = quotas[part] - taken[part]
             # A group goes where it brings the count nearer to the quota; the last one in train
             # stays there.
-            if kept > 1 and missing > 0 and len(group) <= 2 * missing:
-                result[list(group)] = part
-                taken[part] += len(group)
+            if kept > 1 and missing[part] > 0 and len(group) <= 2 * missing[part]:
+                result[group] = part
+                missing[part] -= len(group)
                 kept -= 1
                 break
 

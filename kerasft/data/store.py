@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.rows import Column, Rows
+from kerasft.rows import Column, Rows, constant
 from kerasft.system.files import read_json, write_json
 
 # The group of columns with a value for each token of a text.
 TOKENS = "tokens"
+# Values that are written in one go.
+AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,52 @@ class Form:
         shape: The shape of a row, of a ragged column that of one position.
         ragged: See `Column`.
         fill: See `Column`.
+        kept: The type that whole numbers are kept in, where a smaller one holds them all.
     """
 
     dtype: str
     shape: tuple[int, ...]
     ragged: bool = False
     fill: float = 0
+    kept: str = ""
+
+    @property
+    def may_be_constant(self) -> bool:
+        """Whether the values may all be the same: masks, and segments of single texts, are."""
+        return self.ragged and not self.shape and np.dtype(np_dtype(self.dtype)).kind in "iu"
+
+    @property
+    def stored(self) -> str:
+        """The type that the values are kept in."""
+        return self.kept or self.dtype
+
+    def fitted(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return values in the type that they are kept in.
+
+        Raises:
+            ValueError: If it does not hold them.
+        """
+        if self.kept and values.size:
+            limits = np.iinfo(self.kept)
+            if values.min() < limits.min or values.max() > limits.max:
+                raise ValueError(
+                    f"{name!r} must hold numbers from {limits.min} to {limits.max}. Received: "
+                    f"{values.min()} to {values.max()}."
+                )
+        return values.astype(np_dtype(self.stored), copy=False)
+
+
+def smallest(most: int) -> str:
+    """Return the smallest type that holds whole numbers from 0 on.
+
+    Args:
+        most: The largest of them.
+
+    Example:
+        >>> smallest(255), smallest(30_521), smallest(250_000)
+        ('uint8', 'uint16', 'int32')
+    """
+    return next(one for one in ("uint8", "uint16", "int32", "int64") if most <= np.iinfo(one).max)
 
 
 # A piece of rows: an array by column, and for ragged columns the length of each row.
@@ -105,14 +147,21 @@ def collect(forms: Mapping[str, Form], pieces: Iterable[Piece], longest: int = 0
     lengths: list[np.ndarray] = []
     for values, widths in pieces:
         for name, array in values.items():
-            arrays[name].append(array.astype(forms[name].dtype, copy=False))
+            arrays[name].append(forms[name].fitted(name, array))
         if widths is not None:
             lengths.append(widths)
     ends = np.cumsum(np.concatenate(lengths), dtype="int64") if lengths else None
     return Store.of({
-        name: _column(np.concatenate(arrays[name]), form, ends, longest)
+        name: _column(_short(np.concatenate(arrays.pop(name)), form), form, ends, longest)
         for name, form in forms.items()
     })  # fmt: skip
+
+
+def _short(values: np.ndarray, form: Form) -> np.ndarray:
+    """Return values, those that are all the same as an array that takes no room."""
+    if form.may_be_constant and len(values) and (values == values[0]).all():
+        return constant(values[0], len(values), values.dtype)
+    return values
 
 
 def write(
@@ -122,24 +171,55 @@ def write(
 
     They are appended, not mapped: a full disk is an error here, and would end the process there.
     """
-    files = {name: open(folder / f"{name}.bin", "wb") for name in forms}  # noqa: SIM115
+    files = {name: _File(folder / f"{name}.bin", form) for name, form in forms.items()}
     lengths: list[np.ndarray] = []
     try:
         for values, widths in pieces:
             for name, array in values.items():
-                form = forms[name]
-                np.ascontiguousarray(array.astype(form.dtype, copy=False)).view("uint8").tofile(
-                    files[name]
-                )
+                files[name].append(forms[name].fitted(name, array))
             if widths is not None:
                 lengths.append(widths)
     finally:
         for file in files.values():
             file.close()
     if lengths:
-        np.save(folder / "lengths.npy", np.concatenate(lengths).astype("int64"))
-    columns = {n: [f.dtype, list(f.shape), f.ragged, f.fill] for n, f in forms.items()}
-    write_json(folder / "store.json", {"longest": longest, "columns": columns})
+        whole = np.concatenate(lengths)
+        np.save(folder / "lengths.npy", whole.astype(smallest(whole.max(initial=0))))
+    columns = {n: [f.dtype, list(f.shape), f.ragged, f.fill, f.stored] for n, f in forms.items()}
+    same = {name: [int(one), file.count] for name, file in files.items()
+            if (one := file.same) is not None}  # fmt: skip
+    write_json(folder / "store.json", {"longest": longest, "columns": columns, "constant": same})
+
+
+class _File:
+    """The values of a column, appended; nothing is written while they are all the same."""
+
+    def __init__(self, path: Path, form: Form) -> None:
+        self.file, self.form = open(path, "wb"), form  # noqa: SIM115
+        self.count = 0
+        self.same: Any = None  # the one value that there is so far
+        self.begun = not form.may_be_constant
+
+    def append(self, values: np.ndarray) -> None:
+        if not self.begun and len(values):
+            first = values[0] if self.same is None else self.same
+            if (values == first).all():
+                self.same = first
+            else:
+                self.begun, self.same = True, None
+                for start in range(0, self.count, AT_ONCE):
+                    self._write(np.full(min(AT_ONCE, self.count - start), first, values.dtype))
+        self.count += len(values)
+        if self.begun:
+            self._write(values)
+
+    def _write(self, values: np.ndarray) -> None:
+        np.ascontiguousarray(values).view("uint8").tofile(self.file)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.same is not None:
+            Path(self.file.name).unlink()
 
 
 def read(folder: Path) -> Store:
@@ -148,12 +228,17 @@ def read(folder: Path) -> Store:
     file = folder / "lengths.npy"
     ends = np.cumsum(np.load(file), dtype="int64") if file.exists() else None
     columns = {}
-    for name, (dtype, shape, ragged, fill) in about["columns"].items():
-        kind = np_dtype(dtype)
+    for name, (dtype, shape, ragged, fill, stored) in about["columns"].items():
+        kind = np_dtype(stored)
+        form = Form(dtype, tuple(shape), ragged, fill, stored if stored != dtype else "")
+        if name in about["constant"]:
+            value, count = about["constant"][name]
+            values = constant(value, count, kind)
+            columns[name] = _column(values, form, ends, about["longest"])
+            continue
         flat = np.memmap(folder / f"{name}.bin", "uint8", "r")
         # Without the class of maps, which costs time at each look-up.
         values = np.asarray(flat).view(kind).reshape([-1, *shape])
-        form = Form(dtype, tuple(shape), ragged, fill)
         columns[name] = _column(values, form, ends, about["longest"])
     return Store.of(columns)
 
@@ -163,7 +248,7 @@ def _column(values: np.ndarray, form: Form, ends: np.ndarray | None, longest: in
         return Column(values)
     if ends is None:  # there is no row
         ends = np.zeros(0, "int64")
-    return Column(values, ends, form.fill, TOKENS, longest)
+    return Column(values, ends, form.fill, TOKENS, longest, form.dtype if form.kept else "")
 
 
 def np_dtype(name: str) -> np.dtype:

@@ -14,7 +14,8 @@ from kerasft.system.files import at_home, current, read_json
 from kerasft.system.folders import require_path
 
 # What a run writes before it trains.
-_BEFORE_TRAINING = {"config.yaml", "run.json", "manifest.json", "copies.csv"}
+_BEFORE_TRAINING = {"config.yaml", "run.json", "manifest.json", "manifest.arrow",
+                    "copies.csv"}
 
 
 def new_folder(cfg: DictConfig, suffix: str = "") -> Path:

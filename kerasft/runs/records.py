@@ -12,11 +12,20 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output
 from kerasft.runs.answer_files import written
+from kerasft.spec import Examples
 
 # What tells most of an answer comes first: a signature gives its outputs in an order of its own.
 FIRST = ("label", "labels", "score", "value")
 # Run folders hold the probabilities of at most so many labels an example, the likeliest.
 MOST_LABELS = 100
+
+
+def shown_inputs(part: Examples) -> Sequence[Any] | None:
+    """Return what stands beside answers; `None` where inputs are images read out of files of many.
+
+    Those are in a file of their own form, one by one.
+    """
+    return None if part.modality == "images" and hasattr(part.inputs, "choose") else part.inputs
 
 
 def records(

@@ -45,14 +45,14 @@ def arrange(cfg: DictConfig, sampling: Sampling, task: Task, splits: Splits, tra
         UserError: If a budget of tokens is too small, or examples cannot be drawn as is wanted.
     """
     from kerasft.data import order
-    from kerasft.data.fingerprint import fingerprint
+    from kerasft.data.fingerprint import fingerprints
 
     if cfg.batch_tokens is not None:
         _require_room(cfg.batch_tokens, train)
     held = presence(splits.train.annotations, splits.labels)
     rates = normal(sampling.rates(held))
     # By content, not by id: a row that comes into a table changes the ids of those below it.
-    keys = order.keys(fingerprint(v, splits.train.modality) for v in splits.train.inputs)
+    keys = order.keys(fingerprints(splits.train))
     made = order.Order(
         len(train), min(auto_batch.examples(cfg), len(train)), seed=cfg.seed,
         lengths=train.lengths if cfg.length_grouping else None, positions=cfg.batch_tokens,

@@ -89,8 +89,7 @@ def measure(
             records.write(
                 folder.path / "predictions", name, part.ids, plain(part, finetuned.labels),
                 records.records(outputs, finetuned.labels.names, finetuned.rules),
-                # Those that are read one by one are images in a file of their own form.
-                None if hasattr(part.inputs, "choose") else part.inputs,
+                records.shown_inputs(part),
             )
     if folder is not None:
         evidence.keep(folder, ready.splits, ready.held_out, all_kept)

@@ -29,7 +29,7 @@ from kerasft.steps.averages import build_averages
 from kerasft.steps.batches import make_batches, size_of, training_targets
 from kerasft.steps.devices import require_same_data
 from kerasft.steps.heads import follow_head, require_head
-from kerasft.steps.reading import read_stores
+from kerasft.steps.reading import read_source, read_stores
 from kerasft.steps.regularizing import require_task
 from kerasft.steps.stages import build_stages, settled
 from kerasft.steps.surgery import with_surgery
@@ -230,7 +230,7 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
     """Read the examples, say what they are, and write the manifest into the run folder, if any."""
     from kerasft.data.changed_texts import displaced, require_changers
     from kerasft.data.copies import write_copies
-    from kerasft.data.manifest import write_manifest
+    from kerasft.data.manifest import is_written, write_manifest
 
     manifest = folder.manifest if folder is not None else None
     splits, differences = read_splits(cfg, parts.task.kind, manifest)
@@ -251,7 +251,8 @@ def read_data(cfg: DictConfig, parts: Parts, folder: run_folder.RunFolder | None
         raise UserError(displaced(parts.augment))
     if folder is not None and folder.leads:
         _require_same(differences, folder, accept=cfg.resume == "accept")
-        write_manifest(splits, folder.manifest)
+        if differences or not is_written(splits, folder.manifest):
+            write_manifest(splits, folder.manifest)
         write_copies(splits.copies, folder.copies)
         if splits.copies:
             say(f"copies: {folder.copies} names all {len(splits.copies):,}")
@@ -274,7 +275,7 @@ def read_splits(cfg: DictConfig, kind: str, manifest: Path | None) -> tuple[Spli
     """
     from kerasft.data.manifest import diff_manifest, read_manifest
 
-    splits = build(cfg.data, kind=kind, seed=cfg.seed)
+    splits = read_source(cfg, kind)
     if manifest is None or not manifest.is_file():
         return splits, []
     then = read_manifest(manifest)
@@ -287,7 +288,7 @@ def read_splits(cfg: DictConfig, kind: str, manifest: Path | None) -> tuple[Spli
     for first in folders[1:]:
         try:
             with looked_up_in([first, *folders]):
-                other = build(cfg.data, kind=kind, seed=cfg.seed)
+                other = read_source(cfg, kind)
         except UserError:
             continue
         if not diff_manifest(then, other):

@@ -8,8 +8,26 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kerasft.abilities import Reading
+from kerasft.config.building import target_of
+from kerasft.config.composition import build, plain
 from kerasft.contracts import Task
 from kerasft.spec import Preprocess, Splits
+
+
+def read_source(cfg: DictConfig, kind: str) -> Splits:
+    """Return what the source of a config reads, from the cache where that was read before.
+
+    Args:
+        cfg: The config.
+        kind: The kind of its task.
+    """
+    from kerasft.data import kept_splits
+
+    settings = {k: v for k, v in plain(cfg.data).items() if k not in ("_target_", "_convert_")}
+    return kept_splits.read(
+        target_of(cfg.data), str(cfg.data._target_), {**settings, "kind": kind, "seed": cfg.seed},
+        build(cfg.cache), lambda: build(cfg.data, kind=kind, seed=cfg.seed),
+    )
 
 
 def read_stores(

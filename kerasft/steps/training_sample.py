@@ -103,7 +103,7 @@ def _records(
     if not isinstance(task, Recalling):
         return []
     made = records.records(task.answer(kept, labels), labels.names, finetuned.rules)
-    shown = None if hasattr(part.inputs, "choose") else part.inputs
+    shown = records.shown_inputs(part)
     with tempfile.TemporaryDirectory() as place:
         where = Path(place) if logs is None else logs
         where.mkdir(exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from yaml import YAMLError
 from kerasft.config.moved import renew
 from kerasft.config.yaml_limits import require_small
 from kerasft.contracts import Task
+from kerasft.data.manifest import digest_of
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
 from kerasft.sweeps.ledger import Ledger
@@ -230,12 +230,11 @@ def sample(entry: Entry, trusted: Sequence[str] = ()) -> Sample | None:
         annotations, kept = evidence.read(folder).measured["validation"]
         task = shared.load(read_json(folder.task, "class"), trusted=("kerasft", *trusted))
         labels = read_labels(folder.labels)
-        splits = read_json(folder.manifest, "splits")["splits"]
-        if not labels.is_of(task.kind) or not isinstance(splits, dict):
+        manifest = read_json(folder.manifest, "splits")
+        if not labels.is_of(task.kind) or not isinstance(manifest["splits"], dict):
             return None  # files of several runs
         statistics = task.statistics(annotations, kept, labels)
     except (UserError, KeyError, ValueError, IndexError, TypeError):
         return None
-    told = json.dumps(splits.get("validation")).encode()
-    digest = hashlib.sha256(told).hexdigest()
-    return Sample(task, labels, statistics, digest, len(annotations))
+    examples = digest_of(manifest, "validation")
+    return Sample(task, labels, statistics, examples, len(annotations))

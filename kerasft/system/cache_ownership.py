@@ -18,7 +18,7 @@ from kerasft.system.cache_entry import ABOUT, is_sealed
 from kerasft.system.files import at_home
 
 # Beneath the root, a folder each; in them a folder an entry, called by its key.
-KINDS = ("texts", "images", "activations")
+KINDS = ("sources", "texts", "images", "activations")
 # At the root.
 MARKER = ".kerasft-cache"
 _SAYS = "This folder is a cache of kerasft: what is in it can be made again and may be removed.\n"

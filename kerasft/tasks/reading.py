@@ -18,7 +18,7 @@ from kerasft.errors import UserError
 from kerasft.model.language import END, LEARNED, LanguagePreprocess
 from kerasft.model.templates import GOES_ON, SAID, TURN
 from kerasft.raw_input import as_raw
-from kerasft.rows import Column, Rows, joined
+from kerasft.rows import Column, Rows, constant, joined
 from kerasft.spec import Backbone, Examples, Preprocess, Splits, takes_texts
 from kerasft.system.console import listing, say, warn
 from kerasft.system.folders import located
@@ -174,7 +174,7 @@ def _with_learned(
         sizes = np.where(cut, np.minimum(sizes, np.round(counts * usual)), sizes).astype("int64")
     annotations = Rows.of({
         "bytes": sizes,
-        LEARNED: replace(learned, values=learned.values.astype("uint8")),
+        LEARNED: replace(learned, values=learned.values.astype("uint8"), dtype=""),
     })  # fmt: skip
     rest = [one for one in store.inputs.columns if one != LEARNED]
     part = replace(part, annotations=annotations)
@@ -226,11 +226,13 @@ def _packed(
     if not places:
         raise UserError("Nothing is left to learn in any block. Give more text.")
     ragged = partial(Column.ragged, group=TOKENS)
-    ids = replace(ragged([values[one] for one in places], dtype="int32"),
-                  fill=tokens.fill, longest=block)  # fmt: skip
+    ids = replace(ragged([values[one] for one in places], dtype=tokens.values.dtype),
+                  fill=tokens.fill, longest=block, dtype=tokens.dtype)  # fmt: skip
     columns = {"token_ids": ids}
     if "padding_mask" in store.inputs.columns:
-        columns["padding_mask"] = replace(ids, values=np.ones_like(ids.values), fill=0)
+        columns["padding_mask"] = replace(
+            ids, values=constant(1, len(ids.values), "int32"), fill=0, dtype=""
+        )
     annotations = Rows.of({
         "bytes": np.array(sizes).round().astype("int64"),
         LEARNED: replace(ragged(taught, dtype="uint8"), longest=block),

@@ -21,7 +21,8 @@ _INTERNALS = re.compile(
     r"|\b[A-Z]\w+(?:Error|Exception)\b|/kerasft/\w+/\w+\.py|\bNoneType\b|\bself\."
 )
 # What a run that failed may have left in its folder by then.
-_RECORD = {".lock", ".config.yaml", "config.yaml", "run.json", "manifest.json"}
+_RECORD = {".lock", ".config.yaml", "config.yaml", "run.json", "manifest.json",
+           "manifest.arrow"}
 
 
 def _facts(path: Path) -> tuple:

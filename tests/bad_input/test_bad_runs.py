@@ -184,7 +184,7 @@ def test_a_broken_run_gets_one_message(name, command, text_run, refuses):
     act, _, *said = RUNS[name]
     act(text_run)
     # A run that is taken up writes down that it was, and how that ended.
-    record = {"run/run.json", "run/config.yaml", "run/manifest.json"}
+    record = {"run/run.json", "run/config.yaml", "run/manifest.json", "run/manifest.arrow"}
     kept = "prepared" if name == "damaged checkpoints" else "/"
     refuses(COMMANDS[command], *said, kept=kept, rewritten=record if kept != "/" else set())
     if kept != "/":

@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from kerasft.data.fingerprint import fingerprint
-from kerasft.data.manifest import diff_manifest, read_manifest, write_manifest
+from kerasft.data import manifest_rows
+from kerasft.data.annotations.plain import counts, identified
+from kerasft.data.fingerprint import digest, fingerprint
+from kerasft.data.manifest import diff_manifest, digest_of, read_manifest, write_manifest
 from kerasft.data.sources.digits import digits
 from kerasft.data.sources.table import table
 from kerasft.errors import UserError
@@ -25,7 +27,8 @@ def test_written_and_read(tmp_path):
     splits = make(tmp_path, ROWS)
     path = write_manifest(splits, tmp_path / "data.json")
     manifest = read_manifest(path)
-    assert manifest == json.loads(path.read_text("utf-8"))
+    told = json.loads(path.read_text("utf-8"))
+    assert {**manifest, "splits": told["splits"]} == told
     assert manifest["names"] == ["a", "b"]
     assert manifest["counts"]["train"] == {"examples": 12, "label a": 6, "label b": 6}
     assert manifest["source"]["files"] == {"train": str(tmp_path / "a.csv")}
@@ -34,7 +37,55 @@ def test_written_and_read(tmp_path):
     assert label == splits.labels.names[splits.test.labels[where]]
     assert mark == fingerprint(splits.test.inputs[where], "text")
     assert diff_manifest(manifest, splits) == []
-    assert sum(line.startswith("   [") for line in path.read_text("utf-8").splitlines()) == 20
+    rows = manifest["splits"]["train"]
+    assert len(rows) == told["splits"]["train"]["examples"] == 12
+    assert list(rows) == rows[:] == [rows[i] for i in range(12)] and rows[-1] == rows[11]
+    assert manifest["fingerprint"] == as_it_was(splits)["fingerprint"]
+    for name in splits.parts:  # runs of either format are compared with each other
+        assert digest_of(told, name) == digest_of(as_it_was(splits), name)
+
+
+def as_it_was(splits):
+    """Return the manifest of older versions, which had all rows in the JSON file."""
+    rows = {
+        name: [list(row) for row in zip(
+            part.ids, identified(part, splits.labels),
+            [fingerprint(value, part.modality) for value in part.inputs], strict=True,
+        )] for name, part in splits.parts.items()
+    }  # fmt: skip
+    told = [json.dumps(sorted(part, key=lambda row: row[0]), ensure_ascii=False)
+            for part in rows.values()]  # fmt: skip
+    return {
+        "format": 1, "fingerprint": digest(*told), **splits.labels.to_dict(),
+        "source": dict(splits.source), "notices": [],
+        "counts": {name: counts(part, splits.labels) for name, part in splits.parts.items()},
+        "splits": rows,
+    }
+
+
+@pytest.mark.parametrize("kind", ["single", "multi", "number"])
+def test_manifests_of_older_versions_are_read(tmp_path, kind):
+    rows = [f"text {i},{i % 2}" for i in range(20)]
+    splits = make(tmp_path, rows, kind=kind)
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(as_it_was(splits)), "utf-8")
+    old = read_manifest(path)
+    assert diff_manifest(old, splits) == []
+    changed = make(tmp_path, ["other words,0", *rows[1:]], kind=kind)
+    said = diff_manifest(old, changed)
+    assert said == diff_manifest(read_manifest(write_manifest(splits, path)), changed)
+    assert "Examples that hold something else: 1 (a.csv:2)." in said
+
+
+def test_rows_that_are_written_in_pieces(tmp_path, monkeypatch):
+    splits = make(tmp_path, ROWS)
+    whole = read_manifest(write_manifest(splits, tmp_path / "whole.json"))
+    monkeypatch.setattr(manifest_rows, "AT_ONCE", 5)
+    path = write_manifest(splits, tmp_path / "pieces.json")
+    pieces = read_manifest(path)
+    assert {n: list(r) for n, r in pieces.pop("splits").items()} == {
+        n: list(r) for n, r in whole.pop("splits").items()}
+    assert pieces == whole and diff_manifest(read_manifest(path), splits) == []
 
 
 def test_written_the_same_each_time(tmp_path):
@@ -71,7 +122,7 @@ def test_numbers_and_several_labels(tmp_path):
 def test_numbers_that_were_written_in_float32_are_the_same(tmp_path):
     rows = [f"text {i},{i / 10}" for i in range(20)]
     splits = make(tmp_path, rows, kind="number")
-    old = read_manifest(write_manifest(splits, tmp_path / "manifest.json"))
+    old = as_it_was(splits)
     for part in old["splits"].values():
         for row in part:
             row[1] = float(np.float32(row[1]))
@@ -89,6 +140,15 @@ def test_bad_manifests(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UserError, match="no data manifest"):
         read_manifest(tmp_path / "x.json")
+    file = write_manifest(make(tmp_path, ROWS), tmp_path / "y.json")
+    whole = file.with_suffix(".arrow").read_bytes()
+    for bad in (b"", whole[:-200], whole.replace(b"fingerprint", b"fingerprunt")):
+        file.with_suffix(".arrow").write_bytes(bad)
+        with pytest.raises(UserError, match=r"y\.arrow' is damaged"):
+            read_manifest(file)
+    file.with_suffix(".arrow").unlink()
+    with pytest.raises(UserError, match=r"y\.arrow' is missing"):
+        read_manifest(file)
 
 
 def test_fingerprints(tmp_path):

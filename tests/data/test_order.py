@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from kerasft.data.fingerprint import fingerprint
+from kerasft.data import fingerprint as fingerprinting
+from kerasft.data.fingerprint import (
+    digests_of,
+    fingerprint,
+    fingerprints,
+    firsts,
+    hexed,
+    ranked,
+)
 from kerasft.data.order import Order, keys, shuffle
 from kerasft.rows import padded
+from kerasft.spec import Examples
 
 seeds = st.integers(0, 2**70)
 epochs = st.integers(0, 2**40)
@@ -207,3 +218,32 @@ def test_a_run_orders_its_examples_by_what_they_hold(tmp_path, texts_csv):
     old, new = epoch(texts_csv), epoch(more)
     assert 30 < len(old) <= len(new)
     assert [text for text in new if text in set(old)] == old
+
+
+def test_keys_of_fingerprints_are_those_of_their_names():
+    texts = ["a", "b", "a", "c", "a", "b", *map(str, range(50))]
+    digests = digests_of(texts, "text")
+    np.testing.assert_array_equal(keys(digests), keys(hexed(digests)))
+    assert len(set(keys(digests).tolist())) == len(texts)
+    order, first = ranked(digests)
+    assert [hexed(digests)[i] for i in order] == sorted(hexed(digests))
+    names = hexed(digests)
+    assert order[first].tolist() == [names.index(one) for one in sorted(set(names))]
+    assert firsts(digests)[:6].tolist() == [0, 1, 0, 3, 0, 1]
+    assert not len(keys(digests[:0])) and not len(firsts(digests[:0]))
+
+
+def test_fingerprints_are_computed_once_and_anew_for_a_changed_file(tmp_path, monkeypatch):
+    files = [tmp_path / name for name in "ab"]
+    for file in files:
+        file.write_text(file.name)
+    part = Examples("images", list(map(str, files)), np.zeros(2, "int64"), ("a", "b"))
+    first = fingerprints(part)
+    files[1].write_text("other")
+    assert hexed(fingerprints(part)) == [hexed(first)[0], fingerprint(b"other", "images")]
+    texts = Examples("text", ["a", "b", "c"], np.zeros(3, "int64"), ("1", "2", "3"))
+    found = fingerprints(texts)
+    monkeypatch.setattr(fingerprinting, "digests_of", None)  # cannot be called
+    assert hexed(fingerprints(texts.take([2, 0]))) == [hexed(found)[2], hexed(found)[0]]
+    changed = replace(texts, inputs=["x", "y", "z"])
+    assert changed.noted is None  # those of other inputs are never taken over

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kerasft.data.fingerprint import digests_of, hexed
 from kerasft.data.splits import TEST, TRAIN, VALIDATION, check_ratios, divide, position, split_name
 from kerasft.errors import UserError
 
@@ -155,3 +156,12 @@ def test_all_bad_ratios_at_once():
 
 def test_ratios_of_splits_that_the_data_brings_are_not_asked():
     check_ratios(0, 7, "hash", brought=["train", "validation", "test"])
+
+
+@pytest.mark.parametrize("method", ["stratified", "hash"])
+def test_fingerprints_as_numbers_divide_as_their_names_do(method):
+    random = np.random.default_rng(0)
+    digests = digests_of([f"text {n}" for n in random.integers(0, 300, 400)], "text")
+    strata = random.integers(0, 3, 400)
+    how = {"strata": strata, "validation": 0.2, "test": 0.1, "method": method, "seed": 3}
+    np.testing.assert_array_equal(divide(digests, **how), divide(hexed(digests), **how))

@@ -24,7 +24,8 @@ from kerasft.system import provenance, tf_data
 from kerasft.system.files import read_json, room_in, write_json, written_whole
 
 FILES = (
-    "config.yaml", "run.json", "manifest.json", "metrics.json", "labels.json", "task.json",
+    "config.yaml", "run.json", "manifest.json", "manifest.arrow", "metrics.json", "labels.json",
+    "task.json",
     "checkpoints/best.keras", "checkpoints/last.keras", "logs/epochs.csv", "logs/epochs.jsonl",
     "preprocess/preprocess.json", "predictions/validation.csv", "predictions/test.csv",
     "plots/learning_curves.png", "plots/test_confusion_matrix.png",

@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from kerasft.errors import UserError
 from kerasft.system.console import listing
@@ -45,6 +46,7 @@ def is_number(word: str) -> bool:
     return len(word) <= _LONGEST and _NUMBER.fullmatch(word) is not None
 
 
+@lru_cache(maxsize=4096)
 def seen(word: str) -> str:
     """Return what is left of a label for the eye: no invisible character, one form of each.
 

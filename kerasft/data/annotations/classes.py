@@ -72,7 +72,9 @@ def encode(
     values = read
     _check_plain(values, ids, kind, key)
     if kind == "single":
-        words = [[_word(value)] for value in values]
+        # One list for all of the same text: labels are few and come often.
+        known = {value: [value] for value in {v for v in values if isinstance(v, str)}}
+        words = [known[v] if isinstance(v, str) else [_word(v)] for v in values]
         empty = [i for i, word in zip(ids, words, strict=True) if not seen(word[0])]
         if empty:
             raise UserError(
@@ -154,10 +156,10 @@ def _check_plain(values: Sequence[Any], ids: Sequence[str], kind: str, key: str)
             f"Each label of {key} must be one word or number, and {some(len(wrong), 'example')} "
             f"hold several in one: {listing(wrong)}.{advice}"
         )
-    halves = [
-        i for i, v in zip(ids, values, strict=True)
-        if isinstance(v, str) and any("\ud800" <= sign <= "\udfff" for sign in v)
-    ]  # fmt: skip
+    half = {v for v in {v for v in values if isinstance(v, str)}
+            if any("\ud800" <= sign <= "\udfff" for sign in v)}  # fmt: skip
+    halves = [i for i, v in zip(ids, values, strict=True)
+              if isinstance(v, str) and v in half] if half else []  # fmt: skip
     if halves:
         raise UserError(
             f"{some(len(halves), 'label')} of {key} hold half a character (a lone surrogate such "
@@ -275,7 +277,7 @@ def _word(value: object) -> str:
 
 
 def _whole_numbers(
-    words: Sequence[Sequence[str]], key: str
+    words: Sequence[list[str]], key: str
 ) -> tuple[list[list[str]], list[str]]:
     """Call classes `1`, `2` that a table writes as `1.0`, `2.0`, as those of columns of floats."""
     found = {word for part in words for word in part}
@@ -284,7 +286,7 @@ def _whole_numbers(
     written = [word for word, short in plain.items() if word != short]
     # `1` beside `1.0` is another matter, see `check_alike`.
     if not written or len(plain) < len(found) or len(set(plain.values())) < len(found):
-        return [list(part) for part in words], []
+        return list(words), []
     first = min(written, key=natural)
     return [[plain[word] for word in part] for part in words], [
         f"The classes of {key} are whole numbers, written with a point: {first} is class "

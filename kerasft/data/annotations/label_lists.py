@@ -51,15 +51,18 @@ def read_lists(
     [['a', 'b'], []]
     """
     plain = [_as_text(value) for value in values]
-    cells = [Cell.read(v) if isinstance(v, str) and v.strip() else None for v in plain]
+    # Labels are few and come often.
+    read = {v: Cell.read(v) for v in {v for v in plain if isinstance(v, str)} if v.strip()}
+    cells = [read.get(v) if isinstance(v, str) else None for v in plain]
     texts = [cell for cell in cells if cell is not None]
     listed = set(map(str, names)) if names is not None else set()
     notices: list[str] = []
-    if texts and not all(cell.known(listed, delimiter) for cell in texts):
+    if texts and not all(cell.known(listed, delimiter) for cell in read.values()):
         where = [(i, c) for i, c in zip(ids, cells, strict=True) if c is not None]
         if _are_lists(where, kind, delimiter, key):
             plain = [
-                c.items if c is not None else [] if isinstance(v, str) and kind == "multi" else v
+                _copied(c.items) if c is not None
+                else [] if isinstance(v, str) and kind == "multi" else v
                 for c, v in zip(cells, plain, strict=True)
             ]
             notices.append(
@@ -116,6 +119,10 @@ def _check_cut(
             "separates the labels, or to null where each cell is one label; if these are labels, "
             "list all of them in data.label_names."
         )
+
+
+def _copied(items: list[Any] | None) -> list[Any] | None:
+    return None if items is None else list(items)
 
 
 def _as_text(value: object) -> Any:

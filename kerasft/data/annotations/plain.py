@@ -53,6 +53,11 @@ def identified(part: Examples, labels: Labels) -> list[Any]:
             for one, digest in zip(made, part.annotations["digest"], strict=True)]  # fmt: skip
 
 
+def has_one_class(part: Examples, labels: Labels) -> bool:
+    """Whether the number of its class is all that is known of each example."""
+    return labels.kind == "single" and list(part.annotations.columns) == ["label"]
+
+
 def plain_label(value: Any, labels: Labels) -> Any:
     """Return one label as a plain value."""
     if labels.kind == "single":

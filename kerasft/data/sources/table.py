@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
+from kerasft.data.kept_splits import read_from
 from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import find_path, read_label_names, require_apart
 from kerasft.data.splits import check_ratios, ratios_of
@@ -16,6 +18,18 @@ from kerasft.spec import Splits
 from kerasft.system.console import listing
 
 
+def _files(
+    path: str, *, text: object = None, validation: float | str = 0.15, test: float | str = 0.15,
+    label_names: object = None, **_others: object,
+) -> list[Path] | None:
+    """Return the tables that are read; `None` where there is more than these."""
+    if text is None or isinstance(label_names, str):
+        return None
+    found = find_tables(path, {"validation": validation, "test": test})
+    return [file for _, _, file in found.each()]
+
+
+@read_from(_files)
 def table(
     path: str,
     *,

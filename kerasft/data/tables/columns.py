@@ -180,7 +180,10 @@ def read_texts(cells: Sequence[Any], ids: Sequence[str], key: str) -> list[str]:
             f"something else: {listing(wrong)}. Choose another column."
         )
     texts = ["" if cell is None else cell for cell in cells]
-    halves = [i for i, text in zip(ids, texts, strict=True) if not is_encodable(text)]
+    halves = [
+        i for i, text in zip(ids, texts, strict=True)
+        if not (text.isascii() or is_encodable(text))
+    ]  # fmt: skip
     if halves:
         raise UserError(
             f"{key}: {some(len(halves), 'text')} hold half a character (a lone surrogate such as "
@@ -211,7 +214,9 @@ def read_labels(
     """
     if not isinstance(choice, (list, tuple)):
         _check_header(rows, choice)
-        return list(find_column(rows, choice, "data.label"))
+        cells = find_column(rows, choice, "data.label")
+        known: dict[str, str] = {}  # labels are few: one text for all that are the same
+        return [known.setdefault(c, c) if isinstance(c, str) else c for c in cells]
     if numbers:
         for column in choice:
             _check_header(rows, column)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from kerasft.data.annotations.classes import some
@@ -156,8 +157,7 @@ def _quoted(
     records, places, spans, last = [], [], [], 0
     # `splitlines` would also split inside of texts; a reader wants the ends of lines kept.
     ends = "\r" if "\n" not in text and "\r" in text else "\n"
-    lines = text.removesuffix(ends).split(ends)
-    reader = csv.reader((line + ends for line in lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(_with_ends(text, ends), delimiter=delimiter, strict=True)
     try:
         for record in reader:
             if record:
@@ -168,7 +168,7 @@ def _quoted(
             last = reader.line_num
     except csv.Error as error:
         if more and "unexpected end of data" in str(error):
-            rest = "".join(line + ends for line in lines[last:])
+            rest = "".join(islice(_with_ends(text, ends), last, None))
         elif "new-line character" in str(error):
             raise UserError(
                 f"{key}: {path}, line {before + last + 1:,} holds a carriage return in a cell "
@@ -184,11 +184,22 @@ def _quoted(
     finally:
         csv.field_size_limit(limit)
     if spans and layout.quoting != STRICT:
+        lines = text.removesuffix(ends).split(ends)
         plain = [line.removesuffix("\r") for line in lines]
         found = [Span(before + first + 1, plain[first:end], cells) for first, end, cells in spans]
         said = check_spans(path, found, records, plain, delimiter, header=header, key=key)
         return records, places, said, rest
     return records, places, (), rest
+
+
+def _with_ends(text: str, ends: str) -> Iterator[str]:
+    """Yield the lines of a text with their ends, one at a time: all at once are twice the text."""
+    start = 0
+    while (end := text.find(ends, start)) >= 0:
+        yield text[start : end + 1]
+        start = end + 1
+    if start < len(text) or not text:
+        yield text[start:] + ends
 
 
 def names_of(

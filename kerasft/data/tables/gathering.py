@@ -184,6 +184,7 @@ def gather(
             classes |= named_classes(part.rows, chosen.label, kind)
             if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
                 label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
+        del part  # the cells of columns that are not chosen go
     if len(set(classes.values())) > 1:
         (one, first), (other, second) = list(classes.items())[:2]
         raise UserError(
@@ -221,7 +222,7 @@ def gather(
 
 
 def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[str, str]:
-    """Add the rows of one file; return how messages name the image of each."""
+    """Add the rows of one file; return how messages name the image of each, if there are any."""
     rows = part.rows
     ids = [f"{part.name}:{place}" for place in rows.places]
     values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers")
@@ -266,7 +267,7 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[s
                 "each row a group, or take those rows out."
             )
         found.groups.extend(str(cell) for cell in groups)
-    return dict(zip(ids, places, strict=True))
+    return {} if chosen.image is None else dict(zip(ids, places, strict=True))
 
 
 def _folders_of_splits(cells: Sequence[Any]) -> list[str]:
@@ -308,16 +309,17 @@ def _unlisted(rows: Rows, images: Sequence[Any]) -> list[str]:
 
 def _audit_texts(found: Collection, empty: str) -> Collection:
     """Leave out or refuse empty texts, and point at absurdly long ones."""
-    both = [text if isinstance(text, tuple) else (text,) for text in found.inputs]
-    bare = [i for i, texts in enumerate(both) if not all(text.strip() for text in texts)]
+    bare = [i for i, one in enumerate(found.inputs)
+            if not (one.strip() if isinstance(one, str) else all(map(str.strip, one)))]  # fmt: skip
     found.notices += without_empty([found.ids[i] for i in bare], empty, which="those rows")
     gone = set(bare)
-    long = [i for i, texts in enumerate(both) if max(map(len, texts)) > LONG_TEXT]
+    sizes = [len(one) if isinstance(one, str) else max(map(len, one)) for one in found.inputs]
+    long = [i for i, size in enumerate(sizes) if size > LONG_TEXT]
     if long:
-        most = max(len(text) for i in long for text in both[i])
+        most = max(sizes)
         found.notices.append(
             f"{some(len(long), 'text')} of more than {LONG_TEXT:,} characters (the longest has "
             f"{most:,}): {listing(found.ids[i] for i in long)}. The network reads their beginning "
             "only; a quote that is never closed makes such texts, too (data.quoting=false)."
         )
-    return found.keep([i for i in range(len(found)) if i not in gone])
+    return found.keep([i for i in range(len(found)) if i not in gone]) if gone else found

@@ -1,0 +1,168 @@
+"""What a source has read, kept in the cache: the next run, or a restart, reads nothing again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kerasft.data.fingerprint import fingerprints
+from kerasft.data.late_texts import read_texts, write_texts
+from kerasft.errors import UserError
+from kerasft.rows import as_table, of_table
+from kerasft.spec import Copy, Examples, Labels, Splits
+from kerasft.system.cache import Cache, CacheError
+from kerasft.system.files import read_json, write_json
+
+Source = TypeVar("Source", bound=Callable[..., Any])
+
+KIND = "sources"
+# Smaller sources are read faster than it is worth to keep them.
+FEWEST = 20_000
+
+
+def read_from(files: Callable[..., Sequence[Path] | None]) -> Callable[[Source], Source]:
+    """Mark a source of texts with the files that it reads, so that what it read can be kept.
+
+    Args:
+        files: Takes what the source takes, by name. Returns all files that it will read, or `None`
+            where what it reads cannot be kept.
+
+    Example:
+        >>> @read_from(lambda path, **others: [Path(path)])
+        ... def mine(path, *, kind, seed): ...
+        >>> vars(mine)["reads"]("a.csv")
+        [PosixPath('a.csv')]
+    """
+
+    def mark(source: Source) -> Source:
+        vars(source)["reads"] = files
+        return source
+
+    return mark
+
+
+def read(
+    source: Callable[..., Splits], target: str, settings: Mapping[str, Any], cache: Cache,
+    build: Callable[[], Splits],
+) -> Splits:
+    """Return what a source reads, from the cache where the same files were read before.
+
+    Args:
+        source: The function behind the data.
+        target: Its name.
+        settings: All that it is called with, as plain values.
+        cache: Where it is kept.
+        build: Calls it.
+    """
+    before = _key(source, target, settings)
+    if before is not None and cache.has(KIND, before):
+        with suppress(CacheError):
+            return cache.get(KIND, before, write=_gone, read=read_splits, about="")
+    splits = build()
+    if before is None or not _worth_keeping(splits):
+        return splits
+    if _key(source, target, settings) != before:  # somebody writes to the files right now
+        return splits
+    count = sum(map(len, splits.parts.values()))
+    try:
+        if 2 * sum(size for _, size, *_ in before["files"]) > cache.room():
+            return splits  # what was prepared is worth more than what was read
+        return cache.get(
+            KIND, before, write=lambda folder: write_splits(folder, splits), read=read_splits,
+            about=f"{count:,} texts as read",
+        )
+    except CacheError:
+        return splits
+
+
+def _gone(folder: Path) -> None:
+    raise CacheError("it was removed by another process")
+
+
+def _worth_keeping(splits: Splits) -> bool:
+    return splits.train.modality == "text" and sum(map(len, splits.parts.values())) >= FEWEST
+
+
+def _key(
+    source: Callable[..., Any], target: str, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return what decides on all that is read, as plain values; `None` where nobody knows."""
+    files = vars(source).get("reads") if hasattr(source, "__dict__") else None
+    if files is None:
+        return None
+    try:
+        found = files(**{k: v for k, v in settings.items() if k not in ("kind", "seed")})
+        if found is None:
+            return None
+        stats = [(str(file.absolute()), file.stat()) for file in found]
+    except (UserError, OSError, TypeError):  # the source itself says what is wrong
+        return None
+    return {
+        "target": target, "settings": json.loads(json.dumps(dict(settings), default=repr)),
+        "code": _code(),
+        # What writes to a file cannot leave its time of change as it was.
+        "files": [[name, one.st_size, one.st_mtime_ns, one.st_ctime_ns] for name, one in stats],
+    }
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Return a digest of all that reads data: another version may read it otherwise."""
+    together = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        together.update(file.read_bytes())
+    return together.hexdigest()
+
+
+def write_splits(folder: Path, splits: Splits) -> None:
+    """Write splits of texts into a folder."""
+    about: dict[str, Any] = {
+        "labels": splits.labels.to_dict(), "source": dict(splits.source),
+        "notices": list(splits.notices), "copies": [asdict(one) for one in splits.copies],
+        "parts": {},
+    }
+    for name, part in splits.parts.items():
+        write_texts(folder, f"{name}-inputs", part.inputs)
+        write_texts(folder, f"{name}-ids", part.ids)
+        np.save(folder / f"{name}-digests.npy", fingerprints(part))
+        arrays, ragged = as_table(part.annotations, "rows")
+        for number, array in enumerate(arrays.values()):
+            np.save(folder / f"{name}-rows-{number}.npy", array, allow_pickle=False)
+        about["parts"][name] = {
+            "examples": len(part), "pair": bool(len(part)) and not isinstance(part.inputs[0], str),
+            "columns": list(arrays), "ragged": ragged,
+        }
+    write_json(folder / "splits.json", about)
+
+
+def read_splits(folder: Path) -> Splits:
+    """Return what `write_splits` wrote; texts are read when they are asked for."""
+    about = read_json(folder / "splits.json")
+    parts = {}
+    for name, told in about["parts"].items():
+        table = {
+            column: np.load(folder / f"{name}-rows-{number}.npy", mmap_mode="r").view(np.ndarray)
+            for number, column in enumerate(told["columns"])
+        }
+        inputs = read_texts(folder, f"{name}-inputs", pair=told["pair"])
+        ids: Any = read_texts(folder, f"{name}-ids")
+        part = Examples("text", inputs, of_table(table, told["ragged"], "rows"), ids)
+        digests = np.load(folder / f"{name}-digests.npy", mmap_mode="r").view(np.ndarray)
+        if not len(part) == told["examples"] == len(digests):
+            raise ValueError(f"{name} has {len(part):,} texts and {len(digests):,} fingerprints")
+        part.note(digests, None)
+        parts[name] = part
+    labels = Labels(about["labels"]["kind"], tuple(about["labels"]["names"]))
+    return Splits(
+        parts["train"], parts["validation"], parts.get("test"), labels,
+        source=about["source"], notices=tuple(about["notices"]),
+        copies=tuple(Copy(**one) for one in about["copies"]),
+    )

@@ -1,0 +1,80 @@
+"""How rows are kept: in small types, and nothing of what is the same everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kerasft.data import store
+from kerasft.data.preprocessing import TEXTS_AT_ONCE, prepare, prepare_splits
+from kerasft.data.store import Form, collect, read, smallest, write
+from kerasft.model import tiny
+from kerasft.raw_input import as_raw
+from kerasft.rows import is_constant, joined
+from kerasft.spec import Examples
+from kerasft.system.cache import Cache
+
+FORMS = {
+    "ids": Form("int32", (), True, 7, "uint16"), "mask": Form("int32", (), True, kept="uint8"),
+    "segments": Form("int32", (), True, kept="uint8"),
+}
+
+
+def pieces(last: int):
+    """Return rows of 2, 1 and 3 tokens in two pieces, whose last segment is given."""
+    one = {"ids": np.array([5, 65_535, 3]), "mask": np.ones(3, "int32"), "segments": np.zeros(3)}
+    two = {"ids": np.array([1, 2, 3]), "mask": np.ones(3, "int32"),
+           "segments": np.array([0, 0, last])}  # fmt: skip
+    return [(one, np.array([2, 1])), (two, np.array([3]))]
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_rows_come_back_in_the_type_of_a_batch(tmp_path, last, monkeypatch):
+    monkeypatch.setattr(store, "AT_ONCE", 2)  # what was left out is written piece by piece
+    write(tmp_path, FORMS, pieces(last), longest=8)
+    for made in (read(tmp_path), collect(FORMS, pieces(last), longest=8)):
+        batch = made.gather(np.array([2, 0]))
+        assert {name: str(value.dtype) for name, value in batch.items()} == dict.fromkeys(
+            FORMS, "int32")
+        assert {str(dtype) for dtype, _ in made.specs().values()} == {"int32"}
+        assert batch["ids"].tolist() == [[1, 2, 3, 7], [5, 65_535, 7, 7]]
+        assert batch["mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
+        assert batch["segments"].tolist() == [[0, 0, last, 0], [0, 0, 0, 0]]
+        assert made.inputs.row(0)["ids"].dtype == "int32"
+        assert made.inputs.columns["ids"].values.dtype == "uint16"
+        whole = joined([made.inputs]).columns
+        assert is_constant(whole["mask"].values)
+        assert is_constant(whole["segments"].values) == (last == 0)
+    assert not (tmp_path / "mask.bin").exists()
+    assert (tmp_path / "segments.bin").exists() == (last == 1)
+    assert (tmp_path / "ids.bin").stat().st_size == 12
+
+
+def test_a_number_that_does_not_fit_is_never_cut(tmp_path):
+    large = [({"ids": np.array([65_536])}, np.array([1]))]
+    with pytest.raises(ValueError, match=r"'ids' must hold numbers from 0 to 65535. Received: 655"):
+        write(tmp_path, {"ids": FORMS["ids"]}, large)
+
+
+def test_the_smallest_type_is_that_of_the_vocabulary():
+    assert [smallest(n) for n in (0, 255, 256, 65_535, 65_536, 2**31)] == [
+        "uint8", "uint8", "uint16", "uint16", "int32", "int64"]
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_texts_are_kept_small_and_read_as_the_network_takes_them(tmp_path, pair):
+    preprocess = tiny.text("bert", sequence_length=24).preprocess.paired(pair)
+    texts = ["a film", "the quick brown fox", "good", "dull and never warm"]
+    inputs = [(one, one) for one in texts] if pair else texts
+    part = Examples("text", inputs, np.zeros(4, "int64"), tuple("abcd"))
+    kept = prepare_splits({"train": part}, preprocess, Cache(tmp_path))["train"]
+    wanted = {n: v.numpy() for n, v in preprocess(as_raw(inputs, "text")).items()}
+    assert len(texts) < TEXTS_AT_ONCE
+    for made in (kept, prepare(part, preprocess)):
+        found = made.gather(np.arange(4))
+        for name, values in wanted.items():
+            assert found[name].dtype == values.dtype == "int32"
+            np.testing.assert_array_equal(found[name][:, : values.shape[1]], values)
+    tokens = int(wanted["padding_mask"].sum())
+    sizes = {file.name: file.stat().st_size for file in tmp_path.rglob("*.bin")}
+    assert sizes == {"token_ids.bin": 2 * tokens} | ({"segment_ids.bin": tokens} if pair else {})
