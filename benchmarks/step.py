@@ -35,7 +35,7 @@ from kerasft.training.checkpoint import Policy, Saver
 from kerasft.training.faults import Watch
 from kerasft.training.proof import FirstStep
 from kerasft.training.recipe import Recipe
-from kerasft.training.recorder import Recorder
+from kerasft.training.recorder import AtStage, Recorder, Remarks
 from kerasft.training.stages import Stage
 
 STEPS, ROUNDS = 30, 7
@@ -120,8 +120,8 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
             saver = Saver(Policy(minutes=None), Path("never written"), print)
             watch = Watch(faults.Policy(), (), None, print)
             recorder = Recorder(
-                model, saver, {}, watch=watch, replay=None, stage="", began=0, stopped=[],
-                steps_per_execution=1, facts={}, say=print, warned=set(),
+                model, saver, {}, watch=watch, replay=None, stage=AtStage("", 0, 1, {}),
+                stopped=[], remarks=Remarks(print, set()),
             )
             epochs.run(
                 model, data, [watch, FirstStep(lambda line: None), clock],
