@@ -1,6 +1,7 @@
-"""Trains on many made-up texts, and tells the processor time and memory of each stage.
+"""Trains on many made-up texts or images, and tells processor time and memory of each stage.
 
     python benchmarks/large.py --rows 1000000
+    python benchmarks/large.py --rows 200000 --format images cache.limit_gb=1
 
 A first run with an empty cache takes 50 steps and is stopped there; `kerasft resume` then goes on
 for 50 more. Processor seconds are those of all threads, up to the end of each stage since the one
@@ -36,7 +37,8 @@ HEADING = f"{'stage':<22}{'CPU s':>8}{'wall s':>8}{'memory MB':>11}{'peak MB':>9
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=float, default=1e6)
-    parser.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv")
+    parser.add_argument("--format", choices=("csv", "jsonl", "parquet", "images"),
+                        default="csv")
     parser.add_argument("--work", help="a folder for the data, the cache and the runs; kept")
     parser.add_argument("--again", action="store_true", help="only the restart, in a kept folder")
     parser.add_argument("--child", choices=("first", "restart"), help=argparse.SUPPRESS)
@@ -51,9 +53,8 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         data = work / f"texts-{int(options.rows)}.{options.format}"
         if not data.exists():
-            write(data, int(options.rows))
-        print(f"{int(options.rows):,} texts, {data.stat().st_size / 1e6:.0f} MB of "
-              f"{options.format}", flush=True)  # fmt: skip
+            (draw if options.format == "images" else write)(data, int(options.rows))
+        print(f"{int(options.rows):,} rows of {options.format}", flush=True)
         for which in ("restart",) if options.again else ("first", "restart"):
             command = [sys.executable, __file__, "--child", which, str(data), str(work),
                        *overrides]  # fmt: skip
@@ -92,9 +93,44 @@ def write(path: Path, rows: int) -> None:
     part.replace(path)
 
 
-def child(which: str, given: list[str]) -> None:
+def draw(folder: Path, count: int) -> None:
+    """Write made-up JPEG files of 224 pixels in two folders of classes.
+
+    There are 200 different images. Each file has a few bytes of its own behind the end of the
+    image, so that none has the content of another.
+    """
+    from io import BytesIO
+
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    encoded = []
+    for _ in range(200):
+        file = BytesIO()
+        small = Image.fromarray(rng.integers(0, 256, (14, 14, 3), "uint8"))
+        small.resize((224, 224), Image.Resampling.BICUBIC).save(file, "JPEG")
+        encoded.append(file.getvalue())
+    part = folder.with_suffix(".part")
+    for name in ("cats", "dogs"):
+        (part / name).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        place = part / ("cats", "dogs")[number % 2] / f"{number:07}.jpg"
+        place.write_bytes(encoded[number % 200] + number.to_bytes(8, "big"))
+    part.replace(folder)
+
+
+def given(data: str) -> list[str]:
+    """Return what the config says of the data and the network."""
+    if data.endswith(".images"):
+        return ["data=image_folder", f"data.path={data}", "backbone=tiny_resnet",
+                "backbone.image_size=224"]  # fmt: skip
+    return ["data=table", f"data.path={data}", "data.text=text", "data.label=label",
+            "backbone=tiny_bert"]  # fmt: skip
+
+
+def child(which: str, words: list[str]) -> None:
     """Train, or go on, and print a line for each stage."""
-    data, work, *overrides = given
+    data, work, *overrides = words
     run = f"{work}/run"
     import kerasft
     import kerasft.errors
@@ -123,8 +159,7 @@ def child(which: str, given: list[str]) -> None:
             kerasft.resume(run, trusted=["large"])
         else:
             kerasft.train([
-                "data=table", f"data.path={data}", "data.text=text", "data.label=label",
-                "backbone=tiny_bert", "epochs=1", "floor=none", "training_sample=0",
+                *given(data), "epochs=1", "floor=none", "training_sample=0",
                 "progress=false", "callbacks=none", "+callbacks.stop._target_=large.Stop",
                 f"output_dir={run}", f"cache.directory={work}/cache", *overrides,
             ], trusted=["large"])  # fmt: skip

@@ -120,8 +120,8 @@ def measure(model, batches, task, needed: float, *, fast: bool) -> None:
             saver = Saver(Policy(minutes=None), Path("never written"), print)
             watch = Watch(faults.Policy(), (), None, print)
             recorder = Recorder(
-                model, saver, {}, watch=watch, replay=None, stage=AtStage("", 0, 1, {}), stopped=[],
-                remarks=Remarks(print, set()),
+                model, saver, {}, watch=watch, replay=None, stage=AtStage("", 0, 1, {}),
+                stopped=[], remarks=Remarks(print, set()),
             )
             epochs.run(
                 model, data, [watch, FirstStep(lambda line: None), clock],

@@ -7,6 +7,8 @@ from typing import Any
 
 # KerasHub's text parts and the exports need TensorFlow; Keras reads this when it is imported.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Ray Train sets it for its workers. TensorFlow would look for Keras 2, and find itself.
+os.environ.pop("TF_USE_LEGACY_KERAS", None)
 
 __version__ = "0.1.0"
 

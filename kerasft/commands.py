@@ -73,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
                       "which are printed as tokens with what is cut off")
     made.add_argument("--epoch", type=int, default=0, metavar="N",
                       help="whose first examples and whose augmentation are shown (default 0)")
-    made.add_argument("--count", type=int, default=12, metavar="N",
+    made.add_argument("--count", "--examples", type=int, default=12, metavar="N",
                       help="how many examples (default 12)")
     made.add_argument("--views", type=int, default=1, metavar="N",
                       help="show the same images in so many epochs, a row each (default 1)")

@@ -1,17 +1,18 @@
 #!/usr/bin/env python
-"""Pretrain a tiny GPT-2 on running text, as a KerasHub preset to fine-tune.
+r"""Pretrain a tiny GPT-2 on running text, as a KerasHub preset to fine-tune.
 
 It has what GPT-2 has (byte-level BPE, absolute positions, one matrix for embedding and head), and a
 vocabulary made of the text. Training is that of `kerasft train`, from random weights:
 
-    python scripts/pretrain_gpt2.py --text $KERASFT_DATA/tiny_shakespeare/input.txt --out tiny_gpt2
+    python scripts/pretrain_gpt2.py --text $KERASFT_DATA/tiny_shakespeare/input.txt \
+      --out pretrained/tiny_gpt2
 
 The folder is a backbone like any other:
 
     kerasft train task=causal_lm head=language data=chat \
       data.path=$KERASFT_DATA/instructions/alpaca_demo/alpaca_en_demo.json \
-      'data.prompt="{instruction}\\n{input}"' data.answer=output template=alpaca \
-      backbone.preset=tiny_gpt2 backbone.sequence_length=256 adapt=lora
+      'data.prompt="{instruction}\n{input}"' data.answer=output template=alpaca \
+      backbone.preset=pretrained/tiny_gpt2 backbone.sequence_length=256 adapt=lora
 
 Weights follow from --seed, the text and the options; with --minutes they hang on the machine's
 speed, too: the run says which --epochs or --steps give the same.
@@ -95,7 +96,8 @@ def pretrain(options: argparse.Namespace, start: Path) -> Any:
         f"backbone.preset='{start}'", f"backbone.sequence_length={options.length}",
         "task.packing=joined", "schedule=warmup_cosine", f"optimizer.learning_rate={options.rate}",
         f"batch_size={options.batch_size}", f"seed={options.seed}", f"name={options.out.name}",
-        "floor=none", *limits, *options.overrides,
+        # All layers are as new, so that none is to be held back; a budget would choose otherwise.
+        "recipe=default", "finetune=full", "floor=none", *limits, *options.overrides,
     ])  # fmt: skip
 
 

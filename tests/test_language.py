@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from interruption import stopped
+from safetensors.numpy import load_file
 
 import kerasft
 from kerasft.errors import UserError
@@ -95,6 +96,21 @@ def test_a_run_that_is_stopped_ends_as_one_that_was_not(words, more, monkeypatch
     stopped([*words, "output_dir=again"], monkeypatch, 1)
     kerasft.resume("again")
     assert outcome(tmp_path / "again") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_an_adapter_is_exported_alone_and_refused_on_another_base(words, tmp_path):
+    run = tmp_path / "run"
+    kerasft.train([*words, "adapt=lora", "epochs=1", "export=adapter", f"output_dir={run}"])
+    folder = run / "exports" / "adapter"
+    tensors = load_file(folder / "peft" / "adapter_model.safetensors")
+    assert "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight" in tensors
+    about = json.loads((folder / "adapter.json").read_text("utf-8"))
+    assert about["peft"] == "peft/" and len(about["base_sha256"]) == 64
+    for path in (folder, folder / "peft"):
+        with pytest.raises(UserError, match=r"belongs to other weights: it was trained on tiny gp"):
+            kerasft.train([*words, "adapt=saved", f"adapt.saved.path={path}", "seed=1",
+                           f"output_dir={tmp_path / path.name}"])  # fmt: skip
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import kerasft
+from kerasft.data import kept_splits, preprocessing
 from kerasft.errors import Stopped, UserError
 from kerasft.runs import repetition
 from kerasft.runs.finetuned import FineTuned
@@ -175,7 +176,16 @@ CASES = {
          "regularize.stochastic_depth.rate=0.5", "head.dropout=0.1"), (0.2, amid),
     ),
     "images, norms": ("tiny_images", ("adapt=norm", "batch_size=10"), (amid,)),
+    "texts, kept as they were read": ("tiny_texts", ("epochs=3",), (0.2, 1.0)),
+    "images, decoded late": (
+        "tiny_images", ("cache.limit_gb=1e-9", "augment=light", "batch_size=10"), (0.3, amid),
+    ),
 }  # fmt: skip
+# What is kept or decoded late where there is much of it, and here of little.
+MUCH = {
+    "texts, kept as they were read": (kept_splits, "FEWEST"),
+    "images, decoded late": (preprocessing, "MEMORY_LIMIT"),
+}
 # These come in each run of the tests, as does a run on augmented images of test_new_kind.py.
 DEFAULT = ("texts",)
 
@@ -241,6 +251,8 @@ def assert_same(found: tuple, wanted: tuple) -> None:
 ])  # fmt: skip
 def test_a_stopped_run_ends_as_one_that_was_not(case, request, monkeypatch, tmp_path):
     fixture, more, places = CASES[case]
+    if case in MUCH:
+        monkeypatch.setattr(*MUCH[case], 1)
     (tmp_path / "scaled.py").write_text(SCALED)
     monkeypatch.syspath_prepend(str(tmp_path))
     trusted = ["scaled"]

@@ -30,8 +30,7 @@ RUNTIME: dict[str, frozenset[str]] = {
     "cache": frozenset(),
     "export": frozenset(
         {"model", "directory", "preprocess", "task", "labels", "evidence", "examples", "about",
-         "at_rest",
-         "name"}
+         "at_rest", "saved_adapter", "on_base", "name"}
     ),
 }
 # What every config of a run has held.

@@ -120,14 +120,13 @@ def to_splits(
     codes = np.array([SPLIT_NAMES.index(name) for name in found.brought])
     missing = {"validation": validation, "test": test}
     missing = {name: 0.0 if name in brought else r for name, r in missing.items()}
-    stamps = stamps_of(found.inputs, found.modality)
-    digests = digests_of(found.inputs, found.modality)
+    prints = _Prints(found)
     if any(missing.values()):
         pool = np.flatnonzero(codes == 0)
         codes[pool] = divide(
             # Where no groups are named, what is exactly the same is one group: a copy of a
             # training example in the test would flatter the model.
-            digests[pool] if found.groups is None else [found.groups[i] for i in pool],
+            prints.of(pool)[0] if found.groups is None else [found.groups[i] for i in pool],
             strata=strata(labels, array)[pool],
             method=split,
             seed=seed,
@@ -158,7 +157,7 @@ def to_splits(
         for name, indices in members.items()
     }
     for name, indices in members.items():
-        parts[name].note(digests[indices], None if stamps is None else stamps[indices])
+        parts[name].note(*prints.of(indices))
     copies = find_copies(parts, labels)
     notices += copies_told(copies, "image" if found.modality == "images" else "text")
     said: dict[str, Any] = {"brought": list(brought), "seed": seed, "limit": limit}
@@ -173,3 +172,23 @@ def to_splits(
         notices=tuple(notices),
         copies=tuple(copies),
     )
+
+
+class _Prints:
+    """The fingerprints of what was found, computed of no more than is asked for, and once."""
+
+    def __init__(self, found: Collection) -> None:
+        self.found = found
+        self.digests = np.zeros((len(found), 32), "uint8")
+        self.stamps = None if found.modality == "text" else np.zeros((len(found), 2), "int64")
+        self.known = np.zeros(len(found), bool)
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return what `Examples.note` takes of some rows."""
+        new = rows[~self.known[rows]]
+        inputs = choose(self.found.inputs, new)
+        if self.stamps is not None:
+            self.stamps[new] = stamps_of(inputs, self.found.modality)
+        self.digests[new] = digests_of(inputs, self.found.modality)
+        self.known[new] = True
+        return self.digests[rows], None if self.stamps is None else self.stamps[rows]

@@ -100,6 +100,8 @@ def stamps_of(values: Sequence[Any], modality: Modality) -> np.ndarray | None:
     if modality == "text":
         return None
     made = np.zeros((len(values), 2), "int64")
+    if hasattr(values, "choose"):  # read one by one out of files of many
+        return made
     for place, value in enumerate(values):
         if not isinstance(value, bytes):
             status = Path(value).stat()
@@ -139,7 +141,9 @@ def ranked(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(order) and (np.diff(words[order, 0]) == 0).any():  # copies, or once in 2**64
         order = np.lexsort(words.T[::-1])
     there = words[order]
-    return order, np.append([True] * bool(len(order)), (there[1:] != there[:-1]).any(axis=1))
+    first = np.ones(len(order), bool)
+    first[1:] = (there[1:] != there[:-1]).any(axis=1)
+    return order, first
 
 
 def firsts(digests: np.ndarray) -> np.ndarray:

@@ -125,12 +125,11 @@ def check_early(*, adapted: bool = True, **_: Any) -> None:
 
 def _readme(name: str, file: str, backbone: str, without: str) -> str:
     """Return what a reader needs to know of the folder."""
-    peft = (
+    peft = f"PEFT's layout is {without}." if without else (
         f"The folder `{PEFT}` has the low-rank updates in the layout of Hugging Face's PEFT, "
-        "without the head:\n\n    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained"
-        f'(BASE), "{PEFT}")\n\n'
-        "BASE must have the weights that the backbone here has: PEFT does not compare them."
-    ) if not without else f"PEFT's layout is {without}."
+        f'without the head: `PeftModel.from_pretrained(BASE, "{PEFT}")`. BASE must be the model of '
+        "transformers with the weights that the backbone here has: PEFT does not compare them."
+    )
     return (
         f"# {name}: an adapter\n\n"
         f"`{file}` holds what training changed. It belongs to {backbone}, whose weights have the "

@@ -14,6 +14,7 @@ from kerasft.model import adapter_file, peft_layout
 from kerasft.model.adaptation import (
     Adaptation,
     adaptable,
+    adaptation_of,
     adapting,
     backbone_layers,
     forget_traces,
@@ -242,7 +243,7 @@ def saved(model: keras.Model, *, path: str) -> Any:
         >>> saved(model, path="outputs/last/checkpoints/adapter.safetensors")  # doctest: +SKIP
     """
     file = located(require_path(path, "adapt.saved.path"))
-    if adapting(model).records:
+    if (held := adaptation_of(model)) is not None and held.records:
         raise UserError("adapt.saved goes with no other adapter: its file says all of them.")
     if (file / peft_layout.CONFIG).is_file():
         return _from_peft(model, file)

@@ -50,8 +50,6 @@ class TwoPasses:
             return first
         second = plain(x, y, again, sample_weight, training)
         apart = _weighed(self.disagreement(y_pred, again), sample_weight)
-        # As Keras divides its losses for the sake of several devices.
-        apart /= tf.distribute.get_strategy().num_replicas_in_sync
         return (first + second) / 2 + self.alpha * apart
 
     def _tell(self) -> None:

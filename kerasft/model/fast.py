@@ -195,6 +195,34 @@ def contracted_sides(equation: str) -> int:
     return 0
 
 
+def product_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return which axes of a kernel face the inputs, and which the outputs, in their order.
+
+    Args:
+        equation: Of an input and a kernel. Gemma's `"btd,ndh->btnh"` has those of the inputs in the
+            middle of the kernel.
+
+    Returns:
+        Both; `None` where the equation is no product of matrices.
+
+    Example:
+        >>> product_axes("abc,cde->abde"), product_axes("btd,ndh->btnh")
+        (((0,), (1, 2)), ((1,), (0, 2)))
+        >>> product_axes("abc,bcd->abd")
+    """
+    inputs, _, rest = equation.replace(" ", "").partition(",")
+    kernel, _, outputs = rest.partition("->")
+    count = sum(letter not in outputs for letter in kernel)
+    batch, summed = inputs[: len(inputs) - count], inputs[len(inputs) - count :]
+    made = outputs[len(batch) :]
+    distinct = len({*batch.replace(".", ""), *kernel}) == len(batch.replace(".", "")) + len(kernel)
+    if not (batch and summed and made and distinct and outputs.startswith(batch)):
+        return None
+    if sorted(summed + made) != sorted(kernel):
+        return None
+    return tuple(map(kernel.index, summed)), tuple(map(kernel.index, made))
+
+
 def _is_changed(layer: keras.Layer) -> bool:
     """Whether a dense layer computes something else than its kernel says."""
     return bool(getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False))

@@ -24,14 +24,16 @@ from kerasft.errors import UserError, in_short
 from kerasft.model.adaptation import Adaptation, adaptable, adaptation_of, path_of
 from kerasft.system.console import listing
 from kerasft.system.files import write_json
+from kerasft.system.recorded import is_number
 
 if TYPE_CHECKING:
     import keras
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-# In the metadata of the file of tensors: PEFT knows no digest of the base.
-DIGEST = "kerasft_base"
+# In the metadata of the tensors: PEFT knows no digest of the base, nor which of three layers that
+# are one there has an update.
+DIGEST, OURS = "kerasft_base", "kerasft_layers"
 # By how much what is read again may differ: products are taken in another order.
 ROUNDING = 1e-5
 
@@ -116,8 +118,7 @@ def layout_of(model: keras.Model) -> Layout:
     """
     network: Any = getattr(getattr(model, "_parts", None), "models", {}).get("network")
     network = getattr(network, "within", network)
-    found = LAYOUTS.get(type(network).__name__)
-    if found is None:
+    if (found := LAYOUTS.get(type(network).__name__)) is None:
         known = listing((name.removesuffix("Backbone") for name in LAYOUTS), len(LAYOUTS))
         raise Unfit(f"layers of a {type(network).__name__} have no known names there; those of "
                     f"{known} have")  # fmt: skip
@@ -159,7 +160,9 @@ def write(folder: Path, model: keras.Model, adaptation: Adaptation, *, base: str
         "inference_mode": True, "modules_to_save": None, "use_rslora": False, "use_dora": False,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / TENSORS, metadata={"format": "pt", DIGEST: adaptation.base})
+    ours = " ".join(sorted(map(path_of, adaptation.layers)))
+    about = {"format": "pt", DIGEST: adaptation.base, OURS: ours}
+    save_file(tensors, folder / TENSORS, metadata=about)
     write_json(folder / CONFIG, config)
 
 
@@ -220,8 +223,7 @@ def _fused(parts: list[tuple[int, int, Any]], scale: float) -> Factors:
     """Return one update of a layer there, of those of all our layers that it is made of."""
     made = [(part, *_matrices(layer), layer.low_rank.scale / scale) for part, _, layer in parts]
     count, size = parts[0][1], len(made[0][2])
-    second = np.zeros((count * size, sum(len(one[1]) for one in made)), "float32")
-    column = 0
+    second, column = np.zeros((count * size, sum(len(one[1]) for one in made)), "float32"), 0
     for part, first, block, factor in made:
         rows = slice(part * size, (part + 1) * size)
         second[rows, column : column + len(first)] = np.float32(factor) * block
@@ -273,7 +275,8 @@ def read(folder: Path, model: keras.Model) -> Found:
     """
     from kerasft.model import low_rank
 
-    config, tensors, base = _files(folder)
+    config, tensors, about = _files(folder)
+    base, ours = about.get(DIGEST, ""), about.get(OURS, "").split()
     try:
         layout = layout_of(model)
     except Unfit as error:
@@ -288,11 +291,13 @@ def read(folder: Path, model: keras.Model) -> Found:
             continue
         name, first, second = factors
         left = {key: one for key, one in left.items() if not key.startswith(f"{name}.lora_")}
+        if ours and path_of(layer) not in ours:
+            continue
         _require_taking(layer, first, second, part, count, folder)
         size, scale = len(second) // count, _scale(config, name, len(first))
         second = second[part * size : (part + 1) * size]
         own = second.any(axis=0)
-        if base and count > 1 and own.any():  # the blocks of the others, which `write` has put in
+        if ours and count > 1 and own.any():  # the blocks of the others, which `write` has put in
             first, second = first[own], second[:, own]
         if len(first) > (most := low_rank.largest_rank(layer)):
             raise UserError(
@@ -302,7 +307,7 @@ def read(folder: Path, model: keras.Model) -> Found:
         updates.append((layer, (first, second), scale))
     named = str(config.get("base_model_name_or_path") or "")
     if left or not updates:
-        strange = listing(sorted(left), 3) if left else "no update at all"
+        strange = listing(sorted(left), 3) or "no update at all"
         raise UserError(
             f"The adapter {str(folder)!r} does not fit this backbone, no layer of which is meant "
             f"by: {strange}. Choose the backbone that it was trained on: {named or 'not named'}."
@@ -310,8 +315,8 @@ def read(folder: Path, model: keras.Model) -> Found:
     return Found(named, base, float(config.get("lora_dropout") or 0.0), updates)
 
 
-def _files(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
-    """Return the config, the tensors in `float32`, and the digest of the base, if there is one."""
+def _files(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, str]]:
+    """Return the config, the tensors in `float32`, and what stands with them."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -322,11 +327,15 @@ def _files(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
                        for name in file.keys()}  # noqa: SIM118
         if not isinstance(config, dict) or config.get("peft_type") != "LORA":
             raise ValueError(f"its peft_type is {config.get('peft_type')!r}, and LORA can be read")
-        for key, fits in (("r", int), ("lora_alpha", (int, float)),
-                          ("rank_pattern", (dict, type(None))),
-                          ("alpha_pattern", (dict, type(None)))):  # fmt: skip
-            if not isinstance(config.get(key), fits) or config.get("r", 0) < 1:
-                raise ValueError(f"its {key} is {config.get(key)!r}")
+        alphas = config.get("alpha_pattern") or {}
+        for key, value, fits in (
+            ("r", config.get("r"), lambda v: v >= 1),
+            ("lora_alpha", config.get("lora_alpha"), lambda v: True),
+            ("lora_dropout", config.get("lora_dropout") or 0.0, lambda v: 0 <= v < 1),
+            *((f"alpha_pattern.{name}", one, lambda v: True) for name, one in alphas.items()),
+        ):
+            if not is_number(value) or not fits(value):
+                raise ValueError(f"its {key} is {value!r}")
     except (AttributeError, OSError, SafetensorError, TypeError, ValueError) as error:
         raise UserError(
             f"{str(folder)!r} is no adapter in PEFT's layout, or it is damaged: {in_short(error)}. "
@@ -345,7 +354,7 @@ def _files(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
             f"The adapter {str(folder)!r} holds more than low-rank updates: "
             f"{listing(f'{key}={config[key]!r}' for key in beyond)}. adapt=saved reads plain LoRA."
         )
-    return config, tensors, str(about.get(DIGEST, ""))
+    return config, tensors, about
 
 
 def _of(tensors: Mapping[str, np.ndarray], path: str) -> tuple[str, np.ndarray, np.ndarray] | None:

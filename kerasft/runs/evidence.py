@@ -84,7 +84,7 @@ def keep(
         tables.append({**named[0][0], **named[1][0]})
         ragged.append({**named[0][1], **named[1][1]})
     tables[0]["inputs"] = chosen.inputs
-    facts = {"format": FORMAT, "modality": held_out.modality, "ids": held_out.ids,
+    facts = {"format": FORMAT, "modality": held_out.modality, "ids": list(held_out.ids),
              "splits": list(kept), "ragged": ragged}  # fmt: skip
     with written_whole(folder.evidence) as file:
         pack(file, facts, tables)

@@ -42,8 +42,6 @@ def forming(cfg: DictConfig) -> Iterator[Group]:
         with groups.working(groups.ALONE):
             yield groups.ALONE
         return
-    # Ray Train sets it for its workers, and TensorFlow would look for a package that nobody has.
-    os.environ.pop("TF_USE_LEGACY_KERAS", None)
     found = groups.form(cfg.distribute, timeout=cfg.distribute_timeout)
     if found.rank == 0 and found.said:
         say(found.said)

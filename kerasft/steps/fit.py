@@ -15,7 +15,7 @@ from kerasft.abilities import Reading
 from kerasft.config.composition import build_named, plain
 from kerasft.contracts import Task
 from kerasft.data.annotations.plain import plain as plain_labels
-from kerasft.distributed.group import current
+from kerasft.distributed.group import ALONE, current, working
 from kerasft.evaluation.diagnosis.chance import chance
 from kerasft.evaluation.diagnosis.curves import early_sign
 from kerasft.evaluation.metrics import direction
@@ -298,10 +298,11 @@ def train_baseline(
 
     say("\nbaseline: the same network from random weights ...")
     keras.utils.set_random_seed(cfg.seed % 2**32)
-    backbone = load_backbone(cfg, splits, pretrained=False)
     epochs = sum(stage.epochs for stage in parts.stages.values())
     scratch = replace(parts, stages={"scratch": Stage("all", epochs=epochs)})
-    model, _ = fit(adapting.without(cfg), scratch, ready, backbone, None, quiet=True)
+    with working(ALONE):  # the other workers have done their part
+        backbone = load_backbone(cfg, splits, pretrained=False)
+        model, _ = fit(adapting.without(cfg), scratch, ready, backbone, None, quiet=True)
     finetuned, kept = finalize(cfg, ready, model, None)
     metrics = measure(finetuned, ready, kept, None).metrics
     write_json(folder.path / "baseline.json", metrics)

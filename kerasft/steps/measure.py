@@ -114,8 +114,8 @@ def draw(
         task.draw(statistics, finetuned.labels, folder.plots, split=split)
         drawing.draw(ready.splits.parts[split], finetuned, statistics, folder, split)
     figures = measured.metrics["validation"]
-    samples.add(finetuned, ready.splits.validation, figures, file=folder.samples)
-    write_json(folder.metrics, measured.metrics)
+    if samples.add(finetuned, ready.splits.validation, figures, file=folder.samples):
+        write_json(folder.metrics, measured.metrics)
 
 
 def report(

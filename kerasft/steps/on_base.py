@@ -27,6 +27,8 @@ def on_base(
         evidence: The examples.
         file: The adapter.
     """
+    import keras
+
     from kerasft.model import peft_layout
     from kerasft.model.adapter_file import read_adapter
     from kerasft.model.precision import in_float32
@@ -35,6 +37,8 @@ def on_base(
     own = cfg.copy()
     own.adapt = as_config(saved)
     splits = Splits(evidence.examples, evidence.examples, None, finetuned.labels)
+    # As a run begins: weights that are random come out as they did.
+    keras.utils.set_random_seed(cfg.seed % 2**32)
     backbone = load_backbone(own, splits)
     model = in_float32(with_head(own, finetuned.task, finetuned.labels, backbone))
     made = FineTuned(
@@ -47,5 +51,7 @@ def on_base(
         {"backbone": held.backbone, "base_sha256": held.base,
          "adapt": [{k: v for k, v in one.items() if k != "targets"} for one in held.records],
          "variables": len(held.state), "head_variables": len(held.head)},
-        partial(peft_layout.write_proved, model=model, base=held.backbone),
+        partial(
+            peft_layout.write_proved, model=model, base=held.backbone.removeprefix("hf://")
+        ),
     )  # fmt: skip

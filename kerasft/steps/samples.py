@@ -69,7 +69,7 @@ def sample(finetuned: FineTuned, task: Generates, part: Examples) -> Samples:
 def add(
     finetuned: FineTuned, part: Examples, figures: dict[str, Any], *, file: Path | None = None,
     tell: Callable[[str], None] = say,
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
     """Write samples of a split to a file, and add to its figures what was counted of them.
 
     Args:
@@ -78,10 +78,13 @@ def add(
         figures: The figures of the split.
         file: Where samples are written, if anywhere.
         tell: Says what was counted.
+
+    Returns:
+        Whether anything was added to the figures.
     """
     task = finetuned.task
     if not isinstance(task, Generates) or not (file or task.converses):
-        return
+        return False
     found = sample(finetuned, task, part)
     figures |= found.figures
     said = [f"{len(found.ids)} of {found.of:,} validation texts gone on with"]
@@ -93,6 +96,7 @@ def add(
             made.write_text(page(found), "utf-8")
         said.append(str(file))
     tell(f"samples: {': '.join(said)}")
+    return bool(found.figures)
 
 
 def page(found: Samples) -> str:

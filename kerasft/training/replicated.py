@@ -97,7 +97,7 @@ def train_function(model: keras.Model, group: Group) -> Callable[[Any], Any]:
     @tf.function(autograph=False, reduce_retracing=True)
     def step(iterator: Any) -> Any:
         batch = iterator.get_next()
-        with _synchronized(model):
+        with _synchronized(model), _undivided():
             losses, outputs = strategy.run(replica, args=batch)
         _, size, *rest = tf.nest.map_structure(
             lambda one: strategy.experimental_local_results(one)[0], batch
@@ -132,20 +132,17 @@ def _replica_step(
             loss = model._compute_loss(
                 x=inputs, y=y, y_pred=outputs, sample_weight=weights, training=True
             )
-            # Keras has divided it by the number of replicas, and it is the mean over a share.
             share = tf.cast(places.real, tf.float32) / tf.cast(size, tf.float32)
-            target = shown = tf.cast(loss, tf.float32) * share * replicas
+            target = shown = tf.cast(loss, tf.float32) * share
         else:
-            shown = tf.cast(
+            target = tf.cast(
                 model._compute_loss(
                     x=inputs, y=targets, y_pred=whole, sample_weight=weights, training=True
                 ),
                 tf.float32,
             )
-            # Keras divides by the number of replicas for the sake of shares of the loss. This is
-            # the whole loss; of penalties, which all replicas have, each takes its part.
-            target = shown * replicas
-            if model.losses:
+            shown = target / replicas  # all replicas have the whole loss
+            if model.losses:  # of penalties each takes its part
                 penalty = tf.add_n([tf.reduce_sum(tf.cast(p, tf.float32)) for p in model.losses])
                 target -= penalty * (1.0 - 1.0 / replicas)
         scaled = model.optimizer.scale_loss(target)
@@ -206,6 +203,25 @@ class _Places:
 
         rows = rows_of(self.number, self.size, self.replicas)
         return tf.nest.map_structure(lambda one: tf.gather(one, rows), values)
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Have Keras divide no loss by the number of replicas, in what is traced in the block.
+
+    It divides what its losses average, and leaves losses that are one number as they are.
+    """
+    from keras.src.losses import loss
+
+    names = ("scale_loss_for_distribution", "unscale_loss_for_distribution")
+    before = {name: getattr(loss, name) for name in names}
+    for name in names:
+        setattr(loss, name, lambda value: value)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(loss, name, function)
 
 
 @contextmanager

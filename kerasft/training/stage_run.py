@@ -231,6 +231,7 @@ class Run:
             "devices": ", ".join(keras.distribution.list_devices()),
             "deterministic": str(is_deterministic()).lower(),
             "jit_compile": str(self.recipe.jit_compile).lower(),
+            "replicas": str(current().replicas),
         }
         amid = state if here.epoch > stage.first_epoch or here.step else None
         for difference in unlike(amid.plain.get("form", {}), form) if amid else ():

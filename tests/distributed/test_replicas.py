@@ -56,7 +56,7 @@ def require_equal(name, found):
     allowed = LOOSE.get(name, 1e-6)
     assert found["loss"] <= allowed
     assert found["val_loss"] <= max(allowed, 2e-6)
-    assert found["accuracy"][0] == pytest.approx(found["accuracy"][1], abs=0.03 * (allowed > 1e-6))
+    assert found["val"] <= (1e-6 if allowed <= 1e-6 else 0.15)  # of 8 examples, maybe one
 
 
 @pytest.mark.parametrize("name", [name for name in FEW if name != "dropout"])

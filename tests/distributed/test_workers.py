@@ -1,5 +1,6 @@
 """Runs of two processes: killed, stopped, and started with what does not fit together."""
 
+import csv
 import io
 import json
 import os
@@ -15,7 +16,6 @@ import numpy as np
 import pytest
 
 from kerasft.distributed.launching import free_ports
-from tests.conftest import texts, write_csv
 
 pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]
 
@@ -29,8 +29,21 @@ WORDS = [
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
-    write_csv(folder / "texts.csv", texts(), ("text", "label"))
+    write_csv(folder / "texts.csv", texts())
     return folder
+
+
+def texts():
+    """Return 60 short texts, each with its label."""
+    words = {"pos": ("good", "fine", "warm"), "neg": ("bad", "dull", "cold")}
+    return [(f"a {word} film, number {i}", label) for i in range(10)
+            for label, some in words.items() for word in some]  # fmt: skip
+
+
+def write_csv(path, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
 
 
 def started(place, name, *more):
@@ -161,7 +174,7 @@ def test_other_configs_are_refused_with_the_difference(place):
 
 
 def test_other_data_is_refused(place):
-    fewer = write_csv(place / "fewer.csv", texts()[:-3], ("text", "label"))
+    fewer = write_csv(place / "fewer.csv", texts()[:-3])
     # The same command, where another file stands.
     first, second = place / "one", place / "two"
     for folder, source in ((first, place / "texts.csv"), (second, fewer)):

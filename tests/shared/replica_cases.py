@@ -21,9 +21,12 @@ import keras
 import numpy as np
 
 from kerasft.config.checks import settle
-from kerasft.steps import devices, fit, prepare
+from kerasft.steps import activations, devices, fit, prepare
 from kerasft.steps.heads import with_head
 from kerasft.training import epochs
+
+# One step an execution, so that the loss of each can be seen.
+activations.AT_ONCE = 1
 
 TEXTS = ["data=table", "data.path=texts.csv", "data.text=text", "data.label=label",
          "backbone=tiny_bert", "finetune=full"]  # fmt: skip
@@ -47,7 +50,23 @@ CASES = {
     "norms": [*IMAGES, "+finetune.full.batch_norm=train"],
     "augmented": [*IMAGES],
     "mixup": [*IMAGES, "augment=mixup"],
-    "one_left": [*TEXTS, "batch_size=41"],
+    "one_left": [*TEXTS, "batch_size=19"],
+    "words": [
+        "task=tagging", "data=conll", "data.path=words", "backbone=tiny_bert", "head=tokens",
+        "batch_size=7", "max_steps=6", "finetune=full",
+    ],
+    "pixels": [
+        "task=segmentation", "data=mask_folder", "data.path=pixels", "head=decoder",
+        "data.classes={0:background,1:red,2:green}", "data.ignore=9", "backbone=tiny_resnet",
+        "backbone.image_size=[32,48]", "head.width=16", "augment=masks", "batch_size=5",
+        "max_steps=3", "finetune=full",
+    ],
+    "boxes": [
+        "task=detection", "data=coco", "data.path=boxes", "backbone=tiny_resnet",
+        "backbone.image_size=[64,80]", "head=anchor_free", "head.width=16", "head.depth=1",
+        "+head.finest=2", "+head.coarsest=3", "augment=boxes", "batch_size=7", "max_steps=3",
+        "finetune=full",
+    ],
     "dropout": [*TEXTS],
 }
 WITH_DROPOUT = ("dropout",)
@@ -98,6 +117,29 @@ def trained(name, words):
     return {"losses": trace.losses, "rows": history.rows, "weights": weights, "masks": masks}
 
 
+def make_data(names):
+    """Write the data of cases that have some of their own."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    splits = {"train": 24, "val": 6, "test": 6}
+    if "words" in names:
+        from test_tagging import write
+
+        Path("words").mkdir()
+        for seed, split in enumerate(("train", "dev", "test")):
+            write(Path("words") / f"{split}.conll", 24, seed)
+    if "pixels" in names:
+        import test_segmentation
+
+        for seed, (split, count) in enumerate(splits.items()):
+            test_segmentation.draw(Path("pixels") / split, count, seed)
+    if "boxes" in names:
+        import test_detection
+
+        for seed, (split, count) in enumerate(splits.items()):
+            name = {"val": "valid"}.get(split, split)
+            test_detection.draw(Path("boxes"), name, count, seed)
+
+
 def masks_of(model):
     """Return the seeds of both replicas."""
     from kerasft.distributed.group import current
@@ -119,8 +161,10 @@ def main(folder, names):
         rows = [(f"a {'very ' * (i % 7)}{w} film, number {i}", k) for i in range(16)
                 for w, k in words]  # fmt: skip
         csv.writer(file).writerows([("text", "label"), *rows[:-9]])
+    names = names or list(CASES)
+    make_data(names)
     found = {}
-    for name in names or CASES:
+    for name in names:
         began = time.perf_counter()
         try:
             words = [*CASES[name], "epochs=2", "optimizer.learning_rate=1e-3"]
@@ -135,7 +179,10 @@ def main(folder, names):
                             for a, b in zip(one["losses"], two["losses"], strict=True)),
                 "val_loss": max(abs(a["val_loss"] - b["val_loss"]) / abs(a["val_loss"])
                                 for a, b in zip(one["rows"], two["rows"], strict=True)),
-                "accuracy": [[row["val_accuracy"] for row in both["rows"]] for both in (one, two)],
+                "val": max(
+                    abs(a[key] - b[key]) for a, b in zip(one["rows"], two["rows"], strict=True)
+                    for key in a if key.startswith("val_") and key != "val_loss"
+                ),
                 "weights": max(float(np.max(np.abs(np.array(a) - np.array(b)), initial=0.0))
                                for a, b in zip(one["weights"], two["weights"], strict=True)),
                 "moved": len(set(one["losses"])) > 1,

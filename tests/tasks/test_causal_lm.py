@@ -133,6 +133,7 @@ def test_figures_are_of_all_tokens_together():
     ("settings", "told"),
     [
         ({"packing": "tight"}, r"task\.packing must be one of isolated, joined, none"),
+        ({"embedding": "first"}, r"task\.embedding must be one of mean, last"),
         ({"loss_on": "answer"}, r"task\.loss_on must be one of answers, all.*Did you mean"),
         ({"monitor": "val_accuracy"}, r"task\.monitor must be a figure of which less is better"),
         ({"generate": {"max_new": -1}}, r"generate\.max_new must be a whole number"),
