@@ -15,8 +15,8 @@ import kerasft
 from kerasft.commands import make_parser
 
 COMMANDS = (
-    "train", "show", "lr-find", "sweep", "resume", "evaluate", "diagnose", "predict", "export",
-    "verify", "bench", "serve", "check", "surgery", "probe", "explain",
+    "train", "launch", "show", "lr-find", "sweep", "resume", "evaluate", "diagnose", "predict",
+    "export", "verify", "bench", "serve", "check", "surgery", "probe", "explain",
    "models", "cache", "leaderboard",
 )  # fmt: skip
 
