@@ -20,6 +20,8 @@ FIGURES = {
     "bengali_sentiment_minilm": ("macro F1", ("f1_macro",)),
     "goemotions_minilm": ("micro F1", ("f1_micro",)),
     "stsb_minilm": ("Pearson", ("pearson",)),
+    "wnut17_minilm": ("F1 by entity", ("f1",)),
+    "shakespeare_stories": ("bits a byte", ("bits_per_byte",)),
 }
 
 
