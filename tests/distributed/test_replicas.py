@@ -56,7 +56,9 @@ def require_equal(name, found):
     allowed = LOOSE.get(name, 1e-6)
     assert found["loss"] <= allowed
     assert found["val_loss"] <= max(allowed, 2e-6)
-    assert found["val"] <= (1e-6 if allowed <= 1e-6 else 0.15)  # of 8 examples, maybe one
+    # Of figures that rank examples two that are alike may change places: one pair of thousands. In
+    # half precision an answer may change, of 8 examples maybe one.
+    assert found["val"] <= (1e-4 if allowed <= 1e-6 else 0.15)
 
 
 @pytest.mark.parametrize("name", FEW)
