@@ -37,7 +37,7 @@ from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
 
 # Images beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
-TEXTS_AT_ONCE = 512
+TEXTS_AT_ONCE = 2048
 # How tokens are kept; part of their key, so that another form is never misread.
 TOKEN_FORMS = 2
 IMAGES_AT_ONCE = 64
@@ -276,9 +276,10 @@ def _images(
 
 
 def _texts(texts: Sequence[Any], preprocess: Preprocess) -> Iterator[Piece]:
+    tokenize = getattr(preprocess, "many", preprocess)
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         begins(f"text {start + 1:,} of {len(texts):,}")
-        rows = preprocess(as_raw(texts[start : start + TEXTS_AT_ONCE], "text"))
+        rows = tokenize(as_raw(texts[start : start + TEXTS_AT_ONCE], "text"))
         rows = {name: value.numpy() for name, value in rows.items()}
         # Where the network takes no mask, the padding counts: a row's length is the width.
         mask = rows.get("padding_mask", np.ones_like(rows["token_ids"])).astype(bool)

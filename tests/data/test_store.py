@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras_hub
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from kerasft.data import store
 from kerasft.data.preprocessing import TEXTS_AT_ONCE, prepare, prepare_splits
 from kerasft.data.store import Form, collect, read, smallest, write
 from kerasft.model import tiny
+from kerasft.model.preprocess import TextPreprocess
 from kerasft.raw_input import as_raw
 from kerasft.rows import is_constant, joined
 from kerasft.spec import Examples
@@ -78,3 +80,30 @@ def test_texts_are_kept_small_and_read_as_the_network_takes_them(tmp_path, pair)
     tokens = int(wanted["padding_mask"].sum())
     sizes = {file.name: file.stat().st_size for file in tmp_path.rglob("*.bin")}
     assert sizes == {"token_ids.bin": 2 * tokens} | ({"segment_ids.bin": tokens} if pair else {})
+
+
+ODD = [
+    "", " ", "a film", "  two  blanks ", "tab\tand\nline", "Éclair déjà-vu", "e\u0301 \u0301x",
+    "don't!", "中文 字 mixed中", "\u00a0hard\u00a0blank", "x" * 120 + " y", "[MASK] [CLS]",
+    "zero\u200bwidth", "\u3000",
+    "the quick brown fox is a lazy dog " * 9, "ΣΑΣ ς", "İstanbul", "a a a a", "\x00 a",
+    "Привет, мир и the film", "a \u0301 b", "\t \n", "\u115f a", "naïve  café (good)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("accents", [False, True])
+def test_words_in_common_are_tokenized_once_and_as_they_were(pair, accents):
+    made = tiny.text("bert", sequence_length=24).preprocess
+    tokenizer = keras_hub.tokenizers.BertTokenizer(
+        vocabulary=list(made.tokenizer.vocabulary), lowercase=accents, strip_accents=accents
+    )
+    preprocess = TextPreprocess(
+        tokenizer, inputs=made.inputs, sequence_length=24, pair=pair
+    )
+    raw = as_raw(list(zip(ODD, ODD[::-1], strict=True)) if pair else ODD, "text")
+    wanted, found = preprocess(raw), preprocess.many(raw)
+    assert "_many" in vars(preprocess)
+    assert wanted.keys() == found.keys()
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(values.numpy(), found[name].numpy())
