@@ -4,6 +4,7 @@
     python scripts/faults.py --fault ENOSPC --every 3 ...
     python scripts/faults.py --fault kill,torn,EIO --rounds 3 ...
     python scripts/faults.py --during export --format keras --fault torn --rounds 10 ...
+    python scripts/faults.py --workers 2 --rounds 20 ...
 
 The arguments are overrides of a run, and of the export. `kill` ends the process at a random moment;
 `torn` ends it in the middle of a write, after a random part of the bytes; `ENOSPC`, `EIO` and
@@ -17,19 +18,23 @@ moment every other time. Several come in turn, each in a run of its own.
 or over an export that is there; `evaluate`. Weights, log and metrics must be the same to the last
 bit in the end, an export must answer as the one left alone, no half of anything may count as one,
 and whatever fails must be told in one line. All but `kill` of `train` alone need Linux and a C
-compiler.
+compiler. With `--workers` a run is trained by so many processes (`kerasft launch`), of which a
+random one is killed at random moments; the others have to end, and all to begin again.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +71,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--during", choices=DURING, default="train", help="what is disturbed")
     parser.add_argument("--format", default="saved_model", help="of the export")
+    parser.add_argument("--workers", type=int, default=1, help="processes that train a run")
     options, rest = parser.parse_known_args()
     faults = options.fault.split(",")
     if not set(faults) <= set(FAULTS):
@@ -74,11 +80,16 @@ def main() -> None:
     for fault in faults:
         if fault in kind.spared:
             parser.error(f"--fault {fault} is not for {options.during}: {kind.spared[fault]}")
+    if options.workers > 1 and (options.during, faults) != ("train", ["kill"]):
+        parser.error("--workers goes with --fault kill --during train")
     overrides = [*options.overrides, *rest, "progress=false"]
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         folder = Path(name)
         tried = Trials(folder, random.Random(options.seed))
-        if (options.during, faults) == ("train", ["kill"]):
+        if options.workers > 1:
+            tried.kill_workers(options.rounds or 20, options.workers,
+                               [*overrides, f"cache.directory={folder}/cache"])  # fmt: skip
+        elif (options.during, faults) == ("train", ["kill"]):
             tried.kill(options.rounds or 50, [*overrides, f"cache.directory={folder}/cache"])
         else:
             with Nursery(folder) as nursery:
@@ -125,6 +136,26 @@ class Trials:
                     require_ended(ended)
                 self.look(ended)
             self.compare(run_outcome(target), f"after {self.faults} kills")
+
+    def kill_workers(self, rounds: int, workers: int, common: list[str]) -> None:
+        """End random workers of runs at random moments; who started them starts all again."""
+        target, began = self.folder / "whole", time.monotonic()
+        with Launched(workers, rounds, [*common, f"output_dir={target}"]) as whole:
+            whole.wait()
+        alone = time.monotonic() - began
+        require_ended(whole.ended)
+        print(f"left alone: {alone:.1f} s", flush=True)
+        self.wanted = run_outcome(target)
+        while self.faults < rounds:
+            target = self.folder / f"run-{self.ended}"
+            with Launched(workers, rounds, [*common, f"output_dir={target}"]) as group:
+                while not group.wait(self.draw.uniform(0.2, 0.9) * alone):
+                    self.faults += self.faults < rounds and group.kill(self.draw)
+            self.resumed += group.ended.said.count("going on after")
+            if group.ended.code:
+                print(group.ended.said[-3000:])
+            self.compare(None if group.ended.code else run_outcome(target),
+                         f"after {self.faults} kills")  # fmt: skip
 
     def fail_in_turn(
         self, subject: Training, faults: Sequence[str], rounds: int | None, every: int | None
@@ -228,6 +259,64 @@ class Trials:
         )
         for line in self.lost:
             print(f"  {line}")
+
+
+class Launched:
+    """The workers of a run.
+
+    Args:
+        workers: How many.
+        restarts: How often all of them are started again.
+        overrides: Of the run.
+    """
+
+    def __init__(self, workers: int, restarts: int, overrides: Sequence[str]):
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "kerasft", "launch", "-n", str(workers),
+             "--restarts", str(restarts), "--", "train", *overrides],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def __enter__(self) -> Launched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait()
+        self.reader.join()
+
+    @property
+    def ended(self) -> Ended:
+        return Ended(self.process.returncode, "".join(self.lines))
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end, for so many seconds; return whether it came."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self, draw: random.Random) -> bool:
+        """End a worker, if one is there."""
+        told = [line for line in self.lines if re.search(r"processes \d+", line)]
+        if not told:
+            return False
+        number = int(draw.choice(re.findall(r"\d+", told[-1].partition("processes")[2])))
+        try:
+            os.kill(number, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
 
 
 def wrong_end(tried: Tried, fault: str, *, killed: bool = False) -> str:
