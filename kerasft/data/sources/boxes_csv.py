@@ -13,7 +13,7 @@ from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns
 from kerasft.data.tables.boxed_rows import BoxRows, Columns, Found, read_boxes
-from kerasft.data.tables.columns import find_column, read_splits
+from kerasft.data.tables.columns import splits_of
 from kerasft.data.tables.drawn_columns import CORNERS
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import parts_of
@@ -97,22 +97,15 @@ def boxes_csv(
     tables = find_tables(path, {})
     file = tables.files["train"][0]
     home = None if images is None else find_path(images, "data.images", beside=file.parent)
-    if split_column is not None:
-        if len(tables.files) > 1:
-            raise UserError(
-                f"data.split_column says the split of each row, and the files of {path} say it, "
-                f"too. Received: data.split_column={split_column}. Leave it out."
-            )
-    else:
+    tables.require_one_word(split_column, path)
+    if split_column is None:
         check_ratios(validation, test, split, list(tables.files))
     names = read_label_names(label_names, file.parent)
     found = Found(notices=list(tables.notices))
     for part in parts_of(tables, Layout(delimiter=delimiter)):
         rows = part.rows
-        splits = [part.split] * len(rows)
         ids = [f"{part.name}:{place}" for place in rows.places]
-        if split_column is not None:
-            splits = read_splits(find_column(rows, split_column, "data.split_column"), ids)
+        splits = splits_of(rows, split_column, ids, part.split)
         found.notices += rows.notices
         columns = _columns(rows, image, label, box, size, box_format, relative)
         # Images of one name in the folders of several splits are several images.

@@ -14,7 +14,7 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
 from kerasft.data.near_copies import told
 from kerasft.data.splits import check_ratios, ratios_of
-from kerasft.data.tables.columns import find_column, read_splits
+from kerasft.data.tables.columns import find_column, splits_of
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import parts_of
 from kerasft.data.tables.reading import Layout, Rows
@@ -131,8 +131,7 @@ def chat(
     bare: list[str] = []
     for part in parts_of(tables, layout):
         ids = [f"{part.name}:{place}" for place in part.rows.places]
-        brought = [part.split] * len(ids) if split_column is None else read_splits(
-            find_column(part.rows, split_column, "data.split_column"), ids)  # fmt: skip
+        brought = splits_of(part.rows, split_column, ids, part.split)
         groups = None if group is None else find_column(part.rows, group, "data.group")
         for i, one in enumerate(_examples(part.rows, chosen, ids)):
             if one is None:

@@ -13,12 +13,11 @@ from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns
 from kerasft.data.tables.asked import Asked
 from kerasft.data.tables.boxed_rows import BoxRows
-from kerasft.data.tables.columns import find_column, read_splits
+from kerasft.data.tables.columns import splits_of
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import parts_of
 from kerasft.data.tables.masked_rows import read_masks
 from kerasft.data.tables.reading import Layout
-from kerasft.errors import UserError
 from kerasft.spec import Splits
 
 
@@ -82,23 +81,18 @@ def masks_table(
     tables = find_tables(path, {})
     file = tables.files["train"][0]
     home = None if images is None else find_path(images, "data.images", beside=file.parent)
-    if split_column is not None and len(tables.files) > 1:
-        raise UserError(
-            f"data.split_column says the split of each row, and the files of {path} say it, "
-            f"too. Received: data.split_column={split_column}. Leave it out."
-        )
+    tables.require_one_word(split_column, path)
+    if split_column is None:
+        check_ratios(validation, test, split, list(tables.files))
     if isinstance(classes, str):
         classes = read_label_names(classes, file.parent)
     parts = []
     for one in parts_of(tables, Layout(delimiter=delimiter)):
         ids = [f"{one.name}:{place}" for place in one.rows.places]
-        splits = [one.split] * len(ids)
-        if split_column is not None:
-            splits = read_splits(find_column(one.rows, split_column, "data.split_column"), ids)
+        splits = splits_of(one.rows, split_column, ids, one.split)
         parts.append(BoxRows(one, ids, splits, home))
-    brought = sorted({name for part in parts for name in part.splits})
-    check_ratios(validation, test, split, brought if split_column is not None else
-                 list(tables.files))  # fmt: skip
+    if split_column is not None:
+        check_ratios(validation, test, split, sorted({n for part in parts for n in part.splits}))
     rows = parts[0].rows
     asked = Asked("masks", image, masks)
     shown = drawn_columns.require(

@@ -17,7 +17,7 @@ from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns
 from kerasft.data.tables.asked import LABEL, Asked
 from kerasft.data.tables.boxed_rows import BoxRows, Columns, Found, read_boxes
-from kerasft.data.tables.columns import column_name, find_column, read_splits
+from kerasft.data.tables.columns import column_name, find_column, splits_of
 from kerasft.data.tables.gathering import Part
 from kerasft.data.tables.masked_rows import read_masks
 from kerasft.data.tables.reading import Rows
@@ -56,10 +56,7 @@ class Tables:
         for split, rows in self.rows.items():
             name = split if len(self.rows) > 1 else "data"
             ids = [f"{name}:{place}" for place in rows.places]
-            splits = [split] * len(ids)
-            if self.split_column is not None:
-                column = find_column(rows, self.split_column, "data.split_column")
-                splits = read_splits(column, ids)
+            splits = splits_of(rows, self.split_column, ids, split)
             groups = None if self.group is None else _groups(rows, self.group, ids)
             found.append(BoxRows(Part(split, name, rows), ids, splits, groups=groups))
         return found

@@ -10,7 +10,7 @@ from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.looks import Look
 from kerasft.data.paths import read_label_names, require_apart
 from kerasft.data.splits import check_ratios, ratios_of
-from kerasft.data.tables.columns import find_column, read_splits, read_texts
+from kerasft.data.tables.columns import find_column, read_texts, splits_of
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import Part, parts_of
 from kerasft.data.tables.reading import Layout, Rows
@@ -97,13 +97,9 @@ def spans(
     tables = find_tables(path, {"validation": validation, "test": test})
     require_apart(tables.files, "Name another file, or a part such as 0.15.")
     ratios = ratios_of(validation, test)
+    tables.require_one_word(split_column, path)
     if split_column is None:
         check_ratios(ratios.get("validation"), ratios.get("test"), split, list(tables.files))
-    elif len(tables.files) > 1:
-        raise UserError(
-            "data.split_column says the split of each row, and the files of "
-            f"{path} say it, too. Received: data.split_column={split_column}. Leave it out."
-        )
     found, notices, other = [], list(tables.notices), []
     for part in parts_of(tables, Layout()):
         columns = _columns(part.rows, text, entities, tokens, tags)
@@ -225,9 +221,7 @@ def _placed(
 ) -> list[Found]:
     """Return texts with the split and the group that they belong to."""
     ids = [one.name for one in found]
-    splits = [part.split] * len(found)
-    if split_column is not None:
-        splits = read_splits(find_column(part.rows, split_column, "data.split_column"), ids)
+    splits = splits_of(part.rows, split_column, ids, part.split)
     groups: Sequence[Any] = [None] * len(found)
     if group is not None:
         groups = find_column(part.rows, group, "data.group")

@@ -154,6 +154,25 @@ def _clue(rows: Rows) -> str:
     return ""
 
 
+def splits_of(
+    rows: Rows, split_column: str | int | None, ids: Sequence[str], brought: str
+) -> list[str]:
+    """Return the split of each row: what a column says, or where there is none that of the file.
+
+    Args:
+        rows: The rows.
+        split_column: The column, or `None`.
+        ids: The name of each row, for messages.
+        brought: The split of the file.
+
+    Raises:
+        UserError: If there is no such column, or a cell names no split.
+    """
+    if split_column is None:
+        return [brought] * len(ids)
+    return read_splits(find_column(rows, split_column, "data.split_column"), ids)
+
+
 def read_splits(cells: Sequence[Any], ids: Sequence[str]) -> list[str]:
     """Return which split each cell names; refuse those that name none."""
     named = [split_name(str(cell)) if cell is not None else None for cell in cells]

@@ -59,6 +59,22 @@ class Tables:
                 name = f"{file.parent.name}/{file.name}" if alike else file.name
                 yield split, f"{split}/{name}" if len(self.files) > 1 else name, file
 
+    def require_one_word(self, split_column: str | None, path: str) -> None:
+        """Refuse a column that says the splits, where the files do.
+
+        Args:
+            split_column: The column, or `None`.
+            path: What the user named.
+
+        Raises:
+            UserError: If both say it.
+        """
+        if split_column is not None and len(self.files) > 1:
+            raise UserError(
+                f"data.split_column says the split of each row, and the files of {path} say it, "
+                f"too. Received: data.split_column={split_column}. Leave it out."
+            )
+
     def take(self, name: str, value: Any, home: Path) -> None:
         """Take the files that a user names for a split in place of those of the folder.
 

@@ -1,6 +1,8 @@
 """Images with boxes in the files of Pascal VOC."""
 
-import numpy as np
+from functools import partial
+
+import masked_files
 import pytest
 from PIL import Image
 
@@ -11,11 +13,7 @@ from kerasft.testing import check_data
 SIZE = (48, 64)  # rows and columns
 
 
-def image(path, seed=0, size=SIZE, **settings):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), "uint8")
-    Image.fromarray(pixels).save(path, **settings)
-    return path
+image = partial(masked_files.image, size=SIZE)
 
 
 def xml(path, objects, size=SIZE, root="annotation", more=""):
