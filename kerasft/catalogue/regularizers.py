@@ -24,8 +24,7 @@ SETTINGS: dict[str, dict[str, tuple[float, float, bool]]] = {
 
 # Networks of `keras.applications` that add nothing to what goes around their layers.
 NOT_RESIDUAL = (
-    "DenseNet121", "DenseNet169", "DenseNet201", "InceptionV3", "MobileNet", "NASNetLarge",
-    "NASNetMobile", "VGG16", "VGG19",
+    "DenseNet121", "DenseNet169", "DenseNet201", "InceptionV3", "MobileNet", "VGG16", "VGG19",
 )
 
 

@@ -110,6 +110,9 @@ def _end_of(node: Any, graph: Any) -> Any:
     around = [producers[one] for one in sides[short]]
     region = sides[0] | sides[1]
     given = {id(t) for one in (*branch, *around) for t in one.input_tensors} - region
+    # A branch that has an input of the network to itself is computed from more than what goes by.
+    if any(not one.input_tensors for one in (*branch, *around)):
+        return None
     # What goes around is the input itself, or a convolution that changes its shape.
     if len(given) != 1 or sum(map(_has_kernel, around)) > 1 or any(map(_enlarges, branch)):
         return None

@@ -67,7 +67,7 @@ def test_blocks_of_convolutional_networks(family, count, first):
 @pytest.mark.parametrize(("name", "count"), [
     ("ResNet50", 16), ("ResNet50V2", 16), ("MobileNetV3Small", 6), ("Xception", 12),
     ("ConvNeXtTiny", 18), ("InceptionResNetV2", 40), ("EfficientNetB0", 9),
-    ("MobileNet", 0), ("InceptionV3", 0), ("NASNetMobile", 0), ("DenseNet121", 0),
+    ("NASNetMobile", 14), ("MobileNet", 0), ("InceptionV3", 0), ("DenseNet121", 0),
 ])  # fmt: skip
 def test_blocks_of_keras_applications(name, count):
     network = getattr(keras.applications, name)(
@@ -142,6 +142,8 @@ def test_inference_and_files_are_those_of_the_network_without_it(family, tmp_pat
     np.testing.assert_array_equal(model(x, training=False), plain)
     first, second = (model(x, training=True).numpy() for _ in range(2))
     assert np.abs(first - second).max() > 1e-6
+    # Training outputs have moved the averages of batch normalization.
+    plain = model(x, training=False).numpy()
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(again(x, training=False), plain)
@@ -164,7 +166,6 @@ def test_a_layer_that_is_called_several_times_has_the_mean_rate():
         assert (~out.any(axis=(1, 2))).mean() == pytest.approx(0.3, abs=0.03)
 
 
-@pytest.mark.xfail(strict=True, reason="a second input of the branch is not looked at")
 def test_a_branch_with_a_source_of_its_own_is_no_residual_branch():
     image, other = keras.Input((8, 8, 4)), keras.Input((8, 8, 4))
     side = layers.Conv2D(4, 3, padding="same")(layers.add([image, other]))
