@@ -40,8 +40,8 @@ def alternatives(
             values; where it chooses the part itself, it chooses it anew.
 
     Returns:
-        The choices, in order. Where there are sets, overrides of the group with one value choose
-        nothing by themselves, and hold for each set.
+        The choices, in order. Where there are sets, overrides of the group with one value hold for
+        each set. They are a choice of their own where all sets choose the part anew.
 
     Raises:
         UserError: If an override cannot be read, or another part has several values.
@@ -71,9 +71,11 @@ def alternatives(
     for words in sets:
         parsed(words)
     fixed = tuple(column[0][0] for column in columns if len(column) == 1)
+    # What no set goes on with was not named for them.
+    apart = group in map(_name, fixed) and all(group in map(_name, words) for words in sets)
     found = [
         Alternative(tuple(o for o, _ in chosen), tuple(o for o, own in chosen if own))
-        for chosen in itertools.product(*columns) if varied or not sets
+        for chosen in itertools.product(*columns) if varied or apart or not sets
     ]
     return found + [
         Alternative((*_without(fixed, group, words), *words), tuple(words)) for words in sets

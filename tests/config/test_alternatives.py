@@ -35,6 +35,15 @@ def test_sets_choose_anew_and_stand_beside_values():
     ]  # fmt: skip
 
 
+def test_a_named_part_that_no_set_goes_on_with_is_a_choice():
+    given = ("seed=1", "backbone=a", "backbone.size=3")
+    assert overrides(*given, sets=[["backbone=b"], ["backbone=c", "backbone.size=4"]]) == [
+        "seed=1 backbone=a backbone.size=3", "seed=1 backbone=b",
+        "seed=1 backbone=c backbone.size=4",
+    ]  # fmt: skip
+    assert overrides("backbone.size=3", sets=[["backbone=b"]]) == ["backbone=b"]
+
+
 def test_other_parts_have_one_value():
     with pytest.raises(UserError, match=r"Only backbone .* Received: 'head=linear,mlp'"):
         alternatives(["head=linear,mlp", "backbone=a"], "backbone")
