@@ -17,7 +17,7 @@ from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_uni
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
-from kerasft.distributed.group import ALONE, Group
+from kerasft.distributed.group import ALONE, Group, current
 from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
 from kerasft.raw_input import as_raw
@@ -307,8 +307,8 @@ def as_text(value: Any) -> Any:
 
 
 def eval_batch_size(cfg: DictConfig) -> int:
-    """Return how many examples a prediction step takes."""
-    return cfg.eval_batch_size or 2 * auto_batch.examples(cfg)
+    """Return how many examples a prediction step takes: twice those that a device trains on."""
+    return cfg.eval_batch_size or max(2 * auto_batch.examples(cfg) // current().replicas, 1)
 
 
 @lru_cache(maxsize=4)

@@ -16,8 +16,8 @@ KEYS = ("n_trials", "workers", "gpus", "objectives", "space", "known", "sampler"
         "max_time", "max_cost", "max_failures", "retries", "keep", "storage",
         "launcher")  # fmt: skip
 # The least and the most that a count may be. Each worker is a process.
-COUNTS = {"workers": (1, 1000), "gpus": (1, 1000), "max_failures": (1, 10**9), "retries": (0, 10**9),
-          "n_trials": (1, 10**9)}  # fmt: skip
+COUNTS = {"workers": (1, 1000), "gpus": (1, 1000), "max_failures": (1, 10**9),
+          "retries": (0, 10**9), "n_trials": (1, 10**9)}  # fmt: skip
 
 
 def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from two_workers import together
 
 from kerasft.distributed import group
 from kerasft.distributed.parcels import packed, unpacked
-from two_workers import together
 
 
 def test_arrays_of_all_kinds_come_back():

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from two_workers import together
+from omegaconf import OmegaConf
+from two_workers import together, workers
 
 from kerasft.data import pipeline
 from kerasft.data.store import Store
+from kerasft.distributed.group import Group, working
 from kerasft.evaluation.measure import stream
 from kerasft.rows import Column, Rows
+from kerasft.runs.finetuned import eval_batch_size
+from kerasft.steps.activations import agreed
 
 LENGTHS = np.array([3, 9, 1, 5, 7, 2, 8, 4, 6, 11, 10])
 
@@ -83,6 +87,25 @@ def test_all_get_what_one_process_has(monkeypatch, count):
                 np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
     assert both.rows["text"].tolist() == targets["text"].tolist()
     assert both.rows["answer"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("another", "reasons"), [
+    (True, {"": "another worker cannot keep them", "no room": "no room"}), (False, {"": ""}),
+])  # fmt: skip
+def test_activations_are_kept_by_all_workers_or_none(monkeypatch, another, reasons):
+    monkeypatch.setattr(Group, "any", lambda self, *flags: [another or any(flags)])
+    with working(workers()[0]):
+        assert {own: agreed(own) for own in reasons} == reasons
+    assert agreed("") == ""
+
+
+def test_devices_share_the_default_batch():
+    cfg = OmegaConf.create({"batch_size": 48, "eval_batch_size": None})
+    assert eval_batch_size(cfg) == 96
+    with working(Group(replicas=8)):
+        assert eval_batch_size(cfg) == 12
+        cfg.eval_batch_size = 100
+        assert eval_batch_size(cfg) == 100
 
 
 @pytest.mark.slow
