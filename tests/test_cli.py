@@ -319,6 +319,7 @@ def test_predict_says_what_it_cannot_read(kerasft_cli, tiny_run, tiny_text_run, 
 def test_a_run_in_a_process_of_its_own(tiny_texts, tmp_path):
     """Writes into a pipe: no control characters, no chatter, one line an epoch."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP")}
+    environment["TF_USE_LEGACY_KERAS"] = "1"  # as Ray sets it: no Keras 3 could be imported
     ended = fresh("train", *tiny_texts, "epochs=2", "max_steps=2", "name=small", cwd=tmp_path,
                   env=environment)  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from kerasft.config import auto_batch
-from kerasft.distributed.cluster import KINDS
-from kerasft.errors import nearest
+from kerasft.distributed.cluster import KINDS, find
+from kerasft.errors import UserError, nearest
 
 
 def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
@@ -32,6 +32,8 @@ def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         )
     if kind is None:
         return
+    if kind != "mirrored" and (told := lacking(cfg, _processes())):
+        yield "batch_size", told
     if cfg.batch_size == auto_batch.AUTO:
         yield "batch_size", (
             "batch_size=auto measures what fits on one device, and batch_size is that of all "
@@ -48,3 +50,46 @@ def problems(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             "faults.memory=halve restarts a run within its process, and the other workers of "
             f"distribute={kind} would wait for it. Set batch_size lower."
         )
+
+
+def _processes() -> int:
+    """Return how many processes there are, as far as the variables of this one say."""
+    try:
+        found = find()
+    except UserError:  # told when they are to find each other
+        return 1
+    return 1 if found is None else len(found.addresses)
+
+
+def lacking(cfg: DictConfig, devices: int) -> str:
+    """Say that a batch has too few examples for each device to get one, if so.
+
+    Args:
+        cfg: The config.
+        devices: How many there are, in all processes together.
+
+    Returns:
+        A message, or `""`. Batches of `batch_tokens` have as many examples as fit.
+    """
+    size = cfg.batch_size
+    if cfg.batch_tokens is not None or not isinstance(size, int) or size >= devices:
+        return ""
+    return (
+        "batch_size is that of all devices together, and must not be smaller than their number: "
+        f"some would never have an example. Received: {size} for {devices} devices. Set "
+        f"batch_size={devices}, or a multiple of it, or train on fewer devices."
+    )
+
+
+def require_shares(cfg: DictConfig, devices: int) -> None:
+    """See that a batch has an example for each device.
+
+    Args:
+        cfg: The config.
+        devices: How many there are, in all processes together.
+
+    Raises:
+        UserError: If not.
+    """
+    if told := lacking(cfg, devices):
+        raise UserError(told)

@@ -62,7 +62,8 @@ class Root:
             holds counted; `None` means what is available on the machine and in its container.
         batch_tokens: The most tokens in a training step, padding counted, for texts; there are then
             as many texts in a batch as fit, and `batch_size` is not looked at.
-        eval_batch_size: Examples in a prediction step; `None` means twice `batch_size`.
+        eval_batch_size: Examples in a prediction step of a device; `None` means twice its share of
+            `batch_size`.
         precision: `float32`, `mixed_bfloat16` or `mixed_float16`; `auto` takes `mixed_bfloat16`
             where the processor or the GPU multiplies in it, else `float32`.
         output_dir: The folder of the run; `None` means `outputs/NAME/STAMP`.

@@ -198,6 +198,7 @@ class Batches:
 def in_one_pass(
     store: Store, batch_size: int, *, targets: Rows | None = None,
     augment: Callable | None = None, epoch: int = 0, lengths: np.ndarray | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> tuple[Any, np.ndarray]:
     """Return a dataset that holds every example once, and the order in which it holds them.
 
@@ -208,6 +209,8 @@ def in_one_pass(
         augment: What `augmenter` returns, where images shall be changed as in training.
         epoch: The epoch whose changes these are.
         lengths: By which examples are put together; by default their own.
+        share: `(number, of)`: of `of` shares, which hold each batch once together, the one with
+            this number, from 0.
 
     Returns:
         A `tf.data.Dataset` of inputs, or of inputs and targets by name as they are stored; and the
@@ -216,6 +219,7 @@ def in_one_pass(
     import tensorflow as tf
 
     batches = once(len(store), batch_size, store.lengths if lengths is None else lengths)
+    batches = batches[share[0] :: share[1]]
     spec = _tensor_specs(store.specs())
     learned = {} if targets is None else _tensor_specs(targets.specs())
 
@@ -235,7 +239,7 @@ def in_one_pass(
     )
     data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
     data = mapped(data, as_taken, num_parallel_calls=cores(), deterministic=True)
-    return untuned(data.prefetch(2)), np.concatenate(batches)
+    return untuned(data.prefetch(2)), np.concatenate([*batches, np.zeros(0, "int64")])
 
 
 def _tensor_specs(specs: Mapping[str, tuple[np.dtype, list[int | None]]]) -> dict[str, Any]:

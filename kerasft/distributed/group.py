@@ -24,6 +24,8 @@ from kerasft.system.console import listing
 
 # The exit status of a group that has lost a worker: EX_TEMPFAIL, to be started again.
 GONE = 75
+# How many bytes of each worker go through the network at once.
+PIECE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class Group:
         """How many replicas each process has."""
         return self.replicas // self.workers
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices of this process that have a copy of the model, where there are several."""
+        return () if self.local == 1 else tuple(self.strategy.extended.worker_devices)
+
     def scope(self) -> AbstractContextManager[Any]:
         """Have variables that are made in the block be there on each device, and stay equal.
 
@@ -75,26 +82,34 @@ class Group:
         if self.workers == 1:
             return list(values)
         mine = np.array(values, "float64").view("int32")
-        summed = self._summed(mine if self.rank == 0 else np.zeros_like(mine)) // self.local
-        return summed.astype("int32").view("float64").tolist()
+        summed = self._summed(mine if self.rank == 0 else np.zeros_like(mine))
+        return summed.view("float64").tolist()
 
     def texts(self, text: str) -> list[str]:
         """Return what each worker has to say, by rank. All workers must ask, at one point."""
         if self.workers == 1:
             return [text]
-        mine = np.frombuffer(text.encode("utf-8"), "uint8")
+        return [one.decode("utf-8") for one in self.parcels(text.encode("utf-8"))]
+
+    def parcels(self, parcel: bytes) -> list[bytes]:
+        """Return the bytes that each worker has, by rank. All workers must ask, at one point."""
+        if self.workers == 1:
+            return [parcel]
         sizes = np.zeros(self.workers, "int32")
-        sizes[self.rank] = len(mine)
-        sizes = self._summed(sizes) // self.local
-        if not sizes.any():  # what is empty ends TensorFlow's collectives with a crash
-            return [""] * self.workers
-        table = np.zeros((self.workers, int(sizes.max())), "int32")
-        table[self.rank, : len(mine)] = mine
-        table = (self._summed(table.reshape(-1)) // self.local).reshape(table.shape)
-        return [
-            row[:size].astype("uint8").tobytes().decode("utf-8")
-            for row, size in zip(table, sizes, strict=True)
-        ]
+        sizes[self.rank] = len(parcel)
+        sizes = self._summed(sizes)
+        made = [bytearray() for _ in sizes]
+        # Numbers of 32 bits, where only one worker has others than 0. What is empty would end
+        # TensorFlow's collectives with a crash.
+        for begin in range(0, int(sizes.max()), PIECE):
+            width = min(int(sizes.max()) - begin, PIECE)
+            piece = parcel[begin : begin + width]
+            table = np.zeros((self.workers, -(-width // 4)), "int32")
+            table[self.rank] = np.frombuffer(piece.ljust(4 * table.shape[1], b"\0"), "int32")
+            table = self._summed(table.reshape(-1)).reshape(table.shape)
+            for whole, row in zip(made, table, strict=True):
+                whole += row.tobytes()[:width]
+        return [bytes(whole[:size]) for whole, size in zip(made, sizes, strict=True)]
 
     def _summed(self, values: np.ndarray) -> np.ndarray:
         with self.noticed():
@@ -293,11 +308,16 @@ def _sum_of(group: Group) -> Any:
     import tensorflow as tf
 
     if id(group.strategy) not in _sums:
-        strategy = group.strategy
+        strategy, local = group.strategy, group.local
+
+        def of_one(values: Any) -> Any:
+            """Of several devices of a process the first one alone has something to add."""
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return values if local == 1 else tf.where(number % local == 0, values, 0)
 
         @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.int32)])
         def together(values: Any) -> Any:
-            return strategy.reduce("SUM", strategy.run(lambda same: same, args=(values,)), None)
+            return strategy.reduce("SUM", strategy.run(of_one, args=(values,)), None)
 
         _sums[id(strategy)] = together
     return _sums[id(group.strategy)]

@@ -17,6 +17,7 @@ from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_uni
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
 from kerasft.data.preprocessing import prepare
+from kerasft.distributed.group import ALONE, Group, current
 from kerasft.errors import UserError, in_short
 from kerasft.evaluation.measure import Measured, stream
 from kerasft.raw_input import as_raw
@@ -61,7 +62,7 @@ class FineTuned:
         return self.task.targets(placed(annotations, self.preprocess), self.labels)
 
     def measure(
-        self, ready: Any, targets: Rows | None = None, *, loss: bool = False
+        self, ready: Any, targets: Rows | None = None, *, loss: bool = False, group: Group = ALONE
     ) -> Measured:
         """Run the network over examples, and keep what the task keeps of each.
 
@@ -69,16 +70,21 @@ class FineTuned:
             ready: Examples that `data.prepare` made ready.
             targets: What `targets` made of their labels, where there are any.
             loss: Whether the model's own loss is wanted too; it must be compiled.
+            group: The devices and processes that share the work; all of them must ask, and all
+                get the same.
         """
         from kerasft.model.precision import whole_float32
 
         task, labels = self.task, self.labels
         targets = Rows.of({}, len(ready)) if targets is None else targets
-        data, order = pipeline.in_one_pass(ready, self.batch_size, targets=targets)
+        data, order = pipeline.in_one_pass(
+            ready, self.batch_size, targets=targets, share=(group.rank, group.workers)
+        )
         batch = partial(task.batch, labels=labels) if loss else None
         with whole_float32():
             return stream(
-                self.model, data, order, task.keep, key=(task, labels, "keep"), batch=batch
+                self.model, data, order, task.keep, key=(task, labels, "keep"), batch=batch,
+                group=group,
             )
 
     def statistics(self, annotations: Rows, kept: Rows) -> dict[str, np.ndarray]:
@@ -301,8 +307,8 @@ def as_text(value: Any) -> Any:
 
 
 def eval_batch_size(cfg: DictConfig) -> int:
-    """Return how many examples a prediction step takes."""
-    return cfg.eval_batch_size or 2 * auto_batch.examples(cfg)
+    """Return how many examples a prediction step takes: twice those that a device trains on."""
+    return cfg.eval_batch_size or max(2 * auto_batch.examples(cfg) // current().replicas, 1)
 
 
 @lru_cache(maxsize=4)

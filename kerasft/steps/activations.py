@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
+from kerasft.distributed.group import current
 from kerasft.runs.finetuned import eval_batch_size
 from kerasft.steps.prepare import Parts, Ready
 from kerasft.system.accelerators import gpus
@@ -118,8 +119,8 @@ class Boundary:
         if cut is None or self.cache.activations == "never":
             return whole
         plan = self.plan(cut, epochs)
-        if plan.against:
-            self.say(f"activation cache: not used, {plan.against}")
+        if against := agreed(plan.against):
+            self.say(f"activation cache: not used, {against}")
             return whole
         try:
             kept = self._keep(stage, cut, plan)
@@ -132,7 +133,7 @@ class Boundary:
                 difference = self._difference(cut, kept["train"])
         except CacheError as error:
             difference = str(error)
-        if difference:
+        if difference := agreed(difference):
             self.say(f"activation cache: not used, {difference}")
             return whole
         batches = batches.of(kept["train"])
@@ -298,6 +299,18 @@ class Boundary:
                 f"activation cache: stage {one.stage} spent {one.seconds:.1f} s on it and saved "
                 f"about {saved:.0f} s of forward passes"
             )
+
+
+def agreed(against: str) -> str:
+    """Return what speaks against keeping activations, with all workers of a group.
+
+    What they have room for may differ, and they share out the examples of one form.
+
+    Args:
+        against: What this one has against it; `""` for nothing.
+    """
+    (not_all,) = current().any(bool(against))
+    return against or ("another worker cannot keep them" if not_all else "")
 
 
 def rate() -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kerasft.config import distribution
 from kerasft.config.composition import to_yaml
 from kerasft.config.diff import leaves
 from kerasft.distributed import group as groups
@@ -36,7 +37,8 @@ def forming(cfg: DictConfig) -> Iterator[Group]:
         cfg: The config.
 
     Raises:
-        UserError: If there is no such group, or its workers have other configs or versions.
+        UserError: If there is no such group, its workers have other configs or versions, or it
+            has more devices than a batch has examples.
     """
     if cfg.distribute is None:
         with groups.working(groups.ALONE):
@@ -46,6 +48,7 @@ def forming(cfg: DictConfig) -> Iterator[Group]:
     if found.rank == 0 and found.said:
         say(found.said)
     with groups.working(found):
+        distribution.require_shares(cfg, found.replicas)
         _require_alike(found, cfg)
         yield found
         found.any(False)  # nobody leaves before the first one is done
@@ -82,9 +85,12 @@ def settle(cfg: DictConfig, settle: Callable[[DictConfig], float]) -> float:
         group.texts(to_yaml(cfg))
         return began
     settled = OmegaConf.create(group.texts("")[0])
+    own = {key: OmegaConf.select(cfg, key) for key in FREE}
     for key in list(settled):
-        if key not in FREE:
-            OmegaConf.update(cfg, str(key), settled[key], merge=False, force_add=True)
+        OmegaConf.update(cfg, str(key), settled[key], merge=False, force_add=True)
+    for key, value in own.items():
+        if OmegaConf.select(cfg, key) != value:
+            OmegaConf.update(cfg, key, value, force_add=True)
     return began
 
 

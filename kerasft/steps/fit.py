@@ -15,7 +15,7 @@ from kerasft.abilities import Reading
 from kerasft.config.composition import build_named, plain
 from kerasft.contracts import Task
 from kerasft.data.annotations.plain import plain as plain_labels
-from kerasft.distributed.group import ALONE, current, working
+from kerasft.distributed.group import ALONE, Group, current, working
 from kerasft.evaluation.diagnosis.chance import chance
 from kerasft.evaluation.diagnosis.curves import early_sign
 from kerasft.evaluation.metrics import direction
@@ -113,7 +113,8 @@ def fit(
         place, status.is_live, say=say, on_stage=partial(tell, most=MOST_PARTS),
         on_stage_end=partial(tell_setback, ready=ready), on_epoch=early_signs(ready),
     )
-    validate = cache(lambda: validator(cfg, ready))  # of the whole model; few runs need it
+    # Of the whole model, for what one process may do alone; few runs need it.
+    validate = cache(lambda: validator(cfg, ready))
     steps, epochs = recipe.planned(ready.batches.steps)
     # What XLA compiles cannot be a part of what replicas compute together.
     to_come = 0 if current().strategy is not None else steps * sum(epochs.values())
@@ -183,7 +184,7 @@ def make_boundaries(
     )
     made = {
         id(one): Boundary(
-            cfg, parts, one.ready, one.model, validator(cfg, one.ready), say=say,
+            cfg, parts, one.ready, one.model, validator(cfg, one.ready, current()), say=say,
             image_size=one.image_size,
         )
         for one in found.values()
@@ -191,8 +192,16 @@ def make_boundaries(
     return {name: made[id(one)] for name, one in found.items()}
 
 
-def validator(cfg: DictConfig, ready: Ready) -> Callable[[Any, Any], dict[str, float]]:
-    """Return a function to figures of a model, of it and the validation split as it takes it."""
+def validator(
+    cfg: DictConfig, ready: Ready, group: Group = ALONE
+) -> Callable[[Any, Any], dict[str, float]]:
+    """Return a function to figures of a model, of it and the validation split as it takes it.
+
+    Args:
+        cfg: The config.
+        ready: The data.
+        group: Who shares the work, and must call it together.
+    """
     annotations = placed(ready.splits.validation.annotations, ready.preprocess)
     targets = ready.task.targets(annotations, ready.splits.labels)
 
@@ -200,7 +209,7 @@ def validator(cfg: DictConfig, ready: Ready) -> Callable[[Any, Any], dict[str, f
         now = FineTuned(
             network, ready.preprocess, ready.task, ready.splits.labels, eval_batch_size(cfg)
         )
-        return validation_figures(now, ready, examples, targets)
+        return validation_figures(now, ready, examples, targets, group)
 
     return validate
 
@@ -272,11 +281,11 @@ def early_signs(ready: Ready) -> Callable[[list[dict[str, Any]]], None]:
 
 
 def validation_figures(
-    finetuned: FineTuned, ready: Ready, examples: Any, targets: Rows
+    finetuned: FineTuned, ready: Ready, examples: Any, targets: Rows, group: Group = ALONE
 ) -> dict[str, float]:
     """Return loss and scalar metrics of the validation split, made ready as the model takes it."""
     part = ready.splits.validation
-    found = finetuned.measure(examples, targets, loss=True)
+    found = finetuned.measure(examples, targets, loss=True, group=group)
     tuned = finetuned.tuned(part.annotations, found.rows)
     figures = {"loss": float(found.loss or 0.0)}
     return figures | scalars(tuned.figures(part.annotations, found.rows))

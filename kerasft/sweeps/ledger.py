@@ -32,7 +32,7 @@ FILE = "sweep.json"
 MOST_BYTES = {FILE: 2**26, "test.json": 2**26, journal.JOURNAL: 2**31}
 DONE, PRUNED, FAILED = "done", "pruned", "failed"
 # What a sweep may be given anew when it goes on.
-FREE = ("n_trials", "workers", "max_time", "max_cost", "max_failures", "retries", "keep",
+FREE = ("n_trials", "workers", "gpus", "max_time", "max_cost", "max_failures", "retries", "keep",
         "launcher")  # fmt: skip
 
 
@@ -375,6 +375,8 @@ def reopen(path: str | Path, trusted: Sequence[str] = (), **anew: Any) -> Ledger
         folder / FILE, "study", "overrides", "search", "objectives", "directions", "config_dirs",
     )
     files.require_whole(facts, folder / FILE)
+    if isinstance(facts["search"], dict):
+        facts["search"].setdefault("gpus", 1)  # of a sweep that began before there was a choice
     require_sound(facts["search"], trusted)
     for file in folder.glob("conf*/**/*.yaml"):
         require_small(file)

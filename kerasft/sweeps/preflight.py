@@ -57,6 +57,9 @@ def checked(
             problems["The runs of a sweep read their data themselves, each in a process of its "
                      "own. Received: data=memory. Write the data to a file and choose "
                      "data=table."] = None  # fmt: skip
+        if asked["gpus"] > 1 and cfg.distribute is None:
+            problems[f"sweep.gpus={asked['gpus']} gives each trial several GPUs, and a run trains "
+                     "on one unless it is told otherwise: add distribute=mirrored."] = None
         first = cfg if first is None else first
     names: list[str] = []
     if first is not None:

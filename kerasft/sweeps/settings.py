@@ -12,12 +12,12 @@ from kerasft.sweeps import launchers, parts, study, urls
 from kerasft.sweeps.text import one_line
 from kerasft.sweeps.trials import is_finite
 
-KEYS = ("n_trials", "workers", "objectives", "space", "known", "sampler", "pruner", "seed",
+KEYS = ("n_trials", "workers", "gpus", "objectives", "space", "known", "sampler", "pruner", "seed",
         "max_time", "max_cost", "max_failures", "retries", "keep", "storage",
         "launcher")  # fmt: skip
 # The least and the most that a count may be. Each worker is a process.
-COUNTS = {"workers": (1, 1000), "max_failures": (1, 10**9), "retries": (0, 10**9),
-          "n_trials": (1, 10**9)}  # fmt: skip
+COUNTS = {"workers": (1, 1000), "gpus": (1, 1000), "max_failures": (1, 10**9),
+          "retries": (0, 10**9), "n_trials": (1, 10**9)}  # fmt: skip
 
 
 def require_sound(asked: Mapping[str, Any], trusted: Sequence[str]) -> None:
@@ -71,6 +71,14 @@ def _of_numbers(asked: Mapping[str, Any]) -> Iterator[str]:
             )
         elif value > most:
             yield f"sweep.{key} must be at most {most:,}. Received: {_large(value)}."
+    name = asked["launcher"].get("name") if isinstance(asked["launcher"], Mapping) else None
+    if name and asked["gpus"] != 1:
+        yield (
+            "sweep.gpus is of the sweep's own workers (launcher=workers). A launcher is told by "
+            "settings of its own what a job gets: launcher.settings.gpus_per_node of submitit, "
+            f"launcher.settings.ray.remote.num_gpus of Ray. Received: {shown(asked['gpus'])} with "
+            f"launcher={one_line(str(name))}."
+        )
     if asked["sampler"] is not None and asked["n_trials"] is None:
         yield "sweep.n_trials must be a number: only a grid knows its own."
     for key in ("max_time", "max_cost"):

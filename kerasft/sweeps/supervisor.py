@@ -120,9 +120,9 @@ class Supervisor:
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
         # Threads of their own, so that workers do not fight for cores.
-        count = self.ledger.search["workers"]
+        count, each = self.ledger.search["workers"], self.ledger.search["gpus"]
         settings = {**os.environ, **importable(), **shared_threads(count),
-                    **accelerator(slot, count)}  # fmt: skip
+                    **accelerators(slot, count, each)}  # fmt: skip
         with open(self._log(slot), "ab") as log:
             return subprocess.Popen(
                 # Without -P the modules in the current folder would hide others of their names.
@@ -201,16 +201,20 @@ class Supervisor:
         return self.ledger.path / "logs" / f"worker-{slot}.log"
 
 
-def accelerator(slot: int, workers: int) -> dict[str, str]:
-    """Return what gives a worker an accelerator of its own, where there are several.
+def accelerators(slot: int, workers: int, each: int = 1) -> dict[str, str]:
+    """Return what gives a worker accelerators of its own, where there are several.
 
     Args:
         slot: The number of the worker.
         workers: How many there are. Those that share an accelerator take of its memory what they
             need, and not all of it.
+        each: How many accelerators a worker gets.
 
     Returns:
         Environment variables.
+
+    Raises:
+        UserError: If a worker is to have more than there are.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:  # as queues set it; empty where none is to be seen
@@ -221,7 +225,16 @@ def accelerator(slot: int, workers: int) -> dict[str, str]:
         devices = [str(number) for number in range(count)]
     else:
         devices = []
-    chosen = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if len(devices) > 1 else {}
-    if 0 < len(devices) < workers:
+    if each > max(len(devices), 1):
+        raise UserError(
+            f"sweep.gpus: a trial asks for {each} GPUs, and "
+            + (f"CUDA_VISIBLE_DEVICES={visible} names {len(devices)}" if visible is not None else
+               f"nvidia-smi lists {len(devices)}")
+            + ". Ask for fewer, or start the sweep where there are more."
+        )
+    # In turn, so that where they do not come out even each is taken about as often.
+    mine = [devices[(slot * each + place) % len(devices)] for place in range(each) if devices]
+    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if len(devices) > 1 else {}
+    if 0 < len(devices) < workers * each:
         chosen["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     return chosen

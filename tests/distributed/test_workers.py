@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]
 WORDS = [
     "data=table", "data.text=text", "data.label=label", "backbone=tiny_bert", "finetune=full",
     "epochs=3", "batch_size=4", "optimizer.learning_rate=1e-3", "floor=none",
-    "checkpoint.steps=2", "training_sample=0",
+    "checkpoint.steps=2", "training_sample=0", "eval_batch_size=2",
 ]  # fmt: skip
 
 
@@ -117,6 +117,15 @@ def test_only_the_first_worker_writes_and_speaks(alone):
     assert json.loads((alone / "run.json").read_text())["status"] == "done"
     assert json.loads((alone / "metrics.json").read_text())["test"]
     assert len(rows(alone)) == 3
+
+
+def test_shared_out_validation_has_the_figures_of_one_process(alone):
+    """The first worker measures the best weights once more, alone."""
+    kept = json.loads((alone / "metrics.json").read_text())["validation"]
+    best = max(rows(alone), key=lambda row: row["val_accuracy"])
+    shared = [name for name in kept if f"val_{name}" in best]
+    assert {"accuracy", "log_loss"} <= set(shared)
+    assert {name: best[f"val_{name}"] for name in shared} == {name: kept[name] for name in shared}
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ from kerasft.sweeps import beginning, objectives, preflight, summary, worker
 from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import DONE, Outcome
 from kerasft.sweeps.search import _asked, sweep
-from kerasft.sweeps.supervisor import Supervisor, accelerator
+from kerasft.sweeps.supervisor import Supervisor, accelerators
 from kerasft.system.cache import Cache
 from kerasft.system.files import read_json
 
@@ -297,17 +298,16 @@ def test_a_signal_to_a_worker_that_has_hardly_begun_is_no_failure(small):
     assert said.rstrip().endswith("To go on: kerasft resume s")
 
 
-@pytest.mark.parametrize(("visible", "listed", "workers", "expected"), [
-    (None, 0, 2, [{}, {}]),
-    (None, 1, 1, [{}]),
-    (None, 1, 2, [{"TF_FORCE_GPU_ALLOW_GROWTH": "true"}] * 2),
-    (None, 2, 2, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
-    ("4,7", 8, 2, [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "7"}]),
-    ("", 8, 2, [{}, {}]),
-])  # fmt: skip
-def test_each_worker_gets_an_accelerator(
-    visible, listed, workers, expected, tmp_path, monkeypatch
-):
+GROWS = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Make up the GPUs of a machine: those that a queue leaves to see, and those that there are."""
+    return partial(_make_up, tmp_path, monkeypatch)
+
+
+def _make_up(tmp_path, monkeypatch, visible, listed):
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\nfor i in $(seq {listed}); do echo \"GPU $i: a card\"; done\n")
     tool.chmod(0o755)
@@ -316,7 +316,60 @@ def test_each_worker_gets_an_accelerator(
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [accelerator(slot, workers) for slot in range(workers)] == expected
+
+
+@pytest.mark.parametrize(("visible", "listed", "workers", "expected"), [
+    (None, 0, 2, [{}, {}]),
+    (None, 1, 1, [{}]),
+    (None, 1, 2, [GROWS] * 2),
+    (None, 2, 2, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]),
+    ("4,7", 8, 2, [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "7"}]),
+    ("", 8, 2, [{}, {}]),
+])  # fmt: skip
+def test_each_worker_gets_an_accelerator(machine, visible, listed, workers, expected):
+    machine(visible, listed)
+    assert [accelerators(slot, workers) for slot in range(workers)] == expected
+
+
+@pytest.mark.parametrize(("visible", "listed", "workers", "each", "expected", "shared"), [
+    (None, 4, 2, 2, ["0,1", "2,3"], False),
+    (None, 8, 2, 4, ["0,1,2,3", "4,5,6,7"], False),
+    ("GPU-a,GPU-b", 8, 1, 2, ["GPU-a,GPU-b"], False),
+    ("4,5,6,7", 8, 3, 2, ["4,5", "6,7", "4,5"], True),
+    (None, 3, 2, 2, ["0,1", "2,0"], True),
+])  # fmt: skip
+def test_a_trial_may_have_several_accelerators(
+    machine, visible, listed, workers, each, expected, shared
+):
+    machine(visible, listed)
+    assert [accelerators(slot, workers, each) for slot in range(workers)] == [
+        {"CUDA_VISIBLE_DEVICES": devices, **(GROWS if shared else {})} for devices in expected
+    ]
+
+
+@pytest.mark.parametrize(("visible", "listed", "message"), [
+    (None, 0, r"asks for 2 GPUs, and nvidia-smi lists 0\. Ask for fewer"),
+    (None, 1, r"nvidia-smi lists 1\."), ("3", 8, r"and CUDA_VISIBLE_DEVICES=3 names 1\."),
+])  # fmt: skip
+def test_more_accelerators_than_there_are_is_told(machine, visible, listed, message):
+    machine(visible, listed)
+    with pytest.raises(UserError, match=message):
+        accelerators(0, 1, 2)
+
+
+def test_several_accelerators_need_a_run_that_trains_on_them(begin, tmp_path):
+    words = ["head=linear,mlp", "sweep=grid", "sweep.gpus=2"]
+    with pytest.raises(UserError, match=r"sweep\.gpus=2 gives each .*: add distribute=mirrored\."):
+        sweep([*words, "output_dir=s"])
+    with pytest.raises(UserError, match=r"num_gpus of Ray\. Received: 2 with launcher=ray\."):
+        sweep([*words, "distribute=mirrored", "launcher=ray", "output_dir=s"])
+    # A sweep of before there was a choice goes on.
+    ledger = begin(tmp_path / "before")
+    facts = json.loads((ledger.path / "sweep.json").read_text())
+    del facts["search"]["gpus"]
+    (ledger.path / "sweep.json").write_text(json.dumps(facts))
+    assert ledgers.reopen(ledger.path).search["gpus"] == 1
+    assert ledgers.reopen(ledger.path, gpus=4).search["gpus"] == 4
 
 
 @pytest.mark.slow
