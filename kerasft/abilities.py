@@ -13,11 +13,16 @@ Prepare = Callable[[Mapping[str, Any], Preprocess], Mapping[str, Any]]
 
 
 @runtime_checkable
-class Reading(Protocol):
-    """A task whose examples are not what the data holds: parts of documents, packed blocks."""
+class Adjusting(Protocol):
+    """A task that needs another preprocessing, or graph, than a backbone comes with."""
 
     def reading(self, backbone: Backbone) -> Backbone:
         """Return the backbone with the preprocessing, and the graph, that the task needs."""
+
+
+@runtime_checkable
+class Reading(Adjusting, Protocol):
+    """A task whose examples are not what the data holds: parts of documents, packed blocks."""
 
     def read(
         self, splits: Splits, preprocess: Preprocess, prepare: Prepare, *, seed: int

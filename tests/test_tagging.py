@@ -183,3 +183,43 @@ def kerasft_text(values):
 def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, monkeypatch, tmp_path):
     stopped_and_resumed(list(words), tmp_path / "again", monkeypatch)
     require_equal(trained, tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_a_sweep_compares_and_the_best_one_is_kept(words, kerasft_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rest = [word for word in words if not word.startswith("optimizer")]
+    done = kerasft_cli("sweep", *rest, "output_dir=s", "sweep=grid", "launcher.name=basic",
+                       "optimizer.learning_rate=1e-2,1e-5", "epochs=2")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "trial 0  done  f1" in done.out and "2 done, 0 pruned, 0 failed" in done.out
+    (tested,) = json.loads((tmp_path / "s/test.json").read_text())["trials"]
+    assert tested["trial"] == 0 and tested["metrics"]["f1"] > 0.1
+    board = kerasft_cli("leaderboard", "s", "--metric", "partial_f1")
+    assert board.code == 0 and "partial_f1" in board.out, board.err
+
+
+@pytest.mark.slow
+def test_what_a_frozen_network_computes_is_kept(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
+    probe = [*words, "finetune=linear_probe", "epochs=2"]
+    for activations in ("always", "never"):
+        kerasft.train([*probe, f"cache.activations={activations}",
+                       f"output_dir={tmp_path / activations}"])  # fmt: skip
+    said = capsys.readouterr().out
+    assert "at the output of" in said and "activation cache: not used" not in said
+    one, other = (json.loads((tmp_path / name / "metrics.json").read_text())["test"]
+                  for name in ("always", "never"))  # fmt: skip
+    assert one["f1"] == pytest.approx(other["f1"], abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["keras", "onnx", "litert", "preset"])
+def test_other_exports_carry_it(trained, form):
+    made = kerasft.export(str(trained), [f"export={form}"])[form]
+    facts = json.loads((made / "preprocessing.json").read_text())
+    assert facts["decision"]["tags"] == ["O", "B-animal", "I-animal", "B-thing", "I-thing"]
+    assert all(one["shape"][0] is None for one in facts["outputs"].values())
+    assert facts["outputs"]["logits"]["shape"][2] == 5
+    parity = json.loads((made / "parity.json").read_text())
+    assert max(parity["largest_difference"].values()) < 1e-4

@@ -43,6 +43,7 @@ def networks() -> dict:
 
     torch.manual_seed(0)
     return {
+        # KerasHub's BERT has this GELU alone; transformers' default is another one, 4e-4 apart.
         "bert": t.BertModel(t.BertConfig(
             **SIZE, max_position_embeddings=64, hidden_act="gelu_new")),
         "gpt2": t.GPT2LMHeadModel(t.GPT2Config(
@@ -73,6 +74,8 @@ def make(root: Path) -> None:
         with torch.no_grad():  # biases and norms begin at numbers that hide mistakes
             for weight in model.parameters():
                 weight.add_(0.2 * torch.randn_like(weight))
+                if family == "mistral":  # KerasHub 0.32 reads its weights so, whatever they are
+                    weight.copy_(weight.half())
         model.save_pretrained(folder / "base")
         np.save(folder / "base.npy", hidden(model))
         task = "FEATURE_EXTRACTION" if family == "bert" else "CAUSAL_LM"
@@ -137,8 +140,7 @@ def check(root: Path) -> None:
         written = float(np.abs(found - np.load(folder / "ours.npy")).max())
         effect = float(np.abs(found - np.load(folder / "base.npy")).max())
         print(f"{family:10}{said['base']:10.2g}{said['read']:10.2g}{written:10.2g}{effect:10.2g}")
-        # What the conversion of Mistral differs by without any adapter counts for nothing.
-        worst = max(worst, said["read"] - 3 * said["base"], written - 3 * said["base"])
+        worst = max(worst, said["base"], said["read"], written)
     if worst > 1e-4:
         raise SystemExit(f"they differ by {worst:.2g}")
 

@@ -18,7 +18,8 @@ _CALLED: dict[str, str] = {
     "augmentation": "augment", "batch": "batch_size", "bs": "batch_size", "callback": "callbacks",
     "classes": "data.label_names", "clipnorm": "optimizer.global_clipnorm",
     "csv": "data=table data.path", "data_dir": "data=image_folder data.path",
-    "data_path": "data.path", "dataset": "data", "early_stopping": "callbacks.early_stopping",
+    "data_path": "data.path", "dataset": "data", "doc_stride": "task.overlap",
+    "early_stopping": "callbacks.early_stopping",
     "epoch": "epochs", "image_size": "backbone.image_size", "img_size": "backbone.image_size",
     "learning_rate": "optimizer.learning_rate", "lr": "optimizer.learning_rate",
     "loss": "task.loss", "max_length": "backbone.sequence_length", "metrics": "task.metrics",
@@ -26,7 +27,8 @@ _CALLED: dict[str, str] = {
     "num_epochs": "epochs", "num_train_epochs": "epochs", "out": "output_dir",
     "output": "output_dir", "patience": "callbacks.early_stopping.patience", "path": "data.path",
     "preset": "backbone.preset", "scheduler": "schedule", "sequence_length":
-    "backbone.sequence_length", "steps": "max_steps", "train_batch_size": "batch_size",
+    "backbone.sequence_length", "steps": "max_steps", "stride": "task.overlap",
+    "train_batch_size": "batch_size",
     "wd": "optimizer.weight_decay", "weight_decay": "optimizer.weight_decay",
 }  # fmt: skip
 

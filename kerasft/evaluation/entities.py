@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.rows import Rows
+
 # An entity: its type, its first character, and the one behind its last.
 Entity = tuple[int, int, int]
 # The columns of what is counted of each type.
@@ -35,6 +37,42 @@ def of_tags(tags: np.ndarray, start: np.ndarray, end: np.ndarray) -> list[Entity
             first = i
         if i + 1 == len(tags) or kinds[i + 1] != kinds[i] or begins[i + 1]:
             made.append((int(kinds[i]), int(start[first]), int(end[i])))
+    return made
+
+
+def of_rows(tags: np.ndarray, start: np.ndarray, end: np.ndarray) -> set[tuple[int, ...]]:
+    """Return the entities of many texts at once, each with the number of its text before it.
+
+    Args:
+        tags: `int[texts, words]`, see `of_tags`; 0 behind the last word of a text.
+        start: `int[texts, words]`, the first character of each word.
+        end: The one behind its last.
+
+    Example:
+        >>> one = np.array([[1, 2, 0], [0, 3, 0]])
+        >>> sorted(of_rows(one, np.array([[0, 5, 9]] * 2), np.array([[4, 8, 11]] * 2)))
+        [(0, 0, 0, 8), (1, 1, 5, 8)]
+    """
+    kinds = np.pad((tags + 1) // 2 - 1, [(0, 0), (1, 1)], constant_values=-1)
+    begins = np.pad(tags % 2 == 1, [(0, 0), (1, 1)])
+    here, inside = kinds[:, 1:-1], kinds[:, 1:-1] >= 0
+    opens = inside & (begins[:, 1:-1] | (kinds[:, :-2] != here))
+    closes = inside & (begins[:, 2:] | (kinds[:, 2:] != here))
+    columns = np.nonzero(opens)[0], here[opens], start[opens], end[closes]
+    return set(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def marked(annotations: Rows, rows: range) -> list[tuple[int, ...]]:
+    """Return the entities that some texts have, each with the place of its text among these.
+
+    Args:
+        annotations: Rows with `labels`, `span_starts` and `span_ends`.
+        rows: Which of them.
+    """
+    made: list[tuple[int, ...]] = []
+    for place, row in enumerate(map(annotations.row, rows)):
+        columns = (row[name].tolist() for name in ("labels", "span_starts", "span_ends"))
+        made += [(place, *one) for one in zip(*columns, strict=True)]
     return made
 
 

@@ -48,6 +48,9 @@ def write_preprocessing(
         scaling: `scale`, `offset` and `bgr`, where pixels are scaled before the network.
         chosen: Whether outputs are answers, or what these are chosen of, see `Choosing`.
     """
+    rules = task.outputs(labels)
+    by_token = {name for name, rule in rules.items() if rule.padded}
+    by_token |= {"logits"} if by_token else set()
     facts: dict[str, Any] = {
         "name": name,
         "modality": preprocess.modality,
@@ -56,7 +59,8 @@ def write_preprocessing(
             for key, value in feed.items()
         },
         "outputs": {
-            key: {"dtype": value.dtype.name, "shape": [None, *value.shape[1:]]}
+            key: {"dtype": value.dtype.name,
+                  "shape": _shape(value, preprocess.modality if key in by_token else "", length)}
             for key, value in outputs.items()
         },
         "kind": task.kind,
@@ -79,8 +83,8 @@ def write_preprocessing(
 
 
 def _shape(value: Any, modality: str, length: int | None) -> list[int | None]:
-    if modality == "text" and value.ndim == 2:
-        return [None, length]
+    if modality == "text" and value.ndim > 1:
+        return [None, length, *value.shape[2:]]
     return [None, *value.shape[1:]]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasft.artifact.comparison import PADDING, filled_up
 from kerasft.artifact.fresh import ExportError, fresh_environment
 from kerasft.contracts import Task
 from kerasft.errors import UserError
@@ -137,12 +138,20 @@ def carry_layers(model: keras.Model, folder: Path) -> list[str]:
 
 
 def answers_of(logits: np.ndarray, task: Task, labels: Labels, like: Mapping[str, Any]) -> Feed:
-    """Return what the task makes of logits, under the names that `like` has."""
+    """Return what the task makes of logits, under the names that `like` has.
+
+    Of what there is for each token, nothing is told where `like` has `PADDING`.
+    """
     import tensorflow as tf
 
     with tf.device("/CPU:0"):
         outputs = {**task.answers(tf.constant(logits), labels), "logits": logits}
-    return {key: np.asarray(outputs[key]) for key in like}
+    found = {key: np.asarray(outputs[key]) for key in like}
+    if logits.ndim != 3 or not any(rule.padded for rule in task.outputs(labels).values()):
+        return found
+    pairs = {key: filled_up([value, like[key]]) for key, value in found.items()}
+    return {key: np.where(wanted == PADDING, wanted, value)
+            for key, (value, wanted) in pairs.items()}  # fmt: skip
 
 
 def reloaded(

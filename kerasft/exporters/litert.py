@@ -145,7 +145,7 @@ def _converted(
         fed = [f if length is None else tensors.padded(f, length, pad) for f in batches]
         try:
             blob = _convert(model, task, labels, fed, quantize, length)
-            return blob, _run(interpreter, blob, fed), length
+            return blob, _run(interpreter, blob, fed, tensors.by_token(model)), length
         except (RuntimeError, ValueError, ExportError) as error:
             errors.append(error)
     raise UserError(
@@ -205,12 +205,14 @@ def _representative(batches: Sequence[Feed]) -> Callable[[], Iterator[tuple[str,
     return examples
 
 
-def _run(interpreter: Any, blob: bytes, batches: Sequence[Feed]) -> Feed:
+def _run(interpreter: Any, blob: bytes, batches: Sequence[Feed], by_token: bool) -> Feed:
     with warnings.catch_warnings(), tensors.quietly():
         warnings.simplefilter("ignore")
         made = interpreter.Interpreter(model_content=blob)
         runner = made.get_signature_runner(SIGNATURE)
-        return tensors.concatenate([runner(**feed) for feed in batches])
+        return tensors.concatenate(
+            [runner(**feed) for feed in batches], batches if by_token else None
+        )
 
 
 def _readme(name: str, preprocess: Preprocess, quantize: str | None) -> str:

@@ -84,7 +84,7 @@ def onnx_file(
         try:
             with tensors.quietly():
                 blob = _convert(model, task, labels, batches[0], opset)
-                answers = _run(runtime, blob, batches)
+                answers = _run(runtime, blob, batches, tensors.by_token(model))
         except Exception as error:
             higher = "" if opset == OPSETS[-1] else "Try a higher export.onnx.opset, or choose "
             raise UserError(
@@ -199,11 +199,12 @@ def _name_sides(made: Any, text: bool) -> None:
             sides[1].dim_param = "positions"
 
 
-def _run(runtime: Any, blob: bytes, batches: Sequence[Feed]) -> Feed:
+def _run(runtime: Any, blob: bytes, batches: Sequence[Feed], by_token: bool) -> Feed:
     session = runtime.InferenceSession(blob, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return tensors.concatenate(
-        [dict(zip(names, session.run(names, feed), strict=True)) for feed in batches]
+        [dict(zip(names, session.run(names, feed), strict=True)) for feed in batches],
+        batches if by_token else None,
     )
 
 

@@ -73,6 +73,7 @@ def preset(
     """
     if examples is None or not len(examples):
         raise UserError("export=preset is proved on at least one example. Received: none.")
+    check_early(task=task)
     tensors.require_whole(model, task, labels)
     network, scaling = _inside(model)
     raw = _upright(as_raw(examples, preprocess.modality).tolist(), preprocess)
@@ -115,6 +116,15 @@ def preset(
                    "checked_with": "KerasHub in a fresh process, without kerasft"}
         tensors.write_parity(folder, FORM, {**checked, **report}, len(raw))
     return at_home(directory)
+
+
+def check_early(*, task: Any, **_: Any) -> None:
+    """See before a training that the export can be made."""
+    if (windows := getattr(task, "windows", 1)) > 1:
+        raise UserError(
+            "export=preset writes a backbone of KerasHub, which reads no text in windows. "
+            f"Received: task.windows={windows}. Choose export=keras, or set task.windows=1."
+        )
 
 
 def _upright(raw: list[Any], preprocess: Preprocess) -> list[Any]:

@@ -101,7 +101,12 @@ def main(folder: str, request: str, answers: str) -> None:
     named = isinstance(model.input, dict)
     called = [one if named else next(iter(one.values())) for one in batches(f"{request}.npz")]
     logits = [np.asarray(model(one, training=False), np.float32) for one in called]
-    made["logits"] = np.concatenate(logits)
+    # Of texts of several lengths there may be something for each token.
+    widest = max(one.shape[1] for one in logits) if logits[0].ndim == 3 else 0
+    made["logits"] = np.concatenate([
+        np.pad(one, [(0, 0), (0, widest - one.shape[1]), (0, 0)]) if widest else one
+        for one in logits
+    ])
     if facts["raw"] and preprocessor is not None:
         inputs = prepared(preprocessor, facts["raw"])
         made["raw"] = np.asarray(model(inputs, training=False), np.float32)

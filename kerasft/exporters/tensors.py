@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import kerasft
-from kerasft.artifact.comparison import differs, rows_apart, rule_for
+from kerasft.artifact.comparison import PADDING, differs, filled_up, rows_apart, rule_for
 from kerasft.artifact.fresh import ExportError
 from kerasft.contracts import Choosing, Task, odd_units
 from kerasft.errors import UserError
@@ -232,9 +232,39 @@ def answerer(
     return answer
 
 
-def concatenate(parts: Sequence[Mapping[str, Any]]) -> Feed:
-    """Join the outputs of several batches."""
-    return {name: np.concatenate([np.asarray(p[name]) for p in parts]) for name in parts[0]}
+def by_token(model: keras.Model) -> bool:
+    """Tell whether a network for texts puts out something for each token."""
+    import keras
+
+    inputs = model.input if isinstance(model.input, Mapping) else {}
+    return "padding_mask" in inputs and any(
+        len(one.shape) == 3 and one.shape[1] is None for one in keras.tree.flatten(model.output)
+    )
+
+
+def concatenate(
+    parts: Sequence[Mapping[str, Any]], batches: Sequence[Feed] | None = None
+) -> Feed:
+    """Join the outputs of several batches.
+
+    Args:
+        parts: The outputs of each.
+        batches: The inputs of each, of a network that is `by_token`: what it says behind the last
+            token of a text becomes `PADDING`, and texts are filled up to the longest.
+    """
+    if batches is not None:
+        parts = [{name: _where_tokens(np.asarray(value), feed) for name, value in part.items()}
+                 for part, feed in zip(parts, batches, strict=True)]  # fmt: skip
+    return {name: np.concatenate(filled_up([np.asarray(p[name]) for p in parts]))
+            for name in parts[0]}  # fmt: skip
+
+
+def _where_tokens(value: np.ndarray, feed: Feed) -> np.ndarray:
+    real = feed["padding_mask"].astype(bool)
+    if value.shape[:2] != real.shape:
+        return value
+    return np.where(real.reshape(*real.shape, *[1] * (value.ndim - 2)), value,
+                    np.array(PADDING, value.dtype))  # fmt: skip
 
 
 def in_memory(
@@ -245,9 +275,8 @@ def in_memory(
 
     answer = answerer(model, task, labels, list(batches[0]), chosen=chosen)
     with tf.device("/CPU:0"):
-        return concatenate(
-            [answer(*(tf.constant(v) for v in feed.values())) for feed in batches]
-        )
+        parts = [answer(*(tf.constant(v) for v in feed.values())) for feed in batches]
+    return concatenate(parts, batches if by_token(model) else None)
 
 
 def compare(
@@ -277,12 +306,15 @@ def compare(
     """
     differences, problems = {}, []
     rules = task.outputs(labels)
+    by_length = any(rule.padded for rule in rules.values())
     for name, wanted in expected.items():
-        got = np.asarray(answers.get(name, np.zeros(0)))
+        got, rule = np.asarray(answers.get(name, np.zeros(0))), rule_for(name, wanted, rules)
+        if by_length:  # texts may be filled up to other lengths
+            got, wanted = filled_up([got, wanted])
         if got.shape != wanted.shape:
             problems.append(f"{name} has the shape {got.shape} instead of {wanted.shape}")
             continue
-        worst = differences[name] = differs(rule_for(name, wanted, rules), got, wanted)
+        worst = differences[name] = differs(rule, got, wanted)
         if not worst <= tolerance and (judge_logits or name != "logits"):
             problems.append(f"{name} differs by {worst:.3g}, more than {tolerance:g}")
     count = len(next(iter(expected.values())))

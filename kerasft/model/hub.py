@@ -170,6 +170,50 @@ def _reason(error: Exception, local: bool = False) -> str:
     return f"could not be loaded: {first}"
 
 
+def checkpoint_file(preset: str, name: str) -> Path | None:
+    """Return a file that stands beside a checkpoint in the Hugging Face layout.
+
+    Args:
+        preset: A local folder, `package://...` or `hf://owner/name`, whose file is fetched, or
+            taken from the cache where Hugging Face cannot be reached.
+        name: The name of the file.
+
+    Returns:
+        Where it is; `None` where there is none.
+
+    Example:
+        >>> checkpoint_file("package://kerasft/presets/glyphs", "config.json").is_file()
+        True
+    """
+    if preset.startswith("hf://"):
+        return _fetched(preset, name)
+    if preset.startswith("package://"):
+        file = in_package(preset, "backbone.preset") / name
+    elif "://" in preset:
+        return None
+    else:
+        file = located(preset) / name
+    return file if file.is_file() else None
+
+
+def _fetched(preset: str, name: str) -> Path | None:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        return None
+    owner, _, revision = preset.removeprefix("hf://").partition("@")
+    # Asked first, or the client would try again and again.
+    away = bool(os.environ.get("HF_HUB_OFFLINE")) or unreachable(
+        os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    ) is not None
+    try:
+        return Path(hf_hub_download(
+            owner, name, revision=revision or None, local_files_only=away
+        ))
+    except (OSError, ValueError):  # what is not there, gated, or no name that a model may have
+        return None
+
+
 def load_tokenizer(folder: str, network: keras.Model) -> Any:
     """Load the preset's tokenizer.
 
@@ -207,17 +251,12 @@ def follow_checkpoint(tokenizer: Any, folder: str) -> Any:
     """
     if not hasattr(tokenizer, "strip_accents"):
         return tokenizer
-    name = "tokenizer_config.json"
+    file = checkpoint_file(folder, "tokenizer_config.json")
     try:
-        if folder.startswith("hf://"):
-            from huggingface_hub import hf_hub_download
-
-            owner, _, revision = folder.removeprefix("hf://").partition("@")
-            file = Path(hf_hub_download(owner, name, revision=revision or None))
-        else:
-            file = Path(folder) / name
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (ImportError, OSError, ValueError):
+        said = json.loads(file.read_text(encoding="utf-8")) if file is not None else None
+    except (OSError, ValueError):
+        said = None
+    if not isinstance(said, dict):
         return tokenizer  # the KerasHub layout keeps this in its own file
     strip = said.get("strip_accents")
     tokenizer.strip_accents = bool(said.get("do_lower_case") if strip is None else strip)

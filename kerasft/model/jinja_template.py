@@ -14,6 +14,7 @@ from typing import Any
 
 from kerasft.errors import in_short
 from kerasft.model import templates
+from kerasft.model.hub import checkpoint_file
 
 FILE, CONFIG = "chat_template.jinja", "tokenizer_config.json"
 # The most letters of a template, turns of all its loops, and letters that are shown.
@@ -22,18 +23,18 @@ TALK = (("user", "How are you?"), ("assistant", "Fine."), ("user", "Bye"), ("ass
 SYSTEM = ("system", "Be brief.")
 
 
-def difference(folder: Path, template: Mapping[str, str], tokenizer: Any) -> str:
+def difference(checkpoint: str | Path, template: Mapping[str, str], tokenizer: Any) -> str:
     """Say where a checkpoint's own chat template and ours give other texts.
 
     Args:
-        folder: The checkpoint, in the layout of Hugging Face.
+        checkpoint: One in the layout of Hugging Face, see `hub.checkpoint_file`.
         template: Ours, by piece.
         tokenizer: A KerasHub tokenizer.
 
     Returns:
         A sentence; `""` where both give the same, or the checkpoint has none.
     """
-    source, names = found_in(folder)
+    source, names = found_in(checkpoint)
     if not source:
         return ""
     try:
@@ -41,7 +42,7 @@ def difference(folder: Path, template: Mapping[str, str], tokenizer: Any) -> str
     except ImportError:
         return (
             f"the checkpoint has a chat template of its own, which is compared with template=... "
-            f"where the package jinja2 is installed: pip install 'kerasft[jinja]' ({folder})"
+            f"where the package jinja2 is installed: pip install 'kerasft[jinja]' ({checkpoint})"
         )
     except Exception as error:
         return f"the checkpoint's own chat template cannot be read: {in_short(error)}"
@@ -70,18 +71,19 @@ def difference(folder: Path, template: Mapping[str, str], tokenizer: Any) -> str
     return ""
 
 
-def found_in(folder: Path) -> tuple[str, dict[str, str]]:
+def found_in(checkpoint: str | Path) -> tuple[str, dict[str, str]]:
     """Return the template of a checkpoint, `""` where there is none, and its special tokens."""
     config: Any = {}
-    with suppress(OSError, ValueError):  # what a network needs of it, KerasHub has read
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
+    if (file := checkpoint_file(str(checkpoint), CONFIG)) is not None:
+        with suppress(OSError, ValueError):  # what a network needs of it, KerasHub has read
+            config = json.loads(file.read_text("utf-8"))
     config = config if isinstance(config, dict) else {}
     source: Any = config.get("chat_template")
     if isinstance(source, list):
         named = {one.get("name"): one.get("template") for one in source if isinstance(one, dict)}
         source = named.get("default")
-    if (folder / FILE).is_file():
-        source = (folder / FILE).read_text("utf-8", "replace")
+    if (file := checkpoint_file(str(checkpoint), FILE)) is not None:
+        source = file.read_text("utf-8", "replace")
     if not isinstance(source, str) or len(source) > MOST:
         return "", {}
     names = {}

@@ -235,6 +235,7 @@ def load(
     import kerasft.model.layers
     import kerasft.model.next_token
     import kerasft.model.operated
+    import kerasft.model.windows
     import kerasft.training.schedules  # noqa: F401  (registers what a .keras file may hold)
     from kerasft.model import preprocess
     from kerasft.model.precision import in_float32

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kerasft.abilities import Reading
+from kerasft.abilities import Adjusting
 from kerasft.config import auto_batch
 from kerasft.config.building import target_of
 from kerasft.config.composition import build, build_named, plain
@@ -350,7 +350,7 @@ def load_backbone(cfg: DictConfig, splits: Splits, *, pretrained: bool = True) -
         backbone = with_surgery(cfg, backbone, quiet=not pretrained)
     task = build_task(cfg)
     adapting.settle(cfg, task, backbone, quiet=not pretrained)
-    return task.reading(backbone) if isinstance(task, Reading) else backbone
+    return task.reading(backbone) if isinstance(task, Adjusting) else backbone
 
 
 @status.showing("decoding or tokenizing ...")

@@ -238,14 +238,19 @@ def _about_cuts(ready: Ready, preprocess: TextPreprocess, cut: Any) -> str:
               for j in range(0, len(some), AT_ONCE)]  # fmt: skip
     lost = np.concatenate([*counts, np.zeros(0, "int64")])
     lost = lost[lost > 0]
+    windows, hint = getattr(ready.task, "windows", None), ""
+    at = f"backbone.sequence_length={limit}"
+    if windows == 1:
+        hint = "; task.windows=4, say, would read up to four times as much"
+    elif windows is not None:
+        at = f"{limit}, the most tokens of task.windows={windows}"
     if not len(lost):
-        return f"no training text is cut at backbone.sequence_length={limit}"
+        return f"no training text is cut at {at}"
     number = round(len(lost) * len(full) / len(some))
     about = "about " if len(some) < len(full) else ""
     return (
         f"{about}{number:,} of {len(store):,} training texts ({number / len(store):.1%}) are cut "
-        f"at backbone.sequence_length={limit}, and lose a median of "
-        f"{_counted(round(float(np.median(lost))))}"
+        f"at {at}, and lose a median of {_counted(round(float(np.median(lost))))}{hint}"
     )
 
 

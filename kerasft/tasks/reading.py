@@ -21,7 +21,6 @@ from kerasft.raw_input import as_raw
 from kerasft.rows import Column, Rows, constant, joined
 from kerasft.spec import Backbone, Examples, Preprocess, Splits, takes_texts
 from kerasft.system.console import listing, say, warn
-from kerasft.system.folders import located
 
 __all__ = ["END", "LEARNED", "begun", "mean_learned", "prepared", "read", "write"]
 
@@ -76,11 +75,10 @@ def prepared(
 
 
 def tell_own_template(preset: str, template: Mapping[str, str], tokenizer: Any) -> None:
-    """Warn where the own chat template of a checkpoint that lies here is another one."""
+    """Warn where the own chat template of a checkpoint is another one."""
     from kerasft.model.jinja_template import difference
 
-    folder = located(preset)
-    if folder.is_dir() and (said := difference(folder, template, tokenizer)):
+    if said := difference(preset, template, tokenizer):
         warn(said)
 
 

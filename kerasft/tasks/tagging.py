@@ -19,13 +19,15 @@ from kerasft.evaluation.metrics import direction
 from kerasft.model import tags
 from kerasft.model.alignment import WORDS
 from kerasft.rows import Column, Rows, joined
-from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.spec import Backbone, Decision, Kind, Labels, Mode
 from kerasft.tasks import shared
 from kerasft.tasks.losses import at_words, tagging_loss
+from kerasft.tasks.windowed import in_windows
 
 DECODINGS = ("constrained", "independent")
 # Texts whose tags are decided together when a split is measured.
 _AT_ONCE = 512
+MOST_WINDOWS = 10_000
 # What is tried for `outside`: the probability of "no entity" is multiplied by e to the power of it.
 _OUTSIDE = np.arange(-3.0, 1.01, 0.25)
 
@@ -44,6 +46,10 @@ class Tagging:
         outside_weight: The weight of words outside of all entities in the loss, against 1 of the
             others; below 1, more entities are found and more of them are wrong.
         monitor: The figure by which the best epoch is chosen.
+        windows: The most windows that a text is read in, each of `backbone.sequence_length` tokens;
+            with 1, what is longer than one loses its end. Each word is answered by the window in
+            which it has most context.
+        overlap: Tokens that a window shares with the next one; by default a quarter of a window.
         outside: What is added to the logarithm of the probability of `O`; tuned on validation to
             the best F1.
 
@@ -55,6 +61,8 @@ class Tagging:
     decoding: Literal["constrained", "independent"] = "constrained"
     outside_weight: float = 1.0
     monitor: str = "val_f1"
+    windows: int = 1
+    overlap: int | None = None
     outside: float = 0.0
 
     kind: ClassVar[Kind] = "spans"
@@ -73,8 +81,22 @@ class Tagging:
             problems.append(
                 f"task.outside_weight must be above 0. Received: {self.outside_weight}."
             )
+        if not 1 <= self.windows <= MOST_WINDOWS:
+            problems.append(
+                f"task.windows must be from 1 to {MOST_WINDOWS:,}. Received: {self.windows}."
+            )
+        if self.overlap is not None and self.overlap < 0:
+            problems.append(f"task.overlap must be at least 0. Received: {self.overlap}.")
+        elif self.overlap is not None and self.windows == 1:
+            problems.append(
+                "task.overlap is of texts that are read in several windows: set task.windows, too. "
+                f"Received: task.overlap={self.overlap}, task.windows=1."
+            )
         if problems:
             raise UserError(problems=problems)
+
+    def reading(self, backbone: Backbone) -> Backbone:
+        return in_windows(backbone, self.windows, self.overlap)
 
     @property
     def mode(self) -> Mode:
@@ -250,12 +272,12 @@ class Tagging:
         self, kept: Rows
     ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
         """Yield what was kept of some texts, their shares of the tags, and which words are real."""
-        for first in range(0, len(kept), _AT_ONCE):
-            some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
-            frames = some.gather(np.arange(len(some)))
-            shift = np.exp(self._shift(frames["probabilities"].shape[-1]))
-            chances = frames["probabilities"] * shift
-            yield frames, chances, np.arange(chances.shape[1]) < _lengths(some)[:, None]
+        for frames, real in _gathered(kept):
+            yield frames, self._weighed(frames), real
+
+    def _weighed(self, frames: Mapping[str, np.ndarray]) -> np.ndarray:
+        chances = frames["probabilities"]
+        return chances * np.exp(self._shift(chances.shape[-1]))
 
     def figures(self, statistics: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Any]:
         """Return precision, recall and F1 of all entities together, and of each type."""
@@ -285,13 +307,24 @@ class Tagging:
 
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Tagging:
         """Return a copy whose weight of "no entity" gives the best F1 on these examples."""
-        best, most = self, -1.0
-        for outside in sorted(_OUTSIDE.tolist(), key=abs):
-            one = dataclasses.replace(self, outside=outside)
-            f1 = one.figures(one.statistics(annotations, kept, labels), labels)["f1"]
-            if f1 > most:
-                best, most = one, f1
-        return best
+        # Only what F1 takes: entities that are right, found, and there.
+        import tensorflow as tf
+
+        weights = sorted(_OUTSIDE.tolist(), key=abs)
+        ways = [dataclasses.replace(self, outside=one) for one in weights]
+        right, found = np.zeros((2, len(ways)), "int64")
+        there = done = 0
+        for frames, real in _gathered(kept):
+            true = figures.marked(annotations, range(done, done + len(real)))
+            there, done = there + len(true), done + len(real)
+            decide = _decider(self.decoding == "constrained", frames["probabilities"].shape[-1])
+            for number, one in enumerate(ways):
+                chosen = decide(tf.constant(one._weighed(frames), tf.float32), tf.constant(real))
+                some = figures.of_rows(chosen.numpy(), frames["start"], frames["end"])
+                right[number] += len(some.intersection(true))
+                found[number] += len(some)
+        sums = np.stack([right, found, np.full_like(found, there)], axis=1)
+        return ways[int(np.argmax([figures.of_sums("f1", one) for one in sums]))]
 
     def draw(
         self, statistics: Mapping[str, np.ndarray], labels: Labels, directory: str | Path, *,
@@ -340,8 +373,13 @@ def _decider(constrained: bool, count: int) -> Any:
     )  # fmt: skip
 
 
-def _lengths(kept: Rows) -> np.ndarray:
-    return np.array([len(kept.row(i)["start"]) for i in range(len(kept))], "int64")
+def _gathered(kept: Rows) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Yield what was kept of some texts, and which words there are."""
+    for first in range(0, len(kept), _AT_ONCE):
+        some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
+        frames = some.gather(np.arange(len(some)))
+        lengths = np.array([len(some.row(i)["start"]) for i in range(len(some))], "int64")
+        yield frames, np.arange(frames["start"].shape[1]) < lengths[:, None]
 
 
 def _tags_of(row: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -175,6 +175,16 @@ def _augmenting() -> Any:
 
 def open_sides(cut: Cut) -> str | None:
     """Say why what crosses a cut cannot be kept row by row, or `None` where it can."""
+    # See `model.windows`: what is computed there has several rows an example.
+    many: set[int] = set()
+    for node in cut.below:
+        splits = getattr(node.operation, "splits_rows", False)
+        joins = getattr(node.operation, "joins_rows", False)
+        if splits or (not joins and any(id(tensor) in many for tensor in node.input_tensors)):
+            many |= {id(tensor) for tensor in node.output_tensors}
+    if many & {id(tensor) for tensor in cut.crossing.values()}:
+        return ("the boundary lies where long texts are in windows (task.windows); they are whole "
+                "again at the head alone")
     for tensor in cut.crossing.values():
         if any(side is None for side in tensor.shape[2:]):
             shape = " x ".join("?" if side is None else str(side) for side in tensor.shape[1:])

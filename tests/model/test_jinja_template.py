@@ -81,3 +81,30 @@ def test_checkpoints_without_one_are_as_good(tmp_path):
     assert difference(checkpoint(tmp_path, None), CHATML, Tokenizer()) == ""
     (tmp_path / "tokenizer_config.json").write_text("[", "utf-8")
     assert difference(tmp_path, CHATML, Tokenizer()) == ""
+
+
+def test_a_checkpoint_on_hugging_face_is_asked_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--some--chat"
+    held = kept / "snapshots" / ("a" * 40)
+    for folder in (held, kept / "refs"):
+        folder.mkdir(parents=True)
+    (kept / "refs" / "main").write_text("a" * 40)
+    checkpoint(held, SAME.replace("message.role", "message.role.upper()"))
+    assert "writes a conversation otherwise" in difference("hf://some/chat", CHATML, Tokenizer())
+    # A file of its own goes before.
+    (held / "chat_template.jinja").write_text(SAME, "utf-8")
+    assert found_in("hf://some/chat")[0] == SAME
+    assert difference("hf://some/chat", CHATML, Tokenizer()) == ""
+    for other in ("hf://some/other", "hf://no name", "kaggle://a/b/keras/c", "gpt2_base_en"):
+        assert found_in(other) == ("", {})
+
+
+def test_a_checkpoint_in_a_package_is_asked_too(tmp_path, monkeypatch):
+    package = tmp_path / "carries_a_chat"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    checkpoint(package, SAME)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert found_in("package://carries_a_chat")[0] == SAME

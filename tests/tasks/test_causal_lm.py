@@ -217,6 +217,22 @@ def test_columns_that_do_not_fit_are_told(tmp_path, settings, told):
         chat(file, **{"kind": "language", "seed": 0, **settings})
 
 
+def test_two_words_on_the_splits_are_one_too_many(tmp_path):
+    from kerasft.data.sources import chat as source
+
+    rows = [json.dumps({"q": f"x{i}", "a": "y", "part": "train"}) for i in range(6)]
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows), "utf-8")
+    given = {"prompt": "q", "answer": "a", "split_column": "part"}
+    with pytest.raises(UserError, match=r"split_column says .* the files of .* say it, too"):
+        chat(str(tmp_path), kind="language", seed=0, **given)
+    with pytest.raises(UserError, match=r"split_column says .* the files of .* say it, too"):
+        source.look({"path": str(tmp_path), **given})
+    one = str(tmp_path / "train.jsonl")
+    with pytest.raises(UserError, match="Name another file, or a part such as"):
+        chat(one, kind="language", seed=0, prompt="q", answer="a", validation=one)
+
+
 def test_one_document_cannot_be_split(tmp_path):
     (tmp_path / "one.txt").write_text("all of it\n\n", "utf-8")
     with pytest.raises(UserError, match=r"1 document cannot be split.*data\.documents=blank_line"):

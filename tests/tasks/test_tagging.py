@@ -25,7 +25,8 @@ WORDS = [[(0, 4), (5, 9), (10, 12), (13, 15), (16, 20)], [(0, 2), (3, 8)]]
 
 def annotated(texts=TEXTS, words=WORDS):
     """Return texts as a preprocessing places them, each word being one token behind the first."""
-    _, rows, _, _ = encode(texts, ["1", "2"], names=LABELS.names, key="data.path")
+    ids = [str(number) for number in range(len(texts))]
+    _, rows, _, _ = encode(texts, ids, names=LABELS.names, key="data.path")
     columns = {
         "place": [range(1, 1 + len(row)) for row in words],
         "start": [[a for a, _ in row] for row in words],
@@ -140,6 +141,35 @@ def test_no_entity_is_weighed_for_the_best_f1():
     assert shared.load(tuned.to_dict()) == tuned
 
 
+@pytest.mark.parametrize("decoding", ["constrained", "independent"])
+def test_the_weight_is_the_one_whose_figures_are_best(decoding):
+    random = np.random.default_rng(1)
+    texts, words, chances = [], [], []
+    for count in (0, 3, 7, 12, 5, 9):
+        texts.append(Marked("ab " * count, tuple(
+            (3 * i, 3 * i + 2, str(random.choice(LABELS.names))) for i in range(0, count, 4))))
+        words.append([(3 * i, 3 * i + 2) for i in range(count)])
+        scores = random.normal(size=(count, 5))
+        scores[:, 0] += 1.5
+        scores[::4, [1, 3]] += 1.5
+        chances.append(np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True))
+    rows = annotated(texts, words)
+    spans = {name: [[one[place] for one in row] for row in words]
+             for place, name in enumerate(("start", "end"))}  # fmt: skip
+    seen = Rows.of({
+        "probabilities": Column(np.concatenate(chances).astype("float32"),
+                                np.cumsum([len(one) for one in chances]), group="words"),
+        **{name: Column.ragged(list(map(np.array, value)), group="words", fill=-1, dtype="int32")
+           for name, value in spans.items()},
+    })  # fmt: skip
+    tuned = Tagging(decoding=decoding).tune(rows, seen, LABELS)
+    f1 = {}
+    for outside in sorted(np.arange(-3.0, 1.01, 0.25).tolist(), key=abs):
+        one = Tagging(decoding=decoding, outside=outside)
+        f1[outside] = one.figures(one.statistics(rows, seen, LABELS), LABELS)["f1"]
+    assert tuned.outside == max(f1, key=f1.get) and len(set(f1.values())) > 4
+
+
 def test_drawings_of_sums_are_those_of_figures():
     random = np.random.default_rng(0)
     counts = random.integers(2, 9, (9, 2, 3))
@@ -155,6 +185,9 @@ def test_drawings_of_sums_are_those_of_figures():
 
 def test_mistakes():
     with pytest.raises(UserError) as told:
-        Tagging(decoding="viterbi", outside_weight=0.0)  # type: ignore[arg-type]
-    assert len(told.value.problems) == 2
+        Tagging(decoding="viterbi", outside_weight=0.0, windows=0,  # type: ignore[arg-type]
+                overlap=-1)  # fmt: skip
+    assert len(told.value.problems) == 4
     assert "task.decoding must be one of constrained, independent" in told.value.problems[0]
+    with pytest.raises(UserError, match=r"set task\.windows, too\. Received: task\.overlap=8"):
+        Tagging(overlap=8)

@@ -13,6 +13,7 @@ from kerasft.data.annotations.language import require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
 from kerasft.data.near_copies import told
+from kerasft.data.paths import require_apart
 from kerasft.data.splits import check_ratios, ratios_of
 from kerasft.data.tables.columns import find_column, splits_of
 from kerasft.data.tables.folder import find_tables
@@ -121,6 +122,8 @@ def chat(
     chosen = Columns(text, prompt, answer, system, messages)
     chosen.check()
     tables = find_tables(path, {"validation": validation, "test": test})
+    require_apart(tables.files, "Name another file, or a part such as 0.1.")
+    tables.require_one_word(split_column, path)
     ratios = {name: part for name, part in ratios_of(validation, test).items()
               if name not in tables.files}  # fmt: skip
     if split_column is None:
@@ -161,9 +164,11 @@ def look(settings: Mapping[str, Any]) -> Look:
     """Look whether the files are there and what is chosen fits, for `kerasft check`."""
     Columns(*(settings.get(name) for name in ("text", "prompt", "answer", "system",
                                               "messages"))).check()  # fmt: skip
-    tables = find_tables(settings["path"], {})
-    file = next(iter(tables.files.values()))[0]
-    return Look("text", (f"data.path: {file} is there",), ("the rows of the table",))
+    tables = find_tables(settings["path"], {n: settings.get(n) for n in ("validation", "test")})
+    tables.require_one_word(settings.get("split_column"), settings["path"])
+    return Look("text", tuple(
+        f"data.path: {file} is there" for files in tables.files.values() for file in files
+    ), ("the rows of the table",))  # fmt: skip
 
 
 def _examples(

@@ -1,0 +1,58 @@
+"""A backbone for texts that are longer than it takes at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kerasft.errors import UserError
+from kerasft.spec import Backbone, takes_texts
+
+
+def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> Backbone:
+    """Return a backbone that reads texts in windows, see `kerasft.model.windows`.
+
+    Args:
+        backbone: A backbone for single texts.
+        windows: The most windows of a text.
+        overlap: Tokens that a window shares with the next one; by default a quarter of those that
+            it has room for.
+
+    Returns:
+        A `Backbone` whose rows are as long as so many windows reach; the same one for one window.
+
+    Raises:
+        UserError: If the backbone cannot be run on windows, or they share too much.
+
+    Example:
+        >>> from kerasft.model.tiny import text
+        >>> in_windows(text("bert", sequence_length=10), 3, overlap=2).preprocess.sequence_length
+        22
+    """
+    if windows == 1:
+        return backbone
+    before = backbone.preprocess
+    if not takes_texts(before) or before.pair:
+        what = "pairs of texts" if takes_texts(before) else "images"
+        raise UserError(f"task.windows is of single texts. Received: {what}.")
+    from kerasft.model.preprocess import TextPreprocess
+    from kerasft.model.windows import Unfit, Windowed
+
+    length = before.sequence_length
+    room = length - (before.start is not None) - (before.end is not None)
+    shared = room // 4 if overlap is None else overlap
+    if shared >= room:
+        raise UserError(
+            f"task.overlap must be below {room}, the tokens of a text that a window has room for "
+            f"(backbone.sequence_length={length}). Received: {overlap}."
+        )
+    try:
+        network = Windowed(
+            backbone.network, length, shared, before.start, before.end, causal=backbone.causal
+        )
+    except Unfit as error:
+        raise UserError(f"task.windows={windows}: {error}. Set task.windows=1.") from error
+    made = TextPreprocess(
+        before.tokenizer, inputs=before.inputs, doubled=before.doubled,
+        sequence_length=length + (windows - 1) * (room - shared),
+    )
+    return replace(backbone, network=network, preprocess=made)
