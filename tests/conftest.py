@@ -139,8 +139,9 @@ def kerasft_cli(capsys):
 # The smallest settings under which every part still does something.
 TINY_IMAGES = (
     "backbone=tiny_resnet", "backbone.image_size=16", "data.train_per_class=3",
-    "data.validation_per_class=2", "batch_size=15", "eval_batch_size=256", "epochs=2",
-    "baseline=null", "floor=none", "plots=false", "progress=false",
+    "data.validation_per_class=2", "data.test_per_class=10", "batch_size=15",
+    "eval_batch_size=256", "epochs=2", "baseline=null", "floor=none", "plots=false",
+    "progress=false",
 )  # fmt: skip
 TINY_TEXTS = (
     "data=table", "data.text=text", "data.label=label", "backbone=tiny_bert",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
+from kerasft.config.sources import stamp
+
 # How many compositions are kept; each is some 100 kB.
 MOST = 32
-_kept: OrderedDict[Any, tuple[DictConfig, dict[str, Any]]] = OrderedDict()
+_kept: OrderedDict[Any, Any] = OrderedDict()
 
 
 def composed(name: str, overrides: Sequence[str], places: Sequence[Path]) -> DictConfig:
@@ -55,13 +57,39 @@ def _of_choices(
     name: str, chosen: Sequence[str], places: Sequence[Path]
 ) -> tuple[DictConfig, dict[str, Any]]:
     """Return the config of choices alone, and all choices that led to it."""
-    key = (name, tuple(chosen), tuple(map(_stamp, places)))
-    if key not in _kept:
+
+    def compose() -> tuple[DictConfig, dict[str, Any]]:
         cfg = hydra_compose(name, overrides=list(chosen), return_hydra_config=True)
         found = dict(cfg.hydra.runtime.choices)
         with open_dict(cfg):
             del cfg["hydra"]
-        _kept[key] = cfg, found
+        return cfg, found
+
+    return _once(name, chosen, places, compose)
+
+
+def files_of_keys(
+    overrides: Sequence[str], places: Sequence[Path],
+    look: Callable[[Sequence[str]], dict[str, str]],
+) -> dict[str, str]:
+    """Return the file that says the value of each key, before any override of it.
+
+    Args:
+        overrides: Hydra overrides.
+        places: The folders that configs are read from.
+        look: Finds the files, by choices of groups alone.
+    """
+    chosen, _ = _parted(overrides, places)
+    return dict(_once("files of keys", chosen, places, lambda: look(chosen)))
+
+
+def _once(
+    what: str, chosen: Sequence[str], places: Sequence[Path], make: Callable[[], Any]
+) -> Any:
+    """Return what was made of these choices before, while no file has changed, or make it."""
+    key = (what, tuple(chosen), tuple(map(_stamp, places)))
+    if key not in _kept:
+        _kept[key] = make()
         while len(_kept) > MOST:
             _kept.popitem(last=False)
     _kept.move_to_end(key)
@@ -94,8 +122,4 @@ def _parted(
 
 def _stamp(place: Path) -> tuple[Any, ...]:
     """Return what changes when a config below a folder does."""
-    found = []
-    for file in sorted(place.rglob("*.yaml")):
-        status = file.stat()
-        found.append((str(file), status.st_mtime_ns, status.st_size, status.st_ino))
-    return str(place), tuple(found)
+    return str(place), tuple(map(stamp, sorted(place.rglob("*.yaml"))))

@@ -88,6 +88,10 @@ class ImagePreprocess:
 
     def decode(self, encoded: tf.Tensor) -> Any:
         """Decode one image: a scalar `tf.string` to `uint8[height, width, channels]`."""
+        return images.traced(type(self), tuple(vars(self).items()))(encoded)
+
+    def untraced(self, encoded: tf.Tensor) -> Any:
+        """Decode one image as `decode` does."""
         import tensorflow as tf
 
         one = images.refuse_others(tf.reshape(encoded, [1]))[0]

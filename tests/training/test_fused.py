@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasft.training import fused as update
-from kerasft.training.fused import add_up_rows, clip, fuse
+from kerasft.training.fused import add_up_rows, ask_schedule_once, clip, fuse
 from kerasft.training.schedules import warmup_cosine
 
 
@@ -110,6 +110,35 @@ def test_an_embedding_moves_as_the_matrix_that_it_is(name, fused):
     wanted = trained(CASES[name](keras), fused=False, dense=True)
     got = trained(CASES[name](keras), fused=fused)
     np.testing.assert_allclose(got[0], wanted[0], rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.every(2)
+@pytest.mark.parametrize("settings", [{"gradient_accumulation_steps": 2}, {}])
+def test_the_schedule_is_asked_once_an_update(settings):
+    import keras
+
+    asked = []
+
+    class Falling(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            asked.append(step)
+            return 0.1 / (keras.ops.cast(step, "float32") + 1.0)
+
+    def made():
+        return keras.optimizers.AdamW(Falling(), weight_decay=0.1, **settings)
+
+    plain = trained(made(), fused=True)
+    often = len(asked)
+    optimizer = made()
+    ask_schedule_once(optimizer)
+    asked.clear()
+    once = trained(optimizer, fused=True)
+    # A step that makes variables, as this one those of the optimizer, is traced twice.
+    assert len(asked) == 2 < often
+    for one, other in zip(once, plain, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Between updates it is asked for the step that it stands at.
+    assert float(optimizer.learning_rate) == pytest.approx(0.1 / 7)
 
 
 @pytest.mark.parametrize("make", [
