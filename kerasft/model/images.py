@@ -68,16 +68,20 @@ def refuse_others(encoded: tf.Tensor) -> Any:
         return tf.identity(encoded)
 
 
-@functools.lru_cache(maxsize=16)
-def traced(preprocess: Callable[..., Any], settings: tuple[tuple[str, Any], ...]) -> Any:
+def traced(preprocess: Any) -> Any:
     """Return how a preprocessing decodes an image, traced once for all with the same settings.
 
-    It takes longer to trace than to decode a hundred images, and would be traced for each split.
+    It takes longer to trace than to decode a hundred images, and each split has it anew.
 
     Args:
-        preprocess: Makes the preprocessing, of its settings.
-        settings: Their names and values.
+        preprocess: One whose attributes are the settings that it is made with.
     """
+    kind: Any = type(preprocess)
+    return _traced(kind, tuple(vars(preprocess).items()))
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(preprocess: Callable[..., Any], settings: tuple[tuple[str, Any], ...]) -> Any:
     import tensorflow as tf
 
     spec = tf.TensorSpec([], tf.string)

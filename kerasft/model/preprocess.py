@@ -88,7 +88,7 @@ class ImagePreprocess:
 
     def decode(self, encoded: tf.Tensor) -> Any:
         """Decode one image: a scalar `tf.string` to `uint8[height, width, channels]`."""
-        return images.traced(type(self), tuple(vars(self).items()))(encoded)
+        return images.traced(self)(encoded)
 
     def untraced(self, encoded: tf.Tensor) -> Any:
         """Decode one image as `decode` does."""
