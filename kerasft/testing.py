@@ -260,7 +260,7 @@ def check_task(task: Task, labels: Labels) -> None:
         metric.update_state(targets, logits)
     kept = Rows.of({n: v.numpy() for n, v in task.keep(tf.constant(logits), None, {}).items()})
     assert len(kept) == 12, f"keep must have the batch first, not {len(kept)} rows."
-    made = tf.function(lambda x: task.answers(x, labels))(tf.constant(logits))
+    made = tf.function(lambda x: task.answers(x, labels), autograph=False)(tf.constant(logits))
     outputs = {name: value.numpy() for name, value in made.items()}
     for name, value in outputs.items():
         assert len(value) == 12, f"The output {name!r} must have the batch first."
