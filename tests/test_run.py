@@ -37,7 +37,7 @@ def table(tmp_path):
             csv.writer(out).writerows([header, *rows])
         return ["data=table", f"data.path={file}", "data.text=text", "data.label=label",
                 "backbone=tiny_bert", "backbone.sequence_length=16", "batch_size=8",
-                "progress=false"]  # fmt: skip
+                "plots=false", "progress=false"]  # fmt: skip
 
     return write
 

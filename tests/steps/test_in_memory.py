@@ -18,7 +18,7 @@ DATA = {
     "label": ["good", "good", "good", "bad", "bad", "bad"] * 8,
 }
 WORDS = ["backbone=tiny_bert", "backbone.sequence_length=8", "epochs=2",
-         "batch_size=8", "progress=false", "checkpoint.steps=1",
+         "batch_size=8", "plots=false", "progress=false", "checkpoint.steps=1",
          "cache.directory=cache"]  # fmt: skip
 
 
