@@ -21,6 +21,8 @@ settings.register_profile("same", deadline=None, derandomize=True, database=None
 settings.register_profile("thorough", deadline=None, max_examples=3000, print_blob=True)
 settings.load_profile("same")
 
+# The folders whose tests are short.
+SHORT = ("artifact", "bad_input", "config", "data", "evaluation", "runs", "system")
 # 30 texts of each class, told apart by one word.
 GOOD = ("good", "fine", "warm", "great", "bright")
 BAD = ("bad", "dull", "cold", "poor", "grey")
@@ -52,9 +54,11 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before the slow ones are taken out
 def pytest_collection_modifyitems(items):
-    """Put whole journeys first, and mark as slow what `every` leaves out."""
+    """Put whole journeys first, short tests last, and mark as slow what `every` leaves out."""
     # A file of few long tests that comes last would leave one of two processes without work.
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    here = Path(__file__).parent
+    short = {here / name for name in SHORT}
+    items.sort(key=lambda item: (item.path.parent != here, not short.isdisjoint(item.path.parents)))
     seen = Counter()
     for item in items:
         if mark := item.get_closest_marker("every"):
