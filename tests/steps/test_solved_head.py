@@ -31,7 +31,7 @@ def test_the_head_counts_as_the_first_epoch(solved):
 
 def test_a_run_without_plots_has_all_else(solved):
     held = {path.name for path in solved.output_dir.iterdir()}
-    assert {"metrics.json", "predictions", "logs", "diagnosis.json"} <= held
+    assert {"metrics.json", "predictions", "logs", "checkpoints"} <= held
     assert "plots" not in held
 
 
