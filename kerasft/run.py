@@ -161,7 +161,7 @@ def _carry_out(
         finetuned, kept = measure.finalize(cfg, ready, model, folder)
         measured = measure.measure(finetuned, ready, kept, folder, spare_test=spare_test)
         adapting.merge(finetuned, folder)
-        measure.draw(history, finetuned, ready, measured, folder)
+        measure.draw(history, finetuned, ready, measured, folder, plots=cfg.plots)
         baseline = fit.train_baseline(cfg, parts, ready, splits, folder)
         found = diagnosing.examine(cfg, finetuned, ready, folder)
         held = measure.report(

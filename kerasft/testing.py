@@ -37,6 +37,7 @@ from kerasft.spec import (
     Modality,
     Splits,
 )
+from kerasft.system.tf_data import mapped
 from kerasft.tasks import shared
 from kerasft.tasks.classification import Classification
 from kerasft.training import stages
@@ -178,7 +179,7 @@ def check_backbone(backbone: Backbone) -> None:
     raw = tf.constant(as_raw(given, ready.modality).tolist())
     inputs = ready(raw)
     alone = keras.tree.map_structure(lambda x: x.numpy(), ready(raw[1:2]))
-    (inside,) = tf.data.Dataset.from_tensors(raw).map(ready)
+    (inside,) = mapped(tf.data.Dataset.from_tensors(raw), ready)
     with TemporaryDirectory() as folder:
         ready.save(folder)
         loaded = preprocess.load(folder)(raw)
@@ -259,7 +260,7 @@ def check_task(task: Task, labels: Labels) -> None:
         metric.update_state(targets, logits)
     kept = Rows.of({n: v.numpy() for n, v in task.keep(tf.constant(logits), None, {}).items()})
     assert len(kept) == 12, f"keep must have the batch first, not {len(kept)} rows."
-    made = tf.function(lambda x: task.answers(x, labels))(tf.constant(logits))
+    made = tf.function(lambda x: task.answers(x, labels), autograph=False)(tf.constant(logits))
     outputs = {name: value.numpy() for name, value in made.items()}
     for name, value in outputs.items():
         assert len(value) == 12, f"The output {name!r} must have the batch first."

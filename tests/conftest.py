@@ -14,12 +14,15 @@ from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
+from once import made_once, returned, trained_once
 
 # The same examples in each run. `pytest --hypothesis-profile=thorough` draws other ones, and many.
 settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=3000, print_blob=True)
 settings.load_profile("same")
 
+# The folders whose tests are short.
+SHORT = ("artifact", "bad_input", "config", "data", "evaluation", "runs", "system")
 # 30 texts of each class, told apart by one word.
 GOOD = ("good", "fine", "warm", "great", "bright")
 BAD = ("bad", "dull", "cold", "poor", "grey")
@@ -51,9 +54,11 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before the slow ones are taken out
 def pytest_collection_modifyitems(items):
-    """Put whole journeys first, and mark as slow what `every` leaves out."""
+    """Put whole journeys first, short tests last, and mark as slow what `every` leaves out."""
     # A file of few long tests that comes last would leave one of two processes without work.
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    here = Path(__file__).parent
+    short = {here / name for name in SHORT}
+    items.sort(key=lambda item: (item.path.parent != here, not short.isdisjoint(item.path.parents)))
     seen = Counter()
     for item in items:
         if mark := item.get_closest_marker("every"):
@@ -96,7 +101,10 @@ def write_csv(path: Path, rows: list[tuple], header: tuple[str, ...]) -> Path:
 @pytest.fixture(scope="session")
 def texts_csv(tmp_path_factory) -> Path:
     """A table of 60 texts in two classes, with the columns `text` and `label`."""
-    return write_csv(tmp_path_factory.mktemp("texts") / "texts.csv", texts(), ("text", "label"))
+    return made_once(
+        tmp_path_factory, "texts_csv",
+        lambda folder: write_csv(folder / "texts.csv", texts(), ("text", "label")),
+    ) / "texts.csv"  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -135,13 +143,14 @@ def kerasft_cli(capsys):
 # The smallest settings under which every part still does something.
 TINY_IMAGES = (
     "backbone=tiny_resnet", "backbone.image_size=16", "data.train_per_class=3",
-    "data.validation_per_class=2", "batch_size=15", "eval_batch_size=256", "epochs=2",
-    "baseline=null", "floor=none", "progress=false",
+    "data.validation_per_class=2", "data.test_per_class=10", "batch_size=15",
+    "eval_batch_size=256", "epochs=2", "baseline=null", "floor=none", "plots=false",
+    "progress=false",
 )  # fmt: skip
 TINY_TEXTS = (
     "data=table", "data.text=text", "data.label=label", "backbone=tiny_bert",
     "backbone.sequence_length=24", "backbone.layers=1",
-    "batch_size=8", "epochs=2", "floor=none", "progress=false",
+    "batch_size=8", "epochs=2", "floor=none", "plots=false", "progress=false",
 )  # fmt: skip
 
 
@@ -158,18 +167,27 @@ def tiny_texts(texts_csv) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def tiny_result(tmp_path_factory, tiny_images):
-    """What `kerasft.train` returned for a few digits."""
-    import kerasft
-
-    folder = tmp_path_factory.mktemp("runs") / "images"
-    return kerasft.train([*tiny_images, f"output_dir={folder}"])
+def tiny_run(tmp_path_factory, tiny_images) -> Path:
+    """The folder of a finished run on images, with plots; copy it to change it."""
+    return trained_once(tmp_path_factory, "images", *tiny_images, "plots=true")
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_result) -> Path:
-    """The folder of a finished run on images."""
-    return tiny_result.output_dir
+def tiny_result(tmp_path_factory, tiny_images, tiny_run):
+    """What `kerasft.train` returned for a few digits; where only the folder matters: `tiny_run`."""
+    return returned(tmp_path_factory, "images", *tiny_images)
+
+
+@pytest.fixture(scope="session")
+def tiny_text_run(tmp_path_factory, tiny_texts) -> Path:
+    """The folder of a finished run on texts, with plots; copy it to change it."""
+    return trained_once(tmp_path_factory, "texts", *tiny_texts, "plots=true")
+
+
+@pytest.fixture(scope="session")
+def tiny_text_result(tmp_path_factory, tiny_texts, tiny_text_run):
+    """What `kerasft.train` returned for sixty texts; see `tiny_result`."""
+    return returned(tmp_path_factory, "texts", *tiny_texts)
 
 
 @pytest.fixture(scope="session")
@@ -177,21 +195,7 @@ def tiny_text_export(tmp_path_factory, tiny_text_run) -> Path:
     """The export of that run on texts, a folder of versions; copy it to change it."""
     import kerasft
 
-    root = tmp_path_factory.mktemp("exports") / "texts"
-    kerasft.export(str(tiny_text_run), [f"export.saved_model.directory={root}"])
-    return root
+    def export(folder: Path) -> None:
+        kerasft.export(str(tiny_text_run), [f"export.saved_model.directory={folder / 'texts'}"])
 
-
-@pytest.fixture(scope="session")
-def tiny_text_result(tmp_path_factory, tiny_texts):
-    """What `kerasft.train` returned for sixty texts."""
-    import kerasft
-
-    folder = tmp_path_factory.mktemp("runs") / "texts"
-    return kerasft.train([*tiny_texts, f"output_dir={folder}"])
-
-
-@pytest.fixture(scope="session")
-def tiny_text_run(tiny_text_result) -> Path:
-    """The folder of a finished run on texts."""
-    return tiny_text_result.output_dir
+    return made_once(tmp_path_factory, "text_export", export) / "texts"

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from kerasft.evaluation import boxes as evaluation
 from kerasft.runs import evidence
 from kerasft.runs.run_folder import RunFolder
 from kerasft.serving.verify import verify
+from kerasft.steps import drawing
 from kerasft.steps.prepare import build_task
 from kerasft.steps.reopening import reopen
 from kerasft.tasks.detection import Detection
@@ -101,6 +103,17 @@ def test_it_trains_and_what_it_came_to_is_written(trained):
         scores = [float(row["score"]) for row in csv.DictReader(file)]
     assert scores == sorted(scores, reverse=True)
     assert len(scores) <= len(found)
+
+
+def test_without_plots_what_is_not_annotated_is_listed_all_the_same(trained, tmp_path):
+    run = RunFolder(tmp_path)
+    shutil.copytree(trained / "predictions", tmp_path / "predictions")
+    listed = tmp_path / "predictions/test_unannotated.csv"
+    before = listed.read_bytes()
+    listed.unlink()
+    drawing.draw(SimpleNamespace(modality="images"), None, {}, run, "test", plots=False)
+    assert listed.read_bytes() == before
+    assert not run.plots.exists()
 
 
 def test_it_is_evaluated_again(trained):

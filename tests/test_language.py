@@ -26,7 +26,7 @@ def words(tmp_path_factory):
         "data.prompt=q", "data.answer=a", "template=alpaca", "backbone=tiny_gpt2",
         "task.template.begin='{start}'",
         "+task.generate.max_new=8", "backbone.sequence_length=96", "batch_size=4", "epochs=2",
-        "optimizer.learning_rate=0.01", "progress=false", "callbacks=none",
+        "optimizer.learning_rate=0.01", "plots=false", "progress=false", "callbacks=none",
     ]  # fmt: skip
 
 

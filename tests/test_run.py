@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def table(tmp_path):
             csv.writer(out).writerows([header, *rows])
         return ["data=table", f"data.path={file}", "data.text=text", "data.label=label",
                 "backbone=tiny_bert", "backbone.sequence_length=16", "batch_size=8",
-                "progress=false"]  # fmt: skip
+                "plots=false", "progress=false"]  # fmt: skip
 
     return write
 
@@ -91,8 +92,6 @@ def test_evaluate_says_which_splits_there_are(tiny_text_run):
 
 @pytest.mark.slow
 def test_evaluate_warns_when_the_data_has_changed(tiny_texts, tiny_text_run, tmp_path, capsys):
-    import shutil
-
     shutil.copytree(tiny_text_run, tmp_path / "run")
     source = next(w for w in tiny_texts if w.startswith("data.path=")).partition("=")[2]
     with open(source, encoding="utf-8") as file:
@@ -108,7 +107,7 @@ def test_evaluate_warns_when_the_data_has_changed(tiny_texts, tiny_text_run, tmp
 @pytest.mark.parametrize("which", ["images", "texts"])
 def test_a_run_and_its_export_answer_alike(which, request, digits, kerasft_cli, tmp_path):
     name = {"images": "tiny_run", "texts": "tiny_text_run"}[which]
-    run = request.getfixturevalue(name)
+    run = shutil.copytree(request.getfixturevalue(name), tmp_path / "run")
     ended = kerasft_cli("export", str(run))
     assert ended.code == 0, ended.err
     assert "proved in a fresh process" in ended.out

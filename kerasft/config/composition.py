@@ -269,49 +269,54 @@ def origins(
     overrides: Sequence[str] = (), *, config_dirs: Sequence[str | Path] = ()
 ) -> dict[str, str]:
     """Return which file or override set each key last, e.g. `{"head.dropout": "head/mlp.yaml"}`."""
-    from hydra._internal.config_repository import CachingConfigRepository
-    from hydra._internal.defaults_list import create_defaults_list
-
-    found: dict[str, str] = {}
+    places = [config_dir(), *map(Path, config_dirs)]
     with _hydra():
-        loader = GlobalHydra.instance().config_loader()
-        given = parsed([*map(_open, overrides), *_searchpath(config_dirs)])
-        search: list[str] = next(
-            (o.value() for o in given if o.key_or_group == "hydra.searchpath"), []
-        )
-        repo = CachingConfigRepository(loader.repository)
-        if search:
-            from hydra._internal.config_repository import ConfigRepository
-            from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-
-            paths = ConfigSearchPathImpl()
-            known = loader.config_search_path.get_path()
-            # Hydra wants the schema last.
-            for entry in (e for e in known if e.provider != "schema"):
-                paths.append(entry.provider, entry.path)
-            for place in search:
-                paths.append("--config-dir", place)
-            for entry in (e for e in known if e.provider == "schema"):
-                paths.append(entry.provider, entry.path)
-            repo = CachingConfigRepository(ConfigRepository(paths))
-        listed = create_defaults_list(
-            repo=repo, config_name="train", overrides_list=given, prepend_hydra=False,
-            skip_missing=True,
-        )
-        for default in listed.defaults:
-            result = loader._load_single_config(default, repo)
-            if result.provider == "schema" or not default.config_path:
-                continue
-            if default.config_path == "kerasft_root":
-                label = "built-in default"
-            else:
-                label = f"{default.config_path}.yaml"
-            for key in leaves(result.config):
-                found[key] = label
+        opened = [*map(_open, overrides), *_searchpath(config_dirs)]
+        given = parsed(opened)
+        found = kept.files_of_keys(opened, places, _files_of_keys)
         for override in given:
             is_hydras = override.key_or_group.split(".")[0] == "hydra"
             if not is_hydras and not _is_group(override.input_line):
                 found[override.key_or_group] = f"command line: {override.input_line.lstrip('+')}"
+    return found
+
+
+def _files_of_keys(chosen: Sequence[str]) -> dict[str, str]:
+    """Return which file set each key last, by choices of groups, within Hydra's state."""
+    from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+    from hydra._internal.defaults_list import create_defaults_list
+
+    found: dict[str, str] = {}
+    loader = GlobalHydra.instance().config_loader()
+    given = parsed(chosen)
+    search: list[str] = next((o.value() for o in given if o.key_or_group == "hydra.searchpath"), [])
+    repo = CachingConfigRepository(loader.repository)
+    if search:
+        paths = ConfigSearchPathImpl()
+        known = loader.config_search_path.get_path()
+        # Hydra wants the schema last.
+        for entry in (e for e in known if e.provider != "schema"):
+            paths.append(entry.provider, entry.path)
+        for place in search:
+            paths.append("--config-dir", place)
+        for entry in (e for e in known if e.provider == "schema"):
+            paths.append(entry.provider, entry.path)
+        repo = CachingConfigRepository(ConfigRepository(paths))
+    listed = create_defaults_list(
+        repo=repo, config_name="train", overrides_list=given, prepend_hydra=False,
+        skip_missing=True,
+    )
+    for default in listed.defaults:
+        result = loader._load_single_config(default, repo)
+        if result.provider == "schema" or not default.config_path:
+            continue
+        if default.config_path == "kerasft_root":
+            label = "built-in default"
+        else:
+            label = f"{default.config_path}.yaml"
+        for key in leaves(result.config):
+            found[key] = label
     return found
 
 

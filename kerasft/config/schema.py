@@ -86,6 +86,8 @@ class Root:
         training_sample: How many training examples are measured again at the end, without
             augmentation and dropout, so that they can be compared with validation; at most as many
             as there are for validation. 0 for none.
+        plots: Whether learning curves, confusion matrices and the like are drawn into the run
+            folder; `false` ends a run some seconds earlier.
         distribute: What the run trains on: `mirrored` takes all GPUs of the machine, `multi_worker`
             several processes, which TF_CONFIG, SLURM or an indexed Kubernetes Job name; `auto` what
             there is of these, workers first; `None` one device. `batch_size` is that of all devices
@@ -125,6 +127,7 @@ class Root:
     floor: str = "auto"
     max_steps: int | None = None
     training_sample: int = 512
+    plots: bool = True
     distribute: str | None = None
     distribute_timeout: float = 600
     deterministic: bool | str = "auto"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins import structured_config_source
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -24,6 +27,10 @@ from kerasft.errors import UserError, shown
 
 # The copy of the shipped configs that a sweep goes by, while it does.
 COPY: ContextVar[Path | None] = ContextVar("copy", default=None)
+
+# How many files are remembered; those that we and Hydra ship are some 150.
+_MOST_READ = 1000
+_read: dict[tuple[Any, ...], ConfigResult] = {}
 
 
 @contextmanager
@@ -56,9 +63,11 @@ class _Files(FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         file = Path(self.path) / self._normalize_file_name(config_path)
         require_small(file)
-        found = super().load_config(config_path)
-        copy = COPY.get()
-        if copy is not None and copy in file.resolve().parents:
+        read = partial(super().load_config, config_path)
+        found = _read_once((self.provider, self.path, config_path, *stamp(file)), read) \
+            if file.is_file() else read()
+        place = COPY.get()
+        if place is not None and place in file.resolve().parents:
             _require_none_of_hydra(found, file)
         return found
 
@@ -70,6 +79,10 @@ class _Packages(ImportlibResourcesConfigSource):
         _require_installed(provider, path)
         super().__init__(provider, path)
 
+    def load_config(self, config_path: str) -> ConfigResult:
+        read = partial(super().load_config, config_path)
+        return _read_once((self.provider, self.path, config_path), read)
+
 
 class StructuredConfigSource(structured_config_source.StructuredConfigSource):
     """What is registered: a path would be a module, which is imported. Hydra goes by its name."""
@@ -77,6 +90,21 @@ class StructuredConfigSource(structured_config_source.StructuredConfigSource):
     def __init__(self, provider: str, path: str) -> None:
         _require_installed(provider, path)
         super().__init__(provider, path)
+
+
+def stamp(file: Path) -> tuple[Any, ...]:
+    """Return what changes when a file does."""
+    status = file.stat()
+    return str(file), status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _read_once(key: tuple[Any, ...], read: Callable[[], ConfigResult]) -> ConfigResult:
+    """Read a file once: a command composes several times, of mostly the same files."""
+    if key not in _read:
+        if len(_read) >= _MOST_READ:
+            _read.clear()
+        _read[key] = read()
+    return copy.deepcopy(_read[key])  # Hydra takes out what it has understood
 
 
 def _require_installed(provider: str, path: str) -> None:

@@ -137,6 +137,7 @@ def confusion_matrix(
                 column, row, percent if counted else str(int(matrix[row, column])),
                 ha="center", va="center",
                 fontsize=count_font, color="white" if shares[row, column] > 0.55 else "#222222",
+                in_layout=False,  # within the axes: measuring it would only take time
             )  # fmt: skip
     axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
     axes.set_yticks(np.arange(size - 1) + 0.5, minor=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kerasft.model import orientation
@@ -64,6 +66,28 @@ def refuse_others(encoded: tf.Tensor) -> Any:
     # In a graph; by itself each was raised where it stands.
     with tf.control_dependencies([one for one in found if one is not None]):
         return tf.identity(encoded)
+
+
+def traced(preprocess: Any) -> Any:
+    """Return how a preprocessing decodes an image, traced once for all with the same settings.
+
+    It takes longer to trace than to decode a hundred images, and each split has it anew.
+
+    Args:
+        preprocess: One whose attributes are the settings that it is made with.
+    """
+    kind: Any = type(preprocess)
+    return _traced(kind, tuple(vars(preprocess).items()))
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(preprocess: Callable[..., Any], settings: tuple[tuple[str, Any], ...]) -> Any:
+    import tensorflow as tf
+
+    spec = tf.TensorSpec([], tf.string)
+    return tf.function(
+        preprocess(**dict(settings)).untraced, input_signature=[spec], autograph=False
+    )
 
 
 def decode(encoded: tf.Tensor, upright: bool = True, channels: int = 3) -> Any:

@@ -88,6 +88,10 @@ class ImagePreprocess:
 
     def decode(self, encoded: tf.Tensor) -> Any:
         """Decode one image: a scalar `tf.string` to `uint8[height, width, channels]`."""
+        return images.traced(self)(encoded)
+
+    def untraced(self, encoded: tf.Tensor) -> Any:
+        """Decode one image as `decode` does."""
         import tensorflow as tf
 
         one = images.refuse_others(tf.reshape(encoded, [1]))[0]
@@ -236,12 +240,12 @@ class TextPreprocess:
             return [] if value is None else [tf.fill([count, 1], tf.constant(value, like.dtype))]
 
         def cut(tokens: Any, most: Any) -> Any:
-            places = tf.ragged.range(tf.cast(tokens.row_lengths(), tf.int32))
-            most = tf.broadcast_to(most, tf.shape(places.row_lengths()))
-            keep = places < tf.RaggedTensor.from_row_lengths(
-                tf.repeat(most, places.row_lengths()), places.row_lengths()
+            begin, most = tokens.row_starts(), tf.cast(most, tokens.row_splits.dtype)
+            places = tf.ragged.range(
+                begin, begin + tf.minimum(tokens.row_lengths(), most),
+                row_splits_dtype=tokens.row_splits.dtype,
             )
-            return tf.ragged.boolean_mask(tokens, keep)
+            return places.with_flat_values(tf.gather(tokens.values, places.flat_values))
 
         # Both texts of a pair in one go: a tokenizer makes the largest part of the graph.
         first = self.tokens(tf.reshape(raw, [-1])) if tokens is None else tokens
@@ -258,15 +262,11 @@ class TextPreprocess:
             first, second = cut(first, most), cut(second, room - most)
             left = [*column(self.start, first), first, *middle[:1]]
             right = [*middle[1:], second, *column(self.end, second)]
+            turn = first.row_lengths() + len(left) - 1  # where the second segment begins
         else:
             left = [*column(self.start, first), cut(first, room), *column(self.end, first)]
-            right = []
+            right, turn = [], None
         tokens = tf.concat(left + right, axis=1)
-        segments = tf.concat(
-            [tf.zeros_like(t) for t in left] + [tf.ones_like(t) for t in right], axis=1
-        )
-        if not isinstance(tokens, tf.RaggedTensor):
-            tokens, segments = map(tf.RaggedTensor.from_tensor, (tokens, segments))
         # An empty text in a vocabulary without frame tokens still needs one position.
         lengths = tf.maximum(tokens.row_lengths(), 1)
         # A network that takes no mask reads the padding too: there the width is always the same.
@@ -274,9 +274,11 @@ class TextPreprocess:
         shape = tf.stack([-1, tf.cast(width, tf.int64)])
         made = {
             "token_ids": tokens.to_tensor(self.pad, shape=shape),
-            "segment_ids": segments.to_tensor(0, shape=shape),
             "padding_mask": tf.sequence_mask(lengths, width),
         }
+        made["segment_ids"] = tf.zeros_like(made["token_ids"]) if turn is None else (
+            tf.sequence_mask(tokens.row_lengths(), width) & ~tf.sequence_mask(turn, width)
+        )
         return {name: tf.cast(made[name], tf.int32) for name in self.inputs}
 
     def tokens(self, text: Any) -> Any:

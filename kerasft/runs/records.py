@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -207,10 +208,18 @@ def _flat_row(first: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, 
     return {**first, **columns}
 
 
-def read(folder: Path, split: str) -> list[dict[str, Any]]:
-    """Return the records of a split that `write` wrote; none where there are none."""
+def read(folder: Path, split: str, *, most: int | None = None) -> list[dict[str, Any]]:
+    """Return the records of a split that `write` wrote; none where there are none.
+
+    Args:
+        folder: The folder of predictions.
+        split: The name of the split.
+        most: How many records are read; `None` for all.
+    """
     file = folder / f"{split}.jsonl"
     if not file.is_file():
         return []
-    # Not `splitlines`: a name may hold one of the other signs that it takes for the end of a line.
-    return [json.loads(line) for line in file.read_text("utf-8").split("\n") if line]
+    # The lines of a file, not `splitlines`: a name may hold one of the other signs that it takes
+    # for the end of a line.
+    with open(file, encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line) for line in islice(lines, most) if line != "\n"]

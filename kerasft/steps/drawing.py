@@ -27,9 +27,11 @@ DRAWN_TEXTS = 200
 
 def draw(
     part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
-    folder: run_folder.RunFolder, split: str,
+    folder: run_folder.RunFolder, split: str, *, plots: bool,
 ) -> None:
     """Draw the images or texts of a split that were answered worst, where answers lie in them.
+
+    Objects that were found where nothing is annotated are listed, too.
 
     Args:
         part: The examples.
@@ -37,12 +39,24 @@ def draw(
         statistics: What each of them adds to the figures.
         folder: The run folder.
         split: The name of the split.
+        plots: Whether to draw; the list is written all the same.
     """
-    if part.modality == "text":
-        draw_sentences(part, finetuned, statistics, folder, split)
+    rows = _answered_with_objects(folder.path / "predictions", split)
+    if rows and part.modality != "text":
+        _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")
+    if not plots:
         return
-    draw_objects(part, finetuned.labels.names, folder, split)
+    if rows and part.modality == "text":
+        draw_sentences(part, finetuned, statistics, rows, folder.plots / f"{split}_entities.html")
+    elif rows:
+        draw_objects(part, finetuned.labels.names, rows, folder.plots / f"{split}_objects.png")
     draw_masks(part, finetuned, statistics, folder, split)
+
+
+def _answered_with_objects(folder: Path, split: str) -> list[dict[str, Any]]:
+    """Return the records of a split whose answers are objects; none where they are others."""
+    first = records.read(folder, split, most=1)
+    return records.read(folder, split) if first and "objects" in first[0]["predicted"] else []
 
 
 def draw_masks(
@@ -69,15 +83,12 @@ def draw_masks(
 
 def draw_sentences(
     part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
-    folder: run_folder.RunFolder, split: str,
+    rows: Sequence[Mapping[str, Any]], file: Path,
 ) -> None:
     """Write the texts whose entities were answered worst as a page, truth and answer side by side.
 
     Those in which there is nothing, and nothing was found, come last.
     """
-    rows = records.read(folder.path / "predictions", split)
-    if not rows or "objects" not in rows[0]["predicted"]:
-        return
     from kerasft.evaluation import sentences
 
     figures = np.array(_figures(finetuned, statistics, len(part)))
@@ -87,8 +98,7 @@ def draw_sentences(
         {"id": rows[i]["id"], "text": part.inputs[i], "true": rows[i]["true"],
          "found": rows[i]["predicted"]["objects"]} for i in worst
     ]  # fmt: skip
-    sentences.write(shown, finetuned.labels.names, folder.plots / f"{split}_entities.html",
-                    of=len(part))  # fmt: skip
+    sentences.write(shown, finetuned.labels.names, file, of=len(part))
 
 
 def _figures(
@@ -105,28 +115,21 @@ def _figures(
 
 
 def draw_objects(
-    part: Examples, names: Sequence[str], folder: run_folder.RunFolder, split: str
+    part: Examples, names: Sequence[str], rows: Sequence[Mapping[str, Any]], file: Path
 ) -> None:
-    """Draw the images whose objects were answered worst, where answers are objects.
-
-    Those that were found where nothing is annotated are listed, the surest first.
-    """
-    rows = records.read(folder.path / "predictions", split)
-    if not rows or "objects" not in rows[0]["predicted"]:
-        return
+    """Draw the images whose objects were answered worst."""
     from kerasft.evaluation.images import grid, opened, outlined
 
-    _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")
     worst = sorted(range(len(rows)), key=lambda i: -_miscounted(rows[i]))[:DRAWN]
     images = [
         outlined(opened(part.inputs[i]), rows[i]["predicted"]["objects"], names, rows[i]["true"])
         for i in worst
     ]  # fmt: skip
-    grid(images, folder.plots / f"{split}_objects.png")
+    grid(images, file)
 
 
 def _list_unannotated(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write the objects that were found where nothing is annotated."""
+    """Write the objects that were found where nothing is annotated, the surest first."""
     found = [
         {"id": row["id"], "label": one["label"], "score": one["score"],
          **dict(zip(answer_files.SIDES, one["box"], strict=True))}

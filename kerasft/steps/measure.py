@@ -100,19 +100,29 @@ def measure(
 @status.showing("drawing plots ...")
 def draw(
     history: loop.History, finetuned: FineTuned, ready: Ready, measured: Measured,
-    folder: run_folder.RunFolder,
+    folder: run_folder.RunFolder, *, plots: bool,
 ) -> None:  # fmt: skip
-    """Draw the learning curves and what was confused with what; have samples written."""
-    from kerasft.evaluation import plots
+    """Draw the learning curves and what was confused with what; have samples written.
 
-    folder.plots.mkdir(exist_ok=True)
-    task = finetuned.task
-    plots.learning_curves(
-        history.rows, folder.plots / "learning_curves.png", monitor=task.monitor, mode=task.mode
-    )
+    Args:
+        history: What training went through.
+        finetuned: The fine-tuned model.
+        ready: The data.
+        measured: The figures, and what they were computed from.
+        folder: The run folder.
+        plots: Whether to draw; lists and samples are written all the same.
+    """
+    if plots:
+        from kerasft.evaluation.plots import learning_curves
+
+        folder.plots.mkdir(exist_ok=True)
+        task, file = finetuned.task, folder.plots / "learning_curves.png"
+        learning_curves(history.rows, file, monitor=task.monitor, mode=task.mode)
     for split, statistics in measured.statistics.items():
-        task.draw(statistics, finetuned.labels, folder.plots, split=split)
-        drawing.draw(ready.splits.parts[split], finetuned, statistics, folder, split)
+        part = ready.splits.parts[split]
+        if plots:
+            finetuned.task.draw(statistics, finetuned.labels, folder.plots, split=split)
+        drawing.draw(part, finetuned, statistics, folder, split, plots=plots)
     figures = measured.metrics["validation"]
     if samples.add(finetuned, ready.splits.validation, figures, file=folder.samples):
         write_json(folder.metrics, measured.metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasft.training.rates import Factors
@@ -38,6 +38,53 @@ def add_up_rows(optimizer: keras.Optimizer) -> None:
         return apply([_summed(gradient) for gradient in gradients], trainable_variables)
 
     optimizer.apply = apply_added_up
+
+
+def ask_schedule_once(optimizer: keras.Optimizer) -> None:
+    """Let an optimizer ask its schedule once an update, not once for each variable that decays.
+
+    Keras does the latter, and each time adds some twenty operations to the graph, which take
+    longer to trace than the layer that the variable belongs to.
+
+    Args:
+        optimizer: A Keras optimizer; it is changed in place.
+
+    Example:
+        >>> ask_schedule_once(keras.optimizers.AdamW(1e-3))
+    """
+    optimizer._get_current_learning_rate = _once_an_update(
+        optimizer, optimizer._get_current_learning_rate
+    )
+
+
+def _once_an_update(optimizer: keras.Optimizer, compute: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a function that computes once for all variables of an update, from the step alone."""
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy():
+        return compute  # replicas are traced side by side, each on its own device
+    apply = optimizer.apply
+    known: dict[Any, Any] | None = None
+
+    def apply_knowing(gradients: Any, trainable_variables: Any = None) -> Any:
+        nonlocal known
+        known = {}
+        try:
+            return apply(gradients, trainable_variables)
+        finally:
+            known = None
+
+    def computed() -> Any:
+        if known is None:  # between updates
+            return compute()
+        # The branch of a condition is a graph of its own, whose tensors no other one may use.
+        graph = tf.compat.v1.get_default_graph()
+        if graph not in known:
+            known[graph] = compute()
+        return known[graph]
+
+    optimizer.apply = apply_knowing
+    return computed
 
 
 def fuse(
@@ -75,8 +122,14 @@ def fuse(
     if optimizer.amsgrad:
         return False
 
+    def powers_now() -> tuple[tf.Tensor, tf.Tensor]:
+        step = tf.cast(optimizer.iterations + 1, tf.float32)
+        return tf.pow(float(optimizer.beta_1), step), tf.pow(float(optimizer.beta_2), step)
+
+    powers = _once_an_update(optimizer, powers_now)
+
     def update_step(gradient: tf.Tensor, variable: keras.Variable, learning_rate: object) -> None:
-        _update(optimizer, gradient, variable, learning_rate, factors)
+        _update(optimizer, gradient, variable, learning_rate, powers(), factors)
 
     optimizer.update_step = update_step
     alone = not tf.config.list_physical_devices("GPU") and not tf.distribute.has_strategy()
@@ -89,19 +142,18 @@ def fuse(
 
 def _update(
     optimizer: keras.Optimizer, gradient: tf.Tensor, variable: keras.Variable, learning_rate: Any,
-    factors: Sequence[Factors] | None,
+    powers: tuple[tf.Tensor, tf.Tensor], factors: Sequence[Factors] | None,
 ) -> None:
     import tensorflow as tf
 
-    step = tf.cast(optimizer.iterations + 1, tf.float32)
     index = optimizer._get_variable_index(variable)
     rate = tf.cast(learning_rate, tf.float32)
     tf.raw_ops.ResourceApplyAdam(
         var=_handle(variable),
         m=_handle(optimizer._momentums[index]),
         v=_handle(optimizer._velocities[index]),
-        beta1_power=tf.pow(float(optimizer.beta_1), step),
-        beta2_power=tf.pow(float(optimizer.beta_2), step),
+        beta1_power=powers[0],
+        beta2_power=powers[1],
         lr=rate * factors[index].rate if factors else rate,
         beta1=float(optimizer.beta_1),
         beta2=float(optimizer.beta_2),

@@ -13,7 +13,7 @@ from kerasft.errors import UserError
 from kerasft.training import averages, replicated
 from kerasft.training.averages import Averages
 from kerasft.training.depth import depth_of
-from kerasft.training.fused import add_up_rows, fuse
+from kerasft.training.fused import add_up_rows, ask_schedule_once, fuse
 from kerasft.training.proof import note_first_gradients
 from kerasft.training.rates import (
     Factors,
@@ -159,6 +159,7 @@ class Recipe:
             replicated.update_locally(optimizer, group)
             exclude_from_decay(optimizer, model)
             add_up_rows(optimizer)
+            ask_schedule_once(innermost(optimizer))
             if factors:
                 scale_decay(innermost(optimizer), factors)
             is_fused = self.fast and fuse(optimizer, steps=steps, factors=factors)

@@ -7,7 +7,7 @@ from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
-from kerasft.config import kept
+from kerasft.config import composition, kept
 from kerasft.config.composition import _hydra, compose, config_dir
 
 
@@ -16,22 +16,34 @@ from kerasft.config.composition import _hydra, compose, config_dir
     ["experiment=sst2_minilm", "optimizer.learning_rate=1e-3", "++task.class_weight=auto"],
     ["~regularize", "augment=light", "~augment", "epochs=4"],
     ["finetune=two_phase", "head.units=[8,4]", "++data={path: x.csv}", "~seed"],
+    ["recipe=best", "data=table", "data.path=x.csv"], ["head=mpl"], ["head=linear,mlp"],
+    ["+head=mlp"], ["hed=mlp"], ["~head=mlp"],
 ])  # fmt: skip
 def test_a_kept_composition_is_hydras_own(overrides):
-    for _ in range(2):  # made, then taken from what is kept
-        with _hydra():
-            try:
-                whole = hydra_compose("train", overrides=overrides)
-            except Exception as error:
-                with pytest.raises(type(error)) as found:
+    whole = None
+    with _hydra():
+        try:
+            whole = hydra_compose("train", overrides=overrides, return_hydra_config=True)
+        except Exception as error:
+            said = type(error), str(error)
+        for _ in range(2):  # made, then taken from what is kept
+            if whole is None:
+                with pytest.raises(said[0]) as found:
                     kept.composed("train", overrides, [config_dir()])
-                assert str(found.value) == str(error)
+                assert str(found.value) == said[1]
                 continue
             cfg = kept.composed("train", overrides, [config_dir()])
-        assert OmegaConf.to_yaml(cfg) == OmegaConf.to_yaml(whole)
-        assert OmegaConf.get_type(cfg) is OmegaConf.get_type(whole)
-        with pytest.raises(ConfigAttributeError):
-            OmegaConf.update(cfg, "no_such_key", 1)
+            chosen = kept.choices("train", overrides, [config_dir()])
+            assert OmegaConf.to_yaml(cfg) == OmegaConf.to_yaml(
+                OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+            )
+            assert chosen == {
+                group: name for group, name in whole.hydra.runtime.choices.items()
+                if not group.startswith("hydra/")
+            }  # fmt: skip
+            assert OmegaConf.get_type(cfg) is OmegaConf.get_type(whole)
+            with pytest.raises(ConfigAttributeError):
+                OmegaConf.update(cfg, "no_such_key", 1)
 
 
 def test_a_changed_file_is_read_anew(tmp_path):
@@ -52,6 +64,24 @@ def test_what_one_changes_another_does_not_see():
     assert (again.head.dropout, again.epochs) != (0.7, 99)
     assert compose(["data=digits", "epochs=98"]).epochs == 98
     assert compose(["data=digits"]).epochs == again.epochs
+
+
+def test_files_of_keys_are_looked_for_once(tmp_path, monkeypatch):
+    head = tmp_path / "head" / "mine.yaml"
+    head.parent.mkdir()
+    head.write_text("name: mlp\nunits: 8\n", encoding="utf-8")
+    looks, look = [], composition._files_of_keys
+    monkeypatch.setattr(composition, "_files_of_keys", lambda chosen: (
+        looks.append(chosen) or look(chosen)))  # fmt: skip
+    first = composition.origins(["head=mine", "head.units=4"], config_dirs=[tmp_path])
+    assert first["head.units"] == "command line: head.units=4"
+    assert composition.origins(["head=mine"], config_dirs=[tmp_path])["head.units"] == (
+        "head/mine.yaml"
+    )
+    assert len(looks) == 1
+    head.write_text("name: mlp\nwidth: 8\n", encoding="utf-8")
+    again = composition.origins(["head=mine"], config_dirs=[tmp_path])
+    assert "head.width" in again and "head.units" not in again
 
 
 def test_only_so_many_are_kept(monkeypatch):

@@ -28,10 +28,11 @@ def cases():
     return [key.value for key in found.keys]
 
 
-def compared(folder, names):
+def compared(folder, names, *options):
     """Run cases, and return what differed by case."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), *names], capture_output=True, text=True,
+        [sys.executable, str(SCRIPT), *options, str(folder), *names],
+        capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])},
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -40,7 +41,7 @@ def compared(folder, names):
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
-    return compared(tmp_path_factory.mktemp("few"), FEW)
+    return compared(tmp_path_factory.mktemp("few"), FEW, "--as-traced")
 
 
 @pytest.fixture(scope="module")

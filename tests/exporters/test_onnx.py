@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -148,11 +149,12 @@ def test_contract(tmp_path):
 
 
 @pytest.mark.slow
-def test_several_formats_of_a_run(kerasft_cli, tiny_run):
+def test_several_formats_of_a_run(kerasft_cli, tiny_run, tmp_path):
     pytest.importorskip("ai_edge_litert.interpreter")
-    ended = kerasft_cli("export", str(tiny_run), "export=[onnx,litert]", "export.onnx.opset=17")
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    ended = kerasft_cli("export", str(run), "export=[onnx,litert]", "export.onnx.opset=17")
     assert ended.code == 0, ended.err
-    assert (tiny_run / "exports" / "onnx" / "model.onnx").is_file()
-    assert (tiny_run / "exports" / "litert" / "model.tflite").is_file()
+    assert (run / "exports" / "onnx" / "model.onnx").is_file()
+    assert (run / "exports" / "litert" / "model.tflite").is_file()
     assert ended.out.count("\nproved: 32 examples; largest difference ") == 2
-    assert kerasft_cli("export", str(tiny_run), "export=onnx", "export.onnx.opst=1").code == 2
+    assert kerasft_cli("export", str(run), "export=onnx", "export.onnx.opst=1").code == 2

@@ -26,14 +26,16 @@ SMOOTH = np.repeat(SMOOTH, 3, -1).astype("uint8")
 def reader():
     import tensorflow as tf
 
-    return tf.function(orientation.read, input_signature=[tf.TensorSpec([], tf.string)])
+    spec = [tf.TensorSpec([], tf.string)]
+    return tf.function(orientation.read, input_signature=spec, autograph=False)
 
 
 @functools.cache
 def decoder():
     import tensorflow as tf
 
-    return tf.function(images.decode, input_signature=[tf.TensorSpec([], tf.string)])
+    spec = [tf.TensorSpec([], tf.string)]
+    return tf.function(images.decode, input_signature=spec, autograph=False)
 
 
 def read(content: bytes) -> int:

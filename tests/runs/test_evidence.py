@@ -14,12 +14,13 @@ from kerasft.errors import UserError
 from kerasft.rows import Column, Rows
 from kerasft.runs import evidence, run_folder
 from kerasft.spec import Examples, Labels, Splits
+from kerasft.steps.reopening import reopen
 
 
-def test_a_run_keeps_what_it_measured(tiny_text_result, texts_csv):
-    kept = evidence.read(run_folder.open_run(tiny_text_result.output_dir)[0])
-    figures = tiny_text_result.metrics
-    finetuned = tiny_text_result.finetuned
+def test_a_run_keeps_what_it_measured(tiny_text_run, texts_csv):
+    kept = evidence.read(run_folder.open_run(tiny_text_run)[0])
+    figures = json.loads((tiny_text_run / "metrics.json").read_text())
+    finetuned = reopen(str(tiny_text_run))[1]
     assert set(kept.measured) == {"validation", "test"}
     for split, (labelled, of_network) in kept.measured.items():
         again = finetuned.figures(labelled, of_network)

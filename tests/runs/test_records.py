@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output, rules_of
 from kerasft.runs.predictions import show
-from kerasft.runs.records import MOST_LABELS, about, records, write
+from kerasft.runs.records import MOST_LABELS, about, read, records, write
 
 RULES = {
     "probabilities": Output(each=True), "labels": Output("decided", each=True),
@@ -68,6 +68,16 @@ def test_files_hold_records_and_a_table_where_these_are_flat(tmp_path):
     assert not (tmp_path / "test.csv").exists()
     last = (tmp_path / "test.jsonl").read_text().splitlines()[1]
     assert json.loads(last)["true"] == {"dark": [2]}
+
+
+def test_records_are_read_as_they_were_written(tmp_path):
+    outputs = {"label": np.array(["a\u2028b", "c\x85"])}
+    write(tmp_path, "test", ("1", "2\r"), ["c\x85", "a\u2028b"], records(outputs, ["a"], {}))
+    first, second = read(tmp_path, "test")
+    assert (first["predicted"]["label"], second["predicted"]["label"]) == ("a\u2028b", "c\x85")
+    assert (second["id"], second["true"]) == ("2\r", "a\u2028b")
+    assert read(tmp_path, "test", most=1) == [first]
+    assert read(tmp_path, "validation") == []
 
 
 def test_several_labels_have_the_score_of_each(tmp_path):

@@ -1,8 +1,9 @@
 # ruff: noqa: E402
 """Trains small networks on one device and on two, and prints what came out, as JSON.
 
-`python replica_cases.py FOLDER CASE ...`: a process of its own, since a processor is parted into
-two devices before TensorFlow does anything.
+`python replica_cases.py [--as-traced] FOLDER CASE ...`: a process of its own, since a processor is
+parted into two devices before TensorFlow does anything. `--as-traced` runs graphs without
+TensorFlow's optimizer of graphs, as the default tests do: it takes longer than such small graphs.
 """
 
 import csv
@@ -42,7 +43,8 @@ CASES = {
     "batch_tokens": [*TEXTS, "batch_tokens=128"],
     "l2": [*TEXTS, "regularize=l2"],
     "class_weights": [*TEXTS, "task.class_weight=balanced", "batch_size=13"],
-    "accumulated": [*TEXTS, "+optimizer.gradient_accumulation_steps=2", "batch_size=5"],
+    "accumulated": [*TEXTS, "+optimizer.gradient_accumulation_steps=2", "batch_size=5",
+                    "backbone.layers=1"],
     "unfused": [*TEXTS, "optimizer=sgd", "fast=false"],
     "kept": [*TEXTS, "finetune=linear_probe", "cache.activations=always"],
     "rates": [*TEXTS, "+finetune.full.layer_decay=0.8"],
@@ -198,4 +200,8 @@ def main(folder, names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    given = sys.argv[1:]
+    if given[0] == "--as-traced":
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        del given[0]
+    main(given[0], given[1:])

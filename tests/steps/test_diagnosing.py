@@ -28,7 +28,8 @@ from kerasft.steps.training_sample import sample_of
 GOOD, BAD = ("good", "fine", "warm"), ("bad", "dull", "cold")
 OTHERS = ("film", "that", "is", "at", "once", "box", "with", "dog", "fox", "lazy", "quick", "over")
 MEANINGLESS = (OTHERS[:6], OTHERS[:6])
-RUN = ("baseline=null", "progress=false", "callbacks=none", "checkpoint=none", "batch_size=16")
+RUN = ("baseline=null", "plots=false", "progress=false", "callbacks=none", "checkpoint=none",
+       "batch_size=16")  # fmt: skip
 TEXTS = (*RUN, "data=memory", "data.test=0", "backbone=tiny_bert", "backbone.layers=1",
          "backbone.sequence_length=12", "optimizer.learning_rate=2e-3")  # fmt: skip
 IMAGES = (*RUN, "backbone=keras_file", "backbone.scale=0.005", "optimizer.learning_rate=2e-3")

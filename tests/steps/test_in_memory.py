@@ -18,7 +18,7 @@ DATA = {
     "label": ["good", "good", "good", "bad", "bad", "bad"] * 8,
 }
 WORDS = ["backbone=tiny_bert", "backbone.sequence_length=8", "epochs=2",
-         "batch_size=8", "progress=false", "checkpoint.steps=1",
+         "batch_size=8", "plots=false", "progress=false", "checkpoint.steps=1",
          "cache.directory=cache"]  # fmt: skip
 
 
@@ -72,13 +72,13 @@ def test_a_sweep_reads_its_data_itself(tmp_path, monkeypatch):
         kerasft.sweep(["sweep=grid", "data=memory", "seed=0,1", *WORDS])
 
 
-def test_given_beside_another_source(tiny_result):
+def test_given_beside_another_source(tiny_run):
     with pytest.raises(UserError, match=r"another source .* Received: data=table"):
         kerasft.train(["data=table", "data.path=x.csv", *WORDS], data=DATA)
     with pytest.raises(UserError, match=r"this config reads its data itself"):
         kerasft.train(kerasft.compose(WORDS), data=DATA)
     with pytest.raises(UserError, match=r"data\._target_=kerasft\.data\.sources\.digits\.digits"):
-        kerasft.evaluate(str(tiny_result.output_dir), data=DATA)
+        kerasft.evaluate(str(tiny_run), data=DATA)
 
 
 def test_an_experiment_keeps_its_recipe_and_not_its_data():

@@ -29,6 +29,12 @@ def test_the_head_counts_as_the_first_epoch(solved):
     assert solved.history.best_value >= first["val_accuracy"]
 
 
+def test_a_run_without_plots_has_all_else(solved):
+    held = {path.name for path in solved.output_dir.iterdir()}
+    assert {"metrics.json", "predictions", "logs", "checkpoints"} <= held
+    assert "plots" not in held
+
+
 @pytest.mark.slow
 def test_the_head_is_that_of_logistic_regression(tmp_path, tiny_texts):
     import keras

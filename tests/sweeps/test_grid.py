@@ -56,7 +56,8 @@ def swept(tmp_path_factory, texts_csv):
     return kerasft.grid([
         "data=table", f"data.path={texts_csv}", "data.text=text", "data.label=label",
         "backbone=tiny_bert,tiny_resnet", "head=linear,mlp", "batch_size=8", "epochs=1",
-        "max_steps=2", "finetune=linear_probe", "progress=false", f"output_dir={folder}",
+        "max_steps=2", "finetune=linear_probe", "floor=none", "plots=false", "progress=false",
+        f"output_dir={folder}",
     ])  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from kerasft.errors import UserError
@@ -72,7 +72,6 @@ def test_what_is_no_space(overrides, space, said):
 WORDS = some.text("abcdefgh", min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
 @given(some.dictionaries(WORDS, some.lists(WORDS, min_size=2, max_size=3, unique=True),
                          min_size=1, max_size=4))  # fmt: skip
 def test_a_grid_has_every_combination_once(axes):
@@ -161,7 +160,6 @@ def test_what_hangs_on_much_is_counted_and_checked_at_once():
     assert read([], on_all).size() == 2**60 + 1
 
 
-@settings(max_examples=50, deadline=None)
 @given(some.lists(some.tuples(
     some.sampled_from(["0,1", "0,1,2", "5", "int(interval(-1,1))", "None,0"]),
     some.dictionaries(some.integers(0, 4), some.lists(some.sampled_from(["0", "-1", "1", "None"]),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kerasft.training import fused as update
-from kerasft.training.fused import add_up_rows, clip, fuse
+from kerasft.training.fused import add_up_rows, ask_schedule_once, clip, fuse
 from kerasft.training.schedules import warmup_cosine
 
 
@@ -110,6 +110,43 @@ def test_an_embedding_moves_as_the_matrix_that_it_is(name, fused):
     wanted = trained(CASES[name](keras), fused=False, dense=True)
     got = trained(CASES[name](keras), fused=fused)
     np.testing.assert_allclose(got[0], wanted[0], rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"gradient_accumulation_steps": 2}, {}])
+def test_the_schedule_is_asked_once_an_update(settings):
+    import keras
+    import tensorflow as tf
+
+    asked = []
+
+    class Falling(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            asked.append(step)
+            return 0.1 / (keras.ops.cast(step, "float32") + 1.0)
+
+    def moved(*changes):
+        variables = [keras.Variable(np.full((2, 3), i + 1.0, "float32")) for i in range(3)]
+        optimizer = keras.optimizers.AdamW(Falling(), weight_decay=0.1, **settings)
+        for change in changes:
+            change(optimizer)
+        optimizer.build(variables)
+        asked.clear()
+
+        @tf.function(autograph=False)
+        def step(gradient):
+            optimizer.apply([gradient * i for i in (1.0, -2.0, 3.0)], variables)
+
+        for i in range(6):
+            step(tf.fill([2, 3], 0.5 + i))
+        often = len(asked)
+        # Between updates it is asked for the step that it stands at.
+        assert float(optimizer.learning_rate) == pytest.approx(0.1 / 7)
+        return often, [variable.numpy() for variable in variables]
+
+    often, plain = moved(fuse)
+    once, same = moved(ask_schedule_once, fuse)
+    assert (often, once) == (4, 1)  # for the update, and for each variable that decays
+    np.testing.assert_array_equal(same, plain)
 
 
 @pytest.mark.parametrize("make", [

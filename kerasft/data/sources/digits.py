@@ -14,8 +14,8 @@ from kerasft.data.splits import position
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 
-# The rarest digit comes 174 times; one of each must be left for the test.
-MOST_PER_CLASS = 173
+# How often the rarest digit comes.
+MOST_PER_CLASS = 174
 
 
 def look(settings: Mapping[str, Any]) -> Look:
@@ -24,21 +24,23 @@ def look(settings: Mapping[str, Any]) -> Look:
 
 
 def digits(
-    *, kind: str, seed: int, train_per_class: int = 5, validation_per_class: int = 20
-) -> Splits:
+    *, kind: str, seed: int, train_per_class: int = 5, validation_per_class: int = 20,
+    test_per_class: int | None = None,
+) -> Splits:  # fmt: skip
     """Load 1,797 real handwritten digits of 8 x 8 pixels, with labels as few as a task has them.
 
     Args:
         kind: `"single"`, `"multi"`, `"number"` or `"numbers"`.
         seed: Another seed, other examples to train on.
         train_per_class: Labelled examples of each digit to train on.
-        validation_per_class: Examples of each digit to validate on. All others are the test.
+        validation_per_class: Examples of each digit to validate on.
+        test_per_class: Examples of each digit to test on; `None` means all others.
 
     Returns:
         `Splits` of PNG bytes with the labels `"0"` to `"9"`.
 
     Raises:
-        UserError: If the two numbers leave no test.
+        UserError: If there are not so many of each digit, or none are left for the test.
 
     Example:
 
@@ -48,31 +50,37 @@ def digits(
     from sklearn.datasets import load_digits
 
     asked = {"train_per_class": train_per_class, "validation_per_class": validation_per_class}
+    if test_per_class is not None:
+        asked["test_per_class"] = test_per_class
     for name, count in asked.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise UserError(
                 f"data.{name} must be a whole number of examples, 1 or more. Received: {count!r}."
             )
-    if train_per_class + validation_per_class > MOST_PER_CLASS:
+    tested = 1 if test_per_class is None else test_per_class
+    if train_per_class + validation_per_class + tested > MOST_PER_CLASS:
         raise UserError(
-            "data.train_per_class and data.validation_per_class together must be at most "
-            f"{MOST_PER_CLASS}, so that some of each digit are left for the test. Received: "
-            f"{train_per_class} and {validation_per_class}."
+            f"There are only {MOST_PER_CLASS} examples of some digits, for training, validation "
+            "and test together, and the test needs one of each at least. Received: "
+            f"{', '.join(f'data.{name}={count}' for name, count in asked.items())}."
         )
     data: Any = load_digits()
     ids = [f"digits/{i:05d}" for i in range(len(data.target))]
-    brought = np.full(len(ids), "test", dtype=object)
+    brought = np.full(len(ids), None, dtype=object)
     for digit in range(10):
         members = np.flatnonzero(data.target == digit)
         ordered = sorted(members, key=lambda i: position(ids[i], seed))
-        brought[ordered[: train_per_class + validation_per_class]] = "validation"
-        brought[ordered[:train_per_class]] = "train"
+        learned, known = train_per_class, train_per_class + validation_per_class
+        brought[ordered[known:][:test_per_class]] = "test"
+        brought[ordered[:known]] = "validation"
+        brought[ordered[:learned]] = "train"
+    taken = np.flatnonzero(brought.astype(bool))
     found = Collection(
         "images",
-        [_png(image) for image in data.images],
-        [str(digit) for digit in data.target],
-        ids,
-        list(brought),
+        [_png(data.images[i]) for i in taken],
+        [str(data.target[i]) for i in taken],
+        [ids[i] for i in taken],
+        list(brought[taken]),
     )
     return to_splits(
         found, kind=kind, seed=seed, label_key="the digits", source={"source": "digits", **asked}
