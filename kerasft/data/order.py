@@ -6,11 +6,11 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
-from kerasft.data.fingerprint import ranked
+from kerasft.data.fingerprint import each_hexed, ranked
 from kerasft.rows import padded
 
 # Batches whose texts are sorted by length together. More saves padding, fewer mixes better.
@@ -193,16 +193,19 @@ def keys(names: Iterable[str] | np.ndarray) -> np.ndarray:
     if isinstance(names, np.ndarray):
         # As below, but with a look at the copies alone: there are few.
         order, first = ranked(names)
-        begun = np.flatnonzero(first)
-        copies = np.empty(len(order), "int64")
-        copies[order] = np.arange(len(order)) - begun[np.cumsum(first) - 1]
-        text, none = names.tobytes().hex().encode(), bytes(8)
-        for place, copy in enumerate(copies.tolist()):
+        copies: dict[int, int] = {}
+        if not first.all():
+            begun = np.flatnonzero(first)
+            nth = np.arange(len(order)) - begun[np.cumsum(first) - 1]
+            again = nth > 0
+            copies = dict(zip(order[again].tolist(), nth[again].tolist(), strict=True))
+        del order, first
+        blake2b, none = partial(hashlib.blake2b, digest_size=8), bytes(8)
+        for place, text in enumerate(each_hexed(names)):
+            copy = copies.get(place, 0) if copies else 0
             salt = copy.to_bytes(8, "big") if copy else none
-            made += hashlib.blake2b(
-                text[64 * place : 64 * place + 64], digest_size=8, salt=salt
-            ).digest()
-        return np.frombuffer(bytes(made), ">u8").astype("uint64")
+            made += blake2b(text.encode(), salt=salt).digest()
+        return np.frombuffer(made, ">u8").astype("uint64")
     seen: Counter[str] = Counter()
     for name in names:
         text = name.encode("utf-8", "surrogatepass")

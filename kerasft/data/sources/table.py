@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from kerasft.data import spool
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.kept_splits import read_from
 from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
@@ -12,6 +13,7 @@ from kerasft.data.paths import find_path, read_label_names, require_apart
 from kerasft.data.splits import check_ratios, ratios_of
 from kerasft.data.tables.folder import IMAGES, find_tables
 from kerasft.data.tables.gathering import Chosen, check_columns, gather, parts_of
+from kerasft.data.tables.pieces import can_be_cut
 from kerasft.data.tables.reading import Layout
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -144,7 +146,8 @@ def table(
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]
              for name, paths in files.items()}  # fmt: skip
     return gather(
-        parts_of(found, layout), chosen, kind=kind, seed=seed, split=split, label_names=names,
+        parts_of(found, layout, pieces=spool.folder() is not None and can_be_cut(label, layout)),
+        chosen, kind=kind, seed=seed, split=split, label_names=names,
         label_delimiter=label_delimiter, limit=limit, empty=empty, broken=broken,
         max_pixels=max_pixels, ratios={"validation": validation, "test": test},
         named=found.named, notices=found.notices, source={"source": "table", "files": shown},

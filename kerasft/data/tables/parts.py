@@ -13,6 +13,7 @@ from kerasft.data.tables.encodings import decoded, mojibake
 from kerasft.data.tables.labelled_lines import first_word, is_marked, lines_to_answer
 from kerasft.data.tables.readers import (
     SUFFIXES,
+    Twice,
     format_of,
     json_lines,
     no_rows,
@@ -119,8 +120,9 @@ class Parts:
 
     def _objects(self) -> Iterator[Rows]:
         def parts() -> Iterator[Rows]:
-            for text, before, _ in self._texts():
-                yield json_lines(self.path, text, self.key, before)
+            twice = Twice()
+            for text, before, more in self._texts():
+                yield json_lines(self.path, text, self.key, before, twice=twice, more=more)
 
         if self.names is None:
             known: dict[str, None] = {}

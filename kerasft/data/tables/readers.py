@@ -121,7 +121,10 @@ def format_of(path: Path, form: str, key: str) -> str:
     return form
 
 
-def json_lines(path: Path, text: str, key: str, before: int = 0) -> Rows:
+def json_lines(
+    path: Path, text: str, key: str, before: int = 0, *, twice: Twice | None = None,
+    more: bool = False,
+) -> Rows:
     """Read an object a line.
 
     Args:
@@ -129,12 +132,14 @@ def json_lines(path: Path, text: str, key: str, before: int = 0) -> Rows:
         text: Whole lines of it.
         key: The config key behind the path.
         before: How many lines of the file went before.
+        twice: Remembers names that an object holds twice, for all parts of a file.
+        more: Whether more of the file follows.
 
     Raises:
         UserError: If a line holds something else.
     """
     records, places = [], []
-    twice = _Twice()
+    twice = twice or Twice()
     for number, line in enumerate(lines_of(text), before + 1):
         if not line.strip():
             continue
@@ -149,11 +154,11 @@ def json_lines(path: Path, text: str, key: str, before: int = 0) -> Rows:
         records.append(record)
         places.append(number)
         twice.place(f"line {number:,}")
-    return _objects(path, records, places, "line", key, twice.notices(path))
+    return _objects(path, records, places, "line", key, () if more else twice.notices(path))
 
 
 def _json(path: Path, text: str, key: str) -> Rows:
-    twice = _Twice()
+    twice = Twice()
     try:
         records = json.loads(text, object_pairs_hook=twice)
     except (ValueError, RecursionError) as error:
@@ -174,7 +179,7 @@ def _json(path: Path, text: str, key: str) -> Rows:
     )
 
 
-class _Twice:
+class Twice:
     """Makes objects of JSON, and remembers names that are in one of them more than once."""
 
     def __init__(self) -> None:

@@ -1,0 +1,110 @@
+"""Where a source puts texts while it reads them: in files that are mapped, and not in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kerasft.data.fingerprint import digests_of
+from kerasft.data.late_columns import Places
+from kerasft.data.late_texts import TextWriter, read_texts
+
+if TYPE_CHECKING:
+    from kerasft.data.collection import Collection
+
+# The name that the texts of a source have in the folder of an entry.
+TEXTS, DIGESTS = "texts", "digests"
+# Rows that are copied in one go.
+AT_ONCE = 1 << 16
+
+_FOLDER: ContextVar[Path | None] = ContextVar("folder", default=None)
+
+
+@contextmanager
+def spooled_in(folder: Path) -> Iterator[None]:
+    """Have sources that can read in pieces put what they read into a folder, inside the block."""
+    token = _FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def folder() -> Path | None:
+    """Return where a source is to put what it reads; `None` where it is to hold it in memory."""
+    return _FOLDER.get()
+
+
+class Spool:
+    """Takes the texts of a source piece by piece, with their names and fingerprints.
+
+    Args:
+        folder: Where they go.
+        pair: Whether an example is a pair of texts.
+    """
+
+    def __init__(self, folder: Path, *, pair: bool) -> None:
+        self.folder, self.pair = folder, pair
+        self.texts = TextWriter(folder, TEXTS)
+        self.places = Places()
+        self._digests = open(folder / f"{DIGESTS}.bin", "wb")  # noqa: SIM115
+        self._blank: list[np.ndarray] = []
+
+    def add(self, file: str, places: Sequence[int], texts: Sequence[Any]) -> None:
+        """Add some rows of a file.
+
+        Args:
+            file: What names of its examples begin with.
+            places: Where each row stands.
+            texts: A text or a pair of texts each.
+        """
+        self.places.add(file, places)
+        self.texts.extend([text for pair in texts for text in pair] if self.pair else texts)
+        digests_of(texts, "text").tofile(self._digests)
+        self._blank.append(np.fromiter(map(is_blank, texts), bool, len(texts)))
+
+    def filled(self, found: Collection) -> Collection:
+        """Return what a source has found, with the texts that were added, their names and so on."""
+        self.texts.close()
+        self._digests.close()
+        return replace(
+            found, inputs=read_texts(self.folder, TEXTS, pair=self.pair), ids=self.places.made(),
+            digests=mapped(self.folder / f"{DIGESTS}.bin", (-1, 32)),
+            blank=np.concatenate(self._blank) if self._blank else np.zeros(0, bool),
+            folder=self.folder,
+        )
+
+
+def is_blank(given: Any) -> bool:
+    """Whether a text is empty, or one of a pair of texts."""
+    return not (given.strip() if isinstance(given, str) else all(map(str.strip, given)))
+
+
+def mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the bytes of a file as an array that is read when it is looked at."""
+    flat: Any = np.memmap(file, "uint8", "r") if file.stat().st_size else np.zeros(0, "uint8")
+    # Without the class of maps, which costs time at each look-up.
+    return np.asarray(flat).reshape(shape)
+
+
+def copied(array: np.ndarray, rows: np.ndarray, folder: Path, name: str = "") -> np.ndarray:
+    """Write some rows of an array of bytes into a new file, and return them mapped.
+
+    Args:
+        array: `uint8[N, ...]`.
+        rows: Which ones, `int64[M]`.
+        folder: Where the file goes.
+        name: What its name begins with.
+    """
+    handle, file = tempfile.mkstemp(".bin", f"{name}-{DIGESTS}-", folder)
+    with open(handle, "wb") as out:
+        for start in range(0, len(rows), AT_ONCE):
+            array[rows[start : start + AT_ONCE]].tofile(out)
+    return mapped(Path(file), (-1, *array.shape[1:]))
