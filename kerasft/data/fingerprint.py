@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,13 @@ def digests_of(values: Sequence[Any], modality: Modality) -> np.ndarray:
         >>> hexed(digests_of(["a"], "text"))[0] == fingerprint("a", "text")
         True
     """
-    made = bytearray()
-    for value in values:
-        if modality == "text" and isinstance(value, str):
-            made += hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
-        else:
-            made += bytes.fromhex(fingerprint(value, modality))
-    return np.frombuffer(bytes(made), "uint8").reshape(-1, 32)
+    sha256, made = hashlib.sha256, None
+    if modality == "text":
+        with suppress(AttributeError, UnicodeEncodeError):  # pairs, or half a character
+            made = b"".join([sha256(value.encode()).digest() for value in values])
+    if made is None:
+        made = b"".join([bytes.fromhex(fingerprint(value, modality)) for value in values])
+    return np.frombuffer(made, "uint8").reshape(-1, 32)
 
 
 def fingerprints(part: Examples) -> np.ndarray:
@@ -118,7 +119,14 @@ def each_hexed(digests: np.ndarray) -> Iterator[str]:
     """Yield what `hexed` returns: a million of them take 120 MB."""
     for start in range(0, len(digests), 4096):
         whole = digests[start : start + 4096].tobytes().hex()
-        yield from (whole[i : i + 64] for i in range(0, len(whole), 64))
+        yield from [whole[i : i + 64] for i in range(0, len(whole), 64)]
+
+
+def each_spelled(digests: np.ndarray) -> Iterator[bytes]:
+    """Yield what `hexed` returns as ASCII."""
+    for start in range(0, len(digests), 4096):
+        whole = digests[start : start + 4096].tobytes().hex().encode()
+        yield from [whole[i : i + 64] for i in range(0, len(whole), 64)]
 
 
 def ranked(*digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,11 +6,11 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
-from kerasft.data.fingerprint import each_hexed, ranked
+from kerasft.data.fingerprint import each_spelled, ranked
 from kerasft.rows import padded
 
 # Batches whose texts are sorted by length together. More saves padding, fewer mixes better.
@@ -200,11 +200,13 @@ def keys(names: Iterable[str] | np.ndarray) -> np.ndarray:
             again = nth > 0
             copies = dict(zip(order[again].tolist(), nth[again].tolist(), strict=True))
         del order, first
-        blake2b, none = partial(hashlib.blake2b, digest_size=8), bytes(8)
-        for place, text in enumerate(each_hexed(names)):
-            copy = copies.get(place, 0) if copies else 0
-            salt = copy.to_bytes(8, "big") if copy else none
-            made += blake2b(text.encode(), salt=salt).digest()
+        blake2b = hashlib.blake2b
+        for text in each_spelled(names):
+            made += blake2b(text, digest_size=8).digest()
+        for place, copy in copies.items():  # the first has no salt, which is one of zeros
+            text = names[place].tobytes().hex().encode()
+            salt = copy.to_bytes(8, "big")
+            made[8 * place : 8 * place + 8] = blake2b(text, digest_size=8, salt=salt).digest()
         return np.frombuffer(made, ">u8").astype("uint64")
     seen: Counter[str] = Counter()
     for name in names:

@@ -167,6 +167,10 @@ def _quoted(
     The lines are given where records of several lines are, or more of the file follows.
     """
     rest = ""
+    if '"' not in text and "\r" not in text:
+        plain = text.removesuffix("\n").split("\n")
+        places = [n for n, line in enumerate(plain, before + 1) if line]
+        return [line.split(delimiter) for line in plain if line], places, [], plain, ""
     limit = csv.field_size_limit(2**31 - 1)
     records, places, spans, last = [], [], [], 0
     # `splitlines` would also split inside of texts; a reader wants the ends of lines kept.
@@ -197,7 +201,7 @@ def _quoted(
             ) from error
     finally:
         csv.field_size_limit(limit)
-    plain: list[str] = []
+    plain = []
     if spans or more:
         lines = text[: len(text) - len(rest)].removesuffix(ends).split(ends)
         plain = [line.removesuffix("\r") for line in lines]

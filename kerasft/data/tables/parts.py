@@ -16,6 +16,7 @@ from kerasft.data.tables.readers import (
     Twice,
     format_of,
     json_lines,
+    names_in,
     no_rows,
     read,
     require_file,
@@ -126,8 +127,8 @@ class Parts:
 
         if self.names is None:
             known: dict[str, None] = {}
-            for rows in parts():
-                known |= dict.fromkeys(rows.names)
+            for text, _, _ in self._texts():
+                known |= dict.fromkeys(names_in(text))
             self.names = tuple(known)
         for rows in parts():
             nothing = [None] * len(rows)

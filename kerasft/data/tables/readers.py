@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +142,12 @@ def json_lines(
     """
     records, places = [], []
     twice = twice or Twice()
+    decode = json.JSONDecoder(object_pairs_hook=twice).decode  # `loads` makes one each time
     for number, line in enumerate(lines_of(text), before + 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=twice)
+            record = json.loads(line) if line.startswith("\ufeff") else decode(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{key}: {path}, line {number:,} is no JSON: {_fault(error)}. Each line must "
@@ -153,8 +156,21 @@ def json_lines(
             ) from error
         records.append(record)
         places.append(number)
-        twice.place(f"line {number:,}")
+        if twice.names:
+            twice.place(f"line {number:,}")
     return _objects(path, records, places, "line", key, () if more else twice.notices(path))
+
+
+def names_in(text: str) -> Iterator[str]:
+    """Yield the names in objects of JSON, one a line; what `json_lines` refuses counts for none."""
+    decode = json.JSONDecoder().decode
+    before: tuple[str, ...] = ()
+    for line in lines_of(text):
+        with suppress(ValueError, RecursionError, TypeError):
+            names = tuple(decode(line))
+            if names != before:
+                yield from (name for name in names if isinstance(name, str))
+            before = names
 
 
 def _json(path: Path, text: str, key: str) -> Rows:
