@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,9 +114,9 @@ class Coded(Sequence):
     def __iter__(self) -> Iterator[Any]:
         return map(self.distinct.__getitem__, self.codes)
 
-    def extend(self, values: Sequence[Any]) -> None:
+    def extend(self, values: Iterable[Any]) -> None:
         """Add values, also lists of values."""
-        known = self._known
+        known, values = self._known, list(values)
         try:
             new = [known[type(one), one] for one in values]
         except (KeyError, TypeError):

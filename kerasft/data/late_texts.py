@@ -101,6 +101,10 @@ class TextWriter:
         made = np.fromiter(lengths, "int64", len(texts))
         self._lengths.append(made.astype(smallest(int(made.max(initial=0)))))
 
+    def abandon(self) -> None:
+        """Close what is open; what was written cannot be read."""
+        self._file.close()
+
     def close(self) -> None:
         """Have all texts in the files."""
         self._file.close()
@@ -112,11 +116,14 @@ class TextWriter:
 def write_texts(folder: Path, name: str, texts: Iterable[Any]) -> None:
     """Write texts or pairs into `NAME.bin` and `NAME-lengths.npy` for `read_texts`."""
     writer = TextWriter(folder, name)
-    for some in batched(texts, AT_ONCE):
-        writer.extend(
-            list(some) if isinstance(some[0], str) else [one for pair in some for one in pair]
-        )
-    writer.close()
+    try:
+        for some in batched(texts, AT_ONCE):
+            writer.extend(
+                list(some) if isinstance(some[0], str) else [one for pair in some for one in pair]
+            )
+        writer.close()
+    finally:
+        writer.abandon()
 
 
 def batched(values: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:

@@ -45,6 +45,8 @@ def folder() -> Path | None:
 class Spool:
     """Takes the texts of a source piece by piece, with their names and fingerprints.
 
+    Its files are closed at the end of a `with` block.
+
     Args:
         folder: Where they go.
         pair: Whether an example is a pair of texts.
@@ -56,6 +58,13 @@ class Spool:
         self.places = Places()
         self._digests = open(folder / f"{DIGESTS}.bin", "wb")  # noqa: SIM115
         self._blank: list[np.ndarray] = []
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.texts.abandon()
+        self._digests.close()
 
     def add(self, file: str, places: Sequence[int], texts: Sequence[Any]) -> None:
         """Add some rows of a file.

@@ -75,9 +75,9 @@ def draw_sentences(
 
     Those in which there is nothing, and nothing was found, come last.
     """
-    rows = records.read(folder.path / "predictions", split)
-    if not rows or "objects" not in rows[0]["predicted"]:
+    if not records.hold_objects(folder.path / "predictions", split):
         return
+    rows = records.read(folder.path / "predictions", split)
     from kerasft.evaluation import sentences
 
     figures = np.array(_figures(finetuned, statistics, len(part)))
@@ -111,9 +111,9 @@ def draw_objects(
 
     Those that were found where nothing is annotated are listed, the surest first.
     """
-    rows = records.read(folder.path / "predictions", split)
-    if not rows or "objects" not in rows[0]["predicted"]:
+    if not records.hold_objects(folder.path / "predictions", split):
         return
+    rows = records.read(folder.path / "predictions", split)
     from kerasft.evaluation.images import grid, opened, outlined
 
     _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -191,15 +191,16 @@ def gather(
     found.groups = None if chosen.group is None else column()
     classes: dict[str, tuple[str, ...]] = {}
     places: dict[str, str] = {}
-    for part in parts:
-        places |= _collect(part, chosen, found, kind, into)
-        if label_names is None:
-            classes |= named_classes(part.rows, chosen.label, kind)
-            if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
-                label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
-        del part  # the cells of columns that are not chosen go
-    if into is not None:
-        found = into.filled(found)
+    with nullcontext() if into is None else into:
+        for part in parts:
+            places |= _collect(part, chosen, found, kind, into)
+            if label_names is None:
+                classes |= named_classes(part.rows, chosen.label, kind)
+                if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
+                    label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
+            del part  # the cells of columns that are not chosen go
+        if into is not None:
+            found = into.filled(found)
     if len(set(classes.values())) > 1:
         (one, first), (other, second) = list(classes.items())[:2]
         raise UserError(
