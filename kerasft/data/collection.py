@@ -52,7 +52,7 @@ class Collection:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def keep(self, indices: Sequence[int]) -> Collection:
+    def keep(self, indices: Sequence[int] | np.ndarray) -> Collection:
         """Return the examples at `indices`, in that order."""
         return Collection(
             self.modality,

@@ -168,25 +168,25 @@ def write_splits(folder: Path, splits: Splits) -> None:
     }
     spooled = (folder / f"{TEXTS}.bin").exists()
     for name, part in splits.parts.items():
+        inputs: Any = part.inputs
         ids: Any = part.ids
         if spooled:
-            np.save(folder / f"{name}-of.npy", _small(part.inputs.rows))
+            np.save(folder / f"{name}-of.npy", _small(inputs.rows))
             about |= {"files": list(ids.files), "ends": list(ids.ends)}
             np.save(folder / "places.npy", ids.places)
         else:
-            write_texts(folder, f"{name}-inputs", part.inputs)
+            write_texts(folder, f"{name}-inputs", inputs)
             write_texts(folder, f"{name}-ids", ids)
-        with open(folder / f"{name}-digests.npy", "wb") as file:
-            _save(file, fingerprints(part))
+        _save(folder / f"{name}-digests.npy", fingerprints(part))
         arrays, ragged = as_table(part.annotations, "rows")
         for number, array in enumerate(arrays.values()):
             np.save(folder / f"{name}-rows-{number}.npy", array, allow_pickle=False)
         about["parts"][name] = {
-            "examples": len(part), "pair": bool(len(part)) and not isinstance(part.inputs[0], str),
+            "examples": len(part), "pair": bool(len(part)) and not isinstance(inputs[0], str),
             "columns": list(arrays), "ragged": ragged,
         }
-    for file in folder.glob(f"*{DIGESTS}*.bin"):
-        file.unlink()  # they stay for as long as they are mapped
+    for left in folder.glob(f"*{DIGESTS}*.bin"):
+        left.unlink()  # they stay for as long as they are mapped
     write_json(folder / "splits.json", about)
 
 
@@ -231,9 +231,10 @@ def _small(rows: np.ndarray) -> np.ndarray:
     return rows.astype(smallest(int(rows.max(initial=0))))
 
 
-def _save(file: Any, array: np.ndarray) -> None:
-    """Write an array that may be mapped: whole, it would be copied into memory."""
+def _save(path: Path, array: np.ndarray) -> None:
+    """Write an array of bytes that may be mapped: whole, it would be copied into memory."""
     head = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
-    np.lib.format.write_array_header_1_0(file, head)
-    for start in range(0, len(array), 1 << 16):
-        file.write(array[start : start + (1 << 16)].tobytes())
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, head)
+        for start in range(0, len(array), 1 << 16):
+            file.write(array[start : start + (1 << 16)].tobytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,9 +149,9 @@ class Coded(Sequence):
         """Return which of the distinct values each row has, `int32[N]`."""
         return np.frombuffer(self.codes, "i") if len(self.codes) else np.zeros(0, "i")
 
-    def mapped(self, made: Mapping[int, Any] | Sequence[Any], dtype: Any) -> np.ndarray:
+    def mapped(self, made: Sequence[Any] | np.ndarray, dtype: Any) -> np.ndarray:
         """Return an array of what each distinct value becomes."""
-        return np.array(made, dtype)[self.numbers()]
+        return np.asarray(made, dtype)[self.numbers()]
 
 
 def _key(value: Any) -> Any:

@@ -145,7 +145,8 @@ def read_rows(path: Path, counts: Mapping[str, int]) -> dict[str, PartRows]:
 
 
 def digest_rows(
-    part: Examples, labels: Labels, order: Sequence[int] | None = None, *, plain: bool = False
+    part: Examples, labels: Labels, order: Sequence[int] | np.ndarray | None = None, *,
+    plain: bool = False,
 ) -> str:
     """Return the SHA-256 of the rows of a split, written as JSON.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.data.fingerprint import digests_of
-from kerasft.data.late_columns import Places
-from kerasft.data.late_texts import TextWriter, read_texts
+from kerasft.data.late_columns import Coded, Places
+from kerasft.data.late_texts import LateTexts, TextWriter, read_texts
 
 if TYPE_CHECKING:
     from kerasft.data.collection import Collection
@@ -56,6 +57,7 @@ class Spool:
         self.folder, self.pair = folder, pair
         self.texts = TextWriter(folder, TEXTS)
         self.places = Places()
+        self.values: Values | None = None
         self._digests = open(folder / f"{DIGESTS}.bin", "wb")  # noqa: SIM115
         self._blank: list[np.ndarray] = []
 
@@ -65,6 +67,8 @@ class Spool:
     def __exit__(self, *raised: object) -> None:
         self.texts.abandon()
         self._digests.close()
+        if self.values is not None:
+            self.values.writer.abandon()
 
     def add(self, file: str, places: Sequence[int], texts: Sequence[Any]) -> None:
         """Add some rows of a file.
@@ -79,16 +83,97 @@ class Spool:
         digests_of(texts, "text").tofile(self._digests)
         self._blank.append(np.fromiter(map(is_blank, texts), bool, len(texts)))
 
+    def column(self, name: str, kind: str = "") -> Any:
+        """Return an empty column for a value of each row.
+
+        Args:
+            name: What it is called.
+            kind: What the values are to a task: numbers do not recur.
+        """
+        if kind not in ("number", "numbers"):
+            return Coded()
+        self.values = Values(self.folder, name)
+        return self.values
+
     def filled(self, found: Collection) -> Collection:
         """Return what a source has found, with the texts that were added, their names and so on."""
         self.texts.close()
         self._digests.close()
+        if self.values is not None:
+            found.values = self.values.filled()
         return replace(
             found, inputs=read_texts(self.folder, TEXTS, pair=self.pair), ids=self.places.made(),
             digests=mapped(self.folder / f"{DIGESTS}.bin", (-1, 32)),
             blank=np.concatenate(self._blank) if self._blank else np.zeros(0, bool),
             folder=self.folder,
         )
+
+
+class Values:
+    """Takes plain values that are hardly ever the same, as JSON.
+
+    Args:
+        folder: Where they go.
+        name: What their files are called.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, f"{name}-{DIGESTS}"
+        self.writer = TextWriter(folder, self.name)
+        self.are_tuples = True
+        self.held: list[Any] | None = None  # what JSON does not know, decimal numbers say
+
+    def extend(self, values: Sequence[Any]) -> None:
+        """Add values, also lists or tuples of them."""
+        if self.held is None:
+            try:
+                lines = list(map(json.dumps, values))
+            except (TypeError, ValueError):
+                self.held = list(self._written())
+            else:
+                are_tuples = all(isinstance(one, tuple) for one in values)
+                self.are_tuples = self.are_tuples and are_tuples
+                self.writer.extend(lines)
+        if self.held is not None:
+            self.held.extend(values)
+
+    def filled(self) -> Sequence[Any]:
+        """Return them, once they are in the file."""
+        return self._written() if self.held is None else self.held
+
+    def _written(self) -> LateValues:
+        self.writer.close()
+        return LateValues(read_texts(self.folder, self.name), are_tuples=self.are_tuples)
+
+
+class LateValues(Sequence):
+    """Plain values in a file that is mapped into memory.
+
+    Args:
+        texts: Each as JSON.
+        are_tuples: Whether what JSON has as lists are tuples.
+    """
+
+    def __init__(self, texts: LateTexts, *, are_tuples: bool) -> None:
+        self.texts, self.are_tuples = texts, are_tuples
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self.texts[index]
+        return list(map(self._read, found)) if isinstance(index, slice) else self._read(found)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._read, self.texts)
+
+    def _read(self, text: str) -> Any:
+        value = json.loads(text)
+        return tuple(value) if self.are_tuples else value
+
+    def choose(self, indices: Sequence[int] | np.ndarray) -> LateValues:
+        """Return the values at `indices`."""
+        return LateValues(self.texts.choose(indices), are_tuples=self.are_tuples)
 
 
 def is_blank(given: Any) -> bool:

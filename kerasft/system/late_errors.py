@@ -1,4 +1,4 @@
-"""Errors for users out of functions that TensorFlow calls, which hands on no more than their text."""
+"""Errors for users out of functions that TensorFlow calls: it hands on no more than a text."""
 
 from __future__ import annotations
 

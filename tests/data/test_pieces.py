@@ -129,6 +129,20 @@ def same(made, whole, folder):
     assert one.with_suffix(".arrow").read_bytes() == other.with_suffix(".arrow").read_bytes()
 
 
+def test_numbers_that_json_has_not_are_read_too(read, tmp_path):
+    from decimal import Decimal
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    data = {"text": [f"film {i}" for i in range(90)], "n": [Decimal(i) / 4 for i in range(90)]}
+    parquet.write_table(pa.table(data), path)
+    settings = {"path": str(path), "text": "text", "label": "n", "kind": "number", "seed": 0}
+    for made in read(**settings):
+        same(made, table(**settings), tmp_path)
+
+
 @pytest.mark.parametrize(("name", "content", "settings"), [
     ("a.csv", "text,label\n" + "a film,x\n" * 60 + "a film,x,y\n", {}),
     ("a.csv", "text,label\n" + "".join(f"{i},x\n" for i in range(90)) + ",x\n",

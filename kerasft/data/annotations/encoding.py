@@ -16,7 +16,6 @@ from kerasft.errors import UserError
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 
-
 # Labels that are words or numbers, and no lists of them.
 _PLAIN = re.compile(r"[\w .+-]+")
 

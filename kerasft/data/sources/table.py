@@ -24,11 +24,15 @@ def _files(
     path: str, *, text: object = None, validation: float | str = 0.15, test: float | str = 0.15,
     label_names: object = None, **_others: object,
 ) -> list[Path] | None:
-    """Return the tables that are read; `None` where there is more than these."""
-    if text is None or isinstance(label_names, str):
+    """Return the files that are read; `None` where these are images."""
+    if text is None:
         return None
     found = find_tables(path, {"validation": validation, "test": test})
-    return [file for _, _, file in found.each()]
+    files = [file for _, _, file in found.each()]
+    if isinstance(label_names, str):
+        beside = found.files["train"][0].parent
+        files.append(find_path(label_names, "data.label_names", beside=beside))
+    return files
 
 
 @read_from(_files)

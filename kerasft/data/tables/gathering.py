@@ -186,9 +186,13 @@ def gather(
     modality: Any = "text" if chosen.image is None else "images"
     place = spool.folder() if modality == "text" else None
     into = None if place is None else Spool(place, pair=chosen.text_pair is not None)
-    column = list if into is None else Coded
-    found = Collection(modality, [], column(), [], column(), notices=list(notices))
-    found.groups = None if chosen.group is None else column()
+    if into is None:
+        found = Collection(modality, [], [], [], [], notices=list(notices))
+        found.groups = None if chosen.group is None else []
+    else:
+        values = into.column("labels", kind)
+        found = Collection(modality, [], values, [], Coded(), notices=list(notices))
+        found.groups = None if chosen.group is None else Coded()
     classes: dict[str, tuple[str, ...]] = {}
     places: dict[str, str] = {}
     with nullcontext() if into is None else into:
@@ -371,6 +375,9 @@ def _long(inputs: Sequence[Any]) -> tuple[list[int], list[int]]:
         each: Any = (inputs[i] for i in places)
     else:
         each = iter(inputs)
-    found = [(i, size) for i, one in zip(places, each, strict=True)
-             if (size := len(one) if isinstance(one, str) else max(map(len, one))) > LONG_TEXT]  # fmt: skip
+    sized = (
+        (i, len(one) if isinstance(one, str) else max(map(len, one)))
+        for i, one in zip(places, each, strict=True)
+    )
+    found = [(i, size) for i, size in sized if size > LONG_TEXT]
     return [i for i, _ in found], [size for _, size in found]

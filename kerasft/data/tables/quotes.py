@@ -81,9 +81,9 @@ def check_spans(
     if swallowed:
         raise UserError(
             f"{key}: in {path} a quote at the beginning of a cell makes several rows one cell: "
-            f"lines {listing(map(_where, swallowed))}. If the file quotes no cells, set data.quoting=false; else "
-            'write a quote inside a cell twice (""), or close it. If these lines do belong to one '
-            "cell, set data.quoting=strict, which believes each quote."
+            f"lines {listing(map(_where, swallowed))}. If the file quotes no cells, set "
+            'data.quoting=false; else write a quote inside a cell twice (""), or close it. If '
+            "these lines do belong to one cell, set data.quoting=strict, which believes each quote."
         )
     return tuple(map(_where, doubtful))
 
