@@ -7,18 +7,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kerasft.data.fingerprint import digests_of
 from kerasft.data.late_columns import Coded, Places
 from kerasft.data.late_texts import LateTexts, TextWriter, read_texts
-
-if TYPE_CHECKING:
-    from kerasft.data.collection import Collection
 
 # The name that the texts of a source have in the folder of an entry.
 TEXTS, DIGESTS = "texts", "digests"
@@ -95,18 +91,17 @@ class Spool:
         self.values = Values(self.folder, name)
         return self.values
 
-    def filled(self, found: Collection) -> Collection:
-        """Return what a source has found, with the texts that were added, their names and so on."""
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of a `Collection`, once all texts were added."""
         self.texts.close()
         self._digests.close()
-        if self.values is not None:
-            found.values = self.values.filled()
-        return replace(
-            found, inputs=read_texts(self.folder, TEXTS, pair=self.pair), ids=self.places.made(),
-            digests=mapped(self.folder / f"{DIGESTS}.bin", (-1, 32)),
-            blank=np.concatenate(self._blank) if self._blank else np.zeros(0, bool),
-            folder=self.folder,
-        )
+        return {
+            "inputs": read_texts(self.folder, TEXTS, pair=self.pair), "ids": self.places.made(),
+            "digests": mapped(self.folder / f"{DIGESTS}.bin", (-1, 32)),
+            "blank": np.concatenate(self._blank) if self._blank else np.zeros(0, bool),
+            "folder": self.folder,
+            **({} if self.values is None else {"values": self.values.filled()}),
+        }
 
 
 class Values:

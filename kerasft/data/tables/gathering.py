@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ def gather(
                     label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
             del part  # the cells of columns that are not chosen go
         if into is not None:
-            found = into.filled(found)
+            found = replace(found, **into.columns())
     if len(set(classes.values())) > 1:
         (one, first), (other, second) = list(classes.items())[:2]
         raise UserError(
