@@ -223,10 +223,10 @@ class _Prints:
 
 
 def _codes(brought: Any) -> np.ndarray:
-    """Return the number of the split of each example, `int64[N]`."""
+    """Return the number of the split of each example, `int8[N]`."""
     if isinstance(brought, Coded):
-        return brought.mapped([SPLIT_NAMES.index(name) for name in brought.distinct], "int64")
-    return np.array([SPLIT_NAMES.index(name) for name in brought])
+        return brought.mapped([SPLIT_NAMES.index(name) for name in brought.distinct], "int8")
+    return np.array([SPLIT_NAMES.index(name) for name in brought], "int8")
 
 
 def _tuple(ids: Any) -> Any:

@@ -153,46 +153,49 @@ def divide(
         seed: Another seed, another split.
 
     Returns:
-        `int64[N]` of 0 (train), 1 (validation) and 2 (test).
+        `int8[N]` of 0 (train), 1 (validation) and 2 (test).
 
     Example:
 
     >>> divide([str(i) for i in range(8)], validation=0.25, test=0.25).tolist().count(0)
     4
     """
+    # Of very many examples each array counts: none has larger numbers than it needs.
+    index = "int32" if len(keys) < 2**31 else "int64"
     if isinstance(keys, np.ndarray):
-        first_of, names = firsts(keys), None
-        first = first_of == np.arange(len(keys))
-        of_key = np.flatnonzero(first)
-        group = of_key if len(of_key) == len(keys) else (np.cumsum(first) - 1)[first_of]
+        first_of, names = firsts(keys).astype(index), None
+        first = first_of == np.arange(len(keys), dtype=index)
+        of_key = np.flatnonzero(first).astype(index)
+        group = of_key if first.all() else (np.cumsum(first, dtype=index) - 1)[first_of]
         del first_of, first
-        digests = keys if len(of_key) == len(keys) else keys[of_key]
+        digests = keys if group is of_key else keys[of_key]
         places = positions(each_spelled(digests), seed)
     else:
         numbers: dict[str, int] = {}
-        group = np.array([numbers.setdefault(key, len(numbers)) for key in keys], "int64")
+        group = np.array([numbers.setdefault(key, len(numbers)) for key in keys], index)
         names, of_key = list(numbers), np.unique(group, return_index=True)[1]
         places = positions(names, seed)
     if method == "hash":
         codes = np.where(places < test, TEST, np.where(places < test + validation, VALIDATION, 0))
-        return codes[group]
-    strata = np.zeros(len(group), dtype="int64") if strata is None else np.asarray(strata)
-    sizes = np.bincount(group, minlength=len(of_key))
+        return codes.astype("int8")[group]
+    strata = np.zeros(len(group), "int8") if strata is None else np.asarray(strata)
     # Where no group has several members, each is its own group.
-    in_line = group if len(of_key) == len(group) else np.argsort(group, kind="stable")
-    ends = np.cumsum(sizes)
+    alone = group is of_key
+    sizes = np.ones(len(group), "int8") if alone else np.bincount(group).astype(index)
+    in_line = group if alone else np.argsort(group, kind="stable")
+    ends = np.cumsum(sizes, dtype=index)
 
     def members(one: int) -> np.ndarray:
         return in_line[ends[one] - sizes[one] : ends[one]]
 
-    of_stratum = strata[of_key]
+    of_stratum = strata if alone else strata[of_key]
     # A group counts for the class that it holds most of.
     for one in np.flatnonzero(sizes > 1).tolist():
         values, counts = np.unique(strata[members(one)], return_counts=True)
         of_stratum[one] = values[np.argmax(counts)]
-    result = np.zeros(len(group), dtype="int64")
+    result = np.zeros(len(group), "int8")
     for stratum in np.unique(of_stratum):
-        ordered = np.flatnonzero(of_stratum == stratum)
+        ordered = np.flatnonzero(of_stratum == stratum).astype(index)
         ordered = ordered[np.argsort(places[ordered], kind="stable")]
         if (np.diff(places[ordered]) == 0).any():
             spelled = hexed(digests) if names is None else names
@@ -213,7 +216,7 @@ def _filled(sizes: np.ndarray, validation: float, test: float) -> np.ndarray:
         validation: The part for validation.
         test: The part for the test.
     """
-    codes, count, total = np.zeros(len(sizes), "int64"), len(sizes), int(sizes.sum())
+    codes, count, total = np.zeros(len(sizes), "int8"), len(sizes), int(sizes.sum())
     # Even a small class is seen in every split, as long as one group stays in train. Where there
     # are two only, the second validates: training needs it, the test can wait.
     missing, free = {VALIDATION: 0, TEST: 0}, count - 1
