@@ -129,6 +129,33 @@ def same(made, whole, folder):
     assert one.with_suffix(".arrow").read_bytes() == other.with_suffix(".arrow").read_bytes()
 
 
+@pytest.mark.parametrize("why", ["no room", "no folder", "it is written meanwhile"])
+def test_what_may_not_be_kept_is_read_all_the_same(tmp_path, monkeypatch, why):
+    monkeypatch.setattr(kept_splits, "SMALL", 0)
+    path, folder = tmp_path / "a.csv", tmp_path / "cache"
+    write(path, rows(5))
+    settings = {"path": str(path), "text": "text", "label": "word", "kind": "single", "seed": 1}
+    whole = table(**settings)
+    if why == "no folder":
+        folder.write_text("a file")
+    cache = Cache(folder, limit_gb=1e-9 if why == "no room" else 1)
+
+    def build():
+        made = table(**settings)
+        if why == "it is written meanwhile":
+            path.write_text(path.read_text("utf-8") + "new,a\n", "utf-8")
+        return made
+
+    made = kept_splits.read(table, "table", settings, cache, build)
+    assert not cache.entries()
+    assert isinstance(made.train.inputs, LateTexts) == (why != "no folder")
+    assert (made.notices, made.labels) == (whole.notices, whole.labels)
+    for name, part in whole.parts.items():
+        assert list(made.parts[name].inputs) == list(part.inputs)
+        assert tuple(made.parts[name].ids) == part.ids
+        np.testing.assert_array_equal(fingerprints(made.parts[name]), fingerprints(part))
+
+
 def test_numbers_that_json_has_not_are_read_too(read, tmp_path):
     from decimal import Decimal
 
