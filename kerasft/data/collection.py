@@ -173,7 +173,7 @@ def to_splits(
         for name, indices in members.items()
     }
     for name, indices in members.items():
-        parts[name].note(*prints.of(indices, name))
+        parts[name].note(*prints.of(indices))
     copies = find_copies(parts, labels)
     notices += copies_told(copies, "image" if found.modality == "images" else "text")
     said: dict[str, Any] = {"brought": list(brought), "seed": seed, "limit": limit}
@@ -201,18 +201,13 @@ class _Prints:
         self.stamps = None if found.modality == "text" else np.zeros((len(found), 2), "int64")
         self.known = np.zeros(len(found), bool)
 
-    def of(self, rows: np.ndarray, name: str = "") -> tuple[np.ndarray, np.ndarray | None]:
-        """Return what `Examples.note` takes of some rows.
-
-        Args:
-            rows: Which ones.
-            name: The split that they make up, if they do; else they are in rising order.
-        """
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return what `Examples.note` takes of some rows."""
         there, folder = self.found.digests, self.found.folder
         if there is not None and folder is not None:
-            if not name and len(rows) == len(there):
+            if len(rows) == len(there) and (rows[1:] > rows[:-1]).all():
                 return there, None
-            return copied(there, rows, folder, name), None
+            return copied(there, rows, folder), None
         new = rows[~self.known[rows]]
         inputs = choose(self.found.inputs, new)
         if self.stamps is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from kerasft.data.fingerprint import fingerprints
 from kerasft.data.late_columns import LateIds
 from kerasft.data.late_texts import LateTexts, read_texts, write_texts
-from kerasft.data.spool import DIGESTS, TEXTS, spooled_in
+from kerasft.data.spool import SCRATCH, TEXTS, spooled_in
 from kerasft.data.store import smallest
 from kerasft.errors import UserError
 from kerasft.rows import as_table, of_table
@@ -172,8 +172,6 @@ def write_splits(folder: Path, splits: Splits) -> None:
         ids: Any = part.ids
         if spooled:
             np.save(folder / f"{name}-of.npy", _small(inputs.rows))
-            about |= {"files": list(ids.files), "ends": list(ids.ends)}
-            np.save(folder / "places.npy", ids.places)
         else:
             write_texts(folder, f"{name}-inputs", inputs)
             write_texts(folder, f"{name}-ids", ids)
@@ -185,7 +183,11 @@ def write_splits(folder: Path, splits: Splits) -> None:
             "examples": len(part), "pair": bool(len(part)) and not isinstance(inputs[0], str),
             "columns": list(arrays), "ragged": ragged,
         }
-    for left in folder.glob(f"*{DIGESTS}*.bin"):
+    if spooled:
+        names: Any = splits.train.ids  # all splits share what is behind theirs
+        np.save(folder / "places.npy", names.places)
+        about |= {"files": list(names.files), "ends": list(names.ends)}
+    for left in folder.glob(f"{SCRATCH}*"):
         left.unlink()  # they stay for as long as they are mapped
     write_json(folder / "splits.json", about)
 

@@ -16,8 +16,9 @@ from kerasft.data.fingerprint import digests_of
 from kerasft.data.late_columns import Coded, Places
 from kerasft.data.late_texts import LateTexts, TextWriter, read_texts
 
-# The name that the texts of a source have in the folder of an entry.
-TEXTS, DIGESTS = "texts", "digests"
+# The name that the texts of a source have in the folder of an entry, and what begins the names of
+# files that nobody needs once the splits are made.
+TEXTS, SCRATCH = "texts", "scratch-"
 # Rows that are copied in one go.
 AT_ONCE = 1 << 16
 
@@ -54,7 +55,7 @@ class Spool:
         self.texts = TextWriter(folder, TEXTS)
         self.places = Places()
         self.values: Values | None = None
-        self._digests = open(folder / f"{DIGESTS}.bin", "wb")  # noqa: SIM115
+        self._digests = open(folder / f"{SCRATCH}digests.bin", "wb")  # noqa: SIM115
         self._blank: list[np.ndarray] = []
 
     def __enter__(self) -> Spool:
@@ -97,7 +98,7 @@ class Spool:
         self._digests.close()
         return {
             "inputs": read_texts(self.folder, TEXTS, pair=self.pair), "ids": self.places.made(),
-            "digests": mapped(self.folder / f"{DIGESTS}.bin", (-1, 32)),
+            "digests": mapped(self.folder / f"{SCRATCH}digests.bin", (-1, 32)),
             "blank": np.concatenate(self._blank) if self._blank else np.zeros(0, bool),
             "folder": self.folder,
             **({} if self.values is None else {"values": self.values.filled()}),
@@ -113,7 +114,7 @@ class Values:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, f"{name}-{DIGESTS}"
+        self.folder, self.name = folder, f"{SCRATCH}{name}"
         self.writer = TextWriter(folder, self.name)
         self.are_tuples = True
         self.held: list[Any] | None = None  # what JSON does not know, decimal numbers say
@@ -183,16 +184,15 @@ def mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(flat).reshape(shape)
 
 
-def copied(array: np.ndarray, rows: np.ndarray, folder: Path, name: str = "") -> np.ndarray:
+def copied(array: np.ndarray, rows: np.ndarray, folder: Path) -> np.ndarray:
     """Write some rows of an array of bytes into a new file, and return them mapped.
 
     Args:
         array: `uint8[N, ...]`.
         rows: Which ones, `int64[M]`.
         folder: Where the file goes.
-        name: What its name begins with.
     """
-    handle, file = tempfile.mkstemp(".bin", f"{name}-{DIGESTS}-", folder)
+    handle, file = tempfile.mkstemp(".bin", SCRATCH, folder)
     with open(handle, "wb") as out:
         for start in range(0, len(rows), AT_ONCE):
             array[rows[start : start + AT_ONCE]].tofile(out)
