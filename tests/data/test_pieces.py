@@ -95,6 +95,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.every(4)  # one form of each case, each form twice
 @pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet", "arrow"])
 @pytest.mark.parametrize("case", list(CASES))
 def test_pieces_give_what_the_whole_gives(read, tmp_path, form, case):
