@@ -231,6 +231,16 @@ def each(folder: Path, split: str) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in lines if line != "\n")
 
 
+def at(folder: Path, split: str, places: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the records at some places, from 0 on, never holding all of them."""
+    wanted = [int(place) for place in places]
+    found: dict[int, dict[str, Any]] = {place: {} for place in wanted}
+    for i, row in enumerate(each(folder, split)):
+        if i in found:
+            found[i] = row
+    return [found[place] for place in wanted]
+
+
 def hold_objects(folder: Path, split: str) -> bool:
     """Whether the answers of a split are objects."""
     return "objects" in next(each(folder, split), {"predicted": {}})["predicted"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +75,19 @@ def draw_sentences(
 
     Those in which there is nothing, and nothing was found, come last.
     """
-    if not records.hold_objects(folder.path / "predictions", split):
+    home = folder.path / "predictions"
+    if not records.hold_objects(home, split):
         return
-    rows = records.read(folder.path / "predictions", split)
     from kerasft.evaluation import sentences
 
     figures = np.array(_figures(finetuned, statistics, len(part)))
-    bare = np.array([not row["true"] and not row["predicted"]["objects"] for row in rows])
+    bare = np.array([not row["true"] and not row["predicted"]["objects"]
+                     for row in records.each(home, split)])  # fmt: skip
     worst = np.lexsort([figures, bare])[:DRAWN_TEXTS]
     shown = [
-        {"id": rows[i]["id"], "text": part.inputs[i], "true": rows[i]["true"],
-         "found": rows[i]["predicted"]["objects"]} for i in worst
+        {"id": row["id"], "text": part.inputs[i], "true": row["true"],
+         "found": row["predicted"]["objects"]}
+        for i, row in zip(worst, records.at(home, split, worst), strict=True)
     ]  # fmt: skip
     sentences.write(shown, finetuned.labels.names, folder.plots / f"{split}_entities.html",
                     of=len(part))  # fmt: skip
@@ -111,21 +113,22 @@ def draw_objects(
 
     Those that were found where nothing is annotated are listed, the surest first.
     """
-    if not records.hold_objects(folder.path / "predictions", split):
+    home = folder.path / "predictions"
+    if not records.hold_objects(home, split):
         return
-    rows = records.read(folder.path / "predictions", split)
     from kerasft.evaluation.images import grid, opened, outlined
 
-    _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")
-    worst = sorted(range(len(rows)), key=lambda i: -_miscounted(rows[i]))[:DRAWN]
+    _list_unannotated(records.each(home, split), home / f"{split}_unannotated.csv")
+    worst = np.argsort([-_miscounted(row) for row in records.each(home, split)], kind="stable")
+    worst = worst[:DRAWN]
     images = [
-        outlined(opened(part.inputs[i]), rows[i]["predicted"]["objects"], names, rows[i]["true"])
-        for i in worst
+        outlined(opened(part.inputs[i]), row["predicted"]["objects"], names, row["true"])
+        for i, row in zip(worst, records.at(home, split, worst), strict=True)
     ]  # fmt: skip
     grid(images, folder.plots / f"{split}_objects.png")
 
 
-def _list_unannotated(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+def _list_unannotated(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
     """Write the objects that were found where nothing is annotated."""
     found = [
         {"id": row["id"], "label": one["label"], "score": one["score"],

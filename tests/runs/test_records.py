@@ -9,7 +9,16 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output, rules_of
 from kerasft.runs.predictions import show
-from kerasft.runs.records import MOST_LABELS, about, records, write
+from kerasft.runs.records import (
+    MOST_LABELS,
+    about,
+    at,
+    each,
+    hold_objects,
+    read,
+    records,
+    write,
+)
 
 RULES = {
     "probabilities": Output(each=True), "labels": Output("decided", each=True),
@@ -127,3 +136,14 @@ def test_objects_are_records_of_their_own(tmp_path, capsys):
     show(rows, output=str(tmp_path / "a.csv"), as_json=False)
     with open(tmp_path / "a.csv", newline="") as file:
         assert [row["left"] for row in csv.DictReader(file)] == ["1.0", ""]
+
+
+def test_records_are_read_one_by_one(tmp_path):
+    lines = ({"id": str(i), "predicted": {"objects": [], "name": "a\u2028b"}} for i in range(5))
+    (tmp_path / "test.jsonl").write_text(
+        "\n".join(json.dumps(one, ensure_ascii=False) for one in lines) + "\n", "utf-8")
+    assert [row["id"] for row in read(tmp_path, "test")] == list("01234")
+    assert [row["id"] for row in at(tmp_path, "test", np.array([3, 0]))] == ["3", "0"]
+    assert next(each(tmp_path, "test"))["predicted"]["name"] == "a\u2028b"
+    assert hold_objects(tmp_path, "test")
+    assert read(tmp_path, "validation") == []
