@@ -91,11 +91,11 @@ CASES = {
     "a number": {"kind": "number", "label": "number", "limit": 20},
     "columns": {"kind": "numbers", "label": ["number", "number2"]},
     "splits": {"split_column": "split"}, "names": {"label_names": ["b", "a"], "split": "hash"},
-    "a file": {"test": "more"},
+    "a file": {"test": "more"}, "by number": {"text": 0, "label": 1},
 }  # fmt: skip
 
 
-@pytest.mark.every(4)  # one form of each case, each form twice
+@pytest.mark.every(4)  # one form of each case, each form twice or more
 @pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet", "arrow"])
 @pytest.mark.parametrize("case", list(CASES))
 def test_pieces_give_what_the_whole_gives(read, tmp_path, form, case):
@@ -179,6 +179,10 @@ def test_numbers_that_json_has_not_are_read_too(read, tmp_path):
     ("a.csv", "text,label\n" + "a film,x\n" * 90 + 'a "film" of,y\n"open,y\nx,y\n', {}),
     ("a.csv", "text,label\n" + "".join(f"film {i},{'xy'[i % 2]}\n" for i in range(90))
      + '"film 1,x\nfilm 2,y\nfilm 3",x\n', {}),
+    ("a.csv", "a,x\n" + "".join(f"film {i},{'zy'[i % 2]}\n" for i in range(90)) + "b,x\n",
+     {"text": 0, "label": 1}),
+    ("a.csv", "a,5\n" + "".join(f"film {i},{i}\n" for i in range(90)),
+     {"text": 0, "label": 1, "kind": "number"}),
     ("a.jsonl", '{"text": "a", "label": "x"}\n' * 60 + '{"text": 1}\n', {}),
     ("a.jsonl", '{"text": "a", "label": "x"}\n' * 60 + "{\n", {}),
 ])  # fmt: skip
@@ -203,14 +207,6 @@ def test_notices_of_a_file_come_once(read, tmp_path):
     made, _ = read(**settings)
     assert made.notices == table(**settings).notices
     assert "'text' in line 4, 'label' in line 81" in made.notices[0]
-
-
-def test_a_column_that_is_chosen_by_number_is_looked_at_as_a_whole(read, tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("a,x\n" + "".join(f"film {i},{'zy'[i % 2]}\n" for i in range(90)) + "b,x\n",
-                    "utf-8")  # fmt: skip
-    with pytest.raises(UserError, match="its label 'x' is that of other rows, too"):
-        read(path=str(path), text=0, label=1, kind="single", seed=0)
 
 
 def test_names_of_many_examples_sort_as_texts():

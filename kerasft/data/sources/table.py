@@ -13,7 +13,6 @@ from kerasft.data.paths import find_path, read_label_names, require_apart
 from kerasft.data.splits import check_ratios, ratios_of
 from kerasft.data.tables.folder import IMAGES, find_tables
 from kerasft.data.tables.gathering import Chosen, check_columns, gather, parts_of
-from kerasft.data.tables.pieces import can_be_cut
 from kerasft.data.tables.reading import Layout
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -150,8 +149,8 @@ def table(
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]
              for name, paths in files.items()}  # fmt: skip
     return gather(
-        parts_of(found, layout, pieces=spool.folder() is not None and can_be_cut(label, layout)),
-        chosen, kind=kind, seed=seed, split=split, label_names=names,
+        parts_of(found, layout, pieces=spool.folder() is not None), chosen, kind=kind, seed=seed,
+        split=split, label_names=names,
         label_delimiter=label_delimiter, limit=limit, empty=empty, broken=broken,
         max_pixels=max_pixels, ratios={"validation": validation, "test": test},
         named=found.named, notices=found.notices, source={"source": "table", "files": shown},

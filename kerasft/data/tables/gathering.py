@@ -23,6 +23,7 @@ from kerasft.data.splits import split_name
 from kerasft.data.spool import Spool, is_blank
 from kerasft.data.tables.class_numbers import named_classes, with_names
 from kerasft.data.tables.columns import (
+    HeaderDoubt,
     check_different,
     column_name,
     doubt_header,
@@ -195,15 +196,17 @@ def gather(
         found.groups = None if chosen.group is None else Coded()
     classes: dict[str, tuple[str, ...]] = {}
     places: dict[str, str] = {}
+    doubt = None if into is None else HeaderDoubt()
     with nullcontext() if into is None else into:
         for part in parts:
-            places |= _collect(part, chosen, found, kind, into)
+            places |= _collect(part, chosen, found, kind, into, doubt)
             if label_names is None:
                 classes |= named_classes(part.rows, chosen.label, kind)
                 if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
                     label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
             del part  # the cells of columns that are not chosen go
-        if into is not None:
+        if into is not None and doubt is not None:
+            doubt.settle()
             found = replace(found, **into.columns())
     if len(set(classes.values())) > 1:
         (one, first), (other, second) = list(classes.items())[:2]
@@ -251,17 +254,17 @@ def _named(values: Any, ids: Any, names: list[str], kind: str) -> Any:
 
 
 def _collect(
-    part: Part, chosen: Chosen, found: Collection, kind: str, into: Spool | None
+    part: Part, chosen: Chosen, found: Collection, kind: str, into: Spool | None,
+    doubt: HeaderDoubt | None,
 ) -> dict[str, str]:
     """Add the rows of one file; return how messages name the image of each, if there are any."""
     rows = part.rows
     ids = [f"{part.name}:{place}" for place in rows.places]
-    values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers")
+    values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers", doubt=doubt)
     found.notices.extend(rows.notices)
     several = chosen.label if isinstance(chosen.label, (list, tuple)) else [chosen.label]
-    found.notices += doubt_header(
-        rows, [chosen.text, chosen.text_pair, chosen.image, *several]
-    )
+    said = doubt_header(rows, [chosen.text, chosen.text_pair, chosen.image, *several])
+    found.notices += [one for one in said if one not in found.notices]
     inputs: list[Any]
     places = ids
     splits = [part.split] * len(ids)

@@ -1,30 +1,13 @@
-"""Tables for training, read a piece at a time where that gives what reading them whole gives."""
+"""Tables for training, read a piece at a time where their format allows it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from kerasft.data.tables.parts import LINES, Parts
 from kerasft.data.tables.readers import format_of, read, require_file
 from kerasft.data.tables.reading import Layout, Rows
-
-
-def can_be_cut(label: Any, layout: Layout) -> bool:
-    """Whether pieces of a table say of its labels what the whole says.
-
-    Whether the first line is an example that was taken for a header shows in all labels together,
-    and is asked where their column is chosen by number.
-
-    Args:
-        label: The column of labels, or several.
-        layout: How the table is written.
-    """
-    several = label if isinstance(label, (list, tuple)) else [label]
-    return not layout.header or all(
-        isinstance(one, str) and not one.isdecimal() for one in several
-    )
 
 
 def in_pieces(path: Path, layout: Layout, key: str) -> Iterator[Rows]:
