@@ -21,7 +21,7 @@ WRITING: dict[str, tuple[str, str | None]] = {
 # What a run writes itself, and other callbacks may not replace.
 _OWN = (
     "config.yaml", ".config.yaml", "labels.json", "task.json", "manifest.json", "manifest.arrow",
-    "metrics.json",
+    "manifest.new.arrow", "metrics.json",
     "run.json", "baseline.json", "floor.json", ".lock", ".writable", "evidence.npz", "preprocess",
     "plots", "predictions", "exports", "checkpoints/states", "checkpoints/best.keras",
     "checkpoints/last.keras", "checkpoints/adapter.safetensors", "checkpoints/soup",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from kerasft.data.annotations.encoding import encode
 from kerasft.data.copies import find_copies
 from kerasft.data.copies import notices as copies_told
 from kerasft.data.fingerprint import digests_of, stamps_of
+from kerasft.data.late_columns import Coded
 from kerasft.data.splits import check_ratios, describe_sizes, divide
+from kerasft.data.spool import copied
 from kerasft.errors import UserError
 from kerasft.spec import SPLIT_NAMES, Examples, Modality, Splits
 
@@ -30,30 +33,43 @@ class Collection:
         brought: The split each example comes in; `"train"` where the data does not say.
         groups: One name an example, or `None`: a group never stands in two splits.
         notices: Sentences for the user, so far.
+        digests: The fingerprint of each input, `uint8[N, 32]`, where they are known already.
+        blank: Which texts are empty, `bool[N]`, where that is known already.
+        folder: Where what is made of very many examples is put, and not held in memory.
     """
 
     modality: Modality
     inputs: Sequence[Any]
-    values: list[Any]
-    ids: list[str]
-    brought: list[str]
-    groups: list[str] | None = None
+    values: Any
+    ids: Any
+    brought: Any
+    groups: Any = None
     notices: list[str] = field(default_factory=list)
+    digests: np.ndarray | None = None
+    blank: np.ndarray | None = None
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def keep(self, indices: Sequence[int]) -> Collection:
+    def keep(self, indices: Sequence[int] | np.ndarray) -> Collection:
         """Return the examples at `indices`, in that order."""
         return Collection(
             self.modality,
             choose(self.inputs, indices),
-            [self.values[i] for i in indices],
-            [self.ids[i] for i in indices],
-            [self.brought[i] for i in indices],
-            None if self.groups is None else [self.groups[i] for i in indices],
+            choose(self.values, indices),
+            choose(self.ids, indices),
+            choose(self.brought, indices),
+            None if self.groups is None else choose(self.groups, indices),
             self.notices,
+            None if self.digests is None else self._digests_of(np.asarray(indices)),
+            None if self.blank is None else self.blank[np.asarray(indices, "int64")],
+            self.folder,
         )
+
+    def _digests_of(self, rows: np.ndarray) -> np.ndarray:
+        assert self.digests is not None and self.folder is not None
+        return copied(self.digests, rows, self.folder)
 
 
 def choose(inputs: Sequence[Any], indices: Sequence[int] | np.ndarray) -> Sequence[Any]:
@@ -117,7 +133,7 @@ def to_splits(
         # What was left out may be all of the other classes.
         raise UserError(" ".join([str(error), *found.notices])) from error
     labels, array, notices = encoded.labels, encoded.array, [*found.notices, *encoded.notices]
-    codes = np.array([SPLIT_NAMES.index(name) for name in found.brought])
+    codes = _codes(found.brought)
     missing = {"validation": validation, "test": test}
     missing = {name: 0.0 if name in brought else r for name, r in missing.items()}
     prints = _Prints(found)
@@ -126,7 +142,7 @@ def to_splits(
         codes[pool] = divide(
             # Where no groups are named, what is exactly the same is one group: a copy of a
             # training example in the test would flatter the model.
-            prints.of(pool)[0] if found.groups is None else [found.groups[i] for i in pool],
+            prints.of(pool)[0] if found.groups is None else choose(found.groups, pool),
             strata=strata(labels, array)[pool],
             method=split,
             seed=seed,
@@ -152,7 +168,7 @@ def to_splits(
             found.modality,
             choose(found.inputs, indices),
             encoded.annotations.take(indices),
-            tuple(found.ids[i] for i in indices),
+            _tuple(choose(found.ids, indices)),
         )
         for name, indices in members.items()
     }
@@ -179,12 +195,19 @@ class _Prints:
 
     def __init__(self, found: Collection) -> None:
         self.found = found
+        if found.digests is not None:
+            return
         self.digests = np.zeros((len(found), 32), "uint8")
         self.stamps = None if found.modality == "text" else np.zeros((len(found), 2), "int64")
         self.known = np.zeros(len(found), bool)
 
     def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return what `Examples.note` takes of some rows."""
+        there, folder = self.found.digests, self.found.folder
+        if there is not None and folder is not None:
+            if len(rows) == len(there) and (rows[1:] > rows[:-1]).all():
+                return there, None
+            return copied(there, rows, folder), None
         new = rows[~self.known[rows]]
         inputs = choose(self.found.inputs, new)
         if self.stamps is not None:
@@ -192,3 +215,14 @@ class _Prints:
         self.digests[new] = digests_of(inputs, self.found.modality)
         self.known[new] = True
         return self.digests[rows], None if self.stamps is None else self.stamps[rows]
+
+
+def _codes(brought: Any) -> np.ndarray:
+    """Return the number of the split of each example, `int8[N]`."""
+    if isinstance(brought, Coded):
+        return brought.mapped([SPLIT_NAMES.index(name) for name in brought.distinct], "int8")
+    return np.array([SPLIT_NAMES.index(name) for name in brought], "int8")
+
+
+def _tuple(ids: Any) -> Any:
+    return tuple(ids) if isinstance(ids, list) else ids

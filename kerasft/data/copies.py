@@ -30,7 +30,7 @@ def find_copies(parts: Mapping[str, Examples], labels: Labels | None = None) -> 
         One a copy, in the order of the examples, each with the first of its kind.
     """
     names, ends = list(parts), np.cumsum([len(part) for part in parts.values()])
-    same = firsts(np.concatenate([fingerprints(part) for part in parts.values()]))
+    same = firsts(*[fingerprints(part) for part in parts.values()])
     found = []
 
     def placed(place: int) -> tuple[str, int]:

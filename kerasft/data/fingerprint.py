@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,13 @@ def digests_of(values: Sequence[Any], modality: Modality) -> np.ndarray:
         >>> hexed(digests_of(["a"], "text"))[0] == fingerprint("a", "text")
         True
     """
-    made = bytearray()
-    for value in values:
-        if modality == "text" and isinstance(value, str):
-            made += hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()
-        else:
-            made += bytes.fromhex(fingerprint(value, modality))
-    return np.frombuffer(bytes(made), "uint8").reshape(-1, 32)
+    sha256, made = hashlib.sha256, None
+    if modality == "text":
+        with suppress(AttributeError, UnicodeEncodeError):  # pairs, or half a character
+            made = b"".join([sha256(value.encode()).digest() for value in values])
+    if made is None:
+        made = b"".join([bytes.fromhex(fingerprint(value, modality)) for value in values])
+    return np.frombuffer(made, "uint8").reshape(-1, 32)
 
 
 def fingerprints(part: Examples) -> np.ndarray:
@@ -118,14 +119,21 @@ def each_hexed(digests: np.ndarray) -> Iterator[str]:
     """Yield what `hexed` returns: a million of them take 120 MB."""
     for start in range(0, len(digests), 4096):
         whole = digests[start : start + 4096].tobytes().hex()
-        yield from (whole[i : i + 64] for i in range(0, len(whole), 64))
+        yield from [whole[i : i + 64] for i in range(0, len(whole), 64)]
 
 
-def ranked(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def each_spelled(digests: np.ndarray) -> Iterator[bytes]:
+    """Yield what `hexed` returns as ASCII."""
+    for start in range(0, len(digests), 4096):
+        whole = digests[start : start + 4096].tobytes().hex().encode()
+        yield from [whole[i : i + 64] for i in range(0, len(whole), 64)]
+
+
+def ranked(*digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the order that fingerprints have when they are sorted, and where another begins.
 
     Args:
-        digests: `uint8[N, 32]`.
+        *digests: `uint8[N, 32]`; of several arrays one behind the other.
 
     Returns:
         `int64[N]`, the places of the sorted fingerprints, of equal ones the first place first; and
@@ -136,26 +144,62 @@ def ranked(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         >>> order.tolist(), first.tolist()
         ([0, 2, 1], [True, False, True])
     """
-    words = np.ascontiguousarray(digests).view(">u8").astype("uint64")
-    order = np.argsort(words[:, 0], kind="stable")
-    if len(order) and (np.diff(words[order, 0]) == 0).any():  # copies, or once in 2**64
-        order = np.lexsort(words.T[::-1])
-    there = words[order]
+    words = np.concatenate([leading(one) for one in digests])
+    order = np.argsort(words, kind="stable")
+    words = words[order]
+    same = words[1:] == words[:-1]
+    del words
     first = np.ones(len(order), bool)
-    first[1:] = (there[1:] != there[:-1]).any(axis=1)
+    first[1:] = ~same
+    if same.any():  # copies, or once in 2**64
+        tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+        rows = order[tied]
+        whole = gathered(digests, rows).view(">u8").astype("uint64")
+        turn = np.lexsort((rows, *whole.T[::-1]))
+        order[tied], whole = rows[turn], whole[turn]
+        first[tied[1:]] = (whole[1:] != whole[:-1]).any(axis=1)
     return order, first
 
 
-def firsts(digests: np.ndarray) -> np.ndarray:
+def leading(digests: np.ndarray) -> np.ndarray:
+    """Return the first eight bytes of fingerprints as numbers that sort alike, `uint64[N]`."""
+    made = np.empty(len(digests), "uint64")
+    for start in range(0, len(digests), 1 << 16):
+        piece = np.ascontiguousarray(digests[start : start + (1 << 16), :8])
+        made[start : start + len(piece)] = piece.view(">u8")[:, 0]
+    return made
+
+
+def gathered(digests: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Return fingerprints out of several arrays, as if these were one, `uint8[M, 32]`.
+
+    Args:
+        digests: `uint8[N, 32]` each.
+        rows: Which ones, counted over all of them, `int64[M]`.
+    """
+    if len(digests) == 1:
+        return digests[0][rows]
+    made, start = np.empty((len(rows), 32), "uint8"), 0
+    for one in digests:
+        here = (rows >= start) & (rows < start + len(one))
+        made[here] = one[rows[here] - start]
+        start += len(one)
+    return made
+
+
+def firsts(*digests: np.ndarray) -> np.ndarray:
     """Return for each fingerprint the place of the first one that is the same, `int64[N]`.
+
+    Args:
+        *digests: See `ranked`.
 
     Example:
         >>> firsts(digests_of(["b", "a", "b"], "text")).tolist()
         [0, 1, 0]
     """
-    order, first = ranked(digests)
+    order, first = ranked(*digests)
     found = np.empty(len(order), "int64")
-    found[order] = order[first][np.cumsum(first) - 1]
+    found[order] = order if first.all() else order[first][np.cumsum(first) - 1]
     return found
 
 

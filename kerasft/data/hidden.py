@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from kerasft.errors import UserError
@@ -21,11 +22,10 @@ def shown_splits(brought: Sequence[str], values: Sequence[Any], kind: str) -> se
         >>> shown_splits(["train", "train", "test"], [0, 1, -1], "single")
         {'train'}
     """
-    pairs: Any = zip(brought, values, strict=True)
-    try:
-        pairs = set(pairs)  # labels are few and come often
-    except TypeError:  # some are lists
-        pairs = list(zip(brought, values, strict=True))
+    pairs: Any = _Pairs(brought, values)
+    if kind not in ("number", "numbers"):
+        with suppress(TypeError):  # some are lists
+            pairs = set(pairs)  # labels are few and come often
     labelled = {
         name for name, value in pairs
         if not (_is_minus_one(value) or (kind != "multi" and _is_nothing(value)))
@@ -33,6 +33,16 @@ def shown_splits(brought: Sequence[str], values: Sequence[Any], kind: str) -> se
     if "train" in labelled and any(n == "train" and _is_minus_one(value) for n, value in pairs):
         return set(brought)  # a number or class like any other
     return labelled
+
+
+class _Pairs:
+    """What `zip` returns, as often as it is asked for."""
+
+    def __init__(self, *columns: Sequence[Any]) -> None:
+        self.columns = columns
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return zip(*self.columns, strict=True)
 
 
 def _is_minus_one(value: Any) -> bool:

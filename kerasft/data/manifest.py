@@ -14,7 +14,14 @@ import numpy as np
 
 from kerasft.data.annotations.plain import counts, identified
 from kerasft.data.fingerprint import fingerprints, hexed
-from kerasft.data.manifest_rows import PartRows, digest_rows, read_rows, write_rows
+from kerasft.data.late_columns import LateIds
+from kerasft.data.manifest_rows import (
+    PartRows,
+    belongs_to,
+    digest_rows,
+    read_rows,
+    write_rows,
+)
 from kerasft.errors import UserError
 from kerasft.spec import Examples, Labels, Splits
 from kerasft.system.console import listing
@@ -56,10 +63,14 @@ def write_manifest(splits: Splits, path: str | os.PathLike) -> Path:
         "splits": {name: {"examples": len(part), "rows": digest_rows(part, labels)}
                    for name, part in splits.parts.items()},
     }  # fmt: skip
-    write_rows(splits.parts, labels, rows_file(path))
+    # Beside the one that is there, which the JSON file belongs to until that is replaced: whenever
+    # the process ends, there are both files of one manifest.
+    new, rows = new_rows_file(path), rows_file(path)
+    write_rows(splits.parts, labels, new, of=identity(head))
     lines = [f" {_json(key)}: {_json(value)}" for key, value in head.items()]
     with written_whole(path) as part:
         part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    new.replace(rows)
     return path
 
 
@@ -73,7 +84,7 @@ def is_written(splits: Splits, path: Path) -> bool:
     if not path.is_file() or not rows_file(path).is_file():
         return False
     told = read_json(path)
-    return told.get("format") == FORMAT and all(
+    return told.get("format") == FORMAT and belongs_to(rows_file(path)) == identity(told) and all(
         json.loads(_json(now)) == told.get(name)
         for name, now in (("source", dict(splits.source)), ("notices", list(splits.notices)))
     )
@@ -82,6 +93,43 @@ def is_written(splits: Splits, path: Path) -> bool:
 def rows_file(path: Path) -> Path:
     """Return where the rows of a manifest are."""
     return path.with_suffix(".arrow")
+
+
+def new_rows_file(path: Path) -> Path:
+    """Return where the rows of a manifest are until its JSON file is written."""
+    return path.with_suffix(".new.arrow")
+
+
+def identity(head: Mapping[str, Any]) -> str:
+    """Return what the rows of a manifest say they belong to, of what its JSON file holds."""
+    digests = [f"{name} {one['examples']} {one['rows']}" for name, one in head["splits"].items()]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _rows_of(path: Path, head: Mapping[str, Any]) -> dict[str, PartRows]:
+    """Return the rows of a manifest by split.
+
+    Raises:
+        UserError: If they are missing or damaged, or those of another manifest.
+    """
+    rows, new, wanted = rows_file(path), new_rows_file(path), identity(head)
+    sizes = {name: one["examples"] for name, one in head["splits"].items()}
+    if new.is_file() and belongs_to(new) == wanted:
+        return read_rows(new, sizes)  # the process was ended before it was renamed
+    found = read_rows(rows, sizes)
+    own = belongs_to(rows)
+    # What an older version wrote does not say.
+    alike = own == wanted if own else all(
+        part.digest() == head["splits"][name]["rows"] for name, part in found.items()
+    )
+    if not alike:
+        raise UserError(
+            f"The files {str(path)!r} and {str(rows)!r} are of two manifests: the run was ended "
+            "while it wrote them, or one of them was replaced. Which examples it learned from is "
+            "not known any more. Put the other file back, or remove both to go on with the data as "
+            "it is now."
+        )
+    return found
 
 
 def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
@@ -120,8 +168,7 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
         if not wrong and not sound:
             wrong = "each split must have the number of its examples and a digest of them"
         if not wrong:
-            sizes = {name: one["examples"] for name, one in parts.items()}
-            manifest["splits"] = read_rows(rows_file(Path(path)), sizes)
+            manifest["splits"] = _rows_of(Path(path), manifest)
     if wrong:
         raise UserError(f"The file {str(path)!r} is damaged: {wrong}.")
     return manifest
@@ -211,7 +258,10 @@ def _rows(part: Examples, labels: Labels) -> list[list[Any]]:
 
 def _summary(part: Examples, labels: Labels) -> str:
     """Return the SHA-256 of the rows of a split, sorted by name."""
-    order = sorted(range(len(part)), key=list(part.ids).__getitem__)
+    ids: Any = part.ids
+    if isinstance(ids, LateIds):
+        return digest_rows(part, labels, ids.order(), plain=True)
+    order = sorted(range(len(part)), key=list(ids).__getitem__)
     return digest_rows(part, labels, order, plain=True)
 
 

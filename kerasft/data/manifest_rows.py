@@ -13,12 +13,15 @@ import numpy as np
 
 from kerasft.data.annotations.plain import has_one_class, identified
 from kerasft.data.fingerprint import fingerprints, hexed
+from kerasft.data.late_columns import LateIds
 from kerasft.errors import UserError
 from kerasft.spec import Examples, Labels
 from kerasft.system.files import written_whole
 
 # Rows that are made or written in one go.
 AT_ONCE = 1 << 16
+# Under this key the schema names the manifest.
+_OF = b"manifest"
 
 
 class PartRows(Sequence):
@@ -53,6 +56,14 @@ class PartRows(Sequence):
             for start, piece in _pieces(part, labels)
         )
 
+    def digest(self) -> str:
+        """Return what `digest_rows` does."""
+        together = hashlib.sha256(b"[")
+        for number, row in enumerate(self):
+            together.update((", " * bool(number) + _json(row, plain=False)).encode())
+        together.update(b"]")
+        return together.hexdigest()
+
     @staticmethod
     def _of(table: Any) -> Iterator[list[Any]]:
         read: dict[str, Any] = {}
@@ -67,18 +78,37 @@ class PartRows(Sequence):
             yield [name, value, digest.hex()]
 
 
-def write_rows(parts: Mapping[str, Examples], labels: Labels, path: Path) -> None:
-    """Write the rows of all splits into an Arrow file, one split behind the other."""
+def write_rows(parts: Mapping[str, Examples], labels: Labels, path: Path, *, of: str) -> None:
+    """Write the rows of all splits into an Arrow file, one split behind the other.
+
+    Args:
+        parts: The splits.
+        labels: What their labels mean.
+        path: The file.
+        of: Which manifest they belong to.
+    """
     import pyarrow as pa
 
     with written_whole(path) as part, pa.OSFile(str(part), "wb") as file:
         writer = None
         for one in parts.values():
             for _, table in _pieces(one, labels):
-                writer = writer or pa.ipc.new_file(file, table.schema)
+                writer = writer or pa.ipc.new_file(file, table.schema.with_metadata({_OF: of}))
                 writer.write_table(table)
         if writer is not None:
             writer.close()
+
+
+def belongs_to(path: Path) -> str:
+    """Return which manifest the rows in a file belong to; `""` where it does not say."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as file:
+            metadata = pa.ipc.open_file(file).schema.metadata or {}
+    except (pa.ArrowException, OSError):  # told where it is read
+        return ""
+    return metadata.get(_OF, b"").decode("ascii", "replace")
 
 
 def read_rows(path: Path, counts: Mapping[str, int]) -> dict[str, PartRows]:
@@ -115,7 +145,8 @@ def read_rows(path: Path, counts: Mapping[str, int]) -> dict[str, PartRows]:
 
 
 def digest_rows(
-    part: Examples, labels: Labels, order: Sequence[int] | None = None, *, plain: bool = False
+    part: Examples, labels: Labels, order: Sequence[int] | np.ndarray | None = None, *,
+    plain: bool = False,
 ) -> str:
     """Return the SHA-256 of the rows of a split, written as JSON.
 
@@ -128,12 +159,17 @@ def digest_rows(
     together = hashlib.sha256(b"[")
     numbers = range(len(part)) if order is None else order
     written = encode_basestring if plain else encode_basestring_ascii
-    ids = part.ids if order is None else list(part.ids)
+    ids: Any = part.ids
+    if order is not None and not isinstance(ids, LateIds):
+        ids = list(ids)
     spelled = _spelled(part, labels, plain=plain)
     digests = fingerprints(part)
     for start in range(0, len(numbers), AT_ONCE):
         rows = np.asarray(numbers[start : start + AT_ONCE])
-        here = ids[start : start + AT_ONCE] if order is None else [ids[i] for i in rows.tolist()]
+        if order is None:
+            here = ids[start : start + AT_ONCE]
+        else:
+            here = ids.at(rows) if isinstance(ids, LateIds) else [ids[i] for i in rows.tolist()]
         names = map(written, here)
         lines = [f'[{name}, {label}, "{digest}"]' for name, label, digest in zip(
             names, spelled(rows), hexed(digests[rows]), strict=True)]  # fmt: skip

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from kerasft.data.fingerprint import ranked
+from kerasft.data.fingerprint import each_spelled, ranked
 from kerasft.rows import padded
 
 # Batches whose texts are sorted by length together. More saves padding, fewer mixes better.
@@ -193,16 +193,21 @@ def keys(names: Iterable[str] | np.ndarray) -> np.ndarray:
     if isinstance(names, np.ndarray):
         # As below, but with a look at the copies alone: there are few.
         order, first = ranked(names)
-        begun = np.flatnonzero(first)
-        copies = np.empty(len(order), "int64")
-        copies[order] = np.arange(len(order)) - begun[np.cumsum(first) - 1]
-        text, none = names.tobytes().hex().encode(), bytes(8)
-        for place, copy in enumerate(copies.tolist()):
-            salt = copy.to_bytes(8, "big") if copy else none
-            made += hashlib.blake2b(
-                text[64 * place : 64 * place + 64], digest_size=8, salt=salt
-            ).digest()
-        return np.frombuffer(bytes(made), ">u8").astype("uint64")
+        copies: dict[int, int] = {}
+        if not first.all():
+            begun = np.flatnonzero(first)
+            nth = np.arange(len(order)) - begun[np.cumsum(first) - 1]
+            again = nth > 0
+            copies = dict(zip(order[again].tolist(), nth[again].tolist(), strict=True))
+        del order, first
+        blake2b = hashlib.blake2b
+        for text in each_spelled(names):
+            made += blake2b(text, digest_size=8).digest()
+        for place, copy in copies.items():  # the first has no salt, which is one of zeros
+            text = names[place].tobytes().hex().encode()
+            salt = copy.to_bytes(8, "big")
+            made[8 * place : 8 * place + 8] = blake2b(text, digest_size=8, salt=salt).digest()
+        return np.frombuffer(made, ">u8").astype("uint64")
     seen: Counter[str] = Counter()
     for name in names:
         text = name.encode("utf-8", "surrogatepass")

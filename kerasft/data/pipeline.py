@@ -12,6 +12,7 @@ import numpy as np
 from kerasft.data.order import Order, once
 from kerasft.data.store import Store
 from kerasft.rows import Rows, padded_width
+from kerasft.system.late_errors import noted
 from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
 
 
@@ -159,6 +160,7 @@ class Batches:
         specs = (_tensor_specs(given), _tensor_specs(self.targets.specs()))
         counted = (tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64))
 
+        @noted()
         def take(step: np.ndarray) -> list[np.ndarray]:
             self.reading = int(step)
             epoch, numbers = self.order.draws(int(step))
@@ -226,7 +228,9 @@ def in_one_pass(
     def rows() -> Any:
         for batch in batches:
             found = {} if targets is None else targets.gather(batch)
-            yield store.gather(batch), found, batch.astype("int64")
+            with noted():
+                inputs = store.gather(batch)
+            yield inputs, found, batch.astype("int64")
 
     def as_taken(values: Any, found: Any, indices: tf.Tensor) -> Any:
         if augment is not None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from kerasft.data import store
 from kerasft.data.current_read import begins
-from kerasft.data.fingerprint import fingerprint, fingerprints, hexed, ranked
+from kerasft.data.fingerprint import fingerprint, fingerprints, gathered, hexed, ranked
 from kerasft.data.images.audit import inspect
 from kerasft.data.images.late import LateImages
 from kerasft.data.late_texts import Chosen
@@ -89,8 +89,8 @@ def prepare_splits(
     Raises:
         UserError: If an image cannot be decoded.
     """
-    digests = np.concatenate([fingerprints(part) for part in parts.values()])
-    order, first = ranked(digests)
+    digests = [fingerprints(part) for part in parts.values()]
+    order, first = ranked(*digests)
     rows = np.empty(len(order), "int64")
     rows[order] = np.cumsum(first) - 1
     starts = np.cumsum([0, *map(len, parts.values())])
@@ -104,9 +104,12 @@ def prepare_splits(
         modality, Chosen([part.inputs for part in parts.values()], chosen),
         Rows.of({}, len(chosen)), ids,
     )
-    sorted_ones = digests[chosen]
+    together = hashlib.sha256()
+    for start in range(0, len(chosen), 1 << 16):  # in pieces: as text they are large
+        piece = gathered(digests, chosen[start : start + (1 << 16)])
+        together.update(piece.tobytes().hex().encode())
     key: dict[str, Any] = {
-        "examples": hashlib.sha256(sorted_ones.tobytes().hex().encode()).hexdigest(),
+        "examples": together.hexdigest(),
         "preprocess": identity(preprocess),
     }
     if takes_texts(preprocess):  # what older versions kept had larger types
@@ -115,7 +118,7 @@ def prepare_splits(
         return prepare_splits({name: parts[name] for name in wanted}, preprocess, cache)
     whole = _kept(
         cache, each, preprocess, key, f"{len(each):,} {modality}",
-        digests=hexed(sorted_ones) if takes_images(preprocess) else None,
+        digests=hexed(gathered(digests, chosen)) if takes_images(preprocess) else None,
     )
     base = hashlib.sha256(repr(sorted(key.items())).encode()).hexdigest()
     made = {}
@@ -277,9 +280,14 @@ def _images(
 
 def _texts(texts: Sequence[Any], preprocess: Preprocess) -> Iterator[Piece]:
     tokenize = getattr(preprocess, "many", preprocess)
+    at_once = getattr(preprocess, "end_to_end", lambda some: None)
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         begins(f"text {start + 1:,} of {len(texts):,}")
-        rows = tokenize(as_raw(texts[start : start + TEXTS_AT_ONCE], "text"))
+        some = texts[start : start + TEXTS_AT_ONCE]
+        if (made := at_once(some)) is not None:
+            yield made
+            continue
+        rows = tokenize(as_raw(some, "text"))
         rows = {name: value.numpy() for name, value in rows.items()}
         # Where the network takes no mask, the padding counts: a row's length is the width.
         mask = rows.get("padding_mask", np.ones_like(rows["token_ids"])).astype(bool)

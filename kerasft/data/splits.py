@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.fingerprint import each_hexed, firsts, hexed
+from kerasft.data.fingerprint import each_spelled, firsts, hexed
 from kerasft.errors import UserError, nearest
 from kerasft.spec import SPLIT_NAMES
 
@@ -117,13 +117,14 @@ def position(key: str, seed: int) -> float:
     return float(positions([key], seed)[0])
 
 
-def positions(keys: Iterable[str], seed: int) -> np.ndarray:
+def positions(keys: Iterable[str | bytes], seed: int) -> np.ndarray:
     """Return where each key is in `[0, 1)`: a pure function of it and the seed, evenly spread."""
-    before, made = f"{seed}:", bytearray()
+    before, made, sha256 = f"{seed}:".encode(), bytearray(), hashlib.sha256
     for key in keys:
-        made += hashlib.sha256((before + key).encode("utf-8", "surrogatepass")).digest()[:8]
+        text = key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass")
+        made += sha256(before + text).digest()[:8]
     # 53 bits are what a float holds exactly, so the result never rounds up to 1.
-    return (np.frombuffer(bytes(made), ">u8").astype("uint64") >> np.uint64(11)) / 2.0**53
+    return (np.frombuffer(made, ">u8").astype("uint64") >> np.uint64(11)) / 2.0**53
 
 
 def divide(
@@ -152,57 +153,70 @@ def divide(
         seed: Another seed, another split.
 
     Returns:
-        `int64[N]` of 0 (train), 1 (validation) and 2 (test).
+        `int8[N]` of 0 (train), 1 (validation) and 2 (test).
 
     Example:
 
     >>> divide([str(i) for i in range(8)], validation=0.25, test=0.25).tolist().count(0)
     4
     """
+    # Of very many examples each array counts: none has larger numbers than it needs.
+    index = "int32" if len(keys) < 2**31 else "int64"
     if isinstance(keys, np.ndarray):
-        of_key, group = np.unique(firsts(keys), return_inverse=True)
-        digests, names = keys[of_key], None
-        places = positions(each_hexed(digests), seed)
+        first_of, names = firsts(keys).astype(index), None
+        first = first_of == np.arange(len(keys), dtype=index)
+        of_key = np.flatnonzero(first).astype(index)
+        group = of_key if first.all() else (np.cumsum(first, dtype=index) - 1)[first_of]
+        del first_of, first
+        digests = keys if group is of_key else keys[of_key]
+        places = positions(each_spelled(digests), seed)
     else:
         numbers: dict[str, int] = {}
-        group = np.array([numbers.setdefault(key, len(numbers)) for key in keys], "int64")
+        group = np.array([numbers.setdefault(key, len(numbers)) for key in keys], index)
         names, of_key = list(numbers), np.unique(group, return_index=True)[1]
         places = positions(names, seed)
     if method == "hash":
         codes = np.where(places < test, TEST, np.where(places < test + validation, VALIDATION, 0))
-        return codes[group]
-    strata = np.zeros(len(group), dtype="int64") if strata is None else np.asarray(strata)
-    sizes = np.bincount(group, minlength=len(of_key))
-    in_line, ends = np.argsort(group, kind="stable"), np.cumsum(sizes)
+        return codes.astype("int8")[group]
+    strata = np.zeros(len(group), "int8") if strata is None else np.asarray(strata)
+    # Where no group has several members, each is its own group.
+    alone = group is of_key
+    sizes = np.ones(len(group), "int8") if alone else np.bincount(group).astype(index)
+    in_line = group if alone else np.argsort(group, kind="stable")
+    ends = np.cumsum(sizes, dtype=index)
 
     def members(one: int) -> np.ndarray:
         return in_line[ends[one] - sizes[one] : ends[one]]
 
-    of_stratum = strata[of_key]
+    of_stratum = strata if alone else strata[of_key]
     # A group counts for the class that it holds most of.
     for one in np.flatnonzero(sizes > 1).tolist():
         values, counts = np.unique(strata[members(one)], return_counts=True)
         of_stratum[one] = values[np.argmax(counts)]
-    result = np.zeros(len(group), dtype="int64")
+    result = np.zeros(len(group), "int8")
     for stratum in np.unique(of_stratum):
-        ordered = np.flatnonzero(of_stratum == stratum)
+        ordered = np.flatnonzero(of_stratum == stratum).astype(index)
         ordered = ordered[np.argsort(places[ordered], kind="stable")]
         if (np.diff(places[ordered]) == 0).any():
             spelled = hexed(digests) if names is None else names
             in_turn = sorted(ordered.tolist(), key=lambda one: (places[one], spelled[one]))
             ordered = np.array(in_turn)
-        _fill(
-            result, map(members, ordered.tolist()), len(ordered), int(sizes[ordered].sum()),
-            validation, test,
-        )  # fmt: skip
+        codes = _filled(sizes[ordered], validation, test)
+        result[in_line[ends[ordered] - sizes[ordered]]] = codes
+        for place in np.flatnonzero((sizes[ordered] > 1) & (codes > 0)).tolist():
+            result[members(ordered[place])] = codes[place]
     return result
 
 
-def _fill(
-    result: np.ndarray, groups: Iterable[np.ndarray], count: int, total: int, validation: float,
-    test: float,
-) -> None:
-    """Fill the quotas of one class: test and validation first, the rest trains."""
+def _filled(sizes: np.ndarray, validation: float, test: float) -> np.ndarray:
+    """Return the split of each group of a class: quotas first, the rest trains.
+
+    Args:
+        sizes: How many examples each group has, in the order in which they are dealt out.
+        validation: The part for validation.
+        test: The part for the test.
+    """
+    codes, count, total = np.zeros(len(sizes), "int8"), len(sizes), int(sizes.sum())
     # Even a small class is seen in every split, as long as one group stays in train. Where there
     # are two only, the second validates: training needs it, the test can wait.
     missing, free = {VALIDATION: 0, TEST: 0}, count - 1
@@ -210,18 +224,28 @@ def _fill(
         if ratio > 0 and free > 0:
             missing[part] = max(1, round(total * ratio))
             free -= 1
-    kept = count
-    for group in groups:
-        if max(missing.values()) <= 0:
+    kept, place = count, 0
+    larger = [*np.flatnonzero(sizes > 1).tolist(), count]
+    for end in larger:
+        # Groups of one go where there is room, as many at once as there are in a row.
+        for part in (TEST, VALIDATION):
+            some = max(min(missing[part], end - place, kept - 1), 0)
+            codes[place : place + some] = part
+            missing[part] -= some
+            kept -= some
+            place += some
+        if end == count or max(missing.values()) <= 0:
             break
+        size, place = int(sizes[end]), end + 1
         for part in (TEST, VALIDATION):
             # A group goes where it brings the count nearer to the quota; the last one in train
             # stays there.
-            if kept > 1 and missing[part] > 0 and len(group) <= 2 * missing[part]:
-                result[group] = part
-                missing[part] -= len(group)
+            if kept > 1 and missing[part] > 0 and size <= 2 * missing[part]:
+                codes[end] = part
+                missing[part] -= size
                 kept -= 1
                 break
+    return codes
 
 
 def describe_sizes(sizes: Mapping[str, int]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kerasft.errors import UserError
 from kerasft.model import alignment, geometry, images, orientation
 from kerasft.model.tokenizing import called, many, tokens_of
+from kerasft.model.word_tokens import end_to_end
 from kerasft.rows import Rows
 from kerasft.spec import Modality
 from kerasft.system.files import read_json, write_json
@@ -222,6 +223,9 @@ class TextPreprocess:
     def many(self, raw: tf.Tensor) -> Any:
         """Return many texts as `__call__` does, in less time; see `tokenizing.many`."""
         return many(self, raw)
+
+    def end_to_end(self, texts: Sequence[Any]) -> Any:
+        return end_to_end(self, texts)
 
     def framed(self, raw: tf.Tensor) -> tuple[Any, dict[str, Any]]:
         """Return texts as `__call__` does, and where their words stand; see `alignment.framed`."""

@@ -33,7 +33,7 @@ def many(preprocess: Any, raw: Any) -> Any:
     """
     import tensorflow as tf
 
-    if not _cuts_at_blanks(preprocess.tokenizer):
+    if not cuts_at_blanks(preprocess.tokenizer):
         return preprocess(raw)
 
     def packed(raw: Any) -> Any:
@@ -46,7 +46,7 @@ def many(preprocess: Any, raw: Any) -> Any:
     return known["_many"](tf.convert_to_tensor(raw, tf.string))
 
 
-def _cuts_at_blanks(tokenizer: Any) -> bool:
+def cuts_at_blanks(tokenizer: Any) -> bool:
     """Whether the tokens of a text are those of the words between its blanks, one by one."""
     import keras_hub
 

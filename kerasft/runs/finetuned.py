@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from kerasft.config import auto_batch
 from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_units
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
+from kerasft.data.late_texts import Chosen
 from kerasft.data.preprocessing import prepare
 from kerasft.distributed.group import ALONE, Group, current
 from kerasft.errors import UserError, in_short
@@ -37,6 +38,9 @@ from kerasft.system.recorded import read_labels
 
 if TYPE_CHECKING:
     import keras
+
+# About so many examples are answered in one go where all need not be there together.
+AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,25 @@ class FineTuned:
             else [rows.row(i)[name] for i in range(len(rows))]
             for name, column in rows.columns.items()
         }  # fmt: skip
+
+    def each_answer(
+        self, ready: Any, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what `answers` returns, piece by piece: of many examples it may not fit in memory.
+
+        Args:
+            ready: See `answers`, as the others.
+            kept: What was kept of them.
+            inputs: The raw examples.
+        """
+        # Whole batches: images then stand in the same ones as when all are answered at once.
+        size = -(-AT_ONCE // self.batch_size) * self.batch_size
+        for start in range(0, len(ready), size):
+            rows = np.arange(start, min(start + size, len(ready)))
+            yield self.answers(
+                ready.take(rows), None if kept is None else kept.take(rows),
+                inputs=Chosen([inputs], rows) if len(inputs) else (),
+            )
 
     def _places(self, inputs: Sequence[Any]) -> Rows | None:
         """Return where the words of texts stand, where answers hold positions in texts."""

@@ -15,7 +15,7 @@ from kerasft.system.folders import require_path
 
 # What a run writes before it trains.
 _BEFORE_TRAINING = {"config.yaml", "run.json", "manifest.json", "manifest.arrow",
-                    "copies.csv"}
+                    "manifest.new.arrow", "copies.csv"}
 
 
 def new_folder(cfg: DictConfig, suffix: str = "") -> Path:

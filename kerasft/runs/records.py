@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import islice
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,14 @@ def records(
             for name in names
         }
         yield {**found, **({"objects": list(_objects(outputs, items, i))} if items else {})}
+
+
+def of_pieces(
+    pieces: Iterable[Mapping[str, Any]], labels: Sequence[str], rules: Mapping[str, Output]
+) -> Iterator[dict[str, Any]]:
+    """Yield what `records` does, of answers that come in pieces."""
+    for outputs in pieces:
+        yield from records(outputs, labels, rules)
 
 
 def _objects(
@@ -142,7 +150,7 @@ def about(
 
 
 def write(
-    folder: Path, split: str, ids: Sequence[str], truths: Sequence[Any],
+    folder: Path, split: str, ids: Sequence[str], truths: Iterable[Any],
     answers: Iterator[dict[str, Any]], inputs: Iterable[Any] | None = None,
 ) -> None:
     """Write what was predicted of a split beside what is true, a record an example.
@@ -165,7 +173,7 @@ def write(
         ExitStack() as opened,
     ):
         table: Callable[[Sequence[Mapping[str, Any]]], None] | None = None
-        shown = [None] * len(ids) if inputs is None else inputs
+        shown = repeat(None, len(ids)) if inputs is None else inputs
         for name, given, true, answer in zip(ids, shown, truths, answers, strict=True):
             answer = {key: value for key, value in answer.items() if not isinstance(value, bytes)}
             first = {"id": name, **about(given, true, answer)}
@@ -208,18 +216,31 @@ def _flat_row(first: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, 
     return {**first, **columns}
 
 
-def read(folder: Path, split: str, *, most: int | None = None) -> list[dict[str, Any]]:
-    """Return the records of a split that `write` wrote; none where there are none.
+def read(folder: Path, split: str) -> list[dict[str, Any]]:
+    """Return the records of a split that `write` wrote; none where there are none."""
+    return list(each(folder, split))
 
-    Args:
-        folder: The folder of predictions.
-        split: The name of the split.
-        most: How many records are read; `None` for all.
-    """
+
+def each(folder: Path, split: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a split that `write` wrote; none where there are none."""
     file = folder / f"{split}.jsonl"
     if not file.is_file():
-        return []
-    # The lines of a file, not `splitlines`: a name may hold one of the other signs that it takes
-    # for the end of a line.
+        return
+    # A name may hold one of the other signs that `splitlines` takes for the end of a line.
     with open(file, encoding="utf-8", newline="\n") as lines:
-        return [json.loads(line) for line in islice(lines, most) if line != "\n"]
+        yield from (json.loads(line) for line in lines if line != "\n")
+
+
+def at(folder: Path, split: str, places: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the records at some places, from 0 on, never holding all of them."""
+    wanted = [int(place) for place in places]
+    found: dict[int, dict[str, Any]] = {place: {} for place in wanted}
+    for i, row in enumerate(each(folder, split)):
+        if i in found:
+            found[i] = row
+    return [found[place] for place in wanted]
+
+
+def hold_objects(folder: Path, split: str) -> bool:
+    """Whether the answers of a split are objects."""
+    return "objects" in next(each(folder, split), {"predicted": {}})["predicted"]

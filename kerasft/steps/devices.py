@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,18 @@ def require_same_data(splits: Splits, stores: Mapping[str, Any]) -> None:
         return
     facts = {}
     for name, part in splits.parts.items():
-        digest = hashlib.sha256("\n".join(part.ids).encode("utf-8", "surrogatepass")).hexdigest()
+        digest = _digest(part.ids)
         key = getattr(stores.get(name), "key", "")
         facts[name] = f"{len(part):,} examples {digest[:12]} {key[:12]}".rstrip()
     group.require_alike("data", facts, "Give all of them the same files.")
+
+
+def _digest(names: Iterable[str]) -> str:
+    """Return the SHA-256 of names, one a line, never holding all of them."""
+    together = hashlib.sha256()
+    for number, name in enumerate(names):
+        together.update(("\n" * bool(number) + name).encode("utf-8", "surrogatepass"))
+    return together.hexdigest()
 
 
 def require_same_checkpoint(state: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +41,17 @@ def draw(
         split: The name of the split.
         plots: Whether to draw; the list is written all the same.
     """
-    rows = _answered_with_objects(folder.path / "predictions", split)
-    if rows and part.modality != "text":
-        _list_unannotated(rows, folder.path / "predictions" / f"{split}_unannotated.csv")
+    home = folder.path / "predictions"
+    objects = records.hold_objects(home, split)
+    if objects and part.modality != "text":
+        _list_unannotated(records.each(home, split), home / f"{split}_unannotated.csv")
     if not plots:
         return
-    if rows and part.modality == "text":
-        draw_sentences(part, finetuned, statistics, rows, folder.plots / f"{split}_entities.html")
-    elif rows:
-        draw_objects(part, finetuned.labels.names, rows, folder.plots / f"{split}_objects.png")
+    if objects and part.modality == "text":
+        draw_sentences(part, finetuned, statistics, folder, split)
+    elif objects:
+        draw_objects(part, finetuned.labels.names, folder, split)
     draw_masks(part, finetuned, statistics, folder, split)
-
-
-def _answered_with_objects(folder: Path, split: str) -> list[dict[str, Any]]:
-    """Return the records of a split whose answers are objects; none where they are others."""
-    first = records.read(folder, split, most=1)
-    return records.read(folder, split) if first and "objects" in first[0]["predicted"] else []
 
 
 def draw_masks(
@@ -83,7 +78,7 @@ def draw_masks(
 
 def draw_sentences(
     part: Examples, finetuned: FineTuned, statistics: Mapping[str, np.ndarray],
-    rows: Sequence[Mapping[str, Any]], file: Path,
+    folder: run_folder.RunFolder, split: str,
 ) -> None:
     """Write the texts whose entities were answered worst as a page, truth and answer side by side.
 
@@ -91,14 +86,18 @@ def draw_sentences(
     """
     from kerasft.evaluation import sentences
 
+    home = folder.path / "predictions"
     figures = np.array(_figures(finetuned, statistics, len(part)))
-    bare = np.array([not row["true"] and not row["predicted"]["objects"] for row in rows])
+    bare = np.array([not row["true"] and not row["predicted"]["objects"]
+                     for row in records.each(home, split)])  # fmt: skip
     worst = np.lexsort([figures, bare])[:DRAWN_TEXTS]
     shown = [
-        {"id": rows[i]["id"], "text": part.inputs[i], "true": rows[i]["true"],
-         "found": rows[i]["predicted"]["objects"]} for i in worst
+        {"id": row["id"], "text": part.inputs[i], "true": row["true"],
+         "found": row["predicted"]["objects"]}
+        for i, row in zip(worst, records.at(home, split, worst), strict=True)
     ]  # fmt: skip
-    sentences.write(shown, finetuned.labels.names, file, of=len(part))
+    sentences.write(shown, finetuned.labels.names, folder.plots / f"{split}_entities.html",
+                    of=len(part))  # fmt: skip
 
 
 def _figures(
@@ -115,20 +114,22 @@ def _figures(
 
 
 def draw_objects(
-    part: Examples, names: Sequence[str], rows: Sequence[Mapping[str, Any]], file: Path
+    part: Examples, names: Sequence[str], folder: run_folder.RunFolder, split: str
 ) -> None:
     """Draw the images whose objects were answered worst."""
     from kerasft.evaluation.images import grid, opened, outlined
 
-    worst = sorted(range(len(rows)), key=lambda i: -_miscounted(rows[i]))[:DRAWN]
+    home = folder.path / "predictions"
+    worst = np.argsort([-_miscounted(row) for row in records.each(home, split)], kind="stable")
+    worst = worst[:DRAWN]
     images = [
-        outlined(opened(part.inputs[i]), rows[i]["predicted"]["objects"], names, rows[i]["true"])
-        for i in worst
+        outlined(opened(part.inputs[i]), row["predicted"]["objects"], names, row["true"])
+        for i, row in zip(worst, records.at(home, split, worst), strict=True)
     ]  # fmt: skip
-    grid(images, file)
+    grid(images, folder.plots / f"{split}_objects.png")
 
 
-def _list_unannotated(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+def _list_unannotated(rows: Iterable[Mapping[str, Any]], file: Path) -> None:
     """Write the objects that were found where nothing is annotated, the surest first."""
     found = [
         {"id": row["id"], "label": one["label"], "score": one["score"],

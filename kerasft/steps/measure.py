@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from kerasft.contracts import Task
-from kerasft.data.annotations.plain import plain
+from kerasft.data.annotations.plain import each_plain
 from kerasft.rows import Rows
 from kerasft.runs import evidence, records, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
@@ -85,10 +85,10 @@ def measure(
         statistics = found.statistics[name] = finetuned.statistics(part.annotations, kept)
         found.metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
         if folder is not None:
-            outputs = finetuned.answers(ready.stores[name], kept, inputs=part.inputs)
+            pieces = finetuned.each_answer(ready.stores[name], kept, inputs=part.inputs)
             records.write(
-                folder.path / "predictions", name, part.ids, plain(part, finetuned.labels),
-                records.records(outputs, finetuned.labels.names, finetuned.rules),
+                folder.path / "predictions", name, part.ids, each_plain(part, finetuned.labels),
+                records.of_pieces(pieces, finetuned.labels.names, finetuned.rules),
                 records.shown_inputs(part),
             )
     if folder is not None:

@@ -35,6 +35,7 @@ from kerasft.steps.stages import build_stages, settled
 from kerasft.steps.surgery import with_surgery
 from kerasft.system.console import clock, listing, say, warn
 from kerasft.system.folders import looked_up, looked_up_in, several
+from kerasft.system.late_errors import told
 from kerasft.system.terminal import status
 from kerasft.tasks import class_weights
 from kerasft.tasks.monitors import require_known
@@ -81,7 +82,7 @@ def runtime(cfg: DictConfig) -> Iterator[None]:
     # The same run twice gives the same figures. Processor time of a step with and without it, in
     # turn: 0.34 and 0.33 s for a MobileNet, 0.24 and 0.24 s for a BERT.
     try:
-        with determinism.chosen(cfg), in_precision(policy_of(cfg.precision)):
+        with determinism.chosen(cfg), told(), in_precision(policy_of(cfg.precision)):
             yield
     finally:
         status.show("")

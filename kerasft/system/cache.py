@@ -128,7 +128,7 @@ class Cache:
         *,
         write: Callable[[Path], None],
         read: Callable[[Path], T],
-        about: str,
+        about: str | Callable[[], str],
     ) -> T:
         """Return what an entry holds; where there is none, make it first.
 
@@ -138,7 +138,8 @@ class Cache:
             write: Fills the folder that it is given.
             read: Opens the filled folder. The entry stays for as long as it reads; files that it
                 maps into memory stay for as long as they are mapped.
-            about: What it is made from, in words, for `entries`.
+            about: What it is made from, in words, for `entries`; a function is called once it is
+                written.
 
         Returns:
             What `read` returned.
@@ -193,7 +194,9 @@ class Cache:
         text = json.dumps({"format": FORMAT, "kind": kind, **parts}, sort_keys=True)
         return self.directory / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _make(self, place: Path, write: Callable[[Path], None], about: str) -> None:
+    def _make(
+        self, place: Path, write: Callable[[Path], None], about: str | Callable[[], str]
+    ) -> None:
         self._clear(place)
         # By a name of its own: where the whole cache is removed, its locks go too, and another
         # process may begin the same entry.
@@ -202,7 +205,7 @@ class Cache:
             cache_ownership.mark(self.directory)
             part.mkdir()
             write(part)
-            cache_entry.close(part, about)
+            cache_entry.close(part, about if isinstance(about, str) else about())
             if cache_ownership.looks_own(place) or cache_entry.is_sealed(place):
                 shutil.rmtree(place, ignore_errors=True)  # one that lost a file
             part.rename(place)

@@ -80,6 +80,15 @@ def test_whatever_has_changed_is_read_anew(kept):
     assert sum(map(len, kept().parts.values())) == 41 and kept.count == 4
 
 
+def test_a_file_of_class_names_is_looked_at_too(kept, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("b\na\n", "utf-8")
+    for _ in range(2):
+        assert kept(label_names=str(names)).labels.names == ("b", "a") and kept.count == 1
+    names.write_text("a\nb\nc\n", "utf-8")
+    assert kept(label_names=str(names)).labels.names == ("a", "b", "c") and kept.count == 2
+
+
 def test_a_file_that_is_written_meanwhile_is_not_kept(kept, tmp_path):
     settings = {"path": str(kept.path), "text": "text", "label": "label", "kind": "single",
                 "seed": 0}  # fmt: skip

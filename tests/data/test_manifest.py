@@ -1,12 +1,19 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kerasft.data import manifest_rows
+from kerasft.data import manifest, manifest_rows
 from kerasft.data.annotations.plain import counts, identified
 from kerasft.data.fingerprint import digest, fingerprint
-from kerasft.data.manifest import diff_manifest, digest_of, read_manifest, write_manifest
+from kerasft.data.manifest import (
+    diff_manifest,
+    digest_of,
+    is_written,
+    read_manifest,
+    write_manifest,
+)
 from kerasft.data.sources.digits import digits
 from kerasft.data.sources.table import table
 from kerasft.errors import UserError
@@ -86,6 +93,62 @@ def test_rows_that_are_written_in_pieces(tmp_path, monkeypatch):
     assert {n: list(r) for n, r in pieces.pop("splits").items()} == {
         n: list(r) for n, r in whole.pop("splits").items()}
     assert pieces == whole and diff_manifest(read_manifest(path), splits) == []
+
+
+class Killed(BaseException):
+    """What ends a process in the middle."""
+
+
+@pytest.mark.parametrize("at", ["data.json", "data.new.arrow"])
+def test_a_kill_while_it_is_written_leaves_a_whole_manifest(tmp_path, monkeypatch, at):
+    before, after = make(tmp_path, ROWS), make(tmp_path, [*ROWS[:-1], "new,b"])
+    path = write_manifest(before, tmp_path / "data.json")
+    whole = contents(path)
+    monkeypatch.setattr(manifest, "written_whole", killed_at(manifest.written_whole, at))
+    rename = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda own, to: killed_at(rename, at)(own, to))
+    with pytest.raises(Killed):
+        write_manifest(after, path)
+    monkeypatch.undo()
+    assert (tmp_path / "data.new.arrow").is_file()
+    held = before if at == "data.json" else after
+    assert diff_manifest(read_manifest(path), held) == []
+    assert is_written(held, path) == (at == "data.json")
+    if at == "data.json":
+        assert contents(path) == whole
+    said = diff_manifest(read_manifest(path), after if held is before else before)
+    assert said[-1] == "Examples that hold something else: 1 (a.csv:21)."
+    write_manifest(after, path)
+    assert diff_manifest(read_manifest(path), after) == [] and is_written(after, path)
+    assert not (tmp_path / "data.new.arrow").exists()
+
+
+def killed_at(act, name):
+    """Return what does the same, and is killed before it writes or renames a file of this name."""
+
+    def until(path, *others):
+        if path.name == name:
+            raise Killed
+        return act(path, *others)
+
+    return until
+
+
+def contents(path):
+    return [one.read_bytes() for one in (path, path.with_suffix(".arrow"))]
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_rows_of_another_manifest_are_told(tmp_path, monkeypatch, older):
+    if older:  # which did not say what their rows belong to
+        monkeypatch.setattr(manifest_rows, "_OF", b"other")
+    one = write_manifest(make(tmp_path, ROWS), tmp_path / "one.json")
+    other = write_manifest(make(tmp_path, [*ROWS[:-1], "new,b"]), tmp_path / "other.json")
+    monkeypatch.undo()
+    assert list(read_manifest(one)["splits"]) == ["train", "validation", "test"]
+    other.with_suffix(".arrow").replace(one.with_suffix(".arrow"))
+    with pytest.raises(UserError, match=r"are of two manifests: .* remove both to go on with"):
+        read_manifest(one)
 
 
 def test_written_the_same_each_time(tmp_path):

@@ -9,13 +9,14 @@ import pytest
 from kerasft import testing
 from kerasft.data import preprocessing as module
 from kerasft.data.order import Order
-from kerasft.data.pipeline import Batches
+from kerasft.data.pipeline import Batches, in_one_pass
 from kerasft.data.preprocessing import identity, prepare, prepare_splits
-from kerasft.errors import UserError
+from kerasft.errors import Unreadable, UserError
 from kerasft.model import tiny
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.rows import Rows
 from kerasft.system.cache import Cache
+from kerasft.system.late_errors import noted, told
 
 IMAGES = testing.tiny_splits("images", count=24, size=16)
 TEXTS = testing.tiny_splits("text", count=24)
@@ -224,6 +225,25 @@ def test_files_that_change_or_break_while_they_are_decoded_late_are_told(tmp_pat
     again = prepare_splits({"train": part}, ImagePreprocess(16, 16), small)["train"]
     with pytest.raises(UserError, match=rf"{part.ids[2]}' could not be decoded: .*Remove it or"):
         again.gather(np.arange(4))
+    # TensorFlow, which asks for them in a run, hands on no more than a text.
+    one = Batches(again, Rows.of({"labels": np.arange(len(again))}),
+                  order=Order(len(again), len(again), seed=0),
+                  batch=lambda x, y: (y["labels"], None))  # fmt: skip
+    for ask in (lambda: one.from_step(0), lambda: in_one_pass(again, len(again))[0]):
+        with pytest.raises(Unreadable, match=rf"^The image '{part.ids[2]}' could not"), told():
+            next(iter(ask()))
+    Path(part.inputs[2]).unlink()
+    with pytest.raises(Unreadable, match=r"cannot be read any more: No such file.* Put it back"):
+        again.gather(np.arange(4))
+
+
+def test_errors_that_are_no_users_stay_what_they_are():
+    import tensorflow as tf
+
+    with pytest.raises(Unreadable, match=r"^one$"), told(), noted():
+        raise Unreadable("one")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="another"), told():
+        raise tf.errors.InvalidArgumentError(None, None, "another")
 
 
 @pytest.mark.slow

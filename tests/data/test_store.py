@@ -9,7 +9,7 @@ import pytest
 from kerasft.data import store
 from kerasft.data.preprocessing import TEXTS_AT_ONCE, prepare, prepare_splits
 from kerasft.data.store import Form, collect, read, smallest, write
-from kerasft.model import tiny
+from kerasft.model import tiny, word_tokens
 from kerasft.model.preprocess import TextPreprocess
 from kerasft.raw_input import as_raw
 from kerasft.rows import is_constant, joined
@@ -107,3 +107,39 @@ def test_words_in_common_are_tokenized_once_and_as_they_were(pair, accents):
     assert wanted.keys() == found.keys()
     for name, values in wanted.items():
         np.testing.assert_array_equal(values.numpy(), found[name].numpy())
+
+
+@pytest.mark.parametrize("most", [3, word_tokens.MOST])
+@pytest.mark.parametrize("accents", [False, True])
+def test_rows_without_padding_are_those_with_it(accents, most, monkeypatch):
+    monkeypatch.setattr(word_tokens, "MOST", most)
+    made = tiny.text("bert", sequence_length=24).preprocess
+    tokenizer = keras_hub.tokenizers.BertTokenizer(
+        vocabulary=list(made.tokenizer.vocabulary), lowercase=accents, strip_accents=accents
+    )
+    preprocess = TextPreprocess(tokenizer, inputs=made.inputs, sequence_length=24)
+    wanted = {n: v.numpy() for n, v in preprocess(as_raw(ODD, "text")).items()}
+    mask = wanted["padding_mask"].astype(bool)
+    for size in (len(ODD), 4, 1):
+        pieces = [preprocess.end_to_end(ODD[i : i + size]) for i in range(0, len(ODD), size)]
+        lengths = np.concatenate([one for _, one in pieces])
+        np.testing.assert_array_equal(lengths, mask.sum(axis=1))
+        for name, values in wanted.items():
+            found = np.concatenate([rows[name] for rows, _ in pieces])
+            assert found.dtype == values.dtype
+            np.testing.assert_array_equal(found, values[mask])
+    preprocess.start = preprocess.end = None  # as of a vocabulary without frame tokens
+    bare = {n: v.numpy() for n, v in TextPreprocess.pack(preprocess, as_raw(ODD, "text")).items()}
+    rows, lengths = preprocess.end_to_end(ODD)
+    mask = bare["padding_mask"].astype(bool)
+    np.testing.assert_array_equal(lengths, mask.sum(axis=1))
+    np.testing.assert_array_equal(rows["token_ids"], bare["token_ids"][mask])
+
+
+def test_rows_without_padding_are_left_to_others_where_words_are_not_apart():
+    preprocess = tiny.text("bert", sequence_length=24).preprocess
+    assert preprocess.paired(True).end_to_end([("a", "b")]) is None
+    inputs = ("token_ids", "segment_ids")  # a network without a mask reads the padding, too
+    assert TextPreprocess(preprocess.tokenizer, inputs=inputs, sequence_length=24).end_to_end(
+        ["a"]) is None
+    assert tiny.text("gpt2", sequence_length=24).preprocess.end_to_end(["a"]) is None

@@ -9,7 +9,16 @@ import numpy as np
 
 from kerasft.artifact.comparison import Output, rules_of
 from kerasft.runs.predictions import show
-from kerasft.runs.records import MOST_LABELS, about, read, records, write
+from kerasft.runs.records import (
+    MOST_LABELS,
+    about,
+    at,
+    each,
+    hold_objects,
+    read,
+    records,
+    write,
+)
 
 RULES = {
     "probabilities": Output(each=True), "labels": Output("decided", each=True),
@@ -70,16 +79,6 @@ def test_files_hold_records_and_a_table_where_these_are_flat(tmp_path):
     assert json.loads(last)["true"] == {"dark": [2]}
 
 
-def test_records_are_read_as_they_were_written(tmp_path):
-    outputs = {"label": np.array(["a\u2028b", "c\x85"])}
-    write(tmp_path, "test", ("1", "2\r"), ["c\x85", "a\u2028b"], records(outputs, ["a"], {}))
-    first, second = read(tmp_path, "test")
-    assert (first["predicted"]["label"], second["predicted"]["label"]) == ("a\u2028b", "c\x85")
-    assert (second["id"], second["true"]) == ("2\r", "a\u2028b")
-    assert read(tmp_path, "test", most=1) == [first]
-    assert read(tmp_path, "validation") == []
-
-
 def test_several_labels_have_the_score_of_each(tmp_path):
     rules = {"labels": Output("decided", each=True), "probabilities": Output(each=True)}
     outputs = {
@@ -137,3 +136,22 @@ def test_objects_are_records_of_their_own(tmp_path, capsys):
     show(rows, output=str(tmp_path / "a.csv"), as_json=False)
     with open(tmp_path / "a.csv", newline="") as file:
         assert [row["left"] for row in csv.DictReader(file)] == ["1.0", ""]
+
+
+def test_records_are_read_as_they_were_written(tmp_path):
+    outputs = {"label": np.array(["a\u2028b", "c\x85"])}
+    write(tmp_path, "test", ("1", "2\r"), ["c\x85", "a\u2028b"], records(outputs, ["a"], {}))
+    first, second = read(tmp_path, "test")
+    assert (first["predicted"]["label"], second["predicted"]["label"]) == ("a\u2028b", "c\x85")
+    assert (second["id"], second["true"]) == ("2\r", "a\u2028b")
+
+
+def test_records_are_read_one_by_one(tmp_path):
+    lines = ({"id": str(i), "predicted": {"objects": [], "name": "a\u2028b"}} for i in range(5))
+    (tmp_path / "test.jsonl").write_text(
+        "\n".join(json.dumps(one, ensure_ascii=False) for one in lines) + "\n", "utf-8")
+    assert [row["id"] for row in read(tmp_path, "test")] == list("01234")
+    assert [row["id"] for row in at(tmp_path, "test", np.array([3, 0]))] == ["3", "0"]
+    assert next(each(tmp_path, "test"))["predicted"]["name"] == "a\u2028b"
+    assert hold_objects(tmp_path, "test")
+    assert read(tmp_path, "validation") == []

@@ -11,15 +11,21 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import kerasft
 from kerasft.config import composition
+from kerasft.data.annotations.plain import each_plain, plain
+from kerasft.data.preprocessing import prepare
+from kerasft.data.sources.digits import digits
 from kerasft.errors import UserError
-from kerasft.runs import output_dir, repetition, run_folder
+from kerasft.runs import finetuned as finetuned_module
+from kerasft.runs import output_dir, records, repetition, run_folder
 from kerasft.system import provenance, tf_data
 from kerasft.system.files import read_json, room_in, write_json, written_whole
 
@@ -87,6 +93,33 @@ def test_metrics_and_predictions_agree(tiny_run):
     assert right / len(rows) == pytest.approx(metrics["test"]["accuracy"])
     table = metrics["test"]["confusion_matrix"]
     assert sum(map(sum, table)) == len(rows)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_answers_that_come_in_pieces_are_those_that_come_together(
+    tiny_result, monkeypatch, tmp_path, known
+):
+    part = digits(kind="single", seed=0).test.take(range(21))
+    monkeypatch.setattr(finetuned_module, "AT_ONCE", 5)
+    finetuned = replace(tiny_result.finetuned, batch_size=4)
+    store = prepare(part, finetuned.preprocess)
+    kept = finetuned.measure(store).rows if known else None
+    whole = finetuned.answers(store, kept, inputs=part.inputs)
+    pieces = list(finetuned.each_answer(store, kept, inputs=part.inputs))
+    assert [len(piece["label"]) for piece in pieces] == [8, 8, 5]
+    for name, value in whole.items():
+        np.testing.assert_array_equal(np.concatenate([piece[name] for piece in pieces]), value)
+    labels, rules = finetuned.labels, finetuned.rules
+    for folder, answers, truths in (
+        ("whole", records.records(whole, labels.names, rules), plain(part, labels)),
+        ("pieces", records.of_pieces(pieces, labels.names, rules), each_plain(part, labels)),
+    ):
+        records.write(tmp_path / folder, "test", part.ids, truths, answers)
+    for name in ("test.jsonl", "test.csv"):
+        made = [(tmp_path / folder / name).read_bytes() for folder in ("whole", "pieces")]
+        assert made[0] == made[1] and made[0].count(b"\n") >= 21
+    assert not records.hold_objects(tmp_path / "pieces", "test")
+    assert not records.hold_objects(tmp_path, "test")
 
 
 def test_the_log_has_a_row_an_epoch(tiny_run):

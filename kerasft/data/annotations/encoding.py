@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kerasft.data.annotations import boxes, classes, language, masks, spans
+from kerasft.data.late_columns import Coded
+from kerasft.errors import UserError
 from kerasft.rows import Rows
 from kerasft.spec import Labels
+
+# Labels that are words or numbers, and no lists of them.
+_PLAIN = re.compile(r"[\w .+-]+")
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,37 @@ def encode(
         return Encoded(*masks.encode(values, key=key))
     if kind == language.KIND:
         return Encoded(*language.encode(values))
+    if isinstance(values, Coded) and kind == "single":
+        with suppress(UserError):  # told below, with all examples
+            if found := _by_value(values, ids, names=names, delimiter=delimiter, key=key):
+                return found
     labels, array, notices = classes.encode(
         values, ids, kind=kind, names=names, delimiter=delimiter, key=key
     )
     return Encoded(labels, Rows.of({"label": array}), array, notices)
+
+
+def _by_value(
+    values: Coded, ids: Sequence[str], *, names: Sequence[str] | None, delimiter: str | None,
+    key: str,
+) -> Encoded | None:
+    """Return labels of each value once; `None` where all examples must be looked at.
+
+    What depends on how often values come, or where, is either an error or worth a sentence.
+    """
+    distinct = values.distinct
+    if not np.bincount(values.numbers(), minlength=len(distinct)).all():
+        return None  # some were left out
+    plain = all(
+        type(one) is int or (isinstance(one, str) and _PLAIN.fullmatch(one)) for one in distinct
+    )
+    if not plain or not 2 * len(distinct) <= len(values):
+        return None
+    labels, array, notices = classes.encode(
+        distinct, list(map(str, distinct)), kind="single", names=names, delimiter=delimiter,
+        key=key,
+    )  # fmt: skip
+    if notices:
+        return None
+    array = values.mapped(array, "int64")
+    return Encoded(labels, Rows.of({"label": array}), array, [])

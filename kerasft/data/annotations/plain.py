@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from kerasft.data.annotations.cover import NAMED, class_counts
 from kerasft.spec import Examples, Labels
+
+# Examples that are made plain in one go.
+AT_ONCE = 1 << 12
 
 
 def plain(part: Examples, labels: Labels) -> list[Any]:
@@ -42,6 +45,12 @@ def plain(part: Examples, labels: Labels) -> list[Any]:
         {name: value.tolist() for name, value in part.annotations.row(i).items()}
         for i in range(len(part))
     ]
+
+
+def each_plain(part: Examples, labels: Labels) -> Iterator[Any]:
+    """Yield what `plain` returns: of very many examples it may not fit in memory."""
+    for start in range(0, len(part), AT_ONCE):
+        yield from plain(part.take(range(start, min(start + AT_ONCE, len(part)))), labels)
 
 
 def identified(part: Examples, labels: Labels) -> list[Any]:

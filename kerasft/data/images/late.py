@@ -64,8 +64,14 @@ class LateImages:
         value = self.examples.inputs[row]
         if isinstance(value, bytes):
             return as_decodable(value)
-        with open(value, "rb") as file:
-            content = file.read()
+        try:
+            with open(value, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise Unreadable(
+                f"The image {self.examples.ids[row]!r} was there when the run began, and cannot be "
+                f"read any more: {error.strerror or error}. Put it back, and begin again or go on."
+            ) from error
         if self.digests is not None and fingerprint(content, "images") != self.digests[row]:
             raise UserError(
                 f"The image {self.examples.ids[row]!r} was changed while the run used it. Begin "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from kerasft.data import spool
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.kept_splits import read_from
 from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
@@ -22,11 +23,15 @@ def _files(
     path: str, *, text: object = None, validation: float | str = 0.15, test: float | str = 0.15,
     label_names: object = None, **_others: object,
 ) -> list[Path] | None:
-    """Return the tables that are read; `None` where there is more than these."""
-    if text is None or isinstance(label_names, str):
+    """Return the files that are read; `None` where these are images."""
+    if text is None:
         return None
     found = find_tables(path, {"validation": validation, "test": test})
-    return [file for _, _, file in found.each()]
+    files = [file for _, _, file in found.each()]
+    if isinstance(label_names, str):
+        beside = found.files["train"][0].parent
+        files.append(find_path(label_names, "data.label_names", beside=beside))
+    return files
 
 
 @read_from(_files)
@@ -144,7 +149,8 @@ def table(
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]
              for name, paths in files.items()}  # fmt: skip
     return gather(
-        parts_of(found, layout), chosen, kind=kind, seed=seed, split=split, label_names=names,
+        parts_of(found, layout, pieces=spool.folder() is not None), chosen, kind=kind, seed=seed,
+        split=split, label_names=names,
         label_delimiter=label_delimiter, limit=limit, empty=empty, broken=broken,
         max_pixels=max_pixels, ratios={"validation": validation, "test": test},
         named=found.named, notices=found.notices, source={"source": "table", "files": shown},

@@ -221,7 +221,8 @@ def is_encodable(text: str) -> bool:
 
 
 def read_labels(
-    rows: Rows, choice: Any, ids: Sequence[str], *, numbers: bool = False
+    rows: Rows, choice: Any, ids: Sequence[str], *, numbers: bool = False,
+    doubt: HeaderDoubt | None = None,
 ) -> list[Any]:
     """Return the raw labels of each row.
 
@@ -230,20 +231,21 @@ def read_labels(
         choice: A column; or a list of columns, one a class, whose cells say yes or no.
         ids: The name of each row, for messages.
         numbers: Whether a list of columns is one of numbers.
+        doubt: Looks at the header, where these are not all rows of the table.
     """
     if not isinstance(choice, (list, tuple)):
-        _check_header(rows, choice)
+        _check_header(rows, choice, doubt)
         cells = find_column(rows, choice, "data.label")
         known: dict[str, str] = {}  # labels are few: one text for all that are the same
         return [known.setdefault(c, c) if isinstance(c, str) else c for c in cells]
     if numbers:
         for column in choice:
-            _check_header(rows, column)
+            _check_header(rows, column, doubt)
         cells_of = [find_column(rows, column, "data.label") for column in choice]
         return list(zip(*cells_of, strict=True))
     labels: list[list[str]] = [[] for _ in ids]
     for column in choice:
-        _check_header(rows, column)
+        _check_header(rows, column, doubt)
         name = column_name(rows, column, "data.label")
         cells = rows.cells[name]
         words = [str(cell).strip().casefold() for cell in cells]
@@ -263,24 +265,56 @@ def read_labels(
     return labels
 
 
-def _check_header(rows: Rows, choice: object) -> None:
-    """Refuse to lose an example as a header, where columns are chosen by number."""
-    place = _by_number(rows, choice)
-    if not rows.header or place is None or _are_places(rows.names):
-        return
-    first = rows.names[place]
-    cells = rows.cells[first]
-    if first in cells:
-        looks = f"its label {first!r} is that of other rows, too"
-    elif number(first) is not None and all(number(str(cell)) is not None for cell in cells):
-        looks = f"its label {first!r} is a number like those of all other rows"
-    else:
-        return
-    raise UserError(
-        f"data.header: the first line of {rows.path} was taken for the names of the columns, "
-        f"but it looks like an example: {looks}. Set data.header=false; if the line does hold "
-        "names, choose the label by its name, or give the columns names with data.columns."
-    )
+class HeaderDoubt:
+    """Whether a header is an example that would be lost, where columns are chosen by number.
+
+    It shows in all labels of a table, which may come in pieces.
+    """
+
+    def __init__(self) -> None:
+        # Of each column whether its name is a label of other rows, and whether all are numbers.
+        self.columns: dict[tuple[Any, str], tuple[bool, bool]] = {}
+
+    def look(self, rows: Rows, choice: object) -> None:
+        """Look at a column of labels of some rows."""
+        place = _by_number(rows, choice)
+        if not rows.header or place is None or _are_places(rows.names):
+            return
+        first = rows.names[place]
+        again, numbers = self.columns.get((rows.path, first), (False, number(first) is not None))
+        cells = rows.cells[first]
+        self.columns[rows.path, first] = (
+            again or first in cells,
+            numbers and all(number(str(cell)) is not None for cell in cells),
+        )
+
+    def settle(self) -> None:
+        """Refuse to lose an example, once all rows were looked at.
+
+        Raises:
+            UserError: If a header looks like one.
+        """
+        for (path, first), (again, numbers) in self.columns.items():
+            if again:
+                looks = f"its label {first!r} is that of other rows, too"
+            elif numbers:
+                looks = f"its label {first!r} is a number like those of all other rows"
+            else:
+                continue
+            raise UserError(
+                f"data.header: the first line of {path} was taken for the names of the columns, "
+                f"but it looks like an example: {looks}. Set data.header=false; if the line does "
+                "hold names, choose the label by its name, or give the columns names with "
+                "data.columns."
+            )
+
+
+def _check_header(rows: Rows, choice: object, doubt: HeaderDoubt | None) -> None:
+    """Refuse to lose an example as a header, or leave it to a doubt that sees more rows."""
+    looked = HeaderDoubt() if doubt is None else doubt
+    looked.look(rows, choice)
+    if doubt is None:
+        looked.settle()
 
 
 def _are_places(names: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kerasft.data.annotations.classes import some
 from kerasft.data.tables.encodings import mojibake
-from kerasft.data.tables.quotes import Span, check_spans
+from kerasft.data.tables.quotes import Span, check_spans, doubtful_told
 from kerasft.data.tables.reading import Layout, Rows, by_name, shown
 from kerasft.errors import UserError
 from kerasft.system.console import listing
@@ -36,11 +36,16 @@ class Before:
         lines: How many lines have been read.
         names: The columns; none where no row has been read.
         delimiter: What parts the cells.
+        seen: The rows and lines of the last part, by which those that quotes hold together are
+            judged.
+        doubtful: Which lines may be rows of their own, of all parts.
     """
 
     lines: int
     names: tuple[str, ...]
     delimiter: str
+    seen: tuple[Sequence[Sequence[str]], Sequence[str]] = ((), ())
+    doubtful: tuple[str, ...] = ()
 
 
 def delimited(path: Path, text: str, layout: Layout, delimiter: str, key: str) -> Rows:
@@ -92,12 +97,19 @@ def delimited_part(
         )
     notices = mojibake(path, layout.encoding) if before is None else ()
     rest = ""
+    seen, doubtful = (((), ()), ()) if before is None else (before.seen, before.doubtful)
     if layout.quoting:
         header = layout.header and first
-        records, places, said, rest = _quoted(
-            path, text, delimiter, layout, key, lines, header=header, more=more
-        )
-        notices += said
+        records, places, spans, plain, rest = _quoted(path, text, delimiter, key, lines, more)
+        if layout.quoting != STRICT and spans:
+            doubtful += check_spans(
+                path, spans, [*records[:header], *seen[0], *records[header:]],
+                [*plain[:header], *seen[1], *plain[header:]], delimiter, header=header, key=key,
+            )  # fmt: skip
+        if more:  # the last part of a file may be too small to tell what its columns hold
+            seen = records[header:], plain[header:]
+        else:
+            notices += doubtful_told(path, doubtful)
     else:
         numbered = [(line, n) for n, line in enumerate(lines_of(text), lines + 1) if line]
         records = [line.split(delimiter) for line, _ in numbered]
@@ -106,8 +118,8 @@ def delimited_part(
     lines += read.count("\n") or read.count("\r")
     if not records and (more or not first):
         names = () if before is None else before.names
-        return Rows(path, names, dict.fromkeys(names, ()), ()), rest, Before(
-            lines, names, delimiter)  # fmt: skip
+        rows = Rows(path, names, dict.fromkeys(names, ()), (), notices=notices)
+        return rows, rest, Before(lines, names, delimiter, seen, doubtful)
     if not records:
         raise UserError(f"{key}: {path} holds no rows, only empty lines.")
     if before is not None and before.names:
@@ -137,7 +149,7 @@ def delimited_part(
         header=layout.header and layout.columns is None,
         notices=notices,
     )
-    return rows, rest, Before(lines, names, delimiter)
+    return rows, rest, Before(lines, names, delimiter, seen, doubtful)
 
 
 def told_delimiter(text: str) -> tuple[str, str | None]:
@@ -148,11 +160,17 @@ def told_delimiter(text: str) -> tuple[str, str | None]:
 
 
 def _quoted(
-    path: Path, text: str, delimiter: str, layout: Layout, key: str, before: int, *,
-    header: bool, more: bool,
-) -> tuple[list[list[str]], list[int], tuple[str, ...], str]:
-    """Return records, their lines, sentences for the user, and the text of what goes on."""
+    path: Path, text: str, delimiter: str, key: str, before: int, more: bool
+) -> tuple[list[list[str]], list[int], list[Span], list[str], str]:
+    """Return records, their lines, those of several lines, all lines, and the text that goes on.
+
+    The lines are given where records of several lines are, or more of the file follows.
+    """
     rest = ""
+    if '"' not in text and "\r" not in text:
+        plain = text.removesuffix("\n").split("\n")
+        places = [n for n, line in enumerate(plain, before + 1) if line]
+        return [line.split(delimiter) for line in plain if line], places, [], plain, ""
     limit = csv.field_size_limit(2**31 - 1)
     records, places, spans, last = [], [], [], 0
     # `splitlines` would also split inside of texts; a reader wants the ends of lines kept.
@@ -183,13 +201,12 @@ def _quoted(
             ) from error
     finally:
         csv.field_size_limit(limit)
-    if spans and layout.quoting != STRICT:
-        lines = text.removesuffix(ends).split(ends)
+    plain = []
+    if spans or more:
+        lines = text[: len(text) - len(rest)].removesuffix(ends).split(ends)
         plain = [line.removesuffix("\r") for line in lines]
-        found = [Span(before + first + 1, plain[first:end], cells) for first, end, cells in spans]
-        said = check_spans(path, found, records, plain, delimiter, header=header, key=key)
-        return records, places, said, rest
-    return records, places, (), rest
+    found = [Span(before + first + 1, plain[first:end], cells) for first, end, cells in spans]
+    return records, places, found, plain, rest
 
 
 def _with_ends(text: str, ends: str) -> Iterator[str]:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kerasft.data import spool
 from kerasft.data.annotations.classes import some
-from kerasft.data.collection import Collection, to_splits
+from kerasft.data.collection import Collection, choose, to_splits
 from kerasft.data.hidden import shown_splits, substituted
 from kerasft.data.images.audit import audit
 from kerasft.data.images.files import outside, walk_images
+from kerasft.data.late_columns import Coded
+from kerasft.data.late_texts import LateTexts
 from kerasft.data.policies import policy_problem, without_empty
 from kerasft.data.splits import split_name
+from kerasft.data.spool import Spool, is_blank
 from kerasft.data.tables.class_numbers import named_classes, with_names
 from kerasft.data.tables.columns import (
+    HeaderDoubt,
     check_different,
     column_name,
     doubt_header,
@@ -26,6 +34,7 @@ from kerasft.data.tables.columns import (
 )
 from kerasft.data.tables.folder import Tables
 from kerasft.data.tables.image_cells import image_cells, is_pattern, read_images
+from kerasft.data.tables.pieces import in_pieces
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError
@@ -53,16 +62,18 @@ class Part:
     inside: bool = False
 
 
-def parts_of(tables: Tables, layout: Layout) -> Iterator[Part]:
+def parts_of(tables: Tables, layout: Layout, *, pieces: bool = False) -> Iterator[Part]:
     """Read tables file by file.
 
     Args:
         tables: The files.
         layout: How they are written.
+        pieces: Whether a file may come in several parts, one behind the other.
     """
     for split, name, file in tables.each():
         key = f"data.{split}" if split in tables.named else "data.path"
-        yield Part(split, name, read(file, layout, key), tables.metadata)
+        for rows in in_pieces(file, layout, key) if pieces else [read(file, layout, key)]:
+            yield Part(split, name, rows, tables.metadata)
 
 
 @dataclass(frozen=True)
@@ -174,17 +185,29 @@ def gather(
         **settings: Others of `to_splits`.
     """
     modality: Any = "text" if chosen.image is None else "images"
-    found = Collection(modality, [], [], [], [], notices=list(notices))
-    found.groups = None if chosen.group is None else []
+    place = spool.folder() if modality == "text" else None
+    into = None if place is None else Spool(place, pair=chosen.text_pair is not None)
+    if into is None:
+        found = Collection(modality, [], [], [], [], notices=list(notices))
+        found.groups = None if chosen.group is None else []
+    else:
+        values = into.column("labels", kind)
+        found = Collection(modality, [], values, [], Coded(), notices=list(notices))
+        found.groups = None if chosen.group is None else Coded()
     classes: dict[str, tuple[str, ...]] = {}
     places: dict[str, str] = {}
-    for part in parts:
-        places |= _collect(part, chosen, found, kind)
-        if label_names is None:
-            classes |= named_classes(part.rows, chosen.label, kind)
-            if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
-                label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
-        del part  # the cells of columns that are not chosen go
+    doubt = None if into is None else HeaderDoubt()
+    with nullcontext() if into is None else into:
+        for part in parts:
+            places |= _collect(part, chosen, found, kind, into, doubt)
+            if label_names is None:
+                classes |= named_classes(part.rows, chosen.label, kind)
+                if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
+                    label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
+            del part  # the cells of columns that are not chosen go
+        if into is not None and doubt is not None:
+            doubt.settle()
+            found = replace(found, **into.columns())
     if len(set(classes.values())) > 1:
         (one, first), (other, second) = list(classes.items())[:2]
         raise UserError(
@@ -193,10 +216,7 @@ def gather(
         )
     if classes:
         label_names = list(next(iter(classes.values())))
-        found.values = with_names(found.values, found.ids, label_names)
-        if kind == "multi":  # no delimiter is looked for in a name
-            lists = [[] if v is None else v for v in found.values]
-            found.values = [v if isinstance(v, list) else [v] for v in lists]
+        found.values = _named(found.values, found.ids, label_names, kind)
     # Training examples without labels are told row by row.
     shown = shown_splits(found.brought, found.values, kind) | {"train"}
     brought = set(found.brought)
@@ -221,16 +241,30 @@ def gather(
     )  # fmt: skip
 
 
-def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[str, str]:
+def _named(values: Any, ids: Any, names: list[str], kind: str) -> Any:
+    """Return labels whose numbers have become the names of classes."""
+    if isinstance(values, Coded):
+        with suppress(UserError):  # which examples have a wrong number is told below
+            return values.replaced(_named(values.distinct, values.distinct, names, kind))
+    values = with_names(values, ids, names)
+    if kind != "multi":
+        return values
+    lists = [[] if v is None else v for v in values]  # no delimiter is looked for in a name
+    return [v if isinstance(v, list) else [v] for v in lists]
+
+
+def _collect(
+    part: Part, chosen: Chosen, found: Collection, kind: str, into: Spool | None,
+    doubt: HeaderDoubt | None,
+) -> dict[str, str]:
     """Add the rows of one file; return how messages name the image of each, if there are any."""
     rows = part.rows
     ids = [f"{part.name}:{place}" for place in rows.places]
-    values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers")
+    values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers", doubt=doubt)
     found.notices.extend(rows.notices)
     several = chosen.label if isinstance(chosen.label, (list, tuple)) else [chosen.label]
-    found.notices += doubt_header(
-        rows, [chosen.text, chosen.text_pair, chosen.image, *several]
-    )
+    said = doubt_header(rows, [chosen.text, chosen.text_pair, chosen.image, *several])
+    found.notices += [one for one in said if one not in found.notices]
     inputs: list[Any]
     places = ids
     splits = [part.split] * len(ids)
@@ -252,9 +286,12 @@ def _collect(part: Part, chosen: Chosen, found: Collection, kind: str) -> dict[s
     # A pattern of paths may well name the column of labels, too.
     content = ("text", "text_pair", "label", *([] if is_pattern(chosen.image) else ["image"]))
     check_different(rows, {name: getattr(chosen, name) for name in content})
-    found.inputs.extend(inputs)  # type: ignore[attr-defined]
+    if into is None:
+        found.inputs.extend(inputs)  # type: ignore[attr-defined]
+        found.ids.extend(ids)
+    else:
+        into.add(part.name, rows.places, inputs)
     found.values.extend(values)
-    found.ids.extend(ids)
     if chosen.split_column is not None:
         splits = read_splits(find_column(rows, chosen.split_column, "data.split_column"), ids)
     found.brought.extend(splits)
@@ -309,17 +346,41 @@ def _unlisted(rows: Rows, images: Sequence[Any]) -> list[str]:
 
 def _audit_texts(found: Collection, empty: str) -> Collection:
     """Leave out or refuse empty texts, and point at absurdly long ones."""
-    bare = [i for i, one in enumerate(found.inputs)
-            if not (one.strip() if isinstance(one, str) else all(map(str.strip, one)))]  # fmt: skip
-    found.notices += without_empty([found.ids[i] for i in bare], empty, which="those rows")
-    gone = set(bare)
-    sizes = [len(one) if isinstance(one, str) else max(map(len, one)) for one in found.inputs]
-    long = [i for i, size in enumerate(sizes) if size > LONG_TEXT]
+    bare = _bare(found)
+    found.notices += without_empty(choose(found.ids, bare), empty, which="those rows")
+    long, sizes = _long(found.inputs)
     if long:
-        most = max(sizes)
         found.notices.append(
             f"{some(len(long), 'text')} of more than {LONG_TEXT:,} characters (the longest has "
-            f"{most:,}): {listing(found.ids[i] for i in long)}. The network reads their beginning "
-            "only; a quote that is never closed makes such texts, too (data.quoting=false)."
+            f"{max(sizes):,}): {listing(found.ids[i] for i in long)}. The network reads their "
+            "beginning only; a quote that is never closed makes such texts, too "
+            "(data.quoting=false)."
         )
-    return found.keep([i for i in range(len(found)) if i not in gone]) if gone else found
+    if not len(bare):
+        return found
+    kept = np.ones(len(found), bool)
+    kept[bare] = False
+    return found.keep(np.flatnonzero(kept))
+
+
+def _bare(found: Collection) -> np.ndarray:
+    """Return which texts are empty."""
+    if found.blank is not None:
+        return np.flatnonzero(found.blank)
+    return np.array([i for i, one in enumerate(found.inputs) if is_blank(one)], "int64")
+
+
+def _long(inputs: Sequence[Any]) -> tuple[list[int], list[int]]:
+    """Return which texts are absurdly long, and how many characters each of these has."""
+    places: Any = range(len(inputs))
+    if isinstance(inputs, LateTexts):  # no text has more characters than bytes
+        places = np.flatnonzero(inputs.sizes() > LONG_TEXT).tolist()
+        each: Any = (inputs[i] for i in places)
+    else:
+        each = iter(inputs)
+    sized = (
+        (i, len(one) if isinstance(one, str) else max(map(len, one)))
+        for i, one in zip(places, each, strict=True)
+    )
+    found = [(i, size) for i, size in sized if size > LONG_TEXT]
+    return [i for i, _ in found], [size for _, size in found]

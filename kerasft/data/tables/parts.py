@@ -13,8 +13,10 @@ from kerasft.data.tables.encodings import decoded, mojibake
 from kerasft.data.tables.labelled_lines import first_word, is_marked, lines_to_answer
 from kerasft.data.tables.readers import (
     SUFFIXES,
+    Twice,
     format_of,
     json_lines,
+    names_in,
     no_rows,
     read,
     require_file,
@@ -119,13 +121,14 @@ class Parts:
 
     def _objects(self) -> Iterator[Rows]:
         def parts() -> Iterator[Rows]:
-            for text, before, _ in self._texts():
-                yield json_lines(self.path, text, self.key, before)
+            twice = Twice()
+            for text, before, more in self._texts():
+                yield json_lines(self.path, text, self.key, before, twice=twice, more=more)
 
         if self.names is None:
             known: dict[str, None] = {}
-            for rows in parts():
-                known |= dict.fromkeys(rows.names)
+            for text, _, _ in self._texts():
+                known |= dict.fromkeys(names_in(text))
             self.names = tuple(known)
         for rows in parts():
             nothing = [None] * len(rows)

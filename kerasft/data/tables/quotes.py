@@ -51,7 +51,7 @@ def check_spans(
         key: The config key behind the path, for messages.
 
     Returns:
-        Sentences for the user, where the cells beside a quote are too different to say.
+        Where the cells beside a quote are too different to say; see `doubtful_told`.
 
     Raises:
         UserError: If quotes have swallowed rows.
@@ -81,19 +81,29 @@ def check_spans(
     if swallowed:
         raise UserError(
             f"{key}: in {path} a quote at the beginning of a cell makes several rows one cell: "
-            f"lines {_where(swallowed)}. If the file quotes no cells, set data.quoting=false; else "
-            'write a quote inside a cell twice (""), or close it. If these lines do belong to one '
-            "cell, set data.quoting=strict, which believes each quote."
+            f"lines {listing(map(_where, swallowed))}. If the file quotes no cells, set "
+            'data.quoting=false; else write a quote inside a cell twice (""), or close it. If '
+            "these lines do belong to one cell, set data.quoting=strict, which believes each quote."
         )
+    return tuple(map(_where, doubtful))
+
+
+def doubtful_told(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence for the user on lines that may be rows or one cell, if there are any.
+
+    Args:
+        path: The file.
+        lines: What `check_spans` returned.
+    """
     return (
         f"In {path} quotes make one cell of lines that look like rows themselves: lines "
-        f"{_where(doubtful)}. If they are rows, and the file quotes no cells, set "
+        f"{listing(lines)}. If they are rows, and the file quotes no cells, set "
         "data.quoting=false; if they are cells, data.quoting=strict.",
-    ) * bool(doubtful)
+    ) * bool(lines)
 
 
-def _where(spans: Sequence[Span]) -> str:
-    return listing(f"{s.first:,} to {s.first + len(s.lines) - 1:,}" for s in spans)
+def _where(span: Span) -> str:
+    return f"{span.first:,} to {span.first + len(span.lines) - 1:,}"
 
 
 @dataclass(frozen=True)

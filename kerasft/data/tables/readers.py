@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +123,10 @@ def format_of(path: Path, form: str, key: str) -> str:
     return form
 
 
-def json_lines(path: Path, text: str, key: str, before: int = 0) -> Rows:
+def json_lines(
+    path: Path, text: str, key: str, before: int = 0, *, twice: Twice | None = None,
+    more: bool = False,
+) -> Rows:
     """Read an object a line.
 
     Args:
@@ -129,17 +134,20 @@ def json_lines(path: Path, text: str, key: str, before: int = 0) -> Rows:
         text: Whole lines of it.
         key: The config key behind the path.
         before: How many lines of the file went before.
+        twice: Remembers names that an object holds twice, for all parts of a file.
+        more: Whether more of the file follows.
 
     Raises:
         UserError: If a line holds something else.
     """
     records, places = [], []
-    twice = _Twice()
+    twice = twice or Twice()
+    decode = json.JSONDecoder(object_pairs_hook=twice).decode  # `loads` makes one each time
     for number, line in enumerate(lines_of(text), before + 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=twice)
+            record = json.loads(line) if line.startswith("\ufeff") else decode(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{key}: {path}, line {number:,} is no JSON: {_fault(error)}. Each line must "
@@ -148,12 +156,25 @@ def json_lines(path: Path, text: str, key: str, before: int = 0) -> Rows:
             ) from error
         records.append(record)
         places.append(number)
-        twice.place(f"line {number:,}")
-    return _objects(path, records, places, "line", key, twice.notices(path))
+        if twice.names:
+            twice.place(f"line {number:,}")
+    return _objects(path, records, places, "line", key, () if more else twice.notices(path))
+
+
+def names_in(text: str) -> Iterator[str]:
+    """Yield the names in objects of JSON, one a line; what `json_lines` refuses counts for none."""
+    decode = json.JSONDecoder().decode
+    before: tuple[str, ...] = ()
+    for line in lines_of(text):
+        with suppress(ValueError, RecursionError, TypeError):
+            names = tuple(decode(line))
+            if names != before:
+                yield from (name for name in names if isinstance(name, str))
+            before = names
 
 
 def _json(path: Path, text: str, key: str) -> Rows:
-    twice = _Twice()
+    twice = Twice()
     try:
         records = json.loads(text, object_pairs_hook=twice)
     except (ValueError, RecursionError) as error:
@@ -174,7 +195,7 @@ def _json(path: Path, text: str, key: str) -> Rows:
     )
 
 
-class _Twice:
+class Twice:
     """Makes objects of JSON, and remembers names that are in one of them more than once."""
 
     def __init__(self) -> None:
