@@ -118,7 +118,8 @@ def test_rows_without_padding_are_those_with_it(accents, most, monkeypatch):
         vocabulary=list(made.tokenizer.vocabulary), lowercase=accents, strip_accents=accents
     )
     preprocess = TextPreprocess(tokenizer, inputs=made.inputs, sequence_length=24)
-    wanted = {n: v.numpy() for n, v in preprocess(as_raw(ODD, "text")).items()}
+    raw = as_raw(ODD, "text")
+    wanted = {n: v.numpy() for n, v in preprocess(raw).items()}
     mask = wanted["padding_mask"].astype(bool)
     for size in (len(ODD), 4, 1):
         pieces = [preprocess.end_to_end(ODD[i : i + size]) for i in range(0, len(ODD), size)]
@@ -129,7 +130,8 @@ def test_rows_without_padding_are_those_with_it(accents, most, monkeypatch):
             assert found.dtype == values.dtype
             np.testing.assert_array_equal(found, values[mask])
     preprocess.start = preprocess.end = None  # as of a vocabulary without frame tokens
-    bare = {n: v.numpy() for n, v in TextPreprocess.pack(preprocess, as_raw(ODD, "text")).items()}
+    preprocess._packed = preprocess._traced()
+    bare = {n: v.numpy() for n, v in preprocess(raw).items()}
     rows, lengths = preprocess.end_to_end(ODD)
     mask = bare["padding_mask"].astype(bool)
     np.testing.assert_array_equal(lengths, mask.sum(axis=1))
