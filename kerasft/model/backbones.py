@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.catalogue.networks import unknown_application
 from kerasft.errors import UserError, in_short
+from kerasft.model.geometry import side_of, sides
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.network_file import read_network, require_pixels
-from kerasft.model.preprocess import ImagePreprocess, TextPreprocess, side_of, sides
+from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.model.usual_rate import usual_rate
 from kerasft.spec import Backbone
 from kerasft.system.folders import located, require_path, whereabouts

@@ -15,8 +15,9 @@ import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.model.backbones import image_backbone
+from kerasft.model.geometry import sides
 from kerasft.model.hub import in_package
-from kerasft.model.preprocess import ImagePreprocess, sides
+from kerasft.model.preprocess import ImagePreprocess
 from kerasft.model.torch_file import read_tensors
 from kerasft.spec import Backbone
 from kerasft.system.console import listing

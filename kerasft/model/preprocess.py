@@ -367,36 +367,3 @@ def _load_tokenizer(folder: Path) -> Any:
             "folder is not whole, or from another version."
         ) from error
     return tokenizer
-
-
-def sides(image_size: int | Sequence[int] | None, usual: int | None) -> Any:
-    """Return the rows and columns that images get.
-
-    Args:
-        image_size: What the user set: one number, or height and width.
-        usual: Both of them, where nothing was set; `None` for neither.
-
-    Raises:
-        UserError: If it is neither one number nor two.
-
-    Example:
-        >>> sides([240, 320], 224), sides(None, 224)
-        ((240, 320), (224, 224))
-    """
-    if image_size is None:
-        return None if usual is None else (usual, usual)
-    given = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
-    if len(given) != 2 or not all(isinstance(side, int) and side > 0 for side in given):
-        raise UserError(
-            "backbone.image_size must be a number of pixels, or two: [height,width]. Received: "
-            f"{image_size!r}."
-        )
-    return tuple(given)
-
-
-def side_of(shape: Any) -> int | None:
-    """Return the side of a square size, or `None` where it is open."""
-    if shape is None:
-        return None
-    sides = [shape] if isinstance(shape, int) else [side for side in shape if side]
-    return int(max(sides)) if sides else None
