@@ -64,7 +64,7 @@ def run(
     model.stop_training = False
     group = current()
     if group.strategy is not None:
-        model.train_function = replicated.train_function(model, group)
+        model.train_function = replicated.train_function(model, group, steps_per_execution)
     model.make_train_function()
     replicated.spread_seeds(model, group)
     batches = iter(data)

@@ -65,6 +65,8 @@ def dealt(batches: Any, group: Group) -> Any:
 
     def of_pipeline(context: tf.distribute.InputContext) -> Any:
         found = batches.flat_map(parts_from(context.input_pipeline_id * local))
+        # Or else workers would ask one another before each step whether all have another batch.
+        found = found.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return untuned(found.prefetch(2 * local))
 
     return group.strategy.distribute_datasets_from_function(of_pipeline)
@@ -77,12 +79,13 @@ def rows_of(number: Any, size: Any, replicas: int) -> Any:
     return tf.range(tf.minimum(number, size - 1), size, replicas)
 
 
-def train_function(model: keras.Model, group: Group) -> Callable[[Any], Any]:
+def train_function(model: keras.Model, group: Group, steps: int = 1) -> Callable[[Any], Any]:
     """Return what takes the place of a compiled model's `train_function`.
 
     Args:
         model: The model, made and compiled in the scope of the group; its metrics outside of it.
         group: The group.
+        steps: How many steps it does at once.
 
     Returns:
         A function of an iterator of `dealt` to the model's metrics.
@@ -94,7 +97,6 @@ def train_function(model: keras.Model, group: Group) -> Callable[[Any], Any]:
     def replica(inputs: Any, size: Any, targets: Any, weights: Any = None) -> tuple[Any, Any]:
         return _replica_step(model, group.replicas, inputs, size, targets, weights)
 
-    @tf.function(autograph=False, reduce_retracing=True)
     def step(iterator: Any) -> Any:
         batch = iterator.get_next()
         with _synchronized(model), _undivided():
@@ -110,7 +112,20 @@ def train_function(model: keras.Model, group: Group) -> Callable[[Any], Any]:
         targets, weights = rest[0], rest[1] if len(rest) > 1 else None
         return model.compute_metrics(None, targets, first[1], weights)
 
-    return step
+    @tf.function(autograph=False, reduce_retracing=True)
+    def execution(iterator: Any) -> Any:
+        def one_more(number: Any) -> Any:
+            step(iterator)
+            return number + 1
+
+        if steps > 1:
+            tf.while_loop(
+                lambda number: number < steps - 1, one_more, [tf.constant(0)],
+                parallel_iterations=1,
+            )
+        return step(iterator)
+
+    return execution
 
 
 def _replica_step(

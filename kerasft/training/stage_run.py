@@ -242,9 +242,8 @@ class Run:
         per_execution = gcd(together(fed.steps_per_execution, stage.steps), here.step, to)
         # One step at a time is what a fault is found in, and what the proof of rates looks at.
         factors = self.recipe.factors(model, stage.name)
-        # Nor does a loop of TensorFlow hold what replicas do together.
         group = current()
-        one_by_one = watch.carefully or factors or group.strategy is not None
+        one_by_one = watch.carefully or factors
         per_execution = 1 if one_by_one else per_execution
         self.recipe.compile(
             model, stage.peak * watch.rate, stage.steps * (stage.end_epoch - stage.first_epoch),

@@ -26,9 +26,6 @@ from kerasft.steps import activations, devices, fit, prepare
 from kerasft.steps.heads import with_head
 from kerasft.training import epochs
 
-# One step an execution, so that the loss of each can be seen.
-activations.AT_ONCE = 1
-
 TEXTS = ["data=table", "data.path=texts.csv", "data.text=text", "data.label=label",
          "backbone=tiny_bert", "finetune=full"]  # fmt: skip
 IMAGES = ["data=digits", "backbone=tiny_resnet", "augment=light", "batch_size=16", "max_steps=3",
@@ -47,6 +44,9 @@ CASES = {
                     "backbone.layers=1"],
     "unfused": [*TEXTS, "optimizer=sgd", "fast=false"],
     "kept": [*TEXTS, "finetune=linear_probe", "cache.activations=always"],
+    "several_at_once": [
+        *TEXTS, "finetune=linear_probe", "cache.activations=always", "batch_size=7",
+    ],
     "rates": [*TEXTS, "+finetune.full.layer_decay=0.8"],
     "r_drop": [*TEXTS, "regularize=r_drop", "head.dropout=0.1", "batch_size=13"],
     "norms": [*IMAGES, "+finetune.full.batch_norm=train"],
@@ -72,6 +72,8 @@ CASES = {
     "dropout": [*TEXTS],
 }
 WITH_DROPOUT = ("dropout",)
+# Steps in an execution; else one, so that the loss of each can be seen.
+AT_ONCE = {"several_at_once": 2}
 
 
 class Trace(keras.callbacks.Callback):
@@ -91,6 +93,7 @@ class Trace(keras.callbacks.Callback):
 def trained(name, words):
     """Return the losses of all steps, the figures of the epochs, and the weights."""
     cfg = settle([*words, "callbacks=none", "checkpoint=none", "cache.directory=cache"], (), ())
+    activations.AT_ONCE = AT_ONCE.get(name, 1)
     trace, run = Trace(), epochs.run
 
     def traced(model, data, callbacks, **settings):
