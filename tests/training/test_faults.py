@@ -309,7 +309,9 @@ def test_memory_that_the_system_refuses_is_named(tiny_texts, tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert ended.returncode == 2, ended.stderr[-2000:]
-    assert "error: Out of memory with batch_size=8 (OOM when alloc" in ended.stderr
+    # TensorFlow says what it wanted to allocate; Python, where it fails first, does not.
+    assert re.search(r"error: Out of memory with batch_size=8( \(OOM when alloc.*\))?\. What takes l"
+                     r"ess", ended.stderr), ended.stderr[-1500:]  # fmt: skip
     assert "What takes less: batch_size=4 optimizer.gradient_accumulation_steps=2" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -319,7 +321,7 @@ def test_a_stalled_input_pipeline_is_told_with_where_it_stands(tiny_texts, monke
     plain, slept = Store.gather, []
 
     def gather(store, indices, view=0):
-        if view == 5 and not slept:  # the first batch of the sixth epoch
+        if np.max(view) == 5 and not slept:  # the first batch of the sixth epoch
             slept.append(view)
             time.sleep(2.0)
         return plain(store, indices, view)
