@@ -310,8 +310,8 @@ def test_memory_that_the_system_refuses_is_named(tiny_texts, tmp_path):
     )  # fmt: skip
     assert ended.returncode == 2, ended.stderr[-2000:]
     # TensorFlow says what it wanted to allocate; Python, where it fails first, does not.
-    assert re.search(r"error: Out of memory with batch_size=8( \(OOM when alloc.*\))?\. What takes l"
-                     r"ess", ended.stderr), ended.stderr[-1500:]  # fmt: skip
+    told = r"error: Out of memory with batch_size=8( \(OOM when alloc.*\))?\. What takes less"
+    assert re.search(told, ended.stderr), ended.stderr[-1500:]
     assert "What takes less: batch_size=4 optimizer.gradient_accumulation_steps=2" in ended.stderr
     assert "Traceback" not in ended.stderr
 
