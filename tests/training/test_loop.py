@@ -321,7 +321,7 @@ def test_a_monitor_that_is_no_figure_is_named():
 def test_slow_files_are_written_once_more_at_the_end(tmp_path, monkeypatch, accuracies):
     import keras
 
-    from kerasft.training.callbacks import KeepBest
+    from kerasft.training.keep_best import KeepBest
 
     monkeypatch.setattr(KeepBest, "TIMES", 1e9)
     stages = {"all": Stage("all", epochs=4)}
