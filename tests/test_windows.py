@@ -70,8 +70,8 @@ def test_what_stands_in_the_tail_is_found(trained, words, tmp_path):
     ]
     assert test["unseen"] == 0 and test["f1"] > 0.8 and len(last) > 4 and np.mean(last) > 0.8
     short = [word for word in words if "windows" not in word and "overlap" not in word]
-    kerasft.train([*short, "epochs=1", f"output_dir={tmp_path}"])
-    one = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    kerasft.train([*short, "epochs=1", f"output_dir={tmp_path / 'short'}"])
+    one = json.loads((tmp_path / "short/metrics.json").read_text())["test"]
     assert one["unseen"] > 10 and one["recall"] < test["recall"]
 
 
@@ -114,8 +114,7 @@ def test_what_is_frozen_is_kept_where_rows_are_whole(words, tmp_path, capsys):
 @pytest.mark.slow
 def test_it_is_shown_what_is_cut(words, kerasft_cli):
     told = kerasft_cli("show", *words, "--count", "1")
-    assert "no training text is cut at 30, the most tokens of task.windows=4" not in told.out
-    assert "training texts" in told.out and "at 30, the most tokens of task.windows=4" in told.out
+    assert "no training text is cut at 30, the most tokens of task.windows=4" in told.out
     told = kerasft_cli("show", *words, "task.windows=1", "task.overlap=null", "--count", "1")
     assert "cut at backbone.sequence_length=12" in told.out and "task.windows=4" in told.out
 

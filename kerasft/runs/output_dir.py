@@ -93,7 +93,7 @@ def point_last(path: Path) -> None:
     here = current()
     if path.is_absolute() and here is not None and path.is_relative_to(here):
         path = path.relative_to(here)
-    if path.parts[0] != "outputs":
+    if path.parts[:1] != ("outputs",):  # a run may be put where it is started
         return
     link = Path("outputs/last")
     part = link.with_name(f".last-{os.getpid()}")

@@ -280,8 +280,8 @@ class Boundary:
         batches = self.ready.batches
         inputs, *_ = next(iter(batches.from_step(0).take(1)))
         cached, *_ = next(iter(batches.of(kept).from_step(0).take(1)))
-        whole = _numbers(self.model(inputs, training=False))
-        found = _numbers(cut.suffix(cached, training=False))
+        whole = _numbers(self.model(inputs, training=False), inputs)
+        found = _numbers(cut.suffix(cached, training=False), inputs)
         kinds = {str(tensor.dtype) for tensor in cut.crossing.values()}
         allowed = max(TOLERANCE.get(kind, 1e-3) for kind in kinds)
         spread = max(float(whole.std()), float(np.abs(whole).mean()), 1e-3)
@@ -323,10 +323,13 @@ def of_texts(augment: Any) -> bool:
     return hasattr(augment, "raw")
 
 
-def _numbers(outputs: Any) -> np.ndarray:
-    """Return all that a network puts out in one row."""
+def _numbers(outputs: Any, inputs: Any) -> np.ndarray:
+    """Return all that a network puts out in one row, but what it says of padding."""
     import keras
 
-    return np.concatenate(
-        [np.asarray(one, "float64").ravel() for one in keras.tree.flatten(outputs)]
-    )
+    parts = [np.asarray(one, "float64") for one in keras.tree.flatten(outputs)]
+    if isinstance(inputs, Mapping) and "padding_mask" in inputs:
+        real = np.asarray(inputs["padding_mask"]).astype(bool)
+        parts = [one[real] if one.ndim > 2 and one.shape[:2] == real.shape else one
+                 for one in parts]  # fmt: skip
+    return np.concatenate([one.ravel() for one in parts])
