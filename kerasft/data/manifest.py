@@ -68,8 +68,12 @@ def write_manifest(splits: Splits, path: str | os.PathLike) -> Path:
     new, rows = new_rows_file(path), rows_file(path)
     write_rows(splits.parts, labels, new, of=identity(head))
     lines = [f" {_json(key)}: {_json(value)}" for key, value in head.items()]
-    with written_whole(path) as part:
-        part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    try:
+        with written_whole(path) as part:
+            part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    except UserError:
+        new.unlink(missing_ok=True)
+        raise
     new.replace(rows)
     return path
 
