@@ -5,7 +5,7 @@
 
 One process on one core trains, then two on a core each, in turns. The parallel efficiency is the
 processor time of a step on one core, over that of the two together: 1 would be two cores that do
-nothing but what one did. By the clock it is the speed-up over two.
+nothing but what one did. By the clock it is told how many times as fast a step is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from kerasft.distributed.launching import free_ports
 
 
 def train(options: argparse.Namespace) -> None:
@@ -64,7 +65,7 @@ def measured(options: argparse.Namespace, batch: int, workers: int) -> list[list
     """Return the processor and clock seconds of a step in each epoch but the first, by worker."""
     with tempfile.TemporaryDirectory() as folder:
         write_table(Path(folder) / "texts.tsv", batch * options.steps)
-        addresses = [f"localhost:{port}" for port in _free(workers)]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
         started = []
         for rank in range(workers):
             own = dict(os.environ)
@@ -91,14 +92,6 @@ def measured(options: argparse.Namespace, batch: int, workers: int) -> list[list
         if one.returncode:
             raise SystemExit(words[-3000:])
     return [json.loads(words.splitlines()[-1])["seconds"] for words in said]
-
-
-def _free(count: int) -> list[int]:
-    held = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 def main() -> None:

@@ -135,13 +135,18 @@ def batched(values: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
 
 def read_texts(folder: Path, name: str, *, pair: bool = False) -> LateTexts:
     """Return what `write_texts` wrote."""
-    file = folder / f"{name}.bin"
-    content = np.memmap(file, "uint8", "r") if file.stat().st_size else np.zeros(0, "uint8")
+    content = mapped(folder / f"{name}.bin")
     ends = np.cumsum(np.load(folder / f"{name}-lengths.npy"), dtype="int64")
     if (ends[-1] if len(ends) else 0) != len(content):
         raise ValueError(f"{name}.bin has {len(content):,} bytes, and not as many as it should")
+    return LateTexts(content, ends, pair=pair)
+
+
+def mapped(file: Path) -> np.ndarray:
+    """Return the bytes of a file as an array that is read when it is looked at."""
+    content: Any = np.memmap(file, "uint8", "r") if file.stat().st_size else np.zeros(0, "uint8")
     # Without the class of maps, which costs time at each look-up.
-    return LateTexts(np.asarray(content), ends, pair=pair)
+    return np.asarray(content)
 
 
 class Chosen(Sequence):

@@ -14,7 +14,7 @@ import numpy as np
 
 from kerasft.data.fingerprint import digests_of
 from kerasft.data.late_columns import Coded, Places
-from kerasft.data.late_texts import LateTexts, TextWriter, read_texts
+from kerasft.data.late_texts import LateTexts, TextWriter, mapped, read_texts
 
 # The name that the texts of a source have in the folder of an entry, and what begins the names of
 # files that nobody needs once the splits are made.
@@ -98,7 +98,7 @@ class Spool:
         self._digests.close()
         return {
             "inputs": read_texts(self.folder, TEXTS, pair=self.pair), "ids": self.places.made(),
-            "digests": mapped(self.folder / f"{SCRATCH}digests.bin", (-1, 32)),
+            "digests": mapped(self.folder / f"{SCRATCH}digests.bin").reshape(-1, 32),
             "blank": np.concatenate(self._blank) if self._blank else np.zeros(0, bool),
             "folder": self.folder,
             **({} if self.values is None else {"values": self.values.filled()}),
@@ -177,13 +177,6 @@ def is_blank(given: Any) -> bool:
     return not (given.strip() if isinstance(given, str) else all(map(str.strip, given)))
 
 
-def mapped(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the bytes of a file as an array that is read when it is looked at."""
-    flat: Any = np.memmap(file, "uint8", "r") if file.stat().st_size else np.zeros(0, "uint8")
-    # Without the class of maps, which costs time at each look-up.
-    return np.asarray(flat).reshape(shape)
-
-
 def copied(array: np.ndarray, rows: np.ndarray, folder: Path) -> np.ndarray:
     """Write some rows of an array of bytes into a new file, and return them mapped.
 
@@ -196,4 +189,4 @@ def copied(array: np.ndarray, rows: np.ndarray, folder: Path) -> np.ndarray:
     with open(handle, "wb") as out:
         for start in range(0, len(rows), AT_ONCE):
             array[rows[start : start + AT_ONCE]].tofile(out)
-    return mapped(Path(file), (-1, *array.shape[1:]))
+    return mapped(Path(file)).reshape(-1, *array.shape[1:])

@@ -13,8 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from kerasft.config import composition
-
 # What a user should never read: it speaks of our code or of Python, not of what he did.
 _INTERNALS = re.compile(
     r"Traceback|<class |<[\w.]+ object at |\bsite-packages\b|\[Errno"
@@ -48,25 +46,6 @@ def everything_here(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-
-
-@pytest.fixture(scope="session")
-def compositions() -> dict:
-    return {}
-
-
-@pytest.fixture(autouse=True)
-def composed_once(compositions, monkeypatch):
-    """Compose the same overrides once: half of the time of these tests went there."""
-    compose = composition.hydra_compose
-
-    def remembered(name, overrides):
-        key = (name, *overrides)
-        if key not in compositions:
-            compositions[key] = compose(name, overrides=overrides)
-        return compositions[key].copy()
-
-    monkeypatch.setattr(composition, "hydra_compose", remembered)
 
 
 @pytest.fixture
