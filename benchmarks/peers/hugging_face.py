@@ -1,4 +1,4 @@
-"""Peer: the Hugging Face Trainer on a processor, texts padded to the longest of a batch.
+"""Peer: the Hugging Face Trainer, texts padded to the longest of a batch.
 
 Runs in an environment of its own: PyTorch and TensorFlow in one process disturb each other.
 """
@@ -63,7 +63,7 @@ def main() -> None:
             args=transformers.TrainingArguments(
                 output_dir=folder, num_train_epochs=task["epochs"], seed=task["seed"],
                 per_device_train_batch_size=task["batch_size"], per_device_eval_batch_size=64,
-                learning_rate=task["learning_rate"], bf16=task["bfloat16"], use_cpu=True,
+                learning_rate=task["learning_rate"], bf16=task["bfloat16"], use_cpu=not task["gpu"],
                 eval_strategy="epoch", save_strategy="no", logging_strategy="no", report_to=[],
                 disable_tqdm=True,
                 **({"train_sampling_strategy": "group_by_length"} if task["grouped"] else {}),
