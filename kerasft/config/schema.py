@@ -63,7 +63,8 @@ class Root:
         batch_tokens: The most tokens in a training step, padding counted, for texts; there are then
             as many texts in a batch as fit, and `batch_size` is not looked at.
         eval_batch_size: Examples in a prediction step of a device; `None` means twice its share of
-            `batch_size`.
+            `batch_size`. Validation takes its loss of twice `batch_size` examples then, however
+            many devices share them.
         precision: `float32`, `mixed_bfloat16` or `mixed_float16`; `auto` takes `mixed_bfloat16`
             where the processor or the GPU multiplies in it, else `float32`.
         output_dir: The folder of the run; `None` means `outputs/NAME/STAMP`.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +38,11 @@ class Measured:
 def stream(
     model: keras.Model, dataset: Any, order: np.ndarray, produce: Produce, *, key: Any,
     batch: Callable[[Any, dict[str, Any]], tuple[Any, Any]] | None = None, group: Group = ALONE,
+    most: int | None = None,
 ) -> Measured:
     """Run a network over a data set, batch by batch, and keep a few values of each example.
 
-    Memory does not grow with the network's outputs: they never leave the graph of their batch.
+    Memory does not grow with the network's outputs: none outlive their batch.
 
     Args:
         model: A Keras model.
@@ -55,34 +56,81 @@ def stream(
             must be compiled then.
         group: The devices and processes that share the work. Each process has a dataset of its
             own, which holds its share of the batches, and all get what came of all of them.
+        most: Examples that go through the network at once, where a batch has more and the loss is
+            asked for: it is still that of the whole batch, which may count words or pixels, so that
+            a mean over smaller batches would be another number. `None` for all of a batch.
 
     Returns:
         A `Measured`, its rows in the order of the examples.
     """
     devices = group.devices or ("",)
-    step = _compiled(model, produce, batch, key, group if group.devices else ALONE)
+    if batch is None:
+        most = None
+    step, whole = _compiled(
+        model, produce, batch, key, group if group.devices else ALONE, apart=most is not None
+    )
     # One trace for batches of any size and width, before the first one makes some.
     for device in devices:
-        step.get_concrete_function(*dataset.element_spec, device)
+        traced = step.get_concrete_function(*dataset.element_spec, device)
+    found: Iterator[tuple[Rows, Any]]
+    if most is None:
+        found = ((Rows.of_tensors(kept), loss) for kept, loss in _computed(step, dataset, devices))
+    else:
+        _, (outputs, _) = traced.structured_outputs
+        whole.get_concrete_function(*dataset.element_spec, outputs)
+        found = _in_pieces(step, whole, dataset, devices, most)
     parts, losses, sizes = [], [], []
-    for kept, loss in _computed(step, dataset, devices):
-        parts.append(Rows.of_tensors(kept))
+    for kept, loss in found:
+        parts.append(kept)
         losses.append(float(loss))
-        sizes.append(len(parts[-1]))
+        sizes.append(len(kept))
     if group.workers > 1:
         parts, order, losses, sizes = _of_all(group, parts, order, losses, sizes)
     rows = joined(parts, order)
     return Measured(rows, None if batch is None else float(np.average(losses, weights=sizes)))
 
 
-def _computed(step: Any, dataset: Any, devices: Sequence[str]) -> Iterator[Any]:
+def _computed(step: Any, batches: Iterable[Any], devices: Sequence[str]) -> Iterator[Any]:
     """Yield what comes of each batch in turn; as many are at work as there are devices."""
     begun: deque[Any] = deque()
-    for number, (inputs, targets) in enumerate(dataset):
+    for number, (inputs, targets) in enumerate(batches):
         begun.append(step(inputs, targets, devices[number % len(devices)]))
         if len(begun) == len(devices):
             yield begun.popleft()
     yield from begun
+
+
+def _in_pieces(
+    step: Any, whole: Any, dataset: Any, devices: Sequence[str], most: int
+) -> Iterator[tuple[Rows, float]]:
+    """Yield what is kept of each batch, which devices take piece by piece, and its loss."""
+    import tensorflow as tf
+
+    for batch in dataset:
+        size = len(tf.nest.flatten(batch)[0])
+        pieces = (_piece(batch, begin, most) for begin in range(0, size, most))
+        parts, outputs, added = [], [], []
+        for kept, (of_piece, more) in _computed(step, pieces, devices):
+            parts.append(Rows.of_tensors(kept))
+            outputs.append(of_piece)
+            added.append(float(more))
+        with _on(devices[0]):
+            joint = tf.nest.map_structure(lambda *ones: tf.concat(ones, 0), *outputs)
+        # What layers add to the loss counts as in training on several devices.
+        more = np.average(added, weights=[len(part) for part in parts])
+        yield joined(parts), float(whole(*batch, joint)) + float(more)
+
+
+def _piece(batch: Any, begin: int, size: int) -> Any:
+    import tensorflow as tf
+
+    return tf.nest.map_structure(lambda one: one[begin : begin + size], batch)
+
+
+def _on(device: str) -> AbstractContextManager[Any]:
+    import tensorflow as tf
+
+    return tf.device(device) if device else nullcontext()
 
 
 def _of_all(
@@ -114,28 +162,52 @@ def _in_turn(shares: Sequence[np.ndarray]) -> list[Any]:
     ]
 
 
-def _compiled(model: keras.Model, produce: Produce, batch: Any, key: Any, group: Group) -> Any:
-    """Return the function of a batch and a device, the one of before where nothing has changed."""
+def _compiled(
+    model: keras.Model, produce: Produce, batch: Any, key: Any, group: Group, *, apart: bool
+) -> tuple[Any, Any]:
+    """Return functions of a batch and a device, those of before where nothing has changed.
+
+    With `apart`, what is computed of a piece of a batch is not its loss but what that needs:
+    outputs, and what layers have added to it. The second function then gives the loss of a batch.
+    """
     import tensorflow as tf
 
     # Through another part of its graph, a model computes another function.
-    key = (key, batch is None, getattr(model, "_entry", None), group.devices)
+    key = (key, batch is None, apart, getattr(model, "_entry", None), group.devices)
     held = vars(model).get("_kerasft_measure")
     if held is not None and held[0] == key:
-        return held[1]
+        return held[1:]
+
+    def loss_of(inputs: Any, targets: Any, outputs: Any) -> Any:
+        y, weights = batch(inputs, targets)
+        return model.compute_loss(inputs, y, outputs, weights, training=False)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def step(inputs: Any, targets: Any, device: str) -> tuple[dict[str, Any], Any]:
-        with tf.device(device) if device else nullcontext():
+        with _on(device):
             # In the scope a device reads its own copy of the weights. A loss would be divided.
             with group.scope():
                 outputs = model(inputs, training=False)
-            loss = tf.zeros([])
-            if batch is not None:
-                y, weights = batch(inputs, targets)
-                loss = model.compute_loss(inputs, y, outputs, weights, training=False)
-            return dict(produce(outputs, inputs, targets)), loss
+            if apart:
+                found = outputs, _added(model)
+            else:
+                found = tf.zeros([]) if batch is None else loss_of(inputs, targets, outputs)
+            return dict(produce(outputs, inputs, targets)), found
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def whole(inputs: Any, targets: Any, outputs: Any) -> Any:
+        model._clear_losses()  # tensors of the graph of a piece
+        with _on((group.devices or ("",))[0]):
+            return loss_of(inputs, targets, outputs)
 
     # Out of sight of Keras' tracking.
-    object.__setattr__(model, "_kerasft_measure", (key, step))
-    return step
+    object.__setattr__(model, "_kerasft_measure", (key, step, whole))
+    return step, whole
+
+
+def _added(model: keras.Model) -> Any:
+    """Return what the layers of a model have just added to its loss (`Layer.add_loss`)."""
+    import tensorflow as tf
+
+    found = [one for layer in model._flatten_layers() for one in layer._get_own_losses()]
+    return tf.add_n([tf.reduce_sum(tf.cast(one, tf.float32)) for one in [tf.zeros([]), *found]])

@@ -66,14 +66,17 @@ class FineTuned:
         return self.task.targets(placed(annotations, self.preprocess), self.labels)
 
     def measure(
-        self, ready: Any, targets: Rows | None = None, *, loss: bool = False, group: Group = ALONE
+        self, ready: Any, targets: Rows | None = None, *, loss: int | None = None,
+        group: Group = ALONE,
     ) -> Measured:
         """Run the network over examples, and keep what the task keeps of each.
 
         Args:
             ready: Examples that `data.prepare` made ready.
             targets: What `targets` made of their labels, where there are any.
-            loss: Whether the model's own loss is wanted too; it must be compiled.
+            loss: Examples of a batch whose loss is taken as one, see `loss_batch_size`, where the
+                model's own loss is wanted too; it must be compiled. What it comes to may depend on
+                that number, never on `batch_size`.
             group: The devices and processes that share the work; all of them must ask, and all
                 get the same.
         """
@@ -82,13 +85,14 @@ class FineTuned:
         task, labels = self.task, self.labels
         targets = Rows.of({}, len(ready)) if targets is None else targets
         data, order = pipeline.in_one_pass(
-            ready, self.batch_size, targets=targets, share=(group.rank, group.workers)
+            ready, loss or self.batch_size, targets=targets, share=(group.rank, group.workers)
         )
         batch = partial(task.batch, labels=labels) if loss else None
+        most = self.batch_size if loss and loss > self.batch_size else None
         with whole_float32():
             return stream(
                 self.model, data, order, task.keep, key=(task, labels, "keep"), batch=batch,
-                group=group,
+                group=group, most=most,
             )
 
     def statistics(self, annotations: Rows, kept: Rows) -> dict[str, np.ndarray]:
@@ -332,7 +336,16 @@ def as_text(value: Any) -> Any:
 
 def eval_batch_size(cfg: DictConfig) -> int:
     """Return how many examples a prediction step takes: twice those that a device trains on."""
-    return cfg.eval_batch_size or max(2 * auto_batch.examples(cfg) // current().replicas, 1)
+    return cfg.eval_batch_size or -(-loss_batch_size(cfg) // current().replicas)
+
+
+def loss_batch_size(cfg: DictConfig) -> int:
+    """Return of how many examples at once validation takes the loss.
+
+    It is the same for any number of devices. A loss may count words, pixels or boxes of a batch, or
+    be any function of it: the mean over batches is then another number for batches of another size.
+    """
+    return cfg.eval_batch_size or 2 * auto_batch.examples(cfg)
 
 
 @lru_cache(maxsize=4)

@@ -22,7 +22,7 @@ from kerasft.evaluation.metrics import direction
 from kerasft.evaluation.setback import setback
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
-from kerasft.runs.finetuned import FineTuned, eval_batch_size
+from kerasft.runs.finetuned import FineTuned, eval_batch_size, loss_batch_size
 from kerasft.spec import Backbone, Splits, placed
 from kerasft.steps import adapting, sizes
 from kerasft.steps.activations import Boundary
@@ -209,7 +209,9 @@ def validator(
         now = FineTuned(
             network, ready.preprocess, ready.task, ready.splits.labels, eval_batch_size(cfg)
         )
-        return validation_figures(now, ready, examples, targets, group)
+        return validation_figures(
+            now, ready, examples, targets, group, loss=loss_batch_size(cfg)
+        )
 
     return validate
 
@@ -281,11 +283,21 @@ def early_signs(ready: Ready) -> Callable[[list[dict[str, Any]]], None]:
 
 
 def validation_figures(
-    finetuned: FineTuned, ready: Ready, examples: Any, targets: Rows, group: Group = ALONE
+    finetuned: FineTuned, ready: Ready, examples: Any, targets: Rows, group: Group = ALONE, *,
+    loss: int,
 ) -> dict[str, float]:
-    """Return loss and scalar metrics of the validation split, made ready as the model takes it."""
+    """Return loss and scalar metrics of the validation split, made ready as the model takes it.
+
+    Args:
+        finetuned: The model.
+        ready: The data.
+        examples: The validation split, as the model takes it.
+        targets: What `FineTuned.targets` made of its labels.
+        group: Who shares the work.
+        loss: See `FineTuned.measure`.
+    """
     part = ready.splits.validation
-    found = finetuned.measure(examples, targets, loss=True, group=group)
+    found = finetuned.measure(examples, targets, loss=loss, group=group)
     tuned = finetuned.tuned(part.annotations, found.rows)
     figures = {"loss": float(found.loss or 0.0)}
     return figures | scalars(tuned.figures(part.annotations, found.rows))

@@ -13,11 +13,13 @@ from two_workers import together, workers
 
 from kerasft.data import pipeline
 from kerasft.data.store import Store
-from kerasft.distributed.group import Group, working
+from kerasft.distributed.group import ALONE, Group, working
 from kerasft.evaluation.measure import stream
 from kerasft.rows import Column, Rows
-from kerasft.runs.finetuned import eval_batch_size
+from kerasft.runs.finetuned import FineTuned, eval_batch_size, loss_batch_size
+from kerasft.spec import Labels
 from kerasft.steps.activations import agreed
+from kerasft.tasks.tagging import Tagging
 
 LENGTHS = np.array([3, 9, 1, 5, 7, 2, 8, 4, 6, 11, 10])
 
@@ -89,6 +91,58 @@ def test_all_get_what_one_process_has(monkeypatch, count):
     assert both.rows["answer"].dtype == np.float32
 
 
+def tagger():
+    import keras
+
+    class Further(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(keras.ops.mean(x**2))
+            return x
+
+    keras.utils.set_random_seed(0)
+    ids = keras.Input((None,), dtype="int32", name="token_ids")
+    mask = keras.Input((None,), dtype="int32", name="padding_mask")
+    x = Further()(keras.layers.Embedding(130, 4, embeddings_initializer="normal")(ids))
+    outputs = keras.layers.Dense(3, kernel_regularizer="l2")(x)
+    model = keras.Model({"token_ids": ids, "padding_mask": mask}, outputs)
+    model.compile("sgd", **Tagging().compile())
+    return model
+
+
+def tagged(model, *, loss, most, group=ALONE):
+    """Measure a tagger, and take the loss of so many examples at once."""
+    store, targets = examples(11)
+    words = [np.arange(n) for n in LENGTHS]
+    parts = {"place": words, "start": words, "end": words, "tags": [n % 3 for n in words]}
+    columns = {name: Column.ragged(rows, group="words", fill=-1, dtype="int32")
+               for name, rows in parts.items()}  # fmt: skip
+    made = FineTuned(model, None, Tagging(), Labels("spans", ("thing",)), most)
+    targets = Rows.of({**columns, "text": targets["text"]})
+    return made.measure(store, targets, loss=loss, group=group)
+
+
+def test_a_mean_over_words_is_that_of_one_device(monkeypatch):
+    cfg = OmegaConf.create({"batch_size": 2, "eval_batch_size": None})
+
+    def sizes():
+        return {"loss": loss_batch_size(cfg), "most": eval_batch_size(cfg)}
+
+    model, others = tagger(), [tagger(), tagger()]
+    one = tagged(model, **sizes())
+    # The mean over smaller batches is another number.
+    assert abs(tagged(model, loss=2, most=2).loss - one.loss) > 1e-4 * one.loss
+    with working(Group(replicas=2)):
+        assert sizes() == {"loss": 4, "most": 2}
+        found = together(
+            monkeypatch, lambda group: tagged(others[group.rank], **sizes(), group=group)
+        )
+    for many in found:
+        assert many.loss == pytest.approx(one.loss, rel=1e-6)
+        for i in range(11):
+            mine, theirs = many.rows.row(i), one.rows.row(i)
+            np.testing.assert_allclose(mine["probabilities"], theirs["probabilities"], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("another", "reasons"), [
     (True, {"": "another worker cannot keep them", "no room": "no room"}), (False, {"": ""}),
 ])  # fmt: skip
@@ -120,4 +174,5 @@ def test_the_devices_of_a_process_share_the_work():
     assert found["read"] == ["CPU:0"] * 3 + ["CPU:1"] * 3  # an embedding, a kernel, a bias
     assert found["same"]
     assert found["loss"][0] == found["loss"][1]
+    assert found["words"][0] == pytest.approx(found["words"][1], rel=1e-6)
     assert found["summed"] == [7, 2**31 - 1, -5]  # a number of 32 bits, not twice

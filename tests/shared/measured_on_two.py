@@ -15,7 +15,13 @@ import numpy as np  # noqa: E402
 
 from kerasft.distributed import group  # noqa: E402
 from kerasft.distributed.cluster import Cluster  # noqa: E402
-from tests.distributed.test_shared_measuring import examples, measured, network  # noqa: E402
+from tests.distributed.test_shared_measuring import (  # noqa: E402
+    examples,
+    measured,
+    network,
+    tagged,
+    tagger,
+)
 
 
 def main():
@@ -23,7 +29,7 @@ def main():
     two = group.form("mirrored")
     store, targets = examples(11)
     with two.scope():
-        model = network()
+        model, words = network(), tagger()
     alone, _ = measured(store, targets, model=model)
     both, _ = measured(store, targets, two, model)
     step = vars(model)["_kerasft_measure"][1]
@@ -37,6 +43,8 @@ def main():
     print(json.dumps({
         "said": two.said, "devices": list(two.devices), "read": read,
         "loss": [alone.loss, both.loss],
+        "words": [tagged(words, loss=4, most=4).loss,
+                  tagged(words, loss=4, most=2, group=two).loss],
         "same": all(
             np.array_equal(alone.rows.row(i)[name], both.rows.row(i)[name])
             for i in range(11) for name in alone.rows.columns

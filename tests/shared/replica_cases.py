@@ -53,6 +53,7 @@ CASES = {
     "augmented": [*IMAGES],
     "mixup": [*IMAGES, "augment=mixup"],
     "one_left": [*TEXTS, "batch_size=19"],
+    "dice": [*TEXTS, "task.loss=dice", "batch_size=13"],  # of a whole batch
     "words": [
         "task=tagging", "data=conll", "data.path=words", "backbone=tiny_bert", "head=tokens",
         "batch_size=7", "max_steps=6", "finetune=full",
@@ -68,6 +69,11 @@ CASES = {
         "backbone.image_size=[64,80]", "head=anchor_free", "head.width=16", "head.depth=1",
         "+head.finest=2", "+head.coarsest=3", "augment=boxes", "batch_size=7", "max_steps=3",
         "finetune=full",
+    ],
+    "language": [
+        "task=causal_lm", "head=language", "data=chat", "data.path=chat.jsonl", "data.prompt=q",
+        "data.answer=a", "template=alpaca", "task.template.begin='{start}'", "backbone=tiny_gpt2",
+        "backbone.sequence_length=96", "batch_size=7", "max_steps=3", "finetune=full",
     ],
     "dropout": [*TEXTS],
 }
@@ -132,6 +138,10 @@ def make_data(names):
         Path("words").mkdir()
         for seed, split in enumerate(("train", "dev", "test")):
             write(Path("words") / f"{split}.conll", 24, seed)
+    if "language" in names:
+        said = ("the quick fox", "a lazy dog", "the good film and what is more")
+        rows = [{"q": f"say {said[i % 3]} {i}", "a": said[i % 3]} for i in range(80)]
+        Path("chat.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     if "pixels" in names:
         import test_segmentation
 
@@ -140,7 +150,7 @@ def make_data(names):
     if "boxes" in names:
         import test_detection
 
-        for seed, (split, count) in enumerate(splits.items()):
+        for seed, (split, count) in enumerate({**splits, "val": 18}.items()):  # several batches
             name = {"val": "valid"}.get(split, split)
             test_detection.draw(Path("boxes"), name, count, seed)
 
