@@ -1,4 +1,4 @@
-"""What an experiment sets of steps, where the command line or a recipe chooses other steps."""
+"""What an experiment sets of parts, where the command line or a recipe chooses other parts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kerasft.config.schema import NAMED, OF_ALL
+from kerasft.config.parameters import NotFound, define
+from kerasft.config.schema import NAMED, OF_ALL, RUNTIME
+
+# What an experiment says of its backbone for the sake of its data. All else is of the network.
+OF_DATA = ("image_size", "resize", "sequence_length")
 
 
 def let_go(
     cfg: DictConfig, overrides: Sequence[str], composed: Callable[[Sequence[str]], DictConfig],
     choices: Callable[[Sequence[str]], Mapping[str, Any]],
 ) -> None:
-    """Take out of a config what was set for steps that have not been chosen in the end.
+    """Take out of a config what was set for parts that have not been chosen in the end.
 
     `experiment=X` sets `finetune.head.epochs` for the stages that it chooses. With `finetune=full`
-    or `recipe=quick` beside it there are other stages, of which that says nothing.
+    or `recipe=quick` beside it there are other stages, of which that says nothing. So it is with
+    `backbone.weights` of a network that `backbone=Y` takes the place of; of its other parts, an
+    experiment's values stay where the new one takes them.
 
     Args:
         cfg: The composed config, changed in place.
@@ -29,6 +35,7 @@ def let_go(
     given = [[one for one in overrides if _chooses(one, group)] for group in OF_ALL]
     given.append([one for one in overrides if any(_chooses(one, group) for group in NAMED)])
     steps = [step for step in given if step]
+    _let_go_of_parts(cfg, overrides, composed, choices)
     if len(steps) < 2:
         return
     before, first = choices(steps[0]), dict.fromkeys(NAMED, 0)
@@ -41,6 +48,46 @@ def let_go(
             chosen = [one for step in steps[index:] for one in step]
             below = [one for one in overrides if re.match(rf"[+~]*{name}\.", one)]
             cfg[name] = composed([*chosen, *below])[name]
+
+
+def _let_go_of_parts(
+    cfg: DictConfig, overrides: Sequence[str], composed: Callable[[Sequence[str]], DictConfig],
+    choices: Callable[[Sequence[str]], Mapping[str, Any]],
+) -> None:
+    """Do so for the groups that are one part each."""
+    sets = [one for one in overrides if any(_chooses(one, group) for group in OF_ALL)]
+    parts = [
+        name for name in RUNTIME
+        if name not in NAMED and any(_chooses(one, name) for one in overrides)
+    ]
+    if not sets or not parts:
+        return
+    before, after = choices(sets), choices(overrides)
+    parts = [name for name in parts if before.get(name) != after.get(name)]
+    if not parts:
+        return
+    alone = composed([one for one in overrides if one not in sets])
+    for name in parts:
+        node, own = OmegaConf.select(cfg, name), OmegaConf.select(alone, name)
+        if not isinstance(node, DictConfig) or not isinstance(own, DictConfig):
+            continue
+        try:
+            found = define(str(node.get("_target_")))
+        except (NotFound, SyntaxError):  # the check tells
+            continue
+        usual = OmegaConf.to_container(own, resolve=False)
+        OmegaConf.set_struct(node, False)
+        for key in [key for key in node if not _is_given(f"{name}.{key}", overrides)]:
+            stays = name != "backbone" or key in OF_DATA
+            if key in usual and not stays:
+                node[key] = usual[key]
+            elif key not in usual and not (stays and (found.open or key in found.parameters)):
+                del node[key]
+        OmegaConf.set_struct(node, None)
+
+
+def _is_given(key: str, overrides: Sequence[str]) -> bool:
+    return any(re.match(rf"[+~]*{re.escape(key)}(\.|=|$)", one) for one in overrides)
 
 
 def _chooses(override: str, group: str) -> bool:

@@ -61,3 +61,26 @@ def test_a_recipe_is_explained():
     assert "finetune linear_probe finetune/linear_probe.yaml" in said
     assert "finetune.probe.solve auto" in said
     assert said[-1] == "choose with recipe=NAME: best, default, quick"
+
+
+def test_another_backbone_has_nothing_of_the_former_network_but_the_size_of_images():
+    cfg = kerasft.compose([ANTS, "backbone=tiny_resnet"])
+    alone = kerasft.compose(["data=image_folder", "backbone=tiny_resnet"])
+    assert dict(cfg.backbone) == {**alone.backbone, "image_size": 288}
+    settle([ANTS, "backbone=tiny_resnet"], (), ())
+
+
+def test_weights_of_another_network_are_never_those_of_the_experiment():
+    cfg = kerasft.compose([ANTS, "backbone=efficientnet_lite0"])
+    assert cfg.backbone.weights.startswith("package://")
+    assert cfg.backbone.image_size == kerasft.compose([ANTS]).backbone.image_size
+    own = kerasft.compose([ANTS, "backbone=efficientnet_lite0", "backbone.weights=mine.pth"])
+    assert own.backbone.weights == "mine.pth"
+
+
+def test_other_parts_keep_what_the_experiment_says_where_they_take_it():
+    cfg = kerasft.compose(["experiment=sst2_minilm", "optimizer=sgd"])
+    assert cfg.optimizer.learning_rate == kerasft.compose(["experiment=sst2_minilm"]).optimizer[
+        "learning_rate"
+    ]  # fmt: skip
+    settle(["experiment=sst2_minilm", "optimizer=sgd"], (), ())
