@@ -287,7 +287,7 @@ def update_locally(optimizer: keras.Optimizer, group: Group) -> None:
             if optimizer._use_weight_decay(variable):
                 rate = tf.cast(optimizer.learning_rate, variable.dtype)
                 amount = tf.cast(optimizer.weight_decay, variable.dtype)
-                optimizer.assign_sub(variable, variable * amount * rate)
+                optimizer.assign_sub(variable, variable * (amount * rate))
 
     def accumulate(gradients: Sequence[Any], sums: Sequence[Any]) -> None:
         for gradient, total in zip(gradients, sums, strict=True):
