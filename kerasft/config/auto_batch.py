@@ -59,6 +59,21 @@ def accumulated(cfg: DictConfig) -> int:
     return steps if isinstance(steps, int) and steps > 1 else 1
 
 
+def counted(cfg: DictConfig) -> dict[str, float]:
+    """Return the settings that count batches, by key: with smaller ones they must grow.
+
+    Example:
+        >>> counted(OmegaConf.create({"max_steps": 9, "schedule": {"warmup": 0.1}}))
+        {'max_steps': 9}
+    """
+    found = {key: OmegaConf.select(cfg, key) for key in ("max_steps", "schedule.warmup")}
+    # A warm-up of at most 1 is a share.
+    return {
+        key: value for key, value in found.items()
+        if isinstance(value, int | float) and (key == "max_steps" or value > 1)
+    }
+
+
 def examples(cfg: DictConfig) -> int:
     """Return the examples in a batch; of `auto`, before it is measured, those of an update.
 

@@ -108,7 +108,7 @@ def _advice(cfg: DictConfig) -> str:
 
 
 def halved(cfg: DictConfig) -> dict[str, int]:
-    """Return the settings that take half of the memory and learn from as many examples a step.
+    """Return the settings that take half of the memory and learn from as many examples an update.
 
     Args:
         cfg: The config.
@@ -120,6 +120,8 @@ def halved(cfg: DictConfig) -> dict[str, int]:
         >>> from kerasft import compose
         >>> halved(compose(["batch_size=32"]))
         {'batch_size': 16, 'optimizer.gradient_accumulation_steps': 2}
+        >>> halved(compose(["batch_size=32", "max_steps=10"]))["max_steps"]
+        20
     """
     key = "batch_size" if cfg.batch_tokens is None else "batch_tokens"
     if cfg[key] < 2:
@@ -128,7 +130,7 @@ def halved(cfg: DictConfig) -> dict[str, int]:
     smaller = {key: cfg[key] // 2, "optimizer.gradient_accumulation_steps": more}
     if cfg.eval_batch_size is not None:
         smaller["eval_batch_size"] = max(cfg.eval_batch_size // 2, 1)
-    return smaller
+    return smaller | {key: round(2 * steps) for key, steps in auto_batch.counted(cfg).items()}
 
 
 def halve(cfg: DictConfig) -> str:

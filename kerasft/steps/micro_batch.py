@@ -77,17 +77,7 @@ def _written(cfg: DictConfig) -> list[str]:
     keys = ["batch_size", "effective_batch", f"optimizer.{ACCUMULATION}"]
     if cfg.batch_tokens is not None:
         keys.append("batch_tokens")
-    if cfg.max_steps is not None:
-        keys.append("max_steps")
-    if _warmup(cfg) > 1:
-        keys.append("schedule.warmup")
-    return keys
-
-
-def _warmup(cfg: DictConfig) -> float:
-    """Return what the schedule rises over: a share of the steps, or above 1 a number of them."""
-    found = OmegaConf.select(cfg, "schedule.warmup")
-    return float(found) if isinstance(found, int | float) else 0.0
+    return [*keys, *auto_batch.counted(cfg)]
 
 
 def write(cfg: DictConfig, found: Fit) -> None:
@@ -106,10 +96,9 @@ def write(cfg: DictConfig, found: Fit) -> None:
     if found.each > 1 or OmegaConf.select(cfg, key) is not None:
         each = found.each if found.each > 1 else None
         OmegaConf.update(cfg, key, each, force_add=True)
-    for key in ("max_steps", "schedule.warmup"):
-        if key in _written(cfg) and found.each != before:
-            steps = OmegaConf.select(cfg, key) * found.each / before
-            OmegaConf.update(cfg, key, max(round(steps), 1))
+    if found.each != before:
+        for key, steps in auto_batch.counted(cfg).items():
+            OmegaConf.update(cfg, key, max(round(steps * found.each / before), 1))
     auto_batch.keep_whole(cfg)
 
 

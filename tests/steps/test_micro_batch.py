@@ -147,6 +147,17 @@ def test_what_was_found_is_written_into_the_config(overrides, found, wanted):
     kerasft.check(cfg)
 
 
+def test_what_counts_batches_grows_as_they_are_halved():
+    cfg = kerasft.compose(["batch_size=32", "max_steps=100", "schedule.warmup=15"])
+    said = halve(cfg)
+    assert said.endswith("max_steps=200 schedule.warmup=30")
+    assert (cfg.batch_size, cfg.max_steps, cfg.schedule.warmup) == (16, 200, 30)
+    share = kerasft.compose(["batch_size=32"])
+    before = share.schedule.warmup
+    halve(share)
+    assert share.max_steps is None and share.schedule.warmup == before
+
+
 def test_half_of_it_keeps_to_the_numbers():
     cfg = kerasft.compose(["batch_size=auto", "effective_batch=10"])
     micro_batch.write(cfg, Fit(5, 2, {}, None))
