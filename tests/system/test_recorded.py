@@ -124,8 +124,6 @@ READERS = {
 def test_a_file_of_any_kind_is_read_or_told(copied, name):
     whole, act = (copied / name).read_text("utf-8"), READERS[name]
     value = json.loads(whole)
-    if name == "manifest.json":  # as it is, but for its length
-        value["splits"] = {split: rows[:2] for split, rows in value["splits"].items()}
     tried = 0
     try:
         for path in places(value):
