@@ -178,6 +178,7 @@ def test_a_current_folder_that_is_gone_is_said_in_one_line(tmp_path, kerasft_cli
         ended = kerasft_cli(*words)
         assert ended.code == 2, words
         assert ended.err.count("error: ") == 1 and "Traceback" not in ended.err
+    ended = kerasft_cli("train", "debug=quick")
     assert "The current folder is not there any more" in ended.err
     with looked_up_in([Path("/data")]):
         assert candidates("a.csv") == [Path("/data/a.csv")]
