@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from kerasft.errors import UserError
 from kerasft.system.enclosure import require_enclosed
-from kerasft.system.files import at_home, current, read_json
+from kerasft.system.files import GONE, at_home, current, read_json
 from kerasft.system.folders import require_path
 
 # What a run writes before it trains.
@@ -79,6 +79,8 @@ def _never_trained(path: Path, holds: list[str]) -> bool:
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
+    if not path.is_absolute() and current() is None:
+        return UserError(GONE)
     return UserError(
         f"output_dir: {str(path)!r} cannot be written: {error.strerror or error}. Choose another "
         "folder with output_dir=DIR."
