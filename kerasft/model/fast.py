@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft.model import folding
 from kerasft.model.hooks import compute_by
+from kerasft.system import heap
 
 if TYPE_CHECKING:
     import keras
@@ -30,8 +31,9 @@ def accelerated(model: keras.Model, *, steps: int) -> Iterator[list[str]]:
     example, added up. Batch normalization with fixed statistics becomes a part of the convolution
     before it. Layer normalization, and the bias and activation of a dense layer with GELU,
     take one compiled pass each, and their gradients another, in `float32` inside. All else is
-    Keras' own, and so are weights, configs and files. On a GPU nothing is changed: there the
-    operations are fused already.
+    Keras' own, and so are weights, configs and files. From then on the process keeps the memory
+    that operations free (`heap.keep`). On a GPU nothing is changed: there the operations are fused
+    already.
 
     Args:
         model: A Keras model.
@@ -44,6 +46,7 @@ def accelerated(model: keras.Model, *, steps: int) -> Iterator[list[str]]:
 
     replaced = []
     if not tf.config.list_physical_devices("GPU"):
+        heap.keep()
         for layer, call in _calls(model, steps):
             compute_by(layer, call)
             replaced.append(layer)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from kerasft.config import auto_batch
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
+from kerasft.system import heap
 from kerasft.system.console import warn
 
 T = TypeVar("T")
@@ -42,7 +43,9 @@ def until_it_fits(
     """
     while True:
         try:
-            return carry_out(cfg, folder)
+            made = carry_out(cfg, folder)
+            heap.give_back()
+            return made
         except OutOfMemory as error:
             if cfg.faults.get("memory") != "halve":
                 raise
@@ -59,6 +62,7 @@ def let_go() -> None:
 
     keras.utils.clear_session()
     gc.collect()
+    heap.give_back()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from kerasft.steps.fit import make_recipe
 from kerasft.steps.heads import with_head
 from kerasft.steps.memory import OutOfMemory, noticed
 from kerasft.steps.prepare import Parts, Ready
-from kerasft.system import memory
+from kerasft.system import heap, memory
 
 if TYPE_CHECKING:
     import keras
@@ -299,6 +299,7 @@ def _room(cfg: DictConfig) -> Room:
         limit = None if cfg.memory_gb is None else cfg.memory_gb * 1e9
         return Room(limit, int(tf.config.experimental.get_memory_info("GPU:0")["current"]),
                     FARTHER_ON_GPU)  # fmt: skip
+    heap.give_back()
     held = memory.resident()
     limit = SHARE * (held + memory.available())
     if cfg.memory_gb is not None:
@@ -313,6 +314,7 @@ def _measured() -> Iterator[memory.Peak]:
 
     if not tf.config.list_physical_devices("GPU"):
         gc.collect()
+        heap.give_back()
         with memory.peak() as found:
             yield found
         return
