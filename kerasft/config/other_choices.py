@@ -66,7 +66,8 @@ def _let_go_of_parts(
     parts = [name for name in parts if before.get(name) != after.get(name)]
     if not parts:
         return
-    alone = composed([one for one in overrides if one not in sets])
+    # Without values: those of other parts may need what the experiment chooses.
+    alone = composed([one for one in overrides if any(_chooses(one, name) for name in parts)])
     for name in parts:
         node, own = OmegaConf.select(cfg, name), OmegaConf.select(alone, name)
         if not isinstance(node, DictConfig) or not isinstance(own, DictConfig):

@@ -84,3 +84,8 @@ def test_other_parts_keep_what_the_experiment_says_where_they_take_it():
         "learning_rate"
     ]  # fmt: skip
     settle(["experiment=sst2_minilm", "optimizer=sgd"], (), ())
+
+
+def test_values_that_need_the_experiments_own_choices_are_no_hindrance():
+    cfg = kerasft.compose([ANTS, "head=mlp", "backbone.alpha=0.5", "~task.label_smoothing"])
+    assert cfg.backbone.alpha == 0.5 and "label_smoothing" not in cfg.task
