@@ -33,6 +33,7 @@ from kerasft.spec import (
     takes_images,
     takes_texts,
 )
+from kerasft.system import heap
 from kerasft.system.files import read_json, write_json
 from kerasft.system.recorded import read_labels
 
@@ -294,6 +295,7 @@ def load(
             f"and it lists {some(len(labels.names), 'label')}."
         )
     _require_fit(network, made, folder)
+    heap.keep()
     return FineTuned(in_float32(network), made, task, labels, eval_batch_size(cfg))
 
 

@@ -15,6 +15,7 @@ from kerasft.errors import UserError, in_short
 from kerasft.serving.bundle import Bundle
 from kerasft.serving.loading import require_files, stamp
 from kerasft.serving.status import Failure
+from kerasft.system import heap
 
 
 @dataclass
@@ -140,6 +141,7 @@ class Model:
         while bundle.using:  # what it was asked is answered first
             await asyncio.sleep(0.02)
         bundle.close()
+        heap.give_back()
         state.state = "END"
         self._say(f"{self.name}: version {number} is let go")
 

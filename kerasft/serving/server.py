@@ -19,6 +19,7 @@ from typing import Any
 from kerasft.artifact.layout import EXTRA, SIGNATURE, version_of, versions
 from kerasft.errors import UserError
 from kerasft.serving.models import Model, require_versions
+from kerasft.system import heap
 from kerasft.system.files import at_home, read_json
 
 EXTRAS = {"aiohttp": "aiohttp", "grpc": "grpcio", "tensorflow_serving": "tensorflow-serving-api"}
@@ -74,6 +75,7 @@ def serve(settings: Settings) -> None:
     require_extras()
     require_versions(path)
     _require_sane(settings)
+    heap.keep()
     server = None
 
     async def work() -> None:
