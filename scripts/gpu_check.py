@@ -4,8 +4,8 @@
 
 It takes about a quarter of an hour, needs no data and no network, and writes gpu_check.md: a page
 that can be sent in, with what is known so far, should it be broken off. Each case is a process of
-its own. `--device cpu --tiny` tries the script where
-there is no GPU. Ends with 1 where figures differ by more than rounding, or a case failed.
+its own. `--device cpu --tiny` tries the script where there is no GPU. Ends with 1 where figures
+differ by more than rounding, or a case failed.
 """
 
 from __future__ import annotations
