@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.parameters import NotFound, define
+from kerasft.config.replaced import is_given, keys_of
 from kerasft.config.schema import NAMED, OF_ALL, RUNTIME
 
 # What an experiment says of its backbone for the sake of its data. All else is of the network.
@@ -32,10 +33,10 @@ def let_go(
         composed: Composes others.
         choices: Returns what others choose, by group.
     """
+    _let_go_of_parts(cfg, overrides, composed, choices)
     given = [[one for one in overrides if _chooses(one, group)] for group in OF_ALL]
     given.append([one for one in overrides if any(_chooses(one, group) for group in NAMED)])
     steps = [step for step in given if step]
-    _let_go_of_parts(cfg, overrides, composed, choices)
     if len(steps) < 2:
         return
     before, first = choices(steps[0]), dict.fromkeys(NAMED, 0)
@@ -66,6 +67,7 @@ def _let_go_of_parts(
     parts = [name for name in parts if before.get(name) != after.get(name)]
     if not parts:
         return
+    given = keys_of(overrides)
     # Without values: those of other parts may need what the experiment chooses.
     alone = composed([one for one in overrides if any(_chooses(one, name) for name in parts)])
     for name in parts:
@@ -78,17 +80,13 @@ def _let_go_of_parts(
             continue
         usual = OmegaConf.to_container(own, resolve=False)
         OmegaConf.set_struct(node, False)
-        for key in [key for key in node if not _is_given(f"{name}.{key}", overrides)]:
+        for key in [key for key in node if not is_given(f"{name}.{key}", given)]:
             stays = name != "backbone" or key in OF_DATA
             if key in usual and not stays:
                 node[key] = usual[key]
             elif key not in usual and not (stays and (found.open or key in found.parameters)):
                 del node[key]
         OmegaConf.set_struct(node, None)
-
-
-def _is_given(key: str, overrides: Sequence[str]) -> bool:
-    return any(re.match(rf"[+~]*{re.escape(key)}(\.|=|$)", one) for one in overrides)
 
 
 def _chooses(override: str, group: str) -> bool:

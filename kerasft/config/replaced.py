@@ -45,7 +45,7 @@ def let_go(
     if not (new := replaced(overrides)):
         return
     former = before([one for one in overrides if one not in new])
-    given = {one.lstrip("+~").partition("=")[0] for one in overrides}
+    given = keys_of(overrides)
     for one in new:
         key = one.lstrip("+").partition("._target_=")[0]
         node, was = OmegaConf.select(cfg, key), OmegaConf.select(former, key)
@@ -61,12 +61,23 @@ def let_go(
         # By their keys: `in` says no of a value that is missing.
         for name in [n for n in was.keys() & node.keys() if n != "_target_"]:
             taken = found.open or name in found.parameters
-            if name in with_all or (same and taken) or _is_given(f"{key}.{name}", given):
+            if name in with_all or (same and taken) or is_given(f"{key}.{name}", given):
                 continue
             OmegaConf.set_struct(node, False)
             del node[name]
             OmegaConf.set_struct(node, None)
 
 
-def _is_given(key: str, given: set[str]) -> bool:
+def keys_of(overrides: Sequence[str]) -> set[str]:
+    """Return the keys that overrides set or take out.
+
+    Example:
+        >>> keys_of(["+a.b=1", "~c"]) == {"a.b", "c"}
+        True
+    """
+    return {one.lstrip("+~").partition("=")[0] for one in overrides}
+
+
+def is_given(key: str, given: set[str]) -> bool:
+    """Whether a key, or one below it, is among those given."""
     return any(one == key or one.startswith(f"{key}.") for one in given)

@@ -141,7 +141,7 @@ class Model:
         while bundle.using:  # what it was asked is answered first
             await asyncio.sleep(0.02)
         bundle.close()
-        heap.give_back()
+        await asyncio.get_running_loop().run_in_executor(self._executor, heap.give_back)
         state.state = "END"
         self._say(f"{self.name}: version {number} is let go")
 
