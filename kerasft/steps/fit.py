@@ -23,7 +23,7 @@ from kerasft.evaluation.setback import setback
 from kerasft.rows import Rows
 from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size, loss_batch_size
-from kerasft.spec import Backbone, Splits, placed
+from kerasft.spec import Backbone, Splits, placed, takes_texts
 from kerasft.steps import adapting, sizes
 from kerasft.steps.activations import Boundary
 from kerasft.steps.deadline import deadline
@@ -223,8 +223,10 @@ def make_recipe(
     """Return how the config wants a model trained."""
     from kerasft.training.recipe import Recipe
 
+    text = takes_texts(backbone.preprocess)
     return Recipe(
-        parts.stages, task, make_optimizer(cfg), make_schedule(cfg),
+        {name: stage.on(text=text) for name, stage in parts.stages.items()},
+        task, make_optimizer(cfg), make_schedule(cfg),
         usual_rate=adapting.usual_rate(cfg, backbone), learning_rate=set_rate(cfg),
         pretrained=backbone.pretrained, callbacks=callbacks, fast=cfg.fast,
         max_steps=cfg.max_steps, averages=parts.averages, jit_compile=cfg.jit_compile,

@@ -10,7 +10,7 @@ from kerasft.training.stages import Stage
 
 def gradual(
     *, stages: int = 4, epochs: int = 1, epochs_each: int = 1, rate: float = 1.0,
-    learning_rate: float | None = None, layer_decay: float = 1.0,
+    learning_rate: float | None = None, layer_decay: float | Literal["auto"] = 1.0,
     rates: dict[str, float] | None = None, weight_decays: dict[str, float] | None = None,
     batch_norm: Literal["auto", "frozen", "train"] = "auto",
 ) -> dict[str, Stage]:
@@ -27,7 +27,7 @@ def gradual(
         rate: See `Stage`, of all stages but the head's, as `learning_rate`, `layer_decay`, `rates`,
             `weight_decays` and `batch_norm`.
         learning_rate: Their peak rate.
-        layer_decay: Their factor from level to level.
+        layer_decay: Their factor from level to level, or `"auto"`.
         rates: Factors of the learning rate in the last stage, in which all trains.
         weight_decays: Factors of the weight decay, likewise.
         batch_norm: What batch normalization of the backbone does in all of them.

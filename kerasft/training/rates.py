@@ -18,8 +18,11 @@ class Rules(Protocol):
     """A stage, as far as it says how fast its variables learn."""
 
     @property
-    def layer_decay(self) -> float:
-        """Factor of the learning rate from each level of the network to the one below."""
+    def layer_decay(self) -> float | str:
+        """Factor of the learning rate from each level of the network to the one below.
+
+        A number: `auto` is settled before.
+        """
 
     @property
     def rates(self) -> Mapping[str, float] | None:
@@ -113,7 +116,7 @@ def factors_of(model: keras.Model, stage: Rules) -> list[Factors] | None:
     if stage.layer_decay == 1 and not rates and not decays:
         return None
     variables = list(model.trainable_variables)
-    by_depth = _by_depth(model, variables, stage.layer_decay)
+    by_depth = _by_depth(model, variables, float(stage.layer_decay))
     rate = _multiplied("rates", rates, model, variables)
     # Norms and biases are left out of weight decay.
     decay = _multiplied("weight_decays", decays, model, [v for v in variables if len(v.shape) > 1])

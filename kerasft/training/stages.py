@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.errors import UserError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 HEAD_RATE = 1e-3
 # The largest side of images, in pixels.
 LARGEST = 100_000
+# What `layer_decay=auto` comes to. Images won by it, and texts lost (docs/defaults.md).
+DECAY_OF_IMAGES, DECAY_OF_TEXTS = 0.8, 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Stage:
             above 0 and up to 1. `finetune.full.layer_decay=0.8` has the head learn at the stage's
             rate, the uppermost block at 0.8 of it, the next at 0.64, down to the embeddings or the
             first convolution. Each block is a level; networks of single layers have 12 at most.
+            `"auto"` is 0.8 for networks of images, and 1, which is none, for those of texts.
         rates: Factors of the learning rate by regular expressions that are searched in the
             variables' paths, e.g. `'finetune.full.rates={embedding: 0.1, head_: 10}'`; where
             several are found, all count. 0 has a variable rest.
@@ -65,7 +68,7 @@ class Stage:
     rate: float = 1.0
     batch_norm: Literal["auto", "frozen", "train"] = "auto"
     image_size: int | list[int] | None = None
-    layer_decay: float = 1.0
+    layer_decay: float | Literal["auto"] = 1.0
     rates: dict[str, float] | None = None
     weight_decays: dict[str, float] | None = None
     solve: bool | Literal["auto"] = False
@@ -103,11 +106,12 @@ class Stage:
                 "epochs=1. Received: "
                 f"train={self.train!r}, epochs={self.epochs}, image_size={self.image_size}."
             )
-        if not 0 < self.layer_decay <= 1:
+        decay = self.layer_decay
+        if decay != "auto" and (isinstance(decay, str) or not 0 < decay <= 1):
             raise UserError(
                 "finetune.NAME.layer_decay is the factor of the learning rate from each level of "
-                "the network to the one below: above 0, and up to 1, which has all learn alike. "
-                f"Received: {self.layer_decay!r}."
+                "the network to the one below: above 0, and up to 1, which has all learn alike, or "
+                f"auto. Received: {decay!r}."
             )
         for name, rules in (("rates", self.rates), ("weight_decays", self.weight_decays)):
             if problem := rules_problem(name, rules):
@@ -120,6 +124,20 @@ class Stage:
             return None
         one = self.image_size
         return (one, one) if isinstance(one, int) else (one[0], one[1])
+
+    def on(self, *, text: bool) -> Stage:
+        """Return the stage as it is on a network: with a number where `layer_decay` is `"auto"`.
+
+        Args:
+            text: Whether the network is for texts; else for images.
+
+        Example:
+            >>> Stage(layer_decay="auto").on(text=False).layer_decay
+            0.8
+        """
+        if self.layer_decay != "auto":
+            return self
+        return replace(self, layer_decay=DECAY_OF_TEXTS if text else DECAY_OF_IMAGES)
 
     def peak(self, chosen: float | None, usual: float, *, head_alone: bool | None = None) -> float:
         """Return the peak rate of the stage.

@@ -27,6 +27,18 @@ def test_the_table_alone_trains_nothing(tiny_images, kerasft_cli):
     assert "first step" not in said.out and not Path("outputs").exists()
 
 
+def test_the_best_recipe_lowers_the_rates_of_images_alone(tiny_images, tiny_texts, kerasft_cli):
+    best = ["recipe=best", "finetune.head=null", "optimizer.learning_rate=0.01"]
+    said = [
+        kerasft_cli("train", "--trainable", *data, *best).out for data in (tiny_images, tiny_texts)
+    ]
+    assert all("stage full: learning rate up to 0.01, " in one for one in said)
+    images, texts = ([row.split()[-3:] for row in one.partition("\npart ")[2].splitlines()[1:]]
+                     for one in said)  # fmt: skip
+    assert images[-1][0] == "0.01" and images[-2][0] == "0.008" and float(images[0][0]) < 0.008
+    assert len(texts) > 2 and {row[-2] for row in texts} == {"0.01"}
+
+
 @pytest.mark.parametrize("other", ["--plan", "-m"])
 def test_it_stands_alone(kerasft_cli, other):
     said = kerasft_cli("train", "--trainable", other)

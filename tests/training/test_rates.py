@@ -246,9 +246,9 @@ def test_a_network_of_one_layer_has_no_depth():
 
 
 @pytest.mark.parametrize("wrong", [
-    {"layer_decay": 0.0}, {"layer_decay": 1.5}, {"rates": {"a": -1}}, {"rates": {"a": True}},
-    {"rates": {"(": 1.0}}, {"rates": ["a"]}, {"weight_decays": {"a": float("inf")}},
-    {"weight_decays": {"a": "much"}},
+    {"layer_decay": 0.0}, {"layer_decay": 1.5}, {"layer_decay": "automatic"},
+    {"rates": {"a": -1}}, {"rates": {"a": True}}, {"rates": {"(": 1.0}}, {"rates": ["a"]},
+    {"weight_decays": {"a": float("inf")}}, {"weight_decays": {"a": "much"}},
 ])  # fmt: skip
 def test_values_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError, match=rf"finetune\.NAME\.{next(iter(wrong))}"):
