@@ -50,6 +50,17 @@ def pytest_configure(config):
         import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        # Nor is it asked of each operation of a graph from where in Python it comes: below Pytest
+        # the answer is long, and takes a tenth of tracing. One stack stands for all.
+        from tensorflow.python.util import tf_stack
+
+        here = tf_stack.extract_stack()
+        tf_stack.extract_stack = lambda stacklevel=1: here
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of all looks for garbage: it is most of what there is."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before the slow ones are taken out
