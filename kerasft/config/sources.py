@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -116,10 +117,10 @@ class StructuredConfigSource(structured_config_source.StructuredConfigSource):
         return self  # Hydra copies its sources for each composition: this one with all registered
 
 
-def stamp(file: Path) -> tuple[Any, ...]:
+def stamp(file: Path | os.DirEntry[str]) -> tuple[Any, ...]:
     """Return what changes when a file does."""
     status = file.stat()
-    return str(file), status.st_mtime_ns, status.st_size, status.st_ino
+    return os.fspath(file), status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _read_once(key: tuple[Any, ...], read: Callable[[], ConfigResult]) -> ConfigResult:
