@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import cache
 
 from kerasft import __version__
 from kerasft.config.leads import without_dashes
@@ -12,6 +13,7 @@ from kerasft.system.cache import KINDS
 from kerasft.system.passwords import override_shown
 
 
+@cache
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(

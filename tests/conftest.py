@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import gc
+import itertools
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -21,6 +23,8 @@ settings.register_profile("same", deadline=None, derandomize=True, database=None
 settings.register_profile("thorough", deadline=None, max_examples=3000, print_blob=True)
 settings.load_profile("same")
 
+# Each folder of a test has a number.
+_folders = itertools.count()
 # The folders whose tests are short.
 SHORT = ("artifact", "bad_input", "config", "data", "evaluation", "runs", "system")
 # 30 texts of each class, told apart by one word.
@@ -50,6 +54,17 @@ def pytest_configure(config):
         import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        # Nor is it asked of each operation of a graph from where in Python it comes: below Pytest
+        # the answer is long, and takes a tenth of tracing. One stack stands for all.
+        from tensorflow.python.util import tf_stack
+
+        here = tf_stack.extract_stack()
+        tf_stack.extract_stack = lambda stacklevel=1: here
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of all looks for garbage: it is most of what there is."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before the slow ones are taken out
@@ -105,6 +120,17 @@ def texts_csv(tmp_path_factory) -> Path:
         tmp_path_factory, "texts_csv",
         lambda folder: write_csv(folder / "texts.csv", texts(), ("text", "label")),
     ) / "texts.csv"  # fmt: skip
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory, request) -> Path:
+    """A folder of a test's own, as Pytest has it, which looks through all of them for each."""
+    place = tmp_path_factory.getbasetemp() / "t"
+    place.mkdir(mode=0o700, exist_ok=True)
+    name = re.sub(r"\W", "_", request.node.name)[:24]
+    path = place / f"{name}{next(_folders)}"
+    path.mkdir(mode=0o700)
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -80,6 +80,12 @@ def trained(words, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def opened(trained):
+    """The run's model, loaded once for all that only ask it."""
+    return reopen(str(trained))[1]
+
+
 def lines_of(path):
     return path.read_text(encoding="utf-8").splitlines()
 
@@ -122,14 +128,13 @@ def test_it_is_evaluated_again(trained):
     assert again["test"]["map"] == pytest.approx(written["test"]["map"], abs=1e-6)
 
 
-def test_boxes_are_those_of_the_image(trained, data, tmp_path):
+def test_boxes_are_those_of_the_image(opened, data, tmp_path):
     """The same image twice as large has boxes twice as large."""
     source = data / "test" / "test3.png"
     large = tmp_path / "large.png"
     with Image.open(source) as image:
         image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(large)
-    _, finetuned, _ = reopen(str(trained))
-    small, big = (finetuned([str(path)]) for path in (source, large))
+    small, big = (opened([str(path)]) for path in (source, large))
     count = int(small["num_detections"][0])
     assert count == int(big["num_detections"][0])
     np.testing.assert_allclose(2 * small["boxes"][0][:count], big["boxes"][0][:count], atol=1.0)
@@ -402,11 +407,10 @@ def test_the_ways_of_others_are_refused(words, tmp_path):
         assert said in str(caught.value), (more, str(caught.value))
 
 
-def test_figures_are_of_the_answers(trained):
+def test_figures_are_of_the_answers(trained, opened):
     """What the run kept gives the figures that it wrote."""
     kept = evidence.read(RunFolder(trained)).measured["test"]
-    _, finetuned, _ = reopen(str(trained))
-    statistics = finetuned.statistics(*kept)
+    statistics = opened.statistics(*kept)
     assert evaluation.coco(statistics)["map"] == pytest.approx(
         json.loads((trained / "metrics.json").read_text())["test"]["map"]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,23 @@ PUBLIC = [
 ]  # fmt: skip
 
 
+@cache
+def parsed(file: Path) -> tuple[list[ast.stmt], list[ast.AST]]:
+    """Return the imports at the top of a file, and all of its imports and `.kind`."""
+    tree = ast.parse(file.read_text("utf-8"))
+    every = [
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Attribute) and node.attr == "kind")
+    ]
+    return [node for node in tree.body if node in every], every
+
+
 def imports(file: Path, *, top_level: bool = False) -> list[tuple[str, int]]:
     """Return the modules that a file imports, with the lines."""
-    tree = ast.parse(file.read_text("utf-8"))
+    top, every = parsed(file)
     found = []
-    for node in tree.body if top_level else ast.walk(tree):
+    for node in top if top_level else every:
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -70,7 +83,7 @@ def imports(file: Path, *, top_level: bool = False) -> list[tuple[str, int]]:
 def imported_names(file: Path) -> list[tuple[str, str]]:
     """Return what a file imports by name, with the modules that it is from."""
     return [
-        (node.module or "", alias.name) for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        (node.module or "", alias.name) for node in parsed(file)[1]
         if isinstance(node, ast.ImportFrom) for alias in node.names
     ]  # fmt: skip
 
@@ -180,8 +193,8 @@ def test_what_kind_labels_are_is_the_matter_of_tasks_and_annotations():
     seen = 0
     for file in FILES:
         place = file.relative_to(PACKAGE).parts
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if not isinstance(node, ast.Attribute) or node.attr != "kind":
+        for node in parsed(file)[1]:
+            if not isinstance(node, ast.Attribute):
                 continue
             owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(
                 node.value, "id", "")  # fmt: skip

@@ -167,13 +167,14 @@ def _interpolations(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, A
         node._content, dict | list
     ):
         return
-    names = list(node.keys()) if isinstance(node, DictConfig) else range(len(node._content))
-    for name in names:
+    content = node._content  # not by `node[name]`, which looks each name up in the schema first
+    named = content.items() if isinstance(content, dict) else enumerate(content)
+    for name, child in list(named):
         key = f"{prefix}.{name}" if prefix else str(name)
-        if OmegaConf.is_interpolation(node, name):
+        if child._is_interpolation():
             yield key, node, name
         else:
-            yield from _interpolations(node._get_node(name), key)
+            yield from _interpolations(child, key)
 
 
 def numbers(values: object, key: str = "") -> Iterator[tuple[str, str]]:

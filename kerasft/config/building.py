@@ -78,13 +78,15 @@ def _called(node: DictConfig, runtime: Mapping[str, Any], *, call: bool) -> Any:
     takes = inspect.signature(target_of(node)).parameters
     given = {k: v for k, v in runtime.items() if k in takes and node.get(k) is None}
     settings = placed(plain(node), runtime.get("output_dir"))
+    # Partial first: Hydra would turn dataclasses among the runtime values into configs. How to
+    # build stands among the values, since of keywords it makes a config that it merges with them.
+    how = {"_convert_": "all", "_partial_": True}
     values = OmegaConf.create(
-        {k: v for k, v in settings.items() if k not in given}, flags={"allow_objects": True}
+        {k: v for k, v in settings.items() if k not in given} | how, flags={"allow_objects": True}
     )
     where = node._get_full_key(None) if isinstance(node, DictConfig) else node["_target_"]
     try:
-        # Partial first: Hydra would turn dataclasses among the runtime values into configs.
-        made = instantiate(values, _convert_="all", _partial_=True)
+        made = instantiate(values)
         return made(**given) if call else partial(made, **given)
     except InstantiationException as error:
         cause = error.__cause__ or error

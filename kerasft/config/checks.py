@@ -58,7 +58,7 @@ def check(
         # Nothing else can be said of a config whose own scalars have no value.
         raise UserError(problems=[_with_origin(key, problems[key], places) for key in without])
     # What has no value cannot be held against a signature; the rest still can.
-    values = OmegaConf.to_container(_without(cfg, problems), resolve=True)
+    values = OmegaConf.to_container(_without(cfg, problems) if problems else cfg, resolve=True)
     problems |= dict(alive(values)) | dict(numbers(values))
     if any(key in MOST for key in problems):  # too large to be compared with anything
         raise UserError(

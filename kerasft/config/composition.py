@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -28,7 +27,7 @@ from kerasft.config.leads import space
 from kerasft.config.moved import renew
 from kerasft.config.replaced import let_go
 from kerasft.config.schema import ALWAYS, RUNTIME, SCALARS, Root
-from kerasft.config.sources import COPY, safe_sources
+from kerasft.config.sources import COPY, quick_lists, safe_sources
 from kerasft.config.yaml_limits import require_small
 from kerasft.errors import UserError
 from kerasft.system.passwords import override_shown, text_without
@@ -62,7 +61,7 @@ def _hydra() -> Iterator[None]:
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with safe_sources(), \
+        with safe_sources(), quick_lists(), \
                 initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
             yield
     finally:
@@ -181,9 +180,10 @@ def compose_search(
         3
     """
     extra = _searchpath(config_dirs)
+    places = [config_dir(), *map(Path, config_dirs)]
     with _hydra():
         try:
-            cfg = hydra_compose(SWEEP, overrides=[*overrides, *extra])
+            cfg = kept.composed(SWEEP, [*overrides, *extra], places)
             require_bounded(cfg)
             return plain(cfg[SWEEP]) | {"launcher": plain(cfg["launcher"])}
         except UserError:
@@ -192,7 +192,7 @@ def compose_search(
             problems = {}
             for override in overrides:
                 try:
-                    hydra_compose(SWEEP, overrides=[override, *extra])
+                    kept.composed(SWEEP, [override, *extra], places)
                 except Exception as alone:
                     problems[override] = in_words(
                         alone, override, keys=SEARCH,
@@ -222,6 +222,7 @@ def _each_alone(overrides, extra, config_dirs) -> dict[str, str]:
     Returns:
         What is wrong, by override.
     """
+    places = [config_dir(), *map(Path, config_dirs)]
     chosen = [o for o in overrides if re.match(r"^\+?[\w/]+=", o) and _is_group(o)]
     problems: dict[str, str] = {}
     alone = [[o] for o in chosen] + [[*chosen, o] for o in overrides if o not in chosen]
@@ -230,7 +231,7 @@ def _each_alone(overrides, extra, config_dirs) -> dict[str, str]:
         if not attempt:
             continue
         try:
-            hydra_compose("train", overrides=[*map(_open, attempt), *extra])
+            kept.composed("train", [*map(_open, attempt), *extra], places)
         except Exception as error:
             problems[attempt[-1]] = _in_words(error, attempt[-1], config_dirs)
     return problems

@@ -8,8 +8,9 @@ so for each trial.
 from __future__ import annotations
 
 import copy
+import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,4 +134,13 @@ def _parted(
 
 def _stamp(place: Path) -> tuple[Any, ...]:
     """Return what changes when a config below a folder does."""
-    return str(place), tuple(map(stamp, sorted(place.rglob("*.yaml"))))
+    return str(place), tuple(sorted(_stamps(str(place))))
+
+
+def _stamps(folder: str) -> Iterator[tuple[Any, ...]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _stamps(entry.path)
+            elif entry.name.endswith(".yaml"):
+                yield stamp(entry)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra._internal import defaults_list
 from hydra._internal.core_plugins import structured_config_source
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import (
@@ -47,6 +49,26 @@ def safe_sources() -> Iterator[None]:
     finally:
         # A launcher hands what is registered to its processes, where it must be Hydra's own.
         registry.types = usual
+
+
+@contextmanager
+def quick_lists() -> Iterator[None]:
+    """Let Hydra list the choices so far only where a defaults list names one of them (`${...}`).
+
+    It makes that list, a config of its own, for each file that it reads, which takes a third of
+    the time of a composition.
+    """
+    usual = defaults_list._create_interpolation_map
+
+    def where_asked(overrides: Any, listed: Sequence[Any], self_added: bool) -> Any:
+        asked = any(not one.is_self() and one.is_interpolation() for one in listed)
+        return usual(overrides, listed, self_added) if asked else None
+
+    defaults_list._create_interpolation_map = where_asked
+    try:
+        yield
+    finally:
+        defaults_list._create_interpolation_map = usual
 
 
 def find_here() -> None:
@@ -91,11 +113,14 @@ class StructuredConfigSource(structured_config_source.StructuredConfigSource):
         _require_installed(provider, path)
         super().__init__(provider, path)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> StructuredConfigSource:
+        return self  # Hydra copies its sources for each composition: this one with all registered
 
-def stamp(file: Path) -> tuple[Any, ...]:
+
+def stamp(file: Path | os.DirEntry[str]) -> tuple[Any, ...]:
     """Return what changes when a file does."""
     status = file.stat()
-    return str(file), status.st_mtime_ns, status.st_size, status.st_ino
+    return os.fspath(file), status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _read_once(key: tuple[Any, ...], read: Callable[[], ConfigResult]) -> ConfigResult:

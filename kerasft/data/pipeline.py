@@ -224,13 +224,26 @@ def in_one_pass(
     batches = batches[share[0] :: share[1]]
     spec = _tensor_specs(store.specs())
     learned = {} if targets is None else _tensor_specs(targets.specs())
+    flat = [*spec.values(), *learned.values(), tf.TensorSpec([None], tf.int64)]
 
-    def rows() -> Any:
-        for batch in batches:
-            found = {} if targets is None else targets.gather(batch)
-            with noted():
-                inputs = store.gather(batch)
-            yield inputs, found, batch.astype("int64")
+    @noted()
+    def take(number: np.ndarray) -> list[np.ndarray]:
+        batch = batches[int(number)]
+        inputs = store.gather(batch)
+        found = {} if targets is None else targets.gather(batch)
+        values = [*(inputs[name] for name in spec), *(found[name] for name in learned), batch]
+        return [
+            np.asarray(value, one.dtype.as_numpy_dtype)
+            for value, one in zip(values, flat, strict=True)
+        ]
+
+    def gather(number: tf.Tensor) -> tuple[Any, ...]:
+        values = tf.numpy_function(take, [number], [one.dtype for one in flat])
+        for value, one in zip(values, flat, strict=True):
+            value.set_shape(one.shape)
+        named = iter(values)
+        inputs, found = ({name: next(named) for name in part} for part in (spec, learned))
+        return inputs, found, *named
 
     def as_taken(values: Any, found: Any, indices: tf.Tensor) -> Any:
         if augment is not None:
@@ -238,11 +251,12 @@ def in_one_pass(
         inputs = values["images"] if list(spec) == ["images"] else values
         return inputs if targets is None else (inputs, found)
 
-    data = tf.data.Dataset.from_generator(
-        rows, output_signature=(spec, learned, tf.TensorSpec([None], tf.int64))
-    )
-    data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    data = mapped(data, as_taken, num_parallel_calls=cores(), deterministic=True)
+    numbers = tf.data.Dataset.range(len(batches))
+    if augment is None:  # each map is traced, which may take longer than a small data set
+        data = mapped(numbers, lambda number: as_taken(*gather(number)))
+    else:
+        data = mapped(numbers, gather)
+        data = mapped(data, as_taken, num_parallel_calls=cores(), deterministic=True)
     return untuned(data.prefetch(2)), np.concatenate([*batches, np.zeros(0, "int64")])
 
 

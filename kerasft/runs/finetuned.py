@@ -54,6 +54,8 @@ class FineTuned:
         task: Turns logits into answers.
         labels: What the answers mean.
         batch_size: Examples in a prediction step.
+        untuned: The task before its decisions were tuned, where they were: what it keeps does not
+            hang on them, and what keeps it is traced.
     """
 
     model: Any
@@ -61,6 +63,7 @@ class FineTuned:
     task: Task
     labels: Labels
     batch_size: int = 64
+    untuned: Task | None = None
 
     def targets(self, annotations: Rows) -> Rows:
         """Return what the network is measured against, of labels; to be made once."""
@@ -89,10 +92,11 @@ class FineTuned:
             ready, loss or self.batch_size, targets=targets, share=(group.rank, group.workers)
         )
         batch = partial(task.batch, labels=labels) if loss else None
+        keeps = self.untuned or task
         most = self.batch_size if loss and loss > self.batch_size else None
         with whole_float32():
             return stream(
-                self.model, data, order, task.keep, key=(task, labels, "keep"), batch=batch,
+                self.model, data, order, keeps.keep, key=(keeps, labels, "keep"), batch=batch,
                 group=group, most=most,
             )
 
@@ -194,7 +198,8 @@ class FineTuned:
         """Return the same model with the task's decisions tuned on examples."""
         if not isinstance(self.task, Tunable):
             return self
-        return replace(self, task=self.task.tune(annotations, kept, self.labels))
+        task = self.task.tune(annotations, kept, self.labels)
+        return replace(self, task=task, untuned=self.untuned or self.task)
 
     def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
         """Answer raw input: texts, pairs of texts, paths or bytes of images.

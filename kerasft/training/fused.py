@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasft.training.rates import Factors
@@ -122,14 +122,19 @@ def fuse(
     if optimizer.amsgrad:
         return False
 
-    def powers_now() -> tuple[tf.Tensor, tf.Tensor]:
+    def shared_now() -> dict[str, tf.Tensor]:
         step = tf.cast(optimizer.iterations + 1, tf.float32)
-        return tf.pow(float(optimizer.beta_1), step), tf.pow(float(optimizer.beta_2), step)
+        betas = [tf.constant(float(beta)) for beta in (optimizer.beta_1, optimizer.beta_2)]
+        return {
+            "beta1_power": tf.pow(betas[0], step), "beta2_power": tf.pow(betas[1], step),
+            "beta1": betas[0], "beta2": betas[1], "epsilon": tf.constant(float(optimizer.epsilon)),
+        }  # fmt: skip
 
-    powers = _once_an_update(optimizer, powers_now)
+    # Of each variable alone, they would be most operations of an update.
+    shared = _once_an_update(optimizer, shared_now)
 
     def update_step(gradient: tf.Tensor, variable: keras.Variable, learning_rate: object) -> None:
-        _update(optimizer, gradient, variable, learning_rate, powers(), factors)
+        _update(optimizer, gradient, variable, learning_rate, shared(), factors)
 
     optimizer.update_step = update_step
     alone = not tf.config.list_physical_devices("GPU") and not tf.distribute.has_strategy()
@@ -142,7 +147,7 @@ def fuse(
 
 def _update(
     optimizer: keras.Optimizer, gradient: tf.Tensor, variable: keras.Variable, learning_rate: Any,
-    powers: tuple[tf.Tensor, tf.Tensor], factors: Sequence[Factors] | None,
+    shared: Mapping[str, tf.Tensor], factors: Sequence[Factors] | None,
 ) -> None:
     import tensorflow as tf
 
@@ -152,13 +157,9 @@ def _update(
         var=_handle(variable),
         m=_handle(optimizer._momentums[index]),
         v=_handle(optimizer._velocities[index]),
-        beta1_power=powers[0],
-        beta2_power=powers[1],
         lr=rate * factors[index].rate if factors else rate,
-        beta1=float(optimizer.beta_1),
-        beta2=float(optimizer.beta_2),
-        epsilon=float(optimizer.epsilon),
         grad=dense(gradient, variable),
+        **shared,
     )
 
 
@@ -259,11 +260,11 @@ def shrinkage(gradients: Sequence[Any], most: float) -> Any:
     """Return what gradients are multiplied with, so that their global norm is within a limit."""
     import tensorflow as tf
 
-    squares = [
-        2.0 * tf.nn.l2_loss(tf.cast(_values(gradient), tf.float32))
+    halves = [
+        tf.nn.l2_loss(tf.cast(_values(gradient), tf.float32))
         for gradient in gradients if gradient is not None
     ]
-    norm = tf.sqrt(tf.add_n(squares))
+    norm = tf.sqrt(2.0 * tf.add_n(halves))
     return most / tf.maximum(norm, most) + (norm - norm)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
@@ -9,6 +11,7 @@ from omegaconf.errors import ConfigAttributeError
 
 from kerasft.config import composition, kept
 from kerasft.config.composition import _hydra, compose, config_dir
+from kerasft.errors import UserError
 
 
 @pytest.mark.parametrize("overrides", [
@@ -19,13 +22,16 @@ from kerasft.config.composition import _hydra, compose, config_dir
     ["recipe=best", "data=table", "data.path=x.csv"], ["head=mpl"], ["head=linear,mlp"],
     ["+head=mlp"], ["hed=mlp"], ["~head=mlp"],
 ])  # fmt: skip
-def test_a_kept_composition_is_hydras_own(overrides):
+def test_a_kept_composition_is_hydras_own(overrides, monkeypatch):
     whole = None
+    with monkeypatch.context() as plain:
+        plain.setattr(composition, "quick_lists", nullcontext)
+        with _hydra():
+            try:
+                whole = hydra_compose("train", overrides=overrides, return_hydra_config=True)
+            except Exception as error:
+                said = type(error), str(error)
     with _hydra():
-        try:
-            whole = hydra_compose("train", overrides=overrides, return_hydra_config=True)
-        except Exception as error:
-            said = type(error), str(error)
         for _ in range(2):  # made, then taken from what is kept
             if whole is None:
                 with pytest.raises(said[0]) as found:
@@ -54,6 +60,30 @@ def test_a_changed_file_is_read_anew(tmp_path):
     head.write_text("name: mlp\nunits: 16\n", encoding="utf-8")
     assert first.head.units == 8
     assert compose(["head=mine"], config_dirs=[tmp_path]).head.units == 16
+
+
+def test_a_defaults_list_may_name_what_is_chosen(tmp_path, monkeypatch):
+    for folder in ("experiment", "notes"):
+        (tmp_path / folder).mkdir()
+    for name in ("mine", "yours"):
+        (tmp_path / f"notes/{name}.yaml").write_text(f"said: of {name}\n", encoding="utf-8")
+
+    def composed(name, asked="experiment"):
+        kept._kept.clear()
+        (tmp_path / f"experiment/{name}.yaml").write_text(
+            f"# @package _global_\ndefaults: [/notes@head: '${{{asked}}}']\n", encoding="utf-8"
+        )
+        return compose([f"experiment={name}"], config_dirs=[tmp_path])
+
+    quick = [composed(name) for name in ("mine", "yours")]
+    assert [one.head.said for one in quick] == ["of mine", "of yours"]
+    with pytest.raises(UserError, match=r"possible interpolation keys: .*experiment") as told:
+        composed("mine", "experimant")
+    monkeypatch.setattr(composition, "quick_lists", nullcontext)  # as Hydra does it
+    assert quick == [composed(name) for name in ("mine", "yours")]
+    with pytest.raises(UserError) as hydras:
+        composed("mine", "experimant")
+    assert str(hydras.value) == str(told.value)
 
 
 def test_what_one_changes_another_does_not_see():

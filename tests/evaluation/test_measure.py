@@ -11,6 +11,9 @@ from kerasft.data import pipeline
 from kerasft.data.store import Store
 from kerasft.evaluation.measure import stream
 from kerasft.rows import Column, Rows
+from kerasft.runs.finetuned import FineTuned
+from kerasft.spec import Labels
+from kerasft.tasks.multi_label import MultiLabel
 
 CLASSES = 21
 
@@ -108,3 +111,49 @@ def test_the_loss_is_the_models_own_over_all_examples():
     assert measured() == pytest.approx(model.evaluate({"x": x}, y, verbose=0, batch_size=4))
     model.set_weights([w * 0 for w in model.get_weights()])
     assert measured() == pytest.approx(np.abs(y).mean())  # the same function, other weights
+
+
+def dense(name="x"):
+    import keras
+
+    inputs = keras.Input((4,), name=name)
+    return keras.Model({name: inputs}, keras.layers.Dense(2)(inputs))
+
+
+def test_what_takes_turns_is_traced_once_until_the_model_trains():
+    model, traced = dense(), []
+    store = Store.of({"x": np.ones((3, 4), "float32")})
+
+    def asked(key, **more):
+        def produce(outputs, inputs, targets):
+            traced.append(key)
+            return {"kept": outputs}
+
+        data, order = pipeline.in_one_pass(store, 2, targets=Rows.of({"y": np.zeros((3, 2))}))
+        return stream(model, data, order, produce, key=key, **more).rows["kept"]
+
+    for _ in range(2):
+        for key in ("figures", "answers"):
+            np.testing.assert_allclose(asked(key), model.predict({"x": np.ones((3, 4))}, verbose=0))
+    assert traced == ["figures", "answers"]
+    model.compile("sgd", "mse")
+    asked("figures", batch=lambda inputs, found: (found["y"], None))
+    model.layers[-1].activation = lambda x: x + 1  # as what computes faster ends with training
+    before = model.layers[-1].bias.numpy()
+    np.testing.assert_allclose(asked("figures") - 1, np.ones((3, 4)) @ model.layers[-1].kernel
+                               + before, rtol=1e-5)  # fmt: skip
+    assert traced == ["figures", "answers", "figures", "figures"]
+
+
+def test_what_a_tuned_task_keeps_is_traced_already():
+    store = Store.of({"x": np.random.default_rng(0).normal(size=(6, 4)).astype("float32")})
+    annotations = Rows.of({"label": np.tile([[0, 1], [1, 1]], (3, 1))})
+    made = FineTuned(dense(), None, MultiLabel(), Labels("multi_label", ("a", "b")), 4)
+    kept = made.measure(store).rows
+    traced = vars(made.model)["_kerasft_measure"]
+    tuned = made.tuned(annotations, kept)
+    assert tuned.task != made.task
+    again = tuned.measure(store).rows
+    assert vars(made.model)["_kerasft_measure"] is traced
+    for name in kept.columns:
+        np.testing.assert_array_equal(again[name], kept[name])

@@ -26,6 +26,7 @@ from kerasft.data.sources.digits import digits
 from kerasft.errors import UserError
 from kerasft.runs import finetuned as finetuned_module
 from kerasft.runs import output_dir, records, repetition, run_folder
+from kerasft.steps.reopening import reopen
 from kerasft.system import provenance, tf_data
 from kerasft.system.files import read_json, room_in, write_json, written_whole
 
@@ -95,13 +96,18 @@ def test_metrics_and_predictions_agree(tiny_run):
     assert sum(map(sum, table)) == len(rows)
 
 
+@pytest.fixture(scope="module")
+def opened(tiny_run):
+    return reopen(str(tiny_run))[1]
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_answers_that_come_in_pieces_are_those_that_come_together(
-    tiny_result, monkeypatch, tmp_path, known
+    opened, monkeypatch, tmp_path, known
 ):
     part = digits(kind="single", seed=0).test.take(range(21))
     monkeypatch.setattr(finetuned_module, "AT_ONCE", 5)
-    finetuned = replace(tiny_result.finetuned, batch_size=4)
+    finetuned = replace(opened, batch_size=4)
     store = prepare(part, finetuned.preprocess)
     kept = finetuned.measure(store).rows if known else None
     whole = finetuned.answers(store, kept, inputs=part.inputs)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -35,13 +36,22 @@ def made_once(tmp_path_factory: Any, name: str, make: Callable[[Path], Any]) -> 
 
 
 def trained_once(tmp_path_factory: Any, name: str, *words: str) -> Path:
-    """Return the folder of a run that is trained once, whichever test process needs it first."""
+    """Return the folder of a run that is trained once, whichever test process needs it first.
+
+    The figures that training returned lie beside it, see `returned_figures`.
+    """
     import kerasft
 
     def train(folder: Path) -> None:
         _returned[name] = kerasft.train([*words, f"output_dir={folder / 'run'}"])
+        (folder / "figures.pickle").write_bytes(pickle.dumps(_returned[name].metrics))
 
     return made_once(tmp_path_factory, name, train) / "run"
+
+
+def returned_figures(run: Path) -> Any:
+    """Return the `metrics` that training returned for a run of `trained_once`."""
+    return pickle.loads((run.parent / "figures.pickle").read_bytes())
 
 
 def returned(tmp_path_factory: Any, name: str, *words: str) -> Any:

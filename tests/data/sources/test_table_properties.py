@@ -148,10 +148,17 @@ def can(text: str, encoding: str) -> bool:
         return False
 
 
+def characters(encoding: str) -> st.SearchStrategy[str]:
+    """Draw those that an encoding has, which are looked for when a test draws some."""
+    return st.deferred(
+        lambda: st.sampled_from([c for c in map(chr, range(0x10000)) if can(c, encoding)])
+    )
+
+
 ANY = st.characters(exclude_categories=["Cs"])
 CODECS = dict.fromkeys(("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"), ANY)
 for name in ("cp1252", "latin-1", "koi8-r", "shift_jis", "euc-kr", "gb18030", "big5"):
-    CODECS[name] = st.sampled_from([c for c in map(chr, range(0x10000)) if can(c, name)])
+    CODECS[name] = characters(name)
 FORMS = {
     "excel": {"dialect": "excel"},
     "unix": {"dialect": "unix"},
