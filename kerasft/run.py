@@ -22,6 +22,7 @@ from kerasft.steps import (
     beforehand,
     devices,
     diagnosing,
+    export_cost,
     exporting,
     fit,
     floor,
@@ -33,7 +34,6 @@ from kerasft.steps import (
     reopening,
     showing,
 )
-from kerasft.steps import plan as costs
 from kerasft.system.console import say, without_chatter
 
 
@@ -202,7 +202,9 @@ def plan(
         splits = prepare.read_data(cfg, parts, None)
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
-        return costs.measure_stages(cfg, parts, ready, backbone)
+        plans, exports = export_cost.measure(cfg, parts, ready, backbone)
+        export_cost.tell(exports)
+        return plans
 
 
 @without_chatter()
