@@ -16,13 +16,13 @@ from kerasft.runs import run_folder
 from kerasft.runs.result import Result
 from kerasft.steps import (
     adapting,
+    afterwards,
     answering,
     asked,
     backbone_choice,
     beforehand,
     devices,
     diagnosing,
-    export_cost,
     exporting,
     fit,
     floor,
@@ -189,8 +189,10 @@ def plan(
         UserError: For any mistake in the config or the data.
 
     Example:
-        >>> [(stage.name, stage.steps) for stage in plan(["finetune=two_phase"])]
+        >>> plans = plan(["finetune=two_phase"])  # doctest: +ELLIPSIS
         data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
+        Measuring the result takes another ... s or so
+        >>> [(stage.name, stage.steps) for stage in plans]
         [('head', 12), ('all', 60)]
     """
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
@@ -202,8 +204,8 @@ def plan(
         splits = prepare.read_data(cfg, parts, None)
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
-        plans, exports = export_cost.measure(cfg, parts, ready, backbone)
-        export_cost.tell(exports)
+        plans, after = afterwards.measure(cfg, parts, ready, backbone)
+        say(after.told())
         return plans
 
 

@@ -372,8 +372,8 @@ def tell(plans: Sequence[StagePlan]) -> None:
             say(f"stage {plan.name}: kept activations save "
                 f"{plan.whole.total - plan.cached.total:,.0f} s, "
                 f"{plan.whole.total / plan.cached.total:.2f} times as fast")
-    say(f"in all about {in_words(sum(plan.seconds for plan in plans))}, beside start-up, the last "
-        "measuring, and a baseline where one is asked for")
+    say(f"in all about {in_words(sum(plan.seconds for plan in plans))}, beside start-up, what "
+        "comes after training, and a baseline where one is asked for")
 
 
 def in_words(seconds: float) -> str:
