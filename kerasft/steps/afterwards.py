@@ -106,10 +106,12 @@ def of_exports(
         By name, the seconds of each export; and the names of those that cannot be told. A format
         is rehearsed by the function `rehearse` of its module.
     """
-    from kerasft.model.fast import at_rest
-
     wanted = {key: one for key, one in (cfg.export or {}).items() if one}
     rehearsals = {key: act for key, one in wanted.items() if (act := _rehearsal(one))}
+    if not rehearsals:
+        return {}, tuple(wanted)
+    from kerasft.model.fast import at_rest
+
     further: dict[str, Any] = {"at_rest": at_rest} if cfg.fast else {}
     found = {}
     for key, act in rehearsals.items():
