@@ -16,6 +16,7 @@ from kerasft.runs import run_folder
 from kerasft.runs.result import Result
 from kerasft.steps import (
     adapting,
+    afterwards,
     answering,
     asked,
     backbone_choice,
@@ -33,7 +34,6 @@ from kerasft.steps import (
     reopening,
     showing,
 )
-from kerasft.steps import plan as costs
 from kerasft.system.console import say, without_chatter
 
 
@@ -189,8 +189,10 @@ def plan(
         UserError: For any mistake in the config or the data.
 
     Example:
-        >>> [(stage.name, stage.steps) for stage in plan(["finetune=two_phase"])]
+        >>> plans = plan(["finetune=two_phase"])  # doctest: +ELLIPSIS
         data: 50 train, 200 validation, 1,547 test; 10 classes (0, 1, 2, 3, 4, 5, ...)
+        Measuring the result takes another ... s or so
+        >>> [(stage.name, stage.steps) for stage in plans]
         [('head', 12), ('all', 60)]
     """
     cfg = settle(in_memory.reading(config, data, config_dirs), config_dirs, trusted)
@@ -202,7 +204,9 @@ def plan(
         splits = prepare.read_data(cfg, parts, None)
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
-        return costs.measure_stages(cfg, parts, ready, backbone)
+        plans, after = afterwards.measure(cfg, parts, ready, backbone)
+        say(after.told())
+        return plans
 
 
 @without_chatter()

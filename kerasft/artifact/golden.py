@@ -53,7 +53,7 @@ def write_golden(directory: str | Path, requests: Iterable[Golden], *, tolerance
             }
             for one in requests
         ],
-    })  # fmt: skip
+    }, indent=None)  # fmt: skip  # or each pixel would have a line of its own
 
 
 def read_golden(directory: str | Path) -> tuple[list[Golden], float]:

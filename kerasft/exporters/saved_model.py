@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -13,7 +14,7 @@ from kerasft.abilities import Generates
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
 from kerasft.contracts import Deciding, Explained, Task, Thresholded
 from kerasft.errors import UserError, nearest
-from kerasft.exporters import card, deployment, parity, warmup
+from kerasft.exporters import card, deployment, parity, rehearsal, warmup
 from kerasft.exporters.graph import write_graph
 from kerasft.exporters.served import NONE, Served, raw_examples
 from kerasft.exporters.signatures import SIGNATURES, Signature, signatures_of
@@ -24,6 +25,7 @@ from kerasft.system.files import write_json
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 
 def saved_model(
@@ -160,6 +162,43 @@ def check_early(
         task.check_decision(
             temperature=temperature, goal=goal, at_least=at_least, positive=positive
         )
+
+
+def rehearse(
+    model: keras.Model, *, preprocess: Preprocess, task: Task, labels: Labels, examples: np.ndarray,
+    signatures: Sequence[str] | None = None, golden: int = 4, top_k: int = 5,
+    buckets: Sequence[int] | None = None, warm_up: Sequence[int] | None = (1, 8),
+    at_rest: Callable[[Any], AbstractContextManager] = nullcontext, **_: Any,
+) -> float | None:
+    """Return about how long an export will take, in seconds.
+
+    Args:
+        model: The network as it will be exported, but for its weights.
+        preprocess: As in `saved_model`; so are all others but `examples`.
+        task: Its `answers` are what is served.
+        labels: What the labels mean.
+        examples: Raw examples on which the export will be proved, `[N]`, pairs `[N, 2]`.
+        signatures: Their names.
+        golden: How many golden requests are kept.
+        top_k: How many of the likeliest labels are named.
+        buckets: Lengths in tokens that batches of texts are padded to.
+        warm_up: The batch sizes of the requests that a server warms up with.
+        at_rest: Lets the model compute faster.
+
+    Returns:
+        The seconds; `None` for a network that writes texts, whose signatures differ too much for
+        one to stand for all.
+    """
+    served = Served(model, preprocess, task, labels, NONE, top_k, _buckets(buckets, preprocess))
+    if served.writes:
+        return None
+    served.rebuild_tokenizer()
+    began = time.perf_counter()
+    with at_rest(model):
+        chosen = signatures_of(served, signatures)
+        seconds = time.perf_counter() - began
+        found = rehearsal.rehearse(served, chosen, examples, golden=golden, warm_up=warm_up or ())
+    return seconds + found.seconds
 
 
 def _require_sizes(*, golden: int, top_k: int, warm_up: Sequence[int] | None) -> None:

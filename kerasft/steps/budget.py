@@ -13,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from kerasft.config.budgets import seconds
 from kerasft.config.composition import compose
 from kerasft.config.of_budgets import RECIPE, same
-from kerasft.steps import prepare
+from kerasft.steps import afterwards, prepare
+from kerasft.steps.afterwards import Afterwards
 from kerasft.steps.memory import let_go
-from kerasft.steps.plan import BRIEFLY, Care, StagePlan, measure_stages
+from kerasft.steps.plan import BRIEFLY, CAREFULLY, StagePlan
 from kerasft.steps.rehearsal import gone_on_with, rehearsed
 from kerasft.steps.stages import build_stages, settled
 from kerasft.system.console import say, warn
-from kerasft.system.terminal import status
 
 # What epochs may take of the time that is left: a few steps tell the others to some percent.
 MARGIN = 0.9
@@ -59,15 +59,13 @@ def settle(cfg: DictConfig, since: float) -> None:
     began = time.monotonic()
     with rehearsed(cfg) as (parts, splits, backbone, ready):
         reading = time.monotonic() - began
-        with status.showing("measuring steps ..."):
-            care = BRIEFLY if seconds(cfg.budget) < SHORT else Care()
-            plans = measure_stages(cfg, parts, ready, backbone, care=care)
-    measured = {name: len(part) for name, part in splits.parts.items()}
+        care = BRIEFLY if seconds(cfg.budget) < SHORT else CAREFULLY
+        plans, after = afterwards.measure(cfg, parts, ready, backbone, care=care)
     del parts, splits, backbone, ready
     let_go()
     left = seconds(cfg.budget) - (time.monotonic() - since) - reading
     found = choose(cfg, plans, left)
-    _tell(cfg, found, left, _answering(plans, measured))
+    _tell(cfg, found, left, after)
     for override in found.overrides:
         key, _, value = override.partition("=")
         OmegaConf.update(cfg, key, None if value == "null" else int(value))
@@ -127,20 +125,13 @@ def _takes(stages: Mapping[str, Any], costs: Mapping[str, StagePlan]) -> float:
     )
 
 
-def _answering(plans: Sequence[StagePlan], examples: Mapping[str, int]) -> float:
-    """Return the seconds in which all splits but training are answered."""
-    held_out = sum(count for name, count in examples.items() if name != "train")
-    return plans[-1].whole.answering * held_out / max(examples.get("validation", 1), 1)
-
-
-def _tell(cfg: DictConfig, found: Choice, left: float, answering: float) -> None:
+def _tell(cfg: DictConfig, found: Choice, left: float, after: Afterwards) -> None:
     recipe = [RECIPE] if same(cfg.finetune, compose([RECIPE]).finetune) else []
     overrides = " ".join([*recipe, *found.overrides])
     say(
         f"budget={cfg.budget}: {found.why}; training takes about {found.seconds:.0f} of the "
         f"{max(left, 0):.0f} s that are left for it. The same without a budget: "
-        f"{overrides}. Measuring the result takes another {answering:.0f} s or so, exports come on "
-        "top"
+        f"{overrides}. {after.told()}"
     )
     if found.seconds > left:
         warn("the budget is spent before training begins: it ends after its first step. What "

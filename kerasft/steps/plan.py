@@ -23,7 +23,6 @@ from kerasft.steps import sizes
 from kerasft.steps.activations import WRITING, Boundary
 from kerasft.steps.batches import size_of
 from kerasft.steps.fit import make_recipe
-from kerasft.steps.heads import with_head
 from kerasft.steps.prepare import Parts, Ready
 from kerasft.system.console import say, table
 
@@ -46,6 +45,7 @@ class Care:
     rounds: int = 4
 
 
+CAREFULLY = Care()
 # For whoever has little time.
 BRIEFLY = Care(2, 2)
 
@@ -141,7 +141,8 @@ class Chosen:
 
 
 def measure_stages(
-    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, *, care: Care = Care()
+    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, *, model: Any,
+    care: Care = Care(),
 ) -> list[StagePlan]:
     """Train a few steps of each stage, with and without kept activations, and take the time.
 
@@ -150,6 +151,7 @@ def measure_stages(
         parts: The cheap parts.
         ready: The data.
         backbone: The backbone.
+        model: The model that `with_head` made of the backbone.
         care: How carefully.
 
     Returns:
@@ -161,7 +163,6 @@ def measure_stages(
     from kerasft.training import frozen
     from kerasft.training.stage_run import together
 
-    model = with_head(cfg, ready.task, ready.splits.labels, backbone)
     silent: Callable[[Any], None] = lambda line: None  # noqa: E731
     at_sizes = sizes.of_stages(cfg, parts, ready, backbone, model, parts.stages)
     recipe = make_recipe(cfg, parts, ready.task, backbone)
@@ -371,8 +372,8 @@ def tell(plans: Sequence[StagePlan]) -> None:
             say(f"stage {plan.name}: kept activations save "
                 f"{plan.whole.total - plan.cached.total:,.0f} s, "
                 f"{plan.whole.total / plan.cached.total:.2f} times as fast")
-    say(f"in all about {in_words(sum(plan.seconds for plan in plans))}, beside start-up, the last "
-        "measuring, and a baseline where one is asked for")
+    say(f"in all about {in_words(sum(plan.seconds for plan in plans))}, beside start-up, what "
+        "comes after training, and a baseline where one is asked for")
 
 
 def in_words(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from types import SimpleNamespace
 
@@ -117,7 +118,9 @@ def test_what_fits_is_found_at_once_among_many_epochs():
 
 @pytest.mark.slow
 def test_a_budget_that_is_too_short_ends_after_a_step(tmp_path, tiny_images, capsys):
-    result = kerasft.train([*tiny_images, "budget=1s", f"output_dir={tmp_path / 'a'}"])
+    given = [*tiny_images, "budget=1s", "export=saved_model", f"output_dir={tmp_path / 'a'}"]
+    result = kerasft.train(given)
     said = capsys.readouterr()
+    assert re.search(r"another \d+ s or so; export saved_model another \d+ s", said.out)
     assert "max_steps=1" in said.out and "the budget is spent before training" in said.err
     assert len(result.history.rows) == 1
