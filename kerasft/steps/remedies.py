@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.checks import check, settle
 from kerasft.config.composition import compose
+from kerasft.config.replaced import keys_of
 from kerasft.config.schema import RUNTIME
 from kerasft.errors import UserError
 from kerasft.evaluation.diagnosis import rules
@@ -92,8 +93,13 @@ class Run:
         chosen = next((one for one in overrides if one.startswith("finetune=")), None)
         if chosen is None:
             return None
-        # What an experiment set of stages stays behind when others are chosen.
-        stays = [name for name in self.cfg.finetune if name not in _choice(chosen)]
+        # What overrides set of stages stays behind when others are chosen.
+        given = [f"{key}." for key in keys_of(self.overrides or ())]
+        stays = [
+            name for name in self.cfg.finetune
+            if name not in _choice(chosen)
+            and any(key.startswith(f"finetune.{name}.") for key in given)
+        ]
         more = [*overrides, *(f"~finetune.{name}" for name in stays)]
         return tuple(more) if stays and self.takes(more) else None
 

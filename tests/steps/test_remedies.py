@@ -127,15 +127,19 @@ def test_what_is_set_already_is_not_proposed():
     assert proposed(TEXTS, rules.WELL) == []
 
 
-@pytest.mark.slow
-def test_stages_that_an_experiment_set_give_way(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("overrides", "more"), [
+    (["experiment=hymenoptera_mobilenet"], []),
+    (["finetune=two_phase", "finetune.head.epochs=2"], ["~finetune.head"]),
+    (["finetune=two_phase", "finetune.head.epochs=2", "finetune.all.rate=2"],
+     ["~finetune.head", "~finetune.all"]),
+])  # fmt: skip
+def test_stages_that_a_run_set_give_way(overrides, more, monkeypatch, tmp_path):
     monkeypatch.setenv("KERASFT_DATA", str(tmp_path))
-    overrides = ("experiment=hymenoptera_mobilenet",)
     cfg = compose(overrides)
     found = [Verdict(rules.OVER, ("...",))]
     made = remedies(found, case(("finetune=two_phase",)), Run(cfg, overrides))
     one = next(one for one in made if one.overrides[0] == "finetune=linear_probe")
-    assert one.overrides == ("finetune=linear_probe", "~finetune.head", "~finetune.all")
+    assert one.overrides == ("finetune=linear_probe", *more)
     assert list(settle([*overrides, *one.overrides], (), ()).finetune) == ["probe"]
 
 
