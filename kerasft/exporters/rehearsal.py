@@ -16,6 +16,7 @@ import numpy as np
 
 from kerasft.artifact.fresh import fresh_environment
 from kerasft.artifact.layout import DEFAULT
+from kerasft.exporters import tensors
 from kerasft.exporters.graph import write_graph
 from kerasft.exporters.parity import SINGLY
 from kerasft.exporters.served import Served
@@ -104,8 +105,9 @@ def _asked(place: Path, requests: Sequence[Mapping[str, np.ndarray]]) -> list[fl
     config = v1.ConfigProto(device_count={"GPU": 0})  # as the proof
     took = []
     with v1.Session(graph=tf.Graph(), config=config) as session:
-        began = time.perf_counter()
-        loaded = v1.saved_model.load(session, [v1.saved_model.tag_constants.SERVING], str(place))
+        began, tags = time.perf_counter(), [v1.saved_model.tag_constants.SERVING]
+        with tensors.quietly():  # TensorFlow would advise against loading as servers do
+            loaded = v1.saved_model.load(session, tags, str(place))
         took.append(time.perf_counter() - began)
         signature = loaded.signature_def[DEFAULT]
         fetch = {key: tensor.name for key, tensor in signature.outputs.items()}
