@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.artifact.fresh import fresh_environment
+from kerasft.artifact.fresh import ExportError, fresh_environment
 from kerasft.artifact.layout import DEFAULT
+from kerasft.exporters import tensors
 from kerasft.exporters.graph import write_graph
-from kerasft.exporters.parity import SINGLY
+from kerasft.exporters.parity import BATCH, SINGLY
 from kerasft.exporters.served import Served
 from kerasft.exporters.signatures import Signature, inputs_of
 
@@ -67,6 +68,9 @@ def rehearse(
 
     Returns:
         The `Parts`.
+
+    Raises:
+        ExportError: If a fresh process cannot import TensorFlow.
     """
     every = len({id(one) for one in signatures.values()})
     count, some = len(raw), raw[:TOGETHER]
@@ -83,16 +87,25 @@ def rehearse(
         writing = timed(lambda: write_graph(place, {DEFAULT: signatures[DEFAULT]}, tables))
         requests = [inputs_of(served, DEFAULT, rows) for rows in (raw[:1], raw[:1], some)]
         loading, first, single, batch = _asked(place, requests)
-        expecting = timed(lambda: served.expected(raw[:1]))
-        expecting += timed(lambda: served.expected(some)) * count / len(some)
-        preparing = timed(lambda: inputs_of(served, "tensors", some)) / len(some)
+        expecting = timed(lambda: served.expected(some))
+        # After that: what is done for the first time takes longer, and the export does it once.
+        preparing = timed(lambda: inputs_of(served, "tensors", raw[:1]))
         said, _ = process.communicate()
-    warming = sum(3 if size == 1 else size for size in set(warm_up))
+    if process.returncode:
+        raise ExportError(
+            "A fresh process, in which exports are proved, cannot import TensorFlow (exit status "
+            f"{process.returncode}). This tries it: {sys.executable} -P -c 'import tensorflow'"
+        )
+    each = batch / len(some)
+    warming = sum(3 if size == 1 else 1 for size in set(warm_up))
+    calls = -(-count // BATCH) + singles + (golden > 1) + warming
     return Parts(
-        every * writing, expecting,
-        preparing * (count + golden + singles + warming) if "tensors" in signatures else 0.0,
+        every * writing,
+        # The network, and once more what pools its features.
+        expecting + 2 * each * (count - len(some)),
+        preparing * calls if "tensors" in signatures else 0.0,
         float(said.split()[-1]) - began,
-        every * (loading + first + singles * single + batch * (count + golden) / len(some)),
+        every * (loading + first + singles * single + each * (count + golden)),
     )
 
 
@@ -104,8 +117,9 @@ def _asked(place: Path, requests: Sequence[Mapping[str, np.ndarray]]) -> list[fl
     config = v1.ConfigProto(device_count={"GPU": 0})  # as the proof
     took = []
     with v1.Session(graph=tf.Graph(), config=config) as session:
-        began = time.perf_counter()
-        loaded = v1.saved_model.load(session, [v1.saved_model.tag_constants.SERVING], str(place))
+        began, tags = time.perf_counter(), [v1.saved_model.tag_constants.SERVING]
+        with tensors.quietly():  # TensorFlow would advise against loading as servers do
+            loaded = v1.saved_model.load(session, tags, str(place))
         took.append(time.perf_counter() - began)
         signature = loaded.signature_def[DEFAULT]
         fetch = {key: tensor.name for key, tensor in signature.outputs.items()}

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from kerasft.artifact.fresh import ExportError
 from kerasft.exporters import rehearsal, saved_model
 from kerasft.exporters.rehearsal import Parts
 from kerasft.exporters.served import Served, raw_examples
@@ -23,7 +24,10 @@ def at_once(monkeypatch):
     monkeypatch.setattr(rehearsal, "START", "import time; print('said'); print(time.time())")
 
 
-def test_all_parts_are_timed_and_nothing_is_left(make, texts, at_once, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_all_parts_are_timed_and_nothing_is_left(
+    make, texts, at_once, tmp_path, monkeypatch, capfd
+):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     network, preprocess = make.texts()
     served = Served(network, preprocess, Classification(), LABELS)
@@ -37,9 +41,11 @@ def test_all_parts_are_timed_and_nothing_is_left(make, texts, at_once, tmp_path,
     # One of four signatures was written and asked, and the network answered about as much.
     assert (whole.writing + whole.asking) / 4 < took
     assert whole.starting < took
-    assert list(tmp_path.iterdir()) == []
+    assert [one for one in tmp_path.iterdir() if one.is_dir()] == []
+    assert "deprecated" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_left_out_takes_no_time(make, texts, at_once):
     network, preprocess = make.texts()
     served = Served(network, preprocess, Classification(), LABELS)
@@ -47,6 +53,16 @@ def test_what_is_left_out_takes_no_time(make, texts, at_once):
     found = rehearsal.rehearse(served, some, raw_examples(texts, "text"), golden=0, warm_up=())
     assert found.preparing == 0 < found.writing
     assert found.seconds == pytest.approx(sum(vars(found).values()))
+
+
+@pytest.mark.slow
+def test_a_fresh_process_without_tensorflow_is_told(make, texts, monkeypatch):
+    monkeypatch.setattr(rehearsal, "START", "raise SystemExit(3)")
+    network, preprocess = make.texts()
+    served = Served(network, preprocess, Classification(), LABELS)
+    some = signatures_of(served, ["serving_default"])
+    with pytest.raises(ExportError, match=r"cannot import TensorFlow \(exit status 3\)"):
+        rehearsal.rehearse(served, some, raw_examples(texts, "text"), golden=0, warm_up=())
 
 
 def test_parts_add_up():
