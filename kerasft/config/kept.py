@@ -138,7 +138,11 @@ def _stamp(place: Path) -> tuple[Any, ...]:
 
 
 def _stamps(folder: str) -> Iterator[tuple[Any, ...]]:
-    with os.scandir(folder) as entries:
+    try:
+        found = os.scandir(folder)
+    except (FileNotFoundError, PermissionError):  # what cannot be read, Hydra will not read either
+        return
+    with found as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _stamps(entry.path)
