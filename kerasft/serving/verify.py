@@ -158,16 +158,13 @@ def _files(export: Export) -> Found:
         listed = (extra / LABELS).read_text("utf-8", errors="replace").split("\n")[:-1]
         if listed != labels:
             problems.append(f"{LABELS} and {SIGNATURE} list other labels")
-    # Scores may be those of objects, and not of labels.
-    items = {name for name, rule in rules_of(export.signature).items() if rule.item}
-    columns = {
-        name: one["outputs"][output]["shape"][-1]
-        for name, one in export.signature["signatures"].items()
-        for output in ("probabilities", "scores") if output in one["outputs"].keys() - items
-    }  # fmt: skip
-    for name, width in columns.items():
-        if width is not None and width != len(labels):
-            problems.append(f"{name} gives {width} probabilities for {len(labels)} labels")
+    # The task says which of its outputs have a value for each label: no name does.
+    each = {name for name, rule in rules_of(export.signature).items() if rule.each}
+    for name, one in export.signature["signatures"].items():
+        for output in sorted(one["outputs"].keys() & each):
+            width = (one["outputs"][output]["shape"] or [None])[-1]
+            if width is not None and width != len(labels):
+                problems.append(f"{name} gives {width} values of {output} for {len(labels)} labels")
     if problems:
         yield FAILED, "; ".join(problems)
     else:

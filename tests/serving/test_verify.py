@@ -108,7 +108,7 @@ SPOILED = {
                      "list other labels"),
     "too many labels": (
         "files", lambda c: change(c, "signature.json", lambda s: s["labels"].append("more")),
-        "gives 2 probabilities for 3 labels"),
+        "serving_default gives 2 values of probabilities for 3 labels"),
     "a proof that failed": (
         "proof", lambda c: change(c, "parity.json", lambda p: p.update(passed=False)),
         "did not pass"),
@@ -175,6 +175,34 @@ def test_what_was_spoiled_is_found(case, copy):
     ((result, said), *_) = found_by(check, place)
     assert result == "FAILED"
     assert words in said
+
+
+def test_which_outputs_have_a_value_for_each_label_is_the_tasks_word(copy):
+    def shaped(width, **rule):
+        def edit(signature):
+            outputs = signature["signatures"]["tensors"]["outputs"]
+            outputs["probabilities"]["shape"] = [None, width]
+            signature["compare"]["probabilities"] = {"rule": "close", **rule}
+        return edit
+
+    # Seven numbers of something else are as good as two of labels.
+    change(copy, "signature.json", shaped(7))
+    assert found_by("files", copy) == [("ok", "version 1, 2 labels")]
+    change(copy, "signature.json", shaped(7, each=True))
+    assert found_by("files", copy) == [
+        ("FAILED", "tensors gives 7 values of probabilities for 2 labels"),
+    ]
+
+    def renamed(signature):
+        signature["compare"]["shares"] = {"rule": "close", "each": True}
+        outputs = signature["signatures"]["serving_default"]["outputs"]
+        outputs["shares"] = outputs.pop("probabilities") | {"shape": [None, 3]}
+
+    change(copy, "signature.json", renamed)
+    assert found_by("files", copy) == [(
+        "FAILED", "serving_default gives 3 values of shares for 2 labels; "
+        "tensors gives 7 values of probabilities for 2 labels",
+    )]  # fmt: skip
 
 
 @pytest.mark.slow
