@@ -17,7 +17,8 @@ from kerasft.data.late_texts import LateTexts
 from kerasft.data.manifest import write_manifest
 from kerasft.data.sources.table import table
 from kerasft.data.splits import divide
-from kerasft.data.tables import pieces
+from kerasft.data.tables import gathering
+from kerasft.data.tables.reading import Layout
 from kerasft.errors import UserError
 from kerasft.system.cache import Cache
 
@@ -46,12 +47,15 @@ def write(path, data):
             writer.writeheader()
             writer.writerows(data)
         return
-    if path.suffix == ".jsonl":
+    if path.suffix in (".jsonl", ".json"):
         # A column that begins late, empty lines, and cells that are not there.
         data[4]["text"] = None
         for row in data[:3]:
             del row["other"]
-        path.write_text("\n\n".join(map(json.dumps, data)), "utf-8")
+        path.write_text(
+            "\n\n".join(map(json.dumps, data)) if path.suffix == ".jsonl"
+            else json.dumps(data, indent=len(data) % 3 or None, ensure_ascii=False), "utf-8"
+        )
         return
     made = pa.table({name: [row[name] for row in data] for name in data[0]})
     if path.suffix == ".parquet":
@@ -69,7 +73,7 @@ def read(tmp_path, monkeypatch):
     """
     monkeypatch.setattr(kept_splits, "SMALL", 0)
 
-    class Counted(pieces.Parts):
+    class Counted(gathering.Parts):
         def __iter__(self):
             for one in super().__iter__():
                 found.pieces += 1
@@ -77,7 +81,7 @@ def read(tmp_path, monkeypatch):
 
     def found(**settings):
         found.pieces = 0
-        monkeypatch.setattr(pieces, "Parts", partial(Counted, most=400))
+        monkeypatch.setattr(gathering, "Parts", partial(Counted, most=400))
         cache = Cache(tmp_path / "cache")
         ask = partial(kept_splits.read, table, "table", settings, cache)
         return ask(lambda: table(**settings)), ask(lambda: pytest.fail("it was read again"))
@@ -95,8 +99,8 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.every(4)  # one form of each case, each form twice or more
-@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet", "arrow"])
+@pytest.mark.every(5)  # one form of each case, each form twice or more
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "json", "parquet", "arrow"])
 @pytest.mark.parametrize("case", list(CASES))
 def test_pieces_give_what_the_whole_gives(read, tmp_path, form, case):
     data = [{**row, "number2": row["number"] * 2} for row in rows(len(case))]
@@ -111,6 +115,68 @@ def test_pieces_give_what_the_whole_gives(read, tmp_path, form, case):
     for made in read(**settings):
         assert read.pieces > 4
         same(made, whole, tmp_path)
+
+
+MARKED = {"one class": "single", "several classes": "multi"}
+
+
+@pytest.mark.parametrize("marks", ["plain", *MARKED])
+def test_labelled_lines_in_pieces_are_those_of_the_whole(read, tmp_path, marks):
+    """Also with a carriage return in the last one, blank lines, and in another encoding."""
+    draw, path = random.Random(3), tmp_path / "a.txt"
+    lines = []
+    for i in range(120):
+        text = draw.choice(["film", "é", "a __label b", "", "tab\tb"]) + draw.choice(["", f" {i}"])
+        label = draw.choice("ab")
+        if marks == "plain":
+            lines.append(f"{label}  {text} ")
+        else:
+            after = draw.choice(["", " __label__c", " __label__a"])
+            lines.append(f"__label__{label} {text}{after if marks == 'several classes' else ''}")
+        lines.extend([""] * draw.choice([0, 0, 2]))
+    last = f"{'__label__' * (marks != 'plain')}a film {'x' * 900}\rand more"
+    path.write_bytes("\n".join([*lines, last]).encode())
+    settings = {"path": str(path), "text": "text", "label": "label", "seed": 1, "format": "lines",
+                "kind": MARKED.get(marks, "single"), "encoding": "latin-1"}  # fmt: skip
+    whole = table(**settings)
+    assert any("valid UTF-8" in one for one in whole.notices)
+    assert any("and more" in text for part in whole.parts.values() for text in part.inputs)
+    for made in read(**settings):
+        assert read.pieces > 3
+        same(made, whole, tmp_path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "txt"])
+def test_what_ends_lines_is_the_same_in_all_pieces(read, tmp_path, form, end):
+    path = tmp_path / f"a.{form}"
+    more, blank = "x" * 900, " " if end == "\r" else "\r"  # the last line fills pieces by itself
+    lines = {
+        "csv": ["label,text", *(f"{'ab'[i % 2]},film {i}" for i in range(90)),
+                f'a,"{more}\ror two"'],
+        "jsonl": [*(json.dumps({"label": "ab"[i % 2], "text": f"film {i}"}) for i in range(90)),
+                  f'{{"label": "a",{blank}"text": "{more} or two"}}'],
+        "txt": [*(f"{'ab'[i % 2]} film {i}" for i in range(90)), f"a {more}{blank}or two"],
+    }[form]  # fmt: skip
+    path.write_bytes(end.join(lines).encode())
+    settings = {"path": str(path), "text": "text", "label": "label", "kind": "single", "seed": 1,
+                "format": "lines" if form == "txt" else form}  # fmt: skip
+    whole = table(**settings)
+    assert any("or two" in text for part in whole.parts.values() for text in part.inputs)
+    for made in read(**settings):
+        assert read.pieces > 2
+        same(made, whole, tmp_path)
+
+
+def test_notices_at_the_end_of_a_file_of_blank_lines_are_told(read, tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": f"film {i}", "label": "xy"[i % 2]}) for i in range(90)]
+    lines[3] = '{"text": "a", "text": "b", "label": "x"}'
+    path.write_text("\n".join(lines) + "\n" * 900, "utf-8")
+    settings = {"path": str(path), "text": "text", "label": "label", "kind": "single", "seed": 0}
+    made, _ = read(**settings)
+    assert "'text' in line 4" in made.notices[0]
+    assert made.notices == table(**settings).notices
 
 
 def same(made, whole, folder):
@@ -183,8 +249,22 @@ def test_numbers_that_json_has_not_are_read_too(read, tmp_path):
      {"text": 0, "label": 1}),
     ("a.csv", "a,5\n" + "".join(f"film {i},{i}\n" for i in range(90)),
      {"text": 0, "label": 1, "kind": "number"}),
+    ("a.csv", "text,label\n" + "a film,x\n" * 90 + "b\r" + "c" * 900 + ",x", {}),
+    ("a.csv", "text,label\n" + "\n" * 900, {}),
     ("a.jsonl", '{"text": "a", "label": "x"}\n' * 60 + '{"text": 1}\n', {}),
     ("a.jsonl", '{"text": "a", "label": "x"}\n' * 60 + "{\n", {}),
+    *(("a.json", content, {}) for content in (
+        '[{"text": "a", "label": "x"},' * 60 + "{}]", "[" + '{"text": "a", "label": "x"},' * 60,
+        "[" + '{"text": "a", "label": "x"},' * 60 + '{"text": "a", "text": 3}]',
+        "[" + '{"text": "a", "label": "x"},' * 60 + "3]", "[]", '{"text": ["a"]}',
+        "[" + '{"text": "a", "label": "x"},' * 60 + "]", "[" + '{"a": 1}' * 90 + "]",
+        "[" + '{"text": "a", "label": "x"},' * 60 + '{"text": ' + "9" * 5000 + "}]",
+        "[" + '{"text": "a", "label": "x"},' * 60 + "{}] {}", "[" * 2000,
+    )),
+    ("a.txt", "__label__x a film\n" * 90 + "no label\n" + "__label__x a film\n" * 90
+     + "__label__x a __label__y b\n__label__x __label__y c\n", {"format": "lines"}),
+    ("a.txt", "__label__x __label__y a film\n" * 90, {"format": "lines"}),
+    ("a.txt", " \n" * 900, {"format": "lines"}),
 ])  # fmt: skip
 def test_what_is_wrong_is_told_in_the_same_words(read, tmp_path, name, content, settings):
     path = tmp_path / name
@@ -198,15 +278,43 @@ def test_what_is_wrong_is_told_in_the_same_words(read, tmp_path, name, content, 
     assert str(made.value) == str(whole.value)
 
 
-def test_notices_of_a_file_come_once(read, tmp_path):
-    path = tmp_path / "a.jsonl"
+@pytest.mark.parametrize(("name", "where"), [
+    ("a.jsonl", "'text' in line 4, 'label' in line 81"),
+    ("a.json", "'text' in the file, 'label' in the file"),
+])  # fmt: skip
+def test_notices_of_a_file_come_once(read, tmp_path, name, where):
+    path = tmp_path / name
     lines = [json.dumps({"text": f"film {i}", "label": "xy"[i % 2]}) for i in range(90)]
     lines[3], lines[80] = '{"text": "a", "text": "b", "label": "x"}', '{"label": "", "label": "y"}'
-    path.write_text("\n".join(lines), "utf-8")
+    path.write_text(
+        "\n".join(lines) if name == "a.jsonl" else f"[{', '.join(lines)}]" + " \n" * 300, "utf-8"
+    )
     settings = {"path": str(path), "text": "text", "label": "label", "kind": "single", "seed": 0}
     made, _ = read(**settings)
+    assert read.pieces > 4
     assert made.notices == table(**settings).notices
-    assert "'text' in line 4, 'label' in line 81" in made.notices[0]
+    assert where in made.notices[0]
+
+
+def test_an_object_longer_than_a_piece_is_one_all_the_same(read, tmp_path):
+    path = tmp_path / "a.json"
+    data = [{"text": f"{{[\"{i}\", " * 30 * (1 + 60 * (i == 40)), "label": "xy"[i % 2],
+             "nested": [{"a": i}]} for i in range(60)]  # fmt: skip
+    path.write_text(json.dumps(data), "utf-8")
+    settings = {"path": str(path), "text": "text", "label": "label", "kind": "single", "seed": 0}
+    for made in read(**settings):
+        same(made, table(**settings), tmp_path)
+
+
+def test_a_list_that_is_cut_off_between_two_looks_is_said_to_have_changed(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"text": f"film {i}", "label": "x"} for i in range(9000)]), "utf-8")
+    parts = gathering.Parts(path, Layout(), "data.path", most=400)
+    rows = iter(parts)
+    next(rows)
+    path.write_text(path.read_text("utf-8")[:200_000], "utf-8")
+    with pytest.raises(UserError, match=r"data\.path: .*a\.json has changed while it was read"):
+        list(rows)
 
 
 def test_names_of_many_examples_sort_as_texts():

@@ -34,7 +34,7 @@ from kerasft.data.tables.columns import (
 )
 from kerasft.data.tables.folder import Tables
 from kerasft.data.tables.image_cells import image_cells, is_pattern, read_images
-from kerasft.data.tables.pieces import in_pieces
+from kerasft.data.tables.parts import Parts
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError
@@ -72,7 +72,7 @@ def parts_of(tables: Tables, layout: Layout, *, pieces: bool = False) -> Iterato
     """
     for split, name, file in tables.each():
         key = f"data.{split}" if split in tables.named else "data.path"
-        for rows in in_pieces(file, layout, key) if pieces else [read(file, layout, key)]:
+        for rows in Parts(file, layout, key) if pieces else [read(file, layout, key)]:
             yield Part(split, name, rows, tables.metadata)
 
 

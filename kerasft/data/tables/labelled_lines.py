@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +24,54 @@ _MARKED = re.compile(rf"(?<!\S){PREFIX}(\S+)")
 
 
 def labelled_lines(path: Path, text: str, layout: Layout, key: str) -> Rows:
-    """Read lines that begin with a label.
+    """Return the rows of a whole text; see `labelled_parts`."""
+    return next(labelled_parts(path, [(text, 0, False)], layout, key))
+
+
+def labelled_parts(
+    path: Path, texts: Iterable[tuple[str, int, bool]], layout: Layout, key: str
+) -> Iterator[Rows]:
+    """Read lines that begin with a label, a part of them at a time.
 
     Where the first line begins with `__label__`, all must carry such labels, before the text or
     after it. Elsewhere the label ends at the first blank.
 
     Args:
         path: The file, for messages.
-        text: What is in it.
+        texts: Whole lines of it, how many went before, and whether more follow.
         layout: How it is written; `several` allows several labels a line.
         key: The config key behind the path.
 
-    Returns:
+    Yields:
         `Rows` with the columns `label` and `text`; lines of blanks are left out.
 
     Raises:
-        UserError: If lines have no label, or several where one is allowed.
+        UserError: After the last part, if lines have no label, or several where one is allowed.
+            What follows the first of them is not yielded.
     """
-    numbered = [(n, line) for n, line in enumerate(lines_of(text), 1) if line.strip()]
-    marked = bool(numbered) and numbered[0][1].lstrip().startswith(PREFIX)
-    cells = [_marked(line) if marked else _plain(line) for _, line in numbered]
-    places = [n for n, _ in numbered]
-    if marked:
-        _check(path, places, cells, layout, key)
-    # A comma in a label of fastText parts nothing, so that several are a list.
-    labels: list[Any] = [found if marked and layout.several else found[0] for found, _ in cells]
-    columns: dict[str, list[Any]] = {LABEL: labels, TEXT: [rest for _, rest in cells]}
-    return Rows(path, (LABEL, TEXT), columns, places, notices=mojibake(path, layout.encoding))
+    marked: bool | None = None
+    faults = _Faults()
+    notices = mojibake(path, layout.encoding)
+    for text, before, more in texts:
+        numbered = [(n, line) for n, line in enumerate(lines_of(text), before + 1) if line.strip()]
+        if marked is None and numbered:
+            marked = is_marked(numbered[0][1])
+        cells = [_marked(line) if marked else _plain(line) for _, line in numbered]
+        places = [n for n, _ in numbered]
+        if marked:
+            faults.look(places, cells)
+        if not more:
+            faults.tell(path, layout, key)
+        if faults.are_there(layout):
+            continue
+        # A comma in a label of fastText parts nothing, so that several are a list.
+        labels: list[Any] = [found if marked and layout.several else found[0] for found, _ in cells]
+        columns: dict[str, list[Any]] = {LABEL: labels, TEXT: [rest for _, rest in cells]}
+        if not places:
+            yield Rows(path, (), {}, ())
+            continue
+        yield Rows(path, (LABEL, TEXT), columns, places, notices=notices)
+        notices = ()
 
 
 def _plain(line: str) -> tuple[list[str], str]:
@@ -103,27 +125,50 @@ def lines_to_answer(
     return Rows(path, (LABEL, TEXT), columns, [n for n, _ in numbered])
 
 
-def _check(
-    path: Path, places: list[int], cells: list[tuple[list[str], str]], layout: Layout, key: str
-) -> None:
-    problems, labels = [], [found for found, _ in cells]
-    if bare := [n for n, found in zip(places, labels, strict=True) if not found]:
-        problems.append(
-            f"{key}: {path} has {some(len(bare), 'line')} without a label, while the first one "
-            f"begins with {PREFIX}: line {listing(f'{n:,}' for n in bare)}. Put a label before "
-            "each, and each text into one line."
-        )
-    texts = [text for _, text in cells]
-    if within := [n for n, text in zip(places, texts, strict=True) if _MARKED.search(text)]:
-        problems.append(
-            f"{key}: {path} has {some(len(within), 'line')} with a label inside the text: line "
-            f"{listing(f'{n:,}' for n in within)}. Labels come before the text, or after it."
-        )
-    several = [n for n, found in zip(places, labels, strict=True) if len(found) > 1]
-    if several and not layout.several:
-        problems.append(
-            f"{key}: {path} has {some(len(several), 'line')} with more than one label: line "
-            f"{listing(f'{n:,}' for n in several)}. Set task=multi_label."
-        )
-    if problems:
-        raise UserError(problems=problems)
+class _Faults:
+    """The lines with labels of fastText that are not as they should be, of all parts of a file."""
+
+    def __init__(self) -> None:
+        self.bare: list[int] = []
+        self.within: list[int] = []
+        self.several: list[int] = []
+
+    def look(self, places: list[int], cells: list[tuple[list[str], str]]) -> None:
+        """Look at some lines."""
+        for place, (labels, text) in zip(places, cells, strict=True):
+            if not labels:
+                self.bare.append(place)
+            elif len(labels) > 1:
+                self.several.append(place)
+            if PREFIX in text and _MARKED.search(text):
+                self.within.append(place)
+
+    def are_there(self, layout: Layout) -> bool:
+        """Whether the file cannot be used."""
+        return bool(self.bare or self.within or (self.several and not layout.several))
+
+    def tell(self, path: Path, layout: Layout, key: str) -> None:
+        """Refuse a file that has such lines, once all were looked at."""
+        problems = []
+        if self.bare:
+            problems.append(
+                f"{key}: {path} has {some(len(self.bare), 'line')} without a label, while the "
+                f"first one begins with {PREFIX}: line {_listed(self.bare)}. Put a label before "
+                "each, and each text into one line."
+            )
+        if self.within:
+            problems.append(
+                f"{key}: {path} has {some(len(self.within), 'line')} with a label inside the text: "
+                f"line {_listed(self.within)}. Labels come before the text, or after it."
+            )
+        if self.several and not layout.several:
+            problems.append(
+                f"{key}: {path} has {some(len(self.several), 'line')} with more than one label: "
+                f"line {_listed(self.several)}. Set task=multi_label."
+            )
+        if problems:
+            raise UserError(problems=problems)
+
+
+def _listed(lines: list[int]) -> str:
+    return listing(f"{n:,}" for n in lines)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from kerasft.data.current_read import begins
-from kerasft.data.tables import arrow
+from kerasft.data.tables import arrow, json_lists
 from kerasft.data.tables.delimited import Before, delimited_part, lines_of
 from kerasft.data.tables.encodings import decoded, mojibake
-from kerasft.data.tables.labelled_lines import first_word, is_marked, lines_to_answer
+from kerasft.data.tables.labelled_lines import (
+    first_word,
+    is_marked,
+    labelled_parts,
+    lines_to_answer,
+)
 from kerasft.data.tables.readers import (
     SUFFIXES,
     Twice,
@@ -20,6 +26,7 @@ from kerasft.data.tables.readers import (
     no_rows,
     read,
     require_file,
+    rows_of_objects,
 )
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.errors import UserError
@@ -34,21 +41,23 @@ LINES = "lines"
 class Parts:
     """The rows of a file, which can be iterated again; labels need not be there.
 
-    A list in a JSON file, and what is no file but a pipe, is held whole.
+    What is no file but a pipe, or no list of objects in JSON although it should be one, is held
+    whole.
 
     Args:
         path: The file.
         layout: How it is written, where the suffix says nothing.
         key: The config key behind the path, for messages.
         is_label: Of the format of lines, whether a word is a label. Where the first word of each
-            line is one, it is taken so; where none is, each line is a text.
+            line is one, it is taken so; where none is, each line is a text. By default every line
+            must have a label.
         most: About so many bytes make up a part.
     """
 
     path: Path
     layout: Layout
     key: str
-    is_label: Callable[[str], bool] = lambda word: False
+    is_label: Callable[[str], bool] | None = None
     most: int = MOST
     notices: list[str] = field(default_factory=list)
 
@@ -58,6 +67,7 @@ class Parts:
         self.names: tuple[str, ...] | None = None  # of all objects of a file of several parts
         self.lines: tuple[bool, bool] | None = None  # whether they are marked, and labelled
         self.held: Rows | None = None
+        self.end: str | None = None  # what ends its lines
         self.seen = self._state()
 
     @property
@@ -73,17 +83,20 @@ class Parts:
         """
         begins(self.path)
         if self._state() != self.seen:
-            raise UserError(
-                f"{self.key}: {self.path} has changed while it was read. Write it to its end, and "
-                "begin again."
-            )
+            raise self._changed()
         count, rows = 0, None
         for rows in self._rows():
-            if len(rows):
-                count += len(rows)
+            count += len(rows)
+            if len(rows) or rows.notices:
                 yield rows
         if not count:
-            raise no_rows(rows or Rows(self.path, (), {}, ()), self.key)
+            raise no_rows(Rows(self.path, (), {}, ()) if rows is None else rows, self.key)
+
+    def _changed(self) -> UserError:
+        return UserError(
+            f"{self.key}: {self.path} has changed while it was read. Write it to its end, and "
+            "begin again."
+        )
 
     def _state(self) -> tuple[int, int] | None:
         """Return what changes where a file is written; of a pipe nothing."""
@@ -93,11 +106,10 @@ class Parts:
         return found.st_size, found.st_mtime_ns
 
     def _rows(self) -> Iterator[Rows]:
-        # A pipe is read once. Where a list in JSON ends is known at its end.
-        if self.form == "json" or self.seen is None:
-            if self.held is None:
-                self.held = read(self.path, self.layout, self.key)
-            yield self.held
+        if self.seen is None:  # a pipe is read once
+            yield self._whole()
+        elif self.form == "json":
+            yield from self._list()
         elif self.form in ("parquet", "arrow"):
             yield from arrow.parts(self.path, self.form, self.key, self.most)
         elif self.form == "jsonl":
@@ -107,17 +119,30 @@ class Parts:
         else:
             yield from self._delimited()
 
+    def _whole(self) -> Rows:
+        if self.held is None:
+            self.held = read(self.path, self.layout, self.key)
+        return self.held
+
     def _texts(self) -> Iterator[tuple[str, int, bool]]:
         """Yield whole lines, how many went before, and whether more may follow."""
-        rest, before = "", 0
-        for text, more in decoded(self.path, self.layout.encoding, self.key, self.most):
+        if self.end is None:
+            # Where a file has both, a carriage return ends no line.
+            self.end = "\n" if any("\n" in text for text, _ in self._decoded()) else "\r"
+        rest, before, end = "", 0, self.end
+        for text, more in self._decoded():
             rest += text
-            end = "\n" if "\n" in rest else "\r"
             cut = rest.rfind(end) + 1 if more else len(rest)
+            if not more and end == "\n" and "\r" in rest and end not in rest:
+                rest += end  # by itself, it would not show what ends its lines
+                cut = len(rest)
             if cut or not more:
                 yield rest[:cut], before, more
                 before += rest.count(end, 0, cut)
                 rest = rest[cut:]
+
+    def _decoded(self) -> Iterator[tuple[str, bool]]:
+        return decoded(self.path, self.layout.encoding, self.key, self.most)
 
     def _objects(self) -> Iterator[Rows]:
         def parts() -> Iterator[Rows]:
@@ -131,20 +156,48 @@ class Parts:
                 known |= dict.fromkeys(names_in(text))
             self.names = tuple(known)
         for rows in parts():
-            nothing = [None] * len(rows)
-            cells = {name: rows.cells.get(name, nothing) for name in self.names}
-            yield Rows(self.path, self.names, cells, rows.places, notices=rows.notices)
+            yield with_columns(rows, self.names)
+
+    def _list(self) -> Iterator[Rows]:
+        def parts(twice: Twice) -> Iterator[list[dict[str, Any]]]:
+            return json_lists.objects_in(self._decoded(), twice)
+
+        if self.names is None and self.held is None:
+            known: dict[str, None] = {}
+            try:
+                for records in parts(Twice()):
+                    known |= dict.fromkeys(name for record in records for name in record)
+                self.names = tuple(known)
+            except json_lists.NoList:
+                self._whole()  # it says what is wrong
+        if self.names is None:
+            yield self._whole()
+            return
+        count, twice = 0, Twice()
+        try:
+            for records in parts(twice):
+                places = list(range(count + 1, count + len(records) + 1))
+                count += len(records)
+                yield with_columns(rows_of_objects(self.path, records, places, "row"), self.names)
+        except json_lists.NoList as error:  # it was one a moment ago
+            raise self._changed() from error
+        twice.place("the file")
+        if said := twice.notices(self.path):
+            yield with_columns(Rows(self.path, (), {}, (), "row", notices=said), self.names)
 
     def _lines(self) -> Iterator[Rows]:
+        if self.is_label is None:
+            yield from labelled_parts(self.path, self._texts(), self.layout, self.key)
+            return
         if self.lines is None:
-            self.lines = self._form_of_lines()
+            self.lines = self._form_of_lines(self.is_label)
         marked, labelled = self.lines
         for text, before, _ in self._texts():
             yield lines_to_answer(
                 self.path, text, marked=marked, labelled=labelled, before=before
             )
 
-    def _form_of_lines(self) -> tuple[bool, bool]:
+    def _form_of_lines(self, is_label: Callable[[str], bool]) -> tuple[bool, bool]:
         """Find out whether lines have labels of fastText, and whether each begins with a label."""
         labelled: list[str] = []
         bare: list[str] = []
@@ -155,7 +208,7 @@ class Parts:
                 if not line.strip():
                     continue
                 marked = marked or is_marked(line)
-                found = self.is_label(first_word(line))
+                found = is_label(first_word(line))
                 counts[found] += 1
                 kept = labelled if found else bare
                 if len(kept) < 3:
@@ -192,6 +245,13 @@ class Parts:
             wanted = 0 if len(rest) < len(held) else 2 * len(held)
             held = rest
             yield rows
+
+
+def with_columns(rows: Rows, names: tuple[str, ...]) -> Rows:
+    """Return rows with all columns of their file, of which a part may have some alone."""
+    nothing = [None] * len(rows)
+    cells = {name: rows.cells.get(name, nothing) for name in names}
+    return replace(rows, names=names, cells=cells)
 
 
 def parts_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def no_rows(rows: Rows, key: str) -> UserError:
         key: The config key behind the path.
     """
     said = f"{key}: {rows.path} holds no rows."
-    if rows.names:
+    if rows.names and rows.unit == "line":
         said += (
             f" Its first line, {shown(rows.names)}, was taken for the names of the columns; if it "
             "is an example, set data.header=false."
@@ -240,6 +240,14 @@ def _objects(
             f"{key}: {path}, {unit} {listing(wrong)}: each {unit} must hold an object such as "
             '{"text": "...", "label": "..."}.'
         )
+    return rows_of_objects(path, records, places, unit, notices)
+
+
+def rows_of_objects(
+    path: Path, records: Sequence[Mapping[str, Any]], places: Sequence[int], unit: str,
+    notices: tuple[str, ...] = (),
+) -> Rows:
+    """Return objects by column; a name that one of them has not is `None` there."""
     names = tuple(dict.fromkeys(name for record in records for name in record))
     cells = {name: [record.get(name) for record in records] for name in names}
     return Rows(path, names, cells, places, unit, notices=notices)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kerasft.data.annotations.list_cells import Cell, value_of
+from kerasft.data.tables.parts import Parts
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout
 from kerasft.data.tables.short_floats import shortest
@@ -69,6 +70,27 @@ def test_names_that_are_twice_in_an_object_are_mentioned(tmp_path):
     assert "'label' in line 2" in found.notices[0]
     assert "'label' in the file" in parse(tmp_path / "b.json", f"[{line}]".encode()).notices[0]
     assert not parse(tmp_path / "c.jsonl", json.dumps({"text": "a"}).encode()).notices
+
+
+@pytest.mark.parametrize(("name", "hinted"), [
+    ("a.csv", True), ("a.parquet", False), ("a.txt", False),
+])  # fmt: skip
+def test_a_file_without_rows_has_a_header_only_where_a_line_was_taken_for_one(
+    tmp_path, name, hinted
+):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / name
+    if name == "a.parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"text": [], "label": []}), path)
+    else:
+        path.write_text("text,label\n\n\n" if name == "a.csv" else " \n\n", "utf-8")
+    layout = Layout("lines" if name == "a.txt" else "auto")
+    for ask in (lambda: read(path, layout), lambda: list(Parts(path, layout, "data.path"))):
+        with pytest.raises(UserError, match="holds no rows") as told:
+            ask()
+        assert ("was taken for the names of the columns" in str(told.value)) == hinted
 
 
 @pytest.mark.parametrize(
