@@ -8,8 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kerasft.config.parameters import NotFound, define
-from kerasft.config.replaced import is_given, keys_of
+from kerasft.config.replaced import is_given, keys_of, take_out
 from kerasft.config.schema import NAMED, OF_ALL, RUNTIME
 
 # What an experiment says of its backbone for the sake of its data. All else is of the network.
@@ -74,19 +73,10 @@ def _let_go_of_parts(
         node, own = OmegaConf.select(cfg, name), OmegaConf.select(alone, name)
         if not isinstance(node, DictConfig) or not isinstance(own, DictConfig):
             continue
-        try:
-            found = define(str(node.get("_target_")))
-        except (NotFound, SyntaxError):  # the check tells
-            continue
-        usual = OmegaConf.to_container(own, resolve=False)
-        OmegaConf.set_struct(node, False)
-        for key in [key for key in node if not is_given(f"{name}.{key}", given)]:
-            stays = name != "backbone" or key in OF_DATA
-            if key in usual and not stays:
-                node[key] = usual[key]
-            elif key not in usual and not (stays and (found.open or key in found.parameters)):
-                del node[key]
-        OmegaConf.set_struct(node, None)
+        usual: Any = OmegaConf.to_container(own, resolve=False)
+        names = [key for key in node if not is_given(f"{name}.{key}", given)]
+        of_network = set(names).difference(OF_DATA) if name == "backbone" else ()
+        take_out(node, names, of_network, usual)
 
 
 def _chooses(override: str, group: str) -> bool:

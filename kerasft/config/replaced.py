@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -51,21 +52,44 @@ def let_go(
         node, was = OmegaConf.select(cfg, key), OmegaConf.select(former, key)
         if not isinstance(node, DictConfig) or not isinstance(was, DictConfig):
             continue
-        target, old = str(node.get("_target_")), str(was.get("_target_"))
-        try:
-            found = define(target)
-        except (NotFound, SyntaxError):  # the check tells
-            continue
-        same = target.rpartition(".")[0] == old.rpartition(".")[0]
+        same = _module_of(node) == _module_of(was)
         with_all = RUNTIME.get(key.split(".")[0], frozenset())
         # By their keys: `in` says no of a value that is missing.
-        for name in [n for n in was.keys() & node.keys() if n != "_target_"]:
-            taken = found.open or name in found.parameters
-            if name in with_all or (same and taken) or is_given(f"{key}.{name}", given):
-                continue
-            OmegaConf.set_struct(node, False)
+        names = [name for name in was.keys() & node.keys() - with_all - {"_target_"}
+                 if not is_given(f"{key}.{name}", given)]  # fmt: skip
+        take_out(node, names, () if same else names)
+
+
+def take_out(
+    node: DictConfig, names: Iterable[str], foreign: Container[str],
+    usual: Mapping[str, Any] | None = None,
+) -> None:
+    """Take values out of a node that were meant for another part than the one it calls now.
+
+    Args:
+        node: A node with a `_target_`, changed in place; not where that is none: the check tells.
+        names: The keys of the values.
+        foreign: Those of them that go even where the new part takes one of this name: it would
+            mean another thing by it.
+        usual: What the new part's own choice says of these keys; it takes the place of what goes.
+    """
+    try:
+        found = define(str(node.get("_target_")))
+    except (NotFound, SyntaxError):
+        return
+    usual = usual or {}
+    OmegaConf.set_struct(node, False)
+    for name in names:
+        taken = name in usual or name == "_target_" or found.open or name in found.parameters
+        if name in foreign and name in usual:
+            node[name] = usual[name]
+        elif name in foreign or not taken:
             del node[name]
-            OmegaConf.set_struct(node, None)
+    OmegaConf.set_struct(node, None)
+
+
+def _module_of(node: DictConfig) -> str:
+    return str(node.get("_target_")).rpartition(".")[0]
 
 
 def keys_of(overrides: Sequence[str]) -> set[str]:
