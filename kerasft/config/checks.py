@@ -196,12 +196,6 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         size, key = _value(cfg, "backbone", name), f"backbone.{name}"
         if is_number(size) and size < 1:
             yield key, f"{key} must be at least 1. Received: {short(size)}."
-    shared, length = _value(cfg, "task", "overlap"), _value(cfg, "backbone", "sequence_length")
-    if is_number(shared) and is_number(length) and shared >= length > 0:
-        yield "task.overlap", (
-            "task.overlap, the tokens that a window shares with the next one, must be below "
-            f"backbone.sequence_length={length}, those of a window. Received: {short(shared)}."
-        )
     for key in ("epochs", "batch_tokens", "eval_batch_size", "max_steps"):
         if cfg[key] is not None and cfg[key] < 1:
             yield key, f"{key} must be at least 1. Received: {short(cfg[key])}."

@@ -40,6 +40,7 @@ from kerasft.system.terminal import status
 from kerasft.tasks import class_weights
 from kerasft.tasks.monitors import require_known
 from kerasft.tasks.own_metrics import Measuring, require_sound
+from kerasft.tasks.windowed import require_overlap
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,10 @@ def check_exports(cfg: DictConfig) -> None:
 def require_monitors(cfg: DictConfig) -> Any:
     """See that whatever watches a figure watches one that the task has, and return the task.
 
-    Stages are looked at, too, by being made.
+    Its windows and the stages are looked at, too, the latter by being made.
     """
     task = build_task(cfg)
+    require_overlap(task, cfg.backbone.get("sequence_length"))
     require_known(task, plain(cfg.callbacks))
     require_task(cfg, task)
     build_stages(cfg.finetune)

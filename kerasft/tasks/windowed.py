@@ -3,9 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
 
 from kerasft.errors import UserError
 from kerasft.spec import Backbone, takes_texts
+
+
+@runtime_checkable
+class Windowing(Protocol):
+    """A task that may read a text in several windows."""
+
+    windows: int
+    overlap: int | None
+
+
+def require_overlap(task: Any, length: Any) -> None:
+    """Refuse windows that share more than they hold, before there is a network.
+
+    What a window has room for beside the first and the last token of a row, only the network's
+    preprocessing tells: see `in_windows`.
+
+    Args:
+        task: Any task: of one that reads no windows, an `overlap` is of something else.
+        length: The tokens of a window; what is no number is not looked at.
+
+    Raises:
+        UserError: If neighbours share as many tokens as a window has.
+    """
+    if isinstance(task, Windowing) and isinstance(length, int) and length > 0:
+        _require_below(task.overlap, length, length)
+
+
+def _require_below(shared: int | None, room: int, length: int) -> None:
+    if shared is not None and shared >= room:
+        raise UserError(
+            "task.overlap, the tokens that a window shares with the next one, must be below "
+            f"{room}, the tokens of a text that a window has room for "
+            f"(backbone.sequence_length={length}). Received: {shared}."
+        )
 
 
 def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> Backbone:
@@ -40,11 +75,7 @@ def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> 
     length = before.sequence_length
     room = length - (before.start is not None) - (before.end is not None)
     shared = room // 4 if overlap is None else overlap
-    if shared >= room:
-        raise UserError(
-            f"task.overlap must be below {room}, the tokens of a text that a window has room for "
-            f"(backbone.sequence_length={length}). Received: {overlap}."
-        )
+    _require_below(shared, room, length)
     try:
         network = Windowed(
             backbone.network, length, shared, before.start, before.end, causal=backbone.causal

@@ -124,7 +124,7 @@ def test_a_network_in_windows_comes_back_from_a_file(tmp_path):
 def test_what_cannot_be_read_in_windows_is_refused():
     backbone = tiny.text("bert", sequence_length=LENGTH)
     assert in_windows(backbone, 1) is backbone
-    with pytest.raises(UserError, match=r"task\.overlap must be below 10.* Received: 10"):
+    with pytest.raises(UserError, match=r"task\.overlap, .* must be below 10,.* Received: 10"):
         in_windows(backbone, 2, overlap=10)
     with pytest.raises(UserError, match=r"task\.windows is of single texts\. Received: images"):
         in_windows(tiny.image("mobilenet"), 2)

@@ -1,18 +1,24 @@
 """What a tagger learns of a batch, and how its answers are measured."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasft import compose
 from kerasft.contracts import lacking
 from kerasft.data.annotations.spans import Marked, encode
 from kerasft.errors import UserError
 from kerasft.evaluation.uncertainty import draws, resampled
 from kerasft.rows import Column, Rows
+from kerasft.run import check
 from kerasft.spec import Labels
 from kerasft.tasks import shared
+from kerasft.tasks.detection import Detection
 from kerasft.tasks.losses import tagging_loss
 from kerasft.tasks.tagging import Tagging
+from kerasft.tasks.windowed import require_overlap
 
 LABELS = Labels("spans", ("person", "place"))
 # O, B-person, I-person, B-place, I-place
@@ -191,3 +197,23 @@ def test_mistakes():
     assert "task.decoding must be one of constrained, independent" in told.value.problems[0]
     with pytest.raises(UserError, match=r"set task\.windows, too\. Received: task\.overlap=8"):
         Tagging(overlap=8)
+
+
+@pytest.mark.parametrize("overlap", [16, 40])
+def test_windows_that_share_all_they_hold_are_told_by_the_check(overlap):
+    cfg = compose(["task=tagging", "data=conll", "data.path=words.txt", "backbone=tiny_bert",
+                   "head=tokens", "backbone.sequence_length=16", "task.windows=4",
+                   f"task.overlap={overlap}"])  # fmt: skip
+    with pytest.raises(UserError) as told:
+        check(cfg)
+    (problem,) = told.value.problems
+    assert re.search(r"task\.overlap, the tokens that .* must be below 16, .*"
+                     rf"\(backbone\.sequence_length=16\)\. Received: {overlap}\.", problem)
+    cfg.task.overlap = 15  # what a window has room for beside its ends, the network tells
+    check(cfg)
+
+
+def test_an_overlap_of_boxes_is_no_matter_of_windows():
+    require_overlap(Detection(overlap=1.0), 1)
+    with pytest.raises(UserError, match=r"must be below 1,.* Received: 1"):
+        require_overlap(Tagging(windows=2, overlap=1), 1)
