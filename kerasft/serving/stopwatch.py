@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasft.system import heap
+
 
 def session(model: str, outputs: list[str], threads: int):
     """Return what runs a SavedModel, as a server loads it."""
@@ -61,6 +63,7 @@ def onnx(model: str, outputs: list[str], threads: int):
 def main(engine: str, model: str, inputs: str, outputs: str, threads: str) -> None:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    heap.keep()  # as `kerasft serve` does
     began = time.perf_counter()
     runner = {"session": session, "onnx": onnx}[engine](model, outputs.split(","), int(threads))
     print("ready", time.perf_counter() - began, flush=True)

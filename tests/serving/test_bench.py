@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ import pytest
 import kerasft
 from kerasft.errors import UserError
 from kerasft.serving import bench as bench_module
+from kerasft.serving import stopwatch
 from kerasft.serving.bench import ROUNDS, Timing, _timings, as_text, bench
+from kerasft.system import heap
 
 HAS_ONNX = all(importlib.util.find_spec(n) for n in ("onnxruntime", "tf2onnx"))
 
@@ -40,6 +44,28 @@ def test_an_export_is_timed(export, kerasft_cli):
         assert 0 < one["p50"] <= one["p95"] <= one["p99"] < 10
         assert one["per_second"] == pytest.approx(one["batch"] / one["p50"], rel=5)
         assert (one["ratio"] is not None) == (HAS_ONNX and one["what"] == "tensors")
+
+
+def test_an_engine_keeps_the_memory_that_operations_free_as_a_server_does(
+    tmp_path, monkeypatch, capsys
+):
+    done = []
+
+    def session(model, outputs, threads):
+        done.append(f"load {model}")
+        return lambda inputs: lambda: done.append(inputs["x"].tolist())
+
+    for name in ("CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")  # it sets them for its process
+    monkeypatch.setattr(heap, "keep", lambda: done.append("keep"))
+    monkeypatch.setattr(stopwatch, "session", session)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("2 0\n"))
+    np.savez(tmp_path / "inputs.npz", **{"2/x": np.arange(2)})
+    stopwatch.main("session", "export", str(tmp_path / "inputs.npz"), "y", "0")
+    assert done == ["keep", "load export", [0, 1], [0, 1]]
+    ready, times = capsys.readouterr().out.splitlines()
+    assert ready.startswith("ready ")
+    assert len(json.loads(times)) == 1
 
 
 def test_figures_are_those_of_the_rounds():
