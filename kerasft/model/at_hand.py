@@ -19,7 +19,8 @@ def at_hand(
     Before a run begins, each goes over a sample of the training examples once. A linear head on its
     features is computed, and measured on validation examples, as `kerasft probe` does it. The best
     one is taken, less of it where that is better by more than chance; with a budget, the best of
-    those of which an epoch fits. Tasks without such a head (boxes, masks) get the smallest one.
+    those of which an epoch fits. Tasks without such a head (boxes, masks, words, texts that go on)
+    get the smallest one, or the first of `among`.
 
     Args:
         among: Overrides that choose each network, such as `"backbone.preset=bert_tiny_en_uncased"`

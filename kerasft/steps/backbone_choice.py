@@ -114,7 +114,11 @@ def _choose(cfg: DictConfig, wanted: dict[str, Any]) -> tuple[Found, list[str]]:
         splits = prepare.read_data(cfg, prepare.cheap_parts(cfg), None)
         found, left_out = candidates(cfg, splits.train.modality, wanted)
         _require(found, splits.train.modality, left_out)
-        why = f"{type(task).__name__} has no linear head to compare by: the smallest is taken"
+        called = _name_of(cfg.task)
+        why = _uncompared(
+            f"task={called}" if called else type(task).__name__, found, splits.train.modality,
+            named=wanted["among"] is not None,
+        )
         return Found(found[0], None, why), [why, *left_out]
     drawn = probe.draw(cfg, wanted["examples"])
     modality = drawn.splits.train.modality
@@ -130,6 +134,31 @@ def _choose(cfg: DictConfig, wanted: dict[str, Any]) -> tuple[Found, list[str]]:
         for one in looked_at if one is not chosen
     ]
     return chosen, [chosen.said, *others, *left_out, *unseen]
+
+
+def _uncompared(
+    task: str, found: Sequence[Candidate], modality: str, *, named: bool
+) -> str:
+    """Return why no network was compared with another, which one is taken, and what to set.
+
+    Args:
+        task: What the task is called.
+        found: The networks that may be chosen, of which the first one is taken.
+        modality: What the data is.
+        named: Whether the user listed them, so that their sizes are not known.
+    """
+    first, *others = found
+    which = "the only one there is" if not others else (
+        f"the first of {len(found)} in backbone.among" if named
+        else f"the smallest of {len(found)} whose weights are at hand"
+    )
+    other = shown(others[-1].own) if others else "backbone.preset=NAME"
+    return (
+        f"{shown(first.own)} is taken, {which}, and none was compared: that is done by a linear "
+        f"head on one vector an example, which {task} has not. "
+        + ("Another one may be better" if named else "A larger one may be much better")
+        + f": in place of backbone=auto set {other}, say (`kerasft models {modality}` lists more)"
+    )
 
 
 def _look(

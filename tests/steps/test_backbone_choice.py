@@ -13,7 +13,7 @@ import kerasft
 from kerasft.config.checks import settle as checked
 from kerasft.errors import UserError
 from kerasft.steps import backbone_choice
-from kerasft.steps.backbone_choice import Candidate, Found, _fits, candidates
+from kerasft.steps.backbone_choice import Candidate, Found, _fits, _uncompared, candidates
 
 AUTO = "kerasft.model.at_hand.at_hand"
 DIGITS = ("data=digits", "data.train_per_class=5", "data.validation_per_class=10")
@@ -97,6 +97,23 @@ def test_a_budget_is_for_what_fits():
     assert _fits(without, Found(one, None, "", takes=9.0), 4000, math.inf)
 
 
+def test_without_a_comparison_one_line_says_why_and_what_to_set_instead():
+    cfg = kerasft.compose(["backbone=auto"])
+    three = [Candidate((f"backbone.preset={name}",), cfg, size)
+             for name, size in (("small", 3), ("mid", 5), ("large", 9))]  # fmt: skip
+    assert _uncompared("task=detection", three, "images", named=False) == (
+        "backbone.preset=small is taken, the smallest of 3 whose weights are at hand, and none was "
+        "compared: that is done by a linear head on one vector an example, which task=detection "
+        "has not. A larger one may be much better: in place of backbone=auto set "
+        "backbone.preset=large, say (`kerasft models images` lists more)"
+    )
+    assert "mid is taken, the first of 2 in backbone.among, and" in _uncompared(
+        "task=tagging", three[1:], "text", named=True
+    )
+    alone = _uncompared("Mine", three[:1], "text", named=False)
+    assert "the only one there is" in alone and "set backbone.preset=NAME, say" in alone
+
+
 @pytest.mark.slow
 def test_boxes_get_the_smallest_network(capsys, tmp_path):
     rows = ["filename,class,xmin,ymin,xmax,ymax"]
@@ -108,7 +125,10 @@ def test_boxes_get_the_smallest_network(capsys, tmp_path):
     cfg = chosen_of("task=detection", "data=boxes_csv", f"data.path={tmp_path / 'boxes.csv'}",
                     "head=anchor_free", "backbone=auto")  # fmt: skip
     assert cfg.backbone.preset == "kerasft://glyphs"
-    assert "no linear head to compare by" in capsys.readouterr().out
+    (said,) = capsys.readouterr().out.splitlines()[-1:]
+    assert said.startswith("backbone=auto: backbone.preset=kerasft://glyphs is taken, the ")
+    assert "a linear head on one vector an example, which task=detection has not. " in said
+    assert said.endswith("The same without: backbone.preset=kerasft://glyphs")
 
 
 @pytest.mark.slow
