@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.box_forms import check_format
 from kerasft.data.images.boxed import boxed_splits
 from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
-from kerasft.data.paths import find_path, read_label_names
+from kerasft.data.paths import read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns
-from kerasft.data.tables.boxed_rows import BoxRows, Columns, Found, read_boxes
-from kerasft.data.tables.columns import splits_of
+from kerasft.data.tables.boxed_rows import Columns, Found, read_boxes
 from kerasft.data.tables.drawn_columns import CORNERS
-from kerasft.data.tables.folder import find_tables
-from kerasft.data.tables.gathering import parts_of
-from kerasft.data.tables.reading import Layout, Rows
+from kerasft.data.tables.image_rows import described
+from kerasft.data.tables.reading import Rows
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 
@@ -94,26 +94,21 @@ def boxes_csv(
     require_drawn("boxes", kind, "boxes_csv")
     check_policy(broken, max_pixels)
     _check_choices(box, box_format, relative, size)
-    tables = find_tables(path, {})
-    file = tables.files["train"][0]
-    home = None if images is None else find_path(images, "data.images", beside=file.parent)
-    tables.require_one_word(split_column, path)
-    if split_column is None:
-        check_ratios(validation, test, split, list(tables.files))
-    names = read_label_names(label_names, file.parent)
+    check = partial(check_ratios, validation, test, split)
+    tables, parts = described(
+        path, images=images, delimiter=delimiter, split_column=split_column, check=check
+    )
+    names = read_label_names(label_names, tables.files["train"][0].parent)
     found = Found(notices=list(tables.notices))
-    for part in parts_of(tables, Layout(delimiter=delimiter)):
-        rows = part.rows
-        ids = [f"{part.name}:{place}" for place in rows.places]
-        splits = splits_of(rows, split_column, ids, part.split)
-        found.notices += rows.notices
-        columns = _columns(rows, image, label, box, size, box_format, relative)
+    for part in parts:
+        found.notices += part.rows.notices
+        columns = _columns(part.rows, image, label, box, size, box_format, relative)
         # Images of one name in the folders of several splits are several images.
-        prefix = f"{part.split}/" * (len(tables.files) > 1)
-        read_boxes(BoxRows(part, ids, splits, home, prefix), columns, names, found)
+        prefix = f"{part.part.split}/" * (len(tables.files) > 1)
+        read_boxes(replace(part, prefix=prefix), columns, names, found)
     brought = {one.split for one in found.images.values()}
     if split_column is not None:
-        check_ratios(validation, test, split, sorted(brought))
+        check(sorted(brought))
     in_order = found.names(names)
     return boxed_splits(
         list(found.images.values()), found.said(), kind=kind, seed=seed, validation=validation,

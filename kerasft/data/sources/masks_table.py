@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.masked import masked_splits
 from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
-from kerasft.data.paths import find_path, read_label_names
+from kerasft.data.paths import read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns
 from kerasft.data.tables.asked import Asked
-from kerasft.data.tables.boxed_rows import BoxRows
-from kerasft.data.tables.columns import splits_of
-from kerasft.data.tables.folder import find_tables
-from kerasft.data.tables.gathering import parts_of
+from kerasft.data.tables.image_rows import described
 from kerasft.data.tables.masked_rows import read_masks
-from kerasft.data.tables.reading import Layout
 from kerasft.spec import Splits
 
 
@@ -78,21 +75,15 @@ def masks_table(
     """
     require_drawn("masks", kind, "masks_table")
     check_policy(broken, max_pixels)
-    tables = find_tables(path, {})
-    file = tables.files["train"][0]
-    home = None if images is None else find_path(images, "data.images", beside=file.parent)
-    tables.require_one_word(split_column, path)
-    if split_column is None:
-        check_ratios(validation, test, split, list(tables.files))
+    check = partial(check_ratios, validation, test, split)
+    tables, read = described(
+        path, images=images, delimiter=delimiter, split_column=split_column, check=check
+    )
     if isinstance(classes, str):
-        classes = read_label_names(classes, file.parent)
-    parts = []
-    for one in parts_of(tables, Layout(delimiter=delimiter)):
-        ids = [f"{one.name}:{place}" for place in one.rows.places]
-        splits = splits_of(one.rows, split_column, ids, one.split)
-        parts.append(BoxRows(one, ids, splits, home))
+        classes = read_label_names(classes, tables.files["train"][0].parent)
+    parts = list(read)
     if split_column is not None:
-        check_ratios(validation, test, split, sorted({n for part in parts for n in part.splits}))
+        check(sorted({name for part in parts for name in part.splits}))
     rows = parts[0].rows
     asked = Asked("masks", image, masks)
     shown = drawn_columns.require(
