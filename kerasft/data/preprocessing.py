@@ -279,7 +279,6 @@ def _images(
 
 
 def _texts(texts: Sequence[Any], preprocess: Preprocess) -> Iterator[Piece]:
-    tokenize = getattr(preprocess, "many", preprocess)
     at_once = getattr(preprocess, "end_to_end", lambda some: None)
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         begins(f"text {start + 1:,} of {len(texts):,}")
@@ -287,7 +286,7 @@ def _texts(texts: Sequence[Any], preprocess: Preprocess) -> Iterator[Piece]:
         if (made := at_once(some)) is not None:
             yield made
             continue
-        rows = tokenize(as_raw(some, "text"))
+        rows = preprocess(as_raw(some, "text"))
         rows = {name: value.numpy() for name, value in rows.items()}
         # Where the network takes no mask, the padding counts: a row's length is the width.
         mask = rows.get("padding_mask", np.ones_like(rows["token_ids"])).astype(bool)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
 from kerasft.model import alignment, geometry, images, orientation
-from kerasft.model.tokenizing import called, many, tokens_of
+from kerasft.model.tokenizing import called, tokens_of
 from kerasft.model.word_tokens import end_to_end
 from kerasft.rows import Rows
 from kerasft.spec import Modality
@@ -220,11 +220,8 @@ class TextPreprocess:
 
         return called(self.tokenizer, lambda: self._packed(raw), anew)
 
-    def many(self, raw: tf.Tensor) -> Any:
-        """Return many texts as `__call__` does, in less time; see `tokenizing.many`."""
-        return many(self, raw)
-
     def end_to_end(self, texts: Sequence[Any]) -> Any:
+        """Return many texts, all rows end to end, where that can be; see `word_tokens`."""
         return end_to_end(self, texts)
 
     def framed(self, raw: tf.Tensor) -> tuple[Any, dict[str, Any]]:

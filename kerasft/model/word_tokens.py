@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from kerasft.model.tokenizing import PLAIN, cuts_at_blanks, tokens_of
+from kerasft.model.tokenizing import cuts_at_blanks, tokens_of
 from kerasft.rows import constant
 
+# Texts of characters that no tokenizer takes for blanks, or for nothing: Latin and Cyrillic ones.
+PLAIN = "[ -~À-ɏЀ-ҁ]*"
 # Words that are known are forgotten beyond so many, or so many characters of all: some 100 MB.
 MOST, MOST_CHARACTERS = 400_000, 30_000_000
 # The bytes of a token.
@@ -20,35 +22,85 @@ SIZE = 4
 def end_to_end(
     preprocess: Any, texts: Sequence[Any]
 ) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
-    """Return many single texts as a `TextPreprocess` does, all rows end to end.
+    """Return many texts as a `TextPreprocess` does, all rows end to end.
 
     Args:
         preprocess: The preprocessing.
-        texts: The texts, `str`.
+        texts: The texts, `str`, or pairs of them.
 
     Returns:
-        `int32[sum of lengths]` by input of the network, and the length of each row, `int64[N]`;
-        `None` where words cannot be tokenized one by one, or rows are no single texts but pairs, or
-        bytes.
+        `int32[sum of lengths]` by input of the network, and the length of each row, `int64[N]`:
+        that of its tokens, or always `sequence_length` for a network that takes no mask, which
+        reads the padding, too. `None` where words cannot be tokenized one by one, or where not all
+        is text: bytes, say.
     """
-    if preprocess.pair or "padding_mask" not in preprocess.inputs:
-        return None
-    if not cuts_at_blanks(preprocess.tokenizer) or not all(isinstance(t, str) for t in texts):
+    given = _flat(texts, preprocess.pair)
+    if given is None or not cuts_at_blanks(preprocess.tokenizer):
         return None
     held = vars(preprocess).get("_words")
     if held is None:
         held = preprocess._words = WordTokens(preprocess.tokenizer)
-    first, last = (b"" if token is None else _bytes([token])
-                   for token in (preprocess.start, preprocess.end))  # fmt: skip
-    most = SIZE * preprocess.sequence_length - len(first) - len(last)
-    # An empty text in a vocabulary without frame tokens still needs one position.
-    empty = _bytes([preprocess.pad])
-    rows = [first + tokens[:most] + last or empty for tokens in held(texts)]
+    tokens = held(given)
+    if preprocess.pair:
+        pairs = _pairs(preprocess, tokens[::2], tokens[1::2])
+    else:
+        pairs = ((row, b"") for row in _singles(preprocess, tokens))
+    pad = _bytes([preprocess.pad])
+    masked, width = "padding_mask" in preprocess.inputs, SIZE * preprocess.sequence_length
+    rows: list[bytes] = []
+    segments: list[tuple[int, int, int]] = []  # bytes of the first, of the second, of padding
+    for first, second in pairs:
+        if masked:  # an empty text in a vocabulary without frame tokens still needs one position
+            padding = b"" if first or second else pad
+        else:
+            first = first[:width]
+            second = second[: width - len(first)]
+            padding = pad * ((width - len(first) - len(second)) // SIZE)
+        rows.append(first + second + padding)
+        segments.append((len(first), len(second), len(padding)))
     made = np.frombuffer(b"".join(rows), "int32")
     lengths = np.fromiter(map(len, rows), "int64", len(rows)) // SIZE
-    whole = {"token_ids": made, "segment_ids": constant(0, len(made), "int32"),
-             "padding_mask": constant(1, len(made), "int32")}  # fmt: skip
+    whole = {"token_ids": made, "padding_mask": constant(1, len(made), "int32"),
+             "segment_ids": constant(0, len(made), "int32")}  # fmt: skip
+    if preprocess.pair:
+        runs = np.array(segments, "int64").reshape(-1) // SIZE
+        whole["segment_ids"] = np.repeat(np.tile(np.array([0, 1, 0], "int32"), len(rows)), runs)
     return {name: whole[name] for name in preprocess.inputs}, lengths
+
+
+def _flat(texts: Sequence[Any], pair: bool) -> Sequence[str] | None:
+    """Return texts, those of pairs one after the other; `None` where they are not such."""
+    given = texts
+    if pair:
+        if not all(isinstance(one, tuple | list | np.ndarray) and len(one) == 2 for one in texts):
+            return None
+        given = [text for one in texts for text in one]
+    return given if all(isinstance(text, str) for text in given) else None
+
+
+def _singles(preprocess: Any, tokens: Sequence[bytes]) -> list[bytes]:
+    start, end = _token(preprocess.start), _token(preprocess.end)
+    room = max(0, SIZE * preprocess.sequence_length - len(start) - len(end))
+    return [start + one[:room] + end for one in tokens]
+
+
+def _pairs(
+    preprocess: Any, firsts: Sequence[bytes], seconds: Sequence[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what belongs to the first text of each pair, and what to the second."""
+    start, end = _token(preprocess.start), _token(preprocess.end)
+    between = end if preprocess.doubled else b""
+    frame = (len(start) + 2 * len(end) + len(between)) // SIZE
+    room = preprocess.sequence_length - frame
+    for first, second in zip(firsts, seconds, strict=True):
+        # The longer text gives way until both have half of the room.
+        most = min(len(first) // SIZE, max(room - len(second) // SIZE, room - room // 2))
+        yield (start + first[: SIZE * max(0, most)] + end,
+               between + second[: SIZE * max(0, room - most)] + end)  # fmt: skip
+
+
+def _token(token: int | None) -> bytes:
+    return b"" if token is None else _bytes([token])
 
 
 class WordTokens:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import keras_hub
 import numpy as np
 import pytest
@@ -91,57 +93,94 @@ ODD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("pair", [False, True])
-@pytest.mark.parametrize("accents", [False, True])
-def test_words_in_common_are_tokenized_once_and_as_they_were(pair, accents):
+def preprocessing(*, accents=False, length=24, **settings):
+    """Return a preprocessing of words, with a vocabulary of its own."""
     made = tiny.text("bert", sequence_length=24).preprocess
     tokenizer = keras_hub.tokenizers.BertTokenizer(
         vocabulary=list(made.tokenizer.vocabulary), lowercase=accents, strip_accents=accents
     )
-    preprocess = TextPreprocess(
-        tokenizer, inputs=made.inputs, sequence_length=24, pair=pair
+    return TextPreprocess(
+        tokenizer, **{"inputs": made.inputs, "sequence_length": length, **settings}
     )
-    raw = as_raw(list(zip(ODD, ODD[::-1], strict=True)) if pair else ODD, "text")
-    wanted, found = preprocess(raw), preprocess.many(raw)
-    assert "_many" in vars(preprocess)
-    assert wanted.keys() == found.keys()
-    for name, values in wanted.items():
-        np.testing.assert_array_equal(values.numpy(), found[name].numpy())
 
 
-@pytest.mark.parametrize("most", [3, word_tokens.MOST])
-@pytest.mark.parametrize("accents", [False, True])
-def test_rows_without_padding_are_those_with_it(accents, most, monkeypatch):
-    monkeypatch.setattr(word_tokens, "MOST", most)
-    made = tiny.text("bert", sequence_length=24).preprocess
-    tokenizer = keras_hub.tokenizers.BertTokenizer(
-        vocabulary=list(made.tokenizer.vocabulary), lowercase=accents, strip_accents=accents
-    )
-    preprocess = TextPreprocess(tokenizer, inputs=made.inputs, sequence_length=24)
-    raw = as_raw(ODD, "text")
-    wanted = {n: v.numpy() for n, v in preprocess(raw).items()}
-    mask = wanted["padding_mask"].astype(bool)
-    for size in (len(ODD), 4, 1):
-        pieces = [preprocess.end_to_end(ODD[i : i + size]) for i in range(0, len(ODD), size)]
+def assert_same_rows(preprocess, texts, sizes):
+    """Hold rows end to end against those that the graph gives, all at once."""
+    wanted = {n: v.numpy() for n, v in preprocess(as_raw(texts, "text")).items()}
+    mask = wanted.get("padding_mask", np.ones_like(wanted["token_ids"])).astype(bool)
+    for size in sizes:
+        pieces = [preprocess.end_to_end(texts[i : i + size]) for i in range(0, len(texts), size)]
         lengths = np.concatenate([one for _, one in pieces])
         np.testing.assert_array_equal(lengths, mask.sum(axis=1))
         for name, values in wanted.items():
             found = np.concatenate([rows[name] for rows, _ in pieces])
             assert found.dtype == values.dtype
             np.testing.assert_array_equal(found, values[mask])
+
+
+@pytest.mark.parametrize("most", [3, word_tokens.MOST])
+@pytest.mark.parametrize("accents", [False, True])
+def test_rows_without_padding_are_those_with_it(accents, most, monkeypatch):
+    monkeypatch.setattr(word_tokens, "MOST", most)
+    preprocess = preprocessing(accents=accents)
+    assert_same_rows(preprocess, ODD, (len(ODD), 4, 1))
     preprocess.start = preprocess.end = None  # as of a vocabulary without frame tokens
     preprocess._packed = preprocess._traced()
-    bare = {n: v.numpy() for n, v in preprocess(raw).items()}
-    rows, lengths = preprocess.end_to_end(ODD)
-    mask = bare["padding_mask"].astype(bool)
-    np.testing.assert_array_equal(lengths, mask.sum(axis=1))
-    np.testing.assert_array_equal(rows["token_ids"], bare["token_ids"][mask])
+    assert_same_rows(preprocess, ODD, [len(ODD)])
 
 
-def test_rows_without_padding_are_left_to_others_where_words_are_not_apart():
+@pytest.mark.every(3)  # each form once, each length once or more
+@pytest.mark.parametrize("length", [1, 6, 24])
+@pytest.mark.parametrize(
+    ("doubled", "framed", "masked"),
+    [(False, True, True), (True, True, True), (False, False, True), (False, True, False)],
+)
+def test_pairs_without_padding_are_those_with_it(doubled, framed, masked, length):
+    inputs = ("token_ids", "segment_ids", *["padding_mask"] * masked)
+    preprocess = preprocessing(inputs=inputs, doubled=doubled, length=length, pair=True)
+    if not framed:
+        preprocess.start = preprocess.end = None
+        preprocess._packed = preprocess._traced()
+    # Each text with a shorter one and a longer one.
+    pairs = [*zip(ODD, ODD[::-1], strict=True), *zip(ODD, ODD[3:] + ODD[:3], strict=True)]
+    assert_same_rows(preprocess, pairs, (len(pairs), 7))
+
+
+def test_without_a_mask_all_rows_are_as_long(tmp_path):
+    preprocess = preprocessing(inputs=("token_ids", "segment_ids"))
+    assert_same_rows(preprocess, ODD, (len(ODD), 5))
+    _, lengths = preprocess.end_to_end(ODD)
+    assert set(lengths.tolist()) == {24}
+
+
+@pytest.mark.parametrize("name", ["stsb", "sst2"])
+def test_real_texts_have_the_tokens_that_the_graph_gives(real_data, name):
+    if name == "stsb":
+        with open(real_data / "stsb" / "dev.csv", encoding="utf-8", newline="") as file:
+            texts = [tuple(row[:2]) for row in csv.reader(file)]
+    else:
+        lines = (real_data / "sst2" / "dev.tsv").read_text("utf-8").splitlines()
+        texts = [line.split("\t")[0] for line in lines]
+    assert len(texts) > 800
+    words = sorted({word for one in texts for text in ([one] if name == "sst2" else one)
+                    for word in text.lower().split()})  # fmt: skip
+    # Some of the words whole, the others in pieces.
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words[::3]]
+    letters = sorted({letter for word in words for letter in word})
+    tokenizer = keras_hub.tokenizers.BertTokenizer(
+        vocabulary=list(dict.fromkeys([*known, *letters, *(f"##{one}" for one in letters)])),
+        lowercase=True,
+    )
+    preprocess = TextPreprocess(
+        tokenizer, inputs=("token_ids", "segment_ids", "padding_mask"), sequence_length=32,
+        pair=name == "stsb",
+    )
+    assert_same_rows(preprocess, texts, [len(texts)])
+
+
+def test_rows_are_left_to_the_graph_where_words_are_not_apart_or_no_texts():
     preprocess = tiny.text("bert", sequence_length=24).preprocess
-    assert preprocess.paired(True).end_to_end([("a", "b")]) is None
-    inputs = ("token_ids", "segment_ids")  # a network without a mask reads the padding, too
-    assert TextPreprocess(preprocess.tokenizer, inputs=inputs, sequence_length=24).end_to_end(
-        ["a"]) is None
+    assert preprocess.end_to_end([b"a"]) is preprocess.end_to_end([("a", "b")]) is None
+    pairs = preprocess.paired(True)
+    assert pairs.end_to_end(["ab"]) is pairs.end_to_end([("a", "b", "c")]) is None
     assert tiny.text("gpt2", sequence_length=24).preprocess.end_to_end(["a"]) is None
