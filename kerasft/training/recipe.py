@@ -111,12 +111,15 @@ class Recipe:
     def require(self, model: keras.Model) -> None:
         """See that each stage finds in the model what its rules name, before the first one begins.
 
+        And that several devices, where there are such, train it as one would.
+
         Args:
             model: The assembled model.
 
         Raises:
             UserError: If not, with the stage's name.
         """
+        replicated.require_alike(model, current())
         before: list[str] = []
         for name, stage in self.stages.items():
             key = name.partition("/")[0]

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kerasft.distributed.group import Group
+from kerasft.errors import UserError
+from kerasft.system.console import listing
 from kerasft.system.tf_data import untuned
 
 if TYPE_CHECKING:
@@ -25,6 +27,33 @@ if TYPE_CHECKING:
 
 # What the seeds of two replicas differ by.
 APART = 7919
+
+
+def require_alike(model: keras.Model, group: Group) -> None:
+    """Refuse layers with a penalty on their outputs, which several devices would see in parts.
+
+    What a layer adds to the loss is divided by the number of replicas, since a penalty on weights
+    is the same for all of them. One on outputs is a sum over a replica's own examples.
+
+    Args:
+        model: The assembled model.
+        group: The devices of the run.
+
+    Raises:
+        UserError: If there are such layers, and more than one replica.
+    """
+    if group.replicas == 1:
+        return
+    names = [layer.name for layer in model._flatten_layers(include_self=False)
+             if getattr(layer, "activity_regularizer", None) is not None]  # fmt: skip
+    if names:
+        raise UserError(
+            f"distribute: with {group.replicas} devices an activity_regularizer would count "
+            f"1/{group.replicas} of what it counts on one device, so it is refused. Received: "
+            f"{'layers' if len(names) > 1 else 'layer'} {listing(names)} with one. Train on one "
+            "device (distribute=null), or take it out of the network "
+            "(layer.activity_regularizer = None)."
+        )
 
 
 def dealt(batches: Any, group: Group) -> Any:

@@ -13,11 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from kerasft.distributed.group import Group
+from kerasft.errors import UserError
+from kerasft.training.replicated import require_alike
+
 SCRIPT = Path(__file__).parents[1] / "shared" / "replica_cases.py"
 # Of what was computed in half precision, rounding is coarser; and it differs with the shapes.
 LOOSE = {"bfloat16": 2e-2, "float16": 2e-3}
 # The case of the default tests: uneven shares whose gradients accumulate and are clipped.
 FEW = ("accumulated",)
+# What is not compared with one device.
+OTHERS = ("dropout", "activity")
 
 
 def cases():
@@ -68,7 +74,7 @@ def test_losses_are_those_of_one_device(few, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in cases() if n not in (*FEW, "dropout")])
+@pytest.mark.parametrize("name", [n for n in cases() if n not in (*FEW, *OTHERS)])
 def test_losses_of_all_cases_are_those_of_one_device(many, name):
     require_equal(name, many[name])
 
@@ -81,6 +87,31 @@ def test_replicas_draw_other_masks(many):
     for first, second in found["masks"]:
         assert first[0] != second[0]  # other seeds ...
         assert first[1:] == second[1:]  # ... that have come as far
+
+
+def test_layers_with_a_penalty_on_outputs_are_for_one_device():
+    import keras
+
+    inner = keras.Sequential([
+        keras.Input((2,)), keras.layers.Dense(3, activity_regularizer="l2", name="within"),
+    ])  # fmt: skip
+    model = keras.Sequential([
+        keras.Input((2,)), inner, keras.layers.Dense(1, kernel_regularizer="l2"),
+    ])  # fmt: skip
+    require_alike(model, Group())
+    two = Group(replicas=2)
+    with pytest.raises(UserError, match=r"2 devices .* 1/2 of .* layer within with one\. Train on "
+                                        r"one device \(distribute=null\)"):  # fmt: skip
+        require_alike(model, two)
+    inner.layers[-1].activity_regularizer = None
+    require_alike(model, two)
+
+
+@pytest.mark.slow
+def test_a_penalty_on_outputs_is_refused_before_the_first_step(many):
+    assert many["activity"]["kind"] == "UserError"
+    said = " ".join(many["activity"]["error"].split())
+    assert "with 2 devices an activity_regularizer would count 1/2 of what it counts" in said
 
 
 def test_there_are_cases():

@@ -76,6 +76,7 @@ CASES = {
         "backbone.sequence_length=96", "batch_size=7", "max_steps=3", "finetune=full",
     ],
     "dropout": [*TEXTS],
+    "activity": [*TEXTS],  # refused
 }
 WITH_DROPOUT = ("dropout",)
 # Steps in an execution; else one, so that the loss of each can be seen.
@@ -110,6 +111,8 @@ def trained(name, words):
         for layer in model._flatten_layers():
             if name not in WITH_DROPOUT and isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0
+        if name == "activity":
+            model.layers[-1].activity_regularizer = keras.regularizers.L2(0.1)
         return model
 
     epochs.run, fit.with_head = traced, without_dropout
