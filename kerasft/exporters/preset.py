@@ -13,6 +13,7 @@ import numpy as np
 from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
+from kerasft.exporters.copied import copied
 from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.keras_file import answers_of, carry_layers, encoded, reloaded
 from kerasft.exporters.tensors import Feed
@@ -185,15 +186,11 @@ def _twin(network: keras.Model) -> Any:
     if getattr(network, "tie_word_embeddings", False):
         config.setdefault("tie_word_embeddings", True)  # KerasHub's Llama forgets it
     config["dtype"] = keras.saving.serialize_keras_object(keras.DTypePolicy("float32"))
-    twin = type(network).from_config(config)
-    weights = network.get_weights()
-    if [w.shape for w in weights] != [w.shape for w in twin.get_weights()]:
-        raise UserError(
-            f"export=preset: the layers of this {type(network).__name__} were changed, so that its "
-            "weights fit no backbone of KerasHub. Choose export=keras."
-        )
-    twin.set_weights(weights)
-    return twin
+    return copied(
+        network, config=config,
+        problem=f"export=preset: the layers of this {type(network).__name__} were changed, so that "
+        "its weights fit no backbone of KerasHub. Choose export=keras.",
+    )
 
 
 def _mend(network: keras.Model, folder: Path) -> None:
@@ -279,8 +276,7 @@ def _task(
     feature = _feature(model)
     # A copy: another model on the same tensors would renumber the nodes of this one.
     part = model._parts.models["head"]
-    copy = keras.Model.from_config(part.get_config())
-    copy.set_weights(part.get_weights())
+    copy = copied(part, "export=preset: the head does not come back from its config.")
     # The inputs of one that was trained in half precision would round.
     inputs = [
         keras.Input(batch_shape=t.shape, dtype="float32" if "float" in t.dtype else t.dtype)

@@ -14,6 +14,7 @@ from kerasft.artifact.layout import WEIGHTS as WEIGHTS_FILE
 from kerasft.contracts import Answered, Task
 from kerasft.errors import UserError, nearest
 from kerasft.exporters import tensors
+from kerasft.exporters.copied import copied
 from kerasft.exporters.saved_model import check_early as check_saved_model
 from kerasft.exporters.saved_model import saved_model
 from kerasft.exporters.tensors import Feed
@@ -187,15 +188,10 @@ def _figures(task: Any, labels: Labels, y: np.ndarray, outputs: Feed) -> dict[st
 
 
 def _copy(model: keras.Model) -> Any:
-    copy = type(model).from_config(model.get_config())
-    weights = model.get_weights()
-    if [w.shape for w in weights] != [w.shape for w in copy.get_weights()]:
-        raise UserError(
-            f"A {type(model).__name__} cannot be copied with smaller weights: it does not come "
-            "back from its config with the same weights. Export it as it is."
-        )
-    copy.set_weights(weights)
-    return copy
+    return copied(
+        model, f"A {type(model).__name__} cannot be copied with smaller weights: it does not come "
+        "back from its config with the same weights. Export it as it is.",
+    )
 
 
 def _in_int8(copy: Any) -> Any:
