@@ -175,27 +175,24 @@ class _Prediction(_Service):
             return model, bundle, name, outputs
 
     async def Classify(self, request: Any, limits: Limits, small: bool) -> _Written:
-        model, bundle, name, outputs = await self._scores(
-            request.model_spec, request.input, "classify", limits, small
-        )
         answer = classification_pb2.ClassificationResponse()
-        _tell(answer.model_spec, model, bundle, name)
-
-        def write() -> bytes:
-            _fill_classes(answer.result, outputs)
-            return answer.SerializeToString()
-
-        return write, _are_few(outputs)
+        return await self._scored(request, answer, "classify", _fill_classes, limits, small)
 
     async def Regress(self, request: Any, limits: Limits, small: bool) -> _Written:
-        model, bundle, name, outputs = await self._scores(
-            request.model_spec, request.input, "regress", limits, small
-        )
         answer = regression_pb2.RegressionResponse()
+        return await self._scored(request, answer, "regress", _fill_numbers, limits, small)
+
+    async def _scored(
+        self, request: Any, answer: Any, method: str, fill: Callable[[Any, dict], None],
+        limits: Limits, small: bool,
+    ) -> _Written:
+        model, bundle, name, outputs = await self._scores(
+            request.model_spec, request.input, method, limits, small
+        )
         _tell(answer.model_spec, model, bundle, name)
 
         def write() -> bytes:
-            _fill_numbers(answer.result, outputs)
+            fill(answer.result, outputs)
             return answer.SerializeToString()
 
         return write, _are_few(outputs)
