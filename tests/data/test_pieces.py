@@ -18,6 +18,7 @@ from kerasft.data.manifest import write_manifest
 from kerasft.data.sources.table import table
 from kerasft.data.splits import divide
 from kerasft.data.tables import gathering
+from kerasft.data.tables.reading import Layout
 from kerasft.errors import UserError
 from kerasft.system.cache import Cache
 
@@ -303,6 +304,17 @@ def test_an_object_longer_than_a_piece_is_one_all_the_same(read, tmp_path):
     settings = {"path": str(path), "text": "text", "label": "label", "kind": "single", "seed": 0}
     for made in read(**settings):
         same(made, table(**settings), tmp_path)
+
+
+def test_a_list_that_is_cut_off_between_two_looks_is_said_to_have_changed(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"text": f"film {i}", "label": "x"} for i in range(9000)]), "utf-8")
+    parts = gathering.Parts(path, Layout(), "data.path", most=400)
+    rows = iter(parts)
+    next(rows)
+    path.write_text(path.read_text("utf-8")[:200_000], "utf-8")
+    with pytest.raises(UserError, match=r"data\.path: .*a\.json has changed while it was read"):
+        list(rows)
 
 
 def test_names_of_many_examples_sort_as_texts():

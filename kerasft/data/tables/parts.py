@@ -83,10 +83,7 @@ class Parts:
         """
         begins(self.path)
         if self._state() != self.seen:
-            raise UserError(
-                f"{self.key}: {self.path} has changed while it was read. Write it to its end, and "
-                "begin again."
-            )
+            raise self._changed()
         count, rows = 0, None
         for rows in self._rows():
             count += len(rows)
@@ -94,6 +91,12 @@ class Parts:
                 yield rows
         if not count:
             raise no_rows(Rows(self.path, (), {}, ()) if rows is None else rows, self.key)
+
+    def _changed(self) -> UserError:
+        return UserError(
+            f"{self.key}: {self.path} has changed while it was read. Write it to its end, and "
+            "begin again."
+        )
 
     def _state(self) -> tuple[int, int] | None:
         """Return what changes where a file is written; of a pipe nothing."""
@@ -171,10 +174,13 @@ class Parts:
             yield self._whole()
             return
         count, twice = 0, Twice()
-        for records in parts(twice):
-            places = list(range(count + 1, count + len(records) + 1))
-            count += len(records)
-            yield with_columns(rows_of_objects(self.path, records, places, "row"), self.names)
+        try:
+            for records in parts(twice):
+                places = list(range(count + 1, count + len(records) + 1))
+                count += len(records)
+                yield with_columns(rows_of_objects(self.path, records, places, "row"), self.names)
+        except json_lists.NoList as error:  # it was one a moment ago
+            raise self._changed() from error
         twice.place("the file")
         if said := twice.notices(self.path):
             yield with_columns(Rows(self.path, (), {}, (), "row", notices=said), self.names)
