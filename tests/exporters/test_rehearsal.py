@@ -38,7 +38,7 @@ def test_all_parts_are_timed_and_nothing_is_left(
     whole = rehearsal.rehearse(served, signatures, raw, golden=4, warm_up=(1, 8))
     took = time.monotonic() - began
     assert all(part > 0 for part in vars(whole).values())
-    # One of four signatures was written and asked, and the network answered about as much.
+    # One of four signatures was written and asked.
     assert (whole.writing + whole.asking) / 4 < took
     assert whole.starting < took
     assert [one for one in tmp_path.iterdir() if one.is_dir()] == []
