@@ -55,11 +55,12 @@ def scene(random, rows, columns):
     return Image.fromarray(pixels)
 
 
-def many(count, seed=0):
-    """Return the files of images of odd sizes, in all kinds and orientations."""
-    random = np.random.default_rng(seed)
+@pytest.fixture(scope="module")
+def many():
+    """The files of 200 images of odd sizes, in all kinds and orientations."""
+    random = np.random.default_rng(0)
     made = []
-    for i in range(count):
+    for i in range(200):
         sides = ((9, 400), (400, 9), (500, 900), (900, 500))[i] if i < 4 else (
             random.integers(9, 501), random.integers(9, 901)
         )  # fmt: skip
@@ -148,13 +149,13 @@ def test_boxes_are_where_they_were_in_memory_whichever_way_an_image_is_stored(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resize", ["stretch", "pad", "crop"])
-def test_boxes_of_200_images_are_where_they_were_in_memory(resize, tiny_detector, tmp_path, capsys):
+def test_boxes_of_200_images_are_where_they_were_in_memory(
+    resize, many, tiny_detector, tmp_path, capsys
+):
     _, finetuned, _ = reopen(str(tiny_detector))
     size = finetuned.preprocess.height, finetuned.preprocess.width
     finetuned = replace(finetuned, preprocess=type(finetuned.preprocess)(*size, resize=resize))
-    counts, apart = compared(
-        finetuned, served(finetuned, tmp_path / "served"), many(200), batch=7
-    )
+    counts, apart = compared(finetuned, served(finetuned, tmp_path / "served"), many, batch=7)
     with capsys.disabled():
         print(f"\n{resize}: {sum(counts)} boxes, {np.count_nonzero(counts)} images with any, "
               f"at most {max(apart):.2g} pixels apart")  # fmt: skip

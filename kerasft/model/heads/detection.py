@@ -138,7 +138,7 @@ def retinanet(
 
     _require_anchors(width, depth, anchor_size, scales, ratios)
     known, notice = fitting(features.whole, weights, width=width, depth=depth, norm=norm)
-    norm = norm or ("group" if known is None else known.norm)
+    behind = norm or ("group" if known is None else known.norm)
     maps = pyramid(features, width, finest, coarsest)
     small = keras.initializers.RandomNormal(stddev=0.01)
     rare = keras.initializers.Constant(math.log(_PRIOR / (1 - _PRIOR)))
@@ -148,10 +148,10 @@ def retinanet(
         made: list[Any] = []
         for i in range(depth):
             made.append(keras.layers.Conv2D(
-                width, 3, padding="same", kernel_initializer=small, use_bias=norm == "none",
+                width, 3, padding="same", kernel_initializer=small, use_bias=behind == "none",
                 name=f"{name}_{i}",
             ))  # fmt: skip
-            if norm == "group":
+            if behind == "group":
                 # As wide as the groups of the paper's 256 channels. Of the one place of a coarse
                 # map, a group of one channel would leave nothing.
                 groups = math.gcd(width, max(width // 8, 1))
