@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from rectangles import COLOURS
+from rectangles import COLOURS, words_of
 
+import kerasft
 from kerasft.exporters.saved_model import saved_model
 from kerasft.steps.reopening import reopen
 
@@ -138,26 +140,36 @@ def test_boxes_are_where_they_were_in_memory_whichever_way_an_image_is_stored(
     tiny_detector, tmp_path
 ):
     _, finetuned, _ = reopen(str(tiny_detector))
+    # So little trained, it is sure of nothing: any guess is answered, to have some to compare.
+    finetuned = replace(finetuned, task=replace(finetuned.task, thresholds=(0.005, 0.005)))
     image = scene(np.random.default_rng(5), 75, 110)
     raw = [stored(image, "RGB", "PNG", orientation) for orientation in range(1, 9)]
     counts, apart = compared(finetuned, served(finetuned, tmp_path / "served"), raw, batch=3)
-    assert counts[0] > 0 and set(counts) == {counts[0]}
+    assert counts[0] > 3 and set(counts) == {counts[0]}
     assert max(apart) < 0.5
     boxes = finetuned(raw)["boxes"]
     np.testing.assert_allclose(boxes, np.repeat(boxes[:1], 8, axis=0), atol=1e-2)
 
 
+@pytest.fixture(scope="module")
+def trained(rectangles, tmp_path_factory):
+    """The run of a detector that has learned what rectangles are."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    kerasft.train([*words_of(rectangles), "epochs=25", "plots=false", f"output_dir={run}"])
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("resize", ["stretch", "pad", "crop"])
-def test_boxes_of_200_images_are_where_they_were_in_memory(
-    resize, many, tiny_detector, tmp_path, capsys
-):
-    _, finetuned, _ = reopen(str(tiny_detector))
+def test_boxes_of_200_images_are_where_they_were_in_memory(resize, many, trained, tmp_path, capsys):
+    _, finetuned, _ = reopen(str(trained))
+    found = json.loads((trained / "metrics.json").read_text())["test"]["map_50"]
     size = finetuned.preprocess.height, finetuned.preprocess.width
     finetuned = replace(finetuned, preprocess=type(finetuned.preprocess)(*size, resize=resize))
     counts, apart = compared(finetuned, served(finetuned, tmp_path / "served"), many, batch=7)
     with capsys.disabled():
         print(f"\n{resize}: {sum(counts)} boxes, {np.count_nonzero(counts)} images with any, "
-              f"at most {max(apart):.2g} pixels apart")  # fmt: skip
-    assert np.count_nonzero(counts) > 100
+              f"at most {max(apart):.2g} pixels apart; mAP 50 {found:.2f}")  # fmt: skip
+    assert found > 0.5
+    assert np.count_nonzero(counts) > 50  # in wide frames, objects are smaller than in training
     assert max(apart) < 0.5
