@@ -337,7 +337,8 @@ class Backbone:
         summary: Whether the first position of the output is a summary token.
         causal: Whether the network reads from left to right only.
         feature: The output that a head on one sequence takes, where the network names several.
-        whole: The network that `network` was cut out of, where a head may take layers of the rest.
+        whole: The network that `network` was cut out of, or what reads the rest of it, where a head
+            may take layers of the rest.
     """
 
     network: Any

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import settings
 from once import made_once, returned, trained_once
+from rectangles import draw_all, words_of
 
 # The same examples in each run. `pytest --hypothesis-profile=thorough` draws other ones, and many.
 settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=25)
@@ -225,3 +226,15 @@ def tiny_text_export(tmp_path_factory, tiny_text_run) -> Path:
         kerasft.export(str(tiny_text_run), [f"export.saved_model.directory={folder / 'texts'}"])
 
     return made_once(tmp_path_factory, "text_export", export) / "texts"
+
+
+@pytest.fixture(scope="session")
+def rectangles(tmp_path_factory) -> Path:
+    """A folder of images of rectangles with their boxes, in COCO's form."""
+    return made_once(tmp_path_factory, "rectangles", draw_all)
+
+
+@pytest.fixture(scope="session")
+def tiny_detector(tmp_path_factory, rectangles) -> Path:
+    """The folder of a finished run that finds rectangles; copy it to change it."""
+    return trained_once(tmp_path_factory, "detector", *words_of(rectangles))

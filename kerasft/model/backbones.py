@@ -78,7 +78,7 @@ def preset(
             next(iter(inputs.values())).shape[1:3]
         ) or 224
         size = sides(image_size, usual)
-        from kerasft.model.detectors import without_head
+        from kerasft.model.detectors import rest_of, without_head
 
         default = "crop" if getattr(converter, "crop_to_aspect_ratio", True) else (
             "pad" if getattr(converter, "pad_to_aspect_ratio", False) else "stretch"
@@ -91,7 +91,7 @@ def preset(
             offset=_plain(getattr(converter, "offset", None), 0.0),
             name=preset,
             pretrained=pretrained,
-            whole=None if cut is network else network,
+            whole=None if cut is network else rest_of(network, preset, folder, pretrained),
         )
     raise UserError(
         "backbone.preset must be a backbone for text (token_ids) or for images. "
@@ -141,7 +141,7 @@ def image_backbone(
     bgr: bool = False,
     name: str,
     pretrained: bool,
-    whole: keras.Model | None = None,
+    whole: Any = None,
 ) -> Backbone:
     """Make a `Backbone` of a network for images: it takes `uint8` pixels and scales them."""
     from kerasft.model.layers import ImageNetwork

@@ -9,6 +9,7 @@ import keras
 
 from kerasft.errors import UserError
 from kerasft.model.heads.pyramid import resized
+from kerasft.model.retina_net import RetinaNet
 
 
 def without_head(network: Any, size: tuple[int, int]) -> Any:
@@ -27,6 +28,20 @@ def without_head(network: Any, size: tuple[int, int]) -> Any:
     """
     made = {"RetinaNetBackbone": _retinanet, "DFineBackbone": _d_fine}.get(type(network).__name__)
     return network if made is None else made(network, size)
+
+
+def rest_of(network: Any, preset: str, folder: str, pretrained: bool) -> Any:
+    """Return what a head may take of a detector that `without_head` has cut.
+
+    Args:
+        network: The network before.
+        preset: The value of `backbone.preset`.
+        folder: What KerasHub takes for it.
+        pretrained: Whether weights were loaded.
+    """
+    if type(network).__name__ == "RetinaNetBackbone":
+        return RetinaNet(preset, folder, pretrained)
+    return network
 
 
 def _retinanet(network: Any, size: tuple[int, int]) -> Any:

@@ -1,10 +1,9 @@
 """The networks of KerasHub's detectors as backbones."""
 
 import keras
-import keras_hub
 import numpy as np
 import pytest
-from tiny_detectors import d_fine
+from tiny_detectors import d_fine, retina
 
 from kerasft.errors import UserError
 from kerasft.model.assemble import assemble, features_of
@@ -17,17 +16,6 @@ from kerasft.tasks.anchored import focal_loss
 
 def pixels(*size):
     return np.random.default_rng(0).integers(0, 255, (2, *size, 3)).astype("uint8")
-
-
-def retina(*, norm=False, from_encoder=False, coarsest=7):
-    encoder = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[64], input_conv_kernel_sizes=[7], stackwise_num_filters=[64] * 4,
-        stackwise_num_blocks=[1] * 4, stackwise_num_strides=[1, 2, 2, 2],
-        block_type="basic_block", image_shape=(None, None, 3),
-    )  # fmt: skip
-    return keras_hub.models.RetinaNetBackbone(
-        encoder, min_level=3, max_level=coarsest, use_p5=from_encoder, use_fpn_batch_norm=norm
-    )
 
 
 @pytest.mark.every(2)

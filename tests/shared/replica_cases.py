@@ -151,11 +151,11 @@ def make_data(names):
         for seed, (split, count) in enumerate(splits.items()):
             test_segmentation.draw(Path("pixels") / split, count, seed)
     if "boxes" in names:
-        import test_detection
+        import rectangles
 
         for seed, (split, count) in enumerate({**splits, "val": 18}.items()):  # several batches
             name = {"val": "valid"}.get(split, split)
-            test_detection.draw(Path("boxes"), name, count, seed)
+            rectangles.draw(Path("boxes"), name, count, seed)
 
 
 def masks_of(model):

@@ -41,6 +41,32 @@ def d_fine(size=None, *, lively=False, **settings):
     return network
 
 
+def retina(*, norm=False, from_encoder=False, coarsest=7):
+    """Return the network of a RetinaNet with its pyramid."""
+    encoder = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64], input_conv_kernel_sizes=[7], stackwise_num_filters=[64] * 4,
+        stackwise_num_blocks=[1] * 4, stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block", image_shape=(None, None, 3),
+    )  # fmt: skip
+    return keras_hub.models.RetinaNetBackbone(
+        encoder, min_level=3, max_level=coarsest, use_p5=from_encoder, use_fpn_batch_norm=norm
+    )
+
+
+def retina_detector(*, norm=False, depth=1, coarsest=5, **settings):
+    """Return a RetinaNet of three classes, whose outputs hang on the images."""
+    made = keras_hub.models.RetinaNetObjectDetector(
+        retina(coarsest=coarsest), num_classes=3, use_prediction_head_norm=norm,
+        pre_logits_num_conv_layers=depth, **settings,
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    for weight in (*made.box_head.trainable_variables,
+                   *made.classification_head.trainable_variables):  # fmt: skip
+        spread = 0.1 if len(weight.shape) == 1 else np.sqrt(1 / np.prod(weight.shape[:-1]))
+        weight.assign(weight + random.normal(0, spread, weight.shape))
+    return made
+
+
 def maps_of(network, images):
     """Return what the encoder of a D-FINE puts out."""
     found = keras.tree.flatten(network.get_layer("hybrid_encoder").output)

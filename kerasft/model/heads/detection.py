@@ -83,18 +83,21 @@ def retinanet(
     classes: int,
     width: int = 256,
     depth: int = 4,
-    norm: Literal["group", "none"] = "group",
+    norm: Literal["group", "none"] | None = None,
     finest: int = 3,
     coarsest: int = 7,
     anchor_size: float = 4.0,
     scales: int = 3,
     ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    weights: Literal["preset", "none"] | None = None,
 ) -> Any:
     """RetinaNet's head: a pyramid of maps, anchors at each place, and two subnets for all maps.
 
     Lin et al., "Focal Loss for Dense Object Detection", 2017. It is built of plain layers and not
     of KerasHub's: there the width is fixed, the low likelihood of objects at the start is given to
-    the boxes instead of the classes, and each map must be twice as large as the next one.
+    the boxes instead of the classes, and each map must be twice as large as the next one. Of a
+    RetinaNet preset it starts from the subnets' weights; the layer that tells classes apart is new,
+    also where the classes are those of the preset, which does not name them.
 
     Args:
         features: `Features` of a backbone with feature maps of several sizes. A RetinaNet preset
@@ -103,19 +106,24 @@ def retinanet(
         width: Channels of the pyramid and of the subnets.
         depth: Number of convolutions before boxes and classes.
         norm: `"group"`: group normalization (Wu and He 2018) behind these, as in torchvision's
-            second version; `"none"` as in the paper.
+            second version; `"none"` as in the paper. By default as in the preset whose weights are
+            taken, and else `"group"`.
         finest: The finest map: its places stand `2 ** finest` pixels apart.
         coarsest: The coarsest one; those beyond the network's are made.
         anchor_size: The side of the smallest square anchor of a map, in places.
         scales: Sizes of anchors from one map to the next.
         ratios: Heights of anchors, in parts of their widths.
+        weights: `"preset"`: start from the subnets of a RetinaNet preset, which must have `width`,
+            `depth` and `norm`; its layer that places boxes is taken too where the anchors are the
+            same. `"none"`: a new head. By default from the preset's where there are some that fit.
 
     Returns:
         `float32[batch, anchors, 8 + classes]`: a box (left, top, right, bottom in the network's
         pixels), its anchor likewise, and a logit for each class.
 
     Raises:
-        UserError: If the backbone has no such maps, or a setting is out of range.
+        UserError: If the backbone has no such maps, a setting is out of range, or the weights of a
+            preset are wanted and there are none that fit.
 
     Example:
         >>> maps = {3: keras.Input((8, 8, 8)), 4: keras.Input((4, 4, 16))}
@@ -126,8 +134,11 @@ def retinanet(
     import keras
 
     from kerasft.model.anchors import Anchors
+    from kerasft.model.retina_net import fitting, teach
 
     _require_anchors(width, depth, anchor_size, scales, ratios)
+    known, notice = fitting(features.whole, weights, width=width, depth=depth, norm=norm)
+    behind = norm or ("group" if known is None else known.norm)
     maps = pyramid(features, width, finest, coarsest)
     small = keras.initializers.RandomNormal(stddev=0.01)
     rare = keras.initializers.Constant(math.log(_PRIOR / (1 - _PRIOR)))
@@ -137,10 +148,10 @@ def retinanet(
         made: list[Any] = []
         for i in range(depth):
             made.append(keras.layers.Conv2D(
-                width, 3, padding="same", kernel_initializer=small, use_bias=norm == "none",
+                width, 3, padding="same", kernel_initializer=small, use_bias=behind == "none",
                 name=f"{name}_{i}",
             ))  # fmt: skip
-            if norm == "group":
+            if behind == "group":
                 # As wide as the groups of the paper's 256 channels. Of the one place of a coarse
                 # map, a group of one channel would leave nothing.
                 groups = math.gcd(width, max(width // 8, 1))
@@ -167,9 +178,13 @@ def retinanet(
         found.append(keras.layers.Concatenate(dtype="float32", name=f"head_{level}")(flat))
     if len(found) > 1:
         found = [keras.layers.Concatenate(axis=1, dtype="float32", name="head_levels")(found)]
-    return Anchors(
-        features.size, grids, anchor_size, scales, ratios, dtype="float32", name="head_outputs"
-    )(found[0])  # fmt: skip
+    anchors = {"anchor_size": anchor_size, "scales": scales, "ratios": list(ratios)}
+    layer = Anchors(features.size, grids, **anchors, dtype="float32", name="head_outputs")
+    if known is not None and features.whole.pretrained:
+        notice = teach({"head_box": _with_weights(boxes), "head_class": _with_weights(seen),
+                        "head_boxes": boxes[-1:]}, known, anchors)  # fmt: skip
+    layer.notice = notice
+    return layer(found[0])
 
 
 @trained_by("queries")
@@ -223,6 +238,15 @@ def dfine(features: Features, *, classes: int, queries: int | None = None) -> An
     outputs = layer(list(features.maps.values()))
     teach(layer, network)
     return outputs
+
+
+def _with_weights(subnet: Sequence[Any]) -> list[Any]:
+    """Return the convolutions of a subnet but for the last one, then its normalizations."""
+    import keras
+
+    convolutions = [one for one in subnet[:-1] if isinstance(one, keras.layers.Conv2D)]
+    norms = [one for one in subnet if isinstance(one, keras.layers.GroupNormalization)]
+    return [*convolutions, *norms]
 
 
 def _through(layers: Sequence[Any], x: Any) -> Any:
