@@ -21,8 +21,8 @@ import keras
 import tensorflow as tf
 
 import kerasft
-from kerasft.steps import prepare
-from kerasft.steps.heads import with_head
+from kerasft.steps.preparing import prepare
+from kerasft.steps.preparing.heads import with_head
 
 STEPS, ROUNDS = 12, 5
 

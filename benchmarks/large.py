@@ -137,7 +137,7 @@ def child(which: str, words: list[str]) -> None:
     import kerasft
     import kerasft.errors
     from kerasft.data import manifest, preprocessing
-    from kerasft.steps import prepare
+    from kerasft.steps.preparing import prepare
 
     print(f"\n{which} run\n{HEADING}", flush=True)
     marks = Marks()

@@ -126,7 +126,7 @@ def _train_one(options: argparse.Namespace) -> None:
 
 def _plan(config: Any, options: argparse.Namespace) -> None:
     from kerasft.run import plan
-    from kerasft.steps.plan import tell
+    from kerasft.steps.costs.plan import tell
 
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
         plans = plan(config, trusted=options.trust)
@@ -233,7 +233,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> None:
     from kerasft.runs import run_folder
-    from kerasft.steps.exporting import export_node
+    from kerasft.steps.answers.exporting import export_node
 
     if options.run == BEST and options.overrides:
         from kerasft.sweeps.summary import best_folder
@@ -253,7 +253,7 @@ def _check(options: argparse.Namespace) -> None:
     from omegaconf import OmegaConf
 
     from kerasft.config.checks import settle
-    from kerasft.steps.looking import look
+    from kerasft.steps.looks.looking import look
     from kerasft.system.console import say
 
     cfg = settle(options.overrides, options.config_dir, options.trust)
@@ -374,15 +374,15 @@ ACTS: dict[str, Act] = {
     "train": Act(_train, heavy=True),
     "launch": Act(_step("distributed.launching")),
     "show": Act(_show, heavy=True),
-    "lr-find": Act(_step("steps.lr_finder"), heavy=True),
+    "lr-find": Act(_step("steps.advice.lr_finder"), heavy=True),
     "sweep": Act(_sweep, heavy=True),
     "resume": Act(_resume, heavy=True),
     "evaluate": Act(_evaluate, heavy=True),
-    "diagnose": Act(_step("steps.diagnosing"), heavy=True),
+    "diagnose": Act(_step("steps.advice.diagnosing"), heavy=True),
     "predict": Act(_predict, heavy=True),
     "export": Act(_export, heavy=True),
-    "surgery": Act(_step("steps.surgery_drawn"), heavy=True),
-    "probe": Act(_step("steps.probe"), heavy=True),
+    "surgery": Act(_step("steps.looks.surgery_drawn"), heavy=True),
+    "probe": Act(_step("steps.advice.probe"), heavy=True),
     "check": Act(_check),
     "explain": Act(_explain),
     "models": Act(_models),

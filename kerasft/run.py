@@ -14,26 +14,13 @@ from kerasft.config import checks
 from kerasft.config.checks import settle
 from kerasft.runs import run_folder
 from kerasft.runs.result import Result
-from kerasft.steps import (
-    adapting,
-    afterwards,
-    answering,
-    asked,
-    backbone_choice,
-    beforehand,
-    devices,
-    diagnosing,
-    exporting,
-    fit,
-    floor,
-    in_memory,
-    measure,
-    memory,
-    predicting,
-    prepare,
-    reopening,
-    showing,
-)
+from kerasft.steps.advice import backbone_choice, beforehand, diagnosing
+from kerasft.steps.answers import answering, asked, exporting, predicting
+from kerasft.steps.costs import afterwards, memory
+from kerasft.steps.fitting import fit, floor
+from kerasft.steps.looks import showing
+from kerasft.steps.measuring import measure, reopening
+from kerasft.steps.preparing import adapting, devices, in_memory, prepare
 from kerasft.system.console import say, without_chatter
 
 
@@ -183,7 +170,7 @@ def plan(
         config: See `train`, as `data`, `config_dirs` and `trusted`.
 
     Returns:
-        A `kerasft.steps.plan.StagePlan` a stage.
+        A `kerasft.steps.costs.plan.StagePlan` a stage.
 
     Raises:
         UserError: For any mistake in the config or the data.

@@ -133,7 +133,7 @@ def trainer(python: str, name: str, seed: int, output: Path) -> dict | None:
     took = folder / "took.json"
     if not took.is_file():
         from kerasft.config.composition import compose
-        from kerasft.steps.reading import read_source
+        from kerasft.steps.preparing.reading import read_source
 
         _, base, table = SETS[name]
         data = [f"data.path={some_rows(*table, output)}"] if table else []

@@ -22,9 +22,9 @@ from kerasft.evaluation import boxes as evaluation
 from kerasft.runs import evidence
 from kerasft.runs.run_folder import RunFolder
 from kerasft.serving.verify import verify
-from kerasft.steps import drawing
-from kerasft.steps.prepare import build_task
-from kerasft.steps.reopening import reopen
+from kerasft.steps.measuring import drawing
+from kerasft.steps.measuring.reopening import reopen
+from kerasft.steps.preparing.prepare import build_task
 from kerasft.tasks.detection import Detection
 
 

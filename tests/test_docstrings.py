@@ -13,7 +13,7 @@ import kerasft
 
 PACKAGE = Path(kerasft.__file__).parent
 # Their examples train networks.
-LONG = ("kerasft.run", "kerasft.steps.lr_finder", "kerasft.steps.probe")
+LONG = ("kerasft.run", "kerasft.steps.advice.lr_finder", "kerasft.steps.advice.probe")
 MODULES = [
     pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
     for name in (

@@ -30,6 +30,10 @@ RANK = {
     "cli": 11,
     "__main__": 12,
 }  # fmt: skip
+# Of the steps, each room may import those before it; the last two are siblings.
+STEPS = {
+    "preparing": 0, "measuring": 1, "fitting": 2, "costs": 3, "advice": 4, "answers": 5, "looks": 5,
+}  # fmt: skip
 ROOMS = ("data", "model", "training", "evaluation", "exporters", "serving")
 # The rooms take plain values: they know nothing of configs and run folders.
 BELOW_ROOMS = (
@@ -119,6 +123,21 @@ def test_imports_point_down():
                 f"{file.relative_to(PACKAGE)}:{line} imports kerasft.{part}, which is not below it"
             )
     assert seen > 50
+
+
+def test_rooms_of_the_steps_import_those_before_them():
+    seen = 0
+    for file in sorted((PACKAGE / "steps").rglob("*.py")):
+        here = file.parent.name
+        if here == "steps":
+            assert file.name == "__init__.py", f"{file.name} belongs in a room"
+            continue
+        for module, line in imports(file):
+            room = module.removeprefix("kerasft.steps.").partition(".")[0]
+            if module.startswith("kerasft.steps.") and room != here:
+                seen += 1
+                assert STEPS[room] < STEPS[here], f"{here}/{file.name}:{line} imports {module}"
+    assert seen > 20
 
 
 def test_no_modules_import_each_other_in_a_circle():

@@ -316,7 +316,7 @@ def test_the_command_line_stops_and_goes_on(tiny_texts, kerasft_cli, monkeypatch
 def test_sigterm_outside_of_training_ends_at_once_and_leaves_nothing_behind(
     tiny_texts, kerasft_cli, monkeypatch, tmp_path
 ):
-    from kerasft.steps import prepare
+    from kerasft.steps.preparing import prepare
 
     def ended(*given):
         assert list(Path(tempfile.gettempdir()).glob("kerasft-*"))
@@ -398,7 +398,8 @@ def test_sigusr1_saves_and_goes_on(tiny_texts, monkeypatch):
 
 @pytest.mark.slow
 def test_sigusr1_outside_of_training_ends_nothing(tiny_texts, kerasft_cli, monkeypatch):
-    from kerasft.steps import measure, prepare
+    from kerasft.steps.measuring import measure
+    from kerasft.steps.preparing import prepare
 
     sent = []
 

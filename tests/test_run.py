@@ -374,7 +374,7 @@ def test_room_for_no_text(tiny_texts, tiny_images):
 
 def read(*words):
     from kerasft.config.composition import compose
-    from kerasft.steps import prepare
+    from kerasft.steps.preparing import prepare
 
     cfg = compose(words)
     parts = prepare.cheap_parts(cfg)
@@ -382,7 +382,7 @@ def read(*words):
 
 
 def test_numbers_that_cannot_be_measured_or_exported_are_refused_before_training(tmp_path):
-    from kerasft.steps import prepare
+    from kerasft.steps.preparing import prepare
 
     rows = "".join(f"text {i},{1_700_000_000 + i}\n" for i in range(60))
     (tmp_path / "a.csv").write_text(f"text,label\n{rows}")

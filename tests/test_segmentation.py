@@ -16,7 +16,7 @@ import kerasft
 from kerasft.artifact.loading import load_export
 from kerasft.errors import UserError
 from kerasft.serving.verify import verify
-from kerasft.steps.reopening import reopen
+from kerasft.steps.measuring.reopening import reopen
 
 SIZE = (32, 48)
 

@@ -13,8 +13,8 @@ from kerasft.artifact.loading import load_export
 from kerasft.errors import UserError
 from kerasft.runs import evidence
 from kerasft.serving.verify import verify
-from kerasft.steps.looking import look
-from kerasft.steps.reopening import reopen
+from kerasft.steps.looks.looking import look
+from kerasft.steps.measuring.reopening import reopen
 
 ENTITIES = {
     "animal": ["fox", "dog", "lazy dog", "brown fox"],

@@ -12,7 +12,7 @@ import kerasft
 from kerasft.artifact.loading import load_export
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
-from kerasft.steps.reopening import reopen
+from kerasft.steps.measuring.reopening import reopen
 
 FILLERS = ["the", "is", "at", "once", "and", "how", "quick", "over", "my", "with"]
 THINGS = {"animal": ["fox", "dog"], "thing": ["box", "film"]}

@@ -19,7 +19,7 @@ MOST_NAMED = 20
 
 
 class Answers(Protocol):
-    """Answers that are made while they are taken; see `kerasft.steps.predicting.Answering`."""
+    """Answers that are made while they are taken; see `steps.answers.predicting.Answering`."""
 
     @property
     def items(self) -> list[str]: ...

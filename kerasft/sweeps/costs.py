@@ -84,7 +84,7 @@ def measure(
 
 def tell(outlook: Outlook) -> None:
     """Say what a sweep will cost."""
-    from kerasft.steps.plan import in_words
+    from kerasft.steps.costs.plan import in_words
 
     say(table([[name, seconds] for name, seconds in outlook.measured.items()],
               ["setting", "seconds a trial"]))  # fmt: skip

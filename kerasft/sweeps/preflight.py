@@ -11,7 +11,7 @@ from kerasft.config.composition import build
 from kerasft.contracts import Task
 from kerasft.errors import UserError, nearest
 from kerasft.runs.again import reads_memory
-from kerasft.steps.prepare import require_monitors
+from kerasft.steps.preparing.prepare import require_monitors
 from kerasft.sweeps import study
 from kerasft.sweeps.objectives import COSTS
 from kerasft.sweeps.space import Space, name_of

@@ -198,7 +198,7 @@ def test_as_many_keys_and_lengths_are_asked_for_as_there_are_examples():
 def test_a_run_orders_its_examples_by_what_they_hold(tmp_path, texts_csv):
     """With rows at the front, whose line numbers are the ids of others, the rest stays in order."""
     from kerasft.config.composition import compose
-    from kerasft.steps import prepare
+    from kerasft.steps.preparing import prepare
 
     def epoch(path):
         cfg = compose([

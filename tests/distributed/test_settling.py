@@ -7,7 +7,7 @@ from kerasft.config.composition import to_yaml
 from kerasft.distributed import group
 from kerasft.distributed.cluster import Cluster
 from kerasft.errors import UserError
-from kerasft.steps import devices
+from kerasft.steps.preparing import devices
 
 
 def config(**changed):

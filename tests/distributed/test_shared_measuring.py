@@ -18,7 +18,7 @@ from kerasft.evaluation.measure import stream
 from kerasft.rows import Column, Rows
 from kerasft.runs.finetuned import FineTuned, eval_batch_size, loss_batch_size
 from kerasft.spec import Labels
-from kerasft.steps.activations import agreed
+from kerasft.steps.fitting.activations import agreed
 from kerasft.tasks.tagging import Tagging
 
 LENGTHS = np.array([3, 9, 1, 5, 7, 2, 8, 4, 6, 11, 10])

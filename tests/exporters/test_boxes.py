@@ -13,7 +13,7 @@ from rectangles import COLOURS, words_of
 
 import kerasft
 from kerasft.exporters.saved_model import saved_model
-from kerasft.steps.reopening import reopen
+from kerasft.steps.measuring.reopening import reopen
 
 # What must be done to the pixels of an image for each EXIF orientation to show it as it was.
 STORED = {

@@ -12,7 +12,7 @@ from kerasft.errors import UserError
 from kerasft.exporters import tensors
 from kerasft.exporters.quantized import check_early, measured, quantized, small_saved_model
 from kerasft.spec import Labels
-from kerasft.steps.exporting import _of_weights
+from kerasft.steps.answers.exporting import _of_weights
 from kerasft.tasks.classification import Classification
 from kerasft.testing import check_export
 

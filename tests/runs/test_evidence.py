@@ -14,7 +14,7 @@ from kerasft.errors import UserError
 from kerasft.rows import Column, Rows
 from kerasft.runs import evidence, run_folder
 from kerasft.spec import Examples, Labels, Splits
-from kerasft.steps.reopening import reopen
+from kerasft.steps.measuring.reopening import reopen
 
 
 def test_a_run_keeps_what_it_measured(tiny_text_run, texts_csv):

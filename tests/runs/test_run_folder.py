@@ -26,7 +26,7 @@ from kerasft.data.sources.digits import digits
 from kerasft.errors import UserError
 from kerasft.runs import finetuned as finetuned_module
 from kerasft.runs import output_dir, records, repetition, run_folder
-from kerasft.steps.reopening import reopen
+from kerasft.steps.measuring.reopening import reopen
 from kerasft.system import provenance, tf_data
 from kerasft.system.files import read_json, room_in, write_json, written_whole
 

@@ -9,7 +9,7 @@ import pytest
 
 import kerasft
 from kerasft.errors import Stopped
-from kerasft.steps.reopening import reopen
+from kerasft.steps.measuring.reopening import reopen
 from kerasft.training.recorder import Recorder
 
 

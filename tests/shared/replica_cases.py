@@ -22,8 +22,9 @@ import keras
 import numpy as np
 
 from kerasft.config.checks import settle
-from kerasft.steps import activations, devices, fit, prepare
-from kerasft.steps.heads import with_head
+from kerasft.steps.fitting import activations, fit
+from kerasft.steps.preparing import devices, prepare
+from kerasft.steps.preparing.heads import with_head
 from kerasft.training import epochs
 
 TEXTS = ["data=table", "data.path=texts.csv", "data.text=text", "data.label=label",

@@ -13,7 +13,7 @@ import kerasft
 from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError
 from kerasft.model import low_rank
-from kerasft.steps import adapting
+from kerasft.steps.preparing import adapting
 
 LORA = ("adapt=lora", "adapt.lora.rank=2", "cache.directory=cache", "baseline=null")
 
@@ -144,7 +144,7 @@ def test_a_stage_that_leaves_nothing_is_told_before_the_first_step(tiny_texts, c
 def test_large_language_models_are_adapted_where_nobody_chooses(more, chosen, monkeypatch, capsys):
     from kerasft.config.composition import compose
     from kerasft.model.tiny import text
-    from kerasft.steps.prepare import build_task
+    from kerasft.steps.preparing.prepare import build_task
 
     backbone = text("gpt2")
     cfg = compose(["task=causal_lm", "head=language", *more])

@@ -8,7 +8,7 @@ import pytest
 
 import kerasft
 from kerasft.config.composition import options
-from kerasft.steps.afterwards import Afterwards, _rehearsal, of_exports
+from kerasft.steps.costs.afterwards import Afterwards, _rehearsal, of_exports
 
 
 def test_it_is_told_in_words():

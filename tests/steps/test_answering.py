@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerasft.errors import Unreadable, UserError
-from kerasft.steps.answering import answer_sound
+from kerasft.steps.answers.answering import answer_sound
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from PIL import Image
 import kerasft
 from kerasft.config.checks import settle as checked
 from kerasft.errors import UserError
-from kerasft.steps import backbone_choice
-from kerasft.steps.backbone_choice import Candidate, Found, _fits, _uncompared, candidates
+from kerasft.steps.advice import backbone_choice
+from kerasft.steps.advice.backbone_choice import Candidate, Found, _fits, _uncompared, candidates
 
 AUTO = "kerasft.model.at_hand.at_hand"
 DIGITS = ("data=digits", "data.train_per_class=5", "data.validation_per_class=10")

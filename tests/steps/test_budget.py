@@ -16,9 +16,9 @@ from kerasft.config.budgets import problem, seconds
 from kerasft.config.checks import settle as checked
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
-from kerasft.steps import budget
-from kerasft.steps.deadline import deadline
-from kerasft.steps.plan import Cost, StagePlan
+from kerasft.steps.costs import budget
+from kerasft.steps.costs.plan import Cost, StagePlan
+from kerasft.steps.fitting.deadline import deadline
 from kerasft.training.callbacks import Deadline
 
 TINY = ("backbone=tiny_resnet", "floor=none")

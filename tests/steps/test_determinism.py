@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 import kerasft
 from kerasft.errors import UserError
-from kerasft.steps import determinism
+from kerasft.steps.preparing import determinism
 from kerasft.system.accelerators import is_deterministic, set_deterministic
 from kerasft.training.checkpoint import read
 

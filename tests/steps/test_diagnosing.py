@@ -20,10 +20,10 @@ from kerasft.evaluation.diagnosis import rules
 from kerasft.evaluation.diagnosis.remarks import remarks
 from kerasft.evaluation.diagnosis.rules import verdicts
 from kerasft.runs.run_folder import RunFolder
-from kerasft.steps.case_files import read_case
-from kerasft.steps.diagnosing import measured_of
-from kerasft.steps.looking import look
-from kerasft.steps.training_sample import sample_of
+from kerasft.steps.advice.case_files import read_case
+from kerasft.steps.advice.diagnosing import measured_of
+from kerasft.steps.looks.looking import look
+from kerasft.steps.measuring.training_sample import sample_of
 
 GOOD, BAD = ("good", "fine", "warm"), ("bad", "dull", "cold")
 OTHERS = ("film", "that", "is", "at", "once", "box", "with", "dog", "fox", "lazy", "quick", "over")

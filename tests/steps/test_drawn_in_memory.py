@@ -13,8 +13,8 @@ import kerasft
 from kerasft.artifact.loading import load_export
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
-from kerasft.steps import in_memory
-from kerasft.steps.prepare import build_task, read_splits
+from kerasft.steps.preparing import in_memory
+from kerasft.steps.preparing.prepare import build_task, read_splits
 
 ROWS, COLUMNS = 32, 48
 

@@ -10,7 +10,7 @@ import pytest
 
 import kerasft
 from kerasft.errors import UserError
-from kerasft.steps.in_memory import reading
+from kerasft.steps.preparing.in_memory import reading
 
 GOOD, BAD = ("good", "fine", "warm"), ("bad", "dull", "cold")
 DATA = {

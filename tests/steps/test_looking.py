@@ -9,7 +9,7 @@ import pytest
 
 from kerasft import compose
 from kerasft.errors import UserError
-from kerasft.steps.looking import look
+from kerasft.steps.looks.looking import look
 
 TABLE = ("data=table", "data.text=review", "data.label=stars", "backbone=tiny_bert")
 

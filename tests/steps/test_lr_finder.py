@@ -15,11 +15,11 @@ import pytest
 import kerasft
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
-from kerasft.steps import prepare
-from kerasft.steps.lr_finder import Found, StageRates, Wanted, test_stages
-from kerasft.steps.lr_overrides import overrides_of
-from kerasft.steps.prepare import set_rate
-from kerasft.steps.stages import build_stages
+from kerasft.steps.advice.lr_finder import Found, StageRates, Wanted, test_stages
+from kerasft.steps.advice.lr_overrides import overrides_of
+from kerasft.steps.preparing import prepare
+from kerasft.steps.preparing.prepare import set_rate
+from kerasft.steps.preparing.stages import build_stages
 from kerasft.training.range_test import Curve
 
 test_stages.__test__ = False  # it is what is tested

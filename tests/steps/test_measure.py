@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kerasft.steps.measure import other_than_shown
+from kerasft.steps.measuring.measure import other_than_shown
 
 
 @pytest.mark.parametrize(("policy", "now", "said"), [

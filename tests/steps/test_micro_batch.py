@@ -15,9 +15,10 @@ from kerasft.config import composition
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
-from kerasft.steps import memory_trial, micro_batch, prepare
-from kerasft.steps.memory import OutOfMemory, halve
-from kerasft.steps.memory_trial import Fit, Room, decisive, largest
+from kerasft.steps.costs import memory_trial, micro_batch
+from kerasft.steps.costs.memory import OutOfMemory, halve
+from kerasft.steps.costs.memory_trial import Fit, Room, decisive, largest
+from kerasft.steps.preparing import prepare
 
 # No machine has so little: the smallest batch is taken.
 LITTLE = "memory_gb=0.001"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kerasft
-from kerasft.steps.plan import in_words, reckon, spread
+from kerasft.steps.costs.plan import in_words, reckon, spread
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_a_plan_counts_the_steps_that_the_run_takes(tiny_texts, capsys):
 
 @pytest.mark.slow
 def test_what_the_cache_holds_is_not_made_again(tiny_texts, monkeypatch):
-    from kerasft.steps.plan import Timer
+    from kerasft.steps.costs.plan import Timer
 
     monkeypatch.setattr(Timer, "_passes", lambda timer, compute, store: 100.0)
     common = [*tiny_texts, "finetune=linear_probe", "cache.activations=always"]

@@ -17,8 +17,8 @@ from kerasft.data.tables.reading import Layout
 from kerasft.data.unlabeled_tables import Columns, Wanted, from_tables
 from kerasft.errors import UserError
 from kerasft.spec import Labels
-from kerasft.steps import predicting
-from kerasft.steps.asked import read
+from kerasft.steps.answers import predicting
+from kerasft.steps.answers.asked import read
 
 
 def rows_of(file):
@@ -119,7 +119,7 @@ def test_what_is_written_otherwise_is_said_with_overrides(kerasft_cli, tiny_text
 def test_a_mistake_is_told_before_anything_is_loaded(
     kerasft_cli, tiny_text_run, texts, tmp_path, words, said, monkeypatch
 ):
-    monkeypatch.setattr("kerasft.steps.answering.open_predictor", None)
+    monkeypatch.setattr("kerasft.steps.answers.answering.open_predictor", None)
     (tmp_path / "empty.csv").write_text("text\n \n\t\n")
     (tmp_path / "none.csv").write_text("text\n")
     (tmp_path / "nothing").mkdir()

@@ -78,7 +78,7 @@ def test_a_second_probe_finds_the_features_and_the_test_split_is_not_looked_at(
     tiny_texts, texts_csv, tmp_path, monkeypatch
 ):
     from kerasft.data import activations
-    from kerasft.steps import prepare
+    from kerasft.steps.preparing import prepare
 
     given = [*tiny_texts, "cache.directory=cache"]
     first = kerasft.probe(given, size=30)

@@ -9,7 +9,7 @@ from kerasft.config.composition import compose
 from kerasft.evaluation.diagnosis import rules
 from kerasft.evaluation.diagnosis.case import Case
 from kerasft.evaluation.diagnosis.rules import Verdict
-from kerasft.steps.remedies import Run, applied, remedies
+from kerasft.steps.advice.remedies import Run, applied, remedies
 
 IMAGES = ("data=image_folder", "data.path=photos", "backbone=tiny_resnet")
 TEXTS = ("data=table", "data.path=a.csv", "data.text=text", "data.label=label",

@@ -14,7 +14,7 @@ from kerasft.model.tiny import text
 from kerasft.rows import Rows
 from kerasft.runs.finetuned import FineTuned
 from kerasft.spec import Examples, Labels
-from kerasft.steps import samples
+from kerasft.steps.measuring import samples
 from kerasft.tasks.causal_lm import CausalLM
 from kerasft.tasks.reading import begun
 

@@ -22,8 +22,8 @@ from kerasft.evaluation.images import colour_of
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.rows import Rows
 from kerasft.spec import Labels
-from kerasft.steps import showing
-from kerasft.steps.seen import described
+from kerasft.steps.looks import showing
+from kerasft.steps.looks.seen import described
 
 WORDS = ("augment=none", "batch_size=4")
 

@@ -10,7 +10,7 @@ from kerasft.data.preprocessing import prepare
 from kerasft.errors import UserError
 from kerasft.model import linear
 from kerasft.run import trainable
-from kerasft.steps import prepare as steps
+from kerasft.steps.preparing import prepare as steps
 
 SOLVED = ("finetune=solved", "callbacks=none", "baseline=null")
 

@@ -6,8 +6,8 @@ import pytest
 
 import kerasft
 from kerasft.errors import UserError
-from kerasft.steps.prepare import cheap_parts
-from kerasft.steps.stages import build_stages
+from kerasft.steps.preparing.prepare import cheap_parts
+from kerasft.steps.preparing.stages import build_stages
 
 GLYPHS = ("backbone=preset", "finetune=auto")
 

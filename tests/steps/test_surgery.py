@@ -13,7 +13,7 @@ from interruption import require_equal, stopped_and_resumed
 
 import kerasft
 from kerasft.errors import UserError
-from kerasft.steps.reopening import reopen
+from kerasft.steps.measuring.reopening import reopen
 
 TEXTS = (
     "surgery=[cut,replace,insert_after]", "surgery.cut.layer=transformer_layer_0",

@@ -9,8 +9,8 @@ import pytest
 import kerasft
 from kerasft.errors import UserError
 from kerasft.run import trainable
-from kerasft.steps.stages import build_stages
-from kerasft.steps.trainable import as_table
+from kerasft.steps.fitting.trainable import as_table
+from kerasft.steps.preparing.stages import build_stages
 from kerasft.training.trainability import Part
 
 

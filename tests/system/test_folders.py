@@ -196,7 +196,7 @@ def rows(file, word: str) -> None:
 @pytest.mark.parametrize("first", ["here", "there"])
 def test_of_files_of_one_name_those_are_read_that_the_run_saw(here, first, capsys):
     from kerasft.data.manifest import write_manifest
-    from kerasft.steps.prepare import read_splits
+    from kerasft.steps.preparing.prepare import read_splits
 
     rows(here / "here/a.csv", "ours")
     rows(here / "there/a.csv", "theirs")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kerasft
-from kerasft.steps import activations
+from kerasft.steps.fitting import activations
 
 TWO = '''
 import json

@@ -1,0 +1,1 @@
+"""Which network, which learning rate, and what a run suffers from."""

@@ -1,0 +1,1 @@
+"""What a run will take of time and memory, and what of it fits."""

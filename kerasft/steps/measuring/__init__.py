@@ -1,0 +1,1 @@
+"""After training: figures, predictions, pictures, and finished runs measured again."""

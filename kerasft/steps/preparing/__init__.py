@@ -1,0 +1,1 @@
+"""Before training: data, backbone, head, batches, devices."""
