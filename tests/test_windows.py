@@ -10,7 +10,6 @@ from interruption import require_equal, stopped_and_resumed
 
 import kerasft
 from kerasft.artifact.loading import load_export
-from kerasft.config.checks import settle
 from kerasft.errors import UserError
 from kerasft.steps.measuring.reopening import reopen
 
@@ -57,7 +56,7 @@ def trained(words, tmp_path_factory):
 
 def test_windows_that_share_all_they_have_are_told_before_data_is_read(words):
     with pytest.raises(UserError, match=r"task\.overlap, .* below backbone\.sequence_length=12"):
-        settle([*words, "task.overlap=12"], (), ())
+        kerasft.check(kerasft.compose([*words, "task.overlap=12"]))
 
 
 @pytest.mark.slow
