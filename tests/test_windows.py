@@ -55,7 +55,7 @@ def trained(words, tmp_path_factory):
 
 
 def test_windows_that_share_all_they_have_are_told_before_data_is_read(words):
-    with pytest.raises(UserError, match=r"task\.overlap, .* below 12, .* sequence_length=12"):
+    with pytest.raises(UserError, match=r"task\.overlap, .* below 12, .*sequence_length=12"):
         kerasft.check(kerasft.compose([*words, "task.overlap=12"]))
 
 
