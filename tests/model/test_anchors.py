@@ -81,7 +81,9 @@ def test_maps_coarser_than_the_networks_are_made():
     }
     # A pyramid is taken as it is.
     fused = Features(None, maps=maps, size=(128, 128), fused=True)
-    assert all(pyramid(fused, 8, 3, 7)[level] is maps[level] for level in (3, 4, 5))
+    made = pyramid(fused, 8, 3, 7)
+    assert all(made[level] is maps[level] for level in (3, 4, 5))
+    assert {one.shape[-1] for one in made.values()} == {maps[5].shape[-1]}
 
 
 @pytest.mark.every(4)

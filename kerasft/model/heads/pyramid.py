@@ -61,7 +61,8 @@ def pyramid(features: Features, width: int, finest: int, coarsest: int) -> dict[
 
     Lin et al., "Focal Loss for Dense Object Detection", 2017. Each coarser map is made of the one
     before it by a convolution with stride 2, the first of the pyramid's own as in torchvision. A
-    network that is a pyramid already, such as that of a RetinaNet preset, keeps its maps.
+    network that is a pyramid already, such as that of a RetinaNet preset, keeps its maps, and those
+    that are made have their width.
 
     Args:
         features: `Features` of a backbone.
@@ -91,6 +92,8 @@ def pyramid(features: Features, width: int, finest: int, coarsest: int) -> dict[
             level: keras.layers.Conv2D(width, 3, padding="same", name=f"head_mix_{level}")(x)
             for level, x in made.items()
         }
+    else:
+        width = made[top].shape[-1]  # as the others: the layers behind are the same for all maps
     x = made[top]
     for level in range(top + 1, coarsest + 1):
         if level > top + 1:
