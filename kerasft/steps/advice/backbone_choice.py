@@ -213,7 +213,8 @@ def candidates(
     else:
         listed = [(tuple(shlex.split(str(one))), 0) for one in wanted["among"]]
     found, left_out = [], []
-    for own, size in sorted(listed, key=lambda one: one[1]):
+    # One whose size is not known is not taken for the smallest.
+    for own, size in sorted(listed, key=lambda one: one[1] or math.inf):
         one = cfg.copy()
         one.backbone = _node(own)
         for key in SETTINGS:
