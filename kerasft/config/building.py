@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,22 @@ def target_of(node: DictConfig) -> Any:
     from hydra.utils import get_object
 
     return get_object(node["_target_"])
+
+
+def beside(node: Mapping[str, Any], name: str) -> Any:
+    """Return what the module of the part that a node calls has by a name, `None` where nothing.
+
+    Args:
+        node: A node with a `_target_` that may be imported.
+        name: Such as `look`, which tells of data before it is read.
+
+    Example:
+        >>> beside({"_target_": "kerasft.data.sources.digits.digits"}, "no_such_function")
+    """
+    home, _, _ = str(node["_target_"]).rpartition(".")
+    with suppress(ModuleNotFoundError):  # what is built need not stand in a module directly
+        return getattr(importlib.import_module(home), name, None)
+    return None
 
 
 def _called(node: DictConfig, runtime: Mapping[str, Any], *, call: bool) -> Any:

@@ -26,7 +26,7 @@ class Subnets:
         width: Channels.
         depth: Number of convolutions before boxes and classes.
         norm: `"group"` or `"none"`: what stands behind these.
-        anchors: `anchor_size`, `scales` and `ratios`, see `anchors_of`.
+        anchors: `anchor_size`, `scales` and `ratios`, see `anchors.anchors_of`.
         weights: Of `head_box` and of `head_class`, those of each convolution, then those of each
             normalization.
         boxes: The kernel and the bias of the layer that places boxes.

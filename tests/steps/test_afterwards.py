@@ -7,8 +7,9 @@ import re
 import pytest
 
 import kerasft
+from kerasft.config.building import beside
 from kerasft.config.composition import options
-from kerasft.steps.costs.afterwards import Afterwards, _rehearsal, of_exports
+from kerasft.steps.costs.afterwards import Afterwards, of_exports
 
 
 def test_it_is_told_in_words():
@@ -30,7 +31,9 @@ def test_what_cannot_be_rehearsed_is_named():
 
 def test_each_format_is_looked_up():
     nodes = {name: kerasft.compose([f"export={name}"]).export for name in options("export")}
-    found = {name for name, node in nodes.items() if name in node and _rehearsal(node[name])}
+    found = {
+        name for name, node in nodes.items() if name in node and beside(node[name], "rehearse")
+    }
     assert found == {"saved_model"}
     assert set(nodes) - found >= {"keras", "litert", "onnx", "preset", "adapter"}
 

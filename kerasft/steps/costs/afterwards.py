@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
 
-from kerasft.config.composition import plain
+from kerasft.config.building import beside, plain
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
 from kerasft.spec import Backbone
 from kerasft.steps.costs.plan import CAREFULLY, Care, StagePlan, measure_stages
@@ -107,7 +105,7 @@ def of_exports(
         is rehearsed by the function `rehearse` of its module.
     """
     wanted = {key: one for key, one in (cfg.export or {}).items() if one}
-    rehearsals = {key: act for key, one in wanted.items() if (act := _rehearsal(one))}
+    rehearsals = {key: act for key, one in wanted.items() if (act := beside(one, "rehearse"))}
     if not rehearsals:
         return {}, tuple(wanted)
     from kerasft.model.fast import at_rest
@@ -125,11 +123,3 @@ def of_exports(
         if seconds is not None:
             found[key] = seconds
     return found, tuple(key for key in wanted if key not in found)
-
-
-def _rehearsal(node: DictConfig) -> Any:
-    """Return the function that rehearses an export, or `None`."""
-    home, _, _ = str(node["_target_"]).rpartition(".")
-    with suppress(ModuleNotFoundError):  # what is built need not stand in a module directly
-        return getattr(importlib.import_module(home), "rehearse", None)
-    return None

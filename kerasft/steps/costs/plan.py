@@ -142,7 +142,7 @@ class Chosen:
 
 def measure_stages(
     cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, *, model: Any,
-    care: Care = Care(),
+    care: Care = CAREFULLY,
 ) -> list[StagePlan]:
     """Train a few steps of each stage, with and without kept activations, and take the time.
 

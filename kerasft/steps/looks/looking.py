@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from omegaconf import DictConfig
 
 from kerasft.catalogue.networks import input_of
 from kerasft.config.auto_batch import AUTO
+from kerasft.config.building import beside
 from kerasft.config.composition import build, plain
 from kerasft.config.parameters import NotFound, define
 from kerasft.contracts import Located, Mixable, Task
@@ -125,8 +125,7 @@ def look(cfg: DictConfig) -> Found:
 
 def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, Any]:
     target = str(node["_target_"])
-    module = importlib.import_module(target.rpartition(".")[0])
-    ask = getattr(module, "look", None)
+    ask = beside(node, "look")
     if ask is None:
         return Look(unchecked=(f"the data: {target} tells nothing before it is read",)), None
     try:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kerasft.abilities import Adjusting
 from kerasft.config import auto_batch
-from kerasft.config.building import target_of
+from kerasft.config.building import beside, target_of
 from kerasft.config.composition import build, build_named, plain
 from kerasft.config.schema import Root
 from kerasft.contracts import Demanding, Located, Rounding, Task, lacking
@@ -173,15 +172,10 @@ def check_exports(cfg: DictConfig) -> None:
     _require_one_device()
     task = require_monitors(cfg)
     for one in (cfg.export or {}).values():
-        if not one:
-            continue
-        home, _, _ = str(one["_target_"]).rpartition(".")
-        with suppress(ModuleNotFoundError):  # what is built need not stand in a module directly
-            check_early = getattr(importlib.import_module(home), "check_early", None)
-            if check_early is not None:
-                settings = OmegaConf.to_container(one, resolve=True)
-                given = {k: v for k, v in settings.items() if k != "_target_"}
-                check_early(task=task, adapted=adapting.may_adapt(cfg), **given)
+        if one and (check_early := beside(one, "check_early")) is not None:
+            settings = plain(one)
+            settings.pop("_target_")
+            check_early(task=task, adapted=adapting.may_adapt(cfg), **settings)
 
 
 def require_monitors(cfg: DictConfig) -> Any:
