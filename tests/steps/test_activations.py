@@ -6,11 +6,18 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import kerasft
+from kerasft.steps.fitting.activations import Boundary
+from kerasft.steps.fitting.fit import make_recipe
+from kerasft.steps.preparing import prepare
+from kerasft.steps.preparing.heads import with_head
 from kerasft.system import cache_entry
 from kerasft.system.cache import Cache, CacheError
+from kerasft.training import frozen
 
 PROBE = ("finetune=linear_probe", "epochs=3", "callbacks=none")
 KEEP = "cache.activations=always"
@@ -250,3 +257,33 @@ def test_texts_that_are_changed_up_to_an_epoch_are_not_kept(tiny_texts, capsys):
     said = capsys.readouterr().out
     assert "not used, augment.swap ends, and kept views would come again" in said
     assert "augment.swap: left out from epoch 3 on" in said
+
+
+@pytest.mark.every(2)
+@pytest.mark.parametrize(("augment", "expected"), [
+    ("masks", "each augmented view has labels of its own, which move too"), ("none", ""),
+])  # fmt: skip
+def test_views_whose_labels_move_with_the_pixels_are_not_kept(augment, expected, tmp_path):
+    """Kept activations come with the targets of the image as it lies on the disk."""
+    for split, count in {"train": 4, "val": 2, "test": 2}.items():
+        for kind in ("images", "masks"):
+            (folder := tmp_path / "data" / split / kind).mkdir(parents=True)
+            for i in range(count):
+                pixels = np.zeros((16, 16, 3) if kind == "images" else (16, 16), "uint8")
+                pixels[:8] = i % 2
+                Image.fromarray(pixels).save(folder / f"{split}{i}.png")
+    cfg = kerasft.compose([
+        "task=segmentation", "data=mask_folder", f"data.path={tmp_path / 'data'}",
+        "data.classes={0:background,1:thing}", "backbone=tiny_resnet", "backbone.image_size=16",
+        "head=decoder", "head.width=4", f"augment={augment}", "batch_size=2", "baseline=null",
+        *PROBE, KEEP,
+    ])  # fmt: skip
+    with prepare.runtime(cfg):
+        parts = prepare.cheap_parts(cfg)
+        splits = prepare.read_data(cfg, parts, None)
+        backbone = prepare.load_backbone(cfg, splits)
+        ready = prepare.make_ready(cfg, parts, splits, backbone)
+        model = with_head(cfg, ready.task, splits.labels, backbone)
+        make_recipe(cfg, parts, ready.task, backbone).select(model, "probe")
+        boundary = Boundary(cfg, parts, ready, model, lambda *given: {}, say=print)
+        assert boundary.plan(frozen.cut(model), epochs=3).against == expected
