@@ -31,13 +31,12 @@ def decide_single(
     """Tune the decision of a classifier with one class an example; see `Classification.decide`."""
     check_wanted("single", temperature=temperature, goal=goal, at_least=at_least, positive=positive)
     y = np.asarray(y, np.int64)
-    targets = np.eye(len(labels.names))[y]
-    degree, notice = _temperature(temperature, lambda t: _log_loss(targets, _softmax(logits, t)))
+    degree, notice = _temperature(temperature, lambda t: _log_loss(y, _softmax(logits, t)))
     p = _softmax(logits, degree)
     found: dict[str, Any] = {
         "examples": len(y), **notice,
-        "log_loss": {"before": _log_loss(targets, _softmax(logits, 1.0)),
-                     "after": _log_loss(targets, p)},
+        "log_loss": {"before": _log_loss(y, _softmax(logits, 1.0)),
+                     "after": _log_loss(y, p)},
         "calibration_error": {"before": calibration_error(y, _softmax(logits, 1.0)),
                               "after": calibration_error(y, p)},
     }  # fmt: skip
@@ -337,8 +336,8 @@ def _sigmoid(logits: Sequence[Any] | np.ndarray, temperature: float) -> np.ndarr
 _TINY = 1e-12
 
 
-def _log_loss(targets: np.ndarray, p: np.ndarray) -> float:
-    return float(-(targets * np.log(np.maximum(p, _TINY))).sum(axis=-1).mean())
+def _log_loss(y: np.ndarray, p: np.ndarray) -> float:
+    return float(-np.log(np.maximum(p[np.arange(len(y)), y], _TINY)).mean())
 
 
 def _log_loss_multi(y: np.ndarray, p: np.ndarray) -> float:

@@ -21,7 +21,8 @@ RISES = 2
 # A feature that varies by less than this share of its size, or of the widest, is a constant.
 CONSTANT = 1e-6
 
-# Of outputs and targets: the loss of each example, and its gradient by the outputs.
+# Of outputs and targets (rows of numbers, or the class of each example: rows of 0 and 1 would be as
+# large as outputs): the loss of each example, and its gradient by the outputs.
 Loss = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 Held = tuple[Any, Any] | tuple[Any, Any, Any]
 
@@ -93,8 +94,8 @@ def logistic(
     given = np.asarray(targets)
     classes = classes or (given.shape[1] if given.ndim == 2 else int(given.max()) + 1)
     return _fit(
-        features, partial(_shares, classes=classes), targets, _cross_entropy, weights, strengths,
-        validation, folds, seed, standardize, tolerance,
+        features, partial(_classes, units=classes), targets, _cross_entropy, weights, strengths,
+        validation, folds, seed, standardize, tolerance, units=classes,
     )
 
 
@@ -170,9 +171,10 @@ def ridge(
     )
 
 
-def _shares(targets: Any, classes: int) -> np.ndarray:
+def _classes(targets: Any, units: int) -> np.ndarray:
+    """Return the class of each example, or its shares of classes where these are given."""
     given = np.asarray(targets)
-    return given.astype("float64") if given.ndim == 2 else np.eye(classes)[given.astype("int64")]
+    return given.astype("float64") if given.ndim == 2 else np.arange(units)[given.astype("int64")]
 
 
 def _columns(targets: Any) -> np.ndarray:
@@ -181,8 +183,13 @@ def _columns(targets: Any) -> np.ndarray:
 
 
 def _cross_entropy(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    shifted = outputs - outputs.max(axis=1, keepdims=True)
-    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    logs = outputs - outputs.max(axis=1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    if targets.ndim == 1:
+        own = np.arange(len(targets)), targets
+        each, apart = -logs[own], np.exp(logs, out=logs)
+        apart[own] -= 1.0
+        return each, apart
     whole = targets.sum(axis=1, keepdims=True)
     return -(targets * logs).sum(axis=1), np.exp(logs) * whole - targets
 
@@ -242,8 +249,8 @@ class _Problem:
 
         def penalized(flat: np.ndarray) -> tuple[float, np.ndarray]:
             now = flat.reshape(shape)
-            each, by_output = loss(_outputs(self.features, now), self.targets)
-            weighted = by_output * self.share[:, None]
+            each, weighted = loss(_outputs(self.features, now), self.targets)
+            weighted *= self.share[:, None]
             gradient = np.vstack([self.features.T @ weighted, weighted.sum(axis=0)])
             gradient[:-1] += strength * now[:-1]
             value = self.share @ each + strength / 2 * (now[:-1] ** 2).sum()
@@ -282,14 +289,14 @@ def _outputs(features: Any, solution: np.ndarray) -> np.ndarray:
 def _fit(
     features: Any, encode: Callable[[Any], np.ndarray], targets: Any, loss: Loss, weights: Any,
     strengths: Sequence[float], validation: Held | None, folds: int, seed: int,
-    standardize: bool, tolerance: float,
+    standardize: bool, tolerance: float, *, units: int = 0,
 ) -> Linear:
-    """Choose the strength, and solve for it."""
+    """Choose the strength, and solve for it; `units` where targets are encoded as classes."""
     given, encoded = _matrix(features), encode(targets)
     share = _shares_of(weights, len(encoded))
     center, spread = _moments(given, share if standardize else None)
     rows = _standardized(given, center, spread)
-    start = np.zeros((given.shape[1] + 1, encoded.shape[1]))
+    start = np.zeros((given.shape[1] + 1, units or encoded.shape[1]))
     whole = _Problem(rows, encoded, share, None, start)
     problems = [whole]
     if len(strengths) > 1 and validation is not None:
@@ -386,7 +393,8 @@ def _folds(
     """Return rows to fit and rows to judge by, a pair a fold."""
     order = np.random.default_rng(seed).permutation(len(targets))
     if by_class:
-        order = order[np.argsort(targets[order].argmax(axis=1), kind="stable")]
+        classes = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        order = order[np.argsort(classes[order], kind="stable")]
     fold = np.empty(len(targets), "int64")
     fold[order] = np.arange(len(targets)) % folds
     return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(folds)]

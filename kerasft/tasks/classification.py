@@ -267,10 +267,9 @@ class Classification:
         if self.ordered:
             ranks = ranks_of(self.ordered, labels.names)
             found |= ordered.figures(ranks[true], ranks[statistics["predicted"]])
-        if not self.metrics:
-            return found
-        rows = np.eye(len(labels.names), dtype=np.float32)[true]
-        return own_metrics.with_own(found, self.metrics, rows, probabilities)
+        return own_metrics.with_own(
+            found, self.metrics, true, probabilities, classes=len(labels.names)
+        )
 
     def sums(
         self, metric: str, statistics: Mapping[str, np.ndarray], labels: Labels

@@ -19,6 +19,8 @@ from kerasft.spec import Labels
 from kerasft.tasks import losses
 
 Nodes = Mapping[str, Mapping[str, Any]]
+# The most numbers that a metric is given at once of what was predicted.
+_AT_ONCE = 2**22
 # How many examples tell whether a loss and metrics can be computed.
 _FEW = 64
 # What the log of an epoch holds already.
@@ -139,7 +141,8 @@ def in_training(task: Measuring) -> list[Any]:
 
 
 def with_own(
-    figures: dict[str, Any], metrics: Nodes | None, true: np.ndarray, predicted: np.ndarray
+    figures: dict[str, Any], metrics: Nodes | None, true: np.ndarray, predicted: np.ndarray, *,
+    classes: int = 0,
 ) -> dict[str, Any]:
     """Add the figures of a task's own metrics to those that it has by itself.
 
@@ -148,6 +151,8 @@ def with_own(
         metrics: The value of `task.metrics`.
         true: What metrics compare with, `float32[N, ...]`, see `Measuring.compared`.
         predicted: What was predicted, `float32[N, ...]`.
+        classes: How many classes there are, where `true` is the number of each example's, `int[N]`.
+            The rows of 0 and 1 that metrics compare with are then made batch by batch.
 
     Returns:
         All of them. One that is not finite on these examples is left out.
@@ -168,7 +173,7 @@ def with_own(
             raise UserError(
                 f"task.metrics.{name}: the task has a metric of that name already. Choose another."
             )
-        value = _value(name, node, true, predicted)
+        value = _value(name, node, true, predicted, classes)
         if np.isfinite(value):
             own[name] = value
     return figures | own
@@ -201,29 +206,39 @@ def require_sound(task: Any, annotations: Rows, labels: Labels) -> None:
 
 
 def _value(
-    name: str, node: Mapping[str, Any], true: np.ndarray, predicted: np.ndarray
+    name: str, node: Mapping[str, Any], true: np.ndarray, predicted: np.ndarray, classes: int
 ) -> float:
     import keras
 
     found, update = _metric(name, json.dumps(plain(node)))
-    y, p = np.asarray(true, np.float32), np.asarray(predicted, np.float32)
-    if _is_sparse(node):
-        y = y.argmax(axis=-1)
+    p, sparse = np.asarray(predicted, np.float32), _is_sparse(node)
+
+    def y(rows: slice) -> np.ndarray:
+        some = true[rows]
+        if classes:
+            return some if sparse else _rows_of(some, classes)
+        some = np.asarray(some, np.float32)
+        return some.argmax(axis=-1) if sparse else some
+
     try:
         if isinstance(found, keras.metrics.Metric):
             if not found.variables:  # some make them of the first batch that they see
-                found.update_state(y[:1], p[:1])
+                found.update_state(y(slice(1)), p[:1])
             found.reset_state()
-            update(y, p)
+            batch = max(_AT_ONCE // max(p[:1].size, 1), 1)
+            for first in range(0, len(p), batch):
+                rows = slice(first, first + batch)
+                update(y(rows), p[rows])
             value = np.asarray(keras.ops.convert_to_numpy(found.result()), np.float64)
-        else:
-            value = np.asarray(found(y, p), np.float64)
-            value = value.mean() if value.shape[:1] == y.shape[:1] else value
+        else:  # which may be of the split as a whole
+            value = np.asarray(found(y(slice(None)), p), np.float64)
+            value = value.mean() if value.shape[:1] == p.shape[:1] else value
     except Exception as error:  # whatever code of the user's own raises
         first = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"task.metrics.{name} cannot be computed of labels of the shape {list(y.shape)} and "
-            f"predictions of the shape {list(p.shape)}: {type(error).__name__}: {first}"
+            f"task.metrics.{name} cannot be computed of labels of the shape "
+            f"{[len(p), *y(slice(1)).shape[1:]]} and predictions of the shape {list(p.shape)}: "
+            f"{type(error).__name__}: {first}"
         ) from error
     if value.size != 1:
         advice = (
@@ -234,6 +249,12 @@ def _value(
             f"{node['_target_']}.{advice}"
         )
     return float(value.reshape(()))
+
+
+def _rows_of(y: np.ndarray, classes: int) -> np.ndarray:
+    rows = np.zeros((len(y), classes), np.float32)
+    rows[np.arange(len(y)), y] = 1.0
+    return rows
 
 
 @lru_cache(maxsize=32)

@@ -48,12 +48,18 @@ def test_the_temperature_is_the_best_of_a_grid():
     found = Classification().decide(
         *kept(y, logits), Labels("single", tuple("abcd")), temperature="auto"
     ).temperature
-    targets = np.eye(4)[y]
 
     def loss(t):
-        return calibration._log_loss(targets, calibration._softmax(logits, t))
+        return calibration._log_loss(y, calibration._softmax(logits, t))
 
     assert loss(found) <= min(map(loss, np.geomspace(0.1, 10, 400))) + 1e-6
+
+
+def test_the_log_loss_is_that_of_rows_of_0_and_1():
+    y, logits = drawn(4, seed=5)
+    p = calibration._softmax(logits, 1.3)
+    rows = -(np.eye(4)[y] * np.log(np.maximum(p, calibration._TINY))).sum(axis=-1).mean()
+    assert calibration._log_loss(y, p) == pytest.approx(rows, abs=1e-12, rel=0)
 
 
 def test_a_temperature_changes_no_label():

@@ -97,6 +97,19 @@ def test_in_training_they_see_what_they_are_measured_with():
     assert float(one.result()) == 0.0
 
 
+@pytest.mark.parametrize("node", [
+    F2, here("cost"), {"_target_": "keras.metrics.SparseTopKCategoricalAccuracy", "k": 2},
+    {"_target_": "keras.metrics.AUC"}, {"_target_": "keras.losses.CategoricalHinge"},
+])  # fmt: skip
+def test_batches_of_classes_come_to_what_whole_splits_of_rows_do(node, monkeypatch):
+    p = np.asarray(keras.ops.softmax(LOGITS))
+    rows = np.eye(3, dtype=np.float32)[Y]
+    whole = own_metrics.with_own({}, {"own": node}, rows, p)
+    monkeypatch.setattr(own_metrics, "_AT_ONCE", 21)  # seven examples
+    in_batches = own_metrics.with_own({}, {"own": node}, Y, p, classes=3)
+    assert in_batches == {"own": pytest.approx(whole["own"], rel=1e-6)}
+
+
 def test_several_labels_and_numbers():
     y = (RNG.random((30, 3)) < 0.4).astype(np.float32)
     multi = Labels("multi", SINGLE.names)
