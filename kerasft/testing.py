@@ -204,29 +204,31 @@ def _same(a: Any, b: Any, sentence: str) -> None:
     assert np.array_equal(np.asarray(a), np.asarray(b)), sentence
 
 
-def check_head(head: Callable[..., Any]) -> None:
-    """Check a head: float32 logits of any features, blind to padding, named `head_...`."""
+def check_head(head: Callable[..., Any], **asked: Any) -> None:
+    """Check a head, of `units` or what it is asked for: float32 outputs, blind to padding."""
     import keras
 
     sequence, mask = keras.Input((None, 8)), keras.Input((None,), dtype="int32")
     random = np.random.default_rng(0)
     x = random.normal(size=(4, 5, 8)).astype("float32")
     for causal in (False, True):
-        output = head(Features(sequence, mask, causal=causal), units=3)
-        assert tuple(output.shape) == (None, 3), f"Logits must be [batch, units]: {output.shape}."
-        assert output.dtype == "float32", f"Logits must be float32, not {output.dtype}."
-        model = keras.Model([sequence, mask], output)
-        for layer in model.layers:
-            is_input = isinstance(layer, keras.layers.InputLayer)
-            named = is_input or layer.name.startswith("head_")
-            assert named, f"Names of a head's layers must begin with 'head_': {layer.name!r}."
-        short = model([x[:, :3], np.ones((4, 3))], training=False).numpy()
-        padded = model([x, np.array([[1, 1, 1, 0, 0]] * 4)], training=False).numpy()
-        assert np.allclose(short, padded, atol=1e-5), "Masked positions must not count."
-        model.compile("sgd", "mse", run_eagerly=True)
-        model.train_on_batch([x, np.ones((4, 5))], np.ones((4, 3)))
+        outputs = head(Features(sequence, mask, causal=causal), **(asked or {"units": 3}))
+        for output in keras.tree.flatten(outputs):
+            batch, *_, last = output.shape
+            fits = batch is None and (asked or last == 3)
+            assert fits, f"Outputs must be [batch, ..., units]: {output.shape}."
+            assert output.dtype == "float32", f"Outputs must be float32, not {output.dtype}."
+        model = keras.Model([sequence, mask], outputs)
+        short = model([x[:, :3], np.ones((4, 3))], training=False)
+        padded = model([x, np.array([[1, 1, 1, 0, 0]] * 4)], training=False)
+        for one, other in zip(*map(keras.tree.flatten, (short, padded)), strict=True):
+            there = other[:, :one.shape[1]]  # of outputs for each position, those in both
+            assert np.allclose(one, there, atol=1e-5), "Masked positions must not count."
+        model.compile("sgd", keras.tree.map_structure(lambda _: "mse", outputs), run_eagerly=True)
+        model.train_on_batch([x, np.ones((4, 5))], keras.tree.map_structure(np.ones_like, padded))
     places = keras.Input((5, 8))
-    assert keras.Model(places, head(Features(places), units=1))(x).shape == (4, 1)
+    found = keras.Model(places, head(Features(places), **(asked or {"units": 1})))(x)
+    assert all(len(output) == 4 for output in keras.tree.flatten(found))
 
 
 def check_task(task: Task, labels: Labels) -> None:

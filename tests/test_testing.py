@@ -12,6 +12,7 @@ from kerasft import testing
 from kerasft.data import sampling, words
 from kerasft.exporters.saved_model import saved_model
 from kerasft.model import adapters
+from kerasft.model.heads import tokens
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
@@ -148,18 +149,29 @@ def test_heads_that_break_their_promise_fail():
         pooled = keras.layers.GlobalAveragePooling1D(name="head_pool")(features.sequence)
         return keras.layers.Dense(units, dtype="mixed_bfloat16", name="head_out")(pooled)
 
-    def nameless(features, *, units):
-        return keras.layers.Dense(units)(features.sequence[:, 0])
+    def too_wide(features, *, units):
+        return keras.layers.Dense(units + 1)(features.sequence[:, 0])
 
     def seeing_padding(features, *, units):
         x = keras.ops.mean(features.sequence, axis=1)
         return keras.layers.Dense(units, name="head_out")(x)
 
-    for head, message in ((half, "must be float32"), (nameless, "begin with 'head_'")):
+    for head, message in ((half, "must be float32"), (too_wide, "must be .*units")):
         with pytest.raises(AssertionError, match=message):
             testing.check_head(head)
     with pytest.raises(AssertionError):
         testing.check_head(seeing_padding)
+
+
+def test_heads_of_any_names_and_outputs_keep_the_contract():
+    import keras
+
+    def several(features, *, widths):
+        first = keras.layers.Dense(4, name="mine")(features.sequence[:, 0])
+        return {name: keras.layers.Dense(width)(first) for name, width in widths.items()}
+
+    testing.check_head(several, widths={"a": 2, "b": 5})
+    testing.check_head(tokens.tokens, tags=5)
 
 
 def test_schedules_that_lose_the_first_step_fail():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kerasft.errors import UserError
 from kerasft.spec import Backbone, Features
 
 if TYPE_CHECKING:
@@ -82,7 +84,22 @@ def assemble(backbone: Backbone, head: Callable[[Features], Any], *, name: str =
     Returns:
         A functional `keras.Model` from preprocessed tensors to outputs; the layers of the
         backbone stand in it directly, so that each can be frozen or found by its name.
+
+    Raises:
+        UserError: If a layer of the backbone has the name of one of the head: Keras takes no two of
+            one name into a graph, since files refer to layers by their names.
     """
     from kerasft.model.layers import Assembled
 
-    return Assembled(backbone.network, head(features_of(backbone)), name=name)
+    outputs = head(features_of(backbone))
+    try:
+        return Assembled(backbone.network, outputs, name=name)
+    except ValueError as error:
+        twice = re.search('The name "(.+?)" is used', str(error))
+        if twice is None or all(one.name != twice[1] for one in backbone.network.layers):
+            raise
+        raise UserError(
+            f"backbone: a layer of the network {backbone.name} is called {twice[1]!r}, as one of "
+            "the head that it gets, and Keras takes no two layers of one name. With backbone.path, "
+            "set backbone.layer to a layer before it, or save the network with another name of it."
+        ) from error

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError, in_short, nearest
-from kerasft.system.console import listing
 from kerasft.system.folders import located, require_path, whereabouts
 from kerasft.system.recorded import is_figure
 
@@ -54,7 +53,6 @@ def read_network(path: str, layer: str | None = None) -> Any:
         single and isinstance(inputs, dict | list | tuple)
     ):
         network = keras.Model(network.inputs[0] if single else inputs, outputs)
-    _require_names(network)
     return network
 
 
@@ -133,17 +131,6 @@ def _ends(network: keras.Model) -> tuple[Any, Any]:
         )
     what = "a layer" if isinstance(network, keras.Layer) else "no network"
     raise UserError(f"{allowed}Received: {kind}, {what}.")
-
-
-def _require_names(network: keras.Model) -> None:
-    """Refuse layers that kerasft would take for those of its own head, which train first."""
-    ours = [layer.name for layer in network.layers if layer.name.startswith("head_")]
-    if ours:
-        raise UserError(
-            f"backbone.path: layers of the network are called {listing(ours)}, and names that "
-            "begin with head_ are those of the head that kerasft adds. Set backbone.layer to a "
-            "layer before them, or save the network with other names."
-        )
 
 
 def _output_of(network: keras.Model, layer: str) -> Any:

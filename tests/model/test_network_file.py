@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import zipfile
 from pathlib import Path
@@ -10,10 +11,13 @@ import pytest
 
 from kerasft import testing
 from kerasft.errors import UserError
+from kerasft.model.assemble import assemble
 from kerasft.model.backbones import keras_file
+from kerasft.model.heads import pooled
 from kerasft.model.layers import ImageNetwork
 from kerasft.model.network_file import read_network
 from kerasft.system.folders import looked_up_in
+from kerasft.training.stages import Stage, select
 
 L = keras.layers
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype("uint8")
@@ -222,14 +226,41 @@ def test_a_scale_of_pixels_that_is_none_is_told(tmp_path, key, value):
     assert keras_file(str(tmp_path / "own.keras"), **{key: [1.0, 2, 0.5]})
 
 
-def test_layers_that_are_called_like_those_of_our_head_are_told(tmp_path):
+def with_linear(path, **settings):
+    return assemble(keras_file(str(path), **settings), functools.partial(pooled.linear, units=2))
+
+
+def test_a_layer_that_has_the_name_of_one_of_our_head_is_told(tmp_path):
     model = keras.Sequential(
         [keras.Input((16, 16, 3)), L.Conv2D(4, 3, name="stem"), L.Flatten(name="head_outputs")]
     )
     model.save(tmp_path / "own.keras")
-    with pytest.raises(UserError, match="are called head_outputs, and names that begin with"):
-        keras_file(str(tmp_path / "own.keras"))
-    assert keras_file(str(tmp_path / "own.keras"), layer="stem")
+    with pytest.raises(UserError, match=r"is called 'head_outputs', as one of the head .*\.layer"):
+        with_linear(tmp_path / "own.keras")
+    assert with_linear(tmp_path / "own.keras", layer="stem").output_shape == (None, 2)
+
+
+def test_a_backbone_may_have_layers_whose_names_begin_with_head(tmp_path):
+    functional(L.Conv2D(4, 3, name="head_x"), L.ReLU(name="head_y")).save(tmp_path / "own.keras")
+    model = with_linear(tmp_path / "own.keras")
+    assert [one.name for one in model.head_layers if one.weights] == ["head_outputs"]
+    select(model, Stage(train="head"), pretrained=True)
+    assert {v.path.split("/")[0] for v in model.trainable_variables} == {"head_outputs"}
+    before = [v.numpy() for v in model.get_layer("head_x").variables]
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.train_on_batch(PIXELS, np.ones((2, 2)))
+    for one, other in zip(before, model.get_layer("head_x").variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    select(model, Stage(train="all"), pretrained=True)
+    assert {v.path.split("/")[0] for v in model.trainable_variables} == {"head_x", "head_outputs"}
+    config = model.get_config()
+    assert "head_x" in json.dumps(config["network"]) and "head_x" not in json.dumps(config["head"])
+    assert "head_outputs" in json.dumps(config["head"])
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert again.get_config()["network"] == config["network"]
+    assert [one.name for one in again.head_layers] == [one.name for one in model.head_layers]
+    np.testing.assert_array_equal(again(PIXELS), model(PIXELS))
 
 
 def test_networks_of_the_first_runs_load(tmp_path):

@@ -116,7 +116,11 @@ HEADS = {
 @pytest.mark.every(3)
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_keeps_the_contract(name):
+    import keras
+
     testing.check_head(HEADS[name])
+    outputs = HEADS[name](Features(keras.Input((None, 8))), units=3)
+    assert tuple(outputs.shape) == (None, 3)
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 6), (7, 6), (6,)])
