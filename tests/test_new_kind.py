@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -21,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from interruption import stopped
+from interruption import require_equal, stopped
 
 import kerasft
 from kerasft.artifact.comparison import Output
@@ -258,6 +259,41 @@ def test_a_run_that_is_stopped_ends_as_one_that_was_not(run, monkeypatch, tmp_pa
     stopped(words, monkeypatch, 1, trusted=TRUSTED)
     kerasft.resume("again", trusted=TRUSTED)
     assert outcome(Path("again")) == outcome(run)
+    require_equal(Path("again"), run, trusted=TRUSTED)
+
+
+KILLED = """
+import os, signal, sys
+from kerasft.cli import main
+from kerasft.training.recorder import Recorder
+
+plain, count = Recorder._at, iter(range(100))
+
+def at(recorder, position):
+    if next(count) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    plain(recorder, position)
+
+Recorder._at = at
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_loses_nothing(run, tmp_path, capsys):
+    words = [*WORDS, *KEPT, "checkpoint.steps=1", "output_dir=killed", "--trust", *TRUSTED]
+    shared = HERE.parent / "shared"  # which this file imports from
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, *words], capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}{os.pathsep}{shared}"},
+    )  # fmt: skip
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    capsys.readouterr()
+    kerasft.resume("killed", trusted=TRUSTED)
+    assert "going on after" in capsys.readouterr().out
+    assert outcome(Path("killed")) == outcome(run)
+    require_equal(Path("killed"), run, trusted=TRUSTED)
 
 
 def test_runs_are_compared_with_intervals_without_predicting_again(run, tmp_path, monkeypatch):
