@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kerasft.catalogue import networks
+from kerasft.catalogue import heads, networks
+from kerasft.catalogue.stages import train_problem
 from kerasft.config import (
     adapters,
     auto_batch,
@@ -24,6 +25,7 @@ from kerasft.config import (
 from kerasft.config.bounds import MOST, numbers, require_bounded
 from kerasft.config.composition import compose, groups, options, origins
 from kerasft.config.hydra_errors import LONGEST
+from kerasft.config.nodes import STAGE, named_nodes
 from kerasft.config.schema import (
     BASELINES,
     FLOORS,
@@ -268,37 +270,17 @@ def _head(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield what a head of ours would refuse, but only when the data is read."""
     if not str(_value(cfg, "head", "_target_")).startswith("kerasft.model.heads.pooled."):
         return
-    for key in ("dropout", "depth", "width"):
-        value = _value(cfg, "head", key)
-        if not is_number(value):
-            continue
-        if key == "dropout" and not 0 <= value < 1:
-            yield "head.dropout", (
-                "head.dropout is a share: from 0 to below 1, where 0.1 drops one value in ten. "
-                f"Received: {value}."
-            )
-        elif key != "dropout" and value < 1:
-            yield f"head.{key}", (
-                f"head.{key} must be at least 1. Received: {value}. For no hidden layer choose "
-                "head=linear."
-            )
+    for key, text in heads.problems(cfg.head):
+        yield f"head.{key}", text
 
 
 def _stages(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield what a stage of ours would refuse, but only when the data is read."""
-    stages = cfg.get("finetune")
-    for name, stage in (stages.items() if isinstance(stages, DictConfig) else ()):
-        if not isinstance(stage, DictConfig) or \
-                stage.get("_target_") != "kerasft.training.stages.Stage":
-            continue
-        train = stage.get("train", "all")
-        if (isinstance(train, str) and train not in ("all", "head")) or \
-                (is_number(train) and not 0 <= train <= 1):
-            yield f"finetune.{name}.train", (
-                f"finetune.{name}.train must be all, head, a share of the network's layers from 0 "
-                "to 1, or a list of regular expressions on the paths of variables. Received: "
-                f"{short(train)}."
-            )
+    for name, stage in named_nodes(cfg, "finetune").items():
+        if stage.get("_target_") == STAGE and (
+            problem := train_problem(stage.get("train", "all"), name)
+        ):
+            yield f"finetune.{name}.train", problem
 
 
 def _names(cfg: DictConfig) -> Iterator[tuple[str, str]]:

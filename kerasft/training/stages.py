@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from kerasft.catalogue.stages import train_problem
 from kerasft.errors import UserError
 from kerasft.training.rates import freeze, rules_problem
 
@@ -74,17 +75,8 @@ class Stage:
     solve: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.train, str) and self.train not in ("all", "head"):
-            raise UserError(
-                "finetune.NAME.train must be 'all', 'head', a share of the backbone's layers from "
-                "0 to 1, or a list of regular expressions on variable paths. Received: "
-                f"{self.train!r}."
-            )
-        if isinstance(self.train, int | float) and not 0 <= self.train <= 1:
-            raise UserError(
-                "finetune.NAME.train as a number is the share of the backbone's layers that train, "
-                f"from 0 to 1. Received: {self.train!r}."
-            )
+        if problem := train_problem(self.train):
+            raise UserError(problem)
         if self.solve not in (True, False, "auto"):
             raise UserError(
                 "finetune.NAME.solve must be true, false or auto, which computes the head where "

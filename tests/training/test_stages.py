@@ -55,7 +55,7 @@ def test_a_share_trains_from_the_head_down(texts, images):
     sizes = [len(chosen(images, Stage(share))) for share in (0.0, 0.3, 0.6, 1.0)]
     assert sizes == sorted(sizes) and len(set(sizes)) == 4
     assert Stage(0).peak(None, 1e-5) == HEAD_RATE and Stage(0.5).peak(None, 1e-5) == 1e-5
-    with pytest.raises(UserError, match=r"from 0 to 1\. Received: 1\.5"):
+    with pytest.raises(UserError, match=r"a share .* from 0 to 1, .* Received: 1\.5"):
         Stage(1.5)
 
 
@@ -110,7 +110,7 @@ def test_a_pattern_that_matches_nothing_says_what_there_is(texts):
 
 
 def test_stages_are_checked_when_made():
-    with pytest.raises(UserError, match="train must be 'all', 'head', a share"):
+    with pytest.raises(UserError, match="train must be all, head, a share"):
         Stage("tail")
     with pytest.raises(UserError, match="epochs must be at least 1"):
         Stage(epochs=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from kerasft.catalogue import heads
 from kerasft.errors import UserError
 from kerasft.spec import Features
 
@@ -81,6 +82,7 @@ def linear(
     """
     import keras
 
+    heads.require(dropout=dropout)
     x = pool(features, pooling)
     if dropout:
         x = keras.layers.Dropout(dropout, name="head_dropout")(x)
@@ -119,11 +121,7 @@ def mlp(
     """
     import keras
 
-    if depth < 1 or width < 1:
-        raise UserError(
-            f"head.depth and head.width must be at least 1. Received: depth={depth}, "
-            f"width={width}. For no hidden layer choose head=linear."
-        )
+    heads.require(depth=depth, width=width, dropout=dropout)
     norms = {
         "none": lambda name: lambda x: x,
         "layer": lambda name: keras.layers.LayerNormalization(name=name),

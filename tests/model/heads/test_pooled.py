@@ -92,7 +92,7 @@ def test_mlp_has_the_depth_width_and_norm_that_it_was_asked_for():
 
 
 def test_mlp_refuses_what_makes_no_sense():
-    with pytest.raises(UserError, match=r"depth and head\.width must be at least 1"):
+    with pytest.raises(UserError, match=r"head\.depth must be at least 1.*choose head=linear"):
         run(lambda f: pooled.mlp(f, units=2, depth=0))
     with pytest.raises(UserError, match="norm must be one of none, layer, batch"):
         run(lambda f: pooled.mlp(f, units=2, norm="group"))
