@@ -21,9 +21,6 @@ Kind = str
 Modality = Literal["images", "text"]
 Mode = Literal["max", "min"]
 
-KINDS: tuple[str, ...] = (
-    "single", "multi", "number", "numbers", "boxes", "masks", "spans", "language",
-)  # fmt: skip
 # The class of a pixel that is neither learned nor counted.
 IGNORED = 255
 SPLIT_NAMES: tuple[str, ...] = ("train", "validation", "test")

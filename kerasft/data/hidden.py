@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from kerasft.data.annotations import kinds
 from kerasft.errors import UserError
 
 
@@ -23,12 +24,13 @@ def shown_splits(brought: Sequence[str], values: Sequence[Any], kind: str) -> se
         {'train'}
     """
     pairs: Any = _Pairs(brought, values)
-    if kind not in ("number", "numbers"):
+    if not kinds.are_numbers(kind):
         with suppress(TypeError):  # some are lists
             pairs = set(pairs)  # labels are few and come often
+    may_be_none = kinds.are_several_classes(kind)
     labelled = {
         name for name, value in pairs
-        if not (_is_minus_one(value) or (kind != "multi" and _is_nothing(value)))
+        if not _is_minus_one(value) and (may_be_none or not _is_nothing(value))
     }  # fmt: skip
     if "train" in labelled and any(n == "train" and _is_minus_one(value) for n, value in pairs):
         return set(brought)  # a number or class like any other

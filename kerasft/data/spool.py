@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.data.annotations import kinds
 from kerasft.data.fingerprint import digests_of
 from kerasft.data.late_columns import Coded, Places
 from kerasft.data.late_texts import LateTexts, TextWriter, mapped, read_texts
@@ -87,7 +88,7 @@ class Spool:
             name: What it is called.
             kind: What the values are to a task: numbers do not recur.
         """
-        if kind not in ("number", "numbers"):
+        if not kinds.are_numbers(kind):
             return Coded()
         self.values = Values(self.folder, name)
         return self.values

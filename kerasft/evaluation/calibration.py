@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.errors import UserError, nearest
-from kerasft.spec import Decision, Kind, Labels
+from kerasft.spec import Decision, Labels
 
 GOALS = ("f1", "recall", "precision")
 BINS = 15
@@ -29,7 +29,7 @@ def decide_single(
     goal: str | None, at_least: float | None, positive: str | None,
 ) -> Decision:
     """Tune the decision of a classifier with one class an example; see `Classification.decide`."""
-    check_wanted("single", temperature=temperature, goal=goal, at_least=at_least, positive=positive)
+    check_wanted(temperature=temperature, goal=goal, at_least=at_least, positive=positive)
     y = np.asarray(y, np.int64)
     degree, notice = _temperature(temperature, lambda t: _log_loss(y, _softmax(logits, t)))
     p = _softmax(logits, degree)
@@ -92,7 +92,9 @@ def decide_multi(
     goal: str | None, at_least: float | None, positive: str | None, cutoff: float,
 ) -> Decision:
     """Tune the decisions on any number of classes; see `MultiLabel.decide`."""
-    check_wanted("multi", temperature=temperature, goal=goal, at_least=at_least, positive=positive)
+    check_wanted(
+        several=True, temperature=temperature, goal=goal, at_least=at_least, positive=positive
+    )
     y = np.asarray(y) > 0
     degree, notice = _temperature(temperature, lambda t: _log_loss_multi(y, _sigmoid(logits, t)))
     p = _sigmoid(logits, degree)
@@ -126,28 +128,20 @@ def decide_multi(
 
 
 def check_wanted(
-    kind: Kind, *, temperature: float | str = 1.0, goal: str | None = None,
+    *, several: bool = False, temperature: float | str = 1.0, goal: str | None = None,
     at_least: float | None = None, positive: str | None = None,
 ) -> None:
     """See that what is wanted of a decision can be tuned, as far as that is known without data.
 
     Args:
-        kind: What the labels are; see `Classification.decide` for the others.
+        several: Whether an example may have several classes; see `Classification.decide` for the
+            others.
 
     Raises:
         UserError: If it cannot.
     """
-    if kind == "number":
-        given = {"temperature": temperature != 1.0, "goal": goal, "at_least": at_least,
-                 "positive": positive}
-        if said := [name for name, value in given.items() if value]:
-            raise UserError(
-                f"A number has no classes to decide on: leave out {', '.join(said)}. Received: "
-                "task=regression."
-            )
-        return
     _temperature(temperature, lambda degree: degree)
-    if kind == "multi" and positive is not None:
+    if several and positive is not None:
         raise UserError(
             "export: with several labels an example the goal is for each class; leave out "
             f"positive. Received: {positive!r}."
@@ -156,6 +150,24 @@ def check_wanted(
         _least(goal, at_least)
     else:
         _no_goal(at_least=at_least, positive=positive)
+
+
+def refuse_wanted(
+    *, temperature: float | str = 1.0, goal: str | None = None, at_least: float | None = None,
+    positive: str | None = None,
+) -> None:
+    """Refuse what is wanted of a decision, of a task that has none: its answers are numbers.
+
+    Raises:
+        UserError: If anything is.
+    """
+    given = {"temperature": temperature != 1.0, "goal": goal, "at_least": at_least,
+             "positive": positive}
+    if said := [name for name, value in given.items() if value]:
+        raise UserError(
+            f"A number has no classes to decide on: leave out {', '.join(said)}. Received: "
+            "task=regression."
+        )
 
 
 def _no_goal(**given: Any) -> None:

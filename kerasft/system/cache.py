@@ -191,6 +191,8 @@ class Cache:
         return removed
 
     def _place(self, kind: str, parts: Mapping[str, Any]) -> Path:
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is not in `KINDS`, whose entries alone are ever removed")
         text = json.dumps({"format": FORMAT, "kind": kind, **parts}, sort_keys=True)
         return self.directory / kind / hashlib.sha256(text.encode()).hexdigest()[:32]
 

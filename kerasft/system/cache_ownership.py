@@ -17,7 +17,9 @@ from kerasft.errors import UserError
 from kerasft.system.cache_entry import ABOUT, is_sealed
 from kerasft.system.files import at_home
 
-# Beneath the root, a folder each; in them a folder an entry, called by its key.
+# Beneath the root, a folder each; in them a folder an entry, called by its key. Only folders of
+# these names are looked through and cleared, whatever else lies in the folder that a config names:
+# so the list is closed, and an entry of another kind, which would never go again, is refused.
 KINDS = ("sources", "texts", "images", "activations")
 # At the root.
 MARKER = ".kerasft-cache"

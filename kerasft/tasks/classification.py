@@ -245,7 +245,7 @@ class Classification:
         )
 
     def check_decision(self, **wanted: Any) -> None:
-        calibration.check_wanted(self.kind, **wanted)
+        calibration.check_wanted(**wanted)
 
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Classification:
         return self

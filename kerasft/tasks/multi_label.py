@@ -246,7 +246,7 @@ class MultiLabel:
         )
 
     def check_decision(self, **wanted: Any) -> None:
-        calibration.check_wanted(self.kind, **wanted)
+        calibration.check_wanted(several=True, **wanted)
 
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> MultiLabel:
         """Return a copy with the threshold that has the best micro F1 on these examples.

@@ -226,8 +226,8 @@ def _value(
                 found.update_state(y(slice(1)), p[:1])
             found.reset_state()
             batch = max(_AT_ONCE // max(p[:1].size, 1), 1)
-            for first in range(0, len(p), batch):
-                rows = slice(first, first + batch)
+            for start in range(0, len(p), batch):
+                rows = slice(start, start + batch)
                 update(y(rows), p[rows])
             value = np.asarray(keras.ops.convert_to_numpy(found.result()), np.float64)
         else:  # which may be of the split as a whole

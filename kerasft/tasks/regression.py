@@ -217,7 +217,7 @@ class Regression:
             )
 
     def check_decision(self, **wanted: Any) -> None:
-        calibration.check_wanted(self.kind, **wanted)
+        calibration.refuse_wanted(**wanted)
 
     def tune(self, annotations: Rows, kept: Rows, labels: Labels) -> Regression:
         return self

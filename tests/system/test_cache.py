@@ -321,6 +321,11 @@ def test_an_entry_in_use_is_not_removed(cache):
     assert found == b"mine"
 
 
+def test_what_would_never_be_removed_is_not_kept(cache):
+    with pytest.raises(ValueError, match="'shapes' is not in `KINDS`, whose entries alone"):
+        put(cache, kind="shapes")
+
+
 def test_clear_removes_all_or_one_kind(cache):
     put(cache)
     put(cache, kind="images")

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.data.annotations import kinds
 from kerasft.data.annotations.alike import alike_names, check_alike, number, seen
 from kerasft.data.annotations.label_lists import joint_classes, other_delimiters, read_lists
 from kerasft.data.annotations.label_vectors import SEQUENCES, Vectors
 from kerasft.data.annotations.numbers import read_numbers, read_several
 from kerasft.errors import UserError, nearest
-from kerasft.spec import KINDS, Labels
+from kerasft.spec import Labels
 from kerasft.system.console import listing
 
 # What programs write where a label is missing; as a text it may also be a name.
@@ -55,8 +56,8 @@ def encode(
     >>> encode(["spam", "ham"], ["a:1", "a:2"], kind="single")[1].tolist()
     [1, 0]
     """
-    if kind not in KINDS:
-        raise UserError(f"Labels are of one of the kinds {list(KINDS)}. Received: {kind!r}.")
+    if kind not in kinds.PLAIN:
+        raise UserError(f"Labels are of one of the kinds {list(kinds.PLAIN)}. Received: {kind!r}.")
     if not len(values):
         raise UserError("There are no examples, and so no labels.")
     if kind == "number":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kerasft.data.annotations import kinds
 from kerasft.data.annotations.alike import is_number
 from kerasft.data.annotations.encoding import encode
 from kerasft.data.annotations.plain import plain_label
@@ -13,7 +14,6 @@ from kerasft.errors import UserError
 from kerasft.spec import Labels
 
 # What a table or the name of a folder can say.
-_KINDS = ("single", "multi", "number", "numbers")
 
 
 def by_column(labels: Labels) -> bool:
@@ -70,7 +70,7 @@ def truths(
     if values is not None and labels.kind != "multi":  # lines may have several
         values = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in values]
     there = [i for i, value in enumerate(values or ()) if value is not None]
-    if values is None or not there or labels.kind not in _KINDS:
+    if values is None or not there or labels.kind not in kinds.PLAIN:
         return nothing, []
     if not shown_splits(["test"] * len(there), [values[i] for i in there], labels.kind):
         return nothing, []  # all are -1, as in the tests of competitions

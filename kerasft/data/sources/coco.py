@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.data.annotations import kinds
 from kerasft.data.annotations.classes import natural, some
 from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images import archive
@@ -77,7 +78,7 @@ def coco(
 
     >>> coco("cells", kind="boxes", seed=0)  # doctest: +SKIP
     """
-    if kind != "masks":
+    if not kinds.are_masks(kind):
         require_drawn("boxes", kind, "coco")
     check_policy(broken, max_pixels)
     given = find_path(path, "data.path")
@@ -96,7 +97,7 @@ def coco(
     _require_same_categories(parts)
     names = read_label_names(label_names, given.parent)
     source = {"source": "coco", "path": str(given)}
-    if kind == "masks":
+    if kinds.are_masks(kind):
         classes = _mask_names(parts, names)
         masked = [one for part, split_of in zip(parts, files.values(), strict=True)
                   for one in _masked(part, split_of, root, classes, notices)]  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kerasft.data.annotations import kinds
 from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.drawn import foreign_settings
 from kerasft.data.images.box_forms import check_format
@@ -94,13 +95,13 @@ def check_settings(
         UserError: If there are such.
     """
     problems = list(foreign_settings(kind, boxes=boxes, masks=masks))
-    if kind in ("boxes", "masks"):
+    if kinds.are_drawn(kind):
         problems += [
             f"data.{key} says nothing of images with {kind}. Received: data.{key}={value}. Leave "
-            f"it out{'; data.classes names the classes' * (kind == 'masks')}."
+            f"it out{'; data.classes names the classes' * kinds.are_masks(kind)}."
             for key, value in others.items() if value is not None
         ]  # fmt: skip
-    if kind == "boxes":
+    if kinds.are_boxes(kind):
         problems += check_format(boxes["box_format"], boxes["relative"])
         if (box := boxes["box"]) is not None and not isinstance(box, str) and len(box) != 4:
             problems.append(

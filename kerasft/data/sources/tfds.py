@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kerasft.data.annotations import kinds
 from kerasft.data.annotations.drawn import foreign_settings
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits
@@ -110,12 +111,12 @@ def tfds(
     names = read_label_names(label_names, current() or Path())
     settings: dict[str, Any] = {"kind": kind, "seed": seed, "split": split}
     careful: dict[str, Any] = {"broken": broken, "max_pixels": max_pixels}
-    if kind == "boxes":
+    if kinds.are_boxes(kind):
         return tfds_annotated.boxed(
             prepared, input=input, boxes=boxes, label=label, usual=LABEL, label_names=names,
             orientation=orientation, **settings, **careful,
         )  # fmt: skip
-    if kind == "masks":
+    if kinds.are_masks(kind):
         return tfds_annotated.masked(
             prepared, input=input, masks=masks, classes=classes, ignore=ignore,
             orientation=orientation, **settings, **careful,
@@ -147,17 +148,17 @@ def _check_kind(
 ) -> None:
     """Refuse settings that say nothing for a task: those of boxes, of masks, and of others."""
     problems = list(foreign_settings(kind, boxes=boxes, masks=masks))
-    if kind in ("boxes", "masks") and others["text_pair"] is not None:
+    if kinds.are_drawn(kind) and others["text_pair"] is not None:
         problems.append(
             "data.text_pair is for texts, and this task learns from images. Received: "
             f"data.text_pair={others['text_pair']}. Leave it out."
         )
-    if kind == "masks" and others["label"] != LABEL:
+    if kinds.are_masks(kind) and others["label"] != LABEL:
         problems.append(
             "data.masks names the feature with the class of each pixel. Received: data.label="
             f"{others['label']}. Set data.masks={others['label']} instead."
         )
-    if kind == "masks" and others["label_names"] is not None:
+    if kinds.are_masks(kind) and others["label_names"] is not None:
         problems.append(
             "data.classes says what the values of masks mean. Received: data.label_names="
             f"{others['label_names']}. Set data.classes instead."
@@ -174,7 +175,7 @@ def _label(prepared: Prepared, label: str, kind: str, where: str) -> Leaf:
     except UserError as error:
         raise UserError(f"{error}{drawn}") from error
     features = prepared.module.features
-    wrong = (features.Image,) if kind in ("number", "numbers") else (
+    wrong = (features.Image,) if kinds.are_numbers(kind) else (
         features.Image, features.BBoxFeature)  # fmt: skip
     if isinstance(leaf.feature, wrong):
         raise UserError(
@@ -197,32 +198,32 @@ def _labelled(
 def _input(prepared: Prepared, chosen: str | None, label: str) -> tuple[str, bool]:
     """Return the name of the feature to read, and whether it is an image."""
     module = prepared.module
-    kinds, seen = {}, []
+    are_images, seen = {}, []
     for name, leaf in prepared.leaves.items():
         if name == label or leaf.repeated:
             continue
         if isinstance(leaf.feature, module.features.Image):
-            kinds[name] = True
+            are_images[name] = True
             seen += [name] * is_image(module, leaf)
         elif isinstance(leaf.feature, module.features.Text):
-            kinds[name] = False
+            are_images[name] = False
     if chosen is None:
-        images = [name for name, is_one in kinds.items() if is_one]
-        fitting = seen or images or list(kinds)
+        images = [name for name, is_one in are_images.items() if is_one]
+        fitting = seen or images or list(are_images)
         if len(fitting) != 1:
             raise UserError(
                 "data.input must name the feature to read, an image or a text; "
                 + (f"several fit: {listing(fitting, 20)}." if fitting else "none fits.")
                 + f" The features: {listing(prepared.leaves, 30)}."
             )
-        return fitting[0], kinds[fitting[0]]
-    if chosen in prepared.leaves and chosen not in kinds:
+        return fitting[0], are_images[fitting[0]]
+    if chosen in prepared.leaves and chosen not in are_images:
         raise UserError(
             f"data.input must be an image or a text. Received: data.input={chosen}, a "
             f"{type(prepared.leaves[chosen].feature).__name__}. Those that fit: "
-            f"{listing(kinds, 20)}."
+            f"{listing(are_images, 20)}."
         )
-    return chosen, kinds.get(chosen, False)
+    return chosen, are_images.get(chosen, False)
 
 
 def _collect(prepared: Prepared, columns: list[Leaf], is_image: bool) -> Collection:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kerasft.data.annotations import kinds
 from kerasft.data.images.arrays import encoded, float_scale, is_image
 from kerasft.data.images.mask_arrays import mask_png
 from kerasft.data.tables import drawn_columns
@@ -34,7 +35,12 @@ class Asked:
     @property
     def drawn(self) -> bool:
         """Whether something that is drawn on images is learned."""
-        return self.kind in ("boxes", "masks")
+        return kinds.are_drawn(self.kind)
+
+    @property
+    def masked(self) -> bool:
+        """Whether a class for each pixel is learned."""
+        return kinds.are_masks(self.kind)
 
     def image_of(self, names: Sequence[str], first: Callable[[str], Any]) -> str | None:
         """Return the column of images: the one that is named or usual, or the only one that fits.
@@ -58,7 +64,7 @@ class Asked:
             names: The columns.
             image: That of images.
         """
-        if self.kind != "masks" or self.masks is not None:
+        if not self.masked or self.masks is not None:
             return _chosen(names, self.masks)
         return drawn_columns.usual([name for name in names if name != image], drawn_columns.MASKS)
 
@@ -123,7 +129,7 @@ class Asked:
             UserError: If the second is something else.
         """
         images, learned = data
-        if self.kind == "masks":
+        if self.masked:
             return {IMAGE: images, MASK: learned}
         one = next(iter(learned), None) if isinstance(learned, (list, tuple)) else learned
         if isinstance(one, Mapping):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kerasft.data.annotations import kinds
 from kerasft.data.annotations.classes import some
 from kerasft.data.tables.columns import column_name
 from kerasft.data.tables.reading import Rows
@@ -20,7 +21,7 @@ def named_classes(rows: Rows, label: Any, kind: str) -> dict[str, tuple[str, ...
         label: The column of labels, or several.
         kind: What the task learns.
     """
-    if kind not in ("single", "multi", "boxes") or isinstance(label, (list, tuple)):
+    if not kinds.have_named_classes(kind) or isinstance(label, (list, tuple)):
         return {}
     names = rows.classes.get(column_name(rows, label, "data.label"))
     return {str(rows.path): names} if names else {}

@@ -68,12 +68,12 @@ def drawn_columns_of(
 def _named(element: Any, called: str, asked: Asked) -> dict[str, Any]:
     """Return an element, or its description, by column."""
     if isinstance(element, tuple) and len(element) == 2:
-        element = {"image": element[0], "mask" if asked.kind == "masks" else "objects": element[1]}
+        element = {"image": element[0], "mask" if asked.masked else "objects": element[1]}
     if isinstance(element, Mapping):
         return _flat("", element)
     raise UserError(
         f"{called}: each element must be a dict, such as "
-        + ('{"images": ..., "segmentation_masks": ...}' if asked.kind == "masks" else
+        + ('{"images": ..., "segmentation_masks": ...}' if asked.masked else
            '{"images": ..., "bounding_boxes": {"boxes": ..., "labels": ...}}')
         + f", or a pair of the two. Received: {str(element)[:200]}. Bring it into that form with "
         "map(); weights of examples are not taken."

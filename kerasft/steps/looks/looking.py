@@ -15,6 +15,7 @@ from kerasft.config.composition import build, plain
 from kerasft.config.parameters import NotFound, define
 from kerasft.contracts import Located, Mixable, Task
 from kerasft.data import ending
+from kerasft.data.annotations.kinds import are_boxes
 from kerasft.data.astray import (
     ASTRAY,
     FILLS_WITH_IMAGE,
@@ -152,7 +153,7 @@ def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[s
     ]
     if problems:
         return problems[:1]
-    boxes = task.kind == "boxes"
+    boxes = are_boxes(task.kind)
     for name, node in steps.items():
         target = str(node["_target_"])
         kind = target.rpartition(".")[2]
