@@ -24,7 +24,7 @@ _PUBLIC = {
     "grid": "sweeps.grid",
     "leaderboard": "sweeps.leaderboard",
     "lr_find": "steps.advice.lr_finder",
-    "models": "catalogue.networks",
+    "models": "config.task_inputs",
     "plan": "run",
     "predict": "run",
     "predict_data": "run",

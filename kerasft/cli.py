@@ -280,11 +280,13 @@ def _step(name: str) -> Callable[[argparse.Namespace], int | None]:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from kerasft.catalogue.networks import as_text, models
+    from kerasft.catalogue.networks import as_text
+    from kerasft.config.task_inputs import models
     from kerasft.system.console import say
     from kerasft.system.terminal import columns, is_terminal
 
-    rows = [row for row in models(options.pattern) if row["cached"] or not options.cached]
+    found = models(options.pattern, config_dirs=options.config_dir)
+    rows = [row for row in found if row["cached"] or not options.cached]
     if options.json:
         print(json.dumps(rows, indent=2))
         return

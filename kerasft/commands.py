@@ -278,6 +278,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("pattern", metavar="PATTERN", nargs="?", default="",
                       help="a part of a name, family or input (text, images)")
     made.add_argument("--cached", action="store_true", help="only those that are on this machine")
+    _config_dir_option(made)
     made.add_argument("--json", action="store_true", help="print as JSON")
 
     made = command(
@@ -311,10 +312,14 @@ def _overrides(parser: argparse.ArgumentParser, text: str) -> None:
 
 def _config_options(parser: argparse.ArgumentParser, *, trust: bool = True) -> None:
     _overrides(parser, "overrides: GROUP=CHOICE or KEY=VALUE; `kerasft explain KEY` explains")
-    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
-                        help="a folder with configs of your own (may be repeated)")
+    _config_dir_option(parser)
     if trust:
         _trust_option(parser)
+
+
+def _config_dir_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR",
+                        help="a folder with configs of your own (may be repeated)")
 
 
 def _trust_option(parser: argparse.ArgumentParser) -> None:

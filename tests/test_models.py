@@ -42,7 +42,8 @@ def test_every_row_is_whole():
     assert len(rows) > 150
     for row in rows:
         assert list(row) == [
-            "name", "family", "source", "input", "parameters", "memory", "download", "tasks",
+            "name", "family", "source", "input", "parameters", "memory", "download",
+            "left_to_right", "tasks",
             "suggested", "why", "cached", "choose",
         ]  # fmt: skip
         assert row["input"] in ("images", "text")

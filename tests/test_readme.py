@@ -124,10 +124,10 @@ def test_files_that_are_named_are_there():
 
 
 def test_the_suggested_networks_are_those_of_the_catalogue():
-    from kerasft.catalogue.networks import models
+    import kerasft
     from kerasft.catalogue.suggested import SUGGESTED
 
-    choices = {row["name"]: row["choose"] for row in models()}
+    choices = {row["name"]: row["choose"] for row in kerasft.models()}
     for page in (ROOT / "README.md", ROOT / "docs" / "backbones.md"):
         text = page.read_text("utf-8")
         assert not [one.name for one in SUGGESTED if f"`{choices[one.name]}`" not in text]

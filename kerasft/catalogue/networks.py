@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from kerasft.errors import nearest
 from kerasft.spec import Modality
 from kerasft.system.console import table
 from kerasft.system.folders import located
-from kerasft.system.shipped import shipped
 
 # Millions of parameters with the ImageNet head, from the table of keras.io/api/applications.
 APPLICATIONS: dict[str, float] = {
@@ -51,10 +51,7 @@ TRAINING_BYTES = 4 * 4
 LESS_NEEDED = (
     "family", "source", "input", "choose with", "download", "memory", "suggested",
 )
-# The tasks that need places in an image, those that need words, and of these the one that is for
-# networks which read from left to right.
-OF_PLACES, OF_WORDS = ("detection", "segmentation"), ("causal_lm", "tagging")
-CAUSAL = "causal_lm"
+MODALITIES: tuple[Modality, ...] = ("images", "text")
 
 # Checkpoints that Python packages carry: package, family, input, millions of parameters, choice.
 PACKAGES = {
@@ -72,28 +69,44 @@ OF_MAPS = {
 }  # fmt: skip
 
 
-def models(pattern: str = "") -> list[dict[str, Any]]:
-    """List the pretrained networks that can be fine-tuned, without a network and TensorFlow.
+@dataclass(frozen=True)
+class Takes:
+    """Which networks a task is for.
+
+    Args:
+        modalities: What its examples are: `"images"`, `"text"` or both.
+        left_to_right: Whether it is of networks alone that read in this direction.
+    """
+
+    modalities: tuple[str, ...] = MODALITIES
+    left_to_right: bool = False
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        """Whether it is for a network of `models`."""
+        made_for_others = row["family"] in OF_MAPS
+        ahead = row["left_to_right"] or not self.left_to_right
+        return row["input"] in self.modalities and ahead and not made_for_others
+
+
+def models(pattern: str, tasks: Mapping[str, Takes]) -> list[dict[str, Any]]:
+    """List the networks that can be fine-tuned, see `kerasft.models`, with the tasks they are for.
 
     Args:
         pattern: A part of the name, family or description to look for.
-
-    Returns:
-        One dict each: `name`, `family`, `source`, `input`, `parameters`, `memory` (the bytes that
-        training takes at least), `download` (bytes, `None` where only the network tells),
-        `tasks`, `suggested` and `why` (see `kerasft.catalogue.suggested`), `cached`, and
-        `choose`, the overrides that choose it.
-
-    Example:
-        >>> models("glyphs")[0]["cached"]
-        True
+        tasks: Which networks each task is for.
     """
-    found = [*_carried(), *_packaged(), *_applications(), *_keras_hub()]
     wanted = pattern.lower()
+    names = sorted(tasks, key=lambda name: (tasks[name].left_to_right, name))
     return [
-        row for row in found
+        {**row, "tasks": [OF_MAPS[row["family"]]] if row["family"] in OF_MAPS else
+         [name for name in names if tasks[name].fits(row)]}
+        for row in _rows()
         if wanted in f"{row['name']} {row['family']} {row['source']} {row['input']}".lower()
-    ]
+    ]  # fmt: skip
+
+
+def _rows() -> list[dict[str, Any]]:
+    return [*_carried(), *_packaged(), *_applications(), *_keras_hub()]
 
 
 def as_text(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
@@ -156,15 +169,9 @@ def _by_suggestion(row: Mapping[str, Any]) -> int:
 
 
 def _tasks(row: Mapping[str, Any]) -> str:
-    usual, further = _usual_tasks(row["input"]), [one for one in row["tasks"] if one == CAUSAL]
-    if sorted([*usual, *further]) != sorted(row["tasks"]):
+    if row["family"] in OF_MAPS:
         return ", ".join(row["tasks"])
-    return f"{'all ' if further else ''}{row['input'].removesuffix('s')} tasks"
-
-
-def _usual_tasks(kind: str) -> list[str]:
-    others = (CAUSAL, *OF_PLACES) if kind == "text" else OF_WORDS
-    return [task for task in shipped("task") if task not in others]
+    return f"{'all ' if row['left_to_right'] else ''}{row['input'].removesuffix('s')} tasks"
 
 
 @lru_cache(maxsize=1)
@@ -244,7 +251,7 @@ def input_of(backbone: Mapping[str, Any]) -> tuple[Modality | None, str]:
         return _TAKES[target], name
     of_input: dict[str, Modality] = {"text": "text", "images": "images"}
     wanted = f"backbone.preset={name}"
-    return next((of_input[row["input"]] for row in models() if row["choose"] == wanted), None), name
+    return next((of_input[row["input"]] for row in _rows() if row["choose"] == wanted), None), name
 
 
 def hugging_face_cache() -> Path:
@@ -319,15 +326,13 @@ def _keras_hub() -> list[dict[str, Any]]:
         kind = _input(file.parent)
         if kind is None or _puts_out_maps(file.parent):
             continue
-        made_for = OF_MAPS.get(file.parent.name)
         causal = (file.parent / f"{file.parent.name}_causal_lm.py").is_file()
-        tasks = [made_for] if made_for else [*_usual_tasks(kind), CAUSAL] if causal else None
         for name, preset in _presets(file).items():
             metadata = preset.get("metadata", {})
             handle = preset.get("kaggle_handle", "")
             rows.append(_row(
                 name, file.parent.name, "KerasHub", kind, metadata.get("params"),
-                _is_cached(handle), f"preset={name}", tasks,
+                _is_cached(handle), f"preset={name}", left_to_right=causal,
             ))
     return rows
 
@@ -379,7 +384,7 @@ def _is_cached(handle: str) -> bool:
 
 def _row(
     name: str, family: str, source: str, kind: str, size: object, cached: bool, choice: str,
-    tasks: Sequence[str] | None = None,
+    *, left_to_right: bool = False,
 ) -> dict[str, Any]:
     found = next((one for one in SUGGESTED if one.name == name), None)
     megabytes = DOWNLOADS.get(name)
@@ -387,7 +392,7 @@ def _row(
         "name": name, "family": family, "source": source, "input": kind, "parameters": size,
         "memory": TRAINING_BYTES * size if isinstance(size, int) else None,
         "download": megabytes * 10**6 if megabytes else None,
-        "tasks": list(tasks or _usual_tasks(kind)),
+        "left_to_right": left_to_right, "tasks": [],
         "suggested": f"{found.data}: {found.grade}" if found else "",
         "why": found.why if found else "", "cached": cached, "choose": f"backbone.{choice}",
     }

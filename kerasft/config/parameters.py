@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -237,3 +239,36 @@ def define(path: str) -> Definition:
     return Definition(path, module.name, module.file, node.lineno, parameters, takes_more,
                       text or "", _module(path.rpartition(".")[0]) is not None,
                       isinstance(node, ast.ClassDef))
+
+
+def constants(path: str) -> dict[str, Any]:
+    """Return what a class, or a base of it, says of itself in plain values.
+
+    Args:
+        path: Its import path.
+
+    Raises:
+        NotFound: If the path leads to no class or function.
+
+    Example:
+        >>> constants("kerasft.tasks.tagging.Tagging")["kind"]
+        'spans'
+    """
+    return _constants(*_find(path))
+
+
+def _constants(module: _Module, node: ast.AST) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if not isinstance(node, ast.ClassDef):
+        return found
+    for base in reversed(node.bases):
+        with suppress(NotFound):
+            found |= _constants(*_find(f"{module.name}.{ast.unparse(base)}"))
+    for item in node.body:
+        if not isinstance(item, ast.Assign | ast.AnnAssign) or item.value is None:
+            continue
+        for target in item.targets if isinstance(item, ast.Assign) else [item.target]:
+            if isinstance(target, ast.Name):
+                with suppress(ValueError):  # it is computed
+                    found[target.id] = ast.literal_eval(item.value)
+    return found

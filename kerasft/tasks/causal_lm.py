@@ -17,7 +17,7 @@ from kerasft.errors import UserError, nearest
 from kerasft.model import templates
 from kerasft.model.generation import Generation
 from kerasft.rows import Rows
-from kerasft.spec import Backbone, Decision, Kind, Labels, Mode, Preprocess, Splits
+from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Preprocess, Splits
 from kerasft.tasks import reading, shared
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class CausalLM:
     learned: float = 1.0
 
     kind: ClassVar[Kind] = annotated.KIND
+    modalities: ClassVar[tuple[Modality, ...]] = ("text",)
+    left_to_right: ClassVar[bool] = True
     mode: ClassVar[Mode] = "min"
     follows_pixels: ClassVar[bool] = False
     headlines: ClassVar[tuple[str, ...]] = ("bits_per_byte", "perplexity", "accuracy", "end_found")

@@ -17,7 +17,7 @@ from kerasft.evaluation import boxes as figures
 from kerasft.evaluation.metrics import direction
 from kerasft.model import geometry
 from kerasft.rows import Column, Rows
-from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.spec import Decision, Kind, Labels, Modality, Mode
 from kerasft.tasks import anchored, assignment, matched, shared
 
 # The score from which on a box is measured: mean average precision looks at unsure ones, too.
@@ -70,6 +70,7 @@ class Detection:
     thresholds: tuple[float, ...] = ()
 
     kind: ClassVar[Kind] = "boxes"
+    modalities: ClassVar[tuple[Modality, ...]] = ("images",)
     follows_pixels: ClassVar[bool] = True
     headlines: ClassVar[tuple[str, ...]] = ("map", "map_50", "map_75", "f1", "precision", "recall")
     each_epoch: ClassVar[tuple[str, ...]] = ("val_map", "val_map_50")

@@ -16,7 +16,7 @@ from kerasft.evaluation import plots
 from kerasft.evaluation.metrics import direction
 from kerasft.model import masks
 from kerasft.rows import Rows
-from kerasft.spec import IGNORED, Decision, Kind, Labels, Mode
+from kerasft.spec import IGNORED, Decision, Kind, Labels, Modality, Mode
 from kerasft.tasks import shared
 
 
@@ -38,6 +38,7 @@ class Segmentation:
     monitor: str = "val_mean_iou"
 
     kind: ClassVar[Kind] = "masks"
+    modalities: ClassVar[tuple[Modality, ...]] = ("images",)
     follows_pixels: ClassVar[bool] = True
     headlines: ClassVar[tuple[str, ...]] = (
         "mean_iou", "mean_dice", "boundary_f1", "pixel_accuracy",

@@ -19,7 +19,7 @@ from kerasft.evaluation.metrics import direction
 from kerasft.model import tags
 from kerasft.model.alignment import WORDS
 from kerasft.rows import Column, Rows, joined
-from kerasft.spec import Backbone, Decision, Kind, Labels, Mode
+from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode
 from kerasft.tasks import shared
 from kerasft.tasks.losses import at_words, tagging_loss
 from kerasft.tasks.windowed import in_windows
@@ -66,6 +66,7 @@ class Tagging:
     outside: float = 0.0
 
     kind: ClassVar[Kind] = "spans"
+    modalities: ClassVar[tuple[Modality, ...]] = ("text",)
     follows_pixels: ClassVar[bool] = False
     headlines: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "partial_f1")
     each_epoch: ClassVar[tuple[str, ...]] = ("val_f1", "val_precision", "val_recall")

@@ -19,6 +19,7 @@ from kerasft.config.budgets import seconds
 from kerasft.config.checks import check
 from kerasft.config.composition import compose, config_dir, options, plain
 from kerasft.config.parameters import define
+from kerasft.config.task_inputs import takes_of
 from kerasft.contracts import Solvable
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import direction
@@ -232,12 +233,11 @@ def candidates(
 
 def _at_hand(cfg: DictConfig, modality: str) -> list[tuple[tuple[str, ...], int]]:
     """Return what chooses each network whose weights are at hand, and how many it has."""
-    task = _name_of(cfg.task)
+    takes = takes_of(cfg.task.get("_target_"))
     return [
         (tuple(shlex.split(row["choose"])), int(row["parameters"] or 0))
-        for row in networks.models()
-        if row["cached"] and row["input"] == modality and row["family"] not in networks.OF_MAPS
-        and (task is None or task in row["tasks"])
+        for row in networks.models("", {})
+        if row["cached"] and row["input"] == modality and takes.fits(row)
     ]
 
 

@@ -13,6 +13,7 @@ from kerasft.config.auto_batch import AUTO
 from kerasft.config.building import beside
 from kerasft.config.composition import build, plain
 from kerasft.config.parameters import NotFound, define
+from kerasft.config.task_inputs import takes_of
 from kerasft.contracts import Located, Mixable, Task
 from kerasft.data import ending
 from kerasft.data.annotations.kinds import are_boxes
@@ -83,13 +84,18 @@ def look(cfg: DictConfig) -> Found:
     unchecked += data.unchecked
     backbone = plain(cfg.backbone)
     takes, name = input_of(backbone)
+    learns = takes_of(cfg.task["_target_"]).modalities
+    if modality is not None and modality not in learns:
+        problems.append(
+            f"The data is {modality}, but the task {cfg.task['_target_']} learns from "
+            f"{' or '.join(learns)}. Choose another task or other data."
+        )
     if modality is None or takes is None:
         unchecked.append("whether the backbone takes what the data is")
     elif modality != takes:
-        word = {"text": "text", "images": "images"}
         problems.append(
-            f"The data is {word[modality]}, but the backbone {name} takes {word[takes]}. Choose a "
-            f"backbone for {word[modality]} (`kerasft models` lists them) or other data."
+            f"The data is {modality}, but the backbone {name} takes {takes}. Choose a "
+            f"backbone for {modality} (`kerasft models` lists them) or other data."
         )
     else:
         both = {"text": "texts", "images": "images"}[takes]
