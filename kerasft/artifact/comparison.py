@@ -74,7 +74,7 @@ class Output:
         }
 
     def near(self, outputs: Mapping[str, np.ndarray], count: int, tolerance: float) -> np.ndarray:
-        """Tell the examples for which this output hangs on less than the tolerance.
+        """Return for which examples a difference within the tolerance can change this output.
 
         Args:
             outputs: All outputs, as they are expected.

@@ -90,7 +90,7 @@ def read(
 
     try:
         # What was prepared is worth more than what was read.
-        place = temporary() if 2 * size > cache.room() else cache
+        place = temporary() if 2 * size > cache.free_space() else cache
         return place.get(
             KIND, before, write=write, read=read_splits, about=lambda: f"{count:,} texts as read"
         )
@@ -117,7 +117,7 @@ def _read_small(
     if splits.train.modality != "text" or count < FEWEST or key() != before:
         return splits
     with suppress(CacheError):
-        if 2 * sum(size for _, size, *_ in before["files"]) <= cache.room():
+        if 2 * sum(size for _, size, *_ in before["files"]) <= cache.free_space():
             return cache.get(
                 KIND, before, write=lambda folder: write_splits(folder, splits), read=read_splits,
                 about=f"{count:,} texts as read",

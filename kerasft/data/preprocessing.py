@@ -136,9 +136,9 @@ def _kept(
     kind = _kind(preprocess)
     size = len(examples) * _row_size(forms)
     try:
-        if not cache.has(kind, key) and size > (room := cache.room()):
+        if not cache.has(kind, key) and size > (free := cache.free_space()):
             raise CacheError(
-                f"{str(cache.directory)!r} may take {room / 1e9:.1f} GB, and they need "
+                f"{str(cache.directory)!r} may take {free / 1e9:.1f} GB, and they need "
                 f"{size / 1e9:.1f}"
             )
         return cache.get(

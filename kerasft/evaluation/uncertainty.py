@@ -208,10 +208,11 @@ def holm(p_values: Sequence[float], of: int | None = None) -> list[float]:
 
     Args:
         p_values: The p-values.
-        of: How many could have been asked for, where these were chosen after a look at the
-            figures. Whoever compares all with the best of k has chosen among all k (k - 1) / 2
-            pairs: to count only k - 1 finds differences that are none, in many more tables than
-            the bound says.
+        of: The number of comparisons to correct for, where it is larger than the number of
+            p-values because the figures decided which comparisons to make. The best of k runs
+            could have been any of them, so comparing it with the others counts as all
+            k (k - 1) / 2 pairs. With k - 1 instead, false differences are reported more often
+            than the bound allows.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])

@@ -77,10 +77,10 @@ class Served:
     buckets: tuple[int, ...] = ()
 
     def rebuild_tokenizer(self) -> None:
-        """See that the preprocessing answers before it is traced.
+        """Create the kernel of the tokenizer again, which the graph to be traced refers to.
 
-        Whoever sets TensorFlow's global seed clears its kernels, and a SentencePiece model lives
-        in one; called by itself, the preprocessing makes it anew.
+        A SentencePiece model lives in a TensorFlow kernel, and `tf.random.set_seed` discards all
+        kernels. A call of the preprocessing outside of a graph makes a new one.
         """
         if takes_texts(self.preprocess):
             self.preprocess([["", ""]] if self.preprocess.pair else [""])

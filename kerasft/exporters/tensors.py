@@ -25,7 +25,7 @@ from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
 from kerasft.spec import Labels, Preprocess
-from kerasft.system.files import at_home, exchange, read_json, room_in, write_json
+from kerasft.system.files import at_home, disk_space_in, exchange, read_json, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +65,7 @@ def placed(directory: str | Path, form: str) -> Iterator[Path]:
         )
     beside = None
     try:
-        with room_in(final.parent):
+        with disk_space_in(final.parent):
             final.parent.mkdir(parents=True, exist_ok=True)
             _clear_stale(final)
             beside = Path(tempfile.mkdtemp(prefix=f".{final.name}{_PART}", dir=final.parent))

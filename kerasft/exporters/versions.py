@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kerasft.artifact.layout import DEPLOYMENT, version_of, versions
 from kerasft.errors import UserError
-from kerasft.system.files import at_home, is_out_of_room
+from kerasft.system.files import at_home, is_disk_full
 
 # A server ignores names that are no numbers; the same folder makes the rename atomic.
 PART = ".part-"
@@ -75,7 +75,7 @@ def new_version(directory: str | Path, number: int | None = None) -> Iterator[Pl
     except UserError:
         raise
     except Exception as error:
-        if not isinstance(error, OSError) and not is_out_of_room(error):
+        if not isinstance(error, OSError) and not is_disk_full(error):
             raise
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(

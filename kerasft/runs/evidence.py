@@ -50,7 +50,7 @@ def choose(splits: Splits, *, spare_test: bool = False) -> HeldOut:
     """Return examples of the test split, or of validation where there is none or it is spared."""
     split = "test" if splits.test is not None and not spare_test else "validation"
     part = splits.parts[split]
-    rows = spread(len(part), EXAMPLES)
+    rows = evenly_spaced(len(part), EXAMPLES)
     raw, kept, size = as_raw([part.inputs[i] for i in rows], part.modality), 0, 0
     for value in raw:
         size += len(value) if isinstance(value, bytes) else sum(map(len, value))
@@ -75,7 +75,7 @@ def keep(
     asked = [(held_out.annotations, kept[chosen.split].take(chosen.rows))]
     for split, found in kept.items():
         each = max(found.nbytes // max(len(found), 1), 1)
-        rows = spread(len(found), max(MOST_BYTES // each, 1))
+        rows = evenly_spaced(len(found), max(MOST_BYTES // each, 1))
         asked.append((splits.parts[split].annotations.take(rows), found.take(rows)))
     tables: list[dict[str, np.ndarray]] = []
     ragged: list[dict[str, Any]] = []
@@ -90,11 +90,11 @@ def keep(
         pack(file, facts, tables)
 
 
-def spread(count: int, most: int) -> np.ndarray:
+def evenly_spaced(count: int, most: int) -> np.ndarray:
     """Return at most so many of `count` indices, spread evenly.
 
     Example:
-        >>> spread(10, 3).tolist()
+        >>> evenly_spaced(10, 3).tolist()
         [0, 4, 9]
     """
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)

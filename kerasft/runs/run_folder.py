@@ -29,8 +29,8 @@ from kerasft.system.files import (
     GONE,
     at_home,
     current,
+    disk_space_in,
     read_json,
-    room_in,
     write_json,
     written_whole,
 )
@@ -165,7 +165,7 @@ class RunFolder:
                     part.write_text(to_yaml(cfg), encoding="utf-8")
             write_json(self.run, facts)
             try:
-                with room_in(self.path):
+                with disk_space_in(self.path):
                     yield
             except BaseException as error:
                 self._write_end(facts, error)

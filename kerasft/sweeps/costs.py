@@ -42,8 +42,8 @@ class Outlook:
         return {**vars(self), "seconds": self.seconds}
 
 
-def spread(space: Space) -> list[Point]:
-    """Return settings that stand for all: each choice comes up in one, as far as there is room.
+def representative(space: Space) -> list[Point]:
+    """Return settings that stand for all: each choice occurs in one of them, up to `MOST` in all.
 
     Intervals count with their lower end alone: how long a step takes seldom hangs on a number.
     """

@@ -1,7 +1,8 @@
-"""What ties the job of a launcher to the trial that it was sent for.
+"""Leases: which job of a launcher may work on a trial.
 
-A job may begin long after it was sent, and go on when whoever sent it has died. It works only as
-long as its ticket is the trial's last one, and holds a lock of its own meanwhile.
+A job may start long after it was submitted, and outlive the process that submitted it. Each
+submission issues a new ticket for its trial. A job works only while its ticket is the latest one of
+the trial, and holds a lock as long as it does.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def plan(
     asked, space, _ = _asked(overrides, config_dirs, trusted)
     checked(space, asked, config_dirs, trusted)
     configs = [(point, settle(space.overrides(point), config_dirs, trusted))
-               for point in costs.spread(space)]  # fmt: skip
+               for point in costs.representative(space)]  # fmt: skip
     return costs.measure(space, configs, asked["n_trials"], asked["workers"], trusted)
 
 

@@ -22,7 +22,7 @@ from kerasft.system.cache_entry import ABOUT, Entry
 from kerasft.system.cache_ownership import KINDS, cache_folder
 from kerasft.system.checksums import Damaged
 from kerasft.system.console import listing, say, warn
-from kerasft.system.files import is_out_of_room
+from kerasft.system.files import is_disk_full
 from kerasft.system.folders import located
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Cache:
         # Files that were compared with their checksums, as they were then.
         self._compared: dict[Path, tuple[int, ...]] = {}
 
-    def room(self) -> int:
+    def free_space(self) -> int:
         """Return how many bytes an entry may take: what the limit and the disk allow.
 
         Raises:
@@ -213,7 +213,7 @@ class Cache:
             part.rename(place)
         except BaseException as error:
             shutil.rmtree(part, ignore_errors=True)
-            if is_out_of_room(error):
+            if is_disk_full(error):
                 raise CacheError(f"no space is left in {str(self.directory)!r}") from error
             if isinstance(error, OSError):
                 raise self._unwritten(error) from error

@@ -187,14 +187,14 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 # The disk is full, the quota is used up, the file system is read-only or takes no file so large.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
-def is_out_of_room(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether a disk took no more, or nothing at all."""
     if isinstance(error, UserError) and error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return True
     # TensorFlow's errors carry no number.
     return isinstance(error, Exception) and "No space left on device" in str(error)
@@ -211,7 +211,7 @@ def _is_of_the_device(error: BaseException) -> bool:
 
 
 @contextmanager
-def room_in(folder: str | Path) -> Iterator[None]:
+def disk_space_in(folder: str | Path) -> Iterator[None]:
     """Say in one sentence when a disk does not take what is written inside the block.
 
     What writes through `written_whole` says so itself; this catches what libraries write:
@@ -234,7 +234,7 @@ def room_in(folder: str | Path) -> Iterator[None]:
                 f"{str(where)!r} could not be read or written: {_BROKEN}. The disk or its "
                 "connection fails: the system's log says more. Choose another folder meanwhile."
             ) from error
-        if not is_out_of_room(error):
+        if not is_disk_full(error):
             raise
         reason = getattr(error, "strerror", None) or "No space left on device"
         raise UserError(

@@ -259,7 +259,7 @@ def test_images_of_one_process_are_in_a_file_of_its_own(monkeypatch):
 
 def test_what_is_too_large_for_the_folder_of_temporary_files_names_it(monkeypatch, capsys):
     monkeypatch.setattr(module, "MEMORY_LIMIT", 1000)
-    monkeypatch.setattr(module.Cache, "room", lambda cache: 10)
+    monkeypatch.setattr(module.Cache, "free_space", lambda cache: 10)
     prepare(IMAGES.train, ImagePreprocess(16, 16))
     said = capsys.readouterr().err
     assert "lower, or TMPDIR to a folder on a larger disk" in said and "limit_gb" not in said

@@ -53,7 +53,7 @@ def test_examples_come_back(modality, inputs, tmp_path):
     of_network = Rows.of({"logits": logits, "tags": Column.ragged(tags, group="tags", fill=-1)})
     evidence.keep(folder, given, evidence.choose(given), {"validation": of_network})
     kept = evidence.read(folder)
-    rows = evidence.spread(70, evidence.EXAMPLES)
+    rows = evidence.evenly_spaced(70, evidence.EXAMPLES)
     assert len(kept.examples) == evidence.EXAMPLES
     assert list(kept.examples.inputs) == [inputs[i] for i in rows]
     assert kept.examples.ids == tuple(f"id {i}" for i in rows)

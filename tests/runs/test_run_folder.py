@@ -28,7 +28,7 @@ from kerasft.runs import finetuned as finetuned_module
 from kerasft.runs import output_dir, records, repetition, run_folder
 from kerasft.steps.measuring.reopening import reopen
 from kerasft.system import provenance, tf_data
-from kerasft.system.files import read_json, room_in, write_json, written_whole
+from kerasft.system.files import disk_space_in, read_json, write_json, written_whole
 
 FILES = (
     "config.yaml", "run.json", "manifest.json", "manifest.arrow", "metrics.json", "labels.json",
@@ -473,13 +473,13 @@ def test_overrides_onto_a_recorded_config(tiny_run):
 ])  # fmt: skip
 def test_a_disk_that_fails_is_told(error, where):
     with pytest.raises(UserError, match=rf"'{where}' could not be read or written: Input/output"), (
-        room_in("run")
+        disk_space_in("run")
     ):
         raise error
 
 
 def test_what_is_no_fault_of_a_disk_passes():
-    with pytest.raises(ZeroDivisionError), room_in("run"):
+    with pytest.raises(ZeroDivisionError), disk_space_in("run"):
         raise ZeroDivisionError
 
 

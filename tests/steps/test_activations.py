@@ -230,7 +230,7 @@ def test_what_is_there_but_wrong_is_made_again(tiny_texts, capsys):
 def test_what_is_there_is_used_though_the_disk_is_full(tiny_texts, capsys, monkeypatch):
     common = (*tiny_texts, *PROBE, KEEP)
     run(*common)
-    monkeypatch.setattr(Cache, "room", lambda cache: 0)
+    monkeypatch.setattr(Cache, "free_space", lambda cache: 0)
     run(*common)
     assert ", found" in capsys.readouterr().out
 

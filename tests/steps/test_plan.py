@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kerasft
-from kerasft.steps.costs.plan import in_words, reckon, spread
+from kerasft.steps.costs.plan import in_words, of_all_widths, reckon
 
 
 @pytest.fixture(autouse=True)
@@ -87,11 +87,11 @@ def test_times_between_the_measured_widths_lie_between_them():
 def test_the_sample_holds_the_narrowest_and_the_widest():
     lengths = np.arange(100)
     batches = np.split(np.random.default_rng(0).permutation(100), 20)
-    chosen = [int(lengths[b].max()) for b in spread(batches, lengths)]
+    chosen = [int(lengths[b].max()) for b in of_all_widths(batches, lengths)]
     every = sorted(int(lengths[b].max()) for b in batches)
     assert chosen == sorted(chosen) and len(chosen) == 5
     assert chosen[0] == every[0] and chosen[-1] == every[-1]
-    assert len(spread(batches, None)) == 1
+    assert len(of_all_widths(batches, None)) == 1
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(3.4, "3 s"), (150, "2 min"), (9000, "2 h 30 min")])

@@ -374,7 +374,7 @@ def test_the_digest_of_a_folder_leaves_out_the_names_that_keras_counts(tmp_path)
 
 
 def test_no_limit_is_a_limit_too(tmp_path):
-    assert Cache(tmp_path, limit_gb=float("inf")).room() > 0
+    assert Cache(tmp_path, limit_gb=float("inf")).free_space() > 0
 
 
 @pytest.mark.parametrize("act", ["evict", "clear"])
@@ -423,10 +423,10 @@ def test_room_below_a_closed_folder_is_no_traceback(cache, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "stat", closed)
-    assert cache.room() > 0
+    assert cache.free_space() > 0
     monkeypatch.setattr("shutil.disk_usage", closed)
     with pytest.raises(CacheError, match="cannot be used: Permission denied"):
-        cache.room()
+        cache.free_space()
 
 
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.ENOSPC, errno.EIO])

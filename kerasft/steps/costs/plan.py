@@ -207,7 +207,8 @@ class Timer:
         self.cfg, self.ready, self.model, self.steps = cfg, ready, model, steps
         self.care = care
         self.train, self.validation = ready.stores["train"], ready.stores["validation"]
-        self.sample = spread(ready.batches.order.epoch(0)[:steps], self.train.lengths, care.samples)
+        batches = ready.batches.order.epoch(0)[:steps]
+        self.sample = of_all_widths(batches, self.train.lengths, care.samples)
         self.compiling = 0.0  # seconds of a width
 
     def cost(self, entry: Callable | None, epochs: int) -> Cost:
@@ -284,7 +285,7 @@ class Timer:
         """Return the seconds of a forward pass over a store."""
         size = eval_batch_size(self.cfg)
         every = once(len(store), size, store.lengths)
-        sample = spread(every, store.lengths, self.care.samples)
+        sample = of_all_widths(every, store.lengths, self.care.samples)
         found = [in_one_pass(store.take(indices), size)[0] for indices in sample]
         compute.get_concrete_function(found[0].element_spec)
         batches = [next(iter(data)) for data in found]
@@ -305,7 +306,7 @@ def timed(act: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def spread(
+def of_all_widths(
     batches: Sequence[np.ndarray], lengths: np.ndarray | None, samples: int = Care.samples
 ) -> list[np.ndarray]:
     """Return some of the batches, from the narrowest to the widest."""

@@ -144,7 +144,7 @@ class Boundary:
         )
 
     def steps_per_execution(self, cut: frozen.Cut) -> int:
-        """Return how many steps from kept activations run without a look at what came out."""
+        """Return how many training steps on kept activations a call of the train function runs."""
         from kerasft.training import frozen
 
         batches = self.ready.batches
@@ -181,10 +181,10 @@ class Boundary:
         there = all(self.cache.has("activations", key) for key in keys.values())
         against = ""
         try:
-            if not there and size > (room := self.cache.room()):
+            if not there and size > (free := self.cache.free_space()):
                 against = (
                     f"it would take {size / 1e9:.1f} GB, and {str(self.cache.directory)!r} may "
-                    f"take {room / 1e9:.1f} GB"
+                    f"take {free / 1e9:.1f} GB"
                 )
         except CacheError as error:
             against = str(error)

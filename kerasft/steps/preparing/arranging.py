@@ -48,7 +48,7 @@ def arrange(cfg: DictConfig, sampling: Sampling, task: Task, splits: Splits, tra
     from kerasft.data.fingerprint import fingerprints
 
     if cfg.batch_tokens is not None:
-        _require_room(cfg.batch_tokens, train)
+        _require_batch_tokens(cfg.batch_tokens, train)
     held = presence(splits.train.annotations, splits.labels)
     rates = normal(sampling.rates(held))
     # By content, not by id: a row that comes into a table changes the ids of those below it.
@@ -70,7 +70,7 @@ def _short(weights: Any) -> str:
     return weights if isinstance(weights, str) else "{...}"
 
 
-def _require_room(tokens: int, train: Store) -> None:
+def _require_batch_tokens(tokens: int, train: Store) -> None:
     if train.lengths is None:
         raise UserError(
             "batch_tokens counts the tokens of texts, and these examples have no length of their "
