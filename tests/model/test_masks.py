@@ -8,7 +8,8 @@ from PIL import Image
 from kerasft.model import geometry, masks
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.rows import Rows
-from kerasft.spec import IGNORED
+from kerasft.spec import IGNORED, Labels
+from kerasft.tasks.segmentation import Segmentation
 
 
 def png(mask):
@@ -65,3 +66,11 @@ def test_many_masks_go_into_a_file(monkeypatch):
     made = masks.laid_out(map(png, each), frames, (20, 25))
     assert isinstance(made, np.memmap)
     np.testing.assert_array_equal(made[..., 0], each)
+    # What is learned of them is the file, and no copy of it in memory.
+    pngs = np.empty(2, object)
+    pngs[:] = list(map(png, each))
+    annotations = Rows.of({"mask": pngs, "size": np.array([[20, 25]] * 2)})
+    targets = Segmentation().targets(
+        geometry.placed(annotations, (20, 25), "stretch"), Labels("masks", ("a", "b"))
+    )
+    assert isinstance(targets["segmentation_masks"], np.memmap)
