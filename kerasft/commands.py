@@ -333,7 +333,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = [word for word in rest if word.startswith("-") and word != "-"]
     if unknown or (rest and not {"overrides", "inputs"} & {*vars(options)}):
         word = (unknown or rest)[0]
-        see = without_dashes(argv or sys.argv[1:], word) or f"see kerasft {options.command} --help"
+        composes = "config_dir" in vars(options)  # takes overrides of a run
+        meant = without_dashes(argv or sys.argv[1:], word) if composes else ""
+        see = meant or f"see kerasft {options.command} --help"
         parser.error(f"unknown {'option' if unknown else 'argument'} {override_shown(word)}; {see}")
     for name in {"overrides", "inputs"} & {*vars(options)}:  # behind options
         setattr(options, name, [*getattr(options, name), *rest])
