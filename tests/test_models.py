@@ -189,6 +189,10 @@ def test_the_table_fits_a_terminal(width):
     assert max(len(line) for line in lines if "  " in line) <= width
     assert f"not shown in {width} columns: family" in said
     assert "texts: small" in said and "88.4 % on SST-2" in said
+    # How large networks are is shown at any width, also of those to begin with.
+    heads = [line.split() for line in lines if line.startswith(("name ", "to begin with "))]
+    assert len(heads) == 2 and all("memory" in words for words in heads)
+    assert "parameters" in heads[0]
 
 
 def test_nothing_matches(kerasft_cli):
