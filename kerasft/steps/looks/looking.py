@@ -15,6 +15,7 @@ from kerasft.config.composition import build, plain
 from kerasft.config.parameters import NotFound, define
 from kerasft.contracts import Located, Mixable, Task
 from kerasft.data import ending
+from kerasft.data.annotations.drawn import require_kind
 from kerasft.data.astray import (
     ASTRAY,
     FILLS_WITH_IMAGE,
@@ -80,6 +81,14 @@ def look(cfg: DictConfig) -> Found:
     data, modality = _look_at_data(plain(cfg.data), problems)
     checked += data.checked
     unchecked += data.unchecked
+    if data.kinds:
+        try:
+            require_kind(task.kind, data.kinds, str(cfg.data._target_).rpartition(".")[2])
+            checked.append("the data has labels of the kind that the task learns")
+        except UserError as error:
+            problems += error.problems
+    elif not problems:
+        unchecked.append("whether the labels are of the kind that the task learns")
     backbone = plain(cfg.backbone)
     takes, name = input_of(backbone)
     if modality is None or takes is None:
