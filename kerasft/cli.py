@@ -52,8 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error)
         return MISTAKE
     except Stopped as stopped:
+        from kerasft.system.terminal import together
+
         again = command(["kerasft", "resume", stopped.folder])
-        print(f"{stopped}." + f" To go on: {again}" * bool(stopped.folder), file=sys.stderr)
+        last = f"To go on: {again}" if stopped.folder else ""
+        print(together(f"{stopped}.", last, sys.stderr).rstrip(), file=sys.stderr)
         return stopped.code
     except FileNotFoundError:
         from kerasft.system.files import GONE, current
@@ -82,7 +85,7 @@ def _train(options: argparse.Namespace) -> None:
     if options.json and not options.plan:
         raise UserError("--json prints the plan of a run; add --plan, or leave it out.")
     if options.trainable and (options.plan or options.multirun):
-        raise UserError("--trainable tells what trains in one run; leave out --plan and -m.")
+        raise UserError("--trainable shows what trains in one run; leave out --plan and -m.")
     if options.multirun:
         if options.plan:
             raise UserError("--plan plans one run; it cannot be joined with -m.")
@@ -280,7 +283,8 @@ def _step(name: str) -> Callable[[argparse.Namespace], int | None]:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from kerasft.catalogue.networks import as_text, models
+    from kerasft.catalogue.network_table import as_text
+    from kerasft.catalogue.networks import models
     from kerasft.system.console import say
     from kerasft.system.terminal import columns, is_terminal
 

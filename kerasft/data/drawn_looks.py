@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from kerasft.data.images.box_forms import check_format
@@ -61,13 +62,14 @@ def _look(
 def _of_boxes(head: Rows, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     box = settings.get("box", CORNERS)
     chosen = {key: settings.get(key) for key in ("split_column", "size")}
-    unsure = f"which columns of {head.path.name} hold images, boxes and their classes"
+    file = Path(head.path)
+    unsure = f"which columns of {file.name} hold images, boxes and their classes"
     if isinstance(box, str):
         outer = box if box in head.names else box.partition(".")[0]
         return missing_columns(head, {**chosen, "box": outer}), [unsure]
     if list(box) == list(CORNERS) and not {*CORNERS} & {*head.names}:
         # Then a row may hold a list of boxes, in a column that reading finds.
-        nested = format_of(head.path, "auto", "data.path") in NESTED
+        nested = format_of(file, "auto", "data.path") in NESTED
         if nested or drawn_columns.usual(head.names, BOXES):
             return missing_columns(head, chosen), [unsure]
     chosen |= {"image": settings.get("image", "filename"), "label": settings.get("label", "class")}

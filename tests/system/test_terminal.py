@@ -39,9 +39,9 @@ def test_a_status_leaves_no_trace_and_is_not_glued_to_what_is_printed(screen, mo
     status = Status()
     monkeypatch.setattr(console, "status", status)
     with status.showing("reading " + "a" * 100):
-        assert len(screen.getvalue()) == 39  # cut off, so that the terminal does not wrap it
+        assert len(screen.getvalue()) == 37  # cut off, so that it is not wrapped, nor with a ^C
         console.say("data: 50 train")
-        assert screen.getvalue().endswith("data: 50 train\nreading " + "a" * 31)
+        assert screen.getvalue().endswith("data: 50 train\nreading " + "a" * 29)
     console.say("done")
     assert left(screen) == ["data: 50 train", "done", ""]
 
@@ -136,3 +136,10 @@ def test_a_bar_on_the_error_stream_is_seen_while_it_grows(capfd):
 def test_times_and_bars():
     assert [terminal.duration(s) for s in (0.2, 59.7, 3599.6)] == ["0:00", "1:00", "1:00:00"]
     assert terminal.bar(0, 0, 4) == "────" and terminal.bar(4, 4, 4) == "━━━━"
+
+
+def test_a_command_behind_a_sentence_is_not_broken(screen):
+    said, last = "It has stopped.", "To go on: kerasft resume run"
+    assert terminal.together(said, last, io.StringIO()) == f"{said} {last}"
+    assert terminal.together(said, last, screen) == f"{said}\n{last}"
+    assert terminal.together(said, "Go on.", screen) == f"{said} Go on."
