@@ -184,7 +184,8 @@ def _with_learned(
             f"{listing(part.ids[i] for i in bare)}")
     if len(bare) == len(part):
         raise UserError(
-            f"{said}. None is left to learn of: raise backbone.sequence_length, or shorten prompts."
+            f"{said}. No tokens are left to train on: raise backbone.sequence_length, or shorten "
+            "prompts."
         )
     warn(f"{said}; left out")
     rows = np.flatnonzero(counts > 0)

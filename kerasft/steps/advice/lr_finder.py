@@ -267,7 +267,7 @@ def tell(found: Found) -> None:
     for note in found.notes:
         say(note)
     if found.plot is not None:
-        say(f"curves: {found.plot}; figures: {found.plot.with_suffix('.json')}")
+        say(f"curves: {found.plot}; values: {found.plot.with_suffix('.json')}")
     if found.overrides:
         say(f"suggested ({found.stages[0].rule}): {' '.join(found.overrides)}")
 
