@@ -364,7 +364,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 class Act(NamedTuple):
-    """What a command does, and whether it imports TensorFlow, which has much to say."""
+    """What a command does, and whether it may import TensorFlow, which has much to say."""
 
     run: Callable[[argparse.Namespace], int | None]
     heavy: bool = False
@@ -383,7 +383,7 @@ ACTS: dict[str, Act] = {
     "export": Act(_export, heavy=True),
     "surgery": Act(_step("steps.looks.surgery_drawn"), heavy=True),
     "probe": Act(_step("steps.advice.probe"), heavy=True),
-    "check": Act(_check),
+    "check": Act(_check, heavy=True),
     "explain": Act(_explain),
     "models": Act(_models),
     "cache": Act(_cache),

@@ -16,6 +16,7 @@ from kerasft.config import auto_batch
 from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_units
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
+from kerasft.data.inputs import read_inputs
 from kerasft.data.late_texts import Chosen
 from kerasft.data.preprocessing import prepare
 from kerasft.distributed.group import ALONE, Group, current
@@ -201,11 +202,12 @@ class FineTuned:
         task = self.task.tune(annotations, kept, self.labels)
         return replace(self, task=task, untuned=self.untuned or self.task)
 
-    def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Answer raw input: texts, pairs of texts, paths or bytes of images.
+    def __call__(self, raw: Any) -> dict[str, np.ndarray]:
+        """Answer raw input: texts, pairs of texts, or images.
 
         Args:
-            raw: The inputs.
+            raw: A list, an array or a column of a frame. Images are paths, encoded bytes, arrays of
+                pixels (8 bits, or floats from 0 to 1 or 255) or images of Pillow.
 
         Returns:
             The task's outputs by name, each with one row an input. Labels are strings; encoded
@@ -219,8 +221,7 @@ class FineTuned:
             >>> result.finetuned(["seven.png"])["label"]  # doctest: +SKIP
             array(['7'], dtype=object)
         """
-        if not len(raw):
-            raise UserError("There is nothing to predict: the list of inputs is empty.")
+        raw = read_inputs(raw, self.preprocess.modality)
         wants = "pairs of texts" if self.preprocess.pair else "single inputs"
         for one in raw:
             if isinstance(one, tuple | list) != bool(self.preprocess.pair):
@@ -228,14 +229,14 @@ class FineTuned:
                     f"This model takes {wants}. Received: {str(one)[:80]!r}."
                 )
         examples = Examples(
-            self.preprocess.modality, list(raw), Rows.of({}, len(raw)),
+            self.preprocess.modality, raw, Rows.of({}, len(raw)),
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
                   for i, r in enumerate(raw)),
         )
         if isinstance(self.task, Generates):
-            found = self.task.write(self.model, self.preprocess, list(raw))
+            found = self.task.write(self.model, self.preprocess, raw)
         else:
-            found = self.answers(prepare(examples, self.preprocess), inputs=list(raw))
+            found = self.answers(prepare(examples, self.preprocess), inputs=raw)
         return {name: value if name.endswith("_bytes") else as_text(value)
                 for name, value in found.items()}  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -10,6 +11,7 @@ import time
 
 import pytest
 
+import kerasft
 from kerasft.system import console, terminal
 from kerasft.system.terminal import Status, Styled, styled, wrapped
 
@@ -136,3 +138,12 @@ def test_a_bar_on_the_error_stream_is_seen_while_it_grows(capfd):
 def test_times_and_bars():
     assert [terminal.duration(s) for s in (0.2, 59.7, 3599.6)] == ["0:00", "1:00", "1:00:00"]
     assert terminal.bar(0, 0, 4) == "────" and terminal.bar(4, 4, 4) == "━━━━"
+
+
+def test_whatever_python_calls_keeps_the_chatter_away():
+    """TensorFlow is imported by the first of them, whichever that is."""
+    light = {"UserError", "compose", "explain", "leaderboard", "models", "__version__"}
+    for name in set(kerasft.__all__) - light:
+        wrapper = getattr(kerasft, name)
+        assert wrapper.__wrapped__.__globals__["without_chatter"] is console.without_chatter, name
+        assert wrapper.__code__.co_filename == contextlib.__file__, name
