@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasft.abilities import Windowing
 from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
@@ -119,12 +120,12 @@ def preset(
     return at_home(directory)
 
 
-def check_early(*, task: Any, **_: Any) -> None:
+def check_early(*, task: Task, **_: Any) -> None:
     """See before a training that the export can be made."""
-    if (windows := getattr(task, "windows", 1)) > 1:
+    if isinstance(task, Windowing) and task.windows > 1:
         raise UserError(
             "export=preset writes a backbone of KerasHub, which reads no text in windows. "
-            f"Received: task.windows={windows}. Choose export=keras, or set task.windows=1."
+            f"Received: task.windows={task.windows}. Choose export=keras, or set task.windows=1."
         )
 
 

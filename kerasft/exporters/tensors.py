@@ -20,7 +20,7 @@ import numpy as np
 import kerasft
 from kerasft.artifact.comparison import PADDING, differs, filled_up, rows_apart, rule_for
 from kerasft.artifact.fresh import ExportError
-from kerasft.contracts import Choosing, Task, odd_units
+from kerasft.contracts import Choosing, Task, lacking, odd_units
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
@@ -131,7 +131,7 @@ def _what(place: Path) -> str:
 
 def require_whole(model: keras.Model, task: Task, labels: Labels) -> None:
     """See that network, task and labels belong together."""
-    if not hasattr(task, "answers"):
+    if "answers" in lacking(task):
         raise UserError(
             "An export needs the task of its network, which turns outputs into answers (such as "
             f"kerasft.tasks.classification.Classification). Received: {task!r}."

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from kerasft.abilities import Windowing
 from kerasft.errors import UserError
 from kerasft.spec import Backbone, takes_texts
-
-
-@runtime_checkable
-class Windowing(Protocol):
-    """A task that may read a text in several windows."""
-
-    windows: int
-    overlap: int | None
 
 
 def require_overlap(task: Any, length: Any) -> None:
