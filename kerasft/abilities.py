@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from kerasft.spec import Backbone, Labels, Preprocess, Splits
+
+if TYPE_CHECKING:
+    import keras
 
 # Makes examples ready, by split; see `data.preprocessing.prepare_splits`.
 Prepare = Callable[[Mapping[str, Any], Preprocess], Mapping[str, Any]]
@@ -72,13 +75,15 @@ class Generates(Protocol):
     def begun(self, example: str) -> Begun:
         """Return what an example begins with, and what it goes on with."""
 
-    def settings(self, preprocess: Any) -> Any:
+    def settings(self, preprocess: Preprocess) -> Any:
         """Return how is written; `max_new` is the most tokens."""
 
     def generating(self, settings: Mapping[str, Any]) -> Any:
         """Return a copy that writes otherwise; raise `UserError` for what is no setting."""
 
-    def writer(self, model: Any, preprocess: Preprocess) -> Callable[[Any], Mapping[str, Any]]:
+    def writer(
+        self, model: keras.Model, preprocess: Preprocess
+    ) -> Callable[[Any], Mapping[str, Any]]:
         """Return a function, of TensorFlow ops alone, of raw texts to what is answered.
 
         Args:
@@ -86,10 +91,12 @@ class Generates(Protocol):
             preprocess: What stands before it.
         """
 
-    def embedder(self, model: Any) -> Callable[[Any], Any] | None:
+    def embedder(self, model: keras.Model) -> Callable[[Any], Any] | None:
         """Return a function of what a network takes to one vector a text, if there is one."""
 
-    def write(self, model: Any, preprocess: Preprocess, texts: Sequence[str]) -> dict[str, Any]:
+    def write(
+        self, model: keras.Model, preprocess: Preprocess, texts: Sequence[str]
+    ) -> dict[str, Any]:
         """Return what is answered, as arrays with a row a text."""
 
 

@@ -34,3 +34,40 @@ def test_abilities_of_tasks_are_protocols():
     assert [file for file, _ in found] == ["contracts.py"], (
         f"ask with isinstance for a protocol of kerasft/contracts.py or abilities.py: {found}"
     )
+
+
+# The share of parameters that may be `Any`: it only ever falls.
+CEILING = 0.049
+# What goes through all rooms, and has a type of its own.
+TYPED = ("task", "preprocess", "labels")
+
+
+def parameters() -> Iterator[tuple[str, int, str, str]]:
+    """Yield each parameter of a function, `self` and `*args` apart, and its annotation."""
+    for file, tree in TREES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+                if one.arg not in ("self", "cls"):
+                    said = ast.unparse(one.annotation) if one.annotation else ""
+                    yield file, one.lineno, one.arg, said
+
+
+def test_few_parameters_are_any():
+    found = list(parameters())
+    loose = [(file, line, name) for file, line, name, said in found if said == "Any"]
+    assert len(found) > 5000
+    assert len(loose) <= CEILING * len(found), (
+        f"{len(loose)} of {len(found)} parameters are Any, {len(loose) / len(found):.2%}, and "
+        f"{CEILING:.1%} may be. Say what is handed in: a protocol of kerasft/contracts.py, "
+        "kerasft/abilities.py or kerasft/spec.py, keras.Model, keras.Layer, tf.Tensor, Tensors, "
+        "np.ndarray (imported under TYPE_CHECKING), or object for what may be anything."
+    )
+
+
+def test_tasks_labels_and_preprocessing_have_their_types():
+    found = [one for one in parameters() if one[2] in TYPED]
+    assert len(found) > 300
+    loose = [f"{file}:{line} {name}" for file, line, name, said in found if said == "Any"]
+    assert not loose, f"Task, Preprocess and Labels of kerasft, or a protocol: {loose}"

@@ -147,7 +147,7 @@ def saved_model(
 
 
 def check_early(
-    *, task: Task, golden: int = 4, top_k: int = 5, warm_up: Sequence[int] | None = None,
+    *, task: Task | None, golden: int = 4, top_k: int = 5, warm_up: Sequence[int] | None = None,
     signatures: Sequence[str] | None = None, temperature: float | str = 1.0,
     goal: str | None = None, at_least: float | None = None, positive: Any = None, **_: Any,
 ) -> None:

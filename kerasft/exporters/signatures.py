@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from kerasft.artifact.layout import DEFAULT
 from kerasft.contracts import Rephrasing, Scored, Task
 from kerasft.errors import UserError, nearest
 from kerasft.exporters.served import POOLED, Served
+from kerasft.spec import Tensors
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 EMBED = "embed"
 
@@ -114,12 +118,12 @@ def _possible(served: Served) -> dict[str, Signature]:
         inputs = from_tensors(*columns)
         return served.by_token(served.answers(outputs(inputs)), inputs)
 
-    def from_examples(serialized: Any) -> Any:
+    def from_examples(serialized: tf.Tensor) -> Any:
         feature = tf.io.FixedLenFeature([], tf.string)
         parsed = tf.io.parse_example(serialized, dict.fromkeys(served.names, feature))
         return ready(*(parsed[name] for name in served.names))
 
-    def outputs(batch: Any) -> Any:
+    def outputs(batch: Tensors) -> Any:
         return served.model(batch, training=False)
 
     made = {
@@ -189,6 +193,6 @@ def inputs_of(served: Served, name: str, raw: np.ndarray) -> dict[str, np.ndarra
     return {"inputs": requests}
 
 
-def _by_name(batch: Any) -> dict[str, Any]:
+def _by_name(batch: Tensors) -> dict[str, Any]:
     """Return the network's input by name; images are `images`."""
     return dict(batch) if isinstance(batch, Mapping) else {"images": batch}

@@ -24,7 +24,7 @@ from kerasft.contracts import Choosing, Task, lacking, odd_units
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
-from kerasft.spec import Labels, Preprocess
+from kerasft.spec import Labels, Preprocess, Tensors
 from kerasft.system.files import at_home, exchange, read_json, room_in, write_json
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def feeds(preprocess: Preprocess, examples: Sequence[Any]) -> list[Feed]:
         return [as_feed(preprocess(part)) for part in parts]
 
 
-def as_feed(inputs: Any) -> Feed:
+def as_feed(inputs: Tensors) -> Feed:
     """Return what a preprocessing gave as named arrays."""
     if not isinstance(inputs, Mapping):
         inputs = {"images": inputs}

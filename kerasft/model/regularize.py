@@ -280,7 +280,7 @@ def r_drop(model: keras.Model, *, task: Task, alpha: float = 1.0) -> Any:
     return model
 
 
-def _penalized(model: keras.Model, kind: str, penalty: Any) -> Any:
+def _penalized(model: keras.Model, kind: str, penalty: keras.Regularizer) -> Any:
     """Add a penalty to each kernel of a model."""
     from kerasft.model import penalties
 

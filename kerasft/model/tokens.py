@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.model.preprocess import TextPreprocess
 from kerasft.raw_input import as_raw
 from kerasft.spec import Preprocess
+
+if TYPE_CHECKING:
+    import keras_hub
 
 # What stands between the pieces of a word.
 SEAM = "·"
@@ -23,7 +26,7 @@ ENDLESS = 2**30
 TOLD = ("token_ids", "segment_ids", "padding_mask")
 
 
-def reader(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+def reader(tokenizer: keras_hub.tokenizers.Tokenizer) -> Callable[[Sequence[int]], str]:
     """Return a function that makes one readable line of token ids.
 
     Words are apart by spaces, the pieces of a word by `·`, and special tokens stand as they are
@@ -93,7 +96,7 @@ def marked(
 Pieces = Callable[[Sequence[str]], list[tuple[str, bool]]]
 
 
-def _names(tokenizer: Any) -> Callable[[int], str]:
+def _names(tokenizer: keras_hub.tokenizers.Tokenizer) -> Callable[[int], str]:
     vocabulary = getattr(tokenizer, "vocabulary", None)
     if isinstance(vocabulary, dict):  # `id_to_token` would go through all of it for each
         names = {number: token for token, number in vocabulary.items()}

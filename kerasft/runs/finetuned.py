@@ -30,6 +30,7 @@ from kerasft.spec import (
     ImagePreprocess,
     Labels,
     Preprocess,
+    Tensors,
     placed,
     takes_images,
     takes_texts,
@@ -40,6 +41,8 @@ from kerasft.system.recorded import read_labels
 
 if TYPE_CHECKING:
     import keras
+
+    from kerasft.data.store import Store
 
 # About so many examples are answered in one go where all need not be there together.
 AT_ONCE = 1 << 12
@@ -71,7 +74,7 @@ class FineTuned:
         return self.task.targets(placed(annotations, self.preprocess), self.labels)
 
     def measure(
-        self, ready: Any, targets: Rows | None = None, *, loss: int | None = None,
+        self, ready: Store, targets: Rows | None = None, *, loss: int | None = None,
         group: Group = ALONE,
     ) -> Measured:
         """Run the network over examples, and keep what the task keeps of each.
@@ -119,7 +122,7 @@ class FineTuned:
         return self.task.outputs(self.labels)
 
     def answers(
-        self, ready: Any, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
+        self, ready: Store, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
     ) -> dict[str, Any]:
         """Return the task's named answers for examples.
 
@@ -142,7 +145,9 @@ class FineTuned:
             ready, self.batch_size, targets=Rows.of(frames, len(ready))
         )
 
-        def answered(outputs: Any, inputs: Any, placed: Mapping[str, Any]) -> Mapping[str, Any]:
+        def answered(
+            outputs: Tensors, inputs: Tensors, placed: Mapping[str, Any]
+        ) -> Mapping[str, Any]:
             found = task.answers(outputs, labels)
             if "frame" in placed:
                 assert isinstance(task, Framed)
@@ -160,7 +165,7 @@ class FineTuned:
         }  # fmt: skip
 
     def each_answer(
-        self, ready: Any, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
+        self, ready: Store, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
     ) -> Iterator[dict[str, Any]]:
         """Yield what `answers` returns, piece by piece: of many examples it may not fit in memory.
 

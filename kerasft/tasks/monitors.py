@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from string import Formatter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -71,8 +71,8 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
     return found
 
 
-def _with(task: Any, **values: Any) -> Any:
-    return dataclasses.replace(task, **values)
+def _with(task: Task, **values: Any) -> Any:
+    return dataclasses.replace(cast(Any, task), **values)
 
 
 def require_known(
