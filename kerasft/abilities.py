@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from kerasft.spec import Backbone, Labels, Preprocess, Splits
+from kerasft.spec import Backbone, Labels, Preprocess, Splits, Tensors
 
 if TYPE_CHECKING:
     import keras
@@ -117,7 +117,7 @@ class Windowing(Protocol):
 class Comparing(Protocol):
     """A task that says how far two answers to the same examples are apart, as R-Drop asks."""
 
-    def disagreement(self, one: Any, other: Any) -> Any:
+    def disagreement(self, one: Tensors, other: Tensors) -> Any:
         """Return a number for each example, `float32[batch]`, of the outputs of two passes.
 
         `float32[batch, labels]` where labels count each for itself. It is made of TensorFlow ops.

@@ -124,7 +124,7 @@ class Batches:
         import tensorflow as tf
 
         def learned(
-            inputs: Tensors, targets: Mapping[str, tf.Tensor], indices: tf.Tensor
+            inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], indices: tf.Tensor
         ) -> tuple[Any, ...]:
             inputs = inputs["images"] if list(inputs) == ["images"] else inputs
             y, weights = self.batch(inputs, targets)

@@ -33,7 +33,7 @@ class TwoPasses:
         self.told = False
 
     def compute_loss(
-        self, x: Tensors | None = None, y: tf.Tensor | None = None, y_pred: tf.Tensor | None = None,
+        self, x: Tensors | None = None, y: Tensors | None = None, y_pred: Tensors | None = None,
         sample_weight: tf.Tensor | None = None, training: bool = True,
     ) -> Any:
         """Compute the loss, as `keras.Model.compute_loss` does; in inference, of one pass."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,7 +108,7 @@ class LanguagePreprocess:
         table["answer"] = np.where(ends, END, table["answer"]).astype("int32")
         return roles, table
 
-    def __call__(self, raw: tf.Tensor) -> Any:
+    def __call__(self, raw: tf.Tensor | Sequence[Any]) -> Any:
         return self._run("rows", raw)
 
     def prompts(self, raw: tf.Tensor) -> Any:
@@ -122,7 +122,7 @@ class LanguagePreprocess:
         """
         return self._run("prompts", raw)
 
-    def _run(self, name: str, raw: tf.Tensor) -> Any:
+    def _run(self, name: str, raw: tf.Tensor | Sequence[Any]) -> Any:
         import tensorflow as tf
 
         raw = tf.convert_to_tensor(raw, tf.string)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from kerasft.model.preprocess import TextPreprocess
 from kerasft.raw_input import as_raw
 from kerasft.spec import Preprocess
-
-if TYPE_CHECKING:
-    import keras_hub
 
 # What stands between the pieces of a word.
 SEAM = "·"
@@ -26,7 +23,13 @@ ENDLESS = 2**30
 TOLD = ("token_ids", "segment_ids", "padding_mask")
 
 
-def reader(tokenizer: keras_hub.tokenizers.Tokenizer) -> Callable[[Sequence[int]], str]:
+class Naming(Protocol):
+    """A tokenizer that tells what its tokens are called; all of KerasHub's do."""
+
+    def id_to_token(self, id: int) -> str: ...
+
+
+def reader(tokenizer: Naming) -> Callable[[Sequence[int]], str]:
     """Return a function that makes one readable line of token ids.
 
     Words are apart by spaces, the pieces of a word by `·`, and special tokens stand as they are
@@ -96,7 +99,7 @@ def marked(
 Pieces = Callable[[Sequence[str]], list[tuple[str, bool]]]
 
 
-def _names(tokenizer: keras_hub.tokenizers.Tokenizer) -> Callable[[int], str]:
+def _names(tokenizer: Naming) -> Callable[[int], str]:
     vocabulary = getattr(tokenizer, "vocabulary", None)
     if isinstance(vocabulary, dict):  # `id_to_token` would go through all of it for each
         names = {number: token for token, number in vocabulary.items()}

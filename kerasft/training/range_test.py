@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerasft.training.randomness import undisturbed
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 # A smoothed loss of so many times the lowest one so far ends a test, as in fastai; and it must be
 # above the first one: of a loss near zero four times is no divergence.
@@ -75,7 +72,7 @@ class Curve:
 
 
 def record(
-    model: keras.Model, data: tf.data.Dataset, rising: Rising, counts: np.ndarray | None = None
+    model: keras.Model, data: Iterator[Any], rising: Rising, counts: np.ndarray | None = None
 ) -> Curve:
     """Train a model while its rate rises, until the loss diverges.
 

@@ -213,7 +213,7 @@ def scale_steps(optimizer: keras.Optimizer, factors: Sequence[Factors]) -> None:
     move = optimizer.update_step
 
     def move_at_its_rate(
-        gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+        gradient: tf.Tensor | tf.IndexedSlices, variable: keras.Variable, learning_rate: tf.Tensor
     ) -> None:
         factor = factors[optimizer._get_variable_index(variable)].rate
         move(gradient, variable, learning_rate if factor == 1 else learning_rate * factor)

@@ -125,7 +125,7 @@ def train_function(model: keras.Model, group: Group, steps: int = 1) -> Callable
     strategy = group.strategy
 
     def replica(
-        inputs: Tensors, size: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor | None = None
+        inputs: Tensors, size: tf.Tensor, targets: Tensors, weights: tf.Tensor | None = None
     ) -> tuple[Any, Any]:
         return _replica_step(model, group.replicas, inputs, size, targets, weights)
 
@@ -161,7 +161,7 @@ def train_function(model: keras.Model, group: Group, steps: int = 1) -> Callable
 
 
 def _replica_step(
-    model: keras.Model, replicas: int, inputs: Tensors, size: tf.Tensor, targets: tf.Tensor,
+    model: keras.Model, replicas: int, inputs: Tensors, size: tf.Tensor, targets: Tensors,
     weights: tf.Tensor | None,
 ) -> tuple[Any, Any]:
     """Do a replica's part of a step, and return the loss and the outputs of the whole batch."""
