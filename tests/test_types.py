@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import kerasft
+from kerasft.abilities import Comparing, Ordered, Shortlisting, Weighted, Windowing
+from kerasft.tasks.classification import Classification
+from kerasft.tasks.multi_label import MultiLabel
+from kerasft.tasks.multi_regression import MultiRegression
+from kerasft.tasks.regression import Regression
+from kerasft.tasks.segmentation import Segmentation
+from kerasft.tasks.tagging import Tagging
 
 PACKAGE = Path(kerasft.__file__).parent
 TREES = {
@@ -34,6 +41,17 @@ def test_abilities_of_tasks_are_protocols():
     assert [file for file, _ in found] == ["contracts.py"], (
         f"ask with isinstance for a protocol of kerasft/contracts.py or abilities.py: {found}"
     )
+
+
+def test_tasks_have_these_abilities():
+    kinds = (Classification, MultiLabel, Regression, MultiRegression, Segmentation, Tagging)
+    abilities = (Comparing, Weighted, Ordered, Shortlisting, Windowing)
+    found = {one: {kind for kind in kinds if isinstance(kind(), one)} for one in abilities}
+    assert found == {
+        Comparing: {Classification, MultiLabel, Regression, MultiRegression},
+        Weighted: {Classification, MultiLabel}, Ordered: {Classification},
+        Shortlisting: {Classification}, Windowing: {Tagging},
+    }
 
 
 # The share of parameters that may be `Any`: it only ever falls.
