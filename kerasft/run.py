@@ -299,7 +299,7 @@ def evaluate(
 
 @without_chatter()
 def predict(
-    run_or_export: str, inputs: Any, *, trusted: Sequence[str] = (),
+    run_or_export: str, inputs: object, *, trusted: Sequence[str] = (),
     on_broken: Callable[[str], None] | None = None, generate: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Answer raw input with a run folder or with an exported SavedModel.

@@ -49,13 +49,13 @@ class _Pairs:
         return zip(*self.columns, strict=True)
 
 
-def _is_minus_one(value: Any) -> bool:
+def _is_minus_one(value: object) -> bool:
     if isinstance(value, (str, bytes)):
         return value.strip() in ("-1", b"-1")
     return isinstance(value, (int, float)) and value == -1
 
 
-def _is_nothing(value: Any) -> bool:
+def _is_nothing(value: object) -> bool:
     if isinstance(value, (str, bytes)):
         return not value.strip()
     return value is None or (isinstance(value, float) and value != value)
@@ -77,7 +77,7 @@ def without_label(values: Sequence[Any]) -> np.ndarray:
     return np.array([i for i, one in enumerate(values) if _lacks(one)], "int64")
 
 
-def _lacks(value: Any) -> bool:
+def _lacks(value: object) -> bool:
     if isinstance(value, tuple):
         return any(map(_is_nothing, value))
     return _is_nothing(value) or (isinstance(value, str) and not seen(value))

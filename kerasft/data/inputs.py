@@ -16,7 +16,7 @@ from kerasft.errors import UserError
 _COLOURS = (3, 4)
 
 
-def read_inputs(values: Any, modality: str) -> list[Any]:
+def read_inputs(values: object, modality: str) -> list[Any]:
     """Return inputs as a list of texts, pairs of texts, paths, or encoded images.
 
     Args:
@@ -38,8 +38,9 @@ def read_inputs(values: Any, modality: str) -> list[Any]:
             f"Inputs come as a list, also where there is one. Received: {shown}. Put it in square "
             "brackets: [...]."
         )
-    listed = isinstance(values, (list, tuple))
-    cells = list(values) if listed else cells_of(values, "The inputs")
+    cells = (
+        list(values) if isinstance(values, (list, tuple)) else cells_of(values, "The inputs")
+    )
     if not cells:
         raise UserError("There is nothing to predict: the list of inputs is empty.")
     if modality != "images":
@@ -54,7 +55,7 @@ def read_inputs(values: Any, modality: str) -> list[Any]:
     return [str(one) if isinstance(one, Path) else one for one in cells]
 
 
-def _is_one(values: Any, modality: str) -> bool:
+def _is_one(values: object, modality: str) -> bool:
     """Whether that is one input, which would be taken apart."""
     if isinstance(values, (str, bytes, Path, Mapping)):
         return True
@@ -66,7 +67,7 @@ def _is_one(values: Any, modality: str) -> bool:
     return len(shape) == 2 or (len(shape) == 3 and shape[-1] in _COLOURS)
 
 
-def _shape(values: Any) -> str:
+def _shape(values: object) -> str:
     shape = getattr(values, "shape", None)
     one = "" if shape is None else f" of the shape {[int(size) for size in shape]}"
     return f"one {type(values).__name__}{one}"

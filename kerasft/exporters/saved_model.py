@@ -153,7 +153,8 @@ def check_early(
 ) -> None:
     """See before a training that what an export is told can be done, as far as that is known."""
     _require_sizes(golden=golden, top_k=top_k, warm_up=warm_up)
-    require_names(signatures, task)
+    if task is not None:
+        require_names(signatures, task)
     if isinstance(task, Deciding):
         task.check_decision(
             temperature=temperature, goal=goal, at_least=at_least, positive=positive

@@ -207,7 +207,7 @@ class FineTuned:
         task = self.task.tune(annotations, kept, self.labels)
         return replace(self, task=task, untuned=self.untuned or self.task)
 
-    def __call__(self, raw: Any) -> dict[str, np.ndarray]:
+    def __call__(self, raw: object) -> dict[str, np.ndarray]:
         """Answer raw input: texts, pairs of texts, or images.
 
         Args:

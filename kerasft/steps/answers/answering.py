@@ -60,7 +60,7 @@ def takes_images(answer: Any) -> bool:
     return (own.modality if own is not None else answer.signature["modality"]) == "images"
 
 
-def inputs_for(answer: Any, inputs: Any) -> list[Any]:
+def inputs_for(answer: Any, inputs: object) -> list[Any]:
     """Return inputs as a list of what `open_predictor`'s answer takes; see `read_inputs`."""
     images = takes_images(answer)
     found = read_inputs(inputs, "images" if images else "text")
