@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         act = ACTS[options.command]
         if act.heavy:
-            from kerasft.system.console import cleaned_up, without_chatter
+            from kerasft.system.console import cleaned_up, clock, without_chatter
 
+            clock.of_command = True
             gc.set_threshold(100_000, 50, 1000)  # looking for garbage slows imports by a fifth
             with without_chatter(), cleaned_up():
                 return act.run(options) or OK

@@ -140,6 +140,20 @@ def test_times_and_bars():
     assert terminal.bar(0, 0, 4) == "────" and terminal.bar(4, 4, 4) == "━━━━"
 
 
+def test_a_run_of_a_command_counts_since_its_process_began_and_one_in_python_since_its_call():
+    clock = console.Clock()
+    clock.began -= 100
+    clock.of_command = True  # as the command line says
+    clock.begin()
+    assert clock.seconds() > 100
+    clock.begin()  # the next run of a grid
+    assert clock.seconds() < 50
+    clock = console.Clock()
+    clock.began -= 100  # imported long ago
+    clock.begin()
+    assert clock.seconds() < 50
+
+
 def test_whatever_python_calls_keeps_the_chatter_away():
     """TensorFlow is imported by the first of them, whichever that is."""
     light = {"UserError", "compose", "explain", "leaderboard", "models", "__version__"}
