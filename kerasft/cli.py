@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         act = ACTS[options.command]
         if act.heavy:
-            from kerasft.system.console import cleaned_up, without_chatter
+            from kerasft.system.console import cleaned_up, clock, without_chatter
 
+            clock.of_command = True
             gc.set_threshold(100_000, 50, 1000)  # looking for garbage slows imports by a fifth
             with without_chatter(), cleaned_up():
                 return act.run(options) or OK
@@ -368,7 +369,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 class Act(NamedTuple):
-    """What a command does, and whether it imports TensorFlow, which has much to say."""
+    """What a command does, and whether it may import TensorFlow, which has much to say."""
 
     run: Callable[[argparse.Namespace], int | None]
     heavy: bool = False
@@ -387,7 +388,7 @@ ACTS: dict[str, Act] = {
     "export": Act(_export, heavy=True),
     "surgery": Act(_step("steps.looks.surgery_drawn"), heavy=True),
     "probe": Act(_step("steps.advice.probe"), heavy=True),
-    "check": Act(_check),
+    "check": Act(_check, heavy=True),
     "explain": Act(_explain),
     "models": Act(_models),
     "cache": Act(_cache),

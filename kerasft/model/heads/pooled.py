@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.errors import UserError
 from kerasft.spec import Features
+
+if TYPE_CHECKING:
+    import keras
 
 Pool = Literal["auto", "avg", "max", "cls", "last", "attention", "concat"]
 
@@ -46,7 +49,7 @@ def pool(
     return Pooling(pooling, name="head_pooling")(features.sequence, mask=features.mask)
 
 
-def _outputs(x: Any, units: int) -> Any:
+def _outputs(x: keras.KerasTensor, units: int) -> Any:
     import keras
 
     # The logits stay in float32 whatever the precision of the rest: losses need the digits. A small

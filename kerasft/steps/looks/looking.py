@@ -26,6 +26,7 @@ from kerasft.data.astray import (
 )
 from kerasft.data.looks import Look
 from kerasft.errors import UserError
+from kerasft.spec import Modality
 from kerasft.steps.preparing import surgery
 from kerasft.steps.preparing.arranging import require_sampling
 from kerasft.steps.preparing.heads import require_head
@@ -145,7 +146,7 @@ def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, A
     return found, found.modality
 
 
-def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[str]:
+def _augmentation(steps: Mapping[str, Any], task: Task, modality: Modality | None) -> list[str]:
     """Return what speaks against the steps, of their classes and settings alone."""
     if not steps:  # `check` answers at once then
         return []
