@@ -1,12 +1,21 @@
-"""Abilities of tasks that read their examples in their own way, or answer by writing."""
+"""Further abilities of tasks: what they read and write in their own way, and what they are set to.
+
+Those that stand beside the protocol of all tasks are in `contracts`. Each is asked for with
+`isinstance`; those with values, not methods alone, of a task only, never of a class.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from kerasft.spec import Backbone, Preprocess, Splits
+import numpy as np
+
+from kerasft.spec import Backbone, Labels, Preprocess, Splits, Tensors
+
+if TYPE_CHECKING:
+    import keras
 
 # Makes examples ready, by split; see `data.preprocessing.prepare_splits`.
 Prepare = Callable[[Mapping[str, Any], Preprocess], Mapping[str, Any]]
@@ -66,13 +75,15 @@ class Generates(Protocol):
     def begun(self, example: str) -> Begun:
         """Return what an example begins with, and what it goes on with."""
 
-    def settings(self, preprocess: Any) -> Any:
+    def settings(self, preprocess: Preprocess) -> Any:
         """Return how is written; `max_new` is the most tokens."""
 
     def generating(self, settings: Mapping[str, Any]) -> Any:
         """Return a copy that writes otherwise; raise `UserError` for what is no setting."""
 
-    def writer(self, model: Any, preprocess: Preprocess) -> Callable[[Any], Mapping[str, Any]]:
+    def writer(
+        self, model: keras.Model, preprocess: Preprocess
+    ) -> Callable[[Any], Mapping[str, Any]]:
         """Return a function, of TensorFlow ops alone, of raw texts to what is answered.
 
         Args:
@@ -80,8 +91,70 @@ class Generates(Protocol):
             preprocess: What stands before it.
         """
 
-    def embedder(self, model: Any) -> Callable[[Any], Any] | None:
+    def embedder(self, model: keras.Model) -> Callable[[Any], Any] | None:
         """Return a function of what a network takes to one vector a text, if there is one."""
 
-    def write(self, model: Any, preprocess: Preprocess, texts: Sequence[str]) -> dict[str, Any]:
+    def write(
+        self, model: keras.Model, preprocess: Preprocess, texts: Sequence[str]
+    ) -> dict[str, Any]:
         """Return what is answered, as arrays with a row a text."""
+
+
+@runtime_checkable
+class Windowing(Protocol):
+    """A task that may read a text in several windows.
+
+    Args:
+        windows: The most windows of a text; 1 where a text is read at once.
+        overlap: Tokens that a window shares with the next one; `None` for the task's own way.
+    """
+
+    windows: int
+    overlap: int | None
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """A task that says how far two answers to the same examples are apart, as R-Drop asks."""
+
+    def disagreement(self, one: Tensors, other: Tensors) -> Any:
+        """Return a number for each example, `float32[batch]`, of the outputs of two passes.
+
+        `float32[batch, labels]` where labels count each for itself. It is made of TensorFlow ops.
+        """
+
+
+@runtime_checkable
+class Weighted(Protocol):
+    """A task whose classes may count differently in the loss.
+
+    Args:
+        class_weight: A rule, or a weight by name; `None` where all count alike.
+    """
+
+    class_weight: str | Mapping[str, float] | None
+
+    def weights(self, labels: Labels) -> np.ndarray:
+        """Return what each class counts, `[classes]`; or with and without it, `[2, classes]`."""
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A task whose classes may have an order, as stars and grades have.
+
+    Args:
+        ordered: Whether they have that of the data; or their names, in order.
+    """
+
+    ordered: bool | Sequence[str]
+
+
+@runtime_checkable
+class Shortlisting(Protocol):
+    """A task that also measures whether a label is among the likeliest few.
+
+    Args:
+        top_k: How many these are, where there are more classes.
+    """
+
+    top_k: int

@@ -42,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         act = ACTS[options.command]
         if act.heavy:
-            from kerasft.system.console import cleaned_up, without_chatter
+            from kerasft.system.console import cleaned_up, clock, without_chatter
 
+            clock.of_command = True
             gc.set_threshold(100_000, 50, 1000)  # looking for garbage slows imports by a fifth
             with without_chatter(), cleaned_up():
                 return act.run(options) or OK
@@ -52,8 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error)
         return MISTAKE
     except Stopped as stopped:
+        from kerasft.system.terminal import together
+
         again = command(["kerasft", "resume", stopped.folder])
-        print(f"{stopped}." + f" To go on: {again}" * bool(stopped.folder), file=sys.stderr)
+        last = f"To go on: {again}" if stopped.folder else ""
+        print(together(f"{stopped}.", last, sys.stderr).rstrip(), file=sys.stderr)
         return stopped.code
     except FileNotFoundError:
         from kerasft.system.files import GONE, current
@@ -82,7 +86,7 @@ def _train(options: argparse.Namespace) -> None:
     if options.json and not options.plan:
         raise UserError("--json prints the plan of a run; add --plan, or leave it out.")
     if options.trainable and (options.plan or options.multirun):
-        raise UserError("--trainable tells what trains in one run; leave out --plan and -m.")
+        raise UserError("--trainable shows what trains in one run; leave out --plan and -m.")
     if options.multirun:
         if options.plan:
             raise UserError("--plan plans one run; it cannot be joined with -m.")
@@ -280,7 +284,7 @@ def _step(name: str) -> Callable[[argparse.Namespace], int | None]:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from kerasft.catalogue.networks import as_text
+    from kerasft.catalogue.network_table import as_text
     from kerasft.config.task_inputs import models
     from kerasft.system.console import say
     from kerasft.system.terminal import columns, is_terminal
@@ -366,7 +370,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 class Act(NamedTuple):
-    """What a command does, and whether it imports TensorFlow, which has much to say."""
+    """What a command does, and whether it may import TensorFlow, which has much to say."""
 
     run: Callable[[argparse.Namespace], int | None]
     heavy: bool = False
@@ -385,7 +389,7 @@ ACTS: dict[str, Act] = {
     "export": Act(_export, heavy=True),
     "surgery": Act(_step("steps.looks.surgery_drawn"), heavy=True),
     "probe": Act(_step("steps.advice.probe"), heavy=True),
-    "check": Act(_check),
+    "check": Act(_check, heavy=True),
     "explain": Act(_explain),
     "models": Act(_models),
     "cache": Act(_cache),

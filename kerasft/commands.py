@@ -1,4 +1,4 @@
-"""The commands and their options, as `kerasft --help` tells them."""
+"""The commands and their options, as `kerasft --help` shows them."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--from", dest="source", metavar="RUN",
                       help="repeat a run with its own config; overrides change it")
     made.add_argument("--plan", action="store_true",
-                      help="measure a few steps and tell what the run would cost; train nothing")
+                      help="measure a few steps and estimate the cost of the run; train nothing")
     made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
     made.add_argument("--trainable", action="store_true",
-                      help="tell what trains in each stage and how fast; train nothing")
+                      help="show what trains in each stage, at which rates; train nothing")
 
     made = command(
         "launch", "Train with several processes on this machine, started again when one is lost.",
@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
                       "resume=auto and an output_dir are added where they are not given")
 
     made = command(
-        "show", "Show what the network sees of training examples, and what it learns of them.",
+        "show", "Show training examples as the network sees them, and the labels it is trained on.",
         "  kerasft show data=image_folder data.path=photos augment=strong --views 4\n"
         "  kerasft show experiment=bccd_mobilenet --epoch 3 --output cells.png\n"
         "  kerasft show experiment=sst2_minilm --count 5 --output texts.txt",
@@ -87,7 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _config_options(made)
     made.add_argument("--output", metavar="FILE", default="lr_find.png",
-                      help="the .png file with the curves (default lr_find.png); the figures go "
+                      help="the .png file with the curves (default lr_find.png); the values go "
                       "into a .json file beside it")
     made.add_argument("--rule", choices=["valley", "steep"], default="valley",
                       help="what reads the rate off the curve (default valley)")
@@ -107,11 +107,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _config_options(made)
     made.add_argument("--plan", action="store_true",
-                      help="measure a few settings and tell what the sweep would cost")
+                      help="measure a few settings and estimate what the sweep would cost")
     made.add_argument("--json", action="store_true", help="with --plan: print the plan as JSON")
 
     made = command(
-        "resume", "Go on with a run or a sweep that was stopped or crashed.",
+        "resume", "Resume a run or a sweep that was stopped or crashed.",
         "  kerasft resume outputs/last\n  kerasft resume outputs/last --verify",
     )
     made.add_argument("run", metavar="RUN", help="a run folder, or a sweep's")
@@ -131,7 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
     made = command(
-        "diagnose", "Say what a run suffers from, and which overrides may help.",
+        "diagnose", "Diagnose a run, and suggest overrides that may help.",
         "  kerasft diagnose outputs/last\n  kerasft diagnose outputs/last --stored --json",
     )
     made.add_argument("run", metavar="RUN", help="a run folder, of a run that has ended or not")
@@ -167,7 +167,7 @@ def make_parser() -> argparse.ArgumentParser:
                       help="write each image with the objects that were found in it")
 
     made = command(
-        "export", "Export a run for TF Serving, and prove what was written.",
+        "export", "Export a run for TF Serving, and verify what was written.",
         "  kerasft export outputs/last export=saved_model\n"
         "  kerasft export best-of outputs/digits/2026-11-23_20-48-53_sweep",
     )
@@ -226,10 +226,10 @@ def make_parser() -> argparse.ArgumentParser:
                       metavar="NAME",
                       help="a name of this machine that REST is asked under, beside its own; "
                       "* for all")
-    made.add_argument("--verbose", action="store_true", help="tell each request")
+    made.add_argument("--verbose", action="store_true", help="log each request")
 
     made = command(
-        "check", "Check a config, and that what it names is there and fits: all problems at once.",
+        "check", "Check a config, then whether paths, columns and parts fit; read no data.",
         "  kerasft check experiment=sst2_minilm optimizer.learning_rate=1e-4",
     )
     _config_options(made)
@@ -338,7 +338,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = [word for word in rest if word.startswith("-") and word != "-"]
     if unknown or (rest and not {"overrides", "inputs"} & {*vars(options)}):
         word = (unknown or rest)[0]
-        see = without_dashes(argv or sys.argv[1:], word) or f"see kerasft {options.command} --help"
+        composes = "config_dir" in vars(options)  # takes overrides of a run
+        meant = without_dashes(argv or sys.argv[1:], word) if composes else ""
+        see = meant or f"see kerasft {options.command} --help"
         parser.error(f"unknown {'option' if unknown else 'argument'} {override_shown(word)}; {see}")
     for name in {"overrides", "inputs"} & {*vars(options)}:  # behind options
         setattr(options, name, [*getattr(options, name), *rest])

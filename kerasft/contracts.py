@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from kerasft.artifact.comparison import Output
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.spec import Decision, Kind, Labels, Mode, Tensors
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 Head = TypeVar("Head", bound=Callable[..., Any])
 
@@ -67,7 +71,7 @@ class Task(Protocol):
             `boxes`, `segmentation_masks`.
         """
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         """Return what the loss compares with, and the weights, or `None` where all count alike.
 
         It runs last in the `tf.data` graph, after augmentation, in TensorFlow ops alone.
@@ -82,7 +86,7 @@ class Task(Protocol):
         """Return the task's part of the arguments of `Model.compile`: `loss`, `metrics`, ..."""
 
     def keep(
-        self, outputs: Any, inputs: Any, targets: Mapping[str, Any]
+        self, outputs: Tensors, inputs: Tensors, targets: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         """Return all that measuring and tuning need of a batch, as few bytes an example as do.
 
@@ -98,7 +102,7 @@ class Task(Protocol):
         """
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: Tensors, labels: Labels, decision: Decision | None = None
     ) -> Mapping[str, Any]:
         """Turn outputs into what is served: tensors by name, in TensorFlow ops, the batch first."""
 
@@ -145,7 +149,7 @@ def lacking(task: object) -> list[str]:
     return [name for name in vars(Task) if name[0] != "_" and not hasattr(task, name)]
 
 
-def odd_units(model: Any, task: Task, labels: Labels) -> int | None:
+def odd_units(model: keras.Model, task: Task, labels: Labels) -> int | None:
     """Return how many numbers a network puts out, where its task wants others; else `None`."""
     shape, wanted = model.output_shape, task.head(labels).get("units")
     if wanted is None or not isinstance(shape, tuple) or shape[-1] == wanted:
@@ -170,7 +174,7 @@ def trained_by(*losses: str) -> Callable[[Head], Head]:
     return mark
 
 
-def losses_of(head: Any) -> tuple[str, ...]:
+def losses_of(head: Callable[..., Any] | None) -> tuple[str, ...]:
     """Return the losses that a head is marked with; none where any may do."""
     return tuple(getattr(head, "losses", ()))
 
@@ -300,11 +304,7 @@ class Ranked(Protocol):
 
 @runtime_checkable
 class Scored(Protocol):
-    """A task that answers TensorFlow Serving's calls `classify` or `regress`.
-
-    Args:
-        method: Which of the two.
-    """
+    """A task that answers TensorFlow Serving's call `classify` or `regress`, its `method`."""
 
     method: str
 
@@ -321,7 +321,7 @@ class Framed(Protocol):
     """
 
     def in_image(
-        self, answers: Mapping[str, Any], frames: Any, labels: Labels
+        self, answers: Mapping[str, Any], frames: tf.Tensor, labels: Labels
     ) -> Mapping[str, Any]:
         """Return answers whose positions are those in the original images, in TensorFlow ops.
 
@@ -350,7 +350,7 @@ class Rephrasing(Protocol):
     forms: tuple[str, ...]
 
     def rephrased(
-        self, form: str, answers: Mapping[str, Any], frames: Any, labels: Labels
+        self, form: str, answers: Mapping[str, Any], frames: tf.Tensor, labels: Labels
     ) -> Mapping[str, Any]:
         """Return what `in_image` returned in another form, one of `forms`, in TensorFlow ops."""
 
@@ -372,7 +372,7 @@ class Explained(Protocol):
 class Choosing(Protocol):
     """A task whose answers are chosen of many, by an op that not every format carries."""
 
-    def candidates(self, outputs: Any, labels: Labels) -> Mapping[str, Any]:
+    def candidates(self, outputs: Tensors, labels: Labels) -> Mapping[str, Any]:
         """Return what is chosen of: tensors by name, in TensorFlow ops, the batch first."""
 
 

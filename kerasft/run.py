@@ -24,6 +24,7 @@ from kerasft.steps.preparing import adapting, devices, in_memory, prepare
 from kerasft.system.console import say, without_chatter
 
 
+@without_chatter()
 def check(
     cfg: DictConfig, *, trusted: Sequence[str] = (), origin: Callable[[str], str] | None = None
 ) -> None:
@@ -298,14 +299,15 @@ def evaluate(
 
 @without_chatter()
 def predict(
-    run_or_export: str, inputs: Sequence[Any], *, trusted: Sequence[str] = (),
+    run_or_export: str, inputs: object, *, trusted: Sequence[str] = (),
     on_broken: Callable[[str], None] | None = None, generate: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Answer raw input with a run folder or with an exported SavedModel.
 
     Args:
         run_or_export: The folder of either.
-        inputs: Texts, pairs of texts, or paths or bytes of images.
+        inputs: A list, an array or a column of a frame: texts, pairs of texts, or images (paths,
+            encoded bytes, arrays of pixels, images of Pillow).
         trusted: Import prefixes that the run's own parts may come from.
         on_broken: Told of each image that cannot be decoded, in a sentence; the others are
             answered. Without, the first such image is an error.
@@ -322,15 +324,14 @@ def predict(
         >>> predict("outputs/last", ["image.png"])[0]["label"]  # doctest: +SKIP
     """
     answer = answering.writing(answering.open_predictor(run_or_export, trusted), generate)
-    images = answering.takes_images(answer)
-    if not images:
-        answering.check_texts(inputs)
-    if on_broken is None or not images:
+    inputs = answering.inputs_for(answer, inputs)
+    if on_broken is None or not answering.takes_images(answer):
         return answering.answers(answer(inputs), inputs, answer)
     outputs, answered = answering.answer_sound(answer, inputs, on_broken)
     return answering.answers(outputs, answered, answer)
 
 
+@without_chatter()
 def predict_data(
     run_or_export: str, data: str, overrides: Sequence[str] = (), *, id: str | None = None,
     trusted: Sequence[str] = (),

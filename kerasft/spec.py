@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Kind = str
 Modality = Literal["images", "text"]
 Mode = Literal["max", "min"]
+# What a network is fed with, and what it puts out: one tensor, or several by name.
+Tensors: TypeAlias = "tf.Tensor | Mapping[str, tf.Tensor]"
 
 # The class of a pixel that is neither learned nor counted.
 IGNORED = 255
@@ -243,7 +245,7 @@ class Preprocess(Protocol):
     pair: bool
     trackables: tuple[Any, ...]
 
-    def __call__(self, raw: Any) -> Any: ...
+    def __call__(self, raw: tf.Tensor | Sequence[Any]) -> Any: ...
 
     def save(self, directory: str | Path) -> None: ...
 
@@ -283,13 +285,13 @@ class TextPreprocess(Preprocess, Protocol):
     end: int | None
     pad: int
 
-    def tokens(self, text: Any) -> Any:
+    def tokens(self, text: tf.Tensor) -> Any:
         """Return the tokens of texts, ragged."""
 
-    def pack(self, raw: Any, tokens: Any = None) -> dict[str, Any]:
+    def pack(self, raw: tf.Tensor, tokens: tf.RaggedTensor | None = None) -> dict[str, Any]:
         """Return texts as `__call__` does, of their `tokens` where these are known."""
 
-    def framed(self, raw: Any) -> tuple[Any, dict[str, Any]]:
+    def framed(self, raw: tf.Tensor) -> tuple[Any, dict[str, Any]]:
         """Return texts as `__call__` does, and where words stand, see `model.alignment`."""
 
     def placed(self, annotations: Rows) -> Rows:

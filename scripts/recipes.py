@@ -1,4 +1,4 @@
-"""Compares ways of fine-tuning on several sets over several seeds, for docs/recipes.md.
+"""Compares ways of fine-tuning on several sets over several seeds, for docs/defaults.md.
 
     KERASFT_DATA=DIR python scripts/recipes.py --sets ants_bees sst2_1000 --ways full solved
 

@@ -8,6 +8,7 @@ import pytest
 
 import kerasft
 from kerasft.catalogue import networks
+from kerasft.catalogue.network_table import as_text
 from kerasft.catalogue.networks import APPLICATIONS, PACKAGES, preset_names
 from kerasft.catalogue.suggested import SUGGESTED
 from kerasft.errors import UserError
@@ -185,11 +186,15 @@ def test_texts_are_for_no_task_with_places():
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_table_fits_a_terminal(width):
-    said = networks.as_text(kerasft.models(), width)
+    said = as_text(kerasft.models(), width)
     lines = said.splitlines()
     assert max(len(line) for line in lines if "  " in line) <= width
     assert f"not shown in {width} columns: family" in said
     assert "texts: small" in said and "88.4 % on SST-2" in said
+    # How large networks are is shown at any width, also of those to begin with.
+    heads = [line.split() for line in lines if line.startswith(("name ", "to begin with "))]
+    assert len(heads) == 2 and all("memory" in words for words in heads)
+    assert "parameters" in heads[0]
 
 
 def test_nothing_matches(kerasft_cli):

@@ -94,6 +94,23 @@ def test_a_command_parses_and_its_config_is_sound(page, line, tmp_path, monkeypa
         settle(run, (), ())
 
 
+def test_the_reference_has_every_group_and_its_choices():
+    conf = ROOT / "conf"
+    groups = {folder.name: {file.stem for file in folder.glob("*.yaml")}
+              for folder in conf.iterdir() if folder.is_dir()}  # fmt: skip
+    for name in ("sweep", "launcher"):  # of a sweep, not of a run: docs/sweeps.md
+        del groups[name]
+    text = (ROOT / "docs" / "reference.md").read_text("utf-8").split("\n## Metrics")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.M)
+    shown = {name: set(re.findall(r"`(\w+)`", choices)) for name, choices in rows}
+    assert len(shown) == len(rows) > 15
+    assert set(shown) == set(groups)
+    shown["experiment"] = groups["experiment"]  # docs/results.md lists them
+    assert shown == groups
+    listed = (ROOT / "README.md").read_text("utf-8").split("The groups are ")[1].split(";")[0]
+    assert set(re.findall(r"`(\w+)`", listed)) == set(groups)
+
+
 def test_every_command_of_the_line_is_shown():
     shown = {words_of(line)[0] for page, line in COMMANDS if page.name == "README.md"}
     text = (ROOT / "README.md").read_text("utf-8")

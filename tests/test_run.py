@@ -149,6 +149,22 @@ def test_the_result_holds_the_model(tiny_text_result, tiny_text_run):
     assert list(answers["label"]) == [r["label"] for r in rows]
     with pytest.raises(UserError, match="nothing to predict"):
         tiny_text_result.finetuned([])
+    with pytest.raises(UserError, match="Inputs come as a list"):
+        tiny_text_result.finetuned(texts[0])
+
+
+@pytest.mark.slow
+def test_arrays_are_answered_as_the_files_they_come_from(tiny_run, tiny_result, digits):
+    from PIL import Image
+
+    files = [str(digits / f"{i}.png") for i in range(3)]
+    drawn = np.stack([np.asarray(Image.open(one)) for one in files])
+    wanted = kerasft.predict(str(tiny_run), files)
+    for given in (drawn, list(drawn), drawn / 255.0, [Image.open(one) for one in files]):
+        answers = tiny_result.finetuned(given)
+        assert list(answers["label"]) == [row["label"] for row in wanted]
+        for row, one in zip(kerasft.predict(str(tiny_run), given), wanted, strict=True):
+            assert row["probabilities"] == pytest.approx(one["probabilities"], abs=1e-6)
 
 
 @pytest.mark.slow

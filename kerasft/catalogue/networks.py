@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 from kerasft.catalogue.suggested import SUGGESTED
 from kerasft.errors import nearest
 from kerasft.spec import Modality
-from kerasft.system.console import table
 from kerasft.system.folders import located
 
 # Millions of parameters with the ImageNet head, from the table of keras.io/api/applications.
@@ -47,10 +46,6 @@ DOWNLOADS: dict[str, int] = {
 # Bytes of memory that training takes a parameter: it, its gradient and the two moments of Adam,
 # each in float32. What the layers put out comes on top; `train --plan` measures all of it.
 TRAINING_BYTES = 4 * 4
-# The columns that are left out where a terminal is too narrow for all, in this order.
-LESS_NEEDED = (
-    "family", "source", "input", "choose with", "download", "memory", "suggested",
-)
 MODALITIES: tuple[Modality, ...] = ("images", "text")
 
 # Checkpoints that Python packages carry: package, family, input, millions of parameters, choice.
@@ -109,69 +104,6 @@ def _rows() -> list[dict[str, Any]]:
     return [*_carried(), *_packaged(), *_applications(), *_keras_hub()]
 
 
-def as_text(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
-    """Return what `models` found as a table, and below it which to begin with.
-
-    Args:
-        rows: What `models` found.
-        width: How many characters fit into a line; where there are fewer than the table takes,
-            columns are left out.
-    """
-    columns: dict[str, list[str]] = {
-        "name": [r["name"] for r in rows],
-        "family": [r["family"] for r in rows],
-        "source": [r["source"] for r in rows],
-        "input": [r["input"] for r in rows],
-        "parameters": [f"{r['parameters'] / 1e6:,.1f} M" if r["parameters"] else "?" for r in rows],
-        "memory": [_bytes(r["memory"]) for r in rows],
-        "download": [_bytes(r["download"]) for r in rows],
-        "tasks": [_tasks(r) for r in rows],
-        "suggested": [r["suggested"] for r in rows],
-        "cached": ["yes" if r["cached"] else "" for r in rows],
-        "choose with": [r["choose"] for r in rows],
-    }
-    hidden = []
-    for name in LESS_NEEDED:
-        taken = sum(max(map(len, [head, *cells])) + 2 for head, cells in columns.items()) - 2
-        if width is None or taken <= width:
-            break
-        hidden.append(name)
-        del columns[name]
-    found = table(list(zip(*columns.values(), strict=True)), list(columns))
-    kinds = {_tasks(row): row["tasks"] for row in rows if _tasks(row).endswith(" tasks")}
-    notes = [f"{kind}: {', '.join(tasks)}" for kind, tasks in sorted(kinds.items())]
-    if "memory" in columns:
-        notes.append("memory: what training takes at least (weights, gradients and Adam's moments "
-                     "in float32), without activations")  # fmt: skip
-    if "choose with" in hidden:
-        notes.append("choose with: backbone.preset=NAME, or for keras.applications (names such as "
-                     "MobileNetV2) backbone=applications backbone.name=NAME")  # fmt: skip
-    if hidden:
-        notes.append(f"not shown in {width} columns: {', '.join(hidden)}; --json has all")
-    if chosen := sorted((row for row in rows if row["suggested"]), key=_by_suggestion):
-        head = ["to begin with", "name", "why", "choose with"]
-        cells = [[r["suggested"], r["name"], r["why"], r["choose"]] for r in chosen]
-        begin = table(cells, head)
-        if width is not None and max(map(len, begin.splitlines())) > width:
-            begin = table([one[:3] for one in cells], head[:3])
-        notes += ["", begin]
-    return "\n".join([found, "", *notes])
-
-
-def _bytes(number: int | None) -> str:
-    if number is None:
-        return "?"
-    return f"{number / 1e9:,.1f} GB" if number >= 10**9 else f"{number / 1e6:,.0f} MB"
-
-
-def _by_suggestion(row: Mapping[str, Any]) -> int:
-    return [one.name for one in SUGGESTED].index(row["name"])
-
-
-def _tasks(row: Mapping[str, Any]) -> str:
-    if row["family"] in OF_MAPS:
-        return ", ".join(row["tasks"])
-    return f"{'all ' if row['left_to_right'] else ''}{row['input'].removesuffix('s')} tasks"
 
 
 @lru_cache(maxsize=1)

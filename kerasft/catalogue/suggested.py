@@ -35,11 +35,10 @@ SUGGESTED = (
     Suggestion("EfficientNetV2B0", "images", "good", "78.7 % on ImageNet"),
     Suggestion("EfficientNetV2L", "images", "best", "85.7 % on ImageNet"),
     # The model card of intfloat/multilingual-e5-small: average MRR@10 on Mr. TyDi.
-    Suggestion("multilingual_e5_small", "many languages", "small", "MRR@10 of 64.4 on Mr. TyDi"),
+    Suggestion("multilingual_e5_small", "many languages", "small", "MRR@10 64.4 on Mr. TyDi"),
     # The model card of microsoft/mdeberta-v3-base: XNLI, learned from English alone.
-    Suggestion("deberta_v3_base_multi", "many languages", "good",
-               "79.8 % on XNLI, zero-shot"),
+    Suggestion("deberta_v3_base_multi", "many languages", "good", "79.8 % XNLI, zero-shot"),
     # fairseq, examples/xlmr/README.md: XNLI, learned from translations too.
     Suggestion("xlm_roberta_large_multi", "many languages", "best",
-               "83.6 % XNLI, translate-train"),
+               "83.6 % XNLI, translated"),
 )  # fmt: skip

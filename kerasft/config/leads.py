@@ -114,7 +114,8 @@ def without_dashes(words: Sequence[str], option: str) -> str:
     """Say how a key of a config is set that was given as an option; `""` where it is none.
 
     Args:
-        words: The whole command line, in which its value may come next.
+        words: The whole command line, in which its value may come next, of a command that takes
+            overrides of a run.
         option: The unknown option, as `--epochs` or `--epochs=5`.
 
     Example:
@@ -123,7 +124,7 @@ def without_dashes(words: Sequence[str], option: str) -> str:
         >>> without_dashes(["train", "--lr=1e-3"], "--lr=1e-3")
         'keys are set without dashes: optimizer.learning_rate=1e-3'
     """
-    if not option.startswith("--") or not set(words) & set(_COMPOSING):
+    if not option.startswith("--"):
         return ""
     name, mark, value = option.lstrip("-").partition("=")
     name = name.replace("-", "_")
@@ -136,8 +137,6 @@ def without_dashes(words: Sequence[str], option: str) -> str:
     return f"keys are set without dashes: {key}={value or '...'}"
 
 
-# The commands that take overrides of a run.
-_COMPOSING = ("train", "show", "sweep", "check", "explain")
 _SPACES = {
     "loguniform": "tag(log,interval({}))", "log_uniform": "tag(log,interval({}))",
     "uniform": "interval({})", "float": "interval({})", "randint": "int(interval({}))",

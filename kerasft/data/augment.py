@@ -40,14 +40,15 @@ class Augmenter(ending.Ending):
     epochs: int | None = None
 
     def __call__(
-        self, inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor
+        self, inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], epoch: tf.Tensor,
+        indices: tf.Tensor,
     ) -> tuple[Any, Any]:
         return self.change(inputs, targets, epoch, indices, self.ends)
 
 
 def augmenter(
     steps: Mapping[str, Any], *, seed: int, size: tuple[int, int],
-    shares: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    shares: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
     moving: Collection[str] = (), epochs: int | None = None, channels: int = 3,
 ) -> Augmenter | None:
     """Make one function of the named steps.
@@ -117,7 +118,8 @@ def augmenter(
     # many are planned. No callback tells it, no state is kept, and a run that is resumed goes on
     # without it where it would have.
     def apply(
-        inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor, ends: Mapping[str, int]
+        inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], epoch: tf.Tensor,
+        indices: tf.Tensor, ends: Mapping[str, int],
     ) -> tuple[Any, Any]:
         def wanted(name: str) -> tf.Tensor | None:
             return tf.cast(epoch, tf.int64) < ends[name] if name in ends else None
@@ -158,7 +160,7 @@ def augmenter(
     return Augmenter({**joining, **whole}, apply, epochs)
 
 
-def _joinable(name: str, images: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+def _joinable(name: str, images: tf.Tensor, targets: Mapping[str, Any]) -> dict[str, Any]:
     """Return a batch as steps take it that join images, with all that moves with these."""
     import tensorflow as tf
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.data.augment import augmenter
 from kerasft.spec import IGNORED
 
+if TYPE_CHECKING:
+    import keras
+
 # Not square, since a width taken for a height shows only then.
 SIZE = (96, 160)
 COUNT = 24
 
 
-def boxes_follow_pixels(step: Any, *, least: float = 0.93, seed: int = 0) -> None:
+def boxes_follow_pixels(
+    step: keras.Layer | Callable[[dict[str, Any]], Any], *, least: float = 0.93, seed: int = 0
+) -> None:
     """Check that a step of augmentation moves boxes as it moves the pixels.
 
     Images with one bright rectangle go through the step, in a graph and one by one as in
@@ -49,7 +55,9 @@ def boxes_follow_pixels(step: Any, *, least: float = 0.93, seed: int = 0) -> Non
     )
 
 
-def masks_follow_pixels(step: Any, *, least: float = 0.93, seed: int = 0) -> None:
+def masks_follow_pixels(
+    step: keras.Layer | Callable[[dict[str, Any]], Any], *, least: float = 0.93, seed: int = 0
+) -> None:
     """Check that a step of augmentation moves masks as it moves the pixels, and keeps them whole.
 
     Args:
@@ -102,7 +110,8 @@ def _rectangles(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _applied(
-    step: Any, drawn: np.ndarray, targets: dict[str, np.ndarray], seed: int
+    step: keras.Layer | Callable[[dict[str, Any]], Any], drawn: np.ndarray,
+    targets: dict[str, np.ndarray], seed: int,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     import tensorflow as tf
 

@@ -6,7 +6,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from kerasft.data.annotations import kinds
+from kerasft.data.annotations.alike import seen
+from kerasft.data.late_columns import Coded
 from kerasft.errors import UserError
 
 
@@ -47,16 +51,38 @@ class _Pairs:
         return zip(*self.columns, strict=True)
 
 
-def _is_minus_one(value: Any) -> bool:
+def _is_minus_one(value: object) -> bool:
     if isinstance(value, (str, bytes)):
         return value.strip() in ("-1", b"-1")
     return isinstance(value, (int, float)) and value == -1
 
 
-def _is_nothing(value: Any) -> bool:
+def _is_nothing(value: object) -> bool:
     if isinstance(value, (str, bytes)):
         return not value.strip()
     return value is None or (isinstance(value, float) and value != value)
+
+
+def without_label(values: Sequence[Any]) -> np.ndarray:
+    """Return which examples have no label, or lack one of several numbers, `int64[N]`.
+
+    Args:
+        values: The raw label of each. An empty list is one: none of several classes.
+
+    Example:
+        >>> without_label(["good", None, " ", float("nan"), [], (1.5, None)]).tolist()
+        [1, 2, 3, 5]
+    """
+    if isinstance(values, Coded):
+        gone = without_label(values.distinct)
+        return np.flatnonzero(np.isin(values.numbers(), gone))
+    return np.array([i for i, one in enumerate(values) if _lacks(one)], "int64")
+
+
+def _lacks(value: object) -> bool:
+    if isinstance(value, tuple):
+        return any(map(_is_nothing, value))
+    return _is_nothing(value) or (isinstance(value, str) and not seen(value))
 
 
 def substituted(

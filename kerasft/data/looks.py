@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from kerasft.data.paths import find_path
 from kerasft.data.tables.columns import column_name
 from kerasft.data.tables.delimited import lines_of, names_of, told_delimiter
-from kerasft.data.tables.folder import IMAGES, find_tables
+from kerasft.data.tables.folder import IMAGES, Tables, find_tables
 from kerasft.data.tables.image_cells import fields, is_pattern
 from kerasft.data.tables.labelled_lines import LABEL, TEXT
 from kerasft.data.tables.readers import format_of, require_file
@@ -29,6 +29,8 @@ from kerasft.spec import Modality
 HEAD, LINES = 1 << 18, 100
 # The settings of a table that choose columns.
 COLUMNS = ("text", "text_pair", "image", "label", "split_column", "group")
+# What sources of classes or numbers give.
+LABELS = ("single", "multi", "number", "numbers")
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,30 @@ class Look:
         modality: What the examples are; `None` where only reading tells.
         checked: What was looked at and is right, a phrase each.
         unchecked: What was not looked at, a phrase each.
+        kinds: The kinds of labels that the source gives, see `Labels`; empty where only reading
+            tells.
     """
 
     modality: Modality | None = None
     checked: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
 
-def look_at_images(settings: Mapping[str, Any]) -> Look:
+def look_at_images(settings: Mapping[str, Any], *, kinds: tuple[str, ...]) -> Look:
     """Look whether a file or folder of images is there.
+
+    Args:
+        settings: The settings of the source.
+        kinds: What it gives, see `Look`.
 
     Raises:
         UserError: If it is not.
     """
     found = find_path(settings["path"], "data.path")
-    return Look("images", (f"data.path: {found} is there",), ("the images and their labels",))
+    return Look(
+        "images", (f"data.path: {found} is there",), ("the images and their labels",), kinds
+    )
 
 
 def look_at_table(settings: Mapping[str, Any]) -> Look:
@@ -66,7 +77,6 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
         name: settings[name] for name in ("format", "header", "columns", "encoding", "delimiter",
                                           "quoting") if name in settings
     })  # fmt: skip
-    checked, unchecked = [], []
     problems: list[str] = []
     tables = find_tables(settings["path"], {})
     beside = tables.files["train"][0].parent
@@ -78,6 +88,40 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
     chosen_columns = {column: settings.get(column) for column in COLUMNS}
     if tables.metadata and chosen_columns["text"] is None and chosen_columns["image"] is None:
         chosen_columns["image"] = IMAGES
+    heads, unsure, wrong = look_at_heads(
+        tables, layout, lambda head: (missing_columns(head, chosen_columns), [])
+    )
+    checked, unchecked = list(heads), list(unsure)
+    problems += wrong
+    if (root := settings.get("image_root")) is not None:
+        try:
+            found = find_path(root, "data.image_root", beside=beside)
+        except UserError as error:
+            problems += error.problems
+        else:
+            checked.append(f"data.image_root: {found} is there")
+    if problems:
+        raise UserError(problems=list(dict.fromkeys(problems)))
+    modality: Modality = "images" if chosen_columns["image"] is not None else "text"
+    return Look(
+        modality, tuple(checked), ("the rows of the table and their labels", *unchecked), LABELS
+    )
+
+
+def look_at_heads(
+    tables: Tables, layout: Layout, of_columns: Callable[[Rows], tuple[list[str], list[str]]]
+) -> tuple[list[str], list[str], list[str]]:
+    """Look whether the first file of each split has the columns that are meant.
+
+    Args:
+        tables: The files.
+        layout: How they are written.
+        of_columns: Returns what is wrong with the columns of a file, and what only its rows tell.
+
+    Returns:
+        What was looked at and is right, what was not looked at, and what is wrong.
+    """
+    checked, unchecked, problems = list[str](), list[str](), list[str]()
     for name, files in tables.files.items():
         key = f"data.{name}" if name in tables.named else "data.path"
         file = files[0]  # the shards of a split are alike
@@ -89,35 +133,36 @@ def look_at_table(settings: Mapping[str, Any]) -> Look:
             unchecked.append(f"the columns of {file.name}")
             checked.append(there)
             continue
-        missing: list[str] = []
-        for column in COLUMNS:
-            chosen = chosen_columns[column]
-            for one in chosen if isinstance(chosen, list | tuple) else [chosen]:
-                if one is None:
-                    continue
-                try:
-                    pattern = column == "image" and is_pattern(one) and one not in head.names
-                    for name in fields(one) if pattern else [one]:
-                        column_name(head, name, f"data.{column}")
-                except UserError as error:
-                    missing += error.problems
+        missing, unsure = of_columns(head)
+        unchecked += unsure
         if missing and head.unit == "object":  # a later line may have it
             unchecked.append(f"columns that the first {LINES} lines of {file.name} lack: "
                              f"{' '.join(missing)}")
         else:
             problems += missing
             checked.append(f"{there}, with the columns {shown(head.names)}")
-    if (root := settings.get("image_root")) is not None:
-        try:
-            found = find_path(root, "data.image_root", beside=beside)
-        except UserError as error:
-            problems += error.problems
-        else:
-            checked.append(f"data.image_root: {found} is there")
-    if problems:
-        raise UserError(problems=list(dict.fromkeys(problems)))
-    modality: Modality = "images" if chosen_columns["image"] is not None else "text"
-    return Look(modality, tuple(checked), ("the rows of the table and their labels", *unchecked))
+    return checked, unchecked, problems
+
+
+def missing_columns(head: Rows, chosen: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the columns that are chosen, of those that a table has.
+
+    Args:
+        head: The names of its columns, see `head_of`.
+        chosen: By setting a column, several, or `None`; `image` and `masks` may be patterns.
+    """
+    missing: list[str] = []
+    for key, columns in chosen.items():
+        for one in columns if isinstance(columns, list | tuple) else [columns]:
+            if one is None:
+                continue
+            try:
+                pattern = key in ("image", "masks") and is_pattern(one) and one not in head.names
+                for name in fields(one) if pattern else [one]:
+                    column_name(head, name, f"data.{key}")
+            except UserError as error:
+                missing += error.problems
+    return missing
 
 
 def head_of(path: Path, layout: Layout, key: str) -> Rows | None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.data.order import Order, once
 from kerasft.data.store import Store
 from kerasft.rows import Rows, padded_width
+from kerasft.spec import Tensors
 from kerasft.system.late_errors import noted
 from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Batches:
@@ -29,7 +33,7 @@ class Batches:
     """
 
     def __init__(self, store: Store, targets: Rows, *, order: Any,
-                 batch: Callable[[Any, dict[str, Any]], tuple[Any, Any]],
+                 batch: Callable[[Any, Mapping[str, Any]], tuple[Any, Any]],
                  augment: Any = None):
         self.store, self.targets = store, targets
         self.order, self.batch, self.augment = order, batch, augment
@@ -119,7 +123,9 @@ class Batches:
         """
         import tensorflow as tf
 
-        def learned(inputs: Any, targets: Any, indices: tf.Tensor) -> tuple[Any, ...]:
+        def learned(
+            inputs: Mapping[str, tf.Tensor], targets: Mapping[str, tf.Tensor], indices: tf.Tensor
+        ) -> tuple[Any, ...]:
             inputs = inputs["images"] if list(inputs) == ["images"] else inputs
             y, weights = self.batch(inputs, targets)
             return (inputs, y) if weights is None else (inputs, y, weights)
@@ -183,7 +189,7 @@ class Batches:
             return inputs, targets, *named
 
         def change(
-            inputs: Any, targets: Any, epoch: tf.Tensor, indices: tf.Tensor
+            inputs: Tensors, targets: Mapping[str, tf.Tensor], epoch: tf.Tensor, indices: tf.Tensor
         ) -> tuple[Any, ...]:
             if self.augment is not None:
                 inputs, targets = self.augment(inputs, targets, epoch, indices)

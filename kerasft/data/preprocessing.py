@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from kerasft.spec import (
 from kerasft.system.cache import Cache, CacheError, digest_code, digest_folder, temporary
 from kerasft.system.console import warn
 from kerasft.system.tf_data import AHEAD, cores, mapped, untuned
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Images beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
@@ -233,7 +236,7 @@ def _images(
 
     changed: list[str] = []
 
-    def raw(index: Any) -> bytes:
+    def raw(index: tf.Tensor) -> bytes:
         value = examples.inputs[int(index)]
         if isinstance(value, bytes):
             return as_decodable(value)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.system.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, GREEN = "#1f5fa8", "#d9701e", "#8a8f98", "#2b8a4b"
 DPI = 130
@@ -25,14 +29,14 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
-def save(figure: Any, path: str | Path) -> Path:
+def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, and return the file."""
     with written_whole(path) as part:
         figure.savefig(part, dpi=DPI)
     return Path(path)
 
 
-def tidy(axes: Any) -> None:
+def tidy(axes: Axes) -> None:
     """Draw a light grid, and no frame."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e9ecef", linewidth=0.8)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.spec import IGNORED
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # How far apart borders may lie, in parts of an image's diagonal: as Csurka et al., "What is a good
 # evaluation measure for semantic segmentation?", 2013, have it.
@@ -16,7 +19,7 @@ NEAR = 0.0075
 BORDERS = ("predicted_near", "predicted", "true_near", "true")
 
 
-def confusion(true: Any, predicted: Any, classes: int) -> Any:
+def confusion(true: tf.Tensor, predicted: tf.Tensor, classes: int) -> Any:
     """Count the pixels of each true class that are taken for each class.
 
     Args:
@@ -37,7 +40,7 @@ def confusion(true: Any, predicted: Any, classes: int) -> Any:
     return tf.cast(tf.reshape(found, [classes, classes]), tf.float32)
 
 
-def borders_near(true: Any, predicted: Any, classes: int) -> Any:
+def borders_near(true: tf.Tensor, predicted: tf.Tensor, classes: int) -> Any:
     """Count the border pixels of each class that lie near to one of the same class.
 
     A pixel is on a border where one of the four beside it is of another class. Borders that differ
@@ -61,7 +64,7 @@ def borders_near(true: Any, predicted: Any, classes: int) -> Any:
     return tf.stack(counts, axis=1)
 
 
-def _borders(mask: Any) -> Any:
+def _borders(mask: tf.Tensor) -> Any:
     """Return the class of pixels at a border, and -1 of all others, `int32[rows, columns]`."""
     import tensorflow as tf
 
@@ -73,7 +76,7 @@ def _borders(mask: Any) -> Any:
     return tf.where(border, mask, -1)
 
 
-def _near(one: Any, other: Any, far: Any, classes: int) -> tuple[Any, Any]:
+def _near(one: tf.Tensor, other: tf.Tensor, far: tf.Tensor, classes: int) -> tuple[Any, Any]:
     """Return how many border pixels of each class have one of the other mask near, and how many
     there are.
     """
@@ -92,7 +95,7 @@ def _near(one: Any, other: Any, far: Any, classes: int) -> tuple[Any, Any]:
     moves = inside[:, 0] * step + inside[:, 1]
 
     # One shift of all border pixels at a time: their number is small, that of shifts is, too.
-    def shifted(i: Any, hit: Any) -> tuple[Any, Any]:
+    def shifted(i: tf.Tensor, hit: tf.Tensor) -> tuple[Any, Any]:
         return i + 1, hit | (tf.gather(flat, home + moves[i]) == units)
 
     _, hit = tf.while_loop(

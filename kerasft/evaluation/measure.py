@@ -14,9 +14,11 @@ import numpy as np
 from kerasft.distributed.group import ALONE, Group
 from kerasft.distributed.parcels import packed, unpacked
 from kerasft.rows import Rows, as_table, joined, of_table
+from kerasft.spec import Tensors
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 # What makes the values that leave the graph of a batch: of outputs, inputs and targets.
 Produce = Callable[[Any, Any, Mapping[str, Any]], Mapping[str, Any]]
@@ -36,8 +38,8 @@ class Measured:
 
 
 def stream(
-    model: keras.Model, dataset: Any, order: np.ndarray, produce: Produce, *, key: Any,
-    batch: Callable[[Any, dict[str, Any]], tuple[Any, Any]] | None = None, group: Group = ALONE,
+    model: keras.Model, dataset: tf.data.Dataset, order: np.ndarray, produce: Produce, *, key: Any,
+    batch: Callable[[Any, Mapping[str, Any]], tuple[Any, Any]] | None = None, group: Group = ALONE,
     most: int | None = None,
 ) -> Measured:
     """Run a network over a data set, batch by batch, and keep a few values of each example.
@@ -90,7 +92,9 @@ def stream(
     return Measured(rows, None if batch is None else float(np.average(losses, weights=sizes)))
 
 
-def _computed(step: Any, batches: Iterable[Any], devices: Sequence[str]) -> Iterator[Any]:
+def _computed(
+    step: Callable[..., Any], batches: Iterable[Any], devices: Sequence[str]
+) -> Iterator[Any]:
     """Yield what comes of each batch in turn; as many are at work as there are devices."""
     begun: deque[Any] = deque()
     for number, (inputs, targets) in enumerate(batches):
@@ -101,7 +105,8 @@ def _computed(step: Any, batches: Iterable[Any], devices: Sequence[str]) -> Iter
 
 
 def _in_pieces(
-    step: Any, whole: Any, dataset: Any, devices: Sequence[str], most: int
+    step: Callable[..., Any], whole: Callable[..., Any], dataset: tf.data.Dataset,
+    devices: Sequence[str], most: int,
 ) -> Iterator[tuple[Rows, float]]:
     """Yield what is kept of each batch, which devices take piece by piece, and its loss."""
     import tensorflow as tf
@@ -179,12 +184,14 @@ def _compiled(
         if known == key:
             return functions[0], functions[1]
 
-    def loss_of(inputs: Any, targets: Any, outputs: Any) -> Any:
+    def loss_of(inputs: Tensors, targets: Mapping[str, tf.Tensor], outputs: Tensors) -> Any:
         y, weights = batch(inputs, targets)
         return model.compute_loss(inputs, y, outputs, weights, training=False)
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(inputs: Any, targets: Any, device: str) -> tuple[dict[str, Any], Any]:
+    def step(
+        inputs: Tensors, targets: Mapping[str, tf.Tensor], device: str
+    ) -> tuple[dict[str, Any], Any]:
         with _on(device):
             # In the scope a device reads its own copy of the weights. A loss would be divided.
             with group.scope():
@@ -196,7 +203,7 @@ def _compiled(
             return dict(produce(outputs, inputs, targets)), found
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def whole(inputs: Any, targets: Any, outputs: Any) -> Any:
+    def whole(inputs: Tensors, targets: Mapping[str, tf.Tensor], outputs: Tensors) -> Any:
         model._clear_losses()  # tensors of the graph of a piece
         with _on((group.devices or ("",))[0]):
             return loss_of(inputs, targets, outputs)

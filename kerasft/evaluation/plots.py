@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from kerasft.evaluation.drawing import (
     tidy,
 )
 from kerasft.evaluation.metrics import Mode, direction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def learning_curves(
@@ -239,7 +242,7 @@ def bars(
     return save(figure, path)
 
 
-def _mark_stages(axes: Any, history: Sequence[Mapping[str, Any]], epochs: np.ndarray) -> None:
+def _mark_stages(axes: Axes, history: Sequence[Mapping[str, Any]], epochs: np.ndarray) -> None:
     """Name the stages above the plot, with a line between each two, where there are several."""
     stages = [row.get("stage") for row in history]
     starts = [i for i in range(len(stages)) if i == 0 or stages[i] != stages[i - 1]]

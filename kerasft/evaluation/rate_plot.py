@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.evaluation.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, readable, save, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # So many panels stand beside one another.
 ACROSS = 3
@@ -45,7 +48,7 @@ def range_test(curves: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     return save(figure, path)
 
 
-def _draw(axes: Any, curve: Mapping[str, Any]) -> None:
+def _draw(axes: Axes, curve: Mapping[str, Any]) -> None:
     rates, losses, smoothed = (np.asarray(curve[k]) for k in ("rates", "losses", "smoothed"))
     axes.plot(rates, losses, ".", color=GREY, markersize=3.5, label="loss of an update")
     axes.plot(rates, smoothed, color=BLUE, label="smoothed")

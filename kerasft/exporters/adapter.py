@@ -6,13 +6,17 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters import parity, tensors
 from kerasft.rows import Rows
 from kerasft.spec import Evidence, Labels
 from kerasft.system.files import at_home, write_json
+
+if TYPE_CHECKING:
+    import keras
 
 FORM = "adapter"
 ABOUT, PEFT = "adapter.json", "peft"
@@ -35,10 +39,10 @@ class OnBase:
 
 
 def adapter(
-    model: Any,
+    model: keras.Model,
     directory: str | Path,
     *,
-    task: Any,
+    task: Task,
     labels: Labels,
     evidence: Evidence,
     saved_adapter: Path,

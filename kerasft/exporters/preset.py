@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasft.abilities import Windowing
 from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
@@ -23,6 +24,7 @@ from kerasft.system.files import at_home
 
 if TYPE_CHECKING:
     import keras
+    import keras_hub
 
 FORM = "preset"
 TOLERANCE = 1e-4
@@ -119,12 +121,12 @@ def preset(
     return at_home(directory)
 
 
-def check_early(*, task: Any, **_: Any) -> None:
+def check_early(*, task: Task, **_: Any) -> None:
     """See before a training that the export can be made."""
-    if (windows := getattr(task, "windows", 1)) > 1:
+    if isinstance(task, Windowing) and task.windows > 1:
         raise UserError(
             "export=preset writes a backbone of KerasHub, which reads no text in windows. "
-            f"Received: task.windows={windows}. Choose export=keras, or set task.windows=1."
+            f"Received: task.windows={task.windows}. Choose export=keras, or set task.windows=1."
         )
 
 
@@ -138,8 +140,8 @@ def _upright(raw: list[Any], preprocess: Preprocess) -> list[Any]:
 
 
 def _save(
-    made: Any, model: keras.Model, network: keras.Model, preprocess: Preprocess, folder: Path, *,
-    own: bool
+    made: keras_hub.models.Task, model: keras.Model, network: keras.Model, preprocess: Preprocess,
+    folder: Path, *, own: bool,
 ) -> list[str]:
     """Write the preset; return the modules that must be imported before it is loaded."""
     made.save_to_preset(str(folder))
@@ -243,7 +245,7 @@ def _preprocessor(
     return _of_backbone(keras_hub.models.ImageClassifierPreprocessor, kind)(converter), ""
 
 
-def _of_backbone(base: Any, backbone: type) -> Any:
+def _of_backbone(base: type, backbone: type) -> Any:
     """Return KerasHub's subclass that belongs to a class of backbones, or the base."""
     import keras_hub
 
@@ -266,7 +268,8 @@ def _same_tokens(made: Any, preprocess: TextPreprocess, raw: Sequence[Any]) -> b
 
 
 def _task(
-    model: keras.Model, backbone: Any, scaling: dict[str, Any] | None, feed: Feed
+    model: keras.Model, backbone: keras_hub.models.Backbone, scaling: dict[str, Any] | None,
+    feed: Feed,
 ) -> tuple[Any, str]:
     """Return the whole task with the model's weights, and the class that loads it."""
     import keras
@@ -311,7 +314,7 @@ def _feature(model: keras.Model) -> str | None:
     return names[id(first)]
 
 
-def _standard(head: Any, backbone: Any) -> Any:
+def _standard(head: keras.Model, backbone: keras_hub.models.Backbone) -> Any:
     """Return KerasHub's own classifier of images with the weights of a head, where one fits.
 
     That is, one with pooling, dropout and a dense layer, as `head=linear` has.

@@ -59,7 +59,7 @@ def quantized(model: keras.Model, weights: str) -> Any:
     return _in_int8(copy) if weights == "int8" else _in_bfloat16(copy)
 
 
-def check_early(*, weights: str = "int8", task: Any = None, **further: Any) -> None:
+def check_early(*, weights: str = "int8", task: Task | None = None, **further: Any) -> None:
     """See before a training that there is such a form of weights, and of what else is told."""
     check_saved_model(task=task, **further)
     if weights not in WEIGHTS:
@@ -142,8 +142,8 @@ def small_saved_model(
 
 
 def measured(
-    model: keras.Model, smaller: Any, batches: Sequence[Feed], *, task: Task, labels: Labels,
-    tolerance: float, y: np.ndarray | None = None,
+    model: keras.Model, smaller: keras.Model, batches: Sequence[Feed], *, task: Task,
+    labels: Labels, tolerance: float, y: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Compare a network with its smaller copy on examples.
 
@@ -180,7 +180,8 @@ def measured(
     return {"examples": count, **report, **figures, "sizes": sizes}
 
 
-def _figures(task: Any, labels: Labels, y: np.ndarray, outputs: Feed) -> dict[str, float]:
+def _figures(task: Task, labels: Labels, y: np.ndarray, outputs: Feed) -> dict[str, float]:
+    assert isinstance(task, Answered)
     of_examples = {name: value[: len(y)] for name, value in outputs.items()}
     statistics = task.statistics_of(Rows.of({"label": y}), of_examples, labels)
     figures = task.figures(statistics, labels)
@@ -194,7 +195,7 @@ def _copy(model: keras.Model) -> Any:
     )
 
 
-def _in_int8(copy: Any) -> Any:
+def _in_int8(copy: keras.Model) -> Any:
     before = tensors.bytes_of_weights(copy)
     config = keras.quantizers.Int8QuantizationConfig(activation_quantizer=None)
     try:

@@ -13,11 +13,11 @@ import kerasft
 from kerasft.abilities import Generates
 from kerasft.artifact.layout import EXTRA, LABELS, SIGNATURE, WEIGHTS
 from kerasft.contracts import Deciding, Explained, Task, Thresholded
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError
 from kerasft.exporters import card, deployment, parity, rehearsal, warmup
 from kerasft.exporters.graph import write_graph
 from kerasft.exporters.served import NONE, Served, raw_examples
-from kerasft.exporters.signatures import SIGNATURES, Signature, signatures_of
+from kerasft.exporters.signatures import Signature, require_names, signatures_of
 from kerasft.exporters.tensors import require_whole
 from kerasft.exporters.versions import new_version
 from kerasft.spec import Decision, Evidence, Labels, Preprocess, takes_texts
@@ -147,17 +147,14 @@ def saved_model(
 
 
 def check_early(
-    *, task: Task, golden: int = 4, top_k: int = 5, warm_up: Sequence[int] | None = None,
+    *, task: Task | None, golden: int = 4, top_k: int = 5, warm_up: Sequence[int] | None = None,
     signatures: Sequence[str] | None = None, temperature: float | str = 1.0,
     goal: str | None = None, at_least: float | None = None, positive: Any = None, **_: Any,
 ) -> None:
     """See before a training that what an export is told can be done, as far as that is known."""
     _require_sizes(golden=golden, top_k=top_k, warm_up=warm_up)
-    if strange := [name for name in signatures or () if name not in SIGNATURES]:
-        raise UserError(
-            f"export: there is no signature {strange[0]!r}. Allowed: {', '.join(SIGNATURES)}."
-            f"{nearest(str(strange[0]), SIGNATURES)}"
-        )
+    if task is not None:
+        require_names(signatures, task)
     if isinstance(task, Deciding):
         task.check_decision(
             temperature=temperature, goal=goal, at_least=at_least, positive=positive

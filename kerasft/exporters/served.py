@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,11 @@ from kerasft.artifact.comparison import PADDING, Output, filled_up
 from kerasft.contracts import Framed, Located, Ranked, Rephrasing, Scored, Task
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows, joined
-from kerasft.spec import Decision, Labels, Preprocess, placed, takes_images, takes_texts
+from kerasft.spec import Decision, Labels, Preprocess, Tensors, placed, takes_images, takes_texts
 from kerasft.system.tf_data import mapped, untuned
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 NONE = Decision()
 POOLED = "head_pooling"
@@ -92,7 +95,7 @@ class Served:
             return ("image_bytes",)
         return ("text", "text_pair") if self.preprocess.pair else ("text",)
 
-    def answers(self, outputs: Any) -> dict[str, Any]:
+    def answers(self, outputs: Tensors) -> dict[str, Any]:
         """Turn what the network puts out into all that is answered.
 
         Positions are in the network's pixels or tokens, see `in_input`.
@@ -111,7 +114,7 @@ class Served:
             return isinstance(self.task, Framed)
         return isinstance(self.task, Located) and takes_texts(self.preprocess)
 
-    def by_token(self, answers: Mapping[str, Any], inputs: Any) -> Mapping[str, Any]:
+    def by_token(self, answers: Mapping[str, Any], inputs: Tensors) -> Mapping[str, Any]:
         """Return answers for each token with `PADDING` where there is none."""
         import tensorflow as tf
 
@@ -121,7 +124,9 @@ class Served:
         return {name: tf.where(real, value, tf.cast(PADDING, value.dtype))
                 for name, value in answers.items()}  # fmt: skip
 
-    def in_input(self, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
+    def in_input(
+        self, answers: Mapping[str, Any], frames: tf.Tensor | Mapping[str, tf.Tensor]
+    ) -> dict[str, Any]:
         """Return answers with positions in the pixels or characters of what was sent."""
         if isinstance(self.task, Located):
             found = self.task.in_text(answers, frames, self.labels)
@@ -144,7 +149,7 @@ class Served:
         """The signatures with the same answers in other forms."""
         return self.task.forms if self.framed and isinstance(self.task, Rephrasing) else ()
 
-    def rephrased(self, form: str, answers: Mapping[str, Any], frames: Any) -> dict[str, Any]:
+    def rephrased(self, form: str, answers: Mapping[str, Any], frames: tf.Tensor) -> dict[str, Any]:
         """Return answers in another form."""
         assert isinstance(self.task, Rephrasing)
         return dict(self.task.rephrased(form, answers, frames, self.labels))
@@ -178,16 +183,16 @@ class Served:
             return None
         return keras.Function(self.model.input, pooled[0].output_tensors[0])
 
-    def ready(self, raw: Any) -> Any:
+    def ready(self, raw: tf.Tensor) -> Any:
         """Preprocess raw strings as the artifact does: padded to the buckets, too."""
         return self._bucketed(self.preprocess(raw))
 
-    def placed(self, raw: Any) -> tuple[Any, Any]:
+    def placed(self, raw: tf.Tensor) -> tuple[Any, Any]:
         """Return what `ready` does, and how each of it was placed, see `framed`."""
         made, frames = self.preprocess.framed(raw)  # type: ignore[attr-defined]
         return self._bucketed(made), frames
 
-    def _bucketed(self, made: Any) -> Any:
+    def _bucketed(self, made: Tensors) -> Any:
         import tensorflow as tf
 
         if not self.buckets or "padding_mask" not in made:

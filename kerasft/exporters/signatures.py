@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasft.abilities import Generates
 from kerasft.artifact.layout import DEFAULT
-from kerasft.contracts import Scored
+from kerasft.contracts import Rephrasing, Scored, Task
 from kerasft.errors import UserError, nearest
 from kerasft.exporters.served import POOLED, Served
+from kerasft.spec import Tensors
 
-SIGNATURES = (DEFAULT, "tensors", "classify", "regress", "embed", "generate", "score")
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+EMBED = "embed"
 
 
 @dataclass(frozen=True)
@@ -47,33 +52,41 @@ def signatures_of(served: Served, wanted: Sequence[str] | None = None) -> dict[s
     possible = _possible(served)
     if wanted is None:
         return possible
-    problems = []
-    for name in wanted:
-        if name in possible:
-            continue
-        if name not in SIGNATURES:
-            problems.append(
-                f"export: there is no signature {name!r}. Allowed: {', '.join(possible)}."
-                f"{nearest(str(name), (*SIGNATURES, *possible))}"
-            )
-        else:
-            problems.append(f"export: {_why_not(name, served)} Allowed: {', '.join(possible)}.")
-    if problems:
-        raise UserError(problems=problems)
+    require_names(wanted, served.task)
+    if EMBED in wanted and EMBED not in possible:
+        raise UserError(
+            f"export: the signature {EMBED!r} gives the output of a layer {POOLED!r}, which the "
+            f"heads of kerasft have; this head has none. Allowed: {', '.join(possible)}."
+        )
     return {name: made for name, made in possible.items() if name in (DEFAULT, *wanted)}
 
 
-def _why_not(name: str, served: Served) -> str:
-    if name == "embed":
-        return (
-            f"the signature 'embed' gives the output of a layer {POOLED!r}, which the heads of "
-            "kerasft have; this head has none."
-        )
-    if name in ("generate", "score"):
-        return f"the signature {name!r} is of language models (task=causal_lm)."
-    kinds = {"single": "one class", "multi": "any number of classes", "number": "a number"}
-    kind = kinds.get(served.task.kind, served.task.kind)
-    return f"the signature {name!r} does not fit a task with {kind} an example."
+def names_for(task: Task) -> tuple[str, ...]:
+    """Return the signatures that a task's models may have; `embed` needs a head that has it."""
+    names = [DEFAULT, "tensors"]
+    if isinstance(task, Generates):
+        names += ["score", "generate"]
+    if isinstance(task, Rephrasing):
+        names += task.forms
+    if isinstance(task, Scored):
+        names.append(task.method)
+    return (*names, EMBED)
+
+
+def require_names(wanted: Sequence[str] | None, task: Task) -> None:
+    """See that signatures are some that a task's models may have.
+
+    Raises:
+        UserError: If one is not.
+    """
+    allowed = names_for(task)
+    problems = [
+        f"export: the task {type(task).__name__} has no signature {name!r}. Allowed: "
+        f"{', '.join(allowed)}.{nearest(str(name), allowed)}"
+        for name in wanted or () if name not in allowed
+    ]  # fmt: skip
+    if problems:
+        raise UserError(problems=problems)
 
 
 def _possible(served: Served) -> dict[str, Signature]:
@@ -105,12 +118,12 @@ def _possible(served: Served) -> dict[str, Signature]:
         inputs = from_tensors(*columns)
         return served.by_token(served.answers(outputs(inputs)), inputs)
 
-    def from_examples(serialized: Any) -> Any:
+    def from_examples(serialized: tf.Tensor) -> Any:
         feature = tf.io.FixedLenFeature([], tf.string)
         parsed = tf.io.parse_example(serialized, dict.fromkeys(served.names, feature))
         return ready(*(parsed[name] for name in served.names))
 
-    def outputs(batch: Any) -> Any:
+    def outputs(batch: Tensors) -> Any:
         return served.model(batch, training=False)
 
     made = {
@@ -132,7 +145,7 @@ def _possible(served: Served) -> dict[str, Signature]:
         )
     embedder = served.embedder()
     if embedder is not None:
-        made["embed"] = Signature("predict", "raw", raw, lambda *x: {
+        made[EMBED] = Signature("predict", "raw", raw, lambda *x: {
             "embedding": tf.cast(embedder(ready(*x)), tf.float32)
         })  # fmt: skip
     return made
@@ -180,6 +193,6 @@ def inputs_of(served: Served, name: str, raw: np.ndarray) -> dict[str, np.ndarra
     return {"inputs": requests}
 
 
-def _by_name(batch: Any) -> dict[str, Any]:
+def _by_name(batch: Tensors) -> dict[str, Any]:
     """Return the network's input by name; images are `images`."""
     return dict(batch) if isinstance(batch, Mapping) else {"images": batch}

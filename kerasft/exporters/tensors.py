@@ -20,11 +20,11 @@ import numpy as np
 import kerasft
 from kerasft.artifact.comparison import PADDING, differs, filled_up, rows_apart, rule_for
 from kerasft.artifact.fresh import ExportError
-from kerasft.contracts import Choosing, Task, odd_units
+from kerasft.contracts import Choosing, Task, lacking, odd_units
 from kerasft.errors import UserError
 from kerasft.exporters.versions import STALE
 from kerasft.raw_input import as_raw
-from kerasft.spec import Labels, Preprocess
+from kerasft.spec import Labels, Preprocess, Tensors
 from kerasft.system.files import at_home, disk_space_in, exchange, read_json, write_json
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _what(place: Path) -> str:
 
 def require_whole(model: keras.Model, task: Task, labels: Labels) -> None:
     """See that network, task and labels belong together."""
-    if not hasattr(task, "answers"):
+    if "answers" in lacking(task):
         raise UserError(
             "An export needs the task of its network, which turns outputs into answers (such as "
             f"kerasft.tasks.classification.Classification). Received: {task!r}."
@@ -181,7 +181,7 @@ def feeds(preprocess: Preprocess, examples: Sequence[Any]) -> list[Feed]:
         return [as_feed(preprocess(part)) for part in parts]
 
 
-def as_feed(inputs: Any) -> Feed:
+def as_feed(inputs: Tensors) -> Feed:
     """Return what a preprocessing gave as named arrays."""
     if not isinstance(inputs, Mapping):
         inputs = {"images": inputs}

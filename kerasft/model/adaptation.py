@@ -95,7 +95,7 @@ def adaptable(model: keras.Model) -> list[Any]:
     return [one for one in backbone_layers(model) if kind_of(one) is not None and one.built]
 
 
-def path_of(layer: Any) -> str:
+def path_of(layer: keras.Layer) -> str:
     """Return the path of a layer, as its variables have it."""
     variables = layer.variables
     return variables[0].path.rpartition("/")[0] if variables else str(layer.path or layer.name)

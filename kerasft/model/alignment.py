@@ -17,6 +17,7 @@ from kerasft.errors import UserError
 from kerasft.rows import Column, Rows, joined
 
 if TYPE_CHECKING:
+    import keras_hub
     import tensorflow as tf
 
     from kerasft.spec import TextPreprocess
@@ -50,7 +51,7 @@ class Words(NamedTuple):
     end: Any
 
 
-def require_known(tokenizer: Any) -> None:
+def require_known(tokenizer: keras_hub.tokenizers.Tokenizer) -> None:
     """See that words can be found again among a tokenizer's tokens.
 
     Raises:
@@ -69,7 +70,8 @@ def require_known(tokenizer: Any) -> None:
 
 
 def aligned(
-    tokenizer: Any, tokenize: Callable[[Any], tf.RaggedTensor], text: tf.Tensor
+    tokenizer: keras_hub.tokenizers.Tokenizer, tokenize: Callable[[Any], tf.RaggedTensor],
+    text: tf.Tensor,
 ) -> tuple[tf.RaggedTensor, Words]:
     """Return the tokens of texts, and the words of each.
 
@@ -106,7 +108,7 @@ def split(text: tf.Tensor, *, cjk: bool = True) -> tuple[tf.RaggedTensor, tf.Rag
     return _split(text, cjk)[1:]
 
 
-def _split(text: Any, cjk: bool) -> tuple[Any, Any, Any]:
+def _split(text: tf.Tensor, cjk: bool) -> tuple[Any, Any, Any]:
     import tensorflow_text
 
     kept = f"{MARK}|{CJK}" if cjk else MARK
@@ -115,7 +117,10 @@ def _split(text: Any, cjk: bool) -> tuple[Any, Any, Any]:
     )
 
 
-def _by_words(tokenizer: Any, tokenize: Any, text: Any) -> tuple[Any, Any, Any, Any]:
+def _by_words(
+    tokenizer: keras_hub.tokenizers.Tokenizer, tokenize: Callable[[Any], tf.RaggedTensor],
+    text: tf.Tensor,
+) -> tuple[Any, Any, Any, Any]:
     """Return tokens, and the words that have any, by counting those of each."""
     import tensorflow as tf
 
@@ -135,7 +140,9 @@ def _by_words(tokenizer: Any, tokenize: Any, text: Any) -> tuple[Any, Any, Any, 
     return tokens, *(_some(part, found) for part in (laid, start, end))
 
 
-def _by_bytes(tokenizer: Any, tokens: Any, text: Any) -> tuple[Any, Any, Any]:
+def _by_bytes(
+    tokenizer: keras_hub.tokenizers.Tokenizer, tokens: tf.RaggedTensor, text: tf.Tensor
+) -> tuple[Any, Any, Any]:
     """Return where tokens begin and end in a text, each letter of them standing for a byte."""
     import tensorflow as tf
 
@@ -156,7 +163,9 @@ def _by_bytes(tokenizer: Any, tokens: Any, text: Any) -> tuple[Any, Any, Any]:
             whole)  # fmt: skip
 
 
-def _by_offsets(tokenizer: Any, tokens: Any, text: Any) -> tuple[Any, Any, Any]:
+def _by_offsets(
+    tokenizer: keras_hub.tokenizers.Tokenizer, tokens: tf.RaggedTensor, text: tf.Tensor
+) -> tuple[Any, Any, Any]:
     """Return where tokens begin and end in a text, as SentencePiece's own op tells."""
     import tensorflow as tf
 
@@ -166,11 +175,13 @@ def _by_offsets(tokenizer: Any, tokens: Any, text: Any) -> tuple[Any, Any, Any]:
     return *(tf.cast(part, tf.int64) for part in (first, last)), whole
 
 
-def _laid_on(first: Any, last: Any, start: Any, end: Any) -> tuple[Any, Any]:
+def _laid_on(
+    first: tf.RaggedTensor, last: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.RaggedTensor
+) -> tuple[Any, Any]:
     """Return the first token of each word, and which words have one."""
     import tensorflow as tf
 
-    def row_of(part: Any) -> Any:
+    def row_of(part: tf.RaggedTensor) -> Any:
         return tf.cast(part.value_rowids(), tf.int64)
 
     ends = tf.concat([last.flat_values + row_of(last) * _FAR, [tf.int64.max]], 0)
@@ -182,7 +193,9 @@ def _laid_on(first: Any, last: Any, start: Any, end: Any) -> tuple[Any, Any]:
     return start.with_flat_values(place), found
 
 
-def _as_one(start: Any, end: Any, place: Any) -> tuple[Any, Any, Any]:
+def _as_one(
+    start: tf.RaggedTensor, end: tf.RaggedTensor, place: tf.RaggedTensor
+) -> tuple[Any, Any, Any]:
     """Return words so that those that begin with one token are one."""
     import tensorflow as tf
 
@@ -194,7 +207,7 @@ def _as_one(start: Any, end: Any, place: Any) -> tuple[Any, Any, Any]:
     return _some(start, opens), _some(end, closes), _some(place, opens)
 
 
-def _some(part: Any, which: Any) -> Any:
+def _some(part: tf.RaggedTensor, which: tf.Tensor) -> Any:
     """Return some of the values of a ragged tensor, by a mask of all of them."""
     import tensorflow as tf
 
@@ -250,19 +263,20 @@ def framed(preprocess: TextPreprocess, raw: tf.Tensor) -> tuple[Any, dict[str, A
     return preprocess.pack(raw, tokens), {**parts, "text": raw}
 
 
-def _words_of(preprocess: Any) -> Any:
+def _words_of(preprocess: TextPreprocess) -> Any:
     """Return the function that tells where words stand, traced once."""
     import tensorflow as tf
 
     preprocess(tf.constant([""]))  # which is traced anew where its model was cleared
-    held = vars(preprocess).get("_words_of")
-    if held is not None and held[0] is preprocess._packed:
+    own = vars(preprocess)
+    held = own.get("_words_of")
+    if held is not None and held[0] is own["_packed"]:
         return held[1]
     made = tf.function(
         lambda raw: framed(preprocess, raw)[1], autograph=False,
         input_signature=[tf.TensorSpec([None], tf.string)],
     )  # fmt: skip
-    preprocess._words_of = preprocess._packed, made
+    own["_words_of"] = own["_packed"], made
     return made
 
 

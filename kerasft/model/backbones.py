@@ -6,6 +6,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from kerasft.catalogue.networks import unknown_application
 from kerasft.errors import UserError, in_short
 from kerasft.model.geometry import side_of, sides
@@ -18,6 +20,7 @@ from kerasft.system.folders import located, require_path, whereabouts
 
 if TYPE_CHECKING:
     import keras
+    import keras_hub
 
 # Input sizes of keras.applications that are not 224 (from their documentation).
 APPLICATION_SIZES = {
@@ -100,7 +103,8 @@ def preset(
 
 
 def text_backbone(
-    network: keras.Model, tokenizer: Any, *, name: str, sequence_length: int, pretrained: bool
+    network: keras.Model, tokenizer: keras_hub.tokenizers.Tokenizer, *, name: str,
+    sequence_length: int, pretrained: bool,
 ) -> Backbone:
     """Make a `Backbone` of a KerasHub network for text and its tokenizer."""
     most = getattr(network, "max_sequence_length", None)
@@ -330,7 +334,7 @@ def _is_causal(network: keras.Model) -> bool:
     """Whether KerasHub has a causal language model on this network and no text classifier."""
     import keras_hub
 
-    def on_this(kind: Any) -> bool:
+    def on_this(kind: type) -> bool:
         found = [getattr(keras_hub.models, n) for n in dir(keras_hub.models)]
         return any(
             isinstance(c, type) and issubclass(c, kind) and c is not kind
@@ -352,7 +356,9 @@ def _last_stage(network: keras.Model) -> str:
     return names[-1] if names and isinstance(network.output, dict) else ""
 
 
-def _check_vocabulary(network: keras.Model, tokenizer: Any, name: str) -> None:
+def _check_vocabulary(
+    network: keras.Model, tokenizer: keras_hub.tokenizers.Tokenizer, name: str
+) -> None:
     """A tokenizer that knows more tokens than the network would read outside the embedding."""
     rows = getattr(network, "vocabulary_size", None) or getattr(network, "vocab_size", None)
     if rows and tokenizer.vocabulary_size() > rows:
@@ -383,7 +389,7 @@ def _pixel_scaling(name: str) -> tuple[float | list[float], float | list[float],
     return _plain(_same(diagonal), 1.0), _plain(_same(offset), 0.0), bgr
 
 
-def _same(values: Any) -> Any:
+def _same(values: np.ndarray) -> Any:
     import numpy as np
 
     return values[:1] if np.allclose(values, values[0], rtol=1e-6, atol=0) else values

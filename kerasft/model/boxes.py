@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # What an overlap is divided by at least.
 _LEAST = 1e-6
 
 
-def area(boxes: Any) -> Any:
+def area(boxes: tf.Tensor) -> Any:
     """Return the area of boxes, `[..., 4]`."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def shared(one: Any, other: Any) -> Any:
+def shared(one: tf.Tensor, other: tf.Tensor) -> Any:
     """Return the area that boxes have in common, one by one."""
     import tensorflow as tf
 
@@ -23,7 +27,7 @@ def shared(one: Any, other: Any) -> Any:
     return sides[..., 0] * sides[..., 1]
 
 
-def overlaps(one: Any, other: Any) -> Any:
+def overlaps(one: tf.Tensor, other: tf.Tensor) -> Any:
     """Return the intersection over union of each box with each other.
 
     Args:
@@ -36,7 +40,7 @@ def overlaps(one: Any, other: Any) -> Any:
     return overlap(one[:, :, None], other[:, None])
 
 
-def overlap(one: Any, other: Any) -> Any:
+def overlap(one: tf.Tensor, other: tf.Tensor) -> Any:
     """Return the intersection over union of boxes, one by one."""
     import tensorflow as tf
 
@@ -44,7 +48,7 @@ def overlap(one: Any, other: Any) -> Any:
     return both / tf.maximum(area(one) + area(other) - both, _LEAST)
 
 
-def generalized_overlap(one: Any, other: Any) -> Any:
+def generalized_overlap(one: tf.Tensor, other: tf.Tensor) -> Any:
     """Return the generalized intersection over union of boxes, one by one, from -1 to 1.
 
     Rezatofighi et al., "Generalized Intersection over Union", 2019: of boxes apart it says how far.
@@ -59,7 +63,7 @@ def generalized_overlap(one: Any, other: Any) -> Any:
     return both / tf.maximum(union, _LEAST) - (around - union) / tf.maximum(around, _LEAST)
 
 
-def encoded(boxes: Any, anchors: Any) -> Any:
+def encoded(boxes: tf.Tensor, anchors: tf.Tensor) -> Any:
     """Return where boxes lie, seen from anchors, one by one: what `Anchors` makes boxes of."""
     import tensorflow as tf
 
@@ -70,7 +74,8 @@ def encoded(boxes: Any, anchors: Any) -> Any:
 
 
 def detected(
-    boxes: Any, probabilities: Any, *, least: Any, overlap: float, most: int
+    boxes: tf.Tensor, probabilities: tf.Tensor, *, least: float | Sequence[float], overlap: float,
+    most: int,
 ) -> tuple[Any, Any, Any, Any]:
     """Choose the boxes that are answered: the likeliest of those that cover the same thing.
 

@@ -79,7 +79,7 @@ def blocks_of(model: keras.Model) -> list[Block]:
     return [block for _, block in sorted(found, key=lambda one: order[id(one[0])])]
 
 
-def _nodes(model: Any) -> Iterator[Any]:
+def _nodes(model: keras.Model) -> Iterator[Any]:
     """Yield the nodes of a graph in order, those of networks within it in their places."""
     for node in nodes_of(model):
         inner = unfolded(node.operation)
@@ -89,7 +89,7 @@ def _nodes(model: Any) -> Iterator[Any]:
             yield from _nodes(inner)
 
 
-def _graphs(model: Any) -> Iterator[Any]:
+def _graphs(model: keras.Model) -> Iterator[Any]:
     yield model
     for node in nodes_of(model):
         if (inner := unfolded(node.operation)) is not None:
@@ -163,7 +163,7 @@ class _Call:
     within: list[_Call] = field(default_factory=list)
 
 
-def _observed(model: Any, layers: Sequence[Any]) -> dict[int, _Call]:
+def _observed(model: keras.Model, layers: Sequence[Any]) -> dict[int, _Call]:
     """Return a call of each layer within a model, by the layer's `id`, with all calls within it."""
     if not layers:
         return {}
@@ -232,7 +232,7 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 @contextmanager
-def _observing(root: Any, zero: int | None = None) -> Iterator[_Call]:
+def _observing(root: keras.Layer, zero: int | None = None) -> Iterator[_Call]:
     """Note down each call of a layer, and of those within it, inside the block.
 
     Args:
@@ -248,7 +248,7 @@ def _observing(root: Any, zero: int | None = None) -> Iterator[_Call]:
     layers = root._flatten_layers(include_self=inner)
     held = {id(layer): vars(layer).get("call") for layer in layers}
 
-    def observed(layer: Any) -> Any:
+    def observed(layer: keras.Layer) -> Any:
         own = held[id(layer)] or type(layer).call.__get__(layer)
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -293,7 +293,7 @@ def _floats(values: Any) -> list[np.ndarray]:
 _EXAMPLES, _POSITIONS = 3, 8
 
 
-def _example(model: Any) -> Any:
+def _example(model: keras.Model) -> Any:
     """Return a few examples that a model takes, of numbers without a meaning."""
     draw = np.random.default_rng(0)
     made = []

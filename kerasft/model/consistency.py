@@ -11,6 +11,7 @@ from keras import ops
 
 from kerasft.errors import UserError
 from kerasft.model.hooks import hook_of
+from kerasft.spec import Tensors
 from kerasft.system.console import warn
 
 
@@ -27,13 +28,13 @@ class TwoPasses:
             are weighed each for itself.
     """
 
-    def __init__(self, model: Any, alpha: float, disagreement: Callable[[Any, Any], Any]):
+    def __init__(self, model: keras.Model, alpha: float, disagreement: Callable[[Any, Any], Any]):
         self.model, self.alpha, self.disagreement = model, alpha, disagreement
         self.told = False
 
     def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
-        training: bool = True,
+        self, x: Tensors | None = None, y: Tensors | None = None, y_pred: Tensors | None = None,
+        sample_weight: tf.Tensor | None = None, training: bool = True,
     ) -> Any:
         """Compute the loss, as `keras.Model.compute_loss` does; in inference, of one pass."""
         model = self.model
@@ -59,7 +60,7 @@ class TwoPasses:
         self.told = True
 
 
-def _weighed(apart: Any, weights: Any) -> Any:
+def _weighed(apart: tf.Tensor, weights: tf.Tensor | None) -> Any:
     """Return the mean over a batch, weighed as Keras weighs a loss."""
     apart = ops.cast(apart, "float32")
     if weights is not None:
@@ -70,7 +71,7 @@ def _weighed(apart: Any, weights: Any) -> Any:
     return ops.mean(ops.sum(apart, axis=-1) if len(apart.shape) > 1 else apart)
 
 
-def require_random(model: Any) -> None:
+def require_random(model: keras.Model) -> None:
     """See that a model with R-Drop computes something else in each pass.
 
     Args:
@@ -89,7 +90,7 @@ def require_random(model: Any) -> None:
         )
 
 
-def _is_random(layer: Any) -> bool:
+def _is_random(layer: keras.Layer) -> bool:
     """Whether a layer draws random numbers in training."""
     if hook_of(layer) is not None:
         return True
@@ -98,7 +99,7 @@ def _is_random(layer: Any) -> bool:
     return bool(layer._seed_generators and getattr(layer, "rate", 1.0))
 
 
-def two_passes_of(model: Any) -> TwoPasses | None:
+def two_passes_of(model: keras.Model) -> TwoPasses | None:
     """Return what computes the loss of a model over two passes, `None` where nothing does."""
     found = getattr(vars(model).get("compute_loss"), "__self__", None)
     return found if isinstance(found, TwoPasses) else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
+
+if TYPE_CHECKING:
+    import keras_hub
 
 # What a side's distance is spread over: KerasHub has the paper's numbers, and takes no others.
 BINS, REACH, SCALE = 32, 0.5, 4.0
@@ -194,13 +197,13 @@ def _joined(boxes, logits, size, *more):
     return ops.concatenate([corners, ops.zeros_like(corners) + whole, logits, *more], axis=-1)
 
 
-def settings_of(network: Any) -> dict[str, Any]:
+def settings_of(network: keras_hub.models.Backbone) -> dict[str, Any]:
     """Return what the decoder of a D-FINE is made by, as plain values."""
     config = network.get_config()
     return {name: list(v) if isinstance(v := config[name], tuple) else v for name in SETTINGS}
 
 
-def teach(head: DFineHead, network: Any) -> None:
+def teach(head: DFineHead, network: keras_hub.models.Backbone) -> None:
     """Give a head the weights of a D-FINE's decoder, but for those that tell classes apart.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -10,11 +10,14 @@ from keras import ops
 from kerasft.model.branches import Block, blocks_of
 from kerasft.model.hooks import hook, seeds
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 # Layers that drop whole branches of examples by themselves.
 _DROPPING = ("DropPath", "StochasticDepth")
 
 
-def drop_branches(model: Any, rate: float) -> list[Block]:
+def drop_branches(model: keras.Model, rate: float) -> list[Block]:
     """Have the residual branches of a model's backbone dropped in training.
 
     Args:
@@ -39,7 +42,7 @@ def drop_branches(model: Any, rate: float) -> list[Block]:
 
 
 def _dropping(chance: float, drawn: keras.random.SeedGenerator) -> Any:
-    def drop(outputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def drop(outputs: tf.Tensor, *args: Any, **kwargs: Any) -> Any:
         sides = len(outputs.shape) - 1
         draw = keras.random.uniform((ops.shape(outputs)[0],), dtype="float32", seed=drawn)
         stays = ops.cast(draw >= chance, "float32") / (1.0 - chance)
@@ -48,7 +51,7 @@ def _dropping(chance: float, drawn: keras.random.SeedGenerator) -> Any:
     return drop
 
 
-def _drops(layer: Any) -> bool:
+def _drops(layer: keras.Layer) -> bool:
     """Whether a layer drops whole examples by itself."""
     if type(layer).__name__ in _DROPPING:
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -12,7 +13,7 @@ from kerasft.model.heads.pyramid import resized
 from kerasft.model.retina_net import RetinaNet
 
 
-def without_head(network: Any, size: tuple[int, int]) -> Any:
+def without_head(network: keras.Model, size: tuple[int, int]) -> Any:
     """Return what a detector's network computes before it looks for objects.
 
     Args:
@@ -30,7 +31,7 @@ def without_head(network: Any, size: tuple[int, int]) -> Any:
     return network if made is None else made(network, size)
 
 
-def rest_of(network: Any, preset: str, folder: str, pretrained: bool) -> Any:
+def rest_of(network: keras.Model, preset: str, folder: str, pretrained: bool) -> Any:
     """Return what a head may take of a detector that `without_head` has cut.
 
     Args:
@@ -44,7 +45,7 @@ def rest_of(network: Any, preset: str, folder: str, pretrained: bool) -> Any:
     return network
 
 
-def _retinanet(network: Any, size: tuple[int, int]) -> Any:
+def _retinanet(network: keras.Model, size: tuple[int, int]) -> Any:
     """Return a RetinaNet's network with its pyramid's layers in the graph itself.
 
     In one layer, as KerasHub has them, they want sides of a whole number of strides; of oblong
@@ -77,7 +78,7 @@ def _next(name: str) -> str:
     return f"P{int(name[1:]) + 1}"
 
 
-def _normalized(fpn: Any, norms: Any, name: str, x: Any) -> Any:
+def _normalized(fpn: keras.Layer, norms: Mapping[str, Any], name: str, x: keras.KerasTensor) -> Any:
     if not fpn.use_batch_norm:
         return x
     # KerasHub 0.32 takes epsilon for it: 0.001, that is, the statistics of the last batch alone.
@@ -85,7 +86,7 @@ def _normalized(fpn: Any, norms: Any, name: str, x: Any) -> Any:
     return norms[name](x)
 
 
-def _d_fine(network: Any, size: tuple[int, int]) -> Any:
+def _d_fine(network: keras.Model, size: tuple[int, int]) -> Any:
     """Return a D-FINE's network as far as its encoder, whose maps its decoder looks at.
 
     The decoder is left out: it is made for the classes that it learned, from the choice of its

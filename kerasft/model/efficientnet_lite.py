@@ -121,11 +121,13 @@ def build(size: tuple[int, int], *, classes: int = 0) -> keras.Model:
 
     layers = keras.layers
 
-    def convolve(x: Any, block: str, channels: int, kernel: int = 1, stride: int = 1) -> Any:
+    def convolve(
+        x: keras.KerasTensor, block: str, channels: int, kernel: int = 1, stride: int = 1
+    ) -> Any:
         return layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False,
                              kernel_initializer=_spread(), name=f"{block}conv")(x)
 
-    def normalize(x: Any, block: str, *, activate: bool = True) -> Any:
+    def normalize(x: keras.KerasTensor, block: str, *, activate: bool = True) -> Any:
         x = layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=f"{block}bn")(x)
         return layers.ReLU(6.0, name=f"{block}activation")(x) if activate else x
 
@@ -207,7 +209,7 @@ def _spread() -> Any:
     return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
 
-def _as_keras(layer: Any, value: np.ndarray) -> np.ndarray:
+def _as_keras(layer: keras.Layer, value: np.ndarray) -> np.ndarray:
     """Return a kernel with its axes as Keras has them; PyTorch has the outputs first."""
     import keras
 

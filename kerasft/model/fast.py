@@ -114,7 +114,7 @@ def _dropout(layer: keras.Layer) -> Callable | None:
     return call
 
 
-def drop(values: Any, rate: float, seed: Any) -> Any:
+def drop(values: tf.Tensor, rate: float, seed: Any) -> Any:
     """Set a share of values to zero at random, and scale the others up.
 
     Args:
@@ -312,7 +312,7 @@ def _fused_layer_norm(epsilon: float) -> Callable:
         return tf.cast(standardize(x)[0] * gamma + beta, x.dtype)
 
     @tf.function(jit_compile=True, autograph=False)
-    def backward(x: tf.Tensor, gamma: tf.Tensor, upstream: Any) -> tuple[Any, Any, Any]:
+    def backward(x: tf.Tensor, gamma: tf.Tensor, upstream: tf.Tensor) -> tuple[Any, Any, Any]:
         made, scale = standardize(x)
         upstream = tf.cast(upstream, tf.float32)
         inner = upstream * gamma
@@ -337,7 +337,7 @@ def _with_gradient(value: Callable, slope: Callable) -> Callable:
         return tf.cast(value(tf.cast(x, tf.float32) + bias), x.dtype)
 
     @tf.function(jit_compile=True, autograph=False)
-    def backward(x: tf.Tensor, bias: tf.Tensor, upstream: Any) -> tuple[Any, Any]:
+    def backward(x: tf.Tensor, bias: tf.Tensor, upstream: tf.Tensor) -> tuple[Any, Any]:
         gradient = tf.cast(upstream, tf.float32) * slope(tf.cast(x, tf.float32) + bias)
         return tf.cast(gradient, x.dtype), tf.reduce_sum(gradient, axis=0)
 

@@ -14,6 +14,7 @@ from kerasft.model.language import LanguagePreprocess
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 # Prompts are padded to a multiple of so many tokens, so that a server sees few shapes.
 BUCKET = 32
@@ -142,7 +143,7 @@ def writer(
     stepper = (_cached(model) if cached else None) or _anew(model)
     room = settings.room(preprocess.sequence_length)
 
-    def write(raw: Any) -> dict[str, Any]:
+    def write(raw: tf.Tensor) -> dict[str, Any]:
         prompts = preprocess.prompts(raw)[:, -room:]
         # With nothing before it, no token can be the next one.
         first = preprocess.pad if preprocess.start is None else preprocess.start
@@ -185,7 +186,7 @@ def _anew(model: keras.Model) -> Stepper:
     features = keras.Function(model.input, given)
     names = list(model.input)
 
-    def step(ids: Any, index: Any, kept: Any) -> tuple[Any, Any]:
+    def step(ids: tf.Tensor, index: tf.Tensor, kept: tf.Tensor) -> tuple[Any, Any]:
         mask = tf.cast(tf.range(tf.shape(ids)[1])[None] < index, tf.int32)
         inputs = {"token_ids": ids, "padding_mask": mask + tf.zeros_like(ids)}
         found = features({name: inputs[name] for name in names})
@@ -236,7 +237,7 @@ def embedder(model: keras.Model, how: str) -> Callable[[Any], Any] | None:
         return None
     features = keras.Function(model.input, read_off(model)[0])
 
-    def embed(inputs: Any) -> Any:
+    def embed(inputs: Mapping[str, tf.Tensor]) -> Any:
         found = tf.cast(features(inputs), tf.float32)
         real = tf.cast(inputs["padding_mask"], tf.float32)
         count = tf.reduce_sum(real, axis=1, keepdims=True)
@@ -269,7 +270,7 @@ def _cached(model: keras.Model) -> Stepper | None:
         return None  # it takes images, too
     language_model = kind(backbone=network, preprocessor=None)
 
-    def step(ids: Any, index: Any, kept: Any) -> tuple[Any, Any]:
+    def step(ids: tf.Tensor, index: tf.Tensor, kept: tf.Tensor) -> tuple[Any, Any]:
         token = ids[:, index - 1, None]
         logits, _, now = language_model.call_with_cache(token, kept, index - 1)
         now.set_shape(kept.shape)
@@ -279,7 +280,8 @@ def _cached(model: keras.Model) -> Stepper | None:
 
 
 def _loop(
-    stepper: Stepper, ids: Any, lengths: Any, preprocess: LanguagePreprocess, settings: Generation
+    stepper: Stepper, ids: tf.Tensor, lengths: tf.Tensor, preprocess: LanguagePreprocess,
+    settings: Generation,
 ) -> tuple[Any, Any, Any, Any]:
     """Write until all texts have ended, or as much as may be.
 
@@ -291,7 +293,10 @@ def _loop(
     begin, step = stepper
     last = tf.reduce_max(tf.concat([lengths, [0]], 0)) + settings.max_new
 
-    def body(index: Any, ids: Any, kept: Any, count: Any, stopped: Any, margin: Any) -> Any:
+    def body(
+        index: tf.Tensor, ids: tf.Tensor, kept: tf.Tensor, count: tf.Tensor, stopped: tf.Tensor,
+        margin: tf.Tensor,
+    ) -> Any:
         scores, kept = step(ids, index, kept)
         if settings.repetition_penalty != 1.0:
             scores = _without_repetition(scores, ids, index, settings.repetition_penalty)
@@ -306,7 +311,10 @@ def _loop(
         ids = tf.where(here, token[:, None], ids)
         return (index + 1, ids, kept, count + tf.cast(goes_on, tf.int32), stopped | ended, margin)
 
-    def goes_on(index: Any, ids: Any, kept: Any, count: Any, stopped: Any, margin: Any) -> Any:
+    def goes_on(
+        index: tf.Tensor, ids: tf.Tensor, kept: tf.Tensor, count: tf.Tensor, stopped: tf.Tensor,
+        margin: tf.Tensor,
+    ) -> Any:
         return (index < last) & tf.reduce_any(~stopped & (count < settings.max_new))
 
     none = tf.zeros_like(lengths)
@@ -320,7 +328,7 @@ def _loop(
     return ids, count, stopped, margin
 
 
-def drawn(scores: Any, count: Any, settings: Generation) -> Any:
+def drawn(scores: tf.Tensor, count: tf.Tensor, settings: Generation) -> Any:
     """Return scores whose largest is the token to take.
 
     Noise is added that makes the largest one a draw (Gumbel). It is a function of the seed and of
@@ -356,7 +364,7 @@ def drawn(scores: Any, count: Any, settings: Generation) -> Any:
     return scores - tf.math.log(-tf.math.log(uniform))
 
 
-def _without_repetition(scores: Any, ids: Any, index: Any, penalty: float) -> Any:
+def _without_repetition(scores: tf.Tensor, ids: tf.Tensor, index: tf.Tensor, penalty: float) -> Any:
     """Return scores of which those of tokens that were there are lower."""
     import tensorflow as tf
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.model.masks import laid_out
 from kerasft.rows import Column, Rows, joined
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 FRAME = ("rows", "columns", "scale_y", "scale_x", "offset_y", "offset_x")
 
@@ -55,7 +58,7 @@ def frame_of(shape: Any, size: tuple[int, int], resize: str) -> Any:
     return tf.concat([sides, scale, tf.cast(offset, tf.float32)], axis=0)
 
 
-def to_network(boxes: Any, frames: Any) -> Any:
+def to_network(boxes: tf.Tensor | np.ndarray, frames: tf.Tensor | np.ndarray) -> Any:
     """Return boxes of original images where the network sees them.
 
     Args:
@@ -72,7 +75,7 @@ def to_network(boxes: Any, frames: Any) -> Any:
     return boxes * scale + offset
 
 
-def to_image(boxes: Any, frames: Any) -> Any:
+def to_image(boxes: tf.Tensor | np.ndarray, frames: tf.Tensor | np.ndarray) -> Any:
     """Return boxes in the network's pixels where they are in the original images.
 
     Args:
@@ -89,7 +92,7 @@ def to_image(boxes: Any, frames: Any) -> Any:
     return (boxes - offset) / scale
 
 
-def clipped(boxes: Any, frames: Any) -> Any:
+def clipped(boxes: tf.Tensor | np.ndarray, frames: tf.Tensor | np.ndarray) -> Any:
     """Return boxes in original images without what lies outside of these.
 
     Args:
@@ -137,12 +140,12 @@ def placed(annotations: Rows, size: tuple[int, int], resize: str) -> Rows:
     return Rows.of({**columns, "frame": frames})
 
 
-def _sides(frames: Any) -> tuple[Any, Any]:
+def _sides(frames: tf.Tensor | np.ndarray) -> tuple[Any, Any]:
     """Return scale and offset of left, top, right and bottom, `[..., 1, 4]`."""
     return _columns(frames, [3, 2, 3, 2]), _columns(frames, [5, 4, 5, 4])
 
 
-def _columns(frames: Any, places: list[int]) -> Any:
+def _columns(frames: tf.Tensor | np.ndarray, places: list[int]) -> Any:
     """Return some of the numbers of frames, `[..., 1, places]`, for each box of an image."""
     import keras
 

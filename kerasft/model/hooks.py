@@ -60,13 +60,13 @@ class Hook:
         return bool(self.layer._get_call_context().get_value("training"))
 
 
-def hook_of(layer: Any) -> Hook | None:
+def hook_of(layer: keras.Layer) -> Hook | None:
     """Return the hook of a layer, `None` where it has none."""
     hook = getattr(vars(layer).get("call"), "__self__", None)
     return hook if isinstance(hook, Hook) else None
 
 
-def hook(layer: Any, change: Change, *, rests: bool = False) -> None:
+def hook(layer: keras.Layer, change: Change, *, rests: bool = False) -> None:
     """Change the outputs of a layer in training.
 
     Args:
@@ -91,7 +91,7 @@ def hook(layer: Any, change: Change, *, rests: bool = False) -> None:
     found.rests |= rests
 
 
-def compute_by(layer: Any, call: Callable | None) -> None:
+def compute_by(layer: keras.Layer, call: Callable | None) -> None:
     """Have a layer compute by another function than its own `call`; what hooks it stays.
 
     Args:
@@ -106,7 +106,7 @@ def compute_by(layer: Any, call: Callable | None) -> None:
         object.__setattr__(layer, "call", call)
 
 
-def seeds(layer: Any, name: str) -> keras.random.SeedGenerator:
+def seeds(layer: keras.Layer, name: str) -> keras.random.SeedGenerator:
     """Give a built layer a generator of seeds, whose state is a variable of the network.
 
     Checkpoints hold it as they hold that of dropout, so that a resumed run goes on drawing where it

@@ -16,6 +16,7 @@ from kerasft.system.reachable import unreachable
 
 if TYPE_CHECKING:
     import keras
+    import keras_hub
 
 T = TypeVar("T")
 
@@ -235,7 +236,7 @@ def load_tokenizer(folder: str, network: keras.Model) -> Any:
     raise errors[0]
 
 
-def follow_checkpoint(tokenizer: Any, folder: str) -> Any:
+def follow_checkpoint(tokenizer: keras_hub.tokenizers.Tokenizer, folder: str) -> Any:
     """Let a WordPiece tokenizer treat accents as its Hugging Face checkpoint says.
 
     KerasHub's converter reads whether text is lowercased, and leaves accents standing: "café" would

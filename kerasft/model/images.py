@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kerasft.model import orientation
+from kerasft.spec import ImagePreprocess
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -68,7 +69,7 @@ def refuse_others(encoded: tf.Tensor) -> Any:
         return tf.identity(encoded)
 
 
-def traced(preprocess: Any) -> Any:
+def traced(preprocess: ImagePreprocess) -> Any:
     """Return how a preprocessing decodes an image, traced once for all with the same settings.
 
     It takes longer to trace than to decode a hundred images, and each split has it anew.

@@ -10,11 +10,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import in_short
 from kerasft.model import templates
 from kerasft.model.hub import checkpoint_file
+
+if TYPE_CHECKING:
+    import keras_hub
 
 FILE, CONFIG = "chat_template.jinja", "tokenizer_config.json"
 # The most letters of a template, turns of all its loops, and letters that are shown.
@@ -23,7 +26,9 @@ TALK = (("user", "How are you?"), ("assistant", "Fine."), ("user", "Bye"), ("ass
 SYSTEM = ("system", "Be brief.")
 
 
-def difference(checkpoint: str | Path, template: Mapping[str, str], tokenizer: Any) -> str:
+def difference(
+    checkpoint: str | Path, template: Mapping[str, str], tokenizer: keras_hub.tokenizers.Tokenizer
+) -> str:
     """Say where a checkpoint's own chat template and ours give other texts.
 
     Args:
@@ -140,7 +145,8 @@ def renderer(
 
 
 def written(
-    template: Mapping[str, str], tokenizer: Any, turns: Sequence[tuple[str, str]], *, prompt: bool
+    template: Mapping[str, str], tokenizer: keras_hub.tokenizers.Tokenizer,
+    turns: Sequence[tuple[str, str]], *, prompt: bool,
 ) -> str:
     """Return a conversation as our template writes it, special tokens by their names."""
     pieces = templates.segments(template, tokenizer)
@@ -152,7 +158,7 @@ def written(
     return "".join(text)
 
 
-def _text(segment: templates.Segment, said: str, tokenizer: Any) -> str:
+def _text(segment: templates.Segment, said: str, tokenizer: keras_hub.tokenizers.Tokenizer) -> str:
     if segment.token >= 0:
         return str(tokenizer.id_to_token(segment.token))
     return segment.before + (said if segment.content else "") + segment.after

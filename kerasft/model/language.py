@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from kerasft.system.files import write_json
 
 if TYPE_CHECKING:
     import keras_hub
+    import tensorflow as tf
 
 LossOn = Literal["answers", "all"]
 # The column that says of each token whether it is learned: 0, 1, or `END` for one that ends an
@@ -107,10 +108,10 @@ class LanguagePreprocess:
         table["answer"] = np.where(ends, END, table["answer"]).astype("int32")
         return roles, table
 
-    def __call__(self, raw: Any) -> Any:
+    def __call__(self, raw: tf.Tensor | Sequence[Any]) -> Any:
         return self._run("rows", raw)
 
-    def prompts(self, raw: Any) -> Any:
+    def prompts(self, raw: tf.Tensor) -> Any:
         """Return the tokens that an answer is to follow, without any that is there already.
 
         Args:
@@ -121,7 +122,7 @@ class LanguagePreprocess:
         """
         return self._run("prompts", raw)
 
-    def _run(self, name: str, raw: Any) -> Any:
+    def _run(self, name: str, raw: tf.Tensor | Sequence[Any]) -> Any:
         import tensorflow as tf
 
         raw = tf.convert_to_tensor(raw, tf.string)
@@ -140,7 +141,7 @@ class LanguagePreprocess:
             self.tokenizer, lambda: (self._traced.get(name) or traced())(raw), anew
         )
 
-    def _rows(self, raw: Any) -> dict[str, Any]:
+    def _rows(self, raw: tf.Tensor) -> dict[str, Any]:
         import tensorflow as tf
 
         tokens, learned = self._tokens(*self._turns(raw, prompt=False))
@@ -158,10 +159,10 @@ class LanguagePreprocess:
         }
         return {name: tf.cast(made[name], tf.int32) for name in self.inputs}
 
-    def _prompts(self, raw: Any) -> Any:
+    def _prompts(self, raw: tf.Tensor) -> Any:
         return self._tokens(*self._turns(raw, prompt=True))[0]
 
-    def _turns(self, raw: Any, *, prompt: bool) -> tuple[Any, Any, Any]:
+    def _turns(self, raw: tf.Tensor, *, prompt: bool) -> tuple[Any, Any, Any]:
         """Return which role speaks in each turn, what is said, and how many turns each text has."""
         import tensorflow as tf
 
@@ -187,7 +188,7 @@ class LanguagePreprocess:
         which = names[:, None] == tf.constant(self._roles)[None]
         return tf.argmax(which, axis=1, output_type=tf.int32), said, turns.row_lengths()
 
-    def _tokens(self, role: Any, said: Any, counts: Any) -> tuple[Any, Any]:
+    def _tokens(self, role: tf.Tensor, said: tf.Tensor, counts: tf.Tensor) -> tuple[Any, Any]:
         """Return the tokens of each text, and whether each is learned, as ragged tensors."""
         import tensorflow as tf
 
@@ -213,7 +214,7 @@ class LanguagePreprocess:
             for values in (pieces.flat_values, learned)
         )
 
-    def _plain(self, said: Any) -> Any:
+    def _plain(self, said: tf.Tensor) -> Any:
         """Return what is said with a blank inside of what a tokenizer would take for a token.
 
         Byte-pair tokenizers of KerasHub look for special tokens in every text.
@@ -236,7 +237,7 @@ class LanguagePreprocess:
             names += [self.tokenizer.id_to_token(one) for one in self.special]
         return sorted({one for one in map(str, names) if len(one) > 1}, key=lambda one: -len(one))
 
-    def texts(self, tokens: Any) -> Any:
+    def texts(self, tokens: tf.RaggedTensor) -> Any:
         """Return tokens as texts, without those that are no text.
 
         Args:

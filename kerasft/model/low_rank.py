@@ -175,7 +175,7 @@ EMBEDDINGS = (keras.layers.Embedding, keras.layers.ReversibleEmbedding)
 QUANTIZED = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Embedding)
 
 
-def kind_of(layer: Any) -> Any:
+def kind_of(layer: keras.Layer) -> Any:
     """Return the class of Keras that a layer computes as, of those that take an update."""
     kind: Any
     for kind in type(layer).__mro__:
@@ -185,12 +185,12 @@ def kind_of(layer: Any) -> Any:
     return None
 
 
-def name_of(layer: Any) -> str:
+def name_of(layer: keras.Layer) -> str:
     """Return the name of the class of Keras that a layer computes as, or else of its own."""
     return (kind_of(layer) or type(layer)).__name__
 
 
-def objection(layer: Any) -> str:
+def objection(layer: keras.Layer) -> str:
     """Say why a layer takes no update, `""` where it does.
 
     Example:
@@ -212,12 +212,12 @@ def objection(layer: Any) -> str:
     return f"{kind.__name__} with a constraint" if getattr(layer, constraint) else ""
 
 
-def kernel_of(layer: Any) -> Any:
+def kernel_of(layer: keras.Layer) -> Any:
     """Return the variable that an update is added to."""
     return layer._embeddings if kind_of(layer) in EMBEDDINGS else layer._kernel
 
 
-def axes_of(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def axes_of(layer: keras.Layer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the axes of a kernel that face the inputs, and those that face the outputs."""
     count = len(kernel_of(layer).shape)
     found = None
@@ -226,14 +226,14 @@ def axes_of(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return found or (tuple(range(count - 1)), (count - 1,))
 
 
-def sides_of(layer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def sides_of(layer: keras.Layer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the sizes of the axes that face the inputs, and of those that face the outputs."""
     shape = tuple(kernel_of(layer).shape)
     inputs, outputs = axes_of(layer)
     return tuple(shape[i] for i in inputs), tuple(shape[i] for i in outputs)
 
 
-def quantizable(layer: Any) -> bool:
+def quantizable(layer: keras.Layer) -> bool:
     """Whether the kernel of a layer can be kept as `int8`, and be had back in float."""
     if kind_of(layer) not in QUANTIZED:
         return False
@@ -241,13 +241,13 @@ def quantizable(layer: Any) -> bool:
     return (*inputs, *outputs) == tuple(range(len(inputs) + len(outputs)))
 
 
-def largest_rank(layer: Any) -> int:
+def largest_rank(layer: keras.Layer) -> int:
     """Return the smaller side of a kernel as a matrix: no update can have a larger rank."""
     return min(map(math.prod, sides_of(layer)))
 
 
 def adapt(
-    layer: Any, *, rank: int, alpha: float, dropout: float = 0.0, quantize: bool = False
+    layer: keras.Layer, *, rank: int, alpha: float, dropout: float = 0.0, quantize: bool = False
 ) -> None:
     """Give a layer a low-rank update, which changes nothing until it is trained.
 
@@ -298,7 +298,7 @@ def uniform(count: int) -> Any:
     return keras.initializers.RandomUniform(-limit, limit)
 
 
-def fold(layer: Any) -> Callable[[], None]:
+def fold(layer: keras.Layer) -> Callable[[], None]:
     """Add a layer's update to its kernel, in `float32`, and make it the plain layer that it was.
 
     Args:
@@ -327,19 +327,19 @@ def fold(layer: Any) -> Callable[[], None]:
     return unfold
 
 
-def delta(layer: Any) -> np.ndarray:
+def delta(layer: keras.Layer) -> np.ndarray:
     """Return what an update adds to the kernel, in `float32`."""
     factors = (layer.lora_a.value.numpy(), layer.lora_b.value.numpy())
     return np.float32(layer.low_rank.scale) * in_kernel(layer, np.tensordot(*factors, 1))
 
 
-def in_kernel(layer: Any, product: np.ndarray) -> np.ndarray:
+def in_kernel(layer: keras.Layer, product: np.ndarray) -> np.ndarray:
     """Return what is laid out as inputs by outputs in the layout of a layer's kernel."""
     (given, made), sides = axes_of(layer), sides_of(layer)
     return product.reshape(*sides[0], *sides[1]).transpose(np.argsort((*given, *made)))
 
 
-def forget(layer: Any) -> None:
+def forget(layer: keras.Layer) -> None:
     """Take the weights of the update out of a layer that was folded for good."""
     for name in ("lora_a", "lora_b"):
         layer._untrack_variable(vars(layer)[name])
@@ -349,7 +349,7 @@ def forget(layer: Any) -> None:
     del vars(layer)["low_rank"]
 
 
-def _to_float(layer: Any) -> Callable[[], None]:
+def _to_float(layer: keras.Layer) -> Callable[[], None]:
     """Give a layer of `int8` a kernel in float, and return what gives it back what it had."""
     is_table = kind_of(layer) in EMBEDDINGS
     name = "embeddings" if is_table else "kernel"

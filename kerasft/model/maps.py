@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.model.layers import nodes_of
+
+if TYPE_CHECKING:
+    import keras
 
 # The coarsest maps that are looked for, as a power of two: places 128 pixels apart.
 LEVELS = 7
 
 
-def maps_of(network: Any) -> dict[int, Any]:
+def maps_of(network: keras.Model) -> dict[int, Any]:
     """Return the last feature map of each size, as far as a network for images has any.
 
     A map counts where all that comes later goes through it: a tensor inside of a block would miss
@@ -55,7 +58,7 @@ def maps_of(network: Any) -> dict[int, Any]:
     return dict(sorted({**near, **exact}.items()))
 
 
-def named_maps(network: Any) -> dict[int, Any]:
+def named_maps(network: keras.Model) -> dict[int, Any]:
     """Return the maps of a network that puts out nothing else and names them `P3`, `P4`, ....
 
     So do KerasHub's networks of detectors. Of small images the coarsest maps have one place each:
@@ -75,7 +78,7 @@ def named_maps(network: Any) -> dict[int, Any]:
     return dict(sorted(found.items()))
 
 
-def is_pyramid(network: Any) -> bool:
+def is_pyramid(network: keras.Model) -> bool:
     """Whether a network's maps are a pyramid: what the coarse ones know is in the finer ones.
 
     They have one width then; maps of a network's stages grow wider.
@@ -84,7 +87,7 @@ def is_pyramid(network: Any) -> bool:
     return len(maps) > 1 and len({tensor.shape[-1] for tensor in maps.values()}) == 1
 
 
-def size_of(network: Any) -> tuple[int, int] | None:
+def size_of(network: keras.Model) -> tuple[int, int] | None:
     """Return the rows and columns of the images that a network takes, where it takes such."""
     inputs = network.inputs
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or None in inputs[0].shape[1:3]:
@@ -92,7 +95,7 @@ def size_of(network: Any) -> tuple[int, int] | None:
     return tuple(inputs[0].shape[1:3])
 
 
-def _waists(network: Any) -> list[Any]:
+def _waists(network: keras.Model) -> list[Any]:
     """Return the tensors that all later ones are made of alone, in order."""
     nodes = nodes_of(network)
     last: dict[int, int] = {id(tensor): len(nodes) for tensor in network.outputs}

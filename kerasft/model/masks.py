@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.raw_input import values_of
 from kerasft.spec import IGNORED
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Masks beyond this many bytes are not held in memory.
 MEMORY_LIMIT = 2 * 1024**3
@@ -65,7 +68,7 @@ def _sources(count: int, most: int, scale: float, offset: float) -> tuple[np.nda
     return places.clip(0, most - 1), (places >= 0) & (places < most)
 
 
-def class_map(probabilities: Any, frame: Any) -> Any:
+def class_map(probabilities: tf.Tensor, frame: tf.Tensor) -> Any:
     """Return the likeliest class of each pixel of an original image.
 
     The probabilities are resampled first, and decided on then: borders come out finer so.
@@ -92,7 +95,7 @@ def class_map(probabilities: Any, frame: Any) -> Any:
     return tf.cast(tf.argmax(moved[0], axis=-1), tf.uint8)
 
 
-def each(function: Any, values: Any, signature: Any) -> Any:
+def each(function: Callable[[Any], Any], values: Any, signature: Any) -> Any:
     """Return what a function makes of each image of a batch, few at a time: maps are large."""
     import tensorflow as tf
 

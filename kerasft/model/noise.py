@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -11,6 +11,10 @@ from keras import ops
 from kerasft.model.hooks import hook, seeds
 from kerasft.model.layers import nodes_of
 from kerasft.model.operated import unfolded
+from kerasft.spec import Tensors
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MASK = "padding_mask"
 # Stages look for it: noise is drawn anew in each step, so that what lies behind is not kept.
@@ -25,15 +29,15 @@ class EmbeddingNoise:
         alpha: The size of the noise.
     """
 
-    def __init__(self, model: Any, alpha: float):
+    def __init__(self, model: keras.Model, alpha: float):
         self.model, self.alpha = model, alpha
         self.mask: Any = None  # that of the batch which the model is called with
 
-    def on(self, layer: Any) -> None:
+    def on(self, layer: keras.Layer) -> None:
         """Put the noise on what a layer embeds."""
         drawn = seeds(layer, SEEDS)
 
-        def noisy(embedded: Any, tokens: Any, *args: Any, **kwargs: Any) -> Any:
+        def noisy(embedded: tf.Tensor, tokens: tf.Tensor, *args: Any, **kwargs: Any) -> Any:
             if kwargs.get("reverse") or (args and args[0] is True):  # of a tied output
                 return embedded
             kept = getattr(embedded, "_keras_mask", None)
@@ -44,7 +48,7 @@ class EmbeddingNoise:
 
         hook(layer, noisy)
 
-    def _draw(self, embedded: Any, drawn: keras.random.SeedGenerator) -> Any:
+    def _draw(self, embedded: tf.Tensor, drawn: keras.random.SeedGenerator) -> Any:
         _, positions, width = ops.shape(embedded)
         noise = keras.random.uniform(ops.shape(embedded), -1.0, 1.0, "float32", seed=drawn)
         if self.mask is None:
@@ -55,7 +59,7 @@ class EmbeddingNoise:
             size = ops.expand_dims(mask * self.alpha / ops.sqrt(length * float(width)), -1)
         return ops.cast(noise * size, embedded.dtype)
 
-    def around(self, call: Callable, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def around(self, call: Callable, inputs: Tensors, *args: Any, **kwargs: Any) -> Any:
         """Call the model, and know meanwhile which positions of the batch are padding."""
         self.mask = self._mask_of(call, inputs)
         try:
@@ -63,7 +67,7 @@ class EmbeddingNoise:
         finally:
             self.mask = None
 
-    def _mask_of(self, call: Callable, inputs: Any) -> Any:
+    def _mask_of(self, call: Callable, inputs: Tensors) -> Any:
         if not isinstance(inputs, dict):
             return None
         if MASK in inputs:
@@ -74,7 +78,7 @@ class EmbeddingNoise:
         return next((inputs[name] for name, one in crossing.items() if one is mask), None)
 
 
-def embeddings_of(model: Any) -> list[Any]:
+def embeddings_of(model: keras.Model) -> list[Any]:
     """Return the layers that embed the tokens which a model takes.
 
     Args:
@@ -93,11 +97,11 @@ def embeddings_of(model: Any) -> list[Any]:
     return [one for one in found.values() if one.input_dim == most]
 
 
-def _nodes(model: Any) -> Any:
+def _nodes(model: keras.Model) -> Any:
     for node in nodes_of(model):
         inner = unfolded(node.operation)
         yield from [node] if inner is None else _nodes(inner)
 
 
-def _is_input(tensor: Any) -> bool:
+def _is_input(tensor: keras.KerasTensor) -> bool:
     return isinstance(tensor._keras_history.operation, keras.layers.InputLayer)

@@ -40,7 +40,7 @@ def upright(encoded: tf.Tensor, image: tf.Tensor) -> Any:
     return tf.ensure_shape(turned, [None, None, image.shape[-1]])
 
 
-def turn(image: tf.Tensor, orientation: Any) -> Any:
+def turn(image: tf.Tensor, orientation: tf.Tensor) -> Any:
     """Return pixels that are stored in an orientation from 1 to 8, upright."""
     import tensorflow as tf
 
@@ -198,7 +198,7 @@ def _find_in_webp(encoded: tf.Tensor, size: tf.Tensor) -> tuple[Any, Any]:
     return tf.minimum(at + 8, size), tf.minimum(end, size)
 
 
-def _in_exif(encoded: tf.Tensor, start: Any, end: Any) -> Any:
+def _in_exif(encoded: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> Any:
     """Return the orientation that a TIFF header and its first directory hold, or 1."""
     import tensorflow as tf
 
@@ -245,7 +245,7 @@ def _bytes(encoded: tf.Tensor, at: object, count: int) -> Any:
     return tf.cast(tf.io.decode_raw(part, tf.uint8, fixed_length=count), tf.int64)
 
 
-def _is(some: Any, expected: bytes, at: int = 0) -> Any:
+def _is(some: tf.Tensor, expected: bytes, at: int = 0) -> Any:
     """Tell whether bytes hold others at a place."""
     import tensorflow as tf
 

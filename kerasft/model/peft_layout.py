@@ -212,7 +212,7 @@ def _theirs(layout: Layout, adaptation: Adaptation) -> dict[str, list[tuple[int,
     return joined
 
 
-def _matrices(layer: Any) -> Factors:
+def _matrices(layer: keras.Layer) -> Factors:
     """Return the factors of an update as `[rank, inputs]` and `[outputs, rank]`."""
     first, second = layer.lora_a.value.numpy(), layer.lora_b.value.numpy()
     rank = first.shape[-1]
@@ -382,7 +382,7 @@ def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
 
 
 def _require_taking(
-    layer: Any, first: np.ndarray, second: np.ndarray, part: int, count: int, folder: Path
+    layer: keras.Layer, first: np.ndarray, second: np.ndarray, part: int, count: int, folder: Path
 ) -> None:
     """See that a layer takes an update of such sizes."""
     from kerasft.model import low_rank

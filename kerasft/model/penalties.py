@@ -62,13 +62,15 @@ class _Update(keras.regularizers.Regularizer):
         return self.strength * ops.sum(within * across)
 
 
-def add(variable: Any, penalty: Any) -> None:
+def add(variable: keras.Variable, penalty: keras.Regularizer) -> None:
     """Give a weight one more penalty."""
     held = variable.regularizer
     variable.regularizer = penalty if held is None else Sum([*_parts(held), penalty])
 
 
-def of_factors(kernel: Any, first: Any, second: Any, scale: float) -> None:
+def of_factors(
+    kernel: keras.Variable, first: keras.Variable, second: keras.Variable, scale: float
+) -> None:
     """Hand the penalties of a kernel on to the factors of the low-rank update beside it.
 
     Args:
@@ -93,7 +95,7 @@ def of_factors(kernel: Any, first: Any, second: Any, scale: float) -> None:
     kernel.regularizer = None
 
 
-def _parts(penalty: Any) -> list[Any]:
+def _parts(penalty: keras.Regularizer | None) -> list[Any]:
     if penalty is None:
         return []
     return list(penalty.parts) if isinstance(penalty, Sum) else [penalty]

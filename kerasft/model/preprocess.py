@@ -232,15 +232,15 @@ class TextPreprocess:
         """Return annotations with the words of each text as the network sees them."""
         return alignment.placed(self, annotations)
 
-    def pack(self, raw: tf.Tensor, tokens: Any = None) -> dict[str, Any]:
+    def pack(self, raw: tf.Tensor, tokens: tf.RaggedTensor | None = None) -> dict[str, Any]:
         """Return texts as the network takes them, of their `tokens` where these are known."""
         import tensorflow as tf
 
-        def column(value: int | None, like: Any) -> list[Any]:
+        def column(value: int | None, like: tf.RaggedTensor) -> list[Any]:
             count = tf.shape(raw)[0]
             return [] if value is None else [tf.fill([count, 1], tf.constant(value, like.dtype))]
 
-        def cut(tokens: Any, most: Any) -> Any:
+        def cut(tokens: tf.RaggedTensor, most: tf.Tensor | int) -> Any:
             begin, most = tokens.row_starts(), tf.cast(most, tokens.row_splits.dtype)
             places = tf.ragged.range(
                 begin, begin + tf.minimum(tokens.row_lengths(), most),
@@ -282,7 +282,7 @@ class TextPreprocess:
         )
         return {name: tf.cast(made[name], tf.int32) for name in self.inputs}
 
-    def tokens(self, text: Any) -> Any:
+    def tokens(self, text: tf.Tensor) -> Any:
         """Return the tokens of texts, `[N]`, ragged."""
         return tokens_of(self.tokenizer, text)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kerasft.abilities import Comparing
 from kerasft.catalogue import regularizers
 from kerasft.errors import UserError
 
 if TYPE_CHECKING:
     import keras
+
+    from kerasft.contracts import Task
 
 
 def l2(model: keras.Model, *, strength: float = 1e-4) -> Any:
@@ -232,7 +235,7 @@ def embedding_noise(model: keras.Model, *, alpha: float = 5.0) -> Any:
     return model
 
 
-def r_drop(model: keras.Model, *, task: Any, alpha: float = 1.0) -> Any:
+def r_drop(model: keras.Model, *, task: Task, alpha: float = 1.0) -> Any:
     """Have two passes with different dropout agree in their answers (R-Drop).
 
     Each batch goes through the network twice. The loss is the mean of both losses, plus `alpha`
@@ -267,18 +270,17 @@ def r_drop(model: keras.Model, *, task: Any, alpha: float = 1.0) -> Any:
     from kerasft.model import consistency
 
     _check("r_drop", alpha=alpha)
-    disagreement = getattr(task, "disagreement", None)
-    if disagreement is None:
+    if not isinstance(task, Comparing):
         raise UserError(
             "regularize.r_drop compares two answers to one example, and "
             f"{type(task).__name__} has no `disagreement` that says how far they are apart. Leave "
             "it out."
         )
-    consistency.compare(model, alpha, disagreement)
+    consistency.compare(model, alpha, task.disagreement)
     return model
 
 
-def _penalized(model: keras.Model, kind: str, penalty: Any) -> Any:
+def _penalized(model: keras.Model, kind: str, penalty: keras.Regularizer) -> Any:
     """Add a penalty to each kernel of a model."""
     from kerasft.model import penalties
 

@@ -128,7 +128,7 @@ def _pairs(model: keras.Model, twin: keras.Model, begins: str) -> Iterator[tuple
         yield mine, its
 
 
-def _graph_of(layer: Any) -> Any:
+def _graph_of(layer: keras.Layer) -> Any:
     """Return the graph of layers that a model within a model is, `None` for any other layer."""
     graph = getattr(layer, "_functional", layer)  # where Sequential keeps it
     return graph if isinstance(layer, keras.Model) and hasattr(graph, "_nodes_by_depth") else None

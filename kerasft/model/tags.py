@@ -6,9 +6,12 @@ Tag 0 stands outside of all entities; of type `k` begin entities with tag `1 + 2
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Below the logarithm of any probability.
 _NEVER = -1e9
@@ -19,7 +22,7 @@ def count(types: int) -> int:
     return 1 + 2 * types
 
 
-def decoded(scores: Any, real: Any, *, constrained: bool) -> Any:
+def decoded(scores: tf.Tensor, real: tf.Tensor, *, constrained: bool) -> Any:
     """Return the tag of each word.
 
     Args:
@@ -51,7 +54,7 @@ def allowed(tags: int) -> np.ndarray:
     return ~inside | (before == behind) | (before == behind - 1)
 
 
-def _likeliest(scores: Any, real: Any) -> Any:
+def _likeliest(scores: tf.Tensor, real: tf.Tensor) -> Any:
     """Return the likeliest sequences of tags that are allowed."""
     import tensorflow as tf
 
@@ -64,7 +67,7 @@ def _likeliest(scores: Any, real: Any) -> Any:
     # Outside of all entities before the first word.
     outside = tf.zeros_like(by_step[0]) + tf.where(tf.range(tags) == 0, 0.0, _NEVER)
 
-    def forward(state: Any, step: Any) -> Any:
+    def forward(state: tuple[tf.Tensor, tf.Tensor], step: tuple[tf.Tensor, tf.Tensor]) -> Any:
         best, _ = state
         now, word = step
         ways = best[:, :, None] + follow
@@ -79,7 +82,7 @@ def _likeliest(scores: Any, real: Any) -> Any:
     return tf.transpose(before[1:], [1, 0])[:, :words]
 
 
-def entities(tags: Any) -> tuple[Any, Any, Any]:
+def entities(tags: tf.Tensor) -> tuple[Any, Any, Any]:
     """Return of each word the type of its entity, and whether one begins or ends with it.
 
     A tag that goes on with nothing begins an entity, as `conlleval` has it.

@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import keras_hub
 
 ROLES = ("system", "user", "assistant")
 PIECES = ("begin", *ROLES)
@@ -102,7 +105,9 @@ def check(template: Mapping[str, Any] | None) -> None:
         raise UserError(problems=problems)
 
 
-def segments(template: Mapping[str, str], tokenizer: Any) -> dict[str, list[Segment]]:
+def segments(
+    template: Mapping[str, str], tokenizer: keras_hub.tokenizers.Tokenizer
+) -> dict[str, list[Segment]]:
     """Return the segments of each role, with the numbers that a tokenizer gives special tokens.
 
     Args:
@@ -128,7 +133,9 @@ def segments(template: Mapping[str, str], tokenizer: Any) -> dict[str, list[Segm
     return made | {"prompt": made["assistant"][:first]}
 
 
-def stops(template: Mapping[str, str] | None, tokenizer: Any) -> list[int]:
+def stops(
+    template: Mapping[str, str] | None, tokenizer: keras_hub.tokenizers.Tokenizer
+) -> list[int]:
     """Return the tokens that an answer ends with."""
     if template is None:
         end = special(tokenizer, "end")
@@ -137,7 +144,7 @@ def stops(template: Mapping[str, str] | None, tokenizer: Any) -> list[int]:
     return [one.token for one in made if one.token >= 0 and one.answer]
 
 
-def special(tokenizer: Any, name: str) -> int | None:
+def special(tokenizer: keras_hub.tokenizers.Tokenizer, name: str) -> int | None:
     """Return the number of the token that texts begin or end with, `None` where there is none."""
     names = {"start": ("start_token_id", "cls_token_id"), "end": ("end_token_id", "sep_token_id")}
     values = (getattr(tokenizer, one, None) for one in names[name])
@@ -160,7 +167,9 @@ def _parts(piece: str) -> list[tuple[str, str]]:
     return made
 
 
-def _segments(piece: str, tokenizer: Any, *, answer: bool) -> list[Segment]:
+def _segments(
+    piece: str, tokenizer: keras_hub.tokenizers.Tokenizer, *, answer: bool
+) -> list[Segment]:
     made: list[Segment] = []
     said = False  # whether the content was there already
     ended = False
@@ -183,7 +192,7 @@ def _segments(piece: str, tokenizer: Any, *, answer: bool) -> list[Segment]:
     return made
 
 
-def _number(field: str, tokenizer: Any) -> int:
+def _number(field: str, tokenizer: keras_hub.tokenizers.Tokenizer) -> int:
     if field in ("start", "end"):
         found = special(tokenizer, field)
         if found is None:

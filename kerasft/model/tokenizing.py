@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import keras_hub
+    import tensorflow as tf
 
 Made = TypeVar("Made")
 
 
-def tokens_of(tokenizer: Any, text: Any) -> Any:
+def tokens_of(tokenizer: keras_hub.tokenizers.Tokenizer, text: tf.Tensor) -> Any:
     """Return the tokens of texts, `[N]`, ragged."""
     import tensorflow as tf
 
@@ -18,7 +22,7 @@ def tokens_of(tokenizer: Any, text: Any) -> Any:
     return tf.RaggedTensor.from_tensor(tokens)
 
 
-def cuts_at_blanks(tokenizer: Any) -> bool:
+def cuts_at_blanks(tokenizer: keras_hub.tokenizers.Tokenizer) -> bool:
     """Whether the tokens of a text are those of the words between its blanks, one by one."""
     import keras_hub
 
@@ -29,7 +33,9 @@ def cuts_at_blanks(tokenizer: Any) -> bool:
     return bool(tokenizer.split) and not special and not tokenizer.sequence_length
 
 
-def called(tokenizer: Any, call: Callable[[], Made], anew: Callable[[], Made]) -> Made:
+def called(
+    tokenizer: keras_hub.tokenizers.Tokenizer, call: Callable[[], Made], anew: Callable[[], Made]
+) -> Made:
     """Call what uses a tokenizer, and anew where its model is gone meanwhile.
 
     Whoever sets TensorFlow's global seed, as each run does, clears its kernels, and a SentencePiece

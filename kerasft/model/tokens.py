@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,7 +23,13 @@ ENDLESS = 2**30
 TOLD = ("token_ids", "segment_ids", "padding_mask")
 
 
-def reader(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+class Naming(Protocol):
+    """A tokenizer that tells what its tokens are called; all of KerasHub's do."""
+
+    def id_to_token(self, id: int) -> str: ...
+
+
+def reader(tokenizer: Naming) -> Callable[[Sequence[int]], str]:
     """Return a function that makes one readable line of token ids.
 
     Words are apart by spaces, the pieces of a word by `·`, and special tokens stand as they are
@@ -93,7 +99,7 @@ def marked(
 Pieces = Callable[[Sequence[str]], list[tuple[str, bool]]]
 
 
-def _names(tokenizer: Any) -> Callable[[int], str]:
+def _names(tokenizer: Naming) -> Callable[[int], str]:
     vocabulary = getattr(tokenizer, "vocabulary", None)
     if isinstance(vocabulary, dict):  # `id_to_token` would go through all of it for each
         names = {number: token for token, number in vocabulary.items()}

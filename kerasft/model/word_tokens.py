@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.model.tokenizing import cuts_at_blanks, tokens_of
 from kerasft.rows import constant
+from kerasft.spec import TextPreprocess
+
+if TYPE_CHECKING:
+    import keras_hub
 
 # Texts of characters that no tokenizer takes for blanks, or for nothing: Latin and Cyrillic ones.
 PLAIN = "[ -~À-ɏЀ-ҁ]*"
@@ -20,7 +24,7 @@ SIZE = 4
 
 
 def end_to_end(
-    preprocess: Any, texts: Sequence[Any]
+    preprocess: TextPreprocess, texts: Sequence[Any]
 ) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
     """Return many texts as a `TextPreprocess` does, all rows end to end.
 
@@ -39,7 +43,7 @@ def end_to_end(
         return None
     held = vars(preprocess).get("_words")
     if held is None:
-        held = preprocess._words = WordTokens(preprocess.tokenizer)
+        held = vars(preprocess)["_words"] = WordTokens(preprocess.tokenizer)
     tokens = held(given)
     if preprocess.pair:
         pairs = _pairs(preprocess, tokens[::2], tokens[1::2])
@@ -78,14 +82,14 @@ def _flat(texts: Sequence[Any], pair: bool) -> Sequence[str] | None:
     return given if all(isinstance(text, str) for text in given) else None
 
 
-def _singles(preprocess: Any, tokens: Sequence[bytes]) -> list[bytes]:
+def _singles(preprocess: TextPreprocess, tokens: Sequence[bytes]) -> list[bytes]:
     start, end = _token(preprocess.start), _token(preprocess.end)
     room = max(0, SIZE * preprocess.sequence_length - len(start) - len(end))
     return [start + one[:room] + end for one in tokens]
 
 
 def _pairs(
-    preprocess: Any, firsts: Sequence[bytes], seconds: Sequence[bytes]
+    preprocess: TextPreprocess, firsts: Sequence[bytes], seconds: Sequence[bytes]
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield what belongs to the first text of each pair, and what to the second."""
     start, end = _token(preprocess.start), _token(preprocess.end)
@@ -110,7 +114,7 @@ class WordTokens:
         tokenizer: The tokenizer.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: keras_hub.tokenizers.Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.plain = re.compile(PLAIN).fullmatch
         self.known: dict[str, bytes] = {}

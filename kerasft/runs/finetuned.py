@@ -16,6 +16,7 @@ from kerasft.config import auto_batch
 from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_units
 from kerasft.data import pipeline
 from kerasft.data.annotations.classes import some
+from kerasft.data.inputs import read_inputs
 from kerasft.data.late_texts import Chosen
 from kerasft.data.preprocessing import prepare
 from kerasft.distributed.group import ALONE, Group, current
@@ -29,6 +30,7 @@ from kerasft.spec import (
     ImagePreprocess,
     Labels,
     Preprocess,
+    Tensors,
     placed,
     takes_images,
     takes_texts,
@@ -39,6 +41,8 @@ from kerasft.system.recorded import read_labels
 
 if TYPE_CHECKING:
     import keras
+
+    from kerasft.data.store import Store
 
 # About so many examples are answered in one go where all need not be there together.
 AT_ONCE = 1 << 12
@@ -70,7 +74,7 @@ class FineTuned:
         return self.task.targets(placed(annotations, self.preprocess), self.labels)
 
     def measure(
-        self, ready: Any, targets: Rows | None = None, *, loss: int | None = None,
+        self, ready: Store, targets: Rows | None = None, *, loss: int | None = None,
         group: Group = ALONE,
     ) -> Measured:
         """Run the network over examples, and keep what the task keeps of each.
@@ -118,7 +122,7 @@ class FineTuned:
         return self.task.outputs(self.labels)
 
     def answers(
-        self, ready: Any, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
+        self, ready: Store, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
     ) -> dict[str, Any]:
         """Return the task's named answers for examples.
 
@@ -141,7 +145,9 @@ class FineTuned:
             ready, self.batch_size, targets=Rows.of(frames, len(ready))
         )
 
-        def answered(outputs: Any, inputs: Any, placed: Mapping[str, Any]) -> Mapping[str, Any]:
+        def answered(
+            outputs: Tensors, inputs: Tensors, placed: Mapping[str, Any]
+        ) -> Mapping[str, Any]:
             found = task.answers(outputs, labels)
             if "frame" in placed:
                 assert isinstance(task, Framed)
@@ -159,7 +165,7 @@ class FineTuned:
         }  # fmt: skip
 
     def each_answer(
-        self, ready: Any, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
+        self, ready: Store, kept: Rows | None = None, *, inputs: Sequence[Any] = ()
     ) -> Iterator[dict[str, Any]]:
         """Yield what `answers` returns, piece by piece: of many examples it may not fit in memory.
 
@@ -201,11 +207,12 @@ class FineTuned:
         task = self.task.tune(annotations, kept, self.labels)
         return replace(self, task=task, untuned=self.untuned or self.task)
 
-    def __call__(self, raw: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Answer raw input: texts, pairs of texts, paths or bytes of images.
+    def __call__(self, raw: object) -> dict[str, np.ndarray]:
+        """Answer raw input: texts, pairs of texts, or images.
 
         Args:
-            raw: The inputs.
+            raw: A list, an array or a column of a frame. Images are paths, encoded bytes, arrays of
+                pixels (8 bits, or floats from 0 to 1 or 255) or images of Pillow.
 
         Returns:
             The task's outputs by name, each with one row an input. Labels are strings; encoded
@@ -219,8 +226,7 @@ class FineTuned:
             >>> result.finetuned(["seven.png"])["label"]  # doctest: +SKIP
             array(['7'], dtype=object)
         """
-        if not len(raw):
-            raise UserError("There is nothing to predict: the list of inputs is empty.")
+        raw = read_inputs(raw, self.preprocess.modality)
         wants = "pairs of texts" if self.preprocess.pair else "single inputs"
         for one in raw:
             if isinstance(one, tuple | list) != bool(self.preprocess.pair):
@@ -228,14 +234,14 @@ class FineTuned:
                     f"This model takes {wants}. Received: {str(one)[:80]!r}."
                 )
         examples = Examples(
-            self.preprocess.modality, list(raw), Rows.of({}, len(raw)),
+            self.preprocess.modality, raw, Rows.of({}, len(raw)),
             tuple(str(r)[:80] if not isinstance(r, bytes) else f"input {i}"
                   for i, r in enumerate(raw)),
         )
         if isinstance(self.task, Generates):
-            found = self.task.write(self.model, self.preprocess, list(raw))
+            found = self.task.write(self.model, self.preprocess, raw)
         else:
-            found = self.answers(prepare(examples, self.preprocess), inputs=list(raw))
+            found = self.answers(prepare(examples, self.preprocess), inputs=raw)
         return {name: value if name.endswith("_bytes") else as_text(value)
                 for name, value in found.items()}  # fmt: skip
 

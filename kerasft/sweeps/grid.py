@@ -14,7 +14,7 @@ from kerasft.errors import UserError
 from kerasft.runs import output_dir
 from kerasft.sweeps.space import expanded
 from kerasft.sweeps.text import one_line
-from kerasft.system.console import say, warn
+from kerasft.system.console import say, warn, without_chatter
 from kerasft.system.passwords import override_shown
 
 # How many runs there may be, and from how many on it is said that they are checked.
@@ -55,6 +55,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return [list(one) for one in itertools.product(*choices)]
 
 
+@without_chatter()
 def grid(
     overrides: Sequence[str], *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
 ) -> tuple[Path, list[dict[str, Any]]]:

@@ -6,7 +6,7 @@ import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,8 @@ from kerasft.system.console import listing, say, table
 
 
 def sweep(
-    arguments: Sequence[str], search: Mapping[str, Any], *, context: Any, task: Any, config: Any
+    arguments: Sequence[str], search: Mapping[str, Any], *, context: Any,
+    task: Callable[[Any], Any], config: Any,
 ) -> dict[str, float]:
     """Search for the settings of an application with the best objectives.
 
@@ -64,7 +65,8 @@ def sweep(
 
 
 def _sweep(
-    arguments: Sequence[str], search: Mapping[str, Any], context: Any, task: Any, config: Any
+    arguments: Sequence[str], search: Mapping[str, Any], context: Any, task: Callable[[Any], Any],
+    config: Any,
 ) -> dict[str, float]:
     names, directions = _objectives(search)
     asked = compose_search([f"{SWEEP}=base"]) | {

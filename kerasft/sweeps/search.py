@@ -19,11 +19,12 @@ from kerasft.sweeps.settings import require_sound
 from kerasft.sweeps.space import Space, read
 from kerasft.sweeps.supervisor import Supervisor
 from kerasft.sweeps.text import one_line
-from kerasft.system.console import listing, say
+from kerasft.system.console import listing, say, without_chatter
 from kerasft.system.files import at_home
 from kerasft.system.passwords import override_shown
 
 
+@without_chatter()
 def sweep(
     overrides: Sequence[str] = (), *, config_dirs: Sequence[str] = (), trusted: Sequence[str] = ()
 ) -> Ledger:

@@ -28,18 +28,21 @@ _MAY_BE_CHATTER = re.compile(rb"WARNING: All|To enable|[IWE]0000 ")
 
 
 class Clock:
-    """How long a run has been at work.
+    """How long a run has been at work: since its process began, or since it was called in Python.
 
     The command line imports this before TensorFlow, which is as good as the start of the process;
-    where one process makes several runs, each starts where the one before it ended.
+    of several runs in one process each counts for itself.
     """
 
     def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Count from now on."""
         self.began = time.perf_counter()
+        self.of_command = False
+
+    def begin(self) -> None:
+        """Count from now on; for the first run of a command since its process began."""
+        if not self.of_command:
+            self.began = time.perf_counter()
+        self.of_command = False
 
     def seconds(self) -> float:
         """Return the seconds since the start."""

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from kerasft.system.terminal import bar, columns, duration, status
+from kerasft.system.terminal import bar, duration, room, status
 
 # A bar is so wide at most, and at least; where there is less room it is left out.
 WIDEST, NARROWEST = 24, 8
@@ -34,14 +34,14 @@ def line(
         'epoch 1/2  5/10  ━━━━━━━━━━━━────────────  loss 0.5  0:10 left'
     """
     head, tail = f"{head}  {done:,}/{total:,}", f"  {tail}" * bool(tail)
-    room = columns() - 1 - len(head) - len(tail)
+    free = room() - len(head) - len(tail)
     texts: list[str] = []
     for text in (f"  {note}" for note in notes):
-        if room - len(text) < NARROWEST + 2:
+        if free - len(text) < NARROWEST + 2:
             break
         texts.append(text)
-        room -= len(text)
-    width = min(room - 2, WIDEST)
+        free -= len(text)
+    width = min(free - 2, WIDEST)
     drawn = f"  {bar(done, total, width)}" if width >= NARROWEST else ""
     return f"{head}{drawn}{''.join(texts)}{tail}"
 

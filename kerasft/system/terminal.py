@@ -49,6 +49,31 @@ def columns() -> int:
     return shutil.get_terminal_size().columns
 
 
+def room() -> int:
+    """Return how many characters fit into a line that is written over.
+
+    Behind it stand the cursor and the `^C` that a terminal shows of the keyboard: if they did not
+    fit, the line would go on in the next one, and half of it would stay.
+    """
+    return columns() - len("^C") - 1
+
+
+def together(text: str, last: str, stream: Any) -> str:
+    """Return a sentence and a command behind it, which is not broken where it can be copied.
+
+    Args:
+        text: The sentence.
+        last: The command, with what introduces it.
+        stream: Where both will be written: where they are longer than the terminal, in two lines.
+
+    Example:
+        >>> together("It has stopped.", "To go on: kerasft resume run", None)
+        'It has stopped. To go on: kerasft resume run'
+    """
+    fits = not is_terminal(stream) or len(text) + 1 + len(last) <= columns()
+    return f"{text} {last}" if fits else f"{text}\n{last}"
+
+
 def styled(text: str, style: str, stream: Any) -> str:
     """Return a text in bold or in a colour where a stream shows it.
 
@@ -189,7 +214,7 @@ class Status:
 
     def _draw(self) -> None:
         if self._text and self.is_live:
-            stream, text = self._stream, printable(self._text)[: columns() - 1]
+            stream, text = self._stream, printable(self._text)[: room()]
             self._drawn, self._last = (stream, len(text)), time.monotonic()
             stream.write(text)
             stream.flush()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Batches that wait, made, for the step.
 AHEAD = 8
@@ -17,7 +20,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def untuned(dataset: Any) -> Any:
+def untuned(dataset: tf.data.Dataset) -> Any:
     """Return a dataset without the thread that tunes it.
 
     That thread looks at the dataset after 10 ms, 20 ms, 40 ms and so on, and whoever lets go of an
@@ -37,7 +40,7 @@ def untuned(dataset: Any) -> Any:
     return dataset.with_options(options)
 
 
-def mapped(dataset: Any, function: Callable, **settings: Any) -> Any:
+def mapped(dataset: tf.data.Dataset, function: Callable, **settings: Any) -> Any:
     """Return a dataset mapped by a function that is traced as it is written.
 
     `Dataset.map` has AutoGraph translate a function and all that it calls, for the sake of Python's
@@ -57,7 +60,7 @@ def mapped(dataset: Any, function: Callable, **settings: Any) -> Any:
     return dataset.map(tf.autograph.experimental.do_not_convert(function), **settings)
 
 
-def prefetched(dataset: Any, device: str) -> Any:
+def prefetched(dataset: tf.data.Dataset, device: str) -> Any:
     """Return a dataset whose elements are copied to a device before they are asked for.
 
     Args:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 
 def unnumbered(path: str) -> str:
@@ -42,7 +45,7 @@ def capture_variables(kind: str, variables: Sequence[Any]) -> dict[str, np.ndarr
     return dict(zip(names_of(kind, variables), values, strict=True))
 
 
-def scalar(value: Any) -> Any:
+def scalar(value: keras.Variable) -> Any:
     """Return a number that a variable, a tensor or a plain value holds.
 
     Python's `int` and `float` do not take a variable that is there on several devices.

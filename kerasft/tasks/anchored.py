@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.model import boxes as geometry
 from kerasft.tasks.assignment import BOX, CLASS, IGNORED, LOGITS, PLACE
 
+if TYPE_CHECKING:
+    import tensorflow as tf
 
-def by_overlap(y: Any, anchors: Any, *, least: float = 0.5, most: float = 0.4) -> Any:
+
+def by_overlap(y: tf.Tensor, anchors: tf.Tensor, *, least: float = 0.5, most: float = 0.4) -> Any:
     """Assign anchors to objects by their overlap alone, whatever the network answers.
 
     Lin et al., "Focal Loss for Dense Object Detection", 2017. An object that no anchor overlaps by
@@ -48,7 +51,7 @@ def by_overlap(y: Any, anchors: Any, *, least: float = 0.5, most: float = 0.4) -
 
 
 def focal_loss(
-    y: Any, outputs: Any, *, box: float = 1.0, alpha: float = 0.25, focus: float = 2.0,
+    y: tf.Tensor, outputs: tf.Tensor, *, box: float = 1.0, alpha: float = 0.25, focus: float = 2.0,
     bend: float = 1 / 9,
 ) -> Any:
     """Return how far a detector with anchors is from what is there.

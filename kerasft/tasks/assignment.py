@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.model import boxes as geometry
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # The columns of what is compared with the network's outputs.
 BOX, CLASS, IGNORED = slice(0, 4), 4, 5
@@ -14,7 +17,9 @@ BOX, CLASS, IGNORED = slice(0, 4), 4, 5
 PLACE, LOGITS = slice(4, 8), slice(8, None)
 
 
-def task_aligned(y: Any, outputs: Any, *, places: int = 10, sharpness: float = 6.0) -> Any:
+def task_aligned(
+    y: tf.Tensor, outputs: tf.Tensor, *, places: int = 10, sharpness: float = 6.0
+) -> Any:
     """Assign places to objects by how well they answer already.
 
     Feng et al., "TOOD: Task-aligned One-stage Object Detection", 2021: of the places inside of an
@@ -66,7 +71,9 @@ def task_aligned(y: Any, outputs: Any, *, places: int = 10, sharpness: float = 6
     return tf.stop_gradient(boxes), tf.stop_gradient(targets), left_out
 
 
-def detection_loss(y: Any, outputs: Any, *, box: float = 2.0, focus: float = 1.5) -> Any:
+def detection_loss(
+    y: tf.Tensor, outputs: tf.Tensor, *, box: float = 2.0, focus: float = 1.5
+) -> Any:
     """Return how far a detector is from what is there.
 
     Binary cross-entropy against the overlap (Li et al., "Generalized Focal Loss", 2020), in which

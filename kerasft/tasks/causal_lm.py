@@ -17,11 +17,24 @@ from kerasft.errors import UserError, nearest
 from kerasft.model import templates
 from kerasft.model.generation import Generation
 from kerasft.rows import Rows
-from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Preprocess, Splits
+from kerasft.spec import (
+    Backbone,
+    Decision,
+    Kind,
+    Labels,
+    Modality,
+    Mode,
+    Preprocess,
+    Splits,
+    Tensors,
+    takes_texts,
+)
 from kerasft.tasks import reading, shared
 
 if TYPE_CHECKING:
-    from kerasft.model.language import LanguagePreprocess
+    import keras
+    import tensorflow as tf
+
 
 LOSS_ON = ("answers", "all")
 EMBEDDINGS = ("mean", "last")
@@ -103,7 +116,7 @@ class CausalLM:
         """Return which tokens are learned, see `model.language.LEARNED`."""
         return annotations.only([name for name in (reading.LEARNED,) if name in annotations])
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         import tensorflow as tf
 
         return tf.cast(targets[reading.LEARNED] > 0, tf.float32) / self.learned, None
@@ -111,7 +124,9 @@ class CausalLM:
     def compile(self) -> dict[str, Any]:
         return {"loss": token_loss}
 
-    def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+    def keep(
+        self, outputs: tf.Tensor, inputs: Tensors, targets: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Keep five numbers of each text: nats, tokens, right ones, ends, and ends found."""
         import tensorflow as tf
 
@@ -135,7 +150,7 @@ class CausalLM:
         return {"nats": nats, "tokens": tokens.astype("int64"), "perplexity": np.exp(mean)}
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: tf.Tensor, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Return how likely texts are.
 
@@ -227,26 +242,29 @@ class CausalLM:
         return reading.begun(example, conversation=self.converses)
 
     def writer(
-        self, model: Any, preprocess: Preprocess
+        self, model: keras.Model, preprocess: Preprocess
     ) -> Callable[[Any], Mapping[str, Any]]:
         from kerasft.model.generation import writer
 
         made: Any = preprocess
         return writer(model, made, self.settings(made))
 
-    def embedder(self, model: Any) -> Callable[[Any], Any] | None:
+    def embedder(self, model: keras.Model) -> Callable[[Any], Any] | None:
         from kerasft.model.generation import embedder
 
         return embedder(model, self.embedding)
 
-    def settings(self, preprocess: LanguagePreprocess) -> Generation:
+    def settings(self, preprocess: Preprocess) -> Generation:
         """Return how is written; of short rows, at most half."""
         if "max_new" in self.generate:
             return Generation.of(self.generate)
+        assert takes_texts(preprocess)
         most = min(Generation.max_new, preprocess.sequence_length // 2)
         return Generation.of({**self.generate, "max_new": most})
 
-    def write(self, model: Any, preprocess: Preprocess, texts: Sequence[str]) -> dict[str, Any]:
+    def write(
+        self, model: keras.Model, preprocess: Preprocess, texts: Sequence[str]
+    ) -> dict[str, Any]:
         return reading.write(self, model, preprocess, texts)
 
 
@@ -261,7 +279,7 @@ def _figures(sums: np.ndarray, size: float) -> dict[str, float]:
     return made | ({"end_found": found / ends} if ends else {})
 
 
-def token_loss(y: Any, outputs: Any) -> Any:
+def token_loss(y: tf.Tensor, outputs: tf.Tensor) -> Any:
     """Return what the tokens of each text cost that are learned.
 
     It is the sum over a text, divided by how many tokens texts teach on average: a mean over

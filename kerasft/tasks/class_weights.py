@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.abilities import Weighted
+from kerasft.contracts import Task
 from kerasft.errors import UserError, nearest
 from kerasft.spec import Labels
 from kerasft.system.recorded import is_number
@@ -130,14 +132,14 @@ def of_labels(rule: str, counts: np.ndarray, examples: int) -> np.ndarray:
     return np.array(found).T.reshape(2, -1)
 
 
-def described(task: Any, labels: Labels) -> str:
+def described(task: Task, labels: Labels) -> str:
     """Say what `class_weight=auto` came to, or nothing where a task has no such setting.
 
     Args:
         task: The task, adapted to the training split.
         labels: What the labels mean.
     """
-    if getattr(task, "class_weight", None) != "auto":
+    if not isinstance(task, Weighted) or task.class_weight != "auto":
         return ""
     found = np.atleast_2d(task.weights(labels))
     heavy = found[0] / (found[1] if len(found) > 1 else 1.0)

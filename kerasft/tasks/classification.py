@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from kerasft.evaluation import calibration, ordered, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.model import linear
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.spec import Decision, Kind, Labels, Mode, Tensors
 from kerasft.tasks import losses, own_metrics, shared
 from kerasft.tasks.class_weights import check_class_weight, of_classes, weights_by_name
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Classification:
         task = self if self.counts else self.adapt(annotations)
         return Rows.of({"labels": y, "weight": task.weights(labels)[y].astype(np.float32)})
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         y, weight = self.shares(targets, labels)["labels"], targets.get("weight")
         if weight is not None and not targets["labels"].dtype.is_integer:
             # MixUp and CutMix mix labels: an example weighs what its classes do, by their shares.
@@ -152,13 +155,13 @@ class Classification:
             ],
         }
 
-    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+    def compared(self, y_true: tf.Tensor, outputs: tf.Tensor) -> tuple[Any, Any]:
         import keras
 
         return y_true, keras.ops.softmax(keras.ops.cast(outputs, "float32"))
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: tf.Tensor, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Turn logits `[B, classes]` into `probabilities`, `label` and `score`.
 

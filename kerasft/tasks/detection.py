@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from kerasft.evaluation import boxes as figures
 from kerasft.evaluation.metrics import direction
 from kerasft.model import geometry
 from kerasft.rows import Column, Rows
-from kerasft.spec import Decision, Kind, Labels, Modality, Mode
+from kerasft.spec import Decision, Kind, Labels, Modality, Mode, Tensors
 from kerasft.tasks import anchored, assignment, matched, shared
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # The score from which on a box is measured: mean average precision looks at unsure ones, too.
 LEAST = 0.01
@@ -111,7 +114,7 @@ class Detection:
         names = ("boxes", "labels", "ignored", "frame")
         return annotations.only([name for name in names if name in annotations])
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         import tensorflow as tf
 
         further = [tf.cast(targets[name], tf.float32)[..., None] for name in ("labels", "ignored")]
@@ -151,7 +154,9 @@ class Detection:
         weight = usual if self.box_weight is None else self.box_weight
         return {"loss": lambda y, outputs: loss(y, outputs, box=weight)}
 
-    def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+    def keep(
+        self, outputs: tf.Tensor, inputs: Tensors, targets: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Keep the boxes that were found, in the pixels of the original image."""
         import tensorflow as tf
 
@@ -162,7 +167,9 @@ class Detection:
         found = {"boxes": boxes, "scores": scores, "classes": classes}
         return {n: tf.RaggedTensor.from_tensor(v, lengths=count) for n, v in found.items()}
 
-    def _found(self, outputs: Any, least: Any) -> tuple[Any, Any, Any, Any]:
+    def _found(
+        self, outputs: tf.Tensor, least: float | Sequence[float]
+    ) -> tuple[Any, Any, Any, Any]:
         import tensorflow as tf
 
         from kerasft.model.boxes import detected
@@ -174,7 +181,7 @@ class Detection:
         )  # fmt: skip
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: tf.Tensor, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Turn the head's outputs into the boxes of each image, the likeliest first.
 
@@ -193,7 +200,7 @@ class Detection:
             "num_detections": count,
         }  # fmt: skip
 
-    def candidates(self, outputs: Any, labels: Labels) -> dict[str, Any]:
+    def candidates(self, outputs: tf.Tensor, labels: Labels) -> dict[str, Any]:
         """Return the box of each place, and how likely it holds each class.
 
         Returns:
@@ -223,7 +230,9 @@ class Detection:
             "overlap": self.suppressed, "max_detections": self.max_detections,
         }  # fmt: skip
 
-    def in_image(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
+    def in_image(
+        self, answers: Mapping[str, Any], frames: tf.Tensor, labels: Labels
+    ) -> dict[str, Any]:
         import tensorflow as tf
 
         boxes = geometry.to_image(answers["boxes"], frames)
@@ -233,7 +242,7 @@ class Detection:
         return {**answers, "boxes": tf.where(real, boxes, 0.0)}
 
     def rephrased(
-        self, form: str, answers: Mapping[str, Any], frames: Any, labels: Labels
+        self, form: str, answers: Mapping[str, Any], frames: tf.Tensor, labels: Labels
     ) -> dict[str, Any]:
         """Return boxes as TensorFlow's Object Detection API does, for clients that expect these.
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 # What `1 - p` is at least, below which its powers have no gradient.
 LEAST = 1e-12
@@ -35,7 +40,7 @@ def exact(found: Any) -> Any:
     return found
 
 
-def _loss(found: Any, compute: Any) -> Any:
+def _loss(found: keras.losses.Loss, compute: Callable[[Any, Any, Any], Any]) -> Any:
     import keras
 
     class Exact(keras.losses.Loss):
@@ -46,13 +51,13 @@ def _loss(found: Any, compute: Any) -> Any:
     return Exact(name=found.name, reduction=found.reduction, dtype=found.dtype)
 
 
-def _power(found: Any, base: Any) -> Any:
+def _power(found: keras.losses.Loss, base: tf.Tensor) -> Any:
     import keras
 
     return keras.ops.power(keras.ops.maximum(base, LEAST), found.gamma)
 
 
-def _binary(found: Any, y: Any, logits: Any) -> Any:
+def _binary(found: keras.losses.Loss, y: tf.Tensor, logits: tf.Tensor) -> Any:
     from keras import ops
 
     if found.label_smoothing:
@@ -66,7 +71,7 @@ def _binary(found: Any, y: Any, logits: Any) -> Any:
     return ops.mean(each, axis=found.axis)
 
 
-def _categorical(found: Any, y: Any, logits: Any) -> Any:
+def _categorical(found: keras.losses.Loss, y: tf.Tensor, logits: tf.Tensor) -> Any:
     from keras import ops
 
     if found.label_smoothing:

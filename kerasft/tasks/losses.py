@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.config.building import as_config, build, build_function, plain, target_of
 from kerasft.errors import UserError, nearest
 from kerasft.tasks import focal
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 _OF_NUMBERS = (
     "CosineSimilarity", "Huber", "LogCosh", "MeanAbsoluteError", "MeanAbsolutePercentageError",
@@ -149,7 +153,9 @@ def made(
     return _loss(found, activation)
 
 
-def _loss(found: Any, activation: Callable[[Any], Any]) -> Any:
+def _loss(
+    found: keras.losses.Loss | Callable[[Any, Any], Any], activation: Callable[[Any], Any]
+) -> Any:
     """Return a loss of what an activation makes of outputs, from a loss or a function."""
     import keras
 
@@ -175,7 +181,7 @@ def is_binary(loss: str | Mapping[str, Any] | None) -> bool:
     return loss["_target_"] in {f"keras.losses.{name}" for name in _BINARY}
 
 
-def summed_over_labels(found: Any, *, apart: bool) -> Any:
+def summed_over_labels(found: keras.losses.Loss | Callable[[Any, Any], Any], *, apart: bool) -> Any:
     """Return a binary loss summed over the labels of an example, where Keras takes their mean.
 
     Args:
@@ -196,7 +202,9 @@ def summed_over_labels(found: Any, *, apart: bool) -> Any:
     return SummedOverLabels()
 
 
-def require_finite(loss: Any, y: np.ndarray, outputs: np.ndarray) -> None:
+def require_finite(
+    loss: keras.losses.Loss | Callable[[Any, Any], Any], y: np.ndarray, outputs: np.ndarray
+) -> None:
     """See on a few examples that a loss gives a number.
 
     Args:
@@ -224,7 +232,7 @@ def require_finite(loss: Any, y: np.ndarray, outputs: np.ndarray) -> None:
         )
 
 
-def at_words(outputs: Any, place: Any) -> Any:
+def at_words(outputs: tf.Tensor, place: tf.Tensor) -> Any:
     """Return the outputs of the tokens that words begin with.
 
     Args:
@@ -239,7 +247,7 @@ def at_words(outputs: Any, place: Any) -> Any:
     return tf.gather(tf.cast(outputs, tf.float32), tf.maximum(place, 0), batch_dims=1)
 
 
-def tagging_loss(y: Any, outputs: Any, *, outside: float = 1.0) -> Any:
+def tagging_loss(y: tf.Tensor, outputs: tf.Tensor, *, outside: float = 1.0) -> Any:
     """Return the cross-entropy of the tags of words.
 
     Args:

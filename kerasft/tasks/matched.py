@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kerasft.model import boxes as geometry
 from kerasft.tasks.assignment import BOX, CLASS, IGNORED, LOGITS, PLACE
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 # How much the sides of a box count, as the L1 distance in parts of the image and as the
 # generalized overlap: in the choice of queries and in the loss.
 DISTANCE, OVERLAP = 5.0, 2.0
 
 
-def one_to_one(y: Any, outputs: Any) -> Any:
+def one_to_one(y: tf.Tensor, outputs: tf.Tensor) -> Any:
     """Assign to each object the query that answers it best, and no query to two objects.
 
     Carion et al., "End-to-End Object Detection with Transformers", 2020, with the focal cost of the
@@ -59,14 +62,14 @@ def _assigned(costs: np.ndarray, real: np.ndarray) -> np.ndarray:
     return owner
 
 
-def _size(outputs: Any) -> Any:
+def _size(outputs: tf.Tensor) -> Any:
     """Return width and height of the images twice, of places that are whole images."""
     import tensorflow as tf
 
     return tf.tile(outputs[:, :1, PLACE][..., 2:], [1, 1, 2])
 
 
-def _centered(boxes: Any, size: Any) -> Any:
+def _centered(boxes: tf.Tensor, size: tf.Tensor) -> Any:
     """Return centers and sides of boxes in parts of the image."""
     import tensorflow as tf
 
@@ -74,7 +77,7 @@ def _centered(boxes: Any, size: Any) -> Any:
     return tf.concat([(low + high) / 2, high - low], -1)
 
 
-def query_loss(y: Any, outputs: Any, *, box: float = 1.0) -> Any:
+def query_loss(y: tf.Tensor, outputs: tf.Tensor, *, box: float = 1.0) -> Any:
     """Return how far a detector with queries is from what is there.
 
     Peng et al., "D-FINE", 2024 (arXiv:2410.13842), with the weights of its authors. Each layer is
@@ -130,7 +133,10 @@ def query_loss(y: Any, outputs: Any, *, box: float = 1.0) -> Any:
     return loss / amount
 
 
-def _classes(logits: Any, classes: Any, overlap: Any, chosen: Any, left_out: Any) -> Any:
+def _classes(
+    logits: tf.Tensor, classes: tf.Tensor, overlap: tf.Tensor, chosen: tf.Tensor,
+    left_out: tf.Tensor,
+) -> Any:
     """Return the varifocal loss (Zhang et al. 2021): a query learns how well its box lies."""
     import tensorflow as tf
 
@@ -142,7 +148,7 @@ def _classes(logits: Any, classes: Any, overlap: Any, chosen: Any, left_out: Any
     return tf.reduce_sum(wrong * weight)
 
 
-def _left_out(y: Any, found: Any) -> Any:
+def _left_out(y: tf.Tensor, found: tf.Tensor) -> Any:
     """Return the queries whose boxes lie at least half in an ignored region, `[batch, Q]`."""
     import tensorflow as tf
 
@@ -164,7 +170,9 @@ def bins() -> np.ndarray:
     return np.array([-2 * near, *-steps[::-1], 0, *steps, 2 * near], "float32")
 
 
-def _distributions(sides: Any, reference: Any, true: Any, overlap: Any) -> Any:
+def _distributions(
+    sides: tf.Tensor, reference: tf.Tensor, true: tf.Tensor, overlap: tf.Tensor
+) -> Any:
     """Return the fine-grained localization loss: of the two bins next to where a side is.
 
     Args:
@@ -193,7 +201,7 @@ def _distributions(sides: Any, reference: Any, true: Any, overlap: Any) -> Any:
     return tf.reduce_sum((wrong[0] + wrong[1]) * overlap[..., None])
 
 
-def _refinement(sides: Any, sure: Any, overlap: Any, chosen: Any) -> Any:
+def _refinement(sides: tf.Tensor, sure: tf.Tensor, overlap: tf.Tensor, chosen: tf.Tensor) -> Any:
     """Return how far the distributions of the earlier layers are from those of the last one.
 
     Args:

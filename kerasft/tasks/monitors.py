@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from string import Formatter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from kerasft.abilities import Ordered, Shortlisting
 from kerasft.config.write_paths import mappings
 from kerasft.contracts import Answered, Sampled, Task
 from kerasft.errors import UserError, nearest
@@ -33,7 +34,7 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
         >>> sorted(figures_of(Regression()))[:3]
         ['loss', 'mae', 'mse']
     """
-    if getattr(task, "ordered", False) not in (False, True):
+    if isinstance(task, Ordered) and task.ordered not in (False, True):
         # An order by name is of the classes of the data, and these are made up.
         task = _with(task, ordered=True)
     if isinstance(task, own_metrics.Measuring) and (own := own_metrics.names(task.metrics)):
@@ -46,8 +47,8 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
         return {"loss", *(name for name, value in made.items() if isinstance(value, float))}
     if not isinstance(task, Answered):
         return None  # of other answers, which cannot be made up
-    found = {"loss"}
-    for count in classes or (2, 3, max(12, min(int(getattr(task, "top_k", 0)), 999) + 1)):
+    found, likeliest = {"loss"}, int(task.top_k) if isinstance(task, Shortlisting) else 0
+    for count in classes or (2, 3, max(12, min(likeliest, 999) + 1)):
         names = tuple(map(str, range(count)))
         place = np.arange(2 * count) % count
         rows = np.eye(count, dtype=np.float32)[place]
@@ -70,8 +71,8 @@ def figures_of(task: Task, classes: Sequence[int] | None = None) -> set[str] | N
     return found
 
 
-def _with(task: Any, **values: Any) -> Any:
-    return dataclasses.replace(task, **values)
+def _with(task: Task, **values: Any) -> Any:
+    return dataclasses.replace(cast(Any, task), **values)
 
 
 def require_known(

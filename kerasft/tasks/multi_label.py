@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.model import linear
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.spec import Decision, Kind, Labels, Mode, Tensors
 from kerasft.tasks import losses, own_metrics, shared
 from kerasft.tasks.class_weights import check_class_weight, of_labels, weights_by_name
 from kerasft.tasks.classification import check_smoothing
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class MultiLabel:
     def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
         return shared.solve(linear.independent, features, targets, **how)
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         y = targets["labels"]
         if "weighted" not in targets:
             return y, None
@@ -165,13 +168,13 @@ class MultiLabel:
         accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
         return {"loss": loss, "metrics": [accuracy, *own_metrics.in_training(self)]}
 
-    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+    def compared(self, y_true: tf.Tensor, outputs: tf.Tensor) -> tuple[Any, Any]:
         import keras
 
         return y_true, keras.ops.sigmoid(keras.ops.cast(outputs, "float32"))
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: tf.Tensor, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Turn logits `[B, classes]` into `probabilities`, `labels` and `label`.
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from kerasft.evaluation import metrics as figures
 from kerasft.evaluation import plots
 from kerasft.model import linear
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.spec import Decision, Kind, Labels, Mode, Tensors
 from kerasft.tasks import own_metrics, shared
 from kerasft.tasks.regression import check_loss, check_own, check_standardized, loss_of
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Numbers that are drawn by themselves.
 DRAWN = 8
@@ -97,7 +100,7 @@ class MultiRegression:
     def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
         return shared.solve(linear.ridge, features, targets, **how)
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["labels"], None
 
     def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
@@ -114,12 +117,12 @@ class MultiRegression:
     def compile(self) -> dict[str, Any]:
         return {"loss": loss_of(self), "metrics": own_metrics.in_training(self)}
 
-    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+    def compared(self, y_true: tf.Tensor, outputs: tf.Tensor) -> tuple[Any, Any]:
         stds, means = (np.array(one, np.float32) for one in (self.stds, self.means))
         return y_true * stds + means, outputs * stds + means
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: tf.Tensor, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Turn the head's output `[B, numbers]` into `values`, float32, in the labels' units."""
         import tensorflow as tf

@@ -6,17 +6,21 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from kerasft.config.building import as_config, build, build_function, plain
 from kerasft.config.targets import comparing_problems
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.evaluation.metrics import direction
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 from kerasft.tasks import losses
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 Nodes = Mapping[str, Mapping[str, Any]]
 # The most numbers that a metric is given at once of what was predicted.
@@ -36,9 +40,12 @@ class Measuring(Protocol):
     """
 
     @property
+    def loss(self) -> str | Mapping[str, Any] | None: ...
+
+    @property
     def metrics(self) -> Nodes | None: ...
 
-    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+    def compared(self, y_true: tf.Tensor, outputs: tf.Tensor) -> tuple[Any, Any]:
         """Return what metrics compare, of what the loss compares.
 
         Args:
@@ -49,6 +56,10 @@ class Measuring(Protocol):
             Rows of 0 and 1 (or shares of them, where examples are mixed) and probabilities, or
             numbers in the labels' own units.
         """
+
+
+class Measured(Measuring, Task, Protocol):
+    """A whole task that is so."""
 
 
 def check(metrics: Nodes | None) -> None:
@@ -179,7 +190,7 @@ def with_own(
     return figures | own
 
 
-def require_sound(task: Any, annotations: Rows, labels: Labels) -> None:
+def require_sound(task: Measured, annotations: Rows, labels: Labels) -> None:
     """See before training that a loss and metrics of the user's own can be computed of the data.
 
     Args:

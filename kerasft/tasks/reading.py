@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from kerasft.raw_input import as_raw
 from kerasft.rows import Column, Rows, constant, joined
 from kerasft.spec import Backbone, Examples, Preprocess, Splits, takes_texts
 from kerasft.system.console import listing, say, warn
+
+if TYPE_CHECKING:
+    import keras
+    import keras_hub
 
 __all__ = ["END", "LEARNED", "begun", "mean_learned", "prepared", "read", "write"]
 
@@ -74,7 +78,9 @@ def prepared(
     return replace(backbone, network=network, preprocess=made)
 
 
-def tell_own_template(preset: str, template: Mapping[str, str], tokenizer: Any) -> None:
+def tell_own_template(
+    preset: str, template: Mapping[str, str], tokenizer: keras_hub.tokenizers.Tokenizer
+) -> None:
     """Warn where the own chat template of a checkpoint is another one."""
     from kerasft.model.jinja_template import difference
 
@@ -184,7 +190,8 @@ def _with_learned(
             f"{listing(part.ids[i] for i in bare)}")
     if len(bare) == len(part):
         raise UserError(
-            f"{said}. None is left to learn of: raise backbone.sequence_length, or shorten prompts."
+            f"{said}. No tokens are left to train on: raise backbone.sequence_length, or shorten "
+            "prompts."
         )
     warn(f"{said}; left out")
     rows = np.flatnonzero(counts > 0)
@@ -268,7 +275,7 @@ def _pieces(starts: np.ndarray, ends: np.ndarray, block: int, start: int) -> lis
 
 
 def write(
-    task: Generates, model: Any, preprocess: Preprocess, texts: Sequence[str]
+    task: Generates, model: keras.Model, preprocess: Preprocess, texts: Sequence[str]
 ) -> dict[str, Any]:
     """Return what a model writes behind texts, a few at a time."""
     import tensorflow as tf

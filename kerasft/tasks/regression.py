@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from kerasft.evaluation import calibration, plots
 from kerasft.evaluation import metrics as figures
 from kerasft.model import linear
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Kind, Labels, Mode
+from kerasft.spec import Decision, Kind, Labels, Mode, Tensors
 from kerasft.tasks import losses, own_metrics, shared
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 LOSSES = ("mse", "huber")
 _MOST = float(np.finfo("float32").max)
@@ -26,6 +29,19 @@ _MOST = float(np.finfo("float32").max)
 _REACH = 6.0
 # What needs true numbers that differ.
 CORRELATIONS = ("pearson", "r2", "spearman")
+
+
+class OfNumbers(own_metrics.Measuring, Protocol):
+    """A task of numbers, as far as its loss goes."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def loss_name(self) -> str: ...
+
+    @property
+    def huber_delta(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ class Regression:
     def solve(self, features: Any, targets: Rows, labels: Labels, **how: Any) -> linear.Linear:
         return shared.solve(linear.ridge, features, targets, **how)
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["labels"], None
 
     def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
@@ -135,11 +151,11 @@ class Regression:
         metrics = [MeanAbsoluteError(name="mae"), *own_metrics.in_training(self)]
         return {"loss": loss_of(self), "metrics": metrics}
 
-    def compared(self, y_true: Any, outputs: Any) -> tuple[Any, Any]:
+    def compared(self, y_true: tf.Tensor, outputs: tf.Tensor) -> tuple[Any, Any]:
         return y_true * self.std + self.mean, outputs * self.std + self.mean
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: tf.Tensor, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Turn the head's output `[B, 1]` into `value`, float32 `[B]`, in the labels' units."""
         import tensorflow as tf
@@ -264,7 +280,7 @@ def check_loss(name: str, delta: float) -> None:
         raise UserError(f"task.huber_delta must be above 0. Received: {delta}.")
 
 
-def check_own(task: Any) -> None:
+def check_own(task: OfNumbers) -> None:
     """Refuse a loss or metrics of a task of numbers that are none; show the metrics else."""
     losses.check(task.loss, task.kind)
     if task.loss is not None and task.loss_name != LOSSES[0]:
@@ -287,7 +303,7 @@ def check_standardized(loss: str | Mapping[str, Any] | None) -> None:
         )
 
 
-def loss_of(task: Any) -> Any:
+def loss_of(task: OfNumbers) -> Any:
     """Return the loss of a task of numbers."""
     import keras
 

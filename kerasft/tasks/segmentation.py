@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,8 +16,11 @@ from kerasft.evaluation import plots
 from kerasft.evaluation.metrics import direction
 from kerasft.model import masks
 from kerasft.rows import Rows
-from kerasft.spec import IGNORED, Decision, Kind, Labels, Modality, Mode
+from kerasft.spec import IGNORED, Decision, Kind, Labels, Modality, Mode, Tensors
 from kerasft.tasks import shared
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,16 @@ class Segmentation:
         names = ("segmentation_masks", *(() if training else ("mask", "frame")))
         return annotations.only([name for name in names if name in annotations])
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         return targets["segmentation_masks"][..., 0], None
 
     def compile(self) -> dict[str, Any]:
         weight = self.dice_weight
         return {"loss": lambda y, outputs: segmentation_loss(y, outputs, dice=weight)}
 
-    def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+    def keep(
+        self, outputs: tf.Tensor, inputs: Tensors, targets: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Keep what was counted in each image, pixel by pixel at its original size."""
         import tensorflow as tf
 
@@ -94,7 +99,7 @@ class Segmentation:
         return {"pixels": pixels, "borders": borders}
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: tf.Tensor, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Return how likely each class is for each pixel that the network sees.
 
@@ -110,7 +115,9 @@ class Segmentation:
                     "one half)"
         }  # fmt: skip
 
-    def in_image(self, answers: Mapping[str, Any], frames: Any, labels: Labels) -> dict[str, Any]:
+    def in_image(
+        self, answers: Mapping[str, Any], frames: tf.Tensor, labels: Labels
+    ) -> dict[str, Any]:
         """Return the likeliest class of each pixel of the original images.
 
         Returns:
@@ -137,7 +144,7 @@ class Segmentation:
         return {"png_bytes": pngs, "shares": shares}
 
     def rephrased(
-        self, form: str, answers: Mapping[str, Any], frames: Any, labels: Labels
+        self, form: str, answers: Mapping[str, Any], frames: tf.Tensor, labels: Labels
     ) -> dict[str, Any]:
         """Return the class of each pixel as numbers: large in JSON, and read without a PNG decoder.
 
@@ -218,13 +225,13 @@ class Segmentation:
         return shared.to_dict(self)
 
 
-def _softmax(outputs: Any) -> Any:
+def _softmax(outputs: tf.Tensor) -> Any:
     import tensorflow as tf
 
     return tf.nn.softmax(tf.cast(outputs, tf.float32))
 
 
-def segmentation_loss(y: Any, outputs: Any, *, dice: float = 1.0) -> Any:
+def segmentation_loss(y: tf.Tensor, outputs: tf.Tensor, *, dice: float = 1.0) -> Any:
     """Return how far masks are from what is there: cross-entropy, and the Dice loss beside it.
 
     Args:

@@ -7,21 +7,29 @@ import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from kerasft.contracts import Task
+from kerasft.contracts import Answered, Recalling, Task
 from kerasft.errors import UserError
 from kerasft.model.linear import Linear
 from kerasft.rows import Rows
-from kerasft.spec import Decision, Labels
+from kerasft.spec import Decision, Labels, Tensors
 from kerasft.system.recorded import require_fields
 from kerasft.tasks import own_metrics
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+    from _typeshed import DataclassInstance
+
+
+class Answering(Task, Answered, Recalling, Protocol):
+    """A task whose figures follow from its answers, and these from what it keeps."""
+
 
 def answer(
-    task: Any, kept: Rows, labels: Labels, decision: Decision | None = None
+    task: Task, kept: Rows, labels: Labels, decision: Decision | None = None
 ) -> dict[str, np.ndarray]:
     """Return a task's named outputs for its `logits`: the `answer` of tasks that keep these.
 
@@ -40,7 +48,7 @@ def answer(
 
 
 def keep_logits(
-    task: Task, outputs: Any, inputs: Any, targets: Mapping[str, Any]
+    task: Task, outputs: tf.Tensor, inputs: Tensors, targets: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Keep the outputs as they are: the `keep` of tasks with a vector of logits an example."""
     import tensorflow as tf
@@ -49,7 +57,7 @@ def keep_logits(
 
 
 def answered_statistics(
-    task: Any, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
+    task: Answering, annotations: Rows, kept: Rows, labels: Labels, decision: Decision | None = None
 ) -> dict[str, np.ndarray]:
     """Measure what the task answers: the `statistics` of tasks that are `Answered`."""
     found = task.answer(kept, labels) if decision is None else answer(task, kept, labels, decision)
@@ -76,7 +84,7 @@ def solve(
 
 
 def scores_of_classes(
-    task: Any, answers: Mapping[str, Any], labels: Labels
+    task: Task, answers: Mapping[str, Any], labels: Labels
 ) -> dict[str, Any]:
     """Return the classes with their probabilities: the `scored` of tasks with classes."""
     import tensorflow as tf
@@ -86,7 +94,7 @@ def scores_of_classes(
     return {"classes": tf.broadcast_to(names, tf.shape(scores)), "scores": scores}
 
 
-def divergence_of_classes(task: Task, one: Any, other: Any) -> Any:
+def divergence_of_classes(task: Task, one: tf.Tensor, other: tf.Tensor) -> Any:
     """Return how far two answers are apart: the `disagreement` of tasks with one class an example.
 
     It is the Kullback-Leibler divergence in both directions, halved, `float32[batch]`.
@@ -108,7 +116,7 @@ def divergence_of_classes(task: Task, one: Any, other: Any) -> Any:
     return tf.reduce_sum(apart, axis=-1) / 2.0
 
 
-def divergence_of_labels(task: Task, one: Any, other: Any) -> Any:
+def divergence_of_labels(task: Task, one: tf.Tensor, other: tf.Tensor) -> Any:
     """Return how far two answers are apart: the `disagreement` of tasks with several labels.
 
     Each label is there or not: the same of two classes, for each of them, `float32[batch, labels]`.
@@ -125,7 +133,7 @@ def divergence_of_labels(task: Task, one: Any, other: Any) -> Any:
     return (tf.sigmoid(one) - tf.sigmoid(other)) * (one - other) / 2.0
 
 
-def squared_difference(task: Task, one: Any, other: Any) -> Any:
+def squared_difference(task: Task, one: tf.Tensor, other: tf.Tensor) -> Any:
     """Return how far two answers are apart: the `disagreement` of tasks with numbers.
 
     Args:
@@ -193,7 +201,7 @@ def number_in_words(number: float, std: float) -> str:
     return f"{round(number, 5 - math.floor(math.log10(std))) + 0.0:.12g}"
 
 
-def to_dict(task: Any) -> dict[str, Any]:
+def to_dict(task: DataclassInstance) -> dict[str, Any]:
     """Return a task dataclass as plain values: its import path under `class`, and its fields."""
     path = f"{type(task).__module__}.{type(task).__qualname__}"
     return {"class": path, **dataclasses.asdict(task)}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,10 +19,13 @@ from kerasft.evaluation.metrics import direction
 from kerasft.model import tags
 from kerasft.model.alignment import WORDS
 from kerasft.rows import Column, Rows, joined
-from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode
+from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Tensors
 from kerasft.tasks import shared
 from kerasft.tasks.losses import at_words, tagging_loss
 from kerasft.tasks.windowed import in_windows
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 DECODINGS = ("constrained", "independent")
 # Texts whose tags are decided together when a split is measured.
@@ -121,7 +124,7 @@ class Tagging:
         learned = Column.ragged(found, group=WORDS, fill=-1, dtype="int32")
         return Rows.of({**kept, "tags": learned}, len(annotations))
 
-    def batch(self, inputs: Any, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
+    def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         import tensorflow as tf
 
         return tf.stack([targets["place"], targets["tags"]], axis=-1), None
@@ -130,7 +133,9 @@ class Tagging:
         weight = self.outside_weight
         return {"loss": lambda y, outputs: tagging_loss(y, outputs, outside=weight)}
 
-    def keep(self, outputs: Any, inputs: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+    def keep(
+        self, outputs: tf.Tensor, inputs: Tensors, targets: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Keep how likely each tag is for each word, where the word stands, and the text."""
         import tensorflow as tf
 
@@ -142,7 +147,7 @@ class Tagging:
         return {**kept, "text": tf.convert_to_tensor(targets["text"])}
 
     def answers(
-        self, outputs: Any, labels: Labels, decision: Decision | None = None
+        self, outputs: tf.Tensor, labels: Labels, decision: Decision | None = None
     ) -> dict[str, Any]:
         """Return how likely each tag is for each token.
 
@@ -224,7 +229,7 @@ class Tagging:
         return {name: np.array(rows) if name == "count" else [np.array(row) for row in rows]
                 for name, rows in parts.items()}  # fmt: skip
 
-    def _decided(self, chances: Any, real: Any) -> Any:
+    def _decided(self, chances: tf.Tensor, real: tf.Tensor) -> Any:
         return _decided(chances, real, self.decoding == "constrained")
 
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
@@ -356,7 +361,7 @@ class Tagging:
         return shared.to_dict(self)
 
 
-def _decided(chances: Any, real: Any, constrained: bool) -> Any:
+def _decided(chances: tf.Tensor, real: tf.Tensor, constrained: bool) -> Any:
     import tensorflow as tf
 
     return tags.decoded(tf.math.log(tf.maximum(chances, 1e-30)), real, constrained=constrained)

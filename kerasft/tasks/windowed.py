@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
 
+from kerasft.abilities import Windowing
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.spec import Backbone, takes_texts
 
 
-@runtime_checkable
-class Windowing(Protocol):
-    """A task that may read a text in several windows."""
-
-    windows: int
-    overlap: int | None
-
-
-def require_overlap(task: Any, length: Any) -> None:
+def require_overlap(task: Task, length: object) -> None:
     """Refuse windows that share more than they hold, before there is a network.
 
     What a window has room for beside the first and the last token of a row, only the network's

@@ -20,6 +20,7 @@ from kerasft.training.soup import Soup
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 
 class Running(Protocol):
@@ -34,7 +35,7 @@ class Running(Protocol):
     def of_stage(self, steps: int, every: int) -> Running:
         """Return what averages in a stage of so many steps, `every` of which make an update."""
 
-    def stays(self, update: Any) -> Any:
+    def stays(self, update: tf.Tensor) -> Any:
         """Return the share of the average that stays in an update, counted from 1: a tensor."""
 
 
@@ -76,7 +77,7 @@ class Ema:
         """Return what averages in a stage; it does so in all of them alike."""
         return self
 
-    def stays(self, update: Any) -> Any:
+    def stays(self, update: tf.Tensor) -> Any:
         """Return the share of the average that stays in an update, counted from 1."""
         from keras import ops
 
@@ -138,7 +139,7 @@ class Swa:
         made.before = math.floor(self.start * steps) // every
         return made
 
-    def stays(self, update: Any) -> Any:
+    def stays(self, update: tf.Tensor) -> Any:
         """Return the share of the average that stays in an update, counted from 1."""
         from keras import ops
 
@@ -244,7 +245,7 @@ def begin(model: keras.Model) -> None:
         average.assign(variable)
 
 
-def pairs_of(optimizer: Any) -> list[tuple[Any, Any]]:
+def pairs_of(optimizer: keras.Optimizer) -> list[tuple[Any, Any]]:
     """Return each variable that is averaged, and its average.
 
     Args:
@@ -278,7 +279,7 @@ def in_place(model: keras.Model) -> Iterator[None]:
             variable.assign(weight)
 
 
-def _update(optimizer: Any, running: Running, every: int) -> None:
+def _update(optimizer: keras.Optimizer, running: Running, every: int) -> None:
     import tensorflow as tf
 
     done = optimizer._iterations + 1  # this step counted

@@ -35,7 +35,7 @@ class Depth:
     def __len__(self) -> int:
         return len(self.names)
 
-    def of(self, variable: Any) -> int:
+    def of(self, variable: keras.Variable) -> int:
         """Return the level of a variable."""
         return self.levels.get(id(variable), 0)
 
@@ -86,7 +86,7 @@ def depth_of(model: keras.Model) -> Depth:
     return Depth(levels, names)
 
 
-def _has_variables(operation: Any) -> bool:
+def _has_variables(operation: keras.Operation) -> bool:
     return bool(getattr(operation, "variables", None))
 
 
@@ -105,7 +105,7 @@ def _places(nodes: Iterable[Any], made_of_blocks: bool) -> dict[Any, int]:
     return found
 
 
-def _parts(layer: Any) -> Iterator[Any]:
+def _parts(layer: keras.Layer) -> Iterator[Any]:
     """Yield the layers that count by themselves: a stack of blocks counts as its blocks."""
     if hasattr(layer, "_nodes_by_depth"):
         inner = {id(node.operation): node.operation for node in nodes_of(layer)}
@@ -126,17 +126,17 @@ def _parts(layer: Any) -> Iterator[Any]:
         yield layer
 
 
-def _can_train(layer: Any) -> bool:
+def _can_train(layer: keras.Layer) -> bool:
     """Whether a layer has weights that were made to be trained, though they may be frozen now."""
     return any(part._trainable_variables for part in layer._flatten_layers(include_self=True))
 
 
-def _is_block(layer: Any) -> bool:
+def _is_block(layer: keras.Layer) -> bool:
     inner = layer._flatten_layers(include_self=False)
     return any(part._trainable_variables for part in inner)
 
 
-def _has_matrix(layer: Any) -> bool:
+def _has_matrix(layer: keras.Layer) -> bool:
     return any(len(variable.shape) > 1 for variable in layer.variables)
 
 

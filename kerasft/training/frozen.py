@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kerasft.spec import Tensors
 from kerasft.system.cache import digest_code, nameless
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Cut:
     crossing: Mapping[str, Any]
     layers: tuple[str, ...]
 
-    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
+    def __call__(self, inputs: Tensors, training: bool | None = None) -> Any:
         """Compute what the model computes, what lies below the cut in inference mode."""
         import keras
 
@@ -48,7 +49,7 @@ class Cut:
             {name: keras.ops.stop_gradient(value) for name, value in crossing.items()}, training
         )
 
-    def prefix(self, inputs: Any) -> dict[str, Any]:
+    def prefix(self, inputs: Tensors) -> dict[str, Any]:
         """Compute what crosses the cut."""
         flat = self.model._standardize_inputs(inputs)
         values = {id(tensor): value for tensor, value in zip(self.model.inputs, flat, strict=True)}
@@ -141,7 +142,7 @@ def nodes_of(model: keras.Model) -> Iterator[Any]:
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
 
 
-def _is_active(operation: Any, of_head: bool) -> bool:
+def _is_active(operation: keras.Operation, of_head: bool) -> bool:
     """Whether a node of the graph trains, or gives something else each time."""
     import keras
 
@@ -160,7 +161,7 @@ def _is_active(operation: Any, of_head: bool) -> bool:
     return of_head and any(hasattr(p, "seed_generator") for p in parts)
 
 
-def _is_noisy(operation: Any) -> bool:
+def _is_noisy(operation: keras.Operation) -> bool:
     """Whether noise is put on what an operation embeds, see `regularize.embedding_noise`."""
     parts: list[Any] = getattr(operation, "_flatten_layers", list)()
     return any(hasattr(part, "embedding_noise") for part in parts)

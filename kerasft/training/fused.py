@@ -34,7 +34,9 @@ def add_up_rows(optimizer: keras.Optimizer) -> None:
     """
     apply = optimizer.apply
 
-    def apply_added_up(gradients: Any, trainable_variables: Any = None) -> Any:
+    def apply_added_up(
+        gradients: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> Any:
         return apply([_summed(gradient) for gradient in gradients], trainable_variables)
 
     optimizer.apply = apply_added_up
@@ -66,7 +68,9 @@ def _once_an_update(optimizer: keras.Optimizer, compute: Callable[[], Any]) -> C
     apply = optimizer.apply
     known: dict[Any, Any] | None = None
 
-    def apply_knowing(gradients: Any, trainable_variables: Any = None) -> Any:
+    def apply_knowing(
+        gradients: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> Any:
         nonlocal known
         known = {}
         try:
@@ -146,8 +150,8 @@ def fuse(
 
 
 def _update(
-    optimizer: keras.Optimizer, gradient: tf.Tensor, variable: keras.Variable, learning_rate: Any,
-    shared: Mapping[str, tf.Tensor], factors: Sequence[Factors] | None,
+    optimizer: keras.Optimizer, gradient: tf.Tensor, variable: keras.Variable,
+    learning_rate: tf.Tensor, shared: Mapping[str, tf.Tensor], factors: Sequence[Factors] | None,
 ) -> None:
     import tensorflow as tf
 
@@ -176,7 +180,7 @@ def _compile_large(optimizer: keras.Optimizer, factors: Sequence[Factors] | None
     def decay_others(variables: Sequence[Any]) -> None:
         decay([variable for variable in variables if not is_large(variable)])
 
-    def update(gradients: Sequence[Any], variables: Sequence[Any], rate: Any) -> None:
+    def update(gradients: Sequence[Any], variables: Sequence[Any], rate: tf.Tensor) -> None:
         factor = shrinkage(gradients, most) if most else tf.constant(1.0)
         pairs = list(zip(gradients, variables, strict=True))
         others = [(g, v) for g, v in pairs if not is_large(v)]
@@ -208,7 +212,9 @@ def _compiled(
     ]
 
     @tf.function(jit_compile=True, autograph=False)
-    def update(gradients: Sequence[Any], factor: Any, rate: Any, step: Any) -> None:
+    def update(
+        gradients: Sequence[Any], factor: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+    ) -> None:
         unbiased = tf.sqrt(1.0 - tf.pow(float(optimizer.beta_2), step)) / (
             1.0 - tf.pow(float(optimizer.beta_1), step)
         )

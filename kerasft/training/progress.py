@@ -65,7 +65,7 @@ class EpochBar(keras.callbacks.Callback):
     def validating(self, validate: Callable[[Any], dict[str, float]]) -> Callable[[Any], Any]:
         """Return a function that validates, and shows that it does."""
 
-        def shown(model: Any) -> dict[str, float]:
+        def shown(model: keras.Model) -> dict[str, float]:
             status.show(f"{self._head()}  validating ...")
             began = time.perf_counter()
             figures = validate(model)

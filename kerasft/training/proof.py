@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -14,6 +14,9 @@ from kerasft.training.fused import dense
 from kerasft.training.keep_best import values_of
 from kerasft.training.rates import Factors, innermost
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 # So many numbers of a variable are looked at, evenly spread, to tell how far it has moved.
 SAMPLE = 2**14
 # A number tells how far it should move where that is so many times what rounding can hide.
@@ -22,7 +25,7 @@ CLEAR = 256
 TOLERANCE = 0.005
 
 
-def sampled(values: Any) -> Any:
+def sampled(values: tf.Tensor | np.ndarray) -> Any:
     """Return some of the numbers of a tensor or array, evenly spread, in a row."""
     count = int(np.prod(values.shape))
     flat = values.reshape(-1) if hasattr(values, "reshape") else keras.ops.reshape(values, [-1])
@@ -46,7 +49,9 @@ def note_first_gradients(optimizer: keras.Optimizer) -> None:
     object.__setattr__(optimizer, "first_gradients", noted)
     update = optimizer._backend_update_step
 
-    def update_and_note(gradients: Sequence[Any], variables: Sequence[Any], rate: Any) -> None:
+    def update_and_note(
+        gradients: Sequence[Any], variables: Sequence[Any], rate: tf.Tensor
+    ) -> None:
         def note() -> Any:
             for gradient, variable in zip(gradients, variables, strict=True):
                 place = optimizer._get_variable_index(variable)
@@ -197,7 +202,7 @@ class _Due:
         factors: Those of its variables; `None` where there are none.
     """
 
-    def __init__(self, optimizer: Any, factors: Sequence[Factors] | None):
+    def __init__(self, optimizer: keras.Optimizer, factors: Sequence[Factors] | None):
         self.optimizer, self.factors = innermost(optimizer), factors
         self.step = int(scalar(self.optimizer.iterations))
         rate = getattr(self.optimizer, "_learning_rate", np.nan)  # several in one have none
@@ -213,7 +218,7 @@ class _Due:
         # Weights that averages are written into have moved by more than the update.
         self.law = None if averaged else law
 
-    def of(self, variable: Any, before: np.ndarray) -> np.ndarray | None:
+    def of(self, variable: keras.Variable, before: np.ndarray) -> np.ndarray | None:
         """Return by how much numbers of a variable should have fallen, see `sampled`.
 
         Args:

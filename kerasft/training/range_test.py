@@ -72,7 +72,7 @@ class Curve:
 
 
 def record(
-    model: keras.Model, data: Any, rising: Rising, counts: np.ndarray | None = None
+    model: keras.Model, data: Iterator[Any], rising: Rising, counts: np.ndarray | None = None
 ) -> Curve:
     """Train a model while its rate rises, until the loss diverges.
 

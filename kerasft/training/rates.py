@@ -12,6 +12,7 @@ from kerasft.training.depth import depth_of
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
 
 class Rules(Protocol):
@@ -211,7 +212,9 @@ def scale_steps(optimizer: keras.Optimizer, factors: Sequence[Factors]) -> None:
     """
     move = optimizer.update_step
 
-    def move_at_its_rate(gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def move_at_its_rate(
+        gradient: tf.Tensor | tf.IndexedSlices, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         factor = factors[optimizer._get_variable_index(variable)].rate
         move(gradient, variable, learning_rate if factor == 1 else learning_rate * factor)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft.distributed.group import Group
 from kerasft.errors import UserError
+from kerasft.spec import Tensors
 from kerasft.system.console import listing
 from kerasft.system.tf_data import untuned
 
@@ -56,7 +57,7 @@ def require_alike(model: keras.Model, group: Group) -> None:
         )
 
 
-def dealt(batches: Any, group: Group) -> Any:
+def dealt(batches: tf.data.Dataset, group: Group) -> Any:
     """Return batches dealt out to the replicas of a group.
 
     Example i of a batch goes to replica `i % replicas`, see `Order.shard`. A replica without an
@@ -74,12 +75,12 @@ def dealt(batches: Any, group: Group) -> Any:
 
     replicas, local = group.replicas, group.local
 
-    def of_replica(number: int, inputs: Any, size: Any) -> Any:
+    def of_replica(number: int, inputs: Tensors, size: tf.Tensor) -> Any:
         mine = rows_of(number, size, replicas)
         return tf.nest.map_structure(lambda one: tf.gather(one, mine), inputs)
 
     def parts_from(first: int) -> Callable:
-        def parts(inputs: Any, *rest: Any) -> Any:
+        def parts(inputs: Tensors, *rest: Any) -> Any:
             size = tf.shape(tf.nest.flatten(inputs)[0])[0]
             made = [
                 tf.data.Dataset.from_tensors((of_replica(first + one, inputs, size), size, *rest))
@@ -101,7 +102,7 @@ def dealt(batches: Any, group: Group) -> Any:
     return group.strategy.distribute_datasets_from_function(of_pipeline)
 
 
-def rows_of(number: Any, size: Any, replicas: int) -> Any:
+def rows_of(number: tf.Tensor | int, size: tf.Tensor, replicas: int) -> Any:
     """Return which examples of a batch a replica takes: the last one, where none are left."""
     import tensorflow as tf
 
@@ -123,7 +124,9 @@ def train_function(model: keras.Model, group: Group, steps: int = 1) -> Callable
 
     strategy = group.strategy
 
-    def replica(inputs: Any, size: Any, targets: Any, weights: Any = None) -> tuple[Any, Any]:
+    def replica(
+        inputs: Tensors, size: tf.Tensor, targets: Tensors, weights: tf.Tensor | None = None
+    ) -> tuple[Any, Any]:
         return _replica_step(model, group.replicas, inputs, size, targets, weights)
 
     def step(iterator: Any) -> Any:
@@ -158,7 +161,8 @@ def train_function(model: keras.Model, group: Group, steps: int = 1) -> Callable
 
 
 def _replica_step(
-    model: Any, replicas: int, inputs: Any, size: Any, targets: Any, weights: Any
+    model: keras.Model, replicas: int, inputs: Tensors, size: tf.Tensor, targets: Tensors,
+    weights: tf.Tensor | None,
 ) -> tuple[Any, Any]:
     """Do a replica's part of a step, and return the loss and the outputs of the whole batch."""
     import tensorflow as tf
@@ -269,7 +273,7 @@ def _undivided() -> Iterator[None]:
 
 
 @contextmanager
-def _synchronized(model: Any) -> Iterator[None]:
+def _synchronized(model: keras.Model) -> Iterator[None]:
     """Have batch normalization that trains see the whole batch, in what is traced in the block.
 
     Keras' own keeps the statistics of the first replica's share. Files of the model must not say
@@ -303,7 +307,7 @@ def update_locally(optimizer: keras.Optimizer, group: Group) -> None:
     if group.strategy is None:
         return
 
-    def update(gradients: Sequence[Any], variables: Sequence[Any], rate: Any) -> None:
+    def update(gradients: Sequence[Any], variables: Sequence[Any], rate: tf.Tensor) -> None:
         for gradient, variable in zip(gradients, variables, strict=True):
             optimizer.update_step(gradient, variable, rate)
 
@@ -327,7 +331,7 @@ def update_locally(optimizer: keras.Optimizer, group: Group) -> None:
     optimizer._backend_increment_gradient_accumulators = accumulate
 
 
-def loss_scaled(optimizer: Any, model: keras.Model, group: Group) -> Any:
+def loss_scaled(optimizer: keras.Optimizer, model: keras.Model, group: Group) -> Any:
     """Return an optimizer within the one that Keras puts around it for `mixed_float16`.
 
     `compile` would make the scale outside of the group's scope.

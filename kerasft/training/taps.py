@@ -39,7 +39,9 @@ class Tap:
         return sum(math.prod(v.shape) for v in found.values())
 
 
-def taps(network: keras.Model, end: Any, depths: int, *, positions: float = 1.0) -> list[Tap]:
+def taps(
+    network: keras.Model, end: keras.KerasTensor, depths: int, *, positions: float = 1.0
+) -> list[Tap]:
     """Return places at about equal shares of a network's computing, the last one its end.
 
     A place counts where all that comes later is made of it alone, beside masks, and where a block
@@ -119,16 +121,16 @@ def _ends_unit(nodes: Sequence[Any], place: int) -> bool:
     return any(_is_block(one) or _has_kernel(one) for one in after)
 
 
-def _variables(operation: Any) -> list[Any]:
+def _variables(operation: keras.Operation) -> list[Any]:
     return getattr(operation, "variables", [])
 
 
-def _is_block(operation: Any) -> bool:
+def _is_block(operation: keras.Operation) -> bool:
     parts = getattr(operation, "_flatten_layers", None)
     return parts is not None and any(one.variables for one in parts(include_self=False))
 
 
-def _has_kernel(operation: Any) -> bool:
+def _has_kernel(operation: keras.Operation) -> bool:
     return any(len(variable.shape) > 1 for variable in _variables(operation))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def describe(
     return parts
 
 
-def _part_of(variable: Any, head: set[int], depth: Depth | None) -> str:
+def _part_of(variable: keras.Variable, head: set[int], depth: Depth | None) -> str:
     if depth is not None and (level := depth.of(variable)):
         return depth.names[level]
     part = variable.path.split("/")[0]
@@ -133,7 +133,7 @@ def _about(model: keras.Model) -> dict[int, tuple[str, str]]:
     return {key: (norms.get(key, ""), adapters.get(key, "")) for key in {**norms, **adapters}}
 
 
-def _statistics(layer: Any) -> str:
+def _statistics(layer: keras.Layer) -> str:
     return "trains" if layer.trainable else "frozen"
 
 

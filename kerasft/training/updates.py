@@ -112,7 +112,7 @@ def parts_of(model: keras.Model) -> list[str]:
     ]
 
 
-def _some(variable: Any) -> np.ndarray:
+def _some(variable: keras.Variable) -> np.ndarray:
     """Return numbers of a variable: all of them, or some of a large one."""
     value = variable.value
     large = np.prod(variable.shape) > SAMPLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kerasft.commands import make_parser
 from kerasft.config import leads
 from kerasft.config.checks import settle
 from kerasft.config.composition import compose, parsed
@@ -66,9 +67,21 @@ def test_a_space_of_another_tool_is_read_as_ours():
         (["check", "--optimizer.learning_rate", "1"], "dashes: optimizer.learning_rate=1"),
         (["check", "--nonsense"], "see kerasft check --help"),
         (["predict", "--epochs", "5", "x"], "see kerasft predict --help"),
+        (["evaluate", "outputs/last", "--epochs", "5"], "see kerasft evaluate --help"),
     ],
 )
 def test_keys_as_options(words, said, kerasft_cli):
     ended = kerasft_cli(*words)
     assert ended.code == 2
     assert said in ended.err
+
+
+def test_every_command_that_takes_overrides_of_a_run_says_how_keys_are_set(kerasft_cli):
+    choices = make_parser()._subparsers._group_actions[0].choices
+    composing = [name for name, parser in choices.items() if "--config-dir" in parser.format_help()]
+    assert {"train", "sweep", "lr-find", "probe", "surgery"} <= {*composing}
+    for name in composing:
+        key = ["head"] if name == "explain" else []
+        ended = kerasft_cli(name, *key, "--epochs", "5")
+        assert ended.code == 2
+        assert "unknown option --epochs; keys are set without dashes: epochs=5" in ended.err

@@ -96,6 +96,7 @@ CASES = {
     "columns": {"kind": "numbers", "label": ["number", "number2"]},
     "splits": {"split_column": "split"}, "names": {"label_names": ["b", "a"], "split": "hash"},
     "a file": {"test": "more"}, "by number": {"text": 0, "label": 1},
+    "labels missing": {"label": "words", "label_names": ["a", "a,b", "b"], "unlabeled": "skip"},
 }  # fmt: skip
 
 

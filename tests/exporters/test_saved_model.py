@@ -16,14 +16,16 @@ from kerasft.artifact.fresh import ask
 from kerasft.artifact.golden import read_golden
 from kerasft.artifact.layout import as_inputs, read_signature
 from kerasft.artifact.loading import load_export
+from kerasft.config.composition import compose
 from kerasft.errors import UserError
 from kerasft.exporters import card
-from kerasft.exporters.saved_model import saved_model
+from kerasft.exporters.saved_model import check_early, saved_model
 from kerasft.exporters.served import Served, raw_examples
 from kerasft.exporters.signatures import inputs_of, signatures_of
 from kerasft.serving import ops
 from kerasft.serving.verify import Export
 from kerasft.spec import Labels
+from kerasft.steps.preparing.prepare import build_task
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel
 from kerasft.tasks.regression import Regression
@@ -424,11 +426,29 @@ def test_the_card_tells_figures_and_limits(image_export, tmp_path):
     assert "## Weights" not in text
 
 
+FORMS = {
+    "classification": ("classify", "regress"), "multi_label": ("classify", "generate"),
+    "regression": ("regress", "classify"), "multi_regression": ("embed", "regress"),
+    "detection": ("object_detection_api", "class_map"),
+    "segmentation": ("class_map", "object_detection_api"), "tagging": ("tensors", "classify"),
+    "causal_lm": ("generate", "classify"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_which_signatures_a_task_has_is_known_before_training(name):
+    task = build_task(compose([f"task={name}"]))
+    may, may_not = FORMS[name]
+    check_early(task=task, signatures=["serving_default", "tensors", may])
+    with pytest.raises(UserError, match=f"has no signature '{may_not}'. Allowed: .*{may}"):
+        check_early(task=task, signatures=["serving_default", may_not])
+
+
 REFUSED = {
     "signatures=[serving_defualt]": (
         {"signatures": ["serving_defualt"]}, "no signature 'serving_defualt'.*Did you mean"),
     "a regression of classes": (
-        {"signatures": ["regress"]}, "'regress' does not fit a task with one class"),
+        {"signatures": ["regress"]}, "Classification has no signature 'regress'. Allowed: serving"),
     "too few labels": (
         {"labels": Labels("single", NAMES[:2])}, "3 outputs, and there are 2 labels"),
     "no task": ({"task": None}, "needs the task of its network"),

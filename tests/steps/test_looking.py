@@ -116,7 +116,7 @@ def test_what_regularizers_of_the_data_cannot_do_is_told(overrides, said):
     [*RARE, "augment.mixup.stop=-4"], [*RARE, "augment.mixup.stop=1"],
     ["augment=cutmix", "task=multi_label"], ["sampling=balanced", "task=multi_label"],
     ["task=detection", "head=anchor_free", "augment=boxes_mosaic", "augment.mosaic.stop=-2",
-     "sampling=balanced", "epochs=3"],
+     "sampling=balanced", "epochs=3", "data=coco", "data.path=."],
     # Three epochs of the head count too.
     ["augment=mixup", "epochs=2", "finetune=two_phase", "augment.mixup.stop=-4"],
 ])  # fmt: skip
@@ -141,6 +141,58 @@ def test_sources_of_ones_own_may_say_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_head_that_does_not_fit_the_task_is_told():
-    (said,) = problems("data=digits", "task=detection", "backbone=tiny_resnet")
+    (said, _) = problems("data=digits", "task=detection", "backbone=tiny_resnet")
     assert "head=anchor_free" in said
     assert "the head takes what the task tells it" in found("backbone=tiny_resnet").checked
+
+
+@pytest.mark.parametrize(("overrides", "said"), [
+    (["data=digits", "task=detection", "head=anchor_free"], "learns boxes, and this data has none"),
+    (["data=image_folder", "data.path=.", "task=segmentation", "head=decoder"],
+     "this data has no masks"),
+    (["data=coco", "data.path=."], "data=coco reads boxes around objects"),
+    (["data=mask_folder", "data.path=.", "task=detection", "head=anchor_free"],
+     "data=mask_folder reads masks of images"),
+])  # fmt: skip
+def test_labels_of_another_kind_than_the_task_learns_are_told(overrides, said):
+    told = problems("backbone=tiny_resnet", *overrides)
+    assert any(said in one for one in told), told
+
+
+def test_where_only_reading_tells_the_kind_of_labels_it_is_listed(table):
+    kind = "whether the labels are of the kind that the task learns"
+    assert kind in found("data=tfds", "data.name=beans", "backbone=tiny_resnet").unchecked
+    assert kind not in found(*table("a.csv")).unchecked
+    (said,) = problems(*table("a.csv", "task=tagging", "head=tokens"))
+    assert said.startswith("task=tagging learns entities in texts, and this data has none")
+
+
+BOXES = ("task=detection", "head=anchor_free", "data=boxes_csv", "backbone=tiny_resnet")
+MASKS = ("task=segmentation", "head=decoder", "data=masks_table", "backbone=tiny_resnet")
+
+
+def of_header(tmp_path, header: str, *overrides: str) -> list[str]:
+    file = tmp_path / "drawn.csv"
+    file.write_text(f"{header}\n" + ",".join("1" * len(header.split(","))) + "\n", "utf-8")
+    return [*overrides, f"data.path={file}"]
+
+
+def test_columns_of_boxes_and_masks_are_looked_for(tmp_path):
+    usual = "filename,class,xmin,ymin,xmax,ymax"
+    said = found(*of_header(tmp_path, usual, *BOXES))
+    assert any("is there, with the columns 'filename', 'class'" in one for one in said.checked)
+    named = ("data.image={file}.jpg", "data.label=kind", "data.box=[x,y,w,h]")
+    assert found(*of_header(tmp_path, "file,kind,x,y,w,h", *BOXES, *named)).checked
+    told = problems(*of_header(tmp_path, "file,kind,x,y,w,h", *BOXES))
+    keys = [one.partition(":")[0] for one in told]
+    assert keys == ["data.image", "data.label", *["data.box"] * 4]
+    assert problems(*of_header(tmp_path, usual, *BOXES, "+data.split_column=part"))
+    listed = found(*of_header(tmp_path, "image,bbox,category", *BOXES))
+    assert "which columns of drawn.csv hold images, boxes and their classes" in listed.unchecked
+    assert found(*of_header(tmp_path, "image,mask", *MASKS)).checked
+    (said,) = problems(*of_header(tmp_path, "image,other", *MASKS))
+    assert said.startswith("data.masks must name the column of masks")
+    (said,) = problems(*of_header(tmp_path, "image,mask", *MASKS, "data.masks=maks"))
+    assert "Did you mean 'mask'?" in said
+    (said,) = problems(*of_header(tmp_path, "image,mask", *MASKS, "+data.images=nowhere"))
+    assert "nowhere" in said

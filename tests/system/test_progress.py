@@ -50,7 +50,7 @@ def test_rows_on_a_terminal_leave_no_trace(screen, monkeypatch, capsys):
         monkeypatch.setattr(counted.pace, "after", lambda done: None)
         for _ in range(3):
             counted.add(1000)
-    assert "answering  1,000/3,000  ━━━━━━━━────────────────  0:20 left" in screen.getvalue()
+    assert "answering  1,000/3,000  ━━━━━━━───────────────  0:20 left" in screen.getvalue()
     assert screen.getvalue().endswith("\r\x1b[K")
     assert capsys.readouterr().out == ""
 

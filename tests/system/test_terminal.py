@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -10,6 +11,7 @@ import time
 
 import pytest
 
+import kerasft
 from kerasft.system import console, terminal
 from kerasft.system.terminal import Status, Styled, styled, wrapped
 
@@ -39,9 +41,9 @@ def test_a_status_leaves_no_trace_and_is_not_glued_to_what_is_printed(screen, mo
     status = Status()
     monkeypatch.setattr(console, "status", status)
     with status.showing("reading " + "a" * 100):
-        assert len(screen.getvalue()) == 39  # cut off, so that the terminal does not wrap it
+        assert len(screen.getvalue()) == 37  # cut off, so that it is not wrapped, nor with a ^C
         console.say("data: 50 train")
-        assert screen.getvalue().endswith("data: 50 train\nreading " + "a" * 31)
+        assert screen.getvalue().endswith("data: 50 train\nreading " + "a" * 29)
     console.say("done")
     assert left(screen) == ["data: 50 train", "done", ""]
 
@@ -136,3 +138,33 @@ def test_a_bar_on_the_error_stream_is_seen_while_it_grows(capfd):
 def test_times_and_bars():
     assert [terminal.duration(s) for s in (0.2, 59.7, 3599.6)] == ["0:00", "1:00", "1:00:00"]
     assert terminal.bar(0, 0, 4) == "────" and terminal.bar(4, 4, 4) == "━━━━"
+
+
+def test_a_command_behind_a_sentence_is_not_broken(screen):
+    said, last = "It has stopped.", "To go on: kerasft resume run"
+    assert terminal.together(said, last, io.StringIO()) == f"{said} {last}"
+    assert terminal.together(said, last, screen) == f"{said}\n{last}"
+    assert terminal.together(said, "Go on.", screen) == f"{said} Go on."
+
+
+def test_a_run_of_a_command_counts_since_its_process_began_and_one_in_python_since_its_call():
+    clock = console.Clock()
+    clock.began -= 100
+    clock.of_command = True  # as the command line says
+    clock.begin()
+    assert clock.seconds() > 100
+    clock.begin()  # the next run of a grid
+    assert clock.seconds() < 50
+    clock = console.Clock()
+    clock.began -= 100  # imported long ago
+    clock.begin()
+    assert clock.seconds() < 50
+
+
+def test_whatever_python_calls_keeps_the_chatter_away():
+    """TensorFlow is imported by the first of them, whichever that is."""
+    light = {"UserError", "compose", "explain", "leaderboard", "models", "__version__"}
+    for name in set(kerasft.__all__) - light:
+        wrapper = getattr(kerasft, name)
+        assert wrapper.__wrapped__.__globals__["without_chatter"] is console.without_chatter, name
+        assert wrapper.__code__.co_filename == contextlib.__file__, name

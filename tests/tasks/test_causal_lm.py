@@ -88,7 +88,7 @@ def test_what_has_no_answer_left_is_named_and_left_out(tmp_path, capsys):
     for name, part in made.parts.items():
         assert len(stores[name]) == len(part)
         assert all((part.annotations.row(i)["learned"] > 0).any() for i in range(len(part)))
-    with pytest.raises(UserError, match="None is left to learn of"):
+    with pytest.raises(UserError, match="No tokens are left to train on"):
         read(CausalLM(template=TEMPLATE), splits, length=8)
 
 

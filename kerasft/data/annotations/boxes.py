@@ -11,6 +11,7 @@ import numpy as np
 
 from kerasft.data.annotations.alike import is_number
 from kerasft.data.annotations.classes import classes_of, some
+from kerasft.data.annotations.drawn import nothing_drawn
 from kerasft.errors import UserError
 from kerasft.rows import Column, Rows
 from kerasft.spec import Labels
@@ -150,11 +151,7 @@ def encode(
         [[1], [0]]
     """
     if not all(isinstance(value, Drawn) for value in values):
-        raise UserError(
-            "task=detection learns boxes, and this data has none: each example has one label. "
-            "Choose a source of boxes (data=voc, data=coco, data=boxes_csv, data=yolo or "
-            "data=tfds), or another task."
-        )
+        raise nothing_drawn("boxes")
     words = Counter(name for value in values for name in value.names)
     if not words:
         raise UserError(f"{key}: none of {some(len(values), 'image')} has a box.")

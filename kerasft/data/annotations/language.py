@@ -13,6 +13,11 @@ from kerasft.spec import Labels
 
 KIND = "language"
 SOURCES = "data=text_files (running text) and data=chat (prompts with answers, conversations)"
+# What is said of data that has labels instead.
+MISSING = (
+    f"A language model learns texts, not labels: task=causal_lm reads {SOURCES}. Received: a "
+    "source of labelled examples."
+)
 
 
 def encode(values: Sequence[Any]) -> tuple[Labels, Rows, np.ndarray, list[str]]:
@@ -25,10 +30,7 @@ def encode(values: Sequence[Any]) -> tuple[Labels, Rows, np.ndarray, list[str]]:
         UserError: If they are labels of another kind.
     """
     if not all(isinstance(one, int) and not isinstance(one, bool) for one in values):
-        raise UserError(
-            f"A language model learns texts, not labels: task=causal_lm reads {SOURCES}. Received: "
-            "a source of labelled examples."
-        )
+        raise UserError(MISSING)
     array = np.asarray(values, "int64")
     return Labels(KIND), Rows.of({"bytes": array}), array, []
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.classes import some
+from kerasft.data.annotations.drawn import nothing_drawn
 from kerasft.errors import UserError
 from kerasft.rows import Rows
 from kerasft.spec import IGNORED, Labels
@@ -80,11 +81,7 @@ def encode(values: Sequence[Any], *, key: str) -> tuple[Labels, Rows, np.ndarray
         [[6, 0]]
     """
     if not all(isinstance(value, Painted) for value in values):
-        raise UserError(
-            "task=segmentation learns the class of each pixel, and this data has no masks. Choose "
-            "a source of masks (data=mask_folder, data=masks_table, data=tfds, or data=coco with "
-            "outlines), or another task."
-        )
+        raise nothing_drawn("masks")
     names = values[0].names
     pixels = np.array([value.pixels for value in values])
     if not pixels.any():

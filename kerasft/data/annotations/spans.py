@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.classes import classes_of, some
+from kerasft.data.annotations.drawn import nothing_drawn
 from kerasft.errors import UserError
 from kerasft.rows import Column, Rows
 from kerasft.spec import Labels
@@ -140,10 +141,7 @@ def encode(
         [[1], [0]]
     """
     if not all(isinstance(value, Marked) for value in values):
-        raise UserError(
-            "task=tagging learns entities in texts, and this data has none: each example has one "
-            "label. Choose a source of entities (data=conll or data=spans), or another task."
-        )
+        raise nothing_drawn("spans")
     words = Counter(kind for value in values for _, _, kind in value.spans)
     if not words:
         raise UserError(

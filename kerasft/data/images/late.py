@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from kerasft.errors import Unreadable, UserError
 from kerasft.raw_input import as_decodable
 from kerasft.spec import Examples, ImagePreprocess, channels_of
 from kerasft.system.tf_data import cores
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class LateImages:
@@ -79,11 +82,11 @@ class LateImages:
             )
         return as_decodable(content)
 
-    def _decode(self, encoded: Any) -> Any:
+    def _decode(self, encoded: tf.Tensor) -> Any:
         import tensorflow as tf
 
         if self._decoded is None:
-            def decoded(raw: Any) -> Any:
+            def decoded(raw: tf.Tensor) -> Any:
                 return tf.map_fn(
                     self.preprocess.decode, raw, parallel_iterations=cores(),
                     fn_output_signature=tf.TensorSpec(self.shape[1:], tf.uint8),

@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 
 from kerasft.data.annotations.drawn import require_drawn
+from kerasft.data.drawn_looks import look_at_boxes as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.box_forms import check_format
 from kerasft.data.images.boxed import boxed_splits
-from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasft.data.annotations.classes import some
-from kerasft.data.annotations.language import require_task
+from kerasft.data.annotations.language import KIND, require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
 from kerasft.data.near_copies import told
@@ -168,7 +168,7 @@ def look(settings: Mapping[str, Any]) -> Look:
     tables.require_one_word(settings.get("split_column"), settings["path"])
     return Look("text", tuple(
         f"data.path: {file} is there" for files in tables.files.values() for file in files
-    ), ("the rows of the table",))  # fmt: skip
+    ), ("the rows of the table",), (KIND,))  # fmt: skip
 
 
 def _examples(

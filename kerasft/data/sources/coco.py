@@ -21,7 +21,7 @@ from kerasft.data.images.layout import enter
 from kerasft.data.images.masked import Masked, masked_splits
 from kerasft.data.images.outlines import filled, outlined
 from kerasft.data.images.shape import shape_of
-from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.looks import look_at_images
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.errors import UserError
 from kerasft.spec import IGNORED, Splits
@@ -29,6 +29,9 @@ from kerasft.system.console import listing
 
 # The class of pixels that belong to no object.
 BACKGROUND = "background"
+
+# What `kerasft check` calls.
+look = partial(look_at_images, kinds=("boxes", "masks"))
 
 
 def coco(

@@ -107,7 +107,7 @@ def look(settings: Mapping[str, Any]) -> Look:
     files, _ = _files(settings["path"], {n: settings.get(n) for n in ("validation", "test")})
     schemes.check_scheme(settings.get("scheme", "auto"))
     return Look("text", tuple(f"data.path: {file} is there" for file in files.values()),
-                ("the sentences and their tags",))  # fmt: skip
+                ("the sentences and their tags",), ("spans",))  # fmt: skip
 
 
 def _files(path: str, others: Mapping[str, Any]) -> tuple[dict[str, Path], list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.collection import Collection, to_splits
-from kerasft.data.looks import Look
+from kerasft.data.looks import LABELS, Look
 from kerasft.data.splits import position
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -20,7 +20,7 @@ MOST_PER_CLASS = 174
 
 def look(settings: Mapping[str, Any]) -> Look:
     """Say what the digits are; they come with scikit-learn."""
-    return Look("images", ("data: the digits of scikit-learn",))
+    return Look("images", ("data: the digits of scikit-learn",), kinds=LABELS)
 
 
 def digits(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from kerasft.data.annotations.classes import natural, some
@@ -20,13 +21,16 @@ from kerasft.data.images.layout import (
     loose_images,
     merged_folders,
 )
-from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.looks import LABELS, look_at_images
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import check_ratios, used_as
 from kerasft.data.tables.folder import advice
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
+
+# What `kerasft check` calls.
+look = partial(look_at_images, kinds=LABELS)
 
 
 def image_folder(

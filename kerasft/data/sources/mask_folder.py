@@ -17,7 +17,7 @@ from kerasft.data.images.files import walk_images
 from kerasft.data.images.layout import enter, words_of
 from kerasft.data.images.mask_values import Table, found_meaning, meaning
 from kerasft.data.images.masked import Masked, masked_splits
-from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.looks import look_at_images
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
@@ -26,6 +26,9 @@ from kerasft.system.console import listing
 
 # Where several folders might hold masks, the first of these is taken.
 USUAL = ("masks", "mask", "segmentationclass", "labels", "annotations")
+
+# What `kerasft check` calls.
+look = partial(look_at_images, kinds=("masks",))
 
 
 def mask_folder(

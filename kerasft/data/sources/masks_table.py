@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from kerasft.data.annotations.drawn import require_drawn
+from kerasft.data.drawn_looks import look_at_masks as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.masked import masked_splits
-from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.paths import read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns

@@ -45,6 +45,7 @@ def memory(
     split_column: str | int | None = None,
     group: str | int | None = None,
     empty: str = "skip",
+    unlabeled: str = "fail",
     limit: int | None = None,
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
@@ -79,6 +80,8 @@ def memory(
         split_column: The column that says train, validation or test.
         group: The column that names the group of a row; no group stands in two splits.
         empty: `"skip"` leaves out rows with an empty text and says how many, `"fail"` stops.
+        unlabeled: `"skip"` leaves out rows whose label is empty or NaN and says which, `"fail"`
+            stops; for kind `"multi"` such a row otherwise has no label, and is learned from.
         limit: Train on so many rows only, for a quick try.
         broken: `"skip"` leaves out images that cannot be decoded, `"fail"` stops.
         max_pixels: The most pixels (width times height) that an image may have.
@@ -138,12 +141,12 @@ def memory(
     if text is None and image is None:
         others = (label, text_pair, split_column, group)
         text, image = _content(tables["train"], others)
-    check_columns(text, text_pair, image, label, empty, kind)
+    check_columns(text, text_pair, image, label, empty, kind, unlabeled=unlabeled)
     return gather(
         [Part(name, name if len(tables) > 1 else "data", rows) for name, rows in tables.items()],
         Chosen(label, text, text_pair, image, split_column, group), kind=kind, seed=seed,
         split=split, label_names=names, label_delimiter=label_delimiter, limit=limit,
-        empty=empty, broken=broken, max_pixels=max_pixels,
+        empty=empty, broken=broken, unlabeled=unlabeled, max_pixels=max_pixels,
         ratios=ratios, notices=notices,
         source={"source": "memory", "given": {
             name: {"rows": len(rows), "columns": list(rows.names)} for name, rows in tables.items()

@@ -129,7 +129,7 @@ def look(settings: Mapping[str, Any]) -> Look:
     tables = find_tables(settings["path"], {n: settings.get(n) for n in ("validation", "test")})
     return Look("text", tuple(
         f"data.path: {file} is there" for files in tables.files.values() for file in files
-    ), ("the texts and their entities",))  # fmt: skip
+    ), ("the texts and their entities",), ("spans",))  # fmt: skip
 
 
 def _columns(

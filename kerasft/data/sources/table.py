@@ -59,6 +59,7 @@ def table(
     split_column: str | int | None = None,
     group: str | int | None = None,
     empty: str = "skip",
+    unlabeled: str = "fail",
     limit: int | None = None,
     broken: str = "skip",
     max_pixels: int = MAX_PIXELS,
@@ -101,6 +102,8 @@ def table(
         group: The column that names the group of a row (a person, a document); no group stands
             in two splits.
         empty: `"skip"` leaves out rows with an empty text and says how many, `"fail"` stops.
+        unlabeled: `"skip"` leaves out rows whose label is empty or NaN and says which, `"fail"`
+            stops; for kind `"multi"` such a row otherwise has no label, and is learned from.
         limit: Train on so many rows only, for a quick try.
         broken: `"skip"` leaves out images that cannot be decoded, `"fail"` stops.
         max_pixels: The most pixels (width times height) that an image may have.
@@ -125,7 +128,8 @@ def table(
         with suppress(UserError):  # nothing is chosen, which is told first
             known = next(parts_of(found, layout)).rows.names
     check_columns(
-        text, text_pair, image, label, empty, kind, header=header, known=known, root=image_root
+        text, text_pair, image, label, empty, kind, header=header, known=known, root=image_root,
+        unlabeled=unlabeled,
     )
     files = found.files
     if split_column is None:
@@ -152,6 +156,6 @@ def table(
         parts_of(found, layout, pieces=spool.folder() is not None), chosen, kind=kind, seed=seed,
         split=split, label_names=names,
         label_delimiter=label_delimiter, limit=limit, empty=empty, broken=broken,
-        max_pixels=max_pixels, ratios={"validation": validation, "test": test},
+        unlabeled=unlabeled, max_pixels=max_pixels, ratios={"validation": validation, "test": test},
         named=found.named, notices=found.notices, source={"source": "table", "files": shown},
     )  # fmt: skip

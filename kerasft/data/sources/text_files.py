@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations.classes import natural, some
-from kerasft.data.annotations.language import require_task
+from kerasft.data.annotations.language import KIND, require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
 from kerasft.data.near_copies import told
@@ -109,7 +109,7 @@ def look(settings: Mapping[str, Any]) -> Look:
     there = f"data.path: {files[0]} is there" if len(files) == 1 else (
         f"data.path: {len(files)} files are there"
     )
-    return Look("text", (there,), ("what is in the files",))
+    return Look("text", (there,), ("what is in the files",), (KIND,))
 
 
 def _check(documents: object, join: object) -> None:

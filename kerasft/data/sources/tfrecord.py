@@ -14,7 +14,7 @@ from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.current_read import begins
 from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
-from kerasft.data.looks import Look
+from kerasft.data.looks import LABELS, Look
 from kerasft.data.paths import (
     find_files,
     find_path,
@@ -44,7 +44,7 @@ def look(settings: Mapping[str, Any]) -> Look:
             are = "is" if len(files) == 1 else "are"
             checked.append(f"data.{name}: {some(len(files), 'file')} {are} there")
     modality: Modality = "images" if settings.get("image") is not None else "text"
-    return Look(modality, tuple(checked), ("the examples and their labels",))
+    return Look(modality, tuple(checked), ("the examples and their labels",), LABELS)
 
 
 def tfrecord(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.boxed import Boxed, boxed_splits
 from kerasft.data.images.files import subfolders, walk_images
 from kerasft.data.images.layout import enter
-from kerasft.data.looks import look_at_images as look  # noqa: F401  (for `kerasft check`)
+from kerasft.data.looks import look_at_images
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
+
+# What `kerasft check` calls.
+look = partial(look_at_images, kinds=("boxes",))
 
 
 def yolo(

@@ -8,19 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from kerasft.data import spool
 from kerasft.data.annotations.classes import some
-from kerasft.data.collection import Collection, choose, to_splits
-from kerasft.data.hidden import shown_splits, substituted
+from kerasft.data.collection import Collection, to_splits
+from kerasft.data.hidden import shown_splits, substituted, without_label
 from kerasft.data.images.audit import audit
 from kerasft.data.images.files import outside, walk_images
 from kerasft.data.late_columns import Coded
-from kerasft.data.late_texts import LateTexts
-from kerasft.data.policies import policy_problem, without_empty
+from kerasft.data.policies import policy_problem
 from kerasft.data.splits import split_name
-from kerasft.data.spool import Spool, is_blank
+from kerasft.data.spool import Spool
 from kerasft.data.tables.class_numbers import named_classes, with_names
 from kerasft.data.tables.columns import (
     HeaderDoubt,
@@ -37,12 +34,10 @@ from kerasft.data.tables.image_cells import image_cells, is_pattern, read_images
 from kerasft.data.tables.parts import Parts
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
+from kerasft.data.tables.row_audit import audit_texts, labeled
 from kerasft.errors import UserError
 from kerasft.spec import Splits
 from kerasft.system.console import listing
-
-# Beyond this a text is more likely a slip of a quote than a text.
-LONG_TEXT = 100_000
 
 
 @dataclass(frozen=True)
@@ -98,6 +93,7 @@ class Chosen:
 def check_columns(
     text: object, pair: Any, image: object, label: object, empty: str, kind: str, *,
     header: object = True, known: Sequence[str] = (), root: object = None,
+    unlabeled: str = "fail",
 ) -> None:
     """Check which columns are chosen, all at once, before anything is read.
 
@@ -111,6 +107,7 @@ def check_columns(
         header: Whether the first line names the columns.
         known: The columns that there are, for messages.
         root: The folder that relative paths of images are looked up under.
+        unlabeled: What is done with rows without a label.
 
     Raises:
         UserError: If two are the same, one is missing, or a setting is none of those there are.
@@ -152,8 +149,9 @@ def check_columns(
         taken[str(column)] = key
     if not isinstance(header, bool):
         problems.append(f"data.header must be true or false. Received: data.header={header!r}.")
-    if said := policy_problem("data.empty", empty):
-        problems.append(said)
+    for key, policy in (("data.empty", empty), ("data.unlabeled", unlabeled)):
+        if said := policy_problem(key, policy):
+            problems.append(said)
     if problems:
         raise UserError(problems=problems)
     if isinstance(label, (list, tuple)) and kind not in ("multi", "numbers"):
@@ -167,7 +165,8 @@ def check_columns(
 def gather(
     parts: Iterable[Part], chosen: Chosen, *, kind: str, label_names: list[str] | None,
     ratios: Mapping[str, Any], named: Sequence[str] = (), empty: str, broken: str,
-    max_pixels: int, notices: Sequence[str] = (), source: Mapping[str, Any], **settings: Any,
+    unlabeled: str, max_pixels: int, notices: Sequence[str] = (), source: Mapping[str, Any],
+    **settings: Any,
 ) -> Splits:
     """Return the examples of rows as splits.
 
@@ -179,7 +178,7 @@ def gather(
         ratios: What `data.validation` and `data.test` say: a part, or a file.
         named: The splits that the user has named himself, of which none is left out.
         empty: `"skip"` or `"fail"`, as `broken`.
-        broken: See `table`, as `max_pixels`.
+        broken: See `table`, as `unlabeled` and `max_pixels`.
         notices: Sentences for the user.
         source: Plain values for the manifest.
         **settings: Others of `to_splits`.
@@ -226,6 +225,9 @@ def gather(
     if not brought <= shown:
         found = found.keep([i for i, name in enumerate(found.brought) if name in shown])
     found.notices += said
+    label_key = f"data.label={chosen.label}"
+    if unlabeled == "skip":
+        found = labeled(found, label_key)
     if chosen.image is not None:
         kept, said = audit(
             found.inputs, found.ids, broken=broken, max_pixels=max_pixels,
@@ -234,11 +236,19 @@ def gather(
         found = found.keep(kept)
         found.notices += said
     else:
-        found = _audit_texts(found, empty)
-    return to_splits(
-        found, kind=kind, label_names=label_names, label_key=f"data.label={chosen.label}",
-        source={**source, **chosen.described()}, **left, **settings,
-    )  # fmt: skip
+        found = audit_texts(found, empty)
+    try:
+        return to_splits(
+            found, kind=kind, label_names=label_names, label_key=label_key,
+            source={**source, **chosen.described()}, **left, **settings,
+        )  # fmt: skip
+    except UserError as error:
+        if unlabeled == "fail" and kind != "multi" and len(bare := without_label(found.values)):
+            raise UserError(
+                f"{error} data.unlabeled=skip leaves out rows without a label "
+                f"({some(len(bare), 'row')})."
+            ) from error
+        raise
 
 
 def _named(values: Any, ids: Any, names: list[str], kind: str) -> Any:
@@ -342,45 +352,3 @@ def _unlisted(rows: Rows, images: Sequence[Any]) -> list[str]:
         f"{some(len(bare), 'image')} in no row of {rows.path}, left out: "
         f"{listing(one.relative_to(rows.home).as_posix() for one in bare)}."
     ] * bool(bare)
-
-
-def _audit_texts(found: Collection, empty: str) -> Collection:
-    """Leave out or refuse empty texts, and point at absurdly long ones."""
-    bare = _bare(found)
-    found.notices += without_empty(choose(found.ids, bare), empty, which="those rows")
-    long, sizes = _long(found.inputs)
-    if long:
-        found.notices.append(
-            f"{some(len(long), 'text')} of more than {LONG_TEXT:,} characters (the longest has "
-            f"{max(sizes):,}): {listing(found.ids[i] for i in long)}. The network reads their "
-            "beginning only; a quote that is never closed makes such texts, too "
-            "(data.quoting=false)."
-        )
-    if not len(bare):
-        return found
-    kept = np.ones(len(found), bool)
-    kept[bare] = False
-    return found.keep(np.flatnonzero(kept))
-
-
-def _bare(found: Collection) -> np.ndarray:
-    """Return which texts are empty."""
-    if found.blank is not None:
-        return np.flatnonzero(found.blank)
-    return np.array([i for i, one in enumerate(found.inputs) if is_blank(one)], "int64")
-
-
-def _long(inputs: Sequence[Any]) -> tuple[list[int], list[int]]:
-    """Return which texts are absurdly long, and how many characters each of these has."""
-    places: Any = range(len(inputs))
-    if isinstance(inputs, LateTexts):  # no text has more characters than bytes
-        places = np.flatnonzero(inputs.sizes() > LONG_TEXT).tolist()
-        each: Any = (inputs[i] for i in places)
-    else:
-        each = iter(inputs)
-    sized = (
-        (i, len(one) if isinstance(one, str) else max(map(len, one)))
-        for i, one in zip(places, each, strict=True)
-    )
-    found = [(i, size) for i, size in sized if size > LONG_TEXT]
-    return [i for i, _ in found], [size for _, size in found]

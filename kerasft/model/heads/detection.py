@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.contracts import trained_by
 from kerasft.errors import UserError
 from kerasft.model.heads.pyramid import fused, pyramid, unit
 from kerasft.spec import Features
+
+if TYPE_CHECKING:
+    import keras
 
 # How likely a new head takes anything for an object: nearly all places hold none.
 _PRIOR = 0.01
@@ -249,7 +252,7 @@ def _with_weights(subnet: Sequence[Any]) -> list[Any]:
     return [*convolutions, *norms]
 
 
-def _through(layers: Sequence[Any], x: Any) -> Any:
+def _through(layers: Sequence[Any], x: keras.KerasTensor) -> Any:
     for layer in layers:
         x = layer(x)
     return x

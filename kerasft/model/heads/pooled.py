@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.catalogue import heads
 from kerasft.errors import UserError
 from kerasft.spec import Features
+
+if TYPE_CHECKING:
+    import keras
 
 Pool = Literal["auto", "avg", "max", "cls", "last", "attention", "concat"]
 
@@ -47,7 +50,7 @@ def pool(
     return Pooling(pooling, name="head_pooling")(features.sequence, mask=features.mask)
 
 
-def _outputs(x: Any, units: int) -> Any:
+def _outputs(x: keras.KerasTensor, units: int) -> Any:
     import keras
 
     # The logits stay in float32 whatever the precision of the rest: losses need the digits. A small

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
 from kerasft.spec import Features
 
+if TYPE_CHECKING:
+    import keras
 
-def unit(x: Any, width: int, size: int, name: str) -> Any:
+
+def unit(x: keras.KerasTensor, width: int, size: int, name: str) -> Any:
     """Return convolution, batch normalization and ReLU; separable where it is no 1x1."""
     import keras
 
@@ -136,7 +139,7 @@ def require_maps(features: Features, wanted: range, finest: int, coarsest: int) 
         )
 
 
-def resized(above: Any, x: Any, interpolation: str, name: str) -> Any:
+def resized(above: keras.KerasTensor, x: keras.KerasTensor, interpolation: str, name: str) -> Any:
     """Return a coarse map at the size of a finer one."""
     import keras
 

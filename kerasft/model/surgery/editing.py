@@ -73,7 +73,7 @@ def remove(graph: Graph, patterns: str | list[str]) -> str:
     return f"left out: {listing([place.path for place in found], 8)}"
 
 
-def _index(layers: Sequence[Any], layer: Any) -> int:
+def _index(layers: Sequence[Any], layer: object) -> int:
     return next((i for i, one in enumerate(layers) if one is layer), -1)
 
 
@@ -170,7 +170,7 @@ def insert(graph: Graph, after: str | list[str], layer: Any) -> str:
     return f"a {type(layer).__name__} after {listing([place.path for place in found], 8)}"
 
 
-def _put_behind(graph: Graph, node: Node, layer: Any, before: Any) -> None:
+def _put_behind(graph: Graph, node: Node, layer: keras.Layer, before: keras.KerasTensor) -> None:
     """Call a layer on what a call gives, and have all others take what it makes of it."""
     made = Node(layer, node.gives, [graph.number()])
     (now,) = made.call([before])
@@ -184,7 +184,7 @@ def _put_behind(graph: Graph, node: Node, layer: Any, before: Any) -> None:
     graph.nodes.insert(_index(graph.nodes, node) + 1, made)
 
 
-def _name(graph: Graph, place: Place, layer: Any) -> str:
+def _name(graph: Graph, place: Place, layer: keras.Layer) -> str:
     """Return a name that no layer has yet; Keras' own numbers differ from run to run."""
     kind = snake(type(layer).__name__)
     name = f"{place.layer.name}_{kind}"

@@ -50,7 +50,7 @@ def activation(graph: Graph, patterns: str | list[str], name: str) -> str:
     return f"activation {name} in {listing(changed, 8)}"
 
 
-def _active(layer: Any) -> bool:
+def _active(layer: keras.Layer) -> bool:
     name = getattr(getattr(layer, "activation", None), "__name__", "")
     return bool(name) and name != "linear" and name not in GATES
 
@@ -86,7 +86,7 @@ def norm(graph: Graph, patterns: str | list[str], kind: str) -> str:
     return f"{kind} normalization in {listing(changed, 8)}"
 
 
-def _last(variable: Any) -> str:
+def _last(variable: keras.Variable) -> str:
     name = variable.path.rpartition("/")[2]
     return "gamma" if name == "scale" else name
 

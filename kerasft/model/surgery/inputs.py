@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ def _input(graph: Graph) -> dict[int, Any]:
     return {0: keras.Input(graph.shapes[0], dtype=tensor.dtype, name=tensor.name)}
 
 
-def _for_channels(layer: Any, before: int, channels: int) -> Any:
+def _for_channels(layer: keras.Operation, before: int, channels: int) -> Any:
     """Return a layer for other channels, `None` where it takes any."""
     if not isinstance(layer, keras.layers.Layer):
         return None
@@ -151,7 +151,7 @@ def image_size(graph: Graph, size: tuple[int, int]) -> str:
     return f"images of {size[0]}x{size[1]} pixels{words}"
 
 
-def _for_size(layer: Any, size: tuple[int, int]) -> Any:
+def _for_size(layer: keras.Operation, size: tuple[int, int]) -> Any:
     """Return a layer for another size of images, `None` where it takes any."""
     if not isinstance(layer, keras.layers.Layer):
         return None
@@ -175,7 +175,7 @@ def _for_size(layer: Any, size: tuple[int, int]) -> Any:
         ) from error
 
 
-def _grid(size: Any, layer: Any) -> tuple[int, int]:
+def _grid(size: Sequence[int], layer: keras.Layer) -> tuple[int, int]:
     """Return how many patches an image has in its height and width."""
     patch = getattr(layer, "patch_size", 1)
     patch = (patch, patch) if isinstance(patch, int) else tuple(patch)
@@ -207,7 +207,7 @@ def _positions(
     return np.moveaxis(table.reshape(len(table), *moved.shape[1:]), 0, axis).astype(weight.dtype)
 
 
-def _copy(mine: Any, twin: Any, adapted: Callable[[Any, Any], Any]) -> None:
+def _copy(mine: keras.Layer, twin: keras.Layer, adapted: Callable[[Any, Any], Any]) -> None:
     """Give a layer that was made again the weights of the old one, adapted where shapes differ."""
     for old, new in zip(mine.variables, twin.variables, strict=True):
         value = np.asarray(old)

@@ -92,7 +92,7 @@ def operate(backbone: Backbone, steps: Mapping[str, Step]) -> Surgery:
     return Surgery(changed, tuple(said), tuple(before), tuple(after))
 
 
-def _require_fit(backbone: Backbone, network: Any, steps: Mapping[str, Step]) -> None:
+def _require_fit(backbone: Backbone, network: keras.Model, steps: Mapping[str, Step]) -> None:
     """See before the first step that the network can be operated on."""
     if not hasattr(network, "_nodes_by_depth"):
         raise UserError(
@@ -119,7 +119,7 @@ def unfit(steps: Mapping[str, Step], modality: str) -> list[str]:
     ]
 
 
-def _with_images(backbone: Backbone, outer: Any, network: Operated) -> Backbone:
+def _with_images(backbone: Backbone, outer: keras.Model, network: Operated) -> Backbone:
     """Put pixels before a network again, and have them made in its size and channels of now."""
     preprocess: Any = backbone.preprocess
     rows_, columns, channels = network.inputs[0].shape[1:]
@@ -156,7 +156,7 @@ def _each(values: Any, channels: int | None) -> Any:
     return fitted(values, int(channels or 3))
 
 
-def _digest(variable: Any) -> bytes:
+def _digest(variable: keras.Variable) -> bytes:
     value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
     return hashlib.sha256(value.view("uint8").data if value.ndim else value.tobytes()).digest()
 

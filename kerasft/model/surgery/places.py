@@ -104,7 +104,7 @@ def with_parts(graph: Graph, patterns: str | list[str]) -> list[Place]:
     ]  # fmt: skip
 
 
-def put(graph: Graph, place: Place, layer: Any) -> Any:
+def put(graph: Graph, place: Place, layer: keras.Layer) -> Any:
     """Put a layer in the place of another, and return it."""
     if place.at:
         return edited(graph, place, {"layer": serialized(layer)})
@@ -112,7 +112,7 @@ def put(graph: Graph, place: Place, layer: Any) -> Any:
     return layer
 
 
-def take_over(graph: Graph, old: Any, new: Any) -> None:
+def take_over(graph: Graph, old: keras.Operation, new: keras.Operation) -> None:
     """Put a layer into each call of another one; it is called the same."""
     for node in graph.nodes:
         if node.operation is old:
@@ -174,7 +174,7 @@ def prune(graph: Graph) -> list[Node]:
     return gone[::-1]
 
 
-def sides(tensor: Any) -> str:
+def sides(tensor: keras.KerasTensor) -> str:
     """Return the shape of a tensor as messages have it.
 
     Example:

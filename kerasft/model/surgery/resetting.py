@@ -31,7 +31,7 @@ def reset(graph: Graph, blocks: int | None, patterns: str | list[str] | None) ->
             graph.touched.add(id(weight))
             count += 1
     return (
-        f"{count} weights drawn anew in {listing([place.path for place in chosen], 8)}"
+        f"{count} weights reinitialized in {listing([place.path for place in chosen], 8)}"
     )
 
 

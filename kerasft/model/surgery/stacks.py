@@ -32,7 +32,7 @@ def of(place: Place) -> list[Any]:
     return stack
 
 
-def find(layer: Any, parts: Iterable[Place]) -> list[Any] | None:
+def find(layer: keras.Layer, parts: Iterable[Place]) -> list[Any] | None:
     """Return the blocks of a layer that parts are among, `None` where they are no blocks of it."""
     wanted = {id(place.layer) for place in parts}
     if any(len(place.at) != 1 for place in parts):
@@ -45,7 +45,7 @@ def find(layer: Any, parts: Iterable[Place]) -> list[Any] | None:
     return None
 
 
-def _count(layer: Any, blocks: int) -> str | None:
+def _count(layer: keras.Layer, blocks: int) -> str | None:
     config = layer.get_config()
     return next((name for name in COUNTS if config.get(name) == blocks), None)
 
@@ -80,6 +80,6 @@ def shorten(graph: Graph, place: Place, keep: Sequence[Any]) -> None:
         now.assign(np.asarray(before))
 
 
-def _rest(layer: Any, blocks: Iterable[Any]) -> list[Any]:
+def _rest(layer: keras.Layer, blocks: Iterable[Any]) -> list[Any]:
     inside = {id(variable) for block in blocks for variable in block.variables}
     return [variable for variable in layer.variables if id(variable) not in inside]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasft.model.operated import Graph
 from kerasft.model.surgery.places import places, sides
+
+if TYPE_CHECKING:
+    import keras
 
 # So many unchanged lines in a row, and more, are folded, but for those beside a change.
 FOLDED, BESIDE = 8, 2
@@ -63,7 +66,7 @@ def rows(graph: Graph) -> list[Row]:
     return made
 
 
-def _kind(layer: Any) -> str:
+def _kind(layer: keras.Operation) -> str:
     rate = getattr(layer, "rate", None)
     now = getattr(getattr(layer, "activation", None), "__name__", "")
     more = f" {rate:g}" if isinstance(rate, int | float) else (
@@ -71,7 +74,7 @@ def _kind(layer: Any) -> str:
     return f"{type(layer).__name__}{more}"
 
 
-def _size(variable: Any) -> int:
+def _size(variable: keras.Variable) -> int:
     count = 1
     for side in variable.shape:
         count *= int(side)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -29,9 +29,6 @@ from kerasft.system.files import write_json
 from kerasft.system.folders import output_problem
 from kerasft.system.terminal import status
 from kerasft.training.rate_rules import RULES
-
-if TYPE_CHECKING:
-    pass
 
 # The image unless the command line says otherwise; the figures go beside it.
 PLOT = "lr_find.png"
@@ -267,7 +264,7 @@ def tell(found: Found) -> None:
     for note in found.notes:
         say(note)
     if found.plot is not None:
-        say(f"curves: {found.plot}; figures: {found.plot.with_suffix('.json')}")
+        say(f"curves: {found.plot}; values: {found.plot.with_suffix('.json')}")
     if found.overrides:
         say(f"suggested ({found.stages[0].rule}): {' '.join(found.overrides)}")
 

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -29,6 +29,11 @@ from kerasft.steps.preparing import in_memory, prepare
 from kerasft.system.console import say, without_chatter
 from kerasft.system.files import write_json
 from kerasft.system.terminal import status
+
+if TYPE_CHECKING:
+    import keras
+
+    from kerasft.data.store import Store
 
 # Of so many examples the time is taken, in so many rounds, of which the shortest counts.
 TIMED, ROUNDS = 64, 2
@@ -242,7 +247,7 @@ def _places(backbone: Backbone, depths: int, positions: float) -> list[tuple[str
     return [*found, (None, end)]
 
 
-def _milliseconds(model: Any, store: Any) -> float:
+def _milliseconds(model: keras.Model, store: Store) -> float:
     """Return what an example takes in a network at rest, in batches of 32."""
     import tensorflow as tf
 
@@ -264,7 +269,9 @@ def _milliseconds(model: Any, store: Any) -> float:
     return min(took) / len(order) * 1e3
 
 
-def _cut_short(backbone: Backbone, inputs: Sequence[Any], lengths: Any) -> float | None:
+def _cut_short(
+    backbone: Backbone, inputs: Sequence[Any], lengths: np.ndarray | None
+) -> float | None:
     """Return which share of texts is longer than the network takes, `None` for images."""
     from kerasft.model.tokens import cuts
 

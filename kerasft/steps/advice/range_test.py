@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,14 @@ from kerasft.data import activations
 from kerasft.data.activations import Source
 from kerasft.data.pipeline import Batches
 from kerasft.runs.finetuned import eval_batch_size
+from kerasft.spec import Tensors
 from kerasft.steps.fitting.activations import Boundary
 from kerasft.steps.preparing.prepare import Parts
 from kerasft.steps.preparing.sizes import AtSize
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from kerasft.training.range_test import Curve
     from kerasft.training.recipe import Recipe
@@ -161,7 +163,9 @@ def of_rows(source: Source, rows: np.ndarray, epochs: int) -> Source:
     if augment is None:
         return Source(source.store.take(rows))
 
-    def changed(inputs: Any, targets: Any, epoch: Any, indices: Any) -> Any:
+    def changed(
+        inputs: Tensors, targets: Mapping[str, tf.Tensor], epoch: tf.Tensor, indices: tf.Tensor
+    ) -> Any:
         return augment(inputs, targets, epoch, tf.gather(places, indices))
 
     return Source(source.store.take(rows), changed, min(source.views, epochs))

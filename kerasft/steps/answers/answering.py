@@ -10,6 +10,7 @@ import numpy as np
 
 from kerasft.abilities import Generates
 from kerasft.artifact.comparison import filled_up
+from kerasft.data.inputs import read_inputs
 from kerasft.errors import Unreadable, UserError
 from kerasft.runs.records import records
 from kerasft.steps.measuring.reopening import reopen
@@ -59,7 +60,16 @@ def takes_images(answer: Any) -> bool:
     return (own.modality if own is not None else answer.signature["modality"]) == "images"
 
 
-def check_texts(inputs: Sequence[Any]) -> None:
+def inputs_for(answer: Any, inputs: object) -> list[Any]:
+    """Return inputs as a list of what `open_predictor`'s answer takes; see `read_inputs`."""
+    images = takes_images(answer)
+    found = read_inputs(inputs, "images" if images else "text")
+    if not images:
+        _check_texts(found)
+    return found
+
+
+def _check_texts(inputs: Sequence[Any]) -> None:
     """Refuse texts with half a character in them, which UTF-8 cannot write."""
     for number, one in enumerate(inputs):
         for text in one if isinstance(one, tuple | list) else (one,):

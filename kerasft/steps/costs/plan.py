@@ -19,7 +19,7 @@ from kerasft.data.pipeline import Batches, in_one_pass
 from kerasft.rows import padded_width
 from kerasft.runs.finetuned import eval_batch_size
 from kerasft.spec import Backbone
-from kerasft.steps.fitting.activations import WRITING, Boundary
+from kerasft.steps.fitting.activations import WRITING, Boundary, Plan
 from kerasft.steps.fitting.fit import make_recipe
 from kerasft.steps.preparing import sizes
 from kerasft.steps.preparing.batches import size_of
@@ -28,6 +28,7 @@ from kerasft.system.console import say, table
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from kerasft.data.store import Store
     from kerasft.training import frozen
@@ -141,7 +142,7 @@ class Chosen:
 
 
 def measure_stages(
-    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, *, model: Any,
+    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, *, model: keras.Model,
     care: Care = CAREFULLY,
 ) -> list[StagePlan]:
     """Train a few steps of each stage, with and without kept activations, and take the time.
@@ -222,7 +223,7 @@ class Timer:
         return self._cost(epochs, first, step, answering)
 
     def cost_of_kept(
-        self, cut: frozen.Cut, plan: Any, epochs: int, steps_per_execution: int
+        self, cut: frozen.Cut, plan: Plan, epochs: int, steps_per_execution: int
     ) -> Cost:
         """Return what it costs to make activations and to train from them."""
         import tensorflow as tf
@@ -281,7 +282,7 @@ class Timer:
         compute = tf.function(lambda inputs: self.model(inputs, training=False), autograph=False)
         return self._passes(compute, store)
 
-    def _passes(self, compute: Any, store: Store) -> float:
+    def _passes(self, compute: tf.types.experimental.GenericFunction, store: Store) -> float:
         """Return the seconds of a forward pass over a store."""
         size = eval_batch_size(self.cfg)
         every = once(len(store), size, store.lengths)

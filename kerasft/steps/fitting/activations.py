@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from kerasft.distributed.group import current
 from kerasft.runs.finetuned import eval_batch_size
+from kerasft.spec import Tensors
 from kerasft.steps.preparing.prepare import Parts, Ready
 from kerasft.system.accelerators import gpus
 from kerasft.system.cache import Cache, CacheError, digest_code, nameless
@@ -19,6 +20,7 @@ from kerasft.system.cache import Cache, CacheError, digest_code, nameless
 if TYPE_CHECKING:
     import keras
 
+    from kerasft.data.store import Store
     from kerasft.training import frozen, loop
 
 # Multiply-adds and bytes a second that decide whether keeping pays: of a plain processor core and
@@ -275,7 +277,7 @@ class Boundary:
             "code": digest_code([augmenter, *map(type, steps.values())]),
         }
 
-    def _difference(self, cut: frozen.Cut, kept: Any) -> str:
+    def _difference(self, cut: frozen.Cut, kept: Store) -> str:
         """Compare one batch with the network as a whole; say how they differ, if they do."""
         batches = self.ready.batches
         inputs, *_ = next(iter(batches.from_step(0).take(1)))
@@ -323,7 +325,7 @@ def of_texts(augment: Any) -> bool:
     return hasattr(augment, "raw")
 
 
-def _numbers(outputs: Any, inputs: Any) -> np.ndarray:
+def _numbers(outputs: Tensors, inputs: Tensors) -> np.ndarray:
     """Return all that a network puts out in one row, but what it says of padding."""
     import keras
 

@@ -50,6 +50,7 @@ from kerasft.tasks.monitors import require_known
 if TYPE_CHECKING:
     import keras
 
+    from kerasft.data.store import Store
     from kerasft.training.recipe import Recipe
     from kerasft.training.soup import Made
     from kerasft.training.stage_run import Recovery
@@ -205,7 +206,7 @@ def validator(
     annotations = placed(ready.splits.validation.annotations, ready.preprocess)
     targets = ready.task.targets(annotations, ready.splits.labels)
 
-    def validate(network: keras.Model, examples: Any) -> dict[str, float]:
+    def validate(network: keras.Model, examples: Store) -> dict[str, float]:
         now = FineTuned(
             network, ready.preprocess, ready.task, ready.splits.labels, eval_batch_size(cfg)
         )
@@ -285,7 +286,7 @@ def early_signs(ready: Ready) -> Callable[[list[dict[str, Any]]], None]:
 
 
 def validation_figures(
-    finetuned: FineTuned, ready: Ready, examples: Any, targets: Rows, group: Group = ALONE, *,
+    finetuned: FineTuned, ready: Ready, examples: Store, targets: Rows, group: Group = ALONE, *,
     loss: int,
 ) -> dict[str, float]:
     """Return loss and scalar metrics of the validation split, made ready as the model takes it.

@@ -17,6 +17,8 @@ from kerasft.steps.preparing.stages import LEARNED, POOLED
 from kerasft.system.cache import Cache, CacheError
 
 if TYPE_CHECKING:
+    import keras
+
     from kerasft.data.store import Store
     from kerasft.model.linear import Linear
     from kerasft.training.taps import Tap
@@ -98,7 +100,7 @@ def pooled(backbone: Backbone, pooling: str, tap: Tap | None = None) -> Any:
 
 
 def compute(
-    model: Any, stores: Mapping[str, Store], cache: Cache, *, batch_size: int, about: str,
+    model: keras.Model, stores: Mapping[str, Store], cache: Cache, *, batch_size: int, about: str,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return what a model puts out, in inference mode, from the cache where it is kept there.
 

@@ -9,6 +9,7 @@ from kerasft.system.console import say, table
 from kerasft.system.terminal import Styled
 
 if TYPE_CHECKING:
+    from kerasft.training.stages import Stage
     from kerasft.training.trainability import Part
 
 # So many parts are shown before training at most: the uppermost and the lowest.
@@ -16,7 +17,7 @@ MOST_PARTS = 12
 
 
 def tell(
-    name: str, stage: Any, peak: float, steps: int | None, parts: Sequence[Part],
+    name: str, stage: Stage, peak: float, steps: int | None, parts: Sequence[Part],
     *, most: int | None = None,
 ) -> None:
     """Say what trains in a stage.

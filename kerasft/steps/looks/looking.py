@@ -16,6 +16,7 @@ from kerasft.config.parameters import NotFound, define
 from kerasft.config.task_inputs import takes_of
 from kerasft.contracts import Located, Mixable, Task
 from kerasft.data import ending
+from kerasft.data.annotations.drawn import require_kind
 from kerasft.data.annotations.kinds import are_boxes
 from kerasft.data.astray import (
     ASTRAY,
@@ -27,6 +28,7 @@ from kerasft.data.astray import (
 )
 from kerasft.data.looks import Look
 from kerasft.errors import UserError
+from kerasft.spec import Modality
 from kerasft.steps.preparing import surgery
 from kerasft.steps.preparing.arranging import require_sampling
 from kerasft.steps.preparing.heads import require_head
@@ -82,10 +84,18 @@ def look(cfg: DictConfig) -> Found:
     data, modality = _look_at_data(plain(cfg.data), problems)
     checked += data.checked
     unchecked += data.unchecked
+    if data.kinds:
+        try:
+            require_kind(task.kind, data.kinds, str(cfg.data._target_).rpartition(".")[2])
+            checked.append("the data has labels of the kind that the task learns")
+        except UserError as error:
+            problems += error.problems
+    elif not problems:
+        unchecked.append("whether the labels are of the kind that the task learns")
     backbone = plain(cfg.backbone)
     takes, name = input_of(backbone)
     learns = takes_of(cfg.task["_target_"]).modalities
-    if modality is not None and modality not in learns:
+    if modality is not None and modality not in learns and not problems:
         problems.append(
             f"The data is {modality}, but the task {cfg.task['_target_']} learns from "
             f"{' or '.join(learns)}. Choose another task or other data."
@@ -143,7 +153,7 @@ def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, A
     return found, found.modality
 
 
-def _augmentation(steps: Mapping[str, Any], task: Task, modality: Any) -> list[str]:
+def _augmentation(steps: Mapping[str, Any], task: Task, modality: Modality | None) -> list[str]:
     """Return what speaks against the steps, of their classes and settings alone."""
     if not steps:  # `check` answers at once then
         return []

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasft.abilities import Windowing
 from kerasft.data.pipeline import Batches
 from kerasft.errors import UserError
 from kerasft.spec import Modality, TextPreprocess, takes_texts
@@ -238,12 +239,13 @@ def _about_cuts(ready: Ready, preprocess: TextPreprocess, cut: Any) -> str:
               for j in range(0, len(some), AT_ONCE)]  # fmt: skip
     lost = np.concatenate([*counts, np.zeros(0, "int64")])
     lost = lost[lost > 0]
-    windows, hint = getattr(ready.task, "windows", None), ""
+    task, hint = ready.task, ""
     at = f"backbone.sequence_length={limit}"
-    if windows == 1:
-        hint = "; task.windows=4, say, would read up to four times as much"
-    elif windows is not None:
-        at = f"{limit}, the most tokens of task.windows={windows}"
+    if isinstance(task, Windowing):
+        if task.windows == 1:
+            hint = "; task.windows=4, say, would read up to four times as much"
+        else:
+            at = f"{limit}, the most tokens of task.windows={task.windows}"
     if not len(lost):
         return f"no training text is cut at {at}"
     number = round(len(lost) * len(full) / len(some))

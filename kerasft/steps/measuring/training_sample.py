@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -27,6 +27,9 @@ from kerasft.steps.preparing.reading import read_stores
 from kerasft.system.console import warn
 from kerasft.system.files import write_json
 from kerasft.system.terminal import status
+
+if TYPE_CHECKING:
+    from kerasft.data.store import Store
 
 # Its files are called so, below `logs/`.
 SAMPLE = "training_sample"
@@ -68,7 +71,7 @@ def keep_sample(
 
 
 def _write_sample(
-    cfg: DictConfig, finetuned: FineTuned, splits: Splits, places: np.ndarray, store: Any,
+    cfg: DictConfig, finetuned: FineTuned, splits: Splits, places: np.ndarray, store: Store,
     logs: Path | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from kerasft.data.annotations.plain import counts, plain

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from kerasft.abilities import Weighted
 from kerasft.config import auto_batch
 from kerasft.contracts import Task
 from kerasft.data.annotations.presence import has_classes, presence
@@ -60,13 +62,13 @@ def arrange(cfg: DictConfig, sampling: Sampling, task: Task, splits: Splits, tra
     )
     if rates is not None:
         say(f"sampling: {described(made, held)}")
-        if (weights := getattr(task, "class_weight", None)) is not None:
+        if isinstance(task, Weighted) and (weights := task.class_weight) is not None:
             warn(f"sampling and task.class_weight={_short(weights)} both raise rare classes, which "
                  "then count more than frequent ones: leave one of them out")
     return made
 
 
-def _short(weights: Any) -> str:
+def _short(weights: str | Mapping[str, float]) -> str:
     return weights if isinstance(weights, str) else "{...}"
 
 

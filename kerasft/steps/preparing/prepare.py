@@ -71,6 +71,7 @@ class Ready:
 @contextmanager
 def runtime(cfg: DictConfig) -> Iterator[None]:
     """Set seeds, precision and determinism for a run, and put precision back afterwards."""
+    clock.begin()
     status.wanted = cfg.progress
     with status.showing("loading TensorFlow ..."):
         import keras
@@ -87,7 +88,6 @@ def runtime(cfg: DictConfig) -> Iterator[None]:
     finally:
         status.show("")
         status.wanted = None
-        clock.restart()
 
 
 def _require_one_device() -> None:

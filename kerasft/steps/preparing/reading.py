@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -12,6 +12,9 @@ from kerasft.config.building import target_of
 from kerasft.config.composition import build, plain
 from kerasft.contracts import Task
 from kerasft.spec import Preprocess, Splits
+
+if TYPE_CHECKING:
+    from kerasft.system.cache import Cache
 
 
 def read_source(cfg: DictConfig, kind: str) -> Splits:
@@ -31,7 +34,7 @@ def read_source(cfg: DictConfig, kind: str) -> Splits:
 
 
 def read_stores(
-    cfg: DictConfig, task: Task, splits: Splits, preprocess: Preprocess, cache: Any,
+    cfg: DictConfig, task: Task, splits: Splits, preprocess: Preprocess, cache: Cache,
     wanted: Sequence[str] | None = None,
 ) -> tuple[Splits, Mapping[str, Any]]:
     """Return the examples that are trained on and measured, each made ready once.

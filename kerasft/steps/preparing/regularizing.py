@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from omegaconf import DictConfig
 
+from kerasft.abilities import Comparing
+from kerasft.contracts import Task
 from kerasft.errors import UserError
 
 
-def require_task(cfg: DictConfig, task: Any) -> None:
+def require_task(cfg: DictConfig, task: Task) -> None:
     """See that answers of the task can be compared where a regularizer compares them.
 
     Args:
@@ -21,7 +21,7 @@ def require_task(cfg: DictConfig, task: Any) -> None:
     """
     for name, node in (cfg.regularize or {}).items():
         compares = node and node["_target_"] == "kerasft.model.regularize.r_drop"
-        if compares and not hasattr(task, "disagreement"):
+        if compares and not isinstance(task, Comparing):
             own = "" if type(task).__module__.startswith("kerasft.") else (
                 ", or give it `disagreement(one, other)`: how far two outputs are apart, a number "
                 "for each example"

@@ -108,6 +108,9 @@ def test_frames():
     assert "2 texts left out, as empty: data:0, data:1." in ask(missing).notices
     missing = Frame({"text": TEXTS, "label": [*WORDS[:39], None]})
     assert "empty or NaN: data:39" in fails(missing)
+    splits = ask(missing, unlabeled="skip")
+    assert splits.notices[0] == "1 row left out, without a label (data.label=label): data:39."
+    assert len(found(splits)) == 39
     assert ask(Frame({"text": TEXTS, "u": NUMBERS, "v": NUMBERS[::-1]}), kind="multi",
                label=["u", "v"]).labels.names == ("u", "v")  # fmt: skip
 

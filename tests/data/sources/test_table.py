@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -172,6 +173,39 @@ def test_empty_and_long_texts(tmp_path):
     )
     assert any("1 text of more than 100,000 characters" in n for n in splits.notices)
     assert "2 texts empty: a.csv:42" in fails(path, empty="fail")
+
+
+BARE = {
+    "one class": ([*["a", "b"] * 19, "", "\u200b"], {}, "empty or NaN: a.csv:40, a.csv:41"),
+    "numbers": ([*range(38), "", " "], {"kind": "number"}, "no finite number.*a.csv:40 has ''"),
+    "columns": ([*range(39), ""], {"kind": "numbers", "label": ["label", "label2"]},
+                "no finite number.*a.csv:41 has ''"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BARE)
+def test_rows_without_a_label_are_left_out_where_that_is_wanted(tmp_path, case):
+    labels, settings, words = BARE[case]
+    rows = [(text, one, one) for text, one in zip(TEXTS, labels, strict=True)]
+    path = write(tmp_path / "a.csv", rows, header=("text", "label", "label2"))
+    said = fails(path, **settings)
+    assert re.search(words, said)
+    count = sum(not str(one).strip("\u200b ") for one in labels)
+    assert f"data.unlabeled=skip leaves out rows without a label ({count} row" in said
+    splits = ask(path, unlabeled="skip", **settings)
+    assert f"{count} row" in splits.notices[0]
+    assert "left out, without a label (data.label=" in splits.notices[0]
+    assert "a.csv:41" in splits.notices[0]
+    assert set(everything(splits)) == {f"a.csv:{2 + i}" for i in range(40 - count)}
+    assert "must be one of ['skip', 'fail']" in fails(path, unlabeled="leave", **settings)
+
+
+def test_rows_without_a_label_are_learned_from_where_there_may_be_several(tmp_path):
+    path = write(tmp_path / "a.csv", [(t, ["a", "b", ""][i % 3]) for i, t in enumerate(TEXTS)])
+    assert len(everything(ask(path, kind="multi"))) == 40
+    assert len(everything(ask(path, kind="multi", unlabeled="skip"))) == 27
+    error = fails(write(tmp_path / "b.csv", [(t, "") for t in TEXTS]), kind="multi")
+    assert "data.unlabeled" not in error
 
 
 def test_multi_label(tmp_path):
