@@ -27,15 +27,14 @@ IMAGES = {
         "backbone=keras_file",
         f"backbone.path={PRETRAINED}/squeezenet_v1.1/squeezenet_v1.1_imagenet_no_top.keras",
     ],
-    "ResNet of glyphs": ["backbone=preset"],
-    "ResNet, random": ["backbone=tiny_resnet"],
+    "ResNet of letters": ["backbone=preset"],
 }  # fmt: skip
 TEXTS = {
     "MiniLM": MINILM[:2],
     "stories260k": [
         "backbone=preset", f"backbone.preset={PRETRAINED}/stories260k/keras_hub_preset",
     ],
-    "BERT, random": ["backbone=tiny_bert"],
+    "random BERT": ["backbone=tiny_bert"],
 }
 SMALL = ["backbone.image_size=128", "backbone.resize=stretch"]
 # By name: the backbones, the overrides that all of them have, and those of fine-tuning alone.

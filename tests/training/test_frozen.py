@@ -169,6 +169,40 @@ def test_the_identity_is_that_of_graph_and_weights():
     assert frozen.identity(cut) != first
 
 
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Gemma", "Qwen", "GPT2"])
+def test_networks_that_write_have_an_identity(family):
+    """Also where a layer of KerasHub fails to say its config."""
+    import keras
+    import keras_hub
+
+    size = {"vocabulary_size": 20, "num_layers": 1, "hidden_dim": 8, "intermediate_dim": 16}
+    query = {"num_query_heads": 2, "num_key_value_heads": 1}
+    make = {
+        "Llama": lambda base: keras_hub.models.LlamaBackbone(
+            **size, **query, rope_max_wavelength=base),
+        "Mistral": lambda base: keras_hub.models.MistralBackbone(
+            **size, **query, rope_max_wavelength=base),
+        "Gemma": lambda base: keras_hub.models.GemmaBackbone(
+            **size | {"intermediate_dim": int(base // 500) * 2}, **query, head_dim=4),
+        "Qwen": lambda base: keras_hub.models.QwenBackbone(
+            **size, **query, rope_max_wavelength=base),
+        "GPT2": lambda base: keras_hub.models.GPT2Backbone(
+            **size, num_heads=2, max_sequence_length=int(base // 500)),
+    }[family]
+
+    def identity(base):
+        keras.utils.set_random_seed(0)
+        backbone = make(base)
+        pooled = keras.layers.GlobalAveragePooling1D()(backbone.output)
+        model = keras.Model(backbone.input, keras.layers.Dense(2, name="head_outputs")(pooled))
+        for layer in model.layers[:-1]:
+            layer.trainable = False
+        return frozen.identity(frozen.cut(model))
+
+    assert identity(10000) == identity(10000)
+    assert identity(10000) != identity(5000)
+
+
 def test_a_dtype_makes_another_identity():
     import keras
 

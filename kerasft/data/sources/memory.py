@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasft.data.annotations.kinds import are_masks
 from kerasft.data.given import current_data
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.paths import read_label_names
@@ -107,7 +108,7 @@ def memory(
         {"masks": masks, "classes": classes, "ignore": ignore},
         {"text": text, "text_pair": text_pair, "label_delimiter": label_delimiter}
         | ({"label_names": label_names, "label": None if label == LABEL else label}
-           if kind == "masks" else {}),
+           if are_masks(kind) else {}),
     )  # fmt: skip
     data, asked = current_data(), Asked(kind, image, masks)
     tables, notices = tables_of(data, asked)
@@ -127,7 +128,7 @@ def memory(
         given = memory_annotated.Tables(
             tables, asked, split_column, group, ratios, notices, settings
         )
-        if kind == "masks":
+        if are_masks(kind):
             return memory_annotated.masked(
                 given, classes=classes, ignore=ignore, max_pixels=max_pixels
             )

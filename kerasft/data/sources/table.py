@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kerasft.data import spool
+from kerasft.data.annotations.kinds import are_several_classes
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.kept_splits import read_from
 from kerasft.data.looks import look_at_table as look  # noqa: F401  (for `kerasft check`)
@@ -122,7 +123,8 @@ def table(
     found = find_tables(path, {"validation": validation, "test": test})
     if found.metadata and text is None and image is None:
         image = IMAGES
-    layout = Layout(format, header, columns, encoding, delimiter, quoting, kind == "multi")
+    several = are_several_classes(kind)
+    layout = Layout(format, header, columns, encoding, delimiter, quoting, several)
     known: tuple[str, ...] = ()
     if text is None and image is None:
         with suppress(UserError):  # nothing is chosen, which is told first

@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasft.data import spool
 from kerasft.data.annotations.classes import some
+from kerasft.data.annotations.kinds import are_several_classes, are_several_numbers
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits, substituted, without_label
 from kerasft.data.images.audit import audit
@@ -154,7 +155,8 @@ def check_columns(
             problems.append(said)
     if problems:
         raise UserError(problems=problems)
-    if isinstance(label, (list, tuple)) and kind not in ("multi", "numbers"):
+    several_each = are_several_classes(kind) or are_several_numbers(kind)
+    if isinstance(label, (list, tuple)) and not several_each:
         raise UserError(
             "data.label may list several columns only where an example may carry several labels "
             "or numbers: set task=multi_label or task=multi_regression. Received: "
@@ -201,7 +203,7 @@ def gather(
             places |= _collect(part, chosen, found, kind, into, doubt)
             if label_names is None:
                 classes |= named_classes(part.rows, chosen.label, kind)
-                if kind == "numbers" and isinstance(chosen.label, (list, tuple)):
+                if are_several_numbers(kind) and isinstance(chosen.label, (list, tuple)):
                     label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
             del part  # the cells of columns that are not chosen go
         if into is not None and doubt is not None:
@@ -243,7 +245,8 @@ def gather(
             source={**source, **chosen.described()}, **left, **settings,
         )  # fmt: skip
     except UserError as error:
-        if unlabeled == "fail" and kind != "multi" and len(bare := without_label(found.values)):
+        is_loose = unlabeled == "skip" or are_several_classes(kind)
+        if not is_loose and len(bare := without_label(found.values)):
             raise UserError(
                 f"{error} data.unlabeled=skip leaves out rows without a label "
                 f"({some(len(bare), 'row')})."
@@ -257,7 +260,7 @@ def _named(values: Any, ids: Any, names: list[str], kind: str) -> Any:
         with suppress(UserError):  # which examples have a wrong number is told below
             return values.replaced(_named(values.distinct, values.distinct, names, kind))
     values = with_names(values, ids, names)
-    if kind != "multi":
+    if not are_several_classes(kind):
         return values
     lists = [[] if v is None else v for v in values]  # no delimiter is looked for in a name
     return [v if isinstance(v, list) else [v] for v in lists]
@@ -270,7 +273,7 @@ def _collect(
     """Add the rows of one file; return how messages name the image of each, if there are any."""
     rows = part.rows
     ids = [f"{part.name}:{place}" for place in rows.places]
-    values = read_labels(rows, chosen.label, ids, numbers=kind == "numbers", doubt=doubt)
+    values = read_labels(rows, chosen.label, ids, numbers=are_several_numbers(kind), doubt=doubt)
     found.notices.extend(rows.notices)
     several = chosen.label if isinstance(chosen.label, (list, tuple)) else [chosen.label]
     said = doubt_header(rows, [chosen.text, chosen.text_pair, chosen.image, *several])
