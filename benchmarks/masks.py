@@ -25,8 +25,8 @@ import tensorflow as tf
 from kerasft.data.preprocessing import prepare
 from kerasft.data.sources.mask_folder import mask_folder
 from kerasft.evaluation import masks as figures
-from kerasft.model.masks import class_map
 from kerasft.model.preprocess import ImagePreprocess
+from kerasft.model.vision.masks import class_map
 from kerasft.spec import Examples
 
 

@@ -325,7 +325,7 @@ class Framed(Protocol):
     ) -> Mapping[str, Any]:
         """Return answers whose positions are those in the original images, in TensorFlow ops.
 
-        `frames` is `float32[batch, 6]`, see `model.geometry`; `answers` come by name.
+        `frames` is `float32[batch, 6]`, see `model.vision.geometry`; `answers` come by name.
         """
 
 
@@ -336,7 +336,7 @@ class Located(Protocol):
     def in_text(
         self, answers: Mapping[str, Any], frames: Mapping[str, Any], labels: Labels
     ) -> Mapping[str, Any]:
-        """Return answers in characters, in TensorFlow ops; see `model.alignment.framed`."""
+        """Return answers in characters, in TensorFlow ops; see `model.text.alignment.framed`."""
 
 
 @runtime_checkable

@@ -51,7 +51,7 @@ class Stopped(Exception):
     """
 
     def __init__(self, reason: str, code: int, epoch: int = 0, step: int = 0, where: str = ""):
-        super().__init__(f"{reason}: stopped {where or f'after {epoch} epochs and {step} steps'}")
+        super().__init__(f"{reason}: stopped {where or f'after {epochs_and_steps(epoch, step)}'}")
         self.reason, self.code, self.epoch, self.step = reason, code, epoch, step
         self.where, self.folder = where, ""  # the folder of the run
 
@@ -92,3 +92,22 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     close = [name for name in names if name.lower() == str(word).lower()]
     close = close or difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def some(count: int, noun: str) -> str:
+    """Return a number of things: `1 label` or `1,200 labels`.
+
+    Example:
+        >>> some(1, "copy"), some(1200, "box")
+        ('1 copy', '1,200 boxes')
+    """
+    if count == 1:
+        return f"{count:,} {noun}"
+    if noun.endswith(("ry", "ty", "py")):
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
+
+
+def epochs_and_steps(epoch: int, step: int) -> str:
+    """Return where a run stands, as messages say it."""
+    return f"{some(epoch, 'epoch')} and {some(step, 'step')}"

@@ -268,10 +268,10 @@ class ImagePreprocess(Preprocess, Protocol):
         """Decode one image in the size that it has."""
 
     def framed(self, raw: tf.Tensor) -> tuple[Any, Any]:
-        """Return images as `__call__` does, and how each was placed, see `model.geometry`."""
+        """Return images as `__call__` does, and how each was placed, see `vision.geometry`."""
 
     def placed(self, annotations: Rows) -> Rows:
-        """Return annotations with positions as the network sees them, see `model.geometry`."""
+        """Return annotations with positions as the network sees them, see `vision.geometry`."""
 
 
 class TextPreprocess(Preprocess, Protocol):
@@ -292,10 +292,10 @@ class TextPreprocess(Preprocess, Protocol):
         """Return texts as `__call__` does, of their `tokens` where these are known."""
 
     def framed(self, raw: tf.Tensor) -> tuple[Any, dict[str, Any]]:
-        """Return texts as `__call__` does, and where words stand, see `model.alignment`."""
+        """Return texts as `__call__` does, and where words stand, see `model.text.alignment`."""
 
     def placed(self, annotations: Rows) -> Rows:
-        """Return annotations with the words of each text, see `model.alignment`."""
+        """Return annotations with the words of each text, see `model.text.alignment`."""
 
 
 def takes_images(preprocess: Preprocess) -> TypeGuard[ImagePreprocess]:

@@ -157,7 +157,7 @@ def forked(command: list[str], harm: Harm, place: Path) -> int:
     from kerasft.cli import main as command_line
     from kerasft.system.console import clock
 
-    clock.restart()
+    clock.begin()
     stream = os.open(place / "said", os.O_WRONLY | os.O_CREAT)
     os.dup2(stream, 1)
     os.dup2(stream, 2)

@@ -26,7 +26,7 @@ from interruption import require_equal, stopped
 
 import kerasft
 from kerasft.artifact.comparison import Output
-from kerasft.model import geometry
+from kerasft.model.vision import geometry
 from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Examples, Labels, Splits
 from kerasft.tasks import shared

@@ -45,7 +45,7 @@ def avif(**how) -> bytes:
 
 
 def decoded(content: bytes) -> np.ndarray:
-    from kerasft.model import images
+    from kerasft.model.vision import images
 
     return images.decode(images.refuse_others([content])[0]).numpy().astype(int)
 

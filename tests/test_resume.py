@@ -295,14 +295,14 @@ def test_the_command_line_stops_and_goes_on(tiny_texts, kerasft_cli, monkeypatch
         ended = kerasft_cli("train", *tiny_texts, "output_dir=a run")
     assert ended.code == 130
     assert ended.err == (
-        "SIGINT: stopped after 1 epochs and 2 steps. To go on: kerasft resume 'a run'\n"
+        "SIGINT: stopped after 1 epoch and 2 steps. To go on: kerasft resume 'a run'\n"
     )
     facts = json.loads(Path("a run/run.json").read_text())
     assert facts["status"] == "stopped"
-    assert facts["reason"] == "SIGINT: stopped after 1 epochs and 2 steps"
+    assert facts["reason"] == "SIGINT: stopped after 1 epoch and 2 steps"
     again = kerasft_cli("resume", "a run")
     assert again.code == 0
-    assert "going on after 1 epochs and 2 of 6 steps" in again.out
+    assert "going on after 1 epoch and 2 of 6 steps" in again.out
     facts = json.loads(Path("a run/run.json").read_text())
     assert facts["status"] == "done"
     assert len(facts["resumed"]) == 1
@@ -348,7 +348,7 @@ def test_a_signal_in_a_validation_does_not_wait_for_its_end(tiny_texts, monkeypa
         return plain(self, examples, *further, **more)
 
     began = time.monotonic()
-    with monkeypatch.context() as patch, pytest.raises(Stopped, match="after 1 epochs and 6 steps"):
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="after 1 epoch and 6 steps"):
         patch.setattr(FineTuned, "measure", measure)
         kerasft.train([*overrides, "output_dir=run"])
     assert time.monotonic() - began < 30
@@ -489,7 +489,7 @@ def test_changed_data_and_a_changed_config_are_accepted_on_request(
     assert more.code == 0, more.err
     assert "began with another config: batch_size was 8, now 4; epochs was 2, now 4" in more.err
     assert "the number of steps in an epoch has changed; the current epoch is restarted" in more.out
-    assert "going on after 1 epochs and 0 of 12 steps" in more.out
+    assert "going on after 1 epoch and 0 of 12 steps" in more.out
     log = Path("run/logs/epochs.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 4]
     assert OmegaConf.load("run/config.yaml").batch_size == 4
@@ -664,7 +664,7 @@ def test_the_last_steps_are_done_again_and_compared(tiny_texts, monkeypatch, ker
     stopped_run(overrides, monkeypatch, at=9)
     again = kerasft_cli("resume", "run", "--verify")
     assert again.code == 0, again.err
-    assert "going on after 1 epochs and 2 of 6 steps" in again.out
+    assert "going on after 1 epoch and 2 of 6 steps" in again.out
     assert "verified: the steps before the last checkpoint, done again, gave the same" in again.out
     log = Path("run/logs/epochs.jsonl").read_text().splitlines()
     rows = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in log]

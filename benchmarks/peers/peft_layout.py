@@ -94,8 +94,9 @@ def in_keras(root: Path) -> None:
     import keras
     import keras_hub
 
-    from kerasft.model import adapters, peft_layout
-    from kerasft.model.adaptation import adaptation_of
+    from kerasft.model import adapters
+    from kerasft.model.adapting import peft_layout
+    from kerasft.model.adapting.adaptation import adaptation_of
     from kerasft.model.layers import Assembled
 
     def loaded(folder: Path):

@@ -57,7 +57,7 @@ PACKAGES = {
 }  # fmt: skip
 
 # The families whose networks put out maps, and the task that heads on these are for: boxes, see
-# `model.detectors`, and masks.
+# `model.vision.detectors`, and masks.
 OF_MAPS = {
     "retinanet": "detection", "d_fine": "detection",
     "deeplab_v3": "segmentation", "segformer": "segmentation",

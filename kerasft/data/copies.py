@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.plain import shown
 from kerasft.data.fingerprint import fingerprints, firsts
+from kerasft.errors import some
 from kerasft.spec import Copy, Examples, Labels
 from kerasft.system.console import listing
 from kerasft.system.files import written_whole

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.copies import NAMED
+from kerasft.errors import some
 from kerasft.spec import Examples, Splits
 from kerasft.system.console import listing
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kerasft.data.annotations.classes import some
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, nearest, some
 from kerasft.system.console import listing
 
 POLICIES: tuple[str, ...] = ("skip", "fail")

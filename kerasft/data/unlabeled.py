@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.truths import truths
 from kerasft.data.images import archive
 from kerasft.data.images.annotated import masks_among
 from kerasft.data.images.files import spelled, walk_images
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Labels, Modality
 from kerasft.system.console import listing
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.truths import by_column, truths
 from kerasft.data.tables.class_numbers import with_names
 from kerasft.data.tables.columns import (
@@ -37,7 +36,7 @@ from kerasft.data.tables.labelled_lines import LABEL, TEXT
 from kerasft.data.tables.parts import Parts
 from kerasft.data.tables.reading import Rows
 from kerasft.data.unlabeled import Questions, Unlabeled
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Labels
 from kerasft.system.console import listing
 

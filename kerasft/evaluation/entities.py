@@ -16,7 +16,7 @@ RIGHT, FOUND, THERE = range(3)
 
 
 def of_tags(tags: np.ndarray, start: np.ndarray, end: np.ndarray) -> list[Entity]:
-    """Return the entities that the tags of a text's words make, as `model.tags.entities` does.
+    """Return the entities that the tags of a text's words make, as `model.text.tags.entities` does.
 
     Args:
         tags: `int[words]`: 0 outside, `1 + 2k` where one of type `k` begins, `2 + 2k` further in.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kerasft.catalogue.adapters import LowRankSettings
 from kerasft.errors import UserError
-from kerasft.model import adapter_file, peft_layout
-from kerasft.model.adaptation import (
+from kerasft.model.adapting import adapter_file, peft_layout
+from kerasft.model.adapting.adaptation import (
     Adaptation,
     adaptable,
     adaptation_of,
@@ -20,7 +20,7 @@ from kerasft.model.adaptation import (
     forget_traces,
     path_of,
 )
-from kerasft.model.targets import chosen
+from kerasft.model.adapting.targets import chosen
 from kerasft.system.console import listing
 from kerasft.system.folders import located, require_path
 from kerasft.system.variables import unnumbered
@@ -75,7 +75,7 @@ def lora(
         >>> len(model.adaptation.layers)
         2
     """
-    from kerasft.model import low_rank
+    from kerasft.model.adapting import low_rank
 
     settings = LowRankSettings(rank, alpha, dropout, targets, layers, base)
     if problems := list(settings.problems("lora")):
@@ -100,7 +100,7 @@ def _update(
     model: keras.Model, adaptation: Adaptation, layers: Sequence[Any], record: dict[str, Any]
 ) -> None:
     """Give layers of a model the update that a record describes."""
-    from kerasft.model import low_rank
+    from kerasft.model.adapting import low_rank
 
     for layer in layers:
         quantize = record["base"] == "int8" and low_rank.quantizable(layer)
@@ -282,7 +282,7 @@ def _from_peft(model: keras.Model, folder: Path) -> Any:
 
 def _recorded(model: keras.Model, record: Mapping[str, Any], file: Path) -> list[Any]:
     """Return the layers that a record names, by their places among those that take an update."""
-    from kerasft.model import low_rank
+    from kerasft.model.adapting import low_rank
 
     settings = LowRankSettings(
         record["rank"], record["alpha"], record["dropout"], base=record["base"]

@@ -25,7 +25,7 @@ def features_of(backbone: Backbone) -> Features:
         `Features`, as symbolic tensors of the network.
     """
     from kerasft.model.layers import as_sequence
-    from kerasft.model.maps import is_pyramid, maps_of, size_of
+    from kerasft.model.vision.maps import is_pyramid, maps_of, size_of
 
     inputs = backbone.network.input
     output, missing = _output(backbone)

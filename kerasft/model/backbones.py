@@ -10,11 +10,11 @@ import numpy as np
 
 from kerasft.catalogue.networks import unknown_application
 from kerasft.errors import UserError, in_short
-from kerasft.model.geometry import side_of, sides
 from kerasft.model.hub import fetch, load_converter, load_tokenizer, preset_folder
 from kerasft.model.network_file import read_network, require_pixels
 from kerasft.model.preprocess import ImagePreprocess, TextPreprocess
 from kerasft.model.usual_rate import usual_rate
+from kerasft.model.vision.geometry import side_of, sides
 from kerasft.spec import Backbone
 from kerasft.system.folders import located, require_path, whereabouts
 
@@ -81,7 +81,7 @@ def preset(
             next(iter(inputs.values())).shape[1:3]
         ) or 224
         size = sides(image_size, usual)
-        from kerasft.model.detectors import rest_of, without_head
+        from kerasft.model.vision.detectors import rest_of, without_head
 
         default = "crop" if getattr(converter, "crop_to_aspect_ratio", True) else (
             "pad" if getattr(converter, "pad_to_aspect_ratio", False) else "stretch"

@@ -15,10 +15,10 @@ import numpy as np
 
 from kerasft.errors import UserError
 from kerasft.model.backbones import image_backbone
-from kerasft.model.geometry import sides
 from kerasft.model.hub import in_package
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.model.torch_file import read_tensors
+from kerasft.model.vision.geometry import sides
 from kerasft.spec import Backbone
 from kerasft.system.console import listing
 from kerasft.system.folders import located, require_path, whereabouts

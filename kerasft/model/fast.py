@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from kerasft.model import folding
-from kerasft.model.hooks import compute_by
+from kerasft.model.regularizing.hooks import compute_by
 from kerasft.system import heap
 
 if TYPE_CHECKING:

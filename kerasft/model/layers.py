@@ -228,7 +228,7 @@ class Assembled(keras.Model):
         super().__init__(inputs=network.input, outputs=outputs, name=name)
         self._places = _taken_by_head(network, self)
         self._parts = _Parts(network=network, head=_head_of(network, self, self._places))
-        self.adaptation = self.around = None  # see `kerasft.model.adaptation` and `noise`
+        self.adaptation = self.around = None  # see `kerasft.model.adapting.adaptation` and `noise`
         self._set_entry(None)
 
     @property

@@ -35,7 +35,7 @@ def read_network(path: str, layer: str | None = None) -> Any:
     import keras
 
     import kerasft.model.layers
-    import kerasft.model.operated  # noqa: F401  (the file may be one of ours)
+    import kerasft.model.surgery.operated  # noqa: F401  (the file may be one of ours)
 
     file = require_file(path)
     try:

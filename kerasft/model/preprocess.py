@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
-from kerasft.model import alignment, geometry, images, orientation
-from kerasft.model.tokenizing import called, tokens_of
-from kerasft.model.word_tokens import end_to_end
+from kerasft.model.text import alignment
+from kerasft.model.text.tokenizing import called, tokens_of
+from kerasft.model.text.word_tokens import end_to_end
+from kerasft.model.vision import geometry, images, orientation
 from kerasft.rows import Rows
 from kerasft.spec import Modality
 from kerasft.system.files import read_json, write_json
@@ -328,7 +329,7 @@ def load(directory: str | Path) -> ImagePreprocess | TextPreprocess:
     if modality == "images":
         made = ImagePreprocess
     elif modality == "text" and "template" in values:
-        from kerasft.model.language import LanguagePreprocess as made
+        from kerasft.model.text.language import LanguagePreprocess as made
     elif modality != "text":
         raise UserError(
             f"The file {str(file)!r} is damaged: modality must be images or text. Received: "

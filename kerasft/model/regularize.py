@@ -97,8 +97,8 @@ def l2_sp(model: keras.Model, *, strength: float = 0.05, head: float = 0.005) ->
     import numpy as np
     import tensorflow as tf
 
-    from kerasft.model import penalties
-    from kerasft.model.adaptation import head_variables
+    from kerasft.model.adapting.adaptation import head_variables
+    from kerasft.model.regularizing import penalties
 
     _check("l2_sp", strength=strength, head=head)
     own = {id(variable) for variable in head_variables(model)}
@@ -178,7 +178,7 @@ def stochastic_depth(model: keras.Model, *, rate: float = 0.1) -> Any:
         >>> build = lambda features: pooled.linear(features, units=2)
         >>> model = stochastic_depth(assemble.assemble(tiny.text("bert"), build), rate=0.2)
     """
-    from kerasft.model import depth
+    from kerasft.model.regularizing import depth
 
     _check("stochastic_depth", rate=rate)
     if not depth.drop_branches(model, rate):
@@ -219,7 +219,7 @@ def embedding_noise(model: keras.Model, *, alpha: float = 5.0) -> Any:
         >>> build = lambda features: pooled.linear(features, units=2)
         >>> model = embedding_noise(assemble.assemble(tiny.text("bert"), build))
     """
-    from kerasft.model import noise
+    from kerasft.model.regularizing import noise
 
     _check("embedding_noise", alpha=alpha)
     found = noise.embeddings_of(model)
@@ -267,7 +267,7 @@ def r_drop(model: keras.Model, *, task: Task, alpha: float = 1.0) -> Any:
         >>> model = assemble.assemble(tiny.text("bert"), build)
         >>> model = r_drop(model, task=Classification(), alpha=2.0)
     """
-    from kerasft.model import consistency
+    from kerasft.model.regularizing import consistency
 
     _check("r_drop", alpha=alpha)
     if not isinstance(task, Comparing):
@@ -282,7 +282,7 @@ def r_drop(model: keras.Model, *, task: Task, alpha: float = 1.0) -> Any:
 
 def _penalized(model: keras.Model, kind: str, penalty: keras.Regularizer) -> Any:
     """Add a penalty to each kernel of a model."""
-    from kerasft.model import penalties
+    from kerasft.model.regularizing import penalties
 
     kernels = [variable for variable in model.trainable_variables if _is_kernel(variable)]
     if not kernels:

@@ -7,8 +7,8 @@ from typing import Any
 
 from kerasft.errors import UserError
 from kerasft.model.backbones import image_backbone, text_backbone
-from kerasft.model.geometry import sides
 from kerasft.model.preprocess import ImagePreprocess
+from kerasft.model.vision.geometry import sides
 from kerasft.spec import Backbone
 
 TEXT = ("bert", "distilbert", "roberta", "albert", "xlm_roberta", "gpt2", "llama", "mistral")

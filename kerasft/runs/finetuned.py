@@ -15,12 +15,11 @@ from kerasft.artifact.comparison import Output
 from kerasft.config import auto_batch
 from kerasft.contracts import Framed, Located, Recalling, Task, Tunable, odd_units
 from kerasft.data import pipeline
-from kerasft.data.annotations.classes import some
 from kerasft.data.inputs import read_inputs
 from kerasft.data.late_texts import Chosen
 from kerasft.data.preprocessing import prepare
 from kerasft.distributed.group import ALONE, Group, current
-from kerasft.errors import UserError, in_short
+from kerasft.errors import UserError, in_short, some
 from kerasft.evaluation.measure import Measured, stream
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows
@@ -270,11 +269,11 @@ def load(
     """
     import keras
 
-    import kerasft.model.isolation
     import kerasft.model.layers
-    import kerasft.model.next_token
-    import kerasft.model.operated
-    import kerasft.model.windows
+    import kerasft.model.surgery.operated
+    import kerasft.model.text.isolation
+    import kerasft.model.text.next_token
+    import kerasft.model.text.windows
     import kerasft.training.schedules  # noqa: F401  (registers what a .keras file may hold)
     from kerasft.model import preprocess
     from kerasft.model.precision import in_float32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kerasft.model import boxes as geometry
+from kerasft.model.vision import boxes as geometry
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -14,8 +14,8 @@ from kerasft.artifact.comparison import PADDING, Output
 from kerasft.data import packing
 from kerasft.data.annotations import language as annotated
 from kerasft.errors import UserError, nearest
-from kerasft.model import templates
-from kerasft.model.generation import Generation
+from kerasft.model.text import templates
+from kerasft.model.text.generation import Generation
 from kerasft.rows import Rows
 from kerasft.spec import (
     Backbone,
@@ -113,7 +113,7 @@ class CausalLM:
         return replace(self, learned=reading.mean_learned(annotations))
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
-        """Return which tokens are learned, see `model.language.LEARNED`."""
+        """Return which tokens are learned, see `model.text.language.LEARNED`."""
         return annotations.only([name for name in (reading.LEARNED,) if name in annotations])
 
     def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
@@ -244,13 +244,13 @@ class CausalLM:
     def writer(
         self, model: keras.Model, preprocess: Preprocess
     ) -> Callable[[Any], Mapping[str, Any]]:
-        from kerasft.model.generation import writer
+        from kerasft.model.text.generation import writer
 
         made: Any = preprocess
         return writer(model, made, self.settings(made))
 
     def embedder(self, model: keras.Model) -> Callable[[Any], Any] | None:
-        from kerasft.model.generation import embedder
+        from kerasft.model.text.generation import embedder
 
         return embedder(model, self.embedding)
 
@@ -289,7 +289,7 @@ def token_loss(y: tf.Tensor, outputs: tf.Tensor) -> Any:
 
     Args:
         y: `float32[batch, positions]`, 1 over that average where a token is learned, else 0.
-        outputs: `float32[batch, positions, 3]`, see `model.next_token`.
+        outputs: `float32[batch, positions, 3]`, see `model.text.next_token`.
 
     Returns:
         `float32[batch]`.

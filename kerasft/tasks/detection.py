@@ -15,7 +15,7 @@ from kerasft.errors import UserError
 from kerasft.evaluation import box_curves, box_errors
 from kerasft.evaluation import boxes as figures
 from kerasft.evaluation.metrics import direction
-from kerasft.model import geometry
+from kerasft.model.vision import geometry
 from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Kind, Labels, Modality, Mode, Tensors
 from kerasft.tasks import anchored, assignment, matched, shared
@@ -172,7 +172,7 @@ class Detection:
     ) -> tuple[Any, Any, Any, Any]:
         import tensorflow as tf
 
-        from kerasft.model.boxes import detected
+        from kerasft.model.vision.boxes import detected
 
         outputs = tf.cast(outputs, tf.float32)
         return detected(

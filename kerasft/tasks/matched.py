@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasft.model import boxes as geometry
+from kerasft.model.vision import boxes as geometry
 from kerasft.tasks.assignment import BOX, CLASS, IGNORED, LOGITS, PLACE
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def query_loss(y: tf.Tensor, outputs: tf.Tensor, *, box: float = 1.0) -> Any:
     """
     import tensorflow as tf
 
-    from kerasft.model.d_fine import REFERENCE, SIDES
+    from kerasft.model.vision.d_fine import REFERENCE, SIDES
 
     outputs = tf.cast(outputs, tf.float32)
     training = outputs.shape.rank == 4
@@ -163,7 +163,7 @@ def bins() -> np.ndarray:
 
     Fine around 0 and coarse far from it, as `W(n)` of the paper.
     """
-    from kerasft.model.d_fine import BINS, REACH, SCALE
+    from kerasft.model.vision.d_fine import BINS, REACH, SCALE
 
     near = REACH * SCALE
     steps = (near + 1) ** (2 / (BINS - 2) * np.arange(1, BINS // 2)) - 1
@@ -183,7 +183,7 @@ def _distributions(
     """
     import tensorflow as tf
 
-    from kerasft.model.d_fine import SCALE
+    from kerasft.model.vision.d_fine import SCALE
 
     values = bins()
     center, extent = tf.split(tf.stop_gradient(reference), 2, axis=-1)

@@ -12,11 +12,10 @@ import numpy as np
 
 from kerasft.abilities import Begun, Generates, Prepare
 from kerasft.data import documents, packing
-from kerasft.data.annotations.classes import some
 from kerasft.data.store import TOKENS, Store
-from kerasft.errors import UserError
-from kerasft.model.language import END, LEARNED, LanguagePreprocess
-from kerasft.model.templates import GOES_ON, SAID, TURN
+from kerasft.errors import UserError, some
+from kerasft.model.text.language import END, LEARNED, LanguagePreprocess
+from kerasft.model.text.templates import GOES_ON, SAID, TURN
 from kerasft.raw_input import as_raw
 from kerasft.rows import Column, Rows, constant, joined
 from kerasft.spec import Backbone, Examples, Preprocess, Splits, takes_texts
@@ -63,7 +62,7 @@ def prepared(
         tell_own_template(backbone.name, template, before.tokenizer)
     network = backbone.network
     if apart:
-        from kerasft.model.isolation import Isolated, Unfit
+        from kerasft.model.text.isolation import Isolated, Unfit
 
         try:
             if made.start is None:
@@ -82,7 +81,7 @@ def tell_own_template(
     preset: str, template: Mapping[str, str], tokenizer: keras_hub.tokenizers.Tokenizer
 ) -> None:
     """Warn where the own chat template of a checkpoint is another one."""
-    from kerasft.model.jinja_template import difference
+    from kerasft.model.text.jinja_template import difference
 
     if said := difference(preset, template, tokenizer):
         warn(said)

@@ -14,7 +14,7 @@ from kerasft.errors import UserError
 from kerasft.evaluation import masks as figures
 from kerasft.evaluation import plots
 from kerasft.evaluation.metrics import direction
-from kerasft.model import masks
+from kerasft.model.vision import masks
 from kerasft.rows import Rows
 from kerasft.spec import IGNORED, Decision, Kind, Labels, Modality, Mode, Tensors
 from kerasft.tasks import shared

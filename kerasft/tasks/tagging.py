@@ -16,8 +16,8 @@ from kerasft.errors import UserError
 from kerasft.evaluation import entities as figures
 from kerasft.evaluation import plots
 from kerasft.evaluation.metrics import direction
-from kerasft.model import tags
-from kerasft.model.alignment import WORDS
+from kerasft.model.text import tags
+from kerasft.model.text.alignment import WORDS
 from kerasft.rows import Column, Rows, joined
 from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Tensors
 from kerasft.tasks import shared

@@ -37,7 +37,7 @@ def _require_below(shared: int | None, room: int, length: int) -> None:
 
 
 def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> Backbone:
-    """Return a backbone that reads texts in windows, see `kerasft.model.windows`.
+    """Return a backbone that reads texts in windows, see `kerasft.model.text.windows`.
 
     Args:
         backbone: A backbone for single texts.
@@ -63,7 +63,7 @@ def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> 
         what = "pairs of texts" if takes_texts(before) else "images"
         raise UserError(f"task.windows is of single texts. Received: {what}.")
     from kerasft.model.preprocess import TextPreprocess
-    from kerasft.model.windows import Unfit, Windowed
+    from kerasft.model.text.windows import Unfit, Windowed
 
     length = before.sequence_length
     room = length - (before.start is not None) - (before.end is not None)

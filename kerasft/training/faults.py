@@ -13,7 +13,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from kerasft.errors import UserError
+from kerasft.errors import UserError, epochs_and_steps
 from kerasft.system.console import listing
 from kerasft.system.files import appending
 from kerasft.training.checkpoint import State
@@ -291,7 +291,7 @@ class Watch(keras.callbacks.Callback):
             # What was noted last was bad already, though its numbers were some.
             del self.notes[1:]
         at = self.notes[-1].position
-        going = f"going on after {at.epoch} epochs and {at.step} steps"
+        going = f"going on after {epochs_and_steps(at.epoch, at.step)}"
         if self.policy.action == "skip":
             self.skipped.add(self.place(fault.epoch, fault.last))
             self.say(f"warning: {message}It is left out; {going}")

@@ -176,7 +176,7 @@ def _augmenting() -> Any:
 
 def open_sides(cut: Cut) -> str | None:
     """Say why what crosses a cut cannot be kept row by row, or `None` where it can."""
-    # See `model.windows`: what is computed there has several rows an example.
+    # See `model.text.windows`: what is computed there has several rows an example.
     many: set[int] = set()
     for node in cut.below:
         splits = getattr(node.operation, "splits_rows", False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.training.checkpoint import Position
 from kerasft.training.epoch_log import EpochLog
 from kerasft.training.faults import Fault, Watch
@@ -185,5 +185,7 @@ def _position(run: Run, steps: int) -> Position:
             "warning: the number of steps in an epoch has changed; the current epoch is restarted"
         )
         at = replace(at, step=0)
-    run.reporting.line(f"going on after {at.epoch} epochs and {at.step} of {steps} steps")
+    run.reporting.line(
+        f"going on after {some(at.epoch, 'epoch')} and {at.step} of {some(steps, 'step')}"
+    )
     return at

@@ -11,8 +11,9 @@ import pytest
 from kerasft.data import store
 from kerasft.data.preprocessing import TEXTS_AT_ONCE, prepare, prepare_splits
 from kerasft.data.store import Form, collect, read, smallest, write
-from kerasft.model import tiny, word_tokens
+from kerasft.model import tiny
 from kerasft.model.preprocess import TextPreprocess
+from kerasft.model.text import word_tokens
 from kerasft.raw_input import as_raw
 from kerasft.rows import is_constant, joined
 from kerasft.spec import Examples

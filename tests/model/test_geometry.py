@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pytest
 
-from kerasft.model import geometry
 from kerasft.model.preprocess import RESIZE, ImagePreprocess
+from kerasft.model.vision import geometry
 
 SHAPES = ((40, 40), (60, 30), (31, 90), (17, 200), (33, 32))
 

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from kerasft.model.fast import accelerated
-from kerasft.model.hooks import compute_by, hook, hook_of, seeds
+from kerasft.model.regularizing.hooks import compute_by, hook, hook_of, seeds
 
 
 class Outer(layers.Layer):

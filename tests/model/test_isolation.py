@@ -7,7 +7,7 @@ import keras_hub
 import numpy as np
 import pytest
 
-from kerasft.model.isolation import Isolated, Unfit
+from kerasft.model.text.isolation import Isolated, Unfit
 
 SIZE = {"vocabulary_size": 40, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 24}
 QUERY = {"num_query_heads": 2, "num_key_value_heads": 1}

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from kerasft.model.jinja_template import difference, found_in
+from kerasft.model.text.jinja_template import difference, found_in
 
 jinja2 = pytest.importorskip("jinja2")
 

@@ -7,10 +7,10 @@ import pytest
 
 from kerasft.errors import UserError
 from kerasft.model import preprocess as loading
-from kerasft.model import templates
-from kerasft.model.language import LEARNED, LanguagePreprocess, conversation
+from kerasft.model.text import templates
+from kerasft.model.text.language import LEARNED, LanguagePreprocess, conversation
+from kerasft.model.text.tokens import reader
 from kerasft.model.tiny import text
-from kerasft.model.tokens import reader
 
 PLAIN = {"begin": "{start}", "user": "Q: {content}\n", "assistant": "A: {content}{end}\n"}
 

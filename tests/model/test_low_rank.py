@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kerasft.model import low_rank
+from kerasft.model.adapting import low_rank
 
 RANDOM = np.random.default_rng(0)
 

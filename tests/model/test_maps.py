@@ -9,7 +9,7 @@ from kerasft.model import tiny
 from kerasft.model.assemble import assemble, features_of
 from kerasft.model.heads import pooled
 from kerasft.model.heads.detection import anchor_free
-from kerasft.model.maps import maps_of
+from kerasft.model.vision.maps import maps_of
 
 
 def network_of(name, size, **settings):

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasft.model import geometry, masks
 from kerasft.model.preprocess import ImagePreprocess
+from kerasft.model.vision import geometry, masks
 from kerasft.rows import Rows
 from kerasft.spec import IGNORED, Labels
 from kerasft.tasks.segmentation import Segmentation

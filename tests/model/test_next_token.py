@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasft.model.next_token import NextToken, NextTokenSliced
+from kerasft.model.text.next_token import NextToken, NextTokenSliced
 
 
 @pytest.fixture

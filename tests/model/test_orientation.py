@@ -12,8 +12,8 @@ import zlib
 import numpy as np
 import pytest
 
-from kerasft.model import images, orientation
 from kerasft.model.preprocess import ImagePreprocess
+from kerasft.model.vision import images, orientation
 
 ALL = range(1, 9)
 PIXELS = np.random.default_rng(3).integers(0, 255, (20, 31, 3), np.uint8)

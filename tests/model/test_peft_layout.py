@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from kerasft.errors import UserError
-from kerasft.model import adapters, low_rank, peft_layout
-from kerasft.model.adaptation import adaptation_of
+from kerasft.model import adapters
+from kerasft.model.adapting import low_rank, peft_layout
+from kerasft.model.adapting.adaptation import adaptation_of
 from kerasft.model.layers import Assembled
 
 SIZE = {"vocabulary_size": 20, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 24}

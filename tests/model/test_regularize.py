@@ -149,7 +149,7 @@ def test_l2_sp_of_an_adapted_kernel_is_the_size_of_its_update():
     model = regularize.l2_sp(model_of("bert"), strength=0.5, head=0.0)
     regularize.l2(model, strength=0.25)
     lora(model, rank=2, alpha=6.0, targets=["query$", "intermediate_dense$"])
-    from kerasft.model.low_rank import delta, kernel_of
+    from kerasft.model.adapting.low_rank import delta, kernel_of
     from kerasft.training.stages import Stage, select
 
     # All other weights rest.

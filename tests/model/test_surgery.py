@@ -13,9 +13,9 @@ from kerasft.model import backbones, tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.heads import pooled
 from kerasft.model.layers import nodes_of
-from kerasft.model.operated import Graph
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.model.surgery.operate import operate
+from kerasft.model.surgery.operated import Graph
 from kerasft.model.surgery.places import meant, places
 from kerasft.model.surgery.resetting import blocks_of
 from kerasft.model.surgery.steps import (
@@ -292,7 +292,7 @@ def test_the_top_block_begins_anew(family, touched):
     kernels = {p for p in before if p.split("/")[0] in touched and p.endswith(("kernel", "gamma"))}
     assert kernels <= moved | {p for p in kernels if not np.ptp(before[p])}
     assert kernels
-    assert "weights drawn anew" in made.said[0]
+    assert "weights reinitialized in" in made.said[0]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasft.model import tags
+from kerasft.model.text import tags
 
 
 def test_the_likeliest_sequence_is_that_of_all_that_are_allowed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kerasft.model import tiny
-from kerasft.model.tokens import Cuts, cuts, reader
+from kerasft.model.text.tokens import Cuts, cuts, reader
 
 TEXT = "a fine film\nin Tokyo, 東京"
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kerasft.errors import UserError
 from kerasft.model import tiny
-from kerasft.model.windows import IntoWindows, OutOfWindows, Unfit, Windowed
+from kerasft.model.text.windows import IntoWindows, OutOfWindows, Unfit, Windowed
 from kerasft.tasks.windowed import in_windows
 
 LENGTH = 12

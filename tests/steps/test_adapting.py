@@ -12,7 +12,7 @@ import pytest
 import kerasft
 from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError
-from kerasft.model import low_rank
+from kerasft.model.adapting import low_rank
 from kerasft.steps.preparing import adapting
 
 LORA = ("adapt=lora", "adapt.lora.rank=2", "cache.directory=cache", "baseline=null")

@@ -10,8 +10,8 @@ import pytest
 
 import kerasft
 from kerasft.errors import UserError
-from kerasft.model.consistency import TwoPasses
-from kerasft.model.hooks import hook_of
+from kerasft.model.regularizing.consistency import TwoPasses
+from kerasft.model.regularizing.hooks import hook_of
 
 ALL = (
     "regularize=[l1,l2_sp,stochastic_depth,embedding_noise,r_drop]", "cache.directory=cache",

@@ -9,7 +9,7 @@ import pytest
 from kerasft.errors import UserError
 from kerasft.model.assemble import assemble
 from kerasft.model.heads.language import tied
-from kerasft.model.language import conversation
+from kerasft.model.text.language import conversation
 from kerasft.model.tiny import text
 from kerasft.rows import Rows
 from kerasft.runs.finetuned import FineTuned

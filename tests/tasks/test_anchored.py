@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasft.model.anchors import anchors_of
+from kerasft.model.vision.anchors import anchors_of
 from kerasft.tasks.anchored import by_overlap, focal_loss
 from kerasft.tasks.assignment import detection_loss
 

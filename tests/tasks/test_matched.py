@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras_hub.src.models.d_fine import d_fine_loss as theirs
 
-from kerasft.model.d_fine import BINS, REACH, REFERENCE, SCALE, SIDES
+from kerasft.model.vision.d_fine import BINS, REACH, REFERENCE, SCALE, SIDES
 from kerasft.tasks import matched
 from kerasft.tasks.matched import bins, one_to_one, query_loss
 

@@ -119,7 +119,7 @@ def test_what_cannot_go_on_begins_or_is_not_chosen():
 
 
 def test_answers_are_those_of_the_text():
-    import kerasft.model.tags as tags
+    import kerasft.model.text.tags as tags
 
     task, rows = Tagging(), annotated()
     answers = task.answer(kept([[1, 2, 0, 0, 3], [0, 3]], task, rows), LABELS)

@@ -63,7 +63,7 @@ def test_a_batch_that_blows_up_is_left_out(prices, capsys):
     assert re.search(
         r"warning: The training loss blew up to [\d.]+ at step \d+ of epoch 2\. Its batch holds "
         r"[^;]+ and 5 more; faults\.jsonl names all of them\. It is left out; going on after 1 "
-        r"epochs and 0 steps", said,
+        r"epoch and 0 steps", said,
     )  # fmt: skip
 
 

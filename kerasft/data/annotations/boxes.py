@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.alike import is_number
-from kerasft.data.annotations.classes import classes_of, some
+from kerasft.data.annotations.classes import classes_of
 from kerasft.data.annotations.drawn import nothing_drawn
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.rows import Column, Rows
 from kerasft.spec import Labels
 from kerasft.system.console import listing

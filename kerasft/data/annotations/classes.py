@@ -15,7 +15,7 @@ from kerasft.data.annotations.alike import alike_names, check_alike, number, see
 from kerasft.data.annotations.label_lists import joint_classes, other_delimiters, read_lists
 from kerasft.data.annotations.label_vectors import SEQUENCES, Vectors
 from kerasft.data.annotations.numbers import read_numbers, read_several
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, nearest, some
 from kerasft.spec import Labels
 from kerasft.system.console import listing
 
@@ -247,15 +247,6 @@ def classes_of(
             + nearest(strange[0], chosen)
         )
     return chosen, alike_names(chosen)
-
-
-def some(count: int, noun: str) -> str:
-    """Return `1 label` or `1,200 labels`."""
-    if count == 1:
-        return f"{count:,} {noun}"
-    if noun.endswith(("ry", "ty")):
-        return f"{count:,} {noun[:-1]}ies"
-    return f"{count:,} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
 
 
 def _is(count: int) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Labels
 from kerasft.system.console import listing
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.drawn import nothing_drawn
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.rows import Rows
 from kerasft.spec import IGNORED, Labels
 from kerasft.system.console import listing

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasft import raw_input
-from kerasft.data.annotations.classes import some
 from kerasft.data.policies import policy_problem
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.system.console import listing
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from kerasft.data.annotations.boxes import ROUNDED
-from kerasft.data.annotations.classes import some
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, nearest, some
 from kerasft.system.console import listing
 
 _Sides = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

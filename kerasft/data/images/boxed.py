@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.boxes import Drawn, tidied
-from kerasft.data.annotations.classes import some
 from kerasft.data.images import box_forms
 from kerasft.data.images.drawings import drawing_splits
 from kerasft.data.images.files import as_input
@@ -22,6 +21,7 @@ from kerasft.data.images.shape import (
     shape_of,
     upright,
 )
+from kerasft.errors import some
 from kerasft.spec import Splits
 
 

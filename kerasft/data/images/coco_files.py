@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.current_read import begins
 from kerasft.data.images.files import subfolders, walk_images
 from kerasft.data.splits import split_name, used_as
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.system.console import listing
 
 KEYS = ("images", "annotations", "categories")

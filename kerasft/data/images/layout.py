@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasft.data.annotations.classes import natural, some
+from kerasft.data.annotations.classes import natural
 from kerasft.data.images.annotated import (
     IMAGES,
     doubt_masks,
@@ -16,7 +16,7 @@ from kerasft.data.images.annotated import (
 )
 from kerasft.data.images.files import entries, holds_images, subfolders, walk_images
 from kerasft.data.splits import split_name, split_words
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, nearest, some
 from kerasft.system.console import listing
 
 FOLDERS = ("auto", "splits", "classes")

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import checked_names, some
+from kerasft.data.annotations.classes import checked_names
 from kerasft.data.current_read import begins
 from kerasft.data.images.audit import sniff
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import IGNORED
 from kerasft.system.console import listing
 

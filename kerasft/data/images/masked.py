@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.masks import Painted
 from kerasft.data.images.drawings import drawing_splits
 from kerasft.data.images.files import as_input
@@ -24,7 +23,7 @@ from kerasft.data.images.shape import (
     shape_of,
     upright_mask,
 )
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 

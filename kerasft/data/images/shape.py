@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.images.audit import orientation_of, sniff
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, nearest, some
 from kerasft.system.console import listing
 
 # What annotations are drawn on: an image as it is seen, as it is stored, or what its size tells.

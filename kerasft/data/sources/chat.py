@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.language import KIND, require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
@@ -19,7 +18,7 @@ from kerasft.data.tables.columns import find_column, splits_of
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import parts_of
 from kerasft.data.tables.reading import Layout, Rows
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 
@@ -109,7 +108,7 @@ def chat(
         limit: Train on so many rows only, for a quick try.
 
     Returns:
-        `Splits` of texts; conversations are one text each, see `kerasft.model.language`.
+        `Splits` of texts; conversations are one text each, see `kerasft.model.text.language`.
 
     Raises:
         UserError: If a column or a message is not what it should be.

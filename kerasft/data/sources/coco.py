@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations import kinds
-from kerasft.data.annotations.classes import natural, some
+from kerasft.data.annotations.classes import natural
 from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images import archive
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
@@ -23,7 +23,7 @@ from kerasft.data.images.outlines import filled, outlined
 from kerasft.data.images.shape import shape_of
 from kerasft.data.looks import look_at_images
 from kerasft.data.paths import find_path, read_label_names
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import IGNORED, Splits
 from kerasft.system.console import listing
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from kerasft.data.annotations.classes import natural, some
+from kerasft.data.annotations.classes import natural
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.images import archive
 from kerasft.data.images.annotated import masks_among
@@ -25,7 +25,7 @@ from kerasft.data.looks import LABELS, look_at_images
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import check_ratios, used_as
 from kerasft.data.tables.folder import advice
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 

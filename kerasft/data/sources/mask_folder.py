@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images import archive
 from kerasft.data.images.annotated import DRAWN, IMAGES, plain_stems
@@ -20,7 +19,7 @@ from kerasft.data.images.masked import Masked, masked_splits
 from kerasft.data.looks import look_at_images
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.splits import split_name, used_as
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 

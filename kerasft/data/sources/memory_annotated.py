@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.annotations import kinds
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.drawn import foreign_settings
 from kerasft.data.images.box_forms import check_format
 from kerasft.data.images.boxed import boxed_splits
@@ -23,7 +22,7 @@ from kerasft.data.tables.gathering import Part
 from kerasft.data.tables.masked_rows import read_masks
 from kerasft.data.tables.reading import Rows
 from kerasft.data.tables.streamed import is_stream
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 from kerasft.system.files import current

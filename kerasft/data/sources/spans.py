@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.looks import Look
 from kerasft.data.paths import read_label_names, require_apart
@@ -16,7 +15,7 @@ from kerasft.data.tables.gathering import Part, parts_of
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.data.texts import forms, schemes
 from kerasft.data.texts.marking import Found, check_empty, marked_splits
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasft.data.annotations.classes import natural, some
+from kerasft.data.annotations.classes import natural
 from kerasft.data.annotations.language import KIND, require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
@@ -15,7 +15,7 @@ from kerasft.data.near_copies import told
 from kerasft.data.paths import find_files, find_path, require_apart
 from kerasft.data.splits import check_ratios, split_name
 from kerasft.data.tables.encodings import decode
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, nearest, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 

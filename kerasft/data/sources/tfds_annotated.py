@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.images.boxed import Boxed, boxed_splits
 from kerasft.data.images.mask_values import Table, found_meaning, listed_meaning, meaning
 from kerasft.data.images.masked import Masked, masked_splits
@@ -23,7 +22,7 @@ from kerasft.data.sources.tfds_features import (
     regions,
 )
 from kerasft.data.sources.tfds_prepared import Prepared
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 from kerasft.system.files import current

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.current_read import begins
 from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
@@ -24,7 +23,7 @@ from kerasft.data.paths import (
 )
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables.short_floats import shortest
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, nearest, some
 from kerasft.spec import Modality, Splits
 from kerasft.system.console import listing
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.annotations.boxes import IGNORED_IF
-from kerasft.data.annotations.classes import some
 from kerasft.data.images.boxed import Boxed
 from kerasft.data.tables.class_numbers import with_names
 from kerasft.data.tables.columns import find_column
@@ -24,7 +23,7 @@ from kerasft.data.tables.image_cells import (
 )
 from kerasft.data.tables.nested import find_nested, names_within
 from kerasft.data.tables.reading import Rows
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.system.console import listing
 
 

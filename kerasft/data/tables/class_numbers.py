@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerasft.data.annotations import kinds
-from kerasft.data.annotations.classes import some
 from kerasft.data.tables.columns import column_name
 from kerasft.data.tables.reading import Rows
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.system.console import listing
 
 

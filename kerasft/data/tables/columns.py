@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kerasft.data.annotations.alike import number
-from kerasft.data.annotations.classes import some
 from kerasft.data.splits import split_name, split_words
 from kerasft.data.tables.reading import Rows, shown
-from kerasft.errors import UserError, nearest
+from kerasft.errors import UserError, nearest, some
 from kerasft.system.console import listing
 
 # What columns are often called; such a header is no example.

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.tables.encodings import mojibake
 from kerasft.data.tables.quotes import Span, check_spans, doubtful_told
 from kerasft.data.tables.reading import Layout, Rows, by_name, shown
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.system.console import listing
 
 # Of `data.quoting`: quotes are believed, whatever they hold.

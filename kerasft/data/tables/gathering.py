@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data import spool
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.kinds import are_several_classes, are_several_numbers
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits, substituted, without_label
@@ -36,7 +35,7 @@ from kerasft.data.tables.parts import Parts
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.data.tables.row_audit import audit_texts, labeled
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 

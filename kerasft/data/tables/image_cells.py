@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.images.audit import SUFFIXES
 from kerasft.data.tables.columns import column_name, find_column
 from kerasft.data.tables.reading import Rows
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.system.console import listing
 from kerasft.system.files import at_home
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.tables.delimited import lines_of
 from kerasft.data.tables.encodings import mojibake
 from kerasft.data.tables.reading import Layout, Rows
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.system.console import listing
 
 # The names of the columns that such lines have.

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.images.mask_values import Table, found_meaning, meaning
 from kerasft.data.images.masked import Masked
 from kerasft.data.tables.boxed_rows import BoxRows
 from kerasft.data.tables.image_cells import image_cells, located, read_images, require_inside
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.system.console import listing
 
 

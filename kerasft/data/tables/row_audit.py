@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.collection import Collection, choose
 from kerasft.data.hidden import without_label
 from kerasft.data.late_texts import LateTexts
 from kerasft.data.policies import without_empty
 from kerasft.data.spool import is_blank
+from kerasft.errors import some
 from kerasft.system.console import listing
 
 # Beyond this a text is more likely a slip of a quote than a text.

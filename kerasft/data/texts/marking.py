@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kerasft.data.annotations.classes import some
 from kerasft.data.annotations.spans import Marked, Span, tidied
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.policies import policy_problem, without_empty
 from kerasft.data.texts import schemes
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 

@@ -136,8 +136,8 @@ def retinanet(
     """
     import keras
 
-    from kerasft.model.anchors import Anchors
-    from kerasft.model.retina_net import fitting, teach
+    from kerasft.model.vision.anchors import Anchors
+    from kerasft.model.vision.retina_net import fitting, teach
 
     _require_anchors(width, depth, anchor_size, scales, ratios)
     known, notice = fitting(features.whole, weights, width=width, depth=depth, norm=norm)
@@ -205,12 +205,12 @@ def dfine(features: Features, *, classes: int, queries: int | None = None) -> An
             one for each place of the maps.
 
     Returns:
-        See `kerasft.model.d_fine.DFineHead`.
+        See `kerasft.model.vision.d_fine.DFineHead`.
 
     Raises:
         UserError: If the backbone is no D-FINE, or there are more queries than places.
     """
-    from kerasft.model.d_fine import DFineHead, settings_of, teach
+    from kerasft.model.vision.d_fine import DFineHead, settings_of, teach
 
     network = features.whole
     if type(network).__name__ != "DFineBackbone":

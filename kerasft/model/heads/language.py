@@ -25,7 +25,7 @@ def tied(features: Features) -> Any:
     Raises:
         UserError: If the network is no language model.
     """
-    from kerasft.model.next_token import SLICED, EveryToken, NextToken, NextTokenSliced
+    from kerasft.model.text.next_token import SLICED, EveryToken, NextToken, NextTokenSliced
 
     embedding = features.embedding
     if not features.causal or embedding is None or features.tokens is None:

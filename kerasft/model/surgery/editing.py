@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from kerasft.errors import UserError
-from kerasft.model.operated import Graph, Node, serialized, snake
 from kerasft.model.surgery import stacks
+from kerasft.model.surgery.operated import Graph, Node, serialized, snake
 from kerasft.model.surgery.places import Place, edited, meant, places, prune, put, rewire, sides
 from kerasft.system.console import listing
 

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from kerasft.errors import UserError, shown
-from kerasft.model.operated import Graph
 from kerasft.model.surgery.editing import remove
+from kerasft.model.surgery.operated import Graph
 from kerasft.model.surgery.places import Place, edited, put, with_parts
 from kerasft.system.console import listing
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from kerasft.errors import UserError, in_short
-from kerasft.model.operated import Graph, GraphError, serialized
+from kerasft.model.surgery.operated import Graph, GraphError, serialized
 from kerasft.model.surgery.places import take_over
 
 # How configs of layers call the size of the images that they take, or of what comes of them.

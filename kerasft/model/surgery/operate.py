@@ -12,9 +12,9 @@ import numpy as np
 
 from kerasft.errors import UserError, in_short
 from kerasft.model.layers import ImageNetwork
-from kerasft.model.operated import Graph, GraphError, Operated
 from kerasft.model.preprocess import ImagePreprocess
 from kerasft.model.surgery.inputs import fitted
+from kerasft.model.surgery.operated import Graph, GraphError, Operated
 from kerasft.model.surgery.tree import Row, rows
 from kerasft.spec import Backbone, channels_of, takes_images
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from kerasft.errors import UserError
-from kerasft.model.operated import Graph, Node, serialized, snake
+from kerasft.model.surgery.operated import Graph, Node, serialized, snake
 from kerasft.system.patterns import required
 
 

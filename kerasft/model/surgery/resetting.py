@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from kerasft.errors import UserError, in_short
-from kerasft.model.operated import Graph, Node, Operated, serialized
 from kerasft.model.surgery import stacks
+from kerasft.model.surgery.operated import Graph, Node, Operated, serialized
 from kerasft.model.surgery.places import Place, meant, places
 from kerasft.system.console import listing
 

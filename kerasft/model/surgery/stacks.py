@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from kerasft.errors import UserError
-from kerasft.model.operated import Graph, serialized
+from kerasft.model.surgery.operated import Graph, serialized
 from kerasft.model.surgery.places import Place, take_over
 
 # How configs call the number of blocks.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kerasft.errors import UserError, shown
 
 if TYPE_CHECKING:
-    from kerasft.model.operated import Graph
+    from kerasft.model.surgery.operated import Graph
 
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish",
                "hard_silu", "softplus", "tanh", "linear")  # fmt: skip

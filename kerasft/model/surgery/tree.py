@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kerasft.model.operated import Graph
+from kerasft.model.surgery.operated import Graph
 from kerasft.model.surgery.places import places, sides
 
 if TYPE_CHECKING:

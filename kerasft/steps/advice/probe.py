@@ -229,7 +229,7 @@ def _places(backbone: Backbone, depths: int, positions: float) -> list[tuple[str
     """Return places in a backbone, each with the layer that surgery would cut at."""
     from kerasft.model.assemble import features_of
     from kerasft.model.layers import ImageNetwork
-    from kerasft.model.operated import Graph
+    from kerasft.model.surgery.operated import Graph
     from kerasft.model.surgery.places import meant
     from kerasft.training.taps import taps
 
@@ -273,7 +273,7 @@ def _cut_short(
     backbone: Backbone, inputs: Sequence[Any], lengths: np.ndarray | None
 ) -> float | None:
     """Return which share of texts is longer than the network takes, `None` for images."""
-    from kerasft.model.tokens import cuts
+    from kerasft.model.text.tokens import cuts
 
     preprocess: Any = backbone.preprocess
     if lengths is None or not takes_texts(preprocess) or (cut := cuts(preprocess)) is None:

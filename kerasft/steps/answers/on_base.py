@@ -29,8 +29,8 @@ def on_base(
     """
     import keras
 
-    from kerasft.model import peft_layout
-    from kerasft.model.adapter_file import read_adapter
+    from kerasft.model.adapting import peft_layout
+    from kerasft.model.adapting.adapter_file import read_adapter
     from kerasft.model.precision import in_float32
 
     saved = {"saved": {"_target_": "kerasft.model.adapters.saved", "path": str(file.absolute())}}

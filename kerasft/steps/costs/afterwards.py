@@ -66,7 +66,7 @@ def measure(
     model = with_head(cfg, ready.task, ready.splits.labels, backbone)
     with status.showing("measuring steps ..."):
         plans = measure_stages(cfg, parts, ready, backbone, care=care, model=model)
-    from kerasft.model.adaptation import merge
+    from kerasft.model.adapting.adaptation import merge
     from kerasft.model.precision import in_float32
 
     first = _first_answers(cfg, ready, in_float32(model))

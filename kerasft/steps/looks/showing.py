@@ -155,7 +155,7 @@ def cell(one: Seen, names: Sequence[str], note: str) -> Any:
 
 def show_texts(ready: Ready, preprocess: TextPreprocess, wanted: Wanted) -> Path | None:
     """Print texts as tokens, what is cut off of each, and how many training texts are cut."""
-    from kerasft.model.tokens import cuts, marked, reader
+    from kerasft.model.text.tokens import cuts, marked, reader
 
     batches, train = ready.batches, ready.splits.train
     read, cut = reader(preprocess.tokenizer), cuts(preprocess)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.data.annotations.classes import some
+from kerasft.errors import some
 from kerasft.evaluation import box_errors
 from kerasft.raw_input import values_of
 from kerasft.runs import answer_files, records, run_folder

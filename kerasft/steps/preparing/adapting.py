@@ -12,8 +12,8 @@ from kerasft.config.composition import compose, plain
 from kerasft.contracts import Task
 from kerasft.data.preprocessing import prepare
 from kerasft.exporters.parity import against_run
-from kerasft.model.adaptation import adaptation_of
-from kerasft.model.adaptation import merge as merged
+from kerasft.model.adapting.adaptation import adaptation_of
+from kerasft.model.adapting.adaptation import merge as merged
 from kerasft.runs import evidence
 from kerasft.runs.finetuned import FineTuned
 from kerasft.runs.run_folder import RunFolder
@@ -88,7 +88,7 @@ def announce(model: keras.Model) -> None:
 
 def write(model: keras.Model, folder: RunFolder | None, backbone: Backbone) -> None:
     """Write the adapter of a trained model beside the model itself, if it has one."""
-    from kerasft.model.adapter_file import write_adapter
+    from kerasft.model.adapting.adapter_file import write_adapter
 
     if folder is None or adaptation_of(model) is None:
         return

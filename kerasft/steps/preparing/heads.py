@@ -67,7 +67,7 @@ def _takes(head: DictConfig, given: set[str]) -> bool:
 def with_head(cfg: DictConfig, task: Task, labels: Labels, backbone: Backbone) -> Any:
     """Return the model: the backbone, the head on it, what regularizes both, and what adapts it."""
     from kerasft.model.assemble import assemble
-    from kerasft.model.consistency import require_random
+    from kerasft.model.regularizing.consistency import require_random
 
     given = task.head(labels)
     model = assemble(backbone, lambda features: build(cfg.head, features=features, **given))

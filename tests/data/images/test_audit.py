@@ -7,7 +7,7 @@ from PIL import Image
 
 from kerasft.data.images.audit import EXIF_STEPS, FORMATS, audit, inspect, sniff
 from kerasft.errors import UserError
-from kerasft.model import images, orientation
+from kerasft.model.vision import images, orientation
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8))
 TURNED = IMAGE.rotate(90)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.errors import UserError
-from kerasft.model.masks import laid_out
+from kerasft.model.vision.masks import laid_out
 from kerasft.rows import Column, Rows, joined
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kerasft.model import templates
-from kerasft.model.templates import GOES_ON, SAID, TURN, Segment
-from kerasft.model.tokenizing import called, tokens_of
+from kerasft.model.text import templates
+from kerasft.model.text.templates import GOES_ON, SAID, TURN, Segment
+from kerasft.model.text.tokenizing import called, tokens_of
 from kerasft.spec import Modality
 from kerasft.system.files import write_json
 
@@ -38,7 +38,7 @@ class LanguagePreprocess:
         tokenizer: A KerasHub tokenizer.
         inputs: The names of the network's inputs, `token_ids` and `padding_mask`.
         sequence_length: The most tokens in a row; what is longer loses its end.
-        template: Its pieces by name, see `kerasft.model.templates`; `None` for documents.
+        template: Its pieces by name, see `kerasft.model.text.templates`; `None` for documents.
         loss_on: Of conversations, whether `"answers"` are learned, or `"all"`.
         labelled: Whether a column `learned` says which tokens are learned.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasft.model.tokenizing import cuts_at_blanks, tokens_of
+from kerasft.model.text.tokenizing import cuts_at_blanks, tokens_of
 from kerasft.rows import constant
 from kerasft.spec import TextPreprocess
 

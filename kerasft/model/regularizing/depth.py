@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from kerasft.model.branches import Block, blocks_of
-from kerasft.model.hooks import hook, seeds
+from kerasft.model.regularizing.branches import Block, blocks_of
+from kerasft.model.regularizing.hooks import hook, seeds
 
 if TYPE_CHECKING:
     import tensorflow as tf

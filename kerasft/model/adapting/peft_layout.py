@@ -21,7 +21,7 @@ import numpy as np
 
 from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError, in_short
-from kerasft.model.adaptation import Adaptation, adaptable, adaptation_of, path_of
+from kerasft.model.adapting.adaptation import Adaptation, adaptable, adaptation_of, path_of
 from kerasft.system.console import listing
 from kerasft.system.files import write_json
 from kerasft.system.recorded import is_number
@@ -180,7 +180,7 @@ def write_proved(folder: Path, model: keras.Model, *, base: str) -> str:
     Raises:
         ExportError: If what is read is not what the model has.
     """
-    from kerasft.model import low_rank
+    from kerasft.model.adapting import low_rank
 
     adaptation = adaptation_of(model)
     assert adaptation is not None
@@ -273,7 +273,7 @@ def read(folder: Path, model: keras.Model) -> Found:
     Raises:
         UserError: If it is damaged, holds what is none of a plain LoRA, or does not fit the model.
     """
-    from kerasft.model import low_rank
+    from kerasft.model.adapting import low_rank
 
     config, tensors, about = _files(folder)
     base, ours = about.get(DIGEST, ""), about.get(OURS, "").split()
@@ -385,7 +385,7 @@ def _require_taking(
     layer: keras.Layer, first: np.ndarray, second: np.ndarray, part: int, count: int, folder: Path
 ) -> None:
     """See that a layer takes an update of such sizes."""
-    from kerasft.model import low_rank
+    from kerasft.model.adapting import low_rank
 
     path = path_of(layer)
     if said := low_rank.objection(layer):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from kerasft.model.hooks import hook, seeds
 from kerasft.model.layers import nodes_of
-from kerasft.model.operated import unfolded
+from kerasft.model.regularizing.hooks import hook, seeds
+from kerasft.model.surgery.operated import unfolded
 from kerasft.spec import Tensors
 
 if TYPE_CHECKING:

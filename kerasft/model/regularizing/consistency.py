@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from kerasft.errors import UserError
-from kerasft.model.hooks import hook_of
+from kerasft.model.regularizing.hooks import hook_of
 from kerasft.spec import Tensors
 from kerasft.system.console import warn
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import in_short
-from kerasft.model import templates
 from kerasft.model.hub import checkpoint_file
+from kerasft.model.text import templates
 
 if TYPE_CHECKING:
     import keras_hub

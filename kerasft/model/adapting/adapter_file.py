@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from kerasft.errors import UserError
-from kerasft.model.adaptation import adaptation_of, head_variables
+from kerasft.model.adapting.adaptation import adaptation_of, head_variables
 from kerasft.system.files import written_whole
 from kerasft.system.recorded import fits
 from kerasft.system.variables import capture_variables, names_of

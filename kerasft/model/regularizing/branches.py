@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from kerasft.errors import UserError, in_short
-from kerasft.model.adaptation import backbone_layers
+from kerasft.model.adapting.adaptation import backbone_layers
 from kerasft.model.layers import nodes_of
-from kerasft.model.operated import unfolded
+from kerasft.model.surgery.operated import unfolded
 
 # What adds up two tensors in a graph: layers and operations of Keras, and the scaled sum of
 # InceptionResNetV2.

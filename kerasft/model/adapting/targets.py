@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError
-from kerasft.model.adaptation import backbone_layers, head_variables, path_of
+from kerasft.model.adapting.adaptation import backbone_layers, head_variables, path_of
 from kerasft.system.console import listing
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def fitting(layers: Sequence[Any], rank: int) -> list[Any]:
     Raises:
         UserError: If there is none.
     """
-    from kerasft.model import low_rank
+    from kerasft.model.adapting import low_rank
 
     taking = [
         layer for layer in layers
@@ -83,7 +83,7 @@ def matching(layers: Sequence[Any], targets: Sequence[str], rank: int) -> list[A
     Raises:
         UserError: If one names none, or none that takes an update, or one that is too small.
     """
-    from kerasft.model import low_rank
+    from kerasft.model.adapting import low_rank
 
     paths = {path_of(layer): layer for layer in layers if layer._trainable_variables}
     chosen: dict[str, Any] = {}

@@ -10,7 +10,7 @@ import keras
 
 from kerasft.errors import UserError
 from kerasft.model.heads.pyramid import resized
-from kerasft.model.retina_net import RetinaNet
+from kerasft.model.vision.retina_net import RetinaNet
 
 
 def without_head(network: keras.Model, size: tuple[int, int]) -> Any:

@@ -60,7 +60,7 @@ class Adaptation:
     @contextmanager
     def folded(self) -> Iterator[None]:
         """Have every update in its layer's kernel inside the block, and each layer a plain one."""
-        from kerasft.model.low_rank import fold
+        from kerasft.model.adapting.low_rank import fold
 
         undo: list[Callable[[], None]] = []
         try:
@@ -90,7 +90,7 @@ def head_variables(model: keras.Model) -> list[Any]:
 
 def adaptable(model: keras.Model) -> list[Any]:
     """Return the layers of a backbone whose class takes a low-rank update, in order."""
-    from kerasft.model.low_rank import kind_of
+    from kerasft.model.adapting.low_rank import kind_of
 
     return [one for one in backbone_layers(model) if kind_of(one) is not None and one.built]
 
@@ -146,7 +146,7 @@ def merge(model: keras.Model) -> None:
     Args:
         model: An adapted model, or any other, which is left alone.
     """
-    from kerasft.model.low_rank import fold, forget
+    from kerasft.model.adapting.low_rank import fold, forget
 
     adaptation = adaptation_of(model)
     if adaptation is None:

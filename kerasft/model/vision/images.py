@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kerasft.model import orientation
+from kerasft.model.vision import orientation
 from kerasft.spec import ImagePreprocess
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError, nearest
-from kerasft.model.language import LanguagePreprocess
+from kerasft.model.text.language import LanguagePreprocess
 
 if TYPE_CHECKING:
     import keras

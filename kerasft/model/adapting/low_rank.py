@@ -24,8 +24,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasft.model import penalties
 from kerasft.model.fast import product_axes
+from kerasft.model.regularizing import penalties
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Adapters: what trains in place of a backbone's own weights, and its files."""

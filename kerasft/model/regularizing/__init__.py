@@ -1,0 +1,1 @@
+"""What holds a network back while it trains."""

@@ -1,0 +1,1 @@
+"""Texts in the graph: words, tokens, windows, templates, and how a language model writes."""

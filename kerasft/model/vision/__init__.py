@@ -1,0 +1,1 @@
+"""Images in the graph: pixels, maps, boxes, masks, and what detectors are made of."""
