@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -114,6 +115,49 @@ def train(overrides: Sequence[str], run: str, cache: str) -> dict:
         "total": total, "training": total - training, "accuracy": metrics["test"]["accuracy"],
         "epochs_ended": epochs,
     }  # fmt: skip
+
+
+def clocked(overrides: Sequence[str], folder: Path) -> dict:
+    """Train with a cache of its own and a clock on each step.
+
+    Args:
+        overrides: Of the config, without folders.
+        folder: Where run and cache are put.
+
+    Returns:
+        `run`, the run's folder; `began`, when the process was started; and `marks`, see
+        `peers/step_clock.py`.
+    """
+    place = tempfile.mkdtemp(dir=folder)
+    command = [
+        sys.executable, "-m", "kerasft", "train", *overrides, "callbacks=none", "progress=false",
+        f"output_dir={place}/run", f"cache.directory={place}/cache",
+        "+callbacks.clock._target_=step_clock.StepClock", f"+callbacks.clock.path={place}/marks",
+        "--trust", "step_clock",
+    ]  # fmt: skip
+    paths = [str(HERE / "peers"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    began = time.time()
+    done = subprocess.run(
+        command, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"kerasft failed: {' '.join(command)}\n{done.stderr[-3000:]}")
+    marks = json.loads((Path(place) / "marks").read_text("utf-8"))
+    return {"run": f"{place}/run", "began": began, "marks": marks}
+
+
+def processor_seconds() -> float:
+    """Return the processor seconds of the processes that this one has started and seen end."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def note(options: argparse.Namespace, row: Mapping[str, object]) -> None:
+    """Append a result to the file of results, and show it."""
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    with open(options.output, "a", encoding="utf-8") as file:
+        file.write(json.dumps({**row, "machine": machine()}) + "\n")
 
 
 def peer(python: str, script: str, task: dict) -> dict:
