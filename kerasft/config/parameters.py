@@ -11,7 +11,7 @@ import ast
 import importlib.util
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +75,23 @@ class _Module:
         return self.file.name == "__init__.py"
 
 
-@cache
+# Where packages lie that do not change while a process runs, as a user's own in a notebook do.
+_installed: dict[str, Path] = {}
+
+
 def _package_root(name: str) -> Path | None:
+    if name in _installed:
+        return _installed[name]
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.origin:
         return None
     origin = Path(spec.origin)
-    return origin.parent if origin.name == "__init__.py" else origin
+    place = origin.parent if origin.name == "__init__.py" else origin
+    if name == "kerasft" or not {"site-packages", "dist-packages"}.isdisjoint(place.parts):
+        _installed[name] = place
+    return place
 
 
-@cache
 def _module(name: str) -> _Module | None:
     """Return the module `name` with what its top level defines, or `None` if there is none."""
     first, *rest = name.split(".")
@@ -95,8 +102,16 @@ def _module(name: str) -> _Module | None:
         place = place.joinpath(*rest)
     if place.suffix != ".py":
         place = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    if not place.is_file():
+    try:
+        facts = place.stat()
+    except OSError:
         return None
+    return _parsed(name, place, (facts.st_mtime_ns, facts.st_size))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(name: str, place: Path, stamp: tuple[int, int]) -> _Module:
+    """Return what a file defines; a file that has changed has another stamp."""
     names: dict[str, ast.AST | str] = {}
     _collect(ast.parse(place.read_text(encoding="utf-8")).body, name, place, names)
     return _Module(name, place, names)
@@ -208,7 +223,6 @@ def _class_parameters(module: _Module, node: ast.ClassDef) -> tuple[dict[str, Pa
     return found, still_open
 
 
-@cache
 def define(path: str) -> Definition:
     """Return what the dotted `path` stands for.
 
@@ -225,6 +239,16 @@ def define(path: str) -> Definition:
         >>> list(define("kerasft.errors.nearest").parameters)
         ['word', 'allowed']
     """
+    package = path.partition(".")[0]
+    return _kept(path) if _package_root(package) and package in _installed else _define(path)
+
+
+@cache
+def _kept(path: str) -> Definition:
+    return _define(path)
+
+
+def _define(path: str) -> Definition:
     module, node = _find(path)
     if isinstance(node, ast.ClassDef):
         parameters, takes_more = _class_parameters(module, node)

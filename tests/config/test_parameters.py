@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -86,3 +87,18 @@ def test_nothing_is_imported():
         "heavy = {'keras', 'tensorflow', 'keras_hub'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_module_of_ones_own_is_read_again_where_it_was_written_or_has_changed(
+    tmp_path, monkeypatch
+):
+    """As in a notebook, whose process goes on."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(NotFound, match="own_parts"):
+        define("own_parts.head")
+    file = tmp_path / "own_parts.py"
+    file.write_text("def head(features, *, units):\n    pass\n")
+    importlib.invalidate_caches()  # as Python does by itself a moment later
+    assert list(define("own_parts.head").parameters) == ["features", "units"]
+    file.write_text("def head(features, *, units, scale=2.0):\n    pass\n")
+    assert list(define("own_parts.head").parameters) == ["features", "units", "scale"]
