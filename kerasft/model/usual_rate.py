@@ -7,7 +7,7 @@ from math import inf
 # For pretrained networks with fewer weights than the first number. What was measured stands in
 # docs/learning-rate.md.
 TEXTS = ((2_000_000, 1e-3), (50_000_000, 1e-4), (200_000_000, 5e-5), (inf, 2e-5))
-IMAGES = ((1_000_000, 1e-3), (10_000_000, 2e-4), (inf, 1e-4))
+IMAGES = ((400_000, 1e-3), (1_000_000, 3e-4), (10_000_000, 2e-4), (inf, 1e-4))
 # Random weights bear and need more.
 SMALL = 2_000_000
 
