@@ -65,6 +65,23 @@ def test_it_trains_is_measured_and_answers(run):
 
 
 @pytest.mark.slow
+def test_fused_or_not_it_ends_as_the_same(words, tmp_path):
+    found = {}
+    for fast in ("true", "false"):
+        folder = tmp_path / fast
+        kerasft.train([
+            *words, "backbone.family=llama", f"fast={fast}",
+            f"output_dir={folder}",
+        ])  # fmt: skip
+        rows, metrics = outcome(folder)
+        found[fast] = [{name: value for name, value in row.items() if isinstance(value, float)}
+                       for row in (*rows, metrics["test"])]  # fmt: skip
+    assert "val_bits_per_byte" in found["true"][0]
+    for one, other in zip(found["true"], found["false"], strict=True):
+        assert one == pytest.approx(other, rel=2e-3)
+
+
+@pytest.mark.slow
 def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)

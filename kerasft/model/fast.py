@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from kerasft.model import folding
+from kerasft.model.dropping import drop
 from kerasft.model.regularizing.hooks import compute_by
+from kerasft.model.text.causal_attention import tiled
 from kerasft.system import heap
 
 if TYPE_CHECKING:
@@ -28,10 +30,11 @@ def accelerated(model: keras.Model, *, steps: int) -> Iterator[list[str]]:
     the same seed: with it a run comes out as with another seed, without it the same up to
     rounding. The projections of attention
     (`EinsumDense`) are one product of two matrices each, where Keras' gradient is one for each
-    example, added up. Batch normalization with fixed statistics becomes a part of the convolution
-    before it. Layer normalization, and the bias and activation of a dense layer with GELU,
-    take one compiled pass each, and their gradients another, in `float32` inside. All else is
-    Keras' own, and so are weights, configs and files. From then on the process keeps the memory
+    example, added up. Attention of language models leaves out what its mask hides, see
+    `text.causal_attention`. Batch normalization with fixed statistics becomes a part of the
+    convolution before it. Layer normalization, and the bias and activation of a dense layer with
+    GELU, take one compiled pass each, and their gradients another, in `float32` inside. All else
+    is Keras' own, and so are weights, configs and files. From then on the process keeps the memory
     that operations free (`heap.keep`). On a GPU nothing is changed: there the operations are fused
     already.
 
@@ -42,27 +45,40 @@ def accelerated(model: keras.Model, *, steps: int) -> Iterator[list[str]]:
     Yields:
         The paths of the layers that are replaced.
     """
-    import tensorflow as tf
+    with ExitStack() as changed:
+        attention = changed.enter_context(tiled(model)) if _on_processors() else []
+        replaced = changed.enter_context(_replaced(model, steps))
+        yield [layer.path or layer.name for layer in (*replaced, *attention)]
 
+
+@contextmanager
+def _replaced(model: keras.Model, steps: int) -> Iterator[list[Any]]:
+    """Replace the `call` of layers while a block runs."""
     replaced = []
-    if not tf.config.list_physical_devices("GPU"):
+    if _on_processors():
         heap.keep()
         for layer, call in _calls(model, steps):
             compute_by(layer, call)
             replaced.append(layer)
     try:
-        yield [layer.path or layer.name for layer in replaced]
+        yield replaced
     finally:
         for layer in replaced:
             compute_by(layer, None)
         model.train_function = model.test_function = model.predict_function = None
 
 
+def _on_processors() -> bool:
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
 @contextmanager
 def at_rest(model: keras.Model, *, steps: int = 0) -> Iterator[None]:
     """Let a model that trains no more compute faster while a block runs: what is traced stays so.
 
-    As `accelerated`, and each batch normalization counts as fixed.
+    As `accelerated`, and each batch normalization counts as fixed. Attention is Keras' own.
 
     Args:
         model: A Keras model.
@@ -77,7 +93,7 @@ def at_rest(model: keras.Model, *, steps: int = 0) -> Iterator[None]:
     for layer in fixed:
         layer.trainable = False
     try:
-        with accelerated(model, steps=steps):
+        with _replaced(model, steps):
             yield
     finally:
         for layer in fixed:
@@ -112,33 +128,6 @@ def _dropout(layer: keras.Layer) -> Callable | None:
         return drop(inputs, layer.rate, layer.seed_generator.next()) if training else inputs
 
     return call
-
-
-def drop(values: tf.Tensor, rate: float, seed: Any) -> Any:
-    """Set a share of values to zero at random, and scale the others up.
-
-    Args:
-        values: A float tensor of any shape.
-        rate: The share, between 0 and 1; it is met to 1/65536.
-        seed: Integer tensor `[2]`; the same one drops the same values.
-
-    Returns:
-        A tensor like `values`.
-
-    Example:
-        >>> drop(tf.ones([4]), 0.5, [1, 2]).numpy()
-        array([0., 0., 2., 0.], dtype=float32)
-    """
-    import tensorflow as tf
-
-    count = tf.size(values)
-    # Random numbers are the cost: each draw of 32 bits serves two values.
-    bits = tf.random.stateless_uniform(
-        [(count + 1) // 2], tf.cast(seed, tf.int32), dtype=tf.uint32, minval=None, maxval=None
-    )
-    bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:count]
-    stays = tf.reshape(bits, tf.shape(values)) >= tf.constant(round(rate * 2**16), tf.uint16)
-    return values * (tf.cast(stays, values.dtype) * tf.cast(1.0 / (1.0 - rate), values.dtype))
 
 
 def _einsum_dense(layer: keras.Layer) -> Callable | None:

@@ -9,7 +9,8 @@ import pytest
 from kerasft.config.schema import Root
 from kerasft.model import tiny
 from kerasft.model.assemble import assemble
-from kerasft.model.fast import STEPS_WORTH, accelerated, contracted_sides, drop
+from kerasft.model.dropping import drop
+from kerasft.model.fast import STEPS_WORTH, accelerated, contracted_sides
 from kerasft.model.heads import pooled
 
 INPUTS = {

@@ -41,11 +41,13 @@ class NextToken(_NextToken):
     """
 
     def call(self, logits, token_ids, padding_mask=None):
-        logits = ops.cast(logits[:, :-1], "float32")
-        tokens = ops.cast(token_ids[:, 1:], "int32")
+        logits = ops.cast(logits, "float32")
+        # The last position has nothing to foretell. It is left out of what is found, since all
+        # logits but its own would be a copy of them, and so would their gradient.
+        tokens = ops.pad(ops.cast(token_ids[:, 1:], "int32"), [[0, 0], [0, 1]])
         nats = ops.sparse_categorical_crossentropy(tokens, logits, from_logits=True)
         right = ops.cast(ops.equal(ops.argmax(logits, -1), tokens), "float32")
-        return self._made(nats, right, token_ids, padding_mask)
+        return self._made(nats[:, :-1], right[:, :-1], token_ids, padding_mask)
 
 
 @keras.saving.register_keras_serializable("kerasft")
