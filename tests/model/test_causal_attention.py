@@ -151,7 +151,7 @@ def test_a_document_is_read_beside_others_as_it_is_alone():
         packed = read(np.concatenate(parts))
         other = read(np.concatenate([parts[1], *parts[1:]]))
     np.testing.assert_allclose(packed, np.concatenate(alone), rtol=1e-4, atol=1e-4)
-    # What stands before it makes no difference to the last bit; its place does, up to rounding.
+    # After another document, and in another place, it differs by no more than rounding.
     np.testing.assert_allclose(other[-60:], packed[-60:], rtol=1e-4, atol=1e-4)
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-# How many tiles rows are cut into, and to what their lengths are rounded up: rows of up to
-# `TILES * ROUND` positions have tiles of `ROUND`, so that short rows are one tile.
+# How many tiles long rows are cut into, how many positions a tile has at least (shorter rows are
+# one tile), and what the positions of a tile are a multiple of.
 TILES, LEAST, ROUND = 4, 64, 16
 # What Keras puts in place of a score that is masked. A score of `float32` vanishes beside it.
 HIDDEN = -1e9
