@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def drop(values: tf.Tensor, rate: float, seed: Any) -> Any:
+def drop(values: tf.Tensor, rate: float, seed: tf.Tensor | Sequence[int]) -> Any:
     """Set a share of values to zero at random, and scale the others up.
 
     Args:
@@ -29,7 +30,7 @@ def drop(values: tf.Tensor, rate: float, seed: Any) -> Any:
     return values * (tf.cast(stays, values.dtype) * tf.cast(1.0 / (1.0 - rate), values.dtype))
 
 
-def staying(count: Any, rate: float, seed: Any) -> Any:
+def staying(count: int | tf.Tensor, rate: float, seed: tf.Tensor | Sequence[int]) -> Any:
     """Choose at random which of so many values stay, see `drop`.
 
     Returns:

@@ -66,7 +66,7 @@ def tiled(model: keras.Model) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def _method(layer: Any, name: str, function: Callable) -> Iterator[None]:
+def _method(layer: keras.Layer, name: str, function: Callable) -> Iterator[None]:
     """Give one object another method, past Keras' tracking of attributes."""
     own = vars(layer).get(name)
     object.__setattr__(layer, name, function)
@@ -82,7 +82,7 @@ def _method(layer: Any, name: str, function: Callable) -> Iterator[None]:
 # --- masks
 
 
-def _marked(block: Any, name: str) -> Callable:
+def _marked(block: keras.Layer, name: str) -> Callable:
     """Return what makes a decoder's mask, once for all of its kind, and says that it is causal."""
     own = getattr(block, name)
     kind = (type(block).__name__, getattr(block, "sliding_window", None))
@@ -109,7 +109,7 @@ def _marked(block: Any, name: str) -> Callable:
     return compute
 
 
-def once(tensor: Any, key: tuple, make: Callable[[], Any]) -> Any:
+def once(tensor: tf.Tensor, key: tuple, make: Callable[[], Any]) -> Any:
     """Return what is made of a tensor, the same to all who ask within one graph.
 
     It lives as long as the tensor. Eagerly it does as well.
@@ -132,7 +132,7 @@ def once(tensor: Any, key: tuple, make: Callable[[], Any]) -> Any:
     return made
 
 
-def _added(mask: Any) -> tuple[list[tuple[Any, Any, Any]], Any]:
+def _added(mask: tf.Tensor) -> tuple[list[tuple[Any, Any, Any]], Any]:
     """Return the tiles of a mask, and which positions see anything at all.
 
     Args:
@@ -154,7 +154,7 @@ def _added(mask: Any) -> tuple[list[tuple[Any, Any, Any]], Any]:
     return made, tf.reduce_any(seen, axis=2)[:, :, None, None]
 
 
-def bounds(length: Any) -> list[tuple[Any, Any]]:
+def bounds(length: int | tf.Tensor) -> list[tuple[Any, Any]]:
     """Return where the tiles of a row begin and end.
 
     Args:
@@ -177,7 +177,7 @@ def bounds(length: Any) -> list[tuple[Any, Any]]:
 # --- attention
 
 
-def _attention(layer: Any) -> Callable | None:
+def _attention(layer: keras.Layer) -> Callable | None:
     """Return what computes in place of a layer's `_compute_attention`, where that can be."""
     name = type(layer).__name__
     if name in ("LlamaAttention", "CachedMistralAttention", "QwenAttention"):
@@ -189,7 +189,9 @@ def _attention(layer: Any) -> Callable | None:
     return None
 
 
-def _tiles(layer: Any, mask: Any, tensors: Sequence[Any], window: int | None = None) -> Any:
+def _tiles(
+    layer: keras.Layer, mask: tf.Tensor | None, tensors: Sequence[Any], window: int | None = None
+) -> Any:
     """Return what is added to the scores, see `_added`; `None` where Keras is to compute."""
     import tensorflow as tf
 
@@ -202,12 +204,15 @@ def _tiles(layer: Any, mask: Any, tensors: Sequence[Any], window: int | None = N
     ))  # fmt: skip
 
 
-def _of_llama(layer: Any) -> Callable:
+def _of_llama(layer: keras.Layer) -> Callable:
     own = layer._compute_attention
     window = getattr(layer, "use_sliding_window_attention", False) or None
     window = window and layer.sliding_window_size
 
-    def compute(query: Any, key: Any, value: Any, attention_mask: Any = None, **rest: Any) -> Any:
+    def compute(
+        query: tf.Tensor, key: tf.Tensor, value: tf.Tensor,
+        attention_mask: tf.Tensor | None = None, **rest: Any,
+    ) -> Any:
         import tensorflow as tf
 
         found = _tiles(layer, attention_mask, (query, key, value), window)
@@ -220,7 +225,7 @@ def _of_llama(layer: Any) -> Callable:
     return compute
 
 
-def _of_gemma(layer: Any) -> Callable:
+def _of_gemma(layer: keras.Layer) -> Callable:
     own = layer._compute_attention
     window = layer.sliding_window_size if layer.use_sliding_window_attention else None
     width = (
@@ -230,8 +235,8 @@ def _of_gemma(layer: Any) -> Callable:
     groups = layer.num_query_heads // layer.num_key_value_heads
 
     def compute(
-        q: Any, k: Any, v: Any, attention_mask: Any, training: Any = False,
-        cache_update_index: Any = 0,
+        q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, attention_mask: tf.Tensor | None,
+        training: bool = False, cache_update_index: object = 0,
     ) -> Any:
         import tensorflow as tf
 
@@ -247,13 +252,14 @@ def _of_gemma(layer: Any) -> Callable:
     return compute
 
 
-def _of_gpt2(layer: Any) -> Callable | None:
+def _of_gpt2(layer: keras.Layer) -> Callable | None:
     if layer._attention_axes != (1,) or layer._flash_attention or layer._sliding_window:
         return None
     own = layer._compute_attention
 
     def compute(
-        query: Any, key: Any, value: Any, attention_mask: Any = None, training: Any = None,
+        query: tf.Tensor, key: tf.Tensor, value: tf.Tensor,
+        attention_mask: tf.Tensor | None = None, training: bool | None = None,
         return_attention_scores: bool = False, **rest: Any,
     ) -> Any:
         import tensorflow as tf
@@ -278,14 +284,14 @@ def _of_gpt2(layer: Any) -> Callable | None:
     return compute
 
 
-def _dropped(layer: Any, training: Any) -> tuple[float, Any]:
+def _dropped(layer: keras.Layer, training: bool | None) -> tuple[float, Any]:
     """Return the share that a layer of dropout drops now, and the seed to do it by."""
     if not training or not layer.rate:
         return 0.0, None
     return layer.rate, layer.seed_generator.next()
 
 
-def _repeated(heads: Any, groups: int) -> Any:
+def _repeated(heads: tf.Tensor, groups: int) -> Any:
     import tensorflow as tf
 
     return heads if groups == 1 else tf.repeat(heads, groups, axis=2)
@@ -293,7 +299,7 @@ def _repeated(heads: Any, groups: int) -> Any:
 
 def attend(
     query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, tiles: Sequence[tuple[Any, Any, Any]],
-    scale: float, rate: float = 0.0, seed: Any = None,
+    scale: float, rate: float = 0.0, seed: tf.Tensor | None = None,
 ) -> Any:
     """Return what each position reads off those up to itself, with a gradient of its own.
 
@@ -317,7 +323,7 @@ def attend(
     stays = [None] * len(tiles) if seed is None else _staying(query, tiles, rate, seed)
     raised = 1.0 / (1.0 - rate)
 
-    def turned(one: Any, factor: float = 1.0) -> Any:
+    def turned(one: tf.Tensor, factor: float = 1.0) -> Any:
         one = tf.transpose(one, [0, 2, 1, 3])
         return one if factor == 1.0 else one * tf.cast(factor, kind)
 
@@ -325,7 +331,7 @@ def attend(
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=2)
 
     @tf.custom_gradient
-    def attended(query: Any, key: Any, value: Any) -> tuple[Any, Callable]:
+    def attended(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tuple[Any, Callable]:
         q, k, v = turned(query, scale), turned(key), turned(value)
         shares, parts = [], []
         for (start, end, added), stay in zip(tiles, stays, strict=True):
@@ -335,7 +341,7 @@ def attend(
             parts.append(tf.matmul(_kept(share, stay), v[:, :, :end]))
         outputs = joined(parts)
 
-        def gradient(upstream: Any) -> tuple[Any, Any, Any]:
+        def gradient(upstream: tf.Tensor) -> tuple[Any, Any, Any]:
             of_output = turned(upstream, raised)
             along = tf.reduce_sum(
                 tf.cast(of_output, tf.float32) * tf.cast(outputs, tf.float32), 3, keepdims=True
@@ -371,13 +377,15 @@ def _summed(parts: list[Any]) -> Any:
     return total
 
 
-def _kept(shares: Any, stays: Any) -> Any:
+def _kept(shares: tf.Tensor, stays: tf.Tensor | None) -> Any:
     import tensorflow as tf
 
     return shares if stays is None else shares * tf.cast(stays, shares.dtype)
 
 
-def _staying(query: Any, tiles: Sequence[tuple[Any, Any, Any]], rate: float, seed: Any) -> list:
+def _staying(
+    query: tf.Tensor, tiles: Sequence[tuple[Any, Any, Any]], rate: float, seed: tf.Tensor
+) -> list:
     """Return of each tile which shares stay, all drawn in one go."""
     import tensorflow as tf
 
