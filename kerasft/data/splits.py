@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -66,6 +66,22 @@ def ratios_of(validation: Any, test: Any) -> dict[str, Any]:
     return {name: part for name, part in given.items() if not isinstance(part, str)}
 
 
+def part_problem(name: str, ratio: object) -> str | None:
+    """Return what is wrong with the part of the examples that `data.NAME` sets aside, if anything.
+
+    Example:
+        >>> part_problem("test", 1.5)[:61]
+        'data.test must be a part of the examples, from 0 to below 1 ('
+        >>> part_problem("test", 0.2)
+    """
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
+        return (
+            f"data.{name} must be a part of the examples, from 0 to below 1 (0.15 takes 15 of "
+            f"100). Received: data.{name}={ratio!r}."
+        )
+    return None
+
+
 def check_ratios(
     validation: object, test: object, method: str, brought: Sequence[str] = ()
 ) -> None:
@@ -85,13 +101,10 @@ def check_ratios(
     for name, ratio in (("validation", validation), ("test", test)):
         if name in brought:
             continue
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
-            problems.append(
-                f"data.{name} must be a part of the examples, from 0 to below 1 (0.15 takes 15 "
-                f"of 100). Received: data.{name}={ratio!r}."
-            )
+        if said := part_problem(name, ratio):
+            problems.append(said)
             continue
-        taken += ratio
+        taken += cast("float", ratio)
         if name == "validation" and ratio == 0:
             problems.append(
                 "data.validation must be above 0: training chooses its best epoch by validation "

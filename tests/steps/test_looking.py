@@ -76,6 +76,12 @@ def test_all_problems_are_told_at_once(table):
     assert any("nowhere.csv" in one for one in told) and any("reviews" in one for one in told)
 
 
+def test_a_part_of_more_than_all_is_told(table):
+    told = problems(*table("a.csv", "data.validation=1.5", "data.test=-0.1"))
+    assert len(told) == 2
+    assert "Received: data.validation=1.5." in told[0] and "data.test=-0.1" in told[1]
+
+
 @pytest.mark.every(3)
 @pytest.mark.parametrize(("overrides", "said"), [
     (["data=digits", "backbone=tiny_bert"], "The data is images, but the backbone"),

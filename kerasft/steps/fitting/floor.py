@@ -111,7 +111,6 @@ class Comparison:
         return better if direction(self.metric) == "max" else self.run < self.floor
 
 
-@status.showing("computing the floor ...")
 def compute(
     cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, *, spare_test: bool = False
 ) -> Floors:
@@ -126,12 +125,19 @@ def compute(
         backbone: The backbone, which nothing has trained yet.
         spare_test: Whether the test split is not looked at.
     """
-    task, splits = ready.task, ready.splits
-    if cfg.floor == "none" or not isinstance(task, Solvable):
+    if cfg.floor == "none" or not isinstance(ready.task, Solvable):
         return Floors()
+    return _computed(cfg, parts, ready, backbone, spare_test)
+
+
+@status.showing("computing the floor ...")
+def _computed(
+    cfg: DictConfig, parts: Parts, ready: Ready, backbone: Backbone, spare_test: bool
+) -> Floors:
+    splits = ready.splits
     wanted = {n: p for n, p in splits.parts.items() if not (spare_test and n == "test")}
     annotations = {name: part.annotations for name, part in wanted.items()}
-    units = int(task.head(splits.labels)["units"])
+    units = int(ready.task.head(splits.labels)["units"])
     found: list[Floor] = []
     left_out: dict[str, str] = {}
     if why := _against_features(cfg, parts, ready, list(wanted)):

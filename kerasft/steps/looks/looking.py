@@ -27,6 +27,7 @@ from kerasft.data.astray import (
     not_mixable,
 )
 from kerasft.data.looks import Look
+from kerasft.data.splits import part_problem, ratios_of
 from kerasft.errors import UserError
 from kerasft.spec import Modality
 from kerasft.steps.preparing import surgery
@@ -142,6 +143,10 @@ def look(cfg: DictConfig) -> Found:
 
 def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, Any]:
     target = str(node["_target_"])
+    if target.startswith("kerasft."):  # what a number means to a source of one's own, it says
+        parts = ratios_of(node.get("validation"), node.get("test"))
+        problems += [said for name, part in parts.items()
+                     if part is not None and (said := part_problem(name, part))]  # fmt: skip
     ask = beside(node, "look")
     if ask is None:
         return Look(unchecked=(f"the data: {target} tells nothing before it is read",)), None
