@@ -52,6 +52,25 @@ def not_mixable(name: str) -> str:
     )
 
 
+def require_mixable(steps: Mapping[str, Any], *, mixable: bool) -> None:
+    """Refuse the layers that mix labels where they cannot be mixed.
+
+    Args:
+        steps: See `augmenter`.
+        mixable: Whether the labels can be.
+
+    Raises:
+        UserError: If a step mixes them all the same, with its name.
+    """
+    if mixable or not steps:
+        return
+    import keras
+
+    for name, step in steps.items():
+        if isinstance(step, (keras.layers.MixUp, keras.layers.CutMix)):
+            raise UserError(not_mixable(name))
+
+
 def require_moving(steps: Mapping[str, Any], moving: Collection[str]) -> None:
     """Refuse the layers of Keras that leave boxes and masks behind, or move them elsewhere.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerasft.data import ending
-from kerasft.data.astray import not_mixable, require_moving
+from kerasft.data.astray import require_mixable, require_moving
 from kerasft.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,12 +82,11 @@ def augmenter(
     import tensorflow as tf
 
     require_moving(steps, moving)
+    require_mixable(steps, mixable=shares is not None)
     mixing = (keras.layers.MixUp, keras.layers.CutMix)
     joining = {n: s for n, s in steps.items() if getattr(s, "joins_images", False)}
     single = {n: s for n, s in steps.items() if n not in joining and not isinstance(s, mixing)}
     whole = {n: s for n, s in steps.items() if isinstance(s, mixing)}
-    if whole and shares is None:
-        raise UserError(not_mixable(next(iter(whole))))
     if joining and not moving:
         raise UserError(
             f"augment.{next(iter(joining))} puts images together with their boxes and masks, and "

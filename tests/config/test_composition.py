@@ -179,7 +179,8 @@ def test_a_config_reads_back_as_it_was(tmp_path):
         (["++epoch=3"], ["There is no key 'epoch'", "Did you mean 'epochs'?"]),
         (["~data.nope"], ["There is no key 'data.nope'"]),
         (["head=mpl"],
-         ["head must be one of anchor_free, decoder, dfine, linear, mlp, retinanet",
+         ["head must be one of anchor_free, decoder, dfine, language, linear, mlp, retinanet, "
+          "tokens",
           "Did you mean 'mlp'?"]),
         (["experiment=sst2"], ["experiment must be one of", "sst2_minilm"]),
         (["callbacks=null"], ["callbacks must be one of default, none"]),
@@ -206,8 +207,8 @@ def test_a_config_reads_back_as_it_was(tmp_path):
         (["floor=alway"], ["floor must be one of auto, always, none", "Did you mean 'always'?"]),
         (["name=../up"], ["name becomes a folder's name"]),
         (["name=.."], ["name becomes a folder's name"]),
-        (["~head"], ["head must be chosen. Allowed: anchor_free, decoder, dfine, linear, mlp, "
-                     "retinanet"]),
+        (["~head"], ["head must be chosen. Allowed: anchor_free, decoder, dfine, language, linear, "
+                     "mlp, retinanet, tokens"]),
         (["~finetune.full"], ["finetune needs a stage"]),
         (["callbacks.mine=3"], ["callbacks.mine must be a mapping with a `_target_`"]),
         (["augment.flip.mode=vertical"], ["augment.flip has no `_target_`", "augment=NAME"]),

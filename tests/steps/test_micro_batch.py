@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +18,9 @@ from kerasft.config import composition
 from kerasft.config.checks import settle
 from kerasft.errors import UserError
 from kerasft.runs.run_folder import RunFolder
-from kerasft.steps.costs import memory_trial, micro_batch
+from kerasft.steps.costs import micro_batch
 from kerasft.steps.costs.memory import OutOfMemory, halve
 from kerasft.steps.costs.memory_trial import Fit, Room, decisive, largest
-from kerasft.steps.preparing import prepare
 
 # No machine has so little: the smallest batch is taken.
 LITTLE = "memory_gb=0.001"
@@ -211,21 +213,41 @@ def test_the_same_command_goes_on_with_the_numbers_that_it_began_with(
         np.testing.assert_array_equal(one, other)
 
 
+# In a process of its own: one that has run a thousand tests has memory to spare.
+MEASURE = """
+import json
+import sys
+
+from kerasft.config.checks import settle
+from kerasft.steps.costs import memory_trial
+from kerasft.steps.preparing import prepare
+
+cfg = settle(sys.argv[1:], (), ())
+with prepare.runtime(cfg):
+    parts = prepare.cheap_parts(cfg)
+    splits = prepare.read_data(cfg, parts, None)
+    backbone = prepare.load_backbone(cfg, splits)
+    ready = prepare.make_ready(cfg, parts, splits, backbone)
+    found, moving = memory_trial.measure(cfg, parts, ready, backbone)
+print(json.dumps({
+    "size": found.size, "each": found.each, "moving": moving, "peaks": sorted(found.peaks.items()),
+}))
+"""
+
+
 @pytest.mark.slow
 def test_measured_memory_grows_with_the_batch_and_a_limit_is_kept(tiny_images, capsys):
     words = [*(one for one in tiny_images if not one.startswith(("batch_size", "backbone.im"))),
              "backbone.image_size=320", "batch_size=auto", "effective_batch=16"]  # fmt: skip
-    cfg = settle(words, (), ())
-    with prepare.runtime(cfg):
-        parts = prepare.cheap_parts(cfg)
-        splits = prepare.read_data(cfg, parts, None)
-        backbone = prepare.load_backbone(cfg, splits)
-        ready = prepare.make_ready(cfg, parts, splits, backbone)
-        roomy, moving = memory_trial.measure(cfg, parts, ready, backbone)
-        assert roomy.size == 16 and roomy.each == 1 and moving
-        peaks = sorted(roomy.peaks.items())
-        assert [size for size, _ in peaks] == [1, 2, 8, 16]
-        assert peaks[-1][1] - peaks[1][1] > 50e6  # of 14 more images
+    ended = subprocess.run(
+        [sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    roomy = json.loads(ended.stdout.splitlines()[-1])
+    peaks = roomy["peaks"]
+    assert roomy["size"] == 16 and roomy["each"] == 1 and roomy["moving"]
+    assert [size for size, _ in peaks] == [1, 2, 8, 16]
+    assert peaks[-1][1] - peaks[1][1] > 50e6  # of 14 more images
     half = (dict(peaks)[8] + dict(peaks)[16]) / 2
     found = largest(
         [1, 2, 4, 8, 16], lambda size: np.interp(size, *zip(*peaks, strict=True)),
@@ -233,7 +255,7 @@ def test_measured_memory_grows_with_the_batch_and_a_limit_is_kept(tiny_images, c
     )
     assert found.size == 8
     found = replace(found, each=2)
-    micro_batch.tell(cfg, found, moving)
+    micro_batch.tell(settle(words, (), ()), found, roomy["moving"])
     said = "".join(capsys.readouterr())
     assert "goes by the statistics of 8 examples, not of 16 examples" in said
 

@@ -277,6 +277,7 @@ import re
 import resource
 import sys
 
+import keras_hub  # with the libraries of its own that it loads
 import tensorflow
 
 import kerasft.run

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from kerasft.contracts import Mixable, Task
+from kerasft.data.annotations.kinds import are_boxes, are_drawn
+from kerasft.data.astray import require_mixable, require_moving
 from kerasft.rows import Rows
 from kerasft.spec import Labels, Preprocess, Splits, placed, takes_images, takes_texts
 
@@ -59,6 +61,19 @@ def make_batches(
     return pipeline.Batches(
         train, targets, batch=partial(task.batch, labels=labels), order=order, augment=augmented
     )
+
+
+def require_augmentable(augment: Mapping[str, Any], task: Task) -> None:
+    """Refuse, before data is read, the steps that labels of the task's kind cannot have.
+
+    What else a task learns shows in its targets, see `augmenter`.
+
+    Raises:
+        UserError: If there is one, with its name.
+    """
+    moving = ["boxes"] if are_boxes(task.kind) else ["segmentation_masks"]
+    require_moving(augment, moving if are_drawn(task.kind) else ())
+    require_mixable(augment, mixable=isinstance(task, Mixable))
 
 
 def training_targets(task: Task, splits: Splits, preprocess: Preprocess) -> Rows:

@@ -25,7 +25,12 @@ from kerasft.spec import Backbone, Preprocess, Splits, takes_texts
 from kerasft.steps.preparing import adapting, determinism
 from kerasft.steps.preparing.arranging import arrange, require_sampling
 from kerasft.steps.preparing.averages import build_averages
-from kerasft.steps.preparing.batches import make_batches, size_of, training_targets
+from kerasft.steps.preparing.batches import (
+    make_batches,
+    require_augmentable,
+    size_of,
+    training_targets,
+)
 from kerasft.steps.preparing.devices import require_same_data
 from kerasft.steps.preparing.heads import follow_head, require_head
 from kerasft.steps.preparing.reading import read_source, read_stores
@@ -147,6 +152,7 @@ def cheap_parts(cfg: DictConfig) -> Parts:
         augment = build_named(cfg.augment)
     task = build_task(cfg)
     require_head(cfg, task)
+    require_augmentable(augment, task)
     parts = Parts(
         task=task,
         stages=settled(build_stages(cfg.finetune), task, cfg.head, cfg.backbone),
