@@ -9,7 +9,7 @@ vocabulary made of the text. Training is that of `kerasft train`, from random we
 
 The folder is a backbone like any other:
 
-    kerasft train task=causal_lm head=language data=chat \
+    kerasft train task=causal_lm data=chat \
       data.path=$KERASFT_DATA/instructions/alpaca_demo/alpaca_en_demo.json \
       'data.prompt="{instruction}\n{input}"' data.answer=output template=alpaca \
       backbone.preset=pretrained/tiny_gpt2 backbone.sequence_length=256 adapt=lora
@@ -91,7 +91,7 @@ def pretrain(options: argparse.Namespace, start: Path) -> Any:
     if options.steps is not None:
         limits.append(f"max_steps={options.steps}")
     return kerasft.train([
-        "task=causal_lm", "head=language", "data=text_files", f"data.path='{options.text}'",
+        "task=causal_lm", "data=text_files", f"data.path='{options.text}'",
         f"data.documents={options.documents}", f"data.join={options.join}",
         f"backbone.preset='{start}'", f"backbone.sequence_length={options.length}",
         "task.packing=joined", "schedule=warmup_cosine", f"optimizer.learning_rate={options.rate}",

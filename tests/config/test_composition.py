@@ -554,3 +554,17 @@ def test_an_override_of_a_repeated_run_has_a_name_on_each_side_of_a_dot(override
     (found,) = caught.value.problems
     assert found.startswith("With --from, overrides must read key=value")
     assert f"Received: {override!r}." in found
+
+
+@pytest.mark.parametrize(("overrides", "head"), [
+    (["task=detection"], "heads.detection.anchor_free"),
+    (["task=segmentation"], "heads.segmentation.decoder"),
+    (["task=tagging"], "heads.tokens.tokens"),
+    (["task=causal_lm"], "heads.language.tied"),
+    (["task=regression"], "heads.pooled.linear"),
+    (["task=detection", "head=retinanet"], "heads.detection.retinanet"),
+    (["head=mlp", "task=tagging"], "heads.pooled.mlp"),
+    (["experiment=bccd_mobilenet", "head=retinanet"], "heads.detection.retinanet"),
+])  # fmt: skip
+def test_a_task_brings_its_head_unless_one_is_named(overrides, head):
+    assert kerasft.compose(overrides).head["_target_"] == f"kerasft.model.{head}"

@@ -45,6 +45,6 @@ def require_task(kind: str, source: str) -> None:
     if kind != KIND:
         raise UserError(
             f"data={source} holds texts without labels, which task=causal_lm learns. Set "
-            "task=causal_lm head=language, or choose other data (data=table). Received: a task "
+            "task=causal_lm, or choose other data (data=table). Received: a task "
             f"of the kind {kind!r}."
         )
