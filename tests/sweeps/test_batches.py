@@ -562,7 +562,7 @@ def test_a_job_that_is_sent_again_goes_on(tiny_texts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-m", "kerasft", "sweep", *tiny_texts, "callbacks=none", "output_dir=s",
-         "epochs=300", "head=linear,mlp", "sweep=random", "sweep.n_trials=1",
+         "epochs=140", "head=linear,mlp", "sweep=random", "sweep.n_trials=1",
          "launcher=submitit_local"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as sweeper:  # fmt: skip
@@ -578,4 +578,4 @@ def test_a_job_that_is_sent_again_goes_on(tiny_texts, tmp_path, monkeypatch):
     told = "".join(file.read_text() for file in folder.glob("*.out"))
     assert told.count("Starting with") == 2
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == list(range(1, 301))
+    assert [line["epoch"] for line in lines] == list(range(1, 141))
