@@ -36,6 +36,8 @@ SHORT, AT_ONCE = 1e-3, 32
 # Largest allowed RMS difference between cached and uncached outputs, relative to their standard
 # deviation.
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+# How many examples are compared.
+COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -278,10 +280,16 @@ class Boundary:
         }
 
     def _difference(self, cut: frozen.Cut, kept: Store) -> str:
-        """Compare one batch with the network as a whole; say how they differ, if they do."""
+        """Compare examples with the network as a whole; say how they differ, if they do.
+
+        Of the first batch it is a few: layer by layer, and not traced, a network holds on to what
+        all its layers put out.
+        """
         batches = self.ready.batches
-        inputs, *_ = next(iter(batches.from_step(0).take(1)))
-        cached, *_ = next(iter(batches.of(kept).from_step(0).take(1)))
+        inputs, cached = (
+            {name: tensor[:COMPARED] for name, tensor in first.items()}
+            for one in (batches, batches.of(kept)) for first, *_ in one.from_step(0).take(1)
+        )
         whole = _numbers(self.model(inputs, training=False), inputs)
         found = _numbers(cut.suffix(cached, training=False), inputs)
         kinds = {str(tensor.dtype) for tensor in cut.crossing.values()}
