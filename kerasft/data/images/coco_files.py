@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kerasft.data.annotations.classes import natural
 from kerasft.data.current_read import begins
-from kerasft.data.images.files import subfolders, walk_images
+from kerasft.data.images.coco_entries import named
+from kerasft.data.images.files import is_image, subfolders, walk_images
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError, some
 from kerasft.system.console import listing
@@ -78,8 +80,12 @@ def _is_coco(file: Path) -> bool:
     return any(f'"{key}"' in head for key in KEYS)
 
 
-def read(file: Path) -> Part:
+def read(file: Path, notices: list[str]) -> Part:
     """Return what a JSON file holds.
+
+    Args:
+        file: The file.
+        notices: Sentences for the user are added here.
 
     Raises:
         UserError: If it is damaged, or of another form.
@@ -119,7 +125,13 @@ def read(file: Path) -> Part:
             f"{file}: {some(len(nowhere), 'annotation')} of images that images does not list: "
             f"{listing(nowhere)}. Take them out, or add the images."
         )
-    names = {key: str(one.get("name", key)).strip() for key, one in categories.items()}
+    numbers = Counter(_hashed(one.get("id")) for one in content["annotations"])
+    if again := [name for name, n in numbers.items() if n > 1 and name is not None]:
+        notices.append(
+            f"{some(len(again), 'id')} of {file.name} that several annotations have: "
+            f"{listing(again)}. Each annotation counts as an object of its own."
+        )
+    names = {key: named(one, file, i) for i, (key, one) in enumerate(categories.items(), 1)}
     return Part(file, names, images, dict(objects))
 
 
@@ -174,14 +186,31 @@ def images_of(
             f"{some(len(missing), 'image')} of {part.file.name} that are not there, left out: "
             f"{listing(missing)}."
         )
-    named = {PurePosixPath(entry["file_name"]).name for entry in part.images.values()}
-    if part.file.parent != root:
-        bare = [p.name for p in walk_images(part.file.parent) if p.name not in named]
-        if bare:
-            notices.append(
-                f"{some(len(bare), 'image')} that {part.file.name} does not name, left out: "
-                f"{listing(bare)}."
-            )
+
+
+def tell_unnamed(
+    files: Iterable[Path], images: Iterable[Path], root: Path, notices: list[str]
+) -> None:
+    """Say which images stand beside others, and no file names them.
+
+    Args:
+        files: The JSON files.
+        images: The images that they name.
+        root: The folder of the set.
+        notices: Sentences for the user are added here.
+    """
+    taken = set(images)
+    # What else may lie around one file that was named is none of its business.
+    whole = {file.parent for file in files} - {root}
+    beside = [p for folder in sorted({path.parent for path in taken} - whole)
+              for p in folder.iterdir() if is_image(p)]  # fmt: skip
+    inside = [p for folder in sorted(whole) for p in walk_images(folder)]
+    bare = sorted({*beside, *inside} - taken, key=lambda path: natural(path.as_posix()))
+    if bare:
+        shown = (path.relative_to(root).as_posix() for path in bare)
+        notices.append(
+            f"{some(len(bare), 'image')} that no file of COCO names, left out: {listing(shown)}."
+        )
 
 
 class _Places:

@@ -79,11 +79,18 @@ def walk_images(
         inner[:] = sorted((n for n in inner if not n.startswith(HIDDEN)), key=natural)
         for name in sorted((n for n in files if not n.startswith(HIDDEN)), key=natural):
             path = Path(place) / name
-            suffix = path.suffix.lower()
-            if suffix in SUFFIXES or suffix in OTHER_SUFFIXES or _looks(path):
+            if is_image(path):
                 yield path
             elif others is not None:
-                others[suffix or "without a suffix"] += 1
+                others[path.suffix.lower() or "without a suffix"] += 1
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file is an image, or claims to be one; hidden ones are none."""
+    if path.name.startswith(HIDDEN):
+        return False
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES or suffix in OTHER_SUFFIXES or _looks(path)
 
 
 def leads_up(place: str | Path, real: str | None = None) -> bool:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+# No point of an outline lies that far, in pixels: numbers beyond it cannot be reckoned with.
+FARTHEST = 1e9
+
 
 def filled(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the pixels whose centres lie inside of a polygon, by the even-odd rule.
@@ -80,10 +83,11 @@ def unrolled(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
         >>> unrolled([1, 2, 1], (2, 2)).astype(int).tolist()
         [[0, 1], [1, 0]]
     """
-    lengths = np.asarray(counts, "int64")
     rows, columns = size
-    if lengths.ndim != 1 or (lengths < 0).any() or int(lengths.sum()) != rows * columns:
+    # Whole numbers of Python do not run over.
+    if any(one < 0 for one in counts) or sum(counts) != rows * columns:
         raise ValueError(f"its run lengths do not fill {columns} x {rows} pixels")
+    lengths = np.asarray(counts, "int64")
     inside = np.arange(len(lengths)) % 2 == 1
     return np.repeat(inside, lengths).reshape(columns, rows).T
 
@@ -107,7 +111,7 @@ def outlined(segmentation: Any, size: tuple[int, int]) -> np.ndarray | None:
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         own = segmentation.get("size")
-        if list(own or size) != list(size):
+        if own not in (None, [], list(size), tuple(size)):
             raise ValueError(f"its size is {own}, and that of the image {list(size)}")
         if isinstance(counts, str):
             counts = run_lengths(counts)
@@ -123,8 +127,7 @@ def outlined(segmentation: Any, size: tuple[int, int]) -> np.ndarray | None:
         )
         if not good or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError("each polygon must be a list of x and y of three points or more")
-        points = np.asarray(polygon, "float64").reshape(-1, 2)
-        if not np.isfinite(points).all():
-            raise ValueError("a point of a polygon is no number")
-        made |= filled(points, size)
+        if not all(abs(one) < FARTHEST for one in polygon):  # nan is not either
+            raise ValueError("a point of a polygon is no number, or far out of any image")
+        made |= filled(np.asarray(polygon, "float64").reshape(-1, 2), size)
     return made

@@ -16,8 +16,17 @@ from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.images import archive
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.boxed import Boxed, boxed_splits
-from kerasft.data.images.coco_files import KEYS, Part, find_files, images_of, read
+from kerasft.data.images.coco_entries import corners_of, crowd, size_of
+from kerasft.data.images.coco_files import (
+    KEYS,
+    Part,
+    find_files,
+    images_of,
+    read,
+    tell_unnamed,
+)
 from kerasft.data.images.layout import enter
+from kerasft.data.images.mask_values import Odd
 from kerasft.data.images.masked import Masked, masked_splits
 from kerasft.data.images.outlines import filled, outlined
 from kerasft.data.images.shape import shape_of
@@ -96,14 +105,16 @@ def coco(
             f"data.path: {given} holds no JSON file of COCO, with the keys {', '.join(KEYS)}. "
             "Expected one in each of train, valid and test, or in annotations/."
         )
-    parts = [read(file) for file in files]
+    parts = [read(file, notices) for file in files]
     _require_same_categories(parts)
     names = read_label_names(label_names, given.parent)
     source = {"source": "coco", "path": str(given)}
     if kinds.are_masks(kind):
         classes = _mask_names(parts, names)
-        masked = [one for part, split_of in zip(parts, files.values(), strict=True)
-                  for one in _masked(part, split_of, root, classes, notices)]  # fmt: skip
+        masked: list[Masked] = []
+        for part, split_of in zip(parts, files.values(), strict=True):
+            masked += _masked(part, split_of, root, classes, max_pixels, notices)
+        tell_unnamed(files, [one.image for one in masked], root, notices)
         return masked_splits(
             masked, notices, kind=kind, names=classes, seed=seed, validation=validation, test=test,
             split=split, broken=broken, max_pixels=max_pixels, orientation=orientation,
@@ -112,6 +123,7 @@ def coco(
     found: list[Boxed] = []
     for part, split_of in zip(parts, files.values(), strict=True):
         found += _boxed(part, split_of, root, notices)
+    tell_unnamed(files, [one.image for one in found], root, notices)
     _tell_bare(parts, found, notices)
     return boxed_splits(
         found, notices, kind=kind, seed=seed, validation=validation, test=test, split=split,
@@ -138,13 +150,13 @@ def _boxed(part: Part, split: str, root: Path, notices: list[str]) -> Iterator[B
     """Yield the images of a file with their boxes."""
     unboxed: list[str] = []
     for path, called, entry in images_of(part, root, notices):
-        one = Boxed(path, called, split, size=_size(entry))
+        one = Boxed(path, called, split, size=size_of(entry, part.file))
         for box in part.objects.get(entry["id"], ()):
-            corners = _corners(box, part.file)
+            corners = corners_of(box, part.file)
             if corners is None:
                 unboxed.append(str(box.get("id", "?")))
             else:
-                one.add(corners, part.categories[box["category_id"]], bool(box.get("iscrowd")))
+                one.add(corners, part.categories[box["category_id"]], crowd(box, part.file))
         yield one
     if unboxed:
         notices.append(
@@ -182,14 +194,15 @@ def _mask_names(parts: list[Part], listed: list[str] | None) -> tuple[str, ...]:
 
 
 def _masked(
-    part: Part, split: str, root: Path, names: Sequence[str], notices: list[str]
+    part: Part, split: str, root: Path, names: Sequence[str], max_pixels: int,
+    notices: list[str],
 ) -> Iterator[Masked]:
     """Yield the images of a file with their masks."""
     bare: list[str] = []
     for path, called, entry in images_of(part, root, notices):
         objects = part.objects.get(entry["id"], ())
         bare += [str(one.get("id", "?")) for one in objects if not one.get("segmentation")]
-        yield Masked(path, called, partial(_painted, part, entry, path, names), split)
+        yield Masked(path, called, partial(_painted, part, entry, path, names, max_pixels), split)
     if bare:
         notices.append(
             f"{some(len(bare), 'annotation')} of {part.file.name} without an outline, whose boxes "
@@ -198,10 +211,13 @@ def _masked(
 
 
 def _painted(
-    part: Part, entry: dict[str, Any], path: Path, names: Sequence[str]
+    part: Part, entry: dict[str, Any], path: Path, names: Sequence[str], max_pixels: int
 ) -> np.ndarray:
     """Return the mask of an image."""
-    size = _size(entry) or shape_of(str(path)).stored
+    size = size_of(entry, part.file) or shape_of(str(path)).stored
+    if size[0] * size[1] > max_pixels:
+        raise Odd(f"{part.file.name} says that it has {size[1]} x {size[0]} pixels, more than "
+                  f"data.max_pixels={max_pixels}")  # fmt: skip
     number = {name: i for i, name in enumerate(names)}
     painted = []
     for one in part.objects.get(entry["id"], ()):
@@ -212,43 +228,18 @@ def _painted(
                 f"{part.file}: the segmentation of annotation {one.get('id', '?')} cannot be read: "
                 f"{error}."
             ) from error
-        crowd = bool(one.get("iscrowd"))
-        skipped = crowd or pixels is None
-        if pixels is None and (corners := _corners(one, part.file)) is not None:
+        is_crowd = crowd(one, part.file)
+        skipped = is_crowd or pixels is None
+        if pixels is None and (corners := corners_of(one, part.file)) is not None:
             pixels = filled(np.asarray(corners)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2), size)
         if pixels is not None:
             unit = IGNORED if skipped else number[part.categories[one["category_id"]]]
-            painted.append((crowd, int(pixels.sum()), unit, pixels))
+            painted.append((is_crowd, int(pixels.sum()), unit, pixels))
     mask = np.zeros(size, "uint8")
     # What stands out of a crowd has an outline of its own.
     for _, _, unit, pixels in sorted(painted, key=lambda one: (not one[0], -one[1])):
         mask[pixels] = unit
     return mask
-
-
-def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
-    """Return rows and columns of an image, where its entry says them."""
-    rows, columns = entry.get("height"), entry.get("width")
-    if isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0:
-        return rows, columns
-    return None
-
-
-def _corners(box: dict[str, Any], file: Path) -> list[float] | None:
-    """Return left, top, right and bottom of an annotation; `None` where it has no box."""
-    sides = box.get("bbox")
-    if sides is None or sides == []:
-        return None
-    good = isinstance(sides, list) and len(sides) == 4 and all(
-        isinstance(side, int | float) and not isinstance(side, bool) for side in sides
-    )
-    if not good:
-        raise UserError(
-            f"{file}: bbox of annotation {box.get('id', '?')} must be four numbers (left, top, "
-            f"width, height). Received: {str(sides)[:80]}."
-        )
-    left, top, width, height = map(float, sides)
-    return [left, top, left + width, top + height]
 
 
 def _tell_bare(parts: list[Part], found: list[Boxed], notices: list[str]) -> None:

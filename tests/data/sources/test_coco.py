@@ -94,6 +94,46 @@ def test_crowds_are_ignored(folder):
     assert read(folder).train.annotations.row(0)["ignored"].tolist() == [True, False]
 
 
+@pytest.mark.parametrize(("mark", "ignored"), [
+    ("0", False), ("1", True), (None, False), (1.0, True), (False, False),
+])  # fmt: skip
+def test_what_says_that_an_object_is_a_crowd(folder, mark, ignored):
+    write(folder / "train", changed("annotations", 0, iscrowd=mark))
+    assert read(folder).train.annotations.row(0)["ignored"].tolist() == [ignored, False]
+
+
+def test_ids_of_annotations_that_repeat_are_told(folder):
+    write(folder / "train", changed("annotations", 3, id=0))
+    assert any("1 id of _annotations.coco.json that several annotations have: 0." in said
+               for said in read(folder).notices)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(ROWS * 2.0, COLUMNS * 2.0), (str(ROWS * 2), str(COLUMNS * 2))])
+def test_a_size_in_another_form_is_compared_with_the_image(folder, size):
+    write(folder / "train", changed("images", 2, height=size[0], width=size[1]))
+    assert any("1 image left out, of another size than their annotations say: train/2.png" in said
+               for said in read(folder).notices)  # fmt: skip
+
+
+def test_images_beside_one_file_that_it_does_not_name_are_told(tmp_path):
+    made = content(12)
+    write(tmp_path, made, "boxes.json")
+    del made["images"][11], made["annotations"][22:]
+    (tmp_path / "boxes.json").write_text(json.dumps(made))
+    for path in (tmp_path, tmp_path / "boxes.json"):
+        said = " ".join(read(path).notices)
+        assert "1 image that no file of COCO names, left out: 11.png" in said
+
+
+def test_images_in_the_layout_of_coco_that_no_file_names_are_told(tmp_path):
+    for split, count in (("train2017", 6), ("val2017", 4)):
+        write(tmp_path / "annotations", content(count), f"instances_{split}.json",
+              tmp_path / split)  # fmt: skip
+    Image.new("RGB", (COLUMNS, ROWS)).save(tmp_path / "val2017" / "more.png")
+    said = " ".join(read(tmp_path, test=0.2).notices)
+    assert "1 image that no file of COCO names, left out: val2017/more.png" in said
+
+
 def test_what_is_missing_is_told(folder):
     made = content(6)
     made["images"][5]["file_name"] = "gone.png"
@@ -103,7 +143,7 @@ def test_what_is_missing_is_told(folder):
     said = " ".join(splits.notices)
     assert "1 image of _annotations.coco.json that are not there, left out: gone.png" in said
     assert "1 annotation of _annotations.coco.json without a box, left out: 0" in said
-    assert "1 image that _annotations.coco.json does not name, left out: 5.png" in said
+    assert "1 image that no file of COCO names, left out: train/5.png" in said
 
 
 def changed(key, place, **more):
@@ -125,6 +165,18 @@ BROKEN = {
     "boxes as text": (
         changed("annotations", 3, bbox=["1", "2", "3", "4"]),
         "bbox of annotation 3 must be four numbers (left, top, width, height)"),
+    "a box of hundreds of digits": (
+        changed("annotations", 3, bbox=[1, 2, 10**400, 4]), "bbox of annotation 3 must be four"),
+    "a crowd that is neither": (
+        changed("annotations", 3, iscrowd="maybe"), "iscrowd of annotation 3 must be 0 or 1"),
+    "a class without a name": (
+        changed("categories", 1, name=" "), "entry 2 of categories (id 3) must have a name"),
+    "a class called null": (
+        changed("categories", 1, name=None), "entry 2 of categories (id 3) must have a name"),
+    "a size that is none": (
+        changed("images", 1, height=48.5), "height of image 1 must be a whole number of pixels"),
+    "a size without end": (
+        changed("images", 1, width=float("inf")), "width of image 1 must be a whole number"),
     "three sides": (changed("annotations", 3, bbox=[1, 2, 3]), "must be four numbers"),
     "names twice": (changed("categories", 1, name="white"), "two categories are called 'white'"),
     "a way out": (changed("images", 1, file_name="../../1.png"), "file_name must lie inside of"),

@@ -111,3 +111,23 @@ def test_a_damaged_outline_is_named(tmp_path):
     made["annotations"][4]["segmentation"] = [[1, 2, 3]]
     with pytest.raises(UserError, match="segmentation of annotation 4 cannot be read: each polyg"):
         read(write(tmp_path, made))
+
+
+@pytest.mark.parametrize("segmentation", [
+    [[1, 2, 10**400, 4, 5, 6]], [[1, 2, 1e300, 4, 5, 6]],
+    {"size": [ROWS, COLUMNS], "counts": [10**400]}, {"size": 7, "counts": [ROWS * COLUMNS]},
+    # What would run over to the right number.
+    {"size": [ROWS, COLUMNS], "counts": [2**63 - 1, 2**63 - 1, ROWS * COLUMNS + 2]},
+])  # fmt: skip
+def test_an_outline_that_cannot_be_reckoned_with_is_named(tmp_path, segmentation):
+    made = content()
+    made["annotations"][4]["segmentation"] = segmentation
+    with pytest.raises(UserError, match=r"cells\.json: the segmentation of annotation 4 cannot be"):
+        read(write(tmp_path, made))
+
+
+def test_a_size_that_no_memory_holds_is_told(tmp_path):
+    made = content()
+    made["images"][2] |= {"height": 10**8, "width": 10**8}
+    said = " ".join(read(write(tmp_path, made)).notices)
+    assert "2.png: cells.json says that it has 100000000 x 100000000 pixels, more than" in said
