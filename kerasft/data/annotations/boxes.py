@@ -64,8 +64,10 @@ class Drawn:
 
 def tidied(
     drawn: Sequence[Drawn], ids: Sequence[str], key: str, advice: str = ""
-) -> tuple[list[Drawn], list[str]]:
+) -> tuple[list[Drawn | None], list[str]]:
     """Leave out boxes that are none, and cut off what lies outside of the image.
+
+    An image of which no box is left was not empty for who annotated it, and is left out too.
 
     Args:
         drawn: The boxes of each image.
@@ -74,7 +76,8 @@ def tidied(
         advice: A sentence on the form that they seem to be written in; empty where none fits.
 
     Returns:
-        The boxes, and a sentence for each kind of change with how many there were.
+        The boxes, `None` for an image that is left out; and a sentence for each kind of change
+        with how many there were.
 
     Raises:
         UserError: If most boxes are none, or leave their images: they are written in another
@@ -86,7 +89,8 @@ def tidied(
         "cut off at the edge of the image": [],
         "drawn twice, counted once": [],
     }
-    made = []
+    made: list[Drawn | None] = []
+    bare: list[str] = []
     odd = 0
     for name, one in zip(ids, drawn, strict=True):
         rows, columns = one.size
@@ -101,7 +105,11 @@ def tidied(
         for words, which in zip(found, (~sized, sized & ~inside, moved & inside, again),
                                 strict=True):  # fmt: skip
             found[words] += [f"{name}: box {i + 1}" for i in np.flatnonzero(which)]
-        made.append(replace(one, boxes=cut).keep(sized & inside & ~again))
+        left = sized & inside & ~again
+        made.append(replace(one, boxes=cut).keep(left))
+        if len(left) and not left.any():
+            made[-1] = None
+            bare.append(name)
     count = sum(len(one.boxes) for one in drawn)
     if count and odd > count / 2:
         first = next(n for part in found.values() for n in part)
@@ -112,6 +120,11 @@ def tidied(
         )
     said = [f"{some(len(part), 'box')} {words}: {listing(part)}."
             for words, part in found.items() if part]  # fmt: skip
+    if bare:
+        said.append(
+            f"{some(len(bare), 'image')} of which all boxes are left out, left out too, as they "
+            f"are not without objects: {listing(bare)}."
+        )
     return made, said
 
 

@@ -72,8 +72,9 @@ def corners(
         >>> corners(np.array([[8.0, 12, 16, 24]]), "xywh", False, (48, 64)).tolist()
         [[8.0, 12.0, 24.0, 36.0]]
     """
-    found = np.stack(FORMATS[form](*numbers.T), axis=1)
-    return found * [size[1], size[0], size[1], size[0]] if relative else found
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no number is told as such
+        found = np.stack(FORMATS[form](*numbers.T), axis=1)
+        return found * [size[1], size[0], size[1], size[0]] if relative else found
 
 
 def settled(

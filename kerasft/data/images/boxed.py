@@ -91,10 +91,10 @@ def boxed_splits(
         # Only who may choose the form of boxes is told which one they fit.
         advice = _settle(sound, shapes, said, unusual) if key == "data.box_format" else ""
         good, drawn = _drawn(sound, shapes, names, orientation, said)
-        drawn, tidy = tidied(drawn, [names[i] for i in good], key, advice)
+        tidy_ones, tidy = tidied(drawn, [names[i] for i in good], key, advice)
         said += tidy
         made: list[Drawn | None] = [None] * len(sound)
-        for i, one in zip(good, drawn, strict=True):
+        for i, one in zip(good, tidy_ones, strict=True):
             made[i] = one
         return made
 

@@ -12,7 +12,7 @@ from typing import Any
 from kerasft.data.annotations.classes import natural
 from kerasft.data.current_read import begins
 from kerasft.data.images.coco_entries import named
-from kerasft.data.images.files import is_image, subfolders, walk_images
+from kerasft.data.images.files import beside, subfolders, walk_images
 from kerasft.data.splits import split_name, used_as
 from kerasft.errors import UserError, some
 from kerasft.system.console import listing
@@ -202,10 +202,8 @@ def tell_unnamed(
     taken = set(images)
     # What else may lie around one file that was named is none of its business.
     whole = {file.parent for file in files} - {root}
-    beside = [p for folder in sorted({path.parent for path in taken} - whole)
-              for p in folder.iterdir() if is_image(p)]  # fmt: skip
-    inside = [p for folder in sorted(whole) for p in walk_images(folder)]
-    bare = sorted({*beside, *inside} - taken, key=lambda path: natural(path.as_posix()))
+    inside = {p for folder in whole for p in walk_images(folder)} - taken
+    bare = sorted({*beside(taken), *inside}, key=lambda path: natural(path.as_posix()))
     if bare:
         shown = (path.relative_to(root).as_posix() for path in bare)
         notices.append(

@@ -93,6 +93,16 @@ def is_image(path: Path) -> bool:
     return suffix in SUFFIXES or suffix in OTHER_SUFFIXES or _looks(path)
 
 
+def beside(images: Iterable[Path]) -> list[Path]:
+    """Return the images that stand in the folders of others, and are none of these."""
+    taken = set(images)
+    folders = {path.parent for path in taken}
+    return sorted(
+        {p for folder in folders if folder.is_dir() for p in folder.iterdir() if is_image(p)}
+        - taken, key=lambda path: natural(path.as_posix()),
+    )  # fmt: skip
+
+
 def leads_up(place: str | Path, real: str | None = None) -> bool:
     """Return whether a folder is a link to one that it is in, or to the system's own files.
 

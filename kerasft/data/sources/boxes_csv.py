@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from kerasft.data.annotations.drawn import require_drawn
 from kerasft.data.drawn_looks import look_at_boxes as look  # noqa: F401  (for `kerasft check`)
 from kerasft.data.images.audit import MAX_PIXELS, check_policy
 from kerasft.data.images.box_forms import check_format
 from kerasft.data.images.boxed import boxed_splits
+from kerasft.data.images.files import beside
 from kerasft.data.paths import read_label_names
 from kerasft.data.splits import check_ratios
 from kerasft.data.tables import drawn_columns
@@ -18,8 +20,9 @@ from kerasft.data.tables.boxed_rows import Columns, Found, read_boxes
 from kerasft.data.tables.drawn_columns import CORNERS
 from kerasft.data.tables.image_rows import described
 from kerasft.data.tables.reading import Rows
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.spec import Splits
+from kerasft.system.console import listing
 
 # What columns are called where the user does not say it.
 IMAGE, LABEL = "filename", "class"
@@ -109,6 +112,13 @@ def boxes_csv(
     brought = {one.split for one in found.images.values()}
     if split_column is not None:
         check(sorted(brought))
+    named = [one.image for one in found.images.values() if isinstance(one.image, Path)]
+    bare = [] if any(part.part.inside for part in parts) else beside(named)
+    if bare:
+        found.notices.append(
+            f"{some(len(bare), 'image')} beside others that no row names, left out: "
+            f"{listing(bare)}."
+        )
     in_order = found.names(names)
     return boxed_splits(
         list(found.images.values()), found.said(), kind=kind, seed=seed, validation=validation,

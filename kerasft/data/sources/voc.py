@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -196,7 +197,7 @@ def read_file(file: Path, one: Boxed, skip_difficult: bool) -> Boxed:
         raise UserError(f"{file}: a file of boxes declares no DOCTYPE or entities. It is not read.")
     try:
         tree = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # of unknown encodings, too
         raise UserError(
             f"{file} is no XML that can be read ({error}). Repair or remove it."
         ) from error
@@ -207,6 +208,11 @@ def read_file(file: Path, one: Boxed, skip_difficult: bool) -> Boxed:
         )
     sides = [_number(tree.findtext(f"size/{name}"), file, f"size/{name}", 0.0)
              for name in ("height", "width")]  # fmt: skip
+    if not all(map(math.isfinite, sides)):
+        raise UserError(
+            f"{file}: size/height and size/width must be numbers of pixels. Received: "
+            f"{sides[0]:g} and {sides[1]:g}."
+        )
     if all(side > 0 for side in sides):  # some tools write 0 where they don't know
         one.size = (int(sides[0]), int(sides[1]))
     for place, item in enumerate(tree.iter("object"), 1):

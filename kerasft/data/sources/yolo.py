@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
 
+# How a line with a box begins: the number of a class, and coordinates.
+_LINE = re.compile(r"\s*\d+(\.0*)?(\s+[-+.\deE]+){4}")
 # What `kerasft check` calls.
 look = partial(look_at_images, kinds=("boxes",))
 
@@ -105,7 +108,14 @@ def _names(root: Path) -> list[str]:
             return _listed(file)
     file = root / "classes.txt"
     if file.is_file():
-        return [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+        try:
+            lines = file.read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{file} must be a UTF-8 file with the name of a class on each line ({error}). "
+                "Save it as UTF-8, or set data.label_names=[...]."
+            ) from error
+        return [line.strip() for line in lines if line.strip()]
     raise UserError(
         f"data.path: {root} says no names of classes. Add a data.yaml with `names: [...]` or a "
         "classes.txt with one a line, or set data.label_names=[...]."
@@ -115,7 +125,7 @@ def _names(root: Path) -> list[str]:
 def _listed(file: Path) -> list[str]:
     try:
         found: Any = yaml.safe_load(file.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is no YAML that can be read ({str(error)[:120]}).") from error
     names = found.get("names") if isinstance(found, dict) else None
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
@@ -134,13 +144,15 @@ def _boxed(
     """Yield the images with their boxes."""
     images = list(_images(root))
     used = used_as({split for _, split in images if split}, val_folder)
-    bare = []
+    bare: list[str] = []
+    taken: set[Path] = set()
     for image, named in images:
         split = used[named] if named else "train"
         labels = _labels_of(image, root)
         if labels is None:
             bare.append(image.relative_to(root).as_posix())
             continue
+        taken.add(labels)
         one = Boxed(image, image.relative_to(root).as_posix(), split, relative=True)
         yield _read(labels, one, names)
     if bare:
@@ -148,6 +160,21 @@ def _boxed(
             f"{some(len(bare), 'image')} without a text file, left out: {listing(bare)}. An "
             "empty file says that there is nothing in an image."
         )
+    if lonely := [file.relative_to(root).as_posix() for file in _texts(root, taken)]:
+        notices.append(
+            f"{some(len(lonely), 'text file')} of boxes without an image, left out: "
+            f"{listing(lonely)}."
+        )
+
+
+def _texts(root: Path, taken: set[Path]) -> list[Path]:
+    """Return the text files that belong to no image: those in `labels`, or beside images."""
+    folders = {file.parent for file in taken}
+    folders |= {one for one in root.rglob("labels") if one.is_dir()}
+    found = {file for folder in folders for file in folder.glob("*.txt")} - taken
+    # Lists of classes or of images stand there, too.
+    return sorted(file for file in found if not file.name.startswith(".") and _LINE.match(
+        next(iter(file.read_text("utf-8", "replace").split("\n", 1)), "")))  # fmt: skip
 
 
 def _images(root: Path) -> Iterator[tuple[Path, str | None]]:
@@ -178,7 +205,7 @@ def _read(file: Path, one: Boxed, names: list[str]) -> Boxed:
             continue
         try:
             unit, values = int(float(cells[0])), [float(cell) for cell in cells[1:]]
-        except ValueError:
+        except (ValueError, OverflowError):  # a class may be `nan`, or `inf`
             raise UserError(
                 f"{file}:{number} must be numbers: class x y width height. Received: {line[:80]!r}."
             ) from None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,7 +164,7 @@ def _sizes(given: BoxRows, columns: Columns) -> list[tuple[int, int] | None]:
     if not cells:
         return [None] * len(given.ids)
     return [
-        (int(_number(height, place, "data.size")), int(_number(width, place, "data.size")))
+        (_pixels(height, place), _pixels(width, place))
         for place, height, width in zip(given.ids, *cells, strict=True)
     ]
 
@@ -329,7 +330,7 @@ def _matrix(cell: Any, place: str, names: Sequence[Any]) -> np.ndarray:
         numbers = np.asarray(
             [list(map(float, one)) for one in cell] if isinstance(cell, (list, tuple)) and cell
             and hasattr(cell[0], "__len__") else cell, "float64")  # fmt: skip
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.zeros(0)
         if _first_wrong(cell):
             raise UserError(
@@ -351,7 +352,7 @@ def _first_wrong(cell: Any) -> Any:
         for side in box if isinstance(box, (list, tuple)) else []:
             try:
                 float(side)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return side
     return None
 
@@ -378,5 +379,12 @@ def _is_empty(cell: Any) -> bool:
 def _number(cell: Any, place: str, key: str) -> float:
     try:
         return float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a whole number of hundreds of digits
         raise UserError(f"{place}: {key} must be numbers. Received: {cell!r}.") from None
+
+
+def _pixels(cell: Any, place: str) -> int:
+    number = _number(cell, place, "data.size")
+    if not math.isfinite(number):
+        raise UserError(f"{place}: data.size must be numbers of pixels. Received: {cell!r}.")
+    return int(number)

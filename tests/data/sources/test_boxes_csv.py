@@ -190,3 +190,17 @@ def test_wrong_rows_of_images(folder, change, settings, said):
     with pytest.raises(UserError) as caught:
         listed(folder, rows, **settings)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("side", ["inf", "nan", "1e999"])
+def test_a_size_that_is_no_number_is_named(folder, side):
+    lines = rows_of()
+    lines[3] = lines[3].replace("64,48", f"64,{side}")
+    with pytest.raises(UserError, match=r"boxes\.csv:5: data\.size must be numbers of pixels"):
+        read(folder, lines, size=["height", "width"])
+
+
+def test_images_beside_others_that_no_row_names_are_told(folder):
+    said = " ".join(read(folder, rows_of()[:-1]).notices)
+    assert "1 image beside others that no row names, left out: " in said
+    assert "images/11.png." in said

@@ -189,7 +189,9 @@ def test_what_the_audit_leaves_out():
     assert "1 box without width or height, or with no number in it, left out: data:0: box 1" in said
     assert "1 box cut off at the edge of the image: data:2: box 1" in said
     assert "1 box drawn twice, counted once: data:4: box 2" in said
-    assert "2 images without any object" in said
+    # That of an image whose only box is damaged says nothing of what is in it.
+    assert "1 image of which all boxes are left out, left out too" in said
+    assert "1 image without any object" in said
     assert rows_of(splits)["data:2"]["boxes"].tolist() == [[50, 30, 64, 48]]
 
 

@@ -157,6 +157,11 @@ BROKEN = {
     "a side missing": (
         "<annotation><object><name>cat</name><bndbox><xmin>1</xmin></bndbox></object></annotation>",
         "object 1: <ymin> must be a number. Received: nothing"),
+    "a width without end": (
+        "<annotation><size><width>inf</width><height>48</height></size></annotation>",
+        "size/height and size/width must be numbers of pixels. Received: 48 and inf"),
+    "an encoding that nobody knows": (
+        '<?xml version="1.0" encoding="martian-8"?><annotation/>', "is no XML that can be read"),
     "no name": ("<annotation><object></object></annotation>", "object 1 has no <name>"),
 }
 

@@ -75,7 +75,33 @@ def test_a_image_without_a_file_is_told(folder):
                for said in splits.notices)  # fmt: skip
 
 
+def test_text_files_without_an_image_are_told(folder):
+    (folder / "train" / "images" / "train0.png").unlink()
+    (folder / "valid" / "labels" / "classes.txt").write_text("cat\ndog\n")
+    assert any("1 text file of boxes without an image, left out: train/labels/train0.txt." in said
+               for said in read(folder).notices)  # fmt: skip
+
+
+def test_an_image_whose_boxes_are_all_damaged_is_left_out(folder):
+    (folder / "train" / "labels" / "train0.txt").write_text("0 0.5 0.5 0 0.2\n1 0.5 0.5 1e308 nan")
+    splits = read(folder)
+    assert "train/images/train0.png" not in splits.train.ids
+    assert any("1 image of which all boxes are left out, left out too, as they are not without "
+               "objects: train/images/train0.png." in said for said in splits.notices)  # fmt: skip
+    # One that is empty by its annotation stays.
+    assert "train/images/train3.png" in splits.train.ids
+
+
+def test_names_in_another_encoding(folder):
+    (folder / "data.yaml").unlink()
+    (folder / "classes.txt").write_bytes("chat\nch\xe8vre\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes\.txt must be a UTF-8 file with the name of a"):
+        read(folder)
+
+
 @pytest.mark.parametrize(("line", "said"), [
+    ("inf 0.5 0.5 0.2 0.2", "train0.txt:1 must be numbers: class x y width height"),
+    ("1e999 0.5 0.5 0.2 0.2", "train0.txt:1 must be numbers"),
     ("cat 0.5 0.5 0.2 0.2", "train0.txt:1 must be numbers"),
     ("7 0.5 0.5 0.2 0.2", "train0.txt:1 is of the class 7, and there are names for 0 to 2"),
     ("0.5 0.5 0.5 0.2 0.2", "is of the class 0.5"),
