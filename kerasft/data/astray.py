@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from kerasft.errors import UserError
+from kerasft.system.console import listing
 
 # What layers of Keras 3.15 do with boxes and masks, by their names.
 ASTRAY = {
@@ -19,6 +20,11 @@ ASTRAY = {
 }
 # What layers may fill what comes in from outside with: the image once more.
 FILLS_WITH_IMAGE = ("reflect", "wrap", "nearest")
+# Layers of Keras that move pixels, rightly or not.
+MOVES = (
+    *ASTRAY, "CenterCrop", "Cropping2D", "RandomFlip", "RandomPerspective", "RandomRotation",
+    "RandomTranslation", "RandomZoom", "Resizing", "ZeroPadding2D",
+)  # fmt: skip
 # Steps of ours that are layers of Keras, and do with boxes what these do.
 OURS = ("kerasft.data.mixing",)
 
@@ -87,12 +93,48 @@ def require_moving(steps: Mapping[str, Any], moving: Collection[str]) -> None:
         return
     boxes = "boxes" in moving
     for name, step in steps.items():
+        _require_handed_through(name, step)
+    for name, step in _with_inner(steps):
         kind = type(step).__name__
         if type(step).__module__.startswith(("keras.", *OURS)) and kind in ASTRAY:
             raise UserError(astray(name, kind, boxes=boxes))
-    for name, step in steps.items():
+    for name, step in _with_inner(steps):
         filling = getattr(step, "fill_mode", "constant")
         if boxes and filling in FILLS_WITH_IMAGE:
             raise UserError(fills_astray(name, type(step).__name__, filling))
         if hasattr(step, "bounding_box_format"):
             step.bounding_box_format = "xyxy"
+
+
+def _with_inner(steps: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield steps and the layers that they hold, each with the name of the step."""
+    for name, step in steps.items():
+        yield name, step
+        if type(step).__name__ not in ASTRAY:  # what these hold is their own
+            yield from ((name, inner) for inner in _held(step))
+
+
+def _held(step: Any) -> list[Any]:
+    flat = getattr(step, "_flatten_layers", None)
+    return [] if flat is None else list(flat(include_self=False))
+
+
+def _require_handed_through(name: str, step: Any) -> None:
+    """Refuse a step that moves pixels by a layer inside, and knows nothing of boxes and masks."""
+    import keras
+
+    handed = getattr(step, "moves_labels", False) or getattr(step, "joins_images", False)
+    if handed or isinstance(step, keras.layers.RandomFlip.__mro__[1]):
+        return
+    moved = [
+        type(inner).__name__ for inner in _held(step)
+        if getattr(inner, "moves_labels", False)
+        or any(one.__name__ in MOVES for one in type(inner).__mro__)
+    ]  # fmt: skip
+    if moved:
+        raise UserError(
+            f"augment.{name}: {type(step).__name__} holds {listing(dict.fromkeys(moved))}, and "
+            "hands only pixels to what it holds, so that boxes and masks would stay where they "
+            f"were. Name the steps one by one instead, such as augment.{moved[0].lower()}, in "
+            "their order."
+        )

@@ -71,7 +71,7 @@ def augmenter(
         `images` as `uint8[batch, height, width, channels]`, or `None` if there are no steps. Of the
         targets it moves `boxes` (with the `labels` beside them) and `segmentation_masks`. Boxes are
         cut off at the edge; one of which less than `VISIBLE` is left gets the label -1, as padding
-        has it.
+        has it; those that are `ignored` stay as long as anything of them is seen.
 
     Raises:
         UserError: If a step cannot be applied to such images, with its name.
@@ -125,7 +125,7 @@ def augmenter(
 
         images = inputs["images"]
         if single:
-            moved = {name: targets[name] for name in _moving(targets)}
+            moved = {name: targets[name] for name in (*_moving(targets), *_beside_boxes(targets))}
             images, moved = tf.map_fn(
                 one, (images, moved, tf.fill(tf.shape(indices), epoch), indices),
                 fn_output_signature=(
@@ -195,6 +195,11 @@ def _moving(targets: Mapping[str, Any]) -> list[str]:
     return [*names, *(["labels"] if "boxes" in targets else [])]
 
 
+def _beside_boxes(targets: Mapping[str, Any]) -> list[str]:
+    """Return what says how boxes are taken, which no step changes."""
+    return ["ignored"] if "boxes" in targets and "ignored" in targets else []
+
+
 def _moves_labels(step: keras.Layer) -> bool:
     """Whether a layer takes boxes and masks beside images, as those of Keras for images do."""
     import keras
@@ -230,7 +235,7 @@ def _from_keras(
         # What pads a row must stay what it is: layers move it like any other box.
         real = before["labels"] >= 0
         boxes = tf.cast(found["boxes"][0], before["boxes"].dtype)
-        boxes, seen = _cut(boxes, size)
+        boxes, seen = _cut(boxes, size, before.get("ignored"))
         left = tf.where(seen[:, None], boxes, tf.zeros_like(boxes))
         made["boxes"] = tf.where(real[:, None], left, before["boxes"])
         labels = tf.cast(found["labels"][0], before["labels"].dtype)
@@ -241,10 +246,12 @@ def _from_keras(
         made["segmentation_masks"] = tf.cast(
             tf.round(given["segmentation_masks"][0]), masks.dtype
         )
-    return {n: tf.ensure_shape(made[n], before[n].shape) for n in before}
+    return {n: tf.ensure_shape(made.get(n, before[n]), before[n].shape) for n in before}
 
 
-def _cut(boxes: tf.Tensor, size: tuple[int, int]) -> tuple[Any, Any]:
+def _cut(
+    boxes: tf.Tensor, size: tuple[int, int], ignored: tf.Tensor | None = None
+) -> tuple[Any, Any]:
     """Return boxes without what lies outside of an image, and which are left."""
     import tensorflow as tf
 
@@ -252,6 +259,9 @@ def _cut(boxes: tf.Tensor, size: tuple[int, int]) -> tuple[Any, Any]:
     cut = tf.clip_by_value(boxes, 0.0, tf.constant([columns, rows] * 2, boxes.dtype))
     sides, left = boxes[:, 2:] - boxes[:, :2], cut[:, 2:] - cut[:, :2]
     enough = tf.reduce_prod(left, -1) >= VISIBLE * tf.reduce_prod(sides, -1)
+    if ignored is not None:
+        # What is left of a region would otherwise teach that nothing is there, see `Mosaic`.
+        enough |= tf.cast(ignored, tf.bool)
     return cut, enough & tf.reduce_all(left >= 1.0, -1)
 
 

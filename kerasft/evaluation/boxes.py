@@ -242,7 +242,8 @@ def coco(statistics: Mapping[str, np.ndarray]) -> dict[str, float]:
 
     Returns:
         `map` over all overlaps, `map_50`, `map_75`, `map_small`, ...; `ar_1`, `ar_10` and `ar_100`,
-        the recall with so many boxes of an image and class; `ar_small`, ...
+        the recall with so many boxes of an image and class; `ar_small`, ... Sizes are those of
+        boxes; pycocotools goes by the `area` of annotations, that of an outline where there is one.
     """
     made: dict[str, float] = {}
     precisions, recalls = average_precision(statistics)

@@ -96,6 +96,58 @@ def test_what_is_hardly_left_of_a_box_is_not_learned():
     assert moved["boxes"].numpy()[0, 1].tolist() == [15, 0, 20, 4]
 
 
+def test_ignored_regions_stay_as_long_as_anything_of_them_is_seen():
+    class Away(Left):
+        def call(self, batch, training=True):
+            if not isinstance(batch, dict):
+                return batch
+            found = batch["bounding_boxes"]
+            boxes = found["boxes"] + [15.0, 0, 15, 0]
+            return {**batch, "bounding_boxes": {**found, "boxes": boxes}}
+
+    apply = augmenter({"away": Away()}, seed=0, size=(20, 20), moving=["boxes"])
+    boxes = tf.constant([[[0.0, 0, 40, 4], [0, 0, 40, 4], [9, 3, 12, 9], [-1, -1, -1, -1]]])
+    _, moved = apply(
+        {"images": tf.zeros([1, 20, 20, 3], tf.uint8)},
+        {"boxes": boxes, "labels": tf.constant([[2, 1, 0, -1]]),
+         "ignored": tf.constant([[True, False, True, False]])},
+        tf.constant(0, tf.int64), tf.constant([0], tf.int64),
+    )  # fmt: skip
+    assert moved["labels"].numpy().tolist() == [[2, -1, -1, -1]]
+    assert moved["ignored"].numpy().tolist() == [[True, False, True, False]]
+
+
+class Sometimes(keras.layers.Layer):
+    """Applies what it holds, as wrappers do that know nothing of boxes."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, images, training=True):
+        return self.inner(images, training=training)
+
+
+@pytest.mark.parametrize("wrapped", [
+    lambda layer: keras.Sequential([keras.layers.RandomBrightness(0.1), layer]),
+    lambda layer: keras.layers.Pipeline([layer]),
+    Sometimes,
+    lambda layer: keras.layers.Pipeline([keras.Sequential([layer])]),
+], ids=["Sequential", "Pipeline", "a wrapper", "two wrappers"])  # fmt: skip
+@pytest.mark.parametrize("inner", [lambda: keras.layers.RandomFlip(), RandomAffine])
+def test_layers_inside_of_others_that_leave_labels_behind_are_refused(wrapped, inner):
+    step = wrapped(inner())
+    said = (rf"augment\.step: {type(step).__name__} holds {type(inner()).__name__}, and hands only "
+            r"pixels .* Name the steps one by one")  # fmt: skip
+    for follows in (boxes_follow_pixels, masks_follow_pixels):
+        with pytest.raises(UserError, match=said):
+            follows(step)
+
+
+def test_colours_inside_of_others_move_nothing():
+    boxes_follow_pixels(keras.Sequential([keras.layers.RandomBrightness(0.1)]))
+
+
 def test_it_depends_on_seed_epoch_and_example_alone():
     apply = augmenter({"move": RandomAffine()}, seed=3, size=(24, 24), moving=["boxes"])
     images = tf.cast(np.random.default_rng(0).integers(0, 255, (4, 24, 24, 3)), tf.uint8)

@@ -114,7 +114,7 @@ def coco(
         masked: list[Masked] = []
         for part, split_of in zip(parts, files.values(), strict=True):
             masked += _masked(part, split_of, root, classes, max_pixels, notices)
-        tell_unnamed(files, [one.image for one in masked], root, notices)
+        tell_unnamed(files, [Path(str(one.image)) for one in masked], root, notices)
         return masked_splits(
             masked, notices, kind=kind, names=classes, seed=seed, validation=validation, test=test,
             split=split, broken=broken, max_pixels=max_pixels, orientation=orientation,
@@ -123,7 +123,7 @@ def coco(
     found: list[Boxed] = []
     for part, split_of in zip(parts, files.values(), strict=True):
         found += _boxed(part, split_of, root, notices)
-    tell_unnamed(files, [one.image for one in found], root, notices)
+    tell_unnamed(files, [Path(str(one.image)) for one in found], root, notices)
     _tell_bare(parts, found, notices)
     return boxed_splits(
         found, notices, kind=kind, seed=seed, validation=validation, test=test, split=split,
