@@ -43,12 +43,14 @@ class Look:
         unchecked: What was not looked at, a phrase each.
         kinds: The kinds of labels that the source gives, see `Labels`; empty where only reading
             tells.
+        conversations: Of texts that a language model learns, whether they are conversations.
     """
 
     modality: Modality | None = None
     checked: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    conversations: bool | None = None
 
 
 def look_at_images(settings: Mapping[str, Any], *, kinds: tuple[str, ...]) -> Look:

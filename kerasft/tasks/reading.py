@@ -12,6 +12,7 @@ import numpy as np
 
 from kerasft.abilities import Begun, Generates, Prepare
 from kerasft.data import documents, packing
+from kerasft.data.annotations.language import require_template
 from kerasft.data.store import TOKENS, Store
 from kerasft.errors import UserError, some
 from kerasft.model.text.language import END, LEARNED, LanguagePreprocess
@@ -104,6 +105,8 @@ def read(
     """
     assert isinstance(preprocess, LanguagePreprocess)
     parts = dict(splits.parts)
+    for part in parts.values():
+        require_template(part.inputs, template=preprocess.template is not None)
     learning = preprocess.learning()
     # Blocks are cut out of whole documents, and what is measured out of texts.
     in_blocks = packing != "none" and preprocess.template is None

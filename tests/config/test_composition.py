@@ -28,7 +28,8 @@ NEEDED = {
     ("data", "lines"): ["data.path=a.txt"],
     ("data", "text_files"): ["data.path=a.txt", "task=causal_lm", "head=language"],
     ("data", "chat"): ["data.path=a.jsonl", "data.messages=b", "task=causal_lm", "head=language"],
-    **{("template", name): ["task=causal_lm", "head=language", "data=text_files", "data.path=a"]
+    **{("template", name): ["task=causal_lm", "head=language", "data=chat", "data.path=a",
+                            "data.messages=b"]
        for name in ("plain", "alpaca", "chatml", "gemma", "llama3", "zephyr")},
     ("data", "tfds"): ["data.name=beans"],
     ("data", "tfrecord"): ["data.path=shards", "data.label=b"],

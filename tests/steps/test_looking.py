@@ -202,3 +202,26 @@ def test_columns_of_boxes_and_masks_are_looked_for(tmp_path):
     assert "Did you mean 'mask'?" in said
     (said,) = problems(*of_header(tmp_path, "image,mask", *MASKS, "+data.images=nowhere"))
     assert "nowhere" in said
+
+
+@pytest.mark.parametrize(
+    ("data", "template", "told"),
+    [
+        ("data.messages=m", None, r"become tokens by a template.*template=plain.*no template"),
+        ("data.prompt=q data.answer=a", None, r"become tokens by a template"),
+        ("data.text=t", "alpaca", r"holds documents, which take no template.*template=null"),
+        ("text_files", "plain", r"holds documents, which take no template"),
+    ],
+)
+def test_conversations_take_a_template_and_documents_take_none(data, template, told, tmp_path):
+    (tmp_path / "a.txt").write_text("a", "utf-8")
+    (tmp_path / "a.jsonl").write_text('{"m": []}', "utf-8")
+    name = "text_files" if data == "text_files" else "chat"
+    ending = "txt" if data == "text_files" else "jsonl"
+    words = ["task=causal_lm", "head=language", "backbone=tiny_gpt2", f"data={name}",
+             f"data.path={tmp_path / 'a'}.{ending}"]  # fmt: skip
+    words += [] if data == "text_files" else data.split()
+    (said,) = problems(*words, *([f"template={template}"] if template else []))
+    assert re.search(told, said)
+    checked = found(*words, *([] if template else ["template=plain"])).checked
+    assert any("template" in one for one in checked)

@@ -92,6 +92,19 @@ def test_what_has_no_answer_left_is_named_and_left_out(tmp_path, capsys):
         read(CausalLM(template=TEMPLATE), splits, length=8)
 
 
+def test_conversations_without_a_template_are_refused(tmp_path):
+    rows = [{"q": f"the fox {i}", "a": "it is"} for i in range(12)]
+    splits = chat(write(tmp_path, rows), kind="language", seed=0, prompt="q", answer="a")
+    with pytest.raises(UserError, match=r"become tokens by a template.*Set template=plain, .*"):
+        read(CausalLM(), splits)
+
+
+def test_documents_with_a_template_are_refused(novel):
+    splits = text_files(str(novel), kind="language", seed=0, documents="blank_line")
+    with pytest.raises(UserError, match=r"holds documents, which take no template"):
+        read(CausalLM(template=TEMPLATE), splits)
+
+
 def test_tokens_weigh_the_same_whatever_batch_they_are_in():
     draw = np.random.default_rng(0)
     nats, learned = draw.random((6, 5)), draw.integers(0, 2, (6, 5))

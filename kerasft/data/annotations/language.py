@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 
@@ -18,6 +19,8 @@ MISSING = (
     f"A language model learns texts, not labels: task=causal_lm reads {SOURCES}. Received: a "
     "source of labelled examples."
 )
+
+_TURNS = re.compile("\x1e(system|user|assistant)\x1f")
 
 
 def encode(values: Sequence[Any]) -> tuple[Labels, Rows, np.ndarray, list[str]]:
@@ -48,3 +51,45 @@ def require_task(kind: str, source: str) -> None:
             "task=causal_lm, or choose other data (data=table). Received: a task "
             f"of the kind {kind!r}."
         )
+
+
+def template_problem(conversations: bool, *, template: bool) -> str:
+    """Return what is wrong with a template, or with there being none; `""` where nothing is.
+
+    Args:
+        conversations: Whether the data holds conversations, and not documents.
+        template: Whether there is a template.
+    """
+    if conversations and not template:
+        return (
+            "The data holds conversations (data.messages, or data.prompt with data.answer), which "
+            "become tokens by a template. Set template=plain, alpaca, zephyr or that of the "
+            "checkpoint (chatml, gemma, llama3). Received: no template."
+        )
+    if template and not conversations:
+        return (
+            "The data holds documents, which take no template. Set template=null, or choose "
+            "conversations: data=chat with data.messages, or with data.prompt and data.answer. "
+            "Received: a template, and texts alone (data=text_files, or data.text)."
+        )
+    return ""
+
+
+def require_template(texts: Sequence[str], *, template: bool) -> None:
+    """Refuse conversations without a template, and documents with one.
+
+    Args:
+        texts: Texts as sources give them.
+        template: Whether there is a template.
+
+    Raises:
+        UserError: If they do not fit, or some are conversations and others are not.
+    """
+    told = sum(_TURNS.match(one) is not None for one in texts)
+    if 0 < told < len(texts):
+        raise UserError(
+            "Conversations and documents cannot be trained on together. Received: "
+            f"{some(told, 'conversation')} and {some(len(texts) - told, 'document')}."
+        )
+    if len(texts) and (problem := template_problem(bool(told), template=template)):
+        raise UserError(problem)

@@ -167,7 +167,7 @@ def look(settings: Mapping[str, Any]) -> Look:
     tables.require_one_word(settings.get("split_column"), settings["path"])
     return Look("text", tuple(
         f"data.path: {file} is there" for files in tables.files.values() for file in files
-    ), ("the rows of the table",), (KIND,))  # fmt: skip
+    ), ("the rows of the table",), (KIND,), conversations=settings.get("text") is None)  # fmt: skip
 
 
 def _examples(

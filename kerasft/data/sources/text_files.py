@@ -109,7 +109,7 @@ def look(settings: Mapping[str, Any]) -> Look:
     there = f"data.path: {files[0]} is there" if len(files) == 1 else (
         f"data.path: {len(files)} files are there"
     )
-    return Look("text", (there,), ("what is in the files",), (KIND,))
+    return Look("text", (there,), ("what is in the files",), (KIND,), conversations=False)
 
 
 def _check(documents: object, join: object) -> None:

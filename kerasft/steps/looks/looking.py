@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from kerasft.abilities import Generates
 from kerasft.catalogue.networks import input_of
 from kerasft.config.auto_batch import AUTO
 from kerasft.config.building import beside
@@ -18,6 +19,7 @@ from kerasft.contracts import Located, Mixable, Task
 from kerasft.data import ending
 from kerasft.data.annotations.drawn import require_kind
 from kerasft.data.annotations.kinds import are_boxes
+from kerasft.data.annotations.language import template_problem
 from kerasft.data.astray import (
     ASTRAY,
     FILLS_WITH_IMAGE,
@@ -93,6 +95,14 @@ def look(cfg: DictConfig) -> Found:
             problems += error.problems
     elif not problems:
         unchecked.append("whether the labels are of the kind that the task learns")
+    if isinstance(task, Generates) and data.conversations is not None:
+        if said := template_problem(data.conversations, template=task.converses):
+            problems.append(said)
+        else:
+            checked.append("the data are " + (
+                "conversations, and there is a template" if task.converses
+                else "documents, and there is no template"
+            ))
     backbone = plain(cfg.backbone)
     takes, name = input_of(backbone)
     learns = takes_of(cfg.task["_target_"]).modalities
