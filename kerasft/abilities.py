@@ -101,6 +101,14 @@ class Generates(Protocol):
 
 
 @runtime_checkable
+class Spread(Protocol):
+    """A task whose parts of examples, such as tokens, count alike whichever batch they are in."""
+
+    def batched(self, examples: float) -> Any:
+        """Return a copy for training that knows how many examples a batch has, on average."""
+
+
+@runtime_checkable
 class Windowing(Protocol):
     """A task that may read a text in several windows.
 

@@ -60,6 +60,7 @@ class CausalLM:
             layer's features over its tokens, or those of its `"last"` token.
         monitor: The figure by which the best epoch is chosen.
         learned: How many tokens of an example are learned, on average; known from the data.
+        examples: How many examples a training batch has, on average; 0 where none is trained on.
 
     Example:
         >>> CausalLM().head(Labels("language"))
@@ -73,6 +74,7 @@ class CausalLM:
     embedding: Literal["mean", "last"] = "mean"
     monitor: str = "val_bits_per_byte"
     learned: float = 1.0
+    examples: float = 0.0
 
     kind: ClassVar[Kind] = annotated.KIND
     modalities: ClassVar[tuple[Modality, ...]] = ("text",)
@@ -112,14 +114,24 @@ class CausalLM:
         """Return a copy that knows how many tokens of a training example are learned."""
         return replace(self, learned=reading.mean_learned(annotations))
 
+    def batched(self, examples: float) -> CausalLM:
+        """Return a copy by which each token moves weights alike, whichever batch it is in."""
+        return replace(self, examples=examples)
+
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         """Return which tokens are learned, see `model.text.language.LEARNED`."""
-        return annotations.only([name for name in (reading.LEARNED,) if name in annotations])
+        names = (reading.LEARNED, reading.CUT)
+        return annotations.only([name for name in names if name in annotations])
 
     def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         import tensorflow as tf
 
-        return tf.cast(targets[reading.LEARNED] > 0, tf.float32) / self.learned, None
+        y = tf.cast(targets[reading.LEARNED] > 0, tf.float32) / self.learned
+        if not self.examples:
+            return y, None
+        # Keras divides by the examples of this batch, whatever those of the others are.
+        here = tf.cast(tf.shape(y)[0], tf.float32)
+        return tf.stack([y, y * (here / self.examples)], axis=-1), None
 
     def compile(self) -> dict[str, Any]:
         return {"loss": token_loss}
@@ -208,8 +220,11 @@ class CausalLM:
         return []
 
     def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
-        """Say how many tokens of each row are learned."""
-        return [f"{int((row > 0).sum())} tokens learned" for row in targets[reading.LEARNED]]
+        """Say how many tokens of each row are learned, and how many would be that are cut off."""
+        said = [f"{int((row > 0).sum())} tokens learned" for row in targets[reading.LEARNED]]
+        cut = targets.get(reading.CUT, np.zeros(len(said)))
+        return [f"{one}, {int(lost)} tokens cut off" if lost else one
+                for one, lost in zip(said, cut, strict=True)]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         return shared.to_dict(self)
@@ -282,13 +297,15 @@ def _figures(sums: np.ndarray, size: float) -> dict[str, float]:
 def token_loss(y: tf.Tensor, outputs: tf.Tensor) -> Any:
     """Return what the tokens of each text cost that are learned.
 
-    It is the sum over a text, divided by how many tokens texts teach on average: a mean over
-    batches is then one over tokens, whichever batch each is in. With gradient accumulation Keras
-    takes the mean of the gradients of several batches, of which one with few answers thus weighs
-    less.
+    It is the sum over a text, divided by how many tokens texts teach on average: the mean over all
+    examples of an epoch is then one over tokens. Where batches differ in size, what is shown is
+    still that, but the gradient is of the sum over the tokens of the batch, divided by how many
+    tokens batches teach on average: each token moves weights alike, whichever batch it is in, also
+    where several batches make an update, of whose gradients Keras takes the mean.
 
     Args:
-        y: `float32[batch, positions]`, 1 over that average where a token is learned, else 0.
+        y: `float32[batch, positions]`, 1 over that average where a token is learned, else 0; or
+            `float32[batch, positions, 2]` with this, and the same by which weights move.
         outputs: `float32[batch, positions, 3]`, see `model.text.next_token`.
 
     Returns:
@@ -302,4 +319,8 @@ def token_loss(y: tf.Tensor, outputs: tf.Tensor) -> Any:
     import tensorflow as tf
 
     outputs = tf.cast(outputs, tf.float32)
-    return tf.reduce_sum(outputs[..., 0] * tf.cast(y, tf.float32), axis=1)
+    nats, y = outputs[..., 0], tf.cast(y, tf.float32)
+    if len(y.shape) == 2:
+        return tf.reduce_sum(nats * y, axis=1)
+    shown, moves = (tf.reduce_sum(nats * one, axis=1) for one in tf.unstack(y, axis=-1))
+    return moves + tf.stop_gradient(shown - moves)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["END", "LEARNED", "begun", "mean_learned", "prepared", "read", "write"]
 
 AT_ONCE = 512
+# The column that says how many tokens of an example's answers are cut off.
+CUT = "cut"
 # The most characters of a document that are shown as its beginning.
 BEGINNING = 240
 
@@ -172,15 +174,17 @@ def _with_learned(
     counts = np.add.reduceat(learned.values > 0, starts) if len(ends) else np.zeros(0)
     bare = np.flatnonzero(counts == 0)
     sizes = part.annotations["bytes"]
-    if preprocess.template is not None and len(ends):
-        # Of an answer that is cut as many bytes count as its tokens usually have.
-        whole_ones = np.maximum.reduceat(learned.values, starts) == END
-        usual = sizes[whole_ones].sum() / max(counts[whole_ones].sum(), 1)
-        cut = ~whole_ones & (counts > 0)
-        sizes = np.where(cut, np.minimum(sizes, np.round(counts * usual)), sizes).astype("int64")
+    cut = np.zeros(len(ends), "int64")
+    if preprocess.template is not None:
+        full = np.flatnonzero(ends - starts >= preprocess.sequence_length)
+        cut[full] = _taught([part.inputs[i] for i in full], preprocess) - counts[full]
+        # Of answers that are cut as many bytes count as of their tokens are left.
+        sizes = np.round(sizes * (counts / np.maximum(counts + cut, 1))).astype("int64")
+        _tell_cut(name, part, cut[counts > 0], np.flatnonzero(counts > 0), preprocess)
     annotations = Rows.of({
         "bytes": sizes,
         LEARNED: replace(learned, values=learned.values.astype("uint8"), dtype=""),
+        **({CUT: cut} if cut.any() else {}),
     })  # fmt: skip
     rest = [one for one in store.inputs.columns if one != LEARNED]
     part = replace(part, annotations=annotations)
@@ -199,6 +203,31 @@ def _with_learned(
     rows = np.flatnonzero(counts > 0)
     key = hashlib.sha256(store.key.encode() + rows.tobytes()).hexdigest() if store.key else ""
     return part.take(rows), store.take(rows, key)
+
+
+def _taught(texts: Sequence[str], preprocess: LanguagePreprocess) -> np.ndarray:
+    """Return how many tokens of each text would be learned, were nothing cut off."""
+    import tensorflow as tf
+
+    counts = [np.zeros(0, "int64")]
+    for i in range(0, len(texts), AT_ONCE):
+        learned = preprocess.taught(as_raw(texts[i : i + AT_ONCE], "text"))
+        counts.append(tf.reduce_sum(tf.cast(learned > 0, tf.int64), axis=1).numpy())
+    return np.concatenate(counts)
+
+
+def _tell_cut(
+    name: str, part: Examples, cut: np.ndarray, rows: np.ndarray, preprocess: LanguagePreprocess
+) -> None:
+    """Say how many answers are cut, of the examples that have some left."""
+    if not cut.any():
+        return
+    warn(
+        f"{some(int((cut > 0).sum()), 'example')} of {len(rows):,} in {name} with answers cut off "
+        f"at backbone.sequence_length={preprocess.sequence_length} tokens, "
+        f"{int(cut.sum()):,} tokens in all: {listing(part.ids[i] for i in rows[cut > 0])}. Raise "
+        "backbone.sequence_length, or shorten prompts"
+    )
 
 
 def _packed(

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasft.config.composition import compose
+from kerasft.data.order import Order
 from kerasft.data.preprocessing import prepare
 from kerasft.data.sources.chat import chat
 from kerasft.data.sources.text_files import text_files
@@ -16,6 +18,7 @@ from kerasft.evaluation.uncertainty import draws, resampled
 from kerasft.model.tiny import text
 from kerasft.rows import Rows
 from kerasft.spec import Labels
+from kerasft.steps.preparing.batches import make_batches
 from kerasft.tasks import reading
 from kerasft.tasks.causal_lm import CausalLM, token_loss
 
@@ -117,6 +120,76 @@ def test_tokens_weigh_the_same_whatever_batch_they_are_in():
     # As Keras takes the mean, of a batch or of batches that are added up.
     parts = [losses[:2].mean(), losses[2:4].mean(), losses[4:].mean()]
     assert np.mean(parts) == pytest.approx((nats * learned).sum() / learned.sum(), 1e-5)
+
+
+def test_each_token_moves_weights_alike_in_batches_of_other_sizes():
+    draw = np.random.default_rng(0)
+    lengths = np.array([8] * 13 + [16] * 6 + [32] * 3)
+    order = Order(len(lengths), 4, seed=0, lengths=lengths, positions=64)
+    learned = np.arange(32) < lengths[:, None] * draw.random((len(lengths), 1))
+    nats = draw.random(learned.shape).astype("float32")
+    task = CausalLM(learned=float(learned.sum() / len(learned)))
+    found, losses = {}, {}
+    for name, made in (("plain", task), ("batched", task.batched(len(lengths) / order.steps))):
+        found[name], losses[name] = set(), []
+        for rows in order.epoch(0):
+            outputs = tf.Variable(np.stack([nats[rows]] * 3, axis=-1))
+            y, _ = made.batch({}, {"learned": tf.constant(learned[rows].astype(int))}, LABELS)
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(token_loss(y, outputs))
+            moved = tape.gradient(loss, outputs)[..., 0].numpy()[learned[rows]]
+            found[name] |= set(np.round(moved * learned.sum() / order.steps, 3).tolist())
+            losses[name].append(float(loss))
+    assert max(found["plain"]) > 1.5 * min(found["plain"])
+    assert found["batched"] == {1.0}
+    # What is shown of an epoch is still the mean over tokens.
+    assert losses["batched"] == pytest.approx(losses["plain"])
+    sizes = [len(rows) for rows in order.epoch(0)]
+    mean = (nats * learned).sum() / learned.sum()
+    assert np.average(losses["batched"], weights=sizes) == pytest.approx(mean, 1e-5)
+
+
+def test_a_training_batch_knows_how_large_others_are(tmp_path):
+    rows = [{"q": f"the fox {i}", "a": "it is " * (1 + 8 * (i % 2))} for i in range(30)]
+    splits = chat(write(tmp_path, rows), kind="language", seed=0, prompt="q", answer="a")
+    task = CausalLM(template=TEMPLATE, packing="none")
+    made, stores, preprocess = read(task, splits)
+    task, store = task.adapt(made.train.annotations), stores["train"]
+    order = Order(len(store), 4, seed=0, lengths=store.lengths, positions=80)
+    targets = task.targets(made.train.annotations, LABELS, training=True)
+    batches = make_batches(
+        compose([]), store, targets, order, task=task, labels=LABELS, preprocess=preprocess,
+        texts=made.train.inputs, augment={}, stages={},
+    )  # fmt: skip
+    every = [y.numpy() for _, y in batches.from_step().take(order.steps)]
+    assert len({len(y) for y in every}) > 1
+    weights = {np.round(y[y > 0].max() / len(y), 5) for y in (one[..., 1] for one in every)}
+    assert len(weights) == 1
+    total = sum(float(y[..., 1].sum()) / len(y) for y in every)
+    assert total == pytest.approx(order.steps, rel=1e-5)
+
+
+def test_answers_that_are_cut_are_told(tmp_path, capsys):
+    rows = [{"q": f"the fox {i}", "a": "it is"} for i in range(12)]
+    rows[4]["a"] = "it is a quick fox " * 8
+    splits = chat(write(tmp_path, rows), kind="language", seed=0, prompt="q", answer="a", test=0)
+    task = CausalLM(template=TEMPLATE, packing="none")
+    made, _, preprocess = read(task, splits)
+    told = " ".join("".join(capsys.readouterr()).split())
+    (name,) = [name for name, part in made.parts.items() if "chat.jsonl:5" in part.ids]
+    part = made.parts[name]
+    place = part.ids.index("chat.jsonl:5")
+    learned = {key: values for key, values in part.annotations.row(place).items()}
+    lost = int(learned["cut"])
+    assert f"1 example of {len(part)} in {name} with answers cut off" in told
+    assert f"{lost} tokens in all: chat.jsonl:5" in told and "Raise" in told
+    whole = preprocess.taught([splits.parts[name].inputs[place]]).numpy()[0]
+    kept = int((learned["learned"] > 0).sum())
+    assert lost > 0 and kept + lost == (whole > 0).sum()
+    targets = {key: [values] for key, values in learned.items()}
+    assert task.describe(targets, LABELS) == [f"{kept} tokens learned, {lost} tokens cut off"]
+    bytes_ = len(rows[4]["a"].encode())
+    assert learned["bytes"] == pytest.approx(bytes_ * kept / (kept + lost), abs=1)
 
 
 def test_figures_are_of_all_tokens_together():

@@ -122,13 +122,27 @@ class LanguagePreprocess:
         """
         return self._run("prompts", raw)
 
+    def taught(self, raw: tf.Tensor) -> Any:
+        """Return of each token of whole texts whether it is learned, see `LEARNED`.
+
+        Args:
+            raw: `tf.string[batch]`.
+
+        Returns:
+            `tf.RaggedTensor` `int32[batch, (tokens)]`.
+        """
+        return self._run("taught", raw)
+
     def _run(self, name: str, raw: tf.Tensor | Sequence[Any]) -> Any:
         import tensorflow as tf
 
         raw = tf.convert_to_tensor(raw, tf.string)
 
         def traced() -> Any:
-            function = {"rows": self._rows, "prompts": self._prompts}[name]
+            function = {
+                "rows": self._rows, "prompts": self._prompts,
+                "taught": lambda texts: self._tokens(*self._turns(texts, prompt=False))[1],
+            }[name]
             spec = tf.TensorSpec([None], tf.string)
             self._traced[name] = tf.function(function, input_signature=[spec], autograph=False)
             return self._traced[name]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from kerasft.abilities import Spread
 from kerasft.contracts import Mixable, Task
 from kerasft.data.annotations.kinds import are_boxes, are_drawn
 from kerasft.data.astray import require_mixable, require_moving
@@ -58,6 +59,8 @@ def make_batches(
             shares=partial(task.shares, labels=labels) if isinstance(task, Mixable) else None,
             moving=[name for name in MOVING if name in targets], epochs=epochs,
         )
+    if isinstance(task, Spread):
+        task = task.batched(len(train) / order.steps)
     return pipeline.Batches(
         train, targets, batch=partial(task.batch, labels=labels), order=order, augment=augmented
     )
