@@ -177,7 +177,7 @@ def _with_learned(
     cut = np.zeros(len(ends), "int64")
     if preprocess.template is not None:
         full = np.flatnonzero(ends - starts >= preprocess.sequence_length)
-        cut[full] = _taught([part.inputs[i] for i in full], preprocess) - counts[full]
+        cut[full] = _taught([part.inputs[int(i)] for i in full], preprocess) - counts[full]
         # Of answers that are cut as many bytes count as of their tokens are left.
         sizes = np.round(sizes * (counts / np.maximum(counts + cut, 1))).astype("int64")
         _tell_cut(name, part, cut[counts > 0], np.flatnonzero(counts > 0), preprocess)

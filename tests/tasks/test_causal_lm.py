@@ -179,7 +179,7 @@ def test_answers_that_are_cut_are_told(tmp_path, capsys):
     (name,) = [name for name, part in made.parts.items() if "chat.jsonl:5" in part.ids]
     part = made.parts[name]
     place = part.ids.index("chat.jsonl:5")
-    learned = {key: values for key, values in part.annotations.row(place).items()}
+    learned = dict(part.annotations.row(place))
     lost = int(learned["cut"])
     assert f"1 example of {len(part)} in {name} with answers cut off" in told
     assert f"{lost} tokens in all: chat.jsonl:5" in told and "Raise" in told
@@ -260,6 +260,15 @@ def test_conversations_are_read(tmp_path):
     assert "\x1euser\x1fx\x1eassistant\x1fy" in texts and len(texts) == 10
     assert "1 row left out" in " ".join(splits.notices)
     assert splits.labels == LABELS
+
+
+def test_conversations_without_messages_or_content_are_left_out(tmp_path):
+    calls = turns(("user", "a"), ("assistant", None), ("user", "b"), ("assistant", "c"))
+    rows = [*GOOD, {"messages": None}, calls]
+    splits = chat(write(tmp_path, rows), kind="language", seed=0, messages="messages", test=0)
+    assert sum(map(len, splits.parts.values())) == len(GOOD)
+    said = " ".join(splits.notices)
+    assert "2 rows left out" in said and "chat.jsonl:10" in said and "chat.jsonl:11" in said
 
 
 def test_columns_are_joined_into_prompts(tmp_path):

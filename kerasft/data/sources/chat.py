@@ -149,7 +149,7 @@ def chat(
     if bare:
         found.notices.append(
             f"{some(len(bare), 'row')} left out, as nothing is to be learned of them (no text, or "
-            f"no answer): {listing(bare)}."
+            f"no answer, or a message without content): {listing(bare)}."
         )
     return told(to_splits(
         found, kind=kind, seed=seed, split=split, limit=limit,
@@ -226,7 +226,9 @@ def _text(cell: Any, key: str, one: str) -> str:
 
 
 def _conversation(cell: Any, one: str) -> tuple[str, str] | None:
-    """Return a conversation as one text, and what its assistant says."""
+    """Return a conversation as one text, and what its assistant says; `None` where it is empty."""
+    if cell is None:
+        return None
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
@@ -248,6 +250,8 @@ def _conversation(cell: Any, one: str) -> tuple[str, str] | None:
                 f"data.messages: roles are {', '.join(ROLES)}. Received: {one} has the role "
                 f"{role!r} in message {number + 1}."
             )
+        if said is None:  # an assistant that calls a tool, say: nobody knows what was said
+            return None
         if not isinstance(said, str):
             raise UserError(
                 f"data.messages: the content of a message must be a text. Received: {one} has "

@@ -99,17 +99,23 @@ def spans(
     tables.require_one_word(split_column, path)
     if split_column is None:
         check_ratios(ratios.get("validation"), ratios.get("test"), split, list(tables.files))
-    found, notices, other = [], list(tables.notices), []
+    found, notices, other, half = [], list(tables.notices), list[str](), list[str]()
     for part in parts_of(tables, Layout()):
         columns = _columns(part.rows, text, entities, tokens, tags)
-        made, wrong = _read(part, columns, tag_names, joined_by, offsets)
+        made, wrong, within = _read(part, columns, tag_names, joined_by, offsets)
         found += _placed(part, made, split_column, group)
         other += wrong
+        half += within
         notices += part.rows.notices
     if other:
         notices.append(
             f"{some(len(other), 'entity')} left out, whose own text is not what stands at their "
             f"place: {listing(other)}. If texts hold emoji, set data.offsets=utf16."
+        )
+    if half:
+        notices.append(
+            f"{some(len(half), 'entity')} beginning or ending within a character (of "
+            f"data.offsets={offsets}), which was taken whole: {listing(half)}."
         )
     return marked_splits(
         found, notices, kind=kind, seed=seed, split=split, scheme=scheme, empty=empty,
@@ -158,22 +164,23 @@ def _columns(
 def _read(
     part: Part, columns: Mapping[str, str | None], tag_names: Sequence[str] | None,
     joined_by: str, offsets: str,
-) -> tuple[list[Found], list[str]]:  # fmt: skip
-    """Return the texts of a file, and the entities whose own text is another one."""
+) -> tuple[list[Found], list[str], list[str]]:  # fmt: skip
+    """Return the texts of a file, and which entities are wrong, see `forms.spans_of`."""
     rows = part.rows
     ids = [f"{part.name}:{place}" for place in rows.places]
     if columns["text"] is None:
-        return _of_words(rows, ids, columns, tag_names, joined_by), []
+        return _of_words(rows, ids, columns, tag_names, joined_by), [], []
     cells = [forms.text_of(cell) for cell in find_column(rows, columns["text"], "data.text")]
-    made, other = [], []
+    made, other, half = [], list[str](), list[str]()
     texts = read_texts(cells, ids, "data.text")
     assert columns["entities"] is not None
     marked = find_column(rows, columns["entities"], "data.entities")
     for name, text, cell in zip(ids, texts, marked, strict=True):
-        found, wrong = forms.spans_of(cell, text, offsets, name)
+        found, wrong, within = forms.spans_of(cell, text, offsets, name)
         made.append(Found(text, name, spans=found))
         other += wrong
-    return made, other
+        half += within
+    return made, other, half
 
 
 def _of_words(

@@ -32,8 +32,10 @@ def text_of(cell: Any) -> Any:
     return cell.get("text") if isinstance(cell, Mapping) else cell
 
 
-def spans_of(cell: Any, text: str, offsets: str, where: str) -> tuple[list[Span], list[str]]:
-    """Return the entities of a text, and names of those whose own text is another one.
+def spans_of(
+    cell: Any, text: str, offsets: str, where: str
+) -> tuple[list[Span], list[str], list[str]]:
+    """Return the entities of a text, and which of them are wrong.
 
     Args:
         cell: `[[start, end, type], ...]` (doccano, spaCy), objects with these (Prodigy, doccano's
@@ -43,23 +45,29 @@ def spans_of(cell: Any, text: str, offsets: str, where: str) -> tuple[list[Span]
         offsets: What they count, one of `OFFSETS`.
         where: What the text is called.
 
+    Returns:
+        The entities; names of those whose own text is another one, which are left out; and of
+        those that begin or end within a character, which have it whole.
+
     Raises:
         UserError: If it is none of these forms.
 
     Example:
         >>> spans_of([[3, 7, "place"]], "in Rome", "characters", "row 1")
-        ([(3, 7, 'place')], [])
+        ([(3, 7, 'place')], [], [])
     """
     characters = _counted(text, offsets)
     made: list[Span] = []
-    other = []
+    other, half = [], []
     for number, (start, end, kind, said) in enumerate(_each(cell, where), 1):
-        span = (_at(characters, start), _at(characters, end), kind)
+        halves = [_is_half(characters, one) for one in (start, end)]
+        span = (_at(characters, start), _at(characters, end) + halves[1], kind)
         if said is not None and text[slice(*span[:2])].strip() != said.strip():
             other.append(f"{where}: entity {number} ({said[:40]!r})")
             continue
         made.append(span)
-    return made, other
+        half += [f"{where}: entity {number}"] * any(halves)
+    return made, other, half
 
 
 def _each(cell: Any, where: str) -> Iterator[tuple[int, int, str, str | None]]:
@@ -121,3 +129,11 @@ def _at(characters: list[int] | None, offset: int) -> int:
     if characters is None or not 0 <= offset < len(characters):
         return offset
     return characters[offset]
+
+
+def _is_half(characters: list[int] | None, offset: int) -> bool:
+    """Whether an offset stands within a character."""
+    return (
+        characters is not None and 0 < offset < len(characters)
+        and characters[offset] == characters[offset - 1]
+    )

@@ -74,8 +74,16 @@ def marked_splits(
     tagged = [one for one in found if one.tags is not None]
     chosen = scheme
     if tagged:
+        if scheme != "io":
+            written = schemes.written_out([one.tags or () for one in tagged])
+            for one, tags in zip(tagged, written, strict=True):
+                one.tags = tags
         if scheme == "auto":
             chosen = schemes.told([one.tags or () for one in tagged], tag_key)
+            if chosen == "iob1":
+                said.append("Tags are read as IOB1: most entities begin with I-, and with B- only "
+                            "behind another of their type. If I- without B- is a mistake, set "
+                            "data.scheme=iob2.")  # fmt: skip
         said += _mark(tagged, chosen)
     marked, told = tidied(
         [Marked(one.text, tuple(one.spans)) for one in found], [one.name for one in found], key

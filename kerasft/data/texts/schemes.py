@@ -11,6 +11,10 @@ from kerasft.system.console import listing
 SCHEMES = ("iob1", "iob2", "bioes", "io")
 OUTSIDE = ("O", "_", "")
 _TAG = re.compile(r"([BIESLUMW])[-_](.+)")
+_LOWER = re.compile(r"[bieslumw][-_].+")
+_UNKNOWN = re.compile(r"[A-Z][-_].+")
+# What an entity is called whose tags say no type: bare B and I.
+ENTITY = "entity"
 _BEGIN, _INSIDE, _END, _SINGLE = "BIES"
 # What other schemes call the same (BILOU, BMEWO).
 _SAME = {"L": _END, "U": _SINGLE, "W": _SINGLE, "M": _INSIDE}
@@ -37,6 +41,31 @@ def check_scheme(scheme: str) -> None:
         )
 
 
+def written_out(texts: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return tags in the way of all others: `b-x`, `i-x`, `o` in capitals, bare `B` with a type.
+
+    Args:
+        texts: The tags of each text.
+
+    Example:
+        >>> written_out([["b-per", "i-per", "o"]]), written_out([["B", "I", "O"]])
+        ([['B-per', 'I-per', 'O']], [['B-entity', 'I-entity', 'O']])
+    """
+    kinds = {tag for tags in texts for tag in tags if tag not in (*OUTSIDE, "o")}
+    ways = {tag[0].upper() for tag in kinds}
+    made = None
+    if kinds and ways & {_BEGIN, _INSIDE}:
+        if all(_LOWER.fullmatch(tag) for tag in kinds):
+            made = {tag: tag[0].upper() + tag[1:] for tag in kinds}
+        elif all(tag.upper() in ("B", "I", "E", "S", *_SAME) for tag in kinds):
+            made = {tag: f"{tag.upper()}-{ENTITY}" for tag in kinds}
+        elif any(_TAG.fullmatch(tag) for tag in kinds):
+            made = {tag: tag for tag in kinds}
+    if made is None:
+        return [list(tags) for tags in texts]
+    return [[made.get(tag, "O" if tag == "o" else tag) for tag in tags] for tags in texts]
+
+
 def told(texts: Sequence[Sequence[str]], key: str) -> str:
     """Return the scheme that tags are written in.
 
@@ -45,7 +74,7 @@ def told(texts: Sequence[Sequence[str]], key: str) -> str:
         key: The config key behind them, for messages.
 
     Raises:
-        UserError: If some tags have a way (`B-` or `I-`) and others have none.
+        UserError: If some tags have a way (`B-` or `I-`) and others have none, or one unknown.
 
     Example:
         >>> told([["I-PER", "I-PER", "O", "I-PER", "B-PER"]], "data.tag")
@@ -58,6 +87,12 @@ def told(texts: Sequence[Sequence[str]], key: str) -> str:
             f"{key}: some tags say where an entity begins, such as "
             f"{min(kinds - set(plain))!r}, and others do not: {listing(map(repr, plain))}. Write "
             "all of them in one way, or choose the column of tags by data.tag."
+        )
+    if unknown := [tag for tag in plain if _UNKNOWN.fullmatch(tag)]:
+        raise UserError(
+            f"{key}: no scheme has tags that begin as {listing(map(repr, unknown))} do. Allowed: "
+            f"{', '.join(f'{way}-' for way in 'BIESLUMW')} and a type, or types alone. Set "
+            "data.scheme=io if these are types as they stand, or correct them."
         )
     if plain:
         return "io"

@@ -39,12 +39,28 @@ def test_a_folder_with_a_file_for_each_split(tmp_path):
     assert any("1 text of 4 without any entity" in notice for notice in splits.notices)
 
 
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [(lambda text: text.replace("B-", "b-").replace("I-", "i-").replace(" O", " o"),
+      ("person", "place")),
+     (lambda text: text.replace("B-person", "B").replace("I-person", "I").replace("B-place", "B"),
+      ("entity",))],
+)  # fmt: skip
+def test_lower_case_and_bare_tags(tmp_path, change, names):
+    folder(tmp_path, train__conll=change(ROME), dev__conll=change(ROME.replace("We", "They")))
+    splits = read(tmp_path, test=0.0)
+    assert splits.labels.names == names
+    found = plain(splits.train, splits.labels)[0]
+    assert [one["text"] for one in found] == ["Anna Berg", "Rome"]
+
+
 def test_conll_2003_with_its_columns_names_and_documents(tmp_path):
     old = ROME.replace("B-", "I-").replace(" O", " NN O O").replace(" I-", " NN O I-")
     text = "".join(f"-DOCSTART- -X- -X- O\n\n{old.replace('We', f'We{n}')}\n" for n in range(9))
     folder(tmp_path, eng__train=text, eng__testa=old, eng__testb=old.replace("We", "You"))
     splits = read(tmp_path)
     assert splits.source["scheme"] == "iob1"
+    assert any("read as IOB1" in notice for notice in splits.notices)
     assert len(splits.train) == 9 and len(splits.validation) == len(splits.test) == 1
     assert splits.train.inputs[0] == "We0 saw Anna Berg in Rome ."
     alone = read(tmp_path / "eng.train", validation=0.3, test=0.0)

@@ -156,3 +156,20 @@ def test_a_text_of_its_own_that_is_another_one(tmp_path):
 def test_what_is_wrong_is_said(row, settings, message, tmp_path):
     with pytest.raises(UserError, match=message):
         read(both(tmp_path, row), **settings)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "span", "place"),
+    [("utf16", [1, 7], (0, 6)), ("utf16", [0, 1], (0, 1)), ("bytes", [2, 9], (0, 6))],
+)
+def test_halves_of_characters_are_told(offsets, span, place, tmp_path):
+    both(tmp_path, {"text": "\U0001f600 Anna is", "label": [[*span, "person"]]})
+    splits = read(tmp_path, offsets=offsets)
+    (found,) = plain(splits.train, splits.labels)[0]
+    assert (found["start"], found["end"]) == place
+    (said,) = [one for one in splits.notices if "within a character" in one]
+    assert said.startswith("2 entities") and "train.jsonl:1: entity 1" in said
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    both(whole, {"text": "\U0001f600 Anna is", "label": [[3, 7, "person"]]})
+    assert "within a character" not in " ".join(read(whole, offsets="utf16").notices)

@@ -66,3 +66,24 @@ def test_what_is_read_is_what_conlleval_reads(tags):
         assert last + 1 == len(tags) or tags[last + 1] != f"I-{kind}"
         inside[first : last + 1] = [True] * (last + 1 - first)
     assert inside == [tag != "O" for tag in tags]
+
+
+@pytest.mark.parametrize(
+    ("tags", "meant"),
+    [
+        ("b-p i-p o b-p", "B-p I-p O B-p"),
+        ("B-p I-p o", "B-p I-p O"),
+        ("B I O B", "B-entity I-entity O B-entity"),
+        ("b i o", "B-entity I-entity O"),
+        ("e-mail o", "e-mail o"),  # types alone
+        ("PER O LOC", "PER O LOC"),
+    ],
+)
+def test_tags_are_written_in_capitals_and_with_a_type(tags, meant):
+    assert schemes.written_out([tags.split()]) == [meant.split()]
+
+
+@pytest.mark.parametrize("tags", ["X-p O", "X-p foo O", "X-p B-p"])
+def test_unknown_ways_are_refused(tags):
+    with pytest.raises(UserError, match=r"data\.tag: .*'X-p'"):
+        schemes.told([tags.split()], "data.tag")
