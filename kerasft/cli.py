@@ -143,11 +143,11 @@ def _plan(config: Any, options: argparse.Namespace) -> None:
 def _show(options: argparse.Namespace) -> None:
     _trust_here(options.trust)
     from kerasft.run import show
+    from kerasft.runs.repetition import of_run_or_overrides
 
-    show(
-        options.overrides, output=options.output, epoch=options.epoch, count=options.count,
-        views=options.views, config_dirs=options.config_dir, trusted=options.trust,
-    )
+    with of_run_or_overrides(options.overrides) as config:
+        show(config, output=options.output, epoch=options.epoch, count=options.count,
+             views=options.views, config_dirs=options.config_dir, trusted=options.trust)
 
 
 def _sweep(options: argparse.Namespace) -> None:

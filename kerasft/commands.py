@@ -66,7 +66,8 @@ def make_parser() -> argparse.ArgumentParser:
         "show", "Show training examples as the network sees them, and the labels it is trained on.",
         "  kerasft show data=image_folder data.path=photos augment=strong --views 4\n"
         "  kerasft show experiment=bccd_mobilenet --epoch 3 --output cells.png\n"
-        "  kerasft show experiment=sst2_minilm --count 5 --output texts.txt",
+        "  kerasft show experiment=sst2_minilm --count 5 --output texts.txt\n"
+        "  kerasft show outputs/last --count 3",
     )
     _config_options(made)
     made.add_argument("--output", metavar="FILE",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
-from interruption import stopped
+from interruption import require_equal, stopped
 from safetensors.numpy import load_file
 
 import kerasft
@@ -106,13 +107,18 @@ def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [["adapt=lora", "optimizer.gradient_accumulation_steps=2"], []])
-def test_a_run_that_is_stopped_ends_as_one_that_was_not(words, more, monkeypatch, tmp_path):
+def test_a_run_that_is_stopped_ends_as_one_that_was_not(words, more, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    words = [*words, *more, "checkpoint.steps=2", "precision=mixed_bfloat16"]
+    words = [*words, *more, "checkpoint.steps=2", "precision=mixed_bfloat16", "batch_size=2",
+             "backbone.sequence_length=256"]  # fmt: skip
     kerasft.train([*words, "output_dir=whole"])
+    texts, blocks = map(int, re.findall(r"packing: (\d+) texts in (\d+) blocks",
+                                        capsys.readouterr().out)[0])  # fmt: skip
+    assert 2 * blocks < texts
     stopped([*words, "output_dir=again"], monkeypatch, 1)
     kerasft.resume("again")
     assert outcome(tmp_path / "again") == outcome(tmp_path / "whole")
+    require_equal(tmp_path / "again", tmp_path / "whole")
 
 
 @pytest.mark.slow

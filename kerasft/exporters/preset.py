@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasft.abilities import Windowing
+from kerasft.abilities import Generates, Windowing
 from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.exporters import reload, tensors
@@ -123,6 +123,12 @@ def preset(
 
 def check_early(*, task: Task, **_: Any) -> None:
     """See before a training that the export can be made."""
+    if isinstance(task, Generates):
+        raise UserError(
+            "export=preset writes no language models: KerasHub's own class for them has another "
+            f"head. Received: {type(task).__name__}. Choose export=saved_model, or export=adapter "
+            "for what adapt=lora has learned."
+        )
     if isinstance(task, Windowing) and task.windows > 1:
         raise UserError(
             "export=preset writes a backbone of KerasHub, which reads no text in windows. "

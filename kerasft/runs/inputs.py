@@ -16,6 +16,8 @@ from kerasft.system.console import listing, printable, warn
 from kerasft.system.files import at_home, read_json
 
 TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet", ".xlsx", ".xls")
+# How a language model writes, see `kerasft.model.text.generation.Generation`.
+SETTINGS = ("max_new", "temperature", "top_k", "top_p", "repetition_penalty", "stop", "seed")
 _FILES = (*TABLES, ".txt", ".md", ".text")
 
 
@@ -46,9 +48,19 @@ def settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     Example:
         >>> settings(["Once upon", "generate.max_new=8", "generate.stop=[x]"])
         ({'max_new': 8, 'stop': ['x']}, ['Once upon'])
+
+    Raises:
+        UserError: If one of them begins as a setting does and is none.
     """
     from omegaconf import OmegaConf
 
+    for word in words:
+        if re.match(r"generate(\.[\w.-]*)?=", word) and not re.match(r"generate\.\w+=", word):
+            raise UserError(
+                "How a text is gone on with reads generate.KEY=VALUE. Allowed: "
+                f"{', '.join(f'generate.{name}' for name in SETTINGS)}. Received: {word!r}. A text "
+                "that begins so is given over standard input: kerasft predict RUN -"
+            )
     asked = [word for word in words if re.match(r"generate\.\w+=", word)]
     made = OmegaConf.to_container(OmegaConf.from_dotlist(asked)) if asked else {}
     assert isinstance(made, dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,12 +32,33 @@ def repeating(run: str | None) -> Iterator[None]:
         yield
 
 
-def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
+@contextmanager
+def of_run_or_overrides(words: Sequence[str]) -> Iterator[Any]:
+    """Yield the config of a run where the first word is its folder, else the words as they are.
+
+    Args:
+        words: Overrides; or a run folder, and overrides to change its config by.
+
+    Raises:
+        UserError: If the folder is no run, or an override cannot be set.
+    """
+    if not words or "=" in words[0] or not at_home(words[0]).is_dir():
+        yield words
+        return
+    run, *overrides = words
+    with repeating(run):
+        yield recorded_config(run, overrides, where=f"Behind the run {run!r}")
+
+
+def recorded_config(
+    run: str, overrides: Sequence[str] = (), *, where: str = "With --from"
+) -> DictConfig:
     """Return the config of a run, to repeat it in a new folder.
 
     Args:
         run: The run folder.
         overrides: Plain `key=value` overrides to change it by.
+        where: Where they stand, for messages.
 
     Returns:
         The config.
@@ -53,14 +75,14 @@ def recorded_config(run: str, overrides: Sequence[str] = ()) -> DictConfig:
         key, mark, value = override.lstrip("+").partition("=")
         if not mark or not all(key.split(".")):
             problems.append(
-                "With --from, overrides must read key=value, with a name on each side of a dot, "
+                f"{where}, overrides must read key=value, with a name on each side of a dot, "
                 f"such as data.path=b.csv. Received: {override!r}. To choose other parts, train "
                 "with the whole command again."
             )
             continue
         if "." not in key and key in RUNTIME:
             problems.append(
-                f"With --from, {key} keeps its part; only its values can be set, such as "
+                f"{where}, {key} keeps its part; only its values can be set, such as "
                 f"{key}.NAME=VALUE. Received: {override!r}."
             )
             continue

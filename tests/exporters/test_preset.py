@@ -15,6 +15,7 @@ from kerasft.model import tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.heads import pooled
 from kerasft.spec import Labels
+from kerasft.tasks.causal_lm import CausalLM
 from kerasft.tasks.classification import Classification
 from kerasft.testing import check_export
 
@@ -238,3 +239,8 @@ def test_networks_that_are_not_of_kerashub(make, images, tmp_path):
 @pytest.mark.slow
 def test_contract(tmp_path):
     check_export(preset, tmp_path / "made")
+
+
+def test_language_models_are_refused_before_they_are_trained():
+    with pytest.raises(UserError, match=r"no language models.*Choose export=saved_model"):
+        module.check_early(task=CausalLM())

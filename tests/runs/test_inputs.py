@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import sys
@@ -9,7 +10,8 @@ import sys
 import pytest
 
 from kerasft.errors import UserError
-from kerasft.runs.inputs import inputs
+from kerasft.model.text.generation import Generation
+from kerasft.runs.inputs import SETTINGS, inputs, settings
 
 
 @pytest.fixture
@@ -147,3 +149,11 @@ def test_standard_input_that_is_closed_is_said(closed, tiny_text_run, monkeypatc
         monkeypatch.setattr(sys, "stdin", stream)
     with pytest.raises(UserError, match=r"Standard input cannot be read: .* @FILE"):
         inputs(str(tiny_text_run), ["-"])
+
+
+@pytest.mark.parametrize("word", ["generate=foo", "generate.=3", "generate.top.p=1"])
+def test_what_begins_as_a_setting_is_no_text(word):
+    assert [one.name for one in dataclasses.fields(Generation)] == list(SETTINGS)
+    with pytest.raises(UserError, match=r"generate\.KEY=VALUE. Allowed: generate\.max_new, "):
+        settings(["Once upon", word])
+    assert settings(["generate = a", "we generate=b"]) == ({}, ["generate = a", "we generate=b"])

@@ -373,3 +373,13 @@ def test_all_that_is_wrong_with_a_wish_is_told_at_once():
     with pytest.raises(UserError) as told:
         showing.Wanted("x.gif", epoch=-1, count=0, views=0)
     assert len(told.value.problems) == 4
+
+
+def test_a_run_is_shown_by_its_own_config(tiny_text_run, kerasft_cli):
+    found = kerasft_cli("show", str(tiny_text_run), "--examples", "2")
+    assert found.code == 0, found.out + found.err
+    assert "the first 2" in found.out or ": 2 texts" in found.out
+    more = kerasft_cli("show", str(tiny_text_run), "backbone.sequence_length=8", "--count", "2")
+    assert more.code == 0 and "cut at backbone.sequence_length=8" in more.out
+    wrong = kerasft_cli("show", str(tiny_text_run), "backbone=tiny_gpt2")
+    assert wrong.code == 2 and "Behind the run" in wrong.err and "backbone keeps" in wrong.err

@@ -59,7 +59,8 @@ class Generation:
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
-        object.__setattr__(self, "stop", tuple(self.stop))
+        texts = tuple(self.stop) if isinstance(self.stop, list | tuple) else None
+        object.__setattr__(self, "stop", texts if texts is not None else self.stop)
         whole = {"max_new": 1, "top_k": 0, "seed": 0}
         said = [
             f"generate.{name} must be a whole number, {least} or more. Received: "
@@ -77,9 +78,11 @@ class Generation:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not fits(value):
                 said.append(f"generate.{name} must be {words}. Received: {value!r}.")
-        if not all(isinstance(one, str) and one for one in self.stop):
+        if texts is None or not all(isinstance(one, str) and one for one in texts):
             said.append(
-                f"generate.stop must hold texts that are not empty. Received: {list(self.stop)}."
+                "generate.stop must hold texts that are not empty, such as generate.stop=END or "
+                f"'generate.stop=[END,STOP]'. Received: "
+                f"{self.stop if texts is None else list(texts)}."
             )
         if said:
             raise UserError(problems=said)
@@ -134,8 +137,8 @@ def writer(
         cached: Whether what was computed may be kept.
 
     Returns:
-        Takes `tf.string[batch]`; gives `text`, `tokens` (how many were written), `stopped` (whether
-        the answer ended by itself) and `margin` (the smallest lead of a token that was chosen,
+        Takes `tf.string[batch]`; gives `text`, `tokens` (how many were written, those that a stop
+        text cut off among them), `stopped` (whether the answer ended by itself) and `margin` (the smallest lead of a token that was chosen,
         `float32[batch, 1]`: where it is next to nothing, rounding decides).
     """
     import tensorflow as tf
