@@ -128,12 +128,15 @@ def require_written(path: str, key: str) -> None:
         ) from error
 
 
-def read_label_names(names: object, beside: Path) -> list[str] | None:
+def read_label_names(
+    names: object, beside: Path, key: str = "data.label_names"
+) -> list[str] | None:
     """Return the class names that the user lists, or that stand in a file, one a line.
 
     Args:
         names: A list, the path of a file, or `None`.
         beside: A folder in which a relative path is looked up too.
+        key: What the user sets them by.
 
     Returns:
         The names in order, or `None` where none are given.
@@ -143,15 +146,15 @@ def read_label_names(names: object, beside: Path) -> list[str] | None:
     if isinstance(names, (list, tuple)):
         # YAML takes a class called null for nothing.
         return ["null" if name is None else str(name) for name in names]
-    file = find_path(names, "data.label_names", beside=beside)
+    file = find_path(names, key, beside=beside)
     try:
         lines = [line.rstrip("\r") for line in file.read_text("utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"data.label_names: {file} must be a UTF-8 file with one name a line ({error})."
+            f"{key}: {file} must be a UTF-8 file with one name a line ({error})."
         ) from error
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise UserError(f"data.label_names: {file} is empty; it must hold one name a line.")
+        raise UserError(f"{key}: {file} is empty; it must hold one name a line.")
     return lines

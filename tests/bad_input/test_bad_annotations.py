@@ -24,7 +24,9 @@ def mask(values, form: str = "PNG") -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(np.asarray(values, "uint8")).save(file, form)
+    values = np.asarray(values)
+    kept = values if values.dtype == "float32" else values.astype("uint8")
+    Image.fromarray(kept).save(file, form)
     return file.getvalue()
 
 
@@ -192,6 +194,21 @@ MASKS = {
         {f"cells/images/{i}.png": png(i) for i in range(8)} | {
             f"cells/masks/{i}.jpg": mask(NOISE // 128 * 255, "JPEG") for i in range(8)},
         "", "JPEG files", "Save masks as PNG"),
+    "lossy masks whose values are named": (
+        {f"cells/images/{i}.png": png(i) for i in range(8)} | {
+            f"cells/masks/{i}.png": mask(NOISE // 128 * 255, "JPEG") for i in range(8)},
+        "data.classes={0:ground,255:cell}", "values without a class", "save masks as PNG"),
+    "lossy masks called png": (
+        {f"cells/images/{i}.png": png(i) for i in range(8)} | {
+            f"cells/masks/{i}.png": mask(NOISE // 128 * 255, "JPEG") for i in range(8)},
+        "", "JPEG files", "Save masks as PNG"),
+    "masks of fractions": (
+        painted(**{"3.png": mask(NOISE.astype("float32") / 2, "TIFF")}), "data.broken=fail",
+        "images/3.png", "no whole numbers"),
+    "a value without a name": (painted(), "'data.classes={0:null,255:cell}'",
+                               "gives the value 0 no name", "data.ignore=0"),
+    "names of classes that are not there": (painted(), "data.classes=no.txt",
+                                            "data.classes=no.txt"),
     "no mask": (images("cells/images"), "", "holds no images with masks"),
     "a broken mask": (painted(**{"3.png": "text"}), "data.broken=fail", "images/3.png",
                       "cannot be read"),

@@ -77,7 +77,9 @@ class Table:
         places = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
         strange = np.unique(values[self.values[places] != values])
         if len(strange):
-            raise Unnamed(f"values without a class: {listing(map(said, strange.tolist()))}")
+            found = f"values without a class: {listing(map(said, strange.tolist()))}"
+            raise Unnamed(f"{found} (it is a JPEG file, whose compression changes values at each "
+                          "border: save masks as PNG)" if _is_jpeg(mask) else found)  # fmt: skip
         return self.classes[places]
 
 
@@ -110,6 +112,11 @@ def values_of(mask: Path | bytes, max_pixels: int, *, coloured: bool) -> np.ndar
             )
             if plain:
                 return np.asarray(image).astype("int64")
+            if image.mode == "F":
+                numbers = np.asarray(image)
+                if not (numbers == np.rint(numbers)).all():
+                    raise Odd("its values are no whole numbers")
+                return numbers.astype("int64")
             channels = np.asarray(image.convert("RGB")).astype("int64")
     except (*DAMAGED, Image.DecompressionBombError) as error:
         raise Odd(f"it cannot be read ({str(error)[:80]})") from error
@@ -138,9 +145,10 @@ def meaning(classes: Any, ignore: Any) -> dict[int, str | None] | None:
     if classes is None:
         return None
     if isinstance(classes, Mapping):
-        named = {_value(value, "data.classes"): str(name) for value, name in classes.items()}
+        named = {_value(value, "data.classes"): _name(value, name)
+                 for value, name in classes.items()}  # fmt: skip
     elif isinstance(classes, list | tuple):
-        named = {value: str(name) for value, name in enumerate(classes)}
+        named = {value: _name(value, name) for value, name in enumerate(classes)}
     else:
         raise UserError(
             "data.classes must be a list of names, of the values 0, 1, 2 and so on, or say the "
@@ -235,7 +243,20 @@ def _found_values(
 def _is_jpeg(mask: Path | bytes) -> bool:
     if isinstance(mask, bytes):
         return sniff(mask[:32]) == "JPEG"
-    return mask.suffix.lower() in (".jpg", ".jpeg")
+    try:
+        with mask.open("rb") as file:  # its name may say something else
+            return sniff(file.read(32)) == "JPEG"
+    except OSError:  # told when the masks are read
+        return False
+
+
+def _name(value: object, name: object) -> str:
+    if name is None or not str(name).strip():
+        raise UserError(
+            f"data.classes gives the value {value} no name. Name it, or leave it out by "
+            f"data.ignore={value}. Received: {name!r}."
+        )
+    return str(name)
 
 
 def _ignored(ignore: Any) -> dict[int, str | None]:

@@ -86,7 +86,7 @@ def mask_folder(
     given = find_path(path, "data.path")
     root = enter(archive.unpack(given) if given.is_file() else given)
     if isinstance(classes, str):
-        classes = read_label_names(classes, given.parent)
+        classes = read_label_names(classes, given.parent, "data.classes")
     notices: list[str] = []
     pairs = list(_pairs(root, images, masks, val_folder, notices))
     if not pairs:

@@ -167,7 +167,7 @@ def masked(given: Tables, *, classes: Any, ignore: Any, max_pixels: int) -> Spli
         UserError: If columns are missing, or images or masks are wrong.
     """
     if isinstance(classes, str):
-        classes = read_label_names(classes, current() or Path())
+        classes = read_label_names(classes, current() or Path(), "data.classes")
     notices = list(given.notices)
     first = next(iter(given.rows.values()))
     image = given.image(first)

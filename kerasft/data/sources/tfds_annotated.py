@@ -104,7 +104,7 @@ def masked(
     image = image_of(module, {n: leaf for n, leaf in known.items() if leaf is not painted},
                          input, where)  # fmt: skip
     if isinstance(classes, str):
-        classes = read_label_names(classes, current() or Path())
+        classes = read_label_names(classes, current() or Path(), "data.classes")
     means = meaning(classes, ignore)
     if means is None and getattr(painted.feature, "num_classes", None) is not None:
         means = listed_meaning(painted.feature.names, ignore)
