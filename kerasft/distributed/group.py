@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasft.distributed import peers
+from kerasft.distributed import meeting, peers
 from kerasft.distributed.cluster import Cluster, find
 from kerasft.errors import Stopped, UserError
 from kerasft.system.console import listing
@@ -274,8 +274,7 @@ def _of_workers(cluster: Cluster | None, timeout: float) -> Group:
             "KERASFT_WORKERS in the environment of each (docs/devices.md). distribute=mirrored "
             "takes the GPUs of one process."
         )
-    peers.require_free(cluster)
-    with peers.awaited(cluster, timeout):
+    with meeting.met(cluster, timeout):
         spec = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(

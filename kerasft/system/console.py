@@ -173,6 +173,11 @@ class _Filter:
 _filter = _Filter()
 
 
+def error_stream() -> int:
+    """Return the descriptor of the error stream, behind the filter if one is at work."""
+    return _filter.stream if _filter.wanted else 2
+
+
 @contextmanager
 def without_chatter() -> Iterator[None]:
     """Keep the start-up lines of TensorFlow's C++ side off the error stream; all else passes.
@@ -197,8 +202,7 @@ def beside_output() -> Iterator[None]:
         yield
         return
     try:
-        # Behind the filter, if one is at work: a pipe is no terminal.
-        number = os.dup(_filter.stream if _filter.wanted else 2)
+        number = os.dup(error_stream())  # a pipe is no terminal
     except OSError:  # closed
         yield
         return
