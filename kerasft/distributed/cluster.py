@@ -66,8 +66,34 @@ def find(environment: Mapping[str, str] | None = None) -> Cluster | None:
     for look in (of_tf_config, of_slurm, of_kubernetes):
         found = look(given)
         if found is not None and len(found.addresses) > 1:
+            _require_sound(found)
             return found
     return None
+
+
+# Labels with dots between them, or an IPv6 address.
+_HOST = re.compile(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?|\[[0-9a-fA-F:.]+\]")
+
+
+def _require_sound(found: Cluster) -> None:
+    """See that one can listen at all addresses, and that each worker has its own."""
+    more = " KERASFT_PORT sets the first." if found.source == "SLURM" else ""
+    for number, address in enumerate(found.addresses):
+        host, _, port = address.rpartition(":")
+        if len(port) > 5 or not 0 < int(port) < 65536:
+            raise UserError(
+                f"{found.source}: the port of a worker must be from 1 to 65535. Received: "
+                f"{shown(address)[1:-1]}.{more}"
+            )
+        if not _HOST.fullmatch(host):
+            raise UserError(
+                f"{found.source}: an address must be the name of a machine, or its number, a colon "
+                f"and a port. Received: {shown(address)[1:-1]}."
+            )
+        if address in found.addresses[:number]:
+            raise UserError(
+                f"{found.source}: each worker needs its own address. Received: {address} twice."
+            )
 
 
 def of_tf_config(given: Mapping[str, str]) -> Cluster | None:
@@ -100,11 +126,21 @@ def of_tf_config(given: Mapping[str, str]) -> Cluster | None:
             "TF_CONFIG: kerasft trains on workers alone (chief, worker), and has no use for "
             f"{', '.join(strange)}. Received: {shown(text)}."
         )
+    if {"chief", "master"} <= set(cluster):
+        raise UserError(
+            "TF_CONFIG: chief and master are two names of the first worker; leave one of them out. "
+            f"Received: {shown(text)}."
+        )
     chiefs = _addresses(cluster.get("chief", cluster.get("master", [])), text)
     workers = _addresses(cluster.get("worker", []), text)
     addresses = (*chiefs, *workers)
     if not addresses:
         return None
+    if len(addresses) > 1 and not {"type", "index"} <= set(task):
+        raise UserError(
+            f"TF_CONFIG must tell each worker which of the {len(addresses)} it is: \"task\": "
+            f"{{\"type\": \"worker\", \"index\": 0}}, and so on. Received: {shown(text)}."
+        )
     kind, index = str(task.get("type", "worker")), _number(task.get("index", 0), "TF_CONFIG", text)
     if kind not in ("chief", "master", "worker"):
         raise UserError(
@@ -122,12 +158,17 @@ def of_tf_config(given: Mapping[str, str]) -> Cluster | None:
 
 def _addresses(given: Any, text: str) -> list[str]:
     if not isinstance(given, list) or not all(
-        isinstance(one, str) and one.rpartition(":")[2].isdigit() for one in given
+        isinstance(one, str) and _is_number(one.rpartition(":")[2]) for one in given
     ):
         raise UserError(
             f"TF_CONFIG: addresses must be a list of \"host:port\". Received: {shown(text)}."
         )
     return given
+
+
+def _is_number(text: str) -> bool:
+    # `²` is a digit, and no number.
+    return text.isascii() and text.isdigit()
 
 
 def _number(value: object, name: str, text: str) -> int:
@@ -154,18 +195,25 @@ def of_slurm(given: Mapping[str, str]) -> Cluster | None:
     nodes = given.get("SLURM_STEP_NODELIST")
     if not nodes or "SLURM_PROCID" not in given:
         return None
-    hosts = hosts_of(nodes)
+    try:
+        hosts = hosts_of(nodes)
+    except ValueError as error:
+        raise UserError(
+            "SLURM_STEP_NODELIST must be a list of machines such as n[01-02,05],gpu7. Received: "
+            f"{shown(nodes)}."
+        ) from error
     counts = counts_of(given.get("SLURM_STEP_TASKS_PER_NODE", f"1(x{len(hosts)})"))
     rank = _number(given["SLURM_PROCID"], "SLURM_PROCID", given["SLURM_PROCID"])
-    if len(counts) != len(hosts) or rank >= sum(counts):
+    if len(counts) != len(hosts) or not 0 <= rank < sum(counts):
         raise UserError(
             "SLURM: the tasks of the step and its machines do not fit together. Received: "
             f"SLURM_STEP_NODELIST={nodes}, SLURM_STEP_TASKS_PER_NODE="
             f"{given.get('SLURM_STEP_TASKS_PER_NODE')}, SLURM_PROCID={rank}."
         )
     job = given.get("SLURM_JOB_ID", "0")
-    first = _number(given.get("KERASFT_PORT", PORTS + int(job) % SPAN if job.isdigit() else PORTS),
-                    "KERASFT_PORT", given.get("KERASFT_PORT", ""))  # fmt: skip
+    first = PORTS + (int(job) % SPAN if _is_number(job) else 0)
+    if (port := given.get("KERASFT_PORT")) is not None:
+        first = _number(port, "KERASFT_PORT", port)
     places = [(host, local) for host, count in zip(hosts, counts, strict=True)
               for local in range(count)]  # fmt: skip
     here = given.get("SLURMD_NODENAME")
@@ -228,8 +276,8 @@ def of_kubernetes(given: Mapping[str, str]) -> Cluster | None:
     if not text or index is None:
         return None
     pattern, _, count = text.rpartition(",")
-    if "{index}" not in pattern or not count.strip().isdigit() or not (
-        pattern.rpartition(":")[2].isdigit()
+    if "{index}" not in pattern or not _is_number(count.strip()) or not (
+        _is_number(pattern.rpartition(":")[2])
     ):
         raise UserError(
             "KERASFT_WORKERS must be the address of a worker with {index} for its number, a comma, "

@@ -75,6 +75,23 @@ def test_tf_config_comes_before_slurm():
     ({**SLURM, "SLURMD_NODENAME": "n1"}, r"task 2 should run on n2, and is on n1.*=block"),
     ({**JOB, "JOB_COMPLETION_INDEX": "2"}, r"below the 2 workers.*Received: 2"),
     ({**JOB, "KERASFT_WORKERS": "run:1,2"}, r"with \{index\} for its number"),
+    (tf_config({"worker": ["a:1", "b:99999"]}), r"TF_CONFIG: .*from 1 to 65535.*Received: b:99999"),
+    (tf_config({"worker": ["a:1", "b:0"]}), r"from 1 to 65535.*Received: b:0"),
+    (tf_config({"worker": ["a:1", "b:²"]}), r'must be a list of "host:port"'),
+    (tf_config({"worker": ["a:1", "a..b:1"]}), r"TF_CONFIG: .*name of a machine.*: a\.\.b:1"),
+    (tf_config({"worker": ["a:1", ":1"]}), r"name of a machine.*Received: :1"),
+    (tf_config({"worker": ["a:1", "b:2", "a:1"]}), r"its own address\. Received: a:1 twice"),
+    (tf_config({"chief": ["a:1"], "master": ["b:1"], "worker": ["c:1"]}), r"chief and master"),
+    ({"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:2"]}}'}, r"which of the 2 it is.*\"task\""),
+    ({"TF_CONFIG": '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker"}}'},
+     r"which of the 2 it is"),
+    ({**SLURM, "KERASFT_PORT": "70000"}, r"SLURM: .*65535.*70000\. KERASFT_PORT sets the first"),
+    ({**SLURM, "KERASFT_PORT": "²"}, r"KERASFT_PORT must hold a whole number"),
+    ({**SLURM, "SLURM_PROCID": "-1"}, r"do not fit together.*SLURM_PROCID=-1"),
+    ({**SLURM, "SLURM_STEP_NODELIST": "n[a-b]"}, r"SLURM_STEP_NODELIST .*Received: 'n\[a-b\]'"),
+    ({**JOB, "KERASFT_WORKERS": "run-{index}.run:²,2"}, r"KERASFT_WORKERS must be the address"),
+    ({**JOB, "KERASFT_WORKERS": "run-{index}.run:1,²"}, r"KERASFT_WORKERS must be the address"),
+    ({**JOB, "KERASFT_WORKERS": "run-{index}.run:99999,2"}, r"Kubernetes: .*from 1 to 65535"),
 ])
 def test_contradictions_are_told(given, message):
     with pytest.raises(UserError, match=message):
