@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from kerasft.commands import parse
 from kerasft.errors import Stopped, UserError
-from kerasft.sweeps.text import command
 from kerasft.system.processes import need_current_folder
 
 # What a shell learns; `main` says more.
@@ -31,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 for an export that `verify` finds wanting or images that `predict`
-        could not answer, 2 for a user's mistake, 130 when interrupted, 143 after SIGTERM, 75 where
-        `max_time` was over.
+        could not answer, 2 for a user's mistake, 69 where a worker's port is in use, 130 when
+        interrupted, 143 after SIGTERM, 75 where `max_time` was over or a worker was lost.
     """
     from kerasft.system.console import show_whatever
 
@@ -51,12 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return act.run(options) or OK
     except UserError as error:
         _complain(error)
-        return MISTAKE
+        return error.code
     except Stopped as stopped:
+        from kerasft.runs.again import going_on
         from kerasft.system.terminal import together
 
-        again = command(["kerasft", "resume", stopped.folder])
-        last = f"To go on: {again}" if stopped.folder else ""
+        last = f"To go on: {going_on(stopped)}" if stopped.folder else ""
         print(together(f"{stopped}.", last, sys.stderr).rstrip(), file=sys.stderr)
         return stopped.code
     except FileNotFoundError:

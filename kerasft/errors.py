@@ -20,6 +20,8 @@ class UserError(Exception):
         overrides: The overrides at fault, where the mistake is known to lie in some of several.
     """
 
+    code = 2  # the exit status that says so
+
     def __init__(
         self, message: str = "", *, problems: Iterable[str] = (), overrides: Iterable[str] = ()
     ):
@@ -48,12 +50,15 @@ class Stopped(Exception):
         epoch: Epochs that are done.
         step: Steps of the next one that are done.
         where: Where it stands, for what is no run.
+
+    `workers` is how many processes trained together, and all have to go on.
     """
 
     def __init__(self, reason: str, code: int, epoch: int = 0, step: int = 0, where: str = ""):
         super().__init__(f"{reason}: stopped {where or f'after {epochs_and_steps(epoch, step)}'}")
         self.reason, self.code, self.epoch, self.step = reason, code, epoch, step
         self.where, self.folder = where, ""  # the folder of the run
+        self.workers = 1
 
     def __reduce__(self) -> Any:
         # By its arguments, not by its message: jobs in other processes hand it back.

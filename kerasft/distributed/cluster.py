@@ -15,6 +15,8 @@ from kerasft.errors import UserError, shown
 KINDS = (None, "mirrored", "multi_worker", "auto")
 # Where SLURM says no port: from here on, by the number of its job.
 PORTS, SPAN = 20_000, 20_000
+# Set by `kerasft launch` for the workers that it starts.
+LAUNCHED = "KERASFT_LAUNCHED"
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,65 @@ def find(environment: Mapping[str, str] | None = None) -> Cluster | None:
         >>> find({}) is None
         True
     """
+    found = named(environment)
+    return None if found is None or len(found.addresses) == 1 else found
+
+
+def named(environment: Mapping[str, str] | None = None) -> Cluster | None:
+    """Find what `find` does, or a cluster of this process alone where nothing names several.
+
+    Args:
+        environment: The variables; by default those of the process.
+
+    Raises:
+        UserError: If the variables contradict themselves.
+    """
     given = os.environ if environment is None else environment
+    alone = None
     for look in (of_tf_config, of_slurm, of_kubernetes):
         found = look(given)
         if found is not None and len(found.addresses) > 1:
             _require_sound(found)
             return found
-    return None
+        alone = alone or found
+    return alone
+
+
+def overlooked(kind: str | None, environment: Mapping[str, str] | None = None) -> str:
+    """Say what the variables of a process tell of others that it will know nothing of.
+
+    Args:
+        kind: The value of `distribute`.
+        environment: The variables; by default those of the process.
+
+    Returns:
+        A warning, or `""`.
+
+    Example:
+        >>> overlooked("auto", {"JOB_COMPLETION_INDEX": "0"}).partition(":")[0]
+        'distribute=auto'
+        >>> overlooked("auto", {})
+        ''
+    """
+    given = os.environ if environment is None else environment
+    if kind in (None, "mirrored"):
+        try:
+            found = find(given)
+        except UserError:  # nobody asked
+            return ""
+        return "" if found is None else (
+            f"{found.source} names {len(found.addresses)} processes, and "
+            f"distribute={kind or 'null'} trains each of them by itself: set distribute=auto to "
+            "have them train together"
+        )
+    index = given.get("JOB_COMPLETION_INDEX")
+    if kind != "auto" or index is None or given.get("KERASFT_WORKERS") or named(given):
+        return ""
+    return (
+        f"distribute=auto: this is pod {index} of an indexed Job, and nothing says where the "
+        "others are: it trains by itself. If the Job has several pods, give KERASFT_WORKERS to "
+        "them all (docs/engines.md), or each an output_dir of its own"
+    )
 
 
 # Labels with dots between them, or an IPv6 address.

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from kerasft.distributed import meeting, peers
-from kerasft.distributed.cluster import Cluster, find
+from kerasft.distributed.cluster import Cluster, find, named
 from kerasft.errors import Stopped, UserError
 from kerasft.system.console import listing
 
 # The exit status of a group that has lost a worker: EX_TEMPFAIL, to be started again.
 GONE = 75
+# Seconds that the port of a process may answer after its connections have broken.
+ENDS = 3.0
 # How many bytes of each worker go through the network at once.
 PIECE = 1 << 24
 
@@ -131,9 +133,10 @@ class Group:
             yield
         except tf.errors.OpError as error:
             assert self.cluster is not None
-            gone = peers.silent(self.cluster)
             lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
                     tf.errors.DeadlineExceededError)  # fmt: skip
+            network = (*lost, tf.errors.InternalError, tf.errors.UnknownError)
+            gone = peers.ended(self.cluster, ENDS if isinstance(error, network) else 0.0)
             if not gone and not isinstance(error, lost):
                 raise
             names = listing(self.cluster.name(one) for one in gone) or "a worker"
@@ -244,7 +247,7 @@ def form(kind: str | None, *, timeout: float = 600.0) -> Group:
     if kind is None:
         return ALONE
     cluster = find() if kind in ("multi_worker", "auto") else None
-    if kind == "auto":
+    if kind == "auto" or (cluster is None and named() is not None):
         kind = "mirrored" if cluster is None else "multi_worker"
     if kind not in _made:
         _made[kind] = _mirrored() if kind == "mirrored" else _of_workers(cluster, timeout)
@@ -282,6 +285,10 @@ def _of_workers(cluster: Cluster | None, timeout: float) -> Group:
                     spec, task_type="worker", task_id=cluster.rank, rpc_layer="grpc"
                 )
             )
+        except tf.errors.UnknownError as error:
+            if "start gRPC server" not in str(error):
+                raise
+            raise peers.PortInUse(cluster, "another process took it a moment ago") from error
         except RuntimeError as error:
             if "startup" not in str(error):
                 raise

@@ -14,7 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kerasft.errors import UserError
+from kerasft.distributed.cluster import LAUNCHED
+from kerasft.distributed.peers import PortInUse
+from kerasft.errors import UserError, some
+from kerasft.system.accelerators import seen, share
 from kerasft.system.console import say, warn
 
 # What a user's mistake ends with; to start such a worker again would not help.
@@ -65,6 +68,10 @@ class Launcher:
         try:
             for left in range(self.restarts, -1, -1):
                 codes = self._attend(self._start())
+                if PortInUse.code in codes and not self.asked:
+                    warn("launch: a port was taken before its worker could listen; "
+                         "all start again at others")  # fmt: skip
+                    codes = self._attend(self._start())
                 if not any(codes):
                     return 0
                 if self.asked or MISTAKE in codes or all(code in (0, *STOPPED) for code in codes):
@@ -81,11 +88,15 @@ class Launcher:
 
     def _start(self) -> list[Any]:
         addresses = [f"127.0.0.1:{port}" for port in free_ports(self.workers)]
-        made = []
+        devices, made = seen(), []
+        each = max(len(devices) // self.workers, 1)
         for rank in range(self.workers):
             task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
-            made.append(self.begin(self.command, {**os.environ, "TF_CONFIG": json.dumps(task)}))
-        say(f"launch: {self.workers} workers, processes "
+            made.append(self.begin(self.command, {
+                **os.environ, **share(devices, rank, self.workers, each),
+                "TF_CONFIG": json.dumps(task), LAUNCHED: "1",
+            }))  # fmt: skip
+        say(f"launch: {some(self.workers, 'worker')}, process{'es' * (self.workers > 1)} "
             f"{', '.join(str(one.pid) for one in made)}")  # fmt: skip
         return made
 
@@ -103,7 +114,9 @@ class Launcher:
                 first = time.monotonic()
             if first:
                 over = time.monotonic() - first - self.grace
-                if over > 0 and not ended:
+                # Others wait for a worker that cannot listen, and for nothing that they would lose.
+                taken = any(one.poll() == PortInUse.code for one in made)
+                if (over > 0 or taken) and not ended:
                     ended = True
                     _each(made, "terminate")
                 elif over > KILL:

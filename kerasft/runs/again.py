@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from kerasft.config.composition import load
-from kerasft.errors import UserError
+from kerasft.distributed.cluster import LAUNCHED
+from kerasft.errors import Stopped, UserError
 
 _MEMORY = "kerasft.data.sources.memory.memory"
 
@@ -66,3 +68,16 @@ def _in_memory(run: str | Path) -> bool:
         return reads_memory(load(Path(run) / "config.yaml"))
     except (UserError, OSError):  # whoever reads the config tells what is wrong with it
         return False
+
+
+def going_on(stopped: Stopped) -> str:
+    """Return what goes on with a run that has stopped, in as many processes as it had.
+
+    Args:
+        stopped: How it did.
+    """
+    if stopped.workers == 1:
+        return f"kerasft resume {shlex.quote(stopped.folder)}"
+    if LAUNCHED in os.environ:
+        return f"kerasft launch -n {stopped.workers} -- resume {shlex.quote(stopped.folder)}"
+    return f"start all {stopped.workers} workers again as before, with resume=auto"

@@ -201,7 +201,7 @@ class RunFolder:
         reason = "\n".join(error.problems) if isinstance(error, UserError) else repr(error)
         stopped = isinstance(error, Stopped | KeyboardInterrupt | SystemExit)
         if isinstance(error, Stopped):
-            error.folder = str(self.path)
+            error.folder, error.workers = str(self.path), current_group().workers
         pruned = isinstance(error, Pruned)
         ended = {
             "status": "pruned" if pruned else "stopped" if stopped else "failed",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from kerasft.sweeps.memory import Gauge
 from kerasft.sweeps.progress import Progress
 from kerasft.sweeps.text import command
 from kerasft.sweeps.worker import HALT
+from kerasft.system.accelerators import seen, share
 from kerasft.system.console import say, warn
 from kerasft.system.processes import importable
 
@@ -216,15 +216,7 @@ def accelerators(slot: int, workers: int, each: int = 1) -> dict[str, str]:
     Raises:
         UserError: If a worker is to have more than there are.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:  # as queues set it; empty where none is to be seen
-        devices = [one.strip() for one in visible.split(",") if one.strip()]
-    elif (tool := shutil.which("nvidia-smi")) is not None:
-        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False)
-        count = len([line for line in listed.stdout.splitlines() if line.startswith("GPU")])
-        devices = [str(number) for number in range(count)]
-    else:
-        devices = []
+    visible, devices = os.environ.get("CUDA_VISIBLE_DEVICES"), seen()
     if each > max(len(devices), 1):
         raise UserError(
             f"sweep.gpus: a trial asks for {each} GPUs, and "
@@ -232,9 +224,4 @@ def accelerators(slot: int, workers: int, each: int = 1) -> dict[str, str]:
                f"nvidia-smi lists {len(devices)}")
             + ". Ask for fewer, or start the sweep where there are more."
         )
-    # In turn, so that where they do not come out even each is taken about as often.
-    mine = [devices[(slot * each + place) % len(devices)] for place in range(each) if devices]
-    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if len(devices) > 1 else {}
-    if 0 < len(devices) < workers * each:
-        chosen["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
-    return chosen
+    return share(devices, slot, workers, each)

@@ -1,10 +1,11 @@
 """The processes of a run are found in what started them, and contradictions are told."""
 
 import json
+import re
 
 import pytest
 
-from kerasft.distributed.cluster import Cluster, counts_of, find, hosts_of
+from kerasft.distributed.cluster import Cluster, counts_of, find, hosts_of, named, overlooked
 from kerasft.errors import UserError
 
 
@@ -96,3 +97,21 @@ def test_tf_config_comes_before_slurm():
 def test_contradictions_are_told(given, message):
     with pytest.raises(UserError, match=message):
         find(given)
+
+
+def test_a_cluster_of_one_is_named_where_nothing_names_several():
+    one = tf_config({"worker": ["a:1"]})
+    assert named(one).addresses == ("a:1",)
+    assert named({**SLURM, **one}).source == "SLURM"
+    assert named({}) is None
+
+
+@pytest.mark.parametrize(("kind", "given", "said"), [
+    (None, tf_config({"worker": ["a:1", "b:2"]}), r"TF_CONFIG names 2 .*=null trains each"),
+    ("mirrored", SLURM, r"SLURM names 3 processes, and distribute=mirrored"),
+    ("auto", {"JOB_COMPLETION_INDEX": "1"}, r"pod 1 of an indexed Job.*KERASFT_WORKERS"),
+    ("auto", JOB, r"^$"), ("auto", tf_config({"worker": ["a:1", "b:2"]}), r"^$"),
+    (None, {"JOB_COMPLETION_INDEX": "1"}, r"^$"), (None, {"TF_CONFIG": "{"}, r"^$"),
+])  # fmt: skip
+def test_what_tells_of_others_and_is_not_heeded_is_told(kind, given, said):
+    assert re.search(said, overlooked(kind, given))

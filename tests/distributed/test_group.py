@@ -1,11 +1,12 @@
 """Workers agree on what they do, and one process agrees with itself at no cost."""
 
+import json
 import os
 
 import pytest
 
 from kerasft.distributed import group
-from kerasft.errors import UserError
+from kerasft.errors import Stopped, UserError
 
 
 def test_one_device_is_a_group_of_itself():
@@ -57,3 +58,23 @@ def test_other_workers_speak_into_a_log(tmp_path, capfd):
     os.write(1, b"after\n")
     assert capfd.readouterr() == ("before\nafter\n", "")
     assert (tmp_path / "logs" / "worker-1.log").read_text() == "inside\nso are errors\n"
+
+
+def test_a_worker_that_was_named_alone_takes_what_devices_it_has(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["127.0.0.1:1"]}}))
+    found = group.form("multi_worker")
+    assert (found.workers, found.strategy) == (1, None)
+    assert found.said == "devices: one, CPU:0; distribute has nothing to deal out"
+
+
+def test_a_lost_worker_is_named_though_its_port_answers_a_moment_longer(monkeypatch):
+    """The connections of a process that is killed may break before its port is closed."""
+    import tensorflow as tf
+
+    from kerasft.distributed.cluster import Cluster
+
+    two = group.Group(None, Cluster(("a:1", "b:2"), 0, "a test"), 2)
+    answers = iter([[], [], [1]])
+    monkeypatch.setattr(group.peers, "silent", lambda cluster: next(answers))
+    with pytest.raises(Stopped, match=r"^worker 1 \(b:2\) is gone: stopped with it"), two.noticed():
+        raise tf.errors.UnavailableError(None, None, "Socket closed")

@@ -102,3 +102,40 @@ def test_commands_are_completed():
 def test_what_cannot_be_launched_is_told(command, workers, message):
     with pytest.raises(UserError, match=message):
         Launcher(command, workers)
+
+
+def test_a_port_that_was_taken_is_tried_once_more_with_others(tmp_path, capsys):
+    status, attempts, seen = launched(tmp_path, [[69, "SIGTERM"], [0, 0]], restarts=0)
+    assert (status, attempts) == (0, 2)
+    assert seen[0]["cluster"] != seen[2]["cluster"]
+    assert "a port was taken before its worker could listen" in capsys.readouterr().err
+
+
+def test_workers_that_wait_for_one_without_a_port_are_ended_at_once():
+    begun = []
+
+    def begin(command, environment):
+        code = "import time; time.sleep(60)" if not begun else "raise SystemExit(69)"
+        begun.append(subprocess.Popen([sys.executable, "-c", code], env=environment))
+        return begun[-1]
+
+    def other(command, environment):
+        return begin(command, environment) if len(begun) < 2 else subprocess.Popen(["true"])
+
+    assert Launcher(["train"], 2, restarts=0, begin=other).run() == 0
+    assert begun[0].returncode == -15
+
+
+@pytest.mark.parametrize(("visible", "expected"), [
+    ("0,1", ["0", "1"]), ("4,5,6,7", ["4,5", "6,7"]), ("3", ["3", "3"]), ("", ["", ""]),
+])
+def test_gpus_are_dealt_out_to_the_workers(monkeypatch, visible, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = []
+
+    def begin(command, environment):
+        found.append(environment["CUDA_VISIBLE_DEVICES"])
+        return subprocess.Popen(["true"])
+
+    assert Launcher(["train"], 2, begin=begin).run() == 0
+    assert found == expected

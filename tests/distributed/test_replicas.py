@@ -18,8 +18,9 @@ from kerasft.errors import UserError
 from kerasft.training.replicated import require_alike
 
 SCRIPT = Path(__file__).parents[1] / "shared" / "replica_cases.py"
-# Of what was computed in half precision, rounding is coarser; and it differs with the shapes.
-LOOSE = {"bfloat16": 2e-2, "float16": 2e-3}
+# Of what was computed in half precision, rounding is coarser; and it differs with the shapes. A
+# loss that is added up in half precision would be off by 7e-4.
+LOOSE = {"bfloat16": 2e-4, "float16": 2e-5}
 # The case of the default tests: uneven shares whose gradients accumulate and are clipped.
 FEW = ("accumulated",)
 # What is not compared with one device.

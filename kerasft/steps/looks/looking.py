@@ -30,6 +30,7 @@ from kerasft.data.astray import (
 )
 from kerasft.data.looks import Look
 from kerasft.data.splits import part_problem, ratios_of
+from kerasft.distributed.cluster import overlooked
 from kerasft.errors import UserError
 from kerasft.spec import Modality
 from kerasft.steps.preparing import surgery
@@ -37,6 +38,7 @@ from kerasft.steps.preparing.arranging import require_sampling
 from kerasft.steps.preparing.heads import require_head
 from kerasft.steps.preparing.prepare import require_monitors
 from kerasft.steps.preparing.stages import build_stages
+from kerasft.system.console import warn
 
 MIXING = ("MixUp", "CutMix")
 # The steps of ours that change texts.
@@ -74,6 +76,8 @@ def look(cfg: DictConfig) -> Found:
         >>> look(compose(["backbone=tiny_resnet"])).checked[0]
         'the config: every key, value and name of a part'
     """
+    if said := overlooked(cfg.distribute):
+        warn(said)
     task = require_monitors(cfg)
     checked = ["the config: every key, value and name of a part",
                "what callbacks and the best epoch go by is a metric of the task"]  # fmt: skip

@@ -16,17 +16,20 @@ from kerasft.config import distribution
 from kerasft.config.composition import to_yaml
 from kerasft.config.diff import leaves
 from kerasft.distributed import group as groups
+from kerasft.distributed.cluster import overlooked
 from kerasft.distributed.group import Group, current
-from kerasft.errors import UserError
+from kerasft.errors import Stopped, UserError
 from kerasft.runs.run_folder import RunFolder
 from kerasft.spec import Splits
-from kerasft.system.console import say
+from kerasft.system.console import say, warn
 from kerasft.system.provenance import versions
 
 # What may differ between the workers of a run: it is of each one's own machine.
 FREE = ("cache.directory", "cache.limit_gb", "memory_gb", "progress")
 # Seconds that a file may take to come to another machine.
 COMES = 30.0
+# Seconds in which others see how the first worker has ended.
+SOON = 3.0
 
 
 @contextmanager
@@ -40,6 +43,8 @@ def forming(cfg: DictConfig) -> Iterator[Group]:
         UserError: If there is no such group, its workers have other configs or versions, or it
             has more devices than a batch has examples.
     """
+    if said := overlooked(cfg.distribute):
+        warn(said)
     if cfg.distribute is None:
         with groups.working(groups.ALONE):
             yield groups.ALONE
@@ -50,8 +55,40 @@ def forming(cfg: DictConfig) -> Iterator[Group]:
     with groups.working(found):
         distribution.require_shares(cfg, found.replicas)
         _require_alike(found, cfg)
-        yield found
-        found.any(False)  # nobody leaves before the first one is done
+        done = False
+        try:
+            yield found
+            done = True
+            found.any(False)  # nobody leaves before the first one is done
+        except Stopped as stopped:
+            if found.rank:
+                if _was_done(found, cfg, stopped):
+                    return
+            elif done:  # the others had nothing to do any more
+                warn(f"{stopped.reason}, after the run was done")
+                return
+            raise
+
+
+def _was_done(group: Group, cfg: DictConfig, stopped: Stopped) -> bool:
+    """Whether the first worker, which ended before this one, has done all.
+
+    Raises:
+        UserError: If it failed: it would do so again, whoever starts it.
+    """
+    assert group.cluster is not None
+    if stopped.code != groups.GONE or not cfg.output_dir:
+        return False
+    folder, until = RunFolder(Path(cfg.output_dir), rank=group.rank), time.monotonic() + SOON
+    # What it wrote last may take a moment to be seen on another machine.
+    while (facts := folder.facts()).get("status") == "running" and time.monotonic() < until:
+        time.sleep(0.2)
+    if facts.get("status") == "failed":
+        raise UserError(
+            f"{group.cluster.name(0)} has failed, and this worker ends with it: "
+            f"{facts.get('reason', 'see run.json')}"
+        ) from stopped
+    return facts.get("status") == "done"
 
 
 def _require_alike(group: Group, cfg: DictConfig) -> None:
