@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from kerasft.config import checks
 from kerasft.config.checks import settle
+from kerasft.distributed.group import current
 from kerasft.runs import run_folder
 from kerasft.runs.result import Result
 from kerasft.steps.advice import backbone_choice, beforehand, diagnosing
@@ -133,7 +134,7 @@ def _carry_out(
     """Go through all the steps of a run; training goes on from a checkpoint where there is one."""
     with (
         folder.recording(cfg), folder.at_its_command(), prepare.runtime(cfg),
-        memory.noticed(cfg),
+        memory.noticed(cfg), current().noticed(),
     ):
         parts = prepare.cheap_parts(cfg)
         with prepare.watched(parts, folder):

@@ -71,3 +71,24 @@ def test_what_goes_on_with_a_run_works(monkeypatch, capsys, workers, launched, s
     monkeypatch.setitem(cli.ACTS, "explain", cli.Act(stopped))
     assert cli.main(["explain", "epochs"]) == 143
     assert said in capsys.readouterr().err
+
+
+def test_a_worker_that_is_lost_before_training_begins_has_all_start_again(tmp_path, monkeypatch):
+    """A connection that breaks while data or model are made ready is no failure of the run."""
+    import tensorflow as tf
+
+    from kerasft import compose
+    from kerasft.run import _carry_out, prepare
+    from kerasft.runs.run_folder import RunFolder
+    from kerasft.system.files import read_json
+
+    def breaks(*given):
+        raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+    two = group.Group(None, Cluster(("a:1", "b:2"), 0, "a test"), 2)
+    monkeypatch.setattr(group.peers, "silent", lambda cluster: [1])
+    monkeypatch.setattr(prepare, "read_data", breaks)
+    with group.working(two), pytest.raises(Stopped, match=r"worker 1 \(b:2\) is gone") as stopped:
+        _carry_out(compose([f"output_dir={tmp_path}"]), RunFolder(tmp_path))
+    assert (stopped.value.code, stopped.value.workers) == (group.GONE, 2)
+    assert read_json(tmp_path / "run.json")["status"] == "stopped"
