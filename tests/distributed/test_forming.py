@@ -16,8 +16,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.enable_socket]
 
 # A group, and nothing else of a run; `PATIENCE` is the first argument.
 FORM = """
+import signal
 import sys
 from kerasft.distributed import group, meeting
+# A shell that starts tests in the background has its children ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from kerasft.system.console import without_chatter
 meeting.PATIENCE = float(sys.argv[1])
 with without_chatter():
