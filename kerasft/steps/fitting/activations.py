@@ -285,9 +285,11 @@ class Boundary:
         Of the first batch it is a few: layer by layer, and not traced, a network holds on to what
         all its layers put out.
         """
+        import keras
+
         batches = self.ready.batches
         inputs, cached = (
-            {name: tensor[:COMPARED] for name, tensor in first.items()}
+            keras.tree.map_structure(lambda tensor: tensor[:COMPARED], first)
             for one in (batches, batches.of(kept)) for first, *_ in one.from_step(0).take(1)
         )
         whole = _numbers(self.model(inputs, training=False), inputs)
