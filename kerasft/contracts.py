@@ -274,8 +274,8 @@ class Thresholded(Protocol):
 class Demanding(Protocol):
     """A task that cannot be measured on just any labels."""
 
-    def check_validation(self, labels: np.ndarray) -> None:
-        """Raise `UserError` where `monitor` cannot be measured on these validation labels."""
+    def check_validation(self, annotations: Rows) -> None:
+        """Raise `UserError` where `monitor` cannot be measured on these validation examples."""
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from kerasft.artifact.comparison import Output
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.evaluation import box_curves, box_errors
 from kerasft.evaluation import boxes as figures
 from kerasft.evaluation.metrics import direction
@@ -108,6 +108,20 @@ class Detection:
 
     def adapt(self, annotations: Rows) -> Detection:
         return self
+
+    def check_validation(self, annotations: Rows) -> None:
+        """Raise `UserError` where there is no object to measure the mean average precision by."""
+        rows = [annotations.row(i)["ignored"] for i in range(len(annotations))]
+        ignored = np.concatenate([np.zeros(0, bool), *(np.asarray(row, bool) for row in rows)])
+        if self.monitor in ("loss", "val_loss") or not ignored.all():
+            return
+        what = "no object" if not len(ignored) else "no object but regions that are ignored"
+        raise UserError(
+            f"The validation split has {what} in its {some(len(annotations), 'image')}, so there "
+            f"is no {self.monitor} to choose the best epoch by. Validate on other images "
+            "(data.validation), or set task.monitor=val_loss. Received: "
+            f"task.monitor={self.monitor}."
+        )
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         """Return boxes where the network sees them, and how each image was placed."""

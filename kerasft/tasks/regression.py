@@ -220,8 +220,9 @@ class Regression:
         )
         return Decision()
 
-    def check_validation(self, labels: np.ndarray) -> None:
+    def check_validation(self, annotations: Rows) -> None:
         """Raise `UserError` where `monitor` cannot be measured on these validation labels."""
+        labels = annotations["label"]
         measured = figures.number(labels, np.zeros(len(labels)))
         name = self.monitor.removeprefix("val_")
         if name in CORRELATIONS and name not in measured:

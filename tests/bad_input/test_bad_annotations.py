@@ -230,7 +230,25 @@ def test_masks_get_one_message(name, put, refuses):
 
 
 # name: (command, files, what the message says)
+
+
+def validated_by(annotations: list) -> dict:
+    """Return images with boxes to train on, and such to validate on, as Roboflow lays them out."""
+    made = {}
+    for split, these in (("train", cells()["annotations"]), ("valid", annotations)):
+        made[f"cells/{split}/_annotations.coco.json"] = json.dumps(
+            cells() | {"annotations": these}
+        ).encode()
+        made |= {f"cells/{split}/{i}.png": png(i + 8 * (split == "valid")) for i in range(8)}
+    return made
+
+
 OTHERS = {
+    "no object to validate on": (detect(), validated_by([]), "no object in its 8 images",
+                                 "task.monitor=val_loss"),
+    "crowds alone to validate on": (
+        detect(), validated_by([one | {"iscrowd": 1} for one in cells()["annotations"]]),
+        "no object but regions that are ignored", "data.validation"),
     "a detector on texts": (detect().replace("tiny_resnet backbone.image_size=64", "tiny_bert"),
                             coco(), "images"),
     "mixed images": (detect() + " augment=mixup", coco(), "augment.mixup",

@@ -279,9 +279,9 @@ def test_unscaled_labels_must_differ_as_they_are_learned():
 
 def test_validation_labels_all_alike_leave_no_correlation_to_monitor():
     with pytest.raises(UserError, match=r"all alike \(5\).*task\.monitor=val_rmse"):
-        Regression().check_validation(np.full(8, 5.0))
-    Regression(monitor="val_rmse").check_validation(np.full(8, 5.0))
-    Regression().check_validation(np.arange(8.0))
+        Regression().check_validation(labelled(np.full(8, 5.0)))
+    Regression(monitor="val_rmse").check_validation(labelled(np.full(8, 5.0)))
+    Regression().check_validation(labelled(np.arange(8.0)))
 
 
 @pytest.mark.parametrize("labels", [[1e39, 2e39, 3e39], [-1e39, 1e38], [3e38, 1e38], [1e38, 2e38]])

@@ -324,8 +324,6 @@ def describe(splits: Splits) -> str:
 
 def _require_fit(task: Task, splits: Splits, cfg: DictConfig) -> None:
     """See before training that what comes after it can be done with these labels."""
-    if isinstance(task, Demanding):
-        task.check_validation(splits.validation.labels)
     if isinstance(task, Measuring):
         require_sound(task, splits.train.annotations, splits.labels)
     if isinstance(task, Rounding) and any((cfg.export or {}).values()):
@@ -366,6 +364,8 @@ def make_ready(
     from kerasft.training.stages import require_sizes
 
     require_sizes(parts.stages, size_of(backbone.preprocess))
+    if isinstance(parts.task, Demanding):
+        parts.task.check_validation(splits.validation.annotations)
     splits, stores = read_stores(cfg, parts.task, splits, backbone.preprocess, parts.cache)
     require_same_data(splits, stores)
     task = parts.task.adapt(splits.train.annotations)
