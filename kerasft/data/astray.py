@@ -50,6 +50,14 @@ def fills_astray(name: str, kind: str, filling: str) -> str:
     )
 
 
+def moves_labels(step: Any) -> bool:
+    """Whether a layer takes boxes and masks beside images, as those of Keras for images do."""
+    import keras
+
+    own = getattr(step, "moves_labels", False)
+    return own or isinstance(step, keras.layers.RandomFlip.__mro__[1])
+
+
 def not_mixable(name: str) -> str:
     """Say that the labels of a task cannot be mixed."""
     return (
@@ -121,10 +129,7 @@ def _held(step: Any) -> list[Any]:
 
 def _require_handed_through(name: str, step: Any) -> None:
     """Refuse a step that moves pixels by a layer inside, and knows nothing of boxes and masks."""
-    import keras
-
-    handed = getattr(step, "moves_labels", False) or getattr(step, "joins_images", False)
-    if handed or isinstance(step, keras.layers.RandomFlip.__mro__[1]):
+    if getattr(step, "joins_images", False) or moves_labels(step):
         return
     moved = [
         type(inner).__name__ for inner in _held(step)

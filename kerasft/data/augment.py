@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kerasft.data import ending
-from kerasft.data.astray import require_mixable, require_moving
+from kerasft.data.astray import moves_labels, require_mixable, require_moving
 from kerasft.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def augmenter(
         for place, step in enumerate(single.values()):
             with stateless(step, _key(seed, epoch, index, place), (seed, place)):
                 # As a batch of one, which layers of every kind take.
-                if len(given) > 1 and _moves_labels(step):
+                if len(given) > 1 and moves_labels(step):
                     given = step(given, training=True)
                 else:
                     given = {**given, "images": step(given["images"], training=True)}
@@ -198,14 +198,6 @@ def _moving(targets: Mapping[str, Any]) -> list[str]:
 def _beside_boxes(targets: Mapping[str, Any]) -> list[str]:
     """Return what says how boxes are taken, which no step changes."""
     return ["ignored"] if "boxes" in targets and "ignored" in targets else []
-
-
-def _moves_labels(step: keras.Layer) -> bool:
-    """Whether a layer takes boxes and masks beside images, as those of Keras for images do."""
-    import keras
-
-    own = getattr(step, "moves_labels", False)
-    return own or isinstance(step, keras.layers.RandomFlip.__mro__[1])
 
 
 def _for_keras(moved: Mapping[str, Any]) -> dict[str, Any]:

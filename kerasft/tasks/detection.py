@@ -111,11 +111,13 @@ class Detection:
 
     def check_validation(self, annotations: Rows) -> None:
         """Raise `UserError` where there is no object to measure the mean average precision by."""
-        rows = [annotations.row(i)["ignored"] for i in range(len(annotations))]
-        ignored = np.concatenate([np.zeros(0, bool), *(np.asarray(row, bool) for row in rows)])
-        if self.monitor in ("loss", "val_loss") or not ignored.all():
+        if self.monitor in ("loss", "val_loss"):
             return
-        what = "no object" if not len(ignored) else "no object but regions that are ignored"
+        ignored = [np.asarray(annotations.row(i)["ignored"]) for i in range(len(annotations))]
+        if not all(one.all() for one in ignored):
+            return
+        regions = any(len(one) for one in ignored)
+        what = "no object but regions that are ignored" if regions else "no object"
         raise UserError(
             f"The validation split has {what} in its {some(len(annotations), 'image')}, so there "
             f"is no {self.monitor} to choose the best epoch by. Validate on other images "

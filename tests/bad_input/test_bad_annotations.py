@@ -183,6 +183,15 @@ def painted(**others) -> dict:
 
 NOISE = np.random.default_rng(0).integers(0, 255, SIZE)
 
+
+
+def lossy(suffix: str) -> dict:
+    """Return images with masks that are JPEG files, whatever they are called."""
+    return {f"cells/images/{i}.png": png(i) for i in range(8)} | {
+        f"cells/masks/{i}.{suffix}": mask(NOISE // 128 * 255, "JPEG") for i in range(8)
+    }
+
+
 MASKS = {
     "a value without a class": (painted(**{"3.png": mask(np.full(SIZE, 7))}),
                                 "data.classes={0:ground,255:cell}", "images/3.png",
@@ -191,16 +200,13 @@ MASKS = {
     "masks of other images": (painted(**{f"{i}.png": mask(np.zeros((9, 9))) for i in range(8)}),
                                 "", "another size", "its mask 9 x 9"),
     "masks that are lossy": (
-        {f"cells/images/{i}.png": png(i) for i in range(8)} | {
-            f"cells/masks/{i}.jpg": mask(NOISE // 128 * 255, "JPEG") for i in range(8)},
+        lossy("jpg"),
         "", "JPEG files", "Save masks as PNG"),
     "lossy masks whose values are named": (
-        {f"cells/images/{i}.png": png(i) for i in range(8)} | {
-            f"cells/masks/{i}.png": mask(NOISE // 128 * 255, "JPEG") for i in range(8)},
+        lossy("png"),
         "data.classes={0:ground,255:cell}", "values without a class", "save masks as PNG"),
     "lossy masks called png": (
-        {f"cells/images/{i}.png": png(i) for i in range(8)} | {
-            f"cells/masks/{i}.png": mask(NOISE // 128 * 255, "JPEG") for i in range(8)},
+        lossy("png"),
         "", "JPEG files", "Save masks as PNG"),
     "masks of fractions": (
         painted(**{"3.png": mask(NOISE.astype("float32") / 2, "TIFF")}), "data.broken=fail",

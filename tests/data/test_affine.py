@@ -76,42 +76,36 @@ def test_what_stays_behind_is_found():
         masks_follow_pixels(Left())
 
 
-def test_what_is_hardly_left_of_a_box_is_not_learned():
-    class Away(Left):
-        def call(self, batch, training=True):
-            if not isinstance(batch, dict):
-                return batch
-            found = batch["bounding_boxes"]
-            boxes = found["boxes"] + [15.0, 0, 15, 0]
-            return {**batch, "bounding_boxes": {**found, "boxes": boxes}}
+class Away(Left):
+    """Moves boxes by 15 pixels to the right."""
 
+    def call(self, batch, training=True):
+        if not isinstance(batch, dict):
+            return batch
+        found = batch["bounding_boxes"]
+        boxes = found["boxes"] + [15.0, 0, 15, 0]
+        return {**batch, "bounding_boxes": {**found, "boxes": boxes}}
+
+
+def moved_away(**targets):
+    """Return the targets of one image of 20 x 20 pixels after `Away`."""
     apply = augmenter({"away": Away()}, seed=0, size=(20, 20), moving=["boxes"])
+    images = {"images": tf.zeros([1, 20, 20, 3], tf.uint8)}
+    return apply(images, targets, tf.constant(0, tf.int64), tf.constant([0], tf.int64))[1]
+
+
+def test_what_is_hardly_left_of_a_box_is_not_learned():
     boxes = tf.constant([[[0.0, 0, 4, 4], [0, 0, 10, 4], [4, 3, 10, 9], [-1, -1, -1, -1]]])
-    _, moved = apply(
-        {"images": tf.zeros([1, 20, 20, 3], tf.uint8)},
-        {"boxes": boxes, "labels": tf.constant([[2, 1, 0, -1]])},
-        tf.constant(0, tf.int64), tf.constant([0], tf.int64),
-    )
+    moved = moved_away(boxes=boxes, labels=tf.constant([[2, 1, 0, -1]]))
     assert moved["labels"].numpy().tolist() == [[2, 1, -1, -1]]
     assert moved["boxes"].numpy()[0, 1].tolist() == [15, 0, 20, 4]
 
 
 def test_ignored_regions_stay_as_long_as_anything_of_them_is_seen():
-    class Away(Left):
-        def call(self, batch, training=True):
-            if not isinstance(batch, dict):
-                return batch
-            found = batch["bounding_boxes"]
-            boxes = found["boxes"] + [15.0, 0, 15, 0]
-            return {**batch, "bounding_boxes": {**found, "boxes": boxes}}
-
-    apply = augmenter({"away": Away()}, seed=0, size=(20, 20), moving=["boxes"])
     boxes = tf.constant([[[0.0, 0, 40, 4], [0, 0, 40, 4], [9, 3, 12, 9], [-1, -1, -1, -1]]])
-    _, moved = apply(
-        {"images": tf.zeros([1, 20, 20, 3], tf.uint8)},
-        {"boxes": boxes, "labels": tf.constant([[2, 1, 0, -1]]),
-         "ignored": tf.constant([[True, False, True, False]])},
-        tf.constant(0, tf.int64), tf.constant([0], tf.int64),
+    moved = moved_away(
+        boxes=boxes, labels=tf.constant([[2, 1, 0, -1]]),
+        ignored=tf.constant([[True, False, True, False]]),
     )  # fmt: skip
     assert moved["labels"].numpy().tolist() == [[2, -1, -1, -1]]
     assert moved["ignored"].numpy().tolist() == [[True, False, True, False]]

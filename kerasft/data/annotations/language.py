@@ -20,7 +20,10 @@ MISSING = (
     "source of labelled examples."
 )
 
-_TURNS = re.compile("\x1e(system|user|assistant)\x1f")
+# Raw conversations are one text: each turn begins with the first, and its words with the second,
+# as `model.text.templates` reads them.
+TURN, SAID = "\x1e", "\x1f"
+_TURNS = re.compile(f"{TURN}(system|user|assistant){SAID}")
 
 
 def encode(values: Sequence[Any]) -> tuple[Labels, Rows, np.ndarray, list[str]]:

@@ -56,6 +56,17 @@ class Finding:
     remark: str | None = None
 
 
+def sniff_file(path: Path) -> str | None:
+    """Return the format of a file; `None` also where there is none that can be read."""
+    try:
+        if not path.is_file():  # a pipe would never be opened
+            return None
+        with open(path, "rb") as file:
+            return sniff(file.read(32))
+    except OSError:
+        return None
+
+
 def sniff(head: bytes) -> str | None:
     """Return the format that the first bytes of a file tell, or `None`."""
     if head.startswith(b"\xff\xd8\xff"):

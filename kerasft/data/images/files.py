@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kerasft.data.annotations.classes import natural
 from kerasft.data.current_read import begins
-from kerasft.data.images.audit import FORMATS, OTHER_SUFFIXES, SUFFIXES, sniff
+from kerasft.data.images.audit import FORMATS, OTHER_SUFFIXES, SUFFIXES, sniff_file
 from kerasft.errors import UserError
 
 # What systems leave behind: a Mac's `._1.png`, `.ipynb_checkpoints`, previews of Windows.
@@ -171,10 +171,4 @@ def holds_images(folder: Path) -> bool:
 
 def _looks(path: Path) -> bool:
     begins(path)
-    try:
-        if not path.is_file():  # a pipe would never be opened
-            return False
-        with open(path, "rb") as file:
-            return sniff(file.read(32)) in FORMATS
-    except OSError:
-        return False
+    return sniff_file(path) in FORMATS

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasft.data.annotations.classes import checked_names
 from kerasft.data.current_read import begins
-from kerasft.data.images.audit import sniff
+from kerasft.data.images.audit import sniff, sniff_file
 from kerasft.errors import UserError, some
 from kerasft.spec import IGNORED
 from kerasft.system.console import listing
@@ -241,13 +241,8 @@ def _found_values(
 
 
 def _is_jpeg(mask: Path | bytes) -> bool:
-    if isinstance(mask, bytes):
-        return sniff(mask[:32]) == "JPEG"
-    try:
-        with mask.open("rb") as file:  # its name may say something else
-            return sniff(file.read(32)) == "JPEG"
-    except OSError:  # told when the masks are read
-        return False
+    # The name of a file may say something else.
+    return (sniff(mask[:32]) if isinstance(mask, bytes) else sniff_file(mask)) == "JPEG"
 
 
 def _name(value: object, name: object) -> str:

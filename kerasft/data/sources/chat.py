@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kerasft.data.annotations.language import KIND, require_task
+from kerasft.data.annotations.language import KIND, SAID, TURN, require_task
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
 from kerasft.data.near_copies import told
@@ -26,7 +26,6 @@ ROLES = ("system", "user", "assistant")
 # What other programs call them: ShareGPT, Gemma.
 _ALSO = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant",
          "prompter": "user"}  # fmt: skip
-_TURN, _SAID = "\x1e", "\x1f"
 _MARKS = re.compile("[\x1c\x1e\x1f]")
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
@@ -270,4 +269,4 @@ def _conversation(cell: Any, one: str) -> tuple[str, str] | None:
 
 
 def _joined(turns: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"{_TURN}{role}{_SAID}{said}" for role, said in turns)
+    return "".join(f"{TURN}{role}{SAID}{said}" for role, said in turns)

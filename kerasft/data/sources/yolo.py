@@ -173,8 +173,15 @@ def _texts(root: Path, taken: set[Path]) -> list[Path]:
     folders |= {one for one in root.rglob("labels") if one.is_dir()}
     found = {file for folder in folders for file in folder.glob("*.txt")} - taken
     # Lists of classes or of images stand there, too.
-    return sorted(file for file in found if not file.name.startswith(".") and _LINE.match(
-        next(iter(file.read_text("utf-8", "replace").split("\n", 1)), "")))  # fmt: skip
+    return sorted(
+        file for file in found
+        if not file.name.startswith(".") and _LINE.match(_first_line(file))
+    )  # fmt: skip
+
+
+def _first_line(file: Path) -> str:
+    with open(file, encoding="utf-8", errors="replace") as lines:
+        return lines.readline()
 
 
 def _images(root: Path) -> Iterator[tuple[Path, str | None]]:

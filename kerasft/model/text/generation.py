@@ -59,8 +59,8 @@ class Generation:
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
-        texts = tuple(self.stop) if isinstance(self.stop, list | tuple) else None
-        object.__setattr__(self, "stop", texts if texts is not None else self.stop)
+        elif isinstance(self.stop, list):
+            object.__setattr__(self, "stop", tuple(self.stop))
         whole = {"max_new": 1, "top_k": 0, "seed": 0}
         said = [
             f"generate.{name} must be a whole number, {least} or more. Received: "
@@ -78,11 +78,12 @@ class Generation:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not fits(value):
                 said.append(f"generate.{name} must be {words}. Received: {value!r}.")
-        if texts is None or not all(isinstance(one, str) and one for one in texts):
+        several = isinstance(self.stop, tuple)
+        if not several or not all(isinstance(one, str) and one for one in self.stop):
             said.append(
                 "generate.stop must hold texts that are not empty, such as generate.stop=END or "
                 f"'generate.stop=[END,STOP]'. Received: "
-                f"{self.stop if texts is None else list(texts)}."
+                f"{list(self.stop) if several else self.stop}."
             )
         if said:
             raise UserError(problems=said)

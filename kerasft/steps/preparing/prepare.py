@@ -359,7 +359,6 @@ def make_ready(
     cfg: DictConfig, parts: Parts, splits: Splits, backbone: Backbone, *, spare_test: bool = False
 ) -> Ready:
     """Tokenize or decode everything once, and make the training batches."""
-    from kerasft.data import augment
     from kerasft.data.changed_texts import unchangeable
     from kerasft.training.stages import require_sizes
 
@@ -376,7 +375,6 @@ def make_ready(
     targets = training_targets(task, splits, backbone.preprocess)
     if said := class_weights.described(task, splits.labels):
         say(said)
-    augment.require_moving(parts.augment, [name for name in augment.MOVING if name in targets])
     train = stores["train"]
     arranged = arrange(cfg, parts.sampling, task, splits, train)
     if parts.augment and takes_texts(backbone.preprocess):
