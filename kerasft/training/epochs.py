@@ -14,6 +14,7 @@ import numpy as np
 
 from kerasft.distributed.group import current
 from kerasft.errors import Pruned, Stopped
+from kerasft.system import heap
 from kerasft.training import replicated
 from kerasft.training.faults import Fault
 from kerasft.training.lagging import end_of_step
@@ -70,6 +71,7 @@ def run(
     batches = iter(data)
     listed.on_train_begin()
     logs: Any = {}
+    is_traced = False
     try:
         for epoch in range(first, last):
             if restore is not None and not done:
@@ -88,6 +90,9 @@ def run(
                 listed.on_train_batch_begin(step)
                 logs = model.train_function(batches)
                 told(step + steps_per_execution - 1, logs)
+                if not is_traced:
+                    heap.give_back()  # what tracing took lies in gaps that steps cannot fill
+                    is_traced = True
                 (model.stop_training,) = group.any(model.stop_training)
                 if model.stop_training:
                     break

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -250,9 +251,26 @@ def _save(model: keras.Model, path: Path) -> None:
     model.optimizer, model.compiled = None, False
     try:
         with written_whole(path) as part:
-            model.save(part)
+            _save_by_disk(model, part)
     finally:
         model.optimizer, model.compiled = optimizer, compiled
+
+
+def _save_by_disk(model: keras.Model, path: Path) -> None:
+    """Write a `.keras` file as Keras does, but for the copy of all weights that it makes in memory.
+
+    The weights are written beside it first, and copied into the archive in pieces.
+    """
+    folder = path.with_suffix("")
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was ended here
+    try:
+        model.save(folder, zipped=False)
+        with zipfile.ZipFile(path, "w") as archive:  # nothing is compressed, as in Keras' own
+            for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+                archive.write(file, file.relative_to(folder))
+                file.unlink()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:
