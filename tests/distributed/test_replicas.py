@@ -17,7 +17,8 @@ from kerasft.distributed.group import Group
 from kerasft.errors import UserError
 from kerasft.training.replicated import require_alike
 
-SCRIPT = Path(__file__).parents[1] / "shared" / "replica_cases.py"
+SHARED = Path(__file__).parents[1] / "shared"
+SCRIPT = SHARED / "replica_cases.py"
 # Of what was computed in half precision, rounding is coarser; and it differs with the shapes. A
 # loss that is added up in half precision would be off by 7e-4.
 LOOSE = {"bfloat16": 2e-4, "float16": 2e-5}
@@ -29,7 +30,7 @@ OTHERS = ("dropout", "activity")
 
 def cases():
     """Return the names of all cases, without importing TensorFlow."""
-    tree = ast.parse(SCRIPT.read_text("utf-8"))
+    tree = ast.parse((SHARED / "traced_runs.py").read_text("utf-8"))
     (found,) = (node.value for node in tree.body if isinstance(node, ast.Assign)
                 and getattr(node.targets[0], "id", "") == "CASES")  # fmt: skip
     return [key.value for key in found.keys]
