@@ -33,8 +33,8 @@ APART = 7919
 def require_alike(model: keras.Model, group: Group) -> None:
     """Refuse layers with a penalty on their outputs, which several devices would see in parts.
 
-    What a layer adds to the loss is divided by the number of replicas, since a penalty on weights
-    is the same for all of them. One on outputs is a sum over a replica's own examples.
+    What a layer adds to the loss counts as much as a replica has examples of the batch, which is
+    right for a mean over them. A regularizer sums over a replica's own examples.
 
     Args:
         model: The assembled model.
@@ -174,13 +174,17 @@ def _replica_step(
     places = _Places(size, replicas, context.replica_id_in_sync_group)
     with tf.GradientTape() as tape:
         outputs = model(inputs, training=True)
+        # What layers add to the loss lies in the layers, which all replicas of a process have in
+        # common: each must take its own before the next one comes to turn, at a collective.
+        added = [one for layer in model._flatten_layers() for one in layer._get_own_losses()]
+        model._clear_losses()
         whole = places.whole(outputs, context)
+        share = tf.cast(places.real, tf.float32) / tf.cast(size, tf.float32)
         if apart:
             y, weights = (None if one is None else places.mine(one) for one in (targets, weights))
             loss = model._compute_loss(
                 x=inputs, y=y, y_pred=outputs, sample_weight=weights, training=True
             )
-            share = tf.cast(places.real, tf.float32) / tf.cast(size, tf.float32)
             target = shown = tf.cast(loss, tf.float32) * share
         else:
             target = tf.cast(
@@ -190,9 +194,10 @@ def _replica_step(
                 tf.float32,
             )
             shown = target / replicas  # all replicas have the whole loss
-            if model.losses:  # of penalties each takes its part
-                penalty = tf.add_n([tf.reduce_sum(tf.cast(p, tf.float32)) for p in model.losses])
-                target -= penalty * (1.0 - 1.0 / replicas)
+            if model.losses:  # of penalties on weights each takes its part
+                target -= _sum(model.losses) * (1.0 - 1.0 / replicas)
+            if added:  # a mean over its own examples counts as they do
+                target, shown = (one + _sum(added) * share for one in (target, shown))
         scaled = model.optimizer.scale_loss(target)
     gradients = tape.gradient(scaled, variables)
     there = [gradient for gradient in gradients if gradient is not None]
@@ -204,6 +209,12 @@ def _replica_step(
         [None if gradient is None else next(found) for gradient in gradients], variables
     )
     return loss, tf.nest.map_structure(tf.stop_gradient, whole)
+
+
+def _sum(losses: Sequence[Any]) -> Any:
+    import tensorflow as tf
+
+    return tf.add_n([tf.reduce_sum(tf.cast(one, tf.float32)) for one in losses])
 
 
 class _Places:

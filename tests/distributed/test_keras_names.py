@@ -54,6 +54,20 @@ def test_losses_and_penalties_are_divided_by_the_number_of_replicas():
     assert "scale_loss_for_distribution" in source
 
 
+def test_what_layers_add_to_the_loss_can_be_taken_out_of_them():
+    class Adds(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(keras.ops.mean(x))
+            return x
+
+    layer = Adds()
+    model = keras.Sequential([keras.Input([2]), layer, keras.layers.Dense(1)])
+    model(keras.ops.ones([3, 2]))
+    assert [float(one) for one in layer._get_own_losses()] == [1.0]
+    model._clear_losses()
+    assert model.losses == []
+
+
 def test_batch_normalization_can_be_synchronized():
     assert keras.layers.BatchNormalization().synchronized is False
     source = inspect.getsource(keras.layers.BatchNormalization)

@@ -66,6 +66,8 @@ CASES = {
         "data.answer=a", "template=alpaca", "task.template.begin='{start}'", "backbone=tiny_gpt2",
         "backbone.sequence_length=96", "batch_size=7", "max_steps=3", "finetune=full",
     ],
+    "penalized": [*TEXTS, "batch_size=13"],  # by a layer's mean over examples
+    "penalized_one_left": [*TEXTS, "batch_size=19"],
     "dropout": [*TEXTS],
     "activity": [*TEXTS],  # refused
 }
@@ -88,6 +90,17 @@ class Trace(keras.callbacks.Callback):
         self.losses.append(float(logs["loss"]))
 
 
+def penalize(layer):
+    """Have a layer add the mean square of what comes in to the loss."""
+    call = layer.call
+
+    def penalized(x, *given, **more):
+        layer.add_loss(0.1 * keras.ops.mean(x**2))
+        return call(x, *given, **more)
+
+    layer.call = penalized
+
+
 def trained(name, words):
     """Return the losses of all steps, the figures of the epochs, and the weights."""
     cfg = settle([*words, "callbacks=none", "checkpoint=none", "cache.directory=cache"], (), ())
@@ -104,6 +117,8 @@ def trained(name, words):
                 layer.rate = 0.0
         if name == "activity":
             model.layers[-1].activity_regularizer = keras.regularizers.L2(0.1)
+        if name.startswith("penalized"):
+            penalize(model.layers[-1])
         return model
 
     epochs.run, fit.with_head = traced, without_dropout
