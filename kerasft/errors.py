@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+# The exit status of what has stopped and can be started again as it is: EX_TEMPFAIL of sysexits.h.
+AGAIN = 75
 # Of an URL, as far as it is written as it should be.
 _PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")
 

@@ -19,11 +19,9 @@ import numpy as np
 
 from kerasft.distributed import meeting, peers
 from kerasft.distributed.cluster import Cluster, find, named
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import AGAIN, Stopped, UserError
 from kerasft.system.console import listing
 
-# The exit status of a group that has lost a worker: EX_TEMPFAIL, to be started again.
-GONE = 75
 # Seconds that the port of a process may answer after its connections have broken.
 ENDS = 3.0
 # How many bytes of each worker go through the network at once.
@@ -141,7 +139,7 @@ class Group:
                 raise
             names = listing(self.cluster.name(one) for one in gone) or "a worker"
             raise Stopped(
-                f"{names} {'is' if len(gone) < 2 else 'are'} gone", GONE,
+                f"{names} {'is' if len(gone) < 2 else 'are'} gone", AGAIN,
                 where=f"with {'it' if len(gone) < 2 else 'them'}; resume=auto goes on from the "
                       "last checkpoint",
             ) from error

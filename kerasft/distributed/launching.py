@@ -16,14 +16,14 @@ from typing import Any
 
 from kerasft.distributed.cluster import LAUNCHED
 from kerasft.distributed.peers import PortInUse
-from kerasft.errors import UserError, some
+from kerasft.errors import AGAIN, UserError, some
 from kerasft.system.accelerators import seen, share
 from kerasft.system.console import say, warn
 
 # What a user's mistake ends with; to start such a worker again would not help.
 MISTAKE = 2
 # What workers end with that were asked to stop, or have lost another one.
-STOPPED = (130, 143, 75)
+STOPPED = (130, 143, AGAIN)
 # Seconds that the others have to see by themselves that one is gone, and those to be ended in.
 GRACE, KILL = 60.0, 20.0
 
@@ -81,7 +81,7 @@ class Launcher:
                 warn(f"{self._lost(codes)}; all {self.workers} start again from the last "
                      f"checkpoint ({left} of {self.restarts} restarts left)")  # fmt: skip
             warn(f"{self._lost(codes)}; --restarts {self.restarts} is used up")
-            return 75
+            return AGAIN
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -25,13 +25,11 @@ from pathlib import Path
 from kerasft.distributed import lookout
 from kerasft.distributed.cluster import Cluster
 from kerasft.distributed.peers import dialled, listening
-from kerasft.errors import Stopped
+from kerasft.errors import AGAIN, Stopped
 from kerasft.system.console import error_stream, listing
 
 # After so many seconds it is said who is missing, and every so many again.
 PATIENCE = 30.0
-# The exit status of a process that waited in vain, to be started again.
-TIMED_OUT = 75
 # Seconds between two rounds of asking, and those that an answer may take.
 ROUND, ANSWER = 0.2, 2.0
 ASK, READY, GO = "asks", "ready", "go"
@@ -190,7 +188,7 @@ class _Waiting:
         who = f"missing: {listing(map(self._name, missing))}" if missing else otherwise
         if waited >= self.timeout:
             raise Stopped(
-                f"distribute_timeout={self.timeout:g} s is over", TIMED_OUT,
+                f"distribute_timeout={self.timeout:g} s is over", AGAIN,
                 where=f"before the group was complete; {who}. Start all workers, with the right "
                       f"addresses ({self.cluster.source})",
             )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kerasft.errors import Stopped, UserError, in_short, nearest
+from kerasft.errors import AGAIN, Stopped, UserError, in_short, nearest
 from kerasft.sweeps import launchers, leases
 from kerasft.sweeps.jobs import Job, failure, saved_before_requeue, word, word_of
 from kerasft.sweeps.ledger import DONE, FAILED, Claim, Ledger, Outcome
@@ -30,8 +30,6 @@ Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]
 # for its cores.
 BESIDE = ("joblib", "submitit_local")
 JOB = "kerasft_trial"
-# The exit status of a sweep whose time is over.
-OVER = 75
 
 
 def run(
@@ -86,7 +84,7 @@ def run(
 
 def _require_time(until: float) -> None:
     if time.monotonic() >= until:
-        raise Stopped("max_time", OVER)
+        raise Stopped("max_time", AGAIN)
 
 
 def _carry_out(

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import AGAIN, Stopped, UserError
 from kerasft.sweeps import memory
-from kerasft.sweeps.batches import OVER, shared_threads, stopped
+from kerasft.sweeps.batches import shared_threads, stopped
 from kerasft.sweeps.ledger import Ledger
 from kerasft.sweeps.memory import Gauge
 from kerasft.sweeps.progress import Progress
@@ -114,7 +114,7 @@ class Supervisor:
 
     def _stopped(self) -> Stopped:
         if not self.interrupts:
-            return stopped(self.ledger, "max_time", OVER)
+            return stopped(self.ledger, "max_time", AGAIN)
         first = self.interrupts[0]
         return stopped(self.ledger, signal.Signals(first).name, 128 + first)
 

@@ -18,11 +18,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from kerasft.distributed.group import current
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import AGAIN, Stopped, UserError
 from kerasft.system.files import written_whole
 from kerasft.system.recorded import fits
 from kerasft.training.randomness import require_random
-from kerasft.training.signals import OVER, Signals
+from kerasft.training.signals import Signals
 
 FORMAT = 1
 # A run may spend this share of its time on writing them.
@@ -233,10 +233,10 @@ class Saver:
             self.signals.over()
         stop = self.signals.stop
         wants, self.stops, over = self.group.any(
-            self._wants(now, cost), stop is not None, stop is not None and stop[1] == OVER
+            self._wants(now, cost), stop is not None, stop is not None and stop[1] == AGAIN
         )
         if self.stops and stop is None:  # another's signal or clock is as good
-            self.signals.stop = ("max_time", OVER) if over else ("SIGTERM to another worker", 143)
+            self.signals.stop = ("max_time", AGAIN) if over else ("SIGTERM to another worker", 143)
         return wants or self.stops
 
     def _wants(self, now: float, cost: float) -> bool:

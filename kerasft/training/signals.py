@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-# The exit status of a run whose time was over: EX_TEMPFAIL of sysexits.h, to be tried again.
-OVER = 75
+from kerasft.errors import AGAIN
 
 
 class Interrupted(Exception):
@@ -58,7 +57,7 @@ class Signals:
 
     def over(self) -> None:
         """The run's time is over."""
-        self.stop = self.stop or ("max_time", OVER)
+        self.stop = self.stop or ("max_time", AGAIN)
         if self._interrupts:
             # Called by a timer: the main thread is told as by a signal.
             _thread.interrupt_main(signal.SIGTERM)

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from kerasft import cli
 from kerasft.distributed import group
 from kerasft.distributed.cluster import LAUNCHED, Cluster
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import AGAIN, Stopped, UserError
 from kerasft.steps.preparing import devices
 from kerasft.system.files import write_json
 
@@ -15,7 +15,7 @@ from kerasft.system.files import write_json
 def run(tmp_path, monkeypatch):
     """Run a block as one of two workers, which have lost each other when it is done."""
     def lost(self, *flags):
-        raise Stopped("worker 1 (b:2) is gone", group.GONE, where="with it")
+        raise Stopped("worker 1 (b:2) is gone", AGAIN, where="with it")
 
     monkeypatch.setattr(devices, "SOON", 0.0)
     monkeypatch.setattr(devices, "_require_alike", lambda *_: None)
@@ -35,7 +35,7 @@ def run(tmp_path, monkeypatch):
 
 
 def stop():
-    raise Stopped("a worker is gone", group.GONE, where="with it")
+    raise Stopped("a worker is gone", AGAIN, where="with it")
 
 
 def test_a_worker_that_is_lost_after_the_end_changes_nothing(run, capsys):
@@ -90,5 +90,5 @@ def test_a_worker_that_is_lost_before_training_begins_has_all_start_again(tmp_pa
     monkeypatch.setattr(prepare, "read_data", breaks)
     with group.working(two), pytest.raises(Stopped, match=r"worker 1 \(b:2\) is gone") as stopped:
         _carry_out(compose([f"output_dir={tmp_path}"]), RunFolder(tmp_path))
-    assert (stopped.value.code, stopped.value.workers) == (group.GONE, 2)
+    assert (stopped.value.code, stopped.value.workers) == (AGAIN, 2)
     assert read_json(tmp_path / "run.json")["status"] == "stopped"

@@ -18,7 +18,7 @@ from kerasft.config.diff import leaves
 from kerasft.distributed import group as groups
 from kerasft.distributed.cluster import overlooked
 from kerasft.distributed.group import Group, current
-from kerasft.errors import Stopped, UserError
+from kerasft.errors import AGAIN, Stopped, UserError
 from kerasft.runs.run_folder import RunFolder
 from kerasft.spec import Splits
 from kerasft.system.console import say, warn
@@ -77,7 +77,7 @@ def _was_done(group: Group, cfg: DictConfig, stopped: Stopped) -> bool:
         UserError: If it failed: it would do so again, whoever starts it.
     """
     assert group.cluster is not None
-    if stopped.code != groups.GONE or not cfg.output_dir:
+    if stopped.code != AGAIN or not cfg.output_dir:
         return False
     folder, until = RunFolder(Path(cfg.output_dir), rank=group.rank), time.monotonic() + SOON
     # What it wrote last may take a moment to be seen on another machine.
