@@ -142,6 +142,8 @@ def described(task: Task, labels: Labels) -> str:
     if not isinstance(task, Weighted) or task.class_weight != "auto":
         return ""
     found = np.atleast_2d(task.weights(labels))
+    # Tagging weighs what is outside of all entities, too.
+    names = labels.names if found.shape[1] == len(labels.names) else ("O", *labels.names)
     heavy = found[0] / (found[1] if len(found) > 1 else 1.0)
     if np.ptp(found) == 0:
         return (
@@ -152,7 +154,7 @@ def described(task: Task, labels: Labels) -> str:
     if len(order) > MOST:
         order = np.concatenate([order[: MOST // 2], order[-MOST // 2 :]])
     shown = ", ".join(
-        f"{labels.names[i]} " + " / ".join(f"{weight:.3g}" for weight in found[:, i])
+        f"{names[i]} " + " / ".join(f"{weight:.3g}" for weight in found[:, i])
         for i in order
     )
     of = f" (of {len(heavy)})" if len(order) < len(heavy) else ""

@@ -247,22 +247,24 @@ def at_words(outputs: tf.Tensor, place: tf.Tensor) -> Any:
     return tf.gather(tf.cast(outputs, tf.float32), tf.maximum(place, 0), batch_dims=1)
 
 
-def tagging_loss(y: tf.Tensor, outputs: tf.Tensor, *, outside: float = 1.0) -> Any:
-    """Return the cross-entropy of the tags of words.
+def tagging_loss(y: tf.Tensor, outputs: tf.Tensor) -> Any:
+    """Return the cross-entropy of the tags of words, each by its weight.
 
     Args:
-        y: `[batch, words, 2]`: the token that each word begins with, and its tag; both -1 behind
-            the last word.
+        y: `float32[batch, words, 3]`: the token that each word begins with, its tag, and its
+            weight; -1, -1 and 0 behind the last word. Or `float32[batch, words, 4]`: the third is
+            the weight with which a word is shown, divided by what those of a text sum up to on
+            average, and the fourth the one with which it moves weights.
         outputs: Logits, `float32[batch, positions, tags]`.
-        outside: The weight of words outside of all entities.
 
     Returns:
-        A scalar: the weighted mean over the words of the batch.
+        `float32[batch]`, of which Keras takes the mean. With three columns that is the weighted
+        mean over the words of the batch; with four the sum over the words of each text.
 
     Example:
         >>> import tensorflow as tf
         >>> right = tf.constant([[[0.0, 0.0], [-9.0, 9.0], [9.0, -9.0]]])
-        >>> float(tagging_loss(tf.constant([[[1, 1], [2, 0], [-1, -1]]]), right)) < 1e-3
+        >>> float(tagging_loss(tf.constant([[[1, 1, 1], [2, 0, 1], [-1, -1, 0]]]), right)[0]) < 1e-3
         True
     """
     import tensorflow as tf
@@ -271,5 +273,11 @@ def tagging_loss(y: tf.Tensor, outputs: tf.Tensor, *, outside: float = 1.0) -> A
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=tf.maximum(tag, 0), logits=at_words(outputs, place)
     )
-    weight = tf.where(tag < 0, 0.0, tf.where(tag == 0, outside, 1.0))
-    return tf.reduce_sum(entropy * weight) / tf.maximum(tf.reduce_sum(weight), 1e-6)
+    summed = [tf.reduce_sum(entropy * tf.cast(one, tf.float32), axis=1)
+              for one in tf.unstack(y[..., 2:], axis=-1)]  # fmt: skip
+    if len(summed) == 1:
+        count = tf.cast(tf.shape(y)[0], tf.float32)
+        total = tf.reduce_sum(tf.cast(y[..., 2], tf.float32))
+        return summed[0] * count / tf.maximum(total, 1e-6)
+    shown, moves = summed
+    return moves + tf.stop_gradient(shown - moves)

@@ -21,6 +21,7 @@ from kerasft.model.text.alignment import WORDS
 from kerasft.rows import Column, Rows, joined
 from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Tensors
 from kerasft.tasks import shared
+from kerasft.tasks.class_weights import check_class_weight, of_classes, weights_by_name
 from kerasft.tasks.losses import at_words, tagging_loss
 from kerasft.tasks.windowed import in_windows
 
@@ -48,6 +49,12 @@ class Tagging:
             where it has begun (Viterbi). `"independent"`: the likeliest tag of each word.
         outside_weight: The weight of words outside of all entities in the loss, against 1 of the
             others; below 1, more entities are found and more of them are wrong.
+        class_weight: How much the words of each type of entity count in the loss: `None` (all
+            alike), a mapping of type to weight (types left out weigh 1), e.g.
+            `task.class_weight={product: 3}`, or, for the words outside as well, `"balanced"`
+            (inversely to how many words of the training split are of a type) or `"auto"`
+            (inversely to their effective number, and only where these differ by a factor above
+            1.5; the run says what it chose). Words outside weigh `outside_weight` times that.
         monitor: The figure by which the best epoch is chosen.
         windows: The most windows that a text is read in, each of `backbone.sequence_length` tokens;
             with 1, what is longer than one loses its end. Each word is answered by the window in
@@ -55,6 +62,10 @@ class Tagging:
         overlap: Tokens that a window shares with the next one; by default a quarter of a window.
         outside: What is added to the logarithm of the probability of `O`; tuned on validation to
             the best F1.
+        counts: How many training words are outside of entities, and of each type; known from the
+            data.
+        texts: How many training texts these are in; known from the data.
+        examples: How many examples a training batch has, on average; 0 where none is trained on.
 
     Example:
         >>> Tagging().head(Labels("spans", ("person", "place")))
@@ -63,10 +74,14 @@ class Tagging:
 
     decoding: Literal["constrained", "independent"] = "constrained"
     outside_weight: float = 1.0
+    class_weight: str | Mapping[str, float] | None = None
     monitor: str = "val_f1"
     windows: int = 1
     overlap: int | None = None
     outside: float = 0.0
+    counts: tuple[int, ...] = ()
+    texts: int = 0
+    examples: float = 0.0
 
     kind: ClassVar[Kind] = "spans"
     modalities: ClassVar[tuple[Modality, ...]] = ("text",)
@@ -85,6 +100,17 @@ class Tagging:
             problems.append(
                 f"task.outside_weight must be above 0. Received: {self.outside_weight}."
             )
+        try:
+            check_class_weight(self.class_weight)
+        except UserError as error:
+            problems += error.problems
+        if isinstance(self.class_weight, Mapping) and "O" in self.class_weight:
+            problems.append(
+                "task.class_weight is of types of entities; words outside of all weigh "
+                f"task.outside_weight. Received: O: {self.class_weight['O']}. Set "
+                f"task.outside_weight={self.class_weight['O']}."
+            )
+        object.__setattr__(self, "counts", tuple(map(int, self.counts)))
         if not 1 <= self.windows <= MOST_WINDOWS:
             problems.append(
                 f"task.windows must be from 1 to {MOST_WINDOWS:,}. Received: {self.windows}."
@@ -110,7 +136,38 @@ class Tagging:
         return {"tags": tags.count(len(labels.names))}
 
     def adapt(self, annotations: Rows) -> Tagging:
-        return self
+        """Return a copy that knows how many words are learned, of each type where that matters."""
+        if "place" not in annotations:  # nothing was tokenized yet
+            return self
+        rows = [annotations.row(i) for i in range(len(annotations))]
+        if self.class_weight is None and self.outside_weight == 1.0:
+            counts = np.array([sum(len(row["start"]) for row in rows)])
+        else:
+            tagged = np.concatenate([np.zeros(0, "int32"), *map(_tags_of, rows)])
+            counts = np.bincount(_kinds(tagged))
+        return dataclasses.replace(self, counts=tuple(counts.tolist()), texts=len(rows))
+
+    def batched(self, examples: float) -> Tagging:
+        """Return a copy by which each word moves weights alike, whichever batch it is in."""
+        return dataclasses.replace(self, examples=examples)
+
+    def weights(self, labels: Labels) -> np.ndarray:
+        """Return what words outside of entities count in the loss, and those of each type.
+
+        Raises:
+            UserError: If `class_weight` names a type that the data does not have.
+        """
+        if isinstance(self.class_weight, str):
+            found = of_classes(self.class_weight, self._counts(labels))
+        else:
+            found = np.concatenate([[1.0], weights_by_name(self.class_weight, labels)])
+        found[0] *= self.outside_weight
+        return found
+
+    def _counts(self, labels: Labels) -> np.ndarray:
+        counts = np.zeros(1 + len(labels.names), "int64")
+        counts[: len(self.counts)] = self.counts
+        return counts
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         """Return the words that the network sees, each with its tag."""
@@ -127,11 +184,22 @@ class Tagging:
     def batch(self, inputs: Tensors, targets: Mapping[str, Any], labels: Labels) -> tuple[Any, Any]:
         import tensorflow as tf
 
-        return tf.stack([targets["place"], targets["tags"]], axis=-1), None
+        place, tag = (tf.convert_to_tensor(targets[name]) for name in ("place", "tags"))
+        weights = self.weights(labels)
+        if not self.examples:  # types are weighed where they are learned
+            weights = np.where(np.arange(len(weights)) == 0, self.outside_weight, 1.0)
+        weight = tf.gather(tf.constant(weights, tf.float32), _kinds(tag))
+        columns = [place, tag, tf.where(tag < 0, 0.0, weight)]
+        if self.examples:
+            mean = float((weights * self._counts(labels)).sum()) / max(self.texts, 1)
+            columns[2] /= max(mean, 1e-6)
+            # Keras divides by the examples of this batch, whatever those of the others are.
+            here = tf.cast(tf.shape(tag)[0], tf.float32)
+            columns.append(columns[2] * (here / self.examples))
+        return tf.stack([tf.cast(one, tf.float32) for one in columns], axis=-1), None
 
     def compile(self) -> dict[str, Any]:
-        weight = self.outside_weight
-        return {"loss": lambda y, outputs: tagging_loss(y, outputs, outside=weight)}
+        return {"loss": tagging_loss}
 
     def keep(
         self, outputs: tf.Tensor, inputs: Tensors, targets: Mapping[str, Any]
@@ -386,6 +454,11 @@ def _gathered(kept: Rows) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         frames = some.gather(np.arange(len(some)))
         lengths = np.array([len(some.row(i)["start"]) for i in range(len(some))], "int64")
         yield frames, np.arange(frames["start"].shape[1]) < lengths[:, None]
+
+
+def _kinds(tag: Any) -> Any:
+    """Return 0 for `O` and behind the last word, and 1 and up for the types of entities."""
+    return (tag + 1) // 2
 
 
 def _tags_of(row: Mapping[str, np.ndarray]) -> np.ndarray:

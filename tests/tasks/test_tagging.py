@@ -1,5 +1,6 @@
 """What a tagger learns of a batch, and how its answers are measured."""
 
+import json
 import re
 
 import numpy as np
@@ -15,6 +16,7 @@ from kerasft.rows import Column, Rows
 from kerasft.run import check
 from kerasft.spec import Labels
 from kerasft.tasks import shared
+from kerasft.tasks.class_weights import described
 from kerasft.tasks.detection import Detection
 from kerasft.tasks.losses import tagging_loss
 from kerasft.tasks.tagging import Tagging
@@ -63,7 +65,7 @@ def test_words_are_learned_with_their_tags():
     batch = targets.gather(np.arange(2))
     y, weights = task.batch(None, {n: tf.constant(v) for n, v in batch.items()}, LABELS)
     assert weights is None
-    assert y.numpy()[1].tolist() == [[1, 0], [2, 0], *[[-1, -1]] * (y.shape[1] - 2)]
+    assert y.numpy()[1].tolist() == [[1, 0, 1], [2, 0, 1], *[[-1, -1, 0]] * (y.shape[1] - 2)]
     assert task.describe(batch, LABELS) == ["person 1, place 1", "no entity"]
     # Rows that were chosen of others keep their order.
     turned = task.targets(rows.take([1, 0]), LABELS, training=True)
@@ -73,15 +75,98 @@ def test_words_are_learned_with_their_tags():
 def test_the_loss_looks_at_the_first_tokens_of_words_alone():
     random = np.random.default_rng(0)
     outputs = random.normal(size=(1, 6, 3)).astype("float32")
-    y = tf.constant([[[1, 2], [4, 0], [-1, -1]]])
+    y = tf.constant([[[1, 2, 1], [4, 0, 1], [-1, -1, 0]]], tf.float32)
     logs = tf.nn.log_softmax(outputs).numpy()[0]
-    assert float(tagging_loss(y, outputs)) == pytest.approx(-(logs[1, 2] + logs[4, 0]) / 2)
+    assert float(tagging_loss(y, outputs)[0]) == pytest.approx(-(logs[1, 2] + logs[4, 0]) / 2)
     weighed = -(logs[1, 2] + 0.5 * logs[4, 0]) / 1.5
-    assert float(tagging_loss(y, outputs, outside=0.5)) == pytest.approx(weighed)
+    half = tf.constant([[[1, 2, 1], [4, 0, 0.5], [-1, -1, 0]]])
+    assert float(tagging_loss(half, outputs)[0]) == pytest.approx(weighed)
     other = outputs.copy()
     other[0, [0, 2, 3, 5]] = 9.0
-    assert float(tagging_loss(y, other)) == float(tagging_loss(y, outputs))
-    assert float(tagging_loss(tf.fill([1, 3, 2], -1), outputs)) == 0.0
+    assert float(tagging_loss(y, other)[0]) == float(tagging_loss(y, outputs)[0])
+    none = tf.constant([[[-1, -1, 0]] * 3], tf.float32)
+    assert float(tagging_loss(none, outputs)[0]) == 0.0
+
+
+def many(seed=0):
+    """Return texts of several lengths, and their words."""
+    random = np.random.default_rng(seed)
+    texts, words = [], []
+    for _ in range(12):
+        count = int(random.integers(1, 9))
+        names = random.choice(["person", "place", "none"], count, p=[0.1, 0.3, 0.6])
+        spans = [(2 * i, 2 * i + 1, str(name)) for i, name in enumerate(names) if name != "none"]
+        texts.append(Marked(" ".join("a" * count), tuple(spans)))
+        words.append([(2 * i, 2 * i + 1) for i in range(count)])
+    return annotated(texts, words)
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"outside_weight": 0.5}, {"class_weight": {"person": 3}, "outside_weight": 0.5},
+    {"class_weight": "balanced"}, {"class_weight": "auto"},
+])  # fmt: skip
+def test_each_word_moves_weights_by_its_weight_whichever_batch_it_is_in(settings):
+    rows = many()
+    task = Tagging(**settings).adapt(rows)
+    every = task.targets(rows, LABELS, training=True)
+    parts = [[0], [1, 2], [3, 4, 5, 6], [7, 8, 9, 10, 11]]
+    outputs = np.random.default_rng(1).normal(size=(12, 10, 5)).astype("float32")
+    trained = task.batched(len(rows) / len(parts))
+    found, shown, right = {}, [], []
+    for part in parts:
+        batch = {n: tf.constant(v) for n, v in every.gather(np.array(part)).items()}
+        y, _ = trained.batch(None, batch, LABELS)
+        logits = tf.Variable(outputs[part])
+        with tf.GradientTape() as tape:
+            losses = tagging_loss(y, logits)
+            loss = tf.reduce_mean(losses)
+        moved = tape.gradient(loss, logits).numpy()
+        shown += losses.numpy().tolist()
+        for one, example in enumerate(part):
+            for place, tag in zip(every.row(example)["place"], every.row(example)["tags"],
+                                  strict=True):
+                chance = tf.nn.softmax(outputs[example, place]).numpy() - np.eye(5)[tag]
+                kind = (tag + 1) // 2
+                found.setdefault(kind, []).append(float(
+                    np.abs(moved[one, place]).sum() / np.abs(chance).sum()))
+                nats = -np.log(tf.nn.softmax(outputs[example, place]).numpy()[tag])
+                right.append((nats, task.weights(LABELS)[kind]))
+    weights = task.weights(LABELS)
+    for kind, each in found.items():  # alike in all batches, and in proportion to the weights
+        assert each == pytest.approx([each[0]] * len(each), rel=1e-4)
+        assert each[0] / found[0][0] == pytest.approx(weights[kind] / weights[0], rel=1e-4)
+    nats, weight = np.array(right).T
+    assert np.mean(shown) == pytest.approx((nats * weight).sum() / weight.sum(), rel=1e-5)
+
+
+def test_types_are_weighed_by_how_many_words_they_have():
+    rows = many()
+    counts = np.array(Tagging(class_weight="auto").adapt(rows).counts)
+    tags = np.concatenate([Tagging().targets(rows, LABELS).row(i)["tags"] for i in range(12)])
+    assert counts.tolist() == [(tags == 0).sum(), ((tags == 1) | (tags == 2)).sum(),
+                               (tags > 2).sum()]  # fmt: skip
+    task = Tagging(class_weight="balanced", outside_weight=0.5).adapt(rows)
+    balanced = counts.sum() / (3 * counts)
+    assert task.weights(LABELS) == pytest.approx(balanced * [0.5, 1, 1])
+    named = Tagging(class_weight={"place": 2}).weights(LABELS)
+    assert named.tolist() == [1, 1, 2]
+    # Figures of validation are of all words alike.
+    every = task.targets(rows, LABELS, training=True).gather(np.arange(12))
+    y, _ = task.batch(None, {n: tf.constant(v) for n, v in every.items()}, LABELS)
+    assert set(np.unique(y[..., 2])) == {0.0, 0.5, 1.0}
+    said = described(Tagging(class_weight="auto").adapt(rows), LABELS)
+    assert said.startswith("task.class_weight=auto: ") and "person " in said and "O " in said
+
+
+@pytest.mark.parametrize(("weights", "told"), [
+    ({"persn": 3}, r"names a class that the data does not have.*Did you mean 'person'"),
+    ({"person": -1}, "a number from 0 on for each class"),
+    ("balancd", "must be null, 'balanced', 'auto' or a mapping.*Did you mean 'balanced'"),
+    ({"O": 0.3}, r"words outside of all weigh task\.outside_weight.*Set task\.outside_weight=0\.3"),
+])  # fmt: skip
+def test_weights_that_are_none_are_told(weights, told):
+    with pytest.raises(UserError, match=told):
+        Tagging(class_weight=weights).weights(LABELS)
 
 
 def test_right_answers_are_counted_as_such():
@@ -144,7 +229,7 @@ def test_no_entity_is_weighed_for_the_best_f1():
     tuned = task.tune(rows, unsure, LABELS)
     after = tuned.figures(tuned.statistics(rows, unsure, LABELS), LABELS)["f1"]
     assert before == 0.0 and after == 1.0 and -1 <= tuned.outside < 0
-    assert shared.load(tuned.to_dict()) == tuned
+    assert shared.load(json.loads(json.dumps(tuned.to_dict()))) == tuned
 
 
 @pytest.mark.parametrize("decoding", ["constrained", "independent"])

@@ -21,16 +21,11 @@ from kerasft.data.annotations.plain import counted
 from kerasft.distributed.group import current
 from kerasft.errors import UserError
 from kerasft.runs import again, evidence, run_folder
-from kerasft.spec import Backbone, Preprocess, Splits, takes_texts
+from kerasft.spec import Backbone, Preprocess, Splits, placed, takes_texts
 from kerasft.steps.preparing import adapting, determinism
 from kerasft.steps.preparing.arranging import arrange, require_sampling
 from kerasft.steps.preparing.averages import build_averages
-from kerasft.steps.preparing.batches import (
-    make_batches,
-    require_augmentable,
-    size_of,
-    training_targets,
-)
+from kerasft.steps.preparing.batches import make_batches, require_augmentable, size_of
 from kerasft.steps.preparing.devices import require_same_data
 from kerasft.steps.preparing.heads import follow_head, require_head
 from kerasft.steps.preparing.reading import read_source, read_stores
@@ -367,12 +362,13 @@ def make_ready(
         parts.task.check_validation(splits.validation.annotations)
     splits, stores = read_stores(cfg, parts.task, splits, backbone.preprocess, parts.cache)
     require_same_data(splits, stores)
-    task = parts.task.adapt(splits.train.annotations)
+    annotations = placed(splits.train.annotations, backbone.preprocess)
+    task = parts.task.adapt(annotations)
     if task.follows_pixels and getattr(backbone.preprocess, "resize", "") == "crop":
         warn("backbone.resize=crop cuts off what is too long, and what is there is neither learned "
              "nor found: backbone.resize=stretch or pad shows the network whole images")
     _require_fit(task, splits, cfg)
-    targets = training_targets(task, splits, backbone.preprocess)
+    targets = task.targets(annotations, splits.labels, training=True)
     if said := class_weights.described(task, splits.labels):
         say(said)
     train = stores["train"]
