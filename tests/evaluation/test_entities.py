@@ -34,6 +34,88 @@ def test_the_example_that_seqeval_gives():
     assert made["partial_f1"] == 1.0
 
 
+# seqeval 1.2.2 without a mode: after (way, way of the word before) an entity begins or ends, and
+# wherever the type is another one (`start_of_chunk` and `end_of_chunk` of its sequence_labeling).
+BEGINS = {"B", "S"}
+BEGINS_AFTER = {("E", "E"), ("I", "E"), ("E", "S"), ("I", "S"), ("E", "O"), ("I", "O")}
+ENDS_BEFORE = {("B", "B"), ("S", "B"), ("O", "B"), ("B", "I"), ("S", "I"), ("O", "I")}
+
+
+def of_seqeval(tags):
+    """Return the entities of tags by seqeval's default rules."""
+    made, begin = [], 0
+    before, kind_before = "O", ""
+    for place, tag in enumerate([*tags, "O"]):
+        way, kind = tag[0], tag[2:]
+        ends = before in "ES" or (way, before) in ENDS_BEFORE or kind_before != kind
+        if ends and before != "O":
+            made.append((begin, place - 1, kind_before))
+        if way in BEGINS or (way, before) in BEGINS_AFTER or (way != "O" and kind_before != kind):
+            begin = place
+        before, kind_before = way, kind
+    return made
+
+
+def of_strict(tags, scheme):
+    """Return the entities of tags by seqeval's strict mode: those that are written as they should.
+
+    Of IOB2 that is B and then I of the type; of IOBES S alone, or B, I and at the end E.
+    """
+    made, place = [], 0
+    while place < len(tags):
+        way, kind = tags[place][0], tags[place][2:]
+        end = place + 1
+        if way == "B":
+            while end < len(tags) and tags[end] == f"I-{kind}":
+                end += 1
+            if scheme == "bioes":
+                end += end < len(tags) and tags[end] == f"E-{kind}"
+                whole = tags[end - 1][0] == "E"
+            else:
+                whole = end == len(tags) or tags[end][0] in "BO"
+            made += [(place, end - 1, kind)] * whole
+        elif way == "S":
+            made.append((place, place, kind))
+        place = max(end, place + 1)
+    return made
+
+
+@pytest.mark.parametrize(("scheme", "tags", "default", "strict"), [
+    # What seqeval's own tests and documentation have.
+    ("iob2", "B-PER I-PER O B-LOC", [(0, 1, "PER"), (3, 3, "LOC")], [(0, 1, "PER"), (3, 3, "LOC")]),
+    ("iob2", "O I-PER I-PER O", [(1, 2, "PER")], []),
+    ("iob2", "B-PER I-LOC", [(0, 0, "PER"), (1, 1, "LOC")], []),
+    ("iob2", "B-PER B-PER I-PER", [(0, 0, "PER"), (1, 2, "PER")], [(0, 0, "PER"), (1, 2, "PER")]),
+    ("iob2", "I-PER B-PER I-PER", [(0, 0, "PER"), (1, 2, "PER")], [(1, 2, "PER")]),
+    ("iob1", "I-PER I-PER B-PER I-PER", [(0, 1, "PER"), (2, 3, "PER")], None),
+    ("iob1", "I-PER I-LOC O I-LOC", [(0, 0, "PER"), (1, 1, "LOC"), (3, 3, "LOC")], None),
+    ("bioes", "B-PER I-PER E-PER O S-LOC", [(0, 2, "PER"), (4, 4, "LOC")],
+     [(0, 2, "PER"), (4, 4, "LOC")]),
+    ("bioes", "B-PER E-PER E-PER S-PER I-PER",
+     [(0, 1, "PER"), (2, 2, "PER"), (3, 3, "PER"), (4, 4, "PER")], [(0, 1, "PER"), (3, 3, "PER")]),
+    ("bioes", "B-PER I-PER O", [(0, 1, "PER")], []),
+])  # fmt: skip
+def test_tags_mean_what_seqeval_has_them_mean(scheme, tags, default, strict):
+    tags = tags.split()
+    assert runs_of(tags, scheme)[0] == default == of_seqeval(tags)
+    if strict is not None:
+        assert of_strict(tags, scheme) == strict
+
+
+WAYS = {"iob2": "BI", "iob1": "BI", "bioes": "BIES"}
+
+
+@pytest.mark.parametrize("scheme", list(WAYS))
+@given(data=st.data())
+def test_any_tags_mean_what_seqeval_has_them_mean(scheme, data):
+    every = ["O", *(f"{way}-{kind}" for way in WAYS[scheme] for kind in ("x", "y"))]
+    tags = data.draw(st.lists(st.sampled_from(every), max_size=9))
+    made, odd = runs_of(tags, scheme)
+    assert made == of_seqeval(tags)
+    if not odd and scheme != "iob1":  # seqeval's strict mode differs for tags that fit none alone
+        assert made == of_strict(tags, scheme)
+
+
 def test_an_entity_of_another_type_or_length_is_wrong():
     made = of_tags([["B-a", "I-a", "O", "B-b"]], [["B-a", "O", "B-b", "B-a"]])
     assert made["f1"] == 0.0 and made["entities"] == 2
