@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft.model.vision import boxes as geometry
 from kerasft.tasks.assignment import BOX, CLASS, IGNORED, LOGITS, PLACE
+from kerasft.tasks.sliced import over_objects
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,23 +32,57 @@ def by_overlap(y: tf.Tensor, anchors: tf.Tensor, *, least: float = 0.5, most: fl
     """
     import tensorflow as tf
 
-    true, label = y[..., BOX], tf.cast(y[..., CLASS], tf.int32)
-    ignored = (y[..., IGNORED] > 0) & (label >= 0)
-    real = (label >= 0) & ~ignored
-    # Padded boxes have no area, but a real one may overlap nothing, too.
-    overlap = tf.where(real[..., None], geometry.overlaps(true, anchors), 0.0)  # [batch, G, P]
-    best = tf.reduce_max(overlap, -1, keepdims=True)
-    fits = (overlap >= best) & (best > 0)
-    # What fits an object best goes before objects that overlap it more.
-    owner = tf.argmax(overlap + tf.cast(fits, tf.float32), axis=1)  # [batch, P]
-    highest = tf.reduce_max(overlap, 1)
-    learns = (highest >= least) | tf.reduce_any(fits, 1)
-    within = geometry.shared(true[:, :, None], anchors[:, None])
-    within /= tf.maximum(geometry.area(anchors)[:, None], 1e-6)
-    covered = tf.reduce_any((within >= 0.5) & ignored[..., None], 1)
-    boxes = tf.gather(true, owner, batch_dims=1)
-    classes = tf.where(learns, tf.gather(label, owner, batch_dims=1), -1)
-    return boxes, classes, ~learns & ((highest >= most) | covered)
+
+    def best(some: tf.Tensor, first: tf.Tensor, *state: tf.Tensor) -> tuple[Any, ...]:
+        owner, highest, reach, fitting, covered = state
+        true, label = some[..., BOX], tf.cast(some[..., CLASS], tf.int32)
+        ignored = (some[..., IGNORED] > 0) & (label >= 0)
+        real = (label >= 0) & ~ignored
+        # Padded boxes have no area, but a real one may overlap nothing, too.
+        overlap = tf.where(real[..., None], geometry.overlaps(true, anchors), 0.0)
+        most = tf.reduce_max(overlap, -1, keepdims=True)  # [batch, objects, 1]
+        fits = (overlap >= most) & (most > 0)
+        # What fits an object best goes before objects that overlap it more.
+        wanted = overlap + tf.cast(fits, tf.float32)
+        top = tf.reduce_max(wanted, 1)
+        chosen = first + tf.argmax(wanted, axis=1, output_type=tf.int32)
+        return (
+            tf.where(top > reach, chosen, owner),
+            tf.maximum(highest, tf.reduce_max(overlap, 1)), tf.maximum(reach, top),
+            fitting | tf.reduce_any(fits, 1), covered | _covered(true, ignored, anchors),
+        )  # fmt: skip
+
+    none = tf.zeros_like(anchors[..., 0])
+    start = (tf.cast(none, tf.int32), none, none - 1.0, none > 0, none > 0)
+    owner, highest, _, fitting, covered = over_objects(y, anchors, best, start)
+    learns = (highest >= least) | fitting
+    mine = tf.gather(y, owner, batch_dims=1)  # [batch, P, 6]
+    classes = tf.where(learns, tf.cast(mine[..., CLASS], tf.int32), -1)
+    return mine[..., BOX], classes, ~learns & ((highest >= most) | covered)
+
+
+def left_out(y: tf.Tensor, boxes: tf.Tensor) -> Any:
+    """Return the boxes that lie at least half in an ignored region, `[batch, P]`.
+
+    Args:
+        y: `float32[batch, G, 6]`, see `by_overlap`.
+        boxes: `float32[batch, P, 4]`.
+    """
+    import tensorflow as tf
+
+    def more(some: tf.Tensor, first: tf.Tensor, known: tf.Tensor) -> tuple[Any]:
+        ignored = (some[..., IGNORED] > 0) & (some[..., CLASS] >= 0)
+        return (known | _covered(some[..., BOX], ignored, boxes),)
+
+    return over_objects(y, boxes, more, (tf.zeros_like(boxes[..., 0]) > 0,))[0]
+
+
+def _covered(regions: tf.Tensor, ignored: tf.Tensor, boxes: tf.Tensor) -> Any:
+    import tensorflow as tf
+
+    within = geometry.shared(regions[:, :, None], boxes[:, None])
+    within /= tf.maximum(geometry.area(boxes)[:, None], 1e-6)
+    return tf.reduce_any((within >= 0.5) & ignored[..., None], 1)
 
 
 def focal_loss(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kerasft.model.vision import boxes as geometry
+from kerasft.tasks.sliced import over_objects
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,37 +39,65 @@ def task_aligned(
     """
     import tensorflow as tf
 
-    found, logits = outputs[..., BOX], outputs[..., LOGITS]
+    outputs = tf.stop_gradient(outputs)
+    found, likely = outputs[..., BOX], tf.sigmoid(outputs[..., LOGITS])
     points = (outputs[..., PLACE][..., :2] + outputs[..., PLACE][..., 2:]) / 2
-    true, label = y[..., BOX], tf.cast(y[..., CLASS], tf.int32)
-    ignored = (y[..., IGNORED] > 0) & (label >= 0)
-    real = (label >= 0) & ~ignored
-    corners = tf.concat([points[:, None] - true[:, :, None, :2],
-                         true[:, :, None, 2:] - points[:, None]], -1)  # fmt: skip
-    within = tf.reduce_min(corners, -1) > 0  # [batch, G, P]
-    left_out = tf.reduce_any(within & ignored[..., None], 1)
-    inside = tf.cast(within & real[..., None], tf.float32)
-    overlap = geometry.overlaps(true, found)
-    scores = tf.gather(
-        tf.transpose(tf.sigmoid(logits), [0, 2, 1]), tf.maximum(label, 0), batch_dims=1
-    )
-    # Where all are 0 yet, the smallest part keeps to places inside.
-    value = (scores * overlap**sharpness + 1e-12) * inside
-    best, _ = tf.math.top_k(value, min(places, outputs.shape[1]))
-    chosen = tf.cast(value >= best[..., -1:], tf.float32) * inside
+    by_class = tf.transpose(likely, [0, 2, 1])
+
+    def wish(some: tf.Tensor, first: tf.Tensor, *state: tf.Tensor) -> tuple[Any, ...]:
+        owner, highest, left_out = state
+        true, label = some[..., BOX], tf.cast(some[..., CLASS], tf.int32)
+        ignored = (some[..., IGNORED] > 0) & (label >= 0)
+        corners = tf.concat([points[:, None] - true[:, :, None, :2],
+                             true[:, :, None, 2:] - points[:, None]], -1)  # fmt: skip
+        within = tf.reduce_min(corners, -1) > 0  # [batch, objects, P]
+        inside = within & ((label >= 0) & ~ignored)[..., None]
+        overlap = geometry.overlaps(true, found)
+        scores = tf.gather(by_class, tf.maximum(label, 0), batch_dims=1)
+        value = _value(scores, overlap, inside, sharpness)
+        best, _ = tf.math.top_k(value, min(places, outputs.shape[1]))
+        wanted = tf.where((value >= best[..., -1:]) & inside, overlap, -1.0)
+        top = tf.reduce_max(wanted, 1)
+        chosen = first + tf.argmax(wanted, axis=1, output_type=tf.int32)
+        return (
+            tf.where(top > highest, chosen, owner), tf.maximum(top, highest),
+            left_out | tf.reduce_any(within & ignored[..., None], 1),
+        )  # fmt: skip
+
     # A place that several objects want goes to the one that it overlaps most.
-    owner = tf.argmax(tf.where(chosen > 0, overlap + 1e-3, -1.0), axis=1)  # [batch, P]
-    chosen *= tf.transpose(tf.one_hot(owner, tf.shape(true)[1]), [0, 2, 1])
-    value *= chosen
+    none = tf.zeros_like(found[..., 0])
+    start = (tf.cast(none, tf.int32), none - 1.0, none > 0)
+    owner, highest, left_out = over_objects(y, outputs, wish, start)
+    mine = tf.gather(y, owner, batch_dims=1)  # [batch, P, 6]
+    true, label = mine[..., BOX], tf.maximum(tf.cast(mine[..., CLASS], tf.int32), 0)
+    overlap, owned = geometry.overlap(true, found), highest >= 0
+    scores = tf.gather(likely, label, batch_dims=2)
+    value = _value(scores, overlap, owned, sharpness)
+
+    def peak(some: tf.Tensor, first: tf.Tensor, *state: tf.Tensor) -> tuple[Any, ...]:
+        numbers = first + tf.range(tf.shape(some)[1])
+        whose = (owner[:, None] == numbers[:, None]) & owned[:, None]  # [batch, objects, P]
+        found = []
+        for of_place, now in zip((value, overlap), state, strict=True):
+            most = tf.reduce_max(tf.where(whose, of_place[:, None], 0.0), -1, keepdims=True)
+            found.append(tf.maximum(now, tf.reduce_max(tf.where(whose, most, 0.0), 1)))
+        return tuple(found)
+
     # The best place of an object learns its overlap; the others, their share of that.
-    share = value / tf.maximum(tf.reduce_max(value, -1, keepdims=True), 1e-12)
-    wanted = tf.reduce_max(share * tf.reduce_max(overlap * chosen, -1, keepdims=True), 1)
-    owned = tf.gather(tf.maximum(label, 0), owner, batch_dims=1)
-    targets = tf.one_hot(owned, logits.shape[-1]) * wanted[..., None]
-    boxes = tf.gather(true, owner, batch_dims=1)
+    most, furthest = over_objects(y, outputs, peak, (none, none))
+    wanted = value / tf.maximum(most, 1e-12) * furthest
+    targets = tf.one_hot(label, likely.shape[-1]) * wanted[..., None]
     # An object that several ignore would else teach that nothing is there.
     left_out &= wanted <= 0
-    return tf.stop_gradient(boxes), tf.stop_gradient(targets), left_out
+    return tf.stop_gradient(true), tf.stop_gradient(targets), left_out
+
+
+def _value(scores: tf.Tensor, overlap: tf.Tensor, inside: tf.Tensor, sharpness: float) -> Any:
+    """Return how well places answer objects, 0 for those that are not inside."""
+    import tensorflow as tf
+
+    # Where all are 0 yet, the smallest part keeps to places inside.
+    return (scores * overlap**sharpness + 1e-12) * tf.cast(inside, tf.float32)
 
 
 def detection_loss(

@@ -18,6 +18,7 @@ from kerasft.evaluation.metrics import direction
 from kerasft.model.vision import geometry
 from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Kind, Labels, Modality, Mode, Tensors
+from kerasft.system.console import warn
 from kerasft.tasks import anchored, assignment, matched, shared
 
 if TYPE_CHECKING:
@@ -110,7 +111,17 @@ class Detection:
         return self
 
     def check_validation(self, annotations: Rows) -> None:
-        """Raise `UserError` where there is no object to measure the mean average precision by."""
+        """Raise `UserError` where there is no object to measure the mean average precision by.
+
+        Where images have more objects than are answered of one, a warning says so.
+        """
+        counts = annotations.lengths("objects")
+        if counts is not None and (above := int((counts > self.max_detections).sum())):
+            warn(
+                f"{some(above, 'validation image')} with more objects, up to {counts.max():,}, "
+                f"than are answered of one: task.max_detections={self.max_detections}. The others are "
+                "not found, and count as missed; a higher number takes longer to answer"
+            )
         if self.monitor in ("loss", "val_loss"):
             return
         ignored = [np.asarray(annotations.row(i)["ignored"]) for i in range(len(annotations))]

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasft.model.vision import boxes as geometry
+from kerasft.tasks.anchored import left_out
 from kerasft.tasks.assignment import BOX, CLASS, IGNORED, LOGITS, PLACE
+from kerasft.tasks.sliced import over_images
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,6 +33,10 @@ def one_to_one(y: tf.Tensor, outputs: tf.Tensor) -> Any:
     Returns:
         `int32[batch, Q]`: which object each query learns, -1 for none.
     """
+    return over_images(y, outputs, _matched)
+
+
+def _matched(y: tf.Tensor, outputs: tf.Tensor) -> Any:
     import tensorflow as tf
 
     true, label = y[..., BOX], tf.cast(y[..., CLASS], tf.int32)
@@ -45,8 +51,7 @@ def one_to_one(y: tf.Tensor, outputs: tf.Tensor) -> Any:
     apart = _centered(true, size)[:, :, None] - _centered(found, size)[:, None]
     cost += DISTANCE * tf.reduce_sum(tf.abs(apart), -1)
     cost -= OVERLAP * geometry.generalized_overlap(true[:, :, None], found[:, None])
-    owner = tf.numpy_function(_assigned, [cost, real], tf.int32, stateful=False)
-    return tf.ensure_shape(owner, outputs.shape[:2])
+    return tf.numpy_function(_assigned, [cost, real], tf.int32, stateful=False)
 
 
 def _assigned(costs: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -116,7 +121,7 @@ def query_loss(y: tf.Tensor, outputs: tf.Tensor, *, box: float = 1.0) -> Any:
     found, size = seen[..., BOX], _size(seen)
     overlap = tf.stop_gradient(geometry.overlap(true, found)) * learns
     loss = _classes(seen[..., LOGITS], target[..., CLASS], overlap, chosen,
-                    _left_out(there, found) & ~chosen)  # fmt: skip
+                    left_out(there, tf.stop_gradient(found)) & ~chosen)  # fmt: skip
     apart = tf.reduce_sum(tf.abs(_centered(true, size) - _centered(found, size)), -1)
     placed = DISTANCE * apart + OVERLAP * (1 - geometry.generalized_overlap(true, found))
     loss += box * tf.reduce_sum(placed * learns)
@@ -146,16 +151,6 @@ def _classes(
     weight *= tf.cast(~left_out, tf.float32)[..., None]
     wrong = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits)
     return tf.reduce_sum(wrong * weight)
-
-
-def _left_out(y: tf.Tensor, found: tf.Tensor) -> Any:
-    """Return the queries whose boxes lie at least half in an ignored region, `[batch, Q]`."""
-    import tensorflow as tf
-
-    ignored = (y[..., IGNORED] > 0) & (y[..., CLASS] >= 0)
-    within = geometry.shared(y[..., BOX][:, :, None], found[:, None])
-    within /= tf.maximum(geometry.area(found)[:, None], 1e-6)
-    return tf.reduce_any((within >= 0.5) & ignored[..., None], 1)
 
 
 def bins() -> np.ndarray:

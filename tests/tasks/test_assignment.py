@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasft.system.memory import peak, resident
+from kerasft.tasks import sliced
+from kerasft.tasks.anchored import focal_loss
 from kerasft.tasks.assignment import detection_loss, task_aligned
+from kerasft.tasks.matched import query_loss
 
 
 def outputs_of(boxes, points, scores):
@@ -56,6 +60,55 @@ def test_images_without_objects_teach_that_nothing_is_there():
     loss = [float(detection_loss(y, outputs_of(BOXES, POINTS, np.full((5, 2), score))))
             for score in (0.01, 0.1, 0.9)]  # fmt: skip
     assert 0 < loss[0] < loss[1] < loss[2]
+
+
+def many(objects, places, whole=False):
+    """Return two images of which one has so many objects, and what a head puts out for them."""
+    random = np.random.default_rng(0)
+
+    def boxes(*shape):
+        corner = random.uniform(0, 90, (*shape, 2))
+        return np.concatenate([corner, corner + random.uniform(2, 30, (*shape, 2))], -1)
+
+    y = np.concatenate([boxes(2, objects), random.integers(0, 3, (2, objects, 1)),
+                        random.uniform(size=(2, objects, 1)) < 0.1], -1)  # fmt: skip
+    y[1, 3:] = [-1, -1, -1, -1, -1, 0]
+    places_of = np.tile([0, 0, 120, 120], (2, places, 1)) if whole else boxes(2, places)
+    outputs = [boxes(2, places), places_of, random.normal(size=(2, places, 3))]
+    return tf.constant(y, tf.float32), tf.constant(np.concatenate(outputs, -1), tf.float32)
+
+
+LOSSES = {"task_aligned": detection_loss, "focal": focal_loss, "queries": query_loss}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_objects_in_slices_teach_what_they_teach_at_once(name, monkeypatch):
+    y, outputs = many(23, 40, name == "queries")
+
+    def learned(most):
+        monkeypatch.setattr(sliced, "MOST", most)
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            loss = tf.function(LOSSES[name], autograph=False)(y, outputs)
+        return loss, tape.gradient(loss, outputs)
+
+    once = learned(2**22)
+    # Five objects of both images at a time, or one image; and less than is at least taken.
+    for most in (5 * 2 * 40, 1):
+        for ours, wanted in zip(learned(most), once, strict=True):
+            np.testing.assert_array_equal(ours, wanted)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_memory_of_a_step_has_a_bound_however_many_objects_an_image_has(name):
+    loss = tf.function(LOSSES[name], autograph=False, reduce_retracing=True)
+    queries = name == "queries"
+    y, outputs = many(10_000, 300 if queries else 1000, queries)
+    loss(y[:, :4], outputs)
+    before = resident()
+    with peak() as held:
+        loss(y, outputs)
+    assert held.bytes - before < 250e6
 
 
 @pytest.mark.slow

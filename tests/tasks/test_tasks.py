@@ -7,7 +7,7 @@ import pytest
 
 from kerasft.contracts import Described
 from kerasft.errors import UserError
-from kerasft.rows import Rows
+from kerasft.rows import Column, Rows
 from kerasft.spec import Labels
 from kerasft.tasks import shared
 from kerasft.tasks.classification import Classification
@@ -374,3 +374,18 @@ def test_objects_in_words_are_counted():
                                   Detection()])  # fmt: skip
 def test_all_of_ours_say_what_is_learned(task):
     assert isinstance(task, Described)
+
+
+def test_more_objects_than_a_detector_answers_are_told(capsys):
+    boxes = [np.zeros((count, 4)) for count in (2, 5, 3)]
+    ignored = [np.zeros(len(one), bool) for one in boxes]
+    rows = Rows.of({
+        "boxes": Column.ragged(boxes, group="objects"),
+        "ignored": Column.ragged(ignored, group="objects"),
+    })  # fmt: skip
+    Detection(max_detections=5).check_validation(rows)
+    assert not capsys.readouterr().err
+    Detection(max_detections=2).check_validation(rows)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 validation images with more objects, up to 5" in said
+    assert "task.max_detections=2" in said

@@ -19,6 +19,9 @@ from kerasft.system.console import listing
 
 # What rounding of coordinates may put a box outside of its image.
 ROUNDED = 1.0
+# From how many boxes on, and how many times as many as half of the images have at most, an image is
+# told to be unlike the others.
+MANY, TIMES = 100, 20
 # What says of an object that it is a region in which nothing is learned: COCO's crowds, what VOC
 # marks as difficult, groups in Open Images, faces that WIDER FACE marks as invalid.
 IGNORED_IF = ("is_crowd", "iscrowd", "is_difficult", "difficult", "is_group_of", "invalid")
@@ -188,7 +191,24 @@ def encode(
     bare = sum(not len(value.names) for value in values)
     if bare:
         notices.append(f"{some(bare, 'image')} without any object, learned from as such.")
+    notices += _crowded([len(value.names) for value in values], ids)
     return Labels("boxes", chosen), rows, counts, notices
+
+
+def _crowded(counts: Sequence[int], ids: Sequence[str]) -> list[str]:
+    """Name the images that have far more boxes than the others: each batch is padded to them."""
+    usual = max(int(np.median([count for count in counts if count])), 1)
+    many = [i for i, count in enumerate(counts) if count > max(MANY, TIMES * usual)]
+    if not many:
+        return []
+    many.sort(key=lambda i: -counts[i])
+    return [
+        f"{some(len(many), 'image')} with far more boxes than the others, of which half have at "
+        f"most {usual:,}: {listing(f'{ids[i]} ({counts[i]:,})' for i in many)}. Look at them: "
+        "their boxes may belong to other images, or be drawn many times with small differences. A "
+        "batch with such an image takes longer; cut it into smaller ones where all of its boxes "
+        "are real."
+    ]
 
 
 def _mixed(names: Sequence[str]) -> list[str]:

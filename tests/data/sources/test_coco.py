@@ -243,3 +243,26 @@ def test_real_cells(real_data):
 def test_what_val_is_must_be_a_split(folder):
     with pytest.raises(UserError, match=r"data\.val_folder must be 'validation' or 'test'"):
         read(folder, val_folder="tset")
+
+
+def test_an_image_with_far_more_boxes_than_the_others_is_named(folder):
+    made = content(6)
+    made["annotations"] += [
+        {"id": 100 + i, "image_id": 3, "category_id": 3, "iscrowd": 0,
+         "bbox": [i % 40, i // 40, 9 + i / 1000, 9]} for i in range(1000)
+    ]  # fmt: skip
+    write(folder / "train", made)
+    splits = read(folder)
+    (said,) = (one for one in splits.notices if "far more boxes" in one)
+    assert said.startswith("1 image with far more boxes than the others, of which half have at "
+                           "most 2: ")  # fmt: skip
+    assert "3.png (1,002)" in said
+    # Many objects in all images are no oddity.
+    made = content(6)
+    made["annotations"] = [
+        {"id": 500 * i + k, "image_id": i, "category_id": 3, "bbox": [k % 40, k // 40, 9, 9]}
+        for i in range(6) for k in range(500)
+    ]  # fmt: skip
+    for split in ("train", "valid", "test"):
+        write(folder / split, made)
+    assert not [one for one in read(folder).notices if "far more boxes" in one]
