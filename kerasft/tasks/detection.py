@@ -119,8 +119,8 @@ class Detection:
         if counts is not None and (above := int((counts > self.max_detections).sum())):
             warn(
                 f"{some(above, 'validation image')} with more objects, up to {counts.max():,}, "
-                f"than are answered of one: task.max_detections={self.max_detections}. The others are "
-                "not found, and count as missed; a higher number takes longer to answer"
+                f"than are answered of one: task.max_detections={self.max_detections}. The others "
+                "are not found, and count as missed; a higher number takes longer to answer"
             )
         if self.monitor in ("loss", "val_loss"):
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from kerasft.artifact.comparison import PADDING, Output
-from kerasft.errors import UserError
+from kerasft.errors import UserError, some
 from kerasft.evaluation import masks as figures
 from kerasft.evaluation import plots
 from kerasft.evaluation.metrics import direction
@@ -64,6 +64,17 @@ class Segmentation:
 
     def adapt(self, annotations: Rows) -> Segmentation:
         return self
+
+    def check_validation(self, annotations: Rows) -> None:
+        """Raise `UserError` where no pixel of the masks counts."""
+        if self.monitor in ("loss", "val_loss") or annotations["pixels"].any():
+            return
+        raise UserError(
+            f"Every pixel of the {some(len(annotations), 'validation mask')} is ignored "
+            f"(data.ignore), so there is no {self.monitor} to choose the best epoch by. Validate "
+            "on other images, or set task.monitor=val_loss. Received: "
+            f"task.monitor={self.monitor}."
+        )
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         """Return masks as the network sees them; to measure by, also the original ones."""

@@ -87,6 +87,8 @@ COCO = {
     "two numbers": (coco(changed("annotations", 3, bbox=[4, 5])), "annotation 3", "four numbers"),
     "negative sizes": (coco(every(bbox=[20, 20, -5, -5])), "written in another form"),
     "corners for sizes": (coco(every(bbox=[25, 20, 39, 31])), "written in another form"),
+    "crowds alone": (coco(every(iscrowd=1)), "none of 8 images has an object to learn",
+                     "16 are regions that are ignored", "iscrowd"),
     "no boxes at all": (coco(lambda made: {**made, "annotations": []}), "has a box"),
     "one image": (coco(count=1), "none for"),
     "one name for two categories": (coco(changed("categories", 1, name="red")),
@@ -238,10 +240,10 @@ def test_masks_get_one_message(name, put, refuses):
 # name: (command, files, what the message says)
 
 
-def validated_by(annotations: list) -> dict:
+def split_by(train: list, valid: list) -> dict:
     """Return images with boxes to train on, and such to validate on, as Roboflow lays them out."""
     made = {}
-    for split, these in (("train", cells()["annotations"]), ("valid", annotations)):
+    for split, these in (("train", train), ("valid", valid)):
         made[f"cells/{split}/_annotations.coco.json"] = json.dumps(
             cells() | {"annotations": these}
         ).encode()
@@ -249,12 +251,40 @@ def validated_by(annotations: list) -> dict:
     return made
 
 
+BOXES = cells()["annotations"]
+CROWDS = [one | {"iscrowd": 1} for one in BOXES]
+
+
+def all_ignored(split: str) -> dict:
+    """Return images with masks in splits, one of which has masks that are ignored."""
+    made = np.zeros(SIZE, "uint8")
+    made[5:15, 5:20] = 1
+    nothing = np.full(SIZE, 255, "uint8")
+    return {f"cells/{name}/images/{i}.png": png(i + 8 * (name == "val"))
+            for name in ("train", "val") for i in range(8)} | {
+        f"cells/{name}/masks/{i}.png": mask(nothing if name == split else made)
+        for name in ("train", "val") for i in range(8)
+    }  # fmt: skip
+
+
+SEGMENT = ("train task=segmentation data=mask_folder data.path=cells head=decoder data.ignore=255 "
+           "data.classes={0:ground,1:cell} backbone=tiny_resnet backbone.image_size=64 "
+           "progress=false batch_size=2")  # fmt: skip
+
+
 OTHERS = {
-    "no object to validate on": (detect(), validated_by([]), "no object in its 8 images",
+    "ignored pixels alone to validate on": (SEGMENT, all_ignored("val"), "validation masks",
+                                            "task.monitor=val_loss"),
+    "no object to validate on": (detect(), split_by(BOXES, []), "no object in its 8 images",
                                  "task.monitor=val_loss"),
     "crowds alone to validate on": (
-        detect(), validated_by([one | {"iscrowd": 1} for one in cells()["annotations"]]),
-        "no object but regions that are ignored", "data.validation"),
+        detect(), split_by(BOXES, CROWDS), "no object but regions that are ignored",
+        "data.validation"),
+    "difficult objects alone": (
+        detect("data=voc data.path=cells"), images() | {
+            f"cells/{i}.xml": xml(item().replace("<bndbox", "<difficult>1</difficult><bndbox"))
+            for i in range(8)
+        }, "none of 8 images has an object to learn", "data.difficult=learn"),
     "a detector on texts": (detect().replace("tiny_resnet backbone.image_size=64", "tiny_bert"),
                             coco(), "images"),
     "mixed images": (detect() + " augment=mixup", coco(), "augment.mixup",
@@ -268,6 +298,22 @@ OTHERS = {
                              "task=segmentation"),
     "classes for a detector": (detect(""), {}, "task=detection"),
 }  # fmt: skip
+
+
+# Two classes each: what no training image has is told by its label.
+UNLEARNED = {
+    "crowds alone": (detect(), split_by(CROWDS, BOXES), "'red' is in validation only"),
+    "no object": (detect(), split_by([], BOXES), "'white' is in validation only"),
+    "ignored pixels alone": (SEGMENT, all_ignored("train"), "'cell' is in validation only"),
+}  # fmt: skip
+
+
+@pytest.mark.every(3)
+@pytest.mark.parametrize("name", UNLEARNED)
+def test_training_images_with_nothing_to_learn_get_one_message(name, put, refuses):
+    command, files, *said = UNLEARNED[name]
+    put(files)
+    refuses(command, *said, started=True, problems=2)
 
 
 @pytest.mark.every(3)

@@ -24,6 +24,7 @@ ROUNDED = 1.0
 MANY, TIMES = 100, 20
 # What says of an object that it is a region in which nothing is learned: COCO's crowds, what VOC
 # marks as difficult, groups in Open Images, faces that WIDER FACE marks as invalid.
+WHAT_IS = "COCO's iscrowd, VOC's difficult, groups of other sources"
 IGNORED_IF = ("is_crowd", "iscrowd", "is_difficult", "difficult", "is_group_of", "invalid")
 
 
@@ -159,7 +160,7 @@ def encode(
         for the user.
 
     Raises:
-        UserError: If there are no boxes, or classes that are not listed.
+        UserError: If there are no boxes, or none that is learned, or classes that are not listed.
 
     Example:
         >>> drawn = [Drawn.of([[0, 0, 5, 5]], ["cat"], (9, 9)), Drawn.of([], [], (9, 9))]
@@ -180,6 +181,17 @@ def encode(
     for i, value in enumerate(values):
         units = np.asarray(labels[i], "int64")[~value.ignored]
         np.add.at(counts[i], units, 1)
+    if not counts.any():
+        raise UserError(
+            f"{key}: none of {some(len(values), 'image')} has an object to learn, as all "
+            f"{sum(words.values()):,} are regions that are ignored ({WHAT_IS}). "
+            "Take the marks off those that are to be found, or read VOC's with "
+            "data.difficult=learn."
+        )
+    if bare := [name for name, n in zip(chosen, counts.sum(axis=0), strict=True)
+                if not n and words[name]]:
+        notices.append(f"{some(len(bare), 'class')} of which all objects are ignored, so that "
+                       f"none is learned: {listing(bare)}.")  # fmt: skip
     rows = Rows.of({
         "boxes": Column.ragged(
             [v.boxes for v in values], dtype="float32", shape=(4,), group="objects"
