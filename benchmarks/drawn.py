@@ -2,6 +2,9 @@
 
     KERASFT_DATA=DIR python benchmarks/drawn.py bccd_mobilenet nuclei_mobilenet
 
+Settings are those of the experiment: image size, batch, and what trains in its last stage. Words
+with an equals sign are overrides of each experiment, to look at a shrunk one: `batch_size=2`.
+
 Each line is processor time for a step, of the same batches: all of it (gathering, augmentation, the
 loss with its assignment, forward and backward, the optimizer); without the batches, which are then
 held ready; and with a loss that costs nothing, which leaves forward, backward and optimizer. The
@@ -14,13 +17,14 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 import kerasft
+from kerasft.steps.fitting.fit import make_recipe
 from kerasft.steps.preparing import prepare
 from kerasft.steps.preparing.heads import with_head
 
@@ -29,23 +33,31 @@ STEPS, ROUNDS = 12, 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("experiments", nargs="+")
-    for name in parser.parse_args().experiments:
-        measure(name)
+    parser.add_argument("words", nargs="+", metavar="EXPERIMENT|KEY=VALUE")
+    words = parser.parse_args().words
+    overrides = [word for word in words if "=" in word]
+    for name in words:
+        if name not in overrides:
+            measure([f"experiment={name}", *overrides])
 
 
-def measure(name: str) -> None:
-    """Print where the time of an experiment's step goes."""
-    cfg = kerasft.compose([f"experiment={name}"])
+def measure(words: Sequence[str], steps: int = STEPS, rounds: int = ROUNDS) -> None:
+    """Print where the time of a step goes, in the last stage of a run."""
+    cfg = kerasft.compose(list(words))
     with prepare.runtime(cfg):
         parts = prepare.cheap_parts(cfg)
         splits = prepare.read_data(cfg, parts, None)
         backbone = prepare.load_backbone(cfg, splits)
         ready = prepare.make_ready(cfg, parts, splits, backbone)
         model = with_head(cfg, ready.task, splits.labels, backbone)
-        for layer in backbone.network.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False  # as stages have it
+        stage = list(parts.stages)[-1]
+        make_recipe(cfg, parts, ready.task, backbone).select(model, stage)
+        norms = [layer for layer in backbone.network.layers
+                 if isinstance(layer, keras.layers.BatchNormalization)]  # fmt: skip
+        height, width = model.input_shape[1:3]
+        print(f"{cfg.name or words[0]}, stage {stage}: {height} x {width} pixels, batches of "
+              f"{ready.batches.order.batch_size}, {sum(layer.trainable for layer in norms)} of "
+              f"{len(norms)} batch normalizations of the backbone train")  # fmt: skip
         data = ready.batches.from_step()
         held = list(itertools.islice(iter(data), 4))
         loss = ready.task.compile()["loss"]
@@ -56,13 +68,12 @@ def measure(name: str) -> None:
             "forward, backward and optimizer": (held, plain),
         }  # fmt: skip
         took: dict[str, list[float]] = {way: [] for way in ways}
-        for place in range(ROUNDS + 1):
+        for place in range(rounds + 1):
             for way, (batches, step) in ways.items():
-                spent = seconds(batches, step)
+                spent = seconds(batches, step, steps)
                 if place:  # the first round traces
                     took[way].append(spent)
     found = {way: statistics.median(each) for way, each in took.items()}
-    print(f"{name}, batches of {ready.batches.order.batch_size}")
     for way, spent in found.items():
         print(f"  {way}: {1000 * spent:.0f} ms")
     least = found["forward, backward and optimizer"]
@@ -84,14 +95,14 @@ def step_of(model: keras.Model, loss: Callable[[Any, Any], Any]) -> Callable[[An
     return step
 
 
-def seconds(batches: Any, step: Callable[[Any, Any], None]) -> float:
+def seconds(batches: Any, step: Callable[[Any, Any], None], steps: int) -> float:
     """Return the processor time of a step."""
     found = iter(batches) if not isinstance(batches, list) else itertools.cycle(batches)
     step(*next(found))
     began = time.process_time()
-    for _ in range(STEPS):
+    for _ in range(steps):
         step(*next(found))
-    return (time.process_time() - began) / STEPS
+    return (time.process_time() - began) / steps
 
 
 if __name__ == "__main__":
