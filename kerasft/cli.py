@@ -198,14 +198,14 @@ def _trust_here(prefixes: Sequence[str], always: bool = False) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from kerasft.runs import inputs, run_folder
 
-    split = inputs.asked_split(options.overrides)
+    asked = inputs.asked_of_data(options.overrides)
     run_folder.open_run(options.run)
     from kerasft.run import evaluate
 
-    quiet: Callable[[str], None] = lambda line: None  # noqa: E731
+    if options.json:
+        asked["say"] = lambda line: None
     _trust_here(options.trust)
-    metrics = evaluate(options.run, split=split, trusted=options.trust,
-                       **({"say": quiet} if options.json else {}))  # fmt: skip
+    metrics = evaluate(options.run, trusted=options.trust, **asked)
     if options.json:
         print(json.dumps(metrics, indent=2, ensure_ascii=False))
 

@@ -124,10 +124,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     made = command(
         "evaluate", "Measure a run again on its data.",
-        "  kerasft evaluate outputs/last split=test",
+        "  kerasft evaluate outputs/last split=test\n"
+        "  kerasft evaluate outputs/last 'slices=[language,length]'",
     )
     made.add_argument("run", metavar="RUN", help="a run folder")
-    _overrides(made, "split=train|validation|test")
+    _overrides(made, "split=train|validation|test; slices=[COLUMN,...] for figures by the values "
+               "of columns")
     _trust_option(made)
     made.add_argument("--json", action="store_true", help="print the metrics as JSON")
 

@@ -274,8 +274,8 @@ def show(
 
 @without_chatter()
 def evaluate(
-    run: str, *, data: Any = None, split: str | None = None, trusted: Sequence[str] = (),
-    say: Any = say,
+    run: str, *, data: Any = None, split: str | None = None,
+    slices: str | Sequence[str | int] | None = None, trusted: Sequence[str] = (), say: Any = say,
 ) -> dict[str, dict[str, Any]]:
     """Measure a run again on its data.
 
@@ -283,16 +283,18 @@ def evaluate(
         run: The run folder.
         data: The same examples again, where the run learned from some in memory.
         split: `"train"`, `"validation"` or `"test"`; by default validation and test.
+        slices: Columns of the data by whose values figures are told apart, in place of those that
+            the run was given; `[]` for none.
         trusted: Import prefixes that the run's own parts may come from.
         say: Prints a line.
 
     Returns:
-        Figures by split.
+        Figures by split, and in `slices` those of each slice.
 
     Raises:
-        UserError: If the folder is no whole run, or its data has changed.
+        UserError: If the folder is no whole run, its data is gone, or there is no such column.
     """
-    folder, finetuned, cfg = reopening.reopen(run, trusted)
+    folder, finetuned, cfg = reopening.reopen(run, trusted, slices=slices)
     with folder.at_its_command(), prepare.runtime(cfg), in_memory.holding(cfg, data):
         splits = reopening.read_data(cfg, folder)
         return reopening.measure_splits(cfg, finetuned, splits, split, say)

@@ -67,12 +67,15 @@ class Examples:
             characters; other columns for other kinds. An array is such a column `label`.
         ids: One stable name an example, unique in the data set: a relative path, or file and row;
             a tuple, or a sequence that is read when it is asked, as `inputs` may be.
+        slices: Which slice each example is in, a column of numbers for each name in
+            `Splits.slices`; `None` where there are none.
     """
 
     modality: Modality
     inputs: Sequence[Any]
     annotations: Rows
     ids: tuple[str, ...]
+    slices: Rows | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.annotations, Rows):
@@ -114,6 +117,7 @@ class Examples:
             inputs=_chosen(self.inputs, chosen, list),
             annotations=self.annotations.take(chosen),
             ids=_chosen(self.ids, chosen),
+            slices=None if self.slices is None else self.slices.take(chosen),
         )
         if self.noted is not None:
             digests, stamps = self.noted
@@ -163,6 +167,7 @@ class Splits:
             go into the manifest.
         notices: Sentences for the user: what was skipped, what looks odd.
         copies: Exact copies that stand in two splits, or under two labels.
+        slices: By what figures are told apart: the names of the slices, by column.
     """
 
     train: Examples
@@ -172,6 +177,7 @@ class Splits:
     source: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[str, Examples]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kerasft.catalogue import heads, networks
@@ -251,6 +251,7 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             "training_sample is how many training examples are measured again at the end, 0 for "
             f"none. Received: {short(cfg.training_sample)}."
         )
+    yield from _slices(cfg.slices)
     if cfg.seed < 0:
         yield "seed", f"seed must not be negative. Received: {short(cfg.seed)}."
     if not re.fullmatch(r"\w[\w.-]{0,99}", cfg.name):
@@ -258,6 +259,16 @@ def _ranges(cfg: DictConfig) -> Iterator[tuple[str, str]]:
             "name becomes a folder's name: at most 100 letters, digits, '_', '-' and '.', a letter "
             f"first. Received: {short(cfg.name)}."
         )
+
+
+def _slices(value: object) -> Iterator[tuple[str, str]]:
+    listed = value if isinstance(value, ListConfig) else [] if value is None else [value]
+    for one in listed:
+        if isinstance(one, float) or not isinstance(one, str | int) or not str(one).strip():
+            yield "slices", (
+                "slices must name columns of the data, such as slices=[language,source]. "
+                f"Received: {short(one)}."
+            )
 
 
 def _value(cfg: DictConfig, group: str, key: str) -> Any:

@@ -11,7 +11,7 @@ FLOORS = ("auto", "always", "none")
 
 # The groups, in the order of the data flow, with what the run hands to their nodes at build time.
 RUNTIME: dict[str, frozenset[str]] = {
-    "data": frozenset({"kind", "seed"}),
+    "data": frozenset({"kind", "seed", "slices"}),
     "sampling": frozenset(),
     "augment": frozenset(),
     "task": frozenset(),
@@ -87,6 +87,9 @@ class Root:
         training_sample: How many training examples are measured again at the end, without
             augmentation and dropout, so that they can be compared with validation; at most as many
             as there are for validation. 0 for none.
+        slices: Columns of the data, one or several (`slices=[language,source]`), by whose values
+            figures of validation and test are told apart, the worst first, each with its interval.
+            `length` is that of texts in words and needs no column. `None` for none.
         plots: Whether learning curves, confusion matrices and the like are drawn into the run
             folder; `false` ends a run some seconds earlier.
         distribute: What the run trains on: `mirrored` takes all GPUs of the machine, `multi_worker`
@@ -128,6 +131,7 @@ class Root:
     floor: str = "auto"
     max_steps: int | None = None
     training_sample: int = 512
+    slices: Any = None
     plots: bool = True
     distribute: str | None = None
     distribute_timeout: float = 600

@@ -15,9 +15,11 @@ from kerasft.data.copies import find_copies
 from kerasft.data.copies import notices as copies_told
 from kerasft.data.fingerprint import digests_of, stamps_of
 from kerasft.data.late_columns import Coded
+from kerasft.data.slices import Values, cut_all
 from kerasft.data.splits import check_ratios, describe_sizes, divide
 from kerasft.data.spool import copied
 from kerasft.errors import UserError
+from kerasft.rows import Rows
 from kerasft.spec import SPLIT_NAMES, Examples, Modality, Splits
 
 
@@ -36,6 +38,7 @@ class Collection:
         digests: The fingerprint of each input, `uint8[N, 32]`, where they are known already.
         blank: Which texts are empty, `bool[N]`, where that is known already.
         folder: Where what is made of very many examples is put, and not held in memory.
+        slices: Columns by which figures are told apart, by name.
     """
 
     modality: Modality
@@ -48,6 +51,7 @@ class Collection:
     digests: np.ndarray | None = None
     blank: np.ndarray | None = None
     folder: Path | None = None
+    slices: dict[str, Values] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,6 +69,7 @@ class Collection:
             None if self.digests is None else self._digests_of(np.asarray(indices)),
             None if self.blank is None else self.blank[np.asarray(indices, "int64")],
             self.folder,
+            {name: values.choose(indices) for name, values in self.slices.items()},
         )
 
     def _digests_of(self, rows: np.ndarray) -> np.ndarray:
@@ -132,7 +137,9 @@ def to_splits(
             raise
         # What was left out may be all of the other classes.
         raise UserError(" ".join([str(error), *found.notices])) from error
-    labels, array, notices = encoded.labels, encoded.array, [*found.notices, *encoded.notices]
+    sliced, slices, told = cut_all(found.slices)
+    labels, array = encoded.labels, encoded.array
+    notices = [*found.notices, *encoded.notices, *told]
     codes = _codes(found.brought)
     missing = {"validation": validation, "test": test}
     missing = {name: 0.0 if name in brought else r for name, r in missing.items()}
@@ -169,6 +176,7 @@ def to_splits(
             choose(found.inputs, indices),
             encoded.annotations.take(indices),
             _tuple(choose(found.ids, indices)),
+            Rows.of({n: one[indices] for n, one in sliced.items()}) if sliced else None,
         )
         for name, indices in members.items()
     }
@@ -187,6 +195,7 @@ def to_splits(
         source={**(source or {}), **said},
         notices=tuple(notices),
         copies=tuple(copies),
+        slices=slices,
     )
 
 

@@ -165,7 +165,7 @@ def write_splits(folder: Path, splits: Splits) -> None:
     about: dict[str, Any] = {
         "labels": splits.labels.to_dict(), "source": dict(splits.source),
         "notices": list(splits.notices), "copies": [asdict(one) for one in splits.copies],
-        "parts": {},
+        "slices": splits.slices, "parts": {},
     }
     spooled = (folder / f"{TEXTS}.bin").exists()
     for name, part in splits.parts.items():
@@ -178,6 +178,8 @@ def write_splits(folder: Path, splits: Splits) -> None:
             write_texts(folder, f"{name}-ids", ids)
         _save(folder / f"{name}-digests.npy", fingerprints(part))
         arrays, ragged = as_table(part.annotations, "rows")
+        if part.slices is not None:
+            arrays |= as_table(part.slices, "slices")[0]
         for number, array in enumerate(arrays.values()):
             np.save(folder / f"{name}-rows-{number}.npy", array, allow_pickle=False)
         about["parts"][name] = {
@@ -212,7 +214,8 @@ def read_splits(folder: Path) -> Splits:
         else:
             inputs = read_texts(folder, f"{name}-inputs", pair=told["pair"])
             ids = read_texts(folder, f"{name}-ids")
-        part = Examples("text", inputs, of_table(table, told["ragged"], "rows"), ids)
+        slices = of_table(table, {}, "slices") if about["slices"] else None
+        part = Examples("text", inputs, of_table(table, told["ragged"], "rows"), ids, slices)
         digests = _mapped(folder / f"{name}-digests.npy")
         if not len(part) == told["examples"] == len(digests):
             raise ValueError(f"{name} has {len(part):,} texts and {len(digests):,} fingerprints")
@@ -223,6 +226,7 @@ def read_splits(folder: Path) -> Splits:
         parts["train"], parts["validation"], parts.get("test"), labels,
         source=about["source"], notices=tuple(about["notices"]),
         copies=tuple(Copy(**one) for one in about["copies"]),
+        slices={name: tuple(names) for name, names in about["slices"].items()},
     )
 
 

@@ -127,6 +127,58 @@ def wilson(right: int, count: int, level: float = LEVEL) -> tuple[float, float]:
     return max(0.0, float(middle - apart)), min(1.0, float(middle + apart))
 
 
+def intervals(
+    task: Task, labels: Labels, metrics: Sequence[str], statistics: Mapping[str, np.ndarray], *,
+    repeats: int = REPEATS,
+) -> dict[str, tuple[float, float]]:
+    """Return between which values figures lie, as far as the examples tell.
+
+    Wilson's interval for shares of examples, else the bootstrap. What a task does not sum is
+    computed for all figures at once.
+
+    Args:
+        task: The task.
+        labels: What the labels mean.
+        metrics: The names of the figures, keys of `figures`.
+        statistics: What the task's `statistics` returned, each `[N, ...]`.
+        repeats: How often examples are drawn anew, where figures are quickly computed.
+
+    Returns:
+        An interval by name; none of figures that not all drawings have.
+
+    Example:
+        >>> from kerasft.tasks.classification import Classification
+        >>> true, guessed = np.arange(40) % 2, np.zeros(40, int)
+        >>> intervals(Classification(), Labels("single", ("a", "b")), ["accuracy"],
+        ...           {"true": true, "predicted": guessed})["accuracy"][0] > 0.3
+        True
+    """
+    count = len(next(iter(statistics.values())))
+    found: dict[str, tuple[float, float]] = {}
+    slow = []
+    for metric in metrics:
+        shares = right(task, labels, metric, statistics)
+        if shares is not None:
+            found[metric] = wilson(int(shares.sum()), count)
+        elif _sums(task, labels, metric, statistics) is None:
+            slow.append(metric)
+        else:
+            drawn = resampled(task, labels, metric, statistics, draws(count, repeats))
+            if drawn is not None:
+                found[metric] = interval(drawn)
+    values: dict[str, list[float]] = {metric: [] for metric in slow}
+    for rows in draws(count, min(repeats, FEW_REPEATS)) if slow else ():
+        try:
+            of_drawing = task.figures({n: v[rows] for n, v in statistics.items()}, labels)
+        except UserError:  # a metric of the user's own refuses these examples
+            return found
+        values = {n: [*all_, value] for n, all_ in values.items()
+                  if isinstance(value := of_drawing.get(n), float) and math.isfinite(value)}
+        if not values:
+            break
+    return found | {metric: interval(np.array(drawn)) for metric, drawn in values.items()}
+
+
 def p_value(difference: float, variance: float, degrees: float = math.inf) -> float:
     """Return how likely a difference of at least this size is by chance alone.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from kerasft.errors import UserError
 from kerasft.runs import run_folder
+from kerasft.spec import SPLIT_NAMES
 from kerasft.system.console import listing, printable, warn
 from kerasft.system.files import at_home, read_json
 
@@ -21,25 +22,45 @@ SETTINGS = ("max_new", "temperature", "top_k", "top_p", "repetition_penalty", "s
 _FILES = (*TABLES, ".txt", ".md", ".text")
 
 
-def asked_split(overrides: Sequence[str]) -> str | None:
-    """Return the split that the words behind `kerasft evaluate RUN` name, `None` without any.
+def asked_of_data(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the split and the slices that the words behind `kerasft evaluate RUN` name, if any.
 
     Raises:
         UserError: If they say anything else.
 
     Example:
-        >>> asked_split(["split=test"])
-        'test'
+        >>> asked_of_data(["split=test", "slices=[language,source]"])
+        {'split': 'test', 'slices': ['language', 'source']}
     """
-    split = None
+    found: dict[str, Any] = {}
     for override in overrides:
-        key, _, split = override.partition("=")
-        if key != "split" or split not in ("train", "validation", "test"):
+        key, sign, value = override.partition("=")
+        if key == "slices" and sign:
+            found[key] = _columns(value, override)
+        elif key == "split" and value in SPLIT_NAMES:
+            found[key] = value
+        else:
             raise UserError(
-                "kerasft evaluate takes split=train, split=validation or split=test. "
-                f"Received: {override!r}."
+                "kerasft evaluate takes split=train, split=validation or split=test, and "
+                f"slices=[COLUMN,...]. Received: {override!r}."
             )
-    return split
+    return found
+
+
+def _columns(value: str, override: str) -> list[Any]:
+    """Return the columns that are written as on a command line."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        read = OmegaConf.to_object(OmegaConf.from_dotlist([f"slices={value}"]).slices)
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(
+            "slices must name columns of the data, such as slices=[language,source]; a name with "
+            f"signs in it is written in quotes: 'slices=[\"a, b\"]'. Received: {override!r}."
+        ) from error
+    return [] if read is None else read if isinstance(read, list) else [read]
 
 
 def settings(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -151,13 +151,15 @@ def _cut(parts: Mapping[str, Examples], preprocess: LanguagePreprocess) -> dict[
                 texts.append(piece if last else piece + GOES_ON)
                 ids.append(one if len(cut) == 1 else f"{one} part {number}")
                 sizes.append(len(piece.encode()))
+        of = np.repeat(np.arange(len(pieces)), list(map(len, pieces)))
         long = sum(len(cut) > 1 for cut in pieces)
         if long:
             say(f"{name}: {some(long, 'document')} of {len(part):,} longer than "
                 f"backbone.sequence_length={preprocess.sequence_length} tokens: read in parts, "
                 f"{len(texts):,} in all")
         made[name] = Examples(
-            part.modality, texts, Rows.of({"bytes": np.array(sizes, "int64")}), tuple(ids)
+            part.modality, texts, Rows.of({"bytes": np.array(sizes, "int64")}), tuple(ids),
+            None if part.slices is None else part.slices.take(of),
         )
     return made
 

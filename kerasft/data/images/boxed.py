@@ -40,6 +40,7 @@ class Boxed:
         relative: Whether the boxes are in parts of width and height; `None` where nobody says.
         form: What the numbers are, one of `box_forms.FORMATS`; `None` where nobody says.
         group: What the image belongs to, or `None`: a group never stands in two splits.
+        slices: The cells by which figures are told apart, by column.
     """
 
     image: Path | bytes
@@ -52,6 +53,7 @@ class Boxed:
     relative: bool | None = False
     form: str | None = "xyxy"
     group: str | None = None
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
     def add(self, box: Sequence[float], name: str, ignored: bool = False) -> None:
         self.boxes.append([float(side) for side in box])

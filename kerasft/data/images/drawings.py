@@ -9,6 +9,7 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.images.audit import audit
 from kerasft.data.images.files import as_input, spelled
 from kerasft.data.images.shape import check_names, check_orientation
+from kerasft.data.slices import gathered
 from kerasft.spec import Splits
 
 
@@ -20,7 +21,8 @@ def drawing_splits(
     """Check images and what is drawn on them, and return them as splits.
 
     Args:
-        found: What a reader found: each has an `image`, a `name`, a `split` and a `group`.
+        found: What a reader found: each has an `image`, a `name`, a `split`, a `group`
+            and `slices`.
         notices: What it has to say.
         read: Takes those of `found` whose image is sound, their names, and a list for sentences;
             returns what is drawn on each, `None` for an image that is left out.
@@ -45,5 +47,6 @@ def drawing_splits(
         "images", [images[i] for i in kept], list(kept.values()), [names[i] for i in kept],
         [found[i].split for i in kept], groups=groups if groups and all(groups) else None,
         notices=[spelled(notice) for notice in said],
+        slices=gathered([found[i].slices for i in kept]),
     )  # fmt: skip
     return to_splits(collection, **settings)

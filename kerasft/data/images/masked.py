@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Masked:
             is none to be had.
         split: The split that it comes in; `"train"` where the data does not say.
         group: What the image belongs to, or `None`: a group never stands in two splits.
+        slices: The cells by which figures are told apart, by column.
     """
 
     image: Path | bytes
@@ -46,6 +47,7 @@ class Masked:
     paint: Callable[[], np.ndarray]
     split: str = "train"
     group: str | None = None
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
 
 def masked_splits(

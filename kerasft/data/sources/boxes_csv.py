@@ -40,6 +40,7 @@ def boxes_csv(
     relative: bool = False,
     images: str | None = None,
     split_column: str | None = None,
+    slices: Sequence[str | int] = (),
     size: Sequence[str] | None = None,
     validation: float = 0.15,
     test: float = 0.15,
@@ -71,6 +72,8 @@ def boxes_csv(
         relative: Whether they are parts of the image's width and height.
         images: The folder of the images.
         split_column: The column that says the split of a row; images of a split are in it whole.
+        slices: Columns by whose values figures are told apart; the run hands them in.
+            Of an image with several rows its first row counts.
         size: The columns with height and width of the image, to be compared with the file.
         validation: The part of the training images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
@@ -99,7 +102,8 @@ def boxes_csv(
     _check_choices(box, box_format, relative, size)
     check = partial(check_ratios, validation, test, split)
     tables, parts = described(
-        path, images=images, delimiter=delimiter, split_column=split_column, check=check
+        path, images=images, delimiter=delimiter, split_column=split_column, check=check,
+        slices=slices,
     )
     names = read_label_names(label_names, tables.files["train"][0].parent)
     found = Found(notices=list(tables.notices))

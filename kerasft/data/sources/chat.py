@@ -13,11 +13,13 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.looks import Look
 from kerasft.data.near_copies import told
 from kerasft.data.paths import require_apart
+from kerasft.data.slices import extend
 from kerasft.data.splits import check_ratios, ratios_of
 from kerasft.data.tables.columns import find_column, splits_of
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import parts_of
 from kerasft.data.tables.reading import Layout, Rows
+from kerasft.data.tables.slice_cells import slice_cells
 from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
@@ -82,6 +84,7 @@ def chat(
     split: str = "stratified",
     split_column: str | None = None,
     group: str | None = None,
+    slices: Sequence[str | int] = (),
     limit: int | None = None,
 ) -> Splits:
     """Read prompts with answers, conversations or documents from a table.
@@ -104,6 +107,7 @@ def chat(
             added later move nothing).
         split_column: The column that says train, validation or test.
         group: The column that names the group of a row; no group stands in two splits.
+        slices: Columns by whose values figures are told apart; the run hands them in.
         limit: Train on so many rows only, for a quick try.
 
     Returns:
@@ -134,10 +138,13 @@ def chat(
         ids = [f"{part.name}:{place}" for place in part.rows.places]
         brought = splits_of(part.rows, split_column, ids, part.split)
         groups = None if group is None else find_column(part.rows, group, "data.group")
+        sliced = slice_cells(part.rows, slices, texts=True)
+        kept: list[int] = []
         for i, one in enumerate(_examples(part.rows, chosen, ids)):
             if one is None:
                 bare.append(ids[i])
                 continue
+            kept.append(i)
             whole, teaches = one
             found.inputs.append(whole)  # type: ignore[attr-defined]
             found.values.append(len(teaches.encode()))
@@ -145,6 +152,8 @@ def chat(
             found.brought.append(brought[i])
             if groups is not None and found.groups is not None:
                 found.groups.append(str(groups[i]))
+        cells = {name: [column[i] for i in kept] for name, column in sliced.items()}
+        extend(found.slices, cells, len(kept), before=len(found.ids) - len(kept))
     if bare:
         found.notices.append(
             f"{some(len(bare), 'row')} left out, as nothing is to be learned of them (no text, or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ def masks_table(
     ignore: int | str | list[Any] | None = None,
     images: str | None = None,
     split_column: str | None = None,
+    slices: Sequence[str | int] = (),
     validation: float = 0.15,
     test: float = 0.15,
     split: str = "stratified",
@@ -53,6 +55,7 @@ def masks_table(
         ignore: A value or colour, or several, that is neither learned nor counted.
         images: The folder that paths start from.
         split_column: The column that says the split of a row.
+        slices: Columns by whose values figures are told apart; the run hands them in.
         validation: The part of the training images to validate on, where the data brings none.
         test: The same for the test; 0 for none.
         split: `"stratified"` by the rarest class of an image, or `"hash"`.
@@ -77,7 +80,8 @@ def masks_table(
     check_policy(broken, max_pixels)
     check = partial(check_ratios, validation, test, split)
     tables, read = described(
-        path, images=images, delimiter=delimiter, split_column=split_column, check=check
+        path, images=images, delimiter=delimiter, split_column=split_column, check=check,
+        slices=slices,
     )
     if isinstance(classes, str):
         classes = read_label_names(classes, tables.files["train"][0].parent)

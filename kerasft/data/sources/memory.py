@@ -45,6 +45,7 @@ def memory(
     split: str = "stratified",
     split_column: str | int | None = None,
     group: str | int | None = None,
+    slices: Sequence[str | int] = (),
     empty: str = "skip",
     unlabeled: str = "fail",
     limit: int | None = None,
@@ -80,6 +81,7 @@ def memory(
         split: `"stratified"` or `"hash"`, where a split is made by ratio.
         split_column: The column that says train, validation or test.
         group: The column that names the group of a row; no group stands in two splits.
+        slices: Columns by whose values figures are told apart; the run hands them in.
         empty: `"skip"` leaves out rows with an empty text and says how many, `"fail"` stops.
         unlabeled: `"skip"` leaves out rows whose label is empty or NaN and says which, `"fail"`
             stops; for kind `"multi"` such a row otherwise has no label, and is learned from.
@@ -126,7 +128,7 @@ def memory(
         settings = {"kind": kind, "seed": seed, "split": split, "broken": broken, "limit": limit,
                     "orientation": orientation}  # fmt: skip
         given = memory_annotated.Tables(
-            tables, asked, split_column, group, ratios, notices, settings
+            tables, asked, split_column, group, ratios, notices, settings, slices
         )
         if are_masks(kind):
             return memory_annotated.masked(
@@ -140,13 +142,13 @@ def memory(
     for column in label if isinstance(label, (list, tuple)) else [label]:
         column_name(tables["train"], column, "data.label")
     if text is None and image is None:
-        others = (label, text_pair, split_column, group)
+        others = (label, text_pair, split_column, group, *slices)
         text, image = _content(tables["train"], others)
     check_columns(text, text_pair, image, label, empty, kind, unlabeled=unlabeled)
     return gather(
         [Part(name, name if len(tables) > 1 else "data", rows) for name, rows in tables.items()],
-        Chosen(label, text, text_pair, image, split_column, group), kind=kind, seed=seed,
-        split=split, label_names=names, label_delimiter=label_delimiter, limit=limit,
+        Chosen(label, text, text_pair, image, split_column, group, slices=slices), kind=kind,
+        seed=seed, split=split, label_names=names, label_delimiter=label_delimiter, limit=limit,
         empty=empty, broken=broken, unlabeled=unlabeled, max_pixels=max_pixels,
         ratios=ratios, notices=notices,
         source={"source": "memory", "given": {

@@ -21,6 +21,7 @@ from kerasft.data.tables.columns import column_name, find_column, splits_of
 from kerasft.data.tables.gathering import Part
 from kerasft.data.tables.masked_rows import read_masks
 from kerasft.data.tables.reading import Rows
+from kerasft.data.tables.slice_cells import slice_cells
 from kerasft.data.tables.streamed import is_stream
 from kerasft.errors import UserError, some
 from kerasft.spec import Splits
@@ -40,6 +41,7 @@ class Tables:
         ratios: What `data.validation` and `data.test` say.
         notices: Sentences for the user.
         settings: For `boxed_splits` and `masked_splits`.
+        slices: The columns by which figures are told apart.
     """
 
     rows: Mapping[str, Rows]
@@ -49,6 +51,7 @@ class Tables:
     ratios: Mapping[str, Any]
     notices: list[str]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    slices: Sequence[str | int] = ()
 
     def parts(self) -> list[BoxRows]:
         """Return the rows with the name, split and group of each."""
@@ -58,7 +61,8 @@ class Tables:
             ids = [f"{name}:{place}" for place in rows.places]
             splits = splits_of(rows, self.split_column, ids, split)
             groups = None if self.group is None else _groups(rows, self.group, ids)
-            found.append(BoxRows(Part(split, name, rows), ids, splits, groups=groups))
+            found.append(BoxRows(Part(split, name, rows), ids, splits, groups=groups,
+                                 slices=slice_cells(rows, self.slices)))  # fmt: skip
         return found
 
     def image(self, rows: Rows) -> str:

@@ -13,6 +13,7 @@ from kerasft.data.tables.columns import find_column, read_texts, splits_of
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.gathering import Part, parts_of
 from kerasft.data.tables.reading import Layout, Rows
+from kerasft.data.tables.slice_cells import slice_cells
 from kerasft.data.texts import forms, schemes
 from kerasft.data.texts.marking import Found, check_empty, marked_splits
 from kerasft.errors import UserError, some
@@ -44,6 +45,7 @@ def spans(
     split: str = "stratified",
     split_column: str | None = None,
     group: str | None = None,
+    slices: Sequence[str | int] = (),
     label_names: list[str] | str | None = None,
     empty: str = "skip",
     limit: int | None = None,
@@ -74,6 +76,7 @@ def spans(
         split: `"stratified"` by the rarest type of a text, or `"hash"`.
         split_column: The column that says the split of a row.
         group: The column that names the group of a row; no group stands in two splits.
+        slices: Columns by whose values figures are told apart; the run hands them in.
         label_names: The types in the order that the outputs shall have, as a list or as a file
             with one a line; sorted by name without.
         empty: `"skip"` leaves out empty texts and says which, `"fail"` stops.
@@ -103,7 +106,8 @@ def spans(
     for part in parts_of(tables, Layout()):
         columns = _columns(part.rows, text, entities, tokens, tags)
         made, wrong, within = _read(part, columns, tag_names, joined_by, offsets)
-        found += _placed(part, made, split_column, group)
+        sliced = slice_cells(part.rows, slices, texts=True)
+        found += _placed(part, made, split_column, group, sliced)
         other += wrong
         half += within
         notices += part.rows.notices
@@ -223,9 +227,10 @@ def _tag(tag: Any, names: Sequence[str] | None, where: str) -> str:
 
 
 def _placed(
-    part: Part, found: Sequence[Found], split_column: str | None, group: str | None
+    part: Part, found: Sequence[Found], split_column: str | None, group: str | None,
+    sliced: Mapping[str, Sequence[Any]],
 ) -> list[Found]:
-    """Return texts with the split and the group that they belong to."""
+    """Return texts with the split, the group and the slices that they belong to."""
     ids = [one.name for one in found]
     splits = splits_of(part.rows, split_column, ids, part.split)
     groups: Sequence[Any] = [None] * len(found)
@@ -233,4 +238,6 @@ def _placed(
         groups = find_column(part.rows, group, "data.group")
     for one, split, of in zip(found, splits, groups, strict=True):
         one.split, one.group = split, None if of is None else str(of)
+    for i, one in enumerate(found):
+        one.slices = {name: cells[i] for name, cells in sliced.items()}
     return list(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def table(
     split: str = "stratified",
     split_column: str | int | None = None,
     group: str | int | None = None,
+    slices: Sequence[str | int] = (),
     empty: str = "skip",
     unlabeled: str = "fail",
     limit: int | None = None,
@@ -102,6 +104,7 @@ def table(
         split_column: The column that says train, validation or test.
         group: The column that names the group of a row (a person, a document); no group stands
             in two splits.
+        slices: Columns by whose values figures are told apart; the run hands them in.
         empty: `"skip"` leaves out rows with an empty text and says how many, `"fail"` stops.
         unlabeled: `"skip"` leaves out rows whose label is empty or NaN and says which, `"fail"`
             stops; for kind `"multi"` such a row otherwise has no label, and is learned from.
@@ -150,7 +153,7 @@ def table(
     root = None if image_root is None else find_path(
         image_root, "data.image_root", beside=beside
     )
-    chosen = Chosen(label, text, text_pair, image, split_column, group, root)
+    chosen = Chosen(label, text, text_pair, image, split_column, group, root, slices)
     names = read_label_names(label_names, beside)
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]
              for name, paths in files.items()}  # fmt: skip

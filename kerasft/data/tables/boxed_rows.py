@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class BoxRows:
         home: The folder that relative paths start from; `None` for that of the file.
         prefix: What names of images begin with.
         groups: The group of each, or `None`.
+        slices: The cells by which figures are told apart, by column.
     """
 
     part: Part
@@ -64,6 +65,7 @@ class BoxRows:
     home: Path | None = None
     prefix: str = ""
     groups: Sequence[str] | None = None
+    slices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def rows(self) -> Rows:
@@ -73,7 +75,11 @@ class BoxRows:
         """Return the image of a row, without its boxes."""
         group = None if self.groups is None else self.groups[i]
         return Boxed(image, name, self.splits[i], size=size, relative=columns.relative,
-                     form=columns.form, group=group)  # fmt: skip
+                     form=columns.form, group=group, slices=self.sliced(i))  # fmt: skip
+
+    def sliced(self, i: int) -> dict[str, Any]:
+        """Return the cells of a row by which figures are told apart."""
+        return {name: cells[i] for name, cells in self.slices.items()}
 
 
 @dataclass

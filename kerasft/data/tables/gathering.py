@@ -16,6 +16,7 @@ from kerasft.data.images.audit import audit
 from kerasft.data.images.files import outside, walk_images
 from kerasft.data.late_columns import Coded
 from kerasft.data.policies import policy_problem
+from kerasft.data.slices import extend
 from kerasft.data.splits import split_name
 from kerasft.data.spool import Spool
 from kerasft.data.tables.class_numbers import named_classes, with_names
@@ -35,6 +36,7 @@ from kerasft.data.tables.parts import Parts
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.data.tables.row_audit import audit_texts, labeled
+from kerasft.data.tables.slice_cells import slice_cells
 from kerasft.errors import UserError, some
 from kerasft.spec import Splits
 from kerasft.system.console import listing
@@ -82,11 +84,12 @@ class Chosen:
     split_column: Any = None
     group: Any = None
     root: Path | None = None  # where relative paths of images start; else the table's folder
+    slices: Sequence[str | int] = ()  # by which figures are told apart
 
     def described(self) -> dict[str, Any]:
         """Return the choice as plain values, for the manifest."""
         columns = asdict(self)
-        root = columns.pop("root")
+        root, _ = columns.pop("root"), columns.pop("slices")
         return {"columns": columns} | ({} if root is None else {"image_root": str(root)})
 
 
@@ -316,6 +319,8 @@ def _collect(
                 "each row a group, or take those rows out."
             )
         found.groups.extend(str(cell) for cell in groups)
+    sliced = slice_cells(rows, chosen.slices, several, texts=chosen.image is None)
+    extend(found.slices, sliced, len(ids), before=len(found.brought) - len(ids))
     return {} if chosen.image is None else dict(zip(ids, places, strict=True))
 
 

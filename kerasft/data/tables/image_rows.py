@@ -10,11 +10,12 @@ from kerasft.data.tables.columns import splits_of
 from kerasft.data.tables.folder import Tables, find_tables
 from kerasft.data.tables.gathering import parts_of
 from kerasft.data.tables.reading import Layout
+from kerasft.data.tables.slice_cells import slice_cells
 
 
 def described(
     path: str, *, images: str | None, delimiter: str | None, split_column: str | None,
-    check: Callable[[Sequence[str]], None],
+    check: Callable[[Sequence[str]], None], slices: Sequence[str | int] = (),
 ) -> tuple[Tables, Iterator[BoxRows]]:
     """Return tables of images, and their rows file by file.
 
@@ -24,6 +25,7 @@ def described(
         delimiter: What parts the cells, where that is not to be told from the file.
         split_column: The column that says the split of each row, if any.
         check: Told the splits that the files bring, where no column says them.
+        slices: The columns by which figures are told apart.
 
     Raises:
         UserError: If there is no such file or folder, or two things say the split of a row; while
@@ -39,6 +41,7 @@ def described(
     def rows() -> Iterator[BoxRows]:
         for part in parts_of(tables, Layout(delimiter=delimiter)):
             ids = [f"{part.name}:{place}" for place in part.rows.places]
-            yield BoxRows(part, ids, splits_of(part.rows, split_column, ids, part.split), home)
+            splits = splits_of(part.rows, split_column, ids, part.split)
+            yield BoxRows(part, ids, splits, home, slices=slice_cells(part.rows, slices))
 
     return tables, rows()

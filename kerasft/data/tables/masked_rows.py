@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def read_masks(
         UserError: If a row has no image or no mask, or if values mean nothing.
     """
     means = meaning(classes, ignore)
-    read: list[tuple[str | bytes, str, str, Path | bytes, str | None]] = []
+    read: list[tuple[str | bytes, str, str, Path | bytes, str | None, Mapping[str, Any]]] = []
     for part in parts:
         notices += part.rows.notices
         root = part.home or part.rows.home
@@ -44,16 +44,17 @@ def read_masks(
         )
         drawn = _masks(part, masks, root)
         groups: Sequence[str | None] = part.groups or [None] * len(drawn)
-        read += zip(images, part.ids, part.splits, drawn, groups, strict=True)
+        slices = map(part.sliced, range(len(drawn)))
+        read += zip(images, part.ids, part.splits, drawn, groups, slices, strict=True)
     if means is None:
         means, said = found_meaning(
-            [(called, mask) for _, called, _, mask, _ in read], ignore, max_pixels)
+            [(called, mask) for _, called, _, mask, *_ in read], ignore, max_pixels)
         notices.append(said)
     table = Table.of(means)
     found = [
         Masked(content if isinstance(content, bytes) else Path(content), called,
-               partial(table.read, mask, max_pixels), split, group)
-        for content, called, split, mask, group in read
+               partial(table.read, mask, max_pixels), split, group, slices)
+        for content, called, split, mask, group, slices in read
     ]  # fmt: skip
     return found, list(table.names)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kerasft.data.annotations.spans import Marked, Span, tidied
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.policies import policy_problem, without_empty
+from kerasft.data.slices import gathered
 from kerasft.data.texts import schemes
 from kerasft.errors import UserError, some
 from kerasft.spec import Splits
@@ -27,6 +28,7 @@ class Found:
         tags: A tag for each of its words, in place of `spans`.
         places: Where each of these words begins and ends.
         group: What it belongs to, or `None`: a group never stands in two splits.
+        slices: The cells by which figures are told apart, by column.
     """
 
     text: str
@@ -36,6 +38,7 @@ class Found:
     tags: Sequence[str] | None = None
     places: Sequence[tuple[int, int]] = ()
     group: str | None = None
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_empty(empty: str) -> None:
@@ -93,7 +96,7 @@ def marked_splits(
     collection = Collection(
         "text", [one.text for one in found], list(marked), [one.name for one in found],
         [one.split for one in found], groups=[str(one) for one in groups] if whole else None,
-        notices=[*said, *told],
+        notices=[*said, *told], slices=gathered([one.slices for one in found]),
     )  # fmt: skip
     splits = to_splits(
         collection, label_key=key,

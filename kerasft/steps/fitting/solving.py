@@ -52,15 +52,9 @@ class Solved:
 
         Wilson's interval for shares of examples, else the bootstrap; `None` where neither can be.
         """
-        statistics = self.statistics[split]
-        right = uncertainty.right(self.task, self.labels, metric, statistics)
-        if right is not None:
-            return uncertainty.wilson(int(right.sum()), len(right))
-        count = len(next(iter(statistics.values())))
-        values = uncertainty.resampled(
-            self.task, self.labels, metric, statistics, uncertainty.draws(count, 500)
-        )
-        return None if values is None or not len(values) else uncertainty.interval(values)
+        return uncertainty.intervals(
+            self.task, self.labels, [metric], self.statistics[split], repeats=500
+        ).get(metric)
 
 
 def pooling_of(head: Mapping[str, Any], learned: str = "auto") -> str:

@@ -14,7 +14,8 @@ from kerasft.data.annotations.plain import each_plain
 from kerasft.rows import Rows
 from kerasft.runs import evidence, records, run_folder
 from kerasft.runs.finetuned import FineTuned, eval_batch_size
-from kerasft.steps.measuring import drawing, samples
+from kerasft.steps.measuring import drawing, samples, slicing
+from kerasft.steps.measuring.slicing import by_slices
 from kerasft.steps.preparing.prepare import Ready
 from kerasft.system.console import say, table, warn
 from kerasft.system.files import write_json
@@ -83,8 +84,9 @@ def measure(
             kept = finetuned.measure(ready.stores[name], targets).rows
         all_kept[name] = kept
         statistics = found.statistics[name] = finetuned.statistics(part.annotations, kept)
-        found.metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
+        figures = found.metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
         if folder is not None:
+            figures |= by_slices(finetuned, part, ready.splits.slices, statistics, figures)
             pieces = finetuned.each_answer(ready.stores[name], kept, inputs=part.inputs)
             records.write(
                 folder.path / "predictions", name, part.ids, each_plain(part, finetuned.labels),
@@ -148,6 +150,7 @@ def report(
     policy = keras.config.dtype_policy().name
     if note := other_than_shown(history, task.monitor, metrics, policy):
         say(note)
+    slicing.tell(task, metrics, say, str(folder.metrics))
     held = tell_floor()
     if diagnosis:
         say(f"\n{diagnosis}")

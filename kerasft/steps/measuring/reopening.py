@@ -13,7 +13,7 @@ from kerasft.errors import UserError
 from kerasft.runs import run_folder
 from kerasft.runs.finetuned import FineTuned
 from kerasft.spec import Splits
-from kerasft.steps.measuring import samples
+from kerasft.steps.measuring import samples, slicing
 from kerasft.steps.measuring.measure import closing_table
 from kerasft.steps.preparing.prepare import build_task, read_splits
 from kerasft.steps.preparing.reading import read_stores
@@ -22,16 +22,23 @@ from kerasft.system.enclosure import require_enclosed
 
 
 def reopen(
-    run: str, trusted: Sequence[str] = ()
+    run: str, trusted: Sequence[str] = (), *, slices: str | Sequence[str | int] | None = None
 ) -> tuple[run_folder.RunFolder, FineTuned, DictConfig]:
     """Load a run folder with its model and config, to write to it.
 
     The config is checked as when it was composed: a run folder may come from anywhere.
+
+    Args:
+        run: The run folder.
+        trusted: Import prefixes that the run's own parts may come from.
+        slices: What stands in place of the config's own `slices`, if anything.
     """
     from kerasft.runs import finetuned
 
     folder, cfg = run_folder.open_run(run)
     require_enclosed(folder.path)
+    if slices is not None:
+        cfg.slices = slices if isinstance(slices, str) else list(slices)
     with folder.at_its_command():
         check(cfg, trusted=trusted)
     return folder, finetuned.load(folder, cfg, trusted=trusted), cfg
@@ -61,8 +68,11 @@ def measure_splits(
     for name in wanted:
         part = splits.parts[name]
         kept = finetuned.measure(stores[name], finetuned.targets(part.annotations)).rows
-        metrics[name] = finetuned.figures(part.annotations, kept)
+        statistics = finetuned.statistics(part.annotations, kept)
+        figures = metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
+        figures |= slicing.by_slices(finetuned, part, splits.slices, statistics, figures)
         if name == "validation":
             samples.add(finetuned, part, metrics[name], tell=tell)
     tell(closing_table(finetuned.task.headlines, metrics, None))
+    slicing.tell(finetuned.task, metrics, tell)
     return metrics

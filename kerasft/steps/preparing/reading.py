@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,17 @@ def read_source(cfg: DictConfig, kind: str) -> Splits:
         cfg: The config.
         kind: The kind of its task.
     """
-    from kerasft.data import kept_splits
+    from kerasft.data import kept_splits, slices
 
+    source, wanted = target_of(cfg.data), slices.asked(plain(cfg.slices))
+    reads = "slices" in inspect.signature(source).parameters
+    more = {"slices": list(wanted)} if wanted and reads else {}
     settings = {k: v for k, v in plain(cfg.data).items() if k not in ("_target_", "_convert_")}
-    return kept_splits.read(
-        target_of(cfg.data), str(cfg.data._target_), {**settings, "kind": kind, "seed": cfg.seed},
-        build(cfg.cache), lambda: build(cfg.data, kind=kind, seed=cfg.seed),
+    splits = kept_splits.read(
+        source, str(cfg.data._target_), {**settings, **more, "kind": kind, "seed": cfg.seed},
+        build(cfg.cache), lambda: build(cfg.data, kind=kind, seed=cfg.seed, **more),
     )
+    return slices.completed(splits, wanted, str(cfg.data._target_), reads=reads)
 
 
 def read_stores(
