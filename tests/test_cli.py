@@ -144,6 +144,7 @@ def test_a_mistake_is_told_before_tensorflow_is_imported(argv):
         (["evaluate", "."], "is no run folder"),
         (["evaluate", ".", "split=all"], "split=train, split=validation or split=test"),
         (["evaluate", ".", "epochs=3"], "split=train, split=validation or split=test"),
+        (["evaluate", ".", "slices=[a"], "slices must name columns of the data"),
         (["export", "nowhere"], "There is no run folder 'nowhere'"),
         (["export", "."], "is no run folder"),
         (["predict", "nowhere", "a text"], "nowhere"),

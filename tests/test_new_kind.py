@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +26,7 @@ from interruption import require_equal, stopped
 
 import kerasft
 from kerasft.artifact.comparison import Output
+from kerasft.errors import UserError
 from kerasft.model.vision import geometry
 from kerasft.rows import Column, Rows
 from kerasft.spec import Decision, Examples, Labels, Splits
@@ -143,8 +144,8 @@ def head(features: Any, *, widths: Mapping[str, int]) -> dict[str, Any]:
             for name, units in widths.items()}  # fmt: skip
 
 
-def images(*, kind: str, seed: int, count: int = 40) -> Splits:
-    """Draw noise of which each quarter has a brightness of its own."""
+def images(*, kind: str, seed: int, count: int = 40, slices: Sequence[str] = ()) -> Splits:
+    """Draw noise of which each quarter has a brightness of its own; each other image is `odd`."""
     from PIL import Image
 
     random = np.random.default_rng(seed)
@@ -165,11 +166,14 @@ def images(*, kind: str, seed: int, count: int = 40) -> Splits:
             "dark": np.array(dark, "int64"),
             "places": Column.ragged(places, group="pixels", dtype="int32", shape=(2,)),
         })  # fmt: skip
-        return Examples("images", inputs, rows, tuple(f"{name} {i}" for i in range(length)))
+        sliced = Rows.of({"place": np.arange(length) % 2}) if "place" in slices else None
+        ids = tuple(f"{name} {i}" for i in range(length))
+        return Examples("images", inputs, rows, ids, sliced)
 
     return Splits(
         part("train", count), part("validation", count // 2), part("test", count // 2),
         Labels(kind, QUARTERS), {"source": "noise", "seed": seed, "count": count},
+        slices={"place": ("even", "odd")} if "place" in slices else {},
     )
 
 
@@ -240,6 +244,18 @@ def test_it_trains_and_what_it_came_to_is_written(run, capsys):
     # Structured truths have no flat table.
     assert not (run / "predictions" / "test.csv").exists()
     assert kerasft.evaluate(str(run), trusted=TRUSTED) == metrics
+
+
+def test_it_is_measured_by_slices(run, capsys):
+    found = kerasft.evaluate(str(run), split="test", slices=["place"], trusted=TRUSTED)["test"]
+    (worst, one), (_, other) = found["slices"]["place"].items()
+    assert {worst} < {"even", "odd"} and one["mae"] > found["mae"] > other["mae"]
+    assert (one["mae"] + other["mae"]) / 2 == pytest.approx(found["mae"])
+    low, high = one["interval"]["mae"]
+    assert low < one["mae"] < high
+    assert "test by place, the worst mae first:" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"reads no columns.*Received: clinic"):
+        kerasft.evaluate(str(run), slices=["clinic"], trusted=TRUSTED)
 
 
 @pytest.mark.slow

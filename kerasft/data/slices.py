@@ -89,8 +89,8 @@ class Values:
                 return DISTINCT
             raise UserError(
                 f"slices: {self.name!r} has more than {DISTINCT:,} different values "
-                f"({listing(map(repr, self.known), 3)}, ...). Choose a column whose values come "
-                "often."
+                f"({listing(map(_quoted, list(self.known)[:3]))}, ...). Choose a column whose "
+                "values come often."
             )
         code = self.known[word] = len(self.known)
         return code
@@ -128,7 +128,7 @@ class Values:
             raise UserError(
                 f"slices: nearly each example has a value of its own in {self.name!r} "
                 f"({len(used):,} in {there.sum():,}: "
-                f"{listing((repr(words[i]) for i in used[:3]), 3)}, ...). Choose a column "
+                f"{listing((_quoted(words[i]) for i in used[:3]), 3)}, ...). Choose a column "
                 "whose values come often."
             )
         else:
@@ -155,6 +155,10 @@ class Values:
 
 def _array(values: Any, dtype: str) -> np.ndarray:
     return np.frombuffer(values, dtype) if len(values) else np.zeros(0, dtype)
+
+
+def _quoted(word: str) -> str:
+    return repr(word if len(word) <= 30 else f"{word[:30]}...")
 
 
 def _word(cell: Any) -> str | None:

@@ -17,7 +17,8 @@ from kerasft.spec import Labels, Mode
 
 # Of fewer examples a bootstrap draws the same few again and again, and is too sure.
 FEW = 20
-# What is said of a slice.
+# How often the examples of a slice are drawn anew, and what is said of it.
+REPEATS = 500
 BELOW, TOO_FEW = "below", "too few"
 
 
@@ -72,8 +73,9 @@ def of_column(
 
     Returns:
         By name plain values: `examples`, how many there are; the task's headlines; `interval`, at
-        95 % by figure; and `verdict`: `"below"` where the interval of the figure that epochs are
-        chosen by lies below that of all examples, `"too few"`, or nothing.
+        95 %, by figure, of those that are quickly drawn anew; and `verdict`: `"below"` where the
+        interval of the figure that epochs are chosen by lies below that of all examples,
+        `"too few"`, or nothing.
 
     Example:
         >>> from kerasft.tasks.regression import Regression
@@ -110,7 +112,11 @@ def _of_slice(
     except UserError:  # a metric of the user's own refuses these examples
         own = {}
     there = [name for name in shown if isinstance(own.get(name), float)]
-    intervals = uncertainty.intervals(task, labels, there, statistics) if there else {}
+    # Those that are slow to draw (an area under a curve, say) only where the ranking needs it: then
+    # all of them come of the same drawings.
+    quick = [name for name in there if uncertainty.is_quick(task, labels, name, statistics)]
+    asked = quick if ranking.metric in quick else there
+    intervals = uncertainty.intervals(task, labels, asked, statistics, repeats=REPEATS)
     verdict = ""
     if count < FEW or ranking.metric not in intervals:
         verdict = TOO_FEW

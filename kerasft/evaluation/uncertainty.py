@@ -19,6 +19,8 @@ from kerasft.spec import Labels
 LEVEL = 0.95
 # How often examples are drawn anew; less often where a figure takes long.
 REPEATS, FEW_REPEATS = 2000, 200
+# Of more numbers than these a figure is drawn less often; of more than those, only if it must be.
+MANY, VERY_MANY = 500_000, 20_000_000
 
 
 def draws(count: int, repeats: int = REPEATS, seed: int = 0) -> Iterator[np.ndarray]:
@@ -87,6 +89,14 @@ def right(
     if summed is None or summed[0].dtype != bool or summed[0].ndim != 1:
         return None
     return summed[0]
+
+
+def is_quick(
+    task: Task, labels: Labels, metric: str, statistics: Mapping[str, np.ndarray]
+) -> bool:
+    """Whether the interval of a figure takes seconds: it is a share, or follows from sums."""
+    summed = _sums(task, labels, metric, statistics)
+    return summed is not None and (summed[0].ndim == 1 or summed[0].size <= VERY_MANY)
 
 
 def _sums(
@@ -160,10 +170,11 @@ def intervals(
         shares = right(task, labels, metric, statistics)
         if shares is not None:
             found[metric] = wilson(int(shares.sum()), count)
-        elif _sums(task, labels, metric, statistics) is None:
+        elif (summed := _sums(task, labels, metric, statistics)) is None:
             slow.append(metric)
         else:
-            drawn = resampled(task, labels, metric, statistics, draws(count, repeats))
+            often = repeats if summed[0].size <= MANY else min(repeats, FEW_REPEATS)
+            drawn = resampled(task, labels, metric, statistics, draws(count, often))
             if drawn is not None:
                 found[metric] = interval(drawn)
     values: dict[str, list[float]] = {metric: [] for metric in slow}

@@ -54,7 +54,7 @@ def _columns(value: str, override: str) -> list[Any]:
     from yaml import YAMLError
 
     try:
-        read = OmegaConf.to_object(OmegaConf.from_dotlist([f"slices={value}"]).slices)
+        read = OmegaConf.to_container(OmegaConf.from_dotlist([f"slices={value}"]))["slices"]
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         raise UserError(
             "slices must name columns of the data, such as slices=[language,source]; a name with "

@@ -268,8 +268,8 @@ def create(cfg: DictConfig) -> RunFolder:
 
 # What may differ between a run and its continuation: it changes no result.
 _FREE = ("output_dir", "distribute", "distribute_timeout", "resume", "max_time", "progress",
-         "checkpoint", "faults", "export", "baseline", "floor", "plots", "cache.directory",
-         "cache.limit_gb", "memory_gb")
+         "checkpoint", "faults", "export", "baseline", "floor", "plots", "slices",
+         "cache.directory", "cache.limit_gb", "memory_gb")
 
 
 def _require_same(folder: RunFolder, then: DictConfig, now: DictConfig, remedy: str) -> None:

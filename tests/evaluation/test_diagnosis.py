@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kerasft.evaluation.diagnosis import rules, words
-from kerasft.evaluation.diagnosis.case import Case
+from kerasft.evaluation.diagnosis.case import Case, Lagging
 from kerasft.evaluation.diagnosis.chance import chance, is_chance
 from kerasft.evaluation.diagnosis.curves import early_sign, is_falling, shape
 from kerasft.evaluation.diagnosis.remarks import class_gaps, miscalibration, remarks
@@ -269,6 +269,13 @@ def test_remarks_name_classes_calibration_and_epochs_that_were_too_many():
     assert any("'b': recall 0.98" in one for one in remarks(lagging))
     assert class_gaps(Case(**GOOD)) == [] and remarks(Case(**GOOD)) == []
 
+    slices = [Lagging("language", f"l{i}", 120, 0.6) for i in range(4)]
+    (said,) = remarks(Case(**GOOD | {"lagging": slices}))
+    assert said == (
+        "clearly worse than all of validation (accuracy 0.900): language=l0 (0.600 of 120 "
+        "examples), language=l1 (0.600 of 120 examples), language=l2 (0.600 of 120 examples) and "
+        "1 more"
+    )
     unsure = Case(**GOOD | {"answered": {"validation": answers(100, 40, 0.99)}})
     assert miscalibration(unsure) == pytest.approx(0.39)
     assert any("off by 0.39" in one for one in remarks(unsure))

@@ -192,6 +192,17 @@ def test_answers_that_are_cut_are_told(tmp_path, capsys):
     assert learned["bytes"] == pytest.approx(bytes_ * kept / (kept + lost), abs=1)
 
 
+def test_parts_of_documents_are_in_the_slices_of_the_whole(tmp_path):
+    rows = [{"text": f"{i} the fox is here " * (40 if i % 4 == 0 else 1), "source": "pq"[i % 2]}
+            for i in range(24)]  # fmt: skip
+    splits = chat(write(tmp_path, rows), kind="language", seed=0, text="text", slices=["source"])
+    part = read(CausalLM(), splits)[0].validation
+    assert len(part) > len(splits.validation)
+    for name, code in zip(part.ids, part.slices["source"], strict=True):
+        row = rows[int(name.split(" ")[0].rpartition(":")[2]) - 1]
+        assert splits.slices["source"][code] == row["source"]
+
+
 def test_figures_are_of_all_tokens_together():
     task = CausalLM()
     outputs = np.zeros((2, 4, 3), "float32")

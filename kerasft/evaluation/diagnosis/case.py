@@ -38,6 +38,22 @@ class Figure(NamedTuple):
         return (value - self.floor) / max(1 - self.floor, 1e-9)
 
 
+class Lagging(NamedTuple):
+    """A slice of validation that is clearly worse than all of it.
+
+    Args:
+        column: The column of the data.
+        value: Its value there.
+        examples: How many examples there are.
+        figure: What the figure that epochs are chosen by comes to.
+    """
+
+    column: str
+    value: str
+    examples: int
+    figure: float
+
+
 @dataclass(frozen=True)
 class Case:
     """What is known of a run.
@@ -60,6 +76,7 @@ class Case:
         faults: Losses that were not a number, and how each was answered.
         frozen: Whether the backbone rested in all stages.
         modality: `"text"` or `"images"`.
+        lagging: Slices of validation that lie clearly below all of it, the worst first.
     """
 
     epochs: Sequence[Row]
@@ -78,6 +95,7 @@ class Case:
     faults: int = 0
     frozen: bool = False
     modality: str = ""
+    lagging: Sequence[Lagging] = ()
 
     @cached_property
     def compared(self) -> list[Row]:

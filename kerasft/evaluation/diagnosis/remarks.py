@@ -1,7 +1,8 @@
-"""What is worth knowing of a run beside its verdict: classes that lag, calibration, its end."""
+"""What is worth knowing of a run beside its verdict: what lags, calibration, its end."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,7 @@ from kerasft.evaluation.calibration import BINS, calibration_error
 from kerasft.evaluation.diagnosis.case import Case
 from kerasft.evaluation.diagnosis.curves import TURNS, shape
 from kerasft.evaluation.diagnosis.rules import GAP, drift, drifted
+from kerasft.system.console import listing
 
 # A calibration error above this is worth a temperature (Guo et al. 2017,
 # https://arxiv.org/abs/1706.04599).
@@ -19,7 +21,7 @@ OF_A_CLASS = 5
 
 
 def remarks(case: Case) -> list[str]:
-    """Return what is worth knowing beside the verdict: classes that lag, calibration, the end."""
+    """Return what is worth knowing beside the verdict: what lags, calibration, the end."""
     found: list[str] = []
     if not case.epochs:
         return found
@@ -27,6 +29,12 @@ def remarks(case: Case) -> list[str]:
         name, seen, held = worst[0]
         found.append(f"the class with the largest gap is {name!r}: recall {seen:.2f} on the "
                      f"training sample, {held:.2f} on validation")  # fmt: skip
+    if case.lagging:
+        name = case.monitor.removeprefix("val_")
+        found.append(f"clearly worse than all of validation ({name} "
+                     f"{case.validation.get(name, math.nan):.3f}): " + listing((
+                         f"{one.column}={one.value} ({one.figure:.3f} of {one.examples:,} examples)"
+                         for one in case.lagging), 3))  # fmt: skip
     if (off := miscalibration(case)) is not None and off > UNSURE:
         found.append(
             f"the network is off by {off:.2f} in how sure it is, on average (calibration error on "

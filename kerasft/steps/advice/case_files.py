@@ -10,11 +10,13 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from kerasft.errors import UserError
-from kerasft.evaluation.diagnosis.case import HEAD, Case
+from kerasft.evaluation.diagnosis.case import HEAD, Case, Lagging
 from kerasft.evaluation.diagnosis.chance import chance
 from kerasft.evaluation.metrics import direction
+from kerasft.evaluation.slices import BELOW
 from kerasft.runs import logs
 from kerasft.runs.run_folder import RunFolder
+from kerasft.steps.measuring.slicing import KEY
 from kerasft.steps.measuring.training_sample import SAMPLE
 from kerasft.system.files import read_json
 from kerasft.system.recorded import fits, is_number
@@ -75,6 +77,7 @@ def read_case(folder: RunFolder, cfg: DictConfig) -> Case:
         train=sample["train"], held_out=sample["validation"], sampled=sample["examples"],
         classes=sample["classes"], answered=answered, copies=_copied(folder),
         faults=len(faults), frozen=_is_frozen(updates, cfg), modality=sample["modality"],
+        lagging=_lagging(measured, monitor.removeprefix("val_")),
     )
 
 
@@ -139,6 +142,19 @@ def _figures(found: object) -> dict[str, Any]:
     return {name: value for name, value in found.items() if fits(value, float)} | (
         {"per_class": by_class} if fits(by_class, dict[str, dict[str, float]]) else {}
     )
+
+
+def _lagging(found: object, name: str) -> list[Lagging]:
+    """Return the slices that are clearly worse by a figure, as far as that makes sense."""
+    sliced = found.get(KEY) if isinstance(found, dict) else None
+    if not fits(sliced, dict[str, dict[str, dict[str, Any]]]):
+        return []
+    return [
+        Lagging(column, value, one["examples"], float(one[name]))
+        for column, values in (sliced or {}).items() for value, one in values.items()
+        if one.get("verdict") == BELOW and is_number(one.get(name))
+        and fits(one.get("examples"), int)
+    ]  # fmt: skip
 
 
 def _answers(folder: Path, split: str) -> list[dict[str, Any]]:
