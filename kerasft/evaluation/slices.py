@@ -1,4 +1,4 @@
-"""Figures of slices of a split: the same figures of fewer examples, and whether they lie below."""
+"""Figures of slices of a split: the same figures of fewer examples, and whether they are worse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kerasft.spec import Labels, Mode
 FEW = 20
 # How often the examples of a slice are drawn anew, and what is said of it.
 REPEATS = 500
-BELOW, TOO_FEW = "below", "too few"
+WORSE, TOO_FEW = "worse", "too few"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Ranking:
             return -math.inf
         return -value if self.mode == "max" else value
 
-    def is_below(self, interval: Sequence[float] | None, whole: float | None) -> bool:
+    def is_worse(self, interval: Sequence[float] | None, whole: float | None) -> bool:
         """Whether all of an interval is worse than the figure of all examples."""
         if interval is None or whole is None:
             return False
@@ -73,8 +73,8 @@ def of_column(
 
     Returns:
         By name plain values: `examples`, how many there are; the task's headlines; `interval`, at
-        95 %, by figure, of those that are quickly drawn anew; and `verdict`: `"below"` where the
-        interval of the figure that epochs are chosen by lies below that of all examples,
+        95 %, by figure, of those that are quickly drawn anew; and `verdict`: `"worse"` where all of
+        the interval of the figure that epochs are chosen by is worse than that of all examples,
         `"too few"`, or nothing.
 
     Example:
@@ -86,7 +86,7 @@ def of_column(
         >>> whole = task.figures(statistics, labels)
         >>> found = of_column(task, labels, statistics, whole, np.arange(40) % 2, ("even", "odd"))
         >>> [(name, one["mae"], one["verdict"]) for name, one in found.items()]
-        [('odd', 9.0, 'below'), ('even', 0.0, '')]
+        [('odd', 9.0, 'worse'), ('even', 0.0, '')]
     """
     ranking = Ranking.of(task, figures)
     shown = [name for name in dict.fromkeys([ranking.metric, *task.headlines]) if name in figures]
@@ -120,8 +120,8 @@ def _of_slice(
     verdict = ""
     if count < FEW or ranking.metric not in intervals:
         verdict = TOO_FEW
-    elif ranking.is_below(intervals[ranking.metric], whole.get(ranking.metric)):
-        verdict = BELOW
+    elif ranking.is_worse(intervals[ranking.metric], whole.get(ranking.metric)):
+        verdict = WORSE
     return {
         "examples": count, **{name: own[name] for name in there},
         "interval": {name: list(one) for name, one in intervals.items()}, "verdict": verdict,

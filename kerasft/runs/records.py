@@ -152,6 +152,7 @@ def about(
 def write(
     folder: Path, split: str, ids: Sequence[str], truths: Iterable[Any],
     answers: Iterator[dict[str, Any]], inputs: Iterable[Any] | None = None,
+    further: Iterable[Mapping[str, str]] | None = None,
 ) -> None:
     """Write what was predicted of a split beside what is true, a record an example.
 
@@ -164,6 +165,7 @@ def write(
         truths: What is true of each, as plain values.
         answers: See `records`.
         inputs: The examples, see `about`; `None` where they are not shown.
+        further: What else is known of each, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{split}.csv"
@@ -174,9 +176,11 @@ def write(
     ):
         table: Callable[[Sequence[Mapping[str, Any]]], None] | None = None
         shown = repeat(None, len(ids)) if inputs is None else inputs
-        for name, given, true, answer in zip(ids, shown, truths, answers, strict=True):
+        known = repeat({}, len(ids)) if further is None else further
+        every = zip(ids, shown, truths, answers, known, strict=True)
+        for name, given, true, answer, more in every:
             answer = {key: value for key, value in answer.items() if not isinstance(value, bytes)}
-            first = {"id": name, **about(given, true, answer)}
+            first = {"id": name, **about(given, true, answer), **more}
             # Beyond so many labels they would be most of the file.
             answer = {key: kept for key, value in answer.items()
                       if (kept := _bounded(key, value)) is not None}  # fmt: skip

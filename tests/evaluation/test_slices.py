@@ -5,7 +5,7 @@ import pytest
 
 from kerasft.contracts import Sampled
 from kerasft.errors import UserError
-from kerasft.evaluation.slices import BELOW, FEW, TOO_FEW, Ranking, of_column
+from kerasft.evaluation.slices import FEW, TOO_FEW, WORSE, Ranking, of_column
 from kerasft.spec import Labels
 from kerasft.tasks.causal_lm import CausalLM
 from kerasft.tasks.classification import Classification
@@ -78,7 +78,7 @@ def test_each_task_has_figures_of_slices(name):
         assert low - 1e-9 <= slice_[metric] <= high + 1e-9
 
 
-def test_the_worst_comes_first_and_is_clearly_below():
+def test_the_worst_comes_first_and_is_clearly_worse():
     task, statistics = CASES["classification"]
     found = of_column(
         task, LABELS, statistics, task.figures(statistics, LABELS), CODES, (*NAMES, "nowhere")
@@ -86,7 +86,7 @@ def test_the_worst_comes_first_and_is_clearly_below():
     accuracies = [one["accuracy"] for one in found.values()]
     assert next(iter(found)) == "first" and accuracies == sorted(accuracies)
     assert "nowhere" not in found
-    assert found["first"]["verdict"] == BELOW and found["third"]["verdict"] == ""
+    assert found["first"]["verdict"] == WORSE and found["third"]["verdict"] == ""
 
 
 def test_of_few_examples_nothing_is_said():

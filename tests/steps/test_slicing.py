@@ -51,6 +51,10 @@ def test_a_run_ends_with_the_figures_of_its_slices(run, capsys):
         count = sum(one["examples"] for one in by_language.values())
         assert right / count == pytest.approx(metrics[split]["accuracy"])
     assert result.metrics["test"]["slices"] == metrics["test"]["slices"]
+    with open(folder / "predictions" / "test.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    missing = [row for row in rows if row["slice_language"] == "(missing)"]
+    assert len(missing) == metrics["test"]["slices"]["language"]["(missing)"]["examples"]
     assert all(name.endswith(" words") for name in metrics["test"]["slices"]["length"])
 
 
@@ -105,9 +109,9 @@ def test_a_diagnosis_names_slices_that_are_clearly_worse(run, tmp_path):
     file = tmp_path / "run" / "metrics.json"
     metrics = json.loads(file.read_text("utf-8"))
     metrics["validation"]["slices"] = {
-        "language": {"bn": {"examples": 40, "accuracy": 0.1, "verdict": "below"},
+        "language": {"bn": {"examples": 40, "accuracy": 0.1, "verdict": "worse"},
                      "en": {"examples": 40, "accuracy": 0.9, "verdict": ""},
-                     "de": {"examples": "x", "accuracy": 0.9, "verdict": "below"}},
+                     "de": {"examples": "x", "accuracy": 0.9, "verdict": "worse"}},
     }  # fmt: skip
     file.write_text(json.dumps(metrics), "utf-8")
     found = kerasft.diagnose("run", measure=False).remarks
@@ -133,7 +137,7 @@ def told(slices, accuracy=0.8, where=""):
 
 def test_what_is_clearly_worse_is_said_and_what_nobody_can_tell():
     said = told({"language": {
-        "bn": slice_(90, 0.5, "below", [0.4, 0.6]), "en": slice_(300, 0.9, "", [0.87, 0.93]),
+        "bn": slice_(90, 0.5, "worse", [0.4, 0.6]), "en": slice_(300, 0.9, "", [0.87, 0.93]),
         "de": slice_(3, 0.0, "too few", [0.0, 0.56]), "fr": slice_(30, 0.1, "too few"),
     }}, where="run/metrics.json")  # fmt: skip
     assert said == """
@@ -147,9 +151,9 @@ all            423    0.8000
 all figures of slices, and those of validation: run/metrics.json"""
 
 
-def test_of_many_slices_some_lie_below_by_chance_and_the_first_are_shown():
-    slices = {f"city {i}": slice_(40, 0.5, "below" * (i == 0), [0.4, 0.6]) for i in range(45)}
+def test_of_many_slices_some_are_worse_by_chance_and_the_first_are_shown():
+    slices = {f"city {i}": slice_(40, 0.5, "worse" * (i == 0), [0.4, 0.6]) for i in range(45)}
     said = told({"city": slices})
     assert "city 9" in said and "city 10 " not in said and "and 35 slices more" in said
-    assert "of 45 slices about 1 would lie below by chance alone" in said
+    assert "of 45 slices about 1 would be clearly worse by chance alone" in said
     assert not told({})

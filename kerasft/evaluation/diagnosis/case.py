@@ -76,7 +76,7 @@ class Case:
         faults: Losses that were not a number, and how each was answered.
         frozen: Whether the backbone rested in all stages.
         modality: `"text"` or `"images"`.
-        lagging: Slices of validation that lie clearly below all of it, the worst first.
+        lagging: Slices of validation that are clearly worse than all of it, the worst first.
     """
 
     epochs: Sequence[Row]

@@ -13,7 +13,7 @@ from kerasft.errors import UserError
 from kerasft.evaluation.diagnosis.case import HEAD, Case, Lagging
 from kerasft.evaluation.diagnosis.chance import chance
 from kerasft.evaluation.metrics import direction
-from kerasft.evaluation.slices import BELOW
+from kerasft.evaluation.slices import WORSE
 from kerasft.runs import logs
 from kerasft.runs.run_folder import RunFolder
 from kerasft.steps.measuring.slicing import KEY
@@ -152,7 +152,7 @@ def _lagging(found: object, name: str) -> list[Lagging]:
     return [
         Lagging(column, value, one["examples"], float(one[name]))
         for column, values in (sliced or {}).items() for value, one in values.items()
-        if one.get("verdict") == BELOW and is_number(one.get(name))
+        if one.get("verdict") == WORSE and is_number(one.get(name))
         and fits(one.get("examples"), int)
     ]  # fmt: skip
 

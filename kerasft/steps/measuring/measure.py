@@ -91,7 +91,7 @@ def measure(
             records.write(
                 folder.path / "predictions", name, part.ids, each_plain(part, finetuned.labels),
                 records.of_pieces(pieces, finetuned.labels.names, finetuned.rules),
-                records.shown_inputs(part),
+                records.shown_inputs(part), slicing.of_each(part, ready.splits.slices),
             )
     if folder is not None:
         evidence.keep(folder, ready.splits, ready.held_out, all_kept)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,15 @@ import numpy as np
 from kerasft.contracts import Task
 from kerasft.errors import some
 from kerasft.evaluation.drawing import short
-from kerasft.evaluation.slices import BELOW, FEW, TOO_FEW, Ranking, of_column
+from kerasft.evaluation.slices import FEW, TOO_FEW, WORSE, Ranking, of_column
 from kerasft.runs.finetuned import FineTuned
 from kerasft.spec import Examples
 from kerasft.system.console import table
 
 # What they are called in `metrics.json`, and how many of a column are printed.
 KEY, MOST = "slices", 10
-# From so many slices on, one or so lies below by chance alone: an end of an interval at 95 % is
-# passed by one in 40.
+# From so many slices on, one or so is clearly worse by chance alone: an end of an interval at 95 %
+# is passed by one in 40.
 MANY = 20
 
 
@@ -47,6 +48,17 @@ def by_slices(
     }}  # fmt: skip
 
 
+def of_each(part: Examples, names: Mapping[str, tuple[str, ...]]) -> Iterator[dict[str, str]]:
+    """Yield the slices that each example is in, as `predictions/` has them."""
+    if part.slices is None:
+        yield from repeat({}, len(part))
+        return
+    columns = {f"slice_{name}": part.slices[name].tolist() for name in names}
+    of = {f"slice_{name}": known for name, known in names.items()}
+    for i in range(len(part)):
+        yield {name: of[name][codes[i]] for name, codes in columns.items()}
+
+
 def tell(
     task: Task, metrics: Mapping[str, Mapping[str, Any]], say: Callable[[str], Any], where: str = ""
 ) -> None:
@@ -66,10 +78,10 @@ def tell(
     for column, slices in sliced.items():
         say(f"\n{_shown(column, split, slices, ranking, figures)}")
     every = [one for slices in sliced.values() for one in slices.values()]
-    below = sum(one["verdict"] == BELOW for one in every)
-    if below and len(every) >= MANY:
-        say(f"of {len(every)} slices about {max(1, round(len(every) / 40))} would lie below by "
-            "chance alone")
+    worse = sum(one["verdict"] == WORSE for one in every)
+    if worse and len(every) >= MANY:
+        say(f"of {len(every)} slices about {max(1, round(len(every) / 40))} would be clearly "
+            "worse by chance alone")
     if where:
         others = [name for name in metrics if name != split and metrics[name].get(KEY)]
         more = f", and those of {' and '.join(others)}" if others else ""
@@ -112,6 +124,6 @@ def _between(one: Mapping[str, Any], metric: str) -> str:
 def _word(one: Mapping[str, Any], metric: str, whole: Mapping[str, Any]) -> str:
     if one["verdict"] == TOO_FEW:
         return f"fewer than {FEW}: too few to tell" if one["examples"] < FEW else "cannot tell"
-    if one["verdict"] != BELOW:
+    if one["verdict"] != WORSE:
         return ""
     return f"clearly worse than the {short(whole[metric])} of all"
