@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -101,12 +101,14 @@ def stamps_of(values: Sequence[Any], modality: Modality) -> np.ndarray | None:
     if modality == "text":
         return None
     made = np.zeros((len(values), 2), "int64")
+    paths: Iterable[tuple[int, Any]] = (
+        (place, value) for place, value in enumerate(values) if not isinstance(value, bytes)
+    )
     if hasattr(values, "choose"):  # read one by one out of files of many
-        return made
-    for place, value in enumerate(values):
-        if not isinstance(value, bytes):
-            status = Path(value).stat()
-            made[place] = status.st_size, status.st_mtime_ns
+        paths = values.paths() if hasattr(values, "paths") else ()
+    for place, value in paths:
+        status = Path(value).stat()
+        made[place] = status.st_size, status.st_mtime_ns
     return made
 
 

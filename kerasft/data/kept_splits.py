@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kerasft.data.fingerprint import fingerprints
+from kerasft.data.images.held import held_in
 from kerasft.data.late_columns import LateIds
 from kerasft.data.late_texts import LateTexts, read_texts, write_texts
 from kerasft.data.spool import SCRATCH, TEXTS, spooled_in
@@ -69,7 +70,8 @@ def read(
     """
     before = _key(source, target, settings)
     if before is None:
-        return build()
+        with held_in(cache.directory):
+            return build()
     if cache.has(KIND, before):
         with suppress(CacheError):
             return cache.get(KIND, before, write=_gone, read=read_splits, about="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -125,29 +126,55 @@ def overlooked(kind: str | None, environment: Mapping[str, str] | None = None) -
     )
 
 
-# Labels with dots between them, or an IPv6 address.
-_HOST = re.compile(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?|\[[0-9a-fA-F:.]+\]")
+# Labels with dots between them.
+_HOST = re.compile(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?")
 
 
 def _require_sound(found: Cluster) -> None:
     """See that one can listen at all addresses, and that each worker has its own."""
     more = " KERASFT_PORT sets the first." if found.source == "SLURM" else ""
-    for number, address in enumerate(found.addresses):
+    known: dict[tuple[str, int], str] = {}
+    for address in found.addresses:
         host, _, port = address.rpartition(":")
         if len(port) > 5 or not 0 < int(port) < 65536:
             raise UserError(
                 f"{found.source}: the port of a worker must be from 1 to 65535. Received: "
                 f"{shown(address)[1:-1]}.{more}"
             )
-        if not _HOST.fullmatch(host):
+        if (same := _host(host)) is None:
+            remedy = ""
+            if _of_ipv6(host):
+                remedy = f" One of IPv6 stands in brackets: [{host}]:{port}."
+            elif host.startswith("["):
+                remedy = " What stands in brackets is no address of IPv6."
             raise UserError(
                 f"{found.source}: an address must be the name of a machine, or its number, a colon "
-                f"and a port. Received: {shown(address)[1:-1]}."
+                f"and a port.{remedy} Received: {shown(address)[1:-1]}."
             )
-        if address in found.addresses[:number]:
+        if (other := known.get((same, int(port)))) is not None:
+            both = f"{address} twice" if other == address else f"{address} and {other}"
             raise UserError(
-                f"{found.source}: each worker needs its own address. Received: {address} twice."
+                f"{found.source}: each worker needs its own address. Received: {both}."
             )
+        known[same, int(port)] = address
+
+
+def _host(text: str) -> str | None:
+    """Return what all ways to write a machine have in common; `None` where it is none."""
+    if text.startswith("[") and text.endswith("]"):
+        return _of_ipv6(text[1:-1]) or None
+    return text.lower().rstrip(".") if _HOST.fullmatch(text) else None
+
+
+def _of_ipv6(text: str) -> str:
+    """Return an address of IPv6 in its shortest form; `""` where it is none.
+
+    One with a zone (`fe80::1%eth0`) means another machine on each.
+    """
+    try:
+        return "" if "%" in text else ipaddress.IPv6Address(text).compressed
+    except ValueError:
+        return ""
 
 
 def of_tf_config(given: Mapping[str, str]) -> Cluster | None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from kerasft.system.console import listing
 
 # Seconds that the port of a process may answer after its connections have broken.
 ENDS = 3.0
+# Seconds without a sign of life after which a process is gone, though its connections stand.
+# TensorFlow's own 10 are soon over on a machine that is busy or suspended.
+HEARTBEATS = 60.0
 # How many bytes of each worker go through the network at once.
 PIECE = 1 << 24
 
@@ -275,7 +279,7 @@ def _of_workers(cluster: Cluster | None, timeout: float) -> Group:
             "KERASFT_WORKERS in the environment of each (docs/devices.md). distribute=mirrored "
             "takes the GPUs of one process."
         )
-    with meeting.met(cluster, timeout):
+    with meeting.met(cluster, timeout), _patient():
         spec = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(
@@ -302,6 +306,21 @@ def _of_workers(cluster: Cluster | None, timeout: float) -> Group:
         f"devices: {made.workers} workers on {listing(cluster.hosts)}{each} ({cluster.source}); "
         f"this is rank {cluster.rank}",
     )
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Have a strategy that is made in the block wait longer for signs of life."""
+    from tensorflow.python.eager import context
+
+    now = context.context()
+    now.configure_coordination_service = partial(
+        now.configure_coordination_service, heartbeat_timeout_in_ms=int(1000 * HEARTBEATS)
+    )
+    try:
+        yield
+    finally:
+        del now.configure_coordination_service
 
 
 _sums: dict[int, Any] = {}

@@ -232,11 +232,14 @@ class Run:
             "deterministic": str(is_deterministic()).lower(),
             "jit_compile": str(self.recipe.jit_compile).lower(),
             "replicas": str(current().replicas),
+            "workers": str(current().workers),
         }
         amid = state if here.epoch > stage.first_epoch or here.step else None
         for difference in unlike(amid.plain.get("form", {}), form) if amid else ():
+            # The same seeds, but those of another replica for some examples.
+            draws = ", and dropout draws other random numbers" * difference.startswith("replicas ")
             line("warning: the stage is resumed under other settings; results may differ by "
-                 f"rounding: {difference}")
+                 f"rounding{draws}: {difference}")
         # An epoch goes on where it was, though an execution may have held other steps then.
         to = replay.wanted.position.step if replay else 0
         per_execution = gcd(together(fed.steps_per_execution, stage.steps), here.step, to)

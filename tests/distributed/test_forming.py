@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,6 +96,48 @@ def test_workers_that_start_one_after_the_other_form_a_group(addresses):
         assert one.returncode == 0, said
         assert f"this is rank {rank} ['rank 0', 'rank 1']" in out
         assert said == ""
+
+
+def has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="the machine has no IPv6")
+def test_workers_with_addresses_of_ipv6_form_a_group(addresses):
+    there = [f"[::1]:{one.rpartition(':')[2]}" for one in addresses]
+    for rank, one in enumerate([forming(there, rank) for rank in range(2)]):
+        out, said = ended(one, 120)
+        assert one.returncode == 0, said
+        assert "devices: 2 workers on [::1] (TF_CONFIG)" in out
+        assert f"this is rank {rank} ['rank 0', 'rank 1']" in out
+        assert said == ""
+
+
+# Asks the others again and again for 20 seconds.
+ASKS = FORM + """
+import time
+until = time.monotonic() + 20
+while not made.any(time.monotonic() > until)[0]:
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_that_stands_still_for_a_while_is_waited_for(addresses, rank):
+    """A machine that is busy or suspended is no machine that is gone."""
+    made = [begun(addresses, one, [sys.executable, "-c", ASKS, "30"]) for one in range(2)]
+    for one in made:
+        assert "this is rank" in one.stdout.readline()
+    made[rank].send_signal(signal.SIGSTOP)
+    time.sleep(15)  # TensorFlow waits for 10 by itself
+    made[rank].send_signal(signal.SIGCONT)
+    for one in made:
+        _, said = ended(one, 100)
+        assert one.returncode == 0, said
 
 
 # Meets the others, and ends before TensorFlow is asked anything.

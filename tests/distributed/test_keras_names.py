@@ -68,6 +68,17 @@ def test_what_layers_add_to_the_loss_can_be_taken_out_of_them():
     assert model.losses == []
 
 
+def test_a_strategy_asks_for_signs_of_life_by_this():
+    from tensorflow.python.distribute import collective_all_reduce_strategy
+    from tensorflow.python.eager.context import Context
+
+    takes = inspect.signature(Context.configure_coordination_service).parameters
+    assert "heartbeat_timeout_in_ms" in takes
+    source = inspect.getsource(collective_all_reduce_strategy)
+    assert "context.context().configure_coordination_service(" in source
+    assert "heartbeat_timeout_in_ms" not in source
+
+
 def test_batch_normalization_can_be_synchronized():
     assert keras.layers.BatchNormalization().synchronized is False
     source = inspect.getsource(keras.layers.BatchNormalization)

@@ -46,13 +46,15 @@ def write_csv(path, rows):
     return path
 
 
-def started(place, name, *more):
+def started(place, name, *more, words=WORDS, workers=2):
     """Start a run of two processes, and return its launcher and its run folder."""
     out = place / name
-    words = [*WORDS, f"data.path={place / 'texts.csv'}", f"output_dir={out}",
-             f"cache.directory={place / 'cache'}", *more]  # fmt: skip
+    given = [*words, f"output_dir={out}", f"cache.directory={place / 'cache'}", *more]
+    if words is WORDS:
+        given.append(f"data.path={place / 'texts.csv'}")
+    launch = ["launch", "-n", str(workers), "--"]
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "kerasft", "launch", "-n", "2", "--", "train", *words],
+        [sys.executable, "-m", "kerasft", *launch, "train", *given],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=place,
     )
     return launcher, out
@@ -157,6 +159,72 @@ def test_a_signal_to_one_worker_stops_all_at_one_step(place, alone):
     said, _ = again.communicate(timeout=300)
     assert again.returncode == 0, said[-3000:]
     require_same(out, alone)
+
+
+# Nothing in it draws random numbers while it trains.
+WITHOUT_DROPOUT = [
+    "data=digits", "data.test_per_class=2", "backbone=tiny_resnet", "head.dropout=0",
+    "finetune=full", "epochs=3", "batch_size=7", "floor=none", "checkpoint.steps=2",
+    "training_sample=0", "eval_batch_size=20", "optimizer=sgd", "optimizer.learning_rate=0.01",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def without_dropout(place):
+    launcher, out = started(place, "without-dropout", words=WITHOUT_DROPOUT, workers=1)
+    said, _ = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, said[-3000:]
+    return out
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_another_number_of_workers_goes_on_equal_to_rounding(
+    place, without_dropout, before, after
+):
+    name = f"from-{before}-to-{after}"
+    launcher, out = started(place, name, words=WITHOUT_DROPOUT, workers=before)
+    launcher.stdout.readline()
+    wait_for_epoch(out)
+    launcher.send_signal(signal.SIGTERM)
+    said, _ = launcher.communicate(timeout=300)
+    assert launcher.returncode == 143, said[-3000:]
+    again, _ = started(place, name, words=WITHOUT_DROPOUT, workers=after)
+    said, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, said[-3000:]
+    warned = "warning: the stage is resumed under other settings; results may differ by rounding"
+    assert f"{warned}: workers was {before}, now {after}" in said
+    draws = "and dropout draws other random numbers"
+    assert f"{warned}, {draws}: replicas was {before}, now {after}" in said
+    mine, theirs = weights(out), weights(without_dropout)
+    assert mine.keys() == theirs.keys()
+    for one in mine:
+        np.testing.assert_allclose(mine[one], theirs[one], rtol=0, atol=1e-5, err_msg=one)
+    for row, other in zip(rows(out), rows(without_dropout), strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+
+
+def test_of_three_workers_one_that_is_killed_ends_the_others_to_be_started_again(place):
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
+    out, made = place / "three", []
+    for rank in range(3):
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+        made.append(subprocess.Popen(
+            [sys.executable, "-m", "kerasft", "train", *WORDS, "distribute=auto", "resume=auto",
+             f"data.path={place / 'texts.csv'}", f"output_dir={out}", "epochs=50",
+             f"cache.directory={place / 'cache'}"],
+            env={**os.environ, "TF_CONFIG": json.dumps(task)}, cwd=place,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ))  # fmt: skip
+    wait_for_epoch(out)
+    made[1].kill()
+    for rank, one in enumerate(made):
+        said = "".join(one.communicate(timeout=200))
+        assert one.returncode == (-signal.SIGKILL if rank == 1 else 75), said
+        if rank != 1:
+            assert "Traceback" not in said
+        if rank == 0:
+            assert "3 workers on 127.0.0.1" in said
+            assert f"worker 1 ({addresses[1]}) is gone: stopped" in said
 
 
 def pair(place, commands):

@@ -158,8 +158,8 @@ def table(
     shown = {name: str(paths[0]) if len(paths) == 1 else [str(file) for file in paths]
              for name, paths in files.items()}  # fmt: skip
     return gather(
-        parts_of(found, layout, pieces=spool.folder() is not None), chosen, kind=kind, seed=seed,
-        split=split, label_names=names,
+        parts_of(found, layout, pieces=spool.folder() is not None, image=image),
+        chosen, kind=kind, seed=seed, split=split, label_names=names,
         label_delimiter=label_delimiter, limit=limit, empty=empty, broken=broken,
         unlabeled=unlabeled, max_pixels=max_pixels, ratios={"validation": validation, "test": test},
         named=found.named, notices=found.notices, source={"source": "table", "files": shown},

@@ -11,6 +11,7 @@ from kerasft.data.annotations.drawn import foreign_settings
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits
 from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
+from kerasft.data.images.held import HeldImages
 from kerasft.data.paths import read_label_names
 from kerasft.data.sources import tfds_annotated
 from kerasft.data.sources.tfds_features import (
@@ -54,7 +55,7 @@ def tfds(
     max_pixels: int = MAX_PIXELS,
     orientation: str = "auto",
 ) -> Splits:
-    """Read a data set of TensorFlow Datasets; images stay encoded, and are held in memory.
+    """Read a data set of TensorFlow Datasets; images stay encoded; many are held in a file.
 
     Features within others have names such as `objects/bbox`. Boxes that are marked as crowds, as
     difficult, as groups or as invalid (`is_crowd`, `is_difficult`, `is_group_of`, `invalid`) are
@@ -228,16 +229,18 @@ def _input(prepared: Prepared, chosen: str | None, label: str) -> tuple[str, boo
 
 def _collect(prepared: Prepared, columns: list[Leaf], is_image: bool) -> Collection:
     """Return the examples, each with its input and its raw label."""
-    inputs: list[Any] = []
+    inputs: Any = HeldImages() if is_image else []
     found = Collection("images" if is_image else "text", inputs, [], [], [], notices=[])
     for split, called, (content, value, *more) in prepared.read(columns, columns[:is_image]):
         if not is_image:
             texts = [text.decode("utf-8") for text in (content, *more)]
             content = tuple(texts) if more else texts[0]
-        inputs.append(content)
+        inputs.extend([content])
         found.values.append(_plain(value))
         found.ids.append(called)
         found.brought.append(split)
+    if is_image:
+        found.inputs = inputs.settled()
     return found
 
 

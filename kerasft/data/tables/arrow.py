@@ -121,6 +121,43 @@ def _arrow_tables(pyarrow: Any, path: Path, most: int) -> Iterator[Any]:
             yield reader.schema.empty_table()
 
 
+def is_binary(path: Path, form: str, column: object) -> bool:
+    """Whether a column holds bytes, or objects with some, as the library `datasets` has images.
+
+    Args:
+        path: The file.
+        form: `"parquet"` or `"arrow"`.
+        column: The name of the column, or its number.
+
+    Returns:
+        Whether it does; `False` also for a file that cannot be read, which its reader tells.
+    """
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError:
+        return False
+    try:
+        if form == "parquet":
+            schema = pyarrow.parquet.read_schema(path)
+        else:
+            with pyarrow.memory_map(str(path)) as file:
+                try:
+                    schema = pyarrow.ipc.open_stream(file).schema
+                except pyarrow.ArrowInvalid:
+                    file.seek(0)
+                    schema = pyarrow.ipc.open_file(file).schema
+        kinds = [field.type for field in schema if field.name == column]
+        if isinstance(column, int) and not kinds and 0 <= column < len(schema):
+            kinds = [schema.field(column).type]
+    except (pyarrow.ArrowException, OSError):
+        return False
+    wide = [kind.field("bytes").type if pyarrow.types.is_struct(kind) and
+            kind.get_field_index("bytes") >= 0 else kind for kind in kinds]  # fmt: skip
+    return any(map(pyarrow.types.is_binary, wide)) or any(map(pyarrow.types.is_large_binary, wide))
+
+
 def _library(form: str, key: str) -> Any:
     try:
         import pyarrow

@@ -14,6 +14,7 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.hidden import shown_splits, substituted, without_label
 from kerasft.data.images.audit import audit
 from kerasft.data.images.files import outside, walk_images
+from kerasft.data.images.held import HeldImages
 from kerasft.data.late_columns import Coded
 from kerasft.data.policies import policy_problem
 from kerasft.data.slices import extend
@@ -32,7 +33,7 @@ from kerasft.data.tables.columns import (
 )
 from kerasft.data.tables.folder import Tables
 from kerasft.data.tables.image_cells import image_cells, is_pattern, read_images
-from kerasft.data.tables.parts import Parts
+from kerasft.data.tables.parts import Parts, holds_bytes
 from kerasft.data.tables.readers import read
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.data.tables.row_audit import audit_texts, labeled
@@ -59,17 +60,22 @@ class Part:
     inside: bool = False
 
 
-def parts_of(tables: Tables, layout: Layout, *, pieces: bool = False) -> Iterator[Part]:
+def parts_of(
+    tables: Tables, layout: Layout, *, pieces: bool = False, image: object = None
+) -> Iterator[Part]:
     """Read tables file by file.
 
     Args:
         tables: The files.
         layout: How they are written.
         pieces: Whether a file may come in several parts, one behind the other.
+        image: The column of images; a file that holds them itself comes in parts.
     """
     for split, name, file in tables.each():
         key = f"data.{split}" if split in tables.named else "data.path"
-        for rows in Parts(file, layout, key) if pieces else [read(file, layout, key)]:
+        # What is said of a folder of images is said of all rows of its table together.
+        in_parts = pieces or (not tables.metadata and holds_bytes(file, layout, image, key))
+        for rows in Parts(file, layout, key) if in_parts else [read(file, layout, key)]:
             yield Part(split, name, rows, tables.metadata)
 
 
@@ -191,7 +197,8 @@ def gather(
     place = spool.folder() if modality == "text" else None
     into = None if place is None else Spool(place, pair=chosen.text_pair is not None)
     if into is None:
-        found = Collection(modality, [], [], [], [], notices=list(notices))
+        inputs: Any = [] if modality == "text" else HeldImages()
+        found = Collection(modality, inputs, [], [], [], notices=list(notices))
         found.groups = None if chosen.group is None else []
     else:
         values = into.column("labels", kind)
@@ -208,6 +215,8 @@ def gather(
                 if are_several_numbers(kind) and isinstance(chosen.label, (list, tuple)):
                     label_names = [column_name(part.rows, c, "data.label") for c in chosen.label]
             del part  # the cells of columns that are not chosen go
+        if isinstance(found.inputs, HeldImages):
+            found.inputs = found.inputs.settled()
         if into is not None and doubt is not None:
             doubt.settle()
             found = replace(found, **into.columns())

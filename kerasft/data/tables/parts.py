@@ -269,3 +269,22 @@ def parts_of(
     if not told and path.suffix.lower() in SUFFIXES:
         layout = replace(layout, format="auto")
     return Parts(path, layout, key, is_label)
+
+
+def holds_bytes(path: Path, layout: Layout, column: object, key: str) -> bool:
+    """Whether a file is one of Parquet or Arrow that holds encoded images in a column.
+
+    Args:
+        path: The file.
+        layout: How it is written, where the suffix says nothing.
+        column: The name or the number of the column.
+        key: The config key behind the path, for messages.
+
+    Raises:
+        UserError: If there is no such file, or nothing can read its format.
+    """
+    if column is None:
+        return False
+    require_file(path, key)
+    form = format_of(path, layout.format, key)
+    return form in ("parquet", "arrow") and arrow.is_binary(path, form, column)

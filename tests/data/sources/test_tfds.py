@@ -4,6 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
+from kerasft.data.fingerprint import fingerprints
+from kerasft.data.images import held
 from kerasft.data.sources.tfds import tfds
 from kerasft.data.sources.tfds_safety import require_own
 from kerasft.errors import UserError
@@ -71,6 +73,17 @@ def test_images_stay_encoded(prepared):
     assert splits.train.inputs[0].startswith(b"\x89PNG")
     assert splits.train.ids == ask(prepared / "insects" / "1.0.0").train.ids
     assert splits.source["name"] == "insects/1.0.0"
+
+
+def test_many_images_are_held_in_a_file_and_stay_the_same(prepared, monkeypatch, tmp_path):
+    few = ask(prepared)
+    monkeypatch.setattr(held, "FEW", 0)
+    with held.held_in(tmp_path):
+        many = ask(prepared)
+    for name, part in few.parts.items():
+        assert list(part.inputs) == list(many.parts[name].inputs)
+        assert list(part.ids) == list(many.parts[name].ids)
+        assert (fingerprints(part) == fingerprints(many.parts[name])).all()
 
 
 def test_texts_slices_and_kinds(prepared):
