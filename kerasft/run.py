@@ -22,6 +22,7 @@ from kerasft.steps.fitting import fit, floor
 from kerasft.steps.looks import showing
 from kerasft.steps.measuring import measure, reopening
 from kerasft.steps.preparing import adapting, devices, in_memory, prepare
+from kerasft.steps.preparing.exports import check_network
 from kerasft.system.console import say, without_chatter
 
 
@@ -140,6 +141,7 @@ def _carry_out(
         with prepare.watched(parts, folder):
             splits = prepare.read_data(cfg, parts, folder)
             backbone = prepare.load_backbone(cfg, splits)
+            check_network(cfg, parts.task, backbone.network)
             ready = prepare.make_ready(cfg, parts, splits, backbone, spare_test=spare_test)
         floors = floor.compute(cfg, parts, ready, backbone, spare_test=spare_test)
         model, history = fit.fit(

@@ -137,6 +137,27 @@ def test_an_adapter_is_exported_alone_and_refused_on_another_base(words, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_preset_holds_the_adapter_and_a_family_that_cannot_be_written_is_told(words, tmp_path):
+    import keras_hub
+
+    run = tmp_path / "run"
+    kerasft.train([*words, "adapt=lora", "epochs=1", "export=preset", f"output_dir={run}"])
+    folder = run / "exports" / "preset"
+    parity = json.loads((folder / "parity.json").read_text("utf-8"))
+    assert parity["task"] == "keras_hub.models.CausalLM"
+    assert parity["largest_difference"]["last_logits"] < 1e-4
+    loaded = keras_hub.models.CausalLM.from_preset(str(folder))
+    assert not [one.path for one in loaded.variables if "lora" in one.path]
+    with pytest.raises(UserError, match="inner layers four times as wide"):
+        kerasft.export(str(run), ["export=transformers"])
+    again = tmp_path / "again"
+    for more in ([], ["surgery=cut", "surgery.cut.layer=transformer_layer_0"]):
+        with pytest.raises(UserError, match=r"export=transformers"):
+            kerasft.train([*words, *more, "export=transformers", f"output_dir={again}"])
+        assert not (again / "logs" / "epochs.jsonl").exists()
+
+
+@pytest.mark.slow
 def test_examples_are_shown_with_their_answers_marked(words, capsys):
     kerasft.show([*words, "task.packing=none"], count=2)
     said = capsys.readouterr().out

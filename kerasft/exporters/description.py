@@ -32,6 +32,7 @@ def write_preprocessing(
     folder: Path, *, preprocess: Preprocess, task: Task, labels: Labels, feed: Feed,
     outputs: Mapping[str, Any], name: str, length: int | None = None,
     tokenizer_in: str | None = None, scaling: Mapping[str, Any] | None = None, chosen: bool = True,
+    decision: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `preprocessing.json`, `labels.txt` and, for texts, the tokenizer's files.
 
@@ -47,6 +48,7 @@ def write_preprocessing(
         tokenizer_in: The part of the folder that has the tokenizer already.
         scaling: `scale`, `offset` and `bgr`, where pixels are scaled before the network.
         chosen: Whether outputs are answers, or what these are chosen of, see `Choosing`.
+        decision: How answers follow from the outputs; the task's own way by default.
     """
     rules = task.outputs(labels)
     by_token = {name for name, rule in rules.items() if rule.padded}
@@ -65,7 +67,7 @@ def write_preprocessing(
         },
         "kind": task.kind,
         "labels": list(labels.names),
-        "decision": _decision(task, labels, chosen),
+        "decision": decision or _decision(task, labels, chosen),
     }
     if takes_texts(preprocess):
         facts |= _text(preprocess, length)
@@ -107,6 +109,7 @@ def _text(preprocess: TextPreprocess, length: int | None) -> dict[str, Any]:
     names = ("lowercase", "strip_accents", "split", "split_on_cjk", "suffix_indicator",
              "oov_token", "add_prefix_space")  # fmt: skip
     masked = "padding_mask" in preprocess.inputs
+    template = getattr(preprocess, "template", None)
     return {
         "tokenizer": {
             "class": f"keras_hub.tokenizers.{type(tokenizer).__name__}",
@@ -119,7 +122,10 @@ def _text(preprocess: TextPreprocess, length: int | None) -> dict[str, Any]:
         "special_ids": {"start": preprocess.start, "end": preprocess.end, "pad": preprocess.pad},
         "sequence_length": preprocess.sequence_length,
         "pair": preprocess.pair,
-        "layout": _layout(preprocess),
+        "layout": _layout(preprocess) if template is None else
+        ["template: begin, then a piece for each turn; {start}, {end} and {token:NAME} are tokens "
+         "by number, and what stands between them is tokenized by itself"],
+        **({} if template is None else {"template": dict(template)}),
         "truncation": _truncation(preprocess),
         "padding": {
             "side": "right",

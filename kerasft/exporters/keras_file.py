@@ -156,7 +156,7 @@ def answers_of(logits: np.ndarray, task: Task, labels: Labels, like: Mapping[str
 
 def reloaded(
     folder: Path, form: str, batches: Sequence[Feed], *, modules: Sequence[str] = (),
-    task: str | None = None, raw: Sequence[Any] = (),
+    task: str | None = None, raw: Sequence[Any] = (), language: Mapping[str, Any] | None = None,
 ) -> Feed:
     """Load what lies in a folder in a fresh process, and let it answer.
 
@@ -167,9 +167,11 @@ def reloaded(
         modules: What is imported before.
         task: The class that a preset is loaded with.
         raw: Raw examples for the preprocessing that a preset carries.
+        language: What is asked of a language model, see `reload.py`.
 
     Returns:
-        `logits` for the batches, and `raw` for the raw examples where they were asked for.
+        `logits` for the batches, and `raw` for the raw examples where they were asked for; of a
+        language model see `reload.language`.
 
     Raises:
         ExportError: If it does not load or does not run.
@@ -180,7 +182,7 @@ def reloaded(
         np.savez(f"{request}.npz", **arrays)  # type: ignore[arg-type]
         facts = {
             "form": form, "modules": list(modules), "task": task,
-            "raw": [encoded(one) for one in raw],
+            "raw": [encoded(one) for one in raw], "language": language,
         }  # fmt: skip
         request.write_text(json.dumps(facts))
         # Without -B it would leave compiled code in the export.

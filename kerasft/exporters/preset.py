@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,10 @@ import numpy as np
 from kerasft.abilities import Generates, Windowing
 from kerasft.contracts import Task
 from kerasft.errors import UserError
-from kerasft.exporters import reload, tensors
+from kerasft.exporters import language_task, reload, tensors
 from kerasft.exporters.copied import copied
 from kerasft.exporters.description import write_preprocessing
+from kerasft.exporters.hub_parts import mend, of_backbone, require_backbone, twin
 from kerasft.exporters.keras_file import answers_of, carry_layers, encoded, reloaded
 from kerasft.exporters.tensors import Feed
 from kerasft.raw_input import as_raw
@@ -52,6 +52,9 @@ def preset(
     layer), else through `kerasft_task.FineTunedTask`, which lies in the folder. A preprocessor is
     added where KerasHub has one for the tokenizer, or for images, that gives the same answers.
 
+    A language model becomes KerasHub's own: `keras_hub.models.CausalLM.from_preset(FOLDER)`. The
+    tokens of the examples must cost the same there, and the likeliest tokens be the same.
+
     Args:
         model: The Keras model, from what `preprocess` gives to logits.
         directory: The folder to write; an earlier export of this format is replaced.
@@ -78,6 +81,11 @@ def preset(
         raise UserError("export=preset is proved on at least one example. Received: none.")
     check_early(task=task)
     tensors.require_whole(model, task, labels)
+    if isinstance(task, Generates):
+        return language_task.write(
+            model, directory, FORM, save=_save_language(name), preprocess=preprocess, task=task,
+            labels=labels, examples=examples, name=name, tolerance=tolerance,
+        )
     network, scaling = _inside(model)
     raw = _upright(as_raw(examples, preprocess.modality).tolist(), preprocess)
     batches = tensors.feeds(preprocess, examples)
@@ -90,7 +98,7 @@ def preset(
         return tensors.compare(wanted, found, task=task, labels=labels, **limits)
 
     with tensors.placed(directory, FORM) as folder:
-        made, loads = _task(model, _twin(network), scaling, fed[0])
+        made, loads = _task(model, twin(network, FORM), scaling, fed[0])
         preprocessor, without = _preprocessor(network, preprocess, scaling, raw)
         if preprocessor is not None:
             inputs = reload.prepared(preprocessor, [encoded(one) for one in raw])
@@ -123,17 +131,28 @@ def preset(
 
 def check_early(*, task: Task, **_: Any) -> None:
     """See before a training that the export can be made."""
-    if isinstance(task, Generates):
-        raise UserError(
-            "export=preset writes no language models: KerasHub's own class for them has another "
-            f"head. Received: {type(task).__name__}. Choose export=saved_model, or export=adapter "
-            "for what adapt=lora has learned."
-        )
     if isinstance(task, Windowing) and task.windows > 1:
         raise UserError(
             "export=preset writes a backbone of KerasHub, which reads no text in windows. "
             f"Received: task.windows={task.windows}. Choose export=keras, or set task.windows=1."
         )
+
+
+def check_network(*, network: keras.Model, task: Task) -> None:
+    """See before a training that KerasHub has a class for the network."""
+    if isinstance(task, Generates):
+        language_task.require_language_model(network, FORM)
+
+
+def _save_language(name: str) -> Callable[[keras_hub.models.CausalLM, Path], str]:
+    """Return what writes a language model as a preset."""
+
+    def save(made: keras_hub.models.CausalLM, folder: Path) -> str:
+        made.save_to_preset(str(folder))
+        mend(made.backbone, folder)
+        return f"# {name}, a language model as a KerasHub preset\n"
+
+    return save
 
 
 def _upright(raw: list[Any], preprocess: Preprocess) -> list[Any]:
@@ -153,7 +172,7 @@ def _save(
     made.save_to_preset(str(folder))
     if takes_texts(preprocess) and made.preprocessor is None:
         preprocess.tokenizer.save_to_preset(str(folder))
-    _mend(network, folder)
+    mend(network, folder)
     if not own:
         return []
     shutil.copyfile(str(Path(__file__).with_name("hub_task.py")), folder / "kerasft_task.py")
@@ -166,7 +185,6 @@ def _inside(model: keras.Model) -> tuple[Any, dict[str, Any] | None]:
     Raises:
         UserError: If there is none.
     """
-    import keras_hub
 
     def part(of: object) -> Any:
         return getattr(getattr(of, "_parts", None), "models", {}).get("network")
@@ -176,40 +194,8 @@ def _inside(model: keras.Model) -> tuple[Any, dict[str, Any] | None]:
         config = network.get_config()
         scaling = {key: config[key] for key in ("height", "width", "scale", "offset", "bgr")}
         network = inner
-    if not isinstance(network, keras_hub.models.Backbone):
-        raise UserError(
-            "export=preset writes networks whose backbone is KerasHub's (backbone=preset), without "
-            "surgery. "
-            f"Received: a {type(network or model).__module__.partition('.')[0]} "
-            f"{type(network or model).__name__}. Choose export=keras."
-        )
+    require_backbone(network if network is not None else model, FORM)
     return network, scaling
-
-
-def _twin(network: keras.Model) -> Any:
-    """Return the same backbone once more, in float32, plain as its class makes it."""
-    import keras
-
-    config = network.get_config()
-    if getattr(network, "tie_word_embeddings", False):
-        config.setdefault("tie_word_embeddings", True)  # KerasHub's Llama forgets it
-    config["dtype"] = keras.saving.serialize_keras_object(keras.DTypePolicy("float32"))
-    return copied(
-        network, config=config,
-        problem=f"export=preset: the layers of this {type(network).__name__} were changed, so that "
-        "its weights fit no backbone of KerasHub. Choose export=keras.",
-    )
-
-
-def _mend(network: keras.Model, folder: Path) -> None:
-    """Write into the config what KerasHub's Llama leaves out of it."""
-    if not getattr(network, "tie_word_embeddings", False):
-        return
-    for file in (folder / "config.json", folder / "task.json"):
-        said = json.loads(file.read_text("utf-8"))
-        of_backbone = said["config"].get("backbone", said)["config"]
-        of_backbone.setdefault("tie_word_embeddings", True)
-        file.write_text(json.dumps(said, indent=4), "utf-8")
 
 
 def _scaled(feed: Feed, scaling: dict[str, Any] | None, network: keras.Model) -> Feed:
@@ -232,7 +218,7 @@ def _preprocessor(
     kind = type(network)
     if takes_texts(preprocess):
         base = keras_hub.models.TextClassifierPreprocessor
-        if (found := _of_backbone(base, kind)) is base:
+        if (found := of_backbone(base, kind)) is base:
             return None, f"none: KerasHub has none for classifiers on {kind.__name__}"
         made = found(preprocess.tokenizer, sequence_length=preprocess.sequence_length)
         if not _same_tokens(made, preprocess, raw):
@@ -241,25 +227,14 @@ def _preprocessor(
     assert scaling is not None and takes_images(preprocess)
     if scaling["bgr"]:
         return None, "none: the network takes blue first, which KerasHub's converter does not give"
-    converter = _of_backbone(keras_hub.layers.ImageConverter, kind)(
+    converter = of_backbone(keras_hub.layers.ImageConverter, kind)(
         image_size=(scaling["height"], scaling["width"]),
         scale=scaling["scale"], offset=scaling["offset"],
         crop_to_aspect_ratio=preprocess.resize == "crop",
         pad_to_aspect_ratio=preprocess.resize == "pad",
         interpolation=preprocess.interpolation, antialias=preprocess.antialias, dtype="float32",
     )  # fmt: skip
-    return _of_backbone(keras_hub.models.ImageClassifierPreprocessor, kind)(converter), ""
-
-
-def _of_backbone(base: type, backbone: type) -> Any:
-    """Return KerasHub's subclass that belongs to a class of backbones, or the base."""
-    import keras_hub
-
-    rooms = (keras_hub.models, keras_hub.layers)
-    every = [getattr(room, name) for room in rooms for name in dir(room)]
-    found = [one for one in every if isinstance(one, type) and issubclass(one, base)
-             and getattr(one, "backbone_cls", None) is backbone]  # fmt: skip
-    return found[0] if found else base
+    return of_backbone(keras_hub.models.ImageClassifierPreprocessor, kind)(converter), ""
 
 
 def _same_tokens(made: Any, preprocess: TextPreprocess, raw: Sequence[Any]) -> bool:
@@ -336,7 +311,7 @@ def _standard(head: keras.Model, backbone: keras_hub.models.Backbone) -> Any:
     others = [one for one in head.layers if not isinstance(one, kinds) and one is not pooling]
     if pooling is None or len(dense) != 1 or others or len(dropout) > 1:
         return None
-    kind = _of_backbone(keras_hub.models.ImageClassifier, type(backbone))
+    kind = of_backbone(keras_hub.models.ImageClassifier, type(backbone))
     try:
         made = kind(
             backbone, num_classes=dense[0].units, pooling=pooling.mode,

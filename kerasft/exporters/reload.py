@@ -4,9 +4,11 @@
 
 FOLDER holds a `.keras` file or a KerasHub preset. REQUEST is JSON: `form` (`keras` or `preset`),
 `modules` (to import before, some of them files in FOLDER), `task` (the class to load a preset
-with), `raw` (examples in base64 for the preset's own preprocessing, pairs as lists). Beside it lies
-REQUEST.npz with batches of inputs, `0/token_ids` and so on. ANSWERS is the `.npz` to write:
-`logits`, and `raw` for the examples in `raw`.
+with), `raw` (examples in base64 for the preset's own preprocessing, pairs as lists), and for a
+language model `language` (`most` tokens to write, `stops`, and the `texts` of prompts). Beside it
+lies REQUEST.npz with batches of inputs, `0/token_ids` and so on, of a language model the prompts at
+the end. ANSWERS is the `.npz` to write: `logits`, and `raw` for the examples in `raw`; for a
+language model see `language`.
 """
 
 from __future__ import annotations
@@ -86,6 +88,59 @@ def prepared(preprocessor, raw):
     return preprocessor(tf.constant(raw))
 
 
+def language(model, given, facts):
+    """Return what a language model says of rows of tokens, and what it writes behind prompts.
+
+    Returns:
+        `logits` `[rows, positions, 3]`, what each token costs, whether it is the likeliest one, and
+        whether it is real (not the scores of all tokens, which may be gigabytes); `last`, the
+        scores of all tokens behind the last one of each row; `ids`, prompts with the likeliest
+        tokens behind them; and `prepared`, the tokens that the preset's own preprocessing makes of
+        the prompts.
+    """
+    *rows, prompts = given
+    found = [measured(model, one) for batch in rows for one in few(batch, model)]
+    widest = max(each.shape[1] for each, _ in found)
+    made = {
+        "logits": np.concatenate([
+            np.pad(each, [(0, 0), (0, widest - each.shape[1]), (0, 0)]) for each, _ in found
+        ]),
+        "last": np.concatenate([last for _, last in found]),
+        "ids": prompts["token_ids"], "prepared": prompts["token_ids"],
+    }
+    if not facts["texts"]:
+        return made
+    width = prompts["token_ids"].shape[1]
+    prepared = model.preprocessor.generate_preprocess(facts["texts"], sequence_length=width)
+    made["prepared"] = np.asarray(prepared["token_ids"])
+    model.preprocessor = None
+    model.compile(sampler="greedy", jit_compile=False)
+    written = model.generate(dict(prompts), stop_token_ids=facts["stops"])
+    made["ids"] = np.asarray(written["token_ids"])
+    return made
+
+
+def few(batch, model):
+    """Yield as many rows at a time as have scores for 2**26 tokens at most."""
+    count, positions = batch["token_ids"].shape
+    size = max(2**26 // (positions * int(model.backbone.vocabulary_size)), 1)
+    for i in range(0, count, size):
+        yield {name: value[i : i + size] for name, value in batch.items()}
+
+
+def measured(model, rows):
+    """Return what each token of rows costs, and the scores behind their last ones."""
+    scores = np.asarray(model(rows, training=False), np.float32)
+    tokens, real = rows["token_ids"][:, 1:, None], rows["padding_mask"].astype("float32")
+    most = scores.max(axis=-1, keepdims=True)
+    total = np.log(np.exp(scores - most).sum(axis=-1)) + most[..., 0]
+    nats = total[:, :-1] - np.take_along_axis(scores[:, :-1], tokens, axis=-1)[..., 0]
+    right = (scores[:, :-1].argmax(axis=-1) == tokens[..., 0]).astype("float32")
+    nats, right = (np.pad(one * real[:, 1:], [(0, 0), (1, 0)]) for one in (nats, right))
+    ends = real.sum(axis=1).astype(int) - 1
+    return np.stack([nats, right, real], axis=-1), scores[np.arange(len(ends)), ends]
+
+
 def main(folder: str, request: str, answers: str) -> None:
     facts = json.loads(Path(request).read_text("utf-8"))
     sys.meta_path[:] = [Bar(sys.meta_path)]
@@ -97,6 +152,9 @@ def main(folder: str, request: str, answers: str) -> None:
     for module in facts["modules"]:
         importlib.import_module(module)
     model, preprocessor = load(folder, facts)
+    if facts.get("language"):
+        write(answers, language(model, batches(f"{request}.npz"), facts["language"]))
+        return
     made = {}
     named = isinstance(model.input, dict)
     called = [one if named else next(iter(one.values())) for one in batches(f"{request}.npz")]
@@ -110,8 +168,13 @@ def main(folder: str, request: str, answers: str) -> None:
     if facts["raw"] and preprocessor is not None:
         inputs = prepared(preprocessor, facts["raw"])
         made["raw"] = np.asarray(model(inputs, training=False), np.float32)
+    write(answers, made)
+
+
+def write(answers, made):
+    """Write arrays to the file that was asked for."""
     with open(answers, "wb") as file:
-        np.savez(file, **made)  # type: ignore[arg-type]
+        np.savez(file, **made)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from kerasft.model import tiny
 from kerasft.model.assemble import assemble
 from kerasft.model.heads import pooled
 from kerasft.spec import Labels
-from kerasft.tasks.causal_lm import CausalLM
 from kerasft.tasks.classification import Classification
 from kerasft.testing import check_export
 
@@ -209,14 +208,14 @@ def test_half_precision_comes_back_in_float32(texts, tmp_path):
 
 @pytest.mark.slow
 def test_other_weights_are_found(given, make, tmp_path, monkeypatch):
-    right = module._twin
+    right = module.twin
 
-    def wrong(network):
-        twin = right(network)
+    def wrong(network, form):
+        twin = right(network, form)
         twin.set_weights([w + 0.05 for w in twin.get_weights()])
         return twin
 
-    monkeypatch.setattr(module, "_twin", wrong)
+    monkeypatch.setattr(module, "twin", wrong)
     with pytest.raises(ExportError, match=r"logits differs by"):
         preset(directory=tmp_path / "films", **given)
     assert list(tmp_path.iterdir()) == []
@@ -241,6 +240,3 @@ def test_contract(tmp_path):
     check_export(preset, tmp_path / "made")
 
 
-def test_language_models_are_refused_before_they_are_trained():
-    with pytest.raises(UserError, match=r"no language models.*Choose export=saved_model"):
-        module.check_early(task=CausalLM())
