@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import masked_rectangles as masked
 import pytest
 from hypothesis import settings
 from once import made_once, returned, trained_once
@@ -238,3 +239,15 @@ def rectangles(tmp_path_factory) -> Path:
 def tiny_detector(tmp_path_factory, rectangles) -> Path:
     """The folder of a finished run that finds rectangles; copy it to change it."""
     return trained_once(tmp_path_factory, "detector", *words_of(rectangles))
+
+
+@pytest.fixture(scope="session")
+def masked_rectangles(tmp_path_factory) -> Path:
+    """Images with red and green rectangles and masks of them; copy the folder to change it."""
+    return made_once(tmp_path_factory, "masked_rectangles", masked.draw_all)
+
+
+@pytest.fixture(scope="session")
+def tiny_segmenter(tmp_path_factory, masked_rectangles) -> Path:
+    """The folder of a finished run that tells the classes of pixels; copy it to change it."""
+    return trained_once(tmp_path_factory, "segmenter", *masked.words_of(masked_rectangles))

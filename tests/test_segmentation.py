@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from interruption import require_equal, stopped_and_resumed
+from masked_rectangles import SIZE, words_of
 from PIL import Image
 
 import kerasft
@@ -18,58 +20,27 @@ from kerasft.errors import UserError
 from kerasft.serving.verify import verify
 from kerasft.steps.measuring.reopening import reopen
 
-SIZE = (32, 48)
-
-
-def draw(folder, count, seed):
-    """Write images of different sizes with red and green rectangles, and a mask of each."""
-    random = np.random.default_rng(seed)
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for i in range(count):
-        rows, columns = int(random.integers(30, 60)), int(random.integers(40, 80))
-        pixels = random.integers(0, 60, (rows, columns, 3)).astype("uint8")
-        mask = np.zeros((rows, columns), "uint8")
-        for unit in range(i % 3):  # some images are nothing but background
-            height, width = random.integers(10, 20, 2)
-            top, left = random.integers(0, rows - height), random.integers(0, columns - width)
-            pixels[top : top + height, left : left + width] = 40
-            pixels[top : top + height, left : left + width, unit] = 230
-            mask[top : top + height, left : left + width] = 1 + unit
-        mask[:2] = 9  # ignored
-        Image.fromarray(pixels).save(folder / "images" / f"{folder.name}{i}.png")
-        Image.fromarray(mask).save(folder / "masks" / f"{folder.name}{i}.png")
-
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rectangles")
-    for seed, (split, count) in enumerate({"train": 36, "val": 9, "test": 9}.items()):
-        draw(folder / split, count, seed)
-    return folder
+def data(masked_rectangles):
+    return masked_rectangles
 
 
 @pytest.fixture(scope="module")
 def words(data):
-    return (
-        "task=segmentation", "data=mask_folder", f"data.path={data}",
-        "data.classes={0:background,1:red,2:green}", "data.ignore=9", "backbone=tiny_resnet",
-        f"backbone.image_size=[{SIZE[0]},{SIZE[1]}]", "head=decoder", "head.width=16",
-        "augment=masks", "batch_size=6", "epochs=3", "optimizer.learning_rate=5e-3",
-        "baseline=null", "progress=false", "callbacks=none",
-    )  # fmt: skip
+    return words_of(data)
 
 
 @pytest.fixture(scope="module")
-def trained(words, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("segmentation") / "run"
-    kerasft.train([*words, f"output_dir={folder}"])
-    return folder
+def trained(tiny_segmenter):
+    return tiny_segmenter
 
 
 @pytest.fixture(scope="module")
-def exported(trained):
-    return kerasft.export(str(trained), ["export=saved_model"])["saved_model"]
+def exported(trained, tmp_path_factory):
+    run = tmp_path_factory.mktemp("segmentation") / "run"
+    shutil.copytree(trained, run)
+    return kerasft.export(str(run), ["export=saved_model"])["saved_model"]
 
 
 def test_it_trains_and_what_it_came_to_is_written(trained):

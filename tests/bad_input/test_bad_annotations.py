@@ -30,6 +30,17 @@ def mask(values, form: str = "PNG") -> bytes:
     return file.getvalue()
 
 
+def palette_of(numbers) -> bytes:
+    """Return a mask whose pixels are places in a palette of colours."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    made = Image.fromarray(np.asarray(numbers).astype("uint8"), "L").convert("P")
+    made.putpalette([37, 90, 200] * 256)
+    made.save(file, "PNG")
+    return file.getvalue()
+
+
 def cells(count: int = 8) -> dict:
     """Return what a file of COCO holds: two boxes for each image."""
     return {
@@ -85,6 +96,9 @@ COCO = {
     "words for numbers": (coco(changed("annotations", 3, bbox=["4", "5", "9", "9"])),
                           "annotation 3", "four numbers"),
     "two numbers": (coco(changed("annotations", 3, bbox=[4, 5])), "annotation 3", "four numbers"),
+    "no numbers": (coco(every(bbox=[float("nan"), 5, 9, 9])), "or hold no number",
+                   "written in another form"),
+    "lists for sizes": (coco(every(bbox=[[4], 5, 9, 9])), "annotation 0", "four numbers"),
     "negative sizes": (coco(every(bbox=[20, 20, -5, -5])), "written in another form"),
     "corners for sizes": (coco(every(bbox=[25, 20, 39, 31])), "written in another form"),
     "crowds alone": (coco(every(iscrowd=1)), "none of 8 images has an object to learn",
@@ -222,6 +236,9 @@ MASKS = {
                       "cannot be read"),
     "a bomb of pixels": (painted(**{"3.png": mask(np.zeros((64, 64)))}),
                          "data.max_pixels=2000 data.broken=fail", "images/3.png", "2,000 pixels"),
+    "a palette with a number too many": (
+        painted(**{"3.png": palette_of(np.full(SIZE, 5))}), "data.classes={0:ground,255:cell}",
+        "images/3.png", "values without a class"),
     "colours without names": (painted(**{"3.png": png(1)}), "", "nobody says which class"),
     "classes that are no names": (painted(), "data.classes=3", "data.classes"),
 }  # fmt: skip
@@ -289,6 +306,9 @@ OTHERS = {
                             coco(), "images"),
     "mixed images": (detect() + " augment=mixup", coco(), "augment.mixup",
                        "augment=boxes_mosaic"),
+    "boxes for the head of a text": (
+        "train task=classification data=image_folder data.path=cells head=anchor_free "
+        "backbone=tiny_bert", coco(), "anchor_free does not fit", "head=linear"),
     "a classifier's head": (detect().replace("anchor_free", "linear"), coco(), "head=anchor_free"),
     "boxes for a classifier": ("train data=coco data.path=cells backbone=tiny_resnet", coco(),
                                "task=detection"),
@@ -323,3 +343,10 @@ def test_what_does_not_go_together_gets_one_message(name, put, refuses):
     put(files)
     refuses(f"{command} progress=false" if "progress" not in command else command, *said,
             started=True)
+
+
+@pytest.mark.slow
+def test_a_detector_that_is_asked_about_a_text(tiny_detector, put, refuses, tmp_path):
+    put({"notes.txt": "a cat sits on a mat"})
+    refuses(f"predict {tiny_detector} 'a cat on a mat'", "a cat on a mat", "image")
+    refuses(f"predict {tiny_detector} notes.txt", "notes.txt", "image")

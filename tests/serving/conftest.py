@@ -162,7 +162,8 @@ def running(path: Path, **options):
     thread.start()
     made = Running(server, thread)
     try:
-        made.until(lambda: server.ready.is_set() or failed)
+        # A real export is loaded and warmed up, on a machine that may be busy.
+        made.until(lambda: server.ready.is_set() or failed, seconds=180)
         if failed:
             raise failed[0]
         yield made

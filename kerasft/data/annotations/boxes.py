@@ -117,9 +117,11 @@ def tidied(
     count = sum(len(one.boxes) for one in drawn)
     if count and odd > count / 2:
         first = next(n for part in found.values() for n in part)
+        whole = all(np.isfinite(one.boxes).all() for one in drawn)
+        empty = "" if whole else ", or hold no number"
         raise UserError(
-            f"{odd:,} of {count:,} boxes have no size, or leave their images (such as {first}): "
-            "they are written in another form than they are read in. "
+            f"{odd:,} of {count:,} boxes have no size, or leave their images{empty} (such as "
+            f"{first}): they are written in another form than they are read in. "
             f"{key} says what four numbers mean.{advice}"
         )
     said = [f"{some(len(part), 'box')} {words}: {listing(part)}."

@@ -199,6 +199,15 @@ def test_negative_sizes_are_counted(folder):
                for said in read(folder).notices)  # fmt: skip
 
 
+def test_boxes_that_are_no_numbers_are_counted(folder):
+    made = content(6)
+    made["annotations"][0]["bbox"] = [float("nan"), 5, 9, 9]
+    change(folder, annotations=made["annotations"])
+    (said,) = (one for one in read(folder).notices if "no number in it" in one)
+    assert said.startswith("1 box without width or height")
+    assert "0.png: box 1" in said
+
+
 def test_corners_for_sizes_are_recognized(tmp_path):
     made = content(12)
     for one in made["annotations"]:
