@@ -14,6 +14,7 @@ from kerasft.data.tables.drawn_columns import BOXES, CORNERS, IMAGES, MASKS
 from kerasft.data.tables.folder import find_tables
 from kerasft.data.tables.readers import format_of
 from kerasft.data.tables.reading import Layout, Rows, shown
+from kerasft.data.tables.slice_cells import KEY
 from kerasft.errors import UserError
 
 # The forms of files whose cells may hold further columns: which, only rows tell.
@@ -61,7 +62,7 @@ def _look(
 
 def _of_boxes(head: Rows, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     box = settings.get("box", CORNERS)
-    chosen = {key: settings.get(key) for key in ("split_column", "size")}
+    chosen = {key: settings.get(key) for key in ("split_column", "size", KEY)}
     file = Path(head.path)
     unsure = f"which columns of {file.name} hold images, boxes and their classes"
     if isinstance(box, str):
@@ -80,6 +81,7 @@ def _of_masks(head: Rows, settings: Mapping[str, Any]) -> tuple[list[str], list[
     image, masks = settings.get("image"), settings.get("masks")
     missing = missing_columns(head, {
         "image": image, "masks": masks, "split_column": settings.get("split_column"),
+        KEY: settings.get(KEY),
     })  # fmt: skip
     unsure = []
     if image is None and (image := drawn_columns.usual(head.names, IMAGES)) is None:

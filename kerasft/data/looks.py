@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasft.data.paths import find_path
+from kerasft.data.slices import LENGTH
 from kerasft.data.tables.columns import column_name
 from kerasft.data.tables.delimited import lines_of, names_of, told_delimiter
 from kerasft.data.tables.folder import IMAGES, Tables, find_tables
@@ -22,13 +23,14 @@ from kerasft.data.tables.image_cells import fields, is_pattern
 from kerasft.data.tables.labelled_lines import LABEL, TEXT
 from kerasft.data.tables.readers import format_of, require_file
 from kerasft.data.tables.reading import Layout, Rows, shown
+from kerasft.data.tables.slice_cells import KEY
 from kerasft.errors import UserError
 from kerasft.spec import Modality
 
 # So much of a file is read to find its columns: bytes, and lines of JSON.
 HEAD, LINES = 1 << 18, 100
 # The settings of a table that choose columns.
-COLUMNS = ("text", "text_pair", "image", "label", "split_column", "group")
+COLUMNS = ("text", "text_pair", "image", "label", "split_column", "group", KEY)
 # What sources of classes or numbers give.
 LABELS = ("single", "multi", "number", "numbers")
 
@@ -151,17 +153,20 @@ def missing_columns(head: Rows, chosen: Mapping[str, Any]) -> list[str]:
 
     Args:
         head: The names of its columns, see `head_of`.
-        chosen: By setting a column, several, or `None`; `image` and `masks` may be patterns.
+        chosen: By setting a column, several, or `None`; `image` and `masks` may be patterns, and
+            `slices` name what is in the objects of a column.
     """
     missing: list[str] = []
     for key, columns in chosen.items():
         for one in columns if isinstance(columns, list | tuple) else [columns]:
-            if one is None:
+            if one is None or (key == KEY and one == LENGTH):
                 continue
+            if key == KEY and isinstance(one, str) and one not in head.names:
+                one = one.partition(".")[0]
             try:
                 pattern = key in ("image", "masks") and is_pattern(one) and one not in head.names
                 for name in fields(one) if pattern else [one]:
-                    column_name(head, name, f"data.{key}")
+                    column_name(head, name, key if key == KEY else f"data.{key}")
             except UserError as error:
                 missing += error.problems
     return missing

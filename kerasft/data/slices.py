@@ -17,7 +17,7 @@ from kerasft.data.store import smallest
 from kerasft.data.word_counts import WORD
 from kerasft.errors import UserError, some
 from kerasft.rows import Rows
-from kerasft.spec import Examples, Splits
+from kerasft.spec import Examples, Modality, Splits
 from kerasft.system.console import listing
 
 # Examples without a value are a slice, too, and so are those of all values that come rarely.
@@ -228,15 +228,20 @@ def completed(
         splits = with_lengths(splits)
         left.remove(LENGTH)
     if left:
-        allowed = f" Allowed: {LENGTH}, the words of a text." if of_texts else (
-            " Leave slices out, or bring the images in a table (data=table, boxes_csv or "
-            "masks_table), whose further columns can be named."
-        )
-        raise UserError(
-            f"slices: {source} reads no columns beside the labels, by which figures could be told "
-            f"apart.{allowed} Received: {listing(map(str, left))}."
-        )
+        raise UserError(no_columns(left, source, splits.train.modality))
     return splits
+
+
+def no_columns(wanted: Sequence[str | int], source: str, modality: Modality) -> str:
+    """Return what is said of a source that does not read columns that are wanted."""
+    allowed = f"Allowed: {LENGTH}, the words of a text." if modality == "text" else (
+        "Leave slices out, or bring the images in a table (data=table, boxes_csv or "
+        "masks_table), whose further columns can be named."
+    )
+    return (
+        f"slices: {source} reads no columns beside the labels, by which figures could be told "
+        f"apart. {allowed} Received: {listing(map(str, wanted))}."
+    )
 
 
 def with_lengths(splits: Splits) -> Splits:

@@ -116,6 +116,9 @@ def _of_slice(
     # all of them come of the same drawings.
     quick = [name for name in there if uncertainty.is_quick(task, labels, name, statistics)]
     asked = quick if ranking.metric in quick else there
+    if count < FEW:
+        asked = [name for name in quick
+                 if uncertainty.right(task, labels, name, statistics) is not None]  # fmt: skip
     intervals = uncertainty.intervals(task, labels, asked, statistics, repeats=REPEATS)
     verdict = ""
     if count < FEW or ranking.metric not in intervals:

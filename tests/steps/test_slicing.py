@@ -94,6 +94,16 @@ def test_a_source_without_columns_is_told_from_the_start(tiny_images):
         kerasft.train([*tiny_images, "slices=[writer]"])
 
 
+def test_check_looks_for_the_columns(table, tiny_texts, kerasft_cli):
+    words = [word for word in tiny_texts if not word.startswith("data.path=")]
+    words.append(f"data.path={table}")
+    assert kerasft_cli("check", *words, "slices=[language,length]").code == 0
+    ended = kerasft_cli("check", *words, "slices=[langage]")
+    assert ended.code == 2 and "slices: " in ended.err and "'language'?" in ended.err
+    ended = kerasft_cli("check", "slices=[writer,length]")
+    assert ended.code == 2 and ended.err.rstrip().endswith("Received: writer, length.")
+
+
 def test_a_table_that_has_lost_the_column_is_told(run, tmp_path, kerasft_cli, table):
     folder, _ = run
     shutil.copytree(folder, tmp_path / "run")

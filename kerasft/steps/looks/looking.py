@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,12 @@ from omegaconf import DictConfig
 from kerasft.abilities import Generates
 from kerasft.catalogue.networks import input_of
 from kerasft.config.auto_batch import AUTO
-from kerasft.config.building import beside
+from kerasft.config.building import beside, target_of
 from kerasft.config.composition import build, plain
 from kerasft.config.parameters import NotFound, define
 from kerasft.config.task_inputs import takes_of
 from kerasft.contracts import Located, Mixable, Task
-from kerasft.data import ending
+from kerasft.data import ending, slices
 from kerasft.data.annotations.drawn import require_kind
 from kerasft.data.annotations.kinds import are_boxes
 from kerasft.data.annotations.language import template_problem
@@ -88,7 +89,8 @@ def look(cfg: DictConfig) -> Found:
         checked.append("the head takes what the task tells it")
     except UserError as error:
         problems += error.problems
-    data, modality = _look_at_data(plain(cfg.data), problems)
+    wanted = slices.asked(plain(cfg.slices))
+    data, modality = _look_at_data(plain(cfg.data), wanted, problems)
     checked += data.checked
     unchecked += data.unchecked
     if data.kinds:
@@ -155,8 +157,13 @@ def look(cfg: DictConfig) -> Found:
     return Found(tuple(checked), tuple(unchecked))
 
 
-def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, Any]:
+def _look_at_data(
+    node: Mapping[str, Any], wanted: tuple[str | int, ...], problems: list[str]
+) -> tuple[Look, Any]:
     target = str(node["_target_"])
+    reads = "slices" in inspect.signature(target_of(node)).parameters
+    if wanted and reads:
+        node = {**node, "slices": wanted}
     if target.startswith("kerasft."):  # what a number means to a source of one's own, it says
         parts = ratios_of(node.get("validation"), node.get("test"))
         problems += [said for name, part in parts.items()
@@ -169,6 +176,9 @@ def _look_at_data(node: Mapping[str, Any], problems: list[str]) -> tuple[Look, A
     except UserError as error:
         problems += error.problems
         return Look(), None
+    left = [one for one in wanted if found.modality != "text" or one != slices.LENGTH]
+    if left and not reads and found.modality is not None:
+        problems.append(slices.no_columns(left, target, found.modality))
     return found, found.modality
 
 
