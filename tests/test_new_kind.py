@@ -247,13 +247,13 @@ def test_it_trains_and_what_it_came_to_is_written(run, capsys):
 
 
 def test_it_is_measured_by_slices(run, capsys):
-    found = kerasft.evaluate(str(run), split="test", slices=["place"], trusted=TRUSTED)["test"]
+    found = kerasft.evaluate(str(run), split="train", slices=["place"], trusted=TRUSTED)["train"]
     (worst, one), (_, other) = found["slices"]["place"].items()
     assert {worst} < {"even", "odd"} and one["mae"] > found["mae"] > other["mae"]
     assert (one["mae"] + other["mae"]) / 2 == pytest.approx(found["mae"])
     low, high = one["interval"]["mae"]
     assert low < one["mae"] < high
-    assert "test by place, the worst mae first:" in capsys.readouterr().out
+    assert "train by place, the worst mae first:" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"reads no columns.*Received: clinic"):
         kerasft.evaluate(str(run), slices=["clinic"], trusted=TRUSTED)
 
