@@ -200,11 +200,16 @@ def parts_of(numbers: np.ndarray, unit: str = "") -> tuple[np.ndarray, tuple[str
     names = []
     for one in range(int(part.max()) + 1):
         inside = known[part == one]
-        low, high = f"{inside.min():.6g}", f"{inside.max():.6g}"
+        low, high = _shown(inside.min()), _shown(inside.max())
         names.append((low if low == high else f"{low} to {high}") + unit)
     codes = np.full(len(numbers), -1, "int64")
     codes[there] = part
     return codes, tuple(names)
+
+
+def _shown(value: float) -> str:
+    whole = value.is_integer() and abs(value) < 2**53
+    return str(int(value)) if whole else f"{value:.6g}"
 
 
 def completed(

@@ -16,6 +16,8 @@ from kerasft.data.sources.masks_table import masks_table
 from kerasft.data.sources.memory import memory
 from kerasft.data.sources.spans import spans
 from kerasft.data.sources.table import table
+from kerasft.data.tables.reading import Rows as TableRows
+from kerasft.data.tables.slice_cells import slice_cells
 from kerasft.errors import UserError
 from kerasft.rows import Rows
 from kerasft.spec import Examples, Labels, Splits
@@ -64,6 +66,8 @@ def test_few_numbers_are_classes_and_many_are_cut_into_parts():
     # What is the same is in one part, however much of it there is.
     assert cut([0] * 50 + [*range(1, 15)])[1] == ("0", "1 to 14")
     assert set(cut([True, False, True, False])[1]) == {"True", "False"}
+    # Numbers that begin alike, such as times, stay apart.
+    assert cut(range(1_700_000_000, 1_700_000_030))[1][0] == "1700000000 to 1700000009"
 
 
 def test_values_that_come_rarely_are_put_together_and_that_is_said():
@@ -105,6 +109,13 @@ def test_tables_give_the_columns_that_are_named(tmp_path):
         assert language == (row[2] or MISSING)
     assert splits.test.take([1]).slices["language"] == splits.test.slices["language"][1]
     assert splits.source == ask(path, limit=20).source  # the manifest knows nothing of them
+
+
+def test_numbers_of_classes_are_called_as_the_data_calls_them():
+    cells = {"text": ["a"] * 3, "topic": [1, 0, None]}
+    rows = TableRows("data", tuple(cells), cells, [0, 1, 2],
+                     classes={"topic": ("sport", "art")})  # fmt: skip
+    assert slice_cells(rows, ["topic"]) == {"topic": ["art", "sport", None]}
 
 
 def test_columns_that_are_not_there_or_hold_the_labels_are_told(tmp_path):

@@ -44,8 +44,16 @@ def slice_cells(
                 "metrics.json already, under per_class and the like. Received: "
                 f"slices={list(wanted)}. Leave it out."
             )
-        found[name] = rows.cells[name]
+        found[name] = _named(rows.cells[name], rows.classes.get(name, ()))
     return found
+
+
+def _named(cells: Sequence[Any], names: Sequence[str]) -> Sequence[Any]:
+    """Return cells in which numbers of classes, where the data says them, are their names."""
+    if not names:
+        return cells
+    return [names[cell] if isinstance(cell, int) and 0 <= cell < len(names) else cell
+            for cell in cells]  # fmt: skip
 
 
 def _known(rows: Rows, choice: Any) -> str | None:

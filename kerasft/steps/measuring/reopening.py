@@ -68,6 +68,9 @@ def measure_splits(
     for name in wanted:
         part = splits.parts[name]
         kept = finetuned.measure(stores[name], finetuned.targets(part.annotations)).rows
+        if splits.slices and part.slices is None:
+            warn(f"{name} has no slices: what is measured there is put together of several "
+                 "examples")
         statistics = finetuned.statistics(part.annotations, kept)
         figures = metrics[name] = finetuned.task.figures(statistics, finetuned.labels)
         figures |= slicing.by_slices(finetuned, part, splits.slices, statistics, figures)
