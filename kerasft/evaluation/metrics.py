@@ -14,7 +14,7 @@ import numpy as np
 Mode = Literal["max", "min"]
 
 # Words in the name of a figure that is better when it is smaller.
-_SMALLER_IS_BETTER = ("loss", "mae", "mse", "rmse", "error", "cost")
+SMALLER_IS_BETTER = ("loss", "error", "cost", "mae", "mse", "rmse", "perplexity", "bits")
 
 
 def direction(name: str) -> Mode:
@@ -24,10 +24,10 @@ def direction(name: str) -> Mode:
         name: A key of the metrics, with or without `val_`.
 
     Example:
-        >>> direction("val_log_loss")
-        'min'
+        >>> direction("val_log_loss"), direction("val_bits_per_byte"), direction("val_accuracy")
+        ('min', 'min', 'max')
     """
-    return "min" if any(word in _SMALLER_IS_BETTER for word in name.split("_")) else "max"
+    return "min" if any(word in SMALLER_IS_BETTER for word in name.split("_")) else "max"
 
 
 def single(

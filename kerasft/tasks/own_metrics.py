@@ -14,7 +14,7 @@ from kerasft.config.building import as_config, build, build_function, plain
 from kerasft.config.targets import comparing_problems
 from kerasft.contracts import Task
 from kerasft.errors import UserError
-from kerasft.evaluation.metrics import direction
+from kerasft.evaluation.metrics import SMALLER_IS_BETTER, direction
 from kerasft.rows import Rows
 from kerasft.spec import Labels
 from kerasft.tasks import losses
@@ -300,7 +300,8 @@ def _built(name: str, node: str) -> Any:
         better = "smaller" if wants == "min" else "larger"
         raise UserError(
             f"task.metrics.{name}: of {config['_target_']} the {better} value is the better one, "
-            "and the name says otherwise: names with loss, error, cost, mae, mse or rmse among "
+            "and the name says otherwise: names with "
+            f"{', '.join(SMALLER_IS_BETTER[:-1])} or {SMALLER_IS_BETTER[-1]} among "
             "their words are of metrics that are better when smaller. Call it "
             f"{f'{name}_error' if wants == 'min' else 'something else'}."
         )
