@@ -229,7 +229,7 @@ def _predict(options: argparse.Namespace) -> int:
     broken: list[str] = []
     rows = predict(options.model, wanted, trusted=options.trust, on_broken=broken.append,
                    generate=settings)  # fmt: skip
-    predictions.show(rows, **how)
+    predictions.show(rows, **how, labels=inputs.labels_of(options.model).names)
     predictions.name_broken(broken, len(broken), len(wanted), "images")
     return FAILED if broken else OK
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from kerasft.errors import UserError
 from kerasft.runs import run_folder
-from kerasft.spec import SPLIT_NAMES
+from kerasft.spec import SPLIT_NAMES, Labels
 from kerasft.system.console import listing, printable, warn
 from kerasft.system.files import at_home, read_json
+from kerasft.system.recorded import read_labels
 
 TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".json", ".parquet", ".xlsx", ".xls")
 # How a language model writes, see `kerasft.model.text.generation.Generation`.
@@ -118,6 +119,17 @@ def inputs(model: str, given: Sequence[str]) -> list[Any]:
         else:
             texts.append(_no_file(_plain(word)))
     return [_pair(text) for text in texts] if pair else texts
+
+
+def labels_of(model: str) -> Labels:
+    """Return what the labels of a run or an export mean."""
+    from kerasft.artifact.layout import find_export, read_signature
+
+    place = at_home(model)
+    if (place / "config.yaml").is_file() and not (place / "saved_model.pb").is_file():
+        return read_labels(run_folder.open_run(model)[0].labels)
+    said = read_signature(find_export(model))
+    return Labels(said.get("kind", ""), tuple(said.get("labels", ())))
 
 
 def wants(model: str) -> tuple[str, bool]:

@@ -58,14 +58,13 @@ def check_asked(
 
 
 def show(
-    rows: Sequence[Row], *, output: str | None, as_json: bool, draw: str | None = None
+    rows: Sequence[Row], *, output: str | None, as_json: bool, draw: str | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
     """Print answers, or write them to a file; see `shown`."""
     items = dict.fromkeys(key for row in rows for one in row.get("objects", ()) for key in one)
     with shown(
-        output=output, as_json_lines=as_json, draw=draw, items=list(items),
-        labels=sorted({one["label"] for row in rows for one in row.get("objects", ())
-                       if "label" in one}),
+        output=output, as_json_lines=as_json, draw=draw, items=list(items), labels=labels
     ) as take:
         take(rows, [row["input"] for row in rows])
 

@@ -190,10 +190,10 @@ def encode(
             "Take the marks off those that are to be found, or read VOC's with "
             "data.difficult=learn."
         )
-    if bare := [name for name, n in zip(chosen, counts.sum(axis=0), strict=True)
-                if not n and words[name]]:
-        notices.append(f"{some(len(bare), 'class')} of which all objects are ignored, so that "
-                       f"none is learned: {listing(bare)}.")  # fmt: skip
+    if unseen := [name for name, n in zip(chosen, counts.sum(axis=0), strict=True)
+                  if not n and words[name]]:
+        notices.append(f"{some(len(unseen), 'class')} of which all objects are ignored, so that "
+                       f"none is learned: {listing(unseen)}.")  # fmt: skip
     rows = Rows.of({
         "boxes": Column.ragged(
             [v.boxes for v in values], dtype="float32", shape=(4,), group="objects"

@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from kerasft.artifact.layout import find_export, read_signature
 from kerasft.config.building import plain
 from kerasft.config.checks import check
 from kerasft.data import unlabeled
@@ -28,12 +27,11 @@ from kerasft.data.unlabeled import Questions
 from kerasft.data.unlabeled_tables import Columns, Wanted, from_tables
 from kerasft.errors import UserError, nearest
 from kerasft.runs import run_folder
-from kerasft.runs.inputs import wants
+from kerasft.runs.inputs import labels_of, wants
 from kerasft.spec import Labels
 from kerasft.system.console import warn
 from kerasft.system.files import at_home, read_json
 from kerasft.system.folders import is_there, located
-from kerasft.system.recorded import read_labels
 from kerasft.system.terminal import status
 
 # What of a run's data says how a table is read, and what may be said otherwise for another one.
@@ -86,7 +84,7 @@ def _read(
     modality, pair = wants(model)
     folder, own = _recorded(model, trusted)
     target = str(own.get("_target_", ""))
-    labels = _labels(model, folder)
+    labels = labels_of(model)
     told = _given(overrides)
     _refuse_records(data, own)
     said = f"--id {id_column}" if id_column is not None else next(iter(overrides), None)
@@ -177,14 +175,6 @@ def _label_of(told: Mapping[str, Any], labels: Labels) -> Callable[[str], bool]:
     if "label" in told:
         return lambda word: told["label"] is not None
     return lambda word: is_label(word, labels)
-
-
-def _labels(model: str, folder: run_folder.RunFolder | None) -> Labels:
-    """Return what the labels of a run or an export mean."""
-    if folder is not None:
-        return read_labels(folder.labels)
-    said = read_signature(find_export(model))
-    return Labels(said.get("kind", ""), tuple(said["labels"]))
 
 
 def _recorded(
