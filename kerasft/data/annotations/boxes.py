@@ -22,6 +22,14 @@ ROUNDED = 1.0
 # From how many boxes on, and how many times as many as half of the images have at most, an image is
 # told to be unlike the others.
 MANY, TIMES = 100, 20
+# What four numbers mean to the sources that have one form alone.
+FORMS = {
+    "data=coco": "A bbox of COCO is left, top, width and height in pixels. A table may have boxes "
+    "of another form: data=boxes_csv.",
+    "data=voc": "A bndbox of Pascal VOC is xmin, ymin, xmax and ymax in pixels.",
+    "data=yolo": "A line of YOLO is a class, center x, center y, width and height, these in parts "
+    "of the image's sides.",
+}
 # What says of an object that it is a region in which nothing is learned: COCO's crowds, what VOC
 # marks as difficult, groups in Open Images, faces that WIDER FACE marks as invalid.
 WHAT_IS = "COCO's iscrowd, VOC's difficult, groups of other sources"
@@ -122,7 +130,7 @@ def tidied(
         raise UserError(
             f"{odd:,} of {count:,} boxes have no size, or leave their images{empty} (such as "
             f"{first}): they are written in another form than they are read in. "
-            f"{key} says what four numbers mean.{advice}"
+            f"{FORMS.get(key, f'{key} says what four numbers mean.')}{advice}"
         )
     said = [f"{some(len(part), 'box')} {words}: {listing(part)}."
             for words, part in found.items() if part]  # fmt: skip
