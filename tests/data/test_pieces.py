@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from kerasft.data.fingerprint import digests_of, fingerprints, firsts, ranked
 from kerasft.data.late_columns import Coded, LateIds
 from kerasft.data.late_texts import LateTexts
 from kerasft.data.manifest import write_manifest
+from kerasft.data.sources import tfrecord as records
 from kerasft.data.sources.table import table
 from kerasft.data.splits import divide
 from kerasft.data.tables import gathering
@@ -195,6 +200,99 @@ def same(made, whole, folder):
                   enumerate((whole, made)))  # fmt: skip
     assert one.read_bytes() == other.read_bytes()
     assert one.with_suffix(".arrow").read_bytes() == other.with_suffix(".arrow").read_bytes()
+
+
+RECORDS = {
+    "one class": {}, "a pair": {"text_pair": "other"}, "groups": {"group": "group"},
+    "several classes": {"kind": "multi", "label": "words"},
+    "a number": {"kind": "number", "label": "number", "limit": 20},
+    "names": {"label_names": ["b", "a"], "split": "hash"}, "files": {"test": "more-*"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(RECORDS))
+def test_texts_of_records_in_pieces_are_those_of_the_whole(tmp_path, monkeypatch, case):
+    import tensorflow as tf
+
+    def feature(value):
+        if isinstance(value, float):
+            return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+        parts = value.split(",") if isinstance(value, str) and value in ("a,b", "") else [value]
+        values = [one.encode() for one in parts if one]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    for file, data in (("a-0", rows(1)), ("a-1", rows(2, 50)), ("more-0", rows(3, 20))):
+        with tf.io.TFRecordWriter(str(tmp_path / file)) as writer:
+            for row in data:
+                features = {name: feature(value) for name, value in row.items()}
+                features["text"] = tf.train.Feature(
+                    bytes_list=tf.train.BytesList(value=[row["text"].encode()])
+                )
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString())
+    settings = {"path": str(tmp_path / "a-*"), "text": "text", "label": "word", "kind": "single",
+                "seed": 1, **RECORDS[case]}  # fmt: skip
+    if case == "files":
+        settings["test"] = str(tmp_path / "more-*")
+    whole = records.tfrecord(**settings)
+    monkeypatch.setattr(kept_splits, "SMALL", 0)
+    monkeypatch.setattr(records, "AT_ONCE", 7)
+    ask = partial(kept_splits.read, records.tfrecord, "tfrecord", settings,
+                  Cache(tmp_path / "cache"))  # fmt: skip
+    same(ask(lambda: records.tfrecord(**settings)), whole, tmp_path)
+    same(ask(lambda: pytest.fail("it was read again")), whole, tmp_path)
+
+
+# Writes and reads 120 MB of texts, and says how many MB more memory that took at most.
+READS = """
+import sys
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from time import sleep
+import tensorflow as tf
+from kerasft.data import kept_splits
+from kerasft.data.sources.tfrecord import tfrecord
+from kerasft.system.cache import Cache
+def held():  # what is mapped out of files may go at any time, and does not count
+    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if "RssAn" in one)
+    return int(line.split()[1])
+def look():
+    while True:
+        seen.append(held())
+        sleep(0.005)
+def of(*values):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+def write(count):
+    with tf.io.TFRecordWriter("texts") as file:
+        for i in range(count):
+            features = {"text": of(b"%06d " % i + b"words " * 1000), "label": of(b"%d" % (i % 2))}
+            file.write(tf.train.Example(features=tf.train.Features(feature=features))
+                       .SerializeToString())
+def read(seed):
+    settings = {"path": "texts", "text": "text", "label": "label", "kind": "single", "seed": seed}
+    return kept_splits.read(tfrecord, "tfrecord", settings, Cache("cache"),
+                            partial(tfrecord, **settings))
+write(1000)
+read(0)  # all that is imported is imported
+write(20_000)
+before, seen = held(), []
+Thread(target=look, daemon=True).start()
+splits = read(1)
+assert sum(map(len, splits.parts.values())) == 20_000
+print((max(seen) - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="of Linux")
+def test_texts_of_records_are_not_held_in_memory(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", READS], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout) < 60
 
 
 @pytest.mark.parametrize("why", ["no room", "no folder", "it is written meanwhile"])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kerasft.data import spool
 from kerasft.data.collection import Collection, to_splits
 from kerasft.data.current_read import begins
 from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
+from kerasft.data.kept_splits import read_from
+from kerasft.data.late_columns import Coded
 from kerasft.data.looks import LABELS, Look
 from kerasft.data.paths import (
     find_files,
@@ -21,12 +24,16 @@ from kerasft.data.paths import (
     require_apart,
     require_written,
 )
+from kerasft.data.record_files import Spot, scan
 from kerasft.data.splits import check_ratios
+from kerasft.data.spool import Spool
 from kerasft.data.tables.short_floats import shortest
 from kerasft.errors import UserError, nearest, some
 from kerasft.spec import Modality, Splits
 from kerasft.system.console import listing
 
+# Records that are held at once, and characters of their texts.
+AT_ONCE, MOST = 1 << 12, 1 << 22
 _SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
 
 
@@ -46,6 +53,23 @@ def look(settings: Mapping[str, Any]) -> Look:
     return Look(modality, tuple(checked), ("the examples and their labels",), LABELS)
 
 
+def _texts_from(
+    path: str, *, text: object = None, validation: float | str = 0.15, test: float | str = 0.15,
+    label_names: object = None, **_others: object,
+) -> list[Path] | None:
+    """Return the files that are read; `None` where these are images, which stay in them."""
+    if text is None:
+        return None
+    found = _files(path, "data.path")
+    beside = found[0].parent
+    for key, value in (("data.validation", validation), ("data.test", test)):
+        found += _files(value, key) if isinstance(value, str) else []
+    if isinstance(label_names, str):
+        found.append(find_path(label_names, "data.label_names", beside=beside))
+    return found
+
+
+@read_from(_texts_from)
 def tfrecord(
     path: str,
     *,
@@ -119,13 +143,22 @@ def tfrecord(
             require_written(str(file), "data.path" if name == "train" else f"data.{name}")
     names = read_label_names(label_names, files["train"][0].parent)
     content = [image] if image else [text, text_pair] if text_pair else [text]
+    place = None if image else spool.folder()
+    into = None if place is None else Spool(place, pair=text_pair is not None)
     found = Collection("images" if image else "text", [], [], [], [], notices=[])
-    found.groups = None if group is None else []
+    if into is not None:
+        found.values, found.brought = into.column("labels", kind), Coded()
+    found.groups = None if group is None else [] if into is None else Coded()
     spots: list[Spot] = []
-    for name, paths in files.items():
-        for file in paths:
-            prefix = f"{name}/{file.name}" if len(files) > 1 else file.name
-            _collect(file, prefix, name, content, label, group, found, spots)
+    with nullcontext() if into is None else into:
+        for name, paths in files.items():
+            for file in paths:
+                prefix = f"{name}/{file.name}" if len(files) > 1 else file.name
+                read = _read(file, prefix, content, label, group, is_image=bool(image))
+                for some_of_them in _in_pieces(read):
+                    _add(found, spots, into, prefix, name, some_of_them)
+        if into is not None:
+            found = replace(found, **into.columns())
     if not len(found):
         raise UserError(f"data.path: {path} holds no records.")
     if image:
@@ -145,15 +178,6 @@ def tfrecord(
             },
         },
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Spot:
-    """Where a record stands: its file, and the offset and length of its content in bytes."""
-
-    path: str
-    offset: int
-    length: int
 
 
 class Records(Sequence):
@@ -186,67 +210,6 @@ class Records(Sequence):
         return Records([self.spots[int(i)] for i in indices], self.feature)
 
 
-def scan(path: Path) -> Iterator[tuple[Spot, bytes]]:
-    """Walk the records of a file: where each stands, and what it holds.
-
-    Args:
-        path: A TFRecord file, uncompressed.
-
-    Yields:
-        The `Spot` and the content of each record.
-
-    Raises:
-        UserError: If the file is no TFRecord file, is compressed, or is cut short.
-    """
-    begins(path)
-    size, offset, number = path.stat().st_size, 0, 0
-    with open(path, "rb") as file:
-        if size >= 2 and file.read(2) in (b"\x1f\x8b", b"\x78\x9c"):
-            raise UserError(
-                f"{path} is compressed. Unpack it (gunzip), so that records can be read in any "
-                "order."
-            )
-        file.seek(0)
-        while offset < size:
-            head = file.read(12)
-            length = int.from_bytes(head[:8], "little")
-            if len(head) == 12 and _masked_crc(head[:8]) != int.from_bytes(head[8:], "little"):
-                what = "is no TFRecord file" if number == 0 else "is broken"
-                raise UserError(
-                    f"{path} {what}: the checksum of record {number:,} at byte {offset:,} is "
-                    "wrong. Write the file again, or leave it out."
-                )
-            if len(head) < 12 or offset + 16 + length > size:
-                raise UserError(
-                    f"{path} is cut short: record {number:,} at byte {offset:,} should go on "
-                    f"beyond the file's {size:,} bytes. Write or copy the file again."
-                )
-            content = file.read(length)
-            file.read(4)
-            yield Spot(str(path), offset + 12, length), content
-            offset += 16 + length
-            number += 1
-
-
-@lru_cache(maxsize=1)
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
-def _masked_crc(data: bytes) -> int:
-    """Return the CRC-32C of `data` in the form that TFRecord keeps it in."""
-    crc, table = 0xFFFFFFFF, _crc_table()
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 def _files(path: str, key: str) -> list[Path]:
     if found := find_files(path, key):
         return found
@@ -271,13 +234,22 @@ def _features(content: bytes) -> Any:
     return tf.train.Example.FromString(content).features.feature
 
 
-def _collect(
-    file: Path, prefix: str, split: str, content: list, label: str, group: str | None,
-    found: Collection, spots: list[Spot],
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class Record:
+    """What a record holds of an example: a text or a pair of texts, or where its image stands."""
+
+    number: int
+    content: Any
+    value: Any
+    group: str | None
+
+
+def _read(
+    file: Path, prefix: str, content: Sequence[str], label: str, group: str | None, *,
+    is_image: bool,
+) -> Iterator[Record]:  # fmt: skip
     from google.protobuf.message import DecodeError
 
-    is_image = found.modality == "images"
     keys = ["data.image"] if is_image else ["data.text", "data.text_pair"][: len(content)]
     for number, (spot, record) in enumerate(scan(file)):
         where = f"{prefix}:{number}"
@@ -297,20 +269,48 @@ def _collect(
                     f"{key}: the feature {name!r} must hold one {'image' if is_image else 'text'}"
                     f" as bytes. Received: {where} with {some(len(cell), 'value')}."
                 )
-        if is_image:
-            spots.append(spot)
-        else:
+        found: Any = spot
+        if not is_image:
             pairs = zip(cells, content, strict=True)
             texts = tuple(_decode(cell[0], name, where) for cell, name in pairs)
-            inputs = found.inputs
-            inputs.append(texts if len(texts) > 1 else texts[0])  # type: ignore[attr-defined]
+            found = texts if len(texts) > 1 else texts[0]
         values = _values(features, label, "data.label", where)
-        found.values.append(values[0] if len(values) == 1 else values or None)
-        found.ids.append(where)
-        found.brought.append(split)
-        if group is not None and found.groups is not None:
-            named = _values(features, group, "data.group", where)
-            found.groups.append(str(named[0]) if named else "")
+        named = None if group is None else _values(features, group, "data.group", where)
+        yield Record(
+            number, found, values[0] if len(values) == 1 else values or None,
+            None if named is None else str(named[0]) if named else "",
+        )  # fmt: skip
+
+
+def _in_pieces(records: Iterable[Record]) -> Iterator[list[Record]]:
+    piece, size = [], 0
+    for one in records:
+        piece.append(one)
+        if not isinstance(one.content, Spot):
+            size += len(one.content if isinstance(one.content, str) else "".join(one.content))
+        if len(piece) >= AT_ONCE or size >= MOST:
+            yield piece
+            piece, size = [], 0
+    yield piece
+
+
+def _add(
+    found: Collection, spots: list[Spot], into: Spool | None, prefix: str, split: str,
+    records: Sequence[Record],
+) -> None:
+    """Add records to the examples."""
+    numbers = [one.number for one in records]
+    contents = [one.content for one in records]
+    if into is not None:
+        into.add(prefix, numbers, contents)
+    else:
+        inputs: Any = spots if found.modality == "images" else found.inputs
+        inputs.extend(contents)
+        found.ids.extend(f"{prefix}:{number}" for number in numbers)
+    found.values.extend([one.value for one in records])
+    found.brought.extend([split] * len(records))
+    if found.groups is not None:
+        found.groups.extend([one.group for one in records])
 
 
 def _values(features: Any, name: str, key: str, where: str) -> list[Any]:
