@@ -30,8 +30,9 @@ from kerasft.system.console import error_stream, listing
 
 # After so many seconds it is said who is missing, and every so many again.
 PATIENCE = 30.0
-# Seconds between two rounds of asking, and those that an answer may take.
-ROUND, ANSWER = 0.2, 2.0
+# Seconds between two rounds of asking, and those that an answer may take. Whoever is ready to go
+# is patient: the first worker may let all go just when one of them asks anew.
+ROUND, ANSWER, LAST_ANSWER = 0.2, 2.0, 20.0
 ASK, READY, GO = "asks", "ready", "go"
 
 
@@ -140,6 +141,7 @@ def _meet(cluster: Cluster, timeout: float) -> dict[int, socket.socket]:
                     return {0: link}
                 seen.discard(0)
             elif not missing:
+                seen.difference_update(reception.lost())  # in the meantime
                 with reception.lock:
                     links = dict(reception.ready)
                 missing = [one for one in others if one not in links]
@@ -210,7 +212,7 @@ def _asked(cluster: Cluster, rank: int, word: str, waiting: _Waiting) -> socket.
     with ExitStack() as stack:
         stack.enter_context(link)
         try:
-            link.settimeout(ANSWER)
+            link.settimeout(ANSWER if word == ASK else LAST_ANSWER)
             link.sendall(_words(cluster, word))
             heard = _line(link)
         except OSError:

@@ -142,7 +142,7 @@ def tfrecord(
         for file in paths:
             require_written(str(file), "data.path" if name == "train" else f"data.{name}")
     names = read_label_names(label_names, files["train"][0].parent)
-    content = [image] if image else [text, text_pair] if text_pair else [text]
+    content: list[Any] = [image] if image else [text, text_pair] if text_pair else [text]
     place = None if image else spool.folder()
     into = None if place is None else Spool(place, pair=text_pair is not None)
     found = Collection("images" if image else "text", [], [], [], [], notices=[])
