@@ -161,11 +161,13 @@ def test_a_signal_to_one_worker_stops_all_at_one_step(place, alone):
     require_same(out, alone)
 
 
-# Nothing in it draws random numbers while it trains.
+# Nothing in it draws random numbers while it trains, or makes much of rounding: the variance of one
+# small image is nearly 0, and an update of Adam is as large for tiny gradients as for others.
 WITHOUT_DROPOUT = [
     "data=digits", "data.test_per_class=2", "backbone=tiny_resnet", "head.dropout=0",
     "finetune=full", "epochs=3", "batch_size=7", "floor=none", "checkpoint.steps=2",
     "training_sample=0", "eval_batch_size=20", "optimizer=sgd", "optimizer.learning_rate=0.01",
+    "+finetune.full.batch_norm=frozen",
 ]  # fmt: skip
 
 
@@ -200,8 +202,9 @@ def test_another_number_of_workers_goes_on_equal_to_rounding(
     for one in mine:
         np.testing.assert_allclose(mine[one], theirs[one], rtol=0, atol=1e-5, err_msg=one)
     for row, other in zip(rows(out), rows(without_dropout), strict=True):
-        assert row.pop("stage") == other["stage"]
-        assert row == pytest.approx({name: other[name] for name in row}, rel=1e-5)
+        assert row["epoch"] == other["epoch"]
+        for name in ("loss", "val_loss"):
+            assert row[name] == pytest.approx(other[name], rel=1e-5)
 
 
 def test_of_three_workers_one_that_is_killed_ends_the_others_to_be_started_again(place):
