@@ -114,3 +114,62 @@ def test_tokens_of_a_real_set_are_the_tokenizers_own(real_data):
     words, _ = words_of(ready, texts)
     whole = sum(len("".join(text.split())) for text in texts)
     assert sum(len(word) for some in words for word in some) > 0.999 * whole
+
+
+def vocabulary_of(text):
+    """Return a GPT-2 tokenizer whose byte-pair vocabulary is learned from a text."""
+    import importlib.util
+    from pathlib import Path
+
+    from keras_hub.models import GPT2Tokenizer
+
+    pytest.importorskip("tokenizers")
+    file = Path(__file__).parents[2] / "scripts" / "pretrain_gpt2.py"
+    spec = importlib.util.spec_from_file_location("pretrain_gpt2", file)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    vocabulary, merges = script.train_vocabulary(text, 1500)
+    return GPT2Tokenizer(vocabulary=vocabulary, merges=merges)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
+def test_words_of_real_sets_stand_on_the_tokenizers_own_tokens(kind, real_data):
+    import csv
+
+    from kerasft.data.sources.conll import conll
+    from kerasft.model.backbones import preset
+    from kerasft.model.preprocess import TextPreprocess
+
+    play = (real_data / "tiny_shakespeare" / "input.txt").read_text("utf-8")
+    if kind == "bytes":
+        ready = TextPreprocess(vocabulary_of(play[:300_000]), inputs=("token_ids", "padding_mask"),
+                               sequence_length=4000)  # fmt: skip
+    else:
+        folder = real_data / "pretrained" / "stories260k" / "keras_hub_preset"
+        ready = preset(str(folder), sequence_length=4000).preprocess
+    splits = conll(str(real_data / "wnut17"), kind="spans", seed=0)
+    with open(real_data / "bengali_drama_sentiment" / "test.csv", encoding="utf-8") as file:
+        bengali = [row["text"] for row in csv.DictReader(file)]
+    texts = [*splits.test.inputs, *bengali, *play.splitlines()[:1500]]
+    traced = tf.function(lambda raw: ready.framed(raw)[0]["token_ids"], autograph=False,
+                         input_signature=[tf.TensorSpec([None], tf.string)])  # fmt: skip
+    for first in range(0, len(texts), 256):
+        some = tf.constant(texts[first : first + 256])
+        np.testing.assert_array_equal(traced(some), ready(some)["token_ids"])
+    words, places = words_of(ready, texts)
+    missing = [text for text, some in zip(texts, words, strict=True)
+               if bare("".join(some)) != bare(text)]  # fmt: skip
+    assert len(missing) < 0.002 * len(texts), missing[:5]
+    assert all(a < b for row in places for a, b in pairwise(row))
+    if kind != "bytes":
+        return
+    # What the tokens of a word say is the word, up to the next one.
+    for text, some, at in list(zip(texts, words, places, strict=True))[::97]:
+        if not at or text in missing:
+            continue
+        ids = np.asarray(ready(tf.constant([text]))["token_ids"])[0]
+        ends = [*at[1:], len(ids) - (ready.end is not None)]
+        said = ["".join(ready.tokenizer.detokenize(ids[a:b].tolist()).split())
+                for a, b in zip(at, ends, strict=True)]  # fmt: skip
+        assert said == ["".join(word.split()) for word in some]
