@@ -27,7 +27,7 @@ from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.jobs import Job
 from kerasft.sweeps.search import same
 from kerasft.sweeps.settings import require_sound
-from kerasft.sweeps.space import Space, read
+from kerasft.sweeps.space import Space, read, still_varied
 from kerasft.sweeps.text import one_line
 from kerasft.system.console import listing, say, table
 
@@ -78,6 +78,7 @@ def _sweep(
     # The application's configs name the sampler, and its command line the folder.
     trusted = tuple(parts.pickling(asked["sampler"]))
     space = read(arguments, asked["space"])
+    asked["known"] = still_varied(space, asked["space"], asked["known"])
     _require_searchable(space, asked)
     folder = Path(str(config.hydra.sweep.dir))
     begin = partial(

@@ -11,6 +11,7 @@ from kerasft.config.composition import build
 from kerasft.contracts import Task
 from kerasft.errors import UserError, nearest
 from kerasft.runs.again import reads_memory
+from kerasft.steps.preparing.heads import require_head
 from kerasft.steps.preparing.prepare import require_monitors
 from kerasft.sweeps import study
 from kerasft.sweeps.objectives import COSTS
@@ -46,7 +47,7 @@ def checked(
         seen.add(name)
         try:
             cfg = settle(space.overrides(point), config_dirs, trusted)
-            require_monitors(cfg)
+            require_head(cfg, require_monitors(cfg))
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
             continue

@@ -16,7 +16,7 @@ from kerasft.sweeps import ledger as ledgers
 from kerasft.sweeps.ledger import FREE, Ledger
 from kerasft.sweeps.preflight import checked
 from kerasft.sweeps.settings import require_sound
-from kerasft.sweeps.space import Space, read
+from kerasft.sweeps.space import Space, read, still_varied
 from kerasft.sweeps.supervisor import Supervisor
 from kerasft.sweeps.text import one_line
 from kerasft.system.console import listing, say, without_chatter
@@ -110,7 +110,9 @@ def _asked(
     asked = compose_search(of_search, config_dirs=config_dirs)
     require_sound(asked, trusted)
     asked["storage"] = urls.settled(asked["storage"])
-    return asked, read(of_runs, asked["space"]), of_runs
+    space = read(of_runs, asked["space"])
+    asked["known"] = still_varied(space, asked["space"], asked["known"])
+    return asked, space, of_runs
 
 
 def _key(override: str) -> str:

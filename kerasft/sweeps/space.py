@@ -141,6 +141,25 @@ def name_of(point: Mapping[str, Any]) -> str:
     return " ".join(Axis(key).override(point[key]) for key in sorted(point))
 
 
+def still_varied(
+    space: Space, given: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return known points without the keys of a config's `space` that a command line has fixed.
+
+    Args:
+        space: What is varied.
+        given: The `space` of the config.
+        points: The known points of it.
+
+    Example:
+        >>> given = {"head": "linear,mlp", "epochs": "1,2"}
+        >>> still_varied(read(["head=tokens"], given), given, [{"head": "mlp", "epochs": 2}])
+        [{'epochs': 2}]
+    """
+    fixed = set(given) - {axis.key for axis in space.axes}
+    return [{key: value for key, value in one.items() if key not in fixed} for one in points]
+
+
 def read(overrides: Sequence[str], space: Mapping[str, Any]) -> Space:
     """Read what is varied from a config's `space` and from a command line, which has the last word.
 
