@@ -33,6 +33,17 @@ def cuts_at_blanks(tokenizer: keras_hub.tokenizers.Tokenizer) -> bool:
     return bool(tokenizer.split) and not special and not tokenizer.sequence_length
 
 
+def dropped_by(tokenizer: keras_hub.tokenizers.Tokenizer | None) -> str:
+    """Return the characters of texts that a tokenizer gives no token, blanks aside.
+
+    KerasHub's byte-pair tokenizers mark the words of a text by a Devanagari digit, and take the
+    mark out afterwards, whoever wrote it.
+    """
+    import keras_hub
+
+    return "६" if isinstance(tokenizer, keras_hub.tokenizers.BytePairTokenizer) else ""
+
+
 def called(
     tokenizer: keras_hub.tokenizers.Tokenizer, call: Callable[[], Made], anew: Callable[[], Made]
 ) -> Made:

@@ -27,6 +27,7 @@ from kerasft.steps.preparing.arranging import arrange, require_sampling
 from kerasft.steps.preparing.averages import build_averages
 from kerasft.steps.preparing.batches import make_batches, require_augmentable, size_of
 from kerasft.steps.preparing.devices import require_same_data
+from kerasft.steps.preparing.dropped import tell_dropped
 from kerasft.steps.preparing.heads import follow_head, require_head
 from kerasft.steps.preparing.reading import read_source, read_stores
 from kerasft.steps.preparing.regularizing import require_task
@@ -360,6 +361,7 @@ def make_ready(
     require_sizes(parts.stages, size_of(backbone.preprocess))
     if isinstance(parts.task, Demanding):
         parts.task.check_validation(splits.validation.annotations)
+    tell_dropped(splits, backbone.preprocess, parts.task)
     splits, stores = read_stores(cfg, parts.task, splits, backbone.preprocess, parts.cache)
     require_same_data(splits, stores)
     annotations = placed(splits.train.annotations, backbone.preprocess)
