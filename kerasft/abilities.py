@@ -91,6 +91,11 @@ class Generates(Protocol):
             preprocess: What stands before it.
         """
 
+    def likeliest(
+        self, model: keras.Model, preprocess: Preprocess
+    ) -> Callable[[Any], Mapping[str, Any]]:
+        """Return a function, of TensorFlow ops alone, of raw texts to what begins answers."""
+
     def embedder(self, model: keras.Model) -> Callable[[Any], Any] | None:
         """Return a function of what a network takes to one vector a text, if there is one."""
 

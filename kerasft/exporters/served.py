@@ -144,6 +144,11 @@ class Served:
         assert isinstance(self.task, Generates)
         return self.task.writer(self.model, self.preprocess)
 
+    def likeliest(self) -> Any:
+        """Return a function of raw texts to what begins answers, in TensorFlow ops."""
+        assert isinstance(self.task, Generates)
+        return self.task.likeliest(self.model, self.preprocess)
+
     @property
     def forms(self) -> tuple[str, ...]:
         """The signatures with the same answers in other forms."""
@@ -158,7 +163,8 @@ class Served:
         """Return how each output is compared, see `Output`."""
         found = self.task.outputs(self.labels, self.decision)
         return {
-            name: dataclasses.replace(rule, top=self.top_k) if rule.rule == "ranked" else rule
+            name: dataclasses.replace(rule, top=self.top_k)
+            if rule.rule == "ranked" and rule.top is None else rule
             for name, rule in found.items()
         }
 
@@ -245,6 +251,11 @@ class Served:
         in_forms = {form: _concatenated([one[form] for one in forms]) for form in self.forms}
         if isinstance(self.task, Generates):
             in_forms["score"] = made
+            ask = self.likeliest()
+            in_forms["next"] = _concatenated([
+                _arrays(ask(tf.constant(raw[i : i + BATCH].tolist())))
+                for i in range(0, len(raw), BATCH)
+            ])
             made = self.task.write(self.model, self.preprocess, raw.tolist())
             in_forms["generate"] = made
         return Expected(

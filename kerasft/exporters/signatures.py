@@ -65,7 +65,7 @@ def names_for(task: Task) -> tuple[str, ...]:
     """Return the signatures that a task's models may have; `embed` needs a head that has it."""
     names = [DEFAULT, "tensors"]
     if isinstance(task, Generates):
-        names += ["score", "generate"]
+        names += ["score", "generate", "next"]
     if isinstance(task, Rephrasing):
         names += task.forms
     if isinstance(task, Scored):
@@ -133,6 +133,7 @@ def _possible(served: Served) -> dict[str, Signature]:
     if served.writes:
         write = served.writer()
         made["score"] = Signature("predict", "raw", raw, answer_raw)
+        made["next"] = Signature("predict", "raw", raw, served.likeliest())
         made[DEFAULT] = made["generate"] = Signature("predict", "raw", raw, write)
     for form in served.forms:
         made[form] = Signature("predict", "raw", raw, lambda *x, form=form: served.rephrased(

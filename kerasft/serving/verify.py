@@ -29,7 +29,7 @@ from kerasft.artifact.layout import (
     read_signature,
     version_of,
 )
-from kerasft.errors import UserError, in_short
+from kerasft.errors import UserError, in_short, some
 from kerasft.serving import c_loader, ops
 from kerasft.serving.loading import require_files
 from kerasft.serving.status import Failure, in_words
@@ -278,7 +278,8 @@ def _compared(
 ) -> tuple[str, str]:
     worst: dict[str, float] = {}
     problems, rules = [], rules_of(signature)
-    for one, outputs in zip(golden, answers, strict=True):
+    ties: set[tuple[int, int]] = set()
+    for number, (one, outputs) in enumerate(zip(golden, answers, strict=True)):
         if outputs.keys() != one.outputs.keys():
             problems.append(f"{one.signature} gives other outputs than when it was proved")
             continue
@@ -290,15 +291,18 @@ def _compared(
             passes = difference <= tolerance
             if not rule.by_amount:  # another label passes where it was as likely
                 near = rule.near(one.outputs, len(wanted), tolerance)
-                passes = outputs[name].shape == wanted.shape and not (
-                    rows_apart(outputs[name], wanted) & ~near
-                ).any()
+                passes = outputs[name].shape == wanted.shape
+                if passes:
+                    others = rows_apart(outputs[name], wanted)
+                    passes = not (others & ~near).any()
+                    ties |= {(number, row) for row in np.flatnonzero(others & near).tolist()}
             if not passes:
                 problems.append(f"{one.signature}: {name} differs by {difference:.3g}")
     if problems:
         return FAILED, "; ".join(dict.fromkeys(problems))
     told = ", ".join(f"{name} {value:.2g}" for name, value in worst.items())
-    return OK, f"{len(golden)} golden requests; largest difference: {told}"
+    near_ties = f"; {some(len(ties), 'answer')} other than then, by a near tie" if ties else ""
+    return OK, f"{len(golden)} golden requests; largest difference: {told}{near_ties}"
 
 
 def _warm_up(export: Export) -> Found:

@@ -15,7 +15,7 @@ from kerasft.data import packing
 from kerasft.data.annotations import language as annotated
 from kerasft.errors import UserError, nearest
 from kerasft.model.text import templates
-from kerasft.model.text.generation import Generation
+from kerasft.model.text.generation import LIKELIEST, Generation
 from kerasft.rows import Rows
 from kerasft.spec import (
     Backbone,
@@ -183,6 +183,7 @@ class CausalLM:
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
         decided = Output("decided", by="margin", cutoffs=0.0)
         return {
+            "next_ids": Output("ranked", by="next_logits", top=LIKELIEST),
             "nats": Output(padded=True), "text": decided, "stopped": decided, "tokens": decided,
         }  # fmt: skip
 
@@ -263,6 +264,14 @@ class CausalLM:
 
         made: Any = preprocess
         return writer(model, made, self.settings(made))
+
+    def likeliest(
+        self, model: keras.Model, preprocess: Preprocess
+    ) -> Callable[[Any], Mapping[str, Any]]:
+        from kerasft.model.text.generation import likeliest
+
+        made: Any = preprocess
+        return likeliest(model, made, self.settings(made))
 
     def embedder(self, model: keras.Model) -> Callable[[Any], Any] | None:
         from kerasft.model.text.generation import embedder

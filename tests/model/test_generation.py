@@ -10,7 +10,14 @@ import tensorflow as tf
 from kerasft.errors import UserError
 from kerasft.model.assemble import assemble
 from kerasft.model.heads.language import tied
-from kerasft.model.text.generation import Generation, drawn, embedder, read_off, writer
+from kerasft.model.text.generation import (
+    Generation,
+    drawn,
+    embedder,
+    likeliest,
+    read_off,
+    writer,
+)
 from kerasft.model.tiny import text
 from kerasft.tasks.reading import prepared
 
@@ -63,6 +70,20 @@ def test_a_text_is_answered_alone_as_it_is_beside_others(network, settings):
         alone = written(network, [one], **settings)
         assert alone["text"][0] == together["text"][place]
         assert alone["stopped"][0] == together["stopped"][place]
+
+
+def test_what_is_likeliest_begins_the_answer(network):
+    model, preprocess = network
+    found = likeliest(model, preprocess, Generation(max_new=6))(tf.constant(TEXTS))
+    assert found["next_ids"].shape == (3, 5) and found["next_logits"].shape == (3, 6)
+    written_ = written(network, max_new=1)
+    first = preprocess.texts(tf.RaggedTensor.from_tensor(found["next_ids"][:, :1]))
+    for answer, token, margin, scores in zip(
+        written_["text"], first.numpy(), written_["margin"][:, 0], found["next_logits"].numpy(),
+        strict=True,
+    ):
+        assert answer in (token, b" " + token)
+        assert margin == pytest.approx(scores[0] - scores[1], abs=1e-4)
 
 
 @pytest.mark.slow

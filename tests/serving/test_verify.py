@@ -10,10 +10,12 @@ import pytest
 import tensorflow as tf
 
 import kerasft
+from kerasft.artifact.comparison import Output
 from kerasft.artifact.digests import digests
+from kerasft.artifact.golden import Golden
 from kerasft.serving import c_loader, ops
 from kerasft.serving import verify as verify_module
-from kerasft.serving.verify import CHECKS, Export, verify
+from kerasft.serving.verify import CHECKS, Export, _compared, verify
 
 EXTRA, WARMUP = "assets.extra", "tf_serving_warmup_requests"
 
@@ -216,6 +218,18 @@ def test_changed_weights_are_found_by_every_loader(copy):
     for check in ("proof", "replay", "C API"):
         ((result, said),) = found_by(check, copy)
         assert result == "FAILED" or (result, check) == ("skipped", "C API"), (check, said)
+
+
+def test_near_ties_pass_and_are_told():
+    rule = Output("ranked", by="next_logits", top=2)
+    signature = {"compare": {"next_ids": rule.to_dict()}}
+    scores = np.array([[3.0, 2.0, 1.99999], [3.0, 2.0, 1.0]], "float32")
+    then = Golden("next", {}, {"next_ids": np.array([[7, 4], [7, 4]]), "next_logits": scores})
+    now = {"next_ids": np.array([[7, 5], [7, 4]]), "next_logits": scores}
+    result, words = _compared([then], [now], 1e-4, signature)
+    assert result == "ok" and words.endswith("; 1 answer other than then, by a near tie")
+    now["next_ids"] = np.array([[7, 4], [7, 5]])
+    assert _compared([then], [now], 1e-4, signature)[0] == "FAILED"
 
 
 def test_what_reaches_beyond_is_told(copy):
