@@ -91,6 +91,13 @@ class Generates(Protocol):
             preprocess: What stands before it.
         """
 
+    def read_off(self, model: keras.Model) -> tuple[Any, Any]:
+        """Return the features that tokens are read off, and the embedding by which they are.
+
+        Raises:
+            UserError: If the model has a head of another kind.
+        """
+
     def likeliest(
         self, model: keras.Model, preprocess: Preprocess
     ) -> Callable[[Any], Mapping[str, Any]]:

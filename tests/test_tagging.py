@@ -183,6 +183,15 @@ def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, monkeypa
 
 
 @pytest.mark.slow
+def test_an_adapter_in_half_precision_goes_on_as_it_would_have(words, monkeypatch, tmp_path):
+    more = [*words, "adapt=lora", "precision=mixed_bfloat16", "task.class_weight=balanced",
+            "optimizer.gradient_accumulation_steps=2", "plots=false"]  # fmt: skip
+    kerasft.train([*more, f"output_dir={tmp_path / 'whole'}"])
+    stopped_and_resumed(more, tmp_path / "again", monkeypatch)
+    require_equal(tmp_path / "whole", tmp_path / "again")
+
+
+@pytest.mark.slow
 def test_a_sweep_compares_and_the_best_one_is_kept(words, kerasft_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rest = [word for word in words if not word.startswith("optimizer")]
@@ -194,6 +203,23 @@ def test_a_sweep_compares_and_the_best_one_is_kept(words, kerasft_cli, tmp_path,
     assert tested["trial"] == 0 and tested["metrics"]["f1"] > 0.1
     board = kerasft_cli("leaderboard", "s", "--metric", "partial_f1")
     assert board.code == 0 and "partial_f1" in board.out, board.err
+
+
+@pytest.mark.slow
+def test_a_sweep_for_texts_takes_the_head_of_the_task(words, data, kerasft_cli, tmp_path,
+                                                     monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = ("sweep", "task=tagging", "data=conll", f"data.path={data}", "backbone=tiny_bert",
+            "batch_size=8", "epochs=1", "baseline=null", "callbacks=none", "output_dir=s",
+            "launcher.name=basic", "sweep=text", "sweep.n_trials=4")  # fmt: skip
+    refused = kerasft_cli(*said)
+    assert refused.code == 2 and "Choose head=tokens" in refused.err
+    assert not (tmp_path / "s").exists()
+    done = kerasft_cli(*said, "head=tokens")
+    assert done.code == 0, done.err
+    assert "4 done, 0 pruned, 0 failed" in done.out and "head=" not in done.out
+    board = kerasft_cli("leaderboard", "s")
+    assert board.code == 0 and "The best of 4 was chosen" in board.out, board.out
 
 
 @pytest.mark.slow

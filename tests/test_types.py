@@ -49,7 +49,7 @@ def test_tasks_have_these_abilities():
     found = {one: {kind for kind in kinds if isinstance(kind(), one)} for one in abilities}
     assert found == {
         Comparing: {Classification, MultiLabel, Regression, MultiRegression},
-        Weighted: {Classification, MultiLabel}, Ordered: {Classification},
+        Weighted: {Classification, MultiLabel, Tagging}, Ordered: {Classification},
         Shortlisting: {Classification}, Windowing: {Tagging},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,14 +17,14 @@ from kerasft.exporters.description import write_preprocessing
 from kerasft.exporters.hub_parts import of_backbone, require_backbone, twin
 from kerasft.exporters.keras_file import answers_of, reloaded
 from kerasft.exporters.tensors import Feed
-from kerasft.model.text.language import LanguagePreprocess
 from kerasft.raw_input import as_raw
-from kerasft.spec import Labels, Preprocess
+from kerasft.spec import Labels, Preprocess, TextPreprocess
 from kerasft.system.files import at_home
 
 if TYPE_CHECKING:
     import keras
     import keras_hub
+    import tensorflow as tf
 
 CLASS = "keras_hub.models.CausalLM"
 # Where the tokenizer lies, in a preset and in a folder for transformers.
@@ -34,6 +34,20 @@ PROMPTS, MOST = 4, 16
 GREEDY: dict[str, Any] = {
     "temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "stop": (),
 }
+
+
+@runtime_checkable
+class LanguagePreprocess(TextPreprocess, Protocol):
+    """What stands before a language model, see `kerasft.model.text.language`."""
+
+    template: Mapping[str, str] | None
+    stops: Sequence[int]
+
+    def prompts(self, raw: tf.Tensor) -> Any:
+        """Return the tokens that an answer is to follow, ragged."""
+
+    def texts(self, tokens: tf.RaggedTensor) -> Any:
+        """Return tokens as texts."""
 
 
 def require_language_model(network: object, form: str) -> Any:
@@ -60,7 +74,7 @@ def require_language_model(network: object, form: str) -> Any:
 
 
 def task_of(
-    model: keras.Model, preprocess: LanguagePreprocess, form: str
+    model: keras.Model, preprocess: LanguagePreprocess, task: Generates, form: str
 ) -> keras_hub.models.CausalLM:
     """Return a language model as KerasHub's own task, on a copy of its weights in float32.
 
@@ -69,12 +83,9 @@ def task_of(
     """
     import keras_hub
 
-    from kerasft.model.text.generation import HEAD, read_off
-
     parts = getattr(getattr(model, "_parts", None), "models", {})
     kind, backbone = require_language_model(parts.get("network"), form)
-    layers = {layer.name for layer in model.layers}
-    if HEAD not in layers or read_off(model)[0] is not parts["network"].output:
+    if task.read_off(model)[0] is not parts["network"].output:
         raise UserError(
             f"export={form} writes networks that read tokens off by their own embedding "
             "(head=language), as KerasHub's classes do. Received another head. Choose "
@@ -112,8 +123,8 @@ def write(
         UserError: If KerasHub has no task that says the same.
         ExportError: If what was written disagrees; then nothing is left behind.
     """
-    assert isinstance(preprocess, LanguagePreprocess)
-    made = task_of(model, preprocess, form)
+    assert isinstance(preprocess, LanguagePreprocess) and isinstance(task, Generates)
+    made = task_of(model, preprocess, task, form)
     with tensors.placed(directory, form) as folder:
         said = save(made, folder)
         report, problems = proved(
@@ -197,7 +208,7 @@ def proved(
         expected, answers, task=task, labels=labels, tolerance=tolerance, judge_logits=False
     )
     report["largest_difference"].pop("logits")
-    scores = np.concatenate([_last(model, feed) for feed in batches])
+    scores = np.concatenate([_last(model, task, feed) for feed in batches])
     worst = report["largest_difference"]["last_logits"] = apart(got["last"], scores)
     if not worst <= tolerance:
         problems.append(f"last_logits differs by {worst:.3g}, more than {tolerance:g}")
@@ -242,14 +253,13 @@ def _written(
             "whole": whole[full]}, written
 
 
-def _last(model: keras.Model, feed: Feed) -> np.ndarray:
+def _last(model: keras.Model, task: Task, feed: Feed) -> np.ndarray:
     """Return the scores of all tokens behind the last one of each text."""
     import keras
     import tensorflow as tf
 
-    from kerasft.model.text.generation import read_off
-
-    given, embedding = read_off(model)
+    assert isinstance(task, Generates)
+    given, embedding = task.read_off(model)
     with tf.device("/CPU:0"):
         features = keras.Function(model.input, given)(feed)
         place = tf.reduce_sum(tf.constant(feed["padding_mask"], tf.int32), axis=1) - 1

@@ -15,7 +15,8 @@ from kerasft.data import packing
 from kerasft.data.annotations import language as annotated
 from kerasft.errors import UserError, nearest
 from kerasft.model.text import templates
-from kerasft.model.text.generation import LIKELIEST, Generation
+from kerasft.model.text.generation import Generation
+from kerasft.model.text.likeliest import LIKELIEST
 from kerasft.rows import Rows
 from kerasft.spec import (
     Backbone,
@@ -265,10 +266,15 @@ class CausalLM:
         made: Any = preprocess
         return writer(model, made, self.settings(made))
 
+    def read_off(self, model: keras.Model) -> tuple[Any, Any]:
+        from kerasft.model.text.generation import read_off
+
+        return read_off(model)
+
     def likeliest(
         self, model: keras.Model, preprocess: Preprocess
     ) -> Callable[[Any], Mapping[str, Any]]:
-        from kerasft.model.text.generation import likeliest
+        from kerasft.model.text.likeliest import likeliest
 
         made: Any = preprocess
         return likeliest(model, made, self.settings(made))

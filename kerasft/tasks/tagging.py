@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,7 +19,7 @@ from kerasft.model.text import tags
 from kerasft.model.text.alignment import WORDS
 from kerasft.rows import Column, Rows, joined
 from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Tensors
-from kerasft.tasks import shared
+from kerasft.tasks import shared, tagged
 from kerasft.tasks.class_weights import check_class_weight, of_classes, weights_by_name
 from kerasft.tasks.losses import at_words, tagging_loss
 from kerasft.tasks.windowed import in_windows
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DECODINGS = ("constrained", "independent")
-# Texts whose tags are decided together when a split is measured.
-_AT_ONCE = 512
 MOST_WINDOWS = 10_000
 # What is tried for `outside`: the probability of "no entity" is multiplied by e to the power of it.
 _OUTSIDE = np.arange(-3.0, 1.01, 0.25)
@@ -50,11 +47,9 @@ class Tagging:
         outside_weight: The weight of words outside of all entities in the loss, against 1 of the
             others; below 1, more entities are found and more of them are wrong.
         class_weight: How much the words of each type of entity count in the loss: `None` (all
-            alike), a mapping of type to weight (types left out weigh 1), e.g.
-            `task.class_weight={product: 3}`, or, for the words outside as well, `"balanced"`
-            (inversely to how many words of the training split are of a type) or `"auto"`
-            (inversely to their effective number, and only where these differ by a factor above
-            1.5; the run says what it chose). Words outside weigh `outside_weight` times that.
+            alike), a mapping of type to weight (others weigh 1), e.g.
+            `task.class_weight={product: 3}`, or, for the words outside as well, `"balanced"` or
+            `"auto"`, see `Classification`. Words outside weigh `outside_weight` times that.
         monitor: The figure by which the best epoch is chosen.
         windows: The most windows that a text is read in, each of `backbone.sequence_length` tokens;
             with 1, what is longer than one loses its end. Each word is answered by the window in
@@ -143,8 +138,8 @@ class Tagging:
         if self.class_weight is None and self.outside_weight == 1.0:
             counts = np.array([sum(len(row["start"]) for row in rows)])
         else:
-            tagged = np.concatenate([np.zeros(0, "int32"), *map(_tags_of, rows)])
-            counts = np.bincount(_kinds(tagged))
+            learned = np.concatenate([np.zeros(0, "int32"), *map(tagged.tags_of, rows)])
+            counts = np.bincount(tagged.kinds_of(learned))
         return dataclasses.replace(self, counts=tuple(counts.tolist()), texts=len(rows))
 
     def batched(self, examples: float) -> Tagging:
@@ -171,10 +166,7 @@ class Tagging:
 
     def targets(self, annotations: Rows, labels: Labels, *, training: bool = False) -> Rows:
         """Return the words that the network sees, each with its tag."""
-        found = []
-        for i in range(len(annotations)):
-            row = annotations.row(i)
-            found.append(_tags_of(row))
+        found = [tagged.tags_of(annotations.row(i)) for i in range(len(annotations))]
         names = ("place",) if training else ("place", "start", "end", "text")
         # Those that were chosen of others, in their order.
         kept = joined([annotations.only(names)]).columns
@@ -188,15 +180,8 @@ class Tagging:
         weights = self.weights(labels)
         if not self.examples:  # types are weighed where they are learned
             weights = np.where(np.arange(len(weights)) == 0, self.outside_weight, 1.0)
-        weight = tf.gather(tf.constant(weights, tf.float32), _kinds(tag))
-        columns = [place, tag, tf.where(tag < 0, 0.0, weight)]
-        if self.examples:
-            mean = float((weights * self._counts(labels)).sum()) / max(self.texts, 1)
-            columns[2] /= max(mean, 1e-6)
-            # Keras divides by the examples of this batch, whatever those of the others are.
-            here = tf.cast(tf.shape(tag)[0], tf.float32)
-            columns.append(columns[2] * (here / self.examples))
-        return tf.stack([tf.cast(one, tf.float32) for one in columns], axis=-1), None
+        mean = float((weights * self._counts(labels)).sum()) / max(self.texts, 1)
+        return tagged.weighed(place, tag, weights, mean=mean, examples=self.examples), None
 
     def compile(self) -> dict[str, Any]:
         return {"loss": tagging_loss}
@@ -231,19 +216,7 @@ class Tagging:
         return np.where(np.arange(count) == 0, self.outside, 0.0).astype("float32")
 
     def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
-        names = ["O", *(f"{way}-{name}" for name in labels.names for way in "BI")]
-        how = {
-            "constrained": "the likeliest sequence of tags in which I-x follows B-x or I-x alone",
-            "independent": "the likeliest tag of each word",
-        }[self.decoding]
-        return {
-            "rule": "a word has the probabilities of the token that it begins with; words are "
-                    f"parted by blanks, and punctuation marks are words; {how}; B-x begins an "
-                    "entity of the type x and I-x goes on with it; start and end are characters of "
-                    "the text (end: the one behind the last), score is the mean of the words' "
-                    "probabilities of their tags, count is the number of entities",
-            "tags": names, "decoding": self.decoding,
-        }  # fmt: skip
+        return tagged.rule_of(self.decoding, labels.names)
 
     def in_text(
         self, answers: Mapping[str, Any], frames: Mapping[str, Any], labels: Labels
@@ -298,7 +271,7 @@ class Tagging:
                 for name, rows in parts.items()}  # fmt: skip
 
     def _decided(self, chances: tf.Tensor, real: tf.Tensor) -> Any:
-        return _decided(chances, real, self.decoding == "constrained")
+        return tagged.decided(chances, real, self.decoding == "constrained")
 
     def outputs(self, labels: Labels, decision: Decision | None = None) -> dict[str, Output]:
         shown = {
@@ -333,7 +306,7 @@ class Tagging:
 
         if not len(kept):
             return []
-        decide = _decider(
+        decide = tagged.decider(
             self.decoding == "constrained", kept.columns["probabilities"].values.shape[-1]
         )
         made = []
@@ -346,7 +319,7 @@ class Tagging:
         self, kept: Rows
     ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
         """Yield what was kept of some texts, their shares of the tags, and which words are real."""
-        for frames, real in _gathered(kept):
+        for frames, real in tagged.gathered(kept):
             yield frames, self._weighed(frames), real
 
     def _weighed(self, frames: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -388,10 +361,11 @@ class Tagging:
         ways = [dataclasses.replace(self, outside=one) for one in weights]
         right, found = np.zeros((2, len(ways)), "int64")
         there = done = 0
-        for frames, real in _gathered(kept):
+        for frames, real in tagged.gathered(kept):
             true = figures.marked(annotations, range(done, done + len(real)))
             there, done = there + len(true), done + len(real)
-            decide = _decider(self.decoding == "constrained", frames["probabilities"].shape[-1])
+            count = frames["probabilities"].shape[-1]
+            decide = tagged.decider(self.decoding == "constrained", count)
             for number, one in enumerate(ways):
                 chosen = decide(tf.constant(one._weighed(frames), tf.float32), tf.constant(real))
                 some = figures.of_rows(chosen.numpy(), frames["start"], frames["end"])
@@ -417,55 +391,8 @@ class Tagging:
 
     def describe(self, targets: Mapping[str, np.ndarray], labels: Labels) -> list[str]:
         """Count the entities of each type that are learned."""
-        made = []
-        for row in np.asarray(targets["tags"]):
-            begun = row[(row > 0) & (row % 2 == 1)] // 2
-            counts = np.bincount(begun, minlength=len(labels.names))
-            words = [f"{name} {n}" for name, n in zip(labels.names, counts, strict=True) if n]
-            made.append(", ".join(words) or "no entity")
-        return made
+        return tagged.described(targets["tags"], labels.names)
 
     def to_dict(self) -> dict[str, Any]:
         return shared.to_dict(self)
 
-
-def _decided(chances: tf.Tensor, real: tf.Tensor, constrained: bool) -> Any:
-    import tensorflow as tf
-
-    return tags.decoded(tf.math.log(tf.maximum(chances, 1e-30)), real, constrained=constrained)
-
-
-@lru_cache(maxsize=8)
-def _decider(constrained: bool, count: int) -> Any:
-    """Return what chooses tags, traced once for texts and words of any number."""
-    import tensorflow as tf
-
-    shapes = [tf.TensorSpec([None, None, count]), tf.TensorSpec([None, None], tf.bool)]
-    return tf.function(
-        lambda chances, real: _decided(chances, real, constrained), input_signature=shapes,
-        autograph=False,
-    )  # fmt: skip
-
-
-def _gathered(kept: Rows) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-    """Yield what was kept of some texts, and which words there are."""
-    for first in range(0, len(kept), _AT_ONCE):
-        some = kept.take(range(first, min(first + _AT_ONCE, len(kept))))
-        frames = some.gather(np.arange(len(some)))
-        lengths = np.array([len(some.row(i)["start"]) for i in range(len(some))], "int64")
-        yield frames, np.arange(frames["start"].shape[1]) < lengths[:, None]
-
-
-def _kinds(tag: Any) -> Any:
-    """Return 0 for `O` and behind the last word, and 1 and up for the types of entities."""
-    return (tag + 1) // 2
-
-
-def _tags_of(row: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the tag of each word of a text: of the entity that it shares a character with."""
-    made = np.zeros(len(row["start"]), "int32")
-    for kind, start, end in zip(row["labels"], row["span_starts"], row["span_ends"], strict=True):
-        inside = np.flatnonzero((row["start"] < end) & (row["end"] > start) & (made == 0))
-        made[inside] = 2 + 2 * kind
-        made[inside[:1]] -= 1
-    return made

@@ -10,14 +10,8 @@ import tensorflow as tf
 from kerasft.errors import UserError
 from kerasft.model.assemble import assemble
 from kerasft.model.heads.language import tied
-from kerasft.model.text.generation import (
-    Generation,
-    drawn,
-    embedder,
-    likeliest,
-    read_off,
-    writer,
-)
+from kerasft.model.text.generation import Generation, drawn, embedder, read_off, writer
+from kerasft.model.text.likeliest import likeliest
 from kerasft.model.tiny import text
 from kerasft.tasks.reading import prepared
 

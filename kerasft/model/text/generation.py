@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 # Prompts are padded to a multiple of so many tokens, so that a server sees few shapes.
 BUCKET = 32
 HEAD = "head_next_token"
-# How many tokens are told that may follow a text.
-LIKELIEST = 5
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ def writer(
     room = settings.room(preprocess.sequence_length)
 
     def write(raw: tf.Tensor) -> dict[str, Any]:
-        prompts = _prompts(preprocess, raw, room)
+        prompts = prompts_of(preprocess, raw, room)
         lengths = tf.cast(prompts.row_lengths(), tf.int32)
         longest = tf.reduce_max(tf.concat([lengths, [1]], 0))
         width = tf.minimum(-(-longest // BUCKET) * BUCKET, room)
@@ -175,7 +173,7 @@ def writer(
     return write
 
 
-def _prompts(preprocess: LanguagePreprocess, raw: tf.Tensor, room: int) -> Any:
+def prompts_of(preprocess: LanguagePreprocess, raw: tf.Tensor, room: int) -> Any:
     """Return what stands before answers as tokens, the end of it where it is too long."""
     import tensorflow as tf
 
@@ -185,44 +183,6 @@ def _prompts(preprocess: LanguagePreprocess, raw: tf.Tensor, room: int) -> Any:
     bare = tf.fill([tf.size(raw), 1], first)
     none = prompts.row_lengths() == 0
     return tf.concat([tf.ragged.boolean_mask(bare, none[:, None]), prompts], axis=1)
-
-
-def likeliest(
-    model: keras.Model, preprocess: LanguagePreprocess, settings: Generation
-) -> Callable[[Any], dict[str, Any]]:
-    """Return a function of raw texts to the tokens that are the likeliest to follow.
-
-    Args:
-        model: A network with the head of a language model.
-        preprocess: What stands before it.
-        settings: How is written: of a long text as much is read as `writer` reads.
-
-    Returns:
-        Takes `tf.string[batch]`; gives `next_ids` `int32[batch, 5]`, the likeliest first, and
-        `next_logits` `float32[batch, 6]`: their scores, as the network gives them, and that of the
-        one behind them, by which it shows whether the last place was nearly a tie.
-    """
-    import keras
-    import tensorflow as tf
-
-    given, embedding = read_off(model)
-    features, names = keras.Function(model.input, given), list(model.input)
-    room = settings.room(preprocess.sequence_length)
-
-    def ask(raw: tf.Tensor) -> dict[str, Any]:
-        prompts = _prompts(preprocess, raw, room)
-        lengths = tf.cast(prompts.row_lengths(), tf.int32)
-        ids = prompts.to_tensor(preprocess.pad)
-        ids.set_shape([None, None])
-        mask = tf.sequence_mask(lengths, tf.shape(ids)[1], tf.int32)
-        inputs = {"token_ids": ids, "padding_mask": mask}
-        found = features({name: inputs[name] for name in names})
-        last = tf.gather(found, lengths - 1, batch_dims=1)
-        scores = tf.cast(embedding(last[:, None], reverse=True)[:, 0], tf.float32)
-        best = tf.math.top_k(scores, k=LIKELIEST + 1)
-        return {"next_ids": best.indices[:, :LIKELIEST], "next_logits": best.values}
-
-    return ask
 
 
 # What begins with a batch of tokens, and what gives the scores of the token at an index.
@@ -256,11 +216,16 @@ def read_off(model: keras.Model) -> tuple[Any, Any]:
 
     Returns:
         The symbolic features of its positions, `[batch, positions, width]`; and the layer.
+
+    Raises:
+        UserError: If it has another head.
     """
     node = next(
-        node for nodes in model._nodes_by_depth.values() for node in nodes
-        if node.operation.name == HEAD
-    )
+        (node for nodes in model._nodes_by_depth.values() for node in nodes
+         if node.operation.name == HEAD), None,
+    )  # fmt: skip
+    if node is None:
+        raise UserError("A language model writes by head=language. Received: another head.")
     given = node.input_tensors[0]
     embedding = next(one for one in model.layers if hasattr(one, "tie_weights"))
     if given._keras_history.operation is embedding:  # logits of all positions are not wanted

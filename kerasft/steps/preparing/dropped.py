@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from itertools import islice
 
-from kerasft.contracts import Task
+from kerasft.contracts import Located, Task
 from kerasft.errors import some
 from kerasft.model.text.tokenizing import dropped_by
 from kerasft.spec import Preprocess, Splits, takes_texts
@@ -38,7 +38,7 @@ def tell_dropped(splits: Splits, preprocess: Preprocess, task: Task) -> None:
             f"{sign!r} (U+{ord(sign):04X}, {unicodedata.name(sign)})" for sign in signs
         )
         lost = "the network does not see it"
-        if task.kind == "spans":
+        if isinstance(task, Located):
             lost += ", and of such a text no word is tagged"
         warn(f"{name}: {some(len(found), 'text')} with {named}, which KerasHub's byte-pair "
              f"tokenizers take for a mark of their own and leave out: {lost}: "
