@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -36,7 +36,6 @@ GREEDY: dict[str, Any] = {
 }
 
 
-@runtime_checkable
 class LanguagePreprocess(TextPreprocess, Protocol):
     """What stands before a language model, see `kerasft.model.text.language`."""
 
@@ -123,12 +122,13 @@ def write(
         UserError: If KerasHub has no task that says the same.
         ExportError: If what was written disagrees; then nothing is left behind.
     """
-    assert isinstance(preprocess, LanguagePreprocess) and isinstance(task, Generates)
-    made = task_of(model, preprocess, task, form)
+    assert isinstance(task, Generates)
+    language: Any = preprocess  # that of a task which writes
+    made = task_of(model, language, task, form)
     with tensors.placed(directory, form) as folder:
         said = save(made, folder)
         report, problems = proved(
-            folder, form, model, preprocess=preprocess, task=task, labels=labels,
+            folder, form, model, preprocess=language, task=task, labels=labels,
             examples=examples, tolerance=tolerance,
         )
         tensors.refuse(form, problems, len(examples), "A layer of it does not come back alike.")
@@ -138,10 +138,10 @@ def write(
             feed=tensors.feeds(preprocess, examples[:1])[0], outputs={"logits": scores},
             tokenizer_in=next(one for one in TOKENIZERS if (folder / one).exists()),
             decision={"rule": "logits at a position are of the token that follows; an answer ends "
-                              "before one of stops", "stops": list(preprocess.stops)},
+                              "before one of stops", "stops": list(language.stops)},
         )  # fmt: skip
         (folder / tensors.README).write_text(
-            f"{said}\n{_how_to(preprocess, report['prompts'])}\nWhat was compared with the "
+            f"{said}\n{_how_to(language, report['prompts'])}\nWhat was compared with the "
             f"network in memory, and how far it differed, is in `{tensors.PARITY}`.\n", "utf-8",
         )
         sizes = {"weights_in_memory": tensors.bytes_of_weights(model),
