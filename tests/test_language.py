@@ -92,13 +92,16 @@ def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
     parity = json.loads((extra / "parity.json").read_text("utf-8"))
     assert parity["passed"]
     assert set(parity["signatures"]) == {
-        "serving_default", "tensors", "generate", "score", "embed",
+        "serving_default", "tensors", "generate", "score", "next", "embed",
     }  # fmt: skip
     asked = ["say a lazy dog 7", "hello", ""]
     here, there = kerasft.predict(str(folder), asked), kerasft.predict(str(export), asked)
     assert [one["text"] for one in here] == [one["text"] for one in there]
     golden = json.loads((extra / "golden.json").read_text("utf-8"))["requests"]
-    assert {one["signature_name"] for one in golden} >= {"generate", "score"}
+    assert {one["signature_name"] for one in golden} >= {"generate", "score", "next"}
+    first = next(one for one in golden if one["signature_name"] == "next")["outputs"]
+    assert len(first["next_ids"][0]) == 5 and len(first["next_logits"][0]) == 6
+    assert sorted(first["next_logits"][0], reverse=True) == first["next_logits"][0]
     verified = kerasft_cli("verify", str(export))
     assert verified.code == 0, verified.out + verified.err
     with pytest.raises(UserError, match="writes as it was exported"):
