@@ -193,8 +193,7 @@ def test_answers_that_are_cut_are_told(tmp_path, capsys):
 
 
 def test_parts_of_documents_are_in_the_slices_of_the_whole(tmp_path):
-    rows = [{"text": f"{i} the fox is here " * (40 if i % 4 == 0 else 1), "source": "pq"[i % 2]}
-            for i in range(24)]  # fmt: skip
+    rows = [{"text": f"{i} the fox is here " * 40, "source": "pq"[i % 2]} for i in range(24)]
     splits = chat(write(tmp_path, rows), kind="language", seed=0, text="text", slices=["source"])
     part = read(CausalLM(), splits)[0].validation
     assert len(part) > len(splits.validation)
