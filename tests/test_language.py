@@ -165,3 +165,40 @@ def test_examples_are_shown_with_their_answers_marked(words, capsys):
     kerasft.show([*words, "task.packing=none"], count=2)
     said = capsys.readouterr().out
     assert "tokens learned" in said and "[[" in said
+
+
+@pytest.mark.slow
+def test_a_tied_embedding_is_frozen_and_cut_off(words, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("KERASFT_CACHE", str(tmp_path / "cache"))
+    upper = [*words, "task.packing=none", "finetune.full.train=[transformer_layer_1]"]
+    found = []
+    for activations in ("always", "never"):
+        run = tmp_path / activations
+        kerasft.train([*upper, f"cache.activations={activations}", f"output_dir={run}"])
+        said = capsys.readouterr().out
+        assert ("at the output of" in said) == (activations == "always"), said
+        assert re.search(r"token_embedding +8,320 +0 ", said)
+        rows, metrics = outcome(run)
+        found.append(metrics["test"])
+        assert rows[-1]["val_loss"] < rows[0]["val_loss"]
+        assert kerasft.evaluate(str(run), split="test")["test"] == pytest.approx(
+            metrics["test"], rel=1e-5
+        )
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_sweep_of_four_is_ranked(words, kerasft_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rest = [word for word in words if not word.startswith("optimizer")]
+    done = kerasft_cli("sweep", *rest, "output_dir=s", "sweep=grid", "launcher.name=basic",
+                       "optimizer.learning_rate=1e-2,1e-3,1e-4,1e-6", "epochs=1")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "4 done, 0 pruned, 0 failed" in done.out
+    (tested,) = json.loads((tmp_path / "s/test.json").read_text("utf-8"))["trials"]
+    assert tested["trial"] == 0 and tested["metrics"]["bits_per_byte"] > 0
+    board = kerasft_cli("leaderboard", "s", "--metric", "perplexity")
+    assert board.code == 0, board.err
+    ranked = re.findall(r"^ +\d+ +(\d) +([\d.e-]+) +[\d.]+ ", board.out, re.MULTILINE)
+    assert [number for number, _ in ranked] == ["0", "1", "2", "3"], board.out
+    assert "The best of 4 was chosen" in board.out
