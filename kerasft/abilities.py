@@ -116,8 +116,13 @@ class Generates(Protocol):
 class Spread(Protocol):
     """A task whose parts of examples, such as tokens, count alike whichever batch they are in."""
 
-    def batched(self, examples: float) -> Any:
-        """Return a copy for training that knows how many examples a batch has, on average."""
+    def batched(self, examples: float, alone: bool = False) -> Any:
+        """Return a copy for training that knows how many examples a batch has, on average.
+
+        Args:
+            examples: Their number.
+            alone: Whether each batch is an update of its own, and all have as many examples.
+        """
 
 
 @runtime_checkable

@@ -115,7 +115,7 @@ class CausalLM:
         """Return a copy that knows how many tokens of a training example are learned."""
         return replace(self, learned=reading.mean_learned(annotations))
 
-    def batched(self, examples: float) -> CausalLM:
+    def batched(self, examples: float, alone: bool = False) -> CausalLM:
         """Return a copy by which each token moves weights alike, whichever batch it is in."""
         return replace(self, examples=examples)
 

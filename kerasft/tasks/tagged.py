@@ -70,7 +70,7 @@ def weighed(
         tag: Its tag; -1 behind the last one.
         weights: What words outside of entities count, and those of each type.
         mean: What the words of a text weigh together, on average.
-        examples: How many examples a batch has, on average; 0 where none is trained on.
+        examples: How many examples a batch has, on average; 0 for the mean of each batch's words.
     """
     import tensorflow as tf
 

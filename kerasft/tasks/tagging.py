@@ -57,10 +57,10 @@ class Tagging:
         overlap: Tokens that a window shares with the next one; by default a quarter of a window.
         outside: What is added to the logarithm of the probability of `O`; tuned on validation to
             the best F1.
-        counts: How many training words are outside of entities, and of each type; known from the
-            data.
+        counts: How many training words are outside of entities, and of each type, as the data has.
         texts: How many training texts these are in; known from the data.
         examples: How many examples a training batch has, on average; 0 where none is trained on.
+        alone: Whether each training batch is an update of its own, and as large as the others.
 
     Example:
         >>> Tagging().head(Labels("spans", ("person", "place")))
@@ -77,6 +77,7 @@ class Tagging:
     counts: tuple[int, ...] = ()
     texts: int = 0
     examples: float = 0.0
+    alone: bool = False
 
     kind: ClassVar[Kind] = "spans"
     modalities: ClassVar[tuple[Modality, ...]] = ("text",)
@@ -142,9 +143,9 @@ class Tagging:
             counts = np.bincount(tagged.kinds_of(learned))
         return dataclasses.replace(self, counts=tuple(counts.tolist()), texts=len(rows))
 
-    def batched(self, examples: float) -> Tagging:
-        """Return a copy by which each word moves weights alike, whichever batch it is in."""
-        return dataclasses.replace(self, examples=examples)
+    def batched(self, examples: float, alone: bool = False) -> Tagging:
+        """Return a copy by which the words of an update move weights alike."""
+        return dataclasses.replace(self, examples=examples, alone=alone)
 
     def weights(self, labels: Labels) -> np.ndarray:
         """Return what words outside of entities count in the loss, and those of each type.
@@ -181,7 +182,8 @@ class Tagging:
         if not self.examples:  # types are weighed where they are learned
             weights = np.where(np.arange(len(weights)) == 0, self.outside_weight, 1.0)
         mean = float((weights * self._counts(labels)).sum()) / max(self.texts, 1)
-        return tagged.weighed(place, tag, weights, mean=mean, examples=self.examples), None
+        each = 0.0 if self.alone else self.examples
+        return tagged.weighed(place, tag, weights, mean=mean, examples=each), None
 
     def compile(self) -> dict[str, Any]:
         return {"loss": tagging_loss}

@@ -139,6 +139,26 @@ def test_each_word_moves_weights_by_its_weight_whichever_batch_it_is_in(settings
     assert np.mean(shown) == pytest.approx((nats * weight).sum() / weight.sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{}, {"outside_weight": 0.5}])
+def test_a_batch_that_is_an_update_of_its_own_takes_the_mean_of_its_words(settings):
+    rows = many()
+    task = Tagging(**settings).adapt(rows)
+    trained = task.batched(len(rows) / 4, alone=True)
+    every = task.targets(rows, LABELS, training=True)
+    outputs = np.random.default_rng(1).normal(size=(12, 10, 5)).astype("float32")
+    for part in ([0], [1, 2], [3, 4, 5, 6], [7, 8, 9, 10, 11]):
+        batch = {n: tf.constant(v) for n, v in every.gather(np.array(part)).items()}
+        y, _ = trained.batch(None, batch, LABELS)
+        nats, weights = [], []
+        for example in part:
+            for place, tag in zip(every.row(example)["place"], every.row(example)["tags"],
+                                  strict=True):
+                nats.append(-np.log(tf.nn.softmax(outputs[example, place]).numpy()[tag]))
+                weights.append(task.weights(LABELS)[(tag + 1) // 2])
+        loss = float(tf.reduce_mean(tagging_loss(y, outputs[part])))
+        assert loss == pytest.approx(np.average(nats, weights=weights), rel=1e-5)
+
+
 def test_types_are_weighed_by_how_many_words_they_have():
     rows = many()
     counts = np.array(Tagging(class_weight="auto").adapt(rows).counts)

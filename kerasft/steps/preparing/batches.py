@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from kerasft.abilities import Spread
+from kerasft.config.auto_batch import accumulated
 from kerasft.contracts import Mixable, Task
 from kerasft.data.annotations.kinds import are_boxes, are_drawn
 from kerasft.data.astray import require_mixable, require_moving
@@ -60,7 +61,8 @@ def make_batches(
             moving=[name for name in MOVING if name in targets], epochs=epochs,
         )
     if isinstance(task, Spread):
-        task = task.batched(len(train) / order.steps)
+        alone = not cfg.batch_tokens and accumulated(cfg) == 1
+        task = task.batched(len(train) / order.steps, alone)
     return pipeline.Batches(
         train, targets, batch=partial(task.batch, labels=labels), order=order, augment=augmented
     )
