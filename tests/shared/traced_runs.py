@@ -157,10 +157,10 @@ def make_data(names):
         rows = [{"q": f"say {said[i % 3]} {i}", "a": said[i % 3]} for i in range(80)]
         Path("chat.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     if "pixels" in names:
-        import test_segmentation
+        import masked_rectangles
 
         for seed, (split, count) in enumerate(splits.items()):
-            test_segmentation.draw(Path("pixels") / split, count, seed)
+            masked_rectangles.draw(Path("pixels") / split, count, seed)
     if "boxes" in names:
         import rectangles
 
