@@ -147,7 +147,7 @@ def test_sources_of_ones_own_may_say_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_head_that_does_not_fit_the_task_is_told():
-    (said, _) = problems("data=digits", "task=detection", "backbone=tiny_resnet")
+    (said, _) = problems("data=digits", "task=detection", "head=linear", "backbone=tiny_resnet")
     assert "head=anchor_free" in said
     assert "the head takes what the task tells it" in found("backbone=tiny_resnet").checked
 
