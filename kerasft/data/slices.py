@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from typing import Any
@@ -235,6 +236,11 @@ def completed(
     if left:
         raise UserError(no_columns(left, source, splits.train.modality))
     return splits
+
+
+def reads_columns(source: Callable[..., Any]) -> bool:
+    """Whether a source takes `slices`, the columns by which figures are told apart."""
+    return "slices" in inspect.signature(source).parameters
 
 
 def no_columns(wanted: Sequence[str | int], source: str, modality: Modality) -> str:

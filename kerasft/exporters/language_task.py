@@ -300,5 +300,3 @@ def _of_prompts(
     real = (prompts["mask"] > 0) & prompts["whole"][:, None]
     same = theirs.shape == ours.shape and (theirs == ours)[real].all()
     return "texts" if same else "tokens: KerasHub's own preprocessing makes others of the examples"
-
-

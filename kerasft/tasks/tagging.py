@@ -135,13 +135,13 @@ class Tagging:
         """Return a copy that knows how many words are learned, of each type where that matters."""
         if "place" not in annotations:  # nothing was tokenized yet
             return self
-        rows = [annotations.row(i) for i in range(len(annotations))]
+        texts = len(annotations)
         if self.class_weight is None and self.outside_weight == 1.0:
-            counts = np.array([sum(len(row["start"]) for row in rows)])
+            counts = np.array([annotations.columns["place"].spans(annotations.index)[1].sum()])
         else:
-            learned = np.concatenate([np.zeros(0, "int32"), *map(tagged.tags_of, rows)])
-            counts = np.bincount(tagged.kinds_of(learned))
-        return dataclasses.replace(self, counts=tuple(counts.tolist()), texts=len(rows))
+            each = [tagged.tags_of(annotations.row(i)) for i in range(texts)]
+            counts = np.bincount(tagged.kinds_of(np.concatenate([np.zeros(0, "int32"), *each])))
+        return dataclasses.replace(self, counts=tuple(counts.tolist()), texts=texts)
 
     def batched(self, examples: float, alone: bool = False) -> Tagging:
         """Return a copy by which the words of an update move weights alike."""
@@ -178,9 +178,9 @@ class Tagging:
         import tensorflow as tf
 
         place, tag = (tf.convert_to_tensor(targets[name]) for name in ("place", "tags"))
-        weights = self.weights(labels)
-        if not self.examples:  # types are weighed where they are learned
-            weights = np.where(np.arange(len(weights)) == 0, self.outside_weight, 1.0)
+        # Types are weighed where they are learned.
+        alike = np.array([self.outside_weight, *(1.0 for _ in labels.names)])
+        weights = self.weights(labels) if self.examples else alike
         mean = float((weights * self._counts(labels)).sum()) / max(self.texts, 1)
         each = 0.0 if self.alone else self.examples
         return tagged.weighed(place, tag, weights, mean=mean, examples=each), None

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
+from memory_watch import STATUS, told_by
 
 from kerasft.data import kept_splits
 from kerasft.data.fingerprint import digests_of, fingerprints, firsts, ranked
@@ -247,20 +244,11 @@ def test_texts_of_records_in_pieces_are_those_of_the_whole(tmp_path, monkeypatch
 READS = """
 import sys
 from functools import partial
-from pathlib import Path
-from threading import Thread
-from time import sleep
 import tensorflow as tf
 from kerasft.data import kept_splits
 from kerasft.data.sources.tfrecord import tfrecord
 from kerasft.system.cache import Cache
-def held():  # what is mapped out of files may go at any time, and does not count
-    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if "RssAn" in one)
-    return int(line.split()[1])
-def look():
-    while True:
-        seen.append(held())
-        sleep(0.005)
+from memory_watch import Watch
 def of(*values):
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
 def write(count):
@@ -276,23 +264,17 @@ def read(seed):
 write(1000)
 read(0)  # all that is imported is imported
 write(20_000)
-before, seen = held(), []
-Thread(target=look, daemon=True).start()
+watch = Watch()
 splits = read(1)
 assert sum(map(len, splits.parts.values())) == 20_000
-print((max(seen) - before) // 1024)
+print(watch.most())
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="of Linux")
+@pytest.mark.skipif(not STATUS.exists(), reason="of Linux")
 def test_texts_of_records_are_not_held_in_memory(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", READS], capture_output=True, text=True, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) < 60
+    assert told_by(READS, cwd=tmp_path) < 60
 
 
 @pytest.mark.parametrize("why", ["no room", "no folder", "it is written meanwhile"])

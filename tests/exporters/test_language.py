@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from other_weights import shifted
 from safetensors.numpy import load_file
 
 from kerasft.artifact.fresh import ExportError
@@ -166,14 +167,7 @@ def test_the_embedding_that_llama_ties_comes_back_tied(tmp_path):
 
 @pytest.mark.slow
 def test_other_weights_are_found(tmp_path, monkeypatch):
-    right = language_task.twin
-
-    def wrong(network, form):
-        copy = right(network, form)
-        copy.set_weights([w + 0.05 for w in copy.get_weights()])
-        return copy
-
-    monkeypatch.setattr(language_task, "twin", wrong)
+    monkeypatch.setattr(language_task, "twin", shifted(language_task.twin))
     with pytest.raises(ExportError, match=r"last_logits differs by"):
         preset(directory=tmp_path / "p", **made())
     assert list(tmp_path.iterdir()) == []

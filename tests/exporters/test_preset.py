@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from other_weights import shifted
 
 from kerasft.artifact.fresh import ExportError
 from kerasft.errors import UserError
@@ -208,14 +209,7 @@ def test_half_precision_comes_back_in_float32(texts, tmp_path):
 
 @pytest.mark.slow
 def test_other_weights_are_found(given, make, tmp_path, monkeypatch):
-    right = module.twin
-
-    def wrong(network, form):
-        twin = right(network, form)
-        twin.set_weights([w + 0.05 for w in twin.get_weights()])
-        return twin
-
-    monkeypatch.setattr(module, "twin", wrong)
+    monkeypatch.setattr(module, "twin", shifted(module.twin))
     with pytest.raises(ExportError, match=r"logits differs by"):
         preset(directory=tmp_path / "films", **given)
     assert list(tmp_path.iterdir()) == []

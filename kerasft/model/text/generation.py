@@ -140,8 +140,8 @@ def writer(
     Returns:
         Takes `tf.string[batch]`; gives `text`, `tokens` (how many were written, those that a stop
         text cut off among them), `stopped` (whether the answer ended by itself) and `margin` (the
-        smallest lead of a token that was chosen,
-        `float32[batch, 1]`: where it is next to nothing, rounding decides).
+        smallest lead of a token that was chosen, `float32[batch, 1]`: where it is next to nothing,
+        rounding decides).
     """
     import tensorflow as tf
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -161,7 +160,7 @@ def _look_at_data(
     node: Mapping[str, Any], wanted: tuple[str | int, ...], problems: list[str]
 ) -> tuple[Look, Any]:
     target = str(node["_target_"])
-    reads = "slices" in inspect.signature(target_of(node)).parameters
+    reads = slices.reads_columns(target_of(node))
     if wanted and reads:
         node = {**node, "slices": wanted}
     if target.startswith("kerasft."):  # what a number means to a source of one's own, it says

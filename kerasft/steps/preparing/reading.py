@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ def read_source(cfg: DictConfig, kind: str) -> Splits:
     from kerasft.data import kept_splits, slices
 
     source, wanted = target_of(cfg.data), slices.asked(plain(cfg.slices))
-    reads = "slices" in inspect.signature(source).parameters
+    reads = slices.reads_columns(source)
     more = {"slices": list(wanted)} if wanted and reads else {}
     settings = {k: v for k, v in plain(cfg.data).items() if k not in ("_target_", "_convert_")}
     splits = kept_splits.read(

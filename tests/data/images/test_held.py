@@ -1,15 +1,13 @@
 """Images within larger files are held in a file once they are many, and come back as they were."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 from image_bytes import png
+from memory_watch import STATUS, told_by
 
 from kerasft.data.fingerprint import fingerprints, stamps_of
 from kerasft.data.images import held
@@ -103,30 +101,20 @@ def test_many_images_in_a_parquet_file_give_the_splits_of_few(tmp_path, monkeypa
 # Reads a shard whose images take 400 MB, and says how much more memory that took at most.
 READS = """
 import sys
-from pathlib import Path
 from kerasft.data.sources.table import table
 import pyarrow.parquet
-from threading import Thread
-from time import sleep
-def held():  # what is mapped out of files may go at any time, and does not count
-    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if "RssAn" in one)
-    return int(line.split()[1])
-def look():
-    while True:
-        seen.append(held())
-        sleep(0.005)
+from memory_watch import Watch
 from kerasft.data.images import held as images
 images.FEW = 1 << 20
-before, seen = held(), []
-Thread(target=look, daemon=True).start()
+watch = Watch()
 splits = table(sys.argv[1], image="image", label="label", kind="single", seed=0)
 assert len(splits.train) == 140
-print((max(seen) - before) // 1024)
+print(watch.most())
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="of Linux")
+@pytest.mark.skipif(not STATUS.exists(), reason="of Linux")
 def test_images_of_a_parquet_file_are_not_held_in_memory(tmp_path):
     import pyarrow
     import pyarrow.parquet
@@ -137,9 +125,4 @@ def test_images_of_a_parquet_file_are_not_held_in_memory(tmp_path):
     pyarrow.parquet.write_table(
         pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=20
     )
-    done = subprocess.run(
-        [sys.executable, "-c", READS, str(tmp_path / "a.parquet")], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) < 160
+    assert told_by(READS, tmp_path / "a.parquet") < 160
