@@ -153,7 +153,7 @@ def summary(
     Returns:
         `precision`, `recall` and `f1` of entities with the right type and both ends right, over all
         types; `partial_precision` and so on of those with the right type that overlap; `macro_f1`,
-        the mean of the types that are there; and `per_class`.
+        the mean of the types that are there or were found, as seqeval takes it; and `per_class`.
     """
     right, found, there = counts.sum(axis=0)
     partial = shares(overlaps.sum(), found, there)
@@ -162,7 +162,7 @@ def summary(
                "found": int(one[FOUND]), "entities": int(one[THERE])}
         for name, one, some in zip(names, counts, overlaps, strict=True)
     }  # fmt: skip
-    f1 = [one["f1"] for one in by_type.values() if one["entities"]]
+    f1 = [one["f1"] for one in by_type.values() if one["entities"] or one["found"]]
     return {
         **shares(right, found, there),
         **{f"partial_{name}": value for name, value in partial.items()},

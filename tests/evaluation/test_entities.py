@@ -1,5 +1,8 @@
 """Figures by entity, as conlleval and seqeval have them."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,12 +12,12 @@ from kerasft.data.texts.schemes import runs_of
 from kerasft.evaluation import entities
 
 
-def of_tags(true, found):
+def of_tags(true, found, scheme="iob2"):
     """Return the figures of tags, each text's words being its characters."""
     kinds = sorted({tag[2:] for tags in (*true, *found) for tag in tags if tag != "O"})
 
     def spans(tags):
-        return [(kinds.index(kind), a, b + 1) for a, b, kind in runs_of(tags, "iob2")[0]]
+        return [(kinds.index(kind), a, b + 1) for a, b, kind in runs_of(tags, scheme)[0]]
 
     pairs = [(spans(one), spans(other)) for one, other in zip(found, true, strict=True)]
     count = len(kinds)
@@ -114,6 +117,23 @@ def test_any_tags_mean_what_seqeval_has_them_mean(scheme, data):
     assert made == of_seqeval(tags)
     if not odd and scheme != "iob1":  # seqeval's strict mode differs for tags that fit none alone
         assert made == of_strict(tags, scheme)
+
+
+# Random tags, and what seqeval 1.2.2 itself said of them (get_entities, classification_report).
+SAID = json.loads((Path(__file__).parent / "seqeval.json").read_text())
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_figures_are_those_that_seqeval_gave(case):
+    true, found = ([one.split() for one in case[name]] for name in ("true", "found"))
+    runs = [[[kind, a, b] for a, b, kind in runs_of(tags, case["scheme"])[0]] for tags in true]
+    assert runs == case["entities"]
+    made = of_tags(true, found, case["scheme"])
+    for name in ("precision", "recall", "f1", "macro_f1"):
+        assert made[name] == pytest.approx(case[name], abs=1e-9)
+    assert {name: one["f1"] for name, one in made["per_class"].items()} == pytest.approx(
+        case["f1_by_type"], abs=1e-9
+    )
 
 
 def test_an_entity_of_another_type_or_length_is_wrong():
