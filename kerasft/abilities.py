@@ -81,10 +81,16 @@ class Generates(Protocol):
     def generating(self, settings: Mapping[str, Any]) -> Any:
         """Return a copy that writes otherwise; raise `UserError` for what is no setting."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether answers are drawn, so that another seed gives others."""
+
     def writer(
         self, model: keras.Model, preprocess: Preprocess
-    ) -> Callable[[Any], Mapping[str, Any]]:
+    ) -> Callable[..., Mapping[str, Any]]:
         """Return a function, of TensorFlow ops alone, of raw texts to what is answered.
+
+        It takes a seed for each text, too, `int64[batch]`; that of the settings for all without.
 
         Args:
             model: The network with its head.
@@ -107,9 +113,17 @@ class Generates(Protocol):
         """Return a function of what a network takes to one vector a text, if there is one."""
 
     def write(
-        self, model: keras.Model, preprocess: Preprocess, texts: Sequence[str]
+        self, model: keras.Model, preprocess: Preprocess, texts: Sequence[str],
+        seeds: Sequence[int] | None = None,
     ) -> dict[str, Any]:
-        """Return what is answered, as arrays with a row a text."""
+        """Return what is answered, as arrays with a row a text.
+
+        Args:
+            model: The network with its head.
+            preprocess: What stands before it.
+            texts: What is to be gone on with.
+            seeds: One for each text; that of the settings for all where `None`.
+        """
 
 
 @runtime_checkable

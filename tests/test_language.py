@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+import tensorflow as tf
 from interruption import require_equal, stopped
 from safetensors.numpy import load_file
 
@@ -106,6 +107,29 @@ def test_its_export_is_proved_and_writes_the_same(run, tmp_path, kerasft_cli):
     assert verified.code == 0, verified.out + verified.err
     with pytest.raises(UserError, match="writes as it was exported"):
         kerasft.predict(str(export), asked, generate={"seed": 1})
+
+
+@pytest.mark.slow
+def test_an_export_that_draws_takes_a_seed_for_each_text(words, tmp_path, kerasft_cli):
+    run = tmp_path / "run"
+    drawing = ["+task.generate.temperature=1.2", "export.saved_model.signatures=[sample]"]
+    kerasft.train([*words, *drawing, "epochs=1", "export=saved_model", f"output_dir={run}"])
+    export = run / "exports" / "saved_model"
+    parity = json.loads((export / "1" / "assets.extra" / "parity.json").read_text("utf-8"))
+    assert parity["passed"] and set(parity["signatures"]) == {"serving_default", "sample"}
+    sample = tf.saved_model.load(str(export / "1")).signatures["sample"]
+    text = kerasft.predict(str(run), ["hello"], generate={"seed": 5})[0]["text"]
+    found = sample(text=tf.constant(["hello"] * 3), seed=tf.constant([5, 6, 5], tf.int64))
+    one, other, same = found["text"].numpy().tolist()
+    assert text == one.decode("utf-8", "replace") and one == same != other
+    assert kerasft_cli("verify", str(export)).code == 0
+
+
+@pytest.mark.slow
+def test_what_is_not_drawn_takes_no_seeds(words, tmp_path):
+    with pytest.raises(UserError, match=r"no signature 'sample'.*temperature is above 0"):
+        kerasft.train([*words, "export=saved_model", "export.saved_model.signatures=[sample]",
+                       f"output_dir={tmp_path / 'run'}"])  # fmt: skip
 
 
 @pytest.mark.slow

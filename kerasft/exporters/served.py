@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 NONE = Decision()
 POOLED = "head_pooling"
+# The input of the signature that draws by a seed for each text.
+SEED = "seed"
 # Examples that are taken through the network in memory at a time.
 BATCH = 16
 
@@ -256,8 +259,12 @@ class Served:
                 _arrays(ask(tf.constant(raw[i : i + BATCH].tolist())))
                 for i in range(0, len(raw), BATCH)
             ])
-            made = self.task.write(self.model, self.preprocess, raw.tolist())
-            in_forms["generate"] = made
+            texts = raw.tolist()
+            made = in_forms["generate"] = self.task.write(self.model, self.preprocess, texts)
+            if self.task.draws:
+                in_forms["sample"] = self.task.write(
+                    self.model, self.preprocess, texts, seeds_of(texts)
+                )
         return Expected(
             made, _concatenated(tensors), _concatenated(scored), _concatenated(embedding),
             in_forms,
@@ -279,6 +286,11 @@ def _arrays(tensors: Mapping[str, Any]) -> Arrays:
 def _concatenated(parts: Sequence[Arrays]) -> Arrays:
     """Return arrays one behind the other, filled up where batches have rows of several sizes."""
     return {name: np.concatenate(filled_up([part[name] for part in parts])) for name in parts[0]}
+
+
+def seeds_of(texts: Sequence[bytes]) -> list[int]:
+    """Return the seeds by which texts are answered in a proof: each has its own, in any batch."""
+    return [zlib.crc32(text) for text in texts]
 
 
 def raw_examples(examples: Sequence[Any], modality: str) -> np.ndarray:

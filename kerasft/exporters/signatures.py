@@ -12,13 +12,13 @@ from kerasft.abilities import Generates
 from kerasft.artifact.layout import DEFAULT
 from kerasft.contracts import Rephrasing, Scored, Task
 from kerasft.errors import UserError, nearest
-from kerasft.exporters.served import POOLED, Served
+from kerasft.exporters.served import POOLED, SEED, Served, seeds_of
 from kerasft.spec import Tensors
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-EMBED = "embed"
+EMBED, SAMPLE = "embed", "sample"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def names_for(task: Task) -> tuple[str, ...]:
     names = [DEFAULT, "tensors"]
     if isinstance(task, Generates):
         names += ["score", "generate", "next"]
+        names += [SAMPLE] * task.draws
     if isinstance(task, Rephrasing):
         names += task.forms
     if isinstance(task, Scored):
@@ -83,6 +84,8 @@ def require_names(wanted: Sequence[str] | None, task: Task) -> None:
     problems = [
         f"export: the task {type(task).__name__} has no signature {name!r}. Allowed: "
         f"{', '.join(allowed)}.{nearest(str(name), allowed)}"
+        + (" Answers are drawn where task.generate.temperature is above 0."
+           if name == SAMPLE and isinstance(task, Generates) else "")
         for name in wanted or () if name not in allowed
     ]  # fmt: skip
     if problems:
@@ -135,6 +138,9 @@ def _possible(served: Served) -> dict[str, Signature]:
         made["score"] = Signature("predict", "raw", raw, answer_raw)
         made["next"] = Signature("predict", "raw", raw, served.likeliest())
         made[DEFAULT] = made["generate"] = Signature("predict", "raw", raw, write)
+        if SAMPLE in names_for(served.task):
+            seed = {SEED: tf.TensorSpec([None], tf.int64, name=SEED)}
+            made[SAMPLE] = Signature("predict", "raw", {**raw, **seed}, write)
     for form in served.forms:
         made[form] = Signature("predict", "raw", raw, lambda *x, form=form: served.rephrased(
             form, *answer_framed(*x)
@@ -181,6 +187,8 @@ def inputs_of(served: Served, name: str, raw: np.ndarray) -> dict[str, np.ndarra
         served.names, [raw] if raw.ndim == 1 else [raw[:, i] for i in range(raw.shape[1])],
         strict=True,
     ))  # fmt: skip
+    if name == SAMPLE:
+        return {**columns, SEED: np.array(seeds_of(raw.tolist()), np.int64)}
     if name not in ("classify", "regress"):
         return columns
     requests = np.empty(len(raw), object)

@@ -258,9 +258,13 @@ class CausalLM:
     def begun(self, example: str) -> Begun:
         return reading.begun(example, conversation=self.converses)
 
+    @property
+    def draws(self) -> bool:
+        return Generation.of(self.generate).temperature > 0
+
     def writer(
         self, model: keras.Model, preprocess: Preprocess
-    ) -> Callable[[Any], Mapping[str, Any]]:
+    ) -> Callable[..., Mapping[str, Any]]:
         from kerasft.model.text.generation import writer
 
         made: Any = preprocess
@@ -293,9 +297,10 @@ class CausalLM:
         return Generation.of({**self.generate, "max_new": most})
 
     def write(
-        self, model: keras.Model, preprocess: Preprocess, texts: Sequence[str]
+        self, model: keras.Model, preprocess: Preprocess, texts: Sequence[str],
+        seeds: Sequence[int] | None = None,
     ) -> dict[str, Any]:
-        return reading.write(self, model, preprocess, texts)
+        return reading.write(self, model, preprocess, texts, seeds)
 
 
 def _figures(sums: np.ndarray, size: float) -> dict[str, float]:

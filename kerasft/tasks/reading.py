@@ -308,22 +308,26 @@ def _pieces(starts: np.ndarray, ends: np.ndarray, block: int, start: int) -> lis
 
 
 def write(
-    task: Generates, model: keras.Model, preprocess: Preprocess, texts: Sequence[str]
+    task: Generates, model: keras.Model, preprocess: Preprocess, texts: Sequence[str],
+    seeds: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Return what a model writes behind texts, a few at a time."""
     import tensorflow as tf
 
     assert isinstance(preprocess, LanguagePreprocess)
     preprocess([""])  # whoever sets TensorFlow's seed clears the tokenizer's kernel
+    specs = [tf.TensorSpec([None], tf.string)]
+    if seeds is not None:
+        specs.append(tf.TensorSpec([None], tf.int64))
     written = tf.function(
-        task.writer(model, preprocess), input_signature=[tf.TensorSpec([None], tf.string)],
-        autograph=False,
+        task.writer(model, preprocess), input_signature=specs, autograph=False
     )
-    parts = [
-        {name: value.numpy() for name, value in
-         written(tf.constant(as_raw(texts[i : i + 16], "text").tolist())).items()}
-        for i in range(0, len(texts), 16)
-    ]  # fmt: skip
+    parts = []
+    for i in range(0, len(texts), 16):
+        given = [tf.constant(as_raw(texts[i : i + 16], "text").tolist())]
+        if seeds is not None:
+            given.append(tf.constant(seeds[i : i + 16], tf.int64))
+        parts.append({name: value.numpy() for name, value in written(*given).items()})
     return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
 
 

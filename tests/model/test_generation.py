@@ -87,6 +87,16 @@ def test_seeds_decide_what_is_drawn(network):
     assert (one != written(network, **{**DRAWN, "seed": 4})["text"]).any()
 
 
+def test_each_text_may_bring_a_seed(network):
+    model, preprocess = network
+    settings = Generation(**{"max_new": 6, **DRAWN})
+    write = tf.function(writer(model, preprocess, settings), autograph=False)
+    found = write(tf.constant(["the fox"] * 4), tf.constant([3, 4, 3, 2**40], tf.int64))
+    one, other, same, large = found["text"].numpy().tolist()
+    assert one == same == written(network, ["the fox"], **DRAWN)["text"][0]
+    assert len({one, other, large}) == 3
+
+
 @pytest.mark.slow
 def test_an_answer_ends_before_a_stop_text(network):
     whole = written(network)["text"][0].decode()
@@ -110,7 +120,7 @@ def test_the_likeliest_tokens_are_those_that_are_drawn():
     for seed in range(60):
         for name, how in (("top_k", {"top_k": 2}), ("top_p", {"top_p": 0.75}), ("all", {})):
             settings = Generation(temperature=1.0, seed=seed, **how)
-            found = drawn(scores, tf.constant([0, 1]), settings)
+            found = drawn(scores, tf.constant([0, 1]), settings, tf.fill([2], np.int64(seed)))
             counts[name] += tf.argmax(found, axis=1).numpy().tolist()
     assert set(counts["top_k"]) == {0, 1} == set(counts["top_p"])
     share = np.bincount(counts["all"], minlength=4) / len(counts["all"])

@@ -38,6 +38,7 @@ class Generation:
         stop: Texts before which an answer ends. They are looked for when all is written, so that
             they save no time.
         seed: What is drawn is a function of it and the step; each text is answered as if alone.
+            A request to an export's signature `sample` brings one for each text.
 
     Example:
         >>> Generation(temperature=0.8, top_p=0.9).max_new
@@ -124,7 +125,7 @@ class Generation:
 def writer(
     model: keras.Model, preprocess: LanguagePreprocess, settings: Generation, *,
     cached: bool = True,
-) -> Callable[[Any], dict[str, Any]]:
+) -> Callable[..., dict[str, Any]]:
     """Return a function of raw texts to what a network writes behind them.
 
     Networks of KerasHub keep what their layers computed of earlier tokens; others, and those after
@@ -138,7 +139,8 @@ def writer(
         cached: Whether what was computed may be kept.
 
     Returns:
-        Takes `tf.string[batch]`; gives `text`, `tokens` (how many were written, those that a stop
+        Takes `tf.string[batch]` and, if need be, a seed for each of them, `int64[batch]`, instead
+        of that of the settings; gives `text`, `tokens` (how many were written, those that a stop
         text cut off among them), `stopped` (whether the answer ended by itself) and `margin` (the
         smallest lead of a token that was chosen, `float32[batch, 1]`: where it is next to nothing,
         rounding decides).
@@ -148,7 +150,9 @@ def writer(
     stepper = (_cached(model) if cached else None) or _anew(model)
     room = settings.room(preprocess.sequence_length)
 
-    def write(raw: tf.Tensor) -> dict[str, Any]:
+    def write(raw: tf.Tensor, seeds: tf.Tensor | None = None) -> dict[str, Any]:
+        if seeds is None:
+            seeds = tf.fill([tf.size(raw)], tf.constant(settings.seed, tf.int64))
         prompts = prompts_of(preprocess, raw, room)
         lengths = tf.cast(prompts.row_lengths(), tf.int32)
         longest = tf.reduce_max(tf.concat([lengths, [1]], 0))
@@ -156,7 +160,9 @@ def writer(
         shape = tf.stack([tf.size(raw), width + settings.max_new])
         ids = prompts.to_tensor(preprocess.pad, shape=tf.cast(shape, tf.int64))
         ids.set_shape([None, None])
-        ids, count, stopped, margin = _loop(stepper, ids, lengths, preprocess, settings)
+        ids, count, stopped, margin = _loop(
+            stepper, ids, lengths, preprocess, settings, seeds
+        )
         whole = tf.RaggedTensor.from_tensor(ids, lengths=lengths + count)
         before, text = preprocess.texts(prompts), preprocess.texts(whole)
         # Both are read whole: what begins a text may lose the blank before it.
@@ -298,7 +304,7 @@ def _cached(model: keras.Model) -> Stepper | None:
 
 def _loop(
     stepper: Stepper, ids: tf.Tensor, lengths: tf.Tensor, preprocess: LanguagePreprocess,
-    settings: Generation,
+    settings: Generation, seeds: tf.Tensor,
 ) -> tuple[Any, Any, Any, Any]:
     """Write until all texts have ended, or as much as may be.
 
@@ -317,7 +323,7 @@ def _loop(
         scores, kept = step(ids, index, kept)
         if settings.repetition_penalty != 1.0:
             scores = _without_repetition(scores, ids, index, settings.repetition_penalty)
-        best = tf.math.top_k(drawn(scores, count, settings), k=2)
+        best = tf.math.top_k(drawn(scores, count, settings, seeds), k=2)
         open_ = (lengths <= index) & (count < settings.max_new) & ~stopped
         ahead = best.values[:, 0] - best.values[:, 1]
         margin = tf.where(open_, tf.minimum(margin, ahead), margin)
@@ -345,16 +351,19 @@ def _loop(
     return ids, count, stopped, margin
 
 
-def drawn(scores: tf.Tensor, count: tf.Tensor, settings: Generation) -> Any:
+def drawn(
+    scores: tf.Tensor, count: tf.Tensor, settings: Generation, seeds: tf.Tensor
+) -> Any:
     """Return scores whose largest is the token to take.
 
-    Noise is added that makes the largest one a draw (Gumbel). It is a function of the seed and of
-    how many tokens a text has got: what it is answered hangs on no other text of its batch.
+    Noise is added that makes the largest one a draw (Gumbel). It is a function of a text's seed and
+    of how many tokens it has got: what it is answered hangs on no other text of its batch.
 
     Args:
         scores: `float32[batch, vocabulary]`.
         count: `int32[batch]`, how many tokens were written before.
         settings: How is written.
+        seeds: `int64[batch]`, instead of that of the settings.
     """
     import tensorflow as tf
 
@@ -374,9 +383,10 @@ def drawn(scores: tf.Tensor, count: tf.Tensor, settings: Generation) -> Any:
         scores = tf.where(scores < lowest, least, scores)
     uniform = tf.map_fn(
         lambda one: tf.random.stateless_uniform(
-            [size], tf.stack([settings.seed, one]), minval=1e-20, maxval=1.0
+            [size], tf.stack(one), minval=1e-20, maxval=1.0
         ),
-        count, fn_output_signature=tf.TensorSpec([size], tf.float32),
+        (seeds, tf.cast(count, tf.int64)),
+        fn_output_signature=tf.TensorSpec([size], tf.float32),
     )  # fmt: skip
     return scores - tf.math.log(-tf.math.log(uniform))
 
