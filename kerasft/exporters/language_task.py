@@ -285,8 +285,8 @@ def _texts(
     given = [row[:length] for row, length in zip(rows, prompts["lengths"].tolist(), strict=True)]
     before, whole = (texts_of(tf.ragged.constant(one, tf.int32, ragged_rank=1)).numpy()
                      for one in (given, rows))  # fmt: skip
-    return np.array([text[min(len(one), len(text)) :]
-                     for one, text in zip(before, whole, strict=True)], object)  # fmt: skip
+    text = [text[min(len(one), len(text)) :] for one, text in zip(before, whole, strict=True)]
+    return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8").numpy()
 
 
 def _of_prompts(

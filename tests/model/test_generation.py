@@ -87,6 +87,12 @@ def test_seeds_decide_what_is_drawn(network):
     assert (one != written(network, **{**DRAWN, "seed": 4})["text"]).any()
 
 
+def test_an_answer_that_ends_within_a_character_is_still_text(network):
+    # Tokens of GPT-2 may be single bytes, which JSON cannot carry.
+    for one in written(network, temperature=50.0, max_new=20)["text"].tolist():
+        assert one.decode("utf-8")
+
+
 def test_each_text_may_bring_a_seed(network):
     model, preprocess = network
     settings = Generation(**{"max_new": 6, **DRAWN})

@@ -170,6 +170,8 @@ def writer(
             text, tf.minimum(tf.strings.length(before), tf.strings.length(text)),
             tf.strings.length(text),
         )
+        # Tokens may be parts of a character: what is none in the end is told as such (U+FFFD).
+        text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8")
         for one in settings.stop:
             cut = tf.strings.regex_replace(text, f"(?s){re.escape(one)}.*", "")
             stopped = stopped | (cut != text)
