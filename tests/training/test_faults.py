@@ -284,7 +284,7 @@ import kerasft.run
 from kerasft.cli import main
 
 held = int(re.search(r"VmSize:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
-resource.setrlimit(resource.RLIMIT_AS, (held + 1_500_000_000,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (held + 4_000_000_000,) * 2)
 sys.exit(main(sys.argv[1:]))
 '''
 WIDE = '''
@@ -292,8 +292,8 @@ import keras
 
 
 def head(features, *, units):
-    """A head that takes a quarter of 10^9 bytes for each example."""
-    rows = keras.ops.repeat(features.sequence[:, :1], 2_000_000, axis=1)
+    """A head that takes 10^9 bytes for each example."""
+    rows = keras.ops.repeat(features.sequence[:, :1], 8_000_000, axis=1)
     return keras.layers.Dense(units)(keras.ops.mean(rows, axis=1))
 '''
 
