@@ -68,22 +68,25 @@ def read(
         cache: Where it is kept.
         build: Calls it.
     """
-    before = _key(source, target, settings)
-    if before is None:
+    def built() -> Splits:
         with held_in(cache.directory):
             return build()
+
+    before = _key(source, target, settings)
+    if before is None:
+        return built()
     if cache.has(KIND, before):
         with suppress(CacheError):
             return cache.get(KIND, before, write=_gone, read=read_splits, about="")
     size = sum(size for _, size, *_ in before["files"])
     if size < SMALL:
-        return _read_small(build, before, partial(_key, source, target, settings), cache)
+        return _read_small(built, before, partial(_key, source, target, settings), cache)
     count = 0
 
     def write(folder: Path) -> None:
         nonlocal count
         with spooled_in(folder):
-            splits = build()
+            splits = built()
         # Images stay in their files. And somebody may write to the files right now.
         if splits.train.modality != "text" or _key(source, target, settings) != before:
             raise _NotKept(splits)
@@ -99,7 +102,7 @@ def read(
     except _NotKept as one:
         return one.splits
     except CacheError:
-        return build()
+        return built()
 
 
 class _NotKept(Exception):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from memory_watch import STATUS, told_by
 
-from kerasft.data import kept_splits
+from kerasft.data import gathered, kept_splits
 from kerasft.data.fingerprint import digests_of, fingerprints, firsts, ranked
 from kerasft.data.late_columns import Coded, LateIds
 from kerasft.data.late_texts import LateTexts
@@ -233,7 +233,7 @@ def test_texts_of_records_in_pieces_are_those_of_the_whole(tmp_path, monkeypatch
         settings["test"] = str(tmp_path / "more-*")
     whole = records.tfrecord(**settings)
     monkeypatch.setattr(kept_splits, "SMALL", 0)
-    monkeypatch.setattr(records, "AT_ONCE", 7)
+    monkeypatch.setattr(gathered, "AT_ONCE", 7)
     ask = partial(kept_splits.read, records.tfrecord, "tfrecord", settings,
                   Cache(tmp_path / "cache"))  # fmt: skip
     same(ask(lambda: records.tfrecord(**settings)), whole, tmp_path)

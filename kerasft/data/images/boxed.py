@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from kerasft.data.annotations.boxes import Drawn, tidied
 from kerasft.data.images import box_forms
 from kerasft.data.images.drawings import drawing_splits
-from kerasft.data.images.files import as_input
+from kerasft.data.images.held import Image, as_input
 from kerasft.data.images.shape import (
     Shape,
     drawn_on,
@@ -30,7 +29,7 @@ class Boxed:
     """An image with its boxes, as a reader found it.
 
     Args:
-        image: The file, or its encoded bytes.
+        image: The file, its encoded bytes, or where they are held.
         name: Its name, unique in the data set.
         split: The split that it comes in; `"train"` where the data does not say.
         boxes: Four numbers of each: left, top, right and bottom, or what `form` says.
@@ -43,7 +42,7 @@ class Boxed:
         slices: The cells by which figures are told apart, by column.
     """
 
-    image: Path | bytes
+    image: Image
     name: str
     split: str = "train"
     boxes: list[list[float]] = field(default_factory=list)

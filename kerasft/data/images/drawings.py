@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kerasft.data.collection import Collection, to_splits
+from kerasft.data.collection import Collection, choose, to_splits
 from kerasft.data.images.audit import audit
-from kerasft.data.images.files import as_input, spelled
+from kerasft.data.images.files import spelled
+from kerasft.data.images.held import as_inputs
 from kerasft.data.images.shape import check_names, check_orientation
 from kerasft.data.slices import gathered
 from kerasft.spec import Splits
@@ -36,7 +37,7 @@ def drawing_splits(
     """
     check_orientation(orientation)
     check_names([(one.name, one) for one in found])
-    images = [as_input(one.image) for one in found]
+    images = as_inputs([one.image for one in found])
     names = [spelled(one.name) for one in found]
     sound, told = audit(images, names, broken=broken, max_pixels=max_pixels)
     said = [*notices, *told]
@@ -44,7 +45,7 @@ def drawing_splits(
     kept = {i: value for i, value in zip(sound, values, strict=True) if value is not None}
     groups = [found[i].group for i in kept]
     collection = Collection(
-        "images", [images[i] for i in kept], list(kept.values()), [names[i] for i in kept],
+        "images", choose(images, list(kept)), list(kept.values()), [names[i] for i in kept],
         [found[i].split for i in kept], groups=groups if groups and all(groups) else None,
         notices=[spelled(notice) for notice in said],
         slices=gathered([found[i].slices for i in kept]),

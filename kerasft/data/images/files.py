@@ -154,16 +154,6 @@ def spelled(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def as_input(image: Path | bytes) -> str | bytes:
-    """Return an image as `Examples.inputs` hold it: the path as text, or encoded bytes.
-
-    Example:
-        >>> as_input(Path("cats/1.jpg"))
-        'cats/1.jpg'
-    """
-    return image if isinstance(image, bytes) else str(image)
-
-
 def holds_images(folder: Path) -> bool:
     """Return whether there is any image in a folder, however deep."""
     return next(walk_images(folder), None) is not None

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ class HeldImages(Sequence):
             else:
                 self._entries.append(image)
 
+    def keep(self, image: bytes) -> Held:
+        """Add an encoded image, and return what stands for it."""
+        self.extend([image])
+        return Held(self, len(self) - 1)
+
+    def among(self, images: Sequence[Image]) -> HeldImages:
+        """Return images of which some are held here and stay unread."""
+        made = HeldImages()
+        made._file = self._file
+        made._entries = [
+            self._entries[one.place] if isinstance(one, Held) and one.images is self
+            else as_input(one) for one in images
+        ]  # fmt: skip
+        return made
+
     def settled(self) -> Sequence[Any]:
         """Return all, once none follow: as a plain list where no file is needed for them."""
         return self if any(isinstance(one, tuple) for one in self._entries) else list(self)
@@ -95,6 +111,67 @@ class HeldImages(Sequence):
         made._file = self._file
         made._entries = [self._entries[int(i)] for i in indices]
         return made
+
+
+@dataclass(frozen=True)
+class Held:
+    """One of the images of a `HeldImages`, unread.
+
+    Args:
+        images: Those that it is one of.
+        place: Which one.
+
+    Example:
+        >>> images = HeldImages()
+        >>> images.keep(b"first").read()
+        b'first'
+    """
+
+    images: HeldImages
+    place: int
+
+    def read(self) -> bytes:
+        """Return it encoded."""
+        return self.images[self.place]
+
+
+# An image, or a mask, as readers find it: a file, its encoded bytes, or where these are held.
+Image = Path | bytes | Held
+
+
+def as_inputs(images: Sequence[Image]) -> Sequence[Any]:
+    """Return images as `Examples.inputs` hold them; those that are held in a file stay there.
+
+    Example:
+        >>> as_inputs([Path("cats/1.jpg"), b"second", HeldImages().keep(b"third")])
+        ['cats/1.jpg', b'second', b'third']
+    """
+    kept = next((one.images for one in images if isinstance(one, Held)), None)
+    return [as_input(one) for one in images] if kept is None else kept.among(images).settled()
+
+
+def held_by(held: HeldImages | None, image: str | Path | bytes) -> Image:
+    """Return an image as readers hand it on: what is encoded is held by `held`, where it is given.
+
+    Example:
+        >>> held_by(None, "cats/1.jpg"), held_by(None, b"first")
+        (PosixPath('cats/1.jpg'), b'first')
+    """
+    if not isinstance(image, bytes):
+        return Path(image)
+    return image if held is None else held.keep(image)
+
+
+def as_input(image: Image) -> str | bytes:
+    """Return an image as one of `Examples.inputs`: the path as text, or encoded bytes.
+
+    Example:
+        >>> as_input(Path("cats/1.jpg"))
+        'cats/1.jpg'
+    """
+    if isinstance(image, Held):
+        return image.read()
+    return image if isinstance(image, bytes) else str(image)
 
 
 class _File:

@@ -14,6 +14,7 @@ import numpy as np
 from kerasft.data.annotations.classes import checked_names
 from kerasft.data.current_read import begins
 from kerasft.data.images.audit import sniff, sniff_file
+from kerasft.data.images.held import Image, as_input
 from kerasft.errors import UserError, some
 from kerasft.spec import IGNORED
 from kerasft.system.console import listing
@@ -67,8 +68,8 @@ class Table:
         """Whether values are colours."""
         return bool((self.values >= _COLOURED).any())
 
-    def read(self, mask: Path | bytes, max_pixels: int) -> np.ndarray:
-        """Return the classes of a mask, a file or its bytes, `uint8[rows, columns]`.
+    def read(self, mask: Image, max_pixels: int) -> np.ndarray:
+        """Return the classes of a mask, `uint8[rows, columns]`.
 
         Raises:
             Odd: If it cannot be read, or has values that mean nothing.
@@ -88,7 +89,7 @@ def said(value: int) -> str:
     return f"#{value - _COLOURED:06x}" if value >= _COLOURED else str(value)
 
 
-def values_of(mask: Path | bytes, max_pixels: int, *, coloured: bool) -> np.ndarray:
+def values_of(mask: Image, max_pixels: int, *, coloured: bool) -> np.ndarray:
     """Return the values of a mask, `int64[rows, columns]`.
 
     Args:
@@ -99,12 +100,13 @@ def values_of(mask: Path | bytes, max_pixels: int, *, coloured: bool) -> np.ndar
     Raises:
         Odd: If it cannot be read.
     """
-    from PIL import Image
+    import PIL.Image
 
-    if isinstance(mask, Path):
-        begins(str(mask))
+    read = as_input(mask)
+    if isinstance(read, str):
+        begins(read)
     try:
-        with Image.open(io.BytesIO(mask) if isinstance(mask, bytes) else mask) as image:
+        with PIL.Image.open(io.BytesIO(read) if isinstance(read, bytes) else read) as image:
             if image.width * image.height > max_pixels:
                 raise Odd(f"more than {max_pixels:,} pixels")
             plain = image.mode in ("1", "L", "I", "I;16", "I;16B") or (
@@ -118,7 +120,7 @@ def values_of(mask: Path | bytes, max_pixels: int, *, coloured: bool) -> np.ndar
                     raise Odd("its values are no whole numbers")
                 return numbers.astype("int64")
             channels = np.asarray(image.convert("RGB")).astype("int64")
-    except (*DAMAGED, Image.DecompressionBombError) as error:
+    except (*DAMAGED, PIL.Image.DecompressionBombError) as error:
         raise Odd(f"it cannot be read ({str(error)[:80]})") from error
     red, green, blue = channels[..., 0], channels[..., 1], channels[..., 2]
     # Grey that was saved in three channels.
@@ -181,7 +183,7 @@ def listed_meaning(names: Sequence[str], ignore: Any) -> dict[int, str | None]:
 
 
 def found_meaning(
-    masks: Sequence[tuple[str, Path | bytes]], ignore: Any, max_pixels: int
+    masks: Sequence[tuple[str, Image]], ignore: Any, max_pixels: int
 ) -> tuple[dict[int, str | None], str]:
     """Return classes for values that nobody has named, and a sentence for the user.
 
@@ -226,7 +228,7 @@ def found_meaning(
 
 
 def _found_values(
-    masks: Sequence[tuple[str, Path | bytes]], max_pixels: int
+    masks: Sequence[tuple[str, Image]], max_pixels: int
 ) -> dict[int, str]:
     """Return each value that masks have, and one that has it."""
     found: dict[int, str] = {}
@@ -240,9 +242,11 @@ def _found_values(
     return found
 
 
-def _is_jpeg(mask: Path | bytes) -> bool:
+def _is_jpeg(mask: Image) -> bool:
     # The name of a file may say something else.
-    return (sniff(mask[:32]) if isinstance(mask, bytes) else sniff_file(mask)) == "JPEG"
+    if isinstance(mask, Path):
+        return sniff_file(mask) == "JPEG"
+    return sniff((mask if isinstance(mask, bytes) else mask.read())[:32]) == "JPEG"
 
 
 def _name(value: object, name: object) -> str:

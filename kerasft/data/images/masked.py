@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerasft.data.annotations.masks import Painted
 from kerasft.data.images.drawings import drawing_splits
-from kerasft.data.images.files import as_input
+from kerasft.data.images.held import Image, as_input
 from kerasft.data.images.mask_values import Odd, Unnamed
 from kerasft.data.images.shape import (
     Shape,
@@ -33,7 +32,7 @@ class Masked:
     """An image with its mask, as a reader found it.
 
     Args:
-        image: The file, or its encoded bytes.
+        image: The file, its encoded bytes, or where they are held.
         name: Its name, unique in the data set.
         paint: Returns the mask, `uint8[rows, columns]` of class numbers; raises `Odd` where there
             is none to be had.
@@ -42,7 +41,7 @@ class Masked:
         slices: The cells by which figures are told apart, by column.
     """
 
-    image: Path | bytes
+    image: Image
     name: str
     paint: Callable[[], np.ndarray]
     split: str = "train"

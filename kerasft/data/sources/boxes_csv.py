@@ -101,15 +101,20 @@ def boxes_csv(
     check_policy(broken, max_pixels)
     _check_choices(box, box_format, relative, size)
     check = partial(check_ratios, validation, test, split)
-    tables, parts = described(
+    tables, read = described(
         path, images=images, delimiter=delimiter, split_column=split_column, check=check,
         slices=slices,
     )
     names = read_label_names(label_names, tables.files["train"][0].parent)
     found = Found(notices=list(tables.notices))
-    for part in parts:
+    of_file: dict[tuple[str, str], Columns] = {}
+    # Whether numbers are names themselves shows in all rows together.
+    for part in read(not any(name.isdigit() for name in names or ())):
         found.notices += part.rows.notices
-        columns = _columns(part.rows, image, label, box, size, box_format, relative)
+        file = part.part.split, part.part.name
+        if file not in of_file:
+            of_file[file] = _columns(part.rows, image, label, box, size, box_format, relative)
+        columns = of_file[file]
         # Images of one name in the folders of several splits are several images.
         prefix = f"{part.part.split}/" * (len(tables.files) > 1)
         read_boxes(replace(part, prefix=prefix), columns, names, found)
@@ -117,7 +122,7 @@ def boxes_csv(
     if split_column is not None:
         check(sorted(brought))
     named = [one.image for one in found.images.values() if isinstance(one.image, Path)]
-    bare = [] if any(part.part.inside for part in parts) else beside(named)
+    bare = [] if tables.metadata else beside(named)
     if bare:
         found.notices.append(
             f"{some(len(bare), 'image')} beside others that no row names, left out: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from kerasft.data.annotations.drawn import require_drawn
@@ -85,10 +86,9 @@ def masks_table(
     )
     if isinstance(classes, str):
         classes = read_label_names(classes, tables.files["train"][0].parent)
-    parts = list(read)
-    if split_column is not None:
-        check(sorted({name for part in parts for name in part.splits}))
-    rows = parts[0].rows
+    parts = read(True)
+    first = next(parts)
+    rows = first.rows
     asked = Asked("masks", image, masks)
     shown = drawn_columns.require(
         image or asked.image_of(rows.names, lambda name: next(iter(rows.cells[name]), None)),
@@ -99,9 +99,11 @@ def masks_table(
     )
     notices = list(tables.notices)
     found, names = read_masks(
-        parts, shown, painted, classes=classes, ignore=ignore, max_pixels=max_pixels,
-        notices=notices,
+        chain([first], parts), shown, painted, classes=classes, ignore=ignore,
+        max_pixels=max_pixels, notices=notices,
     )  # fmt: skip
+    if split_column is not None:
+        check(sorted({one.split for one in found}))
     return masked_splits(
         found, notices, kind=kind, names=names, seed=seed, validation=validation, test=test,
         split=split, broken=broken, max_pixels=max_pixels, orientation=orientation,

@@ -9,10 +9,12 @@ from typing import Any
 from kerasft.data.annotations import kinds
 from kerasft.data.annotations.drawn import foreign_settings
 from kerasft.data.collection import Collection, to_splits
+from kerasft.data.gathered import Gathered
 from kerasft.data.hidden import shown_splits
 from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.images.held import HeldImages
-from kerasft.data.paths import read_label_names
+from kerasft.data.kept_splits import read_from
+from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.sources import tfds_annotated
 from kerasft.data.sources.tfds_features import (
     Leaf,
@@ -21,7 +23,7 @@ from kerasft.data.sources.tfds_features import (
     learned_by,
     names_of,
 )
-from kerasft.data.sources.tfds_prepared import Prepared, open_prepared
+from kerasft.data.sources.tfds_prepared import Prepared, files_of, open_prepared
 from kerasft.data.tables.short_floats import shortest
 from kerasft.errors import UserError
 from kerasft.spec import Splits
@@ -32,6 +34,17 @@ from kerasft.system.files import current
 LABEL = "label"
 
 
+def _read_by(
+    name: str, *, data_dir: str | None = None, label_names: object = None, **_others: object
+) -> list[Path] | None:
+    """Return the files that are read; `None` where these are not known."""
+    found = files_of(name, data_dir)
+    if found is not None and isinstance(label_names, str):
+        found.append(find_path(label_names, "data.label_names", beside=current() or Path()))
+    return found
+
+
+@read_from(_read_by)
 def tfds(
     name: str,
     *,
@@ -127,7 +140,7 @@ def tfds(
     columns = [find(known, chosen, "data.input", name), _label(prepared, label, kind, name)]
     if text_pair:
         columns.append(find(known, text_pair, "data.text_pair", name))
-    found = _collect(prepared, columns, is_image)
+    found = _collect(prepared, columns, kind, is_image=is_image)
     found, ratios = _labelled(prepared, found, kind)
     if is_image:
         kept, said = audit(found.inputs, found.ids, **careful)
@@ -227,20 +240,25 @@ def _input(prepared: Prepared, chosen: str | None, label: str) -> tuple[str, boo
     return chosen, are_images.get(chosen, False)
 
 
-def _collect(prepared: Prepared, columns: list[Leaf], is_image: bool) -> Collection:
+def _collect(
+    prepared: Prepared, columns: list[Leaf], kind: str, *, is_image: bool
+) -> Collection:
     """Return the examples, each with its input and its raw label."""
-    inputs: Any = HeldImages() if is_image else []
-    found = Collection("images" if is_image else "text", inputs, [], [], [], notices=[])
-    for split, called, (content, value, *more) in prepared.read(columns, columns[:is_image]):
-        if not is_image:
-            texts = [text.decode("utf-8") for text in (content, *more)]
-            content = tuple(texts) if more else texts[0]
-        inputs.extend([content])
-        found.values.append(_plain(value))
-        found.ids.append(called)
-        found.brought.append(split)
+    images = HeldImages()
+    with Gathered(
+        "images" if is_image else "text", kind=kind, pair=len(columns) > 2
+    ) as gathered:
+        for split, place, (content, value, *more) in prepared.read(columns, columns[:is_image]):
+            if is_image:
+                images.extend([content])
+                content = None
+            else:
+                texts = [text.decode("utf-8") for text in (content, *more)]
+                content = tuple(texts) if more else texts[0]
+            gathered.add(split, prepared.wanted[split], place, content, _plain(value))
+    found = gathered.made()
     if is_image:
-        found.inputs = inputs.settled()
+        found.inputs = images.settled()
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerasft.data.images.boxed import Boxed, boxed_splits
+from kerasft.data.images.held import HeldImages
 from kerasft.data.images.mask_values import Table, found_meaning, listed_meaning, meaning
 from kerasft.data.images.masked import Masked, masked_splits
 from kerasft.data.paths import read_label_names
@@ -108,8 +109,9 @@ def masked(
     means = meaning(classes, ignore)
     if means is None and getattr(painted.feature, "num_classes", None) is not None:
         means = listed_meaning(painted.feature.names, ignore)
-    read = [(split, called, *values) for split, called, values
-            in prepared.read([image, painted], [image, painted])]  # fmt: skip
+    held, of_masks = HeldImages(), HeldImages()
+    read = [(split, prepared.name_of(split, place), held.keep(content), of_masks.keep(mask))
+            for split, place, (content, mask) in prepared.read([image, painted], [image, painted])]
     ratios, notices = prepared.ratios([split for split, *_ in read], prepared.wanted, "a mask")
     if means is None:
         drawn = [(called, mask) for _, called, _, mask in read]
@@ -155,8 +157,10 @@ def _boxes(
     relative = _is_relative(boxes)
     flags = regions(prepared.leaves, boxes)
     columns = [image, boxes, *flags, *([classes] if classes else [])]
-    for split, called, values in prepared.read(columns, [image]):
-        one = Boxed(values[0], called, split, relative=relative)
+    held = HeldImages()
+    for split, place, values in prepared.read(columns, [image]):
+        called = prepared.name_of(split, place)
+        one = Boxed(held.keep(values[0]), called, split, relative=relative)
         # Top, left, bottom and right.
         corners = np.asarray(values[1], "float64").reshape(-1, 4)[:, [1, 0, 3, 2]]
         marks, units = values[2 : 2 + len(flags)], values[2 + len(flags) :] or [0]

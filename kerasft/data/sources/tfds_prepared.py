@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from kerasft.data.hidden import substituted
@@ -50,7 +52,7 @@ class Prepared:
 
     def read(
         self, columns: Sequence[Leaf], encoded: Collection[Leaf] = ()
-    ) -> Iterator[tuple[str, str, list[Any]]]:
+    ) -> Iterator[tuple[str, int, list[Any]]]:
         """Read features of all examples.
 
         Args:
@@ -58,7 +60,7 @@ class Prepared:
             encoded: Those of them that are images to be left encoded.
 
         Yields:
-            The split, the name and the values of each example.
+            The split, the number in it and the values of each example.
 
         Raises:
             UserError: If a split cannot be read.
@@ -79,7 +81,11 @@ class Prepared:
                     f"({_first(error)})."
                 ) from error
             for number, example in enumerate(dataset.as_numpy_iterator()):
-                yield split, f"{expression}:{number}", [leaf.value(example) for leaf in columns]
+                yield split, number, [leaf.value(example) for leaf in columns]
+
+    def name_of(self, split: str, place: int) -> str:
+        """Return the name of an example."""
+        return f"{self.wanted[split]}:{place}"
 
     def ratios(
         self, brought: Sequence[str], shown: Collection[str], what: str
@@ -140,11 +146,7 @@ def open_prepared(
 def _builder(module: Any, name: str, data_dir: str | None) -> Any:
     folder = located(name)
     if folder.is_dir():
-        found = sorted(
-            info.parent
-            for depth in ("", "*/", "*/*/", "*/*/*/")
-            for info in folder.glob(f"{depth}dataset_info.json")
-        )
+        found = _below(folder)
         if not found:
             raise UserError(
                 f"data.name: {folder} is no data set that TFDS has prepared: there is no "
@@ -179,6 +181,35 @@ def _builder(module: Any, name: str, data_dir: str | None) -> Any:
                 f"network (tfds build {name}), copy it over, and name its folder: data.name=DIR."
             ) from error
     return builder
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the folders of prepared data sets in a folder."""
+    return sorted(
+        info.parent
+        for depth in ("", "*/", "*/*/", "*/*/*/")
+        for info in folder.glob(f"{depth}dataset_info.json")
+    )
+
+
+def files_of(name: str, data_dir: str | None) -> list[Path] | None:
+    """Return all files of a prepared data set, which need not be opened for it.
+
+    Args:
+        name: Its name or its folder.
+        data_dir: Where data sets by name are kept.
+
+    Returns:
+        The files; `None` where nobody knows yet which data set it is.
+    """
+    folder = located(name)
+    if not folder.is_dir():
+        home = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+        folder = located(home) / name.replace(":", "/")
+    found = _below(folder)
+    if len(found) != 1:
+        return None
+    return sorted(file for file in found[0].iterdir() if file.is_file())
 
 
 def _check_network(builder: Any) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerasft.data import spool
-from kerasft.data.collection import Collection, to_splits
+from kerasft.data.collection import to_splits
 from kerasft.data.current_read import begins
+from kerasft.data.gathered import Gathered
 from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
 from kerasft.data.kept_splits import read_from
-from kerasft.data.late_columns import Coded
 from kerasft.data.looks import LABELS, Look
 from kerasft.data.paths import (
     find_files,
@@ -26,14 +24,11 @@ from kerasft.data.paths import (
 )
 from kerasft.data.record_files import Spot, scan
 from kerasft.data.splits import check_ratios
-from kerasft.data.spool import Spool
 from kerasft.data.tables.short_floats import shortest
 from kerasft.errors import UserError, nearest, some
 from kerasft.spec import Modality, Splits
 from kerasft.system.console import listing
 
-# Records that are held at once, and characters of their texts.
-AT_ONCE, MOST = 1 << 12, 1 << 22
 _SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
 
 
@@ -143,26 +138,20 @@ def tfrecord(
             require_written(str(file), "data.path" if name == "train" else f"data.{name}")
     names = read_label_names(label_names, files["train"][0].parent)
     content: list[Any] = [image] if image else [text, text_pair] if text_pair else [text]
-    place = None if image else spool.folder()
-    into = None if place is None else Spool(place, pair=text_pair is not None)
-    found = Collection("images" if image else "text", [], [], [], [], notices=[])
-    if into is not None:
-        found.values, found.brought = into.column("labels", kind), Coded()
-    found.groups = None if group is None else [] if into is None else Coded()
-    spots: list[Spot] = []
-    with nullcontext() if into is None else into:
+    with Gathered(
+        "images" if image else "text", kind=kind, pair=text_pair is not None,
+        grouped=group is not None,
+    ) as gathered:
         for name, paths in files.items():
             for file in paths:
                 prefix = f"{name}/{file.name}" if len(files) > 1 else file.name
-                read = _read(file, prefix, content, label, group, is_image=bool(image))
-                for some_of_them in _in_pieces(read):
-                    _add(found, spots, into, prefix, name, some_of_them)
-        if into is not None:
-            found = replace(found, **into.columns())
+                for one in _read(file, prefix, content, label, group, is_image=bool(image)):
+                    gathered.add(name, prefix, one.number, one.content, one.value, one.group)
+    found = gathered.made()
     if not len(found):
         raise UserError(f"data.path: {path} holds no records.")
     if image:
-        found.inputs = Records(spots, image)
+        found.inputs = Records(found.inputs, image)
         kept, said = audit(found.inputs, found.ids, broken=broken, max_pixels=max_pixels)
         found = found.keep(kept)
         found.notices += said
@@ -280,37 +269,6 @@ def _read(
             number, found, values[0] if len(values) == 1 else values or None,
             None if named is None else str(named[0]) if named else "",
         )  # fmt: skip
-
-
-def _in_pieces(records: Iterable[Record]) -> Iterator[list[Record]]:
-    piece, size = [], 0
-    for one in records:
-        piece.append(one)
-        if not isinstance(one.content, Spot):
-            size += len(one.content if isinstance(one.content, str) else "".join(one.content))
-        if len(piece) >= AT_ONCE or size >= MOST:
-            yield piece
-            piece, size = [], 0
-    yield piece
-
-
-def _add(
-    found: Collection, spots: list[Spot], into: Spool | None, prefix: str, split: str,
-    records: Sequence[Record],
-) -> None:
-    """Add records to the examples."""
-    numbers = [one.number for one in records]
-    contents = [one.content for one in records]
-    if into is not None:
-        into.add(prefix, numbers, contents)
-    else:
-        inputs: Any = spots if found.modality == "images" else found.inputs
-        inputs.extend(contents)
-        found.ids.extend(f"{prefix}:{number}" for number in numbers)
-    found.values.extend([one.value for one in records])
-    found.brought.extend([split] * len(records))
-    if found.groups is not None:
-        found.groups.extend([one.group for one in records])
 
 
 def _values(features: Any, name: str, key: str, where: str) -> list[Any]:

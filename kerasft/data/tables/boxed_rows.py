@@ -13,6 +13,7 @@ import numpy as np
 
 from kerasft.data.annotations.boxes import IGNORED_IF
 from kerasft.data.images.boxed import Boxed
+from kerasft.data.images.held import HeldImages, Image, held_by
 from kerasft.data.tables.class_numbers import with_names
 from kerasft.data.tables.columns import find_column
 from kerasft.data.tables.gathering import Part, notices_of_folder
@@ -71,7 +72,7 @@ class BoxRows:
     def rows(self) -> Rows:
         return self.part.rows
 
-    def boxed(self, i: int, image: Path | bytes, name: str, columns: Columns, size: Any) -> Boxed:
+    def boxed(self, i: int, image: Image, name: str, columns: Columns, size: Any) -> Boxed:
         """Return the image of a row, without its boxes."""
         group = None if self.groups is None else self.groups[i]
         return Boxed(image, name, self.splits[i], size=size, relative=columns.relative,
@@ -92,6 +93,7 @@ class Found:
         unnamed: Boxes that are of no class.
         notices: Sentences for the user.
         described: The names of classes in the order that a schema says, with the rows it is of.
+        held: What lies encoded within the files that were read.
     """
 
     images: dict[str, Boxed] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class Found:
     unnamed: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     described: tuple[str, Sequence[str]] | None = None
+    held: HeldImages = field(default_factory=HeldImages)
 
     def names(self, listed: Sequence[str] | None) -> Sequence[str] | None:
         """Return the classes in their order, where somebody says it: those that have a box.
@@ -193,7 +196,7 @@ def _listed(
     flags = {name: find_nested(rows, name, "data.box") for name in _flags(rows, box)}
     sizes = _sizes(given, columns)
     for i, place in enumerate(given.ids):
-        image, of = images[i], names[i]
+        of = names[i]
         numbers = _matrix(boxes[i], place, of)
         if len(numbers) != len(of):
             raise UserError(
@@ -201,14 +204,15 @@ def _listed(
                 f"equally long. Received: {some(len(numbers), 'box')} and {some(len(of), 'class')}."
             )
         in_memory = not isinstance(rows.path, Path)  # rows have names that lead back to them
-        name = place if in_memory or isinstance(image, bytes) else (
+        name = place if in_memory or isinstance(images[i], bytes) else (
             f"{given.prefix}{cells.values[i]!s}")  # fmt: skip
         if name in found.images:
             raise UserError(
                 f"{place}: {name} has a row before. With data.box={box} each row is of "
                 "an image of its own; for a row each box list the four columns in data.box."
             )
-        one = given.boxed(i, _image(image), name, columns, sizes[i])
+        image = held_by(None if in_memory else found.held, images[i])
+        one = given.boxed(i, image, name, columns, sizes[i])
         skipped = np.zeros(len(of), bool)
         for flag, marks in flags.items():
             skipped |= _marks(marks[i], len(of), f"{place}: {flag}")
@@ -372,10 +376,6 @@ def _marks(cell: Any, count: int, said: str) -> np.ndarray:
             f"Received: {str(cell)[:60]}."
         )
     return np.asarray(marks, "float64") > 0
-
-
-def _image(image: str | bytes) -> Path | bytes:
-    return image if isinstance(image, bytes) else Path(image)
 
 
 def _is_empty(cell: Any) -> bool:

@@ -33,8 +33,8 @@ from kerasft.data.tables.columns import (
 )
 from kerasft.data.tables.folder import Tables
 from kerasft.data.tables.image_cells import image_cells, is_pattern, read_images
-from kerasft.data.tables.parts import Parts, holds_bytes
-from kerasft.data.tables.readers import read
+from kerasft.data.tables.parts import COLUMNAR, Parts, holds_bytes
+from kerasft.data.tables.readers import format_of, read
 from kerasft.data.tables.reading import Layout, Rows
 from kerasft.data.tables.row_audit import audit_texts, labeled
 from kerasft.data.tables.slice_cells import slice_cells
@@ -61,7 +61,8 @@ class Part:
 
 
 def parts_of(
-    tables: Tables, layout: Layout, *, pieces: bool = False, image: object = None
+    tables: Tables, layout: Layout, *, pieces: bool = False, image: object = None,
+    columnar_in_pieces: bool = False,
 ) -> Iterator[Part]:
     """Read tables file by file.
 
@@ -70,11 +71,15 @@ def parts_of(
         layout: How they are written.
         pieces: Whether a file may come in several parts, one behind the other.
         image: The column of images; a file that holds them itself comes in parts.
+        columnar_in_pieces: Whether all files of Parquet and Arrow come in parts.
     """
     for split, name, file in tables.each():
         key = f"data.{split}" if split in tables.named else "data.path"
+        in_parts = pieces or holds_bytes(file, layout, image, key)
+        if columnar_in_pieces:
+            in_parts |= format_of(file, layout.format, key) in COLUMNAR
         # What is said of a folder of images is said of all rows of its table together.
-        in_parts = pieces or (not tables.metadata and holds_bytes(file, layout, image, key))
+        in_parts &= pieces or not tables.metadata
         for rows in Parts(file, layout, key) if in_parts else [read(file, layout, key)]:
             yield Part(split, name, rows, tables.metadata)
 

@@ -16,8 +16,11 @@ from kerasft.data.tables.slice_cells import slice_cells
 def described(
     path: str, *, images: str | None, delimiter: str | None, split_column: str | None,
     check: Callable[[Sequence[str]], None], slices: Sequence[str | int] = (),
-) -> tuple[Tables, Iterator[BoxRows]]:
-    """Return tables of images, and their rows file by file.
+) -> tuple[Tables, Callable[[bool], Iterator[BoxRows]]]:
+    """Return tables of images, and what reads their rows file by file.
+
+    Parquet and Arrow files, which may hold the images themselves, are read a part at a time where
+    what reads is given `True`, and the file is not one that describes a folder of images.
 
     Args:
         path: The file, or a folder of a table a split.
@@ -38,10 +41,10 @@ def described(
     if split_column is None:
         check(list(tables.files))
 
-    def rows() -> Iterator[BoxRows]:
-        for part in parts_of(tables, Layout(delimiter=delimiter)):
+    def rows(in_parts: bool) -> Iterator[BoxRows]:
+        for part in parts_of(tables, Layout(delimiter=delimiter), columnar_in_pieces=in_parts):
             ids = [f"{part.name}:{place}" for place in part.rows.places]
             splits = splits_of(part.rows, split_column, ids, part.split)
             yield BoxRows(part, ids, splits, home, slices=slice_cells(part.rows, slices))
 
-    return tables, rows()
+    return tables, rows

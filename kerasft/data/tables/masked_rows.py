@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kerasft.data.images.held import HeldImages, Image, held_by
 from kerasft.data.images.mask_values import Table, found_meaning, meaning
 from kerasft.data.images.masked import Masked
 from kerasft.data.tables.boxed_rows import BoxRows
@@ -16,7 +17,7 @@ from kerasft.system.console import listing
 
 
 def read_masks(
-    parts: Sequence[BoxRows], image: str, masks: str, *, classes: Any, ignore: Any,
+    parts: Iterable[BoxRows], image: str, masks: str, *, classes: Any, ignore: Any,
     max_pixels: int, notices: list[str],
 ) -> tuple[list[Masked], list[str]]:
     """Return the images of rows with their masks, and the names of the classes.
@@ -34,15 +35,19 @@ def read_masks(
         UserError: If a row has no image or no mask, or if values mean nothing.
     """
     means = meaning(classes, ignore)
-    read: list[tuple[str | bytes, str, str, Path | bytes, str | None, Mapping[str, Any]]] = []
+    read: list[tuple[Image, str, str, Image, str | None, Mapping[str, Any]]] = []
+    held, of_masks = HeldImages(), HeldImages()
     for part in parts:
         notices += part.rows.notices
         root = part.home or part.rows.home
-        images, _ = read_images(
+        shown, _ = read_images(
             part.rows, image_cells(part.rows, image), root, part.ids, inside=part.part.inside,
             root_key="data.images",
         )
-        drawn = _masks(part, masks, root)
+        # What is given in Python is in memory already.
+        there = isinstance(part.rows.path, Path)
+        images = [held_by(held if there else None, one) for one in shown]
+        drawn = [held_by(of_masks if there else None, one) for one in _masks(part, masks, root)]
         groups: Sequence[str | None] = part.groups or [None] * len(drawn)
         slices = map(part.sliced, range(len(drawn)))
         read += zip(images, part.ids, part.splits, drawn, groups, slices, strict=True)
@@ -52,8 +57,7 @@ def read_masks(
         notices.append(said)
     table = Table.of(means)
     found = [
-        Masked(content if isinstance(content, bytes) else Path(content), called,
-               partial(table.read, mask, max_pixels), split, group, slices)
+        Masked(content, called, partial(table.read, mask, max_pixels), split, group, slices)
         for content, called, split, mask, group, slices in read
     ]  # fmt: skip
     return found, list(table.names)

@@ -35,6 +35,8 @@ from kerasft.system.console import listing
 # About so many bytes of a file make up a part.
 MOST = 1 << 22
 LINES = "lines"
+# Formats that may hold images, and are read a few rows at a time.
+COLUMNAR = ("parquet", "arrow")
 
 
 @dataclass
@@ -110,7 +112,7 @@ class Parts:
             yield self._whole()
         elif self.form == "json":
             yield from self._list()
-        elif self.form in ("parquet", "arrow"):
+        elif self.form in COLUMNAR:
             yield from arrow.parts(self.path, self.form, self.key, self.most)
         elif self.form == "jsonl":
             yield from self._objects()
@@ -287,4 +289,4 @@ def holds_bytes(path: Path, layout: Layout, column: object, key: str) -> bool:
         return False
     require_file(path, key)
     form = format_of(path, layout.format, key)
-    return form in ("parquet", "arrow") and arrow.is_binary(path, form, column)
+    return form in COLUMNAR and arrow.is_binary(path, form, column)

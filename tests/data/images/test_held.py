@@ -1,5 +1,6 @@
 """Images within larger files are held in a file once they are many, and come back as they were."""
 
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 from image_bytes import png
 from memory_watch import STATUS, told_by
+from PIL import Image
 
 from kerasft.data.fingerprint import fingerprints, stamps_of
 from kerasft.data.images import held
 from kerasft.data.images.held import HeldImages, held_in
+from kerasft.data.sources.boxes_csv import boxes_csv
+from kerasft.data.sources.masks_table import masks_table
 from kerasft.data.sources.table import table
 from kerasft.data.tables import gathering, parts
 from kerasft.errors import UserError
@@ -95,6 +99,46 @@ def test_many_images_in_a_parquet_file_give_the_splits_of_few(tmp_path, monkeypa
         assert list(part.ids) == list(other.ids)
         for name in part.annotations.columns:
             assert part.annotations[name].tolist() == other.annotations[name].tolist()
+        np.testing.assert_array_equal(fingerprints(part), fingerprints(other))
+
+
+@pytest.mark.parametrize("drawn", ["boxes", "masks"])
+def test_many_images_with_something_drawn_on_them_give_the_splits_of_few(
+    tmp_path, monkeypatch, drawn
+):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = []
+    for i in range(60):
+        mask = io.BytesIO()
+        Image.fromarray(np.full((8, 8), i % 2, "uint8")).save(mask, "PNG")
+        rows.append({
+            "image": {"bytes": png(i), "path": None}, "label": {"bytes": mask.getvalue()},
+            "objects": {"bbox": [[1.0, 1.0, 4.0, 5.0]] * (i % 3), "category": ["a"] * (i % 3)},
+        })  # fmt: skip
+    file = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file, row_group_size=16)
+
+    def read():
+        if drawn == "boxes":
+            return boxes_csv(str(file), kind="boxes", seed=0, box_format="xywh")
+        return masks_table(str(file), kind="masks", seed=0, image="image", masks="label",
+                           classes=["dark", "light"])  # fmt: skip
+
+    few = read()
+    assert isinstance(few.train.inputs, list)
+    monkeypatch.setattr(held, "FEW", 0)
+    monkeypatch.setattr(gathering, "Parts", partial(parts.Parts, most=1000))
+    many = read()
+    assert isinstance(many.train.inputs, HeldImages)
+    assert sum(map(len, few.parts.values())) == 60
+    assert (few.notices, few.labels, few.source) == (many.notices, many.labels, many.source)
+    for name, part in few.parts.items():
+        other = many.parts[name]
+        assert list(part.inputs) == list(other.inputs) and list(part.ids) == list(other.ids)
+        for one in range(len(part)):
+            np.testing.assert_equal(part.annotations.row(one), other.annotations.row(one))
         np.testing.assert_array_equal(fingerprints(part), fingerprints(other))
 
 

@@ -1,14 +1,18 @@
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
+from kerasft.data import gathered, kept_splits
 from kerasft.data.fingerprint import fingerprints
 from kerasft.data.images import held
+from kerasft.data.late_texts import LateTexts
 from kerasft.data.sources.tfds import tfds
 from kerasft.data.sources.tfds_safety import require_own
 from kerasft.errors import UserError
+from kerasft.system.cache import Cache
 
 tensorflow_datasets = pytest.importorskip("tensorflow_datasets")
 
@@ -96,6 +100,40 @@ def test_texts_slices_and_kinds(prepared):
     assert splits.train.inputs[0][1] == "m"
     splits = ask(prepared, input="note", kind="multi", label="tags")
     assert splits.labels.names == ("x", "y")
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"text_pair": "more"}, {"kind": "number", "label": "size"},
+    {"kind": "multi", "label": "tags", "train": "train[:20]", "validation": "train[20:]"},
+])  # fmt: skip
+def test_texts_that_are_read_in_pieces_are_the_same(prepared, settings, monkeypatch, tmp_path):
+    settings = {"kind": "single", "name": str(prepared), "input": "note", **settings}
+    whole = ask(prepared, **{k: v for k, v in settings.items() if k != "name"})
+    monkeypatch.setattr(kept_splits, "SMALL", 0)
+    monkeypatch.setattr(gathered, "AT_ONCE", 7)
+    read = partial(kept_splits.read, tfds, "tfds", settings, Cache(tmp_path))
+    for again in (read(lambda: tfds(seed=0, **settings)), read(lambda: pytest.fail("read again"))):
+        assert again.labels == whole.labels and again.source == whole.source
+        for name, part in whole.parts.items():
+            other = again.parts[name]
+            assert isinstance(other.inputs, LateTexts)
+            assert list(other.inputs) == list(part.inputs) and list(other.ids) == list(part.ids)
+            assert (fingerprints(other) == fingerprints(part)).all()
+            for one in range(len(part)):
+                np.testing.assert_equal(part.annotations.row(one), other.annotations.row(one))
+
+
+def test_a_set_that_is_prepared_anew_is_read_anew(prepared, monkeypatch, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "copy")
+    settings = {"kind": "single", "name": str(copy), "input": "note"}
+    monkeypatch.setattr(kept_splits, "SMALL", 0)
+    read = partial(kept_splits.read, tfds, "tfds", settings, Cache(tmp_path / "cache"))
+    counted = []
+    for touched in (False, False, True):
+        if touched:
+            next(copy.rglob("*tfrecord*")).touch()
+        read(lambda: counted.append(1) or tfds(seed=0, **settings))
+    assert len(counted) == 2
 
 
 def test_by_name(prepared):
