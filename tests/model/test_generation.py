@@ -10,8 +10,9 @@ import tensorflow as tf
 from kerasft.errors import UserError
 from kerasft.model.assemble import assemble
 from kerasft.model.heads.language import tied
-from kerasft.model.text.generation import Generation, drawn, embedder, read_off, writer
+from kerasft.model.text.generation import Generation, embedder, read_off, writer
 from kerasft.model.text.likeliest import likeliest
+from kerasft.model.text.sampled import drawn
 from kerasft.model.tiny import text
 from kerasft.tasks.reading import prepared
 
@@ -125,8 +126,8 @@ def test_the_likeliest_tokens_are_those_that_are_drawn():
     counts = {name: [] for name in ("top_k", "top_p", "all")}
     for seed in range(60):
         for name, how in (("top_k", {"top_k": 2}), ("top_p", {"top_p": 0.75}), ("all", {})):
-            settings = Generation(temperature=1.0, seed=seed, **how)
-            found = drawn(scores, tf.constant([0, 1]), settings, tf.fill([2], np.int64(seed)))
+            seeds = tf.fill([2], np.int64(seed))
+            found = drawn(scores, tf.constant([0, 1]), seeds, temperature=1.0, **how)
             counts[name] += tf.argmax(found, axis=1).numpy().tolist()
     assert set(counts["top_k"]) == {0, 1} == set(counts["top_p"])
     share = np.bincount(counts["all"], minlength=4) / len(counts["all"])

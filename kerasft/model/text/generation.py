@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerasft.errors import UserError, nearest
 from kerasft.model.text.language import LanguagePreprocess
+from kerasft.model.text.sampled import drawn, without_repetition
 
 if TYPE_CHECKING:
     import keras
@@ -324,8 +325,10 @@ def _loop(
     ) -> Any:
         scores, kept = step(ids, index, kept)
         if settings.repetition_penalty != 1.0:
-            scores = _without_repetition(scores, ids, index, settings.repetition_penalty)
-        best = tf.math.top_k(drawn(scores, count, settings, seeds), k=2)
+            scores = without_repetition(scores, ids, index, settings.repetition_penalty)
+        ranked = drawn(scores, count, seeds, temperature=settings.temperature,
+                       top_k=settings.top_k, top_p=settings.top_p)  # fmt: skip
+        best = tf.math.top_k(ranked, k=2)
         open_ = (lengths <= index) & (count < settings.max_new) & ~stopped
         ahead = best.values[:, 0] - best.values[:, 1]
         margin = tf.where(open_, tf.minimum(margin, ahead), margin)
@@ -351,57 +354,3 @@ def _loop(
         shape_invariants=(tf.TensorShape([]), ids.shape, kept.shape, *[lengths.shape] * 3),
     )  # fmt: skip
     return ids, count, stopped, margin
-
-
-def drawn(
-    scores: tf.Tensor, count: tf.Tensor, settings: Generation, seeds: tf.Tensor
-) -> Any:
-    """Return scores whose largest is the token to take.
-
-    Noise is added that makes the largest one a draw (Gumbel). It is a function of a text's seed and
-    of how many tokens it has got: what it is answered hangs on no other text of its batch.
-
-    Args:
-        scores: `float32[batch, vocabulary]`.
-        count: `int32[batch]`, how many tokens were written before.
-        settings: How is written.
-        seeds: `int64[batch]`, instead of that of the settings.
-    """
-    import tensorflow as tf
-
-    if not settings.temperature:
-        return scores
-    scores = scores / settings.temperature
-    size = scores.shape[-1]
-    least = tf.constant(-1e9)
-    if 0 < settings.top_k < size:
-        lowest = tf.math.top_k(scores, k=settings.top_k).values[:, -1:]
-        scores = tf.where(scores < lowest, least, scores)
-    if settings.top_p < 1.0:
-        ranked = tf.sort(scores, axis=1, direction="DESCENDING")
-        # The one that reaches the share is in.
-        inside = tf.cumsum(tf.nn.softmax(ranked), axis=1, exclusive=True) < settings.top_p
-        lowest = tf.reduce_min(tf.where(inside, ranked, float("inf")), axis=1, keepdims=True)
-        scores = tf.where(scores < lowest, least, scores)
-    uniform = tf.map_fn(
-        lambda one: tf.random.stateless_uniform(
-            [size], tf.stack(one), minval=1e-20, maxval=1.0
-        ),
-        (seeds, tf.cast(count, tf.int64)),
-        fn_output_signature=tf.TensorSpec([size], tf.float32),
-    )  # fmt: skip
-    return scores - tf.math.log(-tf.math.log(uniform))
-
-
-def _without_repetition(scores: tf.Tensor, ids: tf.Tensor, index: tf.Tensor, penalty: float) -> Any:
-    """Return scores of which those of tokens that were there are lower."""
-    import tensorflow as tf
-
-    count = scores.shape[-1]
-    real = tf.range(tf.shape(ids)[1])[None] < index
-    there = tf.math.bincount(
-        tf.where(real, ids, -1) + 1, minlength=count + 1, maxlength=count + 1, axis=-1,
-        binary_output=True,
-    )[:, 1:]  # fmt: skip
-    lower = tf.where(scores > 0, scores / penalty, scores * penalty)
-    return tf.where(there > 0, lower, scores)
