@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--hugging-face", metavar="PYTHON")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="the first one")
-    parser.add_argument("--rate", type=float, nargs="+", default=[5e-5, 3e-4],
+    parser.add_argument("--rate", type=float, nargs="+", default=[5e-5, 2e-4],
                         help="of the Trainer")  # fmt: skip
     parser.add_argument("--rows", type=int, help="training sentences; all 3,394 by default")
     parser.add_argument("--only", help="contenders, separated by semicolons")
@@ -64,7 +64,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         "kerasft": lambda seed: kerasft(seed, files, types, folder),
     }
     if options.hugging_face:
-        for rate, batch in [*((rate, 8) for rate in options.rate), (3e-4, 16)]:
+        for rate, batch in [*((rate, 8) for rate in options.rate), (2e-4, 16)]:
             contenders[f"Hugging Face, {rate:g}, batches of {batch}"] = (
                 lambda seed, rate=rate, batch=batch: hugging_face(
                     options.hugging_face, seed, rate, batch, files, types)

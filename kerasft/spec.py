@@ -287,9 +287,13 @@ class TextPreprocess(Preprocess, Protocol):
     inputs: tuple[str, ...]
     sequence_length: int
     doubled: bool
+    words: str
     start: int | None
     end: int | None
     pad: int
+
+    def worded(self, words: str) -> TextPreprocess:
+        """Return this preprocessing by which a word is something else."""
 
     def tokens(self, text: tf.Tensor) -> Any:
         """Return the tokens of texts, ragged."""

@@ -177,6 +177,21 @@ def kerasft_text(values):
 
 
 @pytest.mark.slow
+def test_names_that_are_marked_are_one_word_in_posts_and_in_their_export(words, tmp_path):
+    rows = [f"@fox\tO\n{one}\tO\nfox\tB-animal\n{other}\tO\n#box\tB-thing\n"
+            "http://a.b/box\tO\n" for one in FILLERS for other in FILLERS]  # fmt: skip
+    (tmp_path / "posts.conll").write_text("\n".join(rows), "utf-8")
+    kerasft.train([*words, f"data.path={tmp_path / 'posts.conll'}", "task.words=posts",
+                   f"output_dir={tmp_path / 'run'}", "export=saved_model"])  # fmt: skip
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
+    assert metrics["test"]["f1"] == 1.0
+    for place in (tmp_path / "run", tmp_path / "run" / "exports" / "saved_model"):
+        (answer,) = kerasft.predict(str(place), ["@fox is fox at #box http://a.b/box"])
+        assert [one["text"] for one in answer["objects"]] == ["fox", "#box"]
+    assert kerasft.evaluate(str(tmp_path / "run"))["test"]["f1"] == 1.0
+
+
+@pytest.mark.slow
 def test_a_run_that_is_stopped_ends_as_one_that_was_not(trained, words, monkeypatch, tmp_path):
     stopped_and_resumed(list(words), tmp_path / "again", monkeypatch)
     require_equal(trained, tmp_path / "again")

@@ -176,6 +176,8 @@ class TextPreprocess:
             longer one first.
         pair: Whether the raw values are pairs `[batch, 2]`.
         doubled: Whether a pair has two separators in its middle, as RoBERTa's.
+        words: What a word is, where words are told: `"letters"` or `"posts"`, see
+            `kerasft.model.text.alignment`.
     """
 
     modality: Modality = "text"
@@ -183,7 +185,9 @@ class TextPreprocess:
     def __init__(
         self, tokenizer: keras_hub.tokenizers.Tokenizer, *, inputs: tuple[str, ...],
         sequence_length: int, pair: bool = False, doubled: bool = False,
+        words: str = alignment.LETTERS,
     ):
+        self.words = words
         self.tokenizer, self.inputs = tokenizer, tuple(inputs)
         self.pair, self.doubled = pair, doubled
         self.sequence_length = int(sequence_length)
@@ -209,6 +213,13 @@ class TextPreprocess:
             return self
         return TextPreprocess(self.tokenizer, inputs=self.inputs, pair=pair, doubled=self.doubled,
                               sequence_length=self.sequence_length)
+
+    def worded(self, words: str) -> TextPreprocess:
+        """Return this preprocessing by which a word is something else."""
+        return self if words == self.words else TextPreprocess(
+            self.tokenizer, inputs=self.inputs, pair=self.pair, doubled=self.doubled,
+            sequence_length=self.sequence_length, words=words,
+        )  # fmt: skip
 
     def __call__(self, raw: tf.Tensor) -> Any:
         import tensorflow as tf
@@ -293,6 +304,7 @@ class TextPreprocess:
         _write(directory, {
             "modality": "text", "inputs": list(self.inputs), "pair": self.pair,
             "doubled": self.doubled, "sequence_length": self.sequence_length,
+            **({} if self.words == alignment.LETTERS else {"words": self.words}),
         })
 
 

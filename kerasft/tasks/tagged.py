@@ -84,20 +84,21 @@ def weighed(
     return tf.stack([tf.cast(one, tf.float32) for one in columns], axis=-1)
 
 
-def rule_of(decoding: str, types: Sequence[str]) -> dict[str, Any]:
+def rule_of(decoding: str, kind: str, types: Sequence[str]) -> dict[str, Any]:
     """Return in words how entities follow from the probabilities of tags, see `Explained`."""
     names = ["O", *(f"{way}-{name}" for name in types for way in "BI")]
     how = {
         "constrained": "the likeliest sequence of tags in which I-x follows B-x or I-x alone",
         "independent": "the likeliest tag of each word",
     }[decoding]
+    whole = {"letters": "", "posts": ", and @name, #subject and addresses are one word each"}[kind]
     return {
         "rule": "a word has the probabilities of the token that it begins with; words are "
-                f"parted by blanks, and punctuation marks are words; {how}; B-x begins an "
+                f"parted by blanks, and punctuation marks are words{whole}; {how}; B-x begins an "
                 "entity of the type x and I-x goes on with it; start and end are characters of "
                 "the text (end: the one behind the last), score is the mean of the words' "
                 "probabilities of their tags, count is the number of entities",
-        "tags": names, "decoding": decoding,
+        "tags": names, "decoding": decoding, "words": kind,
     }  # fmt: skip
 
 

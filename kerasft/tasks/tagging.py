@@ -16,19 +16,18 @@ from kerasft.evaluation import entities as figures
 from kerasft.evaluation import plots
 from kerasft.evaluation.metrics import direction
 from kerasft.model.text import tags
-from kerasft.model.text.alignment import WORDS
+from kerasft.model.text.alignment import KINDS, WORDS
 from kerasft.rows import Column, Rows, joined
-from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Tensors
+from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Tensors, takes_texts
 from kerasft.tasks import shared, tagged
 from kerasft.tasks.class_weights import check_class_weight, of_classes, weights_by_name
 from kerasft.tasks.losses import at_words, tagging_loss
-from kerasft.tasks.windowed import in_windows
+from kerasft.tasks.windowed import in_windows, window_problems
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 DECODINGS = ("constrained", "independent")
-MOST_WINDOWS = 10_000
 # What is tried for `outside`: the probability of "no entity" is multiplied by e to the power of it.
 _OUTSIDE = np.arange(-3.0, 1.01, 0.25)
 
@@ -55,6 +54,9 @@ class Tagging:
             with 1, what is longer than one loses its end. Each word is answered by the window in
             which it has most context.
         overlap: Tokens that a window shares with the next one; by default a quarter of a window.
+        words: What a word is: `"letters"`, a run of letters and digits, or a punctuation mark;
+            `"posts"`: besides, `@name`, `#subject` and addresses of the web and of mail are one
+            word each.
         outside: What is added to the logarithm of the probability of `O`; tuned on validation to
             the best F1.
         counts: How many training words are outside of entities, and of each type, as the data has.
@@ -73,6 +75,7 @@ class Tagging:
     monitor: str = "val_f1"
     windows: int = 1
     overlap: int | None = None
+    words: Literal["letters", "posts"] = "letters"
     outside: float = 0.0
     counts: tuple[int, ...] = ()
     texts: int = 0
@@ -107,21 +110,17 @@ class Tagging:
                 f"task.outside_weight={self.class_weight['O']}."
             )
         object.__setattr__(self, "counts", tuple(map(int, self.counts)))
-        if not 1 <= self.windows <= MOST_WINDOWS:
-            problems.append(
-                f"task.windows must be from 1 to {MOST_WINDOWS:,}. Received: {self.windows}."
-            )
-        if self.overlap is not None and self.overlap < 0:
-            problems.append(f"task.overlap must be at least 0. Received: {self.overlap}.")
-        elif self.overlap is not None and self.windows == 1:
-            problems.append(
-                "task.overlap is of texts that are read in several windows: set task.windows, too. "
-                f"Received: task.overlap={self.overlap}, task.windows=1."
-            )
+        if self.words not in KINDS:
+            problems.append(f"task.words must be one of {', '.join(KINDS)}. Received: "
+                            f"{self.words!r}.")  # fmt: skip
+        problems += window_problems(self.windows, self.overlap)
         if problems:
             raise UserError(problems=problems)
 
     def reading(self, backbone: Backbone) -> Backbone:
+        before = backbone.preprocess
+        if takes_texts(before):
+            backbone = dataclasses.replace(backbone, preprocess=before.worded(self.words))
         return in_windows(backbone, self.windows, self.overlap)
 
     @property
@@ -218,7 +217,7 @@ class Tagging:
         return np.where(np.arange(count) == 0, self.outside, 0.0).astype("float32")
 
     def rule(self, labels: Labels, *, chosen: bool = True) -> dict[str, Any]:
-        return tagged.rule_of(self.decoding, labels.names)
+        return tagged.rule_of(self.decoding, self.words, labels.names)
 
     def in_text(
         self, answers: Mapping[str, Any], frames: Mapping[str, Any], labels: Labels

@@ -9,6 +9,23 @@ from kerasft.contracts import Task
 from kerasft.errors import UserError
 from kerasft.spec import Backbone, takes_texts
 
+MOST_WINDOWS = 10_000
+
+
+def window_problems(windows: int, overlap: int | None) -> list[str]:
+    """Return what is wrong about windows and what they share."""
+    problems = []
+    if not 1 <= windows <= MOST_WINDOWS:
+        problems.append(f"task.windows must be from 1 to {MOST_WINDOWS:,}. Received: {windows}.")
+    if overlap is not None and overlap < 0:
+        problems.append(f"task.overlap must be at least 0. Received: {overlap}.")
+    elif overlap is not None and windows == 1:
+        problems.append(
+            "task.overlap is of texts that are read in several windows: set task.windows, too. "
+            f"Received: task.overlap={overlap}, task.windows=1."
+        )
+    return problems
+
 
 def require_overlap(task: Task, length: object) -> None:
     """Refuse windows that share more than they hold, before there is a network.
@@ -77,6 +94,6 @@ def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> 
         raise UserError(f"task.windows={windows}: {error}. Set task.windows=1.") from error
     made = TextPreprocess(
         before.tokenizer, inputs=before.inputs, doubled=before.doubled,
-        sequence_length=length + (windows - 1) * (room - shared),
+        sequence_length=length + (windows - 1) * (room - shared), words=before.words,
     )
     return replace(backbone, network=network, preprocess=made)

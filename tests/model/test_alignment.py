@@ -36,10 +36,32 @@ def bare(text):
     return "".join(sign for sign in text if not sign.isspace() and sign not in "\u200b\u200d")
 
 
-@pytest.mark.parametrize("family", [
+FAMILIES = [
     "bert", *(pytest.param(name, marks=pytest.mark.slow)
               for name in ("xlm_roberta", "roberta", "gpt2", "albert", "llama")),
-])  # fmt: skip
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_words_of_posts_have_their_names_and_addresses_whole(family):
+    plain = tiny.text(family, sequence_length=500).preprocess
+    preprocess = plain.worded("posts")
+    text = "RT @anna_s: see (https://a.b/c?d=1&e). #São_Paulo2 @ home, www.x.org! me@x-y.co.uk, @"
+    (words,), (places,) = words_of(preprocess, [text])
+    assert words == [
+        "RT", "@anna_s", ":", "see", "(", "https://a.b/c?d=1&e", ")", ".", "#São_Paulo2", "@",
+        "home", ",", "www.x.org", "!", "me@x-y.co.uk", ",", "@",
+    ]  # fmt: skip
+    (apart,), (more,) = words_of(plain, [text])
+    assert apart[1:5] == ["@", "anna", "_", "s"]
+    # The tokens are the same: a word begins where its first part does.
+    assert set(places) < set(more) and places[-1] == more[-1]
+    assert words_of(preprocess, ["Zürich, she's U.S.-based"]) == words_of(
+        plain, ["Zürich, she's U.S.-based"]
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_words_begin_where_their_tokens_do(family):
     preprocess = tiny.text(family, sequence_length=500).preprocess
     words, places = words_of(preprocess, TEXTS)

@@ -267,3 +267,11 @@ def test_a_seed_that_is_set_between_leaves_the_tokenizer_alone(family, tmp_path)
     ready.save(tmp_path)
     loaded = preprocess.load(tmp_path)
     np.testing.assert_array_equal(loaded(["a fine film"])["token_ids"], wanted)
+
+
+def test_what_a_word_is_is_saved_where_it_is_no_run_of_letters(tmp_path):
+    ready = text("bert")
+    assert ready.worded("letters") is ready
+    for words in ("letters", "posts"):
+        ready.worded(words).save(tmp_path)
+        assert preprocess.load(tmp_path).words == words

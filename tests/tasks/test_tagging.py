@@ -297,8 +297,9 @@ def test_drawings_of_sums_are_those_of_figures():
 def test_mistakes():
     with pytest.raises(UserError) as told:
         Tagging(decoding="viterbi", outside_weight=0.0, windows=0,  # type: ignore[arg-type]
-                overlap=-1)  # fmt: skip
-    assert len(told.value.problems) == 4
+                overlap=-1, words="tweets")  # fmt: skip
+    assert len(told.value.problems) == 5
+    assert "task.words must be one of letters, posts." in told.value.problems[2]
     assert "task.decoding must be one of constrained, independent" in told.value.problems[0]
     with pytest.raises(UserError, match=r"set task\.windows, too\. Received: task\.overlap=8"):
         Tagging(overlap=8)

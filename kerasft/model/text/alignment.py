@@ -29,6 +29,15 @@ CJK = (
     r"[\x{4E00}-\x{9FFF}]|[\x{3400}-\x{4DBF}]|[\x{20000}-\x{2A6DF}]|[\x{2A700}-\x{2B73F}]"
     r"|[\x{2B740}-\x{2B81F}]|[\x{2B820}-\x{2CEAF}]|[\x{F900}-\x{FAFF}]|[\x{2F800}-\x{2FA1F}]"
 )
+# What is one word in posts, besides: addresses of the web and of mail, and the names of people and
+# subjects that are marked.
+POSTED = (
+    r"(?:https?://|www\.)[^\s<>\"]*[\p{L}\p{N}/]"
+    r"|[\p{L}\p{N}._%+-]+@[\p{L}\p{N}-]+(?:\.[\p{L}\p{N}-]+)*\.\p{L}{2,}"
+    r"|[@#][\p{L}\p{N}\p{M}_]+"
+)
+# What a word is.
+LETTERS, POSTS = KINDS = ("letters", "posts")
 # The group of columns with a value for each word of a text.
 WORDS = "words"
 # Texts that are looked at together.
@@ -71,7 +80,7 @@ def require_known(tokenizer: keras_hub.tokenizers.Tokenizer) -> None:
 
 def aligned(
     tokenizer: keras_hub.tokenizers.Tokenizer, tokenize: Callable[[Any], tf.RaggedTensor],
-    text: tf.Tensor,
+    text: tf.Tensor, words: str = LETTERS,
 ) -> tuple[tf.RaggedTensor, Words]:
     """Return the tokens of texts, and the words of each.
 
@@ -82,19 +91,21 @@ def aligned(
         tokenizer: A KerasHub tokenizer, see `require_known`.
         tokenize: Makes ragged tokens of strings, `[N]`.
         text: `tf.string[batch]`.
+        words: What a word is: `"letters"`, a run of letters and digits, or a punctuation mark; or
+            `"posts"`, by which `@name`, `#subject` and addresses are one word each, too.
     """
     import keras_hub
     import tensorflow as tf
 
     if isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer):
-        tokens, place, start, end = _by_words(tokenizer, tokenize, text)
+        tokens, place, start, end = _by_words(tokenizer, tokenize, text, words)
     else:
         tokens = tokenize(text)
         if isinstance(tokenizer, keras_hub.tokenizers.BytePairTokenizer):
             first, last, whole = _by_bytes(tokenizer, tokens, text)
         else:
             first, last, whole = _by_offsets(tokenizer, tokens, text)
-        start, end = split(text)
+        _, start, end = _split(text, True, words)
         place, found = _laid_on(first, last, start, end)
         found = found & tf.gather(whole, start.value_rowids())
         place, start, end = (_some(part, found) for part in (place, start, end))
@@ -103,15 +114,12 @@ def aligned(
     return tokens, Words(*(tf.cast(part, tf.int32) for part in (place, start, end)))
 
 
-def split(text: tf.Tensor, *, cjk: bool = True) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-    """Return where the words of texts begin and end, in bytes."""
-    return _split(text, cjk)[1:]
-
-
-def _split(text: tf.Tensor, cjk: bool) -> tuple[Any, Any, Any]:
+def _split(text: tf.Tensor, cjk: bool, kind: str) -> tuple[Any, Any, Any]:
+    """Return the words of texts, and where they begin and end, in bytes."""
     import tensorflow_text
 
     kept = f"{MARK}|{CJK}" if cjk else MARK
+    kept = f"{POSTED}|{kept}" if kind == POSTS else kept
     return tensorflow_text.regex_split_with_offsets(
         text, delim_regex_pattern=f"{BLANK}|{kept}", keep_delim_regex_pattern=kept
     )
@@ -119,12 +127,12 @@ def _split(text: tf.Tensor, cjk: bool) -> tuple[Any, Any, Any]:
 
 def _by_words(
     tokenizer: keras_hub.tokenizers.Tokenizer, tokenize: Callable[[Any], tf.RaggedTensor],
-    text: tf.Tensor,
+    text: tf.Tensor, kind: str,
 ) -> tuple[Any, Any, Any, Any]:
     """Return tokens, and the words that have any, by counting those of each."""
     import tensorflow as tf
 
-    words, start, end = _split(text, tokenizer.split_on_cjk)
+    words, start, end = _split(text, tokenizer.split_on_cjk, kind)
     # In one go: a tokenizer makes the largest part of the graph.
     count = tf.shape(text)[0]
     made = tokenize(tf.concat([text, words.flat_values], 0))
@@ -253,7 +261,7 @@ def framed(preprocess: TextPreprocess, raw: tf.Tensor) -> tuple[Any, dict[str, A
     """
     import tensorflow as tf
 
-    tokens, words = aligned(preprocess.tokenizer, preprocess.tokens, raw)
+    tokens, words = aligned(preprocess.tokenizer, preprocess.tokens, raw, preprocess.words)
     before = int(preprocess.start is not None)
     room = preprocess.sequence_length - before - (preprocess.end is not None)
     seen = words.place < room
