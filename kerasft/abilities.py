@@ -17,6 +17,8 @@ from kerasft.spec import Backbone, Labels, Preprocess, Splits, Tensors
 if TYPE_CHECKING:
     import keras
 
+    from kerasft.rows import Rows
+
 # Makes examples ready, by split; see `data.preprocessing.prepare_splits`.
 Prepare = Callable[[Mapping[str, Any], Preprocess], Mapping[str, Any]]
 
@@ -123,6 +125,18 @@ class Generates(Protocol):
             preprocess: What stands before it.
             texts: What is to be gone on with.
             seeds: One for each text; that of the settings for all where `None`.
+        """
+
+
+@runtime_checkable
+class Advising(Protocol):
+    """A task that knows of a setting which may fit the data better."""
+
+    def advice(self, annotations: Rows) -> str:
+        """Return a sentence for the user before anything is trained; `""` for none.
+
+        Args:
+            annotations: What is known of the training examples.
         """
 
 

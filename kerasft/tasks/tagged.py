@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # Texts whose tags are decided together when a split is measured.
 _AT_ONCE = 512
+# Texts that are looked at for names that are marked, and the share of them that makes them posts.
+LOOKED_AT, POSTS = 20_000, 0.05
+_MARKED = re.compile(r"(?<!\w)[@#]\w")
 
 
 def decided(chances: tf.Tensor, real: tf.Tensor, constrained: bool) -> Any:
@@ -100,6 +104,33 @@ def rule_of(decoding: str, kind: str, types: Sequence[str]) -> dict[str, Any]:
                 "probabilities of their tags, count is the number of entities",
         "tags": names, "decoding": decoding, "words": kind,
     }  # fmt: skip
+
+
+def about_posts(annotations: Rows) -> str:
+    """Return what to set where texts are posts, `""` elsewhere.
+
+    Args:
+        annotations: With `text` and `span_starts`.
+
+    Example:
+        >>> from kerasft.data.annotations.spans import Marked, encode
+        >>> marked = [Marked("@anna is in Rome", ((12, 16, "place"),))]
+        >>> rows = encode(marked, ["1"], names=None, key="data.path")[1]
+        >>> about_posts(rows).partition(":")[0]
+        '1 of 1 texts has @names or #subjects'
+    """
+    count, seen = 0, min(len(annotations), LOOKED_AT)
+    for i in range(seen):
+        row = annotations.row(i)
+        text = bytes(annotations["text"][i]).decode("utf-8")
+        count += _MARKED.search(text) is not None
+        if any(start and text[start - 1] in "@#" for start in row["span_starts"].tolist()):
+            return ""  # entities are marked without the sign
+    if count < POSTS * seen or not count:
+        return ""
+    return (f"{count:,} of {seen:,} texts {'has' if count == 1 else 'have'} @names or #subjects: "
+            "task.words=posts takes each, and addresses, as one word; else what stands behind @ is "
+            "learned as a word outside of entities")  # fmt: skip
 
 
 def described(learned: np.ndarray, types: Sequence[str]) -> list[str]:

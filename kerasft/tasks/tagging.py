@@ -18,11 +18,11 @@ from kerasft.evaluation.metrics import direction
 from kerasft.model.text import tags
 from kerasft.model.text.alignment import KINDS, WORDS
 from kerasft.rows import Column, Rows, joined
-from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Tensors, takes_texts
+from kerasft.spec import Backbone, Decision, Kind, Labels, Modality, Mode, Tensors
 from kerasft.tasks import shared, tagged
 from kerasft.tasks.class_weights import check_class_weight, of_classes, weights_by_name
 from kerasft.tasks.losses import at_words, tagging_loss
-from kerasft.tasks.windowed import in_windows, window_problems
+from kerasft.tasks.windowed import in_windows, in_words, window_problems
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -118,10 +118,10 @@ class Tagging:
             raise UserError(problems=problems)
 
     def reading(self, backbone: Backbone) -> Backbone:
-        before = backbone.preprocess
-        if takes_texts(before):
-            backbone = dataclasses.replace(backbone, preprocess=before.worded(self.words))
-        return in_windows(backbone, self.windows, self.overlap)
+        return in_windows(in_words(backbone, self.words), self.windows, self.overlap)
+
+    def advice(self, annotations: Rows) -> str:
+        return tagged.about_posts(annotations) if self.words == "letters" else ""
 
     @property
     def mode(self) -> Mode:

@@ -53,6 +53,12 @@ def _require_below(shared: int | None, room: int, length: int) -> None:
         )
 
 
+def in_words(backbone: Backbone, words: str) -> Backbone:
+    """Return a backbone whose preprocessing tells such words, see `model.text.alignment`."""
+    before = backbone.preprocess
+    return replace(backbone, preprocess=before.worded(words)) if takes_texts(before) else backbone
+
+
 def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> Backbone:
     """Return a backbone that reads texts in windows, see `kerasft.model.text.windows`.
 

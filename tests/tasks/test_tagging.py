@@ -294,6 +294,22 @@ def test_drawings_of_sums_are_those_of_figures():
         np.testing.assert_allclose(quick, slow)
 
 
+@pytest.mark.parametrize(("texts", "told"), [
+    (["@anna is in Rome", "no"], "1 of 2 texts has @names"), (["in Rome", "me@a.org"], ""),
+    (["see @Rome"] * 2, ""), (["at Rome #home"] * 2, "2 of 2 texts have"),
+    (["@anna in Rome", *["in Rome"] * 40], ""),
+])  # fmt: skip
+def test_posts_are_told(texts, told):
+    marked = []
+    for text in texts:
+        at = text.find("Rome")
+        marked.append(Marked(text, ((at, at + 4, "place"),) if at >= 0 else ()))
+    rows = encode(marked, list(map(str, range(len(texts)))), names=["place"], key="data.path")[1]
+    said = Tagging().advice(rows)
+    assert said.startswith(told) and bool(said) == bool(told)
+    assert Tagging(words="posts").advice(rows) == ""
+
+
 def test_mistakes():
     with pytest.raises(UserError) as told:
         Tagging(decoding="viterbi", outside_weight=0.0, windows=0,  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kerasft.abilities import Adjusting
+from kerasft.abilities import Adjusting, Advising
 from kerasft.config import auto_batch
 from kerasft.config.building import beside, target_of
 from kerasft.config.composition import build, build_named, plain
@@ -362,6 +362,8 @@ def make_ready(
     if isinstance(parts.task, Demanding):
         parts.task.check_validation(splits.validation.annotations)
     tell_dropped(splits, backbone.preprocess, parts.task)
+    if isinstance(parts.task, Advising) and (said := parts.task.advice(splits.train.annotations)):
+        warn(said)
     splits, stores = read_stores(cfg, parts.task, splits, backbone.preprocess, parts.cache)
     require_same_data(splits, stores)
     annotations = placed(splits.train.annotations, backbone.preprocess)
