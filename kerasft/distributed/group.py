@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,9 +25,6 @@ from kerasft.system.console import listing
 
 # Seconds that the port of a process may answer after its connections have broken.
 ENDS = 3.0
-# Seconds that one of several stays which has seen that another is gone: those that look a little
-# later are to see that it is there, and name the one that ended first alone.
-LINGERS = 2.0
 # Seconds without a sign of life after which a process is gone, though its connections stand.
 # TensorFlow's own 10 are soon over on a machine that is busy or suspended.
 HEARTBEATS = 60.0
@@ -145,8 +141,6 @@ class Group:
             gone = peers.ended(self.cluster, ENDS if isinstance(error, network) else 0.0)
             if not gone and not isinstance(error, lost):
                 raise
-            if self.workers > 2:
-                time.sleep(LINGERS)
             names = listing(self.cluster.name(one) for one in gone) or "a worker"
             raise Stopped(
                 f"{names} {'is' if len(gone) < 2 else 'are'} gone", AGAIN,
