@@ -292,8 +292,8 @@ class TextPreprocess(Preprocess, Protocol):
     end: int | None
     pad: int
 
-    def worded(self, words: str) -> TextPreprocess:
-        """Return this preprocessing by which a word is something else."""
+    def changed(self, **settings: Any) -> TextPreprocess:
+        """Return a copy with other settings, on the same tokenizer."""
 
     def tokens(self, text: tf.Tensor) -> Any:
         """Return the tokens of texts, ragged."""

@@ -209,17 +209,13 @@ class TextPreprocess:
 
     def paired(self, pair: bool) -> TextPreprocess:
         """Return this preprocessing for pairs of texts, or for single ones."""
-        if pair == self.pair:
-            return self
-        return TextPreprocess(self.tokenizer, inputs=self.inputs, pair=pair, doubled=self.doubled,
-                              sequence_length=self.sequence_length)
+        return self if pair == self.pair else self.changed(pair=pair)
 
-    def worded(self, words: str) -> TextPreprocess:
-        """Return this preprocessing by which a word is something else."""
-        return self if words == self.words else TextPreprocess(
-            self.tokenizer, inputs=self.inputs, pair=self.pair, doubled=self.doubled,
-            sequence_length=self.sequence_length, words=words,
-        )  # fmt: skip
+    def changed(self, **settings: Any) -> TextPreprocess:
+        """Return a copy with other settings, on the same tokenizer."""
+        kept = {name: getattr(self, name)
+                for name in ("inputs", "sequence_length", "pair", "doubled", "words")}  # fmt: skip
+        return TextPreprocess(self.tokenizer, **{**kept, **settings})
 
     def __call__(self, raw: tf.Tensor) -> Any:
         import tensorflow as tf

@@ -119,12 +119,15 @@ def about_posts(annotations: Rows) -> str:
         >>> about_posts(rows).partition(":")[0]
         '1 of 1 texts has @names or #subjects'
     """
-    count, seen = 0, min(len(annotations), LOOKED_AT)
-    for i in range(seen):
-        row = annotations.row(i)
-        text = bytes(annotations["text"][i]).decode("utf-8")
+    seen = min(len(annotations), LOOKED_AT)
+    some = annotations.take(range(seen))
+    texts, spans = some["text"], some.only(["span_starts"])
+    count = 0
+    for i, raw in enumerate(texts.tolist()):
+        text = raw.decode("utf-8")
         count += _MARKED.search(text) is not None
-        if any(start and text[start - 1] in "@#" for start in row["span_starts"].tolist()):
+        starts = spans.row(i)["span_starts"].tolist()
+        if any(start and text[start - 1] in "@#" for start in starts):
             return ""  # entities are marked without the sign
     if count < POSTS * seen or not count:
         return ""

@@ -56,7 +56,9 @@ def _require_below(shared: int | None, room: int, length: int) -> None:
 def in_words(backbone: Backbone, words: str) -> Backbone:
     """Return a backbone whose preprocessing tells such words, see `model.text.alignment`."""
     before = backbone.preprocess
-    return replace(backbone, preprocess=before.worded(words)) if takes_texts(before) else backbone
+    if not takes_texts(before) or words == before.words:
+        return backbone
+    return replace(backbone, preprocess=before.changed(words=words))
 
 
 def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> Backbone:
@@ -85,7 +87,6 @@ def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> 
     if not takes_texts(before) or before.pair:
         what = "pairs of texts" if takes_texts(before) else "images"
         raise UserError(f"task.windows is of single texts. Received: {what}.")
-    from kerasft.model.preprocess import TextPreprocess
     from kerasft.model.text.windows import Unfit, Windowed
 
     length = before.sequence_length
@@ -98,8 +99,5 @@ def in_windows(backbone: Backbone, windows: int, overlap: int | None = None) -> 
         )
     except Unfit as error:
         raise UserError(f"task.windows={windows}: {error}. Set task.windows=1.") from error
-    made = TextPreprocess(
-        before.tokenizer, inputs=before.inputs, doubled=before.doubled,
-        sequence_length=length + (windows - 1) * (room - shared), words=before.words,
-    )
+    made = before.changed(sequence_length=length + (windows - 1) * (room - shared))
     return replace(backbone, network=network, preprocess=made)

@@ -45,7 +45,7 @@ FAMILIES = [
 @pytest.mark.parametrize("family", FAMILIES)
 def test_words_of_posts_have_their_names_and_addresses_whole(family):
     plain = tiny.text(family, sequence_length=500).preprocess
-    preprocess = plain.worded("posts")
+    preprocess = plain.changed(words="posts")
     text = "RT @anna_s: see (https://a.b/c?d=1&e). #São_Paulo2 @ home, www.x.org! me@x-y.co.uk, @"
     (words,), (places,) = words_of(preprocess, [text])
     assert words == [

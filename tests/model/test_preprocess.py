@@ -271,7 +271,7 @@ def test_a_seed_that_is_set_between_leaves_the_tokenizer_alone(family, tmp_path)
 
 def test_what_a_word_is_is_saved_where_it_is_no_run_of_letters(tmp_path):
     ready = text("bert")
-    assert ready.worded("letters") is ready
+    assert ready.paired(False) is ready
     for words in ("letters", "posts"):
-        ready.worded(words).save(tmp_path)
+        ready.changed(words=words).save(tmp_path)
         assert preprocess.load(tmp_path).words == words

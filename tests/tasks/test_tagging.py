@@ -12,6 +12,7 @@ from kerasft.contracts import lacking
 from kerasft.data.annotations.spans import Marked, encode
 from kerasft.errors import UserError
 from kerasft.evaluation.uncertainty import draws, resampled
+from kerasft.model import tiny
 from kerasft.rows import Column, Rows
 from kerasft.run import check
 from kerasft.spec import Labels
@@ -20,7 +21,7 @@ from kerasft.tasks.class_weights import described
 from kerasft.tasks.detection import Detection
 from kerasft.tasks.losses import tagging_loss
 from kerasft.tasks.tagging import Tagging
-from kerasft.tasks.windowed import require_overlap
+from kerasft.tasks.windowed import in_words, require_overlap
 
 LABELS = Labels("spans", ("person", "place"))
 # O, B-person, I-person, B-place, I-place
@@ -308,6 +309,13 @@ def test_posts_are_told(texts, told):
     said = Tagging().advice(rows)
     assert said.startswith(told) and bool(said) == bool(told)
     assert Tagging(words="posts").advice(rows) == ""
+
+
+def test_another_kind_of_words_is_another_preprocessing_on_the_same_tokenizer():
+    backbone = tiny.text("bert")
+    assert in_words(backbone, "letters") is backbone
+    made = in_words(backbone, "posts").preprocess
+    assert made.words == "posts" and made.tokenizer is backbone.preprocess.tokenizer
 
 
 def test_mistakes():

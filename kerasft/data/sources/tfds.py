@@ -12,7 +12,7 @@ from kerasft.data.collection import Collection, to_splits
 from kerasft.data.gathered import Gathered
 from kerasft.data.hidden import shown_splits
 from kerasft.data.images.audit import MAX_PIXELS, audit, check_policy
-from kerasft.data.images.held import HeldImages
+from kerasft.data.images.held import HeldImages, as_inputs
 from kerasft.data.kept_splits import read_from
 from kerasft.data.paths import find_path, read_label_names
 from kerasft.data.sources import tfds_annotated
@@ -250,15 +250,14 @@ def _collect(
     ) as gathered:
         for split, place, (content, value, *more) in prepared.read(columns, columns[:is_image]):
             if is_image:
-                images.extend([content])
-                content = None
+                content = images.keep(content)
             else:
                 texts = [text.decode("utf-8") for text in (content, *more)]
                 content = tuple(texts) if more else texts[0]
             gathered.add(split, prepared.wanted[split], place, content, _plain(value))
     found = gathered.made()
     if is_image:
-        found.inputs = images.settled()
+        found.inputs = as_inputs(found.inputs)
     return found
 
 

@@ -75,11 +75,12 @@ def parts_of(
     """
     for split, name, file in tables.each():
         key = f"data.{split}" if split in tables.named else "data.path"
-        in_parts = pieces or holds_bytes(file, layout, image, key)
-        if columnar_in_pieces:
-            in_parts |= format_of(file, layout.format, key) in COLUMNAR
+        in_parts = pieces
         # What is said of a folder of images is said of all rows of its table together.
-        in_parts &= pieces or not tables.metadata
+        if not pieces and not tables.metadata:
+            in_parts = holds_bytes(file, layout, image, key) or (
+                columnar_in_pieces and format_of(file, layout.format, key) in COLUMNAR
+            )
         for rows in Parts(file, layout, key) if in_parts else [read(file, layout, key)]:
             yield Part(split, name, rows, tables.metadata)
 

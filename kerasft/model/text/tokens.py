@@ -177,10 +177,7 @@ class Cuts:
 
     def __init__(self, preprocess: TextPreprocess):
         self.preprocess = preprocess
-        self._endless = TextPreprocess(
-            preprocess.tokenizer, inputs=TOLD, pair=preprocess.pair, doubled=preprocess.doubled,
-            sequence_length=ENDLESS,
-        )
+        self._endless = preprocess.changed(inputs=TOLD, sequence_length=ENDLESS)
 
     def counts(self, texts: Sequence[Any]) -> np.ndarray:
         """Return how many tokens each text, or pair of texts, loses: `int64[N]`."""

@@ -192,6 +192,12 @@ def test_wrong_rows_of_images(folder, change, settings, said):
     assert said in str(caught.value)
 
 
+def test_an_image_in_no_row_of_a_folder_that_is_described_is_told_once(folder):
+    rows = [{"file_name": f"{i}.png", "objects": objects(i)} for i in range(11)]
+    told = [one for one in listed(folder, rows).notices if "11.png" in one]
+    assert len(told) == 1 and "1 image in no row of " in told[0]
+
+
 @pytest.mark.parametrize("side", ["inf", "nan", "1e999"])
 def test_a_size_that_is_no_number_is_named(folder, side):
     lines = rows_of()
