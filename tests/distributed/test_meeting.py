@@ -77,23 +77,16 @@ def test_a_first_worker_that_answers_late_is_waited_for(monkeypatch):
     """On a busy machine: to ask anew would be to leave a connection that it lets go."""
     monkeypatch.setattr(meeting, "ANSWER", 0.3)
     first, second = clusters(2)
-    answered = meeting.Reception._answered
+    answered, seen = meeting.Reception._answered, []
 
     def late(self, link):
         time.sleep(0.5 * (self.cluster.rank == 0 and bool(seen)))
-        return answered(self, link)
-
-    seen = []
-    said = meeting._said
-
-    def note(line, cluster):
-        found = said(line, cluster)
-        if found and cluster.rank == 0 and found[1] == meeting.ASK:
-            seen.append(found)  # the next one comes to be let go
-        return found
+        kept = answered(self, link)
+        if self.cluster.rank == 0:
+            seen.append(kept)  # it has asked; the next one comes to be let go
+        return kept
 
     monkeypatch.setattr(meeting.Reception, "_answered", late)
-    monkeypatch.setattr(meeting, "_said", note)
     with ThreadPoolExecutor(2) as pool:
         waits = [pool.submit(meeting._meet, one, 20) for one in (first, second)]
         for one in waits:
