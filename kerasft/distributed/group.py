@@ -20,10 +20,11 @@ import numpy as np
 
 from kerasft.distributed import meeting, peers
 from kerasft.distributed.cluster import Cluster, find, named
+from kerasft.distributed.lifelines import Lifelines
 from kerasft.errors import AGAIN, Stopped, UserError
 from kerasft.system.console import listing
 
-# Seconds that the port of a process may answer after its connections have broken.
+# Seconds in which it is known who has ended, after a sum was broken off.
 ENDS = 3.0
 # Seconds without a sign of life after which a process is gone, though its connections stand.
 # TensorFlow's own 10 are soon over on a machine that is busy or suspended.
@@ -41,12 +42,14 @@ class Group:
         cluster: The processes; `None` for one.
         replicas: How many copies of the model train, in all processes together.
         said: What was found, in a line; `""` for one device that nobody asked to be more.
+        lifelines: They show which process ends; `None` for one.
     """
 
     strategy: Any = None
     cluster: Cluster | None = None
     replicas: int = 1
     said: str = ""
+    lifelines: Lifelines | None = None
 
     @property
     def rank(self) -> int:
@@ -138,15 +141,24 @@ class Group:
             lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
                     tf.errors.DeadlineExceededError)  # fmt: skip
             network = (*lost, tf.errors.InternalError, tf.errors.UnknownError)
-            gone = peers.ended(self.cluster, ENDS if isinstance(error, network) else 0.0)
+            gone = self._gone(ENDS if isinstance(error, network) else 0.0)
             if not gone and not isinstance(error, lost):
                 raise
+            if self.lifelines is not None:
+                self.lifelines.leave(gone)
             names = listing(self.cluster.name(one) for one in gone) or "a worker"
             raise Stopped(
                 f"{names} {'is' if len(gone) < 2 else 'are'} gone", AGAIN,
                 where=f"with {'it' if len(gone) < 2 else 'them'}; resume=auto goes on from the "
                       "last checkpoint",
             ) from error
+
+    def _gone(self, seconds: float) -> list[int]:
+        """Return the ranks of those that ended first, or else of those that do not answer."""
+        assert self.cluster is not None
+        found = [] if self.lifelines is None else self.lifelines.gone(seconds)
+        # Connections to a machine that was cut off still stand.
+        return found or peers.silent(self.cluster)
 
     def require_alike(self, what: str, facts: Mapping[str, str], remedy: str) -> None:
         """See that all workers have the same, before they train on what differs.
@@ -279,7 +291,7 @@ def _of_workers(cluster: Cluster | None, timeout: float) -> Group:
             "KERASFT_WORKERS in the environment of each (docs/devices.md). distribute=mirrored "
             "takes the GPUs of one process."
         )
-    with meeting.met(cluster, timeout), _patient():
+    with meeting.met(cluster, timeout) as links, _patient():
         spec = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
         try:
             strategy = tf.distribute.MultiWorkerMirroredStrategy(
@@ -300,11 +312,13 @@ def _of_workers(cluster: Cluster | None, timeout: float) -> Group:
             ) from error
         made = Group(strategy, cluster, strategy.num_replicas_in_sync)
         made.texts("here")  # all have come
+    lifelines = Lifelines(cluster, links)
+    lifelines.look_on()
     each = "" if made.local == 1 else f", {made.local} devices each"
     return Group(
         strategy, cluster, made.replicas,
         f"devices: {made.workers} workers on {listing(cluster.hosts)}{each} ({cluster.source}); "
-        f"this is rank {cluster.rank}",
+        f"this is rank {cluster.rank}", lifelines,
     )
 
 

@@ -4,7 +4,7 @@ TensorFlow waits for missing workers in C++, with the interpreter's lock held: w
 without an end, and deaf to signals. So all meet in Python first, at the ports at which TensorFlow
 will listen. Each asks all others until they have answered, and then tells the first one, which lets
 all go at once; from there on nobody needs anybody's port. The connections to the first one stay:
-they show who ends while TensorFlow connects all (`lookout`).
+they show who ends while TensorFlow connects all (`lookout`), and from then on (`lifelines`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from kerasft.distributed import lookout
@@ -102,8 +102,11 @@ class Reception:
 
 
 @contextmanager
-def met(cluster: Cluster, timeout: float) -> Iterator[None]:
+def met(cluster: Cluster, timeout: float) -> Iterator[dict[int, socket.socket]]:
     """Wait for all workers, then look on while the block has TensorFlow connect them.
+
+    The block is given the connections: by rank, of the first worker to all others, of these to
+    the first. They are its own once it is through.
 
     Args:
         cluster: The workers.
@@ -114,11 +117,13 @@ def met(cluster: Cluster, timeout: float) -> Iterator[None]:
         PortInUse: If another process listens at this worker's port.
     """
     links = _meet(cluster, timeout)
-    if os.name != "posix":  # a process that looks on is handed connections
-        yield
-        return
-    with _looked_after(cluster, links, timeout):
-        yield
+    with ExitStack() as held:
+        for link in links.values():
+            held.enter_context(link)
+        # A process that looks on is handed connections.
+        with _looked_after(cluster, links, timeout) if os.name == "posix" else nullcontext():
+            yield links
+        held.pop_all()
 
 
 def _meet(cluster: Cluster, timeout: float) -> dict[int, socket.socket]:
@@ -284,8 +289,6 @@ def _looked_after(
         pass_fds=[link.fileno() for link in links.values()],
     )
     assert process.stdin is not None
-    for link in links.values():
-        link.close()
     try:
         with _signals_kept():
             yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 from kerasft.distributed.cluster import Cluster
 from kerasft.errors import UserError
@@ -37,21 +36,6 @@ def silent(cluster: Cluster) -> list[int]:
         rank for rank, address in enumerate(cluster.addresses)
         if rank != cluster.rank and not answers(address)
     ]
-
-
-def ended(cluster: Cluster, seconds: float) -> list[int]:
-    """Return the ranks of the other workers that do not answer, or soon will not.
-
-    The connections of a process that ends may break before the system has closed its port.
-
-    Args:
-        cluster: The workers.
-        seconds: How long to look while all answer.
-    """
-    until = time.monotonic() + seconds
-    while not (found := silent(cluster)) and time.monotonic() < until:
-        time.sleep(0.1)
-    return found
 
 
 def listening(cluster: Cluster) -> socket.socket:

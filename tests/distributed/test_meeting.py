@@ -25,8 +25,11 @@ def test_all_go_at_once_with_connections_to_the_first_one():
 
     def come(cluster):
         time.sleep(0.4 * cluster.rank)
-        with meeting.met(cluster, 20):
+        with meeting.met(cluster, 20) as links:
             left.append(time.monotonic() - began)
+        for link in links.values():
+            link.close()
+        assert sorted(links) == ([1, 2] if cluster.rank == 0 else [0])
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(come, clusters(3)))
