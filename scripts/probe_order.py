@@ -56,7 +56,7 @@ def probed(name: str, output: Path) -> dict[str, float]:
 
     file = output / name / "probe.json"
     backbones, base, table = SETS[name]
-    data = [f"data.path={some_rows(*table, output)}"] if table else []
+    data = [f"data.path={some_rows(output, *table)}"] if table else []
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         probe([*base, *data], backbones=list(backbones.values()), depths=1, output=str(file))
@@ -69,7 +69,7 @@ def tuned(name: str, backbone: str, seed: int, output: Path) -> float:
     backbones, base, table = SETS[name]
     folder = output / name / f"{backbone.replace(' ', '_')}-{seed}"
     if not (folder / "metrics.json").is_file():
-        data = [f"data.path={some_rows(*table, output)}"] if table else []
+        data = [f"data.path={some_rows(output, *table)}"] if table else []
         subprocess.run(
             [sys.executable, "-m", "kerasft", "train", *base, *data, *backbones[backbone],
              "floor=none", "baseline=null", "plots=false", "progress=false", f"seed={seed}",

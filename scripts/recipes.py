@@ -3,8 +3,9 @@
     KERASFT_DATA=DIR python scripts/recipes.py --sets ants_bees sst2_1000 --ways full solved
 
 A way is a list of overrides beside those of the set. Runs that are there already are not repeated.
-Beside accuracy stands the processor time of a whole run, its start included. `--hugging-face` names
-the Python of an environment with `benchmarks/peers/requirements.txt`: the Trainer with its defaults
+Beside accuracy stands the processor time of a whole run, its start included. Where a way says
+`floor=auto`, what its runs were held against gets rows of its own. `--hugging-face` names the
+Python of an environment with `benchmarks/peers/requirements.txt`: the Trainer with its defaults
 then gets the same rows and weights.
 """
 
@@ -74,7 +75,18 @@ SETS = {
          "data.label=0", "data.group=1", "data.validation=0.2", "data.test=0.4", *MINILM],
         ("sms_spam/SMSSpamCollection", 1500),
     ),
+    "bengali_1500": (
+        "f1_macro",
+        ["data=table", "data.text=text", "data.label=label",
+         f"data.validation={DATA}/bengali_drama_sentiment/val.csv",
+         f"data.test={DATA}/bengali_drama_sentiment/test.csv", *MINILM],
+        ("bengali_drama_sentiment/train.csv", 1500, 1),
+    ),
 }  # fmt: skip
+
+
+SPLITS = ("validation", "test")
+FLOORS = {"words": "TF-IDF and a linear model", "features": "a linear model on untouched features"}
 
 
 def ways(path: Path) -> dict[str, list[str]]:
@@ -83,7 +95,7 @@ def ways(path: Path) -> dict[str, list[str]]:
     return {n.strip(): o.split() for n, _, o in (line.partition(":") for line in lines)}
 
 
-def some_rows(table: str, count: int, output: Path) -> Path:
+def some_rows(output: Path, table: str, count: int, header: int = 0) -> Path:
     """Write rows of a table, drawn once for all seeds, and return the file."""
     source = DATA / table
     file = output / "data" / f"{source.parent.name}_{count}{source.suffix}"
@@ -92,12 +104,14 @@ def some_rows(table: str, count: int, output: Path) -> Path:
         with open(source, encoding="utf-8", newline="") as lines:
             is_csv = source.suffix == ".csv"
             rows = list(csv.reader(lines)) if is_csv else lines.read().splitlines()
+        head, rows = rows[:header], rows[header:]
         random.Random(0).shuffle(rows)
+        rows = head + rows[:count]
         with open(file, "w", encoding="utf-8", newline="") as kept:
             if is_csv:
-                csv.writer(kept).writerows(rows[:count])
+                csv.writer(kept).writerows(rows)
             else:
-                kept.writelines(f"{row}\n" for row in rows[:count])
+                kept.writelines(f"{row}\n" for row in rows)
     return file
 
 
@@ -107,7 +121,7 @@ def run(name: str, way: str, overrides: list[str], seed: int, output: Path) -> d
     took = folder / "took.json"
     if not took.is_file():
         _, base, table = SETS[name]
-        data = [f"data.path={some_rows(*table, output)}"] if table else []
+        data = [f"data.path={some_rows(output, *table)}"] if table else []
         command = [
             sys.executable, "-m", "kerasft", "train", *base, *data, "floor=none", "baseline=null",
             *overrides, f"seed={seed}", f"output_dir={folder}", "progress=false",
@@ -121,7 +135,9 @@ def run(name: str, way: str, overrides: list[str], seed: int, output: Path) -> d
         for large in (*folder.rglob("*.keras"), *folder.rglob("*.h5")):
             large.unlink()
     metrics = json.loads((folder / "metrics.json").read_text())
-    return metrics | json.loads(took.read_text())
+    floors = folder / "floor.json"
+    held = json.loads(floors.read_text()) if floors.is_file() else {}
+    return metrics | {"floors": held} | json.loads(took.read_text())
 
 
 def trainer(python: str, name: str, seed: int, output: Path) -> dict | None:
@@ -136,7 +152,7 @@ def trainer(python: str, name: str, seed: int, output: Path) -> dict | None:
         from kerasft.steps.preparing.reading import read_source
 
         _, base, table = SETS[name]
-        data = [f"data.path={some_rows(*table, output)}"] if table else []
+        data = [f"data.path={some_rows(output, *table)}"] if table else []
         cfg = compose([*base, *data, f"seed={seed}"])
         splits = read_source(cfg, "number" if "task=regression" in base else "single")
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,6 +180,12 @@ def spread(values: list[float], digits: int = 3) -> str:
     """Return mean and standard deviation."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def tell(name: str, way: str, rows: list[dict], seconds: str) -> None:
+    """Print a row of the table."""
+    figures = (spread([row[split][SETS[name][0]] for row in rows]) for split in SPLITS)
+    print("| " + " | ".join([name, way, *figures, str(len(rows)), seconds]) + " |", flush=True)
 
 
 def main() -> None:
@@ -195,14 +217,12 @@ def main() -> None:
             if not rows:
                 print(f"| {name} | {way} | failed | | 0 | |", flush=True)
                 continue
-            figure = SETS[name][0]
             seconds = statistics.median(row["processor_seconds"] for row in rows)
-            cells = [
-                name, way, *(spread([row[s][figure] for row in rows])
-                             for s in ("validation", "test")),
-                len(rows), f"{seconds:.0f}",
-            ]  # fmt: skip
-            print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+            tell(name, way, rows, f"{seconds:.0f}")
+            for floor, title in FLOORS.items():
+                held = [row.get("floors", {}).get(floor, {}) for row in rows]
+                if held := [row for row in held if SPLITS[1] in row]:
+                    tell(name, title, held, "")
 
 
 if __name__ == "__main__":
