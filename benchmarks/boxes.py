@@ -27,7 +27,7 @@ from kerasft.spec import Examples, Splits
 
 WEIGHTS = "pretrained/mobilenet_0.75_224/mobilenet_7_5_224_tf_no_top.h5"
 ALPHA = 0.75
-DATA = {"bccd": (voc, "bccd_voc/BCCD", (320, 416)), "rbc_wbc": (coco, "rbc_wbc_coco", (320, 320))}
+DATA = {"bccd": (voc, "bccd_voc/BCCD", (256, 320)), "rbc_wbc": (coco, "rbc_wbc_coco", (320, 320))}
 
 
 def main() -> None:
