@@ -9,7 +9,8 @@ ends, tells all the others whose it was, and everybody breaks off what TensorFlo
 
 from __future__ import annotations
 
-import select
+import math
+import selectors
 import socket
 import threading
 import time
@@ -65,22 +66,24 @@ class Lifelines:
                 link.sendall(names.encode())
 
     def _watch(self) -> None:
-        links = {link: rank for rank, link in self.links.items()}
         follow: set[int] = set()  # they end for the sake of others
-        until = float("inf")
-        while links and time.monotonic() < until:
-            waits = None if until == float("inf") else max(until - time.monotonic(), 0.0)
-            for link in select.select([*links], [], [], waits)[0]:
-                said = _read(link)
-                if named := self._ranks(said):
-                    follow.add(links[link])
-                    self._gone |= named
-                if not said:
-                    rank = links.pop(link)
-                    self._gone |= {rank} - follow
-                if self._gone:
-                    told = bool(named) and self.cluster.rank != 0
-                    until = min(until, time.monotonic() + (0.0 if told else GRACE))
+        until = math.inf
+        with selectors.DefaultSelector() as links:
+            for rank, link in self.links.items():
+                links.register(link, selectors.EVENT_READ, rank)
+            while links.get_map() and time.monotonic() < until:
+                left = None if until == math.inf else max(until - time.monotonic(), 0.0)
+                for key, _ in links.select(left):
+                    said = _read(self.links[key.data])
+                    if named := self._ranks(said):
+                        follow.add(key.data)
+                        self._gone |= named
+                    if not said:
+                        links.unregister(key.fileobj)
+                        self._gone |= {key.data} - follow
+                    if self._gone:
+                        told = named and self.cluster.rank  # the first one has waited
+                        until = min(until, time.monotonic() + (0.0 if told else GRACE))
         if self._gone:
             time.sleep(max(until - time.monotonic(), 0.0))
             self._told.set()
