@@ -55,6 +55,9 @@ def measure(name: str, options: argparse.Namespace, folder: Path) -> None:
     }  # fmt: skip
     contenders = {
         "kerasft": lambda t: kerasft(overrides(t), folder),
+        # As experiment=sst2_minilm has it.
+        "kerasft, its recipe": lambda t: kerasft(
+            [*overrides({**t, "learning_rate": 1e-4}), "average=ema"], folder),
         "kerasft, second run": lambda t: kerasft(overrides(t), folder, again=True),
         "kerasft, fast=false, nothing kept": lambda t: kerasft(
             [*overrides(t), "fast=false", "cache.activations=never"], folder),
