@@ -66,7 +66,7 @@ def test_an_experiment_shows_what_it_sets():
     assert said.startswith("Sentiment of film reviews")
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert "schedule warmup_linear schedule/warmup_linear.yaml" in lines
-    assert "optimizer.learning_rate 5e-05" in lines and "epochs 3" in lines
+    assert "optimizer.learning_rate 0.0001" in lines and "epochs 3" in lines
     assert not [line for line in lines if line.startswith("head")], "only what it sets"
     assert lines[-1].startswith("choose with experiment=NAME")
     assert "max_steps  2" in explain("debug=quick")
