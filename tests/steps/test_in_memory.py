@@ -86,7 +86,7 @@ def test_an_experiment_keeps_its_recipe_and_not_its_data():
 
     words = ["experiment=sst2_minilm", "data.label_names=[bad,good]", "data.test=0"]
     cfg = settle(reading(words, DATA), (), ())
-    assert cfg.optimizer.learning_rate == 5e-5
+    assert cfg.optimizer.learning_rate == 1e-4
     assert cfg.data.test == 0
     assert not {"path", "text", "label", "header"} & set(cfg.data)
     assert list(cfg.data.label_names) == ["bad", "good"]
