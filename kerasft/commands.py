@@ -90,8 +90,9 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--output", metavar="FILE", default="lr_find.png",
                       help="the .png file with the curves (default lr_find.png); the values go "
                       "into a .json file beside it")
-    made.add_argument("--rule", choices=["valley", "steep"], default="valley",
-                      help="what reads the rate off the curve (default valley)")
+    made.add_argument("--rule", choices=["auto", "valley", "steep", "lowest"], default="auto",
+                      help="what reads the rate off the curve (default auto: valley for a head "
+                      "alone, else lowest)")
     made.add_argument("--start", type=float, default=1e-7, metavar="RATE",
                       help="the first rate (default 1e-7)")
     made.add_argument("--end", type=float, default=10.0, metavar="RATE",

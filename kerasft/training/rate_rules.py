@@ -111,4 +111,18 @@ def steep(curve: Curve) -> float | None:
     return float(curve.rates[fall.first + int(np.argmin(slopes))])
 
 
-RULES: dict[str, Callable[[Curve], float | None]] = {"valley": valley, "steep": steep}
+def lowest(curve: Curve) -> float | None:
+    """Return the rate at which the loss is lowest, where it falls.
+
+    Args:
+        curve: The curve.
+
+    Returns:
+        The rate; `None` where the loss does not fall.
+    """
+    return None if (fall := fall_of(curve)) is None else float(curve.rates[fall.last])
+
+
+RULES: dict[str, Callable[[Curve], float | None]] = {
+    "valley": valley, "steep": steep, "lowest": lowest,
+}  # fmt: skip

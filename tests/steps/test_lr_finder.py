@@ -72,7 +72,7 @@ def test_the_command_writes_curves_and_says_what_to_paste(tiny_images, kerasft_c
     assert rest["start"] == f"6 updates of stage head at {head['suggested'] or 1e-3:g}"
     assert f"stage all: tested after {rest['start']}" in said.out
     pasted = said.out.strip().splitlines()[-1]
-    assert pasted == f"suggested (valley): {' '.join(found['overrides'])}" or found["notes"]
+    assert pasted == f"suggested (valley, lowest): {' '.join(found['overrides'])}" or found["notes"]
     assert kerasft_cli("check", *tiny_images, *TWO, *found["overrides"]).code == 0
 
 
@@ -122,7 +122,8 @@ def test_texts(tiny_texts, further):
     found = kerasft.lr_find([*tiny_texts, "backbone.layers=2", *further], updates=20)
     for one in found.stages:
         assert len(one.curve.losses) >= 10 and np.isfinite(one.curve.losses).all()
-        assert set(one.rates) == {"valley", "steep"}
+        assert set(one.rates) == {"valley", "steep", "lowest"}
+        assert one.rule == ("valley" if one.head_alone else "lowest")
     assert found.plot is None and not list(Path().glob("*.png"))
 
 
@@ -175,7 +176,7 @@ def test_a_stage_without_a_suggestion_keeps_its_rate():
 @pytest.mark.parametrize(("given", "said"), [
     ({"start": 0.0}, "--start must be above 0"), ({"start": 1.0, "end": 0.1}, "--end above it"),
     ({"updates": 5}, "--updates must be at least 20. Received: 5"),
-    ({"rule": "vally"}, "--rule must be one of valley, steep. Received: 'vally'"),
+    ({"rule": "vally"}, "--rule must be one of auto, valley, steep, lowest. Received: 'vally'"),
     ({"output": "curves.pdf"}, "must end in .png"), ({"output": "no/where.png"}, "no folder 'no'"),
 ])  # fmt: skip
 def test_what_cannot_be_tested_is_said_first(given, said):

@@ -32,6 +32,9 @@ from kerasft.training.rate_rules import RULES
 
 # The image unless the command line says otherwise; the figures go beside it.
 PLOT = "lr_find.png"
+# A head is there after few updates at a rate that is far below the one at which the loss is lowest;
+# a whole network moves further in an epoch than in a test, and wants more (docs/learning-rate.md).
+AUTO = {True: "valley", False: "lowest"}
 # Updates of a test: as many as an epoch has, but at least and at most so many.
 LEAST, MOST = 60, 100
 # Below so many updates a test has too few points for any rule.
@@ -49,7 +52,8 @@ class Wanted:
         end: The last one, unless the loss diverges before.
         updates: Updates of the weights from the one to the other; by default those of an epoch,
             but from 60 to 100. Where an epoch has fewer batches they are repeated.
-        rule: The rule whose rate is suggested, one of `RULES`.
+        rule: The rule whose rate is suggested, one of `RULES`; `"auto"`: `"valley"` where the head
+            alone trains, and else `"lowest"`.
 
     Raises:
         UserError: If it cannot be tested, or the file not be written.
@@ -63,7 +67,7 @@ class Wanted:
     start: float = 1e-7
     end: float = 10.0
     updates: int | None = None
-    rule: str = "valley"
+    rule: str = "auto"
 
     def __post_init__(self) -> None:
         problems = []
@@ -74,9 +78,9 @@ class Wanted:
             )
         if self.updates is not None and self.updates < FEWEST:
             problems.append(f"--updates must be at least {FEWEST}. Received: {self.updates}.")
-        if self.rule not in RULES:
+        if self.rule not in ("auto", *RULES):
             problems.append(
-                f"--rule must be one of {', '.join(RULES)}. Received: {self.rule!r}."
+                f"--rule must be one of auto, {', '.join(RULES)}. Received: {self.rule!r}."
             )
         if problem := output_problem(self.output, (".png",), ".png"):
             problems.append(problem)
@@ -120,7 +124,7 @@ class Found:
 @without_chatter()
 def lr_find(
     config: Any = (), *, data: Any = None, output: str | None = None, start: float = 1e-7,
-    end: float = 10.0, updates: int | None = None, rule: str = "valley",
+    end: float = 10.0, updates: int | None = None, rule: str = "auto",
     config_dirs: Sequence[str] = (), trusted: Sequence[str] = (),
 ) -> Found:
     """Suggest a learning rate for each stage, by a range test (Smith 2017). Nothing is trained.
@@ -140,7 +144,8 @@ def lr_find(
         end: The last one, unless the loss diverges before.
         updates: Updates of the weights from the one to the other; by default those of an epoch,
             but from 60 to 100.
-        rule: `"valley"`, the default, or `"steep"`: which rule's rate is suggested.
+        rule: Which rule's rate is suggested: `"valley"`, `"steep"` or `"lowest"`. `"auto"`, the
+            default, is `"valley"` where the head alone trains, and else `"lowest"`.
 
     Returns:
         A `Found`: a `StageRates` a stage, and the overrides that set the suggested rates.
@@ -214,10 +219,10 @@ def test_stages(
             )
             with status.showing(f"testing learning rates of stage {name} ..."):
                 curve = tester.test(now, wanted.start, wanted.end, updates)
+            alone = is_head_alone(model)
             one = StageRates(
-                name, now, curve,
-                {rule: rounded(find(curve)) for rule, find in RULES.items()}, wanted.rule,
-                is_head_alone(model), tester.kept, begins,
+                name, now, curve, {rule: rounded(find(curve)) for rule, find in RULES.items()},
+                AUTO[alone] if wanted.rule == "auto" else wanted.rule, alone, tester.kept, begins,
             )
             found.append(one)
             first += epochs[name] * ready.batches.steps
@@ -252,13 +257,12 @@ def tell(found: Found) -> None:
     rows = []
     for one in found.stages:
         curve = one.curve
-        lowest = one.smoothed.argmin()
         rows.append([
             one.name, len(curve.rates), f"{one.now:g}",
             *(f"{rate:g}" if rate else "-" for rate in one.rates.values()),
-            f"{curve.rates[lowest]:.2g}", f"{curve.rates[-1]:.2g}" if curve.diverged else "-",
+            f"{curve.rates[-1]:.2g}" if curve.diverged else "-",
         ])
-    say(table(rows, ["stage", "updates", "rate now", *RULES, "lowest loss", "diverged"]))
+    say(table(rows, ["stage", "updates", "rate now", *RULES, "diverged"]))
     for one in found.stages[1:]:
         say(f"stage {one.name}: tested after {one.start}")
     for note in found.notes:
@@ -266,7 +270,8 @@ def tell(found: Found) -> None:
     if found.plot is not None:
         say(f"curves: {found.plot}; values: {found.plot.with_suffix('.json')}")
     if found.overrides:
-        say(f"suggested ({found.stages[0].rule}): {' '.join(found.overrides)}")
+        rules = ", ".join(dict.fromkeys(one.rule for one in found.stages))
+        say(f"suggested ({rules}): {' '.join(found.overrides)}")
 
 
 def run(options: argparse.Namespace) -> None:
