@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 
 import pytest
 
@@ -67,14 +68,32 @@ def test_a_worker_that_was_named_alone_takes_what_devices_it_has(monkeypatch):
     assert found.said == "devices: one, CPU:0; distribute has nothing to deal out"
 
 
-def test_a_lost_worker_is_named_though_its_port_answers_a_moment_longer(monkeypatch):
-    """The connections of a process that is killed may break before its port is closed."""
+@pytest.mark.enable_socket
+@pytest.mark.parametrize(("ends", "silent"), [(True, []), (False, [1])], ids=["ends", "cut off"])
+def test_a_lost_worker_is_named_by_its_connection_or_else_by_its_port(monkeypatch, ends, silent):
+    """The port of a process that is killed may answer for a moment; a machine may be cut off."""
     import tensorflow as tf
 
     from kerasft.distributed.cluster import Cluster
+    from kerasft.distributed.lifelines import Lifelines
 
-    two = group.Group(None, Cluster(("a:1", "b:2"), 0, "a test"), 2)
-    answers = iter([[], [], [1]])
-    monkeypatch.setattr(group.peers, "silent", lambda cluster: next(answers))
-    with pytest.raises(Stopped, match=r"^worker 1 \(b:2\) is gone: stopped with it"), two.noticed():
-        raise tf.errors.UnavailableError(None, None, "Socket closed")
+    class Watching(Lifelines):
+        def _break_off(self):  # the other tests of this process go on
+            pass
+
+    monkeypatch.setattr(group, "ENDS", 10.0 if ends else 0.1)
+    monkeypatch.setattr(group.peers, "silent", lambda cluster: silent)
+    cluster = Cluster(("a:1", "b:2"), 0, "a test")
+    here, there = socket.socketpair()
+    with here, there:
+        lifelines = Watching(cluster, {1: here})
+        lifelines.look_on()
+        if ends:
+            there.close()
+        two = group.Group(None, cluster, 2, lifelines=lifelines)
+        with (
+            pytest.raises(Stopped, match=r"^worker 1 \(b:2\) is gone: stopped with it"),
+            two.noticed(),
+        ):
+            raise tf.errors.UnavailableError(None, None, "Socket closed")
+        here.shutdown(socket.SHUT_RDWR)
