@@ -111,4 +111,3 @@ def _read(link: socket.socket) -> bytes:
         return link.recv(4096)
     except OSError:  # reset
         return b""
-
